@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""The lab's inventory: whatever hosts `bin/lab` made, with how to reach them and where assets come from."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from lab import assets, paths
+from lab.hosts import Lab
+
+
+def inventory() -> dict[str, Any]:
+    """The inventory in the form that Ansible's script plugin reads."""
+    lab = Lab(paths.lab_name())
+    hostvars = {
+        host.name: {
+            "ansible_host": "127.0.0.1",
+            "ansible_port": host.ports["ssh"],
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": str(lab.key),
+            "ansible_ssh_common_args": lab.ssh_arguments(),
+            "lab_ports": host.ports,
+            "lab_container": host.container,
+        }
+        for host in lab.hosts()
+    }
+    variables = {
+        "katago_mcp_tokens": lab.tokens(),
+        "katago_network": assets.network(shared=os.environ.get("LAB_ASSETS") != "packages"),
+    }
+    return {
+        "_meta": {"hostvars": hostvars},
+        "katago": {"hosts": sorted(hostvars), "vars": variables},
+    }
+
+
+if __name__ == "__main__":
+    json.dump(inventory(), sys.stdout, indent=2)

@@ -1,0 +1,1 @@
+"""Disposable Debian hosts on this machine: Podman containers that run systemd and sshd."""

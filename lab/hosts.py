@@ -1,0 +1,203 @@
+"""The hosts of one lab: created, reached by SSH with strict host keys, and removed without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lab import image, paths, runtime
+
+SERVICE_PORTS = {"ssh": 22, "mcp": 8080, "metrics": 9090}
+FIRST_PORTS = {"ssh": 2201, "mcp": 8081, "metrics": 9091}
+BOOT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host as the inventory sees it; ports are those on this machine's loopback."""
+
+    name: str
+    suite: str
+    container: str
+    ports: dict[str, int]
+
+
+class Lab:
+    """The hosts `katago-1` ... `katago-N` of one named lab, bookworm and trixie in turn."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.directory = paths.STATE / name
+        self.key = self.directory / "id_ed25519"
+        self.known_hosts = self.directory / "known_hosts"
+        self.token = self.directory / "token"
+        self.admin_token = self.directory / "admin-token"
+        self._state = self.directory / "hosts.json"
+
+    def hosts(self) -> list[Host]:
+        """The hosts that were created and not yet removed."""
+        if not self._state.exists():
+            return []
+        return [Host(**host) for host in json.loads(self._state.read_text())]
+
+    def create(self, count: int) -> list[str]:
+        """Bring the lab to `count` running hosts; return the names of those it created or started."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._create_secrets()
+        if not runtime.succeeds("network", "exists", self.name):
+            runtime.podman("network", "create", self.name)
+        hosts = self.hosts()
+        touched = []
+        for surplus in hosts[count:]:
+            runtime.podman("rm", "--force", "--time=0", surplus.container)
+        hosts = hosts[:count]
+        for number in range(1, count + 1):
+            if number > len(hosts):
+                host = self._new_host(number)
+                self._run(host)
+                hosts.append(host)
+                touched.append(host.name)
+            elif not self._is_running(hosts[number - 1]):
+                host = hosts[number - 1]
+                if not runtime.succeeds("start", host.container):
+                    self._run(host)
+                touched.append(host.name)
+        self._state.write_text(json.dumps([asdict(host) for host in hosts], indent=2) + "\n")
+        if touched:
+            for host in hosts:
+                self._wait_until_booted(host)
+            self._write_known_hosts(hosts)
+        return touched
+
+    def remove(self) -> list[str]:
+        """Remove containers, network, keys and state; return the names of the removed hosts."""
+        containers = runtime.podman(
+            "ps", "--all", "--filter", f"label=katago-lab={self.name}", "--format", "{{.Names}}"
+        ).split()
+        for container in containers:
+            runtime.podman("rm", "--force", "--time=0", "--volumes", container)
+        if runtime.succeeds("network", "exists", self.name):
+            runtime.podman("network", "rm", self.name)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        return containers
+
+    def tokens(self) -> list[dict[str, object]]:
+        """The value of `katago_mcp_tokens`: one token that may analyse, one that may administer."""
+        return [
+            {"name": name, "scopes": [scope], "token": path.read_text().strip()}
+            for name, scope, path in (
+                ("lab", "analyze", self.token),
+                ("lab-admin", "admin", self.admin_token),
+            )
+            if path.exists()
+        ]
+
+    def ssh_arguments(self) -> str:
+        """SSH options for every host of the lab, with literal paths."""
+        return (
+            f"-o UserKnownHostsFile={self.known_hosts} -o GlobalKnownHostsFile=/dev/null"
+            " -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
+        )
+
+    def _new_host(self, number: int) -> Host:
+        return Host(
+            name=f"katago-{number}",
+            suite=image.SUITES[(number - 1) % len(image.SUITES)],
+            container=f"{self.name}-katago-{number}",
+            ports={
+                service: _free_port(first + number - 1 if self.name == "lab" else 0)
+                for service, first in FIRST_PORTS.items()
+            },
+        )
+
+    def _run(self, host: Host) -> None:
+        # What systemd and its sandboxing need, without --privileged: that could set this
+        # machine's clock.
+        publish = [
+            f"--publish=127.0.0.1:{host.ports[service]}:{port}"
+            for service, port in SERVICE_PORTS.items()
+        ]
+        runtime.podman(
+            "run",
+            "--detach",
+            f"--name={host.container}",
+            f"--hostname={host.name}",
+            f"--network={self.name}",
+            f"--network-alias={host.name}",
+            f"--label=katago-lab={self.name}",
+            "--cap-add=ALL",
+            "--cap-drop=SYS_TIME",
+            "--security-opt=seccomp=unconfined",
+            "--security-opt=apparmor=unconfined",
+            "--security-opt=unmask=ALL",
+            "--systemd=always",
+            "--restart=always",
+            f"--volume={self.key}.pub:/root/.ssh/authorized_keys:ro",
+            *publish,
+            image.name(host.suite),
+        )
+
+    def _is_running(self, host: Host) -> bool:
+        state = runtime.podman(
+            "inspect", "--format", "{{.State.Running}}", host.container, check=False
+        )
+        return state == "true"
+
+    def _wait_until_booted(self, host: Host) -> None:
+        deadline = time.monotonic() + BOOT_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                runtime.exec_in(host.container, ["systemctl", "is-active", "--quiet", "ssh.service"])
+            except runtime.PodmanError:
+                time.sleep(0.3)
+                continue
+            return
+        raise RuntimeError(f"{host.name}: sshd does not run {BOOT_SECONDS} s after the boot")
+
+    def _create_secrets(self) -> None:
+        for path in (self.token, self.admin_token):
+            if not path.exists():
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(secrets.token_urlsafe(32) + "\n")
+        if self.key.exists():
+            return
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", str(self.key)],
+            check=True,
+        )
+
+    def _write_known_hosts(self, hosts: list[Host]) -> None:
+        # The keys come through Podman, not through the network, so there is no trust on first use.
+        lines = []
+        for host in hosts:
+            key = runtime.exec_in(host.container, ["cat", "/etc/ssh/ssh_host_ed25519_key.pub"])
+            kind, value = key.split()[:2]
+            lines.append(f"[127.0.0.1]:{host.ports['ssh']} {kind} {value}\n")
+        self.known_hosts.write_text("".join(lines))
+
+
+def build_images(count: int) -> list[str]:
+    """Build the images that `count` hosts need; return the suites that had to be built."""
+    with tempfile.TemporaryDirectory(prefix="katago-lab-") as scratch:
+        return [suite for suite in image.SUITES[:count] if image.build(suite, Path(scratch))]
+
+
+def _free_port(preferred: int) -> int:
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            chosen: int = probe.getsockname()[1]
+            return chosen
+    raise RuntimeError("this machine has no free port on its loopback interface")

@@ -1,0 +1,71 @@
+"""Digests of files and directory trees, by which everything that is installed is named and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_BLOCK = 1 << 20
+
+
+def of_file(path: str | os.PathLike[str]) -> str:
+    """The sha256 of a file's content, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def of_text(text: str) -> str:
+    """The sha256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def of_json(value: object) -> str:
+    """The sha256 of a JSON value, whatever the order of its keys."""
+    return of_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
+
+
+def of_tree(root: str | os.PathLike[str], *, skip: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Every file and link below `root` by relative path: its sha256 and whether it is executable.
+
+    `skip` names paths, relative to `root`, that are left out. A link's entry is `link:` and its
+    target, an executable file's digest ends in `+x`. Empty directories do not count.
+    """
+    entries = {}
+    for path in sorted(_files(Path(root))):
+        relative = path.relative_to(root).as_posix()
+        if relative in skip:
+            continue
+        if path.is_symlink():
+            entries[relative] = f"link:{os.readlink(path)}"
+        else:
+            executable = "+x" if path.stat().st_mode & 0o100 else ""
+            entries[relative] = of_file(path) + executable
+    return entries
+
+
+def differences(expected: dict[str, str], actual: dict[str, str]) -> list[str]:
+    """What distinguishes a tree from what it should be, one short phrase for each path."""
+    return [
+        *(f"{path} is missing" for path in sorted(expected.keys() - actual.keys())),
+        *(f"{path} was added" for path in sorted(actual.keys() - expected.keys())),
+        *(
+            f"{path} was changed"
+            for path in sorted(expected.keys() & actual.keys())
+            if expected[path] != actual[path]
+        ),
+    ]
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for directory, subdirectories, files in os.walk(root):
+        for name in files:
+            yield Path(directory, name)
+        for name in subdirectories:
+            if Path(directory, name).is_symlink():
+                yield Path(directory, name)

@@ -1,0 +1,75 @@
+"""The history of a host's releases: every switch and every verdict, one JSON line each, only appended."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+FILE = Path("/var/lib/katago-mcp/history.jsonl")
+Verdict = Literal["good", "bad"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A switch to a release (`verdict` is None), or a verdict on one."""
+
+    at: str
+    who: str
+    release: str
+    previous: str | None
+    why: str
+    verdict: Verdict | None = None
+
+
+def now() -> str:
+    """The time in UTC, as records carry it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read(path: Path = FILE) -> list[Record]:
+    """All records, oldest first. A line that a power cut left half written is passed over."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            records.append(Record(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return records
+
+
+def append(record: Record, path: Path = FILE) -> None:
+    """Add a record durably."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        line = json.dumps(asdict(record)) + "\n"
+        os.write(descriptor, (("\n" if torn else "") + line).encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verdict_on(records: Sequence[Record], release: str) -> Record | None:
+    """The newest verdict on a release; None when it was never judged."""
+    judged = (record for record in reversed(records) if record.release == release and record.verdict)
+    return next(judged, None)
+
+
+def last_good(records: Sequence[Record], *, available: Sequence[str], besides: str | None) -> str | None:
+    """The release to return to: the last one found good, still there and not since found bad."""
+    for record in reversed(records):
+        if record.verdict != "good" or record.release == besides or record.release not in available:
+            continue
+        newest = verdict_on(records, record.release)
+        if newest is not None and newest.verdict == "good":
+            return record.release
+    return None

@@ -1,0 +1,197 @@
+"""What must hold before anything is touched: pure checks of the inputs and of what was measured on a host."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import sizing
+
+Facts = Mapping[str, Any]
+Settings = Mapping[str, Any]
+
+SUPPORTED_SYSTEMS = {"debian": ("12", "13")}
+SUPPORTED_ARCHITECTURES = ("x86_64",)
+OLDEST_PYTHON = (3, 11)
+OLDEST_SYSTEMD = 252
+# Engine unpacked (130 MB), its archive in transit, a release with its environment (90 MB), twice.
+INSTALL_DISK_MB = 700
+STATE_DISK_MB = 200
+SHORTEST_TOKEN = 20
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PLACEHOLDER = re.compile(
+    r"change.?me|replace.?me|place.?holder|example|secret|password|your.?token|todo|xxx|dummy|<.*>", re.I
+)
+_SCOPES = ("analyze", "admin")
+_REQUIRED_BY_SOURCE = {
+    "katago_engine": {"release": ("backend",), "pypi": ("requirement", "member"), "file": ("path",)},
+    "katago_network": {"url": ("url",), "pypi": ("requirement", "member"), "file": ("path",)},
+}
+
+
+def input_problems(settings: Settings) -> list[str]:
+    """What is wrong with the variables alone; each message names variable, value and remedy.
+
+    `settings`: katago_engine, katago_network, katago_mcp_listen_address, katago_mcp_port,
+    katago_mcp_metrics_listen_address, katago_mcp_metrics_port, katago_mcp_tokens. No message
+    contains a token.
+    """
+    return [
+        *_asset_problems("katago_engine", settings["katago_engine"]),
+        *_asset_problems("katago_network", settings["katago_network"]),
+        *_address_problems(settings),
+        *_token_problems(settings),
+    ]
+
+
+def host_problems(host: Facts, *, network_bytes: int) -> list[str]:
+    """What is wrong with a host, as measured by the `preflight` module; [] when it is fit."""
+    return [
+        *_system_problems(host),
+        *_capacity_problems(host, network_bytes),
+        *_listener_problems(host),
+    ]
+
+
+def _asset_problems(variable: str, asset: Mapping[str, Any]) -> Iterator[str]:
+    sha256 = str(asset.get("sha256") or "")
+    if not _SHA256.fullmatch(sha256):
+        yield (
+            f"{variable}.sha256 is {sha256!r}; it must be the 64 lower-case hexadecimal digits"
+            " that sha256sum prints for the file."
+        )
+    source = str(asset.get("source"))
+    by_source = _REQUIRED_BY_SOURCE[variable]
+    if source not in by_source:
+        yield f"{variable}.source is {source!r}; it must be one of {', '.join(by_source)}."
+        return
+    for key in by_source[source]:
+        if not asset.get(key):
+            yield f"{variable}.{key} is missing; source {source!r} needs it."
+
+
+def _address_problems(settings: Settings) -> Iterator[str]:
+    sockets = {}
+    for prefix in ("katago_mcp", "katago_mcp_metrics"):
+        address, port = settings[f"{prefix}_listen_address"], int(settings[f"{prefix}_port"])
+        try:
+            ipaddress.ip_address(str(address))
+        except ValueError:
+            yield (
+                f"{prefix}_listen_address is {address!r}; it must be an IP address of the host,"
+                " 127.0.0.1 behind a local balancer, or 0.0.0.0 for all of them."
+            )
+        if not 1024 <= port <= 65535:
+            yield (
+                f"{prefix}_port is {port}; it must be 1024 to 65535, since the service has no"
+                " privilege to bind a lower one."
+            )
+        sockets[prefix] = port
+    if sockets["katago_mcp"] == sockets["katago_mcp_metrics"]:
+        yield (
+            f"katago_mcp_port and katago_mcp_metrics_port are both {sockets['katago_mcp']};"
+            " give one of them another port."
+        )
+
+
+def _token_problems(settings: Settings) -> Iterator[str]:
+    tokens = settings["katago_mcp_tokens"]
+    if isinstance(tokens, str | bytes) or not isinstance(tokens, Sequence):
+        yield (
+            "katago_mcp_tokens must be a list of {name, scopes, token}; it is"
+            f" a {type(tokens).__name__}."
+        )
+        return
+    if not tokens and not is_loopback(str(settings["katago_mcp_listen_address"])):
+        yield (
+            f"katago_mcp_listen_address is {settings['katago_mcp_listen_address']}, which others can"
+            " reach, and katago_mcp_tokens is empty. Give at least one token (from Ansible Vault),"
+            " or listen on 127.0.0.1."
+        )
+    seen: set[str] = set()
+    for number, token in enumerate(tokens):
+        place = f"katago_mcp_tokens[{number}]"
+        if not isinstance(token, Mapping):
+            yield f"{place} must be a mapping of name, scopes and token."
+            continue
+        yield from _one_token_problems(place, token, seen)
+
+
+def _one_token_problems(place: str, token: Mapping[str, Any], seen: set[str]) -> Iterator[str]:
+    if unknown := sorted(str(key) for key in token.keys() - {"name", "scopes", "token"}):
+        yield f"{place} has the unknown key {unknown[0]!r}; a token has name, scopes and token."
+    name = token.get("name")
+    if not isinstance(name, str) or not name:
+        yield f"{place}.name is missing; name the client or the person who holds the token."
+    elif name in seen:
+        yield f"{place}.name {name!r} stands there twice; names tell tokens apart in logs."
+    else:
+        seen.add(name)
+    scopes = token.get("scopes")
+    if not isinstance(scopes, list) or not scopes or not set(scopes) <= set(_SCOPES):
+        yield f"{place}.scopes must be a list of one or more of: {', '.join(_SCOPES)}."
+    value = token.get("token")
+    if not isinstance(value, str) or not value:
+        yield f"{place}.token is missing; `openssl rand -base64 32` makes one, Ansible Vault keeps it."
+    elif _PLACEHOLDER.search(value) or len(set(value)) < 8:
+        yield f"{place}.token is a placeholder; `openssl rand -base64 32` makes a real one."
+    elif len(value) < SHORTEST_TOKEN:
+        yield (
+            f"{place}.token has {len(value)} characters; it must have at least {SHORTEST_TOKEN}."
+            " `openssl rand -base64 32` makes one."
+        )
+    elif not value.isascii() or not value.isprintable() or " " in value:
+        yield f"{place}.token has characters that an Authorization header cannot carry."
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only the host itself can reach an address; a malformed one counts as reachable."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _system_problems(host: Facts) -> Iterator[str]:
+    system, version = host["os"]["id"], host["os"]["version"]
+    if version not in SUPPORTED_SYSTEMS.get(system, ()):
+        yield f"The host runs {system} {version}; supported are Debian 12 and 13."
+    if host["architecture"] not in SUPPORTED_ARCHITECTURES:
+        yield (
+            f"The host's architecture is {host['architecture']}; KataGo is published for x86_64 only."
+        )
+    if tuple(host["python"][:2]) < OLDEST_PYTHON:
+        yield f"The host's Python is {'.'.join(map(str, host['python']))}; the server needs 3.11 or newer."
+    if host["systemd"] < OLDEST_SYSTEMD:
+        yield (
+            f"systemd on the host is version {host['systemd']} (0: it does not run);"
+            f" the unit's sandbox needs {OLDEST_SYSTEMD} or newer."
+        )
+
+
+def _capacity_problems(host: Facts, network_bytes: int) -> Iterator[str]:
+    needed = sizing.memory_needed_mb(network_bytes)
+    if host["memory_mb"] < needed:
+        yield (
+            f"The host has {host['memory_mb']} MB of memory; this network needs about {needed} MB."
+            " Choose a smaller network in katago_network or a larger host."
+        )
+    network_mb = network_bytes >> 20
+    for path, least in (("/opt", INSTALL_DISK_MB + network_mb), ("/var", STATE_DISK_MB)):
+        if host["disk_free_mb"][path] < least:
+            yield (
+                f"{path} has {host['disk_free_mb'][path]} MB free; the deployment needs {least} MB."
+                " Free some, or enlarge the file system."
+            )
+
+
+def _listener_problems(host: Facts) -> Iterator[str]:
+    for listener in host["listeners"]:
+        if listener["error"]:
+            yield (
+                f"{listener['address']} port {listener['port']} cannot be bound on the host:"
+                f" {listener['error']}. Choose an address that the host has and a port that is free."
+            )

@@ -1,0 +1,184 @@
+#!/usr/bin/python
+"""Installs a KataGo engine under the digest of its file."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: engine
+short_description: Install a KataGo engine, content-addressed
+description:
+  - Installs the engine as C(<root>/<sha256>/), owned by root and not writable by anybody else.
+  - An AppImage is unpacked, since hosts have no FUSE. A plain executable is installed as it is.
+  - The engine must run on the host and be of the version that was declared.
+  - An engine that is there is not touched and not sent again.
+options:
+  path:
+    description: The engine on the control node.
+    type: path
+    required: true
+  sha256:
+    description: The engine file's sha256; its directory's name.
+    type: str
+    required: true
+  version:
+    description: The version that the engine must say it is.
+    type: str
+    required: true
+  root:
+    description: Where engines are kept on the host.
+    type: path
+    default: /opt/katago/engines
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The engine is installed
+  katago.fleet.engine:
+    path: "{{ preflight_engine.path }}"
+    sha256: "{{ preflight_engine.sha256 }}"
+    version: "{{ preflight_engine.version }}"
+"""
+
+RETURN = r"""
+binary:
+  description: The program to start.
+  type: str
+  returned: always
+present:
+  description: Whether the engine is installed.
+  type: bool
+  returned: always
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest
+
+# Written last: an engine without it was not installed to the end.
+RECORD = "files.json"
+EXTRACTION_SECONDS = 120
+VERSION_SECONDS = 30
+
+
+class EngineError(Exception):
+    """The engine cannot be installed; the message says why."""
+
+
+def binary(directory: Path) -> Path:
+    """The program to start in an engine's directory."""
+    unpacked = directory / "AppRun"
+    return unpacked if unpacked.exists() else directory / "katago"
+
+
+def is_appimage(path: Path) -> bool:
+    """Whether a file is an AppImage of type 2, by its magic bytes."""
+    with path.open("rb") as file:
+        return file.read(11)[8:] == b"AI\x02"
+
+
+def install(source: Path, sha256: str, directory: Path) -> None:
+    """Install the engine; what a killed run left behind is replaced."""
+    actual = digest.of_file(source)
+    if actual != sha256:
+        raise EngineError(f"the engine arrived damaged: its sha256 is {actual}, not {sha256}")
+    scratch = directory.with_name(f".{sha256}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True, mode=0o755)
+    program = scratch / "katago"
+    shutil.copyfile(source, program)
+    program.chmod(0o755)
+    tree = scratch
+    if is_appimage(program):
+        tree = unpack(program, scratch)
+    seal(tree)
+    record = digest.of_tree(tree, skip=frozenset({RECORD}))
+    atomic.write(tree / RECORD, json.dumps(record, indent=1).encode(), mode=0o644)
+    atomic.sync_tree(tree)
+    shutil.rmtree(directory, ignore_errors=True)
+    tree.rename(directory)
+    atomic.sync_directory(directory.parent)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def unpack(program: Path, scratch: Path) -> Path:
+    """Unpack an AppImage, which carries its own unpacker; return the tree."""
+    result = subprocess.run(
+        [program, "--appimage-extract"],
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        timeout=EXTRACTION_SECONDS,
+        check=False,
+    )
+    tree = scratch / "squashfs-root"
+    if result.returncode != 0 or not (tree / "AppRun").exists():
+        raise EngineError(f"the AppImage cannot be unpacked: {result.stderr.strip()[-300:]}")
+    return tree
+
+
+def seal(tree: Path) -> None:
+    """Give everything to root, readable by all and writable by nobody else."""
+    for directory, _, files in os.walk(tree):
+        os.chmod(directory, 0o755)
+        os.chown(directory, 0, 0)
+        for name in files:
+            path = Path(directory, name)
+            os.lchown(path, 0, 0)
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+
+
+def reported_version(program: Path) -> str:
+    """The version that the engine says it is."""
+    result = subprocess.run(
+        [program, "version"],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=VERSION_SECONDS,
+        check=False,
+    )
+    if result.returncode != 0 or not result.stdout.startswith("KataGo v"):
+        raise EngineError(
+            f"the engine does not run here: {(result.stderr or result.stdout).strip()[-300:]}"
+        )
+    return result.stdout.split()[1].removeprefix("v")
+
+
+def main() -> None:
+    """Answer whether the engine is there, or install it from `source`."""
+    module = AnsibleModule(
+        argument_spec={
+            "sha256": {"type": "str", "required": True},
+            "version": {"type": "str", "required": True},
+            "root": {"type": "path", "default": "/opt/katago/engines"},
+            "source": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    directory = Path(parameters["root"], parameters["sha256"])
+    present = (directory / RECORD).exists()
+    if present or parameters["source"] is None:
+        module.exit_json(changed=False, present=present, binary=str(binary(directory)))
+    try:
+        install(Path(parameters["source"]), parameters["sha256"], directory)
+        version = reported_version(binary(directory))
+        if version != parameters["version"]:
+            raise EngineError(
+                f"it says that it is version {version}, and katago_engine.version is"
+                f" {parameters['version']}: correct the one or the other"
+            )
+    except (EngineError, OSError, subprocess.TimeoutExpired) as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        module.fail_json(msg=f"The engine {parameters['sha256'][:12]} was not installed: {error}.")
+    module.exit_json(changed=True, present=True, binary=str(binary(directory)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+#!/usr/bin/python
+"""Installs a network under the digest of its file."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: network
+short_description: Install a network, content-addressed
+description:
+  - Installs the network as C(<root>/<sha256>/<name>), owned by root and not writable by anybody else.
+  - A network that is there is not touched and not sent again.
+options:
+  path:
+    description: The network on the control node.
+    type: path
+    required: true
+  sha256:
+    description: The network file's sha256; its directory's name.
+    type: str
+    required: true
+  name:
+    description: The file's name; KataGo tells the format by its ending.
+    type: str
+    required: true
+  root:
+    description: Where networks are kept on the host.
+    type: path
+    default: /opt/katago/networks
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The network is installed
+  katago.fleet.network:
+    path: "{{ preflight_network.path }}"
+    sha256: "{{ preflight_network.sha256 }}"
+    name: "{{ preflight_network.name }}"
+"""
+
+RETURN = r"""
+file:
+  description: The network on the host.
+  type: str
+  returned: always
+present:
+  description: Whether the network is installed.
+  type: bool
+  returned: always
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest
+
+
+def main() -> None:
+    """Answer whether the network is there, or install it from `source`."""
+    module = AnsibleModule(
+        argument_spec={
+            "sha256": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            "root": {"type": "path", "default": "/opt/katago/networks"},
+            "source": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    target = Path(parameters["root"], parameters["sha256"], parameters["name"])
+    present = target.exists()
+    if present or parameters["source"] is None:
+        module.exit_json(changed=False, present=present, file=str(target))
+    actual = digest.of_file(parameters["source"])
+    if actual != parameters["sha256"]:
+        module.fail_json(
+            msg=(
+                f"The network {parameters['name']} was not installed: it arrived damaged, its sha256"
+                f" is {actual}, not {parameters['sha256']}."
+            )
+        )
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    atomic.write(target, Path(parameters["source"]).read_bytes(), mode=0o644)
+    module.exit_json(changed=True, present=True, file=str(target))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+#!/usr/bin/python
+"""Measures what a deployment needs to know of a host; changes nothing."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preflight
+short_description: Check the inputs and the host before anything is touched
+description:
+  - Checks the variables of a deployment, fetches engine and network into the control node's cache
+    and verifies them there, and measures the host.
+  - Fails with one message for every problem found, before anything on the host was changed.
+  - No message contains a token.
+options:
+  engine:
+    description: Where the engine comes from, as C(katago_engine).
+    type: dict
+    required: true
+  network:
+    description: Where the network comes from, as C(katago_network).
+    type: dict
+    required: true
+  listen_address:
+    description: The address that the service will bind.
+    type: str
+    required: true
+  port:
+    description: The port of the service.
+    type: int
+    required: true
+  metrics_listen_address:
+    description: The address that the metrics will be bound to.
+    type: str
+    required: true
+  metrics_port:
+    description: The port of the metrics.
+    type: int
+    required: true
+  tokens:
+    description: The service's tokens, as C(katago_mcp_tokens).
+    type: raw
+    required: true
+  cache_dir:
+    description: The control node's cache of downloads.
+    type: path
+    required: true
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: Inputs and host are fit for the deployment
+  katago.fleet.preflight:
+    engine: "{{ katago_engine }}"
+    network: "{{ katago_network }}"
+    listen_address: 127.0.0.1
+    port: 8080
+    metrics_listen_address: 127.0.0.1
+    metrics_port: 9090
+    tokens: "{{ katago_mcp_tokens }}"
+    cache_dir: ~/.cache/katago-mcp-fleet
+"""
+
+RETURN = r"""
+host:
+  description:
+    - "What was measured: os, architecture, python, systemd, processors, memory_mb,
+      memory_available_mb, disk_free_mb, gpu, listeners."
+  type: dict
+  returned: always
+engine:
+  description: The verified engine on the control node; path, sha256, version, backend.
+  type: dict
+  returned: success
+network:
+  description: The verified network on the control node; path, sha256, name, bytes.
+  type: dict
+  returned: success
+"""
+
+import errno
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+OWN_CONFIG = Path("/etc/katago-mcp/config.json")
+GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
+
+
+def operating_system() -> dict[str, str]:
+    """`ID` and `VERSION_ID` of os-release(5); `unknown` for what it does not say."""
+    fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', Path("/etc/os-release").read_text(), re.M))
+    return {"id": fields.get("ID", "unknown"), "version": fields.get("VERSION_ID", "unknown")}
+
+
+def systemd_version() -> int:
+    """The version of the running systemd, 0 where it is not PID 1."""
+    if not Path("/run/systemd/system").is_dir():
+        return 0
+    output = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=True)
+    found = re.match(r"systemd (\d+)", output.stdout)
+    return int(found[1]) if found else 0
+
+
+def memory_mb() -> dict[str, int]:
+    """Total and available memory in MB."""
+    fields = dict(re.findall(r"^(\w+): +(\d+) kB$", Path("/proc/meminfo").read_text(), re.M))
+    return {
+        "memory_mb": int(fields["MemTotal"]) >> 10,
+        "memory_available_mb": int(fields["MemAvailable"]) >> 10,
+    }
+
+
+def free_mb(path: str) -> int:
+    """Space in MB that is free for root on the file system of `path`."""
+    status = os.statvfs(path)
+    return status.f_bfree * status.f_frsize >> 20
+
+
+def own_sockets() -> set[int]:
+    """The ports that the running service holds, by its own configuration."""
+    active = subprocess.run(["systemctl", "is-active", "--quiet", "katago-mcp.service"], check=False)
+    if active.returncode != 0:
+        return set()
+    config = json.loads(OWN_CONFIG.read_text())
+    return {config["server"]["port"], config["metrics"]["port"]}
+
+
+def bind_error(address: str, port: int, own: set[int]) -> str | None:
+    """Why a TCP socket cannot be bound there, None when it can or when the service itself has it."""
+    try:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and port in own:
+            return None
+        return os.strerror(error.errno) if error.errno else str(error)
+    return None
+
+
+def main() -> None:
+    """Measure and return."""
+    module = AnsibleModule(
+        argument_spec={
+            "listeners": {"type": "list", "elements": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    own = own_sockets()
+    listeners: list[dict[str, Any]] = [
+        {**listener, "error": bind_error(listener["address"], listener["port"], own)}
+        for listener in module.params["listeners"]
+    ]
+    module.exit_json(
+        changed=False,
+        host={
+            "os": operating_system(),
+            "architecture": platform.machine(),
+            "python": list(sys.version_info[:3]),
+            "systemd": systemd_version(),
+            "processors": len(os.sched_getaffinity(0)),
+            **memory_mb(),
+            "disk_free_mb": {path: free_mb(path) for path in ("/opt", "/var")},
+            "gpu": any(Path(device).exists() for device in GPU_DEVICES),
+            "listeners": listeners,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Files sent to a host only when the host says that it lacks them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+
+class DeliveringAction(ActionBase):
+    """An action whose module first answers whether it needs a file, and gets it only then.
+
+    The module takes `source`, a path on the host or nothing. Called without, it changes nothing
+    and answers `present`; called with, it installs from that file.
+    """
+
+    TRANSFERS_FILES = True
+
+    def deliver(
+        self, module: str, arguments: dict[str, Any], local: str, task_vars: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Run `module` until what it installs is present; in check mode only say whether it is."""
+        asked: dict[str, Any] = self._execute_module(
+            module_name=module, module_args=arguments, task_vars=task_vars
+        )
+        if asked.get("failed") or asked.get("unreachable") or asked["present"]:
+            return asked
+        if self._task.check_mode:
+            return {**asked, "changed": True}
+        remote = self._connection._shell.join_path(self._make_tmp_path(), "source")
+        self._transfer_file(local, remote)
+        try:
+            installed: dict[str, Any] = self._execute_module(
+                module_name=module,
+                module_args={**arguments, "source": remote},
+                task_vars=task_vars,
+            )
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return installed
