@@ -1,0 +1,79 @@
+"""The log on stderr: one JSON object, or one line of text, for each event."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+_FIELDS = "katago_mcp_fields"
+
+
+class Log:
+    """A logger whose events are short names with fields beside them.
+
+    Fields hold states, reasons, counts and times; never a game record and never a token.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Log what only a developer needs."""
+        self._logger.debug(event, extra={_FIELDS: fields})
+
+    def info(self, event: str, **fields: object) -> None:
+        """Log a normal event."""
+        self._logger.info(event, extra={_FIELDS: fields})
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Log what the server coped with and an operator should know."""
+        self._logger.warning(event, extra={_FIELDS: fields})
+
+    def error(self, event: str, **fields: object) -> None:
+        """Log what an operator has to act on."""
+        self._logger.error(event, extra={_FIELDS: fields})
+
+    def crash(self, event: str, error: BaseException) -> None:
+        """Log a defect of the server itself, with its traceback."""
+        self._logger.error(event, exc_info=error, extra={_FIELDS: {}})
+
+
+def configure(level: str, form: Literal["json", "text"]) -> None:
+    """Send all logging of the process to stderr at `level` ("debug" ... "error")."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else _Text())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    # The SDK logs tool errors and sessions at INFO; the server logs calls itself.
+    for chatty in ("mcp", "uvicorn", "httpx2", "httpcore2"):
+        logging.getLogger(chatty).setLevel("DEBUG" if level == "debug" else "WARNING")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields = dict(getattr(record, _FIELDS, {}))
+    if record.exc_info and record.exc_info[0] is not None:
+        fields["errorType"] = record.exc_info[0].__name__
+        fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+    return fields
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Render one line of JSON."""
+        line = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+            **_fields(record),
+        }
+        return json.dumps(line, default=str)
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Render one line for a person."""
+        fields = " ".join(f"{key}={value!s}" for key, value in _fields(record).items())
+        time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        return f"{time} {record.levelname.lower():7} {record.getMessage()} {fields}".rstrip()
