@@ -65,7 +65,7 @@ class Lab:
                 self._run(host)
                 hosts.append(host)
                 touched.append(host.name)
-            elif not self._is_running(hosts[number - 1]):
+            elif not self.is_running(hosts[number - 1]):
                 host = hosts[number - 1]
                 if not runtime.succeeds("start", host.container):
                     self._run(host)
@@ -88,6 +88,13 @@ class Lab:
             runtime.podman("network", "rm", self.name)
         shutil.rmtree(self.directory, ignore_errors=True)
         return containers
+
+    def is_running(self, host: Host) -> bool:
+        """Whether the host's container runs."""
+        state = runtime.podman(
+            "inspect", "--format", "{{.State.Running}}", host.container, check=False
+        )
+        return state == "true"
 
     def tokens(self) -> list[dict[str, object]]:
         """The value of `katago_mcp_tokens`: one token that may analyse, one that may administer."""
@@ -144,12 +151,6 @@ class Lab:
             *publish,
             image.name(host.suite),
         )
-
-    def _is_running(self, host: Host) -> bool:
-        state = runtime.podman(
-            "inspect", "--format", "{{.State.Running}}", host.container, check=False
-        )
-        return state == "true"
 
     def _wait_until_booted(self, host: Host) -> None:
         deadline = time.monotonic() + BOOT_SECONDS

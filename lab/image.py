@@ -57,3 +57,13 @@ def build(suite: str, scratch: Path) -> bool:
     finally:
         archive.unlink()
     return True
+
+
+def remove_all() -> list[str]:
+    """Remove every image that the lab built, of this recipe and of earlier ones."""
+    images = runtime.podman(
+        "images", "--filter", "reference=localhost/katago-lab-*", "--format", "{{.Repository}}:{{.Tag}}"
+    ).split()
+    for each in images:
+        runtime.podman("rmi", each)
+    return images

@@ -1,0 +1,153 @@
+"""The commands of `bin/lab`; `hosts` and `down` are also what Molecule creates and destroys with."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab import image, paths, runtime
+from lab.hosts import Lab, build_images
+
+DEFAULT_COUNT = 2
+
+
+@contextlib.contextmanager
+def step(title: str) -> Iterator[None]:
+    """Say what begins, and how long it took."""
+    print(f"\n\033[1m== {title}\033[0m", flush=True)
+    begun = time.monotonic()
+    yield
+    print(f"   {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def hosts(lab: Lab, count: int) -> None:
+    """Bring the lab to `count` booted hosts."""
+    with step("Host images"):
+        for suite in build_images(count):
+            print(f"   built {suite}")
+        print(f"   runtime: {runtime.detect(image.name(image.SUITES[0]))}")
+    with step(f"{count} hosts"):
+        touched = lab.create(count)
+        for host in lab.hosts():
+            state = "started" if host.name in touched else "runs already"
+            print(f"   {host.name} ({host.suite}): {state}")
+
+
+def up(lab: Lab, count: int) -> int:
+    """Boot the hosts, deploy the service on them, and say how to call it."""
+    begun = time.monotonic()
+    hosts(lab, count)
+    with step("Deployment (ansible-playbook playbooks/site.yml)"):
+        deployed = subprocess.run(["ansible-playbook", "playbooks/site.yml"], cwd=paths.ROOT, check=False)
+    if deployed.returncode != 0:
+        print("\nThe deployment did not succeed; the message above says why. After mending it: bin/lab up")
+        return deployed.returncode
+    status(lab)
+    print(f"\nAll of it took {time.monotonic() - begun:.0f} s. Next: bin/test, or bin/lab ssh katago-1")
+    return 0
+
+
+def status(lab: Lab) -> int:
+    """Print every host's address and how a client connects to it."""
+    if not lab.hosts():
+        print("There are no hosts. bin/lab up makes some.")
+        return 1
+    for host in lab.hosts():
+        address = f"http://127.0.0.1:{host.ports['mcp']}/mcp"
+        running = "running" if lab.is_running(host) else "not running"
+        print(f"\n\033[1m{host.name}\033[0m ({host.suite}, {running})")
+        print(f"   MCP      {address}")
+        print(f"   metrics  http://127.0.0.1:{host.ports['metrics']}/metrics")
+        print(f"   shell    bin/lab ssh {host.name}")
+        print(
+            f"   client   claude mcp add --transport http {host.name} {address}"
+            f' --header "Authorization: Bearer $(cat {_shown(lab.token)})"'
+        )
+    print(f"\nTokens: {_shown(lab.token)} (analyze), {_shown(lab.admin_token)} (admin)")
+    return 0
+
+
+def ssh(lab: Lab, name: str, command: list[str]) -> int:
+    """Open a shell on a host, or run a command there."""
+    for host in lab.hosts():
+        if host.name == name:
+            login = ["ssh", *lab.ssh_arguments().split(), "-i", str(lab.key)]
+            login += ["-p", str(host.ports["ssh"]), "root@127.0.0.1", *command]
+            return subprocess.run(login, check=False).returncode
+    known = ", ".join(host.name for host in lab.hosts()) or "none: bin/lab up makes some"
+    print(f"There is no host {name!r}. Hosts: {known}.", file=sys.stderr)
+    return 2
+
+
+def down(lab: Lab, *, everything: bool) -> int:
+    """Remove hosts, network, keys and tokens; with `everything` also images and downloads."""
+    for container in lab.remove():
+        print(f"removed {container}")
+    if everything:
+        for removed in image.remove_all():
+            print(f"removed {removed}")
+        shutil.rmtree(paths.CACHE, ignore_errors=True)
+        print(f"removed {_shown(paths.CACHE)}")
+    remaining = [path for path in paths.STATE.glob("*") if path.is_dir()]
+    if not remaining:
+        shutil.rmtree(paths.STATE, ignore_errors=True)
+    return 0
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path, paths.ROOT) if path.is_relative_to(paths.ROOT) else str(path)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bin/lab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("up", "boot hosts and deploy on them"), ("hosts", "boot bare hosts")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--count", type=_count, help=f"number of hosts (default: as many as there are, or {DEFAULT_COUNT})")
+    commands.add_parser("status", help="what there is and how to call it")
+    shell = commands.add_parser("ssh", help="a shell or a command on a host")
+    shell.add_argument("host")
+    shell.add_argument("remote", nargs=argparse.REMAINDER)
+    removal = commands.add_parser("down", help="remove hosts, network, keys and tokens")
+    removal.add_argument("--all", action="store_true", help="also images and downloads")
+    return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= 16:
+        raise argparse.ArgumentTypeError(f"{count} hosts; a lab has 1 to 16")
+    return count
+
+
+def main() -> int:
+    """Run one command; its errors are one message."""
+    arguments = _arguments()
+    lab = Lab(paths.lab_name())
+    try:
+        match arguments.command:
+            case "up":
+                return up(lab, arguments.count or len(lab.hosts()) or DEFAULT_COUNT)
+            case "hosts":
+                hosts(lab, arguments.count or DEFAULT_COUNT)
+                return 0
+            case "status":
+                return status(lab)
+            case "ssh":
+                return ssh(lab, arguments.host, arguments.remote)
+            case _:
+                return down(lab, everything=arguments.all)
+    except (runtime.PodmanError, RuntimeError) as error:
+        print(f"bin/lab {arguments.command}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

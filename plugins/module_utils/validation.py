@@ -1,0 +1,196 @@
+"""Whether a service really analyses: what is asked of it, and the verdict on what it answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils.exposition import Scrape
+
+SIZE = 9
+KOMI = 7.0
+# One colour holds every third line of a 9x9 board and the other nothing: whatever the network, the
+# board belongs to that colour, by at least half of its points.
+_WALLS = tuple(f"{column}{row}" for row in (3, 5, 7) for column in "ABCDEFGHJ")
+LEAST_LEAD = 20.0
+LEAST_WINRATE = 0.95
+OCCUPIED = "E5"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold, whether it does, and what was seen."""
+
+    name: str
+    ok: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen of a service while it was asked `calls(...)`.
+
+    `ready`, `health`: HTTP status and JSON body, or None when there was no answer. `answers`: what
+    `katago-mcp call` printed. `before`, `after`: scrapes around the calls, None without an answer.
+    """
+
+    ready: tuple[int, Mapping[str, Any]] | None
+    health: tuple[int, Mapping[str, Any]] | None
+    answers: Mapping[str, Any]
+    before: Scrape | None
+    after: Scrape | None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must be seen: the release and the engine of its manifest."""
+
+    release: str
+    version: str
+    engine_version: str
+
+
+def calls(visits: int) -> list[dict[str, Any]]:
+    """The tool calls of a validation; `visits` varies, so that no cache can answer them."""
+
+    def position(owner: str, moves: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
+        return {
+            "boardXSize": SIZE,
+            "boardYSize": SIZE,
+            "rules": "chinese",
+            "komi": KOMI,
+            "initialStones": [[owner, point] for point in _WALLS],
+            "initialPlayer": "W" if owner == "B" else "B",
+            "moves": [list(move) for move in moves],
+        }
+
+    return [
+        {"tool": "getEngineStatus", "arguments": {}},
+        *(
+            {"tool": "analyzePosition", "arguments": {"position": position(owner), "maxVisits": visits}}
+            for owner in ("B", "W")
+        ),
+        {
+            "tool": "analyzePosition",
+            "arguments": {"position": position("B", [("W", OCCUPIED)]), "maxVisits": visits},
+        },
+    ]
+
+
+def judge(observed: Observed, expected: Expected, *, visits: int) -> list[Check]:
+    """Every check of the validation; the service is validated when all of them are ok."""
+    return [
+        _status("ready", observed.ready),
+        _status("health", observed.health),
+        _release(observed.health, expected),
+        *_answers(observed.answers, expected, visits),
+        *_metrics(observed, expected, visits),
+    ]
+
+
+def failures(checks: Sequence[Check]) -> str:
+    """The failed checks as one line for each."""
+    return "\n".join(f"- {check.name}: {check.message}" for check in checks if not check.ok)
+
+
+def as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """The checks as plain values."""
+    return [asdict(check) for check in checks]
+
+
+def _status(name: str, answer: tuple[int, Mapping[str, Any]] | None) -> Check:
+    if answer is None:
+        return Check(name, False, f"/{name} did not answer")
+    status, body = answer
+    reason = body.get("reason") or body.get("status") or ""
+    return Check(name, status == 200, f"/{name} answered {status} {reason}".rstrip())
+
+
+def _release(health: tuple[int, Mapping[str, Any]] | None, expected: Expected) -> Check:
+    seen = health[1].get("release") if health else None
+    return Check("release", seen == expected.release, f"runs {seen}, expected {expected.release}")
+
+
+def _answers(answers: Mapping[str, Any], expected: Expected, visits: int) -> Iterator[Check]:
+    results = answers.get("results") or []
+    server = answers.get("server") or {}
+    if len(results) != len(calls(visits)):
+        yield Check("mcp", False, str(answers.get("error") or "the MCP client got no answers"))
+        return
+    yield Check(
+        "mcp",
+        server.get("version") == expected.version,
+        f"server {server.get('name')} {server.get('version')}, expected version {expected.version}",
+    )
+    status, black, white, illegal = results
+    yield _engine(status, expected)
+    yield _analysis("black_owns_board", black, 1, visits)
+    yield _analysis("white_owns_board", white, -1, visits)
+    refused = not illegal.get("ok") and "illegal" in str(illegal.get("error")).lower()
+    yield Check("illegal_move", refused, f"a move on {OCCUPIED}, which is occupied: {_words(illegal)}")
+
+
+def _engine(status: Mapping[str, Any], expected: Expected) -> Check:
+    seen = status.get("structured") or {}
+    ok = seen.get("state") == "ready" and seen.get("engineVersion") == expected.engine_version
+    return Check(
+        "engine",
+        bool(status.get("ok")) and ok,
+        f"state {seen.get('state')}, version {seen.get('engineVersion')},"
+        f" expected ready, version {expected.engine_version}; {_words(status)}",
+    )
+
+
+def _analysis(name: str, result: Mapping[str, Any], sign: int, visits: int) -> Check:
+    """`sign`: 1 when the board is Black's, -1 when it is White's; values are from Black's side."""
+    seen = result.get("structured") or {}
+    try:
+        lead, winrate = float(seen["scoreLead"]), float(seen["winrate"])
+        searched, best = int(seen["visits"]), str(seen["moves"][0]["move"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return Check(name, False, f"no usable analysis; {_words(result)}")
+    owner_winrate = winrate if sign > 0 else 1 - winrate
+    problems = [
+        words
+        for wrong, words in (
+            (not result.get("ok"), "the tool reported an error"),
+            (sign * lead < LEAST_LEAD, f"scoreLead {lead:+.1f}"),
+            (not LEAST_WINRATE <= owner_winrate <= 1, f"winrate {winrate:.3f}"),
+            (searched < visits, f"{searched} visits of {visits}"),
+            (seen.get("cached") is not False, "answered from a cache"),
+            (best in _WALLS, f"best move {best} is occupied"),
+        )
+        if wrong
+    ]
+    return Check(
+        name,
+        not problems,
+        "; ".join(problems) or f"scoreLead {lead:+.1f}, winrate {winrate:.3f}, {searched} visits",
+    )
+
+
+def _metrics(observed: Observed, expected: Expected, visits: int) -> Iterator[Check]:
+    before, after = observed.before, observed.after
+    if before is None or after is None:
+        yield Check("metrics", False, "/metrics did not answer in the exposition format")
+        return
+    up = after.value("katago_engine_up")
+    yield Check("engine_up", up == 1, f"katago_engine_up is {up}")
+    info = after.labels("katago_mcp_build_info")
+    told = [(labels.get("version"), labels.get("release")) for labels in info]
+    yield Check(
+        "build_info",
+        told == [(expected.version, expected.release)],
+        f"katago_mcp_build_info says {told}, expected {expected.version}, {expected.release}",
+    )
+    for name, labels, least in (
+        ("katago_visits_total", {}, 2 * visits),
+        ("katago_requests_total", {"tool": "analyzePosition", "status": "ok"}, 2),
+    ):
+        rose = (after.value(name, **labels) or 0) - (before.value(name, **labels) or 0)
+        yield Check(name, rose >= least, f"{name} rose by {rose:g}, expected at least {least}")
+
+
+def _words(result: Mapping[str, Any]) -> str:
+    return str(result.get("error") or result.get("text") or "no words")[:200]
