@@ -34,6 +34,7 @@ class ActionModule(DeliveringAction):
         files = {str(name): str(content) for name, content in arguments["files"].items()}
         inputs = {
             "wheels": wheel_set.sha256,
+            "engine_version": str(arguments["engine_version"]),
             "stands_on": stands_on,
             "files": {name: digest.of_text(content) for name, content in files.items()},
         }

@@ -30,6 +30,10 @@ options:
     description: The release's other files; name to content.
     type: dict
     required: true
+  engine_version:
+    description: The version of the engine that the release stands on.
+    type: str
+    required: true
   stands_on:
     description: What the release needs and does not contain; path on the host to sha256.
     type: dict
@@ -53,6 +57,7 @@ EXAMPLES = r"""
     machine: x86_64
     files:
       config.json: "{{ _katago_mcp_config | to_nice_json }}"
+    engine_version: "1.18.1"
     stands_on:
       /opt/katago/networks/f5d3/net.bin.gz: f5d3
     cache_dir: ~/.cache/katago-mcp-fleet

@@ -1,0 +1,42 @@
+"""Who runs a procedure, for the history of a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: actor
+short_description: Who runs this procedure, as user@control-node
+description:
+  - The user behind sudo where there is one, and the control node's name.
+author: The katago-mcp-fleet maintainers
+options: {}
+"""
+
+EXAMPLES = r"""
+- name: The switch is recorded under a name
+  katago.fleet.switch:
+    release: last_good
+    why: drill
+    who: "{{ lookup('katago.fleet.actor') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: One name.
+  type: list
+  elements: str
+"""
+
+import getpass
+import os
+import socket
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
+
+
+class LookupModule(LookupBase):
+    """`lookup('katago.fleet.actor')`."""
+
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+        """Return one name."""
+        return [f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"]

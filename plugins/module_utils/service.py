@@ -1,0 +1,86 @@
+"""The service on a host as systemd sees it, and which release its process really runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+UNIT = "katago-mcp.service"
+CONFIG = Path("/etc/katago-mcp/config.json")
+COMMAND = Path("/usr/local/bin/katago-mcp")
+UNIT_FILE = Path("/etc/systemd/system") / UNIT
+CREDENTIALS = Path("/etc/katago-mcp/credentials")
+TOKENS = "tokens.json"
+OPERATOR_TOKEN = "operator.token"  # noqa: S105 (a file's name)
+
+
+@dataclass(frozen=True)
+class State:
+    """The unit's state; `pid` is 0 when it has no main process."""
+
+    active: str
+    sub: str
+    result: str
+    pid: int
+    needs_reload: bool
+
+
+def state() -> State:
+    """Ask systemd."""
+    names = ("ActiveState", "SubState", "Result", "MainPID", "NeedDaemonReload")
+    shown = subprocess.run(
+        ["systemctl", "show", UNIT, f"--property={','.join(names)}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    fields = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+    return State(
+        active=fields["ActiveState"],
+        sub=fields["SubState"],
+        result=fields["Result"],
+        pid=int(fields["MainPID"]),
+        needs_reload=fields["NeedDaemonReload"] == "yes",
+    )
+
+
+def running_release(pid: int) -> str | None:
+    """The release that a process was started from: its working directory, which systemd resolved then."""
+    try:
+        return Path(os.readlink(f"/proc/{pid}/cwd")).name
+    except OSError:
+        return None
+
+
+def loaded_tokens(pid: int) -> bytes | None:
+    """The tokens that systemd handed to a process when it started; None when it got none."""
+    try:
+        return Path(f"/proc/{pid}/root/run/credentials/{UNIT}/{TOKENS}").read_bytes()
+    except OSError:
+        return None
+
+
+def restart_reasons(release: str, tokens: bytes | None) -> list[str]:
+    """Why the service must be started or restarted to run `release` with `tokens`; [] when it does."""
+    now = state()
+    if now.active != "active":
+        return [f"the unit is {now.active}"]
+    reasons = []
+    if (running := running_release(now.pid)) != release:
+        reasons.append(f"it runs {running or 'an unknown release'}")
+    if loaded_tokens(now.pid) != tokens:
+        reasons.append("its tokens are not the present ones")
+    return reasons
+
+
+def journal(lines: int = 15) -> str:
+    """The unit's last words, for the message of a failure."""
+    shown = subprocess.run(
+        ["journalctl", f"--unit={UNIT}", f"--lines={lines}", "--output=cat", "--quiet", "--no-pager"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return shown.stdout.strip()

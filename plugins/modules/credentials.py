@@ -1,0 +1,97 @@
+#!/usr/bin/python
+"""Keeps the service's tokens on a host: hashed, readable by root alone."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: credentials
+short_description: Keep the service's tokens, hashed
+description:
+  - Writes C(<directory>/tokens.json), which systemd hands to the service. It holds the sha256 of
+    every token, never a token.
+  - Makes C(<directory>/operator.token) once, a token of the host's own for its validation and its
+    operators. It is made on the host and does not leave it.
+  - With no tokens the service is open on its loopback address, and C(tokens.json) is empty.
+options:
+  tokens:
+    description: The tokens as the filter P(katago.fleet.hashed_tokens#filter) gives them; name, scopes, sha256.
+    type: list
+    elements: dict
+    required: true
+  directory:
+    description: Where credentials are kept on the host.
+    type: path
+    default: /etc/katago-mcp/credentials
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The tokens are in place
+  katago.fleet.credentials:
+    tokens: "{{ katago_mcp_tokens | katago.fleet.hashed_tokens }}"
+"""
+
+RETURN = r"""
+names:
+  description: The names of the tokens that the service accepts.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest, service
+
+OPERATOR = "operator"
+
+
+def tokens_file(tokens: list[dict[str, Any]], operator: str) -> str:
+    """The content of tokens.json; the operator's own token is among them unless there are none."""
+    accepted = list(tokens)
+    if accepted:
+        accepted.append(
+            {"name": OPERATOR, "scopes": ["analyze", "admin"], "sha256": digest.of_text(operator)}
+        )
+    return json.dumps({"tokens": accepted}, indent=1) + "\n"
+
+
+def main() -> None:
+    """Make what is missing, replace what differs."""
+    module = AnsibleModule(
+        argument_spec={
+            "tokens": {"type": "list", "elements": "dict", "required": True, "no_log": False},
+            "directory": {"type": "path", "default": str(service.CREDENTIALS)},
+        },
+        supports_check_mode=True,
+    )
+    directory = Path(module.params["directory"])
+    operator = directory / service.OPERATOR_TOKEN
+    tokens = directory / service.TOKENS
+    token = operator.read_text().strip() if operator.exists() else secrets.token_urlsafe(32)
+    content = tokens_file(module.params["tokens"], token)
+    wrong_mode = directory.exists() and directory.stat().st_mode & 0o077 != 0
+    changed = (
+        wrong_mode
+        or not operator.exists()
+        or not tokens.exists()
+        or tokens.read_text() != content
+        or any(path.stat().st_mode & 0o177 for path in (operator, tokens))
+    )
+    if changed and not module.check_mode:
+        directory.parent.mkdir(exist_ok=True, mode=0o755)
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o700)
+        atomic.write(operator, f"{token}\n".encode(), mode=0o600)
+        atomic.write(tokens, content.encode(), mode=0o600)
+    module.exit_json(
+        changed=changed, names=[entry["name"] for entry in json.loads(content)["tokens"]]
+    )
+
+
+if __name__ == "__main__":
+    main()

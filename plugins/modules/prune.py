@@ -1,0 +1,96 @@
+#!/usr/bin/python
+"""Removes old releases and what only they stood on."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prune
+short_description: Remove old releases
+description:
+  - Removes the oldest releases so that C(keep) remain, and then engines, networks and tuning results
+    that no remaining release stands on.
+  - Never the current release nor the one to return to, however old.
+options:
+  keep:
+    description: How many releases remain.
+    type: int
+    required: true
+  root:
+    description: Where releases are kept on the host.
+    type: path
+    default: /opt/katago-mcp
+  assets:
+    description: Where engines, networks and tuning results are kept on the host.
+    type: path
+    default: /opt/katago
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: Old releases are gone
+  katago.fleet.prune:
+    keep: 5
+"""
+
+RETURN = r"""
+removed:
+  description: The directories that were removed.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import shutil
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.katago.fleet.plugins.module_utils import history, releases
+
+KINDS = ("engines", "networks", "tuning")
+
+
+def unreferenced(assets: Path, stood_on: set[Path]) -> list[Path]:
+    """The directories of assets that hold nothing of `stood_on`."""
+    return sorted(
+        directory
+        for kind in KINDS
+        if (assets / kind).is_dir()
+        for directory in (assets / kind).iterdir()
+        if not any(path.is_relative_to(directory) for path in stood_on)
+    )
+
+
+def main() -> None:
+    """Decide by the disk and the history, and remove."""
+    module = AnsibleModule(
+        argument_spec={
+            "keep": {"type": "int", "required": True},
+            "root": {"type": "path", "default": "/opt/katago-mcp"},
+            "assets": {"type": "path", "default": "/opt/katago"},
+        },
+        supports_check_mode=True,
+    )
+    layout = releases.Layout(Path(module.params["root"]))
+    built = {
+        name: (layout.release(name) / releases.MANIFEST).stat().st_mtime for name in layout.complete()
+    }
+    current = layout.current_release()
+    way_back = history.last_good(history.read(), available=list(built), besides=current)
+    protected = [name for name in (current, way_back) if name]
+    old = releases.to_prune(built, keep=module.params["keep"], protected=protected)
+    stood_on = {
+        Path(path)
+        for name in built.keys() - set(old)
+        for path in (releases.manifest(layout.release(name)) or {"stands_on": ()})["stands_on"]
+    }
+    removed = [layout.release(name) for name in old]
+    if old:
+        removed += unreferenced(Path(module.params["assets"]), stood_on)
+    if not module.check_mode:
+        for directory in removed:
+            shutil.rmtree(directory)
+    module.exit_json(changed=bool(removed), removed=[str(directory) for directory in removed])
+
+
+if __name__ == "__main__":
+    main()

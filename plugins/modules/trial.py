@@ -1,0 +1,178 @@
+#!/usr/bin/python
+"""Tries a release beside the running service, before it is switched to."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: trial
+short_description: Try a release before it is switched to
+description:
+  - Runs the release's own C(katago-mcp validate) as the service's user in the service's sandbox.
+    It checks the configuration, starts a second engine with small caches, and analyses once.
+  - Deferred to the validation after the switch, with the reason, where memory does not allow a
+    second engine. The configuration is checked all the same.
+  - A release that the service runs already is not tried again.
+options:
+  release:
+    description: The release's name.
+    type: str
+    required: true
+  user:
+    description: The service's user.
+    type: str
+    required: true
+  sandbox:
+    description: The systemd directives of the sandbox.
+    type: dict
+    required: true
+  memory_needed_mb:
+    description: Memory in MB that a second engine takes.
+    type: int
+    required: true
+  deadline:
+    description: Seconds after which the trial counts as failed.
+    type: int
+    default: 120
+  root:
+    description: Where releases are kept on the host.
+    type: path
+    default: /opt/katago-mcp
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The release works beside the running one
+  katago.fleet.trial:
+    release: 0.1.0-2f6a9c0d1e3b
+    user: katago-mcp
+    sandbox: "{{ katago_sandbox }}"
+    memory_needed_mb: 600
+"""
+
+RETURN = r"""
+checks:
+  description: What was checked; name, ok, message, seconds.
+  type: list
+  elements: dict
+  returned: when it was tried
+deferred:
+  description: Why no second engine was started.
+  type: str
+  returned: when it was not
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.katago.fleet.plugins.module_utils import releases, sandbox, service
+
+UNIT = "katago-mcp-trial.service"
+
+
+def available_memory_mb() -> int:
+    """Memory in MB that a new process can get without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) >> 10
+    raise ValueError("/proc/meminfo has no MemAvailable")
+
+
+def free_gpu_memory_mb() -> int | None:
+    """Free memory in MB of the first GPU; None on a host without NVIDIA's tools."""
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return int(asked.stdout.splitlines()[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def reason_to_defer(needed_mb: int, available_mb: int, gpu_mb: int | None) -> str | None:
+    """Why a second engine would endanger the first; None when there is room for both."""
+    if available_mb < needed_mb:
+        return f"{available_mb} MB of memory are available, a second engine needs {needed_mb} MB"
+    if gpu_mb is not None and gpu_mb < needed_mb:
+        return f"{gpu_mb} MB of GPU memory are free, a second engine needs {needed_mb} MB"
+    return None
+
+
+def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> list[str]:
+    """The trial's command line, in the sandbox."""
+    directives = {
+        **parameters["sandbox"],
+        "User": parameters["user"],
+        "Group": parameters["user"],
+        "WorkingDirectory": str(directory),
+        "StateDirectory": "katago-mcp/engine",
+        "CacheDirectory": "katago-mcp",
+        "Environment": ["POCL_CACHE_DIR=/var/cache/katago-mcp/pocl"],
+        "LoadCredential": f"{service.TOKENS}:{service.CREDENTIALS / service.TOKENS}",
+        "RuntimeMaxSec": str(parameters["deadline"]),
+    }
+    argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json"]
+    argv += ["--config", str(directory / "config.json"), *([] if engine else ["--no-engine"])]
+    return sandbox.command(directives, argv, unit=UNIT)
+
+
+def main() -> None:
+    """Try the release and pass its own verdict on."""
+    module = AnsibleModule(
+        argument_spec={
+            "release": {"type": "str", "required": True},
+            "user": {"type": "str", "required": True},
+            "sandbox": {"type": "dict", "required": True},
+            "memory_needed_mb": {"type": "int", "required": True},
+            "deadline": {"type": "int", "default": 120},
+            "root": {"type": "path", "default": "/opt/katago-mcp"},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    release = parameters["release"]
+    directory = releases.Layout(Path(parameters["root"])).release(release)
+    now = service.state()
+    if now.active == "active" and service.running_release(now.pid) == release:
+        module.exit_json(changed=False, deferred="the service runs this release already")
+    if module.check_mode:
+        module.exit_json(changed=False, deferred="check mode")
+    deferred = reason_to_defer(
+        parameters["memory_needed_mb"], available_memory_mb(), free_gpu_memory_mb()
+    )
+    try:
+        tried = subprocess.run(
+            command(parameters, directory, engine=deferred is None),
+            capture_output=True,
+            text=True,
+            timeout=parameters["deadline"] + 10,
+            check=False,
+        )
+        report = json.loads(tried.stdout)
+        failed = [check for check in report["checks"] if not check["ok"]]
+        problems = [f"- {check['name']}: {check['message']}" for check in failed]
+        ok = report["ok"] and not failed and tried.returncode == 0
+    except subprocess.TimeoutExpired:
+        problems, ok = [f"- no answer within {parameters['deadline']} s"], False
+    except (ValueError, KeyError, TypeError):
+        words = (tried.stderr or tried.stdout).strip().splitlines()[-5:]
+        problems, ok = [f"- it does not run: {' '.join(words)}"], False
+    if not ok:
+        module.fail_json(
+            msg="\n".join(
+                [f"The release {release} does not work. Nothing was switched; what runs was not touched.", *problems]
+            )
+        )
+    module.exit_json(
+        changed=False, checks=report["checks"], **({"deferred": deferred} if deferred else {})
+    )
+
+
+if __name__ == "__main__":
+    main()

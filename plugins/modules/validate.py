@@ -1,0 +1,221 @@
+#!/usr/bin/python
+"""Validates a service through its real interface: does it analyse Go positions?"""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: validate
+short_description: Validate the service through its MCP interface
+description:
+  - Waits until the service is ready, then has known positions analysed by the MCP client of the
+    current release, and compares every field with what an engine must say. A server that merely
+    answers does not pass.
+  - Checks that release, engine version and metrics are those of the current release's manifest,
+    and that the counters rose by the work that was asked for.
+  - Reads only. A run uses other visits than the last, so that no cache answers it.
+options:
+  deadline:
+    description: Seconds to wait for readiness; loading a large network takes its time.
+    type: int
+    default: 120
+  call_deadline:
+    description: Seconds for all tool calls together.
+    type: int
+    default: 120
+  release:
+    description: The release that must run. The current one when it is not given.
+    type: str
+  root:
+    description: Where releases are kept on the host.
+    type: path
+    default: /opt/katago-mcp
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The service analyses
+  katago.fleet.validate:
+    deadline: 120
+"""
+
+RETURN = r"""
+release:
+  description: The release that was validated.
+  type: str
+  returned: always
+checks:
+  description: Every check; name, ok, message.
+  type: list
+  elements: dict
+  returned: always
+"""
+
+import http.client
+import json
+import secrets
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    exposition,
+    releases,
+    service,
+    validation,
+)
+
+FEWEST_VISITS = 8
+MOST_VISITS = 24
+ASK_SECONDS = 5
+POLL_SECONDS = 0.5
+
+
+def reachable(host: str) -> str:
+    """The address by which the host itself reaches a bound one."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+
+
+def get(host: str, port: int, path: str) -> tuple[int, bytes] | None:
+    """The status and the body of an answer; None when there was none."""
+    connection = http.client.HTTPConnection(reachable(host), port, timeout=ASK_SECONDS)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def get_json(host: str, port: int, path: str) -> tuple[int, dict[str, Any]] | None:
+    """As `get`, with the body parsed; a body that is not a JSON object counts as empty."""
+    answer = get(host, port, path)
+    if answer is None:
+        return None
+    try:
+        body = json.loads(answer[1])
+    except ValueError:
+        body = {}
+    return answer[0], body if isinstance(body, dict) else {}
+
+
+def scrape(host: str, port: int) -> exposition.Scrape | None:
+    """The metrics, None when there are none in the exposition format."""
+    answer = get(host, port, "/metrics")
+    if answer is None or answer[0] != 200:
+        return None
+    try:
+        return exposition.parse(answer[1].decode())
+    except ValueError:
+        return None
+
+
+def wait_until_ready(host: str, port: int, deadline: float) -> tuple[int, dict[str, Any]] | None:
+    """The last answer of /ready: the first 200, or what it said when the time was over."""
+    end = time.monotonic() + deadline
+    while True:
+        answer = get_json(host, port, "/ready")
+        over = time.monotonic() >= end or service.state().active == "failed"
+        if over or (answer and answer[0] == 200):
+            return answer
+        time.sleep(POLL_SECONDS)
+
+
+def call(command: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """What the MCP client got; its own failure is an answer with an error.
+
+    It runs as nobody: it talks to a service that may be anything.
+    """
+    try:
+        asked = subprocess.run(
+            [command, "call"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=request["deadline"] + 15,
+            user="nobody",
+            group="nogroup",
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
+            check=False,
+        )
+        answer = json.loads(asked.stdout)
+        return answer if isinstance(answer, dict) else {"error": "the client's answer is no object"}
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"error": f"the MCP client did not end: {error}"}
+    except ValueError:
+        return {"error": f"the MCP client failed: {asked.stderr.strip()[-300:]}"}
+
+
+def main() -> None:
+    """Observe, judge, report."""
+    module = AnsibleModule(
+        argument_spec={
+            "deadline": {"type": "int", "default": 120},
+            "call_deadline": {"type": "int", "default": 120},
+            "release": {"type": "str"},
+            "root": {"type": "path", "default": "/opt/katago-mcp"},
+        },
+        supports_check_mode=True,
+    )
+    layout = releases.Layout(Path(module.params["root"]))
+    current = layout.current_release()
+    release = module.params["release"] or current
+    manifest = releases.manifest(layout.current)
+    if current is None or manifest is None:
+        module.fail_json(
+            msg=f"There is no release to validate: {layout.current} leads nowhere. Deploy one first.",
+            release=release,
+            checks=[],
+        )
+    config = json.loads((layout.current / "config.json").read_text())
+    host, port = config["server"]["host"], config["server"]["port"]
+    metrics = config["metrics"]["host"], config["metrics"]["port"]
+    visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
+
+    ready = wait_until_ready(host, port, module.params["deadline"])
+    before = scrape(*metrics)
+    answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
+    if ready and ready[0] == 200:
+        token = service.CREDENTIALS / service.OPERATOR_TOKEN
+        address = f"[{reachable(host)}]" if ":" in host else reachable(host)
+        answers = call(
+            layout.current / "venv" / "bin" / "katago-mcp",
+            {
+                "url": f"http://{address}:{port}/mcp",
+                "token": token.read_text().strip() if token.exists() else None,
+                "deadline": module.params["call_deadline"],
+                "protocol": "auto",
+                "calls": validation.calls(visits),
+            },
+        )
+    checks = validation.judge(
+        validation.Observed(
+            ready=ready,
+            health=get_json(host, port, "/health"),
+            answers=answers,
+            before=before,
+            after=scrape(*metrics),
+        ),
+        validation.Expected(
+            release=release,
+            version=manifest["version"],
+            engine_version=manifest["engine_version"],
+        ),
+        visits=visits,
+    )
+    result = {"release": release, "checks": validation.as_dicts(checks)}
+    if failed := validation.failures(checks):
+        module.fail_json(
+            msg=f"The service does not work ({release}):\n{failed}\nIts last words:\n{service.journal()}",
+            **result,
+        )
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The Prometheus metrics: every name and every label set exists from the first scrape on."""
+
+import math
+from typing import get_args
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+from katago_mcp.errors import Status
+
+TOOLS = ("analyzePosition", "getEngineStatus", "startEngine", "stopEngine")
+ANALYSIS_TOOLS = ("analyzePosition",)
+UNKNOWN_TOOL = "unknown"
+"""The `tool` label of calls to tools that do not exist."""
+
+STATES = ("starting", "tuning", "ready", "hung", "backoff", "config_error", "stopped")
+RESTART_REASONS = ("exited", "hung", "garbage", "start_timeout", "config_error", "requested")
+REFUSALS = ("unauthenticated", "forbidden", "misdirected")
+
+_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """All metrics of one server, in a registry of their own.
+
+    No label takes a value from a client. Times in seconds, sizes in bytes.
+    """
+
+    def __init__(self, version: str, release: str | None) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(name, text, labels, registry=self.registry)
+
+        self.requests = counter(
+            "katago_requests_total", "Tool calls that ended, by how they ended.", ("tool", "status")
+        )
+        self.duration = Histogram(
+            "katago_analysis_duration_seconds",
+            "Time of successful analysis calls, from request to answer.",
+            ("tool",),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.engine_up = gauge("katago_engine_up", "1 when the engine answers, else 0.")
+        self._engine_state = gauge(
+            "katago_engine_state", "1 for the state the engine is in, else 0.", ("state",)
+        )
+        self.engine_restarts = counter(
+            "katago_engine_restarts_total", "Ends of the engine that led to a restart.", ("reason",)
+        )
+        self.in_flight = gauge(
+            "katago_engine_queries_in_flight", "Analyses that the engine is working on."
+        )
+        self.queued = gauge("katago_engine_queries_queued", "Analyses waiting for the engine.")
+        self.protocol_errors = counter(
+            "katago_engine_protocol_errors_total",
+            "Lines of the engine that no query explains: no JSON, or an error without an id.",
+        )
+        self.visits = counter("katago_visits_total", "Visits searched, without cached answers.")
+        self._cache_hits = counter("katago_cache_hits_total", "Answers taken from the cache.")
+        self._cache_misses = counter("katago_cache_misses_total", "Answers not in the cache.")
+        self._cache_hit_rate = gauge(
+            "katago_cache_hit_rate", "Hits among all lookups since the start; NaN before the first."
+        )
+        self._hits = 0
+        self._lookups = 0
+        self._cache_hit_rate.set(math.nan)
+        self.cache_size = gauge("katago_cache_size_bytes", "Size of the cached answers.")
+        self.cache_max_size = gauge("katago_cache_max_size_bytes", "Bound of the cache's size.")
+        self.cache_entries = gauge("katago_cache_entries", "Number of cached answers.")
+        self.cache_errors = counter(
+            "katago_cache_errors_total", "Cache operations that were given up; calls went on."
+        )
+        self.rate_limited = counter(
+            "katago_rate_limited_total", "Tool calls refused by the rate limit."
+        )
+        self.http_refused = counter(
+            "katago_mcp_http_refused_total",
+            "HTTP requests refused: no valid token (401), missing scope or bad Origin (403), "
+            "bad Host (421).",
+            ("reason",),
+        )
+        build = gauge("katago_mcp_build_info", "Always 1.", ("version", "release"))
+        build.labels(version, release or "none").set(1)
+
+        for tool in (*TOOLS, UNKNOWN_TOOL):
+            for status in get_args(Status):
+                self.requests.labels(tool, status)
+        for tool in ANALYSIS_TOOLS:
+            self.duration.labels(tool)
+        for reason in RESTART_REASONS:
+            self.engine_restarts.labels(reason)
+        for reason in REFUSALS:
+            self.http_refused.labels(reason)
+        self.engine_state("starting")
+
+    def engine_state(self, current: str) -> None:
+        """Show the state the engine is in, one of `STATES`."""
+        for state in STATES:
+            self._engine_state.labels(state).set(state == current)
+        self.engine_up.set(current == "ready")
+
+    def cache_lookup(self, *, hit: bool) -> None:
+        """Count one lookup in the cache."""
+        (self._cache_hits if hit else self._cache_misses).inc()
+        self._hits += hit
+        self._lookups += 1
+        self._cache_hit_rate.set(self._hits / self._lookups)

@@ -1,0 +1,348 @@
+"""Go positions: their schema, GTP coordinates, and which of them may reach the engine.
+
+KataGo accepts some impossible positions silently (a ko retaken, stones without liberties) and
+refuses others with an error of its own; both are refused here, by name, before anything is sent.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from katago_mcp.errors import Invalid
+
+Colour = Literal["B", "W"]
+Point = tuple[int, int]
+"""Column and row, each from 0, counted from A1 (lower left)."""
+
+COLUMNS = "ABCDEFGHJKLMNOPQRST"
+MAX_MOVES = 2000
+MIN_SIZE, MAX_SIZE = 2, 19
+MAX_KOMI = 400
+
+AREA_KOMI, TERRITORY_KOMI = 7.5, 6.5
+
+RULES: dict[str, float] = {
+    "tromp-taylor": AREA_KOMI,
+    "chinese": AREA_KOMI,
+    "chinese-ogs": AREA_KOMI,
+    "chinese-kgs": AREA_KOMI,
+    "japanese": TERRITORY_KOMI,
+    "korean": TERRITORY_KOMI,
+    "stone-scoring": AREA_KOMI,
+    "aga": AREA_KOMI,
+    "bga": AREA_KOMI,
+    "new-zealand": AREA_KOMI,
+    "aga-button": AREA_KOMI,
+}
+"""Names of rule sets that KataGo knows, and the komi customary with each [docs/Analysis_Engine.md]."""
+
+SUICIDE_RULES = frozenset({"tromp-taylor", "new-zealand"})
+"""Rule sets under which a group of two or more stones may take its own last liberty."""
+
+_COLOURS: dict[str, Colour] = {"b": "B", "black": "B", "w": "W", "white": "W"}
+
+
+class Position(BaseModel):
+    """A Go position: a board, stones set up on it, and the moves played since."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
+
+    rules: Annotated[str, Field(description=f"Rule set, one of: {', '.join(RULES)}.")] = "chinese"
+    board_x_size: Annotated[int, Field(description="Columns, 2 to 19.")] = 19
+    board_y_size: Annotated[int, Field(description="Rows, 2 to 19.")] = 19
+    moves: Annotated[
+        list[tuple[str, str]],
+        Field(
+            description='Moves in order, each [colour, vertex], e.g. ["B", "Q16"] or ["W", "pass"]. '
+            "Colour is B or W; vertex is a letter A-T without I and a row counted from the bottom."
+        ),
+    ] = []
+    initial_stones: Annotated[
+        list[tuple[str, str]],
+        Field(description="Stones on the board before the first move, e.g. handicap stones."),
+    ] = []
+    initial_player: Annotated[
+        Literal["B", "W"] | None,
+        Field(
+            description="Who moves first. Default: the colour of the first move; without moves W "
+            "when only black stones are set up, else B."
+        ),
+    ] = None
+    komi: Annotated[
+        float | None,
+        Field(
+            description="Points given to White, a multiple of 0.5. Default: 6.5 under japanese and "
+            "korean rules, 7.5 under the others."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A position that the engine will accept, in one spelling only.
+
+    `moves` and `stones` hold (colour, vertex) with vertices in upper case or "pass".
+    `warnings` says what was accepted although it looks wrong.
+    """
+
+    rules: str
+    width: int
+    height: int
+    stones: tuple[tuple[Colour, str], ...]
+    moves: tuple[tuple[Colour, str], ...]
+    initial_player: Colour
+    komi: float
+    warnings: tuple[str, ...]
+
+
+def check(position: Position) -> Checked:
+    """Check a position and bring it into its one spelling.
+
+    Raises:
+        Invalid: naming the field at fault, with the codes `invalid_rules`, `invalid_board_size`,
+            `invalid_komi`, `too_many_moves`, `invalid_stone`, `invalid_move` and `illegal_move`.
+    """
+    rules = position.rules.strip().lower()
+    if rules not in RULES:
+        raise Invalid(
+            "invalid_rules",
+            "the rule set is not known",
+            field="position.rules",
+            accepted=", ".join(RULES),
+        )
+    width = _size(position.board_x_size, "position.boardXSize")
+    height = _size(position.board_y_size, "position.boardYSize")
+    komi = _komi(position.komi, RULES[rules])
+    if len(position.moves) > MAX_MOVES:
+        raise Invalid(
+            "too_many_moves",
+            f"the game has {len(position.moves)} moves",
+            field="position.moves",
+            accepted=f"at most {MAX_MOVES} moves",
+        )
+    board = Board(width, height, suicide=rules in SUICIDE_RULES)
+    stones = _set_up(board, position.initial_stones)
+    moves, warnings = _play(board, position.moves)
+    return Checked(
+        rules=rules,
+        width=width,
+        height=height,
+        stones=stones,
+        moves=moves,
+        initial_player=position.initial_player or _first(stones, moves),
+        komi=komi,
+        warnings=warnings,
+    )
+
+
+def parse_vertex(text: str, width: int, height: int) -> Point | None:
+    """Read a GTP vertex: a point, or None for a pass.
+
+    Raises:
+        ValueError: if the text is no vertex, or lies off the board.
+    """
+    name = text.strip().upper()
+    if name == "PASS":
+        return None
+    if len(name) < 2 or not (name[1:].isascii() and name[1:].isdecimal()) or len(name) > 3:
+        raise ValueError("it is not a vertex")
+    column, row = COLUMNS.find(name[0]), int(name[1:]) - 1
+    if column < 0:
+        raise ValueError("there is no such column (the letter I is left out)")
+    if column >= width or not 0 <= row < height:
+        raise ValueError("it lies off the board")
+    return column, row
+
+
+def vertex(point: Point | None) -> str:
+    """Write a point as a GTP vertex, None as "pass"."""
+    return "pass" if point is None else f"{COLUMNS[point[0]]}{point[1] + 1}"
+
+
+class IllegalMove(ValueError):
+    """The rules do not allow a move; the text says why."""
+
+
+@dataclass
+class Board:
+    """Stones on a board of `width` x `height` points, with captures, suicide and simple ko."""
+
+    width: int
+    height: int
+    suicide: bool = False
+    stones: dict[Point, Colour] = field(default_factory=dict)
+    ko: tuple[Colour, Point] | None = None
+    """The point that the colour may not take at once."""
+
+    def play(self, colour: Colour, point: Point | None) -> None:
+        """Play a move; None is a pass.
+
+        Raises:
+            IllegalMove: if the point is occupied, the move is suicide, or it retakes a ko.
+        """
+        if point is None:
+            self.ko = None
+            return
+        if point in self.stones:
+            raise IllegalMove("the point is occupied")
+        if self.ko == (colour, point):
+            raise IllegalMove("it retakes the ko at once")
+        opponent: Colour = "W" if colour == "B" else "B"
+        self.stones[point] = colour
+        captured: set[Point] = set()
+        for neighbour in self._neighbours(point):
+            if self.stones.get(neighbour) == opponent and neighbour not in captured:
+                group, liberties = self.group(neighbour)
+                if not liberties:
+                    captured |= group
+        for taken in captured:
+            del self.stones[taken]
+        own, liberties = self.group(point)
+        if not liberties:
+            if not self.suicide or len(own) == 1:
+                del self.stones[point]
+                raise IllegalMove("it is suicide")
+            for taken in own:
+                del self.stones[taken]
+        retaken = len(captured) == 1 and len(own) == 1 and len(liberties) == 1
+        self.ko = (opponent, captured.pop()) if retaken else None
+
+    def group(self, point: Point) -> tuple[set[Point], set[Point]]:
+        """The connected stones that the stone at `point` belongs to, and their liberties."""
+        colour = self.stones[point]
+        group, liberties, frontier = {point}, set(), [point]
+        while frontier:
+            for neighbour in self._neighbours(frontier.pop()):
+                if neighbour not in self.stones:
+                    liberties.add(neighbour)
+                elif self.stones[neighbour] == colour and neighbour not in group:
+                    group.add(neighbour)
+                    frontier.append(neighbour)
+        return group, liberties
+
+    def _neighbours(self, point: Point) -> list[Point]:
+        x, y = point
+        return [
+            (nx, ny)
+            for nx, ny in ((x - 1, y), (x + 1, y), (x, y - 1), (x, y + 1))
+            if 0 <= nx < self.width and 0 <= ny < self.height
+        ]
+
+
+def _size(value: int, name: str) -> int:
+    if not MIN_SIZE <= value <= MAX_SIZE:
+        raise Invalid(
+            "invalid_board_size",
+            f"the board cannot have {value} lines",
+            field=name,
+            accepted=f"an integer from {MIN_SIZE} to {MAX_SIZE}",
+        )
+    return value
+
+
+def _komi(value: float | None, default: float) -> float:
+    if value is None:
+        return default
+    # The comparison is also false for NaN.
+    if not (abs(value) <= MAX_KOMI and (value * 2).is_integer()):
+        raise Invalid(
+            "invalid_komi",
+            f"komi cannot be {value:g}",
+            field="position.komi",
+            accepted=f"a multiple of 0.5 from -{MAX_KOMI} to {MAX_KOMI}",
+        )
+    return value
+
+
+def _colour(text: str, code: str, name: str) -> Colour:
+    colour = _COLOURS.get(text.strip().lower())
+    if colour is None:
+        raise Invalid(code, "the colour is not known", field=name, accepted="B or W")
+    return colour
+
+
+def _point(board: Board, text: str, code: str, name: str) -> Point | None:
+    try:
+        return parse_vertex(text, board.width, board.height)
+    except ValueError as error:
+        last = vertex((board.width - 1, board.height - 1))
+        raise Invalid(
+            code,
+            f"{text[:12]!r}: {error}",
+            field=name,
+            accepted=f"a vertex from A1 to {last} without the letter I"
+            + (', or "pass"' if code == "invalid_move" else ""),
+        ) from error
+
+
+def _set_up(board: Board, initial: list[tuple[str, str]]) -> tuple[tuple[Colour, str], ...]:
+    stones: list[tuple[Colour, str]] = []
+    for index, (colour_text, text) in enumerate(initial):
+        name = f"position.initialStones[{index}]"
+        colour = _colour(colour_text, "invalid_stone", name)
+        point = _point(board, text, "invalid_stone", name)
+        if point is None:
+            raise Invalid("invalid_stone", "a stone needs a point", field=name, accepted="a vertex")
+        if point in board.stones:
+            raise Invalid(
+                "invalid_stone",
+                f"{vertex(point)} is set up twice",
+                field=name,
+                accepted="each point once",
+            )
+        board.stones[point] = colour
+        stones.append((colour, vertex(point)))
+    for index, (_, text) in enumerate(stones):
+        point = parse_vertex(text, board.width, board.height)
+        if point is not None and not board.group(point)[1]:
+            raise Invalid(
+                "invalid_stone",
+                f"the stone at {text} has no liberty",
+                field=f"position.initialStones[{index}]",
+                accepted="groups with at least one liberty",
+            )
+    return tuple(stones)
+
+
+def _play(
+    board: Board, played: list[tuple[str, str]]
+) -> tuple[tuple[tuple[Colour, str], ...], tuple[str, ...]]:
+    moves: list[tuple[Colour, str]] = []
+    warnings: list[str] = []
+    passes = 0
+    for index, (colour_text, text) in enumerate(played):
+        name = f"position.moves[{index}]"
+        colour = _colour(colour_text, "invalid_move", name)
+        point = _point(board, text, "invalid_move", name)
+        if passes >= 2:
+            warnings.append(f"move {index} comes after two passes, when the game was over")
+        if moves and moves[-1][0] == colour:
+            warnings.append(f"move {index} is by {colour} again")
+        try:
+            board.play(colour, point)
+        except IllegalMove as error:
+            raise Invalid(
+                "illegal_move",
+                f"move {index} ({colour} {vertex(point)}): {error}",
+                field=name,
+                accepted="a move that the rules allow (indices count from 0)",
+            ) from error
+        passes = passes + 1 if point is None else 0
+        moves.append((colour, vertex(point)))
+    return tuple(moves), _shorten(warnings)
+
+
+def _shorten(warnings: list[str], limit: int = 5) -> tuple[str, ...]:
+    if len(warnings) <= limit:
+        return tuple(warnings)
+    return (*warnings[:limit], f"and {len(warnings) - limit} more of this kind")
+
+
+def _first(
+    stones: tuple[tuple[Colour, str], ...], moves: tuple[tuple[Colour, str], ...]
+) -> Colour:
+    if moves:
+        return moves[0][0]
+    return "W" if stones and all(colour == "B" for colour, _ in stones) else "B"
