@@ -1,24 +1,79 @@
 """The command line: `katago-mcp serve|stdio|validate|version|call`."""
 
 import argparse
+import asyncio
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from katago_mcp import __version__, config
+from katago_mcp import __version__, config, logs
+
+EX_CONFIG = 78
+"""Exit status for a configuration that cannot work [sysexits.h]; systemd must not retry it."""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="katago-mcp", description="KataGo for AI assistants.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    version = commands.add_parser("version", help="print version and release")
-    version.add_argument("--config", type=Path, default=config.DEFAULT_PATH)
-    version.add_argument("--json", action="store_true")
+    parser = argparse.ArgumentParser(
+        prog="katago-mcp", description="An MCP server that analyses Go games with KataGo."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    def takes_config(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--config",
+            type=Path,
+            default=config.DEFAULT_PATH,
+            metavar="FILE",
+            help="configuration (default: %(default)s)",
+        )
+
+    takes_config(command("serve", "serve MCP over Streamable HTTP"))
+    takes_config(command("stdio", "serve MCP over stdin and stdout"))
+    validate = command("validate", "check the configuration, the files and the engine")
+    takes_config(validate)
+    validate.add_argument("--no-engine", action="store_true", help="do not start the engine")
+    validate.add_argument("--json", action="store_true", help="print JSON")
+    version = command("version", "print version and release")
+    takes_config(version)
+    version.add_argument("--json", action="store_true", help="print JSON")
+    command("call", "call tools of a server: an order in JSON on stdin, a report on stdout")
     return parser
 
 
-def _version(arguments: argparse.Namespace) -> int:
+def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    # Imported where needed: the MCP SDK takes over a second, and `version` does without.
+    from katago_mcp import serve
+    from katago_mcp.http import BindError
+
+    try:
+        loaded = config.load(arguments.config, environ)
+        logs.configure(loaded.config.logging.level, loaded.config.logging.format)
+        run = serve.serve if arguments.command == "serve" else serve.stdio
+        asyncio.run(run(loaded, environ))
+    except config.ConfigError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return EX_CONFIG
+    except BindError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _validate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from katago_mcp.validate import validate
+
+    logs.configure("error", "text")
+    report = asyncio.run(validate(arguments.config, environ, engine=not arguments.no_engine))
+    print(json.dumps(report.as_json()) if arguments.json else report.as_text())
+    return 0 if report.ok else 1
+
+
+def _version(arguments: argparse.Namespace, _: Mapping[str, str]) -> int:
     release = config.release_of(arguments.config)
     if arguments.json:
         print(json.dumps({"version": __version__, "release": release}))
@@ -27,10 +82,28 @@ def _version(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _call(_arguments: argparse.Namespace, _: Mapping[str, str]) -> int:
+    from katago_mcp.client import call
+
+    logs.configure("error", "text")
+    report = asyncio.run(call(sys.stdin.read()))
+    print(json.dumps(report))
+    return 0 if report["ok"] else 1
+
+
+_COMMANDS = {
+    "serve": _serve,
+    "stdio": _serve,
+    "validate": _validate,
+    "version": _version,
+    "call": _call,
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+    """Run one command and return its exit status: 0, 1 on failure, 78 on a configuration error."""
     arguments = _parser().parse_args(argv)
-    return _version(arguments)
+    return _COMMANDS[arguments.command](arguments, os.environ)
 
 
 if __name__ == "__main__":

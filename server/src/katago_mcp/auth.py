@@ -1,0 +1,151 @@
+"""Bearer tokens: who may call, with which scope, and how often."""
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from mcp.server.auth.provider import AccessToken
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from katago_mcp.config import ConfigError, RateLimit
+from katago_mcp.logs import Log
+
+ANALYZE, ADMIN = "analyze", "admin"
+ANONYMOUS = "anonymous"
+
+_log = Log(__name__)
+
+
+class _Token(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    scopes: Annotated[list[Literal["analyze", "admin"]], Field(min_length=1)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    token: Annotated[str, Field(min_length=16)] | None = None
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> "_Token":
+        if (self.sha256 is None) == (self.token is None):
+            raise ValueError("give either sha256 or token")
+        return self
+
+    @property
+    def digest(self) -> bytes:
+        if self.sha256 is not None:
+            return bytes.fromhex(self.sha256)
+        return hashlib.sha256((self.token or "").encode()).digest()
+
+
+class _TokensFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    tokens: Annotated[list[_Token], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A token that was recognised: its name in the tokens file, and its scopes."""
+
+    name: str
+    scopes: tuple[str, ...]
+
+
+class Tokens:
+    """The tokens of one file: `{"tokens": [{"name", "scopes", "sha256" or "token"}]}`.
+
+    The file is read again when it changes. A changed file that cannot be used is logged, and the
+    tokens known before stay valid: a slip of an editor must not lock everybody out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = _stamp(path)
+        self._tokens = _read(path)
+
+    def identify(self, secret: str) -> Identity | None:
+        """Recognise a token, in time that does not depend on how much of it is right."""
+        self._refresh()
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        found: Identity | None = None
+        for token in self._tokens:
+            if hmac.compare_digest(token.digest, digest):
+                found = Identity(token.name, tuple(token.scopes))
+        return found
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """Recognise a token for the MCP SDK (`mcp.server.auth.provider.TokenVerifier`)."""
+        identity = self.identify(token)
+        if identity is None:
+            return None
+        # The SDK keeps what it is given with the session; it need not keep the secret.
+        return AccessToken(
+            token=identity.name, client_id=identity.name, scopes=list(identity.scopes)
+        )
+
+    def _refresh(self) -> None:
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._tokens = _read(self._path)
+        except ConfigError as error:
+            _log.error("tokens_not_reloaded", problems=list(error.problems))
+        else:
+            _log.info("tokens_reloaded", tokens=len(self._tokens))
+
+
+class RateLimiter:
+    """A token bucket for every bearer token: `burst` calls at once, refilled evenly."""
+
+    def __init__(self, config: RateLimit) -> None:
+        self._config = config
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, name: str) -> float | None:
+        """Take one call from the bucket of `name`; None if granted, else seconds until one is."""
+        if not self._config.enabled:
+            return None
+        now = time.monotonic()
+        rate = self._config.requests_per_minute / 60
+        level, at = self._buckets.get(name, (float(self._config.burst), now))
+        level = min(self._config.burst, level + (now - at) * rate)
+        granted = level >= 1
+        self._buckets[name] = (level - 1 if granted else level, now)
+        return None if granted else (1 - level) / rate
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
+def _read(path: Path) -> Sequence[_Token]:
+    try:
+        file = _TokensFile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            [f"auth.tokensFile: {path} cannot be read ({error.strerror}): make it readable"]
+        ) from error
+    except ValidationError as error:
+        raise ConfigError(
+            [
+                f"auth.tokensFile: {path}: {'.'.join(map(str, detail['loc'])) or 'file'}: "
+                f"{detail['msg']}: correct it"
+                for detail in error.errors(include_url=False, include_input=False)
+            ]
+        ) from error
+    names = [token.name for token in file.tokens]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ConfigError([f"auth.tokensFile: {path}: the name {doubled[0]!r} occurs twice"])
+    return file.tokens

@@ -1,0 +1,315 @@
+"""Answers kept on disk: SQLite with a checksum on every entry, bounded in number, size and age.
+
+SQLite runs on one worker thread, because a disk can stall for seconds and the event loop has to
+go on answering heartbeats; a lookup that takes too long counts as a miss. Nothing that goes wrong
+here stops an analysis: a damaged file is set aside and renewed, a full disk is worked without.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from katago_mcp.config import Cache as CacheConfig
+from katago_mcp.logs import Log
+from katago_mcp.metrics import Metrics
+
+FILE = "answers.sqlite3"
+_DEADLINE = 2.0
+_BACKLOG = 64
+_QUARANTINED_MAX = 8
+_VERSION = 1
+
+_T = TypeVar("_T")
+_log = Log(__name__)
+
+
+class CacheTrouble(Exception):
+    """An operation on the cache was given up; the text says why."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many answers are kept, and their size in bytes."""
+
+    entries: int
+    bytes: int
+
+
+def key(parts: dict[str, Any]) -> str:
+    """The key of an answer: a digest of everything that changes it.
+
+    `parts` is JSON without NaN; the order of its keys does not matter.
+    """
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Cache:
+    """The cache of one server, usable whatever state its file is in."""
+
+    def __init__(self, config: CacheConfig, metrics: Metrics) -> None:
+        self._store = _Store(config)
+        self._metrics = metrics
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
+        self._waiting = 0
+        self._trouble: str | None = None
+        metrics.cache_max_size.set(config.max_size_bytes)
+
+    async def open(self) -> None:
+        """Open the file, so that its size shows before the first lookup."""
+        with contextlib.suppress(CacheTrouble):
+            self._show(await self._run(self._store.size, 10 * _DEADLINE))
+
+    async def get(self, name: str) -> dict[str, Any] | None:
+        """The answer kept under a key, or None."""
+        try:
+            found = await self._run(lambda: self._store.get(name), _DEADLINE)
+        except CacheTrouble:
+            found = None
+        self._metrics.cache_lookup(hit=found is not None)
+        return found
+
+    async def put(self, name: str, answer: dict[str, Any]) -> None:
+        """Keep an answer under a key, or go on without."""
+        with contextlib.suppress(CacheTrouble):
+            self._show(await self._run(lambda: self._store.put(name, answer), _DEADLINE))
+
+    async def clear(self) -> tuple[Size, Size]:
+        """Drop all answers; the sizes before and after.
+
+        Raises:
+            CacheTrouble: if that was not possible.
+        """
+        before, after = await self._run(self._store.clear, 10 * _DEADLINE)
+        self._show(after)
+        return before, after
+
+    async def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(CacheTrouble):
+            await self._run(self._store.close, _DEADLINE)
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[[], _T], seconds: float) -> _T:
+        if self._waiting >= _BACKLOG:
+            raise self._failed("the disk is too slow")
+        self._waiting += 1
+        future = asyncio.get_running_loop().run_in_executor(self._worker, work)
+        future.add_done_callback(self._finished)
+        try:
+            async with asyncio.timeout(seconds):
+                result = await asyncio.shield(future)
+        except TimeoutError as error:
+            raise self._failed(f"no answer within {seconds:g} s") from error
+        except (sqlite3.Error, OSError) as error:
+            raise self._failed(f"{type(error).__name__}: {error}") from error
+        if self._trouble is not None:
+            _log.info("cache_recovered")
+            self._trouble = None
+        return result
+
+    def _finished(self, future: "asyncio.Future[Any]") -> None:
+        self._waiting -= 1
+        if not future.cancelled():
+            future.exception()
+
+    def _failed(self, trouble: str) -> CacheTrouble:
+        self._metrics.cache_errors.inc()
+        if trouble != self._trouble:
+            _log.warning("cache_trouble", reason=trouble)
+            self._trouble = trouble
+        return CacheTrouble(trouble)
+
+    def _show(self, size: Size) -> None:
+        self._metrics.cache_size.set(size.bytes)
+        self._metrics.cache_entries.set(size.entries)
+
+
+class _Store:
+    """The SQLite file; every method runs on the worker thread."""
+
+    def __init__(self, config: CacheConfig) -> None:
+        self._config = config
+        self._path = config.directory / FILE
+        self._db: sqlite3.Connection | None = None
+        self._inode: int | None = None
+        self._size = Size(0, 0)
+
+    def size(self) -> Size:
+        return self._retried(lambda _: self._size)
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        def read(db: sqlite3.Connection) -> dict[str, Any] | None:
+            row = db.execute(
+                "SELECT value, digest, created FROM answers WHERE key = ?", (name,)
+            ).fetchone()
+            if row is None:
+                return None
+            value, digest, created = row
+            if not _sound(name, value, digest):
+                _log.warning("cache_entry_damaged")
+                self._delete(db, name)
+                return None
+            if time.time() - created > self._config.ttl_seconds:
+                self._delete(db, name)
+                return None
+            # Reading works on a full disk; noting that it was read need not.
+            with contextlib.suppress(sqlite3.OperationalError), db:
+                db.execute("UPDATE answers SET used = ? WHERE key = ?", (time.time(), name))
+            found: dict[str, Any] = json.loads(value)
+            return found
+
+        return self._retried(read)
+
+    def put(self, name: str, answer: dict[str, Any]) -> Size:
+        value = json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
+        if len(value) > self._config.max_size_bytes:
+            return self._size
+
+        def write(db: sqlite3.Connection) -> Size:
+            now = time.time()
+            with db:
+                db.execute(
+                    "INSERT OR REPLACE INTO answers (key, value, digest, size, created, used) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (name, value, _digest(name, value), len(value), now, now),
+                )
+                self._size = _measure(db)
+                if self._over():
+                    self._evict(db, now)
+            return self._size
+
+        return self._retried(write)
+
+    def clear(self) -> tuple[Size, Size]:
+        def empty(db: sqlite3.Connection) -> tuple[Size, Size]:
+            before = _measure(db)
+            with db:
+                db.execute("DELETE FROM answers")
+            self._size = _measure(db)
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return before, self._size
+
+        return self._retried(empty)
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _retried(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run work on the file; when the file turns out damaged, once more on a new one."""
+        try:
+            return work(self._open())
+        except sqlite3.DatabaseError as error:
+            if not _damaged(error):
+                raise
+            self._quarantine(error)
+            return work(self._open())
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is not None and self._inode == _inode(self._path):
+            return self._db
+        self.close()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self._path, timeout=_DEADLINE / 2, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _VERSION):
+                raise sqlite3.DatabaseError(f"malformed: version {version} is not {_VERSION}")
+            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(f"malformed: {verdict}")
+            with db:
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value BLOB NOT NULL, "
+                    "digest BLOB NOT NULL, size INTEGER NOT NULL, created REAL NOT NULL, "
+                    "used REAL NOT NULL) WITHOUT ROWID"
+                )
+                db.execute("CREATE INDEX IF NOT EXISTS used ON answers (used, size)")
+                db.execute(f"PRAGMA user_version = {_VERSION:d}")
+            self._size = _measure(db)
+        except BaseException:
+            db.close()
+            raise
+        self._db, self._inode = db, _inode(self._path)
+        return db
+
+    def _quarantine(self, error: sqlite3.Error) -> None:
+        self.close()
+        aside = list(self._path.parent.glob(f"{FILE}.damaged-*"))
+        if len(aside) >= _QUARANTINED_MAX:
+            raise sqlite3.OperationalError(
+                f"{len(aside)} damaged files lie in {self._path.parent}: check the disk, remove them"
+            ) from error
+        target = self._path.with_name(f"{FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{len(aside)}")
+        _log.error("cache_damaged", reason=str(error), quarantine=target.name)
+        self._path.rename(target)
+        # A journal belongs to the file it was written for; a new file must not replay it.
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self._path.with_name(FILE + suffix).rename(f"{target}{suffix}")
+
+    def _over(self) -> bool:
+        config = self._config
+        return self._size.entries > config.max_items or self._size.bytes > config.max_size_bytes
+
+    def _evict(self, db: sqlite3.Connection, now: float) -> None:
+        """Drop what is too old, then what was not used for longest, down to 9/10 of the bounds."""
+        config = self._config
+        db.execute("DELETE FROM answers WHERE created < ?", (now - config.ttl_seconds,))
+        self._size = _measure(db)
+        entries, size = self._size.entries, self._size.bytes
+        if self._over():
+            goal_entries = max(1, config.max_items * 9 // 10)
+            goal_bytes = config.max_size_bytes * 9 // 10
+            victims = []
+            for name, bytes_ in db.execute("SELECT key, size FROM answers ORDER BY used"):
+                if entries <= goal_entries and size <= goal_bytes:
+                    break
+                victims.append((name,))
+                entries, size = entries - 1, size - bytes_
+            db.executemany("DELETE FROM answers WHERE key = ?", victims)
+            self._size = _measure(db)
+
+    def _delete(self, db: sqlite3.Connection, name: str) -> None:
+        with db:
+            db.execute("DELETE FROM answers WHERE key = ?", (name,))
+        self._size = _measure(db)
+
+
+def _measure(db: sqlite3.Connection) -> Size:
+    entries, size = db.execute("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM answers").fetchone()
+    return Size(entries, size)
+
+
+def _digest(name: str, value: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\0" + value).digest()
+
+
+def _sound(name: str, value: object, digest: object) -> bool:
+    return isinstance(value, bytes) and _digest(name, value) == digest
+
+
+def _damaged(error: sqlite3.DatabaseError) -> bool:
+    codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    code = getattr(error, "sqlite_errorcode", None)
+    return (code is not None and code & 0xFF in codes) or "malformed" in str(error)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None

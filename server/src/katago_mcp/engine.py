@@ -1,0 +1,362 @@
+"""The engine's child process: KataGo's JSON analysis protocol over its pipes [Analysis_Engine.md].
+
+Queries are written as pure ASCII without NaN: one invalid byte aborts KataGo and everything in
+flight with it. An engine that stops reading, answers no JSON or exits ends as a whole; whoever
+waited for an answer gets `EngineGone` with the reason.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from katago_mcp.logs import Log
+from katago_mcp.metrics import Metrics
+
+LINE_LIMIT = 16 * 1024 * 1024
+"""Bytes of one reply; a reply with ownership has about 70 kB."""
+
+GARBAGE_LIMIT = 3
+"""Lines without JSON after which an engine is given up."""
+
+_TUNING_MARKS = ("Beginning GPU tuning", "Performing autotuning", "Tuning ")
+_REASON_MARK = "what():"
+_SECRETIVE = ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_INHERITED = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_CACHE_HOME", "POCL_CACHE_DIR")
+_INHERITED_PREFIXES = ("LD_", "OCL_", "OPENCL_", "POCL_", "CUDA_", "NVIDIA_", "OMP_")
+_QUIT_SECONDS = 2.0
+
+_log = Log(__name__)
+
+EndKind = Literal["exited", "hung", "garbage", "start_timeout", "config_error", "requested"]
+Progress = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class EngineGone(Exception):
+    """The engine ended before it answered; the text says how, e.g. "exited with signal 9"."""
+
+
+class EngineRefused(Exception):
+    """The engine answered a query with an error; `field` is the query's field at fault."""
+
+    def __init__(self, message: str, refused_field: str | None) -> None:
+        super().__init__(message)
+        self.field = refused_field
+
+
+class EngineSpawnError(Exception):
+    """The engine's program could not be started; the text names it and says why."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """How the engine is started. `overrides` are KataGo settings on top of its config file."""
+
+    binary: Path
+    network: Path
+    config: Path
+    home: Path | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    write_seconds: float = 10.0
+
+    def argv(self) -> list[str]:
+        """The command line; with `-quit-without-waiting`, so that closing stdin ends the engine."""
+        argv = [str(self.binary), "analysis", "-config", str(self.config)]
+        argv += ["-model", str(self.network), "-quit-without-waiting"]
+        overrides = dict(self.overrides)
+        if self.home is not None:
+            overrides["homeDataDir"] = str(self.home)
+        if overrides:
+            argv += ["-override-config", ",".join(f"{k}={v}" for k, v in overrides.items())]
+        return argv
+
+    @staticmethod
+    def environment(environ: Mapping[str, str]) -> dict[str, str]:
+        """What the engine needs of an environment; nothing that leads to credentials."""
+        return {
+            name: value
+            for name, value in environ.items()
+            if name not in _SECRETIVE
+            and (name in _INHERITED or name.startswith(_INHERITED_PREFIXES))
+        }
+
+
+@dataclass
+class _Pending:
+    future: asyncio.Future[dict[str, Any]]
+    partials: asyncio.Queue[dict[str, Any]] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The final reply to a query, and the warnings that the engine sent about it."""
+
+    reply: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+class Engine:
+    """One running KataGo. Made by `launch`, which also ends and reaps it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, command: Command, metrics: Metrics):
+        self.pid = process.pid
+        self.tuning = False
+        self.ended = asyncio.Event()
+        self.end_kind: EndKind = "exited"
+        self.end_text = ""
+        self._process = process
+        self._command = command
+        self._metrics = metrics
+        self._pending: dict[str, _Pending] = {}
+        self._count = 0
+        self._garbage = 0
+        self._quit_text: str | None = None
+        self._stderr: deque[str] = deque(maxlen=50)
+
+    @property
+    def reason(self) -> str | None:
+        """What the engine itself gave as the reason for aborting, on stderr after `what():`."""
+        for line in reversed(self._stderr):
+            if _REASON_MARK in line:
+                return line.split(_REASON_MARK, 1)[1].strip()
+        return None
+
+    async def query(self, query: Mapping[str, Any], progress: Progress | None = None) -> Answer:
+        """Send a query and wait for its final reply.
+
+        `query` is a query of the analysis protocol without `id`. `progress` is called with every
+        reply that has `isDuringSearch`. When the caller is cancelled, the search is terminated.
+
+        Raises:
+            EngineGone: if the engine ends first.
+            EngineRefused: if it answers with an error.
+            ValueError: if the query holds NaN or an infinity.
+        """
+        self._count += 1
+        name = f"q{self._count}"
+        line = _encode({**query, "id": name})
+        if self.ended.is_set():
+            raise EngineGone(self.end_text)
+        pending = _Pending(asyncio.get_running_loop().create_future())
+        if progress is not None:
+            pending.partials = asyncio.Queue()
+        self._pending[name] = pending
+        try:
+            await self._write(line)
+            if progress is None or pending.partials is None:
+                reply = await pending.future
+            else:
+                reply = await _with_progress(pending.future, pending.partials, progress)
+        except asyncio.CancelledError:
+            if "action" not in query and not self.ended.is_set():
+                self._terminate(name)
+            raise
+        finally:
+            del self._pending[name]
+            # Retrieved here, so that an answer nobody waits for any more is not reported.
+            if pending.future.done() and not pending.future.cancelled():
+                pending.future.exception()
+        return Answer(reply, tuple(pending.warnings))
+
+    def end(self, kind: EndKind, text: str) -> None:
+        """Kill the engine, and fail everything in flight, for the reason given."""
+        if not self.ended.is_set():
+            self.end_kind, self.end_text = kind, text
+            self.ended.set()
+            self._fail_pending()
+        self._kill()
+
+    def quit(self, text: str = "was stopped") -> None:
+        """Ask the engine to go by closing its stdin; `text` is how its end will be told."""
+        self._quit_text = text
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _terminate(self, name: str) -> None:
+        # Not awaited: this runs while the caller is being cancelled.
+        self._count += 1
+        if self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(
+                _encode({"id": f"t{self._count}", "action": "terminate", "terminateId": name})
+            )
+
+    async def _write(self, line: bytes) -> None:
+        if self._process.stdin is None:
+            raise EngineGone("its stdin is closed")
+        try:
+            async with asyncio.timeout(self._command.write_seconds):
+                self._process.stdin.write(line)
+                await self._process.stdin.drain()
+        except TimeoutError as error:
+            self.end("hung", f"hung: it read nothing for {self._command.write_seconds:g} s")
+            raise EngineGone(self.end_text) from error
+        except (ConnectionError, RuntimeError) as error:
+            # The pipe breaks a moment before the exit is reaped; its status is worth waiting for.
+            await self.ended.wait()
+            raise EngineGone(self.end_text) from error
+
+    async def read_replies(self) -> None:
+        """Dispatch replies until the engine's stdout ends, then record how it ended."""
+        stdout = self._process.stdout
+        while stdout is not None:
+            try:
+                line = await stdout.readline()
+            except ValueError:
+                self._count_garbage("a line above the limit")
+                continue
+            if not line:
+                break
+            self._dispatch(line)
+        try:
+            async with asyncio.timeout(_QUIT_SECONDS):
+                code = await self._process.wait()
+        except TimeoutError:
+            self.end("exited", "closed its output without exiting")
+        else:
+            # stderr may hold the reason, and is read by another task: let it finish.
+            await asyncio.sleep(0.05)
+            self.end("exited", self._quit_text or _describe(code))
+
+    async def read_log(self) -> None:
+        """Follow the engine's stderr: keep its end, notice tuning."""
+        stderr = self._process.stderr
+        rest = b""
+        while stderr is not None and (chunk := await stderr.read(65536)):
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[-65536:]
+            for raw in lines:
+                self._note(raw.decode(errors="replace").strip())
+        self._note(rest.decode(errors="replace").strip())
+
+    def _note(self, line: str) -> None:
+        if not line:
+            return
+        self._stderr.append(line[:1000])
+        _log.debug("engine_stderr", line=line[:1000])
+        if any(mark in line for mark in _TUNING_MARKS):
+            self.tuning = True
+
+    def _dispatch(self, line: bytes) -> None:
+        try:
+            reply = json.loads(line)
+        except (ValueError, RecursionError):
+            self._count_garbage("a line that is not JSON")
+            return
+        if not isinstance(reply, dict):
+            self._count_garbage("JSON that is not an object")
+            return
+        name = reply.get("id")
+        pending = self._pending.get(name) if isinstance(name, str) else None
+        if pending is None:
+            # A terminated query still sends its last result; only a reply without id is odd.
+            if name is None:
+                self._metrics.protocol_errors.inc()
+                _log.warning("engine_reply_without_id", reply=str(reply.get("error"))[:200])
+            return
+        if "error" in reply:
+            refused = reply.get("field")
+            _resolve_error(
+                pending.future,
+                EngineRefused(str(reply["error"]), None if refused is None else str(refused)),
+            )
+        elif "warning" in reply:
+            pending.warnings.append(f"{reply.get('field', 'query')}: {reply['warning']}")
+        elif reply.get("isDuringSearch") is True:
+            if pending.partials is not None:
+                pending.partials.put_nowait(reply)
+        elif not pending.future.done():
+            pending.future.set_result(reply)
+
+    def _count_garbage(self, what: str) -> None:
+        self._garbage += 1
+        self._metrics.protocol_errors.inc()
+        _log.warning("engine_garbage", what=what, count=self._garbage)
+        if self._garbage >= GARBAGE_LIMIT:
+            self.end("garbage", f"sent {self._garbage} lines that are not of its protocol")
+
+    def _fail_pending(self) -> None:
+        for pending in self._pending.values():
+            _resolve_error(pending.future, EngineGone(self.end_text))
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """Let the engine quit, kill what does not, and reap it."""
+        self.quit()
+        try:
+            async with asyncio.timeout(0 if self.ended.is_set() else _QUIT_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            self._kill()
+            await self._process.wait()
+        # Children that the engine left in its process group go as well.
+        self._kill()
+
+
+@contextlib.asynccontextmanager
+async def launch(
+    command: Command, environ: Mapping[str, str], metrics: Metrics
+) -> AsyncIterator[Engine]:
+    """Start an engine; leaving the context ends and reaps it, whatever happened inside.
+
+    Raises:
+        EngineSpawnError: if the program cannot be executed.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command.argv(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=command.environment(environ),
+            limit=LINE_LIMIT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EngineSpawnError(f"{command.binary}: {error.strerror}") from error
+    engine = Engine(process, command, metrics)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(engine.read_replies())
+        tasks.create_task(engine.read_log())
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+
+async def _with_progress(
+    final: asyncio.Future[dict[str, Any]],
+    partials: asyncio.Queue[dict[str, Any]],
+    progress: Progress,
+) -> dict[str, Any]:
+    async def report() -> None:
+        while True:
+            await progress(await partials.get())
+
+    async with asyncio.TaskGroup() as tasks:
+        reporter = tasks.create_task(report())
+        await asyncio.wait([final])
+        reporter.cancel()
+    return final.result()
+
+
+def _encode(query: Mapping[str, Any]) -> bytes:
+    return json.dumps(query, ensure_ascii=True, allow_nan=False).encode("ascii") + b"\n"
+
+
+def _describe(code: int) -> str:
+    return f"exited with signal {-code}" if code < 0 else f"exited with status {code}"
+
+
+def _resolve_error(future: asyncio.Future[dict[str, Any]], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

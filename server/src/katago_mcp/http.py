@@ -1,0 +1,303 @@
+"""The HTTP side: MCP, health, readiness and admin endpoints, and the metrics on a port of their own.
+
+`/mcp` and `/admin/*` check Host and Origin on every bind, so that no web page can reach them
+through a name of its own (DNS rebinding). `/health` and `/ready` do not: balancers ask by address.
+"""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import uvicorn
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.mcpserver import MCPServer
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from prometheus_client import make_asgi_app
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from katago_mcp import __version__
+from katago_mcp.analysis import Analyst
+from katago_mcp.auth import ADMIN
+from katago_mcp.cache import Cache, CacheTrouble
+from katago_mcp.config import Server, is_loopback
+from katago_mcp.logs import Log
+from katago_mcp.metrics import Metrics
+from katago_mcp.supervisor import Supervisor
+
+SHUTDOWN_SECONDS = 1.0
+"""How long open streams may outlive the last answer when the server stops."""
+
+_log = Log(__name__)
+_REFUSED = {401: "unauthenticated", 403: "forbidden", 421: "misdirected"}
+
+
+class BindError(Exception):
+    """An address cannot be listened on; the text names it and says why."""
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What the endpoints report on and act upon."""
+
+    supervisor: Supervisor
+    analyst: Analyst
+    cache: Cache | None
+    metrics: Metrics
+    release: str | None
+    secured: bool
+    host: str
+    started: float
+    """Of `time.monotonic`."""
+
+
+def security(server: Server) -> TransportSecuritySettings:
+    """The Host and Origin values to accept: those of the loopback, of the bind, and configured ones.
+
+    An entry is a name, a name with a port, or a name with `:*` for any port.
+    """
+    names = ["localhost", "127.0.0.1", "[::1]"]
+    if server.host not in ("0.0.0.0", "::", *names):  # noqa: S104 - compared, not bound
+        names.append(f"[{server.host}]" if ":" in server.host else server.host)
+    hosts = [entry for name in names for entry in (name, f"{name}:*")]
+    origins = [f"http://{entry}" for entry in hosts]
+    return TransportSecuritySettings(
+        allowed_hosts=hosts + server.allowed_hosts,
+        allowed_origins=origins + server.allowed_origins,
+    )
+
+
+def application(
+    mcp: MCPServer[dict[str, Any]], operations: Operations, settings: TransportSecuritySettings
+) -> ASGIApp:
+    """The application for the main port."""
+    _add_probes(mcp, operations)
+    _add_admin(mcp, operations, TransportSecurityMiddleware(settings))
+    # Stateful with SSE: the only mode that gives progress and cancellation to both generations
+    # of the protocol.
+    app: Starlette = mcp.streamable_http_app(transport_security=settings, host=operations.host)
+    return _CountRefusals(app, operations.metrics)
+
+
+def metrics_application(metrics: Metrics) -> ASGIApp:
+    """The application for the metrics port: `/metrics`, and nothing else."""
+    expose = make_asgi_app(registry=metrics.registry)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != "/metrics":
+            await Response("metrics are at /metrics\n", status_code=404)(scope, receive, send)
+        else:
+            await expose(scope, receive, send)
+
+    return app
+
+
+def health(operations: Operations) -> tuple[bool, dict[str, Any]]:
+    """Whether the server itself works, whatever the engine does; and the details."""
+    status = operations.supervisor.status()
+    alive = operations.supervisor.fresh
+    return alive, {
+        "status": "ok" if alive else "unhealthy",
+        "reason": None if alive else "the supervisor makes no progress",
+        "engine": {
+            "state": status.state,
+            "reason": status.reason,
+            "pid": status.pid,
+            "restarts": status.restarts,
+            "version": status.version,
+            "network": status.network,
+        },
+        "release": operations.release,
+        "version": __version__,
+        "uptimeSeconds": round(time.monotonic() - operations.started, 1),
+        "draining": operations.analyst.draining,
+    }
+
+
+def readiness(operations: Operations) -> tuple[bool, dict[str, Any]]:
+    """Whether an analysis asked for now would be answered; and why not."""
+    status = operations.supervisor.status()
+    reason = None
+    if operations.analyst.draining:
+        reason = "draining"
+    elif status.state != "ready":
+        reason = f"engine {status.state}" + (f": {status.reason}" if status.reason else "")
+    elif not operations.supervisor.beating:
+        reason = "no recent heartbeat of the engine"
+    elif operations.analyst.saturated:
+        reason = "saturated"
+    return reason is None, {
+        "ready": reason is None,
+        "reason": reason,
+        "engine": status.state,
+        "inFlight": operations.analyst.busy,
+        "release": operations.release,
+        "version": __version__,
+    }
+
+
+def _add_probes(mcp: MCPServer[dict[str, Any]], operations: Operations) -> None:
+    async def get_health(_: Request) -> Response:
+        alive, body = health(operations)
+        return JSONResponse(body, 200 if alive else 503)
+
+    async def get_ready(_: Request) -> Response:
+        ready, body = readiness(operations)
+        return JSONResponse(body, 200 if ready else 503)
+
+    mcp.custom_route("/health", methods=["GET"])(get_health)
+    mcp.custom_route("/ready", methods=["GET"])(get_ready)
+
+
+def _add_admin(
+    mcp: MCPServer[dict[str, Any]], operations: Operations, guard: TransportSecurityMiddleware
+) -> None:
+    Act = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
+
+    def route(path: str, act: Act) -> None:
+        async def endpoint(request: Request) -> Response:
+            misdirected = await guard.validate_request(request)
+            if misdirected is not None:
+                return misdirected
+            denied = _denied(request, operations)
+            if denied is not None:
+                return denied
+            status, body = await act()
+            user = request.scope.get("user")
+            caller = user.display_name if isinstance(user, AuthenticatedUser) else "anonymous"
+            _log.info("admin", path=path, caller=caller, status=status)
+            return JSONResponse(body, status)
+
+        mcp.custom_route(path, methods=["POST"])(endpoint)
+
+    async def clear_cache() -> tuple[int, dict[str, Any]]:
+        if operations.cache is None:
+            return 409, {"ok": False, "error": "cache_disabled", "message": "no cache is in use"}
+        try:
+            before, after = await operations.cache.clear()
+        except CacheTrouble as error:
+            return 500, {"ok": False, "error": "cache_trouble", "message": str(error)}
+        return 200, {"ok": True, "before": asdict(before), "after": asdict(after)}
+
+    async def restart_engine() -> tuple[int, dict[str, Any]]:
+        before = operations.supervisor.status()
+        operations.supervisor.restart()
+        return 202, {"ok": True, "before": {"state": before.state, "pid": before.pid}}
+
+    def draining(wanted: bool) -> Act:
+        async def act() -> tuple[int, dict[str, Any]]:
+            before = operations.analyst.draining
+            operations.analyst.draining = wanted
+            return 200, {
+                "ok": True,
+                "draining": wanted,
+                "changed": before != wanted,
+                "inFlight": operations.analyst.busy,
+            }
+
+        return act
+
+    route("/admin/cache/clear", clear_cache)
+    route("/admin/engine/restart", restart_engine)
+    route("/admin/drain", draining(True))
+    route("/admin/undrain", draining(False))
+
+
+def _denied(request: Request, operations: Operations) -> Response | None:
+    if not operations.secured:
+        if is_loopback(operations.host):
+            return None
+        return _error(403, "forbidden", "admin endpoints need a token on this bind")
+    user = request.scope.get("user")
+    if not isinstance(user, AuthenticatedUser):
+        response = _error(401, "unauthenticated", "give a bearer token with the scope 'admin'")
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+    if ADMIN not in user.scopes:
+        return _error(403, "forbidden", "the token lacks the scope 'admin'")
+    return None
+
+
+def _error(status: int, code: str, message: str) -> Response:
+    return JSONResponse({"ok": False, "error": code, "message": message}, status)
+
+
+class _CountRefusals:
+    """Counts the requests that the application refuses, by the kind of refusal."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def watch(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                reason = _REFUSED.get(message["status"])
+                if reason is not None:
+                    self._metrics.http_refused.labels(reason).inc()
+                    client = (scope.get("client") or ("unknown",))[0]
+                    _log.warning("http_refused", reason=reason, client=client)
+            await send(message)
+
+        await self._app(scope, receive, watch)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind and listen.
+
+    Raises:
+        BindError: if the address is taken, not this host's, or not an address.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.create_server(address[:2], family=family, backlog=1024)
+    except OSError as error:
+        raise BindError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    sock.setblocking(False)
+    return sock
+
+
+class _Uvicorn(uvicorn.Server):
+    """A uvicorn that leaves the signals to whoever runs it, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp, sock: socket.socket, *, lifespan: bool) -> AsyncIterator[None]:
+    """Serve an application on a socket while the context lasts."""
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,
+        lifespan="on" if lifespan else "off",
+        server_header=False,
+        timeout_graceful_shutdown=int(SHUTDOWN_SECONDS),
+        timeout_keep_alive=30,
+    )
+    server = _Uvicorn(config)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve(sockets=[sock]))
+        await server.listening.wait()
+        try:
+            yield
+        finally:
+            server.should_exit = True

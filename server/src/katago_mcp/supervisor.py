@@ -1,0 +1,370 @@
+"""The supervisor: keeps one engine running, notices when it does not, and says what it sees.
+
+One loop does it all, in steps no longer than a tick, and marks each step; whoever asks whether
+the supervisor works looks at the age of that mark, and so does systemd's watchdog.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from katago_mcp.config import Health, Katago
+from katago_mcp.engine import (
+    Command,
+    EndKind,
+    Engine,
+    EngineGone,
+    EngineRefused,
+    EngineSpawnError,
+    launch,
+)
+from katago_mcp.logs import Log
+from katago_mcp.metrics import Metrics
+from katago_mcp.notify import Notifier
+
+State = Literal["starting", "tuning", "ready", "hung", "backoff", "config_error", "stopped"]
+
+CONFIG_ERROR_SECONDS = 5.0
+"""An engine that aborts with a reason this soon after its start was given something unusable."""
+
+_STALE_TICKS = 5
+_T = TypeVar("_T")
+_log = Log(__name__)
+
+
+class EngineUnavailable(Exception):
+    """No engine can take a query now; `retry_after` is in seconds, None when only a start helps."""
+
+    def __init__(self, state: State, reason: str | None, retry_after: float | None) -> None:
+        super().__init__(f"the engine is {state}" + (f": {reason}" if reason else ""))
+        self.state = state
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """What is known of the engine; `heartbeat_age` in seconds since its last sign of life."""
+
+    state: State
+    reason: str | None
+    pid: int | None
+    restarts: int
+    version: str | None
+    network: str | None
+    heartbeat_age: float | None
+
+
+@dataclass(frozen=True)
+class _Ended:
+    kind: EndKind
+    text: str
+
+
+class Supervisor:
+    """Starts, watches, kills and restarts the engine."""
+
+    def __init__(
+        self,
+        katago: Katago,
+        health: Health,
+        metrics: Metrics,
+        notifier: Notifier,
+        environ: Mapping[str, str],
+        command: Command,
+    ) -> None:
+        self._katago = katago
+        self._health = health
+        self._metrics = metrics
+        self._notifier = notifier
+        self._environ = environ
+        self._command = command
+        watchdog = notifier.watchdog_seconds
+        self._watchdog_every = None if watchdog is None else watchdog / 3
+        self._tick = min(health.heartbeat_interval_seconds, 1.0, self._watchdog_every or math.inf)
+        self._marked = time.monotonic()
+        self._watchdog_sent = -math.inf
+        self._state: State = "starting"
+        self._reason: str | None = None
+        self._engine: Engine | None = None
+        self._wanted = True
+        self._closing = False
+        self._poke = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._restarts = 0
+        self._failures: deque[float] = deque()
+        self._retry_at: float | None = None
+        self._start_took = 5.0
+        self._beat_at: float | None = None
+        self._version: str | None = None
+        self._network: str | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the loop has made a step recently."""
+        return time.monotonic() - self._marked < _STALE_TICKS * self._tick + 1
+
+    @property
+    def beating(self) -> bool:
+        """Whether the engine is ready and answered a recent heartbeat."""
+        health = self._health
+        limit = health.heartbeat_interval_seconds + health.heartbeat_timeout_seconds
+        age = self.status().heartbeat_age
+        return self._state == "ready" and age is not None and age < limit
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until an engine may be ready again; None when it is stopped on purpose."""
+        if not self._wanted:
+            return None
+        if self._state in ("backoff", "config_error") and self._retry_at is not None:
+            return max(0.0, self._retry_at - time.monotonic()) + self._start_took
+        if self._state in ("ready", "hung"):
+            return self._delay(len(self._recent()) + 1) + self._start_took
+        return self._start_took
+
+    def status(self) -> EngineStatus:
+        """What is known of the engine now."""
+        return EngineStatus(
+            state=self._state,
+            reason=self._reason,
+            pid=self._engine.pid if self._engine is not None else None,
+            restarts=self._restarts,
+            version=self._version,
+            network=self._network,
+            heartbeat_age=None if self._beat_at is None else time.monotonic() - self._beat_at,
+        )
+
+    def engine(self) -> Engine:
+        """The engine, ready for queries.
+
+        Raises:
+            EngineUnavailable: in every state but `ready`.
+        """
+        if self._state != "ready" or self._engine is None or self._engine.ended.is_set():
+            raise EngineUnavailable(self._state, self._reason, self.retry_after)
+        return self._engine
+
+    async def wait_for(self, *states: State) -> State:
+        """Wait until the engine is in one of the states, and return it."""
+        while self._state not in states:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._state
+
+    def start(self) -> bool:
+        """Want an engine; an end of any backoff. False when one is wanted and running already."""
+        changed = not self._wanted or self._state in ("backoff", "config_error")
+        self._wanted = True
+        if changed:
+            self._failures.clear()
+            self._poke.set()
+        return changed
+
+    def stop(self, reason: str) -> bool:
+        """Want no engine. False when none was wanted already."""
+        changed = self._wanted
+        self._wanted = False
+        self._reason = reason
+        self._poke.set()
+        return changed
+
+    def restart(self) -> None:
+        """Replace the engine by a new one at once, without backoff."""
+        if self._engine is not None and not self._engine.ended.is_set():
+            self._engine.end("requested", "was restarted by an operator")
+        else:
+            self._failures.clear()
+        self._wanted = True
+        self._poke.set()
+
+    def close(self) -> None:
+        """End the engine and the loop."""
+        self._closing = True
+        self.stop("the server is stopping")
+
+    async def run(self) -> None:
+        """Keep an engine running until `close` is called."""
+        while not self._closing:
+            self._poke.clear()
+            self._retry_at = None
+            if not self._wanted:
+                self._set("stopped", self._reason)
+                await self._pause(math.inf)
+                continue
+            self._set("starting", None)
+            ended = await self._one_engine()
+            if self._closing or not self._wanted:
+                continue
+            await self._after(ended)
+        self._set("stopped", self._reason)
+
+    async def _one_engine(self) -> _Ended:
+        try:
+            async with launch(self._command, self._environ, self._metrics) as engine:
+                self._engine = engine
+                _log.info("engine_started", pid=engine.pid)
+                await self._guard(engine)
+        except EngineSpawnError as error:
+            return _Ended("config_error", str(error))
+        finally:
+            self._engine = None
+            self._beat_at = None
+        text = engine.end_text
+        if engine.end_kind in ("exited", "config_error") and engine.reason is not None:
+            text += f": {engine.reason}"
+        return _Ended(engine.end_kind, text)
+
+    async def _guard(self, engine: Engine) -> None:
+        if not await self._wait_until_ready(engine):
+            return
+        while self._wanted and not engine.ended.is_set():
+            if await self._beat(engine):
+                await self._pause(self._health.heartbeat_interval_seconds, engine.ended)
+        if not self._wanted:
+            engine.quit("was stopped")
+
+    async def _wait_until_ready(self, engine: Engine) -> bool:
+        started = time.monotonic()
+        asked = asyncio.create_task(self._identify(engine))
+        try:
+            while not asked.done() and self._wanted:
+                if engine.tuning and self._state == "starting":
+                    self._set("tuning", "the engine tunes itself to this device")
+                limit = (
+                    self._katago.tuning_timeout_seconds
+                    if engine.tuning
+                    else self._katago.start_timeout_seconds
+                )
+                if time.monotonic() - started > limit:
+                    engine.end("start_timeout", f"was not ready within {limit:g} s")
+                await self._step({asked}, self._tick)
+            if not asked.done():
+                return False
+            try:
+                self._version, self._network = await asked
+            except EngineRefused as error:
+                engine.end("garbage", f"refused to say its version: {error}")
+                return False
+            except EngineGone:
+                await engine.ended.wait()
+                early = time.monotonic() - started < CONFIG_ERROR_SECONDS
+                if early and engine.end_kind == "exited" and engine.reason is not None:
+                    engine.end_kind = "config_error"
+                return False
+        finally:
+            asked.cancel()
+            with contextlib.suppress(asyncio.CancelledError, EngineGone, EngineRefused):
+                await asked
+        self._start_took = min(max(time.monotonic() - started, 1.0), 60.0)
+        self._beat_at = time.monotonic()
+        self._set("ready", None)
+        return True
+
+    async def _identify(self, engine: Engine) -> tuple[str, str | None]:
+        version = (await engine.query({"action": "query_version"})).reply
+        models = (await engine.query({"action": "query_models"})).reply.get("models")
+        network = None
+        if isinstance(models, list) and models and isinstance(models[0], dict):
+            network = str(models[0].get("internalName") or models[0].get("name"))
+        return str(version.get("version")), network
+
+    async def _beat(self, engine: Engine) -> bool:
+        """Ask for a sign of life; an engine that gives none in time is ended as hung."""
+        seconds = self._health.heartbeat_timeout_seconds
+        asked = asyncio.create_task(engine.query({"action": "query_version"}))
+        try:
+            deadline = time.monotonic() + seconds
+            while not asked.done() and self._wanted and time.monotonic() < deadline:
+                await self._step({asked}, min(self._tick, max(0.0, deadline - time.monotonic())))
+            if asked.done():
+                with contextlib.suppress(EngineGone, EngineRefused):
+                    await asked
+                    self._beat_at = time.monotonic()
+                    return True
+                return not engine.ended.is_set()
+            if self._wanted:
+                self._set("hung", f"no heartbeat for {seconds:g} s")
+                engine.end("hung", f"hung: no heartbeat for {seconds:g} s")
+            return False
+        finally:
+            asked.cancel()
+            with contextlib.suppress(asyncio.CancelledError, EngineGone, EngineRefused):
+                await asked
+
+    async def _after(self, ended: _Ended) -> None:
+        self._restarts += 1
+        self._metrics.engine_restarts.labels(ended.kind).inc()
+        if ended.kind == "requested":
+            _log.info("engine_restarting", reason=ended.kind)
+            return
+        self._failures.append(time.monotonic())
+        failures = len(self._recent())
+        delay = self._delay(failures)
+        reason = ended.text
+        state: State = "backoff"
+        if ended.kind == "config_error":
+            state, delay = "config_error", self._katago.restart_backoff_max_seconds
+        elif failures > self._katago.restart_budget:
+            window = self._katago.restart_window_seconds
+            reason += f" ({failures} failures within {window:g} s, the budget is spent)"
+        self._retry_at = time.monotonic() + delay
+        self._set(state, reason)
+        await self._pause(delay)
+
+    def _recent(self) -> deque[float]:
+        horizon = time.monotonic() - self._katago.restart_window_seconds
+        while self._failures and self._failures[0] < horizon:
+            self._failures.popleft()
+        return self._failures
+
+    def _delay(self, failures: int) -> float:
+        longest = self._katago.restart_backoff_max_seconds
+        if failures > self._katago.restart_budget:
+            return longest
+        doubled: float = self._katago.restart_backoff_seconds * 2.0 ** min(failures - 1, 32)
+        return min(longest, doubled)
+
+    def _set(self, state: State, reason: str | None) -> None:
+        changed = (state, reason) != (self._state, self._reason)
+        self._state, self._reason = state, reason
+        self._metrics.engine_state(state)
+        self._notifier.status(f"engine {state}" + (f": {reason}" if reason else ""))
+        self._changed.set()
+        if changed:
+            troubled = state in ("hung", "backoff", "config_error")
+            (_log.warning if troubled else _log.info)("engine_state", state=state, reason=reason)
+
+    async def _pause(self, seconds: float, until: asyncio.Event | None = None) -> None:
+        """Sleep in steps; end early when poked, or when the event is set."""
+        deadline = time.monotonic() + seconds
+        waits: list[Coroutine[Any, Any, object]] = [self._poke.wait()]
+        if until is not None:
+            waits.append(until.wait())
+        tasks = {asyncio.ensure_future(wait) for wait in waits}
+        try:
+            while not any(task.done() for task in tasks):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return
+                await self._step(tasks, min(left, self._tick))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _step(self, tasks: "set[asyncio.Task[_T]]", seconds: float) -> None:
+        self._mark()
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        self._mark()
+
+    def _mark(self) -> None:
+        now = time.monotonic()
+        self._marked = now
+        if self._watchdog_every is not None and now - self._watchdog_sent >= self._watchdog_every:
+            self._watchdog_sent = now
+            self._notifier.watchdog()

@@ -1,0 +1,202 @@
+"""The `validate` command: does this configuration work, with an engine started and asked."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from katago_mcp import __version__, config
+from katago_mcp.analysis import Analyst, Request
+from katago_mcp.auth import Tokens
+from katago_mcp.config import Loaded
+from katago_mcp.engine import Command
+from katago_mcp.errors import Failure
+from katago_mcp.metrics import Metrics
+from katago_mcp.notify import Notifier
+from katago_mcp.positions import Position
+from katago_mcp.supervisor import Supervisor
+
+SMALL = {
+    "nnCacheSizePowerOfTwo": "12",
+    "nnMutexPoolSizePowerOfTwo": "10",
+    "numAnalysisThreads": "1",
+    "numSearchThreadsPerAnalysisThread": "1",
+}
+"""Settings that let a second engine start beside a running one."""
+
+
+@dataclass
+class Check:
+    """One thing that was looked at. `seconds` is how long that took."""
+
+    name: str
+    ok: bool
+    message: str
+    seconds: float
+
+
+@dataclass
+class Report:
+    """All checks of a configuration, and what was learnt on the way."""
+
+    release: str | None
+    version: str = __version__
+    engine_version: str | None = None
+    network: str | None = None
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.ok for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as JSON: ok, release, version, engineVersion, network, checks."""
+        return {
+            "ok": self.ok,
+            "release": self.release,
+            "version": self.version,
+            "engineVersion": self.engine_version,
+            "network": self.network,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+    def as_text(self) -> str:
+        """The report as a table for people."""
+        width = max(len(check.name) for check in self.checks)
+        lines = [
+            f"{'ok  ' if check.ok else 'FAIL'}  {check.name:{width}}  {check.seconds:6.2f} s  "
+            + check.message.replace("\n", "\n" + " " * (width + 18))
+            for check in self.checks
+        ]
+        verdict = "valid" if self.ok else "not valid"
+        return "\n".join([*lines, f"{verdict} (version {self.version}, release {self.release})"])
+
+
+async def validate(path: Path, environ: Mapping[str, str], *, engine: bool) -> Report:
+    """Check the configuration at `path`; with `engine`, start one and let it analyse a position."""
+    report = Report(release=config.release_of(path))
+    started = time.monotonic()
+    try:
+        loaded = config.load(path, environ)
+        if loaded.tokens_file is not None:
+            Tokens(loaded.tokens_file)
+    except config.ConfigError as error:
+        report.checks.append(_check("config", started, "\n".join(error.problems), ok=False))
+        return report
+    report.checks.append(_check("config", started, f"{path} is valid"))
+    _check_files(loaded, report)
+    if engine and report.ok:
+        await _check_engine(loaded, environ, report)
+    return report
+
+
+def _check(name: str, started: float, message: str, *, ok: bool = True) -> Check:
+    return Check(name, ok, message, round(time.monotonic() - started, 3))
+
+
+def _check_files(loaded: Loaded, report: Report) -> None:
+    katago = loaded.config.katago
+
+    def executable(path: Path) -> str | None:
+        return None if os.access(path, os.X_OK) else "cannot be executed: chmod a+x"
+
+    def filled(path: Path) -> str | None:
+        return None if path.stat().st_size > 0 else "is empty: install the network again"
+
+    def anything(_: Path) -> str | None:
+        return None
+
+    wanted: list[tuple[str, str, Path, Callable[[Path], str | None]]] = [
+        ("binary", "katago.binaryPath", katago.binary_path, executable),
+        ("network", "katago.modelPath", katago.model_path, filled),
+        ("engine_config", "katago.configPath", katago.config_path, anything),
+    ]
+    for name, key, path, look in wanted:
+        started = time.monotonic()
+        if not path.exists():
+            trouble: str | None = "does not exist: correct the path or install the file"
+        elif not path.is_file():
+            trouble = "is not a file: name the file itself"
+        elif not os.access(path, os.R_OK):
+            trouble = "cannot be read: correct its owner or mode"
+        else:
+            trouble = look(path)
+        message = f"{path} is there" if trouble is None else f"{key}: {path} {trouble}"
+        report.checks.append(_check(name, started, message, ok=trouble is None))
+    if katago.home_data_dir is not None:
+        started = time.monotonic()
+        home = katago.home_data_dir
+        writable = home.is_dir() and os.access(home, os.W_OK | os.X_OK)
+        message = (
+            f"{home} is writable"
+            if writable
+            else f"katago.homeDataDir: {home} is no writable directory: create it, or correct its owner"
+        )
+        report.checks.append(_check("home_data_dir", started, message, ok=writable))
+
+
+async def _check_engine(loaded: Loaded, environ: Mapping[str, str], report: Report) -> None:
+    started = time.monotonic()
+    async with _trial(loaded, environ) as (supervisor, analyst):
+        state = await supervisor.wait_for("ready", "backoff", "config_error")
+        status = supervisor.status()
+        if state != "ready":
+            message = f"the engine did not start: {status.reason}"
+            report.checks.append(_check("engine", started, message, ok=False))
+            return
+        report.engine_version, report.network = status.version, status.network
+        message = f"KataGo {status.version} with {status.network} is ready"
+        report.checks.append(_check("engine", started, message))
+        started = time.monotonic()
+        visits = min(4, loaded.config.katago.max_visits)
+        report.checks.append(await _check_analysis(analyst, visits, started))
+
+
+@asynccontextmanager
+async def _trial(
+    loaded: Loaded, environ: Mapping[str, str]
+) -> AsyncIterator[tuple[Supervisor, Analyst]]:
+    katago, health = loaded.config.katago, loaded.config.health
+    command = Command(
+        binary=katago.binary_path,
+        network=katago.model_path,
+        config=katago.config_path,
+        home=katago.home_data_dir,
+        overrides=SMALL,
+    )
+    metrics = Metrics(__version__, loaded.release)
+    supervisor = Supervisor(katago, health, metrics, Notifier({}), environ, command)
+    analyst = Analyst(katago, health, 1, supervisor, cache=None, metrics=metrics)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(supervisor.run())
+        try:
+            yield supervisor, analyst
+        finally:
+            supervisor.close()
+
+
+async def _check_analysis(analyst: Analyst, visits: int, started: float) -> Check:
+    """A few visits on an empty board: Black to move, a vertex, and a chance that is no certainty."""
+    request = Request(Position(komi=7.5), max_visits=visits, top_moves=1, include_ownership=True)
+    try:
+        result = await analyst.analyze(request)
+    except Failure as failure:
+        return _check("analysis", started, f"no answer: {failure}", ok=False)
+    plausible = (
+        result.next_player == "B"
+        and result.turn_number == 0
+        and result.visits >= 1
+        and (visits == 1 or len(result.moves) == 1)
+        and 0.01 < result.winrate < 0.99
+        and abs(result.score_lead) < 40
+        and len(result.ownership or []) == 361
+    )
+    said = f"Black {result.winrate:.1%}, lead {result.score_lead:+.1f}, {result.visits} visits"
+    if not plausible:
+        return _check("analysis", started, f"not plausible on an empty board: {said}", ok=False)
+    return _check("analysis", started, f"empty board: {said}")
