@@ -45,12 +45,18 @@ def up(lab: Lab, count: int) -> int:
     begun = time.monotonic()
     hosts(lab, count)
     with step("Deployment (ansible-playbook playbooks/site.yml)"):
-        deployed = subprocess.run(["ansible-playbook", "playbooks/site.yml"], cwd=paths.ROOT, check=False)
+        deployed = subprocess.run(
+            ["ansible-playbook", "playbooks/site.yml"], cwd=paths.ROOT, check=False
+        )
     if deployed.returncode != 0:
-        print("\nThe deployment did not succeed; the message above says why. After mending it: bin/lab up")
+        print(
+            "\nThe deployment did not succeed; the message above says why. After mending it: bin/lab up"
+        )
         return deployed.returncode
     status(lab)
-    print(f"\nAll of it took {time.monotonic() - begun:.0f} s. Next: bin/test, or bin/lab ssh katago-1")
+    print(
+        f"\nAll of it took {time.monotonic() - begun:.0f} s. Next: bin/test, or bin/lab ssh katago-1"
+    )
     return 0
 
 
@@ -110,7 +116,11 @@ def _arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("up", "boot hosts and deploy on them"), ("hosts", "boot bare hosts")):
         command = commands.add_parser(name, help=text)
-        command.add_argument("--count", type=_count, help=f"number of hosts (default: as many as there are, or {DEFAULT_COUNT})")
+        command.add_argument(
+            "--count",
+            type=_count,
+            help=f"number of hosts (default: as many as there are, or {DEFAULT_COUNT})",
+        )
     commands.add_parser("status", help="what there is and how to call it")
     shell = commands.add_parser("ssh", help="a shell or a command on a host")
     shell.add_argument("host")

@@ -17,6 +17,14 @@ PACKAGED = {
 }
 
 
+TUNING_RESULTS = paths.SHARED / "katago" / "opencltuning"
+
+
+def tuning_results(*, shared: bool) -> str:
+    """The value of `katago_tuning_results` for the lab's hosts."""
+    return str(TUNING_RESULTS) if shared and TUNING_RESULTS.is_dir() else ""
+
+
 def network(*, shared: bool) -> dict[str, str]:
     """The value of `katago_network` for the lab's hosts."""
     if shared and (paths.SHARED / "katago").is_dir():

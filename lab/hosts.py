@@ -156,7 +156,9 @@ class Lab:
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline:
             try:
-                runtime.exec_in(host.container, ["systemctl", "is-active", "--quiet", "ssh.service"])
+                runtime.exec_in(
+                    host.container, ["systemctl", "is-active", "--quiet", "ssh.service"]
+                )
             except runtime.PodmanError:
                 time.sleep(0.3)
                 continue

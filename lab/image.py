@@ -49,7 +49,7 @@ def build(suite: str, scratch: Path) -> bool:
     try:
         runtime.podman(
             "import",
-            "--change=CMD [\"/sbin/init\"]",
+            '--change=CMD ["/sbin/init"]',
             "--change=STOPSIGNAL SIGRTMIN+3",
             str(archive),
             name(suite),
@@ -62,7 +62,11 @@ def build(suite: str, scratch: Path) -> bool:
 def remove_all() -> list[str]:
     """Remove every image that the lab built, of this recipe and of earlier ones."""
     images = runtime.podman(
-        "images", "--filter", "reference=localhost/katago-lab-*", "--format", "{{.Repository}}:{{.Tag}}"
+        "images",
+        "--filter",
+        "reference=localhost/katago-lab-*",
+        "--format",
+        "{{.Repository}}:{{.Tag}}",
     ).split()
     for each in images:
         runtime.podman("rmi", each)

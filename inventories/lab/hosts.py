@@ -30,9 +30,11 @@ def inventory() -> dict[str, Any]:
         }
         for host in lab.hosts()
     }
+    shared = os.environ.get("LAB_ASSETS") != "packages"
     variables = {
         "katago_mcp_tokens": lab.tokens(),
-        "katago_network": assets.network(shared=os.environ.get("LAB_ASSETS") != "packages"),
+        "katago_network": assets.network(shared=shared),
+        "katago_tuning_results": assets.tuning_results(shared=shared),
     }
     return {
         "_meta": {"hostvars": hostvars},

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.katago.fleet.plugins.module_utils import preflight
-from ansible_collections.katago.fleet.plugins.plugin_utils import assets
+from ansible_collections.katago.fleet.plugins.plugin_utils import assets, variables
 
 display = Display()
+ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 
 class ActionModule(ActionBase):
@@ -18,10 +20,20 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Check the inputs, fetch the assets, measure the host, and judge."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
+        known = task_vars or {}
+        problems = list(
+            variables.problems(
+                variables.specs(ROLES), iter(known), lambda name: self._value(known[name])
+            )
+        )
+        if problems:
+            return self._refuse(result, problems)
         problems = preflight.input_problems(
             {
                 "katago_engine": arguments["engine"],
@@ -30,6 +42,7 @@ class ActionModule(ActionBase):
                 "katago_mcp_port": arguments["port"],
                 "katago_mcp_metrics_listen_address": arguments["metrics_listen_address"],
                 "katago_mcp_metrics_port": arguments["metrics_port"],
+                "katago_mcp_allowed_hosts": arguments["allowed_hosts"],
                 "katago_mcp_tokens": arguments["tokens"],
             }
         )
@@ -40,7 +53,10 @@ class ActionModule(ActionBase):
             module_name="katago.fleet.preflight",
             module_args={
                 "listeners": [
-                    {"address": arguments[f"{kind}listen_address"], "port": int(arguments[f"{kind}port"])}
+                    {
+                        "address": arguments[f"{kind}listen_address"],
+                        "port": int(arguments[f"{kind}port"]),
+                    }
                     for kind in ("", "metrics_")
                 ]
             },
@@ -70,6 +86,13 @@ class ActionModule(ActionBase):
                 "bytes": network.path.stat().st_size,
             },
         }
+
+    def _value(self, raw: Any) -> Any:
+        try:
+            return self._templar.template(raw)
+        except AnsibleUndefinedVariable:
+            # A default that is computed from what this very task finds out.
+            return None
 
     def _obtain(self, cache: Path) -> tuple[assets.Asset | None, assets.Asset | None, list[str]]:
         obtained: dict[str, assets.Asset | None] = {}

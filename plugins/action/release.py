@@ -16,7 +16,9 @@ display = Display()
 class ActionModule(DeliveringAction):
     """Builds a release on a host unless it is there; changes nothing that runs."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Build the wheel set, compute the name, ask the host, deliver, build."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
@@ -30,7 +32,9 @@ class ActionModule(DeliveringAction):
             )
         except (wheels.WheelError, OSError) as error:
             return {**result, "failed": True, "msg": f"{error}. Nothing was changed on this host."}
-        stands_on = {str(path): str(sha256) for path, sha256 in arguments["stands_on"].items() if path}
+        stands_on = {
+            str(path): str(sha256) for path, sha256 in arguments["stands_on"].items() if path
+        }
         files = {str(name): str(content) for name, content in arguments["files"].items()}
         inputs = {
             "wheels": wheel_set.sha256,

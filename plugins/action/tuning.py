@@ -29,7 +29,9 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Probe, obtain, install."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._vars = task_vars or {}
@@ -40,13 +42,20 @@ class ActionModule(ActionBase):
             key = result_name(probed, str(self._task.args["version"]))
             kept = Path(self._task.args["cache_dir"]).expanduser() / "tuning" / f"{key}.txt"
             with locked(kept.with_suffix(".lock")):
-                if not kept.exists():
+                elsewhere = made_elsewhere(str(self._task.args.get("results") or ""), probed)
+                if not kept.exists() and elsewhere:
+                    replace(kept, elsewhere.read_text())
+                elif not kept.exists():
                     if self._task.check_mode:
-                        return {**result, "changed": True, "file": "", "sha256": "", "device": probed["device"]}
+                        return {
+                            **result,
+                            "changed": True,
+                            "file": "",
+                            "sha256": "",
+                            "device": probed["device"],
+                        }
                     content = self._tune(probed["device"], digest.of_text(key)[:12])
-                    scratch = kept.with_suffix(".partial")
-                    scratch.write_text(content)
-                    scratch.rename(kept)
+                    replace(kept, content)
             installed = self._step("install", content=kept.read_text())
         except Refused as refused:
             return {**result, **refused.result}
@@ -63,16 +72,30 @@ class ActionModule(ActionBase):
             if polled["state"] == "done":
                 return str(polled["content"])
             if polled["state"] == "absent":
-                raise Refused({"failed": True, "msg": f"The tuning for {device} ended without a result: {polled['progress']}"})
+                raise Refused(
+                    {
+                        "failed": True,
+                        "msg": f"The tuning for {device} ended without a result: {polled['progress']}",
+                    }
+                )
             words = " ".join(polled["progress"].split()[:4])
             if words != shown:
                 display.display(f"[{host}] {words}")
                 shown = words
             time.sleep(POLL_SECONDS)
-        raise Refused({"failed": True, "msg": f"The tuning for {device} was not done in time; it goes on on the host: run again to join it, or raise katago_tuning_deadline."})
+        raise Refused(
+            {
+                "failed": True,
+                "msg": f"The tuning for {device} was not done in time; it goes on on the host: run again to join it, or raise katago_tuning_deadline.",
+            }
+        )
 
     def _step(self, step: str, **arguments: Any) -> dict[str, Any]:
-        given = {key: self._task.args[key] for key in ("binary", "network", "sandbox", "root") if key in self._task.args}
+        given = {
+            key: self._task.args[key]
+            for key in ("binary", "network", "sandbox", "root")
+            if key in self._task.args
+        }
         outcome: dict[str, Any] = self._execute_module(
             module_name="katago.fleet.tuning",
             module_args={**given, **arguments, "step": step},
@@ -81,6 +104,22 @@ class ActionModule(ActionBase):
         if outcome.get("failed") or outcome.get("unreachable"):
             raise Refused(outcome)
         return outcome
+
+
+def replace(path: Path, content: str) -> None:
+    """Write a file on the control node whole or not at all."""
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(content)
+    scratch.rename(path)
+
+
+def made_elsewhere(directory: str, probed: dict[str, str]) -> Path | None:
+    """The result for a device and a network's shape among files as KataGo names them (tuner.cpp)."""
+    if not directory:
+        return None
+    device = re.sub(r"[^A-Za-z0-9]", "", probed["device"])
+    pattern = f"tune*_gpu{device}_x19_y19_c{probed['channels']}_mv{probed['version']}.txt"
+    return max(Path(directory).expanduser().glob(pattern), default=None)
 
 
 def result_name(probed: dict[str, str], version: str) -> str:

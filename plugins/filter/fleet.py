@@ -12,7 +12,11 @@ from ansible_collections.katago.fleet.plugins.module_utils import digest, sandbo
 def hashed_tokens(tokens: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Tokens as the service is given them: name, scopes and sha256, in the order of their names."""
     return [
-        {"name": token["name"], "scopes": list(token["scopes"]), "sha256": digest.of_text(token["token"])}
+        {
+            "name": token["name"],
+            "scopes": list(token["scopes"]),
+            "sha256": digest.of_text(token["token"]),
+        }
         for token in sorted(tokens, key=lambda token: str(token["name"]))
     ]
 

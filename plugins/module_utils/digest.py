@@ -8,6 +8,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# A directory that was installed whole holds a record of its own files under this name.
+RECORD = "files.json"
+
 _BLOCK = 1 << 20
 
 
@@ -47,6 +50,13 @@ def of_tree(root: str | os.PathLike[str], *, skip: frozenset[str] = frozenset())
             executable = "+x" if path.stat().st_mode & 0o100 else ""
             entries[relative] = of_file(path) + executable
     return entries
+
+
+def of_path(path: str | os.PathLike[str]) -> str:
+    """The sha256 of a file, or of everything in a directory but its own record."""
+    if os.path.isdir(path):
+        return of_json(of_tree(path, skip=frozenset({RECORD})))
+    return of_file(path)
 
 
 def differences(expected: dict[str, str], actual: dict[str, str]) -> list[str]:

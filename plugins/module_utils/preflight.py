@@ -23,11 +23,16 @@ SHORTEST_TOKEN = 20
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLACEHOLDER = re.compile(
-    r"change.?me|replace.?me|place.?holder|example|secret|password|your.?token|todo|xxx|dummy|<.*>", re.I
+    r"change.?me|replace.?me|place.?holder|example|secret|password|your.?token|todo|xxx|dummy|<.*>",
+    re.I,
 )
 _SCOPES = ("analyze", "admin")
 _REQUIRED_BY_SOURCE = {
-    "katago_engine": {"release": ("backend",), "pypi": ("requirement", "member"), "file": ("path",)},
+    "katago_engine": {
+        "release": ("backend",),
+        "pypi": ("requirement", "member"),
+        "file": ("path",),
+    },
     "katago_network": {"url": ("url",), "pypi": ("requirement", "member"), "file": ("path",)},
 }
 
@@ -36,8 +41,8 @@ def input_problems(settings: Settings) -> list[str]:
     """What is wrong with the variables alone; each message names variable, value and remedy.
 
     `settings`: katago_engine, katago_network, katago_mcp_listen_address, katago_mcp_port,
-    katago_mcp_metrics_listen_address, katago_mcp_metrics_port, katago_mcp_tokens. No message
-    contains a token.
+    katago_mcp_metrics_listen_address, katago_mcp_metrics_port, katago_mcp_allowed_hosts,
+    katago_mcp_tokens. No message contains a token.
     """
     return [
         *_asset_problems("katago_engine", settings["katago_engine"]),
@@ -90,6 +95,13 @@ def _address_problems(settings: Settings) -> Iterator[str]:
                 " privilege to bind a lower one."
             )
         sockets[prefix] = port
+    address = settings["katago_mcp_listen_address"]
+    if not is_loopback(str(address)) and not settings["katago_mcp_allowed_hosts"]:
+        yield (
+            f"katago_mcp_listen_address is {address}, which others can reach, and"
+            " katago_mcp_allowed_hosts is empty. List the names by which they do, as"
+            ' ["go.example.org:*"]; requests with other Host headers are refused.'
+        )
     if sockets["katago_mcp"] == sockets["katago_mcp_metrics"]:
         yield (
             f"katago_mcp_port and katago_mcp_metrics_port are both {sockets['katago_mcp']};"

@@ -72,16 +72,14 @@ def damage(directory: Path) -> list[str]:
         found["files"], digest.of_tree(directory, skip=frozenset({MANIFEST}))
     )
     for path, expected in sorted(found["stands_on"].items()):
-        if not Path(path).is_file():
+        if not Path(path).exists():
             problems.append(f"{path} is missing")
-        elif digest.of_file(path) != expected:
+        elif digest.of_path(path) != expected:
             problems.append(f"{path} was changed")
     return problems
 
 
-def to_prune(
-    releases: Mapping[str, float], *, keep: int, protected: Iterable[str]
-) -> list[str]:
+def to_prune(releases: Mapping[str, float], *, keep: int, protected: Iterable[str]) -> list[str]:
     """The releases to remove, oldest first, so that `keep` remain; protected ones always remain.
 
     `releases`: name to time of building (any unit). `keep` counts the protected ones.

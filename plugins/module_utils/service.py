@@ -78,7 +78,14 @@ def restart_reasons(release: str, tokens: bytes | None) -> list[str]:
 def journal(lines: int = 15) -> str:
     """The unit's last words, for the message of a failure."""
     shown = subprocess.run(
-        ["journalctl", f"--unit={UNIT}", f"--lines={lines}", "--output=cat", "--quiet", "--no-pager"],
+        [
+            "journalctl",
+            f"--unit={UNIT}",
+            f"--lines={lines}",
+            "--output=cat",
+            "--quiet",
+            "--no-pager",
+        ],
         capture_output=True,
         text=True,
         check=False,

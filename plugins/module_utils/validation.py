@@ -68,7 +68,10 @@ def calls(visits: int) -> list[dict[str, Any]]:
     return [
         {"tool": "getEngineStatus", "arguments": {}},
         *(
-            {"tool": "analyzePosition", "arguments": {"position": position(owner), "maxVisits": visits}}
+            {
+                "tool": "analyzePosition",
+                "arguments": {"position": position(owner), "maxVisits": visits},
+            }
             for owner in ("B", "W")
         ),
         {
@@ -128,7 +131,9 @@ def _answers(answers: Mapping[str, Any], expected: Expected, visits: int) -> Ite
     yield _analysis("black_owns_board", black, 1, visits)
     yield _analysis("white_owns_board", white, -1, visits)
     refused = not illegal.get("ok") and "illegal" in str(illegal.get("error")).lower()
-    yield Check("illegal_move", refused, f"a move on {OCCUPIED}, which is occupied: {_words(illegal)}")
+    yield Check(
+        "illegal_move", refused, f"a move on {OCCUPIED}, which is occupied: {_words(illegal)}"
+    )
 
 
 def _engine(status: Mapping[str, Any], expected: Expected) -> Check:
@@ -155,7 +160,8 @@ def _analysis(name: str, result: Mapping[str, Any], sign: int, visits: int) -> C
         words
         for wrong, words in (
             (not result.get("ok"), "the tool reported an error"),
-            (sign * lead < LEAST_LEAD, f"scoreLead {lead:+.1f}"),
+            # Written so that NaN fails it.
+            (not sign * lead >= LEAST_LEAD, f"scoreLead {lead:+.1f}"),
             (not LEAST_WINRATE <= owner_winrate <= 1, f"winrate {winrate:.3f}"),
             (searched < visits, f"{searched} visits of {visits}"),
             (seen.get("cached") is not False, "answered from a cache"),

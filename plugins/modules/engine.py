@@ -10,7 +10,7 @@ description:
   - Installs the engine as C(<root>/<sha256>/), owned by root and not writable by anybody else.
   - An AppImage is unpacked, since hosts have no FUSE. A plain executable is installed as it is.
   - The engine must run on the host and be of the version that was declared.
-  - An engine that is there is not touched and not sent again.
+  - An engine that is there and whole is not touched and not sent again.
 options:
   path:
     description: The engine on the control node.
@@ -44,8 +44,16 @@ binary:
   description: The program to start.
   type: str
   returned: always
+directory:
+  description: Everything that belongs to the engine.
+  type: str
+  returned: always
+tree_sha256:
+  description: The digest of the directory; empty while the engine is not installed.
+  type: str
+  returned: always
 present:
-  description: Whether the engine is installed.
+  description: Whether the engine is installed and whole.
   type: bool
   returned: always
 """
@@ -59,8 +67,6 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest
 
-# Written last: an engine without it was not installed to the end.
-RECORD = "files.json"
 EXTRACTION_SECONDS = 120
 VERSION_SECONDS = 30
 
@@ -96,8 +102,9 @@ def install(source: Path, sha256: str, directory: Path) -> None:
     if is_appimage(program):
         tree = unpack(program, scratch)
     seal(tree)
-    record = digest.of_tree(tree, skip=frozenset({RECORD}))
-    atomic.write(tree / RECORD, json.dumps(record, indent=1).encode(), mode=0o644)
+    # Written last: an engine without it was not installed to the end.
+    record = digest.of_tree(tree)
+    atomic.write(tree / digest.RECORD, json.dumps(record, indent=1).encode(), mode=0o644)
     atomic.sync_tree(tree)
     shutil.rmtree(directory, ignore_errors=True)
     tree.rename(directory)
@@ -133,6 +140,16 @@ def seal(tree: Path) -> None:
                 path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 
+def tree_digest(directory: Path) -> str:
+    """The digest of an installed engine; empty when it is missing or not what was installed."""
+    try:
+        record = json.loads((directory / digest.RECORD).read_text())
+    except (OSError, ValueError):
+        return ""
+    actual = digest.of_path(directory)
+    return actual if actual == digest.of_json(record) else ""
+
+
 def reported_version(program: Path) -> str:
     """The version that the engine says it is."""
     result = subprocess.run(
@@ -163,9 +180,15 @@ def main() -> None:
     )
     parameters = module.params
     directory = Path(parameters["root"], parameters["sha256"])
-    present = (directory / RECORD).exists()
-    if present or parameters["source"] is None:
-        module.exit_json(changed=False, present=present, binary=str(binary(directory)))
+    tree = tree_digest(directory)
+    if tree or parameters["source"] is None:
+        module.exit_json(
+            changed=False,
+            present=bool(tree),
+            binary=str(binary(directory)),
+            directory=str(directory),
+            tree_sha256=tree,
+        )
     try:
         install(Path(parameters["source"]), parameters["sha256"], directory)
         version = reported_version(binary(directory))
@@ -177,7 +200,13 @@ def main() -> None:
     except (EngineError, OSError, subprocess.TimeoutExpired) as error:
         shutil.rmtree(directory, ignore_errors=True)
         module.fail_json(msg=f"The engine {parameters['sha256'][:12]} was not installed: {error}.")
-    module.exit_json(changed=True, present=True, binary=str(binary(directory)))
+    module.exit_json(
+        changed=True,
+        present=True,
+        binary=str(binary(directory)),
+        directory=str(directory),
+        tree_sha256=digest.of_path(directory),
+    )
 
 
 if __name__ == "__main__":

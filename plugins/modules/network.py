@@ -8,7 +8,7 @@ module: network
 short_description: Install a network, content-addressed
 description:
   - Installs the network as C(<root>/<sha256>/<name>), owned by root and not writable by anybody else.
-  - A network that is there is not touched and not sent again.
+  - A network that is there and whole is not touched and not sent again.
 options:
   path:
     description: The network on the control node.
@@ -43,7 +43,7 @@ file:
   type: str
   returned: always
 present:
-  description: Whether the network is installed.
+  description: Whether the network is installed and whole.
   type: bool
   returned: always
 """
@@ -67,7 +67,7 @@ def main() -> None:
     )
     parameters = module.params
     target = Path(parameters["root"], parameters["sha256"], parameters["name"])
-    present = target.exists()
+    present = target.exists() and digest.of_file(target) == parameters["sha256"]
     if present or parameters["source"] is None:
         module.exit_json(changed=False, present=present, file=str(target))
     actual = digest.of_file(parameters["source"])

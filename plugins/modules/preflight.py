@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 module: preflight
 short_description: Check the inputs and the host before anything is touched
 description:
-  - Checks the variables of a deployment, fetches engine and network into the control node's cache
+  - Checks the variables of a deployment against the argument specs of all roles and finds unknown
+    ones that begin with a role's name. Fetches engine and network into the control node's cache
     and verifies them there, and measures the host.
   - Fails with one message for every problem found, before anything on the host was changed.
   - No message contains a token.
@@ -36,6 +37,11 @@ options:
     description: The port of the metrics.
     type: int
     required: true
+  allowed_hosts:
+    description: Host headers that the service will accept.
+    type: list
+    elements: str
+    required: true
   tokens:
     description: The service's tokens, as C(katago_mcp_tokens).
     type: raw
@@ -56,6 +62,7 @@ EXAMPLES = r"""
     port: 8080
     metrics_listen_address: 127.0.0.1
     metrics_port: 9090
+    allowed_hosts: []
     tokens: "{{ katago_mcp_tokens }}"
     cache_dir: ~/.cache/katago-mcp-fleet
 """
@@ -126,7 +133,9 @@ def free_mb(path: str) -> int:
 
 def own_sockets() -> set[int]:
     """The ports that the running service holds, by its own configuration."""
-    active = subprocess.run(["systemctl", "is-active", "--quiet", "katago-mcp.service"], check=False)
+    active = subprocess.run(
+        ["systemctl", "is-active", "--quiet", "katago-mcp.service"], check=False
+    )
     if active.returncode != 0:
         return set()
     config = json.loads(OWN_CONFIG.read_text())

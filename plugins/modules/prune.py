@@ -72,7 +72,8 @@ def main() -> None:
     )
     layout = releases.Layout(Path(module.params["root"]))
     built = {
-        name: (layout.release(name) / releases.MANIFEST).stat().st_mtime for name in layout.complete()
+        name: (layout.release(name) / releases.MANIFEST).stat().st_mtime
+        for name in layout.complete()
     }
     current = layout.current_release()
     way_back = history.last_good(history.read(), available=list(built), besides=current)

@@ -144,19 +144,42 @@ def install_environment(venv: Path, wheels: Path) -> None:
             f"--requirement={wheels}/requirements.txt",
         ]
     )
-    run([python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode=unchecked-hash", str(venv / "lib")])
+    run(
+        [
+            python,
+            "-m",
+            "compileall",
+            "-q",
+            "-j",
+            "0",
+            "--invalidation-mode=unchecked-hash",
+            str(venv / "lib"),
+        ]
+    )
     run([str(venv / "bin" / "katago-mcp"), "version"])
 
 
 def run(command: list[str]) -> None:
     """Run a step of the build without the network's or the user's settings."""
-    environment = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PIP_CONFIG_FILE": os.devnull,
+        "HOME": "/nonexistent",
+        "LC_ALL": "C.UTF-8",
+    }
     result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+        check=False,
     )
     if result.returncode != 0:
         words = (result.stderr or result.stdout).strip().splitlines()
-        raise BuildError(f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {' '.join(words[-3:])}")
+        raise BuildError(
+            f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {' '.join(words[-3:])}"
+        )
 
 
 def seal(directory: Path) -> None:

@@ -166,7 +166,10 @@ def main() -> None:
     if not ok:
         module.fail_json(
             msg="\n".join(
-                [f"The release {release} does not work. Nothing was switched; what runs was not touched.", *problems]
+                [
+                    f"The release {release} does not work. Nothing was switched; what runs was not touched.",
+                    *problems,
+                ]
             )
         )
     module.exit_json(

@@ -34,6 +34,10 @@ options:
     description: The control node's cache, where results are kept.
     type: path
     required: true
+  results:
+    description: A directory on the control node with results made elsewhere, under KataGo's own file names.
+    type: path
+    default: ""
   deadline:
     description: Seconds after which a tuning counts as failed.
     type: int
@@ -84,7 +88,9 @@ CONFIG = "numAnalysisThreads = 1\nnumSearchThreads = 1\nlogToStderr = true\n"
 PROBE_SECONDS = 60
 UNIT = "katago-tuning-{key}"
 # The tuner's own words: what it tunes for, and the end of the work (tuner.cpp).
-TUNING_FOR = re.compile(r"Beginning GPU tuning for (?P<device>.+) modelVersion (?P<version>\d+) channels (?P<channels>\d+)")
+TUNING_FOR = re.compile(
+    r"Beginning GPU tuning for (?P<device>.+) modelVersion (?P<version>\d+) channels (?P<channels>\d+)"
+)
 
 
 class TuningError(Exception):
@@ -119,7 +125,11 @@ class Tuner:
                     return found.groupdict()
         finally:
             timer.cancel()
-            subprocess.run(["systemctl", "kill", "--signal=KILL", UNIT.format(key="probe")], check=False, capture_output=True)
+            subprocess.run(
+                ["systemctl", "kill", "--signal=KILL", UNIT.format(key="probe")],
+                check=False,
+                capture_output=True,
+            )
             process.kill()
             process.wait()
         raise TuningError("no OpenCL device was found: " + "".join(lines)[-600:].strip())
@@ -127,12 +137,16 @@ class Tuner:
     def start(self, key: str) -> None:
         """Start the tuning as a unit of its own, unless it runs already."""
         if self.state(key) != "running":
-            subprocess.run(self._command(key, wait=False), check=True, capture_output=True, text=True)
+            subprocess.run(
+                self._command(key, wait=False), check=True, capture_output=True, text=True
+            )
 
     def state(self, key: str) -> str:
         """`running`, `done` or `absent`; a unit that ended without a result is absent."""
         unit = UNIT.format(key=key)
-        active = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True, check=False)
+        active = subprocess.run(
+            ["systemctl", "is-active", unit], capture_output=True, text=True, check=False
+        )
         if active.stdout.strip() in ("active", "activating", "deactivating"):
             return "running"
         return "done" if self.output(key).exists() else "absent"
@@ -205,7 +219,10 @@ def main() -> None:
             state = tuner.state(parameters["key"])
             content = tuner.output(parameters["key"]).read_text() if state == "done" else None
             module.exit_json(
-                changed=False, state=state, progress=tuner.progress(parameters["key"]), content=content
+                changed=False,
+                state=state,
+                progress=tuner.progress(parameters["key"]),
+                content=content,
             )
         path = Path(parameters["root"], digest.of_text(parameters["content"]), "tuning.txt")
         changed = not path.exists()

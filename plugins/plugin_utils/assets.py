@@ -101,10 +101,15 @@ def _places(spec: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[Path], Pat
     if source == "pypi":
         for index in [*mirrors, None]:
             place = f"{spec['requirement']} from {index or 'the configured package index'}"
-            yield place, lambda scratch, index=index: _pip_download(spec["requirement"], index, scratch)  # type: ignore[misc]
+            yield (
+                place,
+                lambda scratch, index=index: _pip_download(spec["requirement"], index, scratch),
+            )  # type: ignore[misc]
         return
     if source == "release":
-        name = RELEASE_NAME.format(version=spec["version"], backend=spec["backend"])
+        name = spec.get("name") or RELEASE_NAME.format(
+            version=spec["version"], backend=spec["backend"]
+        )
         origin = RELEASE_ADDRESS.format(version=spec["version"], name=name)
     elif source == "url":
         origin = str(spec["url"])
@@ -117,13 +122,24 @@ def _places(spec: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[Path], Pat
 
 
 def _download(address: str, target: Path) -> Path:
-    with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response, open(target, "wb") as file:
+    with (
+        urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response,
+        open(target, "wb") as file,
+    ):
         shutil.copyfileobj(response, file, 1 << 20)
     return target
 
 
 def _pip_download(requirement: str, index: str | None, scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+    ]
     command += ["--disable-pip-version-check", f"--dest={scratch}", requirement]
     environment = {**os.environ, **({"PIP_INDEX_URL": index} if index else {})}
     subprocess.run(command, env=environment, check=True, capture_output=True, text=True)

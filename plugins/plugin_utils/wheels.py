@@ -102,7 +102,9 @@ def _compiled(root: Path) -> frozenset[str]:
 
 
 def _collect(server: Path, scratch: Path, python: str, machine: str) -> str:
-    lines = list(requirements((server / "requirements.lock").read_text(), python=python, machine=machine))
+    lines = list(
+        requirements((server / "requirements.lock").read_text(), python=python, machine=machine)
+    )
     wanted = scratch / "wanted.txt"
     wanted.write_text("\n".join(lines) + "\n")
     platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS]
@@ -125,8 +127,18 @@ def _collect(server: Path, scratch: Path, python: str, machine: str) -> str:
     lines.append(f"katago-mcp=={own.name.split('-')[1]} --hash=sha256:{digest.of_file(own)}")
     (scratch / "requirements.txt").write_text("\n".join(lines) + "\n")
     # Hosts install with the control node's pip, so that a release needs none of its own.
-    _pip("download", "--no-deps", "--only-binary=:all:", f"pip=={_pip_version()}", f"--dest={scratch}")
-    wheels = {path.name: digest.of_file(path) for path in scratch.iterdir() if not path.name.startswith("pip-")}
+    _pip(
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        f"pip=={_pip_version()}",
+        f"--dest={scratch}",
+    )
+    wheels = {
+        path.name: digest.of_file(path)
+        for path in scratch.iterdir()
+        if not path.name.startswith("pip-")
+    }
     return digest.of_json(wheels)
 
 
@@ -137,7 +149,11 @@ def _pip_version() -> str:
 
 
 def _pip(*arguments: str) -> None:
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1577836800", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment = {
+        **os.environ,
+        "SOURCE_DATE_EPOCH": "1577836800",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
     result = subprocess.run(
         [sys.executable, "-m", "pip", "--quiet", *arguments],
         env=environment,

@@ -1,0 +1,46 @@
+"""The variables of the roles, as their argument specs describe them: unknown names, wrong types."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+# What belongs to a role begins with its name; what begins with an underscore is its own affair.
+_PREFIXES = ("katago_", "validate_", "preflight_")
+# What roles leave for each other, so that a preflight later in the same run finds it.
+_HANDED_OVER = ("preflight_found", "katago_installed", "katago_sandbox", "validate_result")
+
+
+def specs(roles: Path) -> dict[str, dict[str, Any]]:
+    """Every option of the main entry point of every role below `roles`, by name."""
+    options: dict[str, dict[str, Any]] = {}
+    for path in sorted(roles.glob("*/meta/argument_specs.yml")):
+        options |= yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
+    return options
+
+
+def problems(
+    options: Mapping[str, Mapping[str, Any]], names: Iterator[str], value: Callable[[str], Any]
+) -> Iterator[str]:
+    """One message for every unknown name and every value that does not fit its spec.
+
+    `names`: all variables of the host. `value`: a variable's value by name, asked only for those
+    that have a spec. Values of type `raw` are not looked at, so secrets are not echoed.
+    """
+    given = set(names)
+    for name in sorted(given):
+        if name.startswith(_PREFIXES) and name not in options and name not in _HANDED_OVER:
+            nearest = difflib.get_close_matches(name, options, n=1)
+            hint = f" Did you mean {nearest[0]}?" if nearest else ""
+            yield f"{name} is not a variable of any role.{hint} docs/reference/roles.md lists them."
+    checked = {name: dict(spec) for name, spec in options.items() if spec["type"] != "raw"}
+    result = ArgumentSpecValidator(checked).validate(
+        {name: value(name) for name in checked if name in given}
+    )
+    for message in result.error_messages:
+        yield f"{message}. docs/reference/roles.md describes the variable."

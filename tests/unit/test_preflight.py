@@ -1,0 +1,142 @@
+"""Every problem of inputs and host is one message that names the value and the remedy."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from ansible_collections.katago.fleet.plugins.module_utils import preflight
+
+TOKEN = "q7Zk2mVx9Lr4Tn8Wb3Yc6Hd1"
+SHA256 = "ab" * 32
+
+
+def settings() -> dict[str, Any]:
+    return {
+        "katago_engine": {
+            "source": "release",
+            "version": "1.18.1",
+            "backend": "opencl",
+            "sha256": SHA256,
+        },
+        "katago_network": {"source": "file", "path": "/srv/net.bin.gz", "sha256": SHA256},
+        "katago_mcp_listen_address": "0.0.0.0",
+        "katago_mcp_port": 8080,
+        "katago_mcp_metrics_listen_address": "127.0.0.1",
+        "katago_mcp_metrics_port": 9090,
+        "katago_mcp_allowed_hosts": ["go.example.org:*"],
+        "katago_mcp_tokens": [{"name": "anna", "scopes": ["analyze"], "token": TOKEN}],
+    }
+
+
+def host() -> dict[str, Any]:
+    return {
+        "os": {"id": "debian", "version": "12"},
+        "architecture": "x86_64",
+        "python": [3, 11, 2],
+        "systemd": 252,
+        "processors": 2,
+        "memory_mb": 4096,
+        "disk_free_mb": {"/opt": 5000, "/var": 5000},
+        "gpu": False,
+        "listeners": [{"address": "0.0.0.0", "port": 8080, "error": None}],
+    }
+
+
+def test_good_inputs_and_a_fit_host_have_no_problem() -> None:
+    assert preflight.input_problems(settings()) == []
+    assert preflight.host_problems(host(), network_bytes=4 << 20) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("katago_engine.sha256", "abc", "katago_engine.sha256 is 'abc'"),
+        ("katago_engine.sha256", SHA256.upper(), "64 lower-case hexadecimal digits"),
+        ("katago_engine.source", "ftp", "one of release, pypi, file"),
+        ("katago_engine.backend", None, "katago_engine.backend is missing"),
+        ("katago_network.path", "", "katago_network.path is missing"),
+        ("katago_mcp_listen_address", "localhost", "must be an IP address"),
+        ("katago_mcp_port", 80, "1024 to 65535"),
+        ("katago_mcp_metrics_port", 8080, "are both 8080"),
+        ("katago_mcp_allowed_hosts", [], "katago_mcp_allowed_hosts is empty"),
+        ("katago_mcp_tokens", [], "katago_mcp_tokens is empty"),
+        ("katago_mcp_tokens", "hunter2", "must be a list"),
+        ("katago_mcp_tokens", ["hunter2"], "katago_mcp_tokens[0] must be a mapping"),
+    ],
+)
+def test_bad_input_is_named_with_its_value(variable: str, value: object, words: str) -> None:
+    changed = copy.deepcopy(settings())
+    name, _, key = variable.partition(".")
+    if key:
+        changed[name][key] = value
+    else:
+        changed[name] = value
+    (problem,) = preflight.input_problems(changed)
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"token": "changeme-changeme-changeme"}, "is a placeholder"),
+        ({"token": "<insert token here please>"}, "is a placeholder"),
+        ({"token": "aaaaaaaaaaaaaaaaaaaaaaaaaaaa"}, "is a placeholder"),
+        ({"token": "q7Zk2mVx9"}, "has 9 characters"),
+        ({"token": f"{TOKEN} {TOKEN}"}, "cannot carry"),
+        ({"token": None}, "token is missing"),
+        ({"scopes": ["root"]}, "one or more of: analyze, admin"),
+        ({"scopes": []}, "one or more of: analyze, admin"),
+        ({"name": ""}, "name is missing"),
+        ({"expires": "never"}, "unknown key 'expires'"),
+    ],
+)
+def test_bad_token_is_named_by_place_and_never_echoed(change: dict[str, Any], words: str) -> None:
+    changed = settings()
+    changed["katago_mcp_tokens"] = [{**changed["katago_mcp_tokens"][0], **change}]
+    (problem,) = preflight.input_problems(changed)
+    assert words in problem
+    assert "katago_mcp_tokens[0]" in problem
+    assert str(change.get("token")) not in problem
+
+
+def test_two_tokens_of_one_name_are_refused() -> None:
+    changed = settings()
+    changed["katago_mcp_tokens"] *= 2
+    assert "stands there twice" in preflight.input_problems(changed)[0]
+
+
+def test_loopback_needs_no_token_and_no_names() -> None:
+    changed = settings() | {
+        "katago_mcp_listen_address": "127.0.0.1",
+        "katago_mcp_tokens": [],
+        "katago_mcp_allowed_hosts": [],
+    }
+    assert preflight.input_problems(changed) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"os": {"id": "debian", "version": "11"}}, "debian 11; supported are Debian 12 and 13"),
+        ({"architecture": "aarch64"}, "aarch64"),
+        ({"python": [3, 10, 1]}, "3.10.1"),
+        ({"systemd": 0}, "version 0"),
+        ({"memory_mb": 300}, "300 MB of memory"),
+        ({"disk_free_mb": {"/opt": 100, "/var": 5000}}, "/opt has 100 MB free"),
+        ({"disk_free_mb": {"/opt": 5000, "/var": 10}}, "/var has 10 MB free"),
+        (
+            {"listeners": [{"address": "10.1.1.1", "port": 8080, "error": "Cannot assign"}]},
+            "10.1.1.1 port 8080 cannot be bound on the host: Cannot assign",
+        ),
+    ],
+)
+def test_unfit_host_is_refused_with_what_was_measured(change: dict[str, Any], words: str) -> None:
+    (problem,) = preflight.host_problems(host() | change, network_bytes=4 << 20)
+    assert words in problem
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    changed = settings() | {"katago_mcp_port": 80, "katago_mcp_listen_address": "here"}
+    assert len(preflight.input_problems(changed)) == 2

@@ -1,0 +1,167 @@
+"""A service that merely answers does not pass: every field is compared with what an engine must say."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.katago.fleet.plugins.module_utils import exposition, validation
+from ansible_collections.katago.fleet.plugins.module_utils.validation import Expected, Observed
+
+VISITS = 12
+EXPECTED = Expected(release="0.1.0-aa", version="0.1.0", engine_version="1.18.1")
+
+
+def scrape(
+    *, requests: int, visits: int, up: str = "1", release: str = "0.1.0-aa"
+) -> exposition.Scrape:
+    return exposition.parse(
+        f"katago_engine_up {up}\n"
+        f'katago_mcp_build_info{{version="0.1.0",release="{release}"}} 1\n'
+        f"katago_visits_total {visits}\n"
+        f'katago_requests_total{{tool="analyzePosition",status="ok"}} {requests}\n'
+    )
+
+
+def analysis(sign: int) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "error": None,
+        "structured": {
+            "scoreLead": sign * 70.0,
+            "winrate": 0.99 if sign > 0 else 0.01,
+            "visits": VISITS,
+            "cached": False,
+            "moves": [{"move": "E6"}],
+        },
+    }
+
+
+def healthy() -> Observed:
+    status = {"ok": True, "structured": {"state": "ready", "engineVersion": "1.18.1"}}
+    refused = {"ok": False, "error": "illegal_move: move 0, E5, is on an occupied point"}
+    return Observed(
+        ready=(200, {"ready": True}),
+        health=(200, {"release": "0.1.0-aa"}),
+        answers={
+            "server": {"name": "katago-mcp", "version": "0.1.0"},
+            "results": [status, analysis(1), analysis(-1), refused],
+        },
+        before=scrape(requests=5, visits=1000),
+        after=scrape(requests=7, visits=1000 + 2 * VISITS),
+    )
+
+
+def failed(observed: Observed) -> list[str]:
+    return [
+        check.name for check in validation.judge(observed, EXPECTED, visits=VISITS) if not check.ok
+    ]
+
+
+def test_healthy_service_passes_every_check() -> None:
+    assert failed(healthy()) == []
+
+
+def test_server_that_answers_200_to_everything_fails_every_check() -> None:
+    silly = Observed(
+        (200, {}), (200, {}), {"error": "no MCP"}, exposition.parse(""), exposition.parse("")
+    )
+    assert failed(silly) == [
+        "release",
+        "mcp",
+        "engine_up",
+        "build_info",
+        "katago_visits_total",
+        "katago_requests_total",
+    ]
+
+
+def test_silence_fails() -> None:
+    assert failed(Observed(None, None, {}, None, None)) == [
+        "ready",
+        "health",
+        "release",
+        "mcp",
+        "metrics",
+    ]
+
+
+def with_result(index: int, change: Callable[[dict[str, Any]], None]) -> Observed:
+    observed = healthy()
+    answers = copy.deepcopy(dict(observed.answers))
+    change(answers["results"][index])
+    return replace(observed, answers=answers)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("scoreLead", 3.0),
+        ("scoreLead", -70.0),
+        ("scoreLead", None),
+        ("scoreLead", float("nan")),
+        ("winrate", 0.5),
+        ("winrate", 1.5),
+        ("visits", VISITS - 1),
+        ("cached", True),
+        ("moves", []),
+        ("moves", [{"move": "E5"}]),
+    ],
+)
+def test_one_implausible_field_fails_the_analysis(field: str, value: object) -> None:
+    observed = with_result(1, lambda result: result["structured"].update({field: value}))
+    assert failed(observed) == ["black_owns_board"]
+
+
+def test_winrate_and_lead_must_follow_the_colours() -> None:
+    """An engine that reports from the side to move is told from one that reports from Black's."""
+    observed = with_result(2, lambda result: result.update(analysis(1)))
+    assert failed(observed) == ["white_owns_board"]
+
+
+def test_illegal_move_must_be_refused_and_named() -> None:
+    assert failed(with_result(3, lambda result: result.update(analysis(1)))) == ["illegal_move"]
+    assert failed(with_result(3, lambda result: result.update({"error": "overloaded"}))) == [
+        "illegal_move"
+    ]
+
+
+def test_engine_must_be_the_deployed_one_and_ready() -> None:
+    for change in ({"state": "backoff"}, {"engineVersion": "1.17.0"}):
+        observed = with_result(0, lambda result, change=change: result["structured"].update(change))  # type: ignore[misc]
+        assert failed(observed) == ["engine"]
+
+
+def test_other_release_than_the_deployed_one_fails() -> None:
+    observed = replace(healthy(), health=(200, {"release": "0.1.0-bb"}))
+    assert failed(observed) == ["release"]
+    observed = replace(healthy(), after=scrape(requests=7, visits=2000, release="0.1.0-bb"))
+    assert failed(observed) == ["build_info"]
+
+
+def test_not_ready_fails_with_its_reason() -> None:
+    checks = validation.judge(
+        replace(healthy(), ready=(503, {"reason": "engine is tuning"})), EXPECTED, visits=VISITS
+    )
+    assert validation.failures(checks) == "- ready: /ready answered 503 engine is tuning"
+
+
+def test_counters_that_did_not_rise_fail() -> None:
+    observed = replace(healthy(), after=scrape(requests=5, visits=1000))
+    assert failed(observed) == ["katago_visits_total", "katago_requests_total"]
+
+
+def test_engine_up_of_zero_fails() -> None:
+    observed = replace(healthy(), after=scrape(requests=7, visits=2000, up="0"))
+    assert failed(observed) == ["engine_up"]
+
+
+def test_calls_ask_for_the_visits_and_the_occupied_point() -> None:
+    status, black, white, illegal = validation.calls(VISITS)
+    assert status["tool"] == "getEngineStatus"
+    assert black["arguments"]["maxVisits"] == white["arguments"]["maxVisits"] == VISITS
+    stones = {point for _, point in illegal["arguments"]["position"]["initialStones"]}
+    assert illegal["arguments"]["position"]["moves"][0][1] in stones
