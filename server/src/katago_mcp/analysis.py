@@ -60,9 +60,7 @@ class MoveAnalysis(_Wire):
 class PositionAnalysis(_Wire):
     """What the engine thinks of a position, from Black's perspective."""
 
-    perspective: Literal["BLACK"] = Field(
-        default="BLACK", description="Whose winrate and score these are."
-    )
+    perspective: Literal["BLACK"] = Field(default="BLACK", description="Whose winrate and score these are.")
     next_player: Literal["B", "W"] = Field(description="Who is to move.")
     turn_number: int = Field(description="Moves played so far.")
     winrate: float = Field(description="Black's chance to win, 0 to 1.")
@@ -80,7 +78,7 @@ class PositionAnalysis(_Wire):
     )
     policy: list[float] | None = Field(
         default=None,
-        description="Row by row from the top left, then pass; -1 where illegal; only when asked for.",
+        description="Row by row from the top left, then pass; -1 where illegal; only if asked for.",
     )
     cached: bool = Field(description="Whether the answer came from the cache.")
     partial: bool = Field(description="Whether time ran out before all visits were searched.")
@@ -98,8 +96,9 @@ class PositionAnalysis(_Wire):
             f"{', time ran out' if self.partial else ''}{', cached' if self.cached else ''})."
         ]
         lines += [
-            f"{move.order + 1}. {move.move}: Black {move.winrate:.1%}, lead {move.score_lead:+.1f}, "
-            f"loses {move.points_lost:.1f}, {move.visits} visits, pv {' '.join(move.pv[:6])}"
+            f"{move.order + 1}. {move.move}: Black {move.winrate:.1%}, "
+            f"lead {move.score_lead:+.1f}, loses {move.points_lost:.1f}, "
+            f"{move.visits} visits, pv {' '.join(move.pv[:6])}"
             for move in self.moves[:5]
         ]
         lines += [f"Warning: {warning}" for warning in self.warnings]
@@ -270,9 +269,7 @@ class Analyst:
             async with asyncio.timeout(seconds):
                 return await engine.query(query, None if report is None else progress)
         except EngineUnavailable as error:
-            raise Unavailable(
-                f"engine_{error.state}", str(error), retry_after=error.retry_after
-            ) from error
+            raise Unavailable(f"engine_{error.state}", str(error), retry_after=error.retry_after) from error
         except EngineGone as error:
             raise Unavailable(
                 "engine_restarted",
@@ -302,9 +299,7 @@ def _within(name: str, value: float, least: float, most: float) -> None:
         )
 
 
-def _key(
-    version: str, network: str, checked: Checked, limits: _Limits, request: Request
-) -> str:
+def _key(version: str, network: str, checked: Checked, limits: _Limits, request: Request) -> str:
     position = asdict(checked)
     del position["warnings"]
     return caching.key(
@@ -322,9 +317,7 @@ def _key(
     )
 
 
-def _query(
-    checked: Checked, limits: _Limits, request: Request, *, progress: bool
-) -> dict[str, Any]:
+def _query(checked: Checked, limits: _Limits, request: Request, *, progress: bool) -> dict[str, Any]:
     query: dict[str, Any] = {
         "rules": checked.rules,
         "komi": checked.komi,
@@ -370,7 +363,7 @@ def _read(
                 move=info["move"],
                 winrate=round(info["winrate"], 5),
                 score_lead=round(info["scoreLead"], 3),
-                points_lost=round(sign * (infos[0]["scoreLead"] - info["scoreLead"]), 3),
+                points_lost=round(sign * (infos[0]["scoreLead"] - info["scoreLead"]), 3) + 0.0,
                 visits=info["visits"],
                 prior=round(info["prior"], 5),
                 order=info["order"],

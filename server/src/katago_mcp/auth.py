@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,9 +83,7 @@ class Tokens:
         if identity is None:
             return None
         # The SDK keeps what it is given with the session; it need not keep the secret.
-        return AccessToken(
-            token=identity.name, client_id=identity.name, scopes=list(identity.scopes)
-        )
+        return AccessToken(token=identity.name, client_id=identity.name, scopes=list(identity.scopes))
 
     def _refresh(self) -> None:
         stamp = _stamp(self._path)

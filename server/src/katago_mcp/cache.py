@@ -148,9 +148,7 @@ class _Store:
 
     def get(self, name: str) -> dict[str, Any] | None:
         def read(db: sqlite3.Connection) -> dict[str, Any] | None:
-            row = db.execute(
-                "SELECT value, digest, created FROM answers WHERE key = ?", (name,)
-            ).fetchone()
+            row = db.execute("SELECT value, digest, created FROM answers WHERE key = ?", (name,)).fetchone()
             if row is None:
                 return None
             value, digest, created = row
@@ -233,9 +231,9 @@ class _Store:
                 raise sqlite3.DatabaseError(f"malformed: {verdict}")
             with db:
                 db.execute(
-                    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value BLOB NOT NULL, "
-                    "digest BLOB NOT NULL, size INTEGER NOT NULL, created REAL NOT NULL, "
-                    "used REAL NOT NULL) WITHOUT ROWID"
+                    "CREATE TABLE IF NOT EXISTS answers ("
+                    "key TEXT PRIMARY KEY, value BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER "
+                    "NOT NULL, created REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID"
                 )
                 db.execute("CREATE INDEX IF NOT EXISTS used ON answers (used, size)")
                 db.execute(f"PRAGMA user_version = {_VERSION:d}")
@@ -251,7 +249,7 @@ class _Store:
         aside = list(self._path.parent.glob(f"{FILE}.damaged-*"))
         if len(aside) >= _QUARANTINED_MAX:
             raise sqlite3.OperationalError(
-                f"{len(aside)} damaged files lie in {self._path.parent}: check the disk, remove them"
+                f"{len(aside)} damaged files lie in {self._path.parent}: check the disk, then remove them"
             ) from error
         target = self._path.with_name(f"{FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{len(aside)}")
         _log.error("cache_damaged", reason=str(error), quarantine=target.name)

@@ -9,9 +9,10 @@ import httpx2
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import TextContent
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-_MODES = {"auto": "auto", "2025": "legacy", "2026": "2026-07-28"}
+_MODES = {"auto": "auto", "2025": "legacy", "2026": "auto"}
 
 
 class _Call(BaseModel):
@@ -60,7 +61,7 @@ async def call(text: str) -> dict[str, Any]:
             await _carry_out(order, report)
     except TimeoutError:
         report["error"] = f"deadline of {order.deadline:g} s passed"
-    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - whatever it is, it is reported
+    except (Exception, BaseExceptionGroup) as error:
         failure = error
     if failure is not None:
         report["error"] = _redact(_reason(failure), order.token)
@@ -73,7 +74,7 @@ async def call(text: str) -> dict[str, Any]:
 
 
 async def _carry_out(order: _Order, report: dict[str, Any]) -> None:
-    headers = {} if order.token is None else {"Authorization": f"Bearer {order.token}"}
+    headers = {} if not order.token else {"Authorization": f"Bearer {order.token}"}
     refused: list[str] = []
 
     async def note(response: httpx2.Response) -> None:
@@ -96,9 +97,9 @@ async def _carry_out(order: _Order, report: dict[str, Any]) -> None:
                     cache=None,
                 )
             )
-            if order.protocol == "2026":
-                await client.session.discover()
             report["protocol"] = client.protocol_version
+            if order.protocol == "2026" and client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+                raise _Refused(f"the server speaks {client.protocol_version} only")
             if client.server_info is not None:
                 report["server"] = {
                     "name": client.server_info.name,
@@ -108,8 +109,12 @@ async def _carry_out(order: _Order, report: dict[str, Any]) -> None:
                 report["results"].append(await _one(client, wanted))
     except (Exception, BaseExceptionGroup):
         if refused:
-            raise ConnectionRefusedError(f"the server refused: {refused[0]}") from None
+            raise _Refused(f"the server refused: {refused[0]}") from None
         raise
+
+
+class _Refused(Exception):
+    """The server does not want this caller, or not this generation of the protocol."""
 
 
 async def _one(client: Client, wanted: _Call) -> dict[str, Any]:
@@ -134,6 +139,8 @@ def _reason(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     text = str(error)
+    if isinstance(error, _Refused):
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""The configuration: schema, file, environment overrides, and every problem found in them at once."""
+"""The configuration: schema, file, environment overrides, and every problem in them at once."""
 
 import difflib
 import ipaddress
@@ -187,7 +187,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
 
 
 def release_of(path: Path) -> str | None:
-    """The release that the file at `path` belongs to, readable or not; None outside of a release."""
+    """The release that the file at `path` belongs to, readable or not; None outside of one."""
     directory = Path(os.path.realpath(path)).parent
     return directory.name if (directory / MANIFEST).is_file() else None
 
@@ -222,9 +222,7 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: is not UTF-8 at byte {error.start}: save it as UTF-8"]) from error
     try:
-        document = json.loads(
-            text, object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant
-        )
+        document = json.loads(text, object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
     except (json.JSONDecodeError, RecursionError) as error:
         where = (
             f"line {error.lineno} column {error.colno}: {error.msg}"
@@ -356,8 +354,8 @@ def _contradictions(config: Config, tokens_file: Path | None) -> list[str]:
             if not _allowed(entry, origin=key == "allowedOrigins"):
                 example = "'https://go.example.org'" if key == "allowedOrigins" else "'go.example.org:*'"
                 problems.append(
-                    f"server.{key}: {entry!r} is not accepted: name one explicitly, such as {example} "
-                    "(a '*' may stand for the port only)"
+                    f"server.{key}: {entry!r} is not accepted: name one explicitly, "
+                    f"such as {example} (a '*' may stand for the port only)"
                 )
     return problems
 

@@ -82,8 +82,7 @@ class Command:
         return {
             name: value
             for name, value in environ.items()
-            if name not in _SECRETIVE
-            and (name in _INHERITED or name.startswith(_INHERITED_PREFIXES))
+            if name not in _SECRETIVE and (name in _INHERITED or name.startswith(_INHERITED_PREFIXES))
         }
 
 
@@ -303,9 +302,7 @@ class Engine:
 
 
 @contextlib.asynccontextmanager
-async def launch(
-    command: Command, environ: Mapping[str, str], metrics: Metrics
-) -> AsyncIterator[Engine]:
+async def launch(command: Command, environ: Mapping[str, str], metrics: Metrics) -> AsyncIterator[Engine]:
     """Start an engine; leaving the context ends and reaps it, whatever happened inside.
 
     Raises:

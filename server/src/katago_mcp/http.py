@@ -1,4 +1,4 @@
-"""The HTTP side: MCP, health, readiness and admin endpoints, and the metrics on a port of their own.
+"""The HTTP side: MCP, health, readiness and admin endpoints; metrics on a port of their own.
 
 `/mcp` and `/admin/*` check Host and Origin on every bind, so that no web page can reach them
 through a name of its own (DNS rebinding). `/health` and `/ready` do not: balancers ask by address.
@@ -58,7 +58,7 @@ class Operations:
 
 
 def security(server: Server) -> TransportSecuritySettings:
-    """The Host and Origin values to accept: those of the loopback, of the bind, and configured ones.
+    """The Host and Origin values to accept: of the loopback, of the bind, and configured ones.
 
     An entry is a name, a name with a port, or a name with `:*` for any port.
     """

@@ -6,11 +6,12 @@ from typing import get_args
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    GCCollector,
     Gauge,
+    GCCollector,
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 
 from katago_mcp.errors import Status
@@ -34,6 +35,8 @@ class Metrics:
     """
 
     def __init__(self, version: str, release: str | None) -> None:
+        # The times at which series were made double the exposition and answer no question here.
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library leaves it untyped
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -62,9 +65,7 @@ class Metrics:
         self.engine_restarts = counter(
             "katago_engine_restarts_total", "Ends of the engine that led to a restart.", ("reason",)
         )
-        self.in_flight = gauge(
-            "katago_engine_queries_in_flight", "Analyses that the engine is working on."
-        )
+        self.in_flight = gauge("katago_engine_queries_in_flight", "Analyses that the engine is working on.")
         self.queued = gauge("katago_engine_queries_queued", "Analyses waiting for the engine.")
         self.protocol_errors = counter(
             "katago_engine_protocol_errors_total",
@@ -85,13 +86,10 @@ class Metrics:
         self.cache_errors = counter(
             "katago_cache_errors_total", "Cache operations that were given up; calls went on."
         )
-        self.rate_limited = counter(
-            "katago_rate_limited_total", "Tool calls refused by the rate limit."
-        )
+        self.rate_limited = counter("katago_rate_limited_total", "Tool calls refused by the rate limit.")
         self.http_refused = counter(
             "katago_mcp_http_refused_total",
-            "HTTP requests refused: no valid token (401), missing scope or bad Origin (403), "
-            "bad Host (421).",
+            "HTTP requests refused: no valid token (401), missing scope or bad Origin (403), bad Host (421).",
             ("reason",),
         )
         build = gauge("katago_mcp_build_info", "Always 1.", ("version", "release"))

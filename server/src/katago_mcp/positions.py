@@ -36,7 +36,7 @@ RULES: dict[str, float] = {
     "new-zealand": AREA_KOMI,
     "aga-button": AREA_KOMI,
 }
-"""Names of rule sets that KataGo knows, and the komi customary with each [docs/Analysis_Engine.md]."""
+"""Rule sets by KataGo's names, and the komi customary with each [Analysis_Engine.md, rules]."""
 
 SUICIDE_RULES = frozenset({"tromp-taylor", "new-zealand"})
 """Rule sets under which a group of two or more stones may take its own last liberty."""
@@ -55,7 +55,7 @@ class Position(BaseModel):
     moves: Annotated[
         list[tuple[str, str]],
         Field(
-            description='Moves in order, each [colour, vertex], e.g. ["B", "Q16"] or ["W", "pass"]. '
+            description='Moves in order, each [colour, vertex], as ["B", "Q16"] or ["W", "pass"]. '
             "Colour is B or W; vertex is a letter A-T without I and a row counted from the bottom."
         ),
     ] = []
@@ -340,9 +340,7 @@ def _shorten(warnings: list[str], limit: int = 5) -> tuple[str, ...]:
     return (*warnings[:limit], f"and {len(warnings) - limit} more of this kind")
 
 
-def _first(
-    stones: tuple[tuple[Colour, str], ...], moves: tuple[tuple[Colour, str], ...]
-) -> Colour:
+def _first(stones: tuple[tuple[Colour, str], ...], moves: tuple[tuple[Colour, str], ...]) -> Colour:
     if moves:
         return moves[0][0]
     return "W" if stones and all(colour == "B" for colour, _ in stones) else "B"

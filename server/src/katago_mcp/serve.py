@@ -50,9 +50,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str]) -> None:
         sock = sockets.enter_context(http.bind(server.host, server.port))
         metrics_sock = None
         if metrics_config.enabled:
-            metrics_sock = sockets.enter_context(
-                http.bind(metrics_config.host, metrics_config.port)
-            )
+            metrics_sock = sockets.enter_context(http.bind(metrics_config.host, metrics_config.port))
         async with _running(loaded, environ, notifier, tokens) as parts:
             operations = http.Operations(
                 supervisor=parts.supervisor,
@@ -68,9 +66,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str]) -> None:
             async with contextlib.AsyncExitStack() as servers:
                 if metrics_sock is not None:
                     scrape = http.metrics_application(parts.metrics)
-                    await servers.enter_async_context(
-                        http.serving(scrape, metrics_sock, lifespan=False)
-                    )
+                    await servers.enter_async_context(http.serving(scrape, metrics_sock, lifespan=False))
                 await servers.enter_async_context(http.serving(app, sock, lifespan=True))
                 _log.info(
                     "listening",
@@ -109,9 +105,7 @@ async def _running(
         write_seconds=config.health.heartbeat_timeout_seconds,
     )
     supervisor = Supervisor(config.katago, config.health, metrics, notifier, environ, command)
-    analyst = Analyst(
-        config.katago, config.health, config.server.max_queued, supervisor, cache, metrics
-    )
+    analyst = Analyst(config.katago, config.health, config.server.max_queued, supervisor, cache, metrics)
     service = tools.Service(
         supervisor=supervisor,
         analyst=analyst,

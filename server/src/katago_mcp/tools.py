@@ -1,24 +1,21 @@
 """The MCP tools: what an assistant can call, and how every call is counted, limited and refused."""
 
-import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from katago_mcp import __version__
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.auth import ADMIN, ANALYZE, ANONYMOUS, RateLimiter, Tokens
-from katago_mcp.errors import Failure, Rejected, Status
+from katago_mcp.errors import Failure, Invalid, Rejected, Status
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
 from katago_mcp.positions import Position
@@ -38,9 +35,7 @@ class EngineReport(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
-    state: str = Field(
-        description="starting, tuning, ready, hung, backoff, config_error or stopped."
-    )
+    state: str = Field(description="starting, tuning, ready, hung, backoff, config_error or stopped.")
     reason: str | None = Field(description="Why it is in that state, where there is a reason.")
     ready: bool = Field(description="Whether analyses are answered now.")
     changed: bool = Field(description="Whether this call changed what the engine is to do.")
@@ -50,17 +45,6 @@ class EngineReport(BaseModel):
     max_visits: int = Field(description="Most visits an analysis may ask for.")
     max_time: float = Field(description="Most seconds an analysis may ask for.")
     queued: int = Field(description="Analyses running or waiting.")
-
-
-@dataclass
-class _Call:
-    """How the call in progress ended, noted by the tool and read by the middleware around it."""
-
-    status: Status | None = None
-    failure: Failure | None = None
-
-
-_call: ContextVar[_Call] = ContextVar("call")
 
 
 @dataclass(frozen=True)
@@ -89,7 +73,8 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
             resource_server_url=None,
             required_scopes=[ANALYZE],
         )
-    server: MCPServer[dict[str, Any]] = MCPServer(
+    server = _Server(
+        service,
         "katago-mcp",
         title="KataGo",
         version=__version__,
@@ -97,7 +82,6 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
         auth=auth,
         token_verifier=tokens,
         subscriptions=False,
-        middleware=[_Accounting(service)],
     )
     _add_analysis(server, service)
     _add_engine(server, service)
@@ -150,9 +134,8 @@ def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
             top_moves=topMoves,
             pv_length=pvLength,
         )
-        async with _accounted():
-            wants_progress = (ctx.request_context.meta or {}).get("progress_token") is not None
-            result = await service.analyst.analyze(request, report if wants_progress else None)
+        wants_progress = "progress_token" in (ctx.request_context.meta or {})
+        result = await service.analyst.analyze(request, report if wants_progress else None)
         return CallToolResult(
             content=[TextContent(type="text", text=result.summary())],
             structured_content=result.model_dump(mode="json", by_alias=True),
@@ -187,8 +170,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
     )
     async def get_engine_status() -> Annotated[CallToolResult, EngineReport]:
         """Say whether the engine is ready, what it is doing otherwise, and the server's limits."""
-        async with _accounted():
-            return report(changed=False)
+        return report(changed=False)
 
     @server.tool(
         name="startEngine",
@@ -200,9 +182,8 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
 
         It returns at once; ask getEngineStatus until the engine is ready.
         """
-        async with _accounted():
-            _require_admin(service)
-            return report(changed=service.supervisor.start())
+        _require_admin(service)
+        return report(changed=service.supervisor.start())
 
     @server.tool(
         name="stopEngine",
@@ -211,9 +192,8 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
     )
     async def stop_engine() -> Annotated[CallToolResult, EngineReport]:
         """Stop the engine until startEngine; running analyses fail. Needs scope admin."""
-        async with _accounted():
-            _require_admin(service)
-            return report(changed=service.supervisor.stop("stopped by an operator"))
+        _require_admin(service)
+        return report(changed=service.supervisor.stop("stopped by an operator"))
 
 
 def _require_admin(service: Service) -> None:
@@ -228,78 +208,92 @@ def _require_admin(service: Service) -> None:
         )
 
 
-@contextlib.asynccontextmanager
-async def _accounted() -> AsyncIterator[None]:
-    """Note how a tool's body ended, before the SDK turns it into a result."""
-    call = _call.get()
-    try:
-        yield
-    except Failure as failure:
-        call.status, call.failure = failure.status, failure
-        raise
-    except Exception:
-        call.status = "error"
-        raise
-    call.status = "ok"
+class _Server(MCPServer[dict[str, Any]]):
+    """An MCP server that limits, counts and logs tool calls, and gives failures their shape."""
 
-
-class _Accounting:
-    """Middleware around every tool call: rate limit, metrics, log, and the shape of failures."""
-
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, name: str, **settings: Any) -> None:
+        super().__init__(name, **settings)
         self._service = service
 
-    async def __call__(
-        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
-    ) -> HandlerResult:
-        if ctx.method != "tools/call":
-            return await call_next(ctx)
-        name = (ctx.params or {}).get("name")
-        tool = name if name in TOOLS else UNKNOWN_TOOL
+    async def call_tool(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        context: Context[dict[str, Any], Any] | None = None,
+    ) -> CallToolResult | InputRequiredResult:
         token = get_access_token()
         caller = ANONYMOUS if token is None else token.client_id
         started = time.monotonic()
-        call = _Call()
-        reset = _call.set(call)
         status: Status = "cancelled"
+        failure: Failure | None = None
         try:
             wait = self._service.limiter.take(caller)
             if wait is not None:
                 self._service.metrics.rate_limited.inc()
-                call.failure = Rejected("rate_limited", "too many calls", retry_after=wait)
-                status = call.failure.status
-                return _refusal(call.failure)
-            result = await call_next(ctx)
-            # Without a note of the tool's body, the SDK refused the arguments or the name.
-            failed = isinstance(result, Mapping) and result.get("isError") is True
-            status = call.status or ("invalid" if failed else "ok")
-            return result if call.failure is None else _refusal(call.failure)
+                raise Rejected("rate_limited", "too many calls", retry_after=wait)
+            result = await super().call_tool(name, arguments, context)
+            status = "ok"
+            return result
+        except ToolError as error:
+            failure = _failure(error)
+            if failure is None:
+                status = "error"
+                raise
+            status = failure.status
+            return _refusal(failure)
         except Exception:
             status = "error"
             raise
         finally:
-            _call.reset(reset)
-            self._finish(tool, caller, status, call, time.monotonic() - started)
+            self._finish(name, caller, status, failure, time.monotonic() - started)
 
     def _finish(
-        self, tool: str, caller: str, status: Status, call: _Call, seconds: float
+        self, name: str, caller: str, status: Status, failure: Failure | None, seconds: float
     ) -> None:
         metrics = self._service.metrics
+        tool = name if name in TOOLS else UNKNOWN_TOOL
         metrics.requests.labels(tool, status).inc()
         if status == "ok" and tool in ANALYSIS_TOOLS:
             metrics.duration.labels(tool).observe(seconds)
         fields: dict[str, object] = {"tool": tool, "caller": caller, "status": status}
         fields["seconds"] = round(seconds, 4)
-        if call.failure is not None:
-            fields["code"] = call.failure.code
+        if failure is not None:
+            fields["code"] = failure.code
         serious = status in ("unavailable", "timeout", "error")
         (_log.warning if serious else _log.info)("call", **fields)
 
 
-def _refusal(failure: Failure) -> dict[str, Any]:
-    result = CallToolResult(
+def _failure(error: ToolError) -> Failure | None:
+    """The anticipated failure behind what the SDK raised; None for a defect of the server."""
+    if isinstance(error, Failure):
+        return error
+    cause = error.__cause__
+    if isinstance(cause, Failure):
+        return cause
+    if isinstance(cause, ValidationError):
+        details = cause.errors(include_url=False, include_input=False)
+        first = details[0]
+        return Invalid(
+            "invalid_arguments",
+            "; ".join(f"{_path(detail['loc'])}: {detail['msg']}" for detail in details[:5]),
+            field=_path(first["loc"]),
+            accepted="arguments that fit the tool's input schema",
+        )
+    if isinstance(error, UnexpectedToolError):
+        return None
+    return Invalid("unknown_tool", "there is no such tool", accepted=", ".join(TOOLS))
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def _refusal(failure: Failure) -> CallToolResult:
+    return CallToolResult(
         content=[TextContent(type="text", text=str(failure))],
         structured_content={"error": failure.details()},
         is_error=True,
     )
-    return cast("dict[str, Any]", result.model_dump(mode="json", by_alias=True, exclude_none=True))

@@ -135,7 +135,7 @@ def _check_files(loaded: Loaded, report: Report) -> None:
         message = (
             f"{home} is writable"
             if writable
-            else f"katago.homeDataDir: {home} is no writable directory: create it, or correct its owner"
+            else f"katago.homeDataDir: {home} is no writable directory: create or chown it"
         )
         report.checks.append(_check("home_data_dir", started, message, ok=writable))
 
@@ -158,9 +158,7 @@ async def _check_engine(loaded: Loaded, environ: Mapping[str, str], report: Repo
 
 
 @asynccontextmanager
-async def _trial(
-    loaded: Loaded, environ: Mapping[str, str]
-) -> AsyncIterator[tuple[Supervisor, Analyst]]:
+async def _trial(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[tuple[Supervisor, Analyst]]:
     katago, health = loaded.config.katago, loaded.config.health
     command = Command(
         binary=katago.binary_path,
@@ -181,7 +179,7 @@ async def _trial(
 
 
 async def _check_analysis(analyst: Analyst, visits: int, started: float) -> Check:
-    """A few visits on an empty board: Black to move, a vertex, and a chance that is no certainty."""
+    """A few visits on an empty board: Black to move, a move, and a chance that is no certainty."""
     request = Request(Position(komi=7.5), max_visits=visits, top_moves=1, include_ownership=True)
     try:
         result = await analyst.analyze(request)
