@@ -45,18 +45,12 @@ def up(lab: Lab, count: int) -> int:
     begun = time.monotonic()
     hosts(lab, count)
     with step("Deployment (ansible-playbook playbooks/site.yml)"):
-        deployed = subprocess.run(
-            ["ansible-playbook", "playbooks/site.yml"], cwd=paths.ROOT, check=False
-        )
+        deployed = subprocess.run(["ansible-playbook", "playbooks/site.yml"], cwd=paths.ROOT, check=False)
     if deployed.returncode != 0:
-        print(
-            "\nThe deployment did not succeed; the message above says why. After mending it: bin/lab up"
-        )
+        print("\nThe deployment did not succeed; the message above says why. After mending it: bin/lab up")
         return deployed.returncode
     status(lab)
-    print(
-        f"\nAll of it took {time.monotonic() - begun:.0f} s. Next: bin/test, or bin/lab ssh katago-1"
-    )
+    print(f"\nAll of it took {time.monotonic() - begun:.0f} s. Next: bin/test, or bin/lab ssh katago-1")
     return 0
 
 

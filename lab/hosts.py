@@ -91,9 +91,7 @@ class Lab:
 
     def is_running(self, host: Host) -> bool:
         """Whether the host's container runs."""
-        state = runtime.podman(
-            "inspect", "--format", "{{.State.Running}}", host.container, check=False
-        )
+        state = runtime.podman("inspect", "--format", "{{.State.Running}}", host.container, check=False)
         return state == "true"
 
     def tokens(self) -> list[dict[str, object]]:
@@ -129,8 +127,7 @@ class Lab:
         # What systemd and its sandboxing need, without --privileged: that could set this
         # machine's clock.
         publish = [
-            f"--publish=127.0.0.1:{host.ports[service]}:{port}"
-            for service, port in SERVICE_PORTS.items()
+            f"--publish=127.0.0.1:{host.ports[service]}:{port}" for service, port in SERVICE_PORTS.items()
         ]
         runtime.podman(
             "run",
@@ -156,9 +153,7 @@ class Lab:
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline:
             try:
-                runtime.exec_in(
-                    host.container, ["systemctl", "is-active", "--quiet", "ssh.service"]
-                )
+                runtime.exec_in(host.container, ["systemctl", "is-active", "--quiet", "ssh.service"])
             except runtime.PodmanError:
                 time.sleep(0.3)
                 continue

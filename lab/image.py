@@ -10,11 +10,22 @@ from lab import runtime
 
 SUITES = ("bookworm", "trixie")
 PACKAGES = (
-    "systemd systemd-sysv dbus openssh-server python3 python3-apt sudo"
-    " iproute2 ca-certificates procps curl"
+    "systemd systemd-sysv dbus openssh-server python3 python3-apt sudo iproute2 ca-certificates procps curl"
 )
 # Downloaded, not installed: hosts stay bare, and a role's apt task does not wait for the network.
 PREFETCHED = "ocl-icd-libopencl1 pocl-opencl-icd python3-venv"
+# On a machine systemd makes every mount shared; in a container it does not, and without that
+# credentials do not reach a service.
+SHARED_MOUNTS = """\
+[Unit]
+DefaultDependencies=no
+Before=sysinit.target
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/mount --make-rshared /
+[Install]
+WantedBy=sysinit.target
+"""
 RECIPE = f"""\
 set -e
 mmdebstrap --quiet --variant=minbase --include="{PACKAGES.replace(" ", ",")}" \
@@ -24,10 +35,13 @@ mmdebstrap --quiet --variant=minbase --include="{PACKAGES.replace(" ", ",")}" \
   --customize-hook='printf "PermitRootLogin prohibit-password\\nPasswordAuthentication no\\nUseDNS no\\n" \
     > "$1"/etc/ssh/sshd_config.d/lab.conf' \
   --customize-hook='mkdir -p "$1"/etc/systemd/system/ssh.service.d; \
-    printf "[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\nExecStartPre=/usr/sbin/sshd -t\\n" \
+    printf "[Service]\\nExecStartPre=\\nExecStartPre=%s\\nExecStartPre=%s\\n" \
+    "/usr/bin/ssh-keygen -A" "/usr/sbin/sshd -t" \
     > "$1"/etc/systemd/system/ssh.service.d/keys.conf' \
-  --customize-hook='chroot "$1" systemctl mask systemd-modules-load.service systemd-networkd-wait-online.service' \
-  --customize-hook='chroot "$1" systemctl enable ssh.service' \
+  --customize-hook='chroot "$1" systemctl mask \
+    systemd-modules-load.service systemd-networkd-wait-online.service' \
+  --customize-hook='printf "%s" "{SHARED_MOUNTS}" > "$1"/etc/systemd/system/shared-mounts.service' \
+  --customize-hook='chroot "$1" systemctl enable ssh.service shared-mounts.service' \
   SUITE ARCHIVE
 """
 

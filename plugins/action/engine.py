@@ -10,9 +10,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import Deliv
 class ActionModule(DeliveringAction):
     """Installs an engine on a host."""
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the host, deliver, install."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)

@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.preflight`: inputs, assets, and the verdict on what was measured."""
+"""The control node's half of `katago.fleet.preflight`: inputs, assets, the verdict on the host."""
 
 from __future__ import annotations
 
@@ -20,17 +20,13 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the inputs, fetch the assets, measure the host, and judge."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         known = task_vars or {}
         problems = list(
-            variables.problems(
-                variables.specs(ROLES), iter(known), lambda name: self._value(known[name])
-            )
+            variables.problems(variables.specs(ROLES), iter(known), lambda name: self._value(known[name]))
         )
         if problems:
             return self._refuse(result, problems)

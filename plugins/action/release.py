@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.release`: names the release by its content and sends what it is built from."""
+"""The control node's half of `katago.fleet.release`: the release's name and what it is built from."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ display = Display()
 class ActionModule(DeliveringAction):
     """Builds a release on a host unless it is there; changes nothing that runs."""
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Build the wheel set, compute the name, ask the host, deliver, build."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         try:
             wheel_set = wheels.build(
-                Path(arguments["server"]).expanduser(),
+                Path(arguments["server"]).expanduser().resolve(),
                 python=".".join(str(part) for part in arguments["python"][:2]),
                 machine=str(arguments["machine"]),
                 cache=Path(arguments["cache_dir"]).expanduser(),
@@ -32,9 +30,7 @@ class ActionModule(DeliveringAction):
             )
         except (wheels.WheelError, OSError) as error:
             return {**result, "failed": True, "msg": f"{error}. Nothing was changed on this host."}
-        stands_on = {
-            str(path): str(sha256) for path, sha256 in arguments["stands_on"].items() if path
-        }
+        stands_on = {str(path): str(sha256) for path, sha256 in arguments["stands_on"].items() if path}
         files = {str(name): str(content) for name, content in arguments["files"].items()}
         inputs = {
             "wheels": wheel_set.sha256,

@@ -29,9 +29,7 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Probe, obtain, install."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._vars = task_vars or {}
@@ -86,7 +84,10 @@ class ActionModule(ActionBase):
         raise Refused(
             {
                 "failed": True,
-                "msg": f"The tuning for {device} was not done in time; it goes on on the host: run again to join it, or raise katago_tuning_deadline.",
+                "msg": (
+                    f"The tuning for {device} was not done in time. It goes on on the host: run again"
+                    " to join it, or raise katago_tuning_deadline."
+                ),
             }
         )
 

@@ -23,9 +23,7 @@ def hashed_tokens(tokens: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def engine_sizing(host: dict[str, Any]) -> dict[str, int]:
     """The engine's sizes for a host as `katago.fleet.preflight` measured it."""
-    return asdict(
-        sizing.size(processors=host["processors"], memory_mb=host["memory_mb"], gpu=host["gpu"])
-    )
+    return asdict(sizing.size(processors=host["processors"], memory_mb=host["memory_mb"], gpu=host["gpu"]))
 
 
 class FilterModule:

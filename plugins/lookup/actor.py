@@ -37,8 +37,6 @@ from ansible.plugins.lookup import LookupBase
 class LookupModule(LookupBase):
     """`lookup('katago.fleet.actor')`."""
 
-    def run(
-        self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any
-    ) -> list[str]:
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return one name."""
         return [f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"]

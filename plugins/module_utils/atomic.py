@@ -16,23 +16,23 @@ def write(path: Path, content: bytes, *, mode: int) -> None:
             os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
-        os.rename(scratch, path)
+        Path(scratch).rename(path)
     except BaseException:
-        os.unlink(scratch)
+        Path(scratch).unlink()
         raise
     sync_directory(path.parent)
 
 
 def link(path: Path, target: str) -> bool:
     """Make `path` a symlink to `target`; return whether it was not one already."""
-    if path.is_symlink() and os.readlink(path) == target:
+    if path.is_symlink() and str(path.readlink()) == target:
         return False
     scratch = path.parent / f".{path.name}.{os.getpid()}"
-    os.symlink(target, scratch)
+    scratch.symlink_to(target)
     try:
-        os.rename(scratch, path)
+        Path(scratch).rename(path)
     except BaseException:
-        os.unlink(scratch)
+        Path(scratch).unlink()
         raise
     sync_directory(path.parent)
     return True

@@ -17,7 +17,7 @@ _BLOCK = 1 << 20
 def of_file(path: str | os.PathLike[str]) -> str:
     """The sha256 of a file's content, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
@@ -45,7 +45,7 @@ def of_tree(root: str | os.PathLike[str], *, skip: frozenset[str] = frozenset())
         if relative in skip:
             continue
         if path.is_symlink():
-            entries[relative] = f"link:{os.readlink(path)}"
+            entries[relative] = f"link:{path.readlink()}"
         else:
             executable = "+x" if path.stat().st_mode & 0o100 else ""
             entries[relative] = of_file(path) + executable
@@ -54,7 +54,7 @@ def of_tree(root: str | os.PathLike[str], *, skip: frozenset[str] = frozenset())
 
 def of_path(path: str | os.PathLike[str]) -> str:
     """The sha256 of a file, or of everything in a directory but its own record."""
-    if os.path.isdir(path):
+    if Path(path).is_dir():
         return of_json(of_tree(path, skip=frozenset({RECORD})))
     return of_file(path)
 

@@ -60,15 +60,11 @@ def append(record: Record, path: Path = FILE) -> None:
 
 def verdict_on(records: Sequence[Record], release: str) -> Record | None:
     """The newest verdict on a release; None when it was never judged."""
-    judged = (
-        record for record in reversed(records) if record.release == release and record.verdict
-    )
+    judged = (record for record in reversed(records) if record.release == release and record.verdict)
     return next(judged, None)
 
 
-def last_good(
-    records: Sequence[Record], *, available: Sequence[str], besides: str | None
-) -> str | None:
+def last_good(records: Sequence[Record], *, available: Sequence[str], besides: str | None) -> str | None:
     """The release to return to: the last one found good, still there and not since found bad."""
     for record in reversed(records):
         if record.verdict != "good" or record.release == besides or record.release not in available:

@@ -113,8 +113,7 @@ def _token_problems(settings: Settings) -> Iterator[str]:
     tokens = settings["katago_mcp_tokens"]
     if isinstance(tokens, str | bytes) or not isinstance(tokens, Sequence):
         yield (
-            "katago_mcp_tokens must be a list of {name, scopes, token}; it is"
-            f" a {type(tokens).__name__}."
+            f"katago_mcp_tokens must be a list of {{name, scopes, token}}; it is a {type(tokens).__name__}."
         )
         return
     if not tokens and not is_loopback(str(settings["katago_mcp_listen_address"])):
@@ -172,9 +171,7 @@ def _system_problems(host: Facts) -> Iterator[str]:
     if version not in SUPPORTED_SYSTEMS.get(system, ()):
         yield f"The host runs {system} {version}; supported are Debian 12 and 13."
     if host["architecture"] not in SUPPORTED_ARCHITECTURES:
-        yield (
-            f"The host's architecture is {host['architecture']}; KataGo is published for x86_64 only."
-        )
+        yield (f"The host's architecture is {host['architecture']}; KataGo is published for x86_64 only.")
     if tuple(host["python"][:2]) < OLDEST_PYTHON:
         yield f"The host's Python is {'.'.join(map(str, host['python']))}; the server needs 3.11 or newer."
     if host["systemd"] < OLDEST_SYSTEMD:

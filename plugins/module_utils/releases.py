@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,7 @@ class Layout:
 
     def current_release(self) -> str | None:
         """The name of the release that `current` leads to, None when there is none."""
-        return Path(os.readlink(self.current)).name if self.current.is_symlink() else None
+        return self.current.readlink().name if self.current.is_symlink() else None
 
     def complete(self) -> list[str]:
         """The names of the releases that were built to the end."""
@@ -68,9 +67,7 @@ def damage(directory: Path) -> list[str]:
     found = manifest(directory)
     if found is None:
         return [f"{MANIFEST} is missing or cannot be read"]
-    problems = digest.differences(
-        found["files"], digest.of_tree(directory, skip=frozenset({MANIFEST}))
-    )
+    problems = digest.differences(found["files"], digest.of_tree(directory, skip=frozenset({MANIFEST})))
     for path, expected in sorted(found["stands_on"].items()):
         if not Path(path).exists():
             problems.append(f"{path} is missing")

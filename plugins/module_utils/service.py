@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +48,7 @@ def state() -> State:
 def running_release(pid: int) -> str | None:
     """The release that a process was started from: its working directory, which systemd resolved then."""
     try:
-        return Path(os.readlink(f"/proc/{pid}/cwd")).name
+        return Path(f"/proc/{pid}/cwd").readlink().name
     except OSError:
         return None
 

@@ -131,9 +131,7 @@ def _answers(answers: Mapping[str, Any], expected: Expected, visits: int) -> Ite
     yield _analysis("black_owns_board", black, 1, visits)
     yield _analysis("white_owns_board", white, -1, visits)
     refused = not illegal.get("ok") and "illegal" in str(illegal.get("error")).lower()
-    yield Check(
-        "illegal_move", refused, f"a move on {OCCUPIED}, which is occupied: {_words(illegal)}"
-    )
+    yield Check("illegal_move", refused, f"a move on {OCCUPIED}, which is occupied: {_words(illegal)}")
 
 
 def _engine(status: Mapping[str, Any], expected: Expected) -> Check:

@@ -14,7 +14,7 @@ description:
   - With no tokens the service is open on its loopback address, and C(tokens.json) is empty.
 options:
   tokens:
-    description: The tokens as the filter P(katago.fleet.hashed_tokens#filter) gives them; name, scopes, sha256.
+    description: The tokens as the filter C(katago.fleet.hashed_tokens) gives them; name, scopes, sha256.
     type: list
     elements: dict
     required: true
@@ -88,9 +88,7 @@ def main() -> None:
         directory.chmod(0o700)
         atomic.write(operator, f"{token}\n".encode(), mode=0o600)
         atomic.write(tokens, content.encode(), mode=0o600)
-    module.exit_json(
-        changed=changed, names=[entry["name"] for entry in json.loads(content)["tokens"]]
-    )
+    module.exit_json(changed=changed, names=[entry["name"] for entry in json.loads(content)["tokens"]])
 
 
 if __name__ == "__main__":

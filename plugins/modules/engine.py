@@ -131,7 +131,7 @@ def unpack(program: Path, scratch: Path) -> Path:
 def seal(tree: Path) -> None:
     """Give everything to root, readable by all and writable by nobody else."""
     for directory, _, files in os.walk(tree):
-        os.chmod(directory, 0o755)
+        Path(directory).chmod(0o755)
         os.chown(directory, 0, 0)
         for name in files:
             path = Path(directory, name)
@@ -161,9 +161,7 @@ def reported_version(program: Path) -> str:
         check=False,
     )
     if result.returncode != 0 or not result.stdout.startswith("KataGo v"):
-        raise EngineError(
-            f"the engine does not run here: {(result.stderr or result.stdout).strip()[-300:]}"
-        )
+        raise EngineError(f"the engine does not run here: {(result.stderr or result.stdout).strip()[-300:]}")
     return result.stdout.split()[1].removeprefix("v")
 
 

@@ -133,9 +133,7 @@ def free_mb(path: str) -> int:
 
 def own_sockets() -> set[int]:
     """The ports that the running service holds, by its own configuration."""
-    active = subprocess.run(
-        ["systemctl", "is-active", "--quiet", "katago-mcp.service"], check=False
-    )
+    active = subprocess.run(["systemctl", "is-active", "--quiet", "katago-mcp.service"], check=False)
     if active.returncode != 0:
         return set()
     config = json.loads(OWN_CONFIG.read_text())

@@ -71,10 +71,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     layout = releases.Layout(Path(module.params["root"]))
-    built = {
-        name: (layout.release(name) / releases.MANIFEST).stat().st_mtime
-        for name in layout.complete()
-    }
+    built = {name: (layout.release(name) / releases.MANIFEST).stat().st_mtime for name in layout.complete()}
     current = layout.current_release()
     way_back = history.last_good(history.read(), available=list(built), besides=current)
     protected = [name for name in (current, way_back) if name]

@@ -83,7 +83,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,8 @@ def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, mode=0o755)
     wheels = directory / ".wheels"
-    with tarfile.open(source) as archive:
-        archive.extractall(wheels, filter="data")
+    with zipfile.ZipFile(source) as archive:
+        archive.extractall(wheels)
     install_environment(directory / "venv", wheels)
     shutil.rmtree(wheels)
     for name, content in parameters["files"].items():
@@ -119,9 +119,7 @@ def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
         "files": digest.of_tree(directory),
     }
     atomic.sync_tree(directory)
-    atomic.write(
-        directory / releases.MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n", mode=0o644
-    )
+    atomic.write(directory / releases.MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n", mode=0o644)
 
 
 def install_environment(venv: Path, wheels: Path) -> None:
@@ -177,15 +175,13 @@ def run(command: list[str]) -> None:
     )
     if result.returncode != 0:
         words = (result.stderr or result.stdout).strip().splitlines()
-        raise BuildError(
-            f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {' '.join(words[-3:])}"
-        )
+        raise BuildError(f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {' '.join(words[-3:])}")
 
 
 def seal(directory: Path) -> None:
     """Readable by all, writable by root alone, whatever the umask was."""
     for folder, _, names in os.walk(directory):
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o755)
         for name in names:
             path = Path(folder, name)
             if not path.is_symlink():

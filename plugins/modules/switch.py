@@ -137,9 +137,7 @@ def main() -> None:
             ),
             **answer,
         )
-    missing = {
-        path: target for path, target in links(layout, release).items() if not is_link(path, target)
-    }
+    missing = {path: target for path, target in links(layout, release).items() if not is_link(path, target)}
     if missing and not module.check_mode:
         for path, target in missing.items():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -159,9 +157,7 @@ def main() -> None:
     tokens = service.CREDENTIALS / service.TOKENS
     module.exit_json(
         changed=bool(missing),
-        restart_reasons=service.restart_reasons(
-            release, tokens.read_bytes() if tokens.exists() else None
-        ),
+        restart_reasons=service.restart_reasons(release, tokens.read_bytes() if tokens.exists() else None),
         **answer,
     )
 

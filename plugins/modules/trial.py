@@ -143,9 +143,7 @@ def main() -> None:
         module.exit_json(changed=False, deferred="the service runs this release already")
     if module.check_mode:
         module.exit_json(changed=False, deferred="check mode")
-    deferred = reason_to_defer(
-        parameters["memory_needed_mb"], available_memory_mb(), free_gpu_memory_mb()
-    )
+    deferred = reason_to_defer(parameters["memory_needed_mb"], available_memory_mb(), free_gpu_memory_mb())
     try:
         tried = subprocess.run(
             command(parameters, directory, engine=deferred is None),
@@ -172,9 +170,7 @@ def main() -> None:
                 ]
             )
         )
-    module.exit_json(
-        changed=False, checks=report["checks"], **({"deferred": deferred} if deferred else {})
-    )
+    module.exit_json(changed=False, checks=report["checks"], **({"deferred": deferred} if deferred else {}))
 
 
 if __name__ == "__main__":

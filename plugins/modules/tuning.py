@@ -89,7 +89,8 @@ PROBE_SECONDS = 60
 UNIT = "katago-tuning-{key}"
 # The tuner's own words: what it tunes for, and the end of the work (tuner.cpp).
 TUNING_FOR = re.compile(
-    r"Beginning GPU tuning for (?P<device>.+) modelVersion (?P<version>\d+) channels (?P<channels>\d+)"
+    r"Beginning GPU tuning for (?P<device>.+)"
+    r" modelVersion (?P<version>\d+) channels (?P<channels>\d+)"
 )
 
 
@@ -118,8 +119,7 @@ class Tuner:
         timer.start()
         lines = []
         try:
-            assert process.stdout is not None
-            for line in process.stdout:
+            for line in process.stdout or ():
                 lines.append(line)
                 if found := TUNING_FOR.search(line):
                     return found.groupdict()
@@ -137,16 +137,12 @@ class Tuner:
     def start(self, key: str) -> None:
         """Start the tuning as a unit of its own, unless it runs already."""
         if self.state(key) != "running":
-            subprocess.run(
-                self._command(key, wait=False), check=True, capture_output=True, text=True
-            )
+            subprocess.run(self._command(key, wait=False), check=True, capture_output=True, text=True)
 
     def state(self, key: str) -> str:
         """`running`, `done` or `absent`; a unit that ended without a result is absent."""
         unit = UNIT.format(key=key)
-        active = subprocess.run(
-            ["systemctl", "is-active", unit], capture_output=True, text=True, check=False
-        )
+        active = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True, check=False)
         if active.stdout.strip() in ("active", "activating", "deactivating"):
             return "running"
         return "done" if self.output(key).exists() else "absent"

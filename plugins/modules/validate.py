@@ -151,6 +151,36 @@ def call(command: Path, request: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"the MCP client failed: {asked.stderr.strip()[-300:]}"}
 
 
+def observe(
+    layout: releases.Layout, visits: int, deadline: float, call_deadline: float
+) -> validation.Observed:
+    """Wait for readiness, then ask what `validation.calls` asks, with scrapes around it."""
+    config = json.loads((layout.current / "config.json").read_text())
+    host, port = config["server"]["host"], config["server"]["port"]
+    metrics = config["metrics"]["host"], config["metrics"]["port"]
+    ready = wait_until_ready(host, port, deadline)
+    before = scrape(*metrics)
+    answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
+    if ready and ready[0] == 200:
+        token = service.CREDENTIALS / service.OPERATOR_TOKEN
+        address = f"[{reachable(host)}]" if ":" in host else reachable(host)
+        request = {
+            "url": f"http://{address}:{port}/mcp",
+            "deadline": call_deadline,
+            "protocol": "auto",
+            "calls": validation.calls(visits),
+            **({"token": token.read_text().strip()} if token.exists() else {}),
+        }
+        answers = call(layout.current / "venv" / "bin" / "katago-mcp", request)
+    return validation.Observed(
+        ready=ready,
+        health=get_json(host, port, "/health"),
+        answers=answers,
+        before=before,
+        after=scrape(*metrics),
+    )
+
+
 def main() -> None:
     """Observe, judge, report."""
     module = AnsibleModule(
@@ -163,57 +193,25 @@ def main() -> None:
         supports_check_mode=True,
     )
     layout = releases.Layout(Path(module.params["root"]))
-    current = layout.current_release()
-    release = module.params["release"] or current
-    manifest = releases.manifest(layout.current)
-    if current is None or manifest is None:
+    manifest = releases.manifest(layout.current) or {}
+    if not manifest:
         module.fail_json(
-            msg=f"There is no release to validate: {layout.current} leads nowhere. Deploy one first.",
-            release=release,
+            msg=f"There is nothing to validate: {layout.current} leads to no release. Deploy one.",
+            release=None,
             checks=[],
         )
-    config = json.loads((layout.current / "config.json").read_text())
-    host, port = config["server"]["host"], config["server"]["port"]
-    metrics = config["metrics"]["host"], config["metrics"]["port"]
-    visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
-
-    ready = wait_until_ready(host, port, module.params["deadline"])
-    before = scrape(*metrics)
-    answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
-    if ready and ready[0] == 200:
-        token = service.CREDENTIALS / service.OPERATOR_TOKEN
-        address = f"[{reachable(host)}]" if ":" in host else reachable(host)
-        answers = call(
-            layout.current / "venv" / "bin" / "katago-mcp",
-            {
-                "url": f"http://{address}:{port}/mcp",
-                "token": token.read_text().strip() if token.exists() else None,
-                "deadline": module.params["call_deadline"],
-                "protocol": "auto",
-                "calls": validation.calls(visits),
-            },
-        )
-    checks = validation.judge(
-        validation.Observed(
-            ready=ready,
-            health=get_json(host, port, "/health"),
-            answers=answers,
-            before=before,
-            after=scrape(*metrics),
-        ),
-        validation.Expected(
-            release=release,
-            version=manifest["version"],
-            engine_version=manifest["engine_version"],
-        ),
-        visits=visits,
+    expected = validation.Expected(
+        release=module.params["release"] or manifest["name"],
+        version=manifest["version"],
+        engine_version=manifest["engine_version"],
     )
-    result = {"release": release, "checks": validation.as_dicts(checks)}
+    visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
+    observed = observe(layout, visits, module.params["deadline"], module.params["call_deadline"])
+    checks = validation.judge(observed, expected, visits=visits)
+    result = {"release": expected.release, "checks": validation.as_dicts(checks)}
     if failed := validation.failures(checks):
-        module.fail_json(
-            msg=f"The service does not work ({release}):\n{failed}\nIts last words:\n{service.journal()}",
-            **result,
-        )
+        words = f"{failed}\nIts last words:\n{service.journal()}"
+        module.fail_json(msg=f"The service does not work ({expected.release}):\n{words}", **result)
     module.exit_json(changed=False, **result)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -26,12 +27,12 @@ Say = Callable[[str], None]
 
 
 class AssetError(Exception):
-    """An asset cannot be had or is not what its sha256 promises; the message says which and what to do."""
+    """An asset cannot be had or is not what its sha256 promises; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A verified file in the cache; `sha256` is that of the file itself, not of an archive around it."""
+    """A verified file in the cache; `sha256` is its own, not that of an archive around it."""
 
     path: Path
     sha256: str
@@ -101,15 +102,10 @@ def _places(spec: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[Path], Pat
     if source == "pypi":
         for index in [*mirrors, None]:
             place = f"{spec['requirement']} from {index or 'the configured package index'}"
-            yield (
-                place,
-                lambda scratch, index=index: _pip_download(spec["requirement"], index, scratch),
-            )  # type: ignore[misc]
+            yield place, functools.partial(_pip_download, str(spec["requirement"]), index)
         return
     if source == "release":
-        name = spec.get("name") or RELEASE_NAME.format(
-            version=spec["version"], backend=spec["backend"]
-        )
+        name = spec.get("name") or RELEASE_NAME.format(version=spec["version"], backend=spec["backend"])
         origin = RELEASE_ADDRESS.format(version=spec["version"], name=name)
     elif source == "url":
         origin = str(spec["url"])
@@ -118,13 +114,15 @@ def _places(spec: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[Path], Pat
         origin = Path(spec["path"]).expanduser().absolute().as_uri()
         name = Path(spec["path"]).name
     for address in [*(f"{mirror.rstrip('/')}/{name}" for mirror in mirrors), origin]:
-        yield address, lambda scratch, address=address: _download(address, scratch / name)  # type: ignore[misc]
+        yield address, functools.partial(_download, address, name)
 
 
-def _download(address: str, target: Path) -> Path:
+def _download(address: str, name: str, scratch: Path) -> Path:
+    target = scratch / name
+    # S310: a file on the control node is a source like any other.
     with (
-        urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response,
-        open(target, "wb") as file,
+        urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response,  # noqa: S310
+        target.open("wb") as file,
     ):
         shutil.copyfileobj(response, file, 1 << 20)
     return target
@@ -163,7 +161,7 @@ def _extract(variable: str, archive: Path, member: str, directory: Path) -> Asse
                 f" `unzip -l` lists them, {variable}.member names one."
             ) from None
         extracted = Path(scratch, target.name)
-        with opened.open(info) as source, open(extracted, "wb") as file:
+        with opened.open(info) as source, extracted.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
         folder.mkdir()
         extracted.rename(target)

@@ -39,8 +39,6 @@ def problems(
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
             yield f"{name} is not a variable of any role.{hint} docs/reference/roles.md lists them."
     checked = {name: dict(spec) for name, spec in options.items() if spec["type"] != "raw"}
-    result = ArgumentSpecValidator(checked).validate(
-        {name: value(name) for name in checked if name in given}
-    )
+    result = ArgumentSpecValidator(checked).validate({name: value(name) for name in checked if name in given})
     for message in result.error_messages:
         yield f"{message}. docs/reference/roles.md describes the variable."

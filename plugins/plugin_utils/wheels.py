@@ -6,9 +6,9 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ def build(server: Path, *, python: str, machine: str, cache: Path, say: Say) -> 
         }
     )
     directory = cache / "wheels" / key
-    archive = directory / "wheels.tar"
+    archive = directory / "wheels.zip"
     record = directory / "sha256"
     with locked(cache / "wheels" / f".{key}.lock"):
         if not record.exists():
@@ -102,9 +102,7 @@ def _compiled(root: Path) -> frozenset[str]:
 
 
 def _collect(server: Path, scratch: Path, python: str, machine: str) -> str:
-    lines = list(
-        requirements((server / "requirements.lock").read_text(), python=python, machine=machine)
-    )
+    lines = list(requirements((server / "requirements.lock").read_text(), python=python, machine=machine))
     wanted = scratch / "wanted.txt"
     wanted.write_text("\n".join(lines) + "\n")
     platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS]
@@ -135,9 +133,7 @@ def _collect(server: Path, scratch: Path, python: str, machine: str) -> str:
         f"--dest={scratch}",
     )
     wheels = {
-        path.name: digest.of_file(path)
-        for path in scratch.iterdir()
-        if not path.name.startswith("pip-")
+        path.name: digest.of_file(path) for path in scratch.iterdir() if not path.name.startswith("pip-")
     }
     return digest.of_json(wheels)
 
@@ -162,17 +158,11 @@ def _pip(*arguments: str) -> None:
         check=False,
     )
     if result.returncode != 0:
-        errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
-        raise WheelError(
-            f"The server's wheel set cannot be built: {' '.join(errors) or result.stderr[-500:]}"
-        )
+        words = [line for line in result.stderr.splitlines() if not line.startswith("WARNING")]
+        raise WheelError(f"The server's wheel set cannot be built: {' '.join(words[-3:])}")
 
 
 def _pack(directory: Path, archive: Path) -> None:
-    with tarfile.open(archive, "w") as packed:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
         for path in sorted(directory.iterdir()):
-            info = packed.gettarinfo(str(path), arcname=path.name)
-            info.mtime = info.uid = info.gid = 0
-            info.uname = info.gname = ""
-            with path.open("rb") as file:
-                packed.addfile(info, file)
+            packed.write(path, path.name)

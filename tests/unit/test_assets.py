@@ -1,4 +1,4 @@
-"""Assets are fetched once, from the first source that has them, and are what their sha256 promises."""
+"""Assets are fetched once, from the first source that has them, and are what was promised."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_nothing_to_be_had_names_every_place(tmp_path: Path) -> None:
         "mirrors": ["file:///elsewhere"],
         "sha256": "ab" * 32,
     }
-    with pytest.raises(assets.AssetError, match="elsewhere.*nowhere"):
+    with pytest.raises(assets.AssetError, match=r"elsewhere.*nowhere"):
         obtain(given, tmp_path / "cache")
 
 

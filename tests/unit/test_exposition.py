@@ -13,10 +13,7 @@ def test_agrees_with_the_reference_implementation() -> None:
     Histogram("seconds", "Durations", buckets=[0.1], registry=registry).observe(5)
     scrape = exposition.parse(generate_latest(registry).decode())
     assert scrape.value("katago_engine_up") == 0
-    assert (
-        scrape.value("katago_requests_total", tool="analyzePosition", status='a "quoted"\\\nvalue')
-        == 3
-    )
+    assert scrape.value("katago_requests_total", tool="analyzePosition", status='a "quoted"\\\nvalue') == 3
     assert scrape.value("seconds_bucket", le="0.1") == 0
     assert scrape.value("seconds_bucket", le="+Inf") == 1
 

@@ -48,9 +48,7 @@ names = st.sampled_from(["a", "b", "c"])
 verdicts = st.sampled_from([None, "good", "bad"])
 
 
-@given(
-    st.lists(st.builds(record, names, verdicts)), st.lists(names, unique=True), st.none() | names
-)
+@given(st.lists(st.builds(record, names, verdicts)), st.lists(names, unique=True), st.none() | names)
 def test_way_back_was_good_at_its_newest_verdict(
     records: list[Record], available: list[str], besides: str | None
 ) -> None:

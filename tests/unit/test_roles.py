@@ -34,9 +34,7 @@ def test_every_default_has_a_spec_and_every_option_a_default_or_is_required(role
 def test_specs_give_the_defaults_that_roles_have(role: str) -> None:
     computed = {name for name, value in defaults(role).items() if "{{" in str(value)}
     specified = {name: spec["default"] for name, spec in options(role).items() if "default" in spec}
-    assert specified == {
-        name: value for name, value in defaults(role).items() if name not in computed
-    }
+    assert specified == {name: value for name, value in defaults(role).items() if name not in computed}
 
 
 @pytest.mark.parametrize("role", NAMES)

@@ -1,4 +1,4 @@
-"""A service that merely answers does not pass: every field is compared with what an engine must say."""
+"""A service that merely answers does not pass: every field is compared with an engine's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ VISITS = 12
 EXPECTED = Expected(release="0.1.0-aa", version="0.1.0", engine_version="1.18.1")
 
 
-def scrape(
-    *, requests: int, visits: int, up: str = "1", release: str = "0.1.0-aa"
-) -> exposition.Scrape:
+def scrape(*, requests: int, visits: int, up: str = "1", release: str = "0.1.0-aa") -> exposition.Scrape:
     return exposition.parse(
         f"katago_engine_up {up}\n"
         f'katago_mcp_build_info{{version="0.1.0",release="{release}"}} 1\n'
@@ -56,9 +54,7 @@ def healthy() -> Observed:
 
 
 def failed(observed: Observed) -> list[str]:
-    return [
-        check.name for check in validation.judge(observed, EXPECTED, visits=VISITS) if not check.ok
-    ]
+    return [check.name for check in validation.judge(observed, EXPECTED, visits=VISITS) if not check.ok]
 
 
 def test_healthy_service_passes_every_check() -> None:
@@ -66,9 +62,7 @@ def test_healthy_service_passes_every_check() -> None:
 
 
 def test_server_that_answers_200_to_everything_fails_every_check() -> None:
-    silly = Observed(
-        (200, {}), (200, {}), {"error": "no MCP"}, exposition.parse(""), exposition.parse("")
-    )
+    silly = Observed((200, {}), (200, {}), {"error": "no MCP"}, exposition.parse(""), exposition.parse(""))
     assert failed(silly) == [
         "release",
         "mcp",
@@ -124,9 +118,7 @@ def test_winrate_and_lead_must_follow_the_colours() -> None:
 
 def test_illegal_move_must_be_refused_and_named() -> None:
     assert failed(with_result(3, lambda result: result.update(analysis(1)))) == ["illegal_move"]
-    assert failed(with_result(3, lambda result: result.update({"error": "overloaded"}))) == [
-        "illegal_move"
-    ]
+    assert failed(with_result(3, lambda result: result.update({"error": "overloaded"}))) == ["illegal_move"]
 
 
 def test_engine_must_be_the_deployed_one_and_ready() -> None:
