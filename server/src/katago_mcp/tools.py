@@ -40,7 +40,7 @@ class EngineReport(BaseModel):
     ready: bool = Field(description="Whether analyses are answered now.")
     changed: bool = Field(description="Whether this call changed what the engine is to do.")
     restarts: int = Field(description="Restarts since the server started.")
-    version: str | None = Field(description="Version of KataGo.")
+    engine_version: str | None = Field(description="Version of KataGo.")
     network: str | None = Field(description="Name of the neural network.")
     max_visits: int = Field(description="Most visits an analysis may ask for.")
     max_time: float = Field(description="Most seconds an analysis may ask for.")
@@ -151,7 +151,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
             ready=service.supervisor.beating,
             changed=changed,
             restarts=status.restarts,
-            version=status.version,
+            engine_version=status.version,
             network=status.network,
             max_visits=service.max_visits,
             max_time=service.max_time,
