@@ -15,7 +15,7 @@ from pathlib import Path
 from lab import image, paths, runtime
 from lab.hosts import Lab, build_images
 
-DEFAULT_COUNT = 2
+DEFAULT_COUNT = int(os.environ.get("LAB_COUNT", "2"))
 
 
 @contextlib.contextmanager

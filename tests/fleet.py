@@ -1,0 +1,99 @@
+"""What tests do to a lab from outside: run playbooks, call the services, look at their metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import exposition
+from lab import paths
+from lab.hosts import Host, Lab
+
+LAB = Lab(paths.lab_name())
+_RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of ansible-playbook; `changed` and `failed` are counts of tasks by host."""
+
+    returncode: int
+    output: str
+    changed: dict[str, int]
+    failed: dict[str, int]
+
+
+def play(playbook: str, *arguments: str, variables: dict[str, Any] | None = None) -> Run:
+    """Run a playbook of the project against the lab."""
+    extra = [f"--extra-vars={json.dumps(variables)}"] if variables else []
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": LAB.name}
+    for name in ("ANSIBLE_COLLECTIONS_PATH", "ANSIBLE_ROLES_PATH"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        ["ansible-playbook", f"playbooks/{playbook}", *extra, *arguments],
+        cwd=paths.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    recap = _RECAP.findall(done.stdout)
+    return Run(
+        returncode=done.returncode,
+        output=done.stdout + done.stderr,
+        changed={host: int(changed) for host, _, changed, _, _ in recap},
+        failed={host: int(failed) for host, *_, failed in recap},
+    )
+
+
+def host_named(name: str) -> Host:
+    """The lab's host of that name."""
+    return next(host for host in LAB.hosts() if host.name == name)
+
+
+def address(host: Host, service: str = "mcp", path: str = "/mcp") -> str:
+    """A service's address as seen from outside of the host."""
+    return f"http://127.0.0.1:{host.ports[service]}{path}"
+
+
+def token(path: Path = LAB.token) -> str:
+    """A token of the lab."""
+    return path.read_text().strip()
+
+
+def get(
+    host: Host, path: str, *, service: str = "mcp", method: str = "GET", headers: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """Status and body of a request from outside; status 0 when nothing answered."""
+    request = urllib.request.Request(address(host, service, path), method=method, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def metric(host: Host, name: str, **labels: str) -> float | None:
+    """The value of a metric; None when it cannot be had."""
+    status, body = get(host, "/metrics", service="metrics")
+    return exposition.parse(body).value(name, **labels) if status == 200 else None
+
+
+def eventually(holds: Callable[[], bool], *, within: float, what: str) -> None:
+    """Wait until something holds; fail with `what` when it does not within that many seconds."""
+    end = time.monotonic() + within
+    while not holds():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {within:g} s: {what}")
+        time.sleep(0.1)
