@@ -172,7 +172,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
     problems = _override(document, environ)
     config: Config | None = None
     try:
-        config = Config.model_validate_json(json.dumps(document))
+        config = Config.model_validate_json(json.dumps(document), by_alias=True, by_name=False)
     except ValidationError as error:
         problems += [_explain(dict(detail)) for detail in error.errors(include_url=False)]
     if config is None or problems:

@@ -208,11 +208,14 @@ class Engine:
             try:
                 line = await stdout.readline()
             except ValueError:
-                self._count_garbage("a line above the limit")
+                if not self.ended.is_set():
+                    self._count_garbage("a line above the limit")
                 continue
             if not line:
                 break
-            self._dispatch(line)
+            # What an engine that was given up still sends is read, so that its pipe empties.
+            if not self.ended.is_set():
+                self._dispatch(line)
         try:
             async with asyncio.timeout(_QUIT_SECONDS):
                 code = await self._process.wait()

@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""An engine that speaks KataGo's analysis protocol without thinking, and misbehaves on command.
+
+How it behaves is read from the JSON file named by `-config`, at its start and again before every
+analysis: `{"start": ..., "analysis": ..., "seconds": ...}`.
+start: "ready", "tune" (logs tuning for `seconds`), "mute" (never answers), "missing" (aborts as
+with a missing network), "exit" (ends with status 3).
+analysis: "answer", "slow" (answers after `seconds`, with reports on the way), "silent" (never
+answers), "die" (kills itself), "garbage" (sends no JSON), "odd" (sends an answer without fields),
+"refuse" (answers with an error), "anonymous" (an error without id, then the answer).
+Every query it reads is appended to the file beside the configuration named `<config>.queries`.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Run until stdin ends."""
+    config = Path(sys.argv[sys.argv.index("-config") + 1])
+    behaviour = _behaviour(config)
+    start = behaviour.get("start", "ready")
+    if start == "missing":
+        sys.stderr.write("terminate called after throwing an instance of 'StringError'\n")
+        sys.stderr.write("  what():  Could not open file, does not exist: net.bin.gz\n")
+        sys.stderr.flush()
+        os.abort()
+    if start == "exit":
+        sys.exit(3)
+    if start == "tune":
+        sys.stderr.write("Beginning GPU tuning for fake modelVersion 8 channels 96\n")
+        sys.stderr.flush()
+        time.sleep(behaviour["seconds"])
+    terminated: set[str] = set()
+    jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_search, args=(config, jobs, terminated), daemon=True).start()
+    record = config.with_name(config.name + ".queries").open("a", encoding="utf-8")
+    for line in sys.stdin:
+        query = json.loads(line)
+        record.write(json.dumps({"argv": sys.argv[1:], "env": dict(os.environ), "query": query}))
+        record.write("\n")
+        record.flush()
+        if start == "mute":
+            continue
+        action = query.get("action")
+        if action == "query_version":
+            _send({"id": query["id"], "action": action, "version": "1.18.1", "git_hash": "fake"})
+        elif action == "query_models":
+            models = [{"name": "fake.bin.gz", "internalName": "fake-b1c1"}]
+            _send({"id": query["id"], "action": action, "models": models})
+        elif action == "terminate":
+            terminated.add(query["terminateId"])
+            _send(query)
+        else:
+            jobs.put(query)
+    # As with -quit-without-waiting: what runs is dropped.
+    os._exit(0)
+
+
+def _search(
+    config: Path, jobs: "queue.SimpleQueue[dict[str, Any]]", terminated: set[str]
+) -> None:
+    while True:
+        query = jobs.get()
+        behaviour = _behaviour(config)
+        how = behaviour.get("analysis", "answer")
+        if how == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "garbage":
+            for _ in range(10):
+                sys.stdout.write("this is not of the protocol\n")
+            sys.stdout.flush()
+        elif how == "odd":
+            _send({"id": query["id"], "turnNumber": 0})
+        elif how == "refuse":
+            _send({"id": query["id"], "error": "Illegal move 0: A1", "field": "moves"})
+        elif how in ("answer", "anonymous"):
+            if how == "anonymous":
+                _send({"error": "Request did not have an id"})
+            _send(_answer(query, query["maxVisits"]))
+        elif how == "slow":
+            _slowly(query, behaviour["seconds"], terminated)
+
+
+def _slowly(query: dict[str, Any], seconds: float, terminated: set[str]) -> None:
+    steps = max(1, round(seconds / 0.05))
+    for step in range(1, steps):
+        if query["id"] in terminated:
+            _send(_answer(query, step))
+            return
+        if "reportDuringSearchEvery" in query:
+            _send(_answer(query, step, during=True))
+        time.sleep(0.05)
+    _send(_answer(query, query["maxVisits"]))
+
+
+def _answer(query: dict[str, Any], visits: int, *, during: bool = False) -> dict[str, Any]:
+    width, height = query["boardXSize"], query["boardYSize"]
+    moves = query["moves"]
+    last = moves[-1][0] if moves else None
+    player = {"B": "W", "W": "B", None: query["initialPlayer"]}[last]
+    infos = [
+        {
+            "move": move,
+            "winrate": 0.5,
+            "scoreLead": lead if player == "B" else -lead,
+            "visits": max(1, visits // 2),
+            "prior": 0.25,
+            "order": order,
+            "pv": [move, "A2", "B2"],
+        }
+        for order, (move, lead) in enumerate((("A1", 2.0), ("B1", 0.5)))
+    ]
+    answer: dict[str, Any] = {
+        "id": query["id"],
+        "isDuringSearch": during,
+        "turnNumber": len(moves),
+        "rootInfo": {
+            "currentPlayer": player,
+            "winrate": 0.48,
+            "scoreLead": 0.25,
+            "scoreStdev": 20.0,
+            "visits": visits,
+        },
+        "moveInfos": infos,
+    }
+    if query.get("includeOwnership"):
+        answer["ownership"] = [0.5] * (width * height)
+    if query.get("includePolicy"):
+        answer["policy"] = [1 / (width * height + 1)] * (width * height + 1)
+    return answer
+
+
+def _behaviour(config: Path) -> dict[str, Any]:
+    behaviour: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    return behaviour
+
+
+_lock = threading.Lock()
+
+
+def _send(reply: dict[str, Any]) -> None:
+    with _lock:
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""What the tests share: a site with a fake engine, and a server running on it."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from prometheus_client.parser import text_string_to_metric_families
+
+SOURCE = Path(__file__).parent.parent / "src"
+FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
+PATIENCE = 20.0
+"""Seconds to wait for what should come at once; only a defect uses them up."""
+
+ANALYZE_TOKEN = "analyze-token-of-the-tests"
+ADMIN_TOKEN = "admin-token-of-the-tests"
+BOTH_TOKEN = "both-scopes-token-of-the-tests"
+
+CLEAN_ENVIRON = {
+    name: value for name, value in os.environ.items() if not name.startswith("KATAGO_")
+} | {"PYTHONPATH": str(SOURCE)}
+
+
+def eventually(true: Callable[[], bool], what: str) -> None:
+    """Wait until something holds, or fail saying what did not."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Site:
+    """A directory with a configuration, a network and a fake engine that can be told what to do."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / "config.json"
+        self.engine_config = directory / "analysis.json"
+        network = directory / "net.bin.gz"
+        network.write_bytes(b"weights")
+        self.port, self.metrics_port = free_port(), free_port()
+        self.document: dict[str, dict[str, Any]] = {
+            "server": {"port": self.port, "drainTimeoutSeconds": 5},
+            "katago": {
+                "binaryPath": str(FAKE_ENGINE),
+                "modelPath": "net.bin.gz",
+                "configPath": self.engine_config.name,
+                "startTimeoutSeconds": 10,
+                "restartBackoffSeconds": 0.05,
+                "restartBackoffMaxSeconds": 60,
+            },
+            "cache": {"directory": "cache"},
+            "metrics": {"port": self.metrics_port},
+            "health": {"heartbeatIntervalSeconds": 0.1, "heartbeatTimeoutSeconds": 1},
+        }
+        self.behave()
+        self.write()
+
+    def behave(self, **behaviour: object) -> None:
+        """Tell the engine how to behave from its next analysis, or its next start, on."""
+        scratch = self.engine_config.with_suffix(".new")
+        scratch.write_text(json.dumps(behaviour))
+        scratch.replace(self.engine_config)
+
+    def write(self, **sections: Mapping[str, object]) -> Path:
+        """Write the configuration, with keys of some sections changed."""
+        for section, keys in sections.items():
+            self.document.setdefault(section, {}).update(keys)
+        self.path.write_text(json.dumps(self.document))
+        return self.path
+
+    def write_tokens(self) -> None:
+        """Configure a token for each scope, and one for both."""
+        tokens = [
+            {"name": "reader", "scopes": ["analyze"], "token": ANALYZE_TOKEN},
+            {"name": "operator", "scopes": ["admin"], "token": ADMIN_TOKEN},
+            {"name": "both", "scopes": ["analyze", "admin"], "token": BOTH_TOKEN},
+        ]
+        (self.directory / "tokens.json").write_text(json.dumps({"tokens": tokens}))
+        self.write(auth={"tokensFile": "tokens.json"})
+
+    def records(self) -> list[dict[str, Any]]:
+        """Everything the engine read: argv, environment and query of each line."""
+        path = self.engine_config.with_name(self.engine_config.name + ".queries")
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def queries(self, action: str | None = None) -> list[dict[str, Any]]:
+        """The queries that the engine read with an action, None for analyses."""
+        queries = [record["query"] for record in self.records()]
+        return [query for query in queries if query.get("action") == action]
+
+    def run(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run a command of the command line to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "katago_mcp.cli", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=CLEAN_ENVIRON,
+            check=False,
+        )
+
+    def call(self, *calls: tuple[str, dict[str, Any]], **order: object) -> dict[str, Any]:
+        """Call tools of the running server with the `call` command."""
+        document = {
+            "url": f"http://127.0.0.1:{self.port}/mcp",
+            "deadline": 30,
+            "calls": [{"tool": tool, "arguments": arguments} for tool, arguments in calls],
+            **order,
+        }
+        report: dict[str, Any] = json.loads(self.run("call", stdin=json.dumps(document)).stdout)
+        return report
+
+    @contextlib.contextmanager
+    def serving(self, *, ready: bool = True, **environ: str) -> Iterator["Running"]:
+        """Run `serve` while the context lasts."""
+        log = self.directory / "serve.log"
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "katago_mcp.cli", "serve", "--config", str(self.path)],
+                stderr=stderr,
+                env=CLEAN_ENVIRON | environ,
+            )
+        running = Running(process, self.port, self.metrics_port, log)
+        try:
+            probe = "/ready" if ready else "/health"
+            eventually(lambda: running.answers(probe) == 200, f"{probe}: {log.read_text()}")
+            yield running
+        finally:
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            finally:
+                process.kill()
+
+
+@dataclass
+class Running:
+    """A server that runs as a process of its own."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+    metrics_port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """The address of the MCP endpoint."""
+        return f"http://127.0.0.1:{self.port}/mcp"
+
+    def get(self, path: str) -> httpx2.Response:
+        """GET a path of the main port."""
+        return httpx2.get(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE)
+
+    def post(self, path: str, token: str | None = None, **headers: str) -> httpx2.Response:
+        """POST to a path of the main port."""
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return httpx2.post(url, headers=headers, timeout=PATIENCE)
+
+    def answers(self, path: str) -> int | None:
+        """The status of a GET; None while nothing listens."""
+        assert self.process.poll() is None, f"the server exited: {self.log.read_text()}"
+        try:
+            return self.get(path).status_code
+        except httpx2.TransportError:
+            return None
+
+    def engine(self) -> dict[str, Any]:
+        """What /health says of the engine."""
+        engine: dict[str, Any] = self.get("/health").json()["engine"]
+        return engine
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """The value of one sample at the metrics port; None when the sample is missing."""
+        text = httpx2.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=PATIENCE).text
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return sample.value
+        return None
+
+    def kill_engine(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the engine."""
+        os.kill(self.engine()["pid"], number)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The lines of the log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]

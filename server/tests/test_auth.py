@@ -1,0 +1,108 @@
+"""Bearer tokens and the rate limit."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from katago_mcp.auth import Identity, RateLimiter, Tokens
+from katago_mcp.config import ConfigError, RateLimit
+
+SECRET = "correct-horse-battery"
+DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
+
+
+def write(path: Path, *tokens: dict[str, object]) -> Path:
+    path.write_text(json.dumps({"tokens": tokens}))
+    return path
+
+
+@pytest.mark.parametrize("secret", [{"token": SECRET}, {"sha256": DIGEST}])
+def test_a_token_is_recognised_by_itself_or_its_digest(
+    tmp_path: Path, secret: dict[str, object]
+) -> None:
+    tokens = Tokens(write(tmp_path / "t", {"name": "a", "scopes": ["analyze"], **secret}))
+    assert tokens.identify(SECRET) == Identity("a", ("analyze",))
+
+
+@pytest.mark.parametrize("wrong", ["", "correct-horse-batterz", SECRET + " ", DIGEST, "ü", "\udc00"])
+def test_anything_else_is_not_recognised(tmp_path: Path, wrong: str) -> None:
+    tokens = Tokens(write(tmp_path / "t", {"name": "a", "scopes": ["analyze"], "sha256": DIGEST}))
+    assert tokens.identify(wrong) is None
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        {"name": "a", "scopes": ["analyze"]},
+        {"name": "a", "scopes": ["analyze"], "token": SECRET, "sha256": DIGEST},
+        {"name": "a", "scopes": ["root"], "token": SECRET},
+        {"name": "a", "scopes": [], "token": SECRET},
+        {"name": "a b", "scopes": ["analyze"], "token": SECRET},
+        {"name": "a", "scopes": ["analyze"], "sha256": SECRET},
+        {"name": "a", "scopes": ["analyze"], "token": "short-secret"},
+        {"name": "a", "scopes": ["analyze"], "token": SECRET, "secret": SECRET},
+    ],
+)
+def test_a_wrong_token_is_explained_without_repeating_it(
+    tmp_path: Path, token: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Tokens(write(tmp_path / "t", token))
+    assert "auth.tokensFile" in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert "short-secret" not in str(caught.value)
+
+
+def test_two_tokens_of_one_name_are_refused(tmp_path: Path) -> None:
+    token = {"name": "a", "scopes": ["analyze"], "token": SECRET}
+    with pytest.raises(ConfigError, match="occurs twice"):
+        Tokens(write(tmp_path / "t", token, token))
+
+
+def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Tokens(tmp_path / "none")
+
+
+def touch_later(path: Path) -> None:
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "t", {"name": "a", "scopes": ["analyze"], "token": SECRET})
+    tokens = Tokens(path)
+    write(path, {"name": "b", "scopes": ["admin"], "token": SECRET})
+    touch_later(path)
+    assert tokens.identify(SECRET) == Identity("b", ("admin",))
+
+
+def test_a_changed_file_that_is_wrong_locks_nobody_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "t", {"name": "a", "scopes": ["analyze"], "token": SECRET})
+    tokens = Tokens(path)
+    path.write_text("{")
+    touch_later(path)
+    assert tokens.identify(SECRET) == Identity("a", ("analyze",))
+
+
+def test_the_bucket_grants_its_burst_and_then_says_when() -> None:
+    limiter = RateLimiter(RateLimit(enabled=True, requests_per_minute=1, burst=3))
+    assert [limiter.take("a") for _ in range(3)] == [None, None, None]
+    wait = limiter.take("a")
+    assert wait is not None
+    assert 50 < wait <= 60
+
+
+def test_each_token_has_a_bucket_of_its_own() -> None:
+    limiter = RateLimiter(RateLimit(enabled=True, requests_per_minute=1, burst=1))
+    assert limiter.take("a") is None
+    assert limiter.take("b") is None
+    assert limiter.take("a") is not None
+
+
+def test_a_disabled_limit_grants_everything() -> None:
+    limiter = RateLimiter(RateLimit(enabled=False, requests_per_minute=1, burst=1))
+    assert [limiter.take("a") for _ in range(5)] == [None] * 5

@@ -1,0 +1,177 @@
+"""The cache: bounded, checked, and never in the way."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from katago_mcp.cache import FILE, Cache, key
+from katago_mcp.config import Cache as CacheConfig
+from katago_mcp.metrics import Metrics
+
+pytestmark = pytest.mark.anyio
+
+
+class Fixture:
+    def __init__(self, directory: Path, **keys: Any) -> None:
+        self.metrics = Metrics("1", None)
+        self.cache = Cache(CacheConfig(directory=directory, **keys), self.metrics)
+        self.path = directory / FILE
+
+    def value(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name)
+
+
+async def test_what_was_put_is_found(tmp_path: Path) -> None:
+    cache = Fixture(tmp_path).cache
+    await cache.put("k", {"a": [1, 2.5, "x"]})
+    assert await cache.get("k") == {"a": [1, 2.5, "x"]}
+    assert await cache.get("other") is None
+
+
+async def test_answers_survive_a_restart(tmp_path: Path) -> None:
+    first = Fixture(tmp_path).cache
+    await first.put("k", {"a": 1})
+    await first.close()
+    second = Fixture(tmp_path)
+    await second.cache.open()
+    assert second.value("katago_cache_entries") == 1
+    assert await second.cache.get("k") == {"a": 1}
+
+
+async def test_a_deleted_file_is_renewed(tmp_path: Path) -> None:
+    cache = Fixture(tmp_path).cache
+    await cache.put("k", {"a": 1})
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert await cache.get("k") is None
+    await cache.put("k", {"a": 2})
+    assert await cache.get("k") == {"a": 2}
+
+
+async def test_a_deleted_directory_is_renewed(tmp_path: Path) -> None:
+    cache = Fixture(tmp_path / "cache").cache
+    await cache.put("k", {"a": 1})
+    for path in (tmp_path / "cache").iterdir():
+        path.unlink()
+    (tmp_path / "cache").rmdir()
+    await cache.put("k", {"a": 2})
+    assert await cache.get("k") == {"a": 2}
+
+
+@pytest.mark.parametrize("damage", [b"not a database at all" * 300, b"SQLite format 3\0" + b"\7" * 9000])
+async def test_a_damaged_file_is_set_aside_and_renewed(tmp_path: Path, damage: bytes) -> None:
+    first = Fixture(tmp_path)
+    await first.cache.put("k", {"a": 1})
+    await first.cache.close()
+    first.path.write_bytes(damage)
+    second = Fixture(tmp_path)
+    await second.cache.open()
+    await second.cache.put("k", {"a": 2})
+    assert await second.cache.get("k") == {"a": 2}
+    (aside,) = tmp_path.glob(f"{FILE}.damaged-*")
+    assert aside.read_bytes() == damage
+
+
+async def test_damage_inside_the_file_while_it_is_open_is_survived(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path)
+    for index in range(200):
+        await fixture.cache.put(f"k{index}", {"a": "x" * 500})
+    await fixture.cache.close()
+    reopened = Fixture(tmp_path).cache
+    await reopened.open()
+    data = bytearray(fixture.path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    with fixture.path.open("r+b") as file:
+        file.write(data)
+    await reopened.put("k", {"a": 1})
+    assert await reopened.get("k") == {"a": 1}
+
+
+async def test_an_entry_that_was_tampered_with_is_dropped(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": 1})
+    with sqlite3.connect(fixture.path) as db:
+        db.execute("UPDATE answers SET value = ?", (b'{"a":2}',))
+    assert await fixture.cache.get("k") is None
+    with sqlite3.connect(fixture.path) as db:
+        assert db.execute("SELECT COUNT(*) FROM answers").fetchone() == (0,)
+
+
+async def test_an_entry_under_another_key_is_dropped(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": 1})
+    with sqlite3.connect(fixture.path) as db:
+        db.execute("UPDATE answers SET key = 'other'")
+    assert await fixture.cache.get("other") is None
+
+
+async def test_old_answers_are_not_given(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, ttl_seconds=100)
+    await fixture.cache.put("k", {"a": 1})
+    with sqlite3.connect(fixture.path) as db:
+        db.execute("UPDATE answers SET created = created - 101")
+    assert await fixture.cache.get("k") is None
+
+
+async def test_the_number_of_answers_is_bounded_and_the_least_used_go(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, max_items=10)
+    for index in range(10):
+        await fixture.cache.put(f"k{index}", {"a": index})
+    assert await fixture.cache.get("k0") is not None
+    await fixture.cache.put("new", {"a": 1})
+    assert await fixture.cache.get("new") is not None
+    assert await fixture.cache.get("k0") is not None
+    assert await fixture.cache.get("k1") is None
+    assert (fixture.value("katago_cache_entries") or 0) <= 10
+
+
+async def test_the_size_is_bounded(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, max_size_bytes=65_536)
+    for index in range(100):
+        await fixture.cache.put(f"k{index}", {"a": "x" * 2000})
+    size = fixture.value("katago_cache_size_bytes")
+    assert size is not None
+    assert 0 < size <= 65_536
+
+
+async def test_an_answer_above_the_bound_is_not_kept(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, max_size_bytes=65_536)
+    await fixture.cache.put("k", {"a": "x" * 70_000})
+    assert await fixture.cache.get("k") is None
+
+
+async def test_clearing_says_what_was_there(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": 1})
+    before, after = await fixture.cache.clear()
+    assert (before.entries, before.bytes) == (1, len('{"a":1}'))
+    assert (after.entries, after.bytes) == (0, 0)
+    assert await fixture.cache.get("k") is None
+
+
+async def test_a_directory_that_cannot_be_made_is_worked_without(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    fixture = Fixture(tmp_path / "file" / "cache")
+    await fixture.cache.open()
+    await fixture.cache.put("k", {"a": 1})
+    assert await fixture.cache.get("k") is None
+    assert fixture.value("katago_cache_errors_total") == 3
+
+
+async def test_a_full_disk_is_worked_without_and_still_read(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": 1})
+    # A bound on the pages makes SQLite report what it reports on a full disk.
+    connection = fixture.cache._store._db
+    assert connection is not None
+    connection.execute("PRAGMA max_page_count = 1")
+    await fixture.cache.put("big", {"a": "x" * 50_000})
+    assert fixture.value("katago_cache_errors_total") == 1
+    assert await fixture.cache.get("k") == {"a": 1}
+
+
+def test_a_key_depends_on_every_part_and_on_no_order() -> None:
+    assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1})
+    assert key({"a": 1, "b": 2}) != key({"a": 1, "b": 3})

@@ -1,0 +1,425 @@
+"""What happens to an engine that fails, and to whoever waits for it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from support import PATIENCE, Site
+
+from katago_mcp.analysis import Analyst, PositionAnalysis, Request
+from katago_mcp.config import load
+from katago_mcp.engine import Command
+from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
+from katago_mcp.metrics import Metrics
+from katago_mcp.notify import Notifier
+from katago_mcp.positions import Position
+from katago_mcp.supervisor import EngineUnavailable, State, Supervisor
+
+pytestmark = pytest.mark.anyio
+
+GAME = Position(moves=[("B", "D4"), ("W", "Q16")])
+
+
+class Rig:
+    """A supervisor and an analyst on a site's configuration, without a server around them."""
+
+    def __init__(self, site: Site, environ: dict[str, str]) -> None:
+        config = load(site.path, {}).config
+        katago = config.katago
+        self.site = site
+        self.metrics = Metrics("1", None)
+        command = Command(
+            katago.binary_path, katago.model_path, katago.config_path, katago.home_data_dir
+        )
+        self.supervisor = Supervisor(
+            katago, config.health, self.metrics, Notifier({}), environ, command
+        )
+        self.analyst = Analyst(
+            katago, config.health, config.server.max_queued, self.supervisor, None, self.metrics
+        )
+
+    def restarts(self, reason: str) -> float | None:
+        return self.metrics.registry.get_sample_value(
+            "katago_engine_restarts_total", {"reason": reason}
+        )
+
+    def value(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name)
+
+    async def reaches(self, *states: State) -> State:
+        async with asyncio.timeout(PATIENCE):
+            return await self.supervisor.wait_for(*states)
+
+    async def analyze(self, **fields: Any) -> PositionAnalysis:
+        async with asyncio.timeout(PATIENCE):
+            return await self.analyst.analyze(Request(GAME, **fields))
+
+    def pid(self) -> int:
+        pid = self.supervisor.status().pid
+        assert pid is not None
+        return pid
+
+
+@contextlib.asynccontextmanager
+async def rig(site: Site, **environ: str) -> AsyncIterator[Rig]:
+    made = Rig(site, {"PATH": os.environ["PATH"], **environ})
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(made.supervisor.run())
+        try:
+            yield made
+        finally:
+            made.supervisor.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def test_an_engine_becomes_ready_and_tells_what_it_is(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        status = made.supervisor.status()
+        assert (status.version, status.network) == ("1.18.1", "fake-b1c1")
+        assert made.supervisor.beating
+
+
+async def test_the_engine_is_gone_when_the_supervisor_is(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        pid = made.pid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_killed_engine_is_restarted(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        first = made.pid()
+        os.kill(first, signal.SIGKILL)
+        await made.reaches("backoff")
+        assert "exited with signal 9" in str(made.supervisor.status().reason)
+        await made.reaches("ready")
+        assert made.pid() != first
+        assert made.restarts("exited") == 1
+
+
+async def test_a_stopped_engine_is_hung_and_replaced(site: Site) -> None:
+    site.write(health={"heartbeatTimeoutSeconds": 0.3})
+    async with rig(site) as made:
+        await made.reaches("ready")
+        first = made.pid()
+        os.kill(first, signal.SIGSTOP)
+        await made.reaches("hung", "backoff")
+        await made.reaches("ready")
+        assert made.restarts("hung") == 1
+        with pytest.raises(ProcessLookupError):
+            os.kill(first, 0)
+
+
+async def test_an_engine_that_sends_garbage_is_replaced(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="garbage")
+        with pytest.raises(Unavailable, match="not of its protocol"):
+            await made.analyze()
+        site.behave()
+        await until(lambda: made.restarts("garbage") == 1)
+        await made.reaches("ready")
+        assert made.value("katago_engine_protocol_errors_total") == 3
+
+
+async def test_who_waits_for_a_dying_engine_is_told_and_when_to_retry(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="die")
+        with pytest.raises(Unavailable) as caught:
+            await made.analyze()
+        said = "engine_restarted: the engine restarted while analysing (exited with signal 9)"
+        assert str(caught.value).startswith(said)
+        assert caught.value.retry_after is not None
+        assert caught.value.retry_after >= 1
+
+
+async def test_all_who_wait_are_told(site: Site) -> None:
+    site.write(katago={"maxConcurrent": 4})
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="slow", seconds=60)
+        waiting = [asyncio.create_task(made.analyze(max_visits=n)) for n in (1, 2, 3)]
+        await until(lambda: len(site.queries()) == 3 or made.value(
+            "katago_engine_queries_in_flight") == 3 and bool(site.queries()))
+        os.kill(made.pid(), signal.SIGKILL)
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(result) for result in results] == [Unavailable] * 3
+
+
+async def test_a_tuning_engine_is_not_killed_for_its_slowness(site: Site) -> None:
+    site.behave(start="tune", seconds=1.5)
+    site.write(katago={"startTimeoutSeconds": 0.5})
+    async with rig(site) as made:
+        await made.reaches("tuning")
+        with pytest.raises(Unavailable, match="engine_tuning"):
+            await made.analyze()
+        assert await made.reaches("ready", "backoff") == "ready"
+        assert made.supervisor.status().restarts == 0
+
+
+async def test_tuning_has_a_limit_of_its_own(site: Site) -> None:
+    site.behave(start="tune", seconds=600)
+    site.write(katago={"startTimeoutSeconds": 0.2, "tuningTimeoutSeconds": 0.6})
+    async with rig(site) as made:
+        await made.reaches("tuning")
+        await made.reaches("backoff")
+        assert made.restarts("start_timeout") == 1
+
+
+async def test_an_engine_that_never_answers_is_given_up(site: Site) -> None:
+    site.behave(start="mute")
+    site.write(katago={"startTimeoutSeconds": 0.3})
+    async with rig(site) as made:
+        await made.reaches("backoff")
+        assert made.supervisor.status().reason == "was not ready within 0.3 s"
+        assert made.restarts("start_timeout") == 1
+
+
+async def test_an_unusable_network_is_a_configuration_error(site: Site) -> None:
+    site.behave(start="missing")
+    async with rig(site) as made:
+        await made.reaches("config_error")
+        assert "Could not open file, does not exist" in str(made.supervisor.status().reason)
+        assert made.restarts("config_error") == 1
+        with pytest.raises(EngineUnavailable) as caught:
+            made.supervisor.engine()
+        assert caught.value.retry_after is not None
+        assert caught.value.retry_after > 30
+
+
+async def test_a_missing_program_is_a_configuration_error(site: Site) -> None:
+    site.write(katago={"binaryPath": "/nonexistent/katago"})
+    async with rig(site) as made:
+        await made.reaches("config_error")
+        reason = "/nonexistent/katago: No such file or directory"
+        assert made.supervisor.status().reason == reason
+
+
+async def test_a_configuration_error_ends_when_an_operator_says_so(site: Site) -> None:
+    site.behave(start="missing")
+    async with rig(site) as made:
+        await made.reaches("config_error")
+        site.behave()
+        assert made.supervisor.start()
+        await made.reaches("ready")
+
+
+async def test_a_spent_budget_means_a_long_backoff(site: Site) -> None:
+    site.behave(start="exit")
+    site.write(katago={"restartBudget": 2, "restartBackoffSeconds": 0.01})
+    async with rig(site) as made:
+        await until(lambda: "budget is spent" in str(made.supervisor.status().reason))
+        assert made.supervisor.status().restarts == 3
+        assert (made.supervisor.retry_after or 0) > 30
+
+
+async def test_an_operator_restarts_without_backoff(site: Site) -> None:
+    site.write(katago={"restartBackoffSeconds": 60})
+    async with rig(site) as made:
+        await made.reaches("ready")
+        first = made.pid()
+        made.supervisor.restart()
+        await until(lambda: made.supervisor.status().pid not in (first, None))
+        await made.reaches("ready")
+        assert made.restarts("requested") == 1
+
+
+async def test_a_stopped_engine_stays_stopped_until_started(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        assert made.supervisor.stop("by the test")
+        await made.reaches("stopped")
+        assert made.supervisor.status().pid is None
+        with pytest.raises(Unavailable, match="engine_stopped") as caught:
+            await made.analyze()
+        assert caught.value.retry_after is None
+        assert made.supervisor.start()
+        await made.reaches("ready")
+        assert made.supervisor.status().restarts == 0
+
+
+async def test_the_supervisor_is_fresh_while_the_engine_is_not(site: Site) -> None:
+    site.behave(start="mute")
+    async with rig(site) as made:
+        await asyncio.sleep(0.5)
+        assert made.supervisor.fresh
+        assert not made.supervisor.beating
+
+
+async def test_a_cancelled_call_terminates_its_search(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="slow", seconds=60)
+        call = asyncio.create_task(made.analyze())
+        await until(lambda: bool(site.queries()))
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await until(lambda: bool(site.queries("terminate")))
+        (terminate,) = site.queries("terminate")
+        assert terminate["terminateId"] == site.queries()[0]["id"]
+        assert made.analyst.busy == 0
+
+
+async def test_a_search_without_an_answer_ends_by_a_deadline(site: Site) -> None:
+    site.write(
+        katago={"maxTime": 0.1, "maxConcurrent": 1}, health={"heartbeatTimeoutSeconds": 0.5}
+    )
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="silent")
+        with pytest.raises(TimedOut, match="analysis_timeout"):
+            await made.analyze()
+        await until(lambda: bool(site.queries("terminate")))
+
+
+async def test_progress_is_reported_on_the_way(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="slow", seconds=0.3)
+        seen: list[tuple[int, int]] = []
+
+        async def report(visits: int, wanted: int) -> None:
+            seen.append((visits, wanted))
+
+        await made.analyst.analyze(Request(GAME, max_visits=50), report)
+        assert seen
+        assert all(wanted == 50 and 0 < visits < 50 for visits, wanted in seen)
+
+
+async def test_an_answer_that_makes_no_sense_is_told_as_such(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="odd")
+        with pytest.raises(Broken, match="engine_answer_unreadable"):
+            await made.analyze()
+
+
+async def test_what_the_engine_refuses_is_told_in_its_words(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="refuse")
+        with pytest.raises(Invalid, match="Illegal move 0: A1") as caught:
+            await made.analyze()
+        assert caught.value.field == "position.moves"
+
+
+async def test_errors_without_an_id_are_counted_and_harm_nobody(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="anonymous")
+        assert (await made.analyze()).visits == 200
+        assert made.value("katago_engine_protocol_errors_total") == 1
+
+
+async def test_no_more_than_the_limit_reach_the_engine_and_the_rest_is_refused(site: Site) -> None:
+    site.write(katago={"maxConcurrent": 1}, server={"maxQueued": 1})
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="slow", seconds=60)
+        calls: list[Awaitable[PositionAnalysis]] = []
+        for wanted in (1, 2):
+            calls.append(asyncio.create_task(made.analyze(max_visits=wanted)))
+            await until(lambda wanted=wanted: made.analyst.busy == wanted)  # type: ignore[misc]
+        assert made.analyst.saturated
+        with pytest.raises(Rejected, match="overloaded") as caught:
+            await made.analyze()
+        assert caught.value.retry_after is not None
+        assert len(site.queries()) <= 1
+        for call in calls:
+            assert isinstance(call, asyncio.Task)
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_draining_server_takes_no_new_analyses(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        made.analyst.draining = True
+        with pytest.raises(Rejected, match="draining"):
+            await made.analyze()
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"max_visits": 0}, "maxVisits"),
+        ({"max_visits": 1001}, "maxVisits"),
+        ({"max_time": 31.0}, "maxTime"),
+        ({"max_time": float("nan")}, "maxTime"),
+        ({"top_moves": 0}, "topMoves"),
+        ({"top_moves": 51}, "topMoves"),
+        ({"pv_length": 0}, "pvLength"),
+    ],
+)
+async def test_limits_are_named_with_what_would_do(
+    site: Site, fields: dict[str, Any], field: str
+) -> None:
+    made = Rig(site, {})
+    with pytest.raises(Invalid, match="limit_exceeded") as caught:
+        await made.analyze(**fields)
+    assert caught.value.field == field
+    assert "on this server" in str(caught.value)
+
+
+async def test_the_engine_inherits_nothing_that_leads_to_credentials(site: Site) -> None:
+    secrets = {"CREDENTIALS_DIRECTORY": "/run/c", "NOTIFY_SOCKET": "/run/n", "MY_TOKEN": "secret"}
+    async with rig(site, POCL_CACHE_DIR="/tmp/pocl", **secrets) as made:
+        await made.reaches("ready")
+        environ = site.records()[0]["env"]
+    assert environ["POCL_CACHE_DIR"] == "/tmp/pocl"
+    assert not environ.keys() & secrets.keys()
+
+
+async def test_the_engine_is_started_so_that_it_goes_when_its_stdin_does(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        assert "-quit-without-waiting" in site.records()[0]["argv"]
+
+
+async def test_the_query_settles_what_the_engines_configuration_could_change(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        await made.analyze(max_visits=7, max_time=3, pv_length=4, include_ownership=True)
+        (query,) = site.queries()
+    assert query["overrideSettings"] == {"maxTime": 3, "reportAnalysisWinratesAs": "BLACK"}
+    assert (query["initialPlayer"], query["rules"], query["komi"]) == ("B", "chinese", 7.5)
+    assert (query["maxVisits"], query["analysisPVLen"]) == (7, 3)
+    assert query["moves"] == [["B", "D4"], ["W", "Q16"]]
+
+
+@pytest.mark.parametrize(
+    ("moves", "player", "lost"),
+    [([("B", "D4")], "W", [0.0, 1.5]), ([], "B", [0.0, 1.5])],
+)
+async def test_points_lost_are_those_of_the_player_to_move(
+    site: Site, moves: list[tuple[str, str]], player: str, lost: list[float]
+) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await made.analyst.analyze(Request(Position(moves=moves)))
+    assert result.next_player == player
+    assert [move.points_lost for move in result.moves] == lost
+
+
+async def test_only_what_was_asked_for_is_returned(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        plain = await made.analyze(top_moves=1, pv_length=2)
+        full = await made.analyze(include_ownership=True, include_policy=True)
+    assert (plain.ownership, plain.policy) == (None, None)
+    assert [move.pv for move in plain.moves] == [["A1", "A2"]]
+    assert (len(full.ownership or []), len(full.policy or [])) == (361, 362)
