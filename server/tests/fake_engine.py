@@ -64,9 +64,7 @@ def main() -> None:
     os._exit(0)
 
 
-def _search(
-    config: Path, jobs: "queue.SimpleQueue[dict[str, Any]]", terminated: set[str]
-) -> None:
+def _search(config: Path, jobs: "queue.SimpleQueue[dict[str, Any]]", terminated: set[str]) -> None:
     while True:
         query = jobs.get()
         behaviour = _behaviour(config)

@@ -1,5 +1,6 @@
 """What the tests share: a site with a fake engine, and a server running on it."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from katago_mcp.client import call
 from prometheus_client.parser import text_string_to_metric_families
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -25,9 +27,9 @@ ANALYZE_TOKEN = "analyze-token-of-the-tests"
 ADMIN_TOKEN = "admin-token-of-the-tests"
 BOTH_TOKEN = "both-scopes-token-of-the-tests"
 
-CLEAN_ENVIRON = {
-    name: value for name, value in os.environ.items() if not name.startswith("KATAGO_")
-} | {"PYTHONPATH": str(SOURCE)}
+CLEAN_ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("KATAGO_")} | {
+    "PYTHONPATH": str(SOURCE)
+}
 
 
 def eventually(true: Callable[[], bool], what: str) -> None:
@@ -120,15 +122,14 @@ class Site:
         )
 
     def call(self, *calls: tuple[str, dict[str, Any]], **order: object) -> dict[str, Any]:
-        """Call tools of the running server with the `call` command."""
+        """Call tools of the running server as the `call` command does."""
         document = {
             "url": f"http://127.0.0.1:{self.port}/mcp",
             "deadline": 30,
             "calls": [{"tool": tool, "arguments": arguments} for tool, arguments in calls],
             **order,
         }
-        report: dict[str, Any] = json.loads(self.run("call", stdin=json.dumps(document)).stdout)
-        return report
+        return asyncio.run(call(json.dumps(document)))
 
     @contextlib.contextmanager
     def serving(self, *, ready: bool = True, **environ: str) -> Iterator["Running"]:

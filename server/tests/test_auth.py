@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from katago_mcp.auth import Identity, RateLimiter, Tokens
 from katago_mcp.config import ConfigError, RateLimit
 
@@ -20,9 +19,7 @@ def write(path: Path, *tokens: dict[str, object]) -> Path:
 
 
 @pytest.mark.parametrize("secret", [{"token": SECRET}, {"sha256": DIGEST}])
-def test_a_token_is_recognised_by_itself_or_its_digest(
-    tmp_path: Path, secret: dict[str, object]
-) -> None:
+def test_a_token_is_recognised_by_itself_or_its_digest(tmp_path: Path, secret: dict[str, object]) -> None:
     tokens = Tokens(write(tmp_path / "t", {"name": "a", "scopes": ["analyze"], **secret}))
     assert tokens.identify(SECRET) == Identity("a", ("analyze",))
 
@@ -46,9 +43,7 @@ def test_anything_else_is_not_recognised(tmp_path: Path, wrong: str) -> None:
         {"name": "a", "scopes": ["analyze"], "token": SECRET, "secret": SECRET},
     ],
 )
-def test_a_wrong_token_is_explained_without_repeating_it(
-    tmp_path: Path, token: dict[str, object]
-) -> None:
+def test_a_wrong_token_is_explained_without_repeating_it(tmp_path: Path, token: dict[str, object]) -> None:
     with pytest.raises(ConfigError) as caught:
         Tokens(write(tmp_path / "t", token))
     assert "auth.tokensFile" in str(caught.value)

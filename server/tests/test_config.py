@@ -4,11 +4,10 @@ import json
 import tomllib
 from pathlib import Path
 
-import pytest
-from support import Site
-
 import katago_mcp
+import pytest
 from katago_mcp.config import ConfigError, is_loopback, load
+from support import Site
 
 
 def problems(site: Site, **environ: str) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from katago_mcp.errors import Invalid
 from katago_mcp.positions import (
     COLUMNS,
@@ -195,8 +194,7 @@ colours: st.SearchStrategy[Colour] = st.sampled_from(["B", "W"])
             st.lists(
                 st.tuples(
                     colours,
-                    st.none()
-                    | st.tuples(st.integers(0, size - 1), st.integers(0, size - 1)),
+                    st.none() | st.tuples(st.integers(0, size - 1), st.integers(0, size - 1)),
                 ),
                 max_size=80,
             ),

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from support import PATIENCE, Site
-
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.config import load
 from katago_mcp.engine import Command
@@ -18,6 +16,7 @@ from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
 from katago_mcp.positions import Position
 from katago_mcp.supervisor import EngineUnavailable, State, Supervisor
+from support import PATIENCE, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -32,20 +31,14 @@ class Rig:
         katago = config.katago
         self.site = site
         self.metrics = Metrics("1", None)
-        command = Command(
-            katago.binary_path, katago.model_path, katago.config_path, katago.home_data_dir
-        )
-        self.supervisor = Supervisor(
-            katago, config.health, self.metrics, Notifier({}), environ, command
-        )
+        command = Command(katago.binary_path, katago.model_path, katago.config_path, katago.home_data_dir)
+        self.supervisor = Supervisor(katago, config.health, self.metrics, Notifier({}), environ, command)
         self.analyst = Analyst(
             katago, config.health, config.server.max_queued, self.supervisor, None, self.metrics
         )
 
     def restarts(self, reason: str) -> float | None:
-        return self.metrics.registry.get_sample_value(
-            "katago_engine_restarts_total", {"reason": reason}
-        )
+        return self.metrics.registry.get_sample_value("katago_engine_restarts_total", {"reason": reason})
 
     def value(self, name: str) -> float | None:
         return self.metrics.registry.get_sample_value(name)
@@ -152,8 +145,12 @@ async def test_all_who_wait_are_told(site: Site) -> None:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
         waiting = [asyncio.create_task(made.analyze(max_visits=n)) for n in (1, 2, 3)]
-        await until(lambda: len(site.queries()) == 3 or made.value(
-            "katago_engine_queries_in_flight") == 3 and bool(site.queries()))
+        await until(
+            lambda: (
+                len(site.queries()) == 3
+                or (made.value("katago_engine_queries_in_flight") == 3 and bool(site.queries()))
+            )
+        )
         os.kill(made.pid(), signal.SIGKILL)
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(result) for result in results] == [Unavailable] * 3
@@ -275,9 +272,7 @@ async def test_a_cancelled_call_terminates_its_search(site: Site) -> None:
 
 
 async def test_a_search_without_an_answer_ends_by_a_deadline(site: Site) -> None:
-    site.write(
-        katago={"maxTime": 0.1, "maxConcurrent": 1}, health={"heartbeatTimeoutSeconds": 0.5}
-    )
+    site.write(katago={"maxTime": 0.1, "maxConcurrent": 1}, health={"heartbeatTimeoutSeconds": 0.5})
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="silent")
@@ -365,9 +360,7 @@ async def test_a_draining_server_takes_no_new_analyses(site: Site) -> None:
         ({"pv_length": 0}, "pvLength"),
     ],
 )
-async def test_limits_are_named_with_what_would_do(
-    site: Site, fields: dict[str, Any], field: str
-) -> None:
+async def test_limits_are_named_with_what_would_do(site: Site, fields: dict[str, Any], field: str) -> None:
     made = Rig(site, {})
     with pytest.raises(Invalid, match="limit_exceeded") as caught:
         await made.analyze(**fields)

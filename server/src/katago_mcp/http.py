@@ -6,6 +6,7 @@ through a name of its own (DNS rebinding). `/health` and `/ready` do not: balanc
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
@@ -260,7 +261,9 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
         sock = socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
-        raise BindError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        # Python adds the address to some of these texts; resolver errors have negative numbers.
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        raise BindError(f"cannot listen on {host}:{port}: {reason}") from error
     sock.setblocking(False)
     return sock
 

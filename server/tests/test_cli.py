@@ -1,0 +1,205 @@
+"""The command line: exit statuses and what is printed."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import katago_mcp
+import pytest
+from mcp import Client, StdioServerParameters
+from support import CLEAN_ENVIRON, Site
+
+
+def validate(site: Site, *options: str) -> tuple[int, dict[str, Any]]:
+    done = site.run("validate", "--config", str(site.path), "--json", *options)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode, report
+
+
+def checks(report: dict[str, Any]) -> dict[str, bool]:
+    return {check["name"]: check["ok"] for check in report["checks"]}
+
+
+def test_version_tells_version_and_release(site: Site) -> None:
+    (site.directory / "manifest.json").write_text("{}")
+    done = site.run("version", "--json", "--config", str(site.path))
+    assert json.loads(done.stdout) == {
+        "version": katago_mcp.__version__,
+        "release": site.directory.name,
+    }
+
+
+@pytest.mark.parametrize("command", ["serve", "stdio"])
+def test_every_configuration_problem_is_a_line_and_the_status_78(site: Site, command: str) -> None:
+    site.write(server={"port": 0, "prot": 1}, logging={"level": "loud"})
+    done = site.run(command, "--config", str(site.path))
+    assert done.returncode == 78
+    keys = sorted(line.split(":")[0] for line in done.stderr.splitlines())
+    assert keys == ["logging.level", "server.port", "server.prot"]
+
+
+def test_a_reachable_bind_without_tokens_is_the_status_78(site: Site) -> None:
+    site.write(server={"host": "0.0.0.0"})
+    done = site.run("serve", "--config", str(site.path))
+    assert done.returncode == 78
+    assert "no token is configured" in done.stderr
+
+
+def test_a_wrong_tokens_file_is_the_status_78(site: Site) -> None:
+    (site.directory / "tokens.json").write_text('{"tokens": [{"name": "a"}]}')
+    site.write(auth={"tokensFile": "tokens.json"})
+    done = site.run("serve", "--config", str(site.path))
+    assert done.returncode == 78
+    assert "tokens.0.scopes: Field required" in done.stderr
+
+
+def test_a_good_configuration_is_valid(site: Site) -> None:
+    status, report = validate(site)
+    assert (status, report["ok"]) == (0, True)
+    assert report["engineVersion"] == "1.18.1"
+    assert report["network"] == "fake-b1c1"
+    assert checks(report) == dict.fromkeys(
+        ["config", "binary", "network", "engine_config", "engine", "analysis"], True
+    )
+
+
+def test_validating_starts_a_small_engine(site: Site) -> None:
+    validate(site)
+    argv = site.records()[0]["argv"]
+    overrides = argv[argv.index("-override-config") + 1]
+    assert "nnCacheSizePowerOfTwo=12" in overrides
+    assert "numAnalysisThreads=1" in overrides
+
+
+def test_without_engine_only_configuration_and_files_are_checked(site: Site) -> None:
+    status, report = validate(site, "--no-engine")
+    assert status == 0
+    assert "engine" not in checks(report)
+    assert site.records() == []
+
+
+def test_all_problems_of_the_configuration_are_in_one_check(site: Site) -> None:
+    site.write(server={"port": 0, "prot": 1})
+    status, report = validate(site)
+    assert status == 1
+    (check,) = report["checks"]
+    assert (check["name"], check["ok"]) == ("config", False)
+    assert "server.port" in check["message"]
+    assert "server.prot" in check["message"]
+
+
+def test_a_missing_file_is_named_with_its_key(site: Site) -> None:
+    (site.directory / "net.bin.gz").unlink()
+    status, report = validate(site)
+    assert status == 1
+    (failed,) = (check for check in report["checks"] if not check["ok"])
+    assert failed["name"] == "network"
+    assert failed["message"].startswith("katago.modelPath: ")
+
+
+def test_a_program_that_cannot_be_executed_is_named(site: Site) -> None:
+    site.write(katago={"binaryPath": "net.bin.gz"})
+    _, report = validate(site)
+    assert checks(report)["binary"] is False
+
+
+def test_what_the_engine_says_about_a_failed_start_is_in_the_message(site: Site) -> None:
+    site.behave(start="missing")
+    status, report = validate(site)
+    assert status == 1
+    (failed,) = (check for check in report["checks"] if not check["ok"])
+    assert failed["name"] == "engine"
+    assert "Could not open file, does not exist: net.bin.gz" in failed["message"]
+
+
+@pytest.mark.parametrize("how", ["odd", "die", "refuse", "garbage"])
+def test_an_engine_that_does_not_analyse_is_not_valid(site: Site, how: str) -> None:
+    site.behave(analysis=how)
+    status, report = validate(site)
+    assert status == 1
+    assert checks(report)["engine"] is True
+    assert checks(report)["analysis"] is False
+
+
+def test_people_get_a_table(site: Site) -> None:
+    done = site.run("validate", "--config", str(site.path), "--no-engine")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0].startswith("ok    config")
+    assert done.stdout.splitlines()[-1].startswith("valid ")
+
+
+@pytest.mark.parametrize(
+    ("stdin", "said"),
+    [
+        ("", "stdin: "),
+        ("[]", "stdin: "),
+        ("{}", "url: Field required"),
+        ('{"url": "ftp://x"}', "url: "),
+        ('{"url": "http://x", "deadline": 0}', "deadline: "),
+        ('{"url": "http://x", "protocol": "1999"}', "protocol: "),
+        ('{"url": "http://x", "calls": [{}]}', "calls.0.tool: Field required"),
+    ],
+)
+def test_a_wrong_order_is_explained(site: Site, stdin: str, said: str) -> None:
+    done = site.run("call", stdin=stdin)
+    assert done.returncode == 1
+    assert said in json.loads(done.stdout)["error"]
+    assert done.stderr == ""
+
+
+def test_the_token_of_a_wrong_order_is_not_repeated(site: Site) -> None:
+    order = {"url": "http://x", "token": ["secret-token"], "calls": 1}
+    done = site.run("call", stdin=json.dumps(order))
+    assert "secret-token" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("protocol", ["auto", "2025", "2026"])
+def test_nobody_listening_is_a_report(site: Site, protocol: str) -> None:
+    report = site.call(("getEngineStatus", {}), protocol=protocol, token="secret-token")
+    assert report["ok"] is False
+    assert report["error"]
+    assert "secret-token" not in json.dumps(report)
+
+
+def test_an_order_is_carried_out_and_reported(site: Site) -> None:
+    calls = [{"tool": "analyzePosition", "arguments": {"position": {"moves": [["B", "D4"]]}}}]
+    with site.serving() as running:
+        done = site.run("call", stdin=json.dumps({"url": running.url, "calls": calls}))
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["ok"], report["error"]) == (0, True, None)
+    assert report["results"][0]["structured"]["nextPlayer"] == "W"
+
+
+def test_a_failed_call_is_the_status_1(site: Site) -> None:
+    with site.serving() as running:
+        order = {"url": running.url, "calls": [{"tool": "no-such-tool"}]}
+        done = site.run("call", stdin=json.dumps(order))
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["ok"]) == (1, False)
+    assert report["results"][0]["error"].startswith("unknown_tool: ")
+
+
+def test_the_deadline_bounds_everything(site: Site) -> None:
+    with site.serving():
+        site.behave(analysis="silent")
+        report = site.call(("analyzePosition", {"position": {}}), deadline=1)
+    assert report["ok"] is False
+    assert report["error"] == "deadline of 1 s passed"
+
+
+@pytest.mark.anyio
+async def test_stdio_serves_one_client(site: Site) -> None:
+    parameters = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "katago_mcp.cli", "stdio", "--config", str(site.path)],
+        env=CLEAN_ENVIRON,
+    )
+    async with Client(parameters) as client:
+        result = await client.call_tool("getEngineStatus", {})
+    assert not result.is_error
+    assert result.structured_content is not None
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (Path(katago_mcp.__file__).parent / "py.typed").exists()

@@ -1,0 +1,447 @@
+"""The whole server as a process of its own, asked through the official client."""
+
+import asyncio
+import json
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from support import (
+    ADMIN_TOKEN,
+    ANALYZE_TOKEN,
+    BOTH_TOKEN,
+    PATIENCE,
+    Running,
+    Site,
+    eventually,
+)
+from test_metrics import CONTRACT
+
+POSITION = {"moves": [["B", "D4"], ["W", "Q16"]]}
+GENERATIONS = ["2025", "2026"]
+MODES = {"2025": "legacy", "2026": "auto"}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Running]]:
+    """A secured server for all tests that leave it as they found it."""
+    site = Site(tmp_path_factory.mktemp("shared"))
+    site.write_tokens()
+    with site.serving() as running:
+        yield site, running
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_position_is_analysed_in_both_generations(shared: tuple[Site, Running], generation: str) -> None:
+    site, _ = shared
+    report = site.call(
+        ("analyzePosition", {"position": POSITION, "maxVisits": 10}),
+        ("getEngineStatus", {}),
+        token=ANALYZE_TOKEN,
+        protocol=generation,
+    )
+    assert report["ok"], report
+    assert report["server"] == {"name": "katago-mcp", "version": "0.1.0"}
+    assert report["protocol"].startswith(generation)
+    analysis, status = (result["structured"] for result in report["results"])
+    assert (analysis["perspective"], analysis["nextPlayer"], analysis["visits"]) == ("BLACK", "B", 10)
+    assert (status["state"], status["ready"]) == ("ready", True)
+
+
+def client(running: Running, generation: str, token: str = ANALYZE_TOKEN) -> Client:
+    http = httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE)
+    return Client(streamable_http_client(running.url, http_client=http), mode=MODES[generation])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_progress_reaches_the_client(shared: tuple[Site, Running], generation: str) -> None:
+    site, running = shared
+    site.behave(analysis="slow", seconds=0.4)
+    seen: list[tuple[float, float | None]] = []
+
+    async def note(progress: float, total: float | None, _: str | None) -> None:
+        seen.append((progress, total))
+
+    arguments = {"position": {"moves": [["B", "C3"]]}, "maxVisits": 90 + int(generation) % 10}
+    async with client(running, generation) as session:
+        result = await session.call_tool("analyzePosition", arguments, progress_callback=note)
+    site.behave()
+    assert not result.is_error
+    assert seen
+    assert {total for _, total in seen} == {arguments["maxVisits"]}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_a_client_that_goes_away_ends_its_search(shared: tuple[Site, Running], generation: str) -> None:
+    site, running = shared
+    site.behave(analysis="slow", seconds=60)
+    asked, ended = len(site.queries()), len(site.queries("terminate"))
+    async with client(running, generation) as session:
+        call = asyncio.create_task(
+            session.call_tool("analyzePosition", {"position": {"moves": [["B", "E5"]]}})
+        )
+        await asyncio.to_thread(eventually, lambda: len(site.queries()) > asked, "the search has begun")
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.to_thread(
+            eventually, lambda: len(site.queries("terminate")) > ended, "the search is ended"
+        )
+    site.behave()
+
+
+@pytest.mark.anyio
+async def test_the_tools_are_described_for_an_assistant(shared: tuple[Site, Running]) -> None:
+    _, running = shared
+    async with client(running, "2026") as session:
+        tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+    assert set(tools) == {"analyzePosition", "getEngineStatus", "startEngine", "stopEngine"}
+    assert all(tool.description and tool.output_schema for tool in tools.values())
+    schema = tools["analyzePosition"].input_schema
+    position = schema["$defs"]["Position"]["properties"]
+    assert {"rules", "boardXSize", "moves", "initialStones", "initialPlayer", "komi"} <= set(position)
+    assert all("description" in field for field in position.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "field"),
+    [
+        ({"position": {"moves": [["B", "Z9"]]}}, "invalid_move", "position.moves[0]"),
+        ({"position": {"komi": 6.25}}, "invalid_komi", "position.komi"),
+        ({"position": POSITION, "maxVisits": 5000}, "limit_exceeded", "maxVisits"),
+        ({}, "invalid_arguments", "position"),
+        ({"position": {"moves": [["B"]]}}, "invalid_arguments", "position.moves[0][1]"),
+        ({"position": {"size": 9}}, "invalid_arguments", "position.size"),
+    ],
+)
+def test_wrong_arguments_are_answered_with_code_and_field(
+    shared: tuple[Site, Running], arguments: dict[str, Any], code: str, field: str
+) -> None:
+    site, _ = shared
+    report = site.call(("analyzePosition", arguments), token=ANALYZE_TOKEN)
+    (result,) = report["results"]
+    assert not report["ok"]
+    assert result["text"].startswith(f"{code}: ")
+    assert result["structured"]["error"]["field"] == field
+
+
+def test_an_unknown_tool_is_answered_with_the_known_ones(shared: tuple[Site, Running]) -> None:
+    site, _ = shared
+    report = site.call(("analysePosition", {}), token=ANALYZE_TOKEN)
+    assert report["results"][0]["text"].startswith("unknown_tool: ")
+    assert "analyzePosition" in report["results"][0]["text"]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize(
+    ("token", "status"), [(None, 401), ("not-a-token-of-this-server", 401), (ADMIN_TOKEN, 403)]
+)
+def test_mcp_wants_a_token_with_the_scope_analyze(
+    shared: tuple[Site, Running], generation: str, token: str | None, status: int
+) -> None:
+    site, _ = shared
+    report = site.call(("getEngineStatus", {}), token=token, protocol=generation)
+    assert report["error"].startswith(f"the server refused: HTTP {status}")
+    assert "not-a-token" not in json.dumps(report)
+
+
+def test_starting_and_stopping_wants_the_scope_admin(shared: tuple[Site, Running]) -> None:
+    site, _ = shared
+    report = site.call(("stopEngine", {}), ("startEngine", {}), token=ANALYZE_TOKEN)
+    assert [result["text"][:10] for result in report["results"]] == ["forbidden:"] * 2
+
+
+@pytest.mark.parametrize(
+    ("token", "status"), [(None, 401), ("wrong-token-of-somebody", 401), (ANALYZE_TOKEN, 403)]
+)
+@pytest.mark.parametrize(
+    "path", ["/admin/cache/clear", "/admin/engine/restart", "/admin/drain", "/admin/undrain"]
+)
+def test_admin_endpoints_want_the_scope_admin(
+    shared: tuple[Site, Running], path: str, token: str | None, status: int
+) -> None:
+    _, running = shared
+    response = running.post(path, token)
+    assert response.status_code == status
+    assert response.json()["ok"] is False
+
+
+def test_admin_endpoints_are_not_read(shared: tuple[Site, Running]) -> None:
+    _, running = shared
+    assert running.get("/admin/drain").status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/admin/drain"])
+def test_a_foreign_host_is_refused(shared: tuple[Site, Running], path: str) -> None:
+    _, running = shared
+    headers = {"Host": "evil.example", "Content-Type": "application/json"}
+    assert running.post(path, BOTH_TOKEN, **headers).status_code == 421
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/admin/drain"])
+def test_a_foreign_origin_is_refused(shared: tuple[Site, Running], path: str) -> None:
+    _, running = shared
+    headers = {"Origin": "https://evil.example", "Content-Type": "application/json"}
+    assert running.post(path, BOTH_TOKEN, **headers).status_code == 403
+
+
+def test_probes_answer_under_any_host(shared: tuple[Site, Running]) -> None:
+    _, running = shared
+    for path in ("/health", "/ready"):
+        url = f"http://127.0.0.1:{running.port}{path}"
+        assert httpx2.get(url, headers={"Host": "10.0.0.7"}).status_code == 200
+
+
+def test_refusals_are_counted(shared: tuple[Site, Running]) -> None:
+    _, running = shared
+    before = running.metric("katago_mcp_http_refused_total", reason="unauthenticated")
+    running.post("/admin/drain", "wrong-token-of-somebody")
+    after = running.metric("katago_mcp_http_refused_total", reason="unauthenticated")
+    assert before is not None
+    assert after == before + 1
+
+
+def test_health_tells_engine_release_and_uptime(shared: tuple[Site, Running]) -> None:
+    _, running = shared
+    body = running.get("/health").json()
+    assert (body["status"], body["draining"], body["release"]) == ("ok", False, None)
+    assert body["engine"]["state"] == "ready"
+    assert body["engine"]["network"] == "fake-b1c1"
+    assert body["uptimeSeconds"] > 0
+
+
+def test_clearing_the_cache_tells_sizes_before_and_after(shared: tuple[Site, Running]) -> None:
+    site, running = shared
+    arguments = {"position": {"moves": [["B", "G7"]]}}
+    first = site.call(("analyzePosition", arguments), token=ANALYZE_TOKEN)["results"][0]
+    again = site.call(("analyzePosition", arguments), token=ANALYZE_TOKEN)["results"][0]
+    assert (first["structured"]["cached"], again["structured"]["cached"]) == (False, True)
+    body = running.post("/admin/cache/clear", ADMIN_TOKEN).json()
+    assert body["before"]["entries"] >= 1
+    assert body["before"]["bytes"] > 0
+    assert body["after"] == {"entries": 0, "bytes": 0}
+    assert running.metric("katago_cache_entries") == 0
+    third = site.call(("analyzePosition", arguments), token=ANALYZE_TOKEN)["results"][0]
+    assert third["structured"]["cached"] is False
+
+
+def test_draining_and_undraining_is_seen_by_ready_and_by_calls(
+    shared: tuple[Site, Running],
+) -> None:
+    site, running = shared
+    assert running.post("/admin/drain", ADMIN_TOKEN).json()["changed"] is True
+    try:
+        assert running.get("/ready").status_code == 503
+        assert running.get("/ready").json()["reason"] == "draining"
+        assert running.get("/health").status_code == 200
+        report = site.call(("analyzePosition", {"position": {}}), token=ANALYZE_TOKEN)
+        assert report["results"][0]["text"].startswith("draining: ")
+    finally:
+        running.post("/admin/undrain", ADMIN_TOKEN)
+    assert running.get("/ready").status_code == 200
+
+
+def test_restarting_the_engine_makes_a_new_one(shared: tuple[Site, Running]) -> None:
+    _, running = shared
+    before = running.engine()["pid"]
+    response = running.post("/admin/engine/restart", ADMIN_TOKEN)
+    assert response.status_code == 202
+    assert response.json()["before"]["pid"] == before
+    eventually(lambda: running.engine()["pid"] not in (None, before), "a new engine")
+    eventually(lambda: running.answers("/ready") == 200, "ready again")
+
+
+def test_an_operators_token_stops_and_starts_the_engine(shared: tuple[Site, Running]) -> None:
+    site, running = shared
+    site.call(("stopEngine", {}), token=BOTH_TOKEN)
+    eventually(lambda: running.engine()["state"] == "stopped", "stopped")
+    assert running.answers("/ready") == 503
+    assert running.answers("/health") == 200
+    assert running.metric("katago_engine_up") == 0
+    site.call(("startEngine", {}), token=BOTH_TOKEN)
+    eventually(lambda: running.answers("/ready") == 200, "ready again")
+    assert running.metric("katago_engine_up") == 1
+
+
+def test_neither_tokens_nor_moves_are_logged(shared: tuple[Site, Running]) -> None:
+    site, running = shared
+    site.call(("analyzePosition", {"position": {"moves": [["B", "H8"]]}}), token=ANALYZE_TOKEN)
+    site.call(("analyzePosition", {"position": {"moves": [["B", "H99"]]}}), token=ANALYZE_TOKEN)
+    log = running.log.read_text()
+    for secret in (ANALYZE_TOKEN, ADMIN_TOKEN, BOTH_TOKEN, "H8", "H99"):
+        assert secret not in log
+    assert all({"ts", "level", "event", "logger"} <= event.keys() for event in running.events())
+
+
+def test_the_metrics_are_complete_at_the_first_scrape(site: Site) -> None:
+    site.behave(start="mute")
+    with site.serving(ready=False) as running:
+        missing = [
+            (name, labels)
+            for name, labels in CONTRACT
+            if name != "katago_mcp_build_info" and running.metric(name, **labels) is None
+        ]
+        assert missing == []
+        assert running.metric("katago_mcp_build_info", version="0.1.0", release="none") == 1
+
+
+def test_the_metrics_port_serves_metrics_only(shared: tuple[Site, Running]) -> None:
+    _, running = shared
+    url = f"http://127.0.0.1:{running.metrics_port}/health"
+    assert httpx2.get(url).status_code == 404
+
+
+def test_calls_are_counted_by_how_they_ended(shared: tuple[Site, Running]) -> None:
+    site, running = shared
+
+    def count(tool: str, status: str) -> float:
+        return running.metric("katago_requests_total", tool=tool, status=status) or 0
+
+    before = count("analyzePosition", "ok"), count("analyzePosition", "invalid")
+    unknown = count("unknown", "invalid")
+    site.call(
+        ("analyzePosition", {"position": {"moves": [["B", "J9"]]}}),
+        ("analyzePosition", {"position": {"komi": 0.3}}),
+        ("no-such-tool", {}),
+        token=ANALYZE_TOKEN,
+    )
+    after = count("analyzePosition", "ok"), count("analyzePosition", "invalid")
+    assert after == (before[0] + 1, before[1] + 1)
+    assert count("unknown", "invalid") == unknown + 1
+
+
+def test_a_limited_token_is_told_when_to_retry(site: Site) -> None:
+    site.write_tokens()
+    site.write(rateLimit={"enabled": True, "requestsPerMinute": 1, "burst": 2})
+    with site.serving() as running:
+        report = site.call(*[("getEngineStatus", {})] * 3, token=ANALYZE_TOKEN)
+        assert [result["ok"] for result in report["results"]] == [True, True, False]
+        assert report["results"][2]["text"].startswith("rate_limited: ")
+        assert report["results"][2]["structured"]["error"]["retryAfterSeconds"] > 30
+        assert running.metric("katago_rate_limited_total") == 1
+        assert site.call(("getEngineStatus", {}), token=BOTH_TOKEN)["ok"]
+
+
+def test_a_named_host_is_let_in(site: Site) -> None:
+    site.write(server={"allowedHosts": ["go.example.org:*"]})
+    with site.serving() as running:
+        assert running.post("/admin/undrain", Host="go.example.org:8080").status_code == 200
+        assert running.post("/admin/undrain", Host="go.example.org.evil").status_code == 421
+
+
+def test_health_stays_when_the_engine_cannot_start(site: Site) -> None:
+    site.behave(start="missing")
+    with site.serving(ready=False) as running:
+        eventually(lambda: running.engine()["state"] == "config_error", "config_error")
+        assert "Could not open file" in running.engine()["reason"]
+        assert running.answers("/health") == 200
+        ready = running.get("/ready")
+        assert ready.status_code == 503
+        assert "Could not open file" in ready.json()["reason"]
+        report = site.call(("analyzePosition", {"position": {}}))
+        assert report["results"][0]["text"].startswith("engine_config_error: ")
+
+
+def test_a_killed_engine_is_seen_and_replaced(site: Site) -> None:
+    with site.serving() as running:
+        first = running.engine()["pid"]
+        running.kill_engine()
+        eventually(lambda: running.engine()["pid"] not in (None, first), "a new engine")
+        eventually(lambda: running.answers("/ready") == 200, "ready again")
+        assert running.metric("katago_engine_restarts_total", reason="exited") == 1
+
+
+def test_a_stopped_engine_makes_the_server_unready_and_is_replaced(site: Site) -> None:
+    with site.serving() as running:
+        running.kill_engine(signal.SIGSTOP)
+        eventually(lambda: running.metric("katago_engine_restarts_total", reason="hung") == 1, "hung")
+        eventually(lambda: running.answers("/ready") == 200, "ready again")
+
+
+class Background:
+    """A call that runs beside the test."""
+
+    def __init__(self, site: Site, arguments: dict[str, Any]) -> None:
+        self.report: dict[str, Any] = {}
+        self._thread = threading.Thread(target=self._run, args=(site, arguments))
+        self._thread.start()
+
+    def _run(self, site: Site, arguments: dict[str, Any]) -> None:
+        self.report = site.call(("analyzePosition", arguments))
+
+    def result(self) -> dict[str, Any]:
+        self._thread.join()
+        assert self.report["results"], self.report
+        result: dict[str, Any] = self.report["results"][0]
+        return result
+
+
+def test_sigterm_lets_a_running_call_finish(site: Site) -> None:
+    with site.serving() as running:
+        site.behave(analysis="slow", seconds=1.5)
+        call = Background(site, {"position": POSITION})
+        eventually(lambda: bool(site.queries()), "the search has begun")
+        running.process.terminate()
+        eventually(lambda: running.answers("/ready") == 503, "unready while it drains")
+        assert call.result()["ok"]
+        assert running.process.wait(PATIENCE) == 0
+
+
+def test_sigterm_answers_a_call_that_takes_too_long(site: Site) -> None:
+    site.write(server={"drainTimeoutSeconds": 0.3})
+    with site.serving() as running:
+        site.behave(analysis="slow", seconds=60)
+        call = Background(site, {"position": POSITION})
+        eventually(lambda: bool(site.queries()), "the search has begun")
+        engine = running.engine()["pid"]
+        running.process.terminate()
+        assert call.result()["text"].startswith("engine_restarted: ")
+        assert running.process.wait(PATIENCE) == 0
+        assert not Path(f"/proc/{engine}").exists()
+
+
+def test_sigterm_ends_idle_sessions(site: Site) -> None:
+    async def hold(running: Running) -> int:
+        async with Client(running.url, mode="legacy") as session:
+            await session.list_tools()
+            running.process.terminate()
+            return await asyncio.to_thread(running.process.wait, PATIENCE)
+
+    with site.serving() as running:
+        assert asyncio.run(hold(running)) == 0
+
+
+def test_a_taken_port_is_told_in_one_line(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", site.port)):
+        done = site.run("serve", "--config", str(site.path))
+    assert done.returncode == 1
+    said = f"cannot listen on 127.0.0.1:{site.port}: Address already in use"
+    assert done.stderr.strip() == said
+
+
+def test_systemd_is_told_of_readiness_states_and_the_end(site: Site, tmp_path: Path) -> None:
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(address))
+        sock.settimeout(PATIENCE)
+        with site.serving(NOTIFY_SOCKET=str(address), WATCHDOG_USEC="600000"):
+            heard: list[str] = []
+            while heard.count("WATCHDOG=1") < 3 or "STATUS=engine ready" not in heard:
+                heard.append(sock.recv(4096).decode())
+        sock.setblocking(False)
+        while True:
+            try:
+                heard.append(sock.recv(4096).decode())
+            except BlockingIOError:
+                break
+    assert heard.count("READY=1") == 1
+    assert "STOPPING=1" in heard

@@ -1,0 +1,207 @@
+"""The real KataGo: what the fake engine and the checks of positions take for granted.
+
+Runs when `KATAGO_TEST_BINARY` and `KATAGO_TEST_NETWORK` name an engine and a network;
+`KATAGO_TEST_HOME` names a `homeDataDir` in which the engine is tuned already.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from katago_mcp.config import load
+from katago_mcp.engine import Command, Engine, EngineRefused, launch
+from katago_mcp.errors import Invalid
+from katago_mcp.metrics import Metrics
+from katago_mcp.positions import RULES, SUICIDE_RULES, Position, check
+from katago_mcp.validate import validate
+from support import PATIENCE, Site
+
+BINARY, NETWORK = os.environ.get("KATAGO_TEST_BINARY"), os.environ.get("KATAGO_TEST_NETWORK")
+START_SECONDS = 600
+"""An engine that is not tuned yet takes minutes to start."""
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(
+        not (BINARY and NETWORK), reason="KATAGO_TEST_BINARY and KATAGO_TEST_NETWORK are not set"
+    ),
+]
+
+ANALYSIS_CONFIG = """\
+logToStderr = true
+logAllRequests = false
+numAnalysisThreads = 2
+numSearchThreadsPerAnalysisThread = 1
+nnMaxBatchSize = 4
+nnCacheSizePowerOfTwo = 12
+nnMutexPoolSizePowerOfTwo = 10
+reportAnalysisWinratesAs = SIDETOMOVE
+"""
+
+
+@pytest.fixture
+def real(site: Site) -> Site:
+    site.engine_config.write_text(ANALYSIS_CONFIG)
+    home = os.environ.get("KATAGO_TEST_HOME", str(site.directory))
+    site.write(
+        katago={
+            "binaryPath": BINARY,
+            "modelPath": NETWORK,
+            "homeDataDir": home,
+            "startTimeoutSeconds": 60,
+        },
+        health={"heartbeatTimeoutSeconds": 10},
+    )
+    return site
+
+
+@pytest.fixture
+async def engine(real: Site) -> AsyncIterator[Engine]:
+    katago = load(real.path, {}).config.katago
+    command = Command(katago.binary_path, katago.model_path, katago.config_path, katago.home_data_dir)
+    async with launch(command, os.environ, Metrics("1", None)) as started:
+        async with asyncio.timeout(START_SECONDS):
+            await started.query({"action": "query_version"})
+        yield started
+
+
+async def ask(engine: Engine, **query: Any) -> dict[str, Any]:
+    base = {"rules": "chinese", "boardXSize": 9, "boardYSize": 9, "moves": [], "maxVisits": 2}
+    async with asyncio.timeout(PATIENCE):
+        return (await engine.query({**base, **query})).reply
+
+
+REFUSED_BY_BOTH: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"moves": [("B", "Z99")]}, {}),
+    ({"moves": [("B", "I5")]}, {}),
+    ({"moves": [("B", "pd")]}, {}),
+    ({"moves": [("B", "K5")]}, {}),
+    ({"moves": [("B", "D4"), ("W", "D4")]}, {}),
+    ({"moves": [("W", "A2"), ("W", "B1"), ("B", "A1")]}, {}),
+    ({"moves": [], "rules": "go!"}, {}),
+    ({"moves": [], "komi": 6.25}, {}),
+    ({"moves": [], "komi": 1000}, {}),
+    ({"moves": []}, {"boardXSize": 20}),
+    ({"moves": []}, {"boardYSize": 1}),
+]
+
+
+@pytest.mark.parametrize(("fields", "sizes"), REFUSED_BY_BOTH)
+async def test_what_the_engine_refuses_is_refused_before_it(
+    engine: Engine, fields: dict[str, Any], sizes: dict[str, int]
+) -> None:
+    sizes = {"boardXSize": 9, "boardYSize": 9, **sizes}
+    with pytest.raises(EngineRefused):
+        await ask(engine, **fields, **sizes)
+    with pytest.raises(Invalid):
+        check(Position.model_validate({**fields, **sizes}))
+
+
+SILENTLY_ACCEPTED: list[tuple[dict[str, Any], bool]] = [
+    ({"moves": [("B", "D4"), ("B", "E5")]}, True),
+    ({"moves": [("B", "pass"), ("W", "pass"), ("B", "E5")]}, True),
+    ({"moves": [], "initialStones": [("B", "D4"), ("B", "D4")]}, False),
+    ({"moves": [], "initialStones": [("B", "A1"), ("W", "A2"), ("W", "B1")]}, False),
+    (
+        {
+            "moves": [
+                *(("B", "B1"), ("W", "C1"), ("B", "A2"), ("W", "D2"), ("B", "B3"), ("W", "C3")),
+                *(("B", "C2"), ("W", "B2"), ("B", "C2")),
+            ]
+        },
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "warned"), SILENTLY_ACCEPTED)
+async def test_what_the_engine_accepts_silently_is_warned_of_or_refused(
+    engine: Engine, fields: dict[str, Any], warned: bool
+) -> None:
+    assert "rootInfo" in await ask(engine, **fields)
+    position = Position.model_validate({"boardXSize": 9, "boardYSize": 9, **fields})
+    if warned:
+        assert check(position).warnings
+    else:
+        with pytest.raises(Invalid):
+            check(position)
+
+
+@pytest.mark.parametrize("rules", RULES)
+async def test_every_rule_set_is_known_and_treats_suicide_alike(engine: Engine, rules: str) -> None:
+    assert "rootInfo" in await ask(engine, rules=rules)
+    moves = [("W", "A3"), ("W", "B2"), ("W", "C1"), ("B", "A1"), ("B", "B1"), ("B", "A2")]
+    legal_here = rules in SUICIDE_RULES
+    # The last move fills Black's corner of three stones, whose last liberty it is.
+    try:
+        await ask(engine, rules=rules, moves=moves)
+    except EngineRefused:
+        legal_there = False
+    else:
+        legal_there = True
+    assert legal_there == legal_here
+
+
+@pytest.mark.parametrize(("width", "height"), [(2, 2), (9, 13), (19, 2), (19, 19)])
+async def test_every_board_is_analysed(engine: Engine, width: int, height: int) -> None:
+    reply = await ask(engine, boardXSize=width, boardYSize=height, includeOwnership=True)
+    assert len(reply["ownership"]) == width * height
+
+
+async def test_a_terminated_search_ends(engine: Engine) -> None:
+    call = asyncio.create_task(ask(engine, maxVisits=1_000_000))
+    await asyncio.sleep(0.3)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    # Both threads are free again, or this would wait for the million visits.
+    await asyncio.gather(ask(engine), ask(engine))
+
+
+async def test_the_configuration_of_a_real_engine_is_valid(real: Site) -> None:
+    report = await validate(real.path, os.environ, engine=True)
+    assert report.ok, report.as_text()
+    assert report.engine_version
+    assert report.network
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x1f\x8b\x08\x00not a network", b"plain text"], ids=["empty", "bad", "text"]
+)
+async def test_a_damaged_network_is_explained(real: Site, damage: bytes) -> None:
+    network = real.directory / "damaged.bin.gz"
+    network.write_bytes(damage)
+    real.write(katago={"modelPath": str(network)})
+    report = await validate(real.path, os.environ, engine=True)
+    (failed,) = (check for check in report.checks if not check.ok)
+    assert failed.name == ("engine" if damage else "network")
+    assert str(network) in failed.message
+
+
+async def test_a_truncated_network_is_a_configuration_error(real: Site) -> None:
+    network = real.directory / "truncated.bin.gz"
+    network.write_bytes(Path(str(NETWORK)).read_bytes()[:100_000])
+    real.write(katago={"modelPath": str(network)})
+    report = await validate(real.path, os.environ, engine=True)
+    assert "the engine did not start" in report.checks[-1].message
+    assert not report.ok
+
+
+def test_winrates_are_blacks_whatever_the_engines_configuration_says(real: Site) -> None:
+    # White has set up most of a small board: whoever is to move, Black is lost.
+    stones = [["W", f"{column}{row}"] for column in "BDFH" for row in range(1, 10)]
+    position = {"boardXSize": 9, "boardYSize": 9, "initialStones": stones}
+    with real.serving(KATAGO_HEALTH_HEARTBEAT_TIMEOUT_SECONDS="10"):
+        report = real.call(
+            *(
+                ("analyzePosition", {"position": {**position, "initialPlayer": player}})
+                for player in ("B", "W")
+            )
+        )
+    assert report["ok"], report
+    for result in report["results"]:
+        assert result["structured"]["winrate"] < 0.1
+        assert result["structured"]["scoreLead"] < -10
