@@ -43,6 +43,10 @@ release:
   description: The release that was validated.
   type: str
   returned: always
+failures:
+  description: The checks that did not hold, a line for each.
+  type: str
+  returned: failure
 checks:
   description: Every check; name, ok, message.
   type: list
@@ -211,7 +215,9 @@ def main() -> None:
     result = {"release": expected.release, "checks": validation.as_dicts(checks)}
     if failed := validation.failures(checks):
         words = f"{failed}\nIts last words:\n{service.journal()}"
-        module.fail_json(msg=f"The service does not work ({expected.release}):\n{words}", **result)
+        module.fail_json(
+            msg=f"The service does not work ({expected.release}):\n{words}", failures=failed, **result
+        )
     module.exit_json(changed=False, **result)
 
 
