@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ SECRET = "correct-horse-battery"
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
 
 
-def write(path: Path, *tokens: dict[str, object]) -> Path:
+def write(path: Path, *tokens: Mapping[str, object]) -> Path:
     path.write_text(json.dumps({"tokens": tokens}))
     return path
 

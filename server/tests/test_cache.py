@@ -1,5 +1,6 @@
 """The cache: bounded, checked, and never in the way."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ class Fixture:
         return self.metrics.registry.get_sample_value(name)
 
 
+def quarantined(directory: Path) -> list[Path]:
+    return list(directory.glob(f"{FILE}.damaged-*"))
+
+
 async def test_what_was_put_is_found(tmp_path: Path) -> None:
     cache = Fixture(tmp_path).cache
     await cache.put("k", {"a": [1, 2.5, "x"]})
@@ -42,8 +47,8 @@ async def test_answers_survive_a_restart(tmp_path: Path) -> None:
 async def test_a_deleted_file_is_renewed(tmp_path: Path) -> None:
     cache = Fixture(tmp_path).cache
     await cache.put("k", {"a": 1})
-    for path in tmp_path.iterdir():
-        path.unlink()
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / (FILE + suffix)).unlink()
     assert await cache.get("k") is None
     await cache.put("k", {"a": 2})
     assert await cache.get("k") == {"a": 2}
@@ -52,9 +57,7 @@ async def test_a_deleted_file_is_renewed(tmp_path: Path) -> None:
 async def test_a_deleted_directory_is_renewed(tmp_path: Path) -> None:
     cache = Fixture(tmp_path / "cache").cache
     await cache.put("k", {"a": 1})
-    for path in (tmp_path / "cache").iterdir():
-        path.unlink()
-    (tmp_path / "cache").rmdir()
+    shutil.rmtree(tmp_path / "cache")
     await cache.put("k", {"a": 2})
     assert await cache.get("k") == {"a": 2}
 
@@ -69,8 +72,7 @@ async def test_a_damaged_file_is_set_aside_and_renewed(tmp_path: Path, damage: b
     await second.cache.open()
     await second.cache.put("k", {"a": 2})
     assert await second.cache.get("k") == {"a": 2}
-    (aside,) = tmp_path.glob(f"{FILE}.damaged-*")
-    assert aside.read_bytes() == damage
+    assert [path.read_bytes() for path in quarantined(tmp_path)] == [damage]
 
 
 async def test_damage_inside_the_file_while_it_is_open_is_survived(tmp_path: Path) -> None:

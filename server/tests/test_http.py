@@ -67,7 +67,7 @@ async def test_progress_reaches_the_client(shared: tuple[Site, Running], generat
     site.behave(analysis="slow", seconds=0.4)
     seen: list[tuple[float, float | None]] = []
 
-    async def note(progress: float, total: float | None, _: str | None) -> None:
+    async def note(progress: float, total: float | None, message: str | None) -> None:
         seen.append((progress, total))
 
     arguments = {"position": {"moves": [["B", "C3"]]}, "maxVisits": 90 + int(generation) % 10}

@@ -262,7 +262,8 @@ def bind(host: str, port: int) -> socket.socket:
         sock = socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
         # Python adds the address to some of these texts; resolver errors have negative numbers.
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
         raise BindError(f"cannot listen on {host}:{port}: {reason}") from error
     sock.setblocking(False)
     return sock
