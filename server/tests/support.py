@@ -192,14 +192,18 @@ class Running:
         engine: dict[str, Any] = self.get("/health").json()["engine"]
         return engine
 
+    def scrape(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """All samples of the metrics port, by name and labels."""
+        text = httpx2.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=PATIENCE).text
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
     def metric(self, name: str, **labels: str) -> float | None:
         """The value of one sample at the metrics port; None when the sample is missing."""
-        text = httpx2.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=PATIENCE).text
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if sample.name == name and sample.labels == labels:
-                    return sample.value
-        return None
+        return self.scrape().get((name, frozenset(labels.items())))
 
     def kill_engine(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the engine."""

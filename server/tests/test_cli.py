@@ -1,5 +1,6 @@
 """The command line: exit statuses and what is printed."""
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -7,14 +8,15 @@ from typing import Any
 
 import katago_mcp
 import pytest
+from katago_mcp import validate as validation
+from katago_mcp.client import call
 from mcp import Client, StdioServerParameters
 from support import CLEAN_ENVIRON, Site
 
 
-def validate(site: Site, *options: str) -> tuple[int, dict[str, Any]]:
-    done = site.run("validate", "--config", str(site.path), "--json", *options)
-    report: dict[str, Any] = json.loads(done.stdout)
-    return done.returncode, report
+def validate(site: Site, *, engine: bool = True) -> dict[str, Any]:
+    report = asyncio.run(validation.validate(site.path, CLEAN_ENVIRON, engine=engine))
+    return report.as_json()
 
 
 def checks(report: dict[str, Any]) -> dict[str, bool]:
@@ -55,8 +57,9 @@ def test_a_wrong_tokens_file_is_the_status_78(site: Site) -> None:
 
 
 def test_a_good_configuration_is_valid(site: Site) -> None:
-    status, report = validate(site)
-    assert (status, report["ok"]) == (0, True)
+    done = site.run("validate", "--config", str(site.path), "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["ok"]) == (0, True)
     assert report["engineVersion"] == "1.18.1"
     assert report["network"] == "fake-b1c1"
     assert checks(report) == dict.fromkeys(
@@ -73,16 +76,17 @@ def test_validating_starts_a_small_engine(site: Site) -> None:
 
 
 def test_without_engine_only_configuration_and_files_are_checked(site: Site) -> None:
-    status, report = validate(site, "--no-engine")
-    assert status == 0
+    report = validate(site, engine=False)
+    assert report["ok"]
     assert "engine" not in checks(report)
     assert site.records() == []
 
 
 def test_all_problems_of_the_configuration_are_in_one_check(site: Site) -> None:
     site.write(server={"port": 0, "prot": 1})
-    status, report = validate(site)
-    assert status == 1
+    done = site.run("validate", "--config", str(site.path), "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["ok"]) == (1, False)
     (check,) = report["checks"]
     assert (check["name"], check["ok"]) == ("config", False)
     assert "server.port" in check["message"]
@@ -91,8 +95,8 @@ def test_all_problems_of_the_configuration_are_in_one_check(site: Site) -> None:
 
 def test_a_missing_file_is_named_with_its_key(site: Site) -> None:
     (site.directory / "net.bin.gz").unlink()
-    status, report = validate(site)
-    assert status == 1
+    report = validate(site)
+    assert not report["ok"]
     (failed,) = (check for check in report["checks"] if not check["ok"])
     assert failed["name"] == "network"
     assert failed["message"].startswith("katago.modelPath: ")
@@ -100,14 +104,14 @@ def test_a_missing_file_is_named_with_its_key(site: Site) -> None:
 
 def test_a_program_that_cannot_be_executed_is_named(site: Site) -> None:
     site.write(katago={"binaryPath": "net.bin.gz"})
-    _, report = validate(site)
+    report = validate(site)
     assert checks(report)["binary"] is False
 
 
 def test_what_the_engine_says_about_a_failed_start_is_in_the_message(site: Site) -> None:
     site.behave(start="missing")
-    status, report = validate(site)
-    assert status == 1
+    report = validate(site)
+    assert not report["ok"]
     (failed,) = (check for check in report["checks"] if not check["ok"])
     assert failed["name"] == "engine"
     assert "Could not open file, does not exist: net.bin.gz" in failed["message"]
@@ -116,8 +120,8 @@ def test_what_the_engine_says_about_a_failed_start_is_in_the_message(site: Site)
 @pytest.mark.parametrize("how", ["odd", "die", "refuse", "garbage"])
 def test_an_engine_that_does_not_analyse_is_not_valid(site: Site, how: str) -> None:
     site.behave(analysis=how)
-    status, report = validate(site)
-    assert status == 1
+    report = validate(site)
+    assert not report["ok"]
     assert checks(report)["engine"] is True
     assert checks(report)["analysis"] is False
 
@@ -141,17 +145,16 @@ def test_people_get_a_table(site: Site) -> None:
         ('{"url": "http://x", "calls": [{}]}', "calls.0.tool: Field required"),
     ],
 )
-def test_a_wrong_order_is_explained(site: Site, stdin: str, said: str) -> None:
-    done = site.run("call", stdin=stdin)
-    assert done.returncode == 1
-    assert said in json.loads(done.stdout)["error"]
-    assert done.stderr == ""
+def test_a_wrong_order_is_explained(stdin: str, said: str) -> None:
+    assert said in asyncio.run(call(stdin))["error"]
 
 
 def test_the_token_of_a_wrong_order_is_not_repeated(site: Site) -> None:
     order = {"url": "http://x", "token": ["secret-token"], "calls": 1}
     done = site.run("call", stdin=json.dumps(order))
-    assert "secret-token" not in done.stdout + done.stderr
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert "secret-token" not in done.stdout
 
 
 @pytest.mark.parametrize("protocol", ["auto", "2025", "2026"])

@@ -97,6 +97,8 @@ async def test_a_client_that_goes_away_ends_its_search(shared: tuple[Site, Runni
             eventually, lambda: len(site.queries("terminate")) > ended, "the search is ended"
         )
     site.behave()
+    cancelled = {"tool": "analyzePosition", "status": "cancelled"}
+    assert (running.metric("katago_requests_total", **cancelled) or 0) >= 1
 
 
 @pytest.mark.anyio
@@ -285,13 +287,13 @@ def test_neither_tokens_nor_moves_are_logged(shared: tuple[Site, Running]) -> No
 def test_the_metrics_are_complete_at_the_first_scrape(site: Site) -> None:
     site.behave(start="mute")
     with site.serving(ready=False) as running:
-        missing = [
-            (name, labels)
-            for name, labels in CONTRACT
-            if name != "katago_mcp_build_info" and running.metric(name, **labels) is None
-        ]
-        assert missing == []
-        assert running.metric("katago_mcp_build_info", version="0.1.0", release="none") == 1
+        samples = running.scrape()
+    contract = [
+        *(series for series in CONTRACT if series[0] != "katago_mcp_build_info"),
+        ("katago_mcp_build_info", {"version": "0.1.0", "release": "none"}),
+    ]
+    series = [(name, frozenset(labels.items())) for name, labels in contract]
+    assert [wanted for wanted in series if wanted not in samples] == []
 
 
 def test_the_metrics_port_serves_metrics_only(shared: tuple[Site, Running]) -> None:
@@ -404,7 +406,7 @@ def test_sigterm_answers_a_call_that_takes_too_long(site: Site) -> None:
         eventually(lambda: bool(site.queries()), "the search has begun")
         engine = running.engine()["pid"]
         running.process.terminate()
-        assert call.result()["text"].startswith("engine_restarted: ")
+        assert call.result()["text"].startswith("engine_stopped: ")
         assert running.process.wait(PATIENCE) == 0
         assert not Path(f"/proc/{engine}").exists()
 
@@ -418,6 +420,7 @@ def test_sigterm_ends_idle_sessions(site: Site) -> None:
 
     with site.serving() as running:
         assert asyncio.run(hold(running)) == 0
+        assert [event for event in running.events() if event["level"] == "error"] == []
 
 
 def test_a_taken_port_is_told_in_one_line(site: Site) -> None:

@@ -31,6 +31,7 @@ _ANSWER_FORMAT = 1
 """Part of every cache key: raised when the shape of cached answers changes."""
 
 _PROGRESS_EVERY = 0.5
+_POSITION_FIELDS = frozenset(field.alias for field in Position.model_fields.values())
 _log = Log(__name__)
 
 Report = Callable[[int, int], Awaitable[None]]
@@ -271,13 +272,15 @@ class Analyst:
         except EngineUnavailable as error:
             raise Unavailable(f"engine_{error.state}", str(error), retry_after=error.retry_after) from error
         except EngineGone as error:
-            raise Unavailable(
-                "engine_restarted",
-                f"the engine restarted while analysing ({error})",
-                retry_after=self._supervisor.retry_after,
-            ) from error
+            retry_after = self._supervisor.retry_after
+            if retry_after is None:
+                code, message = "engine_stopped", "the engine was stopped while analysing"
+            else:
+                code = "engine_restarted"
+                message = f"the engine restarted while analysing ({error})"
+            raise Unavailable(code, message, retry_after=retry_after) from error
         except EngineRefused as error:
-            field = None if error.field is None else f"position.{error.field}"
+            field = f"position.{error.field}" if error.field in _POSITION_FIELDS else error.field
             raise Invalid("engine_refused", str(error), field=field) from error
         except TimeoutError as error:
             raise TimedOut(

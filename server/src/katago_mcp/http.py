@@ -32,7 +32,7 @@ from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.supervisor import Supervisor
 
-SHUTDOWN_SECONDS = 1.0
+SHUTDOWN_SECONDS = 1
 """How long open streams may outlive the last answer when the server stops."""
 
 _log = Log(__name__)
@@ -76,14 +76,14 @@ def security(server: Server) -> TransportSecuritySettings:
 
 def application(
     mcp: MCPServer[dict[str, Any]], operations: Operations, settings: TransportSecuritySettings
-) -> ASGIApp:
+) -> "Application":
     """The application for the main port."""
     _add_probes(mcp, operations)
     _add_admin(mcp, operations, TransportSecurityMiddleware(settings))
     # Stateful with SSE: the only mode that gives progress and cancellation to both generations
     # of the protocol.
     app: Starlette = mcp.streamable_http_app(transport_security=settings, host=operations.host)
-    return _CountRefusals(app, operations.metrics)
+    return Application(app, operations.metrics)
 
 
 def metrics_application(metrics: Metrics) -> ASGIApp:
@@ -229,12 +229,13 @@ def _error(status: int, code: str, message: str) -> Response:
     return JSONResponse({"ok": False, "error": code, "message": message}, status)
 
 
-class _CountRefusals:
-    """Counts the requests that the application refuses, by the kind of refusal."""
+class Application:
+    """The main port's application: counts what it refuses, and refuses everything once closed."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self.closed = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def watch(message: Message) -> None:
@@ -246,7 +247,10 @@ class _CountRefusals:
                     _log.warning("http_refused", reason=reason, client=client)
             await send(message)
 
-        await self._app(scope, receive, watch)
+        if self.closed:
+            await _error(503, "stopping", "the server is stopping")(scope, receive, send)
+        else:
+            await self._app(scope, receive, watch)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -286,15 +290,15 @@ class _Uvicorn(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, sock: socket.socket, *, lifespan: bool) -> AsyncIterator[None]:
+async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
     """Serve an application on a socket while the context lasts."""
     config = uvicorn.Config(
         app,
         access_log=False,
         log_config=None,
-        lifespan="on" if lifespan else "off",
+        lifespan="off",
         server_header=False,
-        timeout_graceful_shutdown=int(SHUTDOWN_SECONDS),
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=30,
     )
     server = _Uvicorn(config)
@@ -305,3 +309,21 @@ async def serving(app: ASGIApp, sock: socket.socket, *, lifespan: bool) -> Async
             yield
         finally:
             server.should_exit = True
+
+
+@contextlib.asynccontextmanager
+async def serving_mcp(
+    app: "Application", mcp: MCPServer[dict[str, Any]], sock: socket.socket
+) -> AsyncIterator[None]:
+    """Serve the main port while the context lasts.
+
+    The MCP sessions end before the HTTP server does: their open streams would keep it waiting.
+    """
+    async with contextlib.AsyncExitStack() as sessions:
+        await sessions.enter_async_context(mcp.session_manager.run())
+        async with serving(app, sock):
+            try:
+                yield
+            finally:
+                app.closed = True
+                await sessions.aclose()

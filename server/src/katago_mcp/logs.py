@@ -48,6 +48,8 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
     # The SDK logs tool errors and sessions at INFO; the server logs calls itself.
     for chatty in ("mcp", "uvicorn", "httpx2", "httpcore2"):
         logging.getLogger(chatty).setLevel("DEBUG" if level == "debug" else "WARNING")
+    # Repeats headers of a client word for word; the server logs such refusals itself.
+    logging.getLogger("mcp.server.transport_security").setLevel("ERROR")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -66,8 +66,8 @@ async def serve(loaded: Loaded, environ: Mapping[str, str]) -> None:
             async with contextlib.AsyncExitStack() as servers:
                 if metrics_sock is not None:
                     scrape = http.metrics_application(parts.metrics)
-                    await servers.enter_async_context(http.serving(scrape, metrics_sock, lifespan=False))
-                await servers.enter_async_context(http.serving(app, sock, lifespan=True))
+                    await servers.enter_async_context(http.serving(scrape, metrics_sock))
+                await servers.enter_async_context(http.serving_mcp(app, parts.mcp, sock))
                 _log.info(
                     "listening",
                     host=server.host,
