@@ -235,9 +235,35 @@ class Application:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._posts = 0
+        self._answered = asyncio.Event()
+        self._answered.set()
         self.closed = False
 
+    async def answered(self) -> None:
+        """Wait until every POST has been answered; open GET streams do not count."""
+        await self._answered.wait()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.closed:
+            await _error(503, "stopping", "the server is stopping")(scope, receive, send)
+            return
+        counted = scope.get("method") == "POST"
+        self._posts += counted
+        self._note()
+        try:
+            await self._app(scope, receive, self._watch(scope, send))
+        finally:
+            self._posts -= counted
+            self._note()
+
+    def _note(self) -> None:
+        if self._posts:
+            self._answered.clear()
+        else:
+            self._answered.set()
+
+    def _watch(self, scope: Scope, send: Send) -> Send:
         async def watch(message: Message) -> None:
             if message["type"] == "http.response.start":
                 reason = _REFUSED.get(message["status"])
@@ -247,10 +273,7 @@ class Application:
                     _log.warning("http_refused", reason=reason, client=client)
             await send(message)
 
-        if self.closed:
-            await _error(503, "stopping", "the server is stopping")(scope, receive, send)
-        else:
-            await self._app(scope, receive, watch)
+        return watch
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -79,7 +79,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str]) -> None:
                 notifier.ready()
                 await stop.wait()
                 notifier.stopping()
-                await _drain(parts, server.drain_timeout_seconds)
+                await _drain(parts, app, server.drain_timeout_seconds)
 
 
 async def stdio(loaded: Loaded, environ: Mapping[str, str]) -> None:
@@ -138,7 +138,7 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-async def _drain(parts: _Parts, seconds: float) -> None:
+async def _drain(parts: _Parts, app: http.Application, seconds: float) -> None:
     """Refuse new analyses, let running ones finish in time, end the others with an answer."""
     parts.analyst.draining = True
     _log.info("draining", inFlight=parts.analyst.busy, pid=os.getpid())
@@ -148,9 +148,9 @@ async def _drain(parts: _Parts, seconds: float) -> None:
     except TimeoutError:
         _log.warning("drain_cut_short", inFlight=parts.analyst.busy)
     parts.supervisor.close()
-    # Calls that lose the engine now still answer, and the answer has to leave before the socket.
+    await parts.supervisor.wait_for("stopped")
+    # Calls that lost the engine just now still answer; the answers have to leave first.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FLUSH_SECONDS):
-            await parts.analyst.idle()
-            await parts.supervisor.wait_for("stopped")
+            await app.answered()
     _log.info("stopped")
