@@ -36,7 +36,7 @@ def play(playbook: str, *arguments: str, variables: dict[str, Any] | None = None
     """Run a playbook of the project against the lab."""
     extra = [f"--extra-vars={json.dumps(variables)}"] if variables else []
     environment = {**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": LAB.name}
-    for name in ("ANSIBLE_COLLECTIONS_PATH", "ANSIBLE_ROLES_PATH"):
+    for name in ("ANSIBLE_COLLECTIONS_PATH", "ANSIBLE_ROLES_PATH", "ANSIBLE_FORCE_COLOR"):
         environment.pop(name, None)
     done = subprocess.run(
         ["ansible-playbook", f"playbooks/{playbook}", *extra, *arguments],

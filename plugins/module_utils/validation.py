@@ -12,10 +12,15 @@ SIZE = 9
 KOMI = 7.0
 # One colour holds every third line of a 9x9 board and the other nothing: whatever the network, the
 # board belongs to that colour, by at least half of its points.
-_WALLS = tuple(f"{column}{row}" for row in (3, 5, 7) for column in "ABCDEFGHJ")
+_COLUMNS = "ABCDEFGHJ"
+_WALLS = tuple(f"{column}{row}" for row in (3, 5, 7) for column in _COLUMNS)
+# Further stones of that colour on a subset of the edge make a position that no cache knows.
+_EDGE = tuple(f"{column}{row}" for row in (1, 9) for column in _COLUMNS[1:-1])
+VARIANTS = 1 << len(_EDGE)
 LEAST_LEAD = 20.0
 LEAST_WINRATE = 0.95
 OCCUPIED = "E5"
+_CALLS = 4
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,13 @@ class Expected:
     engine_version: str
 
 
-def calls(visits: int) -> list[dict[str, Any]]:
-    """The tool calls of a validation; `visits` varies, so that no cache can answer them."""
+def stones(variant: int) -> list[str]:
+    """The points that one colour holds in a variant, 0 to `VARIANTS` - 1, of the position."""
+    return [*_WALLS, *(point for bit, point in enumerate(_EDGE) if variant >> bit & 1)]
+
+
+def calls(visits: int, variant: int) -> list[dict[str, Any]]:
+    """The tool calls of a validation; `visits` and `variant` vary, so that no cache answers them."""
 
     def position(owner: str, moves: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
         return {
@@ -60,7 +70,7 @@ def calls(visits: int) -> list[dict[str, Any]]:
             "boardYSize": SIZE,
             "rules": "chinese",
             "komi": KOMI,
-            "initialStones": [[owner, point] for point in _WALLS],
+            "initialStones": [[owner, point] for point in stones(variant)],
             "initialPlayer": "W" if owner == "B" else "B",
             "moves": [list(move) for move in moves],
         }
@@ -118,7 +128,7 @@ def _release(health: tuple[int, Mapping[str, Any]] | None, expected: Expected) -
 def _answers(answers: Mapping[str, Any], expected: Expected, visits: int) -> Iterator[Check]:
     results = answers.get("results") or []
     server = answers.get("server") or {}
-    if len(results) != len(calls(visits)):
+    if len(results) != _CALLS:
         yield Check("mcp", False, str(answers.get("error") or "the MCP client got no answers"))
         return
     yield Check(

@@ -12,7 +12,7 @@ description:
     answers does not pass.
   - Checks that release, engine version and metrics are those of the current release's manifest,
     and that the counters rose by the work that was asked for.
-  - Reads only. A run uses other visits than the last, so that no cache answers it.
+  - Reads only. A run asks about other positions than the last, so that no cache answers it.
 options:
   deadline:
     description: Seconds to wait for readiness; loading a large network takes its time.
@@ -172,7 +172,7 @@ def observe(
             "url": f"http://{address}:{port}/mcp",
             "deadline": call_deadline,
             "protocol": "auto",
-            "calls": validation.calls(visits),
+            "calls": validation.calls(visits, secrets.randbelow(validation.VARIANTS)),
             **({"token": token.read_text().strip()} if token.exists() else {}),
         }
         answers = call(layout.current / "venv" / "bin" / "katago-mcp", request)

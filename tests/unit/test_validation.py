@@ -152,8 +152,15 @@ def test_engine_up_of_zero_fails() -> None:
 
 
 def test_calls_ask_for_the_visits_and_the_occupied_point() -> None:
-    status, black, white, illegal = validation.calls(VISITS)
+    status, black, white, illegal = validation.calls(VISITS, variant=5)
     assert status["tool"] == "getEngineStatus"
     assert black["arguments"]["maxVisits"] == white["arguments"]["maxVisits"] == VISITS
     stones = {point for _, point in illegal["arguments"]["position"]["initialStones"]}
     assert illegal["arguments"]["position"]["moves"][0][1] in stones
+
+
+def test_every_variant_is_another_position_without_a_stone_on_a_stone() -> None:
+    variants = [validation.stones(variant) for variant in (0, 1, 5, validation.VARIANTS - 1)]
+    assert all(len(set(points)) == len(points) for points in variants)
+    assert len({tuple(points) for points in variants}) == len(variants)
+    assert len(variants[-1]) < validation.SIZE**2 / 2 + 1

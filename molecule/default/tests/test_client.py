@@ -81,6 +81,7 @@ def test_starting_and_stopping_the_engine_needs_the_admin_scope(target: Host) ->
     ],
 )
 def test_strangers_are_refused(target: Host, headers: dict[str, str], status: int) -> None:
+    headers = {"Content-Type": "application/json", **headers}
     assert fleet.get(target, "/mcp", method="POST", headers=headers)[0] == status
 
 

@@ -87,7 +87,7 @@ def test_runbook_paths_lead_through_the_current_release(host: Any) -> None:
     release = host.check_output("readlink /opt/katago-mcp/current").removeprefix("releases/")
     root = f"/opt/katago-mcp/releases/{release}"
     assert host.check_output("realpath /etc/katago-mcp/config.json") == f"{root}/config.json"
-    assert host.check_output("readlink -m /usr/local/bin/katago-mcp") == (
+    assert host.check_output("readlink /usr/local/bin/katago-mcp") == (
         "/opt/katago-mcp/current/venv/bin/katago-mcp"
     )
     manifest = json.loads(host.check_output(f"cat {root}/manifest.json"))

@@ -1,0 +1,202 @@
+"""Deployments that must fail: nothing is switched, or the last good release is back and validated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import paths
+from tests import fleet
+
+FIRST, SECOND = (host.name for host in fleet.LAB.hosts())
+# A setting that the server's validation cannot judge and the engine refuses.
+NO_ENGINE = {"katago_analysis_settings": {"nnMaxBatchSize": -1}}
+# More memory than any host has, so that no second engine is tried before the switch.
+DEFERRED = {"katago_mcp_trial_memory_mb": 1 << 40}
+
+
+def state(host: Any) -> tuple[str, str, list[dict[str, Any]]]:
+    """The release, the process that runs it, and the history."""
+    history = host.check_output("cat /var/lib/katago-mcp/history.jsonl").splitlines()
+    return (
+        host.check_output("readlink /opt/katago-mcp/current"),
+        host.check_output("systemctl show katago-mcp.service --property=MainPID --value"),
+        [json.loads(line) for line in history],
+    )
+
+
+@pytest.fixture
+def untouched(hosts: dict[str, Any]) -> Any:
+    """Fails when anything was switched, restarted or recorded on any host."""
+    before = {name: state(host) for name, host in hosts.items()}
+    yield
+    assert {name: state(host) for name, host in hosts.items()} == before
+
+
+@pytest.fixture
+def hosts() -> dict[str, Any]:
+    """All hosts of the lab, by name."""
+    import testinfra
+
+    inventory = str(paths.ROOT / "inventories" / "lab")
+    return {
+        name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory)
+        for name in (FIRST, SECOND)
+    }
+
+
+NETWORK = {"source": "file", "path": "/nowhere/net.bin.gz", "sha256": "ab" * 32}
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"katago_mcp_prot": 8080}, "Did you mean katago_mcp_port?"),
+        ({"katago_mcp_max_visits": "many"}, "katago_mcp_max_visits"),
+        ({"katago_mcp_tokens": []}, "katago_mcp_tokens is empty"),
+        (
+            {"katago_mcp_tokens": [{"name": "a", "scopes": ["analyze"], "token": "changeme"}]},
+            "katago_mcp_tokens[0].token is a placeholder",
+        ),
+        ({"katago_mcp_listen_address": "192.0.2.1"}, "192.0.2.1 port 8080 cannot be bound"),
+        ({"katago_mcp_port": 22222, "katago_mcp_metrics_port": 22222}, "are both 22222"),
+        ({"katago_network": NETWORK}, "/nowhere/net.bin.gz"),
+        ({"katago_network": {**NETWORK, "sha256": "abc"}}, "katago_network.sha256 is 'abc'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_input_is_refused_before_anything_is_touched(variables: dict[str, Any], words: str) -> None:
+    run = fleet.play("deploy.yml", variables=variables)
+    assert run.returncode != 0
+    assert "nothing was changed on this host" in run.output
+    assert words in run.output
+    assert set(run.changed.values()) == {0}
+
+
+@pytest.mark.usefixtures("untouched")
+def test_network_with_another_checksum_is_refused(tmp_path: Path) -> None:
+    network = tmp_path / "net.bin.gz"
+    network.write_bytes(b"not what was promised")
+    run = fleet.play(
+        "deploy.yml", variables={"katago_network": {**NETWORK, "path": str(network)}}
+    )
+    assert run.returncode != 0
+    assert f"not {NETWORK['sha256']}" in run.output
+    assert "nothing was changed on this host" in run.output
+
+
+@pytest.mark.usefixtures("untouched")
+def test_server_that_does_not_import_is_not_switched_to(tmp_path: Path) -> None:
+    server = tmp_path / "server"
+    shutil.copytree(paths.ROOT / "server", server, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    (server / "src" / "katago_mcp" / "cli.py").write_text("import no_such_module\n")
+    run = fleet.play("deploy.yml", variables={"katago_mcp_server": str(server)})
+    assert run.returncode != 0
+    assert "no_such_module" in run.output
+    assert "Nothing was switched" in run.output
+
+
+@pytest.mark.usefixtures("untouched")
+def test_engine_that_cannot_start_is_found_before_the_switch() -> None:
+    run = fleet.play("deploy.yml", variables=NO_ENGINE)
+    assert run.returncode != 0
+    assert "nnMaxBatchSize" in run.output
+    assert "Nothing was switched" in run.output
+
+
+def test_engine_that_cannot_start_after_the_switch_is_switched_back(hosts: dict[str, Any]) -> None:
+    good, _, history = state(hosts[FIRST])
+    second = state(hosts[SECOND])
+    run = fleet.play("deploy.yml", variables={**NO_ENGINE, **DEFERRED, "validate_ready_deadline": 20})
+    assert run.returncode != 0
+    assert "is marked bad. This host returned to" in run.output
+    assert "which is validated" in run.output
+    release, _, now = state(hosts[FIRST])
+    assert release == good
+    switched, judged, returned = now[len(history):]
+    assert switched["previous"] == good.removeprefix("releases/")
+    assert (judged["release"], judged["verdict"]) == (switched["release"], "bad")
+    assert (returned["release"], returned["previous"]) == (switched["previous"], switched["release"])
+    assert hosts[FIRST].check_output("ls /opt/katago-mcp/releases").split().count(switched["release"]) == 1
+    assert state(hosts[SECOND]) == second
+    assert fleet.play("validate.yml").returncode == 0
+
+
+def test_failure_of_the_host_is_not_blamed_on_a_good_release(hosts: dict[str, Any]) -> None:
+    """The running release is good; what fails is in the host's way, so there is no return."""
+    host = hosts[FIRST]
+    before = state(host)
+    pid = host.check_output(f"pgrep --parent {before[1]}")
+    host.check_output(f"systemctl stop katago-mcp.service; systemctl mask --runtime --now katago-mcp.service; true {pid}")
+    try:
+        run = fleet.play("deploy.yml", f"--limit={FIRST}")
+        assert run.returncode != 0
+        assert state(host)[2] == before[2]
+    finally:
+        host.check_output("systemctl unmask --runtime katago-mcp.service; systemctl start katago-mcp.service")
+    assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
+
+
+FAKE = """
+import http.server, threading
+class Answer(http.server.BaseHTTPRequestHandler):
+    def answer(self):
+        body = b'{"ready": true, "status": "ok", "jsonrpc": "2.0", "id": 1, "result": {}}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_GET = do_POST = do_DELETE = answer
+    def log_message(self, *arguments):
+        pass
+servers = [http.server.ThreadingHTTPServer(("0.0.0.0", port), Answer) for port in (8080, 9090)]
+threading.Thread(target=servers[0].serve_forever, daemon=True).start()
+servers[1].serve_forever()
+"""
+
+
+def test_server_that_answers_200_to_everything_fails_the_validation(hosts: dict[str, Any]) -> None:
+    host = hosts[FIRST]
+    host.check_output("systemctl stop katago-mcp.service")
+    host.check_output(f"cat > /run/fake.py <<'END'\n{FAKE}\nEND")
+    host.check_output("systemd-run --unit=fake --collect python3 /run/fake.py")
+    try:
+        fleet.eventually(
+            lambda: fleet.get(fleet.host_named(FIRST), "/ready")[0] == 200,
+            within=15,
+            what="the fake answers 200",
+        )
+        run = fleet.play(
+            "validate.yml", f"--limit={FIRST}", variables={"validate_call_deadline": 10}
+        )
+        assert run.returncode != 0
+        assert "The service does not work" in run.output
+        assert "- release: runs None" in run.output
+    finally:
+        host.check_output("systemctl stop fake.service; systemctl start katago-mcp.service")
+    assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
+
+
+@pytest.mark.parametrize("damaged", ["network", "engine", "release"])
+def test_damage_on_the_host_is_found_and_mended_by_deploying_again(
+    hosts: dict[str, Any], damaged: str
+) -> None:
+    host = hosts[FIRST]
+    file = host.check_output(
+        {
+            "network": "ls /opt/katago/networks/*/*",
+            "engine": "ls /opt/katago/engines/*/usr/bin/katago",
+            "release": "ls /opt/katago-mcp/current/analysis.cfg",
+        }[damaged]
+    )
+    host.check_output(f"cp --preserve {file} {file}.new && printf x >> {file}.new && mv {file}.new {file}")
+    run = fleet.play("deploy.yml", f"--limit={FIRST}")
+    assert run.returncode == 0, run.output
+    assert run.changed[FIRST] > 0
+    again = fleet.play("deploy.yml", f"--limit={FIRST}")
+    assert set(again.changed.values()) == {0}

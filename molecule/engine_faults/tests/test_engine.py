@@ -1,0 +1,134 @@
+"""The real engine is killed, frozen and made to talk nonsense; the service says so and recovers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from lab.hosts import Host
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from tests import fleet
+
+SERVICE = "katago-mcp.service"
+# Longer than the heartbeat's timeout, the grace of a kill, and a start of the engine together.
+RECOVERY = 90
+LONG = {
+    "position": {"boardXSize": 19, "boardYSize": 19, "rules": "chinese", "komi": 7.5},
+    "maxVisits": 1000,
+    "maxTime": 30,
+}
+
+
+@pytest.fixture
+def target(host: Any) -> Host:
+    """The host as seen from outside."""
+    return fleet.host_named(host.backend.get_hostname())
+
+
+def engine(host: Any) -> int:
+    main = host.check_output(f"systemctl show {SERVICE} --property=MainPID --value")
+    children = host.run(f"pgrep --parent {main}").stdout.split()
+    return int(children[0]) if children else 0
+
+
+def restarts(target: Host) -> float:
+    status, body = fleet.get(target, "/health")
+    assert status == 200
+    return float(json.loads(body)["engine"]["restarts"])
+
+
+def is_down(target: Host) -> bool:
+    return fleet.metric(target, "katago_engine_up") == 0 and fleet.get(target, "/ready")[0] == 503
+
+
+def is_back(target: Host) -> bool:
+    return fleet.metric(target, "katago_engine_up") == 1 and fleet.get(target, "/ready")[0] == 200
+
+
+async def analyse(target: Host, meanwhile: Callable[[], None]) -> Any:
+    """A long analysis from outside; `meanwhile` happens while it runs."""
+    headers = {"Authorization": f"Bearer {fleet.token()}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(120)) as http,
+        Client(streamable_http_client(fleet.address(target), http_client=http)) as client,
+    ):
+        running = asyncio.create_task(client.call_tool("analyzePosition", LONG))
+        await asyncio.to_thread(
+            fleet.eventually,
+            lambda: fleet.metric(target, "katago_engine_queries_in_flight") == 1,
+            within=15,
+            what="the analysis runs in the engine",
+        )
+        await asyncio.to_thread(meanwhile)
+        return await running
+
+
+def expect_recovery(host: Any, target: Host, before: int) -> None:
+    fleet.eventually(lambda: is_back(target), within=RECOVERY, what="the service is ready again")
+    assert engine(host) not in (0, before)
+    run = fleet.play("validate.yml", f"--limit={target.name}")
+    assert run.returncode == 0, run.output
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("kill -KILL {pid}", "signal 9"),
+        ("kill -STOP {pid}", "no answer"),
+        # Into the engine's own end of the pipe that the server reads.
+        ("for line in $(seq 50); do echo 'no JSON' > /proc/{pid}/fd/1; done", "not JSON"),
+    ],
+    ids=["killed", "frozen", "garbage"],
+)
+def test_fault_is_shown_told_to_the_client_and_recovered_from(
+    host: Any, target: Host, fault: str, words: str
+) -> None:
+    assert is_back(target)
+    before, count = engine(host), restarts(target)
+    seen_down = []
+
+    def inject() -> None:
+        host.check_output(fault.format(pid=before))
+        fleet.eventually(
+            lambda: is_down(target), within=30, what="katago_engine_up is 0 and /ready is 503"
+        )
+        seen_down.append(True)
+
+    result = asyncio.run(analyse(target, inject))
+    assert seen_down
+    assert result.is_error
+    text = result.content[0].text
+    assert "engine" in text
+    assert "retry" in text
+    expect_recovery(host, target, before)
+    assert restarts(target) == count + 1
+
+
+def test_frozen_server_is_restarted_by_the_watchdog(host: Any, target: Host) -> None:
+    main = int(host.check_output(f"systemctl show {SERVICE} --property=MainPID --value"))
+    host.check_output(f"kill -STOP {main}")
+    fleet.eventually(
+        lambda: host.check_output(f"systemctl show {SERVICE} --property=MainPID --value") not in (str(main), "0"),
+        within=RECOVERY,
+        what="systemd has started another server",
+    )
+    fleet.eventually(lambda: is_back(target), within=RECOVERY, what="the service is ready again")
+    assert "watchdog" in host.check_output(f"journalctl --unit={SERVICE} --no-pager --grep=watchdog").lower()
+
+
+def test_server_that_keeps_dying_reaches_failed_and_is_started_again_by_hand(host: Any, target: Host) -> None:
+    host.check_output(f"systemctl reset-failed {SERVICE}")
+    fleet.eventually(
+        lambda: host.run(f"systemctl kill --kill-whom=main --signal=KILL {SERVICE}").rc >= 0
+        and host.run(f"systemctl is-failed {SERVICE}").rc == 0,
+        within=RECOVERY,
+        what="the start limit is reached",
+    )
+    assert fleet.get(target, "/health")[0] == 0
+    host.check_output(f"systemctl reset-failed {SERVICE} && systemctl start {SERVICE}")
+    fleet.eventually(lambda: is_back(target), within=RECOVERY, what="the service is ready again")
