@@ -12,6 +12,7 @@ from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.config import load
 from katago_mcp.engine import Command
 from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
+from katago_mcp.http import Operations, health
 from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
 from katago_mcp.positions import Position
@@ -255,6 +256,26 @@ async def test_the_supervisor_is_fresh_while_the_engine_is_not(site: Site) -> No
         await asyncio.sleep(0.5)
         assert made.supervisor.fresh
         assert not made.supervisor.beating
+
+
+async def test_a_supervisor_without_progress_is_not_healthy(site: Site) -> None:
+    made = Rig(site, {})
+    operations = Operations(
+        supervisor=made.supervisor,
+        analyst=made.analyst,
+        cache=None,
+        metrics=made.metrics,
+        release=None,
+        secured=False,
+        host="127.0.0.1",
+        started=0,
+    )
+    assert health(operations)[0]
+    # Its loop is not running here, so nothing renews the mark.
+    made.supervisor._marked -= 60
+    alive, body = health(operations)
+    assert not alive
+    assert body["reason"] == "the supervisor makes no progress"
 
 
 async def test_a_cancelled_call_terminates_its_search(site: Site) -> None:

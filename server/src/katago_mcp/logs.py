@@ -34,10 +34,6 @@ class Log:
         """Log what an operator has to act on."""
         self._logger.error(event, extra={_FIELDS: fields})
 
-    def crash(self, event: str, error: BaseException) -> None:
-        """Log a defect of the server itself, with its traceback."""
-        self._logger.error(event, exc_info=error, extra={_FIELDS: {}})
-
 
 def configure(level: str, form: Literal["json", "text"]) -> None:
     """Send all logging of the process to stderr at `level` ("debug" ... "error")."""

@@ -1,0 +1,59 @@
+"""What the log looks like."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from katago_mcp import logs
+from katago_mcp.logs import Log
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Put back the handlers that `configure` replaces."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    Log("katago_mcp.test").warning("engine_state", state="backoff", reason="two\nlines")
+    (line,) = capsys.readouterr().err.splitlines()
+    event = json.loads(line)
+    assert event["ts"].endswith("+00:00")
+    del event["ts"]
+    assert event == {
+        "level": "warning",
+        "event": "engine_state",
+        "logger": "katago_mcp.test",
+        "state": "backoff",
+        "reason": "two\nlines",
+    }
+
+
+def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "text")
+    Log("katago_mcp.test").info("listening", port=8080)
+    assert capsys.readouterr().err.endswith("info    listening port=8080\n")
+
+
+def test_the_level_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("warning", "json")
+    Log("katago_mcp.test").info("listening")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_defect_is_logged_with_its_type(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    try:
+        raise KeyError("x")
+    except KeyError:
+        logging.getLogger("mcp").exception("Tool raised")
+    event = json.loads(capsys.readouterr().err)
+    assert (event["level"], event["errorType"]) == ("error", "KeyError")
+    assert "Traceback" in event["traceback"]
