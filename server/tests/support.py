@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from katago_mcp.client import call
 from prometheus_client.parser import text_string_to_metric_families
+
+from katago_mcp.client import call
 
 SOURCE = Path(__file__).parent.parent / "src"
 FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"

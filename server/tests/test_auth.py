@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from katago_mcp.auth import Identity, RateLimiter, Tokens
 from katago_mcp.config import ConfigError, RateLimit
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from katago_mcp.cache import FILE, Cache, key
 from katago_mcp.config import Cache as CacheConfig
 from katago_mcp.metrics import Metrics

@@ -4,8 +4,9 @@ import json
 import tomllib
 from pathlib import Path
 
-import katago_mcp
 import pytest
+
+import katago_mcp
 from katago_mcp.config import ConfigError, is_loopback, load
 from support import Site
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from katago_mcp.config import SECTIONS
 from katago_mcp.metrics import STATES, TOOLS
 

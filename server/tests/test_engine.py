@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from katago_mcp.engine import Command, Engine, EngineGone, EngineSpawnError, launch
 from katago_mcp.metrics import Metrics
 from support import FAKE_ENGINE, PATIENCE, Site

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+
 from support import (
     ADMIN_TOKEN,
     ANALYZE_TOKEN,
@@ -141,6 +142,42 @@ def test_an_unknown_tool_is_answered_with_the_known_ones(shared: tuple[Site, Run
     report = site.call(("analysePosition", {}), token=ANALYZE_TOKEN)
     assert report["results"][0]["text"].startswith("unknown_tool: ")
     assert "analyzePosition" in report["results"][0]["text"]
+
+
+@pytest.mark.parametrize(("tool", "status"), [("getEngineStatus", 0), ("no-such-tool", 1)])
+def test_the_call_command_reports_and_exits_by_it(
+    shared: tuple[Site, Running], tool: str, status: int
+) -> None:
+    site, running = shared
+    order = {"url": running.url, "token": ANALYZE_TOKEN, "calls": [{"tool": tool}]}
+    done = site.run("call", stdin=json.dumps(order))
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["ok"], done.stderr) == (status, status == 0, "")
+    assert len(report["results"]) == 1
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_the_deadline_of_a_call_bounds_a_slow_search(shared: tuple[Site, Running], generation: str) -> None:
+    site, _ = shared
+    site.behave(analysis="silent")
+    call = ("analyzePosition", {"position": {"moves": [["W", "T1"]]}})
+    report = site.call(call, token=ANALYZE_TOKEN, deadline=0.5, protocol=generation)
+    site.behave()
+    assert (report["ok"], report["error"]) == (False, "deadline of 0.5 s passed")
+
+
+@pytest.mark.parametrize("generation", ["auto", *GENERATIONS])
+def test_the_deadline_of_a_call_bounds_a_server_that_is_frozen(
+    shared: tuple[Site, Running], generation: str
+) -> None:
+    site, running = shared
+    running.process.send_signal(signal.SIGSTOP)
+    try:
+        report = site.call(("getEngineStatus", {}), token=ANALYZE_TOKEN, deadline=0.5, protocol=generation)
+    finally:
+        running.process.send_signal(signal.SIGCONT)
+    assert report["error"] == "deadline of 0.5 s passed"
+    eventually(lambda: running.answers("/ready") == 200, "ready again")
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

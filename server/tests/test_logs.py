@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+
 from katago_mcp import logs
 from katago_mcp.logs import Log
 

@@ -4,9 +4,10 @@ import math
 from typing import get_args
 
 import pytest
+from prometheus_client import generate_latest
+
 from katago_mcp.errors import Status
 from katago_mcp.metrics import ANALYSIS_TOOLS, REFUSALS, RESTART_REASONS, STATES, TOOLS, Metrics
-from prometheus_client import generate_latest
 
 CONTRACT = [
     *(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from katago_mcp.errors import Invalid
 from katago_mcp.positions import (
     COLUMNS,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from katago_mcp.config import load
 from katago_mcp.engine import Command, Engine, EngineRefused, launch
 from katago_mcp.errors import Invalid

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.config import load
 from katago_mcp.engine import Command
@@ -267,7 +268,6 @@ async def test_a_supervisor_without_progress_is_not_healthy(site: Site) -> None:
         metrics=made.metrics,
         release=None,
         secured=False,
-        host="127.0.0.1",
         started=0,
     )
     assert health(operations)[0]

@@ -86,7 +86,7 @@ def _call(_arguments: argparse.Namespace, _: Mapping[str, str]) -> int:
     from katago_mcp.client import call
 
     logs.configure("error", "text")
-    report = asyncio.run(call(sys.stdin.read()))
+    report = asyncio.run(call(sys.stdin.buffer.read()))
     print(json.dumps(report))
     return 0 if report["ok"] else 1
 

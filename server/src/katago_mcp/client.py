@@ -12,6 +12,7 @@ from mcp.types import TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+_GOODBYE_SECONDS = 0.3
 _MODES = {"auto": "auto", "2025": "legacy", "2026": "auto"}
 
 
@@ -32,7 +33,7 @@ class _Order(BaseModel):
     calls: list[_Call] = []
 
 
-async def call(text: str) -> dict[str, Any]:
+async def call(text: str | bytes) -> dict[str, Any]:
     """Carry out an order and report on it.
 
     `text` is JSON: `{"url", "token", "deadline" (seconds, for everything), "protocol" ("auto",
@@ -50,20 +51,17 @@ async def call(text: str) -> dict[str, Any]:
     try:
         order = _Order.model_validate_json(text)
     except ValidationError as error:
-        report["error"] = "invalid order: " + "; ".join(
+        report["error"] = "the order is not valid: " + "; ".join(
             f"{'.'.join(map(str, detail['loc'])) or 'stdin'}: {detail['msg']}"
             for detail in error.errors(include_url=False, include_input=False)
         )
         return report
-    failure: BaseException | None = None
-    try:
-        async with asyncio.timeout(order.deadline):
-            await _carry_out(order, report)
-    except TimeoutError:
+    work = asyncio.create_task(_carry_out(order, report))
+    await asyncio.wait({work}, timeout=order.deadline)
+    if not work.done():
         report["error"] = f"deadline of {order.deadline:g} s passed"
-    except (Exception, BaseExceptionGroup) as error:
-        failure = error
-    if failure is not None:
+        await _abandon(work)
+    elif (failure := work.exception()) is not None:
         report["error"] = _redact(_reason(failure), order.token)
     report["ok"] = (
         report["error"] is None
@@ -71,6 +69,17 @@ async def call(text: str) -> dict[str, Any]:
         and all(result["ok"] for result in report["results"])
     )
     return report
+
+
+async def _abandon(work: "asyncio.Task[None]") -> None:
+    """Cancel, and cancel again what then says goodbye to a server that does not answer."""
+    for _ in range(3):
+        work.cancel()
+        await asyncio.wait({work}, timeout=_GOODBYE_SECONDS)
+        if work.done():
+            break
+    if work.done() and not work.cancelled():
+        work.exception()
 
 
 async def _carry_out(order: _Order, report: dict[str, Any]) -> None:

@@ -131,7 +131,7 @@ class Engine:
         """Send a query and wait for its final reply.
 
         `query` is a query of the analysis protocol without `id`. `progress` is called with every
-        reply that has `isDuringSearch`. When the caller is cancelled, the search is terminated.
+        reply that has `isDuringSearch`. When the caller gives up, the search is terminated.
 
         Raises:
             EngineGone: if the engine ends first.
@@ -153,15 +153,13 @@ class Engine:
                 reply = await pending.future
             else:
                 reply = await _with_progress(pending.future, pending.partials, progress)
-        except asyncio.CancelledError:
-            if "action" not in query and not self.ended.is_set():
-                self._terminate(name)
-            raise
         finally:
             del self._pending[name]
-            # Retrieved here, so that an answer nobody waits for any more is not reported.
             if pending.future.done() and not pending.future.cancelled():
+                # Retrieved here, so that an answer nobody waits for any more is not reported.
                 pending.future.exception()
+            elif "action" not in query and not self.ended.is_set():
+                self._terminate(name)
         return Answer(reply, tuple(pending.warnings))
 
     def end(self, kind: EndKind, text: str) -> None:
@@ -179,7 +177,7 @@ class Engine:
             self._process.stdin.close()
 
     def _terminate(self, name: str) -> None:
-        # Not awaited: this runs while the caller is being cancelled.
+        # Not awaited: the caller may be on its way out by cancellation.
         self._count += 1
         if self._process.stdin is not None and not self._process.stdin.is_closing():
             self._process.stdin.write(

@@ -27,7 +27,7 @@ from katago_mcp import __version__
 from katago_mcp.analysis import Analyst
 from katago_mcp.auth import ADMIN
 from katago_mcp.cache import Cache, CacheTrouble
-from katago_mcp.config import Server, is_loopback
+from katago_mcp.config import Server
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.supervisor import Supervisor
@@ -53,7 +53,6 @@ class Operations:
     metrics: Metrics
     release: str | None
     secured: bool
-    host: str
     started: float
     """Of `time.monotonic`."""
 
@@ -82,7 +81,7 @@ def application(
     _add_admin(mcp, operations, TransportSecurityMiddleware(settings))
     # Stateful with SSE: the only mode that gives progress and cancellation to both generations
     # of the protocol.
-    app: Starlette = mcp.streamable_http_app(transport_security=settings, host=operations.host)
+    app: Starlette = mcp.streamable_http_app(transport_security=settings)
     return Application(app, operations.metrics)
 
 
@@ -212,9 +211,8 @@ def _add_admin(
 
 def _denied(request: Request, operations: Operations) -> Response | None:
     if not operations.secured:
-        if is_loopback(operations.host):
-            return None
-        return _error(403, "forbidden", "admin endpoints need a token on this bind")
+        # The configuration allows that on a loopback bind only.
+        return None
     user = request.scope.get("user")
     if not isinstance(user, AuthenticatedUser):
         response = _error(401, "unauthenticated", "give a bearer token with the scope 'admin'")

@@ -15,7 +15,7 @@ from katago_mcp import __version__, http, logs, tools
 from katago_mcp.analysis import Analyst
 from katago_mcp.auth import RateLimiter, Tokens
 from katago_mcp.cache import Cache
-from katago_mcp.config import Loaded, is_loopback
+from katago_mcp.config import Loaded
 from katago_mcp.engine import Command
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
@@ -59,7 +59,6 @@ async def serve(loaded: Loaded, environ: Mapping[str, str]) -> None:
                 metrics=parts.metrics,
                 release=loaded.release,
                 secured=tokens is not None,
-                host=server.host,
                 started=time.monotonic(),
             )
             app = http.application(parts.mcp, operations, http.security(server))
@@ -114,7 +113,6 @@ async def _running(
         max_visits=config.katago.max_visits,
         max_time=config.katago.max_time,
         secured=tokens is not None,
-        operator=is_loopback(config.server.host),
     )
     mcp = tools.build(service, tokens)
     logs.configure(config.logging.level, config.logging.format)

@@ -222,6 +222,8 @@ class Supervisor:
     async def _guard(self, engine: Engine) -> None:
         if not await self._wait_until_ready(engine):
             return
+        # A poke from before this engine was ready has had its effect, and must not cut pauses short.
+        self._poke.clear()
         while self._wanted and not engine.ended.is_set():
             if await self._beat(engine):
                 await self._pause(self._health.heartbeat_interval_seconds, engine.ended)

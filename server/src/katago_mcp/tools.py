@@ -1,9 +1,11 @@
 """The MCP tools: what an assistant can call, and how every call is counted, limited and refused."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import anyio
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context, MCPServer
@@ -58,9 +60,7 @@ class Service:
     max_visits: int
     max_time: float
     secured: bool
-    """Whether callers carry tokens with scopes."""
-    operator: bool
-    """Whether a caller without token may start and stop the engine."""
+    """Whether callers carry tokens with scopes; without, only local callers get here."""
 
 
 def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
@@ -123,7 +123,9 @@ def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
         """
 
         async def report(visits: int, wanted: int) -> None:
-            await ctx.report_progress(visits, wanted, f"{visits} of {wanted} visits")
+            # A client that left hears nothing more; the end of its call is noticed elsewhere.
+            with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+                await ctx.report_progress(visits, wanted, f"{visits} of {wanted} visits")
 
         request = Request(
             position=position,
@@ -199,8 +201,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
 def _require_admin(service: Service) -> None:
     token = get_access_token()
     scopes = token.scopes if token is not None else []
-    allowed = ADMIN in scopes if service.secured else service.operator
-    if not allowed:
+    if service.secured and ADMIN not in scopes:
         raise Rejected(
             "forbidden",
             "this tool starts and stops the engine for everybody",
