@@ -8,6 +8,7 @@ from typing import Any
 from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
 from ansible_collections.katago.fleet.plugins.module_utils import preflight
 from ansible_collections.katago.fleet.plugins.plugin_utils import assets, variables
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.utils.display import Display
+
 from ansible_collections.katago.fleet.plugins.module_utils import digest, releases
 from ansible_collections.katago.fleet.plugins.plugin_utils import wheels
 from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction

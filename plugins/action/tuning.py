@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
 from ansible_collections.katago.fleet.plugins.module_utils import digest
 from ansible_collections.katago.fleet.plugins.plugin_utils.locking import locked
 

@@ -65,6 +65,7 @@ import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest
 
 EXTRACTION_SECONDS = 120

@@ -51,6 +51,7 @@ present:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest
 
 

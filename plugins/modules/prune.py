@@ -44,6 +44,7 @@ import shutil
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.katago.fleet.plugins.module_utils import history, releases
 
 KINDS = ("engines", "networks", "tuning")

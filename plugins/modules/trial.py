@@ -67,6 +67,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.katago.fleet.plugins.module_utils import releases, sandbox, service
 
 UNIT = "katago-mcp-trial.service"

@@ -43,6 +43,7 @@ RETURN = r"""
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.katago.fleet.plugins.module_utils import history
 
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.markers import Marker, default_environment
+
 from ansible_collections.katago.fleet.plugins.module_utils import digest
 from ansible_collections.katago.fleet.plugins.plugin_utils.locking import locked
-from packaging.markers import Marker, default_environment
 
 # Platforms whose wheels run on Debian 12 and newer (PEP 600).
 _GLIBC_MINORS = (17, 24, 26, 27, 28, 31, 34, 35)

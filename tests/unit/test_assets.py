@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.katago.fleet.plugins.module_utils import digest
 from ansible_collections.katago.fleet.plugins.plugin_utils import assets
 

@@ -1,8 +1,9 @@
 """The exposition format is parsed, so HELP lines and zero values are what they are."""
 
 import pytest
-from ansible_collections.katago.fleet.plugins.module_utils import exposition
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from ansible_collections.katago.fleet.plugins.module_utils import exposition
 
 
 def test_agrees_with_the_reference_implementation() -> None:

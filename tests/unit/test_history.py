@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from ansible_collections.katago.fleet.plugins.module_utils import history
-from ansible_collections.katago.fleet.plugins.module_utils.history import Record, Verdict
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.katago.fleet.plugins.module_utils import history
+from ansible_collections.katago.fleet.plugins.module_utils.history import Record, Verdict
 
 
 def record(release: str, verdict: Verdict | None = None) -> Record:

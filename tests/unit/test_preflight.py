@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import pytest
+
 from ansible_collections.katago.fleet.plugins.module_utils import preflight
 
 TOKEN = "q7Zk2mVx9Lr4Tn8Wb3Yc6Hd1"

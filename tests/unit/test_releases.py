@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.katago.fleet.plugins.module_utils import digest, releases
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.katago.fleet.plugins.module_utils import digest, releases
 
 
 @pytest.fixture

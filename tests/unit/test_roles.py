@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from ansible_collections.katago.fleet.plugins.plugin_utils import variables
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"

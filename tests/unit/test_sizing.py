@@ -1,8 +1,9 @@
 """Sizes grow with the host and stay within what the engine accepts."""
 
-from ansible_collections.katago.fleet.plugins.module_utils import sizing
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.katago.fleet.plugins.module_utils import sizing
 
 
 @given(st.integers(1, 512), st.integers(512, 1 << 21), st.booleans())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from ansible_collections.katago.fleet.plugins.module_utils import exposition, validation
 from ansible_collections.katago.fleet.plugins.module_utils.validation import Expected, Observed
 

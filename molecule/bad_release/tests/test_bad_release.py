@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lab import paths
 from tests import fleet
 
@@ -43,8 +44,7 @@ def hosts() -> dict[str, Any]:
 
     inventory = str(paths.ROOT / "inventories" / "lab")
     return {
-        name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory)
-        for name in (FIRST, SECOND)
+        name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory) for name in (FIRST, SECOND)
     }
 
 
@@ -81,9 +81,7 @@ def test_bad_input_is_refused_before_anything_is_touched(variables: dict[str, An
 def test_network_with_another_checksum_is_refused(tmp_path: Path) -> None:
     network = tmp_path / "net.bin.gz"
     network.write_bytes(b"not what was promised")
-    run = fleet.play(
-        "deploy.yml", variables={"katago_network": {**NETWORK, "path": str(network)}}
-    )
+    run = fleet.play("deploy.yml", variables={"katago_network": {**NETWORK, "path": str(network)}})
     assert run.returncode != 0
     assert f"not {NETWORK['sha256']}" in run.output
     assert "nothing was changed on this host" in run.output
@@ -117,7 +115,7 @@ def test_engine_that_cannot_start_after_the_switch_is_switched_back(hosts: dict[
     assert "which is validated" in run.output
     release, _, now = state(hosts[FIRST])
     assert release == good
-    switched, judged, returned = now[len(history):]
+    switched, judged, returned = now[len(history) :]
     assert switched["previous"] == good.removeprefix("releases/")
     assert (judged["release"], judged["verdict"]) == (switched["release"], "bad")
     assert (returned["release"], returned["previous"]) == (switched["previous"], switched["release"])
@@ -127,17 +125,18 @@ def test_engine_that_cannot_start_after_the_switch_is_switched_back(hosts: dict[
 
 
 def test_failure_of_the_host_is_not_blamed_on_a_good_release(hosts: dict[str, Any]) -> None:
-    """The running release is good; what fails is in the host's way, so there is no return."""
-    host = hosts[FIRST]
-    before = state(host)
-    pid = host.check_output(f"pgrep --parent {before[1]}")
-    host.check_output(f"systemctl stop katago-mcp.service; systemctl mask --runtime --now katago-mcp.service; true {pid}")
+    """A drained service fails the validation of the release that it ran well before."""
+    before = state(hosts[FIRST])
+    target = fleet.host_named(FIRST)
+    headers = {"Authorization": f"Bearer {fleet.token(fleet.LAB.admin_token)}"}
+    assert fleet.get(target, "/admin/drain", method="POST", headers=headers)[0] == 200
     try:
-        run = fleet.play("deploy.yml", f"--limit={FIRST}")
+        run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"validate_ready_deadline": 3})
         assert run.returncode != 0
-        assert state(host)[2] == before[2]
+        assert "was found good before, so the host is at fault" in run.output
+        assert state(hosts[FIRST]) == before
     finally:
-        host.check_output("systemctl unmask --runtime katago-mcp.service; systemctl start katago-mcp.service")
+        assert fleet.get(target, "/admin/undrain", method="POST", headers=headers)[0] == 200
     assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
 
 
@@ -171,9 +170,7 @@ def test_server_that_answers_200_to_everything_fails_the_validation(hosts: dict[
             within=15,
             what="the fake answers 200",
         )
-        run = fleet.play(
-            "validate.yml", f"--limit={FIRST}", variables={"validate_call_deadline": 10}
-        )
+        run = fleet.play("validate.yml", f"--limit={FIRST}", variables={"validate_call_deadline": 10})
         assert run.returncode != 0
         assert "The service does not work" in run.output
         assert "- release: runs None" in run.output

@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from lab.hosts import Host
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+
+from lab.hosts import Host
 from tests import fleet
 
 HOSTS = fleet.LAB.hosts()

@@ -21,7 +21,9 @@ def attempt(what, action):
     except (OSError, PermissionError, ValueError):
         return
     could.append(what)
-for directory in ("/etc", "/usr", "/opt/katago", "/opt/katago-mcp/current/", "/var/lib/katago-mcp", "/home", "/root"):
+for directory in (
+    "/etc", "/usr", "/opt/katago", "/opt/katago-mcp/current", "/var/lib/katago-mcp", "/home", "/root"
+):
     attempt(f"write to {directory}", lambda: pathlib.Path(directory, "probe").write_text(""))
 attempt("read the tokens", lambda: os.listdir("/etc/katago-mcp/credentials"))
 attempt("list /root", lambda: os.listdir("/root"))

@@ -17,9 +17,11 @@ def test_no_token_of_a_client_is_on_the_host(host: Any) -> None:
 
 
 def test_credentials_are_for_root_alone(host: Any) -> None:
-    modes = host.check_output("stat --format='%a %U %n' /etc/katago-mcp/credentials{,/*}".replace(
-        "{,/*}", " /etc/katago-mcp/credentials/operator.token /etc/katago-mcp/credentials/tokens.json"
-    ))
+    modes = host.check_output(
+        "stat --format='%a %U %n' /etc/katago-mcp/credentials{,/*}".replace(
+            "{,/*}", " /etc/katago-mcp/credentials/operator.token /etc/katago-mcp/credentials/tokens.json"
+        )
+    )
     assert [line.split()[:2] for line in modes.splitlines()] == [
         ["700", "root"],
         ["600", "root"],

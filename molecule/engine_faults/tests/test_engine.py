@@ -9,9 +9,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from lab.hosts import Host
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+
+from lab.hosts import Host
 from tests import fleet
 
 SERVICE = "katago-mcp.service"
@@ -94,9 +95,7 @@ def test_fault_is_shown_told_to_the_client_and_recovered_from(
 
     def inject() -> None:
         host.check_output(fault.format(pid=before))
-        fleet.eventually(
-            lambda: is_down(target), within=30, what="katago_engine_up is 0 and /ready is 503"
-        )
+        fleet.eventually(lambda: is_down(target), within=30, what="katago_engine_up is 0 and /ready is 503")
         seen_down.append(True)
 
     result = asyncio.run(analyse(target, inject))
@@ -113,7 +112,9 @@ def test_frozen_server_is_restarted_by_the_watchdog(host: Any, target: Host) -> 
     main = int(host.check_output(f"systemctl show {SERVICE} --property=MainPID --value"))
     host.check_output(f"kill -STOP {main}")
     fleet.eventually(
-        lambda: host.check_output(f"systemctl show {SERVICE} --property=MainPID --value") not in (str(main), "0"),
+        lambda: (
+            host.check_output(f"systemctl show {SERVICE} --property=MainPID --value") not in (str(main), "0")
+        ),
         within=RECOVERY,
         what="systemd has started another server",
     )
@@ -124,8 +125,10 @@ def test_frozen_server_is_restarted_by_the_watchdog(host: Any, target: Host) -> 
 def test_server_that_keeps_dying_reaches_failed_and_is_started_again_by_hand(host: Any, target: Host) -> None:
     host.check_output(f"systemctl reset-failed {SERVICE}")
     fleet.eventually(
-        lambda: host.run(f"systemctl kill --kill-whom=main --signal=KILL {SERVICE}").rc >= 0
-        and host.run(f"systemctl is-failed {SERVICE}").rc == 0,
+        lambda: (
+            host.run(f"systemctl kill --kill-whom=main --signal=KILL {SERVICE}").rc >= 0
+            and host.run(f"systemctl is-failed {SERVICE}").rc == 0
+        ),
         within=RECOVERY,
         what="the start limit is reached",
     )
