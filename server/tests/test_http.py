@@ -409,19 +409,45 @@ def test_a_stopped_engine_makes_the_server_unready_and_is_replaced(site: Site) -
 class Background:
     """A call that runs beside the test."""
 
-    def __init__(self, site: Site, arguments: dict[str, Any]) -> None:
-        self.report: dict[str, Any] = {}
-        self._thread = threading.Thread(target=self._run, args=(site, arguments))
+    def __init__(self, site: Site, arguments: dict[str, Any], **order: object) -> None:
+        self._report: dict[str, Any] = {}
+        self._thread = threading.Thread(target=self._run, args=(site, arguments, order))
         self._thread.start()
 
-    def _run(self, site: Site, arguments: dict[str, Any]) -> None:
-        self.report = site.call(("analyzePosition", arguments))
+    def _run(self, site: Site, arguments: dict[str, Any], order: dict[str, object]) -> None:
+        self._report = site.call(("analyzePosition", arguments), **order)
+
+    def wait(self) -> dict[str, Any]:
+        """The report of the call."""
+        self._thread.join()
+        return self._report
 
     def result(self) -> dict[str, Any]:
-        self._thread.join()
-        assert self.report["results"], self.report
-        result: dict[str, Any] = self.report["results"][0]
+        """The result of the call."""
+        report = self.wait()
+        assert report["results"], report
+        result: dict[str, Any] = report["results"][0]
         return result
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_the_deadline_of_a_call_bounds_a_server_that_freezes_meanwhile(
+    shared: tuple[Site, Running], generation: str
+) -> None:
+    site, running = shared
+    site.behave(analysis="silent")
+    asked = len(site.queries())
+    arguments = {"position": {"moves": [["W", "S1"]]}}
+    call = Background(site, arguments, token=ANALYZE_TOKEN, deadline=2, protocol=generation)
+    eventually(lambda: len(site.queries()) > asked, "the search has begun")
+    running.process.send_signal(signal.SIGSTOP)
+    try:
+        report = call.wait()
+    finally:
+        running.process.send_signal(signal.SIGCONT)
+    site.behave()
+    assert report["error"] == "deadline of 2 s passed"
+    eventually(lambda: running.answers("/ready") == 200, "ready again")
 
 
 def test_sigterm_lets_a_running_call_finish(site: Site) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -148,12 +148,8 @@ async def test_all_who_wait_are_told(site: Site) -> None:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
         waiting = [asyncio.create_task(made.analyze(max_visits=n)) for n in (1, 2, 3)]
-        await until(
-            lambda: (
-                len(site.queries()) == 3
-                or (made.value("katago_engine_queries_in_flight") == 3 and bool(site.queries()))
-            )
-        )
+        await until(lambda: made.value("katago_engine_queries_in_flight") == 3)
+        await until(lambda: bool(site.queries()))
         os.kill(made.pid(), signal.SIGKILL)
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(result) for result in results] == [Unavailable] * 3
@@ -347,17 +343,15 @@ async def test_no_more_than_the_limit_reach_the_engine_and_the_rest_is_refused(s
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
-        calls: list[Awaitable[PositionAnalysis]] = []
-        for wanted in (1, 2):
-            calls.append(asyncio.create_task(made.analyze(max_visits=wanted)))
-            await until(lambda wanted=wanted: made.analyst.busy == wanted)  # type: ignore[misc]
+        calls = [asyncio.create_task(made.analyze(max_visits=wanted)) for wanted in (1, 2)]
+        await until(lambda: made.analyst.busy == 2)
         assert made.analyst.saturated
         with pytest.raises(Rejected, match="overloaded") as caught:
             await made.analyze()
         assert caught.value.retry_after is not None
-        assert len(site.queries()) <= 1
+        await until(lambda: bool(site.queries()))
+        assert len(site.queries()) == 1
         for call in calls:
-            assert isinstance(call, asyncio.Task)
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
 
