@@ -1,0 +1,114 @@
+"""Writes docs/reference/ from the roles' argument specs and the plugins' documentation.
+
+    python docs/generate.py          write
+    python docs/generate.py --check  say whether what is there is current
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+NOTICE = "<!-- Written by docs/generate.py; change the specs, not this file. -->"
+
+
+def roles() -> str:
+    """Every role with its options, in the order of a deployment."""
+    lines = ["# Roles", "", NOTICE]
+    for name in ("preflight", "katago", "katago_mcp", "validate"):
+        text = (ROOT / "roles" / name / "meta" / "argument_specs.yml").read_text()
+        spec = yaml.safe_load(text)["argument_specs"]["main"]
+        lines += ["", f"## {name}", "", f"{_plain(spec['short_description'])}."]
+        lines += [_plain(sentence) for sentence in spec.get("description", [])]
+        lines += _options(spec["options"])
+    return "\n".join(lines) + "\n"
+
+
+def plugins() -> str:
+    """Every module, lookup and filter."""
+    lines = ["# Modules and other plugins", "", NOTICE]
+    for kind in ("modules", "lookup"):
+        for path in sorted((ROOT / "plugins" / kind).glob("*.py")):
+            documentation = _literal(path, "DOCUMENTATION")
+            lines += ["", f"## katago.fleet.{path.stem}", "", f"{documentation['short_description']}."]
+            lines += [_plain(sentence) for sentence in documentation["description"]]
+            lines += _options(documentation["options"])
+            lines += ["", "```yaml", _text(path, "EXAMPLES").strip(), "```"]
+            if returned := _literal(path, "RETURN"):
+                lines += ["", "| Returns | Type | What |", "|---|---|---|"]
+                lines += [
+                    f"| `{name}` | {spec['type']} | {_joined(spec['description'])} |"
+                    for name, spec in returned.items()
+                ]
+    return "\n".join(lines) + "\n"
+
+
+def pages() -> dict[Path, str]:
+    """Every page of the reference."""
+    return {REFERENCE / "roles.md": roles(), REFERENCE / "plugins.md": plugins()}
+
+
+def _options(options: dict[str, Any]) -> Iterator[str]:
+    if not options:
+        return
+    yield from ("", "| Option | Type | Default | What |", "|---|---|---|---|")
+    yield from _rows(options, "")
+
+
+def _rows(options: dict[str, Any], prefix: str) -> Iterator[str]:
+    for name, spec in options.items():
+        kind = f"{spec['type']} of {spec['elements']}" if "elements" in spec else spec["type"]
+        if spec.get("required"):
+            default = "**required**"
+        elif spec.get("default") in (None, ""):
+            default = ""
+        else:
+            default = f"`{spec['default']}`"
+        choices = f" One of: {', '.join(spec['choices'])}." if "choices" in spec else ""
+        yield f"| `{prefix}{name}` | {kind} | {default} | {_joined(spec['description'])}{choices} |"
+        yield from _rows(spec.get("options", {}), f"{prefix}{name}.")
+
+
+def _joined(description: str | list[str]) -> str:
+    sentences = [description] if isinstance(description, str) else description
+    return _plain(" ".join(sentences)).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[CIB]\(([^)]*)\)", r"`\1`", text)
+
+
+def _text(path: Path, name: str) -> str:
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == name:
+            return str(ast.literal_eval(node.value))
+    raise ValueError(f"{path} has no {name}")
+
+
+def _literal(path: Path, name: str) -> Any:
+    return yaml.safe_load(_text(path, name))
+
+
+def main() -> int:
+    """Write the pages, or check them."""
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    if "--check" in sys.argv:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not current: python docs/generate.py")
+        return 1 if stale else 0
+    REFERENCE.mkdir(exist_ok=True)
+    for path, text in pages().items():
+        path.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
