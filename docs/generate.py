@@ -1,7 +1,7 @@
 """Writes docs/reference/ from the roles' argument specs and the plugins' documentation.
 
-    python docs/generate.py          write
-    python docs/generate.py --check  say whether what is there is current
+python docs/generate.py          write
+python docs/generate.py --check  say whether what is there is current
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab import image, paths, runtime
+from lab import assets, image, paths, runtime
 from lab.hosts import Lab, build_images
 
 DEFAULT_COUNT = int(os.environ.get("LAB_COUNT", "2"))
@@ -86,6 +87,18 @@ def ssh(lab: Lab, name: str, command: list[str]) -> int:
     return 2
 
 
+def engine() -> int:
+    """Print, for a shell to evaluate, where the server's tests find an engine."""
+    # Kept out of the other commands, which need nothing but the standard library.
+    from lab.engine import environment
+
+    with contextlib.redirect_stdout(sys.stderr):
+        found = environment(shared=assets.shared_wanted())
+    for name, value in found.items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
 def down(lab: Lab, *, everything: bool) -> int:
     """Remove hosts, network, keys and tokens; with `everything` also images and downloads."""
     for container in lab.remove():
@@ -115,6 +128,7 @@ def _arguments() -> argparse.Namespace:
             type=_count,
             help=f"number of hosts (default: as many as there are, or {DEFAULT_COUNT})",
         )
+    commands.add_parser("engine", help="where the server's tests find an engine on this machine")
     commands.add_parser("status", help="what there is and how to call it")
     shell = commands.add_parser("ssh", help="a shell or a command on a host")
     shell.add_argument("host")
@@ -142,6 +156,8 @@ def main() -> int:
             case "hosts":
                 hosts(lab, arguments.count or DEFAULT_COUNT)
                 return 0
+            case "engine":
+                return engine()
             case "status":
                 return status(lab)
             case "ssh":

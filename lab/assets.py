@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from lab import paths
 
 SMALL = {
@@ -18,6 +20,11 @@ PACKAGED = {
 
 
 TUNING_RESULTS = paths.SHARED / "katago" / "opencltuning"
+
+
+def shared_wanted() -> bool:
+    """Whether what lies beside the checkout may be used: not when LAB_ASSETS is `packages`."""
+    return os.environ.get("LAB_ASSETS") != "packages"
 
 
 def tuning_results(*, shared: bool) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def inventory() -> dict[str, Any]:
         }
         for host in lab.hosts()
     }
-    shared = os.environ.get("LAB_ASSETS") != "packages"
+    shared = assets.shared_wanted()
     variables = {
         "katago_mcp_tokens": lab.tokens(),
         "katago_network": assets.network(shared=shared),

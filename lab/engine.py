@@ -1,0 +1,45 @@
+"""The lab's engine and network on this machine, for the server's tests against the real KataGo."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ansible_collections.katago.fleet.plugins.plugin_utils import assets as sources
+from lab import assets, paths
+
+VARIABLES = paths.ROOT / "inventories" / "lab" / "group_vars" / "katago.yml"
+
+
+def environment(*, shared: bool) -> dict[str, str]:
+    """The variables by which the server's tests find an engine, a network and a tuned home."""
+    engine_spec: dict[str, Any] = yaml.safe_load(VARIABLES.read_text())["katago_engine"]
+    engine = sources.obtain("katago_engine", engine_spec, paths.CACHE, print)
+    network = sources.obtain("katago_network", assets.network(shared=shared), paths.CACHE, print)
+    home = paths.CACHE / "engine" / "home"
+    tuned = home / "opencltuning"
+    tuned.mkdir(parents=True, exist_ok=True)
+    if results := assets.tuning_results(shared=shared):
+        shutil.copytree(results, tuned, dirs_exist_ok=True)
+    return {
+        "KATAGO_TEST_BINARY": str(_unpacked(engine)),
+        "KATAGO_TEST_NETWORK": str(network.path),
+        "KATAGO_TEST_HOME": str(home),
+    }
+
+
+def _unpacked(engine: sources.Asset) -> Path:
+    directory = paths.CACHE / "engine" / engine.sha256
+    if not directory.exists():
+        scratch = directory.with_suffix(".partial")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        program = shutil.copy(engine.path, scratch)
+        Path(program).chmod(0o755)
+        subprocess.run([program, "--appimage-extract"], cwd=scratch, check=True, capture_output=True)
+        scratch.rename(directory)
+    return directory / "squashfs-root" / "AppRun"
