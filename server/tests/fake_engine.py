@@ -5,9 +5,9 @@ How it behaves is read from the JSON file named by `-config`, at its start and a
 analysis: `{"start": ..., "analysis": ..., "seconds": ...}`.
 start: "ready", "tune" (logs tuning for `seconds`), "mute" (never answers), "missing" (aborts as
 with a missing network), "exit" (ends with status 3).
-analysis: "answer", "slow" (answers after `seconds`, with reports on the way), "silent" (never
-answers), "die" (kills itself), "garbage" (sends no JSON), "odd" (sends an answer without fields),
-"refuse" (answers with an error), "anonymous" (an error without id, then the answer).
+analysis: "answer", "slow" (answers after `seconds` or when told "answer"; reports on
+the way), "silent" (never answers), "die" (kills itself), "garbage" (sends no JSON), "odd" (sends an answer
+without fields), "refuse" (answers with an error), "anonymous" (an error without id, then the answer).
 Every query it reads is appended to the file beside the configuration named `<config>.queries`.
 """
 
@@ -84,15 +84,17 @@ def _search(config: Path, jobs: "queue.SimpleQueue[dict[str, Any]]", terminated:
                 _send({"error": "Request did not have an id"})
             _send(_answer(query, query["maxVisits"]))
         elif how == "slow":
-            _slowly(query, behaviour["seconds"], terminated)
+            _slowly(query, config, terminated)
 
 
-def _slowly(query: dict[str, Any], seconds: float, terminated: set[str]) -> None:
-    steps = max(1, round(seconds / 0.05))
+def _slowly(query: dict[str, Any], config: Path, terminated: set[str]) -> None:
+    steps = max(1, round(_behaviour(config)["seconds"] / 0.05))
     for step in range(1, steps):
         if query["id"] in terminated:
             _send(_answer(query, step))
             return
+        if _behaviour(config).get("analysis") != "slow":
+            break
         if "reportDuringSearchEvery" in query:
             _send(_answer(query, step, during=True))
         time.sleep(0.05)

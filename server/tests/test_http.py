@@ -451,12 +451,14 @@ def test_the_deadline_of_a_call_bounds_a_server_that_freezes_meanwhile(
 
 
 def test_sigterm_lets_a_running_call_finish(site: Site) -> None:
+    site.write(server={"drainTimeoutSeconds": PATIENCE})
     with site.serving() as running:
-        site.behave(analysis="slow", seconds=1.5)
+        site.behave(analysis="slow", seconds=60)
         call = Background(site, {"position": POSITION})
         eventually(lambda: bool(site.queries()), "the search has begun")
         running.process.terminate()
         eventually(lambda: running.answers("/ready") == 503, "unready while it drains")
+        site.behave(analysis="answer")
         assert call.result()["ok"]
         assert running.process.wait(PATIENCE) == 0
 
