@@ -21,6 +21,7 @@ INSTALL_DISK_MB = 700
 STATE_DISK_MB = 200
 SHORTEST_TOKEN = 20
 
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLACEHOLDER = re.compile(
     r"change.?me|replace.?me|place.?holder|example|secret|password|your.?token|todo|xxx|dummy|<.*>",
@@ -135,8 +136,11 @@ def _one_token_problems(place: str, token: Mapping[str, Any], seen: set[str]) ->
     if unknown := sorted(str(key) for key in token.keys() - {"name", "scopes", "token"}):
         yield f"{place} has the unknown key {unknown[0]!r}; a token has name, scopes and token."
     name = token.get("name")
-    if not isinstance(name, str) or not name:
-        yield f"{place}.name is missing; name the client or the person who holds the token."
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        yield (
+            f"{place}.name must be 1 to 64 of A-Z a-z 0-9 . _ -; it names the client or the person"
+            " who holds the token, in logs."
+        )
     elif name in seen:
         yield f"{place}.name {name!r} stands there twice; names tell tokens apart in logs."
     else:

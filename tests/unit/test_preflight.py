@@ -89,7 +89,8 @@ def test_bad_input_is_named_with_its_value(variable: str, value: object, words: 
         ({"token": None}, "token is missing"),
         ({"scopes": ["root"]}, "one or more of: analyze, admin"),
         ({"scopes": []}, "one or more of: analyze, admin"),
-        ({"name": ""}, "name is missing"),
+        ({"name": ""}, "name must be 1 to 64"),
+        ({"name": "Anna's laptop"}, "name must be 1 to 64"),
         ({"expires": "never"}, "unknown key 'expires'"),
     ],
 )
