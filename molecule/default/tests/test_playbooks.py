@@ -8,13 +8,13 @@ from tests import fleet
 def test_check_mode_predicts_no_change() -> None:
     run = fleet.play("site.yml", "--check", "--diff")
     assert run.returncode == 0, run.output
-    assert set(run.changed.values()) == {0}
+    assert set(run.changed.values()) == {0}, run.output
 
 
 def test_second_run_changes_and_downloads_nothing() -> None:
     run = fleet.play("site.yml")
     assert run.returncode == 0, run.output
-    assert set(run.changed.values()) == {0}
+    assert set(run.changed.values()) == {0}, run.output
     assert "Fetching" not in run.output
     assert "Building" not in run.output
 
