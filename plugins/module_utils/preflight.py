@@ -23,9 +23,9 @@ SHORTEST_TOKEN = 20
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# Words long enough that a random token holds none of them by chance.
 _PLACEHOLDER = re.compile(
-    r"change.?me|replace.?me|place.?holder|example|secret|password|your.?token|todo|xxx|dummy|<.*>",
-    re.I,
+    r"change.?me|replace.?me|placeholder|example|secret|password|your.?token|dummy|<.*>", re.I
 )
 _SCOPES = ("analyze", "admin")
 _REQUIRED_BY_SOURCE = {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.module_utils import preflight
 
@@ -142,3 +145,12 @@ def test_unfit_host_is_refused_with_what_was_measured(change: dict[str, Any], wo
 def test_every_problem_is_reported_at_once() -> None:
     changed = settings() | {"katago_mcp_port": 80, "katago_mcp_listen_address": "here"}
     assert len(preflight.input_problems(changed)) == 2
+
+
+@given(st.integers(0, 2**256 - 1))
+def test_random_tokens_are_no_placeholders(number: int) -> None:
+    token = base64.b64encode(number.to_bytes(32, "big")).decode()
+    changed = settings()
+    changed["katago_mcp_tokens"][0]["token"] = token
+    expected = [] if len(set(token)) >= 8 else ["katago_mcp_tokens[0].token"]
+    assert [problem.split(" ")[0] for problem in preflight.input_problems(changed)] == expected
