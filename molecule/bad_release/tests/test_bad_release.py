@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab import paths
+from lab import paths, runtime
 from tests import fleet
 
 FIRST, SECOND = (host.name for host in fleet.LAB.hosts())
@@ -120,8 +120,36 @@ def test_engine_that_cannot_start_after_the_switch_is_switched_back(hosts: dict[
     assert (judged["release"], judged["verdict"]) == (switched["release"], "bad")
     assert (returned["release"], returned["previous"]) == (switched["previous"], switched["release"])
     assert hosts[FIRST].check_output("ls /opt/katago-mcp/releases").split().count(switched["release"]) == 1
+    assert f"{SECOND} was not touched, since {FIRST} failed." in run.output
     assert state(hosts[SECOND]) == second
     assert fleet.play("validate.yml").returncode == 0
+
+
+def test_failed_host_lets_the_others_of_its_batch_finish(hosts: dict[str, Any]) -> None:
+    good = state(hosts[FIRST])[0]
+    settings = f"{{{{ {{'nnMaxBatchSize': -1}} if inventory_hostname == '{FIRST}' else {{}} }}}}"
+    variables = {**DEFERRED, "validate_ready_deadline": 20, "deploy_serial": 2, "katago_mcp_max_visits": 950}
+    run = fleet.play("deploy.yml", variables={**variables, "katago_analysis_settings": settings})
+    assert run.returncode != 0
+    assert "is marked bad. This host returned to" in run.output
+    assert run.failed == {FIRST: 1, SECOND: 0}
+    assert state(hosts[FIRST])[0] == good
+    _, _, history = state(hosts[SECOND])
+    assert history[-1]["verdict"] == "good"
+    assert history[-1]["release"] == state(hosts[SECOND])[0].removeprefix("releases/")
+    assert fleet.play("deploy.yml").returncode == 0
+
+
+def test_host_that_is_gone_stops_the_deployment_before_the_first_switch(hosts: dict[str, Any]) -> None:
+    before = state(hosts[FIRST])
+    runtime.podman("pause", fleet.host_named(SECOND).container)
+    try:
+        run = fleet.play("deploy.yml", variables={"katago_mcp_max_visits": 960})
+    finally:
+        runtime.podman("unpause", fleet.host_named(SECOND).container)
+    assert run.returncode != 0
+    assert "UNREACHABLE" in run.output or "unreachable" in run.output
+    assert state(hosts[FIRST]) == before
 
 
 def test_failure_of_the_host_is_not_blamed_on_a_good_release(hosts: dict[str, Any]) -> None:
