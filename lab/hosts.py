@@ -71,7 +71,7 @@ class Lab:
                     self._run(host)
                 touched.append(host.name)
         self._state.write_text(json.dumps([asdict(host) for host in hosts], indent=2) + "\n")
-        if touched:
+        if touched or not self.known_hosts.exists():
             for host in hosts:
                 self._wait_until_booted(host)
             self._write_known_hosts(hosts)
@@ -132,6 +132,7 @@ class Lab:
         runtime.podman(
             "run",
             "--detach",
+            "--replace",
             f"--name={host.container}",
             f"--hostname={host.name}",
             f"--network={self.name}",
