@@ -120,7 +120,7 @@ def test_engine_that_cannot_start_after_the_switch_is_switched_back(hosts: dict[
     assert (judged["release"], judged["verdict"]) == (switched["release"], "bad")
     assert (returned["release"], returned["previous"]) == (switched["previous"], switched["release"])
     assert hosts[FIRST].check_output("ls /opt/katago-mcp/releases").split().count(switched["release"]) == 1
-    assert f"{SECOND} was not touched, since {FIRST} failed." in run.output
+    assert "Hosts after it were not touched." in run.output
     assert state(hosts[SECOND]) == second
     assert fleet.play("validate.yml").returncode == 0
 
