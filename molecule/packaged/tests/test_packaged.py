@@ -15,7 +15,7 @@ def test_network_is_the_packaged_one(host: Any) -> None:
 
 def test_tuning_result_is_kept_on_the_control_node_and_given_to_the_host(host: Any) -> None:
     tuning = host.check_output("sed -n 's/^openclTunerFile = //p' /opt/katago-mcp/current/analysis.cfg")
-    assert host.file(tuning).sha256 == tuning.split("/")[-2]
+    assert host.file(tuning).sha256sum == tuning.split("/")[-2]
 
 
 def test_service_analyses() -> None:
