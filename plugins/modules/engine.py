@@ -88,29 +88,42 @@ def is_appimage(path: Path) -> bool:
         return file.read(11)[8:] == b"AI\x02"
 
 
-def install(source: Path, sha256: str, directory: Path) -> None:
-    """Install the engine; what a killed run left behind is replaced."""
+def install(source: Path, sha256: str, version: str, directory: Path) -> None:
+    """Install the engine; what a killed run left behind is replaced.
+
+    Everything is checked before an engine that is there, and perhaps runs, is touched.
+    """
     actual = digest.of_file(source)
     if actual != sha256:
         raise EngineError(f"the engine arrived damaged: its sha256 is {actual}, not {sha256}")
     scratch = directory.with_name(f".{sha256}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True, mode=0o755)
-    program = scratch / "katago"
+    try:
+        tree = prepare(source, scratch)
+        check_version(binary(tree), version)
+        # Written last: an engine without it was not installed to the end.
+        record = json.dumps(digest.of_tree(tree), indent=1)
+        atomic.write(tree / digest.RECORD, record.encode(), mode=0o644)
+        atomic.sync_tree(tree)
+        shutil.rmtree(directory, ignore_errors=True)
+        tree.rename(directory)
+        atomic.sync_directory(directory.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def prepare(source: Path, scratch: Path) -> Path:
+    """Everything that belongs to the engine, as a tree below `scratch`."""
+    tree = scratch / "tree"
+    tree.mkdir()
+    program = tree / "katago"
     shutil.copyfile(source, program)
     program.chmod(0o755)
-    tree = scratch
     if is_appimage(program):
         tree = unpack(program, scratch)
     seal(tree)
-    # Written last: an engine without it was not installed to the end.
-    record = digest.of_tree(tree)
-    atomic.write(tree / digest.RECORD, json.dumps(record, indent=1).encode(), mode=0o644)
-    atomic.sync_tree(tree)
-    shutil.rmtree(directory, ignore_errors=True)
-    tree.rename(directory)
-    atomic.sync_directory(directory.parent)
-    shutil.rmtree(scratch, ignore_errors=True)
+    return tree
 
 
 def unpack(program: Path, scratch: Path) -> Path:
@@ -151,6 +164,16 @@ def tree_digest(directory: Path) -> str:
     return actual if actual == digest.of_json(record) else ""
 
 
+def check_version(program: Path, declared: str) -> None:
+    """Refuse an engine that does not run here or is of another version than declared."""
+    found = reported_version(program)
+    if found != declared:
+        raise EngineError(
+            f"it says that it is version {found}, and katago_engine.version is {declared}:"
+            " correct the one or the other"
+        )
+
+
 def reported_version(program: Path) -> str:
     """The version that the engine says it is."""
     result = subprocess.run(
@@ -180,31 +203,23 @@ def main() -> None:
     parameters = module.params
     directory = Path(parameters["root"], parameters["sha256"])
     tree = tree_digest(directory)
-    if tree or parameters["source"] is None:
-        module.exit_json(
-            changed=False,
-            present=bool(tree),
-            binary=str(binary(directory)),
-            directory=str(directory),
-            tree_sha256=tree,
-        )
+    installing = not tree and parameters["source"] is not None
     try:
-        install(Path(parameters["source"]), parameters["sha256"], directory)
-        version = reported_version(binary(directory))
-        if version != parameters["version"]:
-            raise EngineError(
-                f"it says that it is version {version}, and katago_engine.version is"
-                f" {parameters['version']}: correct the one or the other"
-            )
+        if installing:
+            install(Path(parameters["source"]), parameters["sha256"], parameters["version"], directory)
+            tree = digest.of_path(directory)
+        elif tree:
+            check_version(binary(directory), parameters["version"])
     except (EngineError, OSError, subprocess.TimeoutExpired) as error:
-        shutil.rmtree(directory, ignore_errors=True)
-        module.fail_json(msg=f"The engine {parameters['sha256'][:12]} was not installed: {error}.")
+        module.fail_json(
+            msg=f"The engine {parameters['sha256'][:12]} cannot be used: {error}. Nothing was switched."
+        )
     module.exit_json(
-        changed=True,
-        present=True,
+        changed=installing,
+        present=bool(tree),
         binary=str(binary(directory)),
         directory=str(directory),
-        tree_sha256=digest.of_path(directory),
+        tree_sha256=tree,
     )
 
 

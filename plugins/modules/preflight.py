@@ -136,8 +136,12 @@ def own_sockets() -> set[int]:
     active = subprocess.run(["systemctl", "is-active", "--quiet", "katago-mcp.service"], check=False)
     if active.returncode != 0:
         return set()
-    config = json.loads(OWN_CONFIG.read_text())
-    return {config["server"]["port"], config["metrics"]["port"]}
+    try:
+        config = json.loads(OWN_CONFIG.read_text())
+        return {config["server"]["port"], config["metrics"]["port"]}
+    except (OSError, ValueError, KeyError):
+        # A damaged configuration claims no port; the release is what will be found damaged.
+        return set()
 
 
 def bind_error(address: str, port: int, own: set[int]) -> str | None:

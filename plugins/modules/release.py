@@ -223,6 +223,10 @@ def main() -> None:
         if damage := releases.damage(directory):
             raise BuildError("; ".join(damage[:3]))
     except (BuildError, OSError, subprocess.TimeoutExpired) as error:
+        if aside:
+            # It may be the current release: damaged, it still runs; absent, it would not start again.
+            shutil.rmtree(directory, ignore_errors=True)
+            aside.rename(directory)
         module.fail_json(
             msg=(
                 f"The release {parameters['name']} cannot be built: {error}."

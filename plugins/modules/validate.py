@@ -211,7 +211,17 @@ def main() -> None:
         engine_version=manifest["engine_version"],
     )
     visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
-    observed = observe(layout, visits, module.params["deadline"], module.params["call_deadline"])
+    try:
+        observed = observe(layout, visits, module.params["deadline"], module.params["call_deadline"])
+    except (OSError, ValueError, KeyError) as error:
+        module.fail_json(
+            msg=(
+                f"The current release, {expected.release}, is damaged: its config.json cannot be used"
+                f" ({error}). Deploying it again builds it anew."
+            ),
+            release=expected.release,
+            checks=[],
+        )
     checks = validation.judge(observed, expected, visits=visits)
     result = {"release": expected.release, "checks": validation.as_dicts(checks)}
     if failed := validation.failures(checks):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lab import paths, runtime
 from tests import fleet
@@ -96,6 +97,16 @@ def test_server_that_does_not_import_is_not_switched_to(tmp_path: Path) -> None:
     assert run.returncode != 0
     assert "no_such_module" in run.output
     assert "Nothing was switched" in run.output
+
+
+@pytest.mark.usefixtures("untouched")
+def test_engine_of_another_version_than_declared_is_refused() -> None:
+    engine = yaml.safe_load((paths.ROOT / "inventories/lab/group_vars/katago.yml").read_text())[
+        "katago_engine"
+    ]
+    run = fleet.play("deploy.yml", variables={"katago_engine": {**engine, "version": "1.17.0"}})
+    assert run.returncode != 0
+    assert "it says that it is version 1.18.1, and katago_engine.version is 1.17.0" in run.output
 
 
 @pytest.mark.usefixtures("untouched")
