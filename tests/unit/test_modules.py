@@ -1,0 +1,125 @@
+"""What the modules decide on a host, apart from doing it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import digest, releases, service
+from ansible_collections.katago.fleet.plugins.modules import (
+    credentials,
+    engine,
+    prune,
+    release,
+    switch,
+    trial,
+    validate,
+)
+
+SCRIPT = "#!/bin/sh\necho 'KataGo v1.18.1'\n"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A plain executable that says that it is KataGo 1.18.1."""
+    path = tmp_path / "source"
+    path.write_text(SCRIPT)
+    return path
+
+
+def test_engine_is_installed_whole_and_sealed(source: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "engines" / "abc"
+    engine.install(source, digest.of_file(source), "1.18.1", directory)
+    assert engine.tree_digest(directory) == digest.of_path(directory)
+    assert engine.binary(directory).stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in directory.parent.iterdir()] == ["abc"]
+
+
+def test_engine_in_use_is_left_when_its_successor_is_refused(source: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "engines" / "abc"
+    engine.install(source, digest.of_file(source), "1.18.1", directory)
+    engine.binary(directory).write_text("damaged")
+    for sha256, version in (("0" * 64, "1.18.1"), (digest.of_file(source), "1.17.0")):
+        with pytest.raises(engine.EngineError):
+            engine.install(source, sha256, version, directory)
+        assert engine.binary(directory).read_text() == "damaged"
+    assert [path.name for path in directory.parent.iterdir()] == ["abc"]
+
+
+def test_damaged_engine_is_not_present(source: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "engines" / "abc"
+    engine.install(source, digest.of_file(source), "1.18.1", directory)
+    engine.binary(directory).write_text("damaged")
+    assert engine.tree_digest(directory) == ""
+    assert engine.tree_digest(tmp_path / "nowhere") == ""
+
+
+def test_appimage_is_told_by_its_magic(tmp_path: Path) -> None:
+    for content, expected in ((b"\x7fELF\x02\x01\x01\x00AI\x02", True), (b"#!/bin/sh", False)):
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        assert engine.is_appimage(path) is expected
+
+
+def test_current_is_the_last_link_of_a_switch() -> None:
+    links = switch.links(releases.Layout(Path("/opt/katago-mcp")), "0.1.0-aa")
+    assert list(links.items())[-1] == (Path("/opt/katago-mcp/current"), "releases/0.1.0-aa")
+    through = [target for path, target in links.items() if path != Path("/opt/katago-mcp/current")]
+    assert all(target.startswith("/opt/katago-mcp/current/") for target in through)
+
+
+def test_tokens_file_has_the_hosts_own_token_unless_the_service_is_open() -> None:
+    given = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
+    names = [entry["name"] for entry in json.loads(credentials.tokens_file(given, "op"))["tokens"]]
+    assert names == ["anna", "operator"]
+    assert json.loads(credentials.tokens_file([], "op")) == {"tokens": []}
+    assert "op-token-itself" not in credentials.tokens_file(given, "op-token-itself")
+
+
+@pytest.mark.parametrize(
+    ("available", "gpu", "words"),
+    [(999, None, "999 MB of memory"), (1000, None, None), (1000, 999, "GPU memory"), (1000, 1000, None)],
+)
+def test_second_engine_is_deferred_where_it_would_endanger_the_first(
+    available: int, gpu: int | None, words: str | None
+) -> None:
+    reason = trial.reason_to_defer(1000, available, gpu)
+    assert (reason is None) == (words is None)
+    assert words is None or words in str(reason)
+
+
+def test_assets_that_a_release_stands_on_are_not_pruned(tmp_path: Path) -> None:
+    for name in ("engines/a", "engines/b", "networks/c", "networks/d"):
+        (tmp_path / name).mkdir(parents=True)
+    stood_on = {tmp_path / "engines" / "a", tmp_path / "networks" / "c" / "net.bin.gz"}
+    found = prune.unreferenced(tmp_path, stood_on)
+    assert [path.name for path in found] == ["b", "d"]
+
+
+def test_only_a_release_that_was_complete_is_set_aside(tmp_path: Path) -> None:
+    directory = tmp_path / "0.1.0-aa"
+    directory.mkdir()
+    assert release.set_aside(directory) is None
+    (directory / releases.MANIFEST).write_text("{}")
+    aside = release.set_aside(directory)
+    assert aside is not None
+    assert aside.name.startswith(".damaged-0.1.0-aa-")
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("bound", "reached"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")]
+)
+def test_bound_address_is_reached_from_the_host(bound: str, reached: str) -> None:
+    assert validate.reachable(bound) == reached
+
+
+def test_process_tells_its_release_by_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "0.1.0-aa"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    assert service.running_release(os.getpid()) == "0.1.0-aa"
+    assert service.running_release(0) is None
