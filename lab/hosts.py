@@ -71,10 +71,9 @@ class Lab:
                     self._run(host)
                 touched.append(host.name)
         self._state.write_text(json.dumps([asdict(host) for host in hosts], indent=2) + "\n")
-        if touched or not self.known_hosts.exists():
-            for host in hosts:
-                self._wait_until_booted(host)
-            self._write_known_hosts(hosts)
+        for host in hosts:
+            self._wait_until_booted(host)
+        self._write_known_hosts(hosts)
         return touched
 
     def remove(self) -> list[str]:

@@ -13,7 +13,7 @@ PACKAGES = (
     "systemd systemd-sysv dbus openssh-server python3 python3-apt sudo iproute2 ca-certificates procps curl"
 )
 # Downloaded, not installed: hosts stay bare, and a role's apt task does not wait for the network.
-PREFETCHED = "ocl-icd-libopencl1 pocl-opencl-icd python3-venv"
+PREFETCHED = "ocl-icd-libopencl1 pocl-opencl-icd"
 # On a machine systemd makes every mount shared; in a container it does not, and without that
 # credentials do not reach a service.
 SHARED_MOUNTS = """\

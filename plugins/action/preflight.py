@@ -40,6 +40,7 @@ class ActionModule(ActionBase):
                 "katago_mcp_metrics_listen_address": arguments["metrics_listen_address"],
                 "katago_mcp_metrics_port": arguments["metrics_port"],
                 "katago_mcp_allowed_hosts": arguments["allowed_hosts"],
+                "katago_mcp_allowed_clients": arguments["allowed_clients"],
                 "katago_mcp_tokens": arguments["tokens"],
             }
         )
@@ -55,7 +56,12 @@ class ActionModule(ActionBase):
                         "port": int(arguments[f"{kind}port"]),
                     }
                     for kind in ("", "metrics_")
-                ]
+                ],
+                "assets": {
+                    name: f"/opt/katago/{name}s/{asset.sha256}"
+                    for name, asset in (("engine", engine), ("network", network))
+                    if asset
+                },
             },
             task_vars=task_vars,
         )

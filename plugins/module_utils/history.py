@@ -64,12 +64,25 @@ def verdict_on(records: Sequence[Record], release: str) -> Record | None:
     return next(judged, None)
 
 
-def last_good(records: Sequence[Record], *, available: Sequence[str], besides: str | None) -> str | None:
-    """The release to return to: the last one found good, still there and not since found bad."""
+def standing(records: Sequence[Record], release: str) -> Verdict | None:
+    """The verdict on a release since it was last switched to; None when there is none yet."""
+    newest = next((record for record in reversed(records) if record.release == release), None)
+    return newest.verdict if newest else None
+
+
+def current(records: Sequence[Record]) -> str | None:
+    """The release of the newest switch; None when there was none."""
+    switches = (record.release for record in reversed(records) if record.verdict is None)
+    return next(switches, None)
+
+
+def ways_back(records: Sequence[Record], *, available: Sequence[str], besides: str | None) -> list[str]:
+    """The releases to return to, the best first: found good last, still there, not bad since."""
+    found: list[str] = []
     for record in reversed(records):
         if record.verdict != "good" or record.release == besides or record.release not in available:
             continue
         newest = verdict_on(records, record.release)
-        if newest is not None and newest.verdict == "good":
-            return record.release
-    return None
+        if newest is not None and newest.verdict == "good" and record.release not in found:
+            found.append(record.release)
+    return found

@@ -16,8 +16,10 @@ SUPPORTED_SYSTEMS = {"debian": ("12", "13")}
 SUPPORTED_ARCHITECTURES = ("x86_64",)
 OLDEST_PYTHON = (3, 11)
 OLDEST_SYSTEMD = 252
-# Engine unpacked (130 MB), its archive in transit, a release with its environment (90 MB), twice.
-INSTALL_DISK_MB = 700
+# A release with its environment (90 MB) and what it is installed from; an engine (60 MB packed,
+# 130 MB unpacked) in transit and in place.
+RELEASE_DISK_MB = 250
+ENGINE_DISK_MB = 450
 STATE_DISK_MB = 200
 SHORTEST_TOKEN = 20
 
@@ -28,6 +30,8 @@ _PLACEHOLDER = re.compile(
     r"change.?me|replace.?me|placeholder|example|secret|password|your.?token|dummy|<.*>", re.I
 )
 _SCOPES = ("analyze", "admin")
+# systemd.resource-control(5), IPAddressAllow.
+_SYSTEMD_NETWORKS = ("any", "localhost", "link-local", "multicast")
 _REQUIRED_BY_SOURCE = {
     "katago_engine": {
         "release": ("backend",),
@@ -43,12 +47,13 @@ def input_problems(settings: Settings) -> list[str]:
 
     `settings`: katago_engine, katago_network, katago_mcp_listen_address, katago_mcp_port,
     katago_mcp_metrics_listen_address, katago_mcp_metrics_port, katago_mcp_allowed_hosts,
-    katago_mcp_tokens. No message contains a token.
+    katago_mcp_allowed_clients, katago_mcp_tokens. No message contains a token.
     """
     return [
         *_asset_problems("katago_engine", settings["katago_engine"]),
         *_asset_problems("katago_network", settings["katago_network"]),
         *_address_problems(settings),
+        *_client_problems(settings),
         *_token_problems(settings),
     ]
 
@@ -108,6 +113,25 @@ def _address_problems(settings: Settings) -> Iterator[str]:
             f"katago_mcp_port and katago_mcp_metrics_port are both {sockets['katago_mcp']};"
             " give one of them another port."
         )
+
+
+def _client_problems(settings: Settings) -> Iterator[str]:
+    clients = settings["katago_mcp_allowed_clients"]
+    address = str(settings["katago_mcp_listen_address"])
+    if not is_loopback(address) and set(clients) <= {"localhost"}:
+        yield (
+            f"katago_mcp_listen_address is {address}, and katago_mcp_allowed_clients lets nobody but"
+            " the host itself through. List the networks of the clients, as [10.20.0.0/16]."
+        )
+    for client in clients:
+        try:
+            ipaddress.ip_network(client, strict=False)
+        except ValueError:
+            if client not in _SYSTEMD_NETWORKS:
+                yield (
+                    f"katago_mcp_allowed_clients has {client!r}; it must be an IP address, a network as"
+                    f" 10.20.0.0/16, or one of {', '.join(_SYSTEMD_NETWORKS)}."
+                )
 
 
 def _token_problems(settings: Settings) -> Iterator[str]:
@@ -192,8 +216,10 @@ def _capacity_problems(host: Facts, network_bytes: int) -> Iterator[str]:
             f"The host has {host['memory_mb']} MB of memory; this network needs about {needed} MB."
             " Choose a smaller network in katago_network or a larger host."
         )
-    network_mb = network_bytes >> 20
-    for path, least in (("/opt", INSTALL_DISK_MB + network_mb), ("/var", STATE_DISK_MB)):
+    install = RELEASE_DISK_MB
+    install += ENGINE_DISK_MB if "engine" in host["lacks"] else 0
+    install += 2 * network_bytes >> 20 if "network" in host["lacks"] else 0
+    for path, least in (("/opt", install), ("/var", STATE_DISK_MB)):
         if host["disk_free_mb"][path] < least:
             yield (
                 f"{path} has {host['disk_free_mb'][path]} MB free; the deployment needs {least} MB."

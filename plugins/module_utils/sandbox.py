@@ -29,8 +29,8 @@ def command(
 ) -> list[str]:
     """The systemd-run command that runs `argv` under `directives`.
 
-    With `wait` its output comes back through the pipe and it ends with the caller; without, it
-    goes on by itself as `unit`.
+    With `wait` its output comes back through the pipe; without, it goes on by itself. Either way it
+    is the unit `unit`, which a caller that starts it again stops first.
     """
     how = ["--pipe", "--wait"] if wait else ["--no-block"]
     named = [f"--unit={unit}"] if unit else []

@@ -20,29 +20,19 @@ class State:
     """The unit's state; `pid` is 0 when it has no main process."""
 
     active: str
-    sub: str
-    result: str
     pid: int
-    needs_reload: bool
 
 
 def state() -> State:
     """Ask systemd."""
-    names = ("ActiveState", "SubState", "Result", "MainPID", "NeedDaemonReload")
     shown = subprocess.run(
-        ["systemctl", "show", UNIT, f"--property={','.join(names)}"],
+        ["systemctl", "show", UNIT, "--property=ActiveState,MainPID"],
         capture_output=True,
         text=True,
         check=True,
     )
     fields = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
-    return State(
-        active=fields["ActiveState"],
-        sub=fields["SubState"],
-        result=fields["Result"],
-        pid=int(fields["MainPID"]),
-        needs_reload=fields["NeedDaemonReload"] == "yes",
-    )
+    return State(active=fields["ActiveState"], pid=int(fields["MainPID"]))
 
 
 def running_release(pid: int) -> str | None:
@@ -72,6 +62,12 @@ def restart_reasons(release: str, tokens: bytes | None) -> list[str]:
     if loaded_tokens(now.pid) != tokens:
         reasons.append("its tokens are not the present ones")
     return reasons
+
+
+def prepare_restart() -> None:
+    """Have systemd read the unit anew and forget earlier starts, which count towards its limit."""
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    subprocess.run(["systemctl", "reset-failed", UNIT], check=False, capture_output=True)
 
 
 def journal(lines: int = 15) -> str:

@@ -11,7 +11,7 @@ description:
     every token, never a token.
   - Makes C(<directory>/operator.token) once, a token of the host's own for its validation and its
     operators. It is made on the host and does not leave it.
-  - With no tokens the service is open on its loopback address, and C(tokens.json) is empty.
+  - Without tokens the service is open on its loopback address, and there is no C(tokens.json).
 options:
   tokens:
     description: The tokens as the filter C(katago.fleet.hashed_tokens) gives them; name, scopes, sha256.
@@ -33,7 +33,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 names:
-  description: The names of the tokens that the service accepts.
+  description: The names of the tokens that clients hold.
   type: list
   elements: str
   returned: always
@@ -52,13 +52,9 @@ OPERATOR = "operator"
 
 
 def tokens_file(tokens: list[dict[str, Any]], operator: str) -> str:
-    """The content of tokens.json; the operator's own token is among them unless there are none."""
-    accepted = list(tokens)
-    if accepted:
-        accepted.append(
-            {"name": OPERATOR, "scopes": ["analyze", "admin"], "sha256": digest.of_text(operator)}
-        )
-    return json.dumps({"tokens": accepted}, indent=1) + "\n"
+    """The content of tokens.json: the given tokens and the host's own."""
+    own = {"name": OPERATOR, "scopes": ["analyze", "admin"], "sha256": digest.of_text(operator)}
+    return json.dumps({"tokens": [*tokens, own]}, indent=1) + "\n"
 
 
 def main() -> None:
@@ -76,20 +72,22 @@ def main() -> None:
     token = operator.read_text().strip() if operator.exists() else secrets.token_urlsafe(32)
     content = tokens_file(module.params["tokens"], token)
     wrong_mode = directory.exists() and directory.stat().st_mode & 0o077 != 0
+    needed = [operator, tokens] if module.params["tokens"] else [operator]
     changed = (
         wrong_mode
-        or not operator.exists()
-        or not tokens.exists()
-        or tokens.read_text() != content
-        or any(path.stat().st_mode & 0o177 for path in (operator, tokens))
+        or any(not path.exists() or path.stat().st_mode & 0o177 for path in needed)
+        or (tokens.exists() and (tokens not in needed or tokens.read_text() != content))
     )
     if changed and not module.check_mode:
         directory.parent.mkdir(exist_ok=True, mode=0o755)
         directory.mkdir(exist_ok=True)
         directory.chmod(0o700)
         atomic.write(operator, f"{token}\n".encode(), mode=0o600)
-        atomic.write(tokens, content.encode(), mode=0o600)
-    module.exit_json(changed=changed, names=[entry["name"] for entry in json.loads(content)["tokens"]])
+        if tokens in needed:
+            atomic.write(tokens, content.encode(), mode=0o600)
+        else:
+            tokens.unlink(missing_ok=True)
+    module.exit_json(changed=changed, names=[entry["name"] for entry in module.params["tokens"]])
 
 
 if __name__ == "__main__":

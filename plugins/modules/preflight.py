@@ -42,6 +42,11 @@ options:
     type: list
     elements: str
     required: true
+  allowed_clients:
+    description: Addresses and networks that may talk to the service.
+    type: list
+    elements: str
+    required: true
   tokens:
     description: The service's tokens, as C(katago_mcp_tokens).
     type: raw
@@ -63,6 +68,7 @@ EXAMPLES = r"""
     metrics_listen_address: 127.0.0.1
     metrics_port: 9090
     allowed_hosts: []
+    allowed_clients: [localhost]
     tokens: "{{ katago_mcp_tokens }}"
     cache_dir: ~/.cache/katago-mcp-fleet
 """
@@ -71,7 +77,7 @@ RETURN = r"""
 host:
   description:
     - "What was measured: os, architecture, python, systemd, processors, memory_mb,
-      memory_available_mb, disk_free_mb, gpu, listeners."
+      memory_available_mb, disk_free_mb, lacks, gpu, listeners."
   type: dict
   returned: always
 engine:
@@ -97,7 +103,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-OWN_CONFIG = Path("/etc/katago-mcp/config.json")
+from ansible_collections.katago.fleet.plugins.module_utils import service
+
 GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
 
 
@@ -133,14 +140,11 @@ def free_mb(path: str) -> int:
 
 def own_sockets() -> set[int]:
     """The ports that the running service holds, by its own configuration."""
-    active = subprocess.run(["systemctl", "is-active", "--quiet", "katago-mcp.service"], check=False)
-    if active.returncode != 0:
-        return set()
     try:
-        config = json.loads(OWN_CONFIG.read_text())
+        # The configuration that it was started with, whatever is the current one.
+        config = json.loads(Path(f"/proc/{service.state().pid}/cwd/config.json").read_text())
         return {config["server"]["port"], config["metrics"]["port"]}
     except (OSError, ValueError, KeyError):
-        # A damaged configuration claims no port; the release is what will be found damaged.
         return set()
 
 
@@ -163,6 +167,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "listeners": {"type": "list", "elements": "dict", "required": True},
+            "assets": {"type": "dict", "required": True},
         },
         supports_check_mode=True,
     )
@@ -181,6 +186,7 @@ def main() -> None:
             "processors": len(os.sched_getaffinity(0)),
             **memory_mb(),
             "disk_free_mb": {path: free_mb(path) for path in ("/opt", "/var")},
+            "lacks": [name for name, path in module.params["assets"].items() if not Path(path).exists()],
             "gpu": any(Path(device).exists() for device in GPU_DEVICES),
             "listeners": listeners,
         },

@@ -9,7 +9,8 @@ short_description: Remove old releases
 description:
   - Removes the oldest releases so that C(keep) remain, and then engines, networks and tuning results
     that no remaining release stands on.
-  - Never the current release nor the one to return to, however old.
+  - Never the current release nor the one to return to, however old, nor what was set aside as damaged.
+  - Builds that were killed are removed too.
 options:
   keep:
     description: How many releases remain.
@@ -40,6 +41,7 @@ removed:
   returned: always
 """
 
+import re
 import shutil
 from pathlib import Path
 
@@ -48,16 +50,27 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import history, releases
 
 KINDS = ("engines", "networks", "tuning")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def unreferenced(assets: Path, stood_on: set[Path]) -> list[Path]:
-    """The directories of assets that hold nothing of `stood_on`."""
+    """The directories of assets, named by digests, that hold nothing of `stood_on`."""
     return sorted(
         directory
         for kind in KINDS
-        if (assets / kind).is_dir()
-        for directory in (assets / kind).iterdir()
+        for directory in (assets / kind).glob("*")
+        if DIGEST.fullmatch(directory.name) and directory.is_dir()
         if not any(path.is_relative_to(directory) for path in stood_on)
+    )
+
+
+def unfinished(layout: releases.Layout) -> list[Path]:
+    """The directories of builds that were killed; what was set aside begins with a dot and stays."""
+    complete = {layout.release(name) for name in [*layout.complete(), layout.current_release() or ""]}
+    return sorted(
+        directory
+        for directory in layout.releases.glob("*")
+        if directory.is_dir() and not directory.name.startswith(".") and directory not in complete
     )
 
 
@@ -74,15 +87,15 @@ def main() -> None:
     layout = releases.Layout(Path(module.params["root"]))
     built = {name: (layout.release(name) / releases.MANIFEST).stat().st_mtime for name in layout.complete()}
     current = layout.current_release()
-    way_back = history.last_good(history.read(), available=list(built), besides=current)
-    protected = [name for name in (current, way_back) if name]
+    ways_back = history.ways_back(history.read(), available=list(built), besides=current)
+    protected = [name for name in (current, *ways_back[:1]) if name]
     old = releases.to_prune(built, keep=module.params["keep"], protected=protected)
     stood_on = {
         Path(path)
         for name in built.keys() - set(old)
         for path in (releases.manifest(layout.release(name)) or {"stands_on": ()})["stands_on"]
     }
-    removed = [layout.release(name) for name in old]
+    removed = [*(layout.release(name) for name in old), *unfinished(layout)]
     if old:
         removed += unreferenced(Path(module.params["assets"]), stood_on)
     if not module.check_mode:

@@ -14,7 +14,9 @@ description:
   - Does not restart the service; says why it must be.
 options:
   release:
-    description: The release's name. The last good one besides the current when it is C(last_good).
+    description:
+      - The release's name; or C(last_good) for the one that was found good last, besides the current,
+        was not found bad since, and is whole.
     type: str
     required: true
   why:
@@ -50,13 +52,9 @@ previous:
   type: str
   returned: always
 verdict:
-  description: The newest verdict on the release, C(good) or C(bad); null when it was never judged.
+  description: The verdict on the release since it was switched to, C(good) or C(bad); or null.
   type: str
   returned: success
-last_good:
-  description: The release to return to, besides this one; null when there is none.
-  type: str
-  returned: always
 restart_reasons:
   description: Why the service must be started or restarted; empty when it runs this release.
   type: list
@@ -79,6 +77,10 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
 LAST_GOOD = "last_good"
 
 
+class SwitchError(Exception):
+    """The switch cannot be made; the message says why, as part of a sentence."""
+
+
 def links(layout: releases.Layout, release: str) -> dict[Path, str]:
     """Every symlink of a switched host; `current` comes last, so a killed switch is no switch."""
     current = layout.current
@@ -95,6 +97,38 @@ def is_link(path: Path, target: str) -> bool:
     return path.is_symlink() and str(path.readlink()) == target
 
 
+def way_back(layout: releases.Layout, previous: str | None) -> str:
+    """The best release to return to that is whole; refuses when there is none."""
+    candidates = history.ways_back(history.read(), available=layout.complete(), besides=previous)
+    for release in candidates:
+        if not releases.damage(layout.release(release)):
+            return release
+    damaged = f" ({', '.join(candidates)}: damaged)" if candidates else ""
+    raise SwitchError(f"there is no earlier release that was found good and is whole{damaged}")
+
+
+def switch(layout: releases.Layout, record: history.Record) -> bool:
+    """Record the switch and make it; return whether there was anything to do.
+
+    The record comes first: a killed run leaves a release without a verdict, never one that runs
+    unrecorded. What fails after the rename is undone.
+    """
+    missing = {
+        path: target for path, target in links(layout, record.release).items() if not is_link(path, target)
+    }
+    try:
+        if history.current(history.read()) != record.release:
+            history.append(record)
+        for path, target in missing.items():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            atomic.link(path, target)
+    except OSError as error:
+        if record.previous and layout.current_release() != record.previous:
+            atomic.link(layout.current, f"releases/{record.previous}")
+        raise SwitchError(str(error)) from error
+    return bool(missing)
+
+
 def main() -> None:
     """Refuse, or switch and record."""
     module = AnsibleModule(
@@ -109,57 +143,52 @@ def main() -> None:
     parameters = module.params
     layout = releases.Layout(Path(parameters["root"]))
     previous = layout.current_release()
-    records = history.read()
-    complete = layout.complete()
-    release = parameters["release"]
-    if release == LAST_GOOD:
-        release = history.last_good(records, available=complete, besides=previous)
-        if release is None:
-            module.fail_json(
-                msg="There is no earlier release that was found good; nothing was switched.",
+    try:
+        release = parameters["release"]
+        if release == LAST_GOOD:
+            release = way_back(layout, previous)
+        damage = releases.damage(layout.release(release))
+        if damage and module.check_mode:
+            # Nothing was built in check mode; a deployment would have built it anew.
+            module.exit_json(
+                changed=True,
+                release=release,
                 previous=previous,
-                last_good=None,
+                verdict=None,
+                restart_reasons=["the release is not built yet"],
             )
-    way_back = history.last_good(records, available=complete, besides=release)
-    judged = history.verdict_on(records, release)
-    answer = {
-        "release": release,
-        "previous": previous,
-        "verdict": judged.verdict if judged else None,
-        "last_good": way_back,
-    }
-    if release not in complete and module.check_mode:
-        module.exit_json(changed=True, restart_reasons=["the release is not built yet"], **answer)
-    if damage := releases.damage(layout.release(release)):
-        module.fail_json(
-            msg=(
-                f"The release {release} is damaged: {'; '.join(damage[:5])}. Nothing was switched;"
-                " what runs was not touched. Deploying it again builds it anew."
-            ),
-            **answer,
-        )
-    missing = {path: target for path, target in links(layout, release).items() if not is_link(path, target)}
-    if missing and not module.check_mode:
-        for path, target in missing.items():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-            atomic.link(path, target)
-        if previous != release:
-            history.append(
+        if damage:
+            raise SwitchError(
+                f"the release {release} is damaged: {'; '.join(damage[:5])}."
+                " Deploying it again builds it anew"
+            )
+        changed = any(not is_link(path, to) for path, to in links(layout, release).items())
+        if not module.check_mode:
+            changed = switch(
+                layout,
                 history.Record(
                     at=history.now(),
                     who=parameters["who"],
                     release=release,
                     previous=previous,
                     why=parameters["why"],
-                )
+                ),
             )
-    if (missing or service.state().needs_reload) and not module.check_mode:
-        subprocess.run(["systemctl", "daemon-reload"], check=True)
-    tokens = service.CREDENTIALS / service.TOKENS
+        tokens = service.CREDENTIALS / service.TOKENS
+        reasons = service.restart_reasons(release, tokens.read_bytes() if tokens.exists() else None)
+        if (changed or reasons) and not module.check_mode:
+            service.prepare_restart()
+    except (SwitchError, OSError, subprocess.CalledProcessError) as error:
+        module.fail_json(
+            msg=f"Nothing was switched on this host: {error}. What runs was not touched.",
+            previous=previous,
+        )
     module.exit_json(
-        changed=bool(missing),
-        restart_reasons=service.restart_reasons(release, tokens.read_bytes() if tokens.exists() else None),
-        **answer,
+        changed=changed,
+        release=release,
+        previous=previous,
+        verdict=history.standing(history.read(), release),
+        restart_reasons=reasons,
     )
 
 

@@ -21,6 +21,11 @@ options:
     description: The service's user.
     type: str
     required: true
+  tokens:
+    description: The tokens that the service will have; name, scopes, sha256.
+    type: list
+    elements: dict
+    required: true
   sandbox:
     description: The systemd directives of the sandbox.
     type: dict
@@ -45,6 +50,7 @@ EXAMPLES = r"""
   katago.fleet.trial:
     release: 0.1.0-2f6a9c0d1e3b
     user: katago-mcp
+    tokens: "{{ katago_mcp_tokens | katago.fleet.hashed_tokens }}"
     sandbox: "{{ katago_sandbox }}"
     memory_needed_mb: 600
 """
@@ -68,9 +74,16 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import releases, sandbox, service
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    atomic,
+    releases,
+    sandbox,
+    service,
+)
 
 UNIT = "katago-mcp-trial.service"
+# The tokens that the service has are not touched before the switch.
+TOKENS = Path("/run/katago-mcp-trial.json")
 
 
 def available_memory_mb() -> int:
@@ -115,7 +128,7 @@ def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> lis
         "StateDirectory": "katago-mcp/engine",
         "CacheDirectory": "katago-mcp",
         "Environment": ["POCL_CACHE_DIR=/var/cache/katago-mcp/pocl"],
-        "LoadCredential": f"{service.TOKENS}:{service.CREDENTIALS / service.TOKENS}",
+        **({"LoadCredential": f"{service.TOKENS}:{TOKENS}"} if parameters["tokens"] else {}),
         "RuntimeMaxSec": str(parameters["deadline"]),
     }
     argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json"]
@@ -129,6 +142,7 @@ def main() -> None:
         argument_spec={
             "release": {"type": "str", "required": True},
             "user": {"type": "str", "required": True},
+            "tokens": {"type": "list", "elements": "dict", "required": True, "no_log": False},
             "sandbox": {"type": "dict", "required": True},
             "memory_needed_mb": {"type": "int", "required": True},
             "deadline": {"type": "int", "default": 120},
@@ -145,6 +159,9 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=False, deferred="check mode")
     deferred = reason_to_defer(parameters["memory_needed_mb"], available_memory_mb(), free_gpu_memory_mb())
+    # What a run whose connection was lost left behind.
+    subprocess.run(["systemctl", "stop", UNIT], check=False, capture_output=True)
+    atomic.write(TOKENS, json.dumps({"tokens": parameters["tokens"]}).encode(), mode=0o600)
     try:
         tried = subprocess.run(
             command(parameters, directory, engine=deferred is None),
@@ -162,6 +179,8 @@ def main() -> None:
     except (ValueError, KeyError, TypeError):
         words = (tried.stderr or tried.stdout).strip().splitlines()[-5:]
         problems, ok = [f"- it does not run: {' '.join(words)}"], False
+    finally:
+        TOKENS.unlink()
     if not ok:
         module.fail_json(
             msg="\n".join(

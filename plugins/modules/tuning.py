@@ -108,6 +108,8 @@ class Tuner:
 
     def probe(self) -> dict[str, str]:
         """The device and the network's shape, as the tuner names them before it starts to work."""
+        # What a run whose connection was lost left behind.
+        subprocess.run(["systemctl", "stop", UNIT.format(key="probe")], check=False, capture_output=True)
         process = subprocess.Popen(
             self._command("probe", wait=True),
             stdout=subprocess.PIPE,
@@ -136,8 +138,8 @@ class Tuner:
         raise TuningError("no OpenCL device was found: " + "".join(lines)[-600:].strip())
 
     def start(self, key: str) -> None:
-        """Start the tuning as a unit of its own, unless it runs already."""
-        if self.state(key) != "running":
+        """Start the tuning as a unit of its own, unless it runs already or has ended well."""
+        if self.state(key) == "absent":
             subprocess.run(self._command(key, wait=False), check=True, capture_output=True, text=True)
 
     def state(self, key: str) -> str:
@@ -178,10 +180,15 @@ class Tuner:
         return sandbox.command(directives, argv, unit=UNIT.format(key=key), wait=wait)
 
 
+def is_whole(target: Path) -> bool:
+    """Whether a result is there and has the digest that its directory is named by."""
+    return target.exists() and digest.of_file(target) == target.parent.name
+
+
 def install(content: str, root: Path) -> tuple[Path, bool]:
     """Install a tuning result under its digest; return its path and whether it was new."""
     target = root / digest.of_text(content) / "tuning.txt"
-    if target.exists():
+    if is_whole(target):
         return target, False
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     atomic.write(target, content.encode(), mode=0o644)
@@ -222,7 +229,7 @@ def main() -> None:
                 content=content,
             )
         path = Path(parameters["root"], digest.of_text(parameters["content"]), "tuning.txt")
-        changed = not path.exists()
+        changed = not is_whole(path)
         if changed and not module.check_mode:
             install(parameters["content"], Path(parameters["root"]))
         module.exit_json(changed=changed, file=str(path), sha256=path.parent.name)

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: verdict
 short_description: Record that a release is good or bad
 description:
-  - Adds the verdict to C(/var/lib/katago-mcp/history.jsonl) unless it is the newest one on that
-    release already. A release that was found bad is never returned to by itself.
+  - Adds the verdict to C(/var/lib/katago-mcp/history.jsonl) unless it was given already since the
+    release was last switched to. A release that was found bad is never returned to by itself.
 options:
   release:
     description: The release's name.
@@ -59,8 +59,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters = module.params
-    newest = history.verdict_on(history.read(), parameters["release"])
-    changed = newest is None or newest.verdict != parameters["verdict"]
+    changed = history.standing(history.read(), parameters["release"]) != parameters["verdict"]
     if changed and not module.check_mode:
         history.append(history.Record(at=history.now(), previous=None, **parameters))
     module.exit_json(changed=changed)

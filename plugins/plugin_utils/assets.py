@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,8 +23,8 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.locking import locked
 RELEASE_ADDRESS = "https://github.com/lightvector/KataGo/releases/download/v{version}/{name}"
 RELEASE_NAME = "katago-v{version}-{backend}-linux-x64.zip"
 _TIMEOUT_SECONDS = 60
-_MEMBER_RECORD = "member.sha256"
-_OWN_FILES = (".lock", _MEMBER_RECORD)
+_LOCK = ".lock"
+_MEMBER_RECORD = "sha256"
 
 Say = Callable[[str], None]
 
@@ -54,7 +55,7 @@ def obtain(variable: str, spec: Mapping[str, Any], cache: Path, say: Say) -> Ass
     expected = str(spec["sha256"])
     directory = cache / "downloads" / expected
     directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory / ".lock"):
+    with locked(directory / _LOCK):
         archive = _cached(directory, expected) or _fetch(variable, spec, directory, say)
         member = spec.get("member") or ("katago" if spec["source"] == "release" else None)
         if member is None or not zipfile.is_zipfile(archive):
@@ -71,7 +72,7 @@ def _cached(directory: Path, expected: str) -> Path | None:
 
 
 def _files(directory: Path) -> list[Path]:
-    return [path for path in directory.iterdir() if path.is_file() and path.name not in _OWN_FILES]
+    return [path for path in directory.iterdir() if path.is_file() and path.name != _LOCK]
 
 
 def _fetch(variable: str, spec: Mapping[str, Any], directory: Path, say: Say) -> Path:
@@ -103,20 +104,29 @@ def _places(spec: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[Path], Pat
     source = spec["source"]
     if source == "pypi":
         for index in [*mirrors, None]:
-            place = f"{spec['requirement']} from {index or 'the configured package index'}"
-            yield place, functools.partial(_pip_download, str(spec["requirement"]), index)
+            place = _shown(index) if index else "the configured package index"
+            yield (
+                f"{spec['requirement']} from {place}",
+                functools.partial(_pip_download, str(spec["requirement"]), index),
+            )
         return
     if source == "release":
         name = spec.get("name") or RELEASE_NAME.format(version=spec["version"], backend=spec["backend"])
         origin = RELEASE_ADDRESS.format(version=spec["version"], name=name)
     elif source == "url":
         origin = str(spec["url"])
-        name = origin.rsplit("/", 1)[-1]
+        name = Path(urllib.parse.urlsplit(origin).path).name
     else:
         origin = Path(spec["path"]).expanduser().absolute().as_uri()
         name = Path(spec["path"]).name
     for address in [*(f"{mirror.rstrip('/')}/{name}" for mirror in mirrors), origin]:
-        yield address, functools.partial(_download, address, name)
+        yield _shown(address), functools.partial(_download, address, name)
+
+
+def _shown(address: str) -> str:
+    """An address without the user, password and query that may be secrets."""
+    parts = urllib.parse.urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def _download(address: str, name: str, scratch: Path) -> Path:
@@ -148,8 +158,8 @@ def _pip_download(requirement: str, index: str | None, scratch: Path) -> Path:
 
 
 def _extract(variable: str, archive: Path, member: str, directory: Path) -> Asset:
-    folder = directory / "member"
-    record = directory / _MEMBER_RECORD
+    folder = directory / digest.of_text(member)
+    record = folder / _MEMBER_RECORD
     target = folder / Path(member).name
     if target.exists() and record.exists() and digest.of_file(target) == record.read_text():
         return Asset(target, record.read_text())

@@ -22,6 +22,8 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.locking import locked
 _GLIBC_MINORS = (17, 24, 26, 27, 28, 31, 34, 35)
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 
+CONTROL_LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
+
 Say = Callable[[str], None]
 
 
@@ -125,24 +127,27 @@ def _collect(server: Path, scratch: Path, python: str, machine: str) -> str:
     (own,) = scratch.glob("katago_mcp-*.whl")
     lines.append(f"katago-mcp=={own.name.split('-')[1]} --hash=sha256:{digest.of_file(own)}")
     (scratch / "requirements.txt").write_text("\n".join(lines) + "\n")
-    # Hosts install with the control node's pip, so that a release needs none of its own.
+    # Hosts install with the control node's locked pip, so that a release needs none of its own.
+    installer = scratch / "installer.txt"
+    installer.write_text(_locked_pip(python, machine))
     _pip(
         "download",
+        "--require-hashes",
         "--no-deps",
         "--only-binary=:all:",
-        f"pip=={_pip_version()}",
+        f"--requirement={installer}",
         f"--dest={scratch}",
     )
+    installer.unlink()
     wheels = {
         path.name: digest.of_file(path) for path in scratch.iterdir() if not path.name.startswith("pip-")
     }
     return digest.of_json(wheels)
 
 
-def _pip_version() -> str:
-    from importlib.metadata import version
-
-    return version("pip")
+def _locked_pip(python: str, machine: str) -> str:
+    lines = requirements(CONTROL_LOCK.read_text(), python=python, machine=machine)
+    return next(line for line in lines if line.startswith("pip=="))
 
 
 def _pip(*arguments: str) -> None:

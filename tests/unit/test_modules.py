@@ -16,6 +16,7 @@ from ansible_collections.katago.fleet.plugins.modules import (
     release,
     switch,
     trial,
+    tuning,
     validate,
 )
 
@@ -71,12 +72,11 @@ def test_current_is_the_last_link_of_a_switch() -> None:
     assert all(target.startswith("/opt/katago-mcp/current/") for target in through)
 
 
-def test_tokens_file_has_the_hosts_own_token_unless_the_service_is_open() -> None:
+def test_tokens_file_has_the_hosts_own_token_hashed() -> None:
     given = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
-    names = [entry["name"] for entry in json.loads(credentials.tokens_file(given, "op"))["tokens"]]
-    assert names == ["anna", "operator"]
-    assert json.loads(credentials.tokens_file([], "op")) == {"tokens": []}
-    assert "op-token-itself" not in credentials.tokens_file(given, "op-token-itself")
+    content = credentials.tokens_file(given, "op-token-itself")
+    assert [entry["name"] for entry in json.loads(content)["tokens"]] == ["anna", "operator"]
+    assert "op-token-itself" not in content
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,29 @@ def test_second_engine_is_deferred_where_it_would_endanger_the_first(
 
 
 def test_assets_that_a_release_stands_on_are_not_pruned(tmp_path: Path) -> None:
-    for name in ("engines/a", "engines/b", "networks/c", "networks/d"):
+    a, b, c, d = (letter * 64 for letter in "abcd")
+    for name in (f"engines/{a}", f"engines/{b}", f"networks/{c}", f"networks/{d}", "engines/notes"):
         (tmp_path / name).mkdir(parents=True)
-    stood_on = {tmp_path / "engines" / "a", tmp_path / "networks" / "c" / "net.bin.gz"}
-    found = prune.unreferenced(tmp_path, stood_on)
-    assert [path.name for path in found] == ["b", "d"]
+    (tmp_path / "engines" / ("e" * 64)).write_text("a file")
+    stood_on = {tmp_path / "engines" / a, tmp_path / "networks" / c / "net.bin.gz"}
+    assert [path.name for path in prune.unreferenced(tmp_path, stood_on)] == [b, d]
+
+
+def test_killed_builds_are_pruned_and_what_was_set_aside_is_not(tmp_path: Path) -> None:
+    for name in ("0.1.0-aa", "0.1.0-bb", ".damaged-0.1.0-cc"):
+        (tmp_path / "releases" / name).mkdir(parents=True)
+    (tmp_path / "releases" / "0.1.0-aa" / releases.MANIFEST).write_text("{}")
+    found = prune.unfinished(releases.Layout(tmp_path))
+    assert [path.name for path in found] == ["0.1.0-bb"]
+
+
+def test_damaged_tuning_result_is_replaced(tmp_path: Path) -> None:
+    path, new = tuning.install("result", tmp_path)
+    assert (path.read_text(), new, tuning.is_whole(path)) == ("result", True, True)
+    assert tuning.install("result", tmp_path) == (path, False)
+    path.write_text("damaged")
+    assert not tuning.is_whole(path)
+    assert tuning.install("result", tmp_path) == (path, True)
 
 
 def test_only_a_release_that_was_complete_is_set_aside(tmp_path: Path) -> None:

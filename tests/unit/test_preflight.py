@@ -30,6 +30,7 @@ def settings() -> dict[str, Any]:
         "katago_mcp_metrics_listen_address": "127.0.0.1",
         "katago_mcp_metrics_port": 9090,
         "katago_mcp_allowed_hosts": ["go.example.org:*"],
+        "katago_mcp_allowed_clients": ["10.20.0.0/16"],
         "katago_mcp_tokens": [{"name": "anna", "scopes": ["analyze"], "token": TOKEN}],
     }
 
@@ -43,6 +44,7 @@ def host() -> dict[str, Any]:
         "processors": 2,
         "memory_mb": 4096,
         "disk_free_mb": {"/opt": 5000, "/var": 5000},
+        "lacks": ["engine", "network"],
         "gpu": False,
         "listeners": [{"address": "0.0.0.0", "port": 8080, "error": None}],
     }
@@ -65,6 +67,8 @@ def test_good_inputs_and_a_fit_host_have_no_problem() -> None:
         ("katago_mcp_port", 80, "1024 to 65535"),
         ("katago_mcp_metrics_port", 8080, "are both 8080"),
         ("katago_mcp_allowed_hosts", [], "katago_mcp_allowed_hosts is empty"),
+        ("katago_mcp_allowed_clients", ["localhost"], "lets nobody but the host itself through"),
+        ("katago_mcp_allowed_clients", ["10.20.0.0/16", "offices"], "has 'offices'"),
         ("katago_mcp_tokens", [], "katago_mcp_tokens is empty"),
         ("katago_mcp_tokens", "hunter2", "must be a list"),
         ("katago_mcp_tokens", ["hunter2"], "katago_mcp_tokens[0] must be a mapping"),
@@ -117,6 +121,7 @@ def test_loopback_needs_no_token_and_no_names() -> None:
         "katago_mcp_listen_address": "127.0.0.1",
         "katago_mcp_tokens": [],
         "katago_mcp_allowed_hosts": [],
+        "katago_mcp_allowed_clients": ["localhost"],
     }
     assert preflight.input_problems(changed) == []
 
@@ -140,6 +145,12 @@ def test_loopback_needs_no_token_and_no_names() -> None:
 def test_unfit_host_is_refused_with_what_was_measured(change: dict[str, Any], words: str) -> None:
     (problem,) = preflight.host_problems(host() | change, network_bytes=4 << 20)
     assert words in problem
+
+
+def test_host_that_has_engine_and_network_needs_room_for_a_release_only() -> None:
+    small = host() | {"disk_free_mb": {"/opt": 300, "/var": 5000}}
+    assert preflight.host_problems(small | {"lacks": []}, network_bytes=40 << 20) == []
+    assert len(preflight.host_problems(small, network_bytes=40 << 20)) == 1
 
 
 def test_every_problem_is_reported_at_once() -> None:

@@ -131,9 +131,75 @@ def test_engine_that_cannot_start_after_the_switch_is_switched_back(hosts: dict[
     assert (judged["release"], judged["verdict"]) == (switched["release"], "bad")
     assert (returned["release"], returned["previous"]) == (switched["previous"], switched["release"])
     assert hosts[FIRST].check_output("ls /opt/katago-mcp/releases").split().count(switched["release"]) == 1
-    assert "Hosts after it were not touched." in run.output
+    assert "Hosts of later batches were not touched." in run.output
     assert state(hosts[SECOND]) == second
     assert fleet.play("validate.yml").returncode == 0
+
+
+CRASHING = """
+import os, socket, sys, time
+from katago_mcp import whole_cli
+def main():
+    if "serve" not in sys.argv:
+        sys.exit(whole_cli.main())
+    address = os.environ["NOTIFY_SOCKET"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.sendto(b"READY=1", "\\0" + address[1:] if address[0] == "@" else address)
+    time.sleep(0.2)
+    sys.exit(1)
+"""
+
+
+def test_server_that_keeps_crashing_after_the_switch_is_switched_back(
+    hosts: dict[str, Any], tmp_path: Path
+) -> None:
+    """It uses up the unit's starts, which must not keep the good release from being started."""
+    good = state(hosts[FIRST])[0]
+    server = tmp_path / "server"
+    shutil.copytree(paths.ROOT / "server", server, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    package = server / "src" / "katago_mcp"
+    (package / "cli.py").rename(package / "whole_cli.py")
+    (package / "cli.py").write_text(CRASHING)
+    run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"katago_mcp_server": str(server)})
+    assert run.returncode != 0
+    assert "is marked bad. This host returned to" in run.output, run.output
+    assert state(hosts[FIRST])[0] == good
+    assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
+
+
+def test_failure_without_a_way_back_stops_the_service_and_says_so(hosts: dict[str, Any]) -> None:
+    host = hosts[FIRST]
+    history = "/var/lib/katago-mcp/history.jsonl"
+    host.check_output(f"cp --preserve {history} /root/history && : > {history}")
+    try:
+        run = fleet.play(
+            "deploy.yml",
+            f"--limit={FIRST}",
+            variables={**NO_ENGINE, **DEFERRED, "validate_ready_deadline": 10},
+        )
+        assert run.returncode != 0
+        assert "this host has no way back" in run.output
+        assert host.run("systemctl is-active katago-mcp.service").stdout.strip() == "inactive"
+    finally:
+        host.check_output(f"cp --preserve /root/history {history}")
+    assert fleet.play("deploy.yml", f"--limit={FIRST}").returncode == 0
+
+
+def test_release_that_is_gone_back_to_is_the_way_back(hosts: dict[str, Any]) -> None:
+    """Good, good, and back to the first: a third that fails leads to the first, not the second."""
+    limit = f"--limit={FIRST}"
+    first = state(hosts[FIRST])[0]
+    other = fleet.play("deploy.yml", limit, variables={"katago_mcp_max_visits": 970})
+    assert other.returncode == 0, other.output
+    assert fleet.play("deploy.yml", limit).returncode == 0
+    assert state(hosts[FIRST])[0] == first
+    run = fleet.play(
+        "deploy.yml",
+        limit,
+        variables={**NO_ENGINE, **DEFERRED, "katago_mcp_max_visits": 980, "validate_ready_deadline": 10},
+    )
+    assert run.returncode != 0
+    assert state(hosts[FIRST])[0] == first
 
 
 def test_failed_host_lets_the_others_of_its_batch_finish(hosts: dict[str, Any]) -> None:
@@ -172,7 +238,7 @@ def test_failure_of_the_host_is_not_blamed_on_a_good_release(hosts: dict[str, An
     try:
         run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"validate_ready_deadline": 3})
         assert run.returncode != 0
-        assert "was found good before, so the host is at fault" in run.output
+        assert "ran before and was found good, so the host is at fault" in run.output
         assert state(hosts[FIRST]) == before
     finally:
         assert fleet.get(target, "/admin/undrain", method="POST", headers=headers)[0] == 200
@@ -218,7 +284,7 @@ def test_server_that_answers_200_to_everything_fails_the_validation(hosts: dict[
     assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
 
 
-@pytest.mark.parametrize("damaged", ["network", "engine", "release"])
+@pytest.mark.parametrize("damaged", ["network", "engine", "tuning", "release"])
 def test_damage_on_the_host_is_found_and_mended_by_deploying_again(
     hosts: dict[str, Any], damaged: str
 ) -> None:
@@ -227,6 +293,7 @@ def test_damage_on_the_host_is_found_and_mended_by_deploying_again(
         {
             "network": "ls /opt/katago/networks/*/*",
             "engine": "ls /opt/katago/engines/*/usr/bin/katago",
+            "tuning": "ls /opt/katago/tuning/*/tuning.txt",
             "release": "ls /opt/katago-mcp/current/analysis.cfg",
         }[damaged]
     )
