@@ -49,7 +49,7 @@ _CORES = (
 """A legacy charset; the one whose character set is its core; the last lead byte of the common characters."""
 
 _SAMPLE = 2000
-_CREDIBLE = 0.8
+_CREDIBLE = 0.6
 _NEARLY = 0.9
 _KOREAN_EVIDENCE = 8
 
@@ -73,11 +73,10 @@ def decode(data: bytes) -> Decoded:
     for mark, charset in _BOMS:
         if data.startswith(mark):
             return _settle(data[len(mark) :], charset)
-    head = data[:4096]
     for sign, charset in _WITHOUT_BOM:
-        if sign in head:
+        if data.startswith(sign):
             return _settle(data, charset)
-    said = _DECLARATION.search(head)
+    said = _DECLARATION.search(data, 0, 4096)
     name = said[1].decode("ascii") if said else None
     declared = _known(name)
     if declared in _SEVEN_BIT:

@@ -120,8 +120,8 @@ def parse(text: str, limits: Limits) -> Tree:
 
 
 def _refusal(code: str, message: str, text: str, offset: int, accepted: str) -> Unreadable:
-    breaks = list(_LINE_BREAK.finditer(text, 0, offset))
-    line, column = len(breaks) + 1, offset - (breaks[-1].end() if breaks else 0) + 1
+    before = text[:offset].replace("\r\n", "\n").replace("\n\r", "\n").replace("\r", "\n")
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     return Unreadable(code, message, accepted=accepted, line=line, column=column)
 
 
