@@ -1,6 +1,7 @@
 """Which charset a record is read in."""
 
 import codecs
+import time
 
 import pytest
 from hypothesis import given
@@ -124,6 +125,13 @@ def test_the_record_tells_what_was_assumed() -> None:
     found = read(record(CHINESE).encode("gb2312"))
     assert (found.black.name, found.charset) == ("柯洁", "gb18030")
     assert "gb18030" in found.warnings[0]
+
+
+@pytest.mark.parametrize("data", [b"\xb0\xa1", b"\xe9 ", b"\x88\xea", "棋\u00e9".encode()[:-1]])
+def test_nothing_takes_long(data: bytes) -> None:
+    began = time.process_time()
+    assert decode(b"(;C[" + data * (4_000_000 // len(data)) + b"\xff\xff])").text
+    assert time.process_time() - began < 10
 
 
 @given(

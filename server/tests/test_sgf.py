@@ -349,7 +349,7 @@ class TestKomi:
         ],
     )
     def test_of_fox(self, root: str, komi: float, warning: str) -> None:
-        record = read(f"(;RU[Chinese]{root}AP[GNU Go:3.8]TM[60]AP[foxwq];B[dd];B[pp])")
+        record = read(f"(;RU[Chinese]{root}AP[GNU Go:3.8]TM[60]AP[foxwq];B[dd];W[pp])")
         assert record.komi == komi
         assert warning in said(record)
 
@@ -433,6 +433,12 @@ class TestHandicap:
         record = read("(;HA[2]KM[0];B[dd];B[pp];W[qf])")
         assert played(record) == "B D16 B Q4 W R14"
         assert record.main.warnings == ()
+
+    def test_of_fox_is_black_playing_several_moves_first(self) -> None:
+        record = read("(;RU[Chinese]KM[375]HA[0]AP[foxwq];B[pd];B[dp];B[pp];W[dd])")
+        assert (record.handicap, record.komi) == (3, 0.5)
+        assert "Black's first 3 moves" in said(record)
+        assert record.position(0).initial_stones == []
 
     def test_that_does_not_fit_the_stones_is_told(self) -> None:
         assert "does not fit the 1 black stones" in said(read("(;HA[2]AB[dd];W[pp])"))

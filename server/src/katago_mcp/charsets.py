@@ -22,6 +22,9 @@ _WITHOUT_BOM = ((b"(\0;\0", "utf-16-le"), (b"\0(\0;", "utf-16-be"))
 
 _DECLARATION = re.compile(rb"(?<![A-Za-z])CA\s*\[\s*([A-Za-z0-9_.: -]{1,40}?)\s*\]")
 
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+_ALONE = re.compile(r"(?<![^\x00-\x7f])[^\x00-\x7f](?![^\x00-\x7f])")
+
 _LATIN = "cp1252"
 _SEVEN_BIT = frozenset({"hz", "iso2022_jp", "iso2022_kr"})
 _SUPERSETS = {
@@ -127,8 +130,7 @@ def _known(name: str | None) -> str | None:
 
 def _share_of_utf8(data: bytes) -> float:
     text = data.decode("utf-8", "replace")
-    beyond = sum(not character.isascii() for character in text)
-    return 1 - text.count("\ufffd") / max(1, beyond)
+    return 1 - text.count("\ufffd") / max(1, len(_BEYOND_ASCII.findall(text)))
 
 
 def _guess(data: bytes) -> str | None:
@@ -137,7 +139,7 @@ def _guess(data: bytes) -> str | None:
         text = _strictly(data, charset)
         if text is None:
             continue
-        sample = [character for character in text if not character.isascii()][:_SAMPLE]
+        sample = _BEYOND_ASCII.findall(text)[:_SAMPLE]
         scores[charset] = sum(_common(character, core, last) for character in sample) / len(sample)
         if charset == "cp949" and scores[charset] == 1 and len(sample) >= _KOREAN_EVIDENCE:
             # Chinese text has hanja among its hangul when it is read as Korean, unless it is short.
@@ -158,6 +160,5 @@ def _common(character: str, core: str, last: int) -> bool:
 
 def _isolated(text: str) -> float:
     """The share of accented letters with no other beside them among the characters beyond ASCII."""
-    beyond = sum(not character.isascii() for character in text)
-    alone = re.findall(r"(?<![^\x00-\x7f])[^\W\d_](?![^\x00-\x7f])", text)
-    return sum(not letter.isascii() for letter in alone) / max(1, beyond)
+    alone = [letter for letter in _ALONE.findall(text) if letter.isalpha()]
+    return len(alone) / max(1, len(_BEYOND_ASCII.findall(text)))

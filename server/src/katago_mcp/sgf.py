@@ -164,7 +164,7 @@ class Line:
         if not 0 <= number <= len(self.moves):
             raise Invalid(
                 "invalid_move_number",
-                f"the line {self.name!r} has no move {number}",
+                f"the line {self.name[:40]!r} has no move {number}",
                 field="moveNumber",
                 accepted=f"0 (before the first move) to {len(self.moves)}",
             )
@@ -324,7 +324,9 @@ def read(data: bytes | str, limits: Limits | None = None) -> Record:
     """Read a game record.
 
     Bytes are decoded as `katago_mcp.charsets` describes; text is taken as it is. Of several games the first
-    is read. Komi is brought to points and half-integers (see `_komi_of`), boards have 2 to 19 lines.
+    is read. Boards have 2 to 19 lines. Komi in hundredths (KM[650]) or in stones, of which one is two points
+    (KM[375], KM[3.75], 3.75子), is brought to points and rounded to half-integers, with a warning. A handicap
+    game without komi, or with Fox's KM[375], has 0.5.
 
     Raises:
         Unreadable: with line and column: `invalid_sgf`, `limit_exceeded`, `invalid_board_size`.
@@ -353,7 +355,7 @@ def read(data: bytes | str, limits: Limits | None = None) -> Record:
     if (game := root.line_of_text("GM")) not in (None, "1"):
         raise _refused(tree, "invalid_sgf", f"GM[{game[:8] if game else ''}] is another game", "GM[1], Go")
     width, height = _size(tree)
-    handicap = _handicap(root, warnings)
+    handicap = _handicap(tree, warnings)
     rules_text = root.line_of_text("RU")
     return Record(
         tree=tree,
@@ -401,12 +403,31 @@ def _size(tree: Tree) -> tuple[int, int]:
     return width, height
 
 
-def _handicap(root: Node, warnings: _Warnings) -> int:
-    text = root.line_of_text("HA") or "0"
-    if re.fullmatch(r"\d{1,3}", text, re.ASCII):
-        return int(text)
-    warnings.add("handicap", f"HA[{text[:12]}] is no number of stones: no handicap is taken")
-    return 0
+def _handicap(tree: Tree, warnings: _Warnings) -> int:
+    root = tree.nodes[0]
+    text = root.line_of_text("HA") or ""
+    stones = int(text) if re.fullmatch(r"\d{1,3}", text, re.ASCII) else 0
+    if text and not stones and not re.fullmatch("0+", text):
+        warnings.add("handicap", f"HA[{text[:12]}] is no number of stones: no handicap is taken")
+    if not stones and _is_of_fox(root) and (played := _black_before_white(tree)) > 1:
+        warnings.add("handicap", f"Black's first {played} moves are taken for a handicap, as Fox means it")
+        return played
+    return stones
+
+
+def _is_of_fox(root: Node) -> bool:
+    return any("foxwq" in value.lower() for value in root.properties.get("AP", ()))
+
+
+def _black_before_white(tree: Tree) -> int:
+    """The number of Black's moves on the main line before White's first one, up to 9."""
+    node, count = tree.nodes[0], 0
+    while node.children and count < 9:
+        node = tree.nodes[node.children[0]]
+        if "W" in node.properties:
+            break
+        count += "B" in node.properties
+    return count
 
 
 def _rules(text: str | None, warnings: _Warnings) -> str:
@@ -435,7 +456,7 @@ def _nearest_rules(parts: re.Match[str]) -> str:
 
 def _komi(root: Node, handicap: int, warnings: _Warnings) -> float | None:
     text = root.line_of_text("KM")
-    fox = any("foxwq" in value.lower() for value in root.properties.get("AP", ()))
+    fox = _is_of_fox(root)
     if text is None:
         if handicap < 2:
             return None
