@@ -1,0 +1,164 @@
+"""Which charset a game record is written in, when it says so, when it does not and when it is wrong.
+
+SGF names its charset inside the text that the charset encodes (property CA), and most programs of East
+Asia name none or the wrong one. No input raises UnicodeDecodeError; what had to be assumed is told.
+"""
+
+import codecs
+import re
+from dataclasses import dataclass
+from encodings import normalize_encoding
+from encodings.aliases import aliases
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    # UTF-32's little-endian mark begins with UTF-16's.
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_WITHOUT_BOM = ((b"(\0;\0", "utf-16-le"), (b"\0(\0;", "utf-16-be"))
+
+_DECLARATION = re.compile(rb"(?<![A-Za-z])CA\s*\[\s*([A-Za-z0-9_.: -]{1,40}?)\s*\]")
+
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+_ALONE = re.compile(r"(?<![^\x00-\x7f])[^\x00-\x7f](?![^\x00-\x7f])")
+
+_LATIN = "cp1252"
+_SEVEN_BIT = frozenset({"hz", "iso2022_jp", "iso2022_kr"})
+_SUPERSETS = {
+    "ascii": "utf_8",
+    "big5": "cp950",
+    "euc_kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "latin_1": _LATIN,
+    "shift_jis": "cp932",
+}
+"""What programs write under a charset's name often uses the characters of its successor."""
+
+_ACCEPTED = frozenset(_SUPERSETS.values()) | _SEVEN_BIT | {"big5hkscs", "euc_jp", "koi8_r", "utf_8"}
+_ACCEPTED |= {f"iso8859_{part}" for part in range(2, 17)} | {f"cp125{page}" for page in range(9)}
+"""Python's names of the charsets a CA property may choose; none of its other codecs is reachable."""
+
+_CORES = (
+    ("gb18030", "gb2312", 0xD7),
+    ("cp932", "euc_jp", 0xCF),
+    ("euc_jp", "euc_jp", 0xCF),
+    ("cp949", "euc_kr", 0xC8),
+    ("cp950", "big5", 0xC6),
+)
+"""A legacy charset; the one whose character set is its core; the last lead byte of the common characters."""
+
+_SAMPLE = 2000
+_CREDIBLE = 0.6
+_NEARLY = 0.9
+_KOREAN_EVIDENCE = 8
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Text, Python's name of the charset it was read as, and what had to be assumed (or None)."""
+
+    text: str
+    charset: str
+    warning: str | None
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode a game record of any origin.
+
+    In this order: a byte-order mark; valid UTF-8; the charset that CA declares (SGF FF[4], property CA);
+    UTF-8 with a few broken characters; the legacy charset under which the text has the most common
+    characters; ISO-8859-1, which is SGF's default and takes every byte.
+    """
+    for mark, charset in _BOMS:
+        if data.startswith(mark):
+            return _settle(data[len(mark) :], charset)
+    for sign, charset in _WITHOUT_BOM:
+        if data.startswith(sign):
+            return _settle(data, charset)
+    said = _DECLARATION.search(data, 0, 4096)
+    name = said[1].decode("ascii") if said else None
+    declared = _known(name)
+    if declared in _SEVEN_BIT:
+        return _settle(data, declared)
+    utf8 = _strictly(data, "utf-8")
+    if utf8 is not None:
+        contradicted = declared not in (None, "utf_8") and not utf8.isascii()
+        return Decoded(utf8, "utf-8", f"CA[{name}] is wrong: the text is UTF-8" if contradicted else None)
+    if declared is not None and not (declared == _LATIN and _isolated(data.decode("latin-1")) < 0.5):
+        text = _strictly(data, declared)
+        if text is not None:
+            return Decoded(text, declared, None)
+    if _share_of_utf8(data) >= _NEARLY:
+        return _settle(data, "utf-8")
+    guess = _guess(data)
+    if guess is not None:
+        complaint = "no charset is declared (CA)" if name is None else f"CA[{name}] does not fit"
+        return Decoded(data.decode(guess), guess, f"{complaint}: the text is read as {guess}")
+    if declared is not None:
+        return _settle(data, declared)
+    return Decoded(data.decode("latin-1"), "latin-1", "the charset is not known: names may be garbled")
+
+
+def _settle(data: bytes, charset: str) -> Decoded:
+    text = _strictly(data, charset)
+    if text is not None:
+        return Decoded(text, charset, None)
+    warning = f"the text is damaged: what is not {charset} is replaced"
+    return Decoded(data.decode(charset, "replace"), charset, warning)
+
+
+def _strictly(data: bytes, charset: str) -> str | None:
+    try:
+        return data.decode(charset)
+    except UnicodeDecodeError:
+        return None
+
+
+def _known(name: str | None) -> str | None:
+    if name is None:
+        return None
+    # codecs.lookup would remember every unknown name for good.
+    charset = normalize_encoding(name).lower()
+    charset = aliases.get(charset, charset)
+    charset = _SUPERSETS.get(charset, charset)
+    return charset if charset in _ACCEPTED else None
+
+
+def _share_of_utf8(data: bytes) -> float:
+    text = data.decode("utf-8", "replace")
+    return 1 - text.count("\ufffd") / max(1, len(_BEYOND_ASCII.findall(text)))
+
+
+def _guess(data: bytes) -> str | None:
+    scores: dict[str, float] = {}
+    for charset, core, last in _CORES:
+        text = _strictly(data, charset)
+        if text is None:
+            continue
+        sample = _BEYOND_ASCII.findall(text)[:_SAMPLE]
+        scores[charset] = sum(_common(character, core, last) for character in sample) / len(sample)
+        if charset == "cp949" and scores[charset] == 1 and len(sample) >= _KOREAN_EVIDENCE:
+            # Chinese text has hanja among its hangul when it is read as Korean, unless it is short.
+            return charset
+    if _strictly(data, _LATIN) is not None:
+        scores[_LATIN] = _isolated(data.decode(_LATIN))
+    best = max(scores, key=scores.__getitem__, default=None)
+    return best if best is not None and scores[best] >= _CREDIBLE else None
+
+
+def _common(character: str, core: str, last: int) -> bool:
+    if core == "gb2312" and "\u3041" <= character <= "\u30fe":
+        # Kana are no Chinese: the same bytes are kana in EUC-JP.
+        return False
+    encoded = character.encode(core, "ignore")
+    return len(encoded) == 2 and 0xA1 <= encoded[0] <= last
+
+
+def _isolated(text: str) -> float:
+    """The share of accented letters with no other beside them among the characters beyond ASCII."""
+    alone = [letter for letter in _ALONE.findall(text) if letter.isalpha()]
+    return len(alone) / max(1, len(_BEYOND_ASCII.findall(text)))

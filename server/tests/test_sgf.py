@@ -1,0 +1,547 @@
+"""What is read out of a game record: its syntax, its root, its lines and the positions on them."""
+
+from pathlib import Path
+
+import pytest
+
+from katago_mcp.errors import Invalid
+from katago_mcp.positions import RULES, Position, check
+from katago_mcp.sgf import Limits, Move, Record, Unreadable, read
+
+SHARED = Path("/work/shared/games")
+
+FORKED = (
+    "(;GM[1]FF[4]SZ[9]KM[7]RU[Chinese];B[ee];W[ec]"
+    "(;B[ge];W[gc](;B[cc];W[cg])(;B[cg]C[the other corner]))"
+    "(;B[cc];W[ce](;B[cd])(;B[de];W[dd];B[cd])(;B[be])))"
+)
+"""Forks after moves 2 and 4 on the main line, and after move 4 on the second one."""
+
+
+def played(record: Record, variation: str = "main") -> str:
+    return " ".join(f"{move.colour} {move.vertex}" for move in record.line(variation).moves)
+
+
+def stones(position: Position) -> set[str]:
+    return {f"{colour} {point}" for colour, point in position.initial_stones}
+
+
+def refused(text: str | bytes, limits: Limits | None = None) -> Unreadable:
+    with pytest.raises(Unreadable) as caught:
+        read(text, limits)
+    return caught.value
+
+
+def said(record: Record) -> str:
+    return "\n".join([*record.warnings, *record.main.warnings])
+
+
+def test_a_record_tells_who_played_what_and_how_it_ended() -> None:
+    record = read(
+        "(;FF[4]GM[1]SZ[19]KM[6.5]RU[Japanese]PB[Kuro]BR[5d]PW[Shiro]WR[6d]"
+        "RE[W+0.5]DT[2024-01-02]EV[Cup]AP[Some:1];B[pd];W[dp])"
+    )
+    assert (record.black.name, record.black.rank, record.white.name) == ("Kuro", "5d", "Shiro")
+    assert (record.result, record.date, record.event, record.application) == (
+        "W+0.5",
+        "2024-01-02",
+        "Cup",
+        "Some:1",
+    )
+    assert (record.rules, record.rules_text, record.komi, record.handicap) == ("japanese", "Japanese", 6.5, 0)
+    assert (record.width, record.height) == (19, 19)
+    assert record.warnings == ()
+
+
+def test_rows_are_counted_from_the_top() -> None:
+    record = read("(;SZ[19];B[pd];W[aa];B[ss])")
+    assert played(record) == "B Q16 W A19 B T1"
+
+
+def test_a_board_may_be_rectangular() -> None:
+    record = read("(;SZ[9:13];B[aa];W[im])")
+    assert (record.width, record.height) == (9, 13)
+    assert played(record) == "B A13 W J1"
+    assert check(record.position()).height == 13
+
+
+@pytest.mark.parametrize("size", ["1", "20", "52", "9:20", "0"])
+def test_a_board_that_no_position_can_have_is_refused(size: str) -> None:
+    assert refused(f"(;SZ[{size}])").code == "invalid_board_size"
+
+
+@pytest.mark.parametrize("size", ["x", "19x", "-9", "9:", "9.5"])
+def test_a_size_that_is_none_is_refused(size: str) -> None:
+    assert refused(f"(;SZ[{size}])").code == "invalid_sgf"
+
+
+def test_another_game_is_refused() -> None:
+    assert "another game" in refused("(;GM[2]SZ[8])").message
+
+
+class TestMoves:
+    @pytest.mark.parametrize("size", [9, 13, 19])
+    @pytest.mark.parametrize("value", ["", "tt", " ", "pass"])
+    def test_passes(self, size: int, value: str) -> None:
+        assert played(read(f"(;SZ[{size}];B[{value}];W[aa])")) == f"B pass W A{size}"
+
+    @pytest.mark.parametrize("value", ["zz", "jj", "PD", "a", "abc", "a1", "é"])
+    def test_off_the_board_ends_the_game_there(self, value: str) -> None:
+        record = read(f"(;SZ[9]\n;B[aa]\n;W[{value}];B[bb])")
+        assert played(record) == "B A9"
+        assert "up to move 1; the next, line 3 column 1" in record.main.warnings[0]
+
+    def test_an_illegal_one_ends_the_game_there(self) -> None:
+        record = read("(;SZ[9];B[aa];W[aa];B[bb])")
+        assert played(record) == "B A9"
+        assert "W A9: the point is occupied" in record.main.warnings[0]
+
+    def test_rules_that_allow_suicide_are_heard(self) -> None:
+        text = "(;SZ[9]RU[{}]AB[aa]AW[ca][bb][ab];B[ba])"
+        assert played(read(text.format("NZ"))) == "B B9"
+        assert "suicide" in said(read(text.format("Japanese")))
+
+    def test_two_in_one_node_are_played_in_their_order(self) -> None:
+        record = read("(;SZ[9];W[aa]B[bb])")
+        assert played(record) == "W A9 B B8"
+        assert "2 moves in one node" in said(record)
+
+    def test_a_move_names_its_node(self) -> None:
+        assert read("(;SZ[9];C[hello];B[aa])").main.moves == (Move(1, "B", "A9", 2),)
+
+
+class TestText:
+    def test_escapes_and_soft_line_breaks(self) -> None:
+        record = read(r"(;C[a\]b\\c\:d" + "\\\ne\\\r\nf\r\ng\th])")
+        assert record.nodes[0].text("C") == "a]b\\c:def\ng h"
+
+    def test_names_are_on_one_line(self) -> None:
+        assert read("(;PB[ Two\nlines ])").black.name == "Two lines"
+
+    def test_empty_names_are_none(self) -> None:
+        assert read("(;PB[]PW[ ])").white.name is None
+
+    def test_brackets_and_parentheses_in_comments_are_text(self) -> None:
+        record = read("(;C[(;B[aa\\];W[bb\\])];B[cc])")
+        assert len(record.main.moves) == 1
+
+    def test_lone_surrogates_become_replacements(self) -> None:
+        assert read("(;PB[\ud800])").black.name == "\ufffd"
+
+
+class TestSyntax:
+    @pytest.mark.parametrize(
+        ("text", "line", "column", "accepted"),
+        [
+            ("", 1, 1, '"(;"'),
+            ("hello", 1, 1, '"(;"'),
+            ("(;B[aa]\n;W[bb];;B[cc\n", 2, 10, '"]"'),
+            ("(;B[aa]\n;W [bb]\n(B[cc]))", 3, 2, '";"'),
+            ("(;SZ[9]\r\n;B)", 2, 3, '"["'),
+            ("(;SZ[9]\n\r;B[aa]]", 2, 7, "property"),
+            ("(;SZ[9]\r;B[aa] [bb] ?)", 2, 13, "property"),
+        ],
+    )
+    def test_what_is_no_sgf_is_refused_with_its_place(
+        self, text: str, line: int, column: int, accepted: str
+    ) -> None:
+        error = refused(text)
+        assert (error.line, error.column, error.code) == (line, column, "invalid_sgf")
+        assert accepted in str(error.accepted)
+        assert f"line {line} column {column}" in str(error)
+
+    def test_junk_before_the_game_is_skipped(self) -> None:
+        record = read("From: (a friend)\n\n(\n;SZ[9];B[aa])")
+        assert played(record) == "B A9"
+        assert "before the game" in said(record)
+
+    def test_of_several_games_the_first_is_read(self) -> None:
+        record = read("(;SZ[9];B[aa])(;SZ[13])")
+        assert record.width == 9
+        assert "more than one game" in said(record)
+
+    def test_text_after_the_game_is_told(self) -> None:
+        assert "after the game" in said(read("(;SZ[9])) bye"))
+        assert "after the game" not in said(read("(;SZ[9])\r\n\x1a"))
+
+    @pytest.mark.parametrize("text", ["(;SZ[9];B[aa]", "(;SZ[9](;B[aa])", "(;SZ[9](;B[aa](;W[bb]\n"])
+    def test_missing_closing_parentheses_are_supplied(self, text: str) -> None:
+        record = read(text)
+        assert "missing at the end" in said(record)
+        assert played(record).startswith("B A9")
+
+    def test_identifiers_of_older_formats(self) -> None:
+        record = read("(;GaMe[1]FileFormat[3]SiZe[9]PlayerBlack[x]AddBlack[aa][bb];White[cc])")
+        assert record.black.name == "x"
+        assert stones(record.position()) == {"B A9", "B B8"}
+        assert played(record) == "W C7"
+
+    def test_identifiers_in_lower_case(self) -> None:
+        record = read("(;sz[9];b[aa])")
+        assert played(record) == "B A9"
+        assert "lower case" in said(record)
+
+    def test_white_space_may_stand_anywhere(self) -> None:
+        record = read("\ufeff ( ; SZ [9]\n AB\t[aa]\n\n[bb] ; W\n[cc] ( ; B [dd] ) ) ")
+        assert played(record) == "W C7 B D6"
+        assert stones(record.position()) == {"B A9", "B B8"}
+
+    def test_values_of_a_repeated_property_are_joined(self) -> None:
+        assert stones(read("(;SZ[9]AB[aa]AB[bb])").position()) == {"B A9", "B B8"}
+
+
+class TestLimits:
+    @pytest.mark.parametrize(
+        ("text", "limits", "what"),
+        [
+            (b"(;C[" + b"x" * 100 + b"])", Limits(size=100), "106 bytes"),
+            ("(;C[" + "é" * 50 + "])", Limits(size=100), "106 bytes"),
+            ("(;" * 4, Limits(depth=3), "deeper than 3"),
+            ("(;;;;)", Limits(nodes=3), "more than 3 nodes"),
+            ("(;;B[];W[];B[])", Limits(moves=2), "more than 2 moves"),
+            ("(;B[][][])", Limits(moves=2), "more than 2 moves"),
+        ],
+    )
+    def test_are_told_with_the_place(self, text: str | bytes, limits: Limits, what: str) -> None:
+        error = refused(text, limits)
+        assert error.code == "limit_exceeded"
+        assert what in error.message
+
+    def test_a_hundred_thousand_nested_variations_are_refused_by_the_default_limits(self) -> None:
+        error = refused("(;" * 100_000)
+        assert (error.code, error.column) == ("limit_exceeded", 10_001)
+
+    def test_depth_itself_is_no_difficulty(self) -> None:
+        depth = 100_000
+        text = "(;C[x]" * depth + ")" * depth
+        record = read(text, Limits(depth=depth, nodes=depth))
+        assert len(record.main.nodes) == depth
+        assert len(record.line(f"#{depth - 1}").nodes) == depth
+
+    def test_moves_are_counted_by_line(self) -> None:
+        assert len(read("(;;B[](;W[])(;W[])(;W[]))", Limits(moves=2)).nodes) == 5
+
+
+class TestRules:
+    @pytest.mark.parametrize("name", RULES)
+    def test_names_of_katago_are_taken(self, name: str) -> None:
+        assert read(f"(;RU[{name}])").rules == name
+
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [
+            ("Japanese", "japanese"),
+            ("JAPANESE RULES", "japanese"),
+            ("jp", "japanese"),
+            ("日本ルール", "japanese"),
+            ("Korean", "korean"),
+            ("한국룰", "korean"),
+            ("Chinese", "chinese"),
+            ("中国规则", "chinese"),
+            ("中國規則", "chinese"),
+            ("AGA", "aga"),
+            ("NZ", "new-zealand"),
+            ("New Zealand", "new-zealand"),
+            ("Tromp-Taylor", "tromp-taylor"),
+            ("Tromp/Taylor rules", "tromp-taylor"),
+            ("Stone Scoring", "stone-scoring"),
+        ],
+    )
+    def test_names_of_other_programs(self, text: str, name: str) -> None:
+        record = read(f"(;RU[{text}])")
+        assert record.rules == name
+        assert record.warnings == ()
+
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [
+            ("GOE", "chinese"),
+            ("koPOSITIONALscoreAREAtaxNONEsui1", "tromp-taylor"),
+            ("koSIMPLEscoreTERRITORYtaxSEKIsui0", "japanese"),
+            ("koSITUATIONALscoreAREAsui1", "new-zealand"),
+            ("koSIMPLEscoreAREAtaxALLsui0", "stone-scoring"),
+            ("koSIMPLEscoreAREAtaxNONEsui0whbN", "chinese"),
+        ],
+    )
+    def test_others_are_replaced_with_a_warning(self, text: str, name: str) -> None:
+        record = read(f"(;RU[{text}])")
+        assert record.rules == name
+        assert f"{name} is taken" in said(record)
+
+    def test_missing_ones_are_told(self) -> None:
+        assert "names no rules" in said(read("(;SZ[9])"))
+
+
+class TestKomi:
+    @pytest.mark.parametrize(
+        ("text", "komi"),
+        [
+            ("0", 0),
+            ("7", 7),
+            ("6.50", 6.5),
+            ("-5.5", -5.5),
+            ("6,5", 6.5),
+            ("\uff17\uff0e\uff15", 7.5),
+            ("6.5目", 6.5),
+            ("6目半", 6.5),
+            ("6집반", 6.5),
+            ("5½", 5.5),
+            ("7.5 points", 7.5),
+            ("3.5", 3.5),
+        ],
+    )
+    def test_is_taken_as_written(self, text: str, komi: float) -> None:
+        record = read(f"(;RU[Chinese]KM[{text}])")
+        assert record.komi == komi
+        assert record.warnings == ()
+
+    @pytest.mark.parametrize(
+        ("text", "komi"),
+        [
+            ("375", 7.5),
+            ("750", 7.5),
+            ("650", 6.5),
+            ("325", 6.5),
+            ("275", 5.5),
+            ("550", 5.5),
+            ("350", 7),
+            ("3.75", 7.5),
+            ("2.75", 5.5),
+            ("3.75子", 7.5),
+            ("3又3/4子", 7.5),
+            ("3 3/4", 7.5),
+            ("黑贴3.75子", 7.5),
+            ("6.4", 6.5),
+            ("7.25", 7),
+        ],
+    )
+    def test_other_countings_become_points_with_a_warning(self, text: str, komi: float) -> None:
+        record = read(f"(;RU[Chinese]KM[{text}])")
+        assert record.komi == komi
+        assert f"is read as {komi:g} points" in said(record)
+
+    @pytest.mark.parametrize("text", ["x", "nan", "inf", "1e5", "6.5.1", "99999999", "1/0"])
+    def test_what_is_none_leaves_the_customary_one(self, text: str) -> None:
+        record = read(f"(;RU[Japanese]KM[{text}])")
+        assert record.komi is None
+        assert "is no komi" in said(record)
+        assert check(record.position()).komi == 6.5
+
+    def test_missing_in_an_even_game_is_the_customary_one(self) -> None:
+        assert check(read("(;RU[Chinese])").position()).komi == 7.5
+
+    def test_empty_is_missing(self) -> None:
+        assert read("(;RU[Chinese]KM[])").warnings == ()
+
+    def test_missing_in_a_handicap_game_is_half_a_point(self) -> None:
+        record = read("(;RU[Chinese]HA[2]AB[dd][pp])")
+        assert record.komi == 0.5
+        assert "0.5 is taken" in said(record)
+
+    @pytest.mark.parametrize(
+        ("root", "komi", "warning"),
+        [
+            ("KM[375]HA[0]", 7.5, "read as 7.5"),
+            ("KM[650]HA[0]", 6.5, "read as 6.5"),
+            ("KM[50]HA[2]", 0.5, "read as 0.5"),
+            ("KM[375]HA[4]", 0.5, "0.5 is taken"),
+            ("KM[0]HA[0]", 0, "may be wrong"),
+        ],
+    )
+    def test_of_fox(self, root: str, komi: float, warning: str) -> None:
+        record = read(f"(;RU[Chinese]{root}AP[GNU Go:3.8]TM[60]AP[foxwq];B[dd];W[pp])")
+        assert record.komi == komi
+        assert warning in said(record)
+
+
+class TestSetup:
+    def test_stones_stand_before_the_first_move(self) -> None:
+        position = read("(;SZ[9]AB[aa]AW[bb][cc]AE[cc];B[dd])").position()
+        assert stones(position) == {"B A9", "W B8"}
+        assert position.moves == [("B", "D6")]
+
+    def test_compressed_point_lists(self) -> None:
+        position = read("(;SZ[9]AB[aa:cb]AW[ii:hh]AE[ba:bb])").position(0)
+        assert stones(position) == {"B A9", "B A8", "B C9", "B C8", "W J1", "W H1", "W J2", "W H2"}
+
+    def test_a_later_stone_replaces_an_earlier_one(self) -> None:
+        assert stones(read("(;SZ[9]AB[aa]AW[aa])").position()) == {"W A9"}
+
+    def test_points_off_the_board_are_left_out(self) -> None:
+        record = read("(;SZ[9]AB[aa][jj][hh:zz][x][:])")
+        assert stones(record.position()) == {"B A9", "B H2", "B J2", "B H1", "B J1"}
+        assert "AB[jj] lies off the board" in said(record)
+        assert "and 1 more of this kind" in said(record)
+
+    def test_in_the_second_node_they_still_begin_the_game(self) -> None:
+        record = read("(;SZ[9]HA[2];AB[cg][gc];W[ee])")
+        assert stones(record.position(0)) == {"B C3", "B G7"}
+        assert record.position(0).initial_player == "W"
+
+    def test_between_moves_they_begin_a_new_history(self) -> None:
+        record = read("(;SZ[9];B[ba];W[aa];B[ab];W[ee]AE[ba]AW[cc];B[dd])")
+        assert record.position(2).moves == [("B", "B9"), ("W", "A9")]
+        after = record.position(3)
+        assert (stones(after), after.moves, after.initial_player) == ({"B A8", "W C7"}, [], "W")
+        assert record.position(5).moves == [("W", "E5"), ("B", "D6")]
+        assert stones(record.position(5)) == {"B A8", "W C7"}
+
+    def test_after_the_last_move_they_belong_to_its_position(self) -> None:
+        position = read("(;SZ[9];B[aa];AW[bb])").position()
+        assert stones(position) == {"B A9", "W B8"}
+        assert position.initial_player == "W"
+
+    @pytest.mark.parametrize(
+        ("root", "player"),
+        [("", "B"), ("AB[aa]", "W"), ("AB[aa]AW[bb]", "B"), ("PL[W]", "W"), ("AB[aa]PL[black]", "B")],
+    )
+    def test_who_plays_first_without_moves(self, root: str, player: str) -> None:
+        assert read(f"(;SZ[9]{root})").position().initial_player == player
+
+    def test_the_first_move_says_it_even_before_it_is_played(self) -> None:
+        assert read("(;SZ[9]AB[aa];B[bb])").position(0).initial_player == "B"
+
+    def test_a_turn_passed_by_pl_begins_a_new_history(self) -> None:
+        position = read("(;SZ[9];B[aa];PL[B])").position()
+        assert (stones(position), position.initial_player) == ({"B A9"}, "B")
+
+    def test_a_pl_that_goes_without_saying_changes_nothing(self) -> None:
+        assert read("(;SZ[9];B[aa];PL[W];W[bb])").position().moves == [("B", "A9"), ("W", "B8")]
+
+    def test_a_pl_that_is_no_colour_is_told(self) -> None:
+        assert "PL[x] is no colour" in said(read("(;PL[x])"))
+
+
+class TestHandicap:
+    @pytest.mark.parametrize(
+        ("count", "points"),
+        [
+            (2, "D4 Q16"),
+            (3, "D4 Q16 D16"),
+            (5, "D4 Q16 D16 Q4 K10"),
+            (6, "D4 Q16 D16 Q4 D10 Q10"),
+            (7, "D4 Q16 D16 Q4 D10 Q10 K10"),
+            (9, "D4 Q16 D16 Q4 D10 Q10 K4 K16 K10"),
+        ],
+    )
+    def test_without_stones_is_set_on_the_star_points(self, count: int, points: str) -> None:
+        record = read(f"(;HA[{count}];W[qf])")
+        assert stones(record.position(0)) == {f"B {point}" for point in points.split()}
+        assert "star points" in said(record)
+
+    def test_played_by_black_is_left_as_moves(self) -> None:
+        record = read("(;HA[2]KM[0];B[dd];B[pp];W[qf])")
+        assert played(record) == "B D16 B Q4 W R14"
+        assert record.main.warnings == ()
+
+    def test_of_fox_is_black_playing_several_moves_first(self) -> None:
+        record = read("(;RU[Chinese]KM[375]HA[0]AP[foxwq];B[pd];B[dp];B[pp];W[dd])")
+        assert (record.handicap, record.komi) == (3, 0.5)
+        assert "Black's first 3 moves" in said(record)
+        assert record.position(0).initial_stones == []
+
+    def test_that_does_not_fit_the_stones_is_told(self) -> None:
+        assert "does not fit the 1 black stones" in said(read("(;HA[2]AB[dd];W[pp])"))
+
+    def test_that_has_no_customary_points_is_told(self) -> None:
+        assert "does not say where" in said(read("(;SZ[10]HA[2];W[aa])"))
+
+    def test_that_is_no_number_is_told(self) -> None:
+        assert read("(;HA[many])").handicap == 0
+        assert "HA[many]" in said(read("(;HA[many])"))
+
+
+class TestVariations:
+    @pytest.mark.parametrize(
+        ("name", "moves"),
+        [
+            ("main", "B E5 W E7 B G5 W G7 B C7 W C3"),
+            ("1", "B E5 W E7 B G5 W G7 B C7 W C3"),
+            ("1.2", "B E5 W E7 B G5 W G7 B C3"),
+            ("2", "B E5 W E7 B C7 W C5 B C6"),
+            ("2.2", "B E5 W E7 B C7 W C5 B D5 W D6 B C6"),
+            ("2.3", "B E5 W E7 B C7 W C5 B B5"),
+            ("#0", "B E5 W E7 B G5 W G7 B C7 W C3"),
+            ("#8", "B E5 W E7 B C7 W C5 B C6"),
+            ("#9", "B E5 W E7 B C7 W C5 B C6"),
+            (" #11 ", "B E5 W E7 B C7 W C5 B D5 W D6 B C6"),
+        ],
+    )
+    def test_are_named_by_choices_or_by_a_node(self, name: str, moves: str) -> None:
+        assert played(read(FORKED), name) == moves
+
+    def test_are_listed_with_names_that_lead_to_them(self) -> None:
+        record = read(FORKED)
+        listed = record.variations()
+        assert [(v.name, v.after_move, v.first_move, v.moves) for v in listed] == [
+            ("1.2", 4, "B C3", 1),
+            ("2", 2, "B C7", 3),
+            ("2.2", 4, "B D5", 3),
+            ("2.3", 4, "B B5", 1),
+        ]
+        assert listed[0].comment == "the other corner"
+        for variation in listed:
+            assert variation.node in record.line(variation.name).nodes
+            assert record.line(f"#{variation.node}").moves == record.line(variation.name).moves
+
+    def test_are_listed_up_to_a_number(self) -> None:
+        assert len(read(FORKED).variations(2)) == 2
+
+    def test_without_a_move_are_listed_too(self) -> None:
+        record = read("(;SZ[9];B[aa](;W[bb])(;C[x])(;W[zz]))")
+        assert [v.first_move for v in record.variations()] == [None, "W off the board"]
+
+    @pytest.mark.parametrize(
+        ("name", "accepted"),
+        [
+            ("3", "1 to 2 there"),
+            ("0", "1 to 2 there"),
+            ("1.3", "1 to 2 there"),
+            ("1.1.1", "at most 2 numbers"),
+            ("2.1.1.1", "at most 2 numbers"),
+            ("x", '"main"'),
+            ("1..2", '"main"'),
+            ("-1", '"main"'),
+            ("#99", "#0 to #14"),
+            ("#", "#0 to #14"),
+            ("#²", "#0 to #14"),
+        ],
+    )
+    def test_that_are_not_there_are_refused(self, name: str, accepted: str) -> None:
+        with pytest.raises(Invalid) as caught:
+            read(FORKED).line(name)
+        assert (caught.value.code, caught.value.field) == ("invalid_variation", "variation")
+        assert accepted in str(caught.value.accepted)
+
+
+class TestPosition:
+    def test_is_what_the_engine_accepts(self) -> None:
+        checked = check(read(FORKED).position(3, "2"))
+        assert checked.moves == (("B", "E5"), ("W", "E7"), ("B", "C7"))
+        assert (checked.rules, checked.komi, checked.width) == ("chinese", 7, 9)
+
+    def test_is_the_last_one_unless_a_number_is_given(self) -> None:
+        assert len(read(FORKED).position().moves) == 6
+
+    @pytest.mark.parametrize("number", [-1, 7])
+    def test_of_a_move_that_is_not_there_is_refused(self, number: int) -> None:
+        with pytest.raises(Invalid) as caught:
+            read(FORKED).position(number)
+        assert caught.value.code == "invalid_move_number"
+        assert "to 6" in str(caught.value.accepted)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not here")
+class TestSharedGames:
+    @pytest.mark.parametrize(
+        ("name", "moves", "end"),
+        [
+            ("9x9_endgame.sgf", 27, "'fj' is no point of the 9x9 board"),
+            ("ogs-76393597.sgf", 227, None),
+            ("simple_opening.sgf", 8, None),
+        ],
+    )
+    def test_are_read(self, name: str, moves: int, end: str | None) -> None:
+        line = read((SHARED / name).read_bytes()).main
+        assert len(check(line.position()).moves) == moves
+        assert [end in warning for warning in line.warnings if end] == ([True] if end else [])

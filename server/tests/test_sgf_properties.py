@@ -1,0 +1,263 @@
+"""Records held against what they were written from, against other readers, and against noise."""
+
+import contextlib
+import random
+import string
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pysgf import GoGame
+from sgfmill import sgf as sgfmill
+
+from katago_mcp.errors import Invalid
+from katago_mcp.positions import Board, Colour, IllegalMove, Point, check, vertex
+from katago_mcp.sgf import Limits, Record, Unreadable, read
+from sgf_text import Tree, write
+
+IDENTIFIERS = st.sampled_from(
+    ["C", "N", "B", "W", "AB", "AW", "AE", "PL", "KM", "HA", "RU", "SZ", "XYZ", "GN"]
+)
+VALUES = st.text(
+    st.characters(codec="utf-8", exclude_characters="\r\n\t\v\f\x00\x1c\x1d\x1e\x85"), max_size=8
+)
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Tree:
+    """Trees of up to 40 nodes, each hung under one drawn earlier."""
+    nodes = [Tree()]
+    for _ in range(draw(st.integers(0, 39))):
+        child = Tree(draw(st.dictionaries(IDENTIFIERS, st.lists(VALUES, min_size=1, max_size=3), max_size=3)))
+        nodes[draw(st.integers(0, len(nodes) - 1))].children.append(child)
+        nodes.append(child)
+    return nodes[0]
+
+
+def same(record: Record, root: Tree) -> bool:
+    pending = [(0, root)]
+    while pending:
+        index, tree = pending.pop()
+        node = record.nodes[index]
+        for identifier, values in tree.properties.items():
+            assert len(node.properties[identifier]) == len(values)
+            # Any white space but the line break is read as a space.
+            assert node.text(identifier) == "".join(" " if c.isspace() else c for c in values[0])
+        assert set(node.properties) == set(tree.properties)
+        assert len(node.children) == len(tree.children)
+        pending += zip(node.children, tree.children, strict=True)
+    return True
+
+
+@given(trees())
+def test_what_is_written_is_read(root: Tree) -> None:
+    assert same(read(write(root)), root)
+
+
+@given(trees(), st.data())
+def test_every_variation_listed_is_a_line(root: Tree, data: st.DataObject) -> None:
+    record = read(write(root))
+    for variation in record.variations():
+        line = record.line(variation.name)
+        assert variation.node in line.nodes
+        assert line.nodes == record.line(f"#{variation.node}").nodes
+        assert record.nodes[line.nodes[-1]].moves == variation.after_move + variation.moves
+
+
+def game(seed: int, width: int, height: int, length: int) -> tuple[list[tuple[Colour, Point | None]], Board]:
+    """A random game of legal moves, captures and passes among them, and its last board."""
+    dice = random.Random(seed)  # noqa: S311
+    board = Board(width, height)
+    moves: list[tuple[Colour, Point | None]] = []
+    colour: Colour = "B"
+    for _ in range(length):
+        point = None if dice.random() < 0.02 else (dice.randrange(width), dice.randrange(height))
+        try:
+            board.play(colour, point)
+        except IllegalMove:
+            continue
+        moves.append((colour, point))
+        colour = "W" if colour == "B" else "B"
+    return moves, board
+
+
+def sgf_of(moves: list[tuple[Colour, Point | None]], width: int, height: int) -> str:
+    letters = string.ascii_lowercase
+    nodes = (
+        f";{colour}[{letters[point[0]] + letters[height - 1 - point[1]] if point else ''}]"
+        for colour, point in moves
+    )
+    return f"(;GM[1]FF[4]SZ[{width}:{height}]RU[Japanese]KM[6.5]{''.join(nodes)})"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 19), st.integers(2, 19))
+def test_a_game_of_legal_moves_is_read_to_its_end(seed: int, width: int, height: int) -> None:
+    moves, _ = game(seed, width, height, 200)
+    record = read(sgf_of(moves, width, height))
+    assert record.main.warnings == ()
+    assert check(record.position()).moves == tuple((colour, vertex(point)) for colour, point in moves)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 19), st.integers(2, 19), st.integers(0, 100))
+def test_a_setup_of_nothing_keeps_the_stones(seed: int, width: int, height: int, at: int) -> None:
+    """AE on an empty point begins a new history on the same board."""
+    moves, _ = game(seed, width, height, 100)
+    at = min(at, len(moves))
+    board = Board(width, height)
+    for colour, point in moves[:at]:
+        board.play(colour, point)
+    empty = next((x, y) for x in range(width) for y in range(height) if (x, y) not in board.stones)
+    letters = string.ascii_lowercase
+    head = sgf_of(moves[:at], width, height)[:-1]
+    record = read(f"{head};AE[{letters[empty[0]]}{letters[height - 1 - empty[1]]}])")
+    position = record.position()
+    assert set(position.initial_stones) == {(colour, vertex(point)) for point, colour in board.stones.items()}
+    assert position.moves == []
+
+
+class TestOracles:
+    @settings(max_examples=30, deadline=None)
+    @given(st.integers(0, 2**32), st.sampled_from([9, 13, 19]))
+    def test_sgfmill_reads_the_same_game(self, seed: int, size: int) -> None:
+        text = sgf_of(game(seed, size, size, 150)[0], size, size).replace(f"{size}:{size}", str(size))
+        theirs = sgfmill.Sgf_game.from_bytes(text.encode())
+        nodes = [node.get_move() for node in theirs.get_main_sequence()[1:]]
+        moves = [(c.upper(), vertex((p[1], p[0]) if p else None)) for c, p in nodes]
+        record = read(text)
+        assert [(move.colour, move.vertex) for move in record.main.moves] == moves
+        assert (record.komi, record.width) == (theirs.get_komi(), theirs.get_size())
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.integers(0, 2**32), st.integers(2, 19), st.integers(2, 19))
+    def test_pysgf_reads_the_same_game(self, seed: int, width: int, height: int) -> None:
+        text = sgf_of(game(seed, width, height, 60)[0], width, height)
+        node = GoGame.parse_sgf(text)
+        moves = []
+        while node.children:
+            node = node.children[0]
+            moves.append((node.move.player, node.move.gtp()))
+        assert [(move.colour, move.vertex) for move in read(text).main.moves] == moves
+
+    @given(trees())
+    def test_sgfmill_reads_the_same_tree(self, root: Tree) -> None:
+        text = write(root)
+        theirs = sgfmill.Sgf_game.from_string("(;CA[UTF-8]SZ[19]" + text[2:])
+        nodes = read(text).nodes
+        pending = [(theirs.get_root(), nodes[0])]
+        while pending:
+            their, our = pending.pop()
+            assert len(their) == len(our.children)
+            if len(our.properties.get("C", ())) == 1:
+                assert their.get("C") == our.text("C")
+            pending += zip(their, (nodes[child] for child in our.children), strict=True)
+
+    def test_sgfmill_agrees_on_setups(self) -> None:
+        text = "(;FF[4]SZ[9]AB[aa:cc][ee]AW[gg:hi]AE[bb];AE[aa]AW[ab])"
+        theirs = sgfmill.Sgf_game.from_string(text)
+        black, white, empty = theirs.get_root().get_setup_stones()
+        ours = read("(;FF[4]SZ[9]AB[aa:cc][ee]AW[gg:hi]AE[bb])").position().initial_stones
+        assert set(ours) == {("B", vertex((c, r))) for r, c in black - empty} | {
+            ("W", vertex((c, r))) for r, c in white
+        }
+
+
+SEEDS = [
+    b"(;GM[1]FF[4]CA[UTF-8]SZ[9:13]KM[3.75]HA[2]AB[aa:cc]AW[dd]PL[W];B[ee]C[a\\]b];W[](;B[tt])(;W[ff]))",
+    "(;CA[GB2312]PB[柯洁]KM[375]AP[foxwq];AddBlack[aa])".encode("gb2312"),
+    "(;PB[小林光一]RU[日本])".encode("shift_jis"),
+    b"junk (;SZ[19](;B[aa](;W[bb](;B[cc",
+]
+
+
+def mutated(seed: bytes, dice: random.Random) -> bytes:
+    data = bytearray(seed)
+    for _ in range(dice.randint(1, 8)):
+        at = dice.randrange(len(data) + 1)
+        kind = dice.randrange(4)
+        if kind == 0:
+            data[at : at + dice.randint(0, 5)] = b""
+        elif kind == 1:
+            data[at:at] = dice.choice([b"(", b")", b"[", b"]", b";", b"\\", b":", b"AB[zz:aa]", b"PL[B]"])
+        elif kind == 2:
+            data[at : at + 1] = bytes([dice.randrange(256)])
+        else:
+            data[at:at] = data[: dice.randrange(len(data) + 1)][:200]
+    return bytes(data)
+
+
+def survives(data: bytes | str) -> None:
+    try:
+        record = read(data)
+    except Unreadable as error:
+        assert error.line >= 1 and error.column >= 1
+        assert error.accepted
+        return
+    for name in ("main", *(variation.name for variation in record.variations(5))):
+        line = record.line(name)
+        for number in range(len(line.moves) + 1):
+            position = line.position(number)
+            try:
+                check(position)
+            except Invalid as error:
+                # Only stones set up without a liberty are left for the check to refuse.
+                assert error.code == "invalid_stone"
+
+
+@given(st.binary(max_size=200))
+@example(b"\\" * 50)
+@example(b"(;C[\\")
+def test_noise_is_read_or_refused(data: bytes) -> None:
+    survives(data)
+    survives(b"(;" + data + b")")
+
+
+@given(st.text(st.sampled_from(list("();[]\\:BWAEaett \n")), max_size=60))
+def test_noise_of_signs_is_read_or_refused(text: str) -> None:
+    survives(text)
+    survives("(;SZ[9]" + text)
+
+
+@pytest.mark.parametrize("seed", range(400))
+def test_mutated_records_are_read_or_refused(seed: int) -> None:
+    dice = random.Random(seed)  # noqa: S311
+    survives(mutated(dice.choice(SEEDS), dice))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 2_000_000,
+        "(;" + " " * 4_000_000,
+        "( " * 2_000_000,
+        "(;C" + "[]" * 1_500_000,
+        "(;" + "C[]" * 1_000_000,
+        "(;C[" + "\\]" * 2_000_000,
+        "(;C[" + "x" * 4_000_000,
+        "(;SZ[19]" + "AB[aa:ss]" * 400_000 + ")",
+        "(;SZ[19]" + ";AB[aa:ss]" * 40_000 + ")",
+        "(;SZ[19]" + ";AB[aa]W[]" * 2_000 + ")",
+        "(;" + "B[aa]W[bb]" * 900 + ")",
+        "(;" + ";B[aa]AW[zz]PL[x]" * 1_999,
+        "(;" + "\n" * 4_000_000 + "?",
+        "(;KM[" + "9" * 1_000_000 + "]HA[" + "9" * 1_000_000 + "]RU[" + "9" * 1_000_000 + "])",
+        "(;SZ[" + "1" * 1_000_000 + "])",
+    ],
+    ids=lambda text: text[:16],
+)
+def test_nothing_takes_long(text: str) -> None:
+    began = time.process_time()
+    with contextlib.suppress(Unreadable):
+        assert read(text).main.record.nodes
+    assert time.process_time() - began < 10
+
+
+def test_the_names_of_deep_variations_are_listed_in_time() -> None:
+    depth = 4000
+    text = "(;SZ[9]" + "(;C[x])(;C[y]" * depth + ")" * depth + ")"
+    began = time.process_time()
+    listed = read(text, Limits()).variations()
+    assert len(listed) == 100
+    assert time.process_time() - began < 10
