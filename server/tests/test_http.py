@@ -14,6 +14,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS
 from support import (
     ADMIN_TOKEN,
     ANALYZE_TOKEN,
@@ -107,12 +108,14 @@ async def test_the_tools_are_described_for_an_assistant(shared: tuple[Site, Runn
     _, running = shared
     async with client(running, "2026") as session:
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-    assert set(tools) == {"analyzePosition", "getEngineStatus", "startEngine", "stopEngine"}
+    assert set(tools) == set(TOOLS)
     assert all(tool.description and tool.output_schema for tool in tools.values())
-    schema = tools["analyzePosition"].input_schema
-    position = schema["$defs"]["Position"]["properties"]
-    assert {"rules", "boardXSize", "moves", "initialStones", "initialPlayer", "komi"} <= set(position)
-    assert all("description" in field for field in position.values())
+    for name in ANALYSIS_TOOLS:
+        schema = tools[name].input_schema
+        position = schema["$defs"]["Position"]["properties"]
+        assert {"rules", "boardXSize", "moves", "initialStones", "initialPlayer", "komi"} <= set(position)
+        fields = [*position.values(), *schema["properties"].values()]
+        assert all("description" in field for field in fields), name
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ not rely on the engine's configuration [Analysis_Engine.md, reportAnalysisWinrat
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field

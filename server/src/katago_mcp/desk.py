@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from katago_mcp import cache as caching
 from katago_mcp.cache import Cache
 from katago_mcp.config import Health, Katago
-from katago_mcp.engine import Answer, EngineGone, EngineRefused, Progress, Received
+from katago_mcp.engine import Answer, EngineGone, EngineRefused, Progress
 from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
 from katago_mcp.flights import Flights, Report
 from katago_mcp.logs import Log
@@ -199,7 +199,7 @@ class Desk:
         return answer
 
     async def search_turns(
-        self, query: dict[str, Any], seconds: float, received: Received
+        self, query: dict[str, Any], seconds: float, received: Progress
     ) -> tuple[str, ...]:
         """One query with `analyzeTurns`, within a slot; `seconds` bounds every turn's search.
 

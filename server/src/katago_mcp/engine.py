@@ -36,7 +36,6 @@ _log = Log(__name__)
 
 EndKind = Literal["exited", "hung", "garbage", "start_timeout", "config_error", "requested"]
 Progress = Callable[[dict[str, Any]], Awaitable[None]]
-Received = Callable[[dict[str, Any]], None]
 
 
 class EngineGone(Exception):
@@ -94,8 +93,7 @@ class Command:
 class _Pending:
     future: asyncio.Future[dict[str, Any]]
     partials: asyncio.Queue[dict[str, Any]] | None = None
-    received: Received | None = None
-    missing: int = 1
+    turns: int | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -154,18 +152,19 @@ class Engine:
                 reply = await _with_progress(pending.future, pending.partials, progress)
         return Answer(reply, tuple(pending.warnings))
 
-    async def query_turns(self, query: Mapping[str, Any], received: Received) -> tuple[str, ...]:
+    async def query_turns(self, query: Mapping[str, Any], received: Progress) -> tuple[str, ...]:
         """Send a query with `analyzeTurns`, and wait until every turn has its final reply.
 
         `query["analyzeTurns"]` names each turn once: KataGo answers a turn named twice once, and
         an empty list never. `received` is called with each reply as it comes, in any order.
-        Returns the engine's warnings; raises as `query` does.
+        Returns the engine's warnings; raises as `query` does, after what came was received.
         """
         pending = _Pending(asyncio.get_running_loop().create_future())
-        pending.received = received
-        pending.missing = len(query["analyzeTurns"])
+        pending.partials = asyncio.Queue()
+        pending.turns = len(query["analyzeTurns"])
         async with self._asked(query, pending):
-            await pending.future
+            for _ in query["analyzeTurns"]:
+                await received(await _next(pending.future, pending.partials))
         return tuple(pending.warnings)
 
     @contextlib.asynccontextmanager
@@ -295,13 +294,13 @@ class Engine:
         elif "warning" in reply:
             pending.warnings.append(f"{reply.get('field', 'query')}: {reply['warning']}")
         elif reply.get("isDuringSearch") is True:
-            if pending.partials is not None:
+            if pending.partials is not None and pending.turns is None:
                 pending.partials.put_nowait(reply)
         elif not pending.future.done():
-            pending.missing -= 1
-            if pending.received is not None:
-                pending.received(reply)
-            if pending.missing == 0:
+            if pending.turns is not None and pending.partials is not None:
+                pending.turns -= 1
+                pending.partials.put_nowait(reply)
+            if not pending.turns:
                 pending.future.set_result(reply)
 
     def _count_garbage(self, what: str) -> None:
@@ -375,6 +374,18 @@ async def _with_progress(
         await asyncio.wait([final])
         reporter.cancel()
     return final.result()
+
+
+async def _next(
+    final: asyncio.Future[dict[str, Any]], replies: asyncio.Queue[dict[str, Any]]
+) -> dict[str, Any]:
+    """The next reply of several; raises what `final` failed with once all that came are read."""
+    getter = asyncio.ensure_future(replies.get())
+    try:
+        await asyncio.wait({getter, final}, return_when=asyncio.FIRST_COMPLETED)
+        return getter.result() if getter.done() else final.result()
+    finally:
+        getter.cancel()
 
 
 def _encode(query: Mapping[str, Any]) -> bytes:

@@ -148,7 +148,9 @@ CATALOGUE: dict[str, Entry] = {
     "rate_limited": Entry(
         "rejected", "The token has made too many calls.", None, "fewer calls a minute", _LATER
     ),
-    "draining": Entry("rejected", "The server is being taken out of service.", None, "another server", _LATER),
+    "draining": Entry(
+        "rejected", "The server is being taken out of service.", None, "another server", _LATER
+    ),
     "forbidden": Entry(
         "rejected",
         "The token lacks the scope that the tool needs.",

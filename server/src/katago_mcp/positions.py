@@ -273,6 +273,11 @@ def points_top_down(width: int, height: int) -> list[Point]:
     return [(x, y) for y in range(height - 1, -1, -1) for x in range(width)]
 
 
+def policy_index(point: Point | None, width: int, height: int) -> int:
+    """Where a move stands in KataGo's policy: by rows from the top left, the pass last."""
+    return width * height if point is None else (height - 1 - point[1]) * width + point[0]
+
+
 def read_move(text: str, width: int, height: int, name: str) -> Point | None:
     """Read the vertex of an argument called `name`; None is a pass.
 
