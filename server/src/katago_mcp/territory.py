@@ -221,6 +221,23 @@ def evaluate(checked: Checked, reply: dict[str, Any]) -> TerritoryEvaluation:
     )
 
 
+def handicap_bonus(checked: Checked) -> int:
+    """Points that White gets for handicap stones by the rules, as KataGo counts them.
+
+    Handicap stones are Black's before White's first stone, set up or played, if they are two or
+    more and White has none set up [Analysis_Engine.md, whiteHandicapBonus].
+    """
+    if checked.rules not in HANDICAP_BONUS or any(colour == "W" for colour, _ in checked.stones):
+        return 0
+    count = len(checked.stones)
+    for colour, move in checked.moves:
+        if move != "pass":
+            if colour == "W":
+                break
+            count += 1
+    return count - HANDICAP_BONUS[checked.rules] if count >= 2 else 0
+
+
 class _Map:
     """Every point of a board in one class: living stone, territory, neutral or unsettled."""
 
@@ -270,10 +287,7 @@ def _chain_means(board: Board, ownership: dict[Point, float]) -> dict[Point, flo
 
 def _score(checked: Checked, board: Board, map_: _Map) -> Score:
     territory = checked.rules in TERRITORY_RULES
-    handicap = _handicap(checked)
-    bonus = 0
-    if handicap and checked.rules in HANDICAP_BONUS:
-        bonus = handicap - HANDICAP_BONUS[checked.rules]
+    bonus = handicap_bonus(checked)
 
     def side(colour: Colour) -> Side:
         opponent = opponent_of(colour)
@@ -314,19 +328,6 @@ def _not_known(checked: Checked, *, territory: bool) -> list[str]:
     if checked.rules == "aga-button":
         texts.append("who takes the button, worth half a point")
     return texts
-
-
-def _handicap(checked: Checked) -> int:
-    """Handicap stones as KataGo counts them: Black's before White's first stone, if two or more."""
-    if any(colour == "W" for colour, _ in checked.stones):
-        return 0
-    count = len(checked.stones)
-    for colour, move in checked.moves:
-        if move != "pass":
-            if colour == "W":
-                break
-            count += 1
-    return count if count >= 2 else 0
 
 
 def _rows(values: list[float], width: int) -> list[list[float]]:
