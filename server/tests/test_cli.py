@@ -107,6 +107,14 @@ def test_a_missing_file_is_named_with_its_key(site: Site) -> None:
     assert failed["message"].startswith("katago.modelPath: ")
 
 
+def test_a_human_network_is_looked_for_when_it_is_configured(site: Site) -> None:
+    site.write(katago={"humanModelPath": "human.bin.gz"})
+    report = validate(site)
+    (failed,) = (check for check in report["checks"] if not check["ok"])
+    assert failed["name"] == "human_network"
+    assert failed["message"].startswith("katago.humanModelPath: ")
+
+
 def test_a_program_that_cannot_be_executed_is_named(site: Site) -> None:
     site.write(katago={"binaryPath": "net.bin.gz"})
     report = validate(site)

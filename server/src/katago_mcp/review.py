@@ -41,6 +41,9 @@ OPENING, MIDDLEGAME = 0.14, 0.42
 
 ACCURACY_BASE = 0.75
 
+_LOOKUPS = 16
+"""Turns looked up in the cache at a time, so that a stalled disk is given up soon."""
+
 Phase = Literal["opening", "middlegame", "endgame"]
 LossClass = Literal["excellent", "good", "inaccuracy", "mistake", "blunder", "disaster"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -301,10 +304,13 @@ class _Review:
     async def run(self, claim: Claim, note: Report) -> GameReview:
         """Analyse all turns that are not in the cache, chunk by chunk."""
         names = {turn: self._desk.key("turn", self._of_turn(turn)) for turn in self._turns}
-        for turn, name in names.items():
-            kept = await self._desk.kept(name)
-            if kept is not None and (known := _known(kept)) is not None:
-                self._found[turn] = known
+        for start in range(0, len(self._turns), _LOOKUPS):
+            batch = self._turns[start : start + _LOOKUPS]
+            for turn, kept in zip(
+                batch, await asyncio.gather(*(self._desk.kept(names[turn]) for turn in batch)), strict=True
+            ):
+                if kept is not None and (known := _known(kept)) is not None:
+                    self._found[turn] = known
         cached = len(self._found)
         await note(cached, len(self._turns))
 

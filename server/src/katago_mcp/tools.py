@@ -51,6 +51,7 @@ class EngineReport(BaseModel):
     restarts: int = Field(description="Restarts since the server started.")
     engine_version: str | None = Field(description="Version of KataGo.")
     network: str | None = Field(description="Name of the neural network.")
+    human_network: str | None = Field(description="Network for humanSLProfile; null when there is none.")
     max_visits: int = Field(description="Most visits an analysis may ask for.")
     max_time: float = Field(description="Most seconds an analysis may ask for.")
     queued: int = Field(description="Analyses running or waiting.")
@@ -328,6 +329,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
             restarts=status.restarts,
             engine_version=status.version,
             network=status.network,
+            human_network=status.human_network,
             max_visits=service.max_visits,
             max_time=service.max_time,
             queued=service.analyst.busy,
