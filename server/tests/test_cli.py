@@ -246,7 +246,8 @@ def test_a_file_that_is_no_database_is_damaged_and_set_aside_by_clearing(site: S
     assert (status, report["ok"]) == (1, False)
     assert "file is not a database" in report["problems"][0]
     status, report = cache_command(site, "clear")
-    assert (status, report["quarantine"][:24]) == (0, f"{FILE}.damaged"[:24])
+    assert status == 0
+    assert report["quarantine"].startswith(f"{FILE}.damaged-")
     assert not path.exists()
 
 
