@@ -338,9 +338,10 @@ async def test_a_move_is_explained_whether_the_engine_likes_it_or_not(real: Site
 
 TERRITORY_GAME = [
     *(("B", f"{column}{row}") for row in range(1, 10) for column in "D"),
-    *(("W", f"{column}{row}") for row in range(1, 10) for column in "F"),
+    *(("W", f"{column}{row}") for row in range(1, 10) for column in "E"),
     ("W", "B3"),
 ]
+"""Black's wall on the D line beside White's on the E line, nothing left to play, and a dead stone."""
 
 
 @pytest.mark.parametrize("rules", ["chinese", "japanese"])
@@ -351,7 +352,7 @@ async def test_a_finished_board_is_counted(real: Site, rules: str) -> None:
         rules=rules,
         initial_stones=TERRITORY_GAME,
         initial_player="B",
-        komi=0.5,
+        komi=-8.5,
     )
     async with rig(real, os.environ) as made:
         async with asyncio.timeout(START_SECONDS):
@@ -359,8 +360,8 @@ async def test_a_finished_board_is_counted(real: Site, rules: str) -> None:
         result = await evaluate_territory(made.analyst, TerritoryRequest(position, max_visits=100))
     assert result.dead_white == ["B3"]
     assert result.dead_black == []
-    assert (len(result.black_territory), len(result.white_territory)) == (27, 27)
-    # Area: 9 stones and 27 points each; territory: 27 points each, and the dead stone is Black's.
+    assert (len(result.black_territory), len(result.white_territory)) == (27, 36)
+    # Area: 36 to 45; territory: 27 and a dead stone to 36.
     assert result.score.black_lead == (-0.5 if rules == "chinese" else 0.5)
     assert abs(result.score_lead - result.score.black_lead) < 4
 
