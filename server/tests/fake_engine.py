@@ -7,7 +7,13 @@ start: "ready", "tune" (logs tuning for `seconds`), "mute" (never answers), "mis
 with a missing network), "exit" (ends with status 3).
 analysis: "answer", "slow" (answers after `seconds` or when told "answer"; reports on
 the way), "silent" (never answers), "die" (kills itself), "garbage" (sends no JSON), "odd" (sends an answer
-without fields), "refuse" (answers with an error), "anonymous" (an error without id, then the answer).
+without fields), "refuse" (answers with an error), "anonymous" (an error without id, then the answer),
+"nothing" (a search that ended before it had a result), "hasty" (one visit only).
+turns: {"<turn>": how} overrides `analysis` for one turn of a query with analyzeTurns.
+leads: scoreLead by turn; the last one also for all later turns.
+ownership, ownershipStdev: values instead of 0.5 and 0.1 everywhere, by candidate move; "" for the
+position itself, and for moves not named: {"": [...], "D4": [...]}.
+illegal: moves that allowMoves cannot make it play.
 Every query it reads is appended to the file beside the configuration named `<config>.queries`.
 """
 
@@ -39,7 +45,7 @@ def main() -> None:
         sys.stderr.flush()
         time.sleep(behaviour["seconds"])
     terminated: set[str] = set()
-    jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    jobs: queue.SimpleQueue[tuple[dict[str, Any], int]] = queue.SimpleQueue()
     threading.Thread(target=_search, args=(config, jobs, terminated), daemon=True).start()
     record = config.with_name(config.name + ".queries").open("a", encoding="utf-8")
     for line in sys.stdin:
@@ -54,35 +60,46 @@ def main() -> None:
             _send({"id": query["id"], "action": action, "version": "1.18.1", "git_hash": "fake"})
         elif action == "query_models":
             models = [{"name": "fake.bin.gz", "internalName": "fake-b1c1"}]
+            if "-human-model" in sys.argv:
+                models.append({"name": "human.bin.gz", "internalName": "fake-human"})
             _send({"id": query["id"], "action": action, "models": models})
         elif action == "terminate":
             terminated.add(query["terminateId"])
             _send(query)
         else:
-            jobs.put(query)
+            for turn in query.get("analyzeTurns", [len(query["moves"])]):
+                jobs.put((query, turn))
     # As with -quit-without-waiting: what runs is dropped.
     os._exit(0)
 
 
-def _search(config: Path, jobs: "queue.SimpleQueue[dict[str, Any]]", terminated: set[str]) -> None:
+def _search(
+    config: Path, jobs: "queue.SimpleQueue[tuple[dict[str, Any], int]]", terminated: set[str]
+) -> None:
     while True:
-        query = jobs.get()
+        query, turn = jobs.get()
+        if "analyzeTurns" in query:
+            query = query | {"moves": query["moves"][:turn]}
         behaviour = _behaviour(config)
-        how = behaviour.get("analysis", "answer")
-        if how == "die":
+        how = behaviour.get("turns", {}).get(str(turn), behaviour.get("analysis", "answer"))
+        if query["id"] in terminated or how == "nothing":
+            _send({"id": query["id"], "isDuringSearch": False, "noResults": True, "turnNumber": turn})
+        elif how == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         elif how == "garbage":
             for _ in range(10):
                 sys.stdout.write("this is not of the protocol\n")
             sys.stdout.flush()
         elif how == "odd":
-            _send({"id": query["id"], "turnNumber": 0})
+            _send({"id": query["id"], "turnNumber": turn})
         elif how == "refuse":
             _send({"id": query["id"], "error": "Illegal move 0: A1", "field": "moves"})
         elif how in ("answer", "anonymous"):
             if how == "anonymous":
                 _send({"error": "Request did not have an id"})
-            _send(_answer(query, query["maxVisits"]))
+            _send(_answer(query, query["maxVisits"], behaviour))
+        elif how == "hasty":
+            _send(_answer(query, 1, behaviour))
         elif how == "slow":
             _slowly(query, config, terminated)
 
@@ -91,32 +108,43 @@ def _slowly(query: dict[str, Any], config: Path, terminated: set[str]) -> None:
     steps = max(1, round(_behaviour(config)["seconds"] / 0.05))
     for step in range(1, steps):
         if query["id"] in terminated:
-            _send(_answer(query, step))
+            _send(_answer(query, step, {}))
             return
         if _behaviour(config).get("analysis") != "slow":
             break
         if "reportDuringSearchEvery" in query:
-            _send(_answer(query, step, during=True))
+            _send(_answer(query, step, {}, during=True))
         time.sleep(0.05)
-    _send(_answer(query, query["maxVisits"]))
+    _send(_answer(query, query["maxVisits"], _behaviour(config)))
 
 
-def _answer(query: dict[str, Any], visits: int, *, during: bool = False) -> dict[str, Any]:
+def _answer(
+    query: dict[str, Any], visits: int, behaviour: dict[str, Any], *, during: bool = False
+) -> dict[str, Any]:
     width, height = query["boardXSize"], query["boardYSize"]
     moves = query["moves"]
     last = moves[-1][0] if moves else None
     player = {"B": "W", "W": "B", None: query["initialPlayer"]}[last]
+    leads = behaviour.get("leads", [0.25])
+    lead = leads[min(len(moves), len(leads) - 1)]
+    candidates = [("A1", 2.0), ("B1", 0.5)]
+    allowed = [move for rule in query.get("allowMoves", []) for move in rule["moves"]]
+    avoided = [move for rule in query.get("avoidMoves", []) for move in rule["moves"]]
+    if allowed:
+        illegal = behaviour.get("illegal", [])
+        candidates = [(move, -1.0) for move in allowed if move not in illegal]
+    candidates = [(move, gain) for move, gain in candidates if move not in avoided]
     infos = [
         {
             "move": move,
             "winrate": 0.5,
-            "scoreLead": lead if player == "B" else -lead,
+            "scoreLead": gain if player == "B" else -gain,
             "visits": max(1, visits // 2),
             "prior": 0.25,
             "order": order,
             "pv": [move, "A2", "B2"],
         }
-        for order, (move, lead) in enumerate((("A1", 2.0), ("B1", 0.5)))
+        for order, (move, gain) in enumerate(candidates)
     ]
     answer: dict[str, Any] = {
         "id": query["id"],
@@ -124,18 +152,32 @@ def _answer(query: dict[str, Any], visits: int, *, during: bool = False) -> dict
         "turnNumber": len(moves),
         "rootInfo": {
             "currentPlayer": player,
-            "winrate": 0.48,
-            "scoreLead": 0.25,
+            "winrate": 0.48 + lead / 100,
+            "scoreLead": lead,
             "scoreStdev": 20.0,
             "visits": visits,
         },
         "moveInfos": infos,
     }
+    if "humanSLProfile" in query["overrideSettings"]:
+        for info in infos:
+            info["humanPrior"] = 0.125
+        answer["humanPolicy"] = [0.5] * (width * height + 1)
+    if query.get("includeMovesOwnership"):
+        for info in infos:
+            info["ownership"] = _map(behaviour, "ownership", str(info["move"]), [0.5] * (width * height))
     if query.get("includeOwnership"):
-        answer["ownership"] = [0.5] * (width * height)
+        answer["ownership"] = _map(behaviour, "ownership", "", [0.5] * (width * height))
+    if query.get("includeOwnershipStdev"):
+        answer["ownershipStdev"] = _map(behaviour, "ownershipStdev", "", [0.1] * (width * height))
     if query.get("includePolicy"):
         answer["policy"] = [1 / (width * height + 1)] * (width * height + 1)
     return answer
+
+
+def _map(behaviour: dict[str, Any], name: str, move: str, default: list[float]) -> list[float]:
+    maps: dict[str, list[float]] = behaviour.get(name, {})
+    return maps.get(move, maps.get("", default))
 
 
 def _behaviour(config: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from mcp import Client, StdioServerParameters
 
 import katago_mcp
 from katago_mcp import validate as validation
+from katago_mcp.cache import FILE, Cache
 from katago_mcp.client import call
+from katago_mcp.config import load
+from katago_mcp.metrics import Metrics
 from support import CLEAN_ENVIRON, Site
 
 
@@ -103,6 +107,14 @@ def test_a_missing_file_is_named_with_its_key(site: Site) -> None:
     assert failed["message"].startswith("katago.modelPath: ")
 
 
+def test_a_human_network_is_looked_for_when_it_is_configured(site: Site) -> None:
+    site.write(katago={"humanModelPath": "human.bin.gz"})
+    report = validate(site)
+    (failed,) = (check for check in report["checks"] if not check["ok"])
+    assert failed["name"] == "human_network"
+    assert failed["message"].startswith("katago.humanModelPath: ")
+
+
 def test_a_program_that_cannot_be_executed_is_named(site: Site) -> None:
     site.write(katago={"binaryPath": "net.bin.gz"})
     report = validate(site)
@@ -178,6 +190,99 @@ async def test_stdio_serves_one_client(site: Site) -> None:
         result = await client.call_tool("getEngineStatus", {})
     assert not result.is_error
     assert result.structured_content is not None
+
+
+def filled(site: Site) -> Path:
+    """A cache of three answers, and the path of its file."""
+
+    async def fill() -> None:
+        settings = load(site.path, {}).config.cache
+        kept = Cache(settings, Metrics("1", None))
+        for name in ("a", "b", "c"):
+            await kept.put(name, {"answer": name})
+        await kept.close()
+
+    asyncio.run(fill())
+    return site.directory / "cache" / FILE
+
+
+def cache_command(site: Site, act: str) -> tuple[int, dict[str, Any]]:
+    done = site.run("cache", act, "--config", str(site.path), "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_sound_cache_is_verified(site: Site) -> None:
+    path = filled(site)
+    status, report = cache_command(site, "verify")
+    assert (status, report["ok"], report["entries"], report["problems"]) == (0, True, 3, [])
+    assert report["file"] == str(path)
+    assert report["bytes"] == 3 * len('{"answer":"a"}')
+
+
+def test_a_cache_that_is_not_there_yet_is_sound(site: Site) -> None:
+    assert cache_command(site, "verify")[0] == 0
+    assert cache_command(site, "clear")[0] == 0
+    assert not (site.directory / "cache").exists()
+
+
+def test_a_damaged_entry_is_counted(site: Site) -> None:
+    with sqlite3.connect(filled(site)) as db:
+        db.execute("UPDATE answers SET value = 'x' WHERE key = 'b'")
+    status, report = cache_command(site, "verify")
+    assert (status, report["ok"], report["damagedEntries"]) == (1, False, 1)
+
+
+def test_an_expired_entry_is_counted_and_no_problem(site: Site) -> None:
+    with sqlite3.connect(filled(site)) as db:
+        db.execute("UPDATE answers SET created = 0 WHERE key = 'b'")
+    status, report = cache_command(site, "verify")
+    assert (status, report["expiredEntries"]) == (0, 1)
+
+
+def test_a_file_that_is_no_database_is_damaged_and_set_aside_by_clearing(site: Site) -> None:
+    path = filled(site)
+    path.write_bytes(b"not a database at all" * 300)
+    status, report = cache_command(site, "verify")
+    assert (status, report["ok"]) == (1, False)
+    assert "file is not a database" in report["problems"][0]
+    status, report = cache_command(site, "clear")
+    assert status == 0
+    assert report["quarantine"].startswith(f"{FILE}.damaged-")
+    assert not path.exists()
+
+
+def test_clearing_says_what_was_dropped(site: Site) -> None:
+    filled(site)
+    status, report = cache_command(site, "clear")
+    assert (status, report["before"]["entries"], report["after"]["entries"]) == (0, 3, 0)
+    assert cache_command(site, "verify")[1]["entries"] == 0
+
+
+def test_verifying_and_clearing_work_beside_a_running_server(site: Site) -> None:
+    with site.serving() as running:
+        call = ("analyzePosition", {"position": {"moves": [["B", "G7"]]}})
+        site.call(call)
+        assert cache_command(site, "verify")[1]["entries"] == 1
+        assert cache_command(site, "clear")[1]["before"]["entries"] == 1
+        again = site.call(call)["results"][0]["structured"]
+        assert again["cached"] is False
+        assert running.metric("katago_cache_entries") == 1
+        assert running.metric("katago_cache_errors_total") == 0
+
+
+@pytest.mark.parametrize("act", ["verify", "clear"])
+def test_a_cache_command_with_a_wrong_configuration_is_the_status_78(site: Site, act: str) -> None:
+    site.write(cache={"maxItems": 0})
+    done = site.run("cache", act, "--config", str(site.path))
+    assert done.returncode == 78
+    assert done.stderr.startswith("cache.maxItems: ")
+
+
+def test_people_are_told_of_the_cache_in_a_line(site: Site) -> None:
+    filled(site)
+    done = site.run("cache", "verify", "--config", str(site.path))
+    assert done.stdout.startswith("ok  ")
+    assert "3 answers" in done.stdout
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from katago_mcp import errors
 from katago_mcp.config import SECTIONS
 from katago_mcp.metrics import STATES, TOOLS
 
@@ -27,8 +28,6 @@ def test_every_state_and_tool_is_documented(name: str) -> None:
     assert f"`{name}`" in README
 
 
-def test_every_code_that_is_raised_is_documented() -> None:
-    source = "".join(path.read_text() for path in (SERVER / "src" / "katago_mcp").glob("*.py"))
-    raised = re.findall(r"(?:Invalid|Rejected|Unavailable|TimedOut|Broken)\(\s*\"([a-z_]+)\"", source)
-    assert raised
-    assert {code for code in raised if f"`{code}`" not in README} == set()
+def test_the_page_of_errors_is_what_the_catalogue_says() -> None:
+    page = SERVER.parent / "docs" / "reference" / "errors.md"
+    assert page.read_text() == errors.page(), "python -m katago_mcp.errors > docs/reference/errors.md"

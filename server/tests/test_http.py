@@ -14,6 +14,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS
 from support import (
     ADMIN_TOKEN,
     ANALYZE_TOKEN,
@@ -80,6 +81,82 @@ async def test_progress_reaches_the_client(shared: tuple[Site, Running], generat
     assert {total for _, total in seen} == {arguments["maxVisits"]}
 
 
+SMALL = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "C3"], ["W", "G7"], ["B", "E5"]]}
+NEW_TOOLS: list[tuple[str, dict[str, Any]]] = [
+    ("findMistakes", {"position": SMALL}),
+    ("evaluateTerritory", {"position": SMALL}),
+    ("explainMove", {"position": SMALL, "move": "D4"}),
+]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_game_is_reviewed_evaluated_and_explained_in_both_generations(
+    shared: tuple[Site, Running], generation: str
+) -> None:
+    site, _ = shared
+    report = site.call(*NEW_TOOLS, token=ANALYZE_TOKEN, protocol=generation)
+    assert report["ok"], report
+    review, territory, explanation = (result["structured"] for result in report["results"])
+    assert (review["turnsAnalysed"], review["partial"], review["perspective"]) == (4, False, "BLACK")
+    assert [player["player"] for player in review["players"]] == ["B", "W"]
+    assert len(territory["ownership"]) == 9
+    assert territory["score"]["scoring"] == "area"
+    assert (explanation["move"], explanation["player"]) == ("D4", "W")
+    assert all(len(result["text"]) < 2000 for result in report["results"])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize(("tool", "arguments"), NEW_TOOLS)
+async def test_progress_and_cancellation_of_every_tool(
+    shared: tuple[Site, Running], tool: str, arguments: dict[str, Any], generation: str
+) -> None:
+    site, running = shared
+    site.behave(analysis="slow", seconds=0.3, turns={"2": "silent"})
+    if tool != "findMistakes":
+        site.behave(analysis="slow", seconds=60)
+    asked, ended = len(site.queries()), len(site.queries("terminate"))
+    seen: list[float] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(progress)
+
+    fresh = {**arguments, "maxVisits": 60 + int(generation) % 10}
+    async with client(running, generation) as session:
+        call = asyncio.create_task(session.call_tool(tool, fresh, progress_callback=note))
+        await asyncio.to_thread(eventually, lambda: len(site.queries()) > asked, "the search has begun")
+        await asyncio.to_thread(eventually, lambda: bool(seen) and seen[-1] > 0, "progress")
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.to_thread(
+            eventually, lambda: len(site.queries("terminate")) > ended, "the search is ended"
+        )
+    site.behave()
+    assert (running.metric("katago_requests_total", tool=tool, status="cancelled") or 0) >= 1
+
+
+def test_one_clients_many_calls_do_not_starve_anothers_one(site: Site) -> None:
+    site.write_tokens()
+    site.write(katago={"maxConcurrent": 1}, server={"maxQueued": 8})
+
+    def arguments(visits: int) -> dict[str, Any]:
+        return {"position": POSITION, "maxVisits": visits}
+
+    with site.serving() as running:
+        site.behave(analysis="slow", seconds=60)
+        calls = [Background(site, arguments(visits), token=ANALYZE_TOKEN) for visits in range(1, 10)]
+        eventually(lambda: running.metric("katago_engine_queries_queued") == 8, "the queue is full")
+        refused = site.call(("analyzePosition", arguments(99)), token=ANALYZE_TOKEN)
+        assert refused["results"][0]["text"].startswith("overloaded: ")
+        rare = Background(site, arguments(100), token=BOTH_TOKEN)
+        eventually(lambda: running.metric("katago_engine_queries_queued") == 9, "the other is let in")
+        site.behave()
+        assert all(call.result()["ok"] for call in (*calls, rare))
+    order = [query["maxVisits"] for query in site.queries()]
+    assert order.index(100) <= 2
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("generation", GENERATIONS)
 async def test_a_client_that_goes_away_ends_its_search(shared: tuple[Site, Running], generation: str) -> None:
@@ -107,12 +184,14 @@ async def test_the_tools_are_described_for_an_assistant(shared: tuple[Site, Runn
     _, running = shared
     async with client(running, "2026") as session:
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-    assert set(tools) == {"analyzePosition", "getEngineStatus", "startEngine", "stopEngine"}
+    assert set(tools) == set(TOOLS)
     assert all(tool.description and tool.output_schema for tool in tools.values())
-    schema = tools["analyzePosition"].input_schema
-    position = schema["$defs"]["Position"]["properties"]
-    assert {"rules", "boardXSize", "moves", "initialStones", "initialPlayer", "komi"} <= set(position)
-    assert all("description" in field for field in position.values())
+    for name in ANALYSIS_TOOLS:
+        schema = tools[name].input_schema
+        position = schema["$defs"]["Position"]["properties"]
+        assert {"rules", "boardXSize", "moves", "initialStones", "initialPlayer", "komi"} <= set(position)
+        fields = [*position.values(), *schema["properties"].values()]
+        assert all("description" in field for field in fields), name
 
 
 @pytest.mark.parametrize(

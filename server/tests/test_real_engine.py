@@ -15,9 +15,13 @@ import pytest
 from katago_mcp.config import load
 from katago_mcp.engine import Command, Engine, EngineRefused, launch
 from katago_mcp.errors import Invalid
+from katago_mcp.explanation import ExplanationRequest, explain_move
 from katago_mcp.metrics import Metrics
 from katago_mcp.positions import RULES, SUICIDE_RULES, Position, check
+from katago_mcp.review import ReviewRequest, find_mistakes
+from katago_mcp.territory import TerritoryRequest, evaluate_territory, handicap_bonus
 from katago_mcp.validate import validate
+from rig import rig
 from support import PATIENCE, Site
 
 BINARY, NETWORK = os.environ.get("KATAGO_TEST_BINARY"), os.environ.get("KATAGO_TEST_NETWORK")
@@ -206,3 +210,162 @@ def test_winrates_are_blacks_whatever_the_engines_configuration_says(real: Site)
     for result in report["results"]:
         assert result["structured"]["winrate"] < 0.1
         assert result["structured"]["scoreLead"] < -10
+
+
+async def test_every_turn_asked_for_gets_one_reply(engine: Engine) -> None:
+    moves = [("B", "E5"), ("W", "C3"), ("B", "G3")]
+    query = {"rules": "chinese", "komi": 7.5, "boardXSize": 9, "boardYSize": 9, "maxVisits": 2}
+    turns: list[int] = []
+
+    async def received(reply: dict[str, Any]) -> None:
+        assert "rootInfo" in reply
+        turns.append(reply["turnNumber"])
+
+    async with asyncio.timeout(PATIENCE):
+        await engine.query_turns({**query, "moves": moves, "analyzeTurns": [0, 1, 3]}, received)
+    assert sorted(turns) == [0, 1, 3]
+
+
+async def test_a_terminated_review_frees_the_engine(engine: Engine) -> None:
+    async def received(_: dict[str, Any]) -> None:
+        raise AssertionError("a million visits were searched")
+
+    query = {"rules": "chinese", "boardXSize": 9, "boardYSize": 9, "maxVisits": 1_000_000}
+    moves = [("B", "E5"), ("W", "C3"), ("B", "G3")]
+    call = asyncio.create_task(
+        engine.query_turns({**query, "moves": moves, "analyzeTurns": [0, 1, 2, 3]}, received)
+    )
+    await asyncio.sleep(0.3)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.gather(ask(engine), ask(engine))
+
+
+async def test_both_restrictions_together_are_refused_by_the_engine_too(engine: Engine) -> None:
+    only = [{"player": "B", "moves": ["A1"], "untilDepth": 1}]
+    with pytest.raises(EngineRefused, match="both allowMoves and avoidMoves"):
+        await ask(engine, allowMoves=only, avoidMoves=only, initialPlayer="B")
+
+
+@pytest.mark.parametrize("move", ["A1", "pass"])
+async def test_a_move_nobody_would_play_is_searched_when_it_is_the_only_one(
+    engine: Engine, move: str
+) -> None:
+    only = [{"player": "B", "moves": [move], "untilDepth": 1}]
+    reply = await ask(
+        engine,
+        allowMoves=only,
+        initialPlayer="B",
+        maxVisits=10,
+        includeMovesOwnership=True,
+        includePolicy=True,
+    )
+    (info,) = reply["moveInfos"]
+    assert (info["move"], len(info["ownership"]), len(reply["policy"])) == (move, 81, 82)
+
+
+async def test_policy_knows_nothing_of_restrictions(engine: Engine) -> None:
+    plain = await ask(engine, includePolicy=True)
+    best = max(plain["policy"])
+    avoided = [{"player": "B", "moves": [plain["moveInfos"][0]["move"]], "untilDepth": 1}]
+    restricted = await ask(engine, includePolicy=True, avoidMoves=avoided)
+    assert max(restricted["policy"]) == pytest.approx(best, abs=0.05)
+
+
+HANDICAPS: list[tuple[list[tuple[str, str]], list[tuple[str, str]]]] = [
+    ([("B", "C3"), ("B", "G7")], []),
+    ([("B", "C3")], [("B", "E5"), ("W", "E6")]),
+    ([("B", "C3")], []),
+    ([], [("B", "C3"), ("W", "pass"), ("B", "G7"), ("W", "C5")]),
+    ([("B", "C3"), ("B", "G7"), ("W", "E5")], []),
+]
+
+
+@pytest.mark.parametrize("rules", RULES)
+async def test_handicap_stones_count_as_the_engine_counts_them(engine: Engine, rules: str) -> None:
+    for stones, moves in HANDICAPS:
+        position = Position(
+            board_x_size=9, board_y_size=9, rules=rules, initial_stones=stones, moves=moves, komi=0
+        )
+        checked = check(position)
+        fields = {"rules": rules, "initialStones": stones, "moves": moves, "maxVisits": 1}
+        fields["initialPlayer"] = checked.initial_player
+        leads = []
+        for extra in ({"komi": 0}, {"komi": handicap_bonus(checked), "whiteHandicapBonus": "0"}):
+            reply = await ask(engine, **fields, **extra)
+            leads.append(reply["rootInfo"]["rawLead"])
+        # The network looks at the board turned at random, so equal positions differ slightly; a
+        # stone more or less would be worth a point.
+        assert leads[0] == pytest.approx(leads[1], abs=0.6), (stones, moves)
+
+
+async def test_a_game_is_reviewed(real: Site) -> None:
+    moves = [("B", "E5"), ("W", "E3"), ("B", "A1"), ("W", "E7"), ("B", "C5"), ("W", "G5")]
+    game = Position(board_x_size=9, board_y_size=9, moves=moves)
+    async with rig(real, os.environ, cached=True) as made:
+        async with asyncio.timeout(START_SECONDS):
+            await made.supervisor.wait_for("ready")
+        review = await find_mistakes(made.analyst, ReviewRequest(game, max_visits=40, all_moves=True))
+        again = await find_mistakes(made.analyst, ReviewRequest(game, max_visits=40))
+    assert (review.partial, review.unanalysed, review.turns_analysed) == (False, [], 7)
+    assert [move.number for move in review.moves] == [1, 2, 3, 4, 5, 6]
+    assert review.mistakes[0] == 3
+    worst = review.moves[2]
+    assert worst.points_lost > 3
+    assert worst.policy_rank > 20
+    assert worst.better_move not in (None, "A1")
+    assert worst.better_pv[0] == worst.better_move
+    assert again.cached
+
+
+async def test_a_move_is_explained_whether_the_engine_likes_it_or_not(real: Site) -> None:
+    position = Position(board_x_size=9, board_y_size=9, moves=[("B", "E5"), ("W", "E3")])
+    async with rig(real, os.environ) as made:
+        async with asyncio.timeout(START_SECONDS):
+            await made.supervisor.wait_for("ready")
+        bad = await explain_move(made.analyst, ExplanationRequest(position, "A1", max_visits=40))
+        good = await explain_move(
+            made.analyst, ExplanationRequest(position, bad.alternatives[0].move, max_visits=40)
+        )
+    assert (bad.best, bad.searched_order) == (False, None)
+    assert bad.points_lost > 3
+    assert bad.continuation
+    assert bad.swings
+    assert good.points_lost < 1
+    assert good.move not in [other.move for other in good.alternatives]
+
+
+TERRITORY_GAME = [
+    *(("B", f"{column}{row}") for row in range(1, 10) for column in "D"),
+    *(("W", f"{column}{row}") for row in range(1, 10) for column in "E"),
+    ("W", "B3"),
+]
+"""Black's wall on the D line beside White's on the E line, nothing left to play, and a dead stone."""
+
+
+@pytest.mark.parametrize("rules", ["chinese", "japanese"])
+async def test_a_finished_board_is_counted(real: Site, rules: str) -> None:
+    position = Position(
+        board_x_size=9,
+        board_y_size=9,
+        rules=rules,
+        initial_stones=TERRITORY_GAME,
+        initial_player="B",
+        komi=-8.5,
+    )
+    async with rig(real, os.environ) as made:
+        async with asyncio.timeout(START_SECONDS):
+            await made.supervisor.wait_for("ready")
+        result = await evaluate_territory(made.analyst, TerritoryRequest(position, max_visits=100))
+    assert result.dead_white == ["B3"]
+    assert result.dead_black == []
+    assert (len(result.black_territory), len(result.white_territory)) == (27, 36)
+    # Area: 36 to 45; territory: 27 and a dead stone to 36.
+    assert result.score.black_lead == (-0.5 if rules == "chinese" else 0.5)
+    assert abs(result.score_lead - result.score.black_lead) < 4
+
+
+async def test_a_human_profile_without_a_human_network_is_refused_by_the_engine_too(engine: Engine) -> None:
+    with pytest.raises(EngineRefused, match="humanSLProfile"):
+        await ask(engine, overrideSettings={"humanSLProfile": "rank_5k"})

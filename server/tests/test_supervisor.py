@@ -1,80 +1,21 @@
 """What happens to an engine that fails, and to whoever waits for it."""
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from katago_mcp.analysis import Analyst, PositionAnalysis, Request
-from katago_mcp.config import load
-from katago_mcp.engine import Command
+from katago_mcp.analysis import Request
 from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
 from katago_mcp.http import Operations, health
-from katago_mcp.metrics import Metrics
-from katago_mcp.notify import Notifier
 from katago_mcp.positions import Position
-from katago_mcp.supervisor import EngineUnavailable, State, Supervisor
-from support import PATIENCE, Site
+from katago_mcp.supervisor import EngineUnavailable
+from rig import GAME, Rig, rig, until
+from support import Site
 
 pytestmark = pytest.mark.anyio
-
-GAME = Position(moves=[("B", "D4"), ("W", "Q16")])
-
-
-class Rig:
-    """A supervisor and an analyst on a site's configuration, without a server around them."""
-
-    def __init__(self, site: Site, environ: dict[str, str]) -> None:
-        config = load(site.path, {}).config
-        katago = config.katago
-        self.site = site
-        self.metrics = Metrics("1", None)
-        command = Command(katago.binary_path, katago.model_path, katago.config_path, katago.home_data_dir)
-        self.supervisor = Supervisor(katago, config.health, self.metrics, Notifier({}), environ, command)
-        self.analyst = Analyst(
-            katago, config.health, config.server.max_queued, self.supervisor, None, self.metrics
-        )
-
-    def restarts(self, reason: str) -> float | None:
-        return self.metrics.registry.get_sample_value("katago_engine_restarts_total", {"reason": reason})
-
-    def value(self, name: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name)
-
-    async def reaches(self, *states: State) -> State:
-        async with asyncio.timeout(PATIENCE):
-            return await self.supervisor.wait_for(*states)
-
-    async def analyze(self, **fields: Any) -> PositionAnalysis:
-        async with asyncio.timeout(PATIENCE):
-            return await self.analyst.analyze(Request(GAME, **fields))
-
-    def pid(self) -> int:
-        pid = self.supervisor.status().pid
-        assert pid is not None
-        return pid
-
-
-@contextlib.asynccontextmanager
-async def rig(site: Site, **environ: str) -> AsyncIterator[Rig]:
-    made = Rig(site, {"PATH": os.environ["PATH"], **environ})
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(made.supervisor.run())
-        try:
-            yield made
-        finally:
-            made.supervisor.close()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        # What is waited for happens in another process, so there is no event to wait on.
-        while not true():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_an_engine_becomes_ready_and_tells_what_it_is(site: Site) -> None:
@@ -386,7 +327,7 @@ async def test_limits_are_named_with_what_would_do(site: Site, fields: dict[str,
 
 async def test_the_engine_inherits_nothing_that_leads_to_credentials(site: Site) -> None:
     secrets = {"CREDENTIALS_DIRECTORY": "/run/c", "NOTIFY_SOCKET": "/run/n", "MY_TOKEN": "secret"}
-    async with rig(site, POCL_CACHE_DIR="/var/cache/pocl", **secrets) as made:
+    async with rig(site, {"POCL_CACHE_DIR": "/var/cache/pocl", **secrets}) as made:
         await made.reaches("ready")
         environ = site.records()[0]["env"]
     assert environ["POCL_CACHE_DIR"] == "/var/cache/pocl"

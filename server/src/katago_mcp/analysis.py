@@ -1,48 +1,32 @@
-"""One analysis: limits, queue, cache, the query to the engine, and the answer read from its reply.
+"""One position analysed: who is ahead, and which moves are good.
 
 Winrate, scoreLead and ownership are always from Black's perspective: the query says so, and does
 not rely on the engine's configuration [Analysis_Engine.md, reportAnalysisWinratesAs].
 """
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-from katago_mcp import cache as caching
 from katago_mcp import positions
-from katago_mcp.cache import Cache
-from katago_mcp.config import Health, Katago
-from katago_mcp.engine import Answer, EngineGone, EngineRefused
-from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
-from katago_mcp.logs import Log
-from katago_mcp.metrics import Metrics
-from katago_mcp.positions import Checked, Position
-from katago_mcp.supervisor import EngineUnavailable, Supervisor
+from katago_mcp.auth import ANONYMOUS
+from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, query_of, readable, within
+from katago_mcp.errors import Invalid
+from katago_mcp.flights import Report
+from katago_mcp.positions import Checked, Colour, Position
+from katago_mcp.scheduling import Claim
 
 MAX_TOP_MOVES = 50
 MAX_PV_LENGTH = 60
 
-_ANSWER_FORMAT = 1
-"""Part of every cache key: raised when the shape of cached answers changes."""
-
-_PROGRESS_EVERY = 0.5
-_POSITION_FIELDS = frozenset(field.alias for field in Position.model_fields.values())
-_log = Log(__name__)
-
-Report = Callable[[int, int], Awaitable[None]]
-"""Called with visits so far and visits asked for."""
+_RANK = r"([1-9]|1\d|20)k|[1-9]d"
+_PROFILE = re.compile(rf"(rank|preaz)_({_RANK})(_({_RANK}))?|proyear_(1[89]\d\d|200\d|201\d|202[0-3])")
+"""Profiles of play [Analysis_Engine.md, humanSLProfile]: ranks (of both players), or a year."""
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
-
-
-class MoveAnalysis(_Wire):
+class MoveAnalysis(Wire):
     """One candidate move."""
 
     move: str = Field(description='GTP vertex, or "pass".')
@@ -54,14 +38,20 @@ class MoveAnalysis(_Wire):
     )
     visits: int = Field(description="Visits spent on this move.")
     prior: float = Field(description="Probability the network gave the move before search, 0 to 1.")
+    human_prior: float | None = Field(
+        default=None, description="Probability that a player of humanSLProfile plays it, 0 to 1."
+    )
     order: int = Field(description="Rank by the engine, 0 is best.")
     pv: list[str] = Field(description="Expected continuation, beginning with this move.")
+    ownership: list[float] | None = Field(
+        default=None,
+        description="Ownership after this move, as that of the position; only when asked for.",
+    )
 
 
-class PositionAnalysis(_Wire):
+class PositionAnalysis(Result):
     """What the engine thinks of a position, from Black's perspective."""
 
-    perspective: Literal["BLACK"] = Field(default="BLACK", description="Whose winrate and score these are.")
     next_player: Literal["B", "W"] = Field(description="Who is to move.")
     turn_number: int = Field(description="Moves played so far.")
     winrate: float = Field(description="Black's chance to win, 0 to 1.")
@@ -81,18 +71,15 @@ class PositionAnalysis(_Wire):
         default=None,
         description="Row by row from the top left, then pass; -1 where illegal; only if asked for.",
     )
-    cached: bool = Field(description="Whether the answer came from the cache.")
-    partial: bool = Field(description="Whether time ran out before all visits were searched.")
-    warnings: list[str] = Field(description="What was accepted although it looks wrong.")
-    network: str | None = Field(description="Name of the neural network.")
-    engine_version: str | None = Field(description="Version of KataGo.")
+    human_policy: list[float] | None = Field(
+        default=None, description="As policy, of a player of humanSLProfile; only if both are asked for."
+    )
 
     def summary(self) -> str:
         """The answer in a few lines."""
-        leader = "Black" if self.score_lead >= 0 else "White"
         lines = [
-            f"{'Black' if self.next_player == 'B' else 'White'} to move (turn {self.turn_number}). "
-            f"{leader} leads by {abs(self.score_lead):.1f} points; "
+            f"{colour_name(self.next_player)} to move (turn {self.turn_number}). "
+            f"{lead(self.score_lead)}; "
             f"Black wins {self.winrate:.1%} ({self.visits} visits"
             f"{', time ran out' if self.partial else ''}{', cached' if self.cached else ''})."
         ]
@@ -108,63 +95,40 @@ class PositionAnalysis(_Wire):
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked about a position. `max_time` in seconds; None takes the server's default."""
+    """What is asked about a position. `max_time` in seconds; None takes the server's default.
+
+    `allow_moves` and `avoid_moves` hold vertices, "pass" and rectangles such as "C3:G7"; they
+    bind the player to move for the first `restricted_depth` moves of every continuation.
+    """
 
     position: Position
     max_visits: int | None = None
     max_time: float | None = None
     include_policy: bool = False
     include_ownership: bool = False
+    include_moves_ownership: bool = False
+    allow_moves: tuple[str, ...] = ()
+    avoid_moves: tuple[str, ...] = ()
+    restricted_depth: int = 1
+    human_profile: str | None = None
     top_moves: int = 10
     pv_length: int = 15
 
 
 @dataclass(frozen=True)
-class _Limits:
+class Limits:
+    """Visits and seconds of one search, within what the server allows."""
+
     visits: int
     seconds: float
 
 
-class Analyst:
-    """Answers requests with the engine of a supervisor, at most `max_concurrent` at a time."""
+class Analyst(Desk):
+    """A desk that answers what is asked about single positions."""
 
-    def __init__(
-        self,
-        katago: Katago,
-        health: Health,
-        max_queued: int,
-        supervisor: Supervisor,
-        cache: Cache | None,
-        metrics: Metrics,
-    ) -> None:
-        self._katago = katago
-        self._grace = health.heartbeat_timeout_seconds
-        self._max_queued = max_queued
-        self._supervisor = supervisor
-        self._cache = cache
-        self._metrics = metrics
-        self._slots = asyncio.Semaphore(katago.max_concurrent)
-        self._running = 0
-        self._queued = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.draining = False
-
-    @property
-    def saturated(self) -> bool:
-        """Whether another request would be refused."""
-        return self._running >= self._katago.max_concurrent and self._queued >= self._max_queued
-
-    @property
-    def busy(self) -> int:
-        """Requests being answered or waiting."""
-        return self._running + self._queued
-
-    async def idle(self) -> None:
-        """Wait until nothing is being answered."""
-        await self._idle.wait()
-
-    async def analyze(self, request: Request, report: Report | None = None) -> PositionAnalysis:
+    async def analyze(
+        self, request: Request, report: Report | None = None, *, caller: str = ANONYMOUS
+    ) -> PositionAnalysis:
         """Answer a request; `report` hears of the visits while the search runs.
 
         Raises:
@@ -175,188 +139,133 @@ class Analyst:
             Broken: if the engine's answer makes no sense.
         """
         checked = positions.check(request.position)
-        limits = self._limits(request)
-        if self.draining:
-            raise Rejected(
-                "draining",
-                "the server takes no new analyses because it is being taken out of service",
-                retry_after=30,
-            )
-        status = self._supervisor.status()
-        name = None
-        if self._cache is not None and status.version is not None and status.network is not None:
-            name = _key(status.version, status.network, checked, limits, request)
-            kept = await self._cache.get(name)
-            if kept is not None:
-                found = self._kept(kept, checked)
-                if found is not None:
-                    return found
-        async with self._slot():
-            answer = await self._search(checked, limits, request, report)
-        status = self._supervisor.status()
-        result = _read(answer.reply, checked, limits, request, answer.warnings)
-        result.network, result.engine_version = status.network, status.version
-        self._metrics.visits.inc(result.visits)
-        # A partial answer depends on how busy the machine was; it is not worth repeating.
-        if self._cache is not None and name is not None and not result.partial:
-            await self._cache.put(name, result.model_dump(mode="json", by_alias=True))
-        return result
+        found = limits(self, request.max_visits, request.max_time)
+        within("topMoves", request.top_moves, 1, MAX_TOP_MOVES)
+        within("pvLength", request.pv_length, 1, MAX_PV_LENGTH)
+        within("restrictedDepth", request.restricted_depth, 1, MAX_PV_LENGTH)
+        self._check_profile(request.human_profile)
+        query = _query(checked, found, request)
 
-    def _limits(self, request: Request) -> _Limits:
-        katago = self._katago
-        visits = katago.default_visits if request.max_visits is None else request.max_visits
-        seconds = katago.max_time if request.max_time is None else request.max_time
-        _within("maxVisits", visits, 1, katago.max_visits)
-        _within("maxTime", seconds, 0.01, katago.max_time)
-        _within("topMoves", request.top_moves, 1, MAX_TOP_MOVES)
-        _within("pvLength", request.pv_length, 1, MAX_PV_LENGTH)
-        return _Limits(visits, seconds)
+        async def work(claim: Claim, note: Report) -> PositionAnalysis:
+            async def progress(reply: dict[str, Any]) -> None:
+                root = reply.get("rootInfo")
+                if isinstance(root, dict):
+                    await note(int(root.get("visits", 0)), found.visits)
 
-    def _kept(self, kept: dict[str, Any], checked: Checked) -> PositionAnalysis | None:
-        try:
-            found = PositionAnalysis.model_validate(kept)
-        except ValidationError:
-            _log.warning("cache_entry_of_another_shape")
-            return None
-        return found.model_copy(update={"cached": True, "warnings": list(checked.warnings)})
+            # Asked for in any case: another caller may join and want to hear of it.
+            asked = query | {"reportDuringSearchEvery": PROGRESS_EVERY}
+            async with self.slots.slot(claim):
+                answer = await self.search(asked, found.seconds, progress)
+            result = _read(answer.reply, checked, found, request)
+            result.warnings = [*checked.warnings, *answer.warnings]
+            self.metrics.visits.inc(result.visits)
+            return result
 
-    @contextlib.asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        if self.saturated:
-            raise Rejected(
-                "overloaded",
-                f"{self._running} analyses run and {self._queued} wait already",
-                accepted="fewer requests at a time",
-                retry_after=self._katago.max_time,
-            )
-        self._queued += 1
-        self._note_load()
-        try:
-            await self._slots.acquire()
-        finally:
-            self._queued -= 1
-            self._note_load()
-        self._running += 1
-        self._note_load()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            self._slots.release()
-            self._note_load()
-
-    def _note_load(self) -> None:
-        self._metrics.queued.set(self._queued)
-        self._metrics.in_flight.set(self._running)
-        if self.busy:
-            self._idle.clear()
-        else:
-            self._idle.set()
-
-    async def _search(
-        self, checked: Checked, limits: _Limits, request: Request, report: Report | None
-    ) -> Answer:
-        query = _query(checked, limits, request, progress=report is not None)
-
-        async def progress(reply: dict[str, Any]) -> None:
-            root = reply.get("rootInfo")
-            if report is not None and isinstance(root, dict):
-                await report(int(root.get("visits", 0)), limits.visits)
-
-        # An engine with fewer threads than maxConcurrent works some queries off one by one.
-        seconds = limits.seconds * self._katago.max_concurrent + self._grace
-        try:
-            engine = self._supervisor.engine()
-            async with asyncio.timeout(seconds):
-                return await engine.query(query, None if report is None else progress)
-        except EngineUnavailable as error:
-            raise Unavailable(f"engine_{error.state}", str(error), retry_after=error.retry_after) from error
-        except EngineGone as error:
-            retry_after = self._supervisor.retry_after
-            if retry_after is None:
-                code, message = "engine_stopped", "the engine was stopped while analysing"
-            else:
-                code = "engine_restarted"
-                message = f"the engine restarted while analysing ({error})"
-            raise Unavailable(code, message, retry_after=retry_after) from error
-        except EngineRefused as error:
-            field = f"position.{error.field}" if error.field in _POSITION_FIELDS else error.field
-            raise Invalid("engine_refused", str(error), field=field) from error
-        except TimeoutError as error:
-            raise TimedOut(
-                "analysis_timeout",
-                f"the engine gave no answer within {seconds:g} s",
-                accepted="fewer maxVisits or a shorter maxTime",
-                retry_after=limits.seconds,
-            ) from error
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    # The comparison is also false for NaN.
-    if not least <= value <= most:
-        raise Invalid(
-            "limit_exceeded",
-            f"{name} cannot be {value:g}",
-            field=name,
-            accepted=f"{least:g} to {most:g} on this server",
+        asked = {"query": query, "topMoves": request.top_moves, "pvLength": request.pv_length}
+        return await self.answer(
+            PositionAnalysis, "analyzePosition", asked, work, caller=caller, report=report
         )
 
+    def _check_profile(self, profile: str | None) -> None:
+        if profile is None:
+            return
+        if self.katago.human_model_path is None:
+            raise Invalid(
+                "no_human_network",
+                "this server has no network trained on human games",
+                field="humanSLProfile",
+                accepted="a call without humanSLProfile (an operator can set katago.humanModelPath)",
+            )
+        if _PROFILE.fullmatch(profile) is None:
+            raise Invalid(
+                "invalid_profile",
+                f"{profile[:24]!r} is not a profile",
+                field="humanSLProfile",
+                accepted="rank_5k, preaz_3d, rank_5k_3d, proyear_1995 and the like",
+            )
 
-def _key(version: str, network: str, checked: Checked, limits: _Limits, request: Request) -> str:
-    position = asdict(checked)
-    del position["warnings"]
-    return caching.key(
-        {
-            "format": _ANSWER_FORMAT,
-            "engine": version,
-            "network": network,
-            "position": position,
-            "limits": asdict(limits),
-            "policy": request.include_policy,
-            "ownership": request.include_ownership,
-            "topMoves": request.top_moves,
-            "pvLength": request.pv_length,
-        }
-    )
+
+def limits(desk: Desk, max_visits: int | None, max_time: float | None) -> Limits:
+    """Visits and seconds of a search: the server's defaults, or what was asked for.
+
+    Raises:
+        Invalid: if that is more than the server allows.
+    """
+    katago = desk.katago
+    visits = katago.default_visits if max_visits is None else max_visits
+    seconds = katago.max_time if max_time is None else max_time
+    within("maxVisits", visits, 1, katago.max_visits)
+    within("maxTime", seconds, 0.01, katago.max_time)
+    return Limits(visits, seconds)
 
 
-def _query(checked: Checked, limits: _Limits, request: Request, *, progress: bool) -> dict[str, Any]:
-    query: dict[str, Any] = {
-        "rules": checked.rules,
-        "komi": checked.komi,
-        "boardXSize": checked.width,
-        "boardYSize": checked.height,
-        "initialStones": checked.stones,
-        "initialPlayer": checked.initial_player,
-        "moves": checked.moves,
-        "maxVisits": limits.visits,
+def rounded(values: list[float], digits: int) -> list[float]:
+    """Numbers with fewer digits; minus zero becomes zero."""
+    return [round(value, digits) + 0.0 for value in values]
+
+
+def colour_name(colour: Colour) -> str:
+    """ "Black" or "White"."""
+    return "Black" if colour == "B" else "White"
+
+
+def lead(score_lead: float) -> str:
+    """Who leads by how much, in words."""
+    return f"{'Black' if score_lead >= 0 else 'White'} leads by {abs(score_lead):.1f} points"
+
+
+def restriction(
+    checked: Checked, allow: tuple[str, ...], avoid: tuple[str, ...], depth: int
+) -> dict[str, Any]:
+    """The part of a query that restricts the player to move [Analysis_Engine.md, allowMoves].
+
+    Raises:
+        Invalid: if both lists are given, an entry is no vertex or rectangle, or none of the
+            allowed moves is legal.
+    """
+    if allow and avoid:
+        raise Invalid(
+            "invalid_region",
+            "allowMoves and avoidMoves are both given",
+            field="avoidMoves",
+            accepted="one of them",
+        )
+    name, entries = ("allowMoves", allow) if allow else ("avoidMoves", avoid)
+    if not entries:
+        return {}
+    player = positions.to_move(checked)
+    moves = positions.read_region(list(entries), checked.width, checked.height, name)
+    if allow:
+        board = positions.board_of(checked)
+        points = [positions.parse_vertex(move, checked.width, checked.height) for move in moves]
+        reasons = [positions.legal(board, player, point) for point in points]
+        if all(reasons):
+            raise Invalid(
+                "illegal_move",
+                f"{player} may play none of the allowed moves ({moves[0]}: {reasons[0]})",
+                field=name,
+                accepted="at least one move that the rules allow",
+            )
+    return {name: [{"player": player, "moves": moves, "untilDepth": depth}]}
+
+
+def _query(checked: Checked, found: Limits, request: Request) -> dict[str, Any]:
+    query = query_of(checked, found.visits, found.seconds) | {
         # KataGo counts beyond the first move.
         "analysisPVLen": max(1, request.pv_length - 1),
         "includeOwnership": request.include_ownership,
+        "includeMovesOwnership": request.include_moves_ownership,
         "includePolicy": request.include_policy,
-        "overrideSettings": {"maxTime": limits.seconds, "reportAnalysisWinratesAs": "BLACK"},
     }
-    if progress:
-        query["reportDuringSearchEvery"] = _PROGRESS_EVERY
+    query |= restriction(checked, request.allow_moves, request.avoid_moves, request.restricted_depth)
+    if request.human_profile is not None:
+        query["overrideSettings"]["humanSLProfile"] = request.human_profile
     return query
 
 
-def _read(
-    reply: dict[str, Any],
-    checked: Checked,
-    limits: _Limits,
-    request: Request,
-    warnings: tuple[str, ...],
-) -> PositionAnalysis:
+def _read(reply: dict[str, Any], checked: Checked, found: Limits, request: Request) -> PositionAnalysis:
     """Read KataGo's reply [Analysis_Engine.md, Responses]."""
-    if reply.get("noResults"):
-        raise TimedOut(
-            "analysis_timeout",
-            "the search ended before it had a result",
-            accepted="a longer maxTime",
-            retry_after=1,
-        )
-    try:
+    with readable():
         root = reply["rootInfo"]
         player = root["currentPlayer"]
         sign = 1 if player == "B" else -1
@@ -369,12 +278,16 @@ def _read(
                 points_lost=round(sign * (infos[0]["scoreLead"] - info["scoreLead"]), 3) + 0.0,
                 visits=info["visits"],
                 prior=round(info["prior"], 5),
+                human_prior=round(info["humanPrior"], 5) if "humanPrior" in info else None,
                 order=info["order"],
                 pv=info["pv"][: request.pv_length],
+                ownership=rounded(info["ownership"], 3) if request.include_moves_ownership else None,
             )
             for info in infos[: request.top_moves]
         ]
+        human = request.include_policy and "humanPolicy" in reply
         return PositionAnalysis(
+            partial=root["visits"] < found.visits,
             next_player=player,
             turn_number=reply["turnNumber"],
             winrate=round(root["winrate"], 5),
@@ -384,22 +297,7 @@ def _read(
             rules=checked.rules,
             komi=checked.komi,
             moves=moves,
-            ownership=_numbers(reply["ownership"], 3) if request.include_ownership else None,
-            policy=_numbers(reply["policy"], 5) if request.include_policy else None,
-            cached=False,
-            partial=root["visits"] < limits.visits,
-            warnings=[*checked.warnings, *warnings],
-            network=None,
-            engine_version=None,
+            ownership=rounded(reply["ownership"], 3) if request.include_ownership else None,
+            policy=rounded(reply["policy"], 5) if request.include_policy else None,
+            human_policy=rounded(reply["humanPolicy"], 5) if human else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        _log.error("engine_answer_unreadable", errorType=type(error).__name__)
-        raise Broken(
-            "engine_answer_unreadable",
-            "the engine's answer lacks what the analysis protocol promises",
-            retry_after=1,
-        ) from error
-
-
-def _numbers(values: list[float], digits: int) -> list[float]:
-    return [round(value, digits) for value in values]

@@ -190,11 +190,7 @@ class _Store:
     def clear(self) -> tuple[Size, Size]:
         def empty(db: sqlite3.Connection) -> tuple[Size, Size]:
             before = _measure(db)
-            with db:
-                db.execute("DELETE FROM answers")
-            self._size = _measure(db)
-            db.execute("VACUUM")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._size = _empty(db)
             return before, self._size
 
         return self._retried(empty)
@@ -211,7 +207,7 @@ class _Store:
         except sqlite3.DatabaseError as error:
             if not _damaged(error):
                 raise
-            self._quarantine(error)
+            self.quarantine(error)
             return work(self._open())
 
     def _open(self) -> sqlite3.Connection:
@@ -244,7 +240,8 @@ class _Store:
         self._db, self._inode = db, _inode(self._path)
         return db
 
-    def _quarantine(self, error: sqlite3.Error) -> None:
+    def quarantine(self, error: sqlite3.Error) -> Path:
+        """Move a damaged file aside, and return where it is now."""
         self.close()
         aside = list(self._path.parent.glob(f"{FILE}.damaged-*"))
         if len(aside) >= _QUARANTINED_MAX:
@@ -258,6 +255,7 @@ class _Store:
         for suffix in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 self._path.with_name(FILE + suffix).rename(f"{target}{suffix}")
+        return target
 
     def _over(self) -> bool:
         config = self._config
@@ -285,6 +283,91 @@ class _Store:
         with db:
             db.execute("DELETE FROM answers WHERE key = ?", (name,))
         self._size = _measure(db)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an inspection of the cache's file found; `problems` is empty when the file is sound."""
+
+    path: Path
+    present: bool
+    entries: int = 0
+    bytes: int = 0
+    damaged: int = 0
+    expired: int = 0
+    problems: tuple[str, ...] = ()
+
+
+def verify(config: CacheConfig) -> Verdict:
+    """Inspect the file and every entry, beside a running server or without one. Changes nothing.
+
+    An entry is damaged when its checksum does not fit, which the server would drop when it is
+    asked for; an expired one is no problem. A file that is not there yet is sound.
+    """
+    path = config.directory / FILE
+    if not path.exists():
+        return Verdict(path, present=False)
+    entries = size = damaged = expired = 0
+    problems: list[str] = []
+    try:
+        with contextlib.closing(_existing(path)) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version != _VERSION:
+                problems.append(f"the file has version {version}, not {_VERSION}")
+            problems += [
+                f"integrity: {text}" for (text,) in db.execute("PRAGMA integrity_check(5)") if text != "ok"
+            ]
+            horizon = time.time() - config.ttl_seconds
+            for name, value, digest, created in db.execute("SELECT key, value, digest, created FROM answers"):
+                entries += 1
+                if _sound(name, value, digest):
+                    size, expired = size + len(value), expired + (created < horizon)
+                else:
+                    damaged += 1
+    except (sqlite3.Error, OSError) as error:
+        problems.append(f"{type(error).__name__}: {error}")
+    if damaged:
+        problems.append(f"{damaged} entries are damaged")
+    return Verdict(path, True, entries, size, damaged, expired, tuple(problems))
+
+
+def clear(config: CacheConfig) -> tuple[Size, Size, Path | None]:
+    """Drop all answers from the file, beside a running server or without one.
+
+    Returns the sizes before and after, and where a file that is damaged was set aside; a server
+    makes a new one. No file is made here, so that its owner stays the server's user.
+
+    Raises:
+        CacheTrouble: if that was not possible.
+    """
+    path = config.directory / FILE
+    if not path.exists():
+        return Size(0, 0), Size(0, 0), None
+    try:
+        with contextlib.closing(_existing(path)) as db:
+            before = _measure(db)
+            return before, _empty(db), None
+    except (sqlite3.Error, OSError) as error:
+        if not (isinstance(error, sqlite3.DatabaseError) and _damaged(error)):
+            raise CacheTrouble(f"{type(error).__name__}: {error}") from error
+        store = _Store(config)
+        try:
+            return Size(0, 0), Size(0, 0), store.quarantine(error)
+        except (sqlite3.Error, OSError) as failure:
+            raise CacheTrouble(f"{type(failure).__name__}: {failure}") from failure
+
+
+def _existing(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10 * _DEADLINE)
+
+
+def _empty(db: sqlite3.Connection) -> Size:
+    with db:
+        db.execute("DELETE FROM answers")
+    after = _measure(db)
+    db.execute("VACUUM")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return after
 
 
 def _measure(db: sqlite3.Connection) -> Size:

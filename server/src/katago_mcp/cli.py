@@ -1,4 +1,4 @@
-"""The command line: `katago-mcp serve|stdio|validate|version|call`."""
+"""The command line: `katago-mcp serve|stdio|validate|version|call|cache`."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from katago_mcp import __version__, config, logs
@@ -42,6 +43,15 @@ def _parser() -> argparse.ArgumentParser:
     takes_config(version)
     version.add_argument("--json", action="store_true", help="print JSON")
     command("call", "call tools of a server: an order in JSON on stdin, a report on stdout")
+    cache = command("cache", "inspect or empty the cache on disk, with the server running or not")
+    acts = cache.add_subparsers(dest="act", required=True, metavar="ACT")
+    for act, text in (
+        ("verify", "check the file and every entry; status 1 when something is damaged"),
+        ("clear", "drop all answers"),
+    ):
+        parser_of_act = acts.add_parser(act, help=text, description=text)
+        takes_config(parser_of_act)
+        parser_of_act.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -91,12 +101,59 @@ def _call(_arguments: argparse.Namespace, _: Mapping[str, str]) -> int:
     return 0 if report["ok"] else 1
 
 
+def _cache(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from katago_mcp import cache
+
+    logs.configure("error", "text")
+    try:
+        settings = config.load(arguments.config, environ).config.cache
+    except config.ConfigError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return EX_CONFIG
+    report: dict[str, object]
+    if arguments.act == "verify":
+        verdict = cache.verify(settings)
+        ok = not verdict.problems
+        report = {
+            "present": verdict.present,
+            "entries": verdict.entries,
+            "bytes": verdict.bytes,
+            "damagedEntries": verdict.damaged,
+            "expiredEntries": verdict.expired,
+            "problems": list(verdict.problems),
+        }
+        text = f"{verdict.entries} answers, {verdict.bytes} bytes, {verdict.expired} expired"
+        text = "; ".join([text if verdict.present else "there is no cache yet", *verdict.problems])
+    else:
+        try:
+            before, after, aside = cache.clear(settings)
+        except cache.CacheTrouble as error:
+            ok, report, text = False, {"problems": [str(error)]}, str(error)
+        else:
+            ok = True
+            report = {
+                "before": asdict(before),
+                "after": asdict(after),
+                "quarantine": None if aside is None else aside.name,
+            }
+            text = f"dropped {before.entries} answers, {before.bytes} bytes"
+            if aside is not None:
+                text = f"the file was damaged and is now {aside.name}"
+    path = settings.directory / cache.FILE
+    if arguments.json:
+        print(json.dumps({"ok": ok, "file": str(path), **report}))
+    else:
+        print(f"{'ok' if ok else 'FAIL'}  {path}: {text}")
+    return 0 if ok else 1
+
+
 _COMMANDS = {
     "serve": _serve,
     "stdio": _serve,
     "validate": _validate,
     "version": _version,
     "call": _call,
+    "cache": _cache,
 }
 
 

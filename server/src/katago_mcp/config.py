@@ -60,11 +60,14 @@ class Katago(Section):
 
     binary_path: Path
     model_path: Path
+    human_model_path: Path | None = None
     config_path: Path
     home_data_dir: Path | None = None
     max_visits: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
     default_visits: Annotated[int, Field(ge=1, le=10_000_000)] = 200
     max_time: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 30
+    max_review_visits: Annotated[int, Field(ge=1, le=1_000_000_000)] = 200_000
+    max_review_time: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 900
     max_concurrent: Annotated[int, Field(ge=1, le=1024)] = 2
     start_timeout_seconds: Seconds = 60
     tuning_timeout_seconds: Seconds = 1800
@@ -308,7 +311,7 @@ def _resolve(config: Config, directory: Path) -> Config:
     katago = config.katago.model_copy(
         update={
             name: absolute(getattr(config.katago, name))
-            for name in ("binary_path", "model_path", "config_path", "home_data_dir")
+            for name in ("binary_path", "model_path", "human_model_path", "config_path", "home_data_dir")
         }
     )
     cache = config.cache.model_copy(update={"directory": absolute(config.cache.directory)})

@@ -64,11 +64,14 @@ class Command:
     home: Path | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
     write_seconds: float = 10.0
+    human_network: Path | None = None
 
     def argv(self) -> list[str]:
         """The command line; with `-quit-without-waiting`, so that closing stdin ends the engine."""
         argv = [str(self.binary), "analysis", "-config", str(self.config)]
         argv += ["-model", str(self.network), "-quit-without-waiting"]
+        if self.human_network is not None:
+            argv += ["-human-model", str(self.human_network)]
         overrides = dict(self.overrides)
         if self.home is not None:
             overrides["homeDataDir"] = str(self.home)
@@ -90,6 +93,7 @@ class Command:
 class _Pending:
     future: asyncio.Future[dict[str, Any]]
     partials: asyncio.Queue[dict[str, Any]] | None = None
+    turns: int | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -138,21 +142,43 @@ class Engine:
             EngineRefused: if it answers with an error.
             ValueError: if the query holds NaN or an infinity.
         """
+        pending = _Pending(asyncio.get_running_loop().create_future())
+        if progress is not None:
+            pending.partials = asyncio.Queue()
+        async with self._asked(query, pending):
+            if progress is None or pending.partials is None:
+                reply = await pending.future
+            else:
+                reply = await _with_progress(pending.future, pending.partials, progress)
+        return Answer(reply, tuple(pending.warnings))
+
+    async def query_turns(self, query: Mapping[str, Any], received: Progress) -> tuple[str, ...]:
+        """Send a query with `analyzeTurns`, and wait until every turn has its final reply.
+
+        `query["analyzeTurns"]` names each turn once: KataGo answers a turn named twice once, and
+        an empty list never. `received` is called with each reply as it comes, in any order.
+        Returns the engine's warnings; raises as `query` does, after what came was received.
+        """
+        pending = _Pending(asyncio.get_running_loop().create_future())
+        pending.partials = asyncio.Queue()
+        pending.turns = len(query["analyzeTurns"])
+        async with self._asked(query, pending):
+            for _ in query["analyzeTurns"]:
+                await received(await _next(pending.future, pending.partials))
+        return tuple(pending.warnings)
+
+    @contextlib.asynccontextmanager
+    async def _asked(self, query: Mapping[str, Any], pending: _Pending) -> AsyncIterator[None]:
+        """Send a query; on the way out, terminate it if it was not answered."""
         self._count += 1
         name = f"q{self._count}"
         line = _encode({**query, "id": name})
         if self.ended.is_set():
             raise EngineGone(self.end_text)
-        pending = _Pending(asyncio.get_running_loop().create_future())
-        if progress is not None:
-            pending.partials = asyncio.Queue()
         self._pending[name] = pending
         try:
             await self._write(line)
-            if progress is None or pending.partials is None:
-                reply = await pending.future
-            else:
-                reply = await _with_progress(pending.future, pending.partials, progress)
+            yield
         finally:
             del self._pending[name]
             if pending.future.done() and not pending.future.cancelled():
@@ -160,7 +186,6 @@ class Engine:
                 pending.future.exception()
             elif "action" not in query and not self.ended.is_set():
                 self._terminate(name)
-        return Answer(reply, tuple(pending.warnings))
 
     def end(self, kind: EndKind, text: str) -> None:
         """Kill the engine, and fail everything in flight, for the reason given."""
@@ -269,10 +294,14 @@ class Engine:
         elif "warning" in reply:
             pending.warnings.append(f"{reply.get('field', 'query')}: {reply['warning']}")
         elif reply.get("isDuringSearch") is True:
-            if pending.partials is not None:
+            if pending.partials is not None and pending.turns is None:
                 pending.partials.put_nowait(reply)
         elif not pending.future.done():
-            pending.future.set_result(reply)
+            if pending.turns is not None and pending.partials is not None:
+                pending.turns -= 1
+                pending.partials.put_nowait(reply)
+            if not pending.turns:
+                pending.future.set_result(reply)
 
     def _count_garbage(self, what: str) -> None:
         self._garbage += 1
@@ -345,6 +374,18 @@ async def _with_progress(
         await asyncio.wait([final])
         reporter.cancel()
     return final.result()
+
+
+async def _next(
+    final: asyncio.Future[dict[str, Any]], replies: asyncio.Queue[dict[str, Any]]
+) -> dict[str, Any]:
+    """The next reply of several; raises what `final` failed with once all that came are read."""
+    getter = asyncio.ensure_future(replies.get())
+    try:
+        await asyncio.wait({getter, final}, return_when=asyncio.FIRST_COMPLETED)
+        return getter.result() if getter.done() else final.result()
+    finally:
+        getter.cancel()
 
 
 def _encode(query: Mapping[str, Any]) -> bytes:

@@ -1,5 +1,9 @@
-"""What a tool answers when it cannot do what it was asked: a code, and what would be accepted."""
+"""What a tool answers when it cannot do what it was asked: a closed catalogue of codes.
 
+`python -m katago_mcp.errors` prints the catalogue as the page docs/reference/errors.md.
+"""
+
+from dataclasses import dataclass
 from typing import Literal
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -12,11 +16,201 @@ Status = Literal["ok", "invalid", "rejected", "unavailable", "timeout", "error",
 """
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One code of the catalogue.
+
+    `field` names the arguments that can be at fault, None when no argument is; `accepted` says
+    what would do; `retry` says whether and when the same call can succeed later.
+    """
+
+    status: Status
+    meaning: str
+    field: str | None
+    accepted: str
+    retry: str
+
+
+_NO_RETRY = "no: the same call fails again"
+_LATER = "after `retryAfterSeconds`"
+_ENGINE = "a call when `getEngineStatus` says ready"
+
+CATALOGUE: dict[str, Entry] = {
+    "invalid_rules": Entry(
+        "invalid", "The rule set is not known.", "position.rules", "a name that the text lists", _NO_RETRY
+    ),
+    "invalid_board_size": Entry(
+        "invalid",
+        "The board cannot have that many lines.",
+        "position.boardXSize, position.boardYSize",
+        "an integer from 2 to 19",
+        _NO_RETRY,
+    ),
+    "invalid_komi": Entry(
+        "invalid",
+        "Komi is no multiple of a half, or beyond reason.",
+        "position.komi",
+        "a multiple of 0.5 from -400 to 400",
+        _NO_RETRY,
+    ),
+    "invalid_stone": Entry(
+        "invalid",
+        "A stone of the setup is off the board, set up twice, without liberties, or of no colour.",
+        "position.initialStones[i]",
+        "each point once, groups with a liberty, B or W",
+        _NO_RETRY,
+    ),
+    "invalid_move": Entry(
+        "invalid",
+        "A move has no colour or no vertex that exists on this board.",
+        "position.moves[i], move, allowMoves[i], avoidMoves[i]",
+        'a vertex without the letter I, or "pass"',
+        _NO_RETRY,
+    ),
+    "illegal_move": Entry(
+        "invalid",
+        "The rules do not allow a move: the point is occupied, it is suicide, or it retakes a ko. "
+        "The text names its index, counted from 0, and its vertex.",
+        "position.moves[i], move, allowMoves",
+        "a move that the rules allow",
+        _NO_RETRY,
+    ),
+    "too_many_moves": Entry(
+        "invalid", "The game is longer than any game.", "position.moves", "at most 2000 moves", _NO_RETRY
+    ),
+    "no_moves": Entry(
+        "invalid",
+        "There is nothing to review: no move of the game is in the range, or by the player, asked for.",
+        "position.moves, firstMove, player",
+        "a game with moves, a range within it, and a player who moved in it",
+        _NO_RETRY,
+    ),
+    "invalid_range": Entry(
+        "invalid",
+        "The range of moves is empty or lies outside of the game.",
+        "firstMove, lastMove",
+        "1 <= firstMove <= lastMove <= number of moves",
+        _NO_RETRY,
+    ),
+    "invalid_thresholds": Entry(
+        "invalid",
+        "The bounds between the classes of loss are not five ascending numbers.",
+        "lossThresholds",
+        "five ascending numbers of points above 0",
+        _NO_RETRY,
+    ),
+    "invalid_region": Entry(
+        "invalid",
+        "An entry of allowMoves or avoidMoves is no rectangle, or both arguments are given.",
+        "allowMoves[i], avoidMoves[i]",
+        'vertices, "pass", or rectangles such as "C3:G7", in one of the two arguments',
+        _NO_RETRY,
+    ),
+    "no_human_network": Entry(
+        "invalid",
+        "humanSLProfile needs a network trained on human games, and this server has none.",
+        "humanSLProfile",
+        "a call without humanSLProfile; or the operator sets katago.humanModelPath",
+        _NO_RETRY,
+    ),
+    "invalid_profile": Entry(
+        "invalid",
+        "The profile of human play is not one that KataGo knows.",
+        "humanSLProfile",
+        "rank_20k to rank_9d, preaz_20k to preaz_9d, proyear_1800 to proyear_2023",
+        _NO_RETRY,
+    ),
+    "limit_exceeded": Entry(
+        "invalid",
+        "A number is outside of what this server allows.",
+        "maxVisits, maxTime, topMoves, pvLength and other numbers",
+        "the range that the text gives",
+        _NO_RETRY,
+    ),
+    "invalid_arguments": Entry(
+        "invalid",
+        "The arguments do not fit the tool's input schema.",
+        "the path of the first argument at fault",
+        "arguments that fit the schema",
+        _NO_RETRY,
+    ),
+    "unknown_tool": Entry("invalid", "There is no such tool.", None, "a tool that the text lists", _NO_RETRY),
+    "engine_refused": Entry(
+        "invalid",
+        "The engine itself refused the query; the text is KataGo's own.",
+        "the query's field at fault",
+        "arguments that the engine takes",
+        _NO_RETRY,
+    ),
+    "overloaded": Entry(
+        "rejected", "So many analyses wait already.", None, "fewer requests at a time", _LATER
+    ),
+    "rate_limited": Entry(
+        "rejected", "The token has made too many calls.", None, "fewer calls a minute", _LATER
+    ),
+    "draining": Entry(
+        "rejected", "The server is being taken out of service.", None, "another server", _LATER
+    ),
+    "forbidden": Entry(
+        "rejected",
+        "The token lacks the scope that the tool needs.",
+        None,
+        "a token with the scope `admin`",
+        _NO_RETRY,
+    ),
+    "engine_starting": Entry("unavailable", "The engine is starting.", None, _ENGINE, _LATER),
+    "engine_tuning": Entry(
+        "unavailable", "The engine tunes itself to a new device, for minutes.", None, _ENGINE, _LATER
+    ),
+    "engine_hung": Entry(
+        "unavailable", "The engine gave no sign of life and is being replaced.", None, _ENGINE, _LATER
+    ),
+    "engine_backoff": Entry(
+        "unavailable", "The engine failed; the server waits before it starts another.", None, _ENGINE, _LATER
+    ),
+    "engine_config_error": Entry(
+        "unavailable",
+        "The engine was given something unusable, such as a damaged network; the text is its own reason.",
+        None,
+        "a call after an operator has repaired it",
+        _LATER,
+    ),
+    "engine_stopped": Entry(
+        "unavailable",
+        "The engine was stopped on purpose, before or during the search.",
+        None,
+        "a call after `startEngine`",
+        "when somebody starts the engine",
+    ),
+    "engine_restarted": Entry(
+        "unavailable", "The engine ended during the search; another one starts.", None, _ENGINE, _LATER
+    ),
+    "analysis_timeout": Entry(
+        "timeout",
+        "The engine gave no answer in time.",
+        None,
+        "fewer maxVisits, or another maxTime",
+        _LATER,
+    ),
+    "engine_answer_unreadable": Entry(
+        "error",
+        "The engine's answer lacks what its protocol promises: a defect, of the engine or the server.",
+        None,
+        "nothing that a caller could change",
+        _LATER,
+    ),
+}
+"""Every code that a failed call can begin with; any other failure is a defect of the server."""
+
+
 class Failure(ToolError):
     """An anticipated failure of a tool call.
 
-    `code` is stable; `field` is the argument at fault; `accepted` says what would do;
+    `code` is of the catalogue; `field` is the argument at fault; `accepted` says what would do;
     `retry_after` is in seconds.
+
+    Raises:
+        ValueError: if the catalogue does not know the code, or knows it with another status.
     """
 
     status: Status = "invalid"
@@ -30,6 +224,8 @@ class Failure(ToolError):
         accepted: str | None = None,
         retry_after: float | None = None,
     ) -> None:
+        if code not in CATALOGUE or CATALOGUE[code].status != self.status:
+            raise ValueError(f"the catalogue has no code {code!r} with the status {self.status!r}")
         self.code = code
         self.message = message
         self.field = field
@@ -81,3 +277,30 @@ class Broken(Failure):
     """The engine answered what it should not have."""
 
     status = "error"
+
+
+def page() -> str:
+    """The catalogue as Markdown."""
+    lines = [
+        "# Errors of the tools",
+        "",
+        "<!-- Written by `python -m katago_mcp.errors`; change the catalogue, not this file. -->",
+        "",
+        "A failed call has `isError`, a text that begins with one of these codes, and",
+        "`structuredContent.error` with `code`, `message`, `field`, `accepted` and `retryAfterSeconds`",
+        "(null where they do not apply). `status` is the label in `katago_requests_total`. A failed call",
+        "without one of these codes is a defect of the server, counted as `error`.",
+        "",
+        "| Code | Status | Meaning | Field | Accepted | Retry |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{code}` | {entry.status} | {entry.meaning} | {entry.field or 'none'} | {entry.accepted} "
+        f"| {entry.retry} |"
+        for code, entry in CATALOGUE.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -16,8 +16,8 @@ from prometheus_client import (
 
 from katago_mcp.errors import Status
 
-TOOLS = ("analyzePosition", "getEngineStatus", "startEngine", "stopEngine")
-ANALYSIS_TOOLS = ("analyzePosition",)
+ANALYSIS_TOOLS = ("analyzePosition", "findMistakes", "evaluateTerritory", "explainMove")
+TOOLS = (*ANALYSIS_TOOLS, "getEngineStatus", "startEngine", "stopEngine")
 UNKNOWN_TOOL = "unknown"
 """The `tool` label of calls to tools that do not exist."""
 

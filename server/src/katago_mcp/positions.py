@@ -175,6 +175,8 @@ class Board:
     stones: dict[Point, Colour] = field(default_factory=dict)
     ko: tuple[Colour, Point] | None = None
     """The point that the colour may not take at once."""
+    captured: dict[Colour, int] = field(default_factory=lambda: {"B": 0, "W": 0})
+    """Stones of each colour that were taken off the board."""
 
     def play(self, colour: Colour, point: Point | None) -> None:
         """Play a move; None is a pass.
@@ -192,13 +194,14 @@ class Board:
         opponent: Colour = "W" if colour == "B" else "B"
         self.stones[point] = colour
         captured: set[Point] = set()
-        for neighbour in self._neighbours(point):
+        for neighbour in self.neighbours(point):
             if self.stones.get(neighbour) == opponent and neighbour not in captured:
                 group, liberties = self.group(neighbour)
                 if not liberties:
                     captured |= group
         for taken in captured:
             del self.stones[taken]
+        self.captured[opponent] += len(captured)
         own, liberties = self.group(point)
         if not liberties:
             if not self.suicide or len(own) == 1:
@@ -206,6 +209,7 @@ class Board:
                 raise IllegalMove("it is suicide")
             for taken in own:
                 del self.stones[taken]
+            self.captured[colour] += len(own)
         retaken = len(captured) == 1 and len(own) == 1 and len(liberties) == 1
         self.ko = (opponent, captured.pop()) if retaken else None
 
@@ -214,7 +218,7 @@ class Board:
         colour = self.stones[point]
         group, liberties, frontier = {point}, set(), [point]
         while frontier:
-            for neighbour in self._neighbours(frontier.pop()):
+            for neighbour in self.neighbours(frontier.pop()):
                 if neighbour not in self.stones:
                     liberties.add(neighbour)
                 elif self.stones[neighbour] == colour and neighbour not in group:
@@ -222,13 +226,93 @@ class Board:
                     frontier.append(neighbour)
         return group, liberties
 
-    def _neighbours(self, point: Point) -> list[Point]:
+    def neighbours(self, point: Point) -> list[Point]:
+        """The two to four points beside a point."""
         x, y = point
         return [
             (nx, ny)
             for nx, ny in ((x - 1, y), (x + 1, y), (x, y - 1), (x, y + 1))
             if 0 <= nx < self.width and 0 <= ny < self.height
         ]
+
+
+def board_of(checked: Checked) -> Board:
+    """The board of a checked position, after all of its moves."""
+    board = Board(checked.width, checked.height, suicide=checked.rules in SUICIDE_RULES)
+    for colour, text in checked.stones:
+        point = parse_vertex(text, checked.width, checked.height)
+        if point is not None:
+            board.stones[point] = colour
+    for colour, text in checked.moves:
+        board.play(colour, parse_vertex(text, checked.width, checked.height))
+    return board
+
+
+def to_move(checked: Checked) -> Colour:
+    """Who is to move after all moves of a checked position."""
+    return opponent_of(checked.moves[-1][0]) if checked.moves else checked.initial_player
+
+
+def opponent_of(colour: Colour) -> Colour:
+    """The other colour."""
+    return "W" if colour == "B" else "B"
+
+
+def legal(board: Board, colour: Colour, point: Point | None) -> str | None:
+    """Why a move is illegal on a board, None when it is legal; superko is not looked at."""
+    trial = Board(board.width, board.height, board.suicide, dict(board.stones), board.ko)
+    try:
+        trial.play(colour, point)
+    except IllegalMove as error:
+        return str(error)
+    return None
+
+
+def points_top_down(width: int, height: int) -> list[Point]:
+    """All points in the order of KataGo's ownership and policy: by rows from the top left."""
+    return [(x, y) for y in range(height - 1, -1, -1) for x in range(width)]
+
+
+def policy_index(point: Point | None, width: int, height: int) -> int:
+    """Where a move stands in KataGo's policy: by rows from the top left, the pass last."""
+    return width * height if point is None else (height - 1 - point[1]) * width + point[0]
+
+
+def read_move(text: str, width: int, height: int, name: str) -> Point | None:
+    """Read the vertex of an argument called `name`; None is a pass.
+
+    Raises:
+        Invalid: with the code `invalid_move`.
+    """
+    return _point(Board(width, height), text, "invalid_move", name)
+
+
+def read_region(entries: list[str], width: int, height: int, name: str) -> list[str]:
+    """Read vertices, "pass" and rectangles ("C3:G7", any two opposite corners) of an argument.
+
+    Returns each vertex once, in the order given. Raises:
+        Invalid: with the code `invalid_move` or `invalid_region`, naming the entry.
+    """
+    found: dict[str, None] = {}
+    for index, entry in enumerate(entries):
+        corners = [
+            read_move(corner, width, height, f"{name}[{index}]") for corner in entry.split(":", maxsplit=1)
+        ]
+        first, last = corners[0], corners[-1]
+        if len(corners) == 1:
+            found[vertex(first)] = None
+        elif first is None or last is None:
+            raise Invalid(
+                "invalid_region",
+                "a pass is no corner of a rectangle",
+                field=f"{name}[{index}]",
+                accepted='a rectangle such as "C3:G7"',
+            )
+        else:
+            columns = range(min(first[0], last[0]), max(first[0], last[0]) + 1)
+            rows = range(min(first[1], last[1]), max(first[1], last[1]) + 1)
+            found.update(dict.fromkeys(vertex((x, y)) for y in rows for x in columns))
+    return list(found)
 
 
 def _size(value: int, name: str) -> int:

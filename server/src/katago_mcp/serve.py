@@ -101,6 +101,7 @@ async def _running(
         network=config.katago.model_path,
         config=config.katago.config_path,
         home=config.katago.home_data_dir,
+        human_network=config.katago.human_model_path,
         write_seconds=config.health.heartbeat_timeout_seconds,
     )
     supervisor = Supervisor(config.katago, config.health, metrics, notifier, environ, command)

@@ -56,6 +56,7 @@ class EngineStatus:
     restarts: int
     version: str | None
     network: str | None
+    human_network: str | None
     heartbeat_age: float | None
 
 
@@ -102,6 +103,7 @@ class Supervisor:
         self._beat_at: float | None = None
         self._version: str | None = None
         self._network: str | None = None
+        self._human_network: str | None = None
 
     @property
     def fresh(self) -> bool:
@@ -136,6 +138,7 @@ class Supervisor:
             restarts=self._restarts,
             version=self._version,
             network=self._network,
+            human_network=self._human_network,
             heartbeat_age=None if self._beat_at is None else time.monotonic() - self._beat_at,
         )
 
@@ -248,7 +251,7 @@ class Supervisor:
             if not asked.done():
                 return False
             try:
-                self._version, self._network = await asked
+                self._version, self._network, self._human_network = await asked
             except EngineRefused as error:
                 engine.end("garbage", f"refused to say its version: {error}")
                 return False
@@ -267,13 +270,17 @@ class Supervisor:
         self._set("ready", None)
         return True
 
-    async def _identify(self, engine: Engine) -> tuple[str, str | None]:
+    async def _identify(self, engine: Engine) -> tuple[str, str | None, str | None]:
         version = (await engine.query({"action": "query_version"})).reply
         models = (await engine.query({"action": "query_models"})).reply.get("models")
-        network = None
-        if isinstance(models, list) and models and isinstance(models[0], dict):
-            network = str(models[0].get("internalName") or models[0].get("name"))
-        return str(version.get("version")), network
+        names = [
+            str(model.get("internalName") or model.get("name"))
+            for model in (models if isinstance(models, list) else [])
+            if isinstance(model, dict)
+        ]
+        # The main network comes first, then the one of -human-model.
+        network, human_network = ([*names, None, None])[:2]
+        return str(version.get("version")), network, human_network
 
     async def _beat(self, engine: Engine) -> bool:
         """Ask for a sign of life; an engine that gives none in time is ended as hung."""

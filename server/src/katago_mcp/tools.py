@@ -3,7 +3,7 @@
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Protocol
 
 import anyio
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -18,17 +18,24 @@ from katago_mcp import __version__
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.auth import ADMIN, ANALYZE, ANONYMOUS, RateLimiter, Tokens
 from katago_mcp.errors import Failure, Invalid, Rejected, Status
+from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
+from katago_mcp.flights import Report
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
 from katago_mcp.positions import Position
+from katago_mcp.review import LOSS_BOUNDS, GameReview, ReviewRequest, find_mistakes
 from katago_mcp.supervisor import Supervisor
+from katago_mcp.territory import TerritoryEvaluation, TerritoryRequest, evaluate_territory
 
 INSTRUCTIONS = """\
-Analyses Go (Weiqi, Baduk) positions with KataGo. Call analyzePosition with the moves of a game to
-learn who is ahead and which moves are good. Winrates and scores are always Black's. When a call
+Analyses Go (Weiqi, Baduk) games with KataGo. Call analyzePosition with the moves of a game to learn
+who is ahead and which moves are good, findMistakes for a review of all its moves, explainMove for one
+move against its alternatives, and evaluateTerritory for territory, dead stones and the score.
+Winrates, scores and ownership are always Black's; losses are those of the player who moves. When a call
 fails, its text begins with a code and says what would be accepted; "retry in N s" means that the
 same call can succeed later."""
 
+_READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _log = Log(__name__)
 
 
@@ -44,6 +51,7 @@ class EngineReport(BaseModel):
     restarts: int = Field(description="Restarts since the server started.")
     engine_version: str | None = Field(description="Version of KataGo.")
     network: str | None = Field(description="Name of the neural network.")
+    human_network: str | None = Field(description="Network for humanSLProfile; null when there is none.")
     max_visits: int = Field(description="Most visits an analysis may ask for.")
     max_time: float = Field(description="Most seconds an analysis may ask for.")
     queued: int = Field(description="Analyses running or waiting.")
@@ -88,30 +96,67 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
     return server
 
 
+Visits = Annotated[
+    int | None,
+    Field(description="Visits to search: more is stronger and slower. Default: server's."),
+]
+Seconds = Annotated[float | None, Field(description="Seconds to search at most. Default: server's limit.")]
+PvLength = Annotated[int, Field(description="Moves of each continuation, 1 to 60.")]
+
+
+class _Summarised(Protocol):
+    def summary(self) -> str: ...
+
+    def model_dump(self, *, mode: str, by_alias: bool) -> dict[str, Any]: ...
+
+
 def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
-    @server.tool(
-        name="analyzePosition",
-        title="Analyse a position",
-        annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
-    )
+    _add_analyze_position(server, service)
+    _add_find_mistakes(server, service)
+    _add_evaluate_territory(server, service)
+    _add_explain_move(server, service)
+
+
+def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -> None:
+    @server.tool(name="analyzePosition", title="Analyse a position", annotations=_READS)
     async def analyze_position(
         position: Annotated[Position, Field(description="The position to analyse.")],
         ctx: Context[dict[str, Any], Any],
-        maxVisits: Annotated[
-            int | None,
-            Field(description="Visits to search: more is stronger and slower. Default: server's."),
-        ] = None,
-        maxTime: Annotated[
-            float | None, Field(description="Seconds to search at most. Default: server's limit.")
-        ] = None,
+        maxVisits: Visits = None,
+        maxTime: Seconds = None,
         includePolicy: Annotated[
             bool, Field(description="Also return the network's move probabilities.")
         ] = False,
         includeOwnership: Annotated[
             bool, Field(description="Also return who is expected to own each point.")
         ] = False,
+        includeMovesOwnership: Annotated[
+            bool, Field(description="Also return that for each candidate move, which makes answers long.")
+        ] = False,
+        allowMoves: Annotated[
+            list[str] | None,
+            Field(
+                description='Only these moves of the player to move: vertices, "pass", or rectangles '
+                'by two corners such as "C3:G7".'
+            ),
+        ] = None,
+        avoidMoves: Annotated[
+            list[str] | None,
+            Field(description="None of these moves, written as in allowMoves; only one of both."),
+        ] = None,
+        restrictedDepth: Annotated[
+            int,
+            Field(description="How many moves of a continuation allowMoves or avoidMoves bind, 1 to 60."),
+        ] = 1,
+        humanSLProfile: Annotated[
+            str | None,
+            Field(
+                description="Also say what a player of this profile plays, such as rank_5k or proyear_1995; "
+                "only where the server has a network trained on human games."
+            ),
+        ] = None,
         topMoves: Annotated[int, Field(description="Candidate moves to return, 1 to 50.")] = 10,
-        pvLength: Annotated[int, Field(description="Moves of each continuation, 1 to 60.")] = 15,
+        pvLength: PvLength = 15,
     ) -> Annotated[CallToolResult, PositionAnalysis]:
         """Analyse a Go position with KataGo: who is ahead, by how much, and the best moves.
 
@@ -121,27 +166,156 @@ def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
         move. pointsLost compares a candidate with the best move, for the player to move.
         A few hundred visits judge a position well; 1000 or more are for close fights.
         """
-
-        async def report(visits: int, wanted: int) -> None:
-            # A client that left hears nothing more; the end of its call is noticed elsewhere.
-            with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
-                await ctx.report_progress(visits, wanted, f"{visits} of {wanted} visits")
-
         request = Request(
             position=position,
             max_visits=maxVisits,
             max_time=maxTime,
             include_policy=includePolicy,
             include_ownership=includeOwnership,
+            include_moves_ownership=includeMovesOwnership,
+            allow_moves=tuple(allowMoves or ()),
+            avoid_moves=tuple(avoidMoves or ()),
+            restricted_depth=restrictedDepth,
+            human_profile=humanSLProfile,
             top_moves=topMoves,
             pv_length=pvLength,
         )
-        wants_progress = "progress_token" in (ctx.request_context.meta or {})
-        result = await service.analyst.analyze(request, report if wants_progress else None)
-        return CallToolResult(
-            content=[TextContent(type="text", text=result.summary())],
-            structured_content=result.model_dump(mode="json", by_alias=True),
+        return _answer(await service.analyst.analyze(request, _progress(ctx, "visits"), caller=_caller()))
+
+
+def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> None:
+    @server.tool(name="findMistakes", title="Find the mistakes of a game", annotations=_READS)
+    async def find_mistakes_(
+        position: Annotated[Position, Field(description="The game: all of its moves.")],
+        ctx: Context[dict[str, Any], Any],
+        player: Annotated[
+            Literal["B", "W"] | None, Field(description="Only this player's moves. Default: both.")
+        ] = None,
+        firstMove: Annotated[int | None, Field(description="First move to judge, 1 is the first.")] = None,
+        lastMove: Annotated[int | None, Field(description="Last move to judge. Default: the last.")] = None,
+        minPointsLost: Annotated[float, Field(description="Points from which on a move is a mistake.")] = 3.0,
+        minWinrateLost: Annotated[
+            float, Field(description="Loss of winning chance, 0 to 1, from which on a move is a mistake.")
+        ] = 0.1,
+        lossThresholds: Annotated[
+            list[float],
+            Field(description="Points from which on a move is good, inaccuracy, mistake, blunder, disaster."),
+        ] = [*LOSS_BOUNDS],  # noqa: B006 - the schema shows it, and nobody changes it
+        allMoves: Annotated[
+            bool, Field(description="Return every move judged, not the mistakes only.")
+        ] = False,
+        maxVisits: Annotated[
+            int | None,
+            Field(description="Visits for each turn. Default: server's, less in a very long game."),
+        ] = None,
+        maxTime: Annotated[
+            float | None,
+            Field(description="Seconds for the whole review; what is done by then is returned."),
+        ] = None,
+        pvLength: PvLength = 10,
+    ) -> Annotated[CallToolResult, GameReview]:
+        """Review a game: what every move lost, the better moves, and how well each player played.
+
+        For each mistake: points and winning chance lost by its player, its class, the phase of the
+        game, how likely the network held it, and the engine's move with its continuation. For each
+        player, in all and for opening, middlegame and endgame: mean loss, accuracy (100 * 0.75 to
+        the power of the mean loss in points), counts of each class. A long game takes minutes;
+        progress counts turns. When time runs out, partial is true, unanalysed lists the turns
+        without a judgement, and the same call again goes on from there.
+        """
+        request = ReviewRequest(
+            position=position,
+            player=player,
+            first_move=firstMove,
+            last_move=lastMove,
+            max_visits=maxVisits,
+            max_time=maxTime,
+            min_points_lost=minPointsLost,
+            min_winrate_lost=minWinrateLost,
+            loss_bounds=tuple(lossThresholds),
+            all_moves=allMoves,
+            pv_length=pvLength,
         )
+        return _answer(
+            await find_mistakes(service.analyst, request, _progress(ctx, "turns"), caller=_caller())
+        )
+
+
+def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service) -> None:
+    @server.tool(name="evaluateTerritory", title="Evaluate the territory", annotations=_READS)
+    async def evaluate_territory_(
+        position: Annotated[Position, Field(description="The position to evaluate.")],
+        ctx: Context[dict[str, Any], Any],
+        maxVisits: Visits = None,
+        maxTime: Seconds = None,
+    ) -> Annotated[CallToolResult, TerritoryEvaluation]:
+        """Evaluate who owns which point, which stones are dead, and the score by the game's rules.
+
+        ownership is 1 where Black is sure to own a point and -1 where White is. A point or chain is
+        settled from 0.6 on; the score counts what is settled (area, or territory with prisoners),
+        scoreLead is the engine's estimate of the end of the game. Most useful late in a game.
+        """
+        request = TerritoryRequest(position=position, max_visits=maxVisits, max_time=maxTime)
+        return _answer(
+            await evaluate_territory(service.analyst, request, _progress(ctx, "visits"), caller=_caller())
+        )
+
+
+def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> None:
+    @server.tool(name="explainMove", title="Explain a move", annotations=_READS)
+    async def explain_move_(
+        position: Annotated[Position, Field(description="The position before the move.")],
+        move: Annotated[str, Field(description='The move of the player to move: a vertex or "pass".')],
+        ctx: Context[dict[str, Any], Any],
+        maxVisits: Visits = None,
+        maxTime: Annotated[
+            float | None, Field(description="Seconds for each of two or three searches. Default: server's.")
+        ] = None,
+        alternatives: Annotated[int, Field(description="Alternatives to return, 1 to 10.")] = 3,
+        pvLength: PvLength = 12,
+    ) -> Annotated[CallToolResult, MoveExplanation]:
+        """Explain any legal move by what follows it and by what the best alternative would give.
+
+        pointsLost and winrateLost compare it with the best alternative, for its player;
+        continuation is the expected play after it (the refutation of a bad move); swings are the
+        points whose owner differs between the two. The move need not be one the engine considers.
+        """
+        request = ExplanationRequest(
+            position=position,
+            move=move,
+            max_visits=maxVisits,
+            max_time=maxTime,
+            alternatives=alternatives,
+            pv_length=pvLength,
+        )
+        return _answer(
+            await explain_move(service.analyst, request, _progress(ctx, "visits"), caller=_caller())
+        )
+
+
+def _answer(result: _Summarised) -> CallToolResult:
+    return CallToolResult(
+        content=[TextContent(type="text", text=result.summary())],
+        structured_content=result.model_dump(mode="json", by_alias=True),
+    )
+
+
+def _progress(ctx: Context[dict[str, Any], Any], unit: str) -> Report | None:
+    """How to tell the client of progress; None when it did not ask to hear of it."""
+    if "progress_token" not in (ctx.request_context.meta or {}):
+        return None
+
+    async def report(done: int, total: int) -> None:
+        # A client that left hears nothing more; the end of its call is noticed elsewhere.
+        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            await ctx.report_progress(done, total, f"{done} of {total} {unit}")
+
+    return report
+
+
+def _caller() -> str:
+    token = get_access_token()
+    return ANONYMOUS if token is None else token.client_id
 
 
 def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -155,6 +329,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
             restarts=status.restarts,
             engine_version=status.version,
             network=status.network,
+            human_network=status.human_network,
             max_visits=service.max_visits,
             max_time=service.max_time,
             queued=service.analyst.busy,
@@ -168,7 +343,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
     @server.tool(
         name="getEngineStatus",
         title="State of the engine",
-        annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
+        annotations=_READS,
     )
     async def get_engine_status() -> Annotated[CallToolResult, EngineReport]:
         """Say whether the engine is ready, what it is doing otherwise, and the server's limits."""
@@ -222,8 +397,7 @@ class _Server(MCPServer[dict[str, Any]]):
         arguments: dict[str, Any],
         context: Context[dict[str, Any], Any] | None = None,
     ) -> CallToolResult | InputRequiredResult:
-        token = get_access_token()
-        caller = ANONYMOUS if token is None else token.client_id
+        caller = _caller()
         started = time.monotonic()
         status: Status = "cancelled"
         failure: Failure | None = None

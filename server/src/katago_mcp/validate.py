@@ -116,6 +116,8 @@ def _check_files(loaded: Loaded, report: Report) -> None:
         ("network", "katago.modelPath", katago.model_path, filled),
         ("engine_config", "katago.configPath", katago.config_path, anything),
     ]
+    if katago.human_model_path is not None:
+        wanted.append(("human_network", "katago.humanModelPath", katago.human_model_path, filled))
     for name, key, path, look in wanted:
         started = time.monotonic()
         if not path.exists():
@@ -165,6 +167,7 @@ async def _trial(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[tu
         network=katago.model_path,
         config=katago.config_path,
         home=katago.home_data_dir,
+        human_network=katago.human_model_path,
         overrides=SMALL,
     )
     metrics = Metrics(__version__, loaded.release)

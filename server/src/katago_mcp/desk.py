@@ -1,0 +1,302 @@
+"""The desk before the engine: limits, cache, joined requests, slots, and failures by their codes.
+
+Every analysing tool asks through it. Answers are cached and joined under a digest of everything
+that changes them: tool, engine version, networks, position with its moves, and all options.
+Positions that mirror each other are not taken for one another: the rules of ko and superko look at
+the moves, and the network does not promise the same answer for a turned board.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from katago_mcp import cache as caching
+from katago_mcp.cache import Cache
+from katago_mcp.config import Health, Katago
+from katago_mcp.engine import Answer, EngineGone, EngineRefused, Progress
+from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
+from katago_mcp.flights import Flights, Report
+from katago_mcp.logs import Log
+from katago_mcp.metrics import Metrics
+from katago_mcp.positions import Checked, Position
+from katago_mcp.scheduling import Claim, Full, Slots
+from katago_mcp.supervisor import EngineUnavailable, Supervisor
+
+PROGRESS_EVERY = 0.5
+
+_ANSWER_FORMAT = 2
+"""Part of every cache key: raised when the shape of cached answers changes."""
+
+_POSITION_FIELDS = frozenset(field.alias for field in Position.model_fields.values())
+_log = Log(__name__)
+
+
+class Wire(BaseModel):
+    """What a tool returns: camelCase outside, snake_case here."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class Result(Wire):
+    """What every answer of an analysing tool says about itself."""
+
+    perspective: Literal["BLACK"] = Field(
+        default="BLACK", description="Whose winrates, scores and ownership these are."
+    )
+    cached: bool = Field(default=False, description="Whether the answer came from the cache.")
+    partial: bool = Field(default=False, description="Whether something is missing of what was asked for.")
+    warnings: list[str] = Field(default=[], description="What was accepted although it looks wrong.")
+    network: str | None = Field(default=None, description="Name of the neural network.")
+    engine_version: str | None = Field(default=None, description="Version of KataGo.")
+
+
+_Result = TypeVar("_Result", bound=Result)
+
+
+class Desk:
+    """Lets tools use the engine of a supervisor, at most `max_concurrent` queries at a time."""
+
+    def __init__(
+        self,
+        katago: Katago,
+        health: Health,
+        max_queued: int,
+        supervisor: Supervisor,
+        cache: Cache | None,
+        metrics: Metrics,
+    ) -> None:
+        self.katago = katago
+        self.metrics = metrics
+        self.draining = False
+        self._grace = health.heartbeat_timeout_seconds
+        self._supervisor = supervisor
+        self._cache = cache
+        self.slots = Slots(katago.max_concurrent, max_queued, self._note_load)
+        self._flights = Flights(self.slots, self._note_load)
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def saturated(self) -> bool:
+        """Whether another request of a caller who waits already would be refused."""
+        return self.slots.saturated
+
+    @property
+    def busy(self) -> int:
+        """Requests being answered or waiting; identical ones count once."""
+        return len(self._flights)
+
+    async def idle(self) -> None:
+        """Wait until nothing is being answered."""
+        await self._idle.wait()
+
+    async def answer(
+        self,
+        kind: type[_Result],
+        tool: str,
+        asked: dict[str, Any],
+        work: Callable[[Claim, Report], Awaitable[_Result]],
+        *,
+        caller: str,
+        report: Report | None,
+        cached: bool = True,
+        long: bool = False,
+    ) -> _Result:
+        """Answer from the cache, or together with an identical request in flight, or by `work`.
+
+        `asked` is JSON that holds everything the answer depends on, besides engine and networks.
+        With `cached` false the answer is neither looked up nor kept as a whole.
+
+        Raises:
+            Rejected: if the server drains or is overloaded.
+            Failure: what `work` raises.
+        """
+        if self.draining:
+            raise Rejected(
+                "draining",
+                "the server takes no new analyses because it is being taken out of service",
+                retry_after=30,
+            )
+        name = self.key(tool, asked)
+        if cached:
+            kept = await self.kept(name)
+            if kept is not None:
+                try:
+                    return kind.model_validate(kept).model_copy(update={"cached": True})
+                except ValidationError:
+                    _log.warning("cache_entry_of_another_shape")
+
+        async def worked(claim: Claim, note: Report) -> _Result:
+            result = await work(claim, note)
+            status = self._supervisor.status()
+            result.network, result.engine_version = status.network, status.version
+            # A partial answer depends on how busy the machine was; it is not worth repeating.
+            if cached and not result.partial:
+                await self.keep(name, result.model_dump(mode="json", by_alias=True))
+            return result
+
+        try:
+            return await self._flights.join(name, caller, worked, report, long=long)
+        except Full as error:
+            raise Rejected(
+                "overloaded",
+                f"{self.slots.running} analyses run and {self.slots.queued} wait already",
+                accepted="fewer requests at a time",
+                retry_after=self.katago.max_time,
+            ) from error
+
+    def key(self, tool: str, asked: dict[str, Any]) -> str:
+        """The key of an answer of the engine and the networks that run now."""
+        status = self._supervisor.status()
+        return caching.key(
+            {
+                "format": _ANSWER_FORMAT,
+                "engine": status.version,
+                "network": status.network,
+                "humanNetwork": status.human_network,
+                "tool": tool,
+                "asked": asked,
+            }
+        )
+
+    async def kept(self, name: str) -> dict[str, Any] | None:
+        """What the cache holds under a key; nothing while it is not known which engine runs."""
+        if self._cache is None or not self._identified:
+            return None
+        return await self._cache.get(name)
+
+    async def keep(self, name: str, answer: dict[str, Any]) -> None:
+        """Keep an answer under a key that was made before it was searched for."""
+        if self._cache is not None and self._identified:
+            await self._cache.put(name, answer)
+
+    async def search(self, query: dict[str, Any], seconds: float, progress: Progress | None) -> Answer:
+        """One query to the engine, within a slot; `seconds` is the `maxTime` in it.
+
+        Raises:
+            Unavailable: if there is no engine, or it ended during the search.
+            Invalid: if the engine refused the query.
+            TimedOut: if it gave no answer in time, or ended the search before it had a result.
+        """
+        # An engine with fewer threads than maxConcurrent works some queries off one by one, and
+        # may first have to finish the turn of a review.
+        limit = seconds * (self.katago.max_concurrent + 1) + self._grace
+        with self._explained(limit, seconds):
+            engine = self._supervisor.engine()
+            async with asyncio.timeout(limit):
+                answer = await engine.query(query, progress)
+        if answer.reply.get("noResults"):
+            raise TimedOut(
+                "analysis_timeout",
+                "the search ended before it had a result",
+                accepted="a longer maxTime",
+                retry_after=1,
+            )
+        return answer
+
+    async def search_turns(
+        self, query: dict[str, Any], seconds: float, received: Progress
+    ) -> tuple[str, ...]:
+        """One query with `analyzeTurns`, within a slot; `seconds` bounds every turn's search.
+
+        Raises as `search` does; what was received before is the caller's to keep.
+        """
+        turns = len(query["analyzeTurns"])
+        limit = seconds * (turns + self.katago.max_concurrent) + self._grace
+        with self._explained(limit, seconds):
+            engine = self._supervisor.engine()
+            async with asyncio.timeout(limit):
+                return await engine.query_turns(query, received)
+
+    @property
+    def _identified(self) -> bool:
+        status = self._supervisor.status()
+        return status.version is not None and status.network is not None
+
+    @contextlib.contextmanager
+    def _explained(self, limit: float, seconds: float) -> Iterator[None]:
+        try:
+            yield
+        except EngineUnavailable as error:
+            # An engine that has just ended is "ready" until the supervisor has taken notice.
+            code = "engine_restarted" if error.state == "ready" else f"engine_{error.state}"
+            raise Unavailable(code, str(error), retry_after=error.retry_after) from error
+        except EngineGone as error:
+            retry_after = self._supervisor.retry_after
+            if retry_after is None:
+                code, message = "engine_stopped", "the engine was stopped while analysing"
+            else:
+                code = "engine_restarted"
+                message = f"the engine restarted while analysing ({error})"
+            raise Unavailable(code, message, retry_after=retry_after) from error
+        except EngineRefused as error:
+            field = f"position.{error.field}" if error.field in _POSITION_FIELDS else error.field
+            raise Invalid("engine_refused", str(error), field=field) from error
+        except TimeoutError as error:
+            raise TimedOut(
+                "analysis_timeout",
+                f"the engine gave no answer within {limit:g} s",
+                accepted="fewer maxVisits or a shorter maxTime",
+                retry_after=seconds,
+            ) from error
+
+    def _note_load(self) -> None:
+        self.metrics.queued.set(self.slots.queued)
+        self.metrics.in_flight.set(self.slots.running)
+        if self.busy:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """Turn what is missing in an engine's reply into the failure `engine_answer_unreadable`."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        _log.error("engine_answer_unreadable", errorType=type(error).__name__)
+        raise Broken(
+            "engine_answer_unreadable",
+            "the engine's answer lacks what the analysis protocol promises",
+            retry_after=1,
+        ) from error
+
+
+def within(name: str, value: float, least: float, most: float) -> None:
+    """Refuse a number outside of its range.
+
+    Raises:
+        Invalid: with the code `limit_exceeded` and the range.
+    """
+    # The comparison is also false for NaN.
+    if not least <= value <= most:
+        raise Invalid(
+            "limit_exceeded",
+            f"{name} cannot be {value:g}",
+            field=name,
+            accepted=f"{least:g} to {most:g} on this server",
+        )
+
+
+def query_of(checked: Checked, visits: int, seconds: float) -> dict[str, Any]:
+    """A query about a position, without options [Analysis_Engine.md, Queries].
+
+    It settles what the engine's configuration would decide otherwise: who moves first, whose
+    winrates are reported, and how long a search may take.
+    """
+    return {
+        "rules": checked.rules,
+        "komi": checked.komi,
+        "boardXSize": checked.width,
+        "boardYSize": checked.height,
+        "initialStones": checked.stones,
+        "initialPlayer": checked.initial_player,
+        "moves": checked.moves,
+        "maxVisits": visits,
+        "overrideSettings": {"maxTime": seconds, "reportAnalysisWinratesAs": "BLACK"},
+    }

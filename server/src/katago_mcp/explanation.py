@@ -1,0 +1,304 @@
+"""One move explained by what the engine finds after it and after the best alternative.
+
+Three queries at most: the position as it is; the position with only the move allowed, so that a
+move the engine would never look at gets a search of its own [Analysis_Engine.md, allowMoves]; and,
+when the move is the engine's choice, the position without it [avoidMoves], for what would be next.
+Loss and ownership compare the second with the best alternative. Everything said is a number, a
+vertex or a sequence of the engine's.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from katago_mcp import positions
+from katago_mcp.analysis import MAX_PV_LENGTH, Limits, colour_name, limits
+from katago_mcp.auth import ANONYMOUS
+from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, query_of, readable, within
+from katago_mcp.errors import Invalid
+from katago_mcp.flights import Report
+from katago_mcp.positions import Board, Checked, Colour, Point, Position, vertex
+from katago_mcp.scheduling import Claim
+
+SWING = 0.3
+"""A point whose ownership differs by at least this much, of 2, belongs to a swing."""
+
+MAX_ALTERNATIVES = 10
+_MAX_REGIONS = 5
+
+
+class Alternative(Wire):
+    """A move that could be played instead."""
+
+    move: str = Field(description='GTP vertex, or "pass".')
+    winrate: float = Field(description="Black's chance to win after it, 0 to 1.")
+    score_lead: float = Field(description="Points that Black is ahead after it.")
+    visits: int = Field(description="Visits spent on it.")
+    prior: float = Field(description="Probability the network gave it before search, 0 to 1.")
+    pv: list[str] = Field(description="Expected continuation, beginning with it.")
+
+
+class Swing(Wire):
+    """Neighbouring points that change hands, the same way, between the two continuations."""
+
+    gains: Literal["B", "W"] = Field(description="Who owns more of them after the move explained.")
+    points: float = Field(description="Sum of the changes, in points (a change from 1 to -1 is two).")
+    vertices: list[str] = Field(description="The points, greatest change first.")
+    stones: list[str] = Field(description="Those among them that hold a stone now.")
+
+
+class MoveExplanation(Result):
+    """What a move does, compared with the best alternative."""
+
+    move: str = Field(description="The move explained.")
+    player: Literal["B", "W"] = Field(description="Who plays it.")
+    turn_number: int = Field(description="Moves played before it.")
+    best: bool = Field(description="Whether it is the engine's own choice.")
+    points_lost: float = Field(
+        description="Points it loses its player against the best alternative; negative when it gains."
+    )
+    winrate_lost: float = Field(description="Chance to win it loses its player, 0 to 1; may be negative.")
+    score_lead: float = Field(description="Points that Black is ahead after it.")
+    winrate: float = Field(description="Black's chance to win after it, 0 to 1.")
+    visits: int = Field(description="Visits spent on it when nothing else was allowed.")
+    prior: float = Field(description="Probability the network gave it before search, 0 to 1.")
+    policy_rank: int = Field(description="Rank of that probability among all moves, 1 is the highest.")
+    searched_order: int | None = Field(
+        description="Rank by the engine's free search, 0 is best; null when it did not look at the move."
+    )
+    searched_visits: int = Field(description="Visits that the free search spent on it.")
+    continuation: list[str] = Field(description="Expected play after the move: the refutation of a bad one.")
+    alternatives: list[Alternative] = Field(description="Other moves, best first.")
+    swings: list[Swing] = Field(
+        description="Where ownership differs by 0.3 or more from that after the best alternative, "
+        "greatest first."
+    )
+
+    def summary(self) -> str:
+        """The explanation in a few lines."""
+        best = self.alternatives[0] if self.alternatives else None
+        lines = [
+            f"{colour_name(self.player)} {self.move}: Black {self.winrate:.1%}, lead {self.score_lead:+.1f} "
+            f"({self.visits} visits{', time ran out' if self.partial else ''}"
+            f"{', cached' if self.cached else ''}); "
+            f"the network's choice number {self.policy_rank} ({self.prior:.1%}); "
+            + (
+                "the engine's choice."
+                if self.best
+                else "not looked at by the engine's own search."
+                if self.searched_order is None
+                else f"number {self.searched_order + 1} of the engine's own search."
+            )
+        ]
+        if best is not None:
+            verb = "loses" if self.points_lost >= 0 else "gains"
+            lines.append(
+                f"Against {best.move} it {verb} {abs(self.points_lost):.1f} points "
+                f"(winrate {-self.winrate_lost:+.1%})."
+            )
+        if self.continuation:
+            lines.append(f"Then: {' '.join(self.continuation[:8])}")
+        lines += [
+            f"Instead {other.move}: Black {other.winrate:.1%}, lead {other.score_lead:+.1f}, "
+            f"pv {' '.join(other.pv[:6])}"
+            for other in self.alternatives[:3]
+        ]
+        lines += [
+            f"{colour_name(swing.gains)} gains {swing.points:.1f} points around {swing.vertices[0]}"
+            + (f", stones {' '.join(swing.stones[:8])}" if swing.stones else "")
+            for swing in self.swings[:3]
+        ]
+        lines += [f"Warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ExplanationRequest:
+    """What is asked: a move (GTP vertex or "pass") of the player to move.
+
+    `max_visits` and `max_time` are for each of the two or three searches.
+    """
+
+    position: Position
+    move: str
+    max_visits: int | None = None
+    max_time: float | None = None
+    alternatives: int = 3
+    pv_length: int = 12
+
+
+async def explain_move(
+    desk: Desk, request: ExplanationRequest, report: Report | None = None, *, caller: str = ANONYMOUS
+) -> MoveExplanation:
+    """Explain a move; `report` hears of the visits of all searches together.
+
+    Raises:
+        Invalid: with `invalid_move` or `illegal_move` and the field `move`, or as
+            `Analyst.analyze` does.
+        Failure: as `Analyst.analyze` does.
+    """
+    checked = positions.check(request.position)
+    explanation = _Explanation(desk, request, checked)
+    asked = {
+        "query": explanation.query,
+        "move": explanation.move,
+        "alternatives": request.alternatives,
+        "pvLength": request.pv_length,
+    }
+    return await desk.answer(
+        MoveExplanation, "explainMove", asked, explanation.run, caller=caller, report=report
+    )
+
+
+class _Explanation:
+    def __init__(self, desk: Desk, request: ExplanationRequest, checked: Checked) -> None:
+        self._desk = desk
+        self._request = request
+        self._checked = checked
+        self._board = positions.board_of(checked)
+        self._player = positions.to_move(checked)
+        self._limits: Limits = limits(desk, request.max_visits, request.max_time)
+        within("alternatives", request.alternatives, 1, MAX_ALTERNATIVES)
+        within("pvLength", request.pv_length, 1, MAX_PV_LENGTH)
+        point = positions.read_move(request.move, checked.width, checked.height, "move")
+        self.move = vertex(point)
+        reason = positions.legal(self._board, self._player, point)
+        if reason is not None:
+            raise self._illegal(reason)
+        self._index = positions.policy_index(point, checked.width, checked.height)
+        self.query = query_of(checked, self._limits.visits, self._limits.seconds) | {
+            "analysisPVLen": request.pv_length,
+            "includePolicy": True,
+            "includeMovesOwnership": True,
+        }
+        self._warnings: list[str] = []
+        self._visits = 0
+
+    def _illegal(self, reason: str) -> Invalid:
+        return Invalid(
+            "illegal_move",
+            f"{self._player} {self.move}: {reason}",
+            field="move",
+            accepted="a move that the rules allow the player to move",
+        )
+
+    async def run(self, claim: Claim, note: Report) -> MoveExplanation:
+        """Search two or three times, in one slot, and compare."""
+        async with self._desk.slots.slot(claim):
+            free = await self._search({}, 0, 2, note)
+            with readable():
+                is_best = _infos(free)[0]["move"] == self.move
+            searches = 3 if is_best else 2
+            forced = await self._search(self._only("allowMoves"), 1, searches, note)
+            others = free
+            if is_best:
+                others = await self._search(self._only("avoidMoves"), 2, searches, note)
+        with readable():
+            forced_infos = _infos(forced)
+            if not forced_infos:
+                # The engine knows superko, the board here does not.
+                raise self._illegal("the engine holds it to be illegal")
+            result = self._compare(free, forced_infos[0], others)
+        result.partial = any(
+            reply["rootInfo"]["visits"] < self._limits.visits for reply in (free, forced, others)
+        )
+        result.warnings = [*self._checked.warnings, *self._warnings]
+        self._desk.metrics.visits.inc(self._visits)
+        return result
+
+    def _only(self, name: str) -> dict[str, Any]:
+        return {name: [{"player": self._player, "moves": [self.move], "untilDepth": 1}]}
+
+    async def _search(self, extra: dict[str, Any], done: int, searches: int, note: Report) -> dict[str, Any]:
+        each = self._limits.visits
+
+        async def progress(reply: dict[str, Any]) -> None:
+            root = reply.get("rootInfo")
+            if isinstance(root, dict):
+                await note(done * each + int(root.get("visits", 0)), searches * each)
+
+        query = self.query | extra | {"reportDuringSearchEvery": PROGRESS_EVERY}
+        answer = await self._desk.search(query, self._limits.seconds, progress)
+        self._warnings += [text for text in answer.warnings if text not in self._warnings]
+        with readable():
+            self._visits += answer.reply["rootInfo"]["visits"]
+        await note((done + 1) * each, searches * each)
+        return answer.reply
+
+    def _compare(
+        self, free: dict[str, Any], forced: dict[str, Any], others: dict[str, Any]
+    ) -> MoveExplanation:
+        request, checked = self._request, self._checked
+        sign = 1 if self._player == "B" else -1
+        infos = [info for info in _infos(others) if info["move"] != self.move]
+        searched = next((info for info in _infos(free) if info["move"] == self.move), None)
+        best = infos[0] if infos else forced
+        policy = free["policy"]
+        swings = _swings(self._board, forced["ownership"], best["ownership"])
+        return MoveExplanation(
+            move=self.move,
+            player=self._player,
+            turn_number=len(checked.moves),
+            best=searched is not None and searched["order"] == 0,
+            points_lost=round(sign * (best["scoreLead"] - forced["scoreLead"]), 3) + 0.0,
+            winrate_lost=round(sign * (best["winrate"] - forced["winrate"]), 5) + 0.0,
+            score_lead=round(forced["scoreLead"], 3),
+            winrate=round(forced["winrate"], 5),
+            visits=forced["visits"],
+            prior=round(max(0.0, policy[self._index]), 5),
+            policy_rank=1 + sum(value > policy[self._index] for value in policy),
+            searched_order=None if searched is None else searched["order"],
+            searched_visits=0 if searched is None else searched["visits"],
+            continuation=forced["pv"][1 : request.pv_length + 1],
+            alternatives=[
+                Alternative(
+                    move=info["move"],
+                    winrate=round(info["winrate"], 5),
+                    score_lead=round(info["scoreLead"], 3),
+                    visits=info["visits"],
+                    prior=round(info["prior"], 5),
+                    pv=info["pv"][: request.pv_length],
+                )
+                for info in infos[: request.alternatives]
+            ],
+            swings=swings,
+        )
+
+
+def _infos(reply: dict[str, Any]) -> list[dict[str, Any]]:
+    return sorted(reply["moveInfos"], key=lambda info: int(info["order"]))
+
+
+def _swings(board: Board, after: list[float], instead: list[float]) -> list[Swing]:
+    """Connected points whose ownership differs the same way, greatest sum first."""
+    points = positions.points_top_down(board.width, board.height)
+    changes = {
+        point: change
+        for point, one, other in zip(points, after, instead, strict=True)
+        if abs(change := one - other) >= SWING
+    }
+    regions = []
+    left = set(changes)
+    while left:
+        region, frontier = set(), [left.pop()]
+        while frontier:
+            point = frontier.pop()
+            region.add(point)
+            for neighbour in board.neighbours(point):
+                if neighbour in left and changes[neighbour] * changes[point] > 0:
+                    left.discard(neighbour)
+                    frontier.append(neighbour)
+        regions.append(_swing(board, {point: changes[point] for point in region}))
+    return sorted(regions, key=lambda swing: -swing.points)[:_MAX_REGIONS]
+
+
+def _swing(board: Board, changes: dict[Point, float]) -> Swing:
+    ordered = sorted(changes, key=lambda point: (-abs(changes[point]), point))
+    gains: Colour = "B" if changes[ordered[0]] > 0 else "W"
+    return Swing(
+        gains=gains,
+        points=round(sum(abs(change) for change in changes.values()), 2),
+        vertices=[vertex(point) for point in ordered],
+        stones=[vertex(point) for point in ordered if point in board.stones],
+    )

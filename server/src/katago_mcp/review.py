@@ -1,0 +1,541 @@
+"""A whole game reviewed: what every move lost, and what would have been better.
+
+All turns of a chunk are one query [Analysis_Engine.md, analyzeTurns]; each turn's answer is kept
+in the cache by itself, so that a review that was cut short goes on where it ended, and one of a
+game that has grown searches the new turns only. A chunk is a few turns for every slot and takes
+one slot, so that short requests pass between two chunks instead of waiting for the game's end.
+
+Loss is the difference between the engine's judgement of the position before and after the move,
+from the mover's side: it may be slightly negative, because both are estimates. Statistics count
+what is negative as zero.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from pydantic import Field, ValidationError
+
+from katago_mcp import positions
+from katago_mcp.analysis import MAX_PV_LENGTH, Limits, colour_name, limits
+from katago_mcp.auth import ANONYMOUS
+from katago_mcp.desk import Desk, Result, Wire, query_of, readable, within
+from katago_mcp.engine import Progress
+from katago_mcp.errors import Failure, Invalid, TimedOut
+from katago_mcp.flights import Report
+from katago_mcp.positions import Checked, Colour, Position
+from katago_mcp.scheduling import Claim
+
+MAX_TURNS = 2 * 361
+"""Turns of one review; twice the points of a full board."""
+
+CHUNK_PER_SLOT = 4
+"""Turns of a chunk for every query that the engine works on at a time."""
+
+LOSS_BOUNDS = (0.5, 1.5, 3.0, 6.0, 12.0)
+"""Points from which on a move is of the next class; KaTrain's."""
+
+OPENING, MIDDLEGAME = 0.14, 0.42
+"""A move is of the opening, or of the middlegame, up to this share of the board's points."""
+
+ACCURACY_BASE = 0.75
+
+_LOOKUPS = 16
+"""Turns looked up in the cache at a time, so that a stalled disk is given up soon."""
+
+Phase = Literal["opening", "middlegame", "endgame"]
+LossClass = Literal["excellent", "good", "inaccuracy", "mistake", "blunder", "disaster"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+CLASSES: tuple[LossClass, ...] = get_args(LossClass)
+
+
+class MoveReview(Wire):
+    """One move that was played, from its player's side."""
+
+    number: int = Field(description="Number of the move, 1 is the first.")
+    player: Literal["B", "W"] = Field(description="Who played it.")
+    move: str = Field(description='GTP vertex, or "pass".')
+    points_lost: float = Field(description="Points the move lost its player; slightly negative is noise.")
+    winrate_lost: float = Field(description="Chance to win that the move lost its player, 0 to 1.")
+    loss_class: LossClass = Field(
+        description="By pointsLost: excellent below 0.5, good below 1.5, inaccuracy below 3, mistake "
+        "below 6, blunder below 12, disaster from 12 on (or by lossThresholds)."
+    )
+    mistake: bool = Field(description="Whether the loss reaches minPointsLost or minWinrateLost.")
+    phase: Phase = Field(description="Part of the game the move is in.")
+    best: bool = Field(description="Whether it is the engine's choice, or a mirror image of it.")
+    prior: float = Field(description="Probability the network gave the move before search, 0 to 1.")
+    policy_rank: int = Field(description="Rank of that probability among all moves, 1 is the highest.")
+    better_move: str | None = Field(description="The engine's choice, where that is another move.")
+    better_pv: list[str] = Field(description="Expected continuation of the better move, beginning with it.")
+    score_lead: float = Field(description="Points that Black is ahead after the move.")
+    winrate: float = Field(description="Black's chance to win after the move.")
+
+
+class Statistics(Wire):
+    """How well a number of moves were played."""
+
+    moves: int = Field(description="Moves judged.")
+    mean_points_lost: float | None = Field(description="Mean of pointsLost; null without moves.")
+    mean_winrate_lost: float | None = Field(description="Mean of winrateLost; null without moves.")
+    accuracy: float | None = Field(
+        description="100 * 0.75 ** meanPointsLost: 100 without loss, 75 at one point a move, 56 at two."
+    )
+    best_moves: int = Field(description="Moves that were the engine's choice.")
+    mistakes: int = Field(description="Moves over minPointsLost or minWinrateLost.")
+    classes: dict[LossClass, int] = Field(description="Moves of each class of loss.")
+
+
+class PlayerReview(Wire):
+    """How well one player played, in all and in each phase."""
+
+    player: Literal["B", "W"] = Field(description="Whose moves these are.")
+    overall: Statistics = Field(description="Of all moves judged.")
+    phases: dict[Phase, Statistics] = Field(description="Of the moves of each phase.")
+
+
+class Unanalysed(Wire):
+    """A turn that has no judgement, and why."""
+
+    turn: int = Field(description="Moves played before it.")
+    code: str = Field(
+        description='A code of the server\'s errors; or "out_of_turn" when the other colour was to move.'
+    )
+    message: str = Field(description="Why.")
+    moves: list[int] = Field(description="Numbers of the moves that are not judged for want of this turn.")
+
+
+class GameReview(Result):
+    """What the moves of a game lost."""
+
+    rules: str = Field(description="Rule set used.")
+    komi: float = Field(description="Komi used.")
+    first_move: int = Field(description="Number of the first move of the range.")
+    last_move: int = Field(description="Number of the last move of the range.")
+    visits_per_turn: int = Field(description="Visits asked for, for each turn.")
+    turns_analysed: int = Field(description="Turns that have an answer.")
+    turns_cached: int = Field(description="Those among them that came from the cache.")
+    players: list[PlayerReview] = Field(description="Summary for each player asked for.")
+    mistakes: list[int] = Field(description="Numbers of the moves that are mistakes, worst first.")
+    moves: list[MoveReview] = Field(
+        description="In the order played: the mistakes, or with allMoves every move judged."
+    )
+    unanalysed: list[Unanalysed] = Field(description="Turns without a judgement; empty when complete.")
+
+    def summary(self) -> str:
+        """The review in a few lines."""
+        judged = sum(player.overall.moves for player in self.players)
+        lines = [
+            f"Moves {self.first_move} to {self.last_move}: {judged} judged, {len(self.mistakes)} mistakes "
+            f"({self.visits_per_turn} visits a turn"
+            f"{', not complete' if self.partial else ''}{', cached' if self.cached else ''})."
+        ]
+        for player in self.players:
+            overall = player.overall
+            if overall.mean_points_lost is not None:
+                phases = ", ".join(
+                    f"{phase} {statistics.mean_points_lost:.2f}"
+                    for phase, statistics in player.phases.items()
+                    if statistics.mean_points_lost is not None
+                )
+                lines.append(
+                    f"{colour_name(player.player)}: accuracy {overall.accuracy:.1f}, "
+                    f"{overall.mean_points_lost:.2f} points a move ({phases}), {overall.mistakes} mistakes, "
+                    f"{overall.best_moves} of {overall.moves} the engine's choice."
+                )
+        by_number = {move.number: move for move in self.moves}
+        for number in self.mistakes[:8]:
+            move = by_number[number]
+            lines.append(
+                f"{move.number}. {move.player} {move.move} ({move.loss_class}): "
+                f"loses {move.points_lost:.1f} points and {move.winrate_lost:.1%}"
+                + (f"; better {' '.join(move.better_pv[:5])}" if move.better_move else "")
+            )
+        lines += [
+            f"Turn {missing.turn} has no judgement: {missing.code}: {missing.message}"
+            for missing in self.unanalysed[:5]
+        ]
+        lines += [f"Warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ReviewRequest:
+    """What is asked about a game. Moves count from 1; None takes all, or the server's default.
+
+    `max_visits` is for every turn; `max_time` in seconds is for the whole review. A move is a
+    mistake from `min_points_lost` points or `min_winrate_lost` (0 to 1) on.
+    """
+
+    position: Position
+    player: Colour | None = None
+    first_move: int | None = None
+    last_move: int | None = None
+    max_visits: int | None = None
+    max_time: float | None = None
+    min_points_lost: float = 3.0
+    min_winrate_lost: float = 0.1
+    loss_bounds: tuple[float, ...] = LOSS_BOUNDS
+    all_moves: bool = False
+    pv_length: int = 10
+
+
+class _Turn(Wire):
+    """What is kept of the engine's answer about one turn."""
+
+    player: Literal["B", "W"]
+    winrate: float
+    score_lead: float
+    visits: int
+    best_move: str | None
+    best_pv: list[str]
+    played_best: bool
+    played_prior: float
+    played_rank: int
+
+
+async def find_mistakes(
+    desk: Desk, request: ReviewRequest, report: Report | None = None, *, caller: str = ANONYMOUS
+) -> GameReview:
+    """Review a game; `report` hears of the turns answered while the review runs.
+
+    What was answered when time ran out or the engine ended is returned as partial, with the other
+    turns in `unanalysed`; when nothing was answered, the failure is raised.
+
+    Raises:
+        Invalid: if the request cannot be answered as it is; an illegal move is named.
+        Rejected: if the server drains or is overloaded.
+        Unavailable, TimedOut, Broken: if not a single turn was answered.
+    """
+    checked = positions.check(request.position)
+    review = _Review(desk, request, checked)
+    return await desk.answer(
+        GameReview,
+        "findMistakes",
+        review.asked(),
+        review.run,
+        caller=caller,
+        report=report,
+        cached=False,
+        long=True,
+    )
+
+
+class _Review:
+    def __init__(self, desk: Desk, request: ReviewRequest, checked: Checked) -> None:
+        self._desk = desk
+        self._request = request
+        self._checked = checked
+        self._first, self._last = _range(request, checked)
+        self._numbers = [
+            number
+            for number in range(self._first, self._last + 1)
+            if request.player in (None, checked.moves[number - 1][0])
+        ]
+        if not self._numbers:
+            raise Invalid(
+                "no_moves",
+                "the player asked for made no move in this range",
+                field="player",
+                accepted="a player who moved, or another range",
+            )
+        self._turns = sorted({turn for number in self._numbers for turn in (number - 1, number)})
+        self._limits, self._seconds = self._find_limits()
+        within("minPointsLost", request.min_points_lost, 0, 1000)
+        within("minWinrateLost", request.min_winrate_lost, 0, 1)
+        within("pvLength", request.pv_length, 1, MAX_PV_LENGTH)
+        bounds = request.loss_bounds
+        if len(bounds) != len(LOSS_BOUNDS) or not all(
+            low < high for low, high in zip((0.0, *bounds), bounds, strict=False)
+        ):
+            raise Invalid(
+                "invalid_thresholds",
+                "the bounds of the classes of loss are not usable",
+                field="lossThresholds",
+                accepted=f"{len(LOSS_BOUNDS)} ascending numbers above 0, such as {list(LOSS_BOUNDS)}",
+            )
+        self._query = query_of(checked, self._limits.visits, self._limits.seconds) | {
+            "analysisPVLen": max(1, request.pv_length - 1),
+            "includePolicy": True,
+        }
+        self._found: dict[int, _Turn] = {}
+        self._failed: dict[int, Failure] = {}
+        self._warnings: list[str] = []
+
+    def _find_limits(self) -> tuple[Limits, float]:
+        request, katago, turns = self._request, self._desk.katago, len(self._turns)
+        if turns > MAX_TURNS:
+            raise Invalid(
+                "limit_exceeded",
+                f"{turns} turns are too many for one review",
+                field="lastMove",
+                accepted=f"at most {MAX_TURNS} turns: give firstMove and lastMove",
+            )
+        most = katago.max_review_visits // turns
+        if most < 1:
+            raise Invalid(
+                "limit_exceeded",
+                f"{turns} turns are more than the visits of one review",
+                field="lastMove",
+                accepted=f"at most {katago.max_review_visits} turns: give firstMove and lastMove",
+            )
+        found = limits(self._desk, request.max_visits, None)
+        if request.max_visits is None:
+            found = Limits(min(found.visits, most), found.seconds)
+        within("maxVisits", found.visits, 1, min(most, katago.max_visits))
+        seconds = katago.max_review_time if request.max_time is None else request.max_time
+        within("maxTime", seconds, 0.01, katago.max_review_time)
+        return found, seconds
+
+    def asked(self) -> dict[str, Any]:
+        """Everything that the review depends on."""
+        request = self._request
+        return {
+            "query": self._query,
+            "turns": self._turns,
+            "numbers": self._numbers,
+            "seconds": self._seconds,
+            "thresholds": [request.min_points_lost, request.min_winrate_lost, *request.loss_bounds],
+            "allMoves": request.all_moves,
+            "pvLength": request.pv_length,
+        }
+
+    async def run(self, claim: Claim, note: Report) -> GameReview:
+        """Analyse all turns that are not in the cache, chunk by chunk."""
+        names = {turn: self._desk.key("turn", self._of_turn(turn)) for turn in self._turns}
+        for start in range(0, len(self._turns), _LOOKUPS):
+            batch = self._turns[start : start + _LOOKUPS]
+            for turn, kept in zip(
+                batch, await asyncio.gather(*(self._desk.kept(names[turn]) for turn in batch)), strict=True
+            ):
+                if kept is not None and (known := _known(kept)) is not None:
+                    self._found[turn] = known
+        cached = len(self._found)
+        await note(cached, len(self._turns))
+
+        async def received(reply: dict[str, Any]) -> None:
+            turn = reply.get("turnNumber")
+            if turn not in names or turn in self._found:
+                return
+            try:
+                found = self._read(turn, reply)
+            except Failure as failure:
+                self._failed[turn] = failure
+                return
+            self._found[turn] = found
+            self._desk.metrics.visits.inc(found.visits)
+            await note(len(self._found), len(self._turns))
+            if found.visits >= self._limits.visits:
+                await self._desk.keep(names[turn], found.model_dump(mode="json", by_alias=True))
+
+        missing = [turn for turn in self._turns if turn not in self._found]
+        size = CHUNK_PER_SLOT * self._desk.katago.max_concurrent
+        try:
+            async with asyncio.timeout(self._seconds):
+                for start in range(0, len(missing), size):
+                    chunk = missing[start : start + size]
+                    async with self._desk.slots.slot(claim):
+                        await self._ask(chunk, received)
+        except TimeoutError:
+            late = TimedOut(
+                "analysis_timeout",
+                f"the review's time of {self._seconds:g} s was over",
+                accepted="fewer maxVisits, fewer moves, or the same call again: it goes on from here",
+                retry_after=1,
+            )
+            self._fail(missing, late)
+        except Failure as failure:
+            self._fail(missing, failure)
+        if not self._found:
+            raise next(iter(self._failed.values()))
+        return self._result(cached)
+
+    async def _ask(self, chunk: list[int], received: Progress) -> None:
+        # Only as many moves as are needed: the engine reads them again for every chunk.
+        query = self._query | {"moves": self._checked.moves[: chunk[-1]], "analyzeTurns": chunk}
+        try:
+            warnings = await self._desk.search_turns(query, self._limits.seconds, received)
+        except Invalid as refused:
+            self._fail(chunk, refused)
+        else:
+            self._warnings += [text for text in warnings if text not in self._warnings]
+
+    def _fail(self, turns: Iterable[int], failure: Failure) -> None:
+        for turn in turns:
+            if turn not in self._found:
+                self._failed.setdefault(turn, failure)
+
+    def _of_turn(self, turn: int) -> dict[str, Any]:
+        """What the kept answer about one turn depends on."""
+        moves = self._checked.moves
+        played = moves[turn] if turn < len(moves) else None
+        query = self._query | {"moves": moves[:turn]}
+        return {"query": query, "played": played, "pvLength": self._request.pv_length}
+
+    def _read(self, turn: int, reply: dict[str, Any]) -> _Turn:
+        if reply.get("noResults"):
+            raise TimedOut("analysis_timeout", "the search of this turn ended before it had a result")
+        checked = self._checked
+        with readable():
+            root = reply["rootInfo"]
+            infos = sorted(reply["moveInfos"], key=lambda info: int(info["order"]))
+            played = checked.moves[turn][1] if turn < len(checked.moves) else None
+            prior, rank = _prior(reply["policy"], played, checked)
+            best = infos[0]["move"] if infos else None
+            return _Turn(
+                player=root["currentPlayer"],
+                winrate=root["winrate"],
+                score_lead=root["scoreLead"],
+                visits=root["visits"],
+                best_move=best,
+                best_pv=infos[0]["pv"][: self._request.pv_length] if infos else [],
+                played_best=any(
+                    info["move"] == played and best in (played, info.get("isSymmetryOf")) for info in infos
+                ),
+                played_prior=prior,
+                played_rank=rank,
+            )
+
+    def _result(self, cached: int) -> GameReview:
+        request, checked = self._request, self._checked
+        unanalysed = [self._missing(turn) for turn in self._turns if turn not in self._found]
+        moves = []
+        for number in self._numbers:
+            before, after = self._found.get(number - 1), self._found.get(number)
+            if before is not None and before.player != checked.moves[number - 1][0]:
+                unanalysed.append(
+                    Unanalysed(
+                        turn=number - 1,
+                        code="out_of_turn",
+                        message=f"{colour_name(before.player)} was to move",
+                        moves=[number],
+                    )
+                )
+            elif before is not None and after is not None:
+                moves.append(self._judge(number, before, after))
+        worst = sorted((move for move in moves if move.mistake), key=lambda move: -move.points_lost)
+        short = any(turn.visits < self._limits.visits for turn in self._found.values())
+        players: tuple[Colour, ...] = ("B", "W") if request.player is None else (request.player,)
+        return GameReview(
+            cached=cached == len(self._turns),
+            partial=short or any(missing.code != "out_of_turn" for missing in unanalysed),
+            warnings=[*checked.warnings, *self._warnings],
+            rules=checked.rules,
+            komi=checked.komi,
+            first_move=self._first,
+            last_move=self._last,
+            visits_per_turn=self._limits.visits,
+            turns_analysed=len(self._found),
+            turns_cached=cached,
+            players=[_player(player, moves) for player in players],
+            mistakes=[move.number for move in worst],
+            moves=[move for move in moves if request.all_moves or move.mistake],
+            unanalysed=unanalysed,
+        )
+
+    def _missing(self, turn: int) -> Unanalysed:
+        failure = self._failed[turn]
+        return Unanalysed(
+            turn=turn,
+            code=failure.code,
+            message=failure.message,
+            moves=[number for number in self._numbers if turn in (number - 1, number)],
+        )
+
+    def _judge(self, number: int, before: _Turn, after: _Turn) -> MoveReview:
+        request = self._request
+        colour, move = self._checked.moves[number - 1]
+        sign = 1 if colour == "B" else -1
+        points = sign * (before.score_lead - after.score_lead)
+        winrate = sign * (before.winrate - after.winrate)
+        passed = sum(points >= bound for bound in request.loss_bounds)
+        better = None if before.played_best else before.best_move
+        return MoveReview(
+            number=number,
+            player=colour,
+            move=move,
+            points_lost=round(points, 2) + 0.0,
+            winrate_lost=round(winrate, 4) + 0.0,
+            loss_class=CLASSES[passed],
+            mistake=points >= request.min_points_lost or winrate >= request.min_winrate_lost,
+            phase=phase_of(number, self._checked.width * self._checked.height),
+            best=before.played_best,
+            prior=round(before.played_prior, 5),
+            policy_rank=before.played_rank,
+            better_move=better,
+            better_pv=before.best_pv if better else [],
+            score_lead=round(after.score_lead, 2) + 0.0,
+            winrate=round(after.winrate, 4),
+        )
+
+
+def phase_of(number: int, points: int) -> Phase:
+    """The phase of a move by its number, from 1, on a board of so many points.
+
+    Opening up to 14 % of the points, middlegame up to 42 %, endgame after that: moves 50 and 151
+    on 19x19, 11 and 34 on 9x9. Nothing else is looked at.
+    """
+    if number <= OPENING * points:
+        return "opening"
+    return "middlegame" if number <= MIDDLEGAME * points else "endgame"
+
+
+def accuracy_of(mean_points_lost: float) -> float:
+    """0 to 100 for a mean loss in points: three quarters remain for every point."""
+    return float(100 * ACCURACY_BASE**mean_points_lost)
+
+
+def _range(request: ReviewRequest, checked: Checked) -> tuple[int, int]:
+    if not checked.moves:
+        raise Invalid("no_moves", "the game has no moves", field="position.moves", accepted="a game")
+    first = 1 if request.first_move is None else request.first_move
+    last = len(checked.moves) if request.last_move is None else request.last_move
+    if not 1 <= first <= last <= len(checked.moves):
+        raise Invalid(
+            "invalid_range",
+            f"moves {first} to {last} are no range of this game",
+            field="firstMove" if not 1 <= first <= len(checked.moves) else "lastMove",
+            accepted=f"1 <= firstMove <= lastMove <= {len(checked.moves)}",
+        )
+    return first, last
+
+
+def _known(kept: dict[str, Any]) -> _Turn | None:
+    try:
+        return _Turn.model_validate(kept)
+    except ValidationError:
+        return None
+
+
+def _prior(policy: Sequence[float], played: str | None, checked: Checked) -> tuple[float, int]:
+    if played is None:
+        return 0.0, 0
+    point = positions.parse_vertex(played, checked.width, checked.height)
+    index = positions.policy_index(point, checked.width, checked.height)
+    # A move that the engine holds to be illegal, as by superko, has the policy -1.
+    return max(0.0, policy[index]), 1 + sum(value > policy[index] for value in policy)
+
+
+def _player(player: Colour, moves: list[MoveReview]) -> PlayerReview:
+    own = [move for move in moves if move.player == player]
+    return PlayerReview(
+        player=player,
+        overall=_statistics(own),
+        phases={phase: _statistics([move for move in own if move.phase == phase]) for phase in PHASES},
+    )
+
+
+def _statistics(moves: list[MoveReview]) -> Statistics:
+    points = [max(0.0, move.points_lost) for move in moves]
+    winrates = [max(0.0, move.winrate_lost) for move in moves]
+    mean = sum(points) / len(points) if points else None
+    return Statistics(
+        moves=len(moves),
+        mean_points_lost=None if mean is None else round(mean, 3),
+        mean_winrate_lost=round(sum(winrates) / len(winrates), 4) if winrates else None,
+        accuracy=None if mean is None else round(accuracy_of(mean), 1),
+        best_moves=sum(move.best for move in moves),
+        mistakes=sum(move.mistake for move in moves),
+        classes={name: sum(move.loss_class == name for move in moves) for name in CLASSES},
+    )

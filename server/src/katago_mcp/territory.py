@@ -1,0 +1,338 @@
+"""Who owns which point, which stones are dead, and the score by the rules of the game.
+
+The engine predicts an owner of every point at the end of the game, from 1 (Black's) to -1
+(White's), and how much its searches disagreed [Analysis_Engine.md, includeOwnership,
+includeOwnershipStdev]. A point or a chain of stones is settled from SETTLED on; an empty point
+below NEUTRAL is neutral (dame, or shared); what lies between, and any stone that is not settled,
+is unsettled. A chain whose mean ownership is the opponent's, settled, is dead.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from katago_mcp import positions
+from katago_mcp.analysis import lead, limits, rounded
+from katago_mcp.auth import ANONYMOUS
+from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, query_of, readable
+from katago_mcp.flights import Report
+from katago_mcp.positions import Board, Checked, Colour, Point, Position, opponent_of, vertex
+from katago_mcp.scheduling import Claim
+
+SETTLED = 0.6
+NEUTRAL = 0.2
+UNCERTAIN = 0.3
+"""Ownership whose spread is at least this much is listed as uncertain."""
+
+TERRITORY_RULES = frozenset({"japanese", "korean"})
+"""Rule sets that count territory and prisoners; the others count area [Analysis_Engine.md, rules]."""
+
+HANDICAP_BONUS: dict[str, int] = {
+    "chinese": 0,
+    "chinese-ogs": 0,
+    "chinese-kgs": 0,
+    "aga": 1,
+    "bga": 1,
+    "aga-button": 1,
+}
+"""Rule sets that give White a point for every handicap stone, less this many of them."""
+
+
+class Side(Wire):
+    """What one player has."""
+
+    stones: int = Field(description="Living stones on the board.")
+    territory: int = Field(
+        description="Points owned that hold no living stone, dead stones' points included."
+    )
+    prisoners: int = Field(description="Opponent's stones taken by the moves given.")
+    dead_stones_taken: int = Field(description="Opponent's dead stones on the board.")
+    komi: float = Field(description="Komi; 0 for Black.")
+    handicap_bonus: int = Field(description="Points for the opponent's handicap stones.")
+    total: float = Field(
+        description="Score by the rules: stones and territory, or territory, prisoners and dead stones; "
+        "with komi and handicap bonus."
+    )
+
+
+class Score(Wire):
+    """The score when every settled point goes to its owner and nobody gets the others."""
+
+    scoring: Literal["area", "territory"] = Field(description="What the rules count.")
+    black: Side = Field(description="Black's side.")
+    white: Side = Field(description="White's side.")
+    black_lead: float = Field(description="Black's total less White's; the engine's estimate is scoreLead.")
+    open_points: int = Field(description="Points that nobody gets here because they are not settled.")
+    not_known: list[str] = Field(description="What this count cannot know or leaves out.")
+
+
+class Uncertainty(Wire):
+    """How sure the engine is."""
+
+    score_stdev: float = Field(description="Spread of the predicted final score; known to be biased high.")
+    mean_ownership_stdev: float = Field(description="Mean spread of a point's ownership, 0 to 1.")
+    points: list[str] = Field(description="Points whose ownership has a spread of 0.3 or more.")
+
+
+class TerritoryEvaluation(Result):
+    """Who owns which point, and the score."""
+
+    rules: str = Field(description="Rule set used.")
+    komi: float = Field(description="Komi used.")
+    next_player: Literal["B", "W"] = Field(description="Who is to move.")
+    turn_number: int = Field(description="Moves played so far.")
+    winrate: float = Field(description="Black's chance to win, 0 to 1.")
+    score_lead: float = Field(description="Points that Black is ahead by the engine's estimate.")
+    visits: int = Field(description="Visits searched.")
+    board: list[str] = Field(description="Rows from the top; X Black, O White, x and o dead, . empty.")
+    ownership: list[list[float]] = Field(
+        description="Rows from the top, each from the left: 1 Black's to -1 White's."
+    )
+    ownership_stdev: list[list[float]] = Field(description="Spread of each point's ownership, as ownership.")
+    black_territory: list[str] = Field(description="Settled points of Black without a living stone.")
+    white_territory: list[str] = Field(description="Settled points of White without a living stone.")
+    dead_black: list[str] = Field(description="Black stones that are dead.")
+    dead_white: list[str] = Field(description="White stones that are dead.")
+    neutral: list[str] = Field(description="Empty points with ownership below 0.2 either way.")
+    unsettled: list[str] = Field(
+        description="Other points with ownership below 0.6 either way, and chains of stones like that."
+    )
+    score: Score = Field(description="Score by the rules of the game.")
+    uncertainty: Uncertainty = Field(description="How sure the engine is.")
+
+    def summary(self) -> str:
+        """The evaluation in a few lines."""
+        score = self.score
+        parts = {
+            "area": "{side.stones} stones, {side.territory} points",
+            "territory": "{side.territory} points, {side.prisoners} prisoners, "
+            "{side.dead_stones_taken} dead stones taken",
+        }[score.scoring]
+        lines = [
+            f"The engine's estimate: {lead(self.score_lead)}; Black wins {self.winrate:.1%} "
+            f"({self.visits} visits{', time ran out' if self.partial else ''}"
+            f"{', cached' if self.cached else ''}).",
+            f"Settled now, by {score.scoring} ({self.rules}): {lead(score.black_lead)}, "
+            f"{score.open_points} points open.",
+            f"Black {score.black.total:g}: {parts.format(side=score.black)}.",
+            f"White {score.white.total:g}: {parts.format(side=score.white)}, komi {self.komi:g}"
+            + (f", handicap {score.white.handicap_bonus}" if score.white.handicap_bonus else "")
+            + ".",
+        ]
+        for name, vertices in (
+            ("Dead black stones", self.dead_black),
+            ("Dead white stones", self.dead_white),
+            ("Unsettled", self.unsettled),
+        ):
+            if vertices:
+                more = f" and {len(vertices) - 20} more" if len(vertices) > 20 else ""
+                lines.append(f"{name}: {' '.join(vertices[:20])}{more}")
+        lines += ["\n".join(self.board)]
+        lines += [f"Not known: {text}" for text in score.not_known]
+        lines += [f"Warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class TerritoryRequest:
+    """What is asked about a position; None takes the server's default."""
+
+    position: Position
+    max_visits: int | None = None
+    max_time: float | None = None
+
+
+async def evaluate_territory(
+    desk: Desk, request: TerritoryRequest, report: Report | None = None, *, caller: str = ANONYMOUS
+) -> TerritoryEvaluation:
+    """Evaluate a position; `report` hears of the visits while the search runs.
+
+    Raises:
+        Failure: as `Analyst.analyze` does.
+    """
+    checked = positions.check(request.position)
+    found = limits(desk, request.max_visits, request.max_time)
+    query = query_of(checked, found.visits, found.seconds) | {
+        "includeOwnership": True,
+        "includeOwnershipStdev": True,
+    }
+
+    async def work(claim: Claim, note: Report) -> TerritoryEvaluation:
+        async def progress(reply: dict[str, Any]) -> None:
+            root = reply.get("rootInfo")
+            if isinstance(root, dict):
+                await note(int(root.get("visits", 0)), found.visits)
+
+        asked = query | {"reportDuringSearchEvery": PROGRESS_EVERY}
+        async with desk.slots.slot(claim):
+            answer = await desk.search(asked, found.seconds, progress)
+        with readable():
+            result = evaluate(checked, answer.reply)
+        result.partial = result.visits < found.visits
+        result.warnings = [*checked.warnings, *answer.warnings]
+        desk.metrics.visits.inc(result.visits)
+        return result
+
+    return await desk.answer(
+        TerritoryEvaluation, "evaluateTerritory", {"query": query}, work, caller=caller, report=report
+    )
+
+
+def evaluate(checked: Checked, reply: dict[str, Any]) -> TerritoryEvaluation:
+    """Read an evaluation from KataGo's reply about a position.
+
+    Raises:
+        KeyError, TypeError, ValueError: if the reply lacks what it should have.
+    """
+    root = reply["rootInfo"]
+    board = positions.board_of(checked)
+    points = positions.points_top_down(checked.width, checked.height)
+    ownership = dict(zip(points, reply["ownership"], strict=True))
+    stdev = dict(zip(points, reply["ownershipStdev"], strict=True))
+    map_ = _Map(board, ownership)
+    return TerritoryEvaluation(
+        rules=checked.rules,
+        komi=checked.komi,
+        next_player=root["currentPlayer"],
+        turn_number=len(checked.moves),
+        winrate=round(root["winrate"], 5),
+        score_lead=round(root["scoreLead"], 3),
+        visits=root["visits"],
+        board=[
+            "".join(map_.symbol((x, y)) for x in range(checked.width))
+            for y in range(checked.height - 1, -1, -1)
+        ],
+        ownership=_rows(reply["ownership"], checked.width),
+        ownership_stdev=_rows(reply["ownershipStdev"], checked.width),
+        black_territory=_vertices(map_.territory["B"]),
+        white_territory=_vertices(map_.territory["W"]),
+        dead_black=_vertices(map_.dead["B"]),
+        dead_white=_vertices(map_.dead["W"]),
+        neutral=_vertices(map_.neutral),
+        unsettled=_vertices(map_.unsettled),
+        score=_score(checked, board, map_),
+        uncertainty=Uncertainty(
+            score_stdev=round(root["scoreStdev"], 3),
+            mean_ownership_stdev=round(sum(stdev.values()) / len(stdev), 3),
+            points=_vertices(point for point in points if stdev[point] >= UNCERTAIN),
+        ),
+    )
+
+
+def handicap_bonus(checked: Checked) -> int:
+    """Points that White gets for handicap stones by the rules, as KataGo counts them.
+
+    Handicap stones are Black's before White's first stone, set up or played, if they are two or
+    more and White has none set up [Analysis_Engine.md, whiteHandicapBonus].
+    """
+    if checked.rules not in HANDICAP_BONUS or any(colour == "W" for colour, _ in checked.stones):
+        return 0
+    count = len(checked.stones)
+    for colour, move in checked.moves:
+        if move != "pass":
+            if colour == "W":
+                break
+            count += 1
+    return count - HANDICAP_BONUS[checked.rules] if count >= 2 else 0
+
+
+class _Map:
+    """Every point of a board in one class: living stone, territory, neutral or unsettled."""
+
+    def __init__(self, board: Board, ownership: dict[Point, float]) -> None:
+        self.board = board
+        self.living: dict[Colour, list[Point]] = {"B": [], "W": []}
+        self.dead: dict[Colour, list[Point]] = {"B": [], "W": []}
+        self.territory: dict[Colour, list[Point]] = {"B": [], "W": []}
+        self.neutral: list[Point] = []
+        self.unsettled: list[Point] = []
+        fate = _chain_means(board, ownership)
+        for point, value in ownership.items():
+            colour = board.stones.get(point)
+            settled = fate.get(point, value)
+            owner: Colour | None = None
+            if abs(settled) >= SETTLED:
+                owner = "B" if settled > 0 else "W"
+            if colour is not None:
+                if owner is None:
+                    self.unsettled.append(point)
+                elif owner == colour:
+                    self.living[colour].append(point)
+                else:
+                    self.dead[colour].append(point)
+                    self.territory[owner].append(point)
+            elif owner is not None:
+                self.territory[owner].append(point)
+            else:
+                (self.neutral if abs(value) < NEUTRAL else self.unsettled).append(point)
+
+    def symbol(self, point: Point) -> str:
+        colour = self.board.stones.get(point)
+        if colour is None:
+            return "."
+        symbol = "X" if colour == "B" else "O"
+        return symbol.lower() if point in self.dead[colour] else symbol
+
+
+def _chain_means(board: Board, ownership: dict[Point, float]) -> dict[Point, float]:
+    means: dict[Point, float] = {}
+    for point in board.stones:
+        if point not in means:
+            chain, _ = board.group(point)
+            means |= dict.fromkeys(chain, sum(ownership[stone] for stone in chain) / len(chain))
+    return means
+
+
+def _score(checked: Checked, board: Board, map_: _Map) -> Score:
+    territory = checked.rules in TERRITORY_RULES
+    bonus = handicap_bonus(checked)
+
+    def side(colour: Colour) -> Side:
+        opponent = opponent_of(colour)
+        komi = checked.komi if colour == "W" else 0.0
+        extra = bonus if colour == "W" else 0
+        stones, points = len(map_.living[colour]), len(map_.territory[colour])
+        prisoners, dead = board.captured[opponent], len(map_.dead[opponent])
+        counted = points + prisoners + dead if territory else stones + points
+        return Side(
+            stones=stones,
+            territory=points,
+            prisoners=prisoners,
+            dead_stones_taken=dead,
+            komi=komi,
+            handicap_bonus=extra,
+            total=counted + komi + extra,
+        )
+
+    black, white = side("B"), side("W")
+    return Score(
+        scoring="territory" if territory else "area",
+        black=black,
+        white=white,
+        black_lead=black.total - white.total,
+        open_points=len(map_.neutral) + len(map_.unsettled),
+        not_known=_not_known(checked, territory=territory),
+    )
+
+
+def _not_known(checked: Checked, *, territory: bool) -> list[str]:
+    texts = []
+    if territory:
+        texts.append("whether groups live in seki: their eyes are no territory under these rules")
+        if checked.stones:
+            texts.append("prisoners taken before the first move given")
+    if checked.rules == "stone-scoring":
+        texts.append("the two points that stone scoring takes for each living group")
+    if checked.rules == "aga-button":
+        texts.append("who takes the button, worth half a point")
+    return texts
+
+
+def _rows(values: list[float], width: int) -> list[list[float]]:
+    return [rounded(values[start : start + width], 2) for start in range(0, len(values), width)]
+
+
+def _vertices(points: Iterable[Point]) -> list[str]:
+    return [vertex(point) for point in points]

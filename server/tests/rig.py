@@ -1,0 +1,84 @@
+"""A supervisor and an analyst on a site's configuration, without a server around them."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from katago_mcp.analysis import Analyst, PositionAnalysis, Request
+from katago_mcp.cache import Cache
+from katago_mcp.config import load
+from katago_mcp.engine import Command
+from katago_mcp.metrics import Metrics
+from katago_mcp.notify import Notifier
+from katago_mcp.positions import Position
+from katago_mcp.supervisor import State, Supervisor
+from support import PATIENCE, Site
+
+GAME = Position(moves=[("B", "D4"), ("W", "Q16")])
+
+
+class Rig:
+    """The parts that answer; with `cached`, through the cache of the site."""
+
+    def __init__(self, site: Site, environ: dict[str, str], *, cached: bool = False) -> None:
+        config = load(site.path, {}).config
+        katago = config.katago
+        self.site = site
+        self.metrics = Metrics("1", None)
+        self.cache = Cache(config.cache, self.metrics) if cached else None
+        command = Command(
+            katago.binary_path,
+            katago.model_path,
+            katago.config_path,
+            katago.home_data_dir,
+            human_network=katago.human_model_path,
+        )
+        self.supervisor = Supervisor(katago, config.health, self.metrics, Notifier({}), environ, command)
+        self.analyst = Analyst(
+            katago, config.health, config.server.max_queued, self.supervisor, self.cache, self.metrics
+        )
+
+    def restarts(self, reason: str) -> float | None:
+        return self.metrics.registry.get_sample_value("katago_engine_restarts_total", {"reason": reason})
+
+    def value(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name)
+
+    async def reaches(self, *states: State) -> State:
+        async with asyncio.timeout(PATIENCE):
+            return await self.supervisor.wait_for(*states)
+
+    async def analyze(self, **fields: Any) -> PositionAnalysis:
+        async with asyncio.timeout(PATIENCE):
+            return await self.analyst.analyze(Request(GAME, **fields))
+
+    def pid(self) -> int:
+        pid = self.supervisor.status().pid
+        assert pid is not None
+        return pid
+
+
+@contextlib.asynccontextmanager
+async def rig(
+    site: Site, environ: Mapping[str, str] | None = None, *, cached: bool = False
+) -> AsyncIterator[Rig]:
+    """A rig whose supervisor runs while the context lasts."""
+    made = Rig(site, {"PATH": os.environ["PATH"], **(environ or {})}, cached=cached)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(made.supervisor.run())
+        try:
+            yield made
+        finally:
+            made.supervisor.close()
+            if made.cache is not None:
+                await made.cache.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until something holds, or fail."""
+    async with asyncio.timeout(PATIENCE):
+        # What is waited for happens in another process, so there is no event to wait on.
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

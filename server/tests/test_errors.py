@@ -1,0 +1,233 @@
+"""The catalogue is closed, and every code of it is one that a call can get."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, get_args
+
+import pytest
+from mcp import Client
+
+from katago_mcp import tools
+from katago_mcp.auth import RateLimiter
+from katago_mcp.config import RateLimit
+from katago_mcp.errors import CATALOGUE, Failure, Invalid, Rejected, Status
+from rig import Rig, rig, until
+from support import Site
+
+pytestmark = pytest.mark.anyio
+
+GAME = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "D4"], ["W", "F6"]]}
+
+Ask = Callable[..., Awaitable[dict[str, Any]]]
+
+
+@contextlib.asynccontextmanager
+async def asking(made: Rig, *, secured: bool = False, burst: int | None = None) -> AsyncIterator[Ask]:
+    """The tools of a rig, called through the protocol."""
+    limit = RateLimit() if burst is None else RateLimit(enabled=True, requests_per_minute=1, burst=burst)
+    service = tools.Service(
+        supervisor=made.supervisor,
+        analyst=made.analyst,
+        metrics=made.metrics,
+        limiter=RateLimiter(limit),
+        max_visits=1000,
+        max_time=30,
+        secured=secured,
+    )
+    async with Client(tools.build(service, None)) as session:
+
+        async def ask(tool: str = "analyzePosition", **arguments: Any) -> dict[str, Any]:
+            result = await session.call_tool(tool, arguments)
+            assert result.is_error
+            assert result.structured_content is not None
+            error: dict[str, Any] = result.structured_content["error"]
+            return error
+
+        yield ask
+
+
+def position(**fields: Any) -> dict[str, Any]:
+    return {"position": {**GAME, **fields}}
+
+
+ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "invalid_rules": ("analyzePosition", position(rules="go!")),
+    "invalid_board_size": ("analyzePosition", position(boardXSize=20)),
+    "invalid_komi": ("analyzePosition", position(komi=6.25)),
+    "invalid_stone": ("analyzePosition", position(initialStones=[["B", "pass"]])),
+    "invalid_move": ("explainMove", {**position(), "move": "I5"}),
+    "illegal_move": ("findMistakes", position(moves=[["B", "D4"], ["W", "D4"]])),
+    "too_many_moves": ("analyzePosition", position(moves=[["B", "pass"]] * 2001)),
+    "no_moves": ("findMistakes", position(moves=[])),
+    "invalid_range": ("findMistakes", {**position(), "firstMove": 3}),
+    "invalid_thresholds": ("findMistakes", {**position(), "lossThresholds": [1]}),
+    "invalid_region": ("analyzePosition", {**position(), "allowMoves": ["A1"], "avoidMoves": ["A2"]}),
+    "no_human_network": ("analyzePosition", {**position(), "humanSLProfile": "rank_5k"}),
+    "limit_exceeded": ("evaluateTerritory", {**position(), "maxVisits": 0}),
+    "invalid_arguments": ("evaluateTerritory", {}),
+    "unknown_tool": ("analysePosition", {}),
+}
+
+
+@pytest.mark.parametrize("code", ARGUMENTS)
+async def test_wrong_arguments(site: Site, code: str) -> None:
+    tool, arguments = ARGUMENTS[code]
+    async with asking(Rig(site, {})) as ask:
+        error = await ask(tool, **arguments)
+    assert error["code"] == code
+    assert (error["field"] is None) == (CATALOGUE[code].field is None)
+    assert error["accepted"]
+    assert error["retryAfterSeconds"] is None
+
+
+async def invalid_profile(site: Site) -> dict[str, Any]:
+    (site.directory / "human.bin.gz").write_bytes(b"weights")
+    site.write(katago={"humanModelPath": "human.bin.gz"})
+    async with asking(Rig(site, {})) as ask:
+        return await ask(**position(), humanSLProfile="rank_99k")
+
+
+async def overloaded(site: Site) -> dict[str, Any]:
+    site.write(katago={"maxConcurrent": 1}, server={"maxQueued": 0})
+    async with rig(site) as made, asking(made) as ask:
+        await made.reaches("ready")
+        site.behave(analysis="slow", seconds=60)
+        running = asyncio.create_task(made.analyze())
+        await until(lambda: made.analyst.saturated)
+        error = await ask(**position())
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    return error
+
+
+async def rate_limited(site: Site) -> dict[str, Any]:
+    async with asking(Rig(site, {}), burst=1) as ask:
+        await ask("evaluateTerritory")
+        return await ask("evaluateTerritory")
+
+
+async def draining(site: Site) -> dict[str, Any]:
+    made = Rig(site, {})
+    made.analyst.draining = True
+    async with asking(made) as ask:
+        return await ask("findMistakes", **position())
+
+
+async def forbidden(site: Site) -> dict[str, Any]:
+    async with asking(Rig(site, {}), secured=True) as ask:
+        return await ask("stopEngine")
+
+
+async def engine_starting(site: Site) -> dict[str, Any]:
+    site.behave(start="mute")
+    async with rig(site) as made, asking(made) as ask:
+        return await ask(**position())
+
+
+async def engine_tuning(site: Site) -> dict[str, Any]:
+    site.behave(start="tune", seconds=600)
+    async with rig(site) as made, asking(made) as ask:
+        await made.reaches("tuning")
+        return await ask("findMistakes", **position())
+
+
+async def engine_hung(site: Site) -> dict[str, Any]:
+    site.write(health={"heartbeatTimeoutSeconds": 0.3})
+    async with rig(site) as made, asking(made) as ask:
+        await made.reaches("ready")
+        # The state lasts until the engine is reaped: it is shown here without one.
+        made.supervisor._set("hung", "no heartbeat")
+        return await ask("explainMove", **position(), move="E5")
+
+
+async def engine_backoff(site: Site) -> dict[str, Any]:
+    site.write(katago={"restartBackoffSeconds": 60})
+    async with rig(site) as made, asking(made) as ask:
+        await made.reaches("ready")
+        os.kill(made.pid(), signal.SIGKILL)
+        await made.reaches("backoff")
+        return await ask("evaluateTerritory", **position())
+
+
+async def engine_config_error(site: Site) -> dict[str, Any]:
+    site.behave(start="missing")
+    async with rig(site) as made, asking(made) as ask:
+        await made.reaches("config_error")
+        return await ask(**position())
+
+
+async def engine_stopped(site: Site) -> dict[str, Any]:
+    async with rig(site) as made, asking(made) as ask:
+        await made.reaches("ready")
+        made.supervisor.stop("by the test")
+        await made.reaches("stopped")
+        return await ask("findMistakes", **position())
+
+
+async def behaving(site: Site, how: str, tool: str = "analyzePosition") -> dict[str, Any]:
+    async with rig(site) as made, asking(made) as ask:
+        await made.reaches("ready")
+        site.behave(analysis=how)
+        return await ask(tool, **position())
+
+
+async def engine_restarted(site: Site) -> dict[str, Any]:
+    return await behaving(site, "die", "findMistakes")
+
+
+async def engine_refused(site: Site) -> dict[str, Any]:
+    return await behaving(site, "refuse", "findMistakes")
+
+
+async def analysis_timeout(site: Site) -> dict[str, Any]:
+    return await behaving(site, "nothing", "evaluateTerritory")
+
+
+async def engine_answer_unreadable(site: Site) -> dict[str, Any]:
+    return await behaving(site, "odd", "evaluateTerritory")
+
+
+SITUATIONS: dict[str, Callable[[Site], Awaitable[dict[str, Any]]]] = {
+    made.__name__: made
+    for made in (
+        invalid_profile,
+        overloaded,
+        rate_limited,
+        draining,
+        forbidden,
+        engine_starting,
+        engine_tuning,
+        engine_hung,
+        engine_backoff,
+        engine_config_error,
+        engine_stopped,
+        engine_restarted,
+        engine_refused,
+        analysis_timeout,
+        engine_answer_unreadable,
+    )
+}
+
+
+@pytest.mark.parametrize("code", SITUATIONS)
+async def test_situations(site: Site, code: str) -> None:
+    error = await SITUATIONS[code](site)
+    assert error["code"] == code
+    assert (error["retryAfterSeconds"] is not None) == (CATALOGUE[code].retry == "after `retryAfterSeconds`")
+
+
+def test_every_code_of_the_catalogue_is_produced_here() -> None:
+    assert ARGUMENTS.keys() | SITUATIONS.keys() == CATALOGUE.keys()
+
+
+@pytest.mark.parametrize(("kind", "code"), [(Invalid, "made_up"), (Rejected, "invalid_komi")])
+def test_no_failure_has_a_code_or_a_status_of_its_own(kind: type[Failure], code: str) -> None:
+    with pytest.raises(ValueError, match="the catalogue has no code"):
+        kind(code, "a text")
+
+
+def test_every_status_of_the_catalogue_is_one_of_the_metrics() -> None:
+    assert {entry.status for entry in CATALOGUE.values()} < set(get_args(Status))

@@ -1,0 +1,145 @@
+"""allowMoves, avoidMoves, ownership of moves, and play as humans play."""
+
+from typing import Any
+
+import pytest
+
+from katago_mcp.analysis import PositionAnalysis, Request
+from katago_mcp.errors import Failure
+from katago_mcp.positions import Position, read_region
+from rig import Rig, rig
+from support import Site
+
+pytestmark = pytest.mark.anyio
+
+POSITION = Position(board_x_size=9, board_y_size=9, moves=[("B", "C3")])
+
+
+async def analyze(made: Rig, **fields: Any) -> PositionAnalysis:
+    return await made.analyst.analyze(Request(POSITION, **{"max_visits": 10, **fields}))
+
+
+async def refused(site: Site, **fields: Any) -> Failure:
+    with pytest.raises(Failure) as caught:
+        await analyze(Rig(site, {}), **fields)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("entries", "vertices"),
+    [
+        (["d4", "PASS", "D4"], ["D4", "pass"]),
+        (["C3:D4"], ["C3", "D3", "C4", "D4"]),
+        (["D4:C3"], ["C3", "D3", "C4", "D4"]),
+        (["A1:A1"], ["A1"]),
+        (["H9:J9", "J9"], ["H9", "J9"]),
+    ],
+)
+def test_vertices_and_rectangles_are_read(entries: list[str], vertices: list[str]) -> None:
+    assert read_region(entries, 9, 9, "allowMoves") == vertices
+
+
+async def test_only_the_moves_allowed_are_asked_for(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await analyze(made, allow_moves=("D4", "E5:F5"), restricted_depth=3)
+        (query,) = site.queries()
+    assert query["allowMoves"] == [{"player": "W", "moves": ["D4", "E5", "F5"], "untilDepth": 3}]
+    assert [move.move for move in result.moves] == ["D4", "E5", "F5"]
+
+
+async def test_moves_can_be_left_out(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await analyze(made, avoid_moves=("A1",))
+        (query,) = site.queries()
+    assert query["avoidMoves"] == [{"player": "W", "moves": ["A1"], "untilDepth": 1}]
+    assert [move.move for move in result.moves] == ["B1"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field"),
+    [
+        ({"allow_moves": ("D4",), "avoid_moves": ("E5",)}, "invalid_region", "avoidMoves"),
+        ({"allow_moves": ("D4", "pass:E5")}, "invalid_region", "allowMoves[1]"),
+        ({"avoid_moves": ("Z9",)}, "invalid_move", "avoidMoves[0]"),
+        ({"allow_moves": ("A1:K9",)}, "invalid_move", "allowMoves[0]"),
+        ({"allow_moves": ("C3",)}, "illegal_move", "allowMoves"),
+        ({"allow_moves": ("D4",), "restricted_depth": 0}, "limit_exceeded", "restrictedDepth"),
+        ({"human_profile": "rank_5k"}, "no_human_network", "humanSLProfile"),
+    ],
+)
+async def test_what_cannot_be_restricted_is_refused_by_field(
+    site: Site, fields: dict[str, Any], code: str, field: str
+) -> None:
+    failure = await refused(site, **fields)
+    assert (failure.code, failure.field) == (code, field)
+    assert failure.accepted
+
+
+async def test_a_region_may_hold_points_that_cannot_be_played(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        assert await analyze(made, allow_moves=("C3:D3",))
+
+
+async def test_each_move_has_its_ownership_when_asked_for(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        plain = await analyze(made)
+        full = await analyze(made, include_moves_ownership=True)
+    assert [move.ownership for move in plain.moves] == [None, None]
+    assert [len(move.ownership or []) for move in full.moves] == [81, 81]
+
+
+async def test_restrictions_are_part_of_the_key(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        answers = [
+            await analyze(made, **fields)
+            for fields in (
+                {},
+                {"allow_moves": ("D4",)},
+                {"avoid_moves": ("D4",)},
+                {"avoid_moves": ("D4",), "restricted_depth": 2},
+                {"include_moves_ownership": True},
+                {"pv_length": 3},
+                {"top_moves": 1},
+                {},
+            )
+        ]
+    assert [answer.cached for answer in answers] == [False] * 7 + [True]
+
+
+@pytest.fixture
+def human(site: Site) -> Site:
+    (site.directory / "human.bin.gz").write_bytes(b"weights")
+    site.write(katago={"humanModelPath": "human.bin.gz"})
+    return site
+
+
+async def test_a_human_profile_is_asked_for_where_there_is_a_human_network(human: Site) -> None:
+    async with rig(human) as made:
+        await made.reaches("ready")
+        result = await analyze(made, human_profile="rank_5k", include_policy=True)
+        record = next(record for record in human.records() if "maxVisits" in record["query"])
+        assert made.supervisor.status().human_network == "fake-human"
+        assert made.supervisor.status().network == "fake-b1c1"
+    argv = record["argv"]
+    assert argv[argv.index("-human-model") + 1] == str(human.directory / "human.bin.gz")
+    assert record["query"]["overrideSettings"]["humanSLProfile"] == "rank_5k"
+    assert {move.human_prior for move in result.moves} == {0.125}
+    assert len(result.human_policy or []) == 82
+
+
+@pytest.mark.parametrize("profile", ["rank_1d", "preaz_20k", "rank_5k_3d", "proyear_1800", "proyear_2023"])
+async def test_profiles_that_the_engine_knows_are_let_through(human: Site, profile: str) -> None:
+    async with rig(human) as made:
+        await made.reaches("ready")
+        assert await analyze(made, human_profile=profile)
+
+
+@pytest.mark.parametrize("profile", ["", "rank_21k", "rank_0d", "rank_5", "proyear_2024", "rank_5k,x=1"])
+async def test_other_profiles_are_refused(human: Site, profile: str) -> None:
+    failure = await refused(human, human_profile=profile)
+    assert (failure.code, failure.field) == ("invalid_profile", "humanSLProfile")

@@ -1,0 +1,312 @@
+"""Reviews of whole games: what is asked, what is said, and what is kept when a review is cut short."""
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from katago_mcp.errors import Failure, Invalid, TimedOut, Unavailable
+from katago_mcp.positions import Position
+from katago_mcp.review import GameReview, ReviewRequest, accuracy_of, find_mistakes, phase_of
+from rig import Rig, rig, until
+from support import PATIENCE, Site
+
+pytestmark = pytest.mark.anyio
+
+MOVES = [("B", "A1"), ("W", "C3"), ("B", "D4"), ("W", "A2")]
+LEADS = [0.0, 0.0, 4.0, -3.0, -2.0]
+"""Black's A1 loses nothing, White's C3 four points, Black's D4 seven, White's A2 one."""
+
+
+def game(moves: list[tuple[str, str]] = MOVES, **fields: Any) -> Position:
+    return Position(board_x_size=5, board_y_size=5, moves=moves, **fields)
+
+
+async def review(made: Rig, position: Position | None = None, **fields: Any) -> GameReview:
+    fields = {"max_visits": 10, "all_moves": True} | fields
+    async with asyncio.timeout(PATIENCE):
+        return await find_mistakes(made.analyst, ReviewRequest(position or game(), **fields))
+
+
+async def refused(site: Site, position: Position | None = None, **fields: Any) -> Failure:
+    with pytest.raises(Failure) as caught:
+        await review(Rig(site, {}), position, **fields)
+    return caught.value
+
+
+async def test_a_game_is_one_query_with_every_turn_once(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        await review(made)
+        (query,) = site.queries()
+    assert query["analyzeTurns"] == [0, 1, 2, 3, 4]
+    assert query["maxVisits"] == 10
+    assert query["includePolicy"] is True
+    assert query["overrideSettings"]["reportAnalysisWinratesAs"] == "BLACK"
+
+
+async def test_losses_are_the_movers(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=LEADS)
+        result = await review(made)
+    assert [(move.number, move.player, move.move) for move in result.moves] == [
+        (number, colour, vertex) for number, (colour, vertex) in enumerate(MOVES, start=1)
+    ]
+    assert [move.points_lost for move in result.moves] == [0.0, 4.0, 7.0, 1.0]
+    assert [move.winrate_lost for move in result.moves] == [0.0, 0.04, 0.07, 0.01]
+    assert [move.loss_class for move in result.moves] == ["excellent", "mistake", "blunder", "good"]
+    assert result.mistakes == [3, 2]
+    assert result.partial is False
+
+
+async def test_the_better_move_and_the_rank_of_the_move_played_are_told(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await review(made, pv_length=2)
+    first, second = result.moves[:2]
+    assert (first.best, first.better_move, first.better_pv) == (True, None, [])
+    assert (second.best, second.better_move, second.better_pv) == (False, "A1", ["A1", "A2"])
+    assert (second.policy_rank, second.prior) == (1, round(1 / 26, 5))
+
+
+async def test_only_mistakes_are_listed_unless_all_are_asked_for(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=LEADS)
+        result = await review(made, all_moves=False, min_points_lost=5, min_winrate_lost=1)
+    assert [move.number for move in result.moves] == [3]
+    assert sum(player.overall.moves for player in result.players) == 4
+
+
+async def test_statistics_are_those_of_each_player_and_phase(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=LEADS)
+        result = await review(made)
+    black, white = result.players
+    assert black.overall.mean_points_lost == 3.5
+    assert black.overall.accuracy == round(accuracy_of(3.5), 1) == 36.5
+    assert white.overall.classes["mistake"] == 1
+    assert black.overall.best_moves == 1
+    # On 25 points the opening ends with move 3.
+    assert [black.phases[phase].moves for phase in ("opening", "middlegame", "endgame")] == [2, 0, 0]
+    assert [white.phases[phase].moves for phase in ("opening", "middlegame", "endgame")] == [1, 1, 0]
+    assert white.phases["endgame"].accuracy is None
+    assert "Black: accuracy 36.5" in result.summary()
+
+
+@pytest.mark.parametrize(
+    ("number", "points", "phase"),
+    [
+        (50, 361, "opening"),
+        (51, 361, "middlegame"),
+        (151, 361, "middlegame"),
+        (152, 361, "endgame"),
+        (11, 81, "opening"),
+        (12, 81, "middlegame"),
+        (35, 81, "endgame"),
+    ],
+)
+def test_the_phase_follows_from_number_and_board(number: int, points: int, phase: str) -> None:
+    assert phase_of(number, points) == phase
+
+
+async def test_a_range_and_a_player_need_only_their_turns(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await review(made, first_move=2, last_move=4, player="W")
+        (query,) = site.queries()
+    assert query["analyzeTurns"] == [1, 2, 3, 4]
+    assert [move.number for move in result.moves] == [2, 4]
+    assert [player.player for player in result.players] == ["W"]
+
+
+async def test_progress_counts_turns(site: Site) -> None:
+    seen: list[tuple[int, int]] = []
+
+    async def report(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="slow", seconds=0.1)
+        await find_mistakes(made.analyst, ReviewRequest(game(), max_visits=10), report)
+    assert {total for _, total in seen} == {5}
+    assert len(seen) >= 3
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+async def test_a_review_is_kept_turn_by_turn(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        first = await review(made)
+        again = await review(made)
+        longer = await review(made, game([*MOVES, ("B", "E5")]))
+        asked = [query["analyzeTurns"] for query in site.queries()]
+    assert (first.cached, again.cached) == (False, True)
+    assert again.moves == first.moves
+    # The last turn of the shorter game did not know the move that was played next.
+    assert asked == [[0, 1, 2, 3, 4], [4, 5]]
+    assert longer.turns_cached == 4
+
+
+async def test_thresholds_change_no_search(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        await review(made)
+        await review(made, min_points_lost=1)
+        assert len(site.queries()) == 1
+
+
+async def test_a_turn_without_a_result_is_reported_and_the_rest_is_kept(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(turns={"2": "nothing", "4": "odd"})
+        result = await review(made)
+    assert result.partial
+    assert [(missing.turn, missing.code, missing.moves) for missing in result.unanalysed] == [
+        (2, "analysis_timeout", [2, 3]),
+        (4, "engine_answer_unreadable", [4]),
+    ]
+    assert [move.number for move in result.moves] == [1]
+    assert "Turn 2 has no judgement" in result.summary()
+
+
+async def test_what_was_done_when_time_runs_out_is_returned(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        site.behave(turns={"3": "silent"})
+        result = await review(made, max_time=1)
+        assert result.partial
+        assert [move.number for move in result.moves] == [1, 2]
+        assert [missing.turn for missing in result.unanalysed] == [3]
+        assert result.unanalysed[0].code == "analysis_timeout"
+        await until(lambda: bool(site.queries("terminate")))
+        site.behave()
+        again = await review(made)
+    assert (again.partial, again.turns_cached) == (False, 4)
+    assert site.queries()[-1]["analyzeTurns"] == [3]
+
+
+async def test_a_time_that_suffices_for_nothing_is_a_failure(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="silent")
+        with pytest.raises(TimedOut):
+            await review(made, max_time=0.2)
+
+
+async def test_what_was_done_when_the_engine_dies_is_returned(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(turns={"3": "die"})
+        result = await review(made)
+    assert [move.number for move in result.moves] == [1, 2]
+    assert [(missing.turn, missing.code) for missing in result.unanalysed] == [
+        (3, "engine_restarted"),
+        (4, "engine_restarted"),
+    ]
+
+
+async def test_an_engine_that_dies_before_the_first_turn_is_a_failure(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(analysis="silent")
+        call = asyncio.create_task(review(made))
+        await until(lambda: bool(site.queries()))
+        os.kill(made.pid(), signal.SIGKILL)
+        with pytest.raises(Unavailable):
+            await call
+
+
+async def test_a_cancelled_review_terminates_and_keeps_what_was_done(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        site.behave(turns={"3": "silent"})
+        call = asyncio.create_task(review(made))
+        await until(lambda: made.value("katago_cache_entries") == 4)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await until(lambda: bool(site.queries("terminate")))
+        site.behave()
+        again = await review(made)
+    assert again.turns_cached == 4
+
+
+async def test_a_turn_that_was_searched_less_than_asked_is_not_kept(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        site.behave(turns={"1": "hasty"})
+        assert (await review(made)).partial
+        site.behave()
+        assert (await review(made)).turns_cached == 4
+
+
+async def test_a_move_out_of_turn_is_not_judged_and_said_so(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await review(made, game([("B", "A1"), ("B", "C3"), ("W", "D4")]))
+    assert [move.number for move in result.moves] == [1, 3]
+    assert [(missing.code, missing.moves) for missing in result.unanalysed] == [("out_of_turn", [2])]
+    assert result.partial is False
+
+
+async def test_an_illegal_move_is_named_by_index_and_vertex(site: Site) -> None:
+    failure = await refused(site, game([("B", "C3"), ("W", "D4"), ("B", "C3"), ("W", "C3")]))
+    assert (failure.code, failure.field) == ("illegal_move", "position.moves[2]")
+    assert "move 2 (B C3)" in failure.message
+    assert site.queries() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field"),
+    [
+        ({"first_move": 0}, "invalid_range", "firstMove"),
+        ({"first_move": 5}, "invalid_range", "firstMove"),
+        ({"last_move": 5}, "invalid_range", "lastMove"),
+        ({"first_move": 3, "last_move": 2}, "invalid_range", "lastMove"),
+        ({"first_move": 1, "last_move": 1, "player": "W"}, "no_moves", "player"),
+        ({"loss_bounds": (1.0, 2.0)}, "invalid_thresholds", "lossThresholds"),
+        ({"loss_bounds": (1.0, 2.0, 3.0, 3.0, 4.0)}, "invalid_thresholds", "lossThresholds"),
+        ({"loss_bounds": (1.0, 2.0, float("nan"), 3.0, 4.0)}, "invalid_thresholds", "lossThresholds"),
+        ({"min_points_lost": float("nan")}, "limit_exceeded", "minPointsLost"),
+        ({"min_winrate_lost": 2}, "limit_exceeded", "minWinrateLost"),
+        ({"max_visits": 1001}, "limit_exceeded", "maxVisits"),
+        ({"max_time": 901}, "limit_exceeded", "maxTime"),
+        ({"pv_length": 0}, "limit_exceeded", "pvLength"),
+    ],
+)
+async def test_what_cannot_be_reviewed_is_refused_by_field(
+    site: Site, fields: dict[str, Any], code: str, field: str
+) -> None:
+    failure = await refused(site, **fields)
+    assert (failure.code, failure.field) == (code, field)
+    assert failure.accepted
+
+
+async def test_a_game_without_moves_is_refused(site: Site) -> None:
+    assert (await refused(site, game([]))).code == "no_moves"
+
+
+async def test_the_visits_of_all_turns_together_are_bounded(site: Site) -> None:
+    site.write(katago={"maxReviewVisits": 50})
+    failure = await refused(site, max_visits=11)
+    assert (failure.field, failure.accepted) == ("maxVisits", "1 to 10 on this server")
+
+
+async def test_visits_that_were_not_asked_for_are_fitted_to_the_bound(site: Site) -> None:
+    site.write(katago={"maxReviewVisits": 50})
+    async with rig(site) as made:
+        await made.reaches("ready")
+        assert (await review(made, max_visits=None)).visits_per_turn == 10
+
+
+@pytest.mark.parametrize(("moves", "bound"), [(722, 200_000), (4, 4)])
+async def test_the_turns_of_a_review_are_bounded(site: Site, moves: int, bound: int) -> None:
+    site.write(katago={"maxReviewVisits": bound})
+    failure = await refused(site, game([("BW"[index % 2], "pass") for index in range(moves)]))
+    assert isinstance(failure, Invalid)
+    assert (failure.code, failure.field) == ("limit_exceeded", "lastMove")

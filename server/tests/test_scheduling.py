@@ -1,0 +1,158 @@
+"""Who gets the engine next, told by order and never by time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from katago_mcp.scheduling import Claim, Full, Slots
+
+pytestmark = pytest.mark.anyio
+
+
+class Desk:
+    """Slots, and a list of who held one, in order."""
+
+    def __init__(self, total: int, max_queued: int = 1000) -> None:
+        self.slots = Slots(total, max_queued, lambda: None)
+        self.order: list[str] = []
+        self.release = asyncio.Event()
+
+    def call(self, caller: str, name: str | None = None, *, long: bool = False) -> "asyncio.Task[None]":
+        claim = self.slots.claim(caller, long=long)
+        return asyncio.create_task(self._hold(claim, name or caller))
+
+    async def _hold(self, claim: Claim, name: str) -> None:
+        async with self.slots.slot(claim):
+            self.order.append(name)
+            await self.release.wait()
+
+    async def finish(self, *tasks: "asyncio.Task[None]") -> list[str]:
+        self.release.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return self.order
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_hundred_calls_of_one_delay_the_only_call_of_another_by_one_turn() -> None:
+    desk = Desk(1)
+    calls = [desk.call("busy") for _ in range(100)]
+    calls.append(desk.call("rare"))
+    order = await desk.finish(*calls)
+    assert order.index("rare") <= 2
+    assert len(order) == 101
+
+
+async def test_callers_take_turns() -> None:
+    desk = Desk(1)
+    calls = [desk.call(name) for name in ("a", "a", "a", "b", "b", "c")]
+    assert await desk.finish(*calls) == ["a", "a", "b", "c", "a", "b"]
+
+
+async def test_the_queue_is_bounded_but_lets_a_newcomer_in() -> None:
+    desk = Desk(1, max_queued=2)
+    calls = [desk.call("busy") for _ in range(3)]
+    with pytest.raises(Full):
+        desk.call("busy")
+    calls.append(desk.call("rare"))
+    with pytest.raises(Full):
+        desk.call("rare")
+    await desk.finish(*calls)
+
+
+async def test_without_a_queue_nobody_waits() -> None:
+    desk = Desk(1, max_queued=0)
+    call = desk.call("one")
+    with pytest.raises(Full):
+        desk.call("another")
+    await desk.finish(call)
+
+
+async def test_long_work_leaves_a_slot_free() -> None:
+    desk = Desk(3)
+    calls = [desk.call(name, long=True) for name in ("a", "b", "c")]
+    calls.append(desk.call("d", "short"))
+    await settle()
+    assert sorted(desk.order) == ["a", "b", "short"]
+    await desk.finish(*calls)
+
+
+async def test_long_work_uses_the_only_slot_there_is() -> None:
+    desk = Desk(1)
+    assert await desk.finish(desk.call("a", long=True)) == ["a"]
+
+
+async def test_short_work_of_the_same_caller_passes_long_work_that_has_to_wait() -> None:
+    desk = Desk(2)
+    calls = [desk.call("a", "long 1", long=True), desk.call("a", "long 2", long=True)]
+    calls.append(desk.call("a", "short"))
+    await settle()
+    assert desk.order == ["long 1", "short"]
+    await desk.finish(*calls)
+
+
+async def test_who_joins_a_claim_lends_it_a_turn() -> None:
+    desk = Desk(1)
+    calls = [desk.call("busy") for _ in range(20)]
+    claim = desk.slots.claim("busy", long=False)
+    calls.append(asyncio.create_task(desk._hold(claim, "joined")))
+    desk.slots.join(claim, "rare")
+    order = await desk.finish(*calls)
+    assert order.index("joined") <= 2
+    assert order.count("joined") == 1
+
+
+def _cancelled_while_waiting(desk: Desk) -> "asyncio.Task[None]":
+    return desk.call("b")
+
+
+def _never_begun(desk: Desk) -> "asyncio.Task[None]":
+    async def nothing() -> None:
+        desk.slots.withdraw(claim)
+
+    claim = desk.slots.claim("b", long=False)
+    return asyncio.create_task(nothing())
+
+
+@pytest.mark.parametrize("make", [_cancelled_while_waiting, _never_begun])
+async def test_a_ticket_that_is_not_used_blocks_nobody(
+    make: Callable[[Desk], "asyncio.Task[None]"],
+) -> None:
+    desk = Desk(1)
+    first = desk.call("a")
+    given_up = make(desk)
+    last = desk.call("c")
+    await settle()
+    given_up.cancel()
+    assert await desk.finish(first, given_up, last) == ["a", "c"]
+    assert (desk.slots.running, desk.slots.queued) == (0, 0)
+
+
+async def test_a_slot_granted_to_who_is_cancelled_at_that_moment_is_given_on() -> None:
+    desk = Desk(1)
+    first, second, third = desk.call("a"), desk.call("b"), desk.call("c")
+    await settle()
+    desk.release.set()
+    await first
+    second.cancel()
+    await asyncio.gather(second, third, return_exceptions=True)
+    assert desk.order[-1] == "c"
+    assert (desk.slots.running, desk.slots.queued) == (0, 0)
+
+
+async def test_the_load_is_told_whenever_it_changes() -> None:
+    seen: list[tuple[int, int]] = []
+    slots = Slots(1, 10, lambda: seen.append((slots.running, slots.queued)))
+
+    async def use() -> None:
+        async with slots.slot(slots.claim("a", long=False)):
+            pass
+
+    work: Awaitable[None] = use()
+    await work
+    assert (1, 0) in seen
+    assert seen[-1] == (0, 0)
