@@ -126,10 +126,11 @@ def test_engine_that_cannot_start_after_the_switch_is_switched_back(hosts: dict[
     assert "which is validated" in run.output
     release, _, now = state(hosts[FIRST])
     assert release == good
-    switched, judged, returned = now[len(history) :]
+    switched, judged, returned, again = now[len(history) :]
     assert switched["previous"] == good.removeprefix("releases/")
     assert (judged["release"], judged["verdict"]) == (switched["release"], "bad")
     assert (returned["release"], returned["previous"]) == (switched["previous"], switched["release"])
+    assert (again["release"], again["verdict"]) == (switched["previous"], "good")
     assert hosts[FIRST].check_output("ls /opt/katago-mcp/releases").split().count(switched["release"]) == 1
     assert "Hosts of later batches were not touched." in run.output
     assert state(hosts[SECOND]) == second
