@@ -78,6 +78,27 @@ CATALOGUE: dict[str, Entry] = {
     "too_many_moves": Entry(
         "invalid", "The game is longer than any game.", "position.moves", "at most 2000 moves", _NO_RETRY
     ),
+    "invalid_sgf": Entry(
+        "invalid",
+        "The record is no SGF, or not of a game of Go; the text gives line and column, from 1.",
+        "sgf",
+        "a game record in SGF, FF[3] or FF[4]",
+        _NO_RETRY,
+    ),
+    "invalid_variation": Entry(
+        "invalid",
+        "The record has no such variation.",
+        "variation",
+        "main, or a fork and branch that the text lists",
+        _NO_RETRY,
+    ),
+    "invalid_move_number": Entry(
+        "invalid",
+        "The line of the record has fewer moves.",
+        "moveNumber",
+        "a number from 0 to the moves of the line",
+        _NO_RETRY,
+    ),
     "no_moves": Entry(
         "invalid",
         "There is nothing to review: no move of the game is in the range, or by the player, asked for.",

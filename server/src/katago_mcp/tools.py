@@ -1,34 +1,47 @@
 """The MCP tools: what an assistant can call, and how every call is counted, limited and refused."""
 
+import asyncio
+import base64
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import anyio
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
-from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp.types import (
+    CallToolResult,
+    ContentBlock,
+    ImageContent,
+    InputRequiredResult,
+    TextContent,
+    ToolAnnotations,
+)
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from katago_mcp import __version__
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.auth import ADMIN, ANALYZE, ANONYMOUS, RateLimiter, Tokens
+from katago_mcp.desk import Result
 from katago_mcp.errors import Failure, Invalid, Rejected, Status
 from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
+from katago_mcp.games import Game, MoveNumber, Sgf, Variation, given
+from katago_mcp.illustrations import of_analysis, of_review, of_territory
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
 from katago_mcp.positions import Position
 from katago_mcp.review import LOSS_BOUNDS, GameReview, ReviewRequest, find_mistakes
+from katago_mcp.sgf import MAIN
 from katago_mcp.supervisor import Supervisor
 from katago_mcp.territory import TerritoryEvaluation, TerritoryRequest, evaluate_territory
 
 INSTRUCTIONS = """\
-Analyses Go (Weiqi, Baduk) games with KataGo. Call analyzePosition with the moves of a game to learn
+Analyses Go (Weiqi, Baduk) games with KataGo. Call analyzePosition with a game, as moves or as SGF, to learn
 who is ahead and which moves are good, findMistakes for a review of all its moves, explainMove for one
 move against its alternatives, and evaluateTerritory for territory, dead stones and the score.
 Winrates, scores and ownership are always Black's; losses are those of the player who moves. When a call
@@ -101,13 +114,9 @@ Visits = Annotated[
     Field(description="Visits to search: more is stronger and slower. Default: server's."),
 ]
 Seconds = Annotated[float | None, Field(description="Seconds to search at most. Default: server's limit.")]
+Given = Annotated[Position | None, Field(description="The game as a position object, instead of sgf.")]
+Picture = Annotated[bool, Field(description="Also return a picture (PNG) for people to look at.")]
 PvLength = Annotated[int, Field(description="Moves of each continuation, 1 to 60.")]
-
-
-class _Summarised(Protocol):
-    def summary(self) -> str: ...
-
-    def model_dump(self, *, mode: str, by_alias: bool) -> dict[str, Any]: ...
 
 
 def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -120,8 +129,11 @@ def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
 def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -> None:
     @server.tool(name="analyzePosition", title="Analyse a position", annotations=_READS)
     async def analyze_position(
-        position: Annotated[Position, Field(description="The position to analyse.")],
         ctx: Context[dict[str, Any], Any],
+        position: Given = None,
+        sgf: Sgf = None,
+        moveNumber: MoveNumber = None,
+        variation: Variation = MAIN,
         maxVisits: Visits = None,
         maxTime: Seconds = None,
         includePolicy: Annotated[
@@ -157,6 +169,7 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         ] = None,
         topMoves: Annotated[int, Field(description="Candidate moves to return, 1 to 50.")] = 10,
         pvLength: PvLength = 15,
+        picture: Picture = False,
     ) -> Annotated[CallToolResult, PositionAnalysis]:
         """Analyse a Go position with KataGo: who is ahead, by how much, and the best moves.
 
@@ -166,8 +179,9 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         move. pointsLost compares a candidate with the best move, for the player to move.
         A few hundred visits judge a position well; 1000 or more are for close fights.
         """
+        game = await given(position, sgf, moveNumber, variation)
         request = Request(
-            position=position,
+            position=game.position,
             max_visits=maxVisits,
             max_time=maxTime,
             include_policy=includePolicy,
@@ -180,14 +194,18 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
             top_moves=topMoves,
             pv_length=pvLength,
         )
-        return _answer(await service.analyst.analyze(request, _progress(ctx, "visits"), caller=_caller()))
+        result = await service.analyst.analyze(request, _progress(ctx, "visits"), caller=_caller())
+        drawn = await asyncio.to_thread(of_analysis, game.position, result) if picture else None
+        return _answer(result, game, drawn)
 
 
 def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> None:
     @server.tool(name="findMistakes", title="Find the mistakes of a game", annotations=_READS)
     async def find_mistakes_(
-        position: Annotated[Position, Field(description="The game: all of its moves.")],
         ctx: Context[dict[str, Any], Any],
+        position: Given = None,
+        sgf: Sgf = None,
+        variation: Variation = MAIN,
         player: Annotated[
             Literal["B", "W"] | None, Field(description="Only this player's moves. Default: both.")
         ] = None,
@@ -213,6 +231,7 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
             Field(description="Seconds for the whole review; what is done by then is returned."),
         ] = None,
         pvLength: PvLength = 10,
+        picture: Picture = False,
     ) -> Annotated[CallToolResult, GameReview]:
         """Review a game: what every move lost, the better moves, and how well each player played.
 
@@ -223,8 +242,9 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         progress counts turns. When time runs out, partial is true, unanalysed lists the turns
         without a judgement, and the same call again goes on from there.
         """
+        game = await given(position, sgf, None, variation)
         request = ReviewRequest(
-            position=position,
+            position=game.position,
             player=player,
             first_move=firstMove,
             last_move=lastMove,
@@ -233,21 +253,27 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
             min_points_lost=minPointsLost,
             min_winrate_lost=minWinrateLost,
             loss_bounds=tuple(lossThresholds),
-            all_moves=allMoves,
+            all_moves=allMoves or picture,
             pv_length=pvLength,
         )
-        return _answer(
-            await find_mistakes(service.analyst, request, _progress(ctx, "turns"), caller=_caller())
-        )
+        result = await find_mistakes(service.analyst, request, _progress(ctx, "turns"), caller=_caller())
+        drawn = await asyncio.to_thread(of_review, result) if picture else None
+        if not allMoves:
+            result.moves = [move for move in result.moves if move.mistake]
+        return _answer(result, game, drawn)
 
 
 def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service) -> None:
     @server.tool(name="evaluateTerritory", title="Evaluate the territory", annotations=_READS)
     async def evaluate_territory_(
-        position: Annotated[Position, Field(description="The position to evaluate.")],
         ctx: Context[dict[str, Any], Any],
+        position: Given = None,
+        sgf: Sgf = None,
+        moveNumber: MoveNumber = None,
+        variation: Variation = MAIN,
         maxVisits: Visits = None,
         maxTime: Seconds = None,
+        picture: Picture = False,
     ) -> Annotated[CallToolResult, TerritoryEvaluation]:
         """Evaluate who owns which point, which stones are dead, and the score by the game's rules.
 
@@ -255,18 +281,24 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
         settled from 0.6 on; the score counts what is settled (area, or territory with prisoners),
         scoreLead is the engine's estimate of the end of the game. Most useful late in a game.
         """
-        request = TerritoryRequest(position=position, max_visits=maxVisits, max_time=maxTime)
-        return _answer(
-            await evaluate_territory(service.analyst, request, _progress(ctx, "visits"), caller=_caller())
+        game = await given(position, sgf, moveNumber, variation)
+        request = TerritoryRequest(position=game.position, max_visits=maxVisits, max_time=maxTime)
+        result = await evaluate_territory(
+            service.analyst, request, _progress(ctx, "visits"), caller=_caller()
         )
+        drawn = await asyncio.to_thread(of_territory, game.position, result) if picture else None
+        return _answer(result, game, drawn)
 
 
 def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> None:
     @server.tool(name="explainMove", title="Explain a move", annotations=_READS)
     async def explain_move_(
-        position: Annotated[Position, Field(description="The position before the move.")],
         move: Annotated[str, Field(description='The move of the player to move: a vertex or "pass".')],
         ctx: Context[dict[str, Any], Any],
+        position: Given = None,
+        sgf: Sgf = None,
+        moveNumber: MoveNumber = None,
+        variation: Variation = MAIN,
         maxVisits: Visits = None,
         maxTime: Annotated[
             float | None, Field(description="Seconds for each of two or three searches. Default: server's.")
@@ -280,22 +312,27 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         continuation is the expected play after it (the refutation of a bad move); swings are the
         points whose owner differs between the two. The move need not be one the engine considers.
         """
+        game = await given(position, sgf, moveNumber, variation)
         request = ExplanationRequest(
-            position=position,
+            position=game.position,
             move=move,
             max_visits=maxVisits,
             max_time=maxTime,
             alternatives=alternatives,
             pv_length=pvLength,
         )
-        return _answer(
-            await explain_move(service.analyst, request, _progress(ctx, "visits"), caller=_caller())
-        )
+        result = await explain_move(service.analyst, request, _progress(ctx, "visits"), caller=_caller())
+        return _answer(result, game)
 
 
-def _answer(result: _Summarised) -> CallToolResult:
+def _answer(result: Result, game: Game, drawn: bytes | None = None) -> CallToolResult:
+    result.warnings = [*game.warnings, *result.warnings]
+    content: list[ContentBlock] = [TextContent(type="text", text=result.summary())]
+    if drawn is not None:
+        data = base64.b64encode(drawn).decode()
+        content.append(ImageContent(type="image", data=data, mime_type="image/png"))
     return CallToolResult(
-        content=[TextContent(type="text", text=result.summary())],
+        content=content,
         structured_content=result.model_dump(mode="json", by_alias=True),
     )
 

@@ -1,0 +1,65 @@
+"""The game that a tool is asked about: a position object, or a game record in SGF."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from katago_mcp import sgf
+from katago_mcp.errors import Invalid
+from katago_mcp.positions import Position
+
+Sgf = Annotated[
+    str | None,
+    Field(description="The game record in SGF, instead of a position. Give it as it is."),
+]
+MoveNumber = Annotated[
+    int | None,
+    Field(description="With sgf: the position after that many moves. Default: after the last."),
+]
+Variation = Annotated[
+    str,
+    Field(
+        description='With sgf: "main", a path of branches such as "1.2" (the first at the first fork, '
+        'the second at the next), or "#57" for the line through node 57.'
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Game:
+    """A position, and what had to be assumed to read it."""
+
+    position: Position
+    warnings: tuple[str, ...] = ()
+
+
+async def given(
+    position: Position | None,
+    record: str | None,
+    move_number: int | None = None,
+    variation: str = sgf.MAIN,
+) -> Game:
+    """The game of a call, which gives a position or a record.
+
+    Raises:
+        Invalid: `invalid_arguments` for both or neither; else as `sgf.read` and `Record.line`.
+    """
+    if (position is None) == (record is None):
+        raise Invalid(
+            "invalid_arguments",
+            "a call gives either a position or an SGF record",
+            field="position, sgf",
+            accepted="one of the two",
+        )
+    if position is not None:
+        return Game(position)
+    # A long record takes a second or two, and the server has others to answer meanwhile.
+    return await asyncio.to_thread(_read, record or "", move_number, variation)
+
+
+def _read(record: str, move_number: int | None, variation: str) -> Game:
+    read = sgf.read(record)
+    line = read.line(variation)
+    return Game(line.position(move_number), (*read.warnings, *line.warnings))

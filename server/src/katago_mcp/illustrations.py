@@ -1,0 +1,52 @@
+"""Which picture goes with an answer: candidate moves, ownership, or the course of a game."""
+
+from katago_mcp import pictures
+from katago_mcp.analysis import PositionAnalysis
+from katago_mcp.positions import Checked, Position, board_of, check, vertex
+from katago_mcp.review import GameReview
+from katago_mcp.territory import TerritoryEvaluation
+
+MAX_CANDIDATES = 9
+PASS = "pass"
+
+
+def of_analysis(position: Position, analysis: PositionAnalysis) -> bytes:
+    """A PNG of the position with the best moves, numbered, and the points that each loses."""
+    candidates = tuple(
+        pictures.Candidate(move.move, str(move.order + 1), max(0.0, move.points_lost))
+        for move in analysis.moves[:MAX_CANDIDATES]
+        if move.move != PASS
+    )
+    ownership = None if analysis.ownership is None else tuple(analysis.ownership)
+    return _board(check(position), candidates, ownership)
+
+
+def of_territory(position: Position, evaluation: TerritoryEvaluation) -> bytes:
+    """A PNG of the position with every point shaded by who is expected to own it."""
+    return _board(check(position), (), tuple(value for row in evaluation.ownership for value in row))
+
+
+def of_review(review: GameReview) -> bytes | None:
+    """A PNG of score and winrate over the moves of a review, mistakes marked; None without moves."""
+    if not review.moves:
+        return None
+    points = tuple(pictures.GraphPoint(move.number, move.score_lead, move.winrate) for move in review.moves)
+    return pictures.graph(pictures.GraphPicture(points, tuple(sorted(review.mistakes))))
+
+
+def _board(
+    checked: Checked,
+    candidates: tuple[pictures.Candidate, ...],
+    ownership: tuple[float, ...] | None,
+) -> bytes:
+    stones = board_of(checked).stones.items()
+    return pictures.board(
+        pictures.BoardPicture(
+            width=checked.width,
+            height=checked.height,
+            stones=tuple((colour, vertex(point)) for point, colour in stones),
+            last_move=checked.moves[-1][1] if checked.moves else None,
+            candidates=candidates,
+            ownership=ownership,
+        )
+    )
