@@ -205,7 +205,7 @@ def rounded(values: list[float], digits: int) -> list[float]:
 
 
 def colour_name(colour: Colour) -> str:
-    """ "Black" or "White"."""
+    """The colour in words: Black or White."""
     return "Black" if colour == "B" else "White"
 
 
