@@ -69,6 +69,9 @@ ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "limit_exceeded": ("evaluateTerritory", {**position(), "maxVisits": 0}),
     "invalid_arguments": ("evaluateTerritory", {}),
     "unknown_tool": ("analysePosition", {}),
+    "invalid_sgf": ("findMistakes", {"sgf": "no game"}),
+    "invalid_variation": ("analyzePosition", {"sgf": "(;SZ[9];B[ee])", "variation": "1.2"}),
+    "invalid_move_number": ("explainMove", {"sgf": "(;SZ[9];B[ee])", "moveNumber": 2, "move": "D4"}),
 }
 
 

@@ -8,6 +8,7 @@ the moves, and the network does not promise the same answer for a turned board.
 
 import asyncio
 import contextlib
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Literal, TypeVar
 
@@ -52,6 +53,10 @@ class Result(Wire):
     warnings: list[str] = Field(default=[], description="What was accepted although it looks wrong.")
     network: str | None = Field(default=None, description="Name of the neural network.")
     engine_version: str | None = Field(default=None, description="Version of KataGo.")
+
+    @abstractmethod
+    def summary(self) -> str:
+        """The answer in a few lines, for people."""
 
 
 _Result = TypeVar("_Result", bound=Result)

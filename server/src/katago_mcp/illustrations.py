@@ -7,7 +7,6 @@ from katago_mcp.review import GameReview
 from katago_mcp.territory import TerritoryEvaluation
 
 MAX_CANDIDATES = 9
-PASS = "pass"
 
 
 def of_analysis(position: Position, analysis: PositionAnalysis) -> bytes:
@@ -15,7 +14,7 @@ def of_analysis(position: Position, analysis: PositionAnalysis) -> bytes:
     candidates = tuple(
         pictures.Candidate(move.move, str(move.order + 1), max(0.0, move.points_lost))
         for move in analysis.moves[:MAX_CANDIDATES]
-        if move.move != PASS
+        if move.move != vertex(None)
     )
     ownership = None if analysis.ownership is None else tuple(analysis.ownership)
     return _board(check(position), candidates, ownership)

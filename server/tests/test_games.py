@@ -1,0 +1,106 @@
+"""Tools that are given game records, and draw pictures."""
+
+import base64
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from mcp import Client
+from mcp.types import CallToolResult, ImageContent
+from PIL import Image
+
+from katago_mcp import tools
+from katago_mcp.auth import RateLimiter
+from katago_mcp.config import RateLimit
+from rig import rig
+from support import Site
+
+pytestmark = pytest.mark.anyio
+
+MOVES = [["B", "E5"], ["W", "C3"], ["B", "G3"], ["W", "C7"]]
+RECORD = "(;FF[4]GM[1]SZ[9]RU[Chinese]KM[7];B[ee];W[cg](;B[gg];W[cc])(;B[gc]))"
+
+
+@asynccontextmanager
+async def client(site: Site) -> AsyncIterator[Client]:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        service = tools.Service(
+            supervisor=made.supervisor,
+            analyst=made.analyst,
+            metrics=made.metrics,
+            limiter=RateLimiter(RateLimit()),
+            max_visits=1000,
+            max_time=30,
+            secured=False,
+        )
+        async with Client(tools.build(service, None)) as session:
+            yield session
+
+
+async def ask(session: Client, tool: str, **arguments: Any) -> tuple[dict[str, Any], CallToolResult]:
+    result = await session.call_tool(tool, arguments)
+    assert isinstance(result, CallToolResult)
+    assert not result.is_error, result.content
+    assert result.structured_content is not None
+    return result.structured_content, result
+
+
+def moves_sent(site: Site) -> list[list[str]]:
+    moves: list[list[str]] = site.queries()[-1]["moves"]
+    return moves
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, MOVES),
+        ({"moveNumber": 2}, MOVES[:2]),
+        ({"variation": "2"}, [*MOVES[:2], ["B", "G7"]]),
+    ],
+)
+async def test_record_reaches_the_engine_as_its_moves(
+    site: Site, arguments: dict[str, Any], expected: list[list[str]]
+) -> None:
+    async with client(site) as session:
+        answer, _ = await ask(session, "analyzePosition", sgf=RECORD, **arguments)
+    assert moves_sent(site) == expected
+    assert answer["komi"] == 7
+    assert answer["turnNumber"] == len(expected)
+
+
+async def test_what_had_to_be_assumed_is_told(site: Site) -> None:
+    async with client(site) as session:
+        answer, result = await ask(session, "analyzePosition", sgf="(;SZ[9];B[ee])")
+    assert any("RU" in warning for warning in answer["warnings"])
+    assert "Warning: " in str(result.content[0])
+
+
+@pytest.mark.parametrize("arguments", [{}, {"sgf": RECORD, "position": {"boardXSize": 9}}])
+async def test_call_gives_one_game(site: Site, arguments: dict[str, Any]) -> None:
+    async with client(site) as session:
+        result = await session.call_tool("analyzePosition", arguments)
+    assert result.is_error
+    assert "either a position or an SGF record" in str(result.content[0])
+
+
+@pytest.mark.parametrize("tool", ["analyzePosition", "evaluateTerritory", "findMistakes"])
+async def test_picture_comes_with_the_answer_when_it_is_asked_for(site: Site, tool: str) -> None:
+    async with client(site) as session:
+        _, without = await ask(session, tool, sgf=RECORD)
+        _, result = await ask(session, tool, sgf=RECORD, picture=True)
+    assert len(without.content) == 1
+    picture = result.content[1]
+    assert isinstance(picture, ImageContent)
+    assert picture.mime_type == "image/png"
+    with Image.open(io.BytesIO(base64.b64decode(picture.data))) as image:
+        assert min(image.size) > 300
+
+
+async def test_graph_does_not_lengthen_the_answer(site: Site) -> None:
+    async with client(site) as session:
+        without, _ = await ask(session, "findMistakes", sgf=RECORD)
+        drawn, _ = await ask(session, "findMistakes", sgf=RECORD, picture=True)
+    assert [move["number"] for move in drawn["moves"]] == [move["number"] for move in without["moves"]]
