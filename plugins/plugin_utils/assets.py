@@ -133,7 +133,7 @@ def _download(address: str, name: str, scratch: Path) -> Path:
     target = scratch / name
     # S310: a file on the control node is a source like any other.
     with (
-        urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response,  # noqa: S310
+        urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response,  # noqa: S310 (see above)
         target.open("wb") as file,
     ):
         shutil.copyfileobj(response, file, 1 << 20)

@@ -80,5 +80,5 @@ async def until(true: Callable[[], bool]) -> None:
     """Wait until something holds, or fail."""
     async with asyncio.timeout(PATIENCE):
         # What is waited for happens in another process, so there is no event to wait on.
-        while not true():  # noqa: ASYNC110
+        while not true():
             await asyncio.sleep(0.01)

@@ -8,7 +8,7 @@ from katago_mcp.errors import Invalid
 from katago_mcp.positions import RULES, Position, check
 from katago_mcp.sgf import Limits, Move, Record, Unreadable, read
 
-SHARED = Path("/work/shared/games")
+SHARED = Path(__file__).parents[3] / "shared" / "games"
 
 FORKED = (
     "(;GM[1]FF[4]SZ[9]KM[7]RU[Chinese];B[ee];W[ec]"

@@ -67,7 +67,7 @@ def test_every_variation_listed_is_a_line(root: Tree, data: st.DataObject) -> No
 
 def game(seed: int, width: int, height: int, length: int) -> tuple[list[tuple[Colour, Point | None]], Board]:
     """A random game of legal moves, captures and passes among them, and its last board."""
-    dice = random.Random(seed)  # noqa: S311
+    dice = random.Random(seed)
     board = Board(width, height)
     moves: list[tuple[Colour, Point | None]] = []
     colour: Colour = "B"
@@ -222,7 +222,7 @@ def test_noise_of_signs_is_read_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize("seed", range(400))
 def test_mutated_records_are_read_or_refused(seed: int) -> None:
-    dice = random.Random(seed)  # noqa: S311
+    dice = random.Random(seed)
     survives(mutated(dice.choice(SEEDS), dice))
 
 
