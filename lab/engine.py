@@ -12,6 +12,12 @@ import yaml
 from ansible_collections.katago.fleet.plugins.plugin_utils import assets as sources
 from lab import assets, paths
 
+CONFIG = """\
+logToStderr = true
+numAnalysisThreads = 1
+numSearchThreadsPerAnalysisThread = 1
+nnMaxBatchSize = 1
+"""
 VARIABLES = paths.ROOT / "inventories" / "lab" / "group_vars" / "katago.yml"
 
 
@@ -25,8 +31,10 @@ def environment(*, shared: bool) -> dict[str, str]:
     tuned.mkdir(parents=True, exist_ok=True)
     if results := assets.tuning_results(shared=shared):
         shutil.copytree(results, tuned, dirs_exist_ok=True)
+    binary = _unpacked(engine)
+    _tune(binary, network.path, home)
     return {
-        "KATAGO_TEST_BINARY": str(_unpacked(engine)),
+        "KATAGO_TEST_BINARY": str(binary),
         "KATAGO_TEST_NETWORK": str(network.path),
         "KATAGO_TEST_HOME": str(home),
     }
@@ -43,3 +51,13 @@ def _unpacked(engine: sources.Asset) -> Path:
         subprocess.run([program, "--appimage-extract"], cwd=scratch, check=True, capture_output=True)
         scratch.rename(directory)
     return directory / "squashfs-root" / "AppRun"
+
+
+def _tune(binary: Path, network: Path, home: Path) -> None:
+    """Start the engine once and let it end: it tunes for this machine's device unless it has."""
+    config = home / "analysis.cfg"
+    config.write_text(CONFIG)
+    print("Starting the engine once: seconds, or minutes when it has to tune for this machine", flush=True)
+    command = [binary, "analysis", "-config", config, "-model", network]
+    command += ["-quit-without-waiting", "-override-config", f"homeDataDir={home}"]
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True)
