@@ -58,6 +58,6 @@ def _tune(binary: Path, network: Path, home: Path) -> None:
     config = home / "analysis.cfg"
     config.write_text(CONFIG)
     print("Starting the engine once: seconds, or minutes when it has to tune for this machine", flush=True)
-    command = [binary, "analysis", "-config", config, "-model", network]
+    command = [str(binary), "analysis", "-config", str(config), "-model", str(network)]
     command += ["-quit-without-waiting", "-override-config", f"homeDataDir={home}"]
     subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True)
