@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import digest, sandbox, sizing
+from ansible_collections.katago.fleet.plugins.module_utils import digest, procedure, sandbox, sizing
 
 
 def hashed_tokens(tokens: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -33,7 +33,9 @@ class FilterModule:
         """Return them."""
         return {
             "engine_sizing": engine_sizing,
+            "explanation": procedure.explanation,
             "hashed_tokens": hashed_tokens,
             "memory_needed_mb": sizing.memory_needed_mb,
+            "result_of": procedure.result,
             "unit_lines": sandbox.properties,
         }

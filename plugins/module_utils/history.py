@@ -12,11 +12,16 @@ from typing import Literal
 
 FILE = Path("/var/lib/katago-mcp/history.jsonl")
 Verdict = Literal["good", "bad"]
+How = Literal["deployment", "rollback", "return", "restore"]
 
 
 @dataclass(frozen=True)
 class Record:
-    """A switch to a release (`verdict` is None), or a verdict on one."""
+    """A switch to a release (`verdict` is None), or a verdict on one.
+
+    `how` says what the switch was part of: a deployment, a rollback that was ordered, the return of a
+    procedure whose release failed, a restore.
+    """
 
     at: str
     who: str
@@ -24,11 +29,17 @@ class Record:
     previous: str | None
     why: str
     verdict: Verdict | None = None
+    how: How = "deployment"
 
 
 def now() -> str:
     """The time in UTC, as records carry it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return stamp(datetime.now(UTC).timestamp())
+
+
+def stamp(seconds: float) -> str:
+    """A time in seconds since the epoch as records carry it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def read(path: Path = FILE) -> list[Record]:
@@ -77,12 +88,31 @@ def current(records: Sequence[Record]) -> str | None:
 
 
 def ways_back(records: Sequence[Record], *, available: Sequence[str], besides: str | None) -> list[str]:
-    """The releases to return to, the best first: found good last, still there, not bad since."""
-    found: list[str] = []
-    for record in reversed(records):
-        if record.verdict != "good" or record.release == besides or record.release not in available:
-            continue
-        newest = verdict_on(records, record.release)
-        if newest is not None and newest.verdict == "good" and record.release not in found:
-            found.append(record.release)
-    return found
+    """The releases to return to, the best first: found good, still there, not bad since."""
+    return [release for release in reversed(_trail(records)) if release in available and release != besides]
+
+
+def interrupted_rollback(records: Sequence[Record]) -> str | None:
+    """The release of a rollback that was ordered and killed before its verdict; None without one."""
+    newest = records[-1] if records else None
+    return newest.release if newest and newest.verdict is None and newest.how == "rollback" else None
+
+
+def _trail(records: Sequence[Record]) -> list[str]:
+    """The releases that were found good, each leading back to the one before it; the newest is last.
+
+    A deployment adds to the trail. Going back cuts it off after the release that was gone back to, so
+    that going back again goes further, never to what was left.
+    """
+    trail: list[str] = []
+    how: dict[str, How] = {}
+    for record in records:
+        release = record.release
+        if record.verdict is None:
+            how[release] = record.how
+        elif record.verdict == "good" and release in trail and how.get(release) not in (None, "deployment"):
+            del trail[trail.index(release) + 1 :]
+        else:
+            trail = [each for each in trail if each != release]
+            trail += [release] if record.verdict == "good" else []
+    return trail

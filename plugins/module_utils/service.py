@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 UNIT = "katago-mcp.service"
+# The unified hierarchy, and systemd's own where both are mounted.
+CONTROL_GROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"))
 CONFIG = Path("/etc/katago-mcp/config.json")
 COMMAND = Path("/usr/local/bin/katago-mcp")
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
@@ -33,6 +36,31 @@ def state() -> State:
     )
     fields = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
     return State(active=fields["ActiveState"], pid=int(fields["MainPID"]))
+
+
+def processes() -> list[dict[str, Any]]:
+    """Every process of the unit's control group: `pid`, `name`; [] when there is no such group."""
+    shown = subprocess.run(
+        ["systemctl", "show", UNIT, "--property=ControlGroup", "--value"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    group = shown.stdout.strip()
+    if not group:
+        return []
+    found = []
+    for hierarchy in CONTROL_GROUPS:
+        for file in (hierarchy / group.strip("/")).glob("**/cgroup.procs"):
+            found += [int(pid) for pid in _lines(file)]
+    return [{"pid": pid, "name": "".join(_lines(Path(f"/proc/{pid}/comm")))} for pid in sorted(set(found))]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def running_release(pid: int) -> str | None:

@@ -17,8 +17,19 @@ options:
     description:
       - The release's name; or C(last_good) for the one that was found good last, besides the current,
         was not found bad since, and is whole.
+      - A rollback to C(last_good) that was killed is brought to its end. One after the other goes further
+        back, never to what was left.
     type: str
     required: true
+  how:
+    description: What the switch is part of, for the history.
+    type: str
+    choices: [deployment, rollback, return, restore]
+    default: deployment
+  allow_bad:
+    description: Whether a rollback may lead to a release that was found bad.
+    type: bool
+    default: false
   why:
     description: The reason, for the history.
     type: str
@@ -64,6 +75,7 @@ restart_reasons:
 
 import subprocess
 from pathlib import Path
+from typing import Any, get_args
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -97,14 +109,32 @@ def is_link(path: Path, target: str) -> bool:
     return path.is_symlink() and str(path.readlink()) == target
 
 
-def way_back(layout: releases.Layout, previous: str | None) -> str:
+def way_back(layout: releases.Layout, records: list[history.Record], previous: str | None) -> str:
     """The best release to return to that is whole; refuses when there is none."""
-    candidates = history.ways_back(history.read(), available=layout.complete(), besides=previous)
+    candidates = history.ways_back(records, available=layout.complete(), besides=previous)
     for release in candidates:
         if not releases.damage(layout.release(release)):
             return release
     damaged = f" ({', '.join(candidates)}: damaged)" if candidates else ""
     raise SwitchError(f"there is no earlier release that was found good and is whole{damaged}")
+
+
+def rollback_target(layout: releases.Layout, parameters: dict[str, Any], previous: str | None) -> str:
+    """The release that a rollback leads to; refuses one that is unknown or was found bad."""
+    records = history.read()
+    wanted: str = parameters["release"]
+    if wanted == LAST_GOOD:
+        return history.interrupted_rollback(records) or way_back(layout, records, previous)
+    if wanted not in layout.complete():
+        raise SwitchError(
+            f"there is no release {wanted!r}; there are {', '.join(layout.complete()) or 'none'}"
+        )
+    judged = history.verdict_on(records, wanted)
+    if judged and judged.verdict == "bad" and not parameters["allow_bad"]:
+        raise SwitchError(
+            f"{wanted} was found bad on {judged.at}: {judged.why}. -e allow_bad=true goes there all the same"
+        )
+    return wanted
 
 
 def switch(layout: releases.Layout, record: history.Record) -> bool:
@@ -134,6 +164,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "release": {"type": "str", "required": True},
+            "how": {"choices": list(get_args(history.How)), "default": "deployment"},
+            "allow_bad": {"type": "bool", "default": False},
             "why": {"type": "str", "required": True},
             "who": {"type": "str", "required": True},
             "root": {"type": "path", "default": "/opt/katago-mcp"},
@@ -145,10 +177,12 @@ def main() -> None:
     previous = layout.current_release()
     try:
         release = parameters["release"]
-        if release == LAST_GOOD:
-            release = way_back(layout, previous)
+        if parameters["how"] == "rollback":
+            release = rollback_target(layout, parameters, previous)
+        elif release == LAST_GOOD:
+            release = way_back(layout, history.read(), previous)
         damage = releases.damage(layout.release(release))
-        if damage and module.check_mode:
+        if damage and module.check_mode and parameters["how"] == "deployment":
             # Nothing was built in check mode; a deployment would have built it anew.
             module.exit_json(
                 changed=True,
@@ -172,6 +206,7 @@ def main() -> None:
                     release=release,
                     previous=previous,
                     why=parameters["why"],
+                    how=parameters["how"],
                 ),
             )
         tokens = service.CREDENTIALS / service.TOKENS
@@ -182,6 +217,7 @@ def main() -> None:
         module.fail_json(
             msg=f"Nothing was switched on this host: {error}. What runs was not touched.",
             previous=previous,
+            refused=True,
         )
     module.exit_json(
         changed=changed,

@@ -54,7 +54,6 @@ checks:
   returned: always
 """
 
-import http.client
 import json
 import secrets
 import subprocess
@@ -65,7 +64,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
-    exposition,
+    probes,
     releases,
     service,
     validation,
@@ -73,56 +72,14 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
 
 FEWEST_VISITS = 8
 MOST_VISITS = 24
-ASK_SECONDS = 5
 POLL_SECONDS = 0.5
-
-
-def reachable(host: str) -> str:
-    """The address by which the host itself reaches a bound one."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
-
-
-def get(host: str, port: int, path: str) -> tuple[int, bytes] | None:
-    """The status and the body of an answer; None when there was none."""
-    connection = http.client.HTTPConnection(reachable(host), port, timeout=ASK_SECONDS)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-
-
-def get_json(host: str, port: int, path: str) -> tuple[int, dict[str, Any]] | None:
-    """As `get`, with the body parsed; a body that is not a JSON object counts as empty."""
-    answer = get(host, port, path)
-    if answer is None:
-        return None
-    try:
-        body = json.loads(answer[1])
-    except ValueError:
-        body = {}
-    return answer[0], body if isinstance(body, dict) else {}
-
-
-def scrape(host: str, port: int) -> exposition.Scrape | None:
-    """The metrics, None when there are none in the exposition format."""
-    answer = get(host, port, "/metrics")
-    if answer is None or answer[0] != 200:
-        return None
-    try:
-        return exposition.parse(answer[1].decode())
-    except ValueError:
-        return None
 
 
 def wait_until_ready(host: str, port: int, deadline: float) -> tuple[int, dict[str, Any]] | None:
     """The last answer of /ready: the first 200, or what it said when the time was over."""
     end = time.monotonic() + deadline
     while True:
-        answer = get_json(host, port, "/ready")
+        answer = probes.ask_json(host, port, "/ready")
         over = time.monotonic() >= end or service.state().active == "failed"
         if over or (answer and answer[0] == 200):
             return answer
@@ -164,11 +121,11 @@ def observe(
     host, port = config["server"]["host"], config["server"]["port"]
     metrics = config["metrics"]["host"], config["metrics"]["port"]
     ready = wait_until_ready(host, port, deadline)
-    before = scrape(*metrics)
+    before = probes.scrape(*metrics)
     answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
     if ready and ready[0] == 200:
         token = service.CREDENTIALS / service.OPERATOR_TOKEN
-        address = f"[{reachable(host)}]" if ":" in host else reachable(host)
+        address = f"[{probes.reachable(host)}]" if ":" in host else probes.reachable(host)
         request = {
             "url": f"http://{address}:{port}/mcp",
             "deadline": call_deadline,
@@ -179,10 +136,10 @@ def observe(
         answers = call(layout.current / "venv" / "bin" / "katago-mcp", request)
     return validation.Observed(
         ready=ready,
-        health=get_json(host, port, "/health"),
+        health=probes.ask_json(host, port, "/health"),
         answers=answers,
         before=before,
-        after=scrape(*metrics),
+        after=probes.scrape(*metrics),
     )
 
 

@@ -10,10 +10,14 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-# What belongs to a role begins with its name; what begins with an underscore is its own affair.
-_PREFIXES = ("katago_", "validate_", "preflight_")
 # What roles leave for each other, so that a preflight later in the same run finds it.
-_HANDED_OVER = ("preflight_found", "katago_installed", "katago_sandbox", "validate_result")
+_HANDED_OVER = (
+    "preflight_found",
+    "katago_installed",
+    "katago_mcp_outcome",
+    "katago_sandbox",
+    "validate_result",
+)
 
 
 def specs(roles: Path) -> dict[str, dict[str, Any]]:
@@ -33,8 +37,10 @@ def problems(
     that have a spec. Values of type `raw` are not looked at, so secrets are not echoed.
     """
     given = set(names)
+    # What belongs to a role begins with its name; what begins with an underscore is its own affair.
+    prefixes = tuple({f"{name.partition('_')[0]}_" for name in options})
     for name in sorted(given):
-        if name.startswith(_PREFIXES) and name not in options and name not in _HANDED_OVER:
+        if name.startswith(prefixes) and name not in options and name not in _HANDED_OVER:
             nearest = difflib.get_close_matches(name, options, n=1)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
             yield f"{name} is not a variable of any role.{hint} docs/reference/roles.md lists them."

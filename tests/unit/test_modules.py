@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import digest, releases, service
+from ansible_collections.katago.fleet.plugins.module_utils import digest, probes, releases, service
 from ansible_collections.katago.fleet.plugins.modules import (
     credentials,
     engine,
@@ -17,7 +17,6 @@ from ansible_collections.katago.fleet.plugins.modules import (
     switch,
     trial,
     tuning,
-    validate,
 )
 
 SCRIPT = "#!/bin/sh\necho 'KataGo v1.18.1'\n"
@@ -132,7 +131,7 @@ def test_only_a_release_that_was_complete_is_set_aside(tmp_path: Path) -> None:
     ("bound", "reached"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")]
 )
 def test_bound_address_is_reached_from_the_host(bound: str, reached: str) -> None:
-    assert validate.reachable(bound) == reached
+    assert probes.reachable(bound) == reached
 
 
 def test_process_tells_its_release_by_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

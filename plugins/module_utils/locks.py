@@ -1,0 +1,114 @@
+"""The lock of a host: one procedure at a time, and who holds it since when."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from ansible_collections.katago.fleet.plugins.module_utils import history
+
+# On a file system in memory: it works where disks are full or read-only, and a reboot ends it, as it
+# ends whatever ran on the host.
+FILE = Path("/run/katago-mcp.lock")
+
+Life = Literal["alive", "dead", "unknown"]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock: a person, from a control node, with a run of ansible-playbook.
+
+    `run` tells runs apart, also those of one person. `since` is UTC by the host's clock.
+    """
+
+    owner: str
+    procedure: str
+    run: str
+    since: str
+
+    def age(self, now: datetime | None = None) -> float:
+        """Seconds since the lock was taken."""
+        taken = datetime.strptime(self.since, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        return ((now or datetime.now(UTC)) - taken).total_seconds()
+
+
+def holder(path: Path = FILE) -> Holder | None:
+    """Who holds the lock now; None when nobody does.
+
+    A lock that cannot be read is held all the same, by `unknown`.
+    """
+    try:
+        return Holder(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        return Holder("unknown", "unknown", "unknown", history.stamp(path.lstat().st_mtime))
+
+
+def take(wanted: Holder, path: Path = FILE, *, instead_of: Holder | None = None) -> Holder:
+    """Take the lock unless somebody has it; return who holds it now.
+
+    A run that holds it already keeps it as it is. `instead_of` is whose lock is broken for it.
+    """
+    scratch = path.with_name(f"{path.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(asdict(wanted)) + "\n")
+    try:
+        if instead_of is not None and holder(path) == instead_of:
+            scratch.rename(path)
+            return wanted
+        # Fails where there is one, and never shows half a lock.
+        path.hardlink_to(scratch)
+    except FileExistsError:
+        return holder(path) or take(wanted, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return wanted
+
+
+def release(run: str, path: Path = FILE) -> bool:
+    """Give the lock back; False when `run` does not hold it."""
+    now = holder(path)
+    if now is None or now.run != run:
+        return False
+    path.unlink()
+    return True
+
+
+def may_take_over(now: Holder, wanted: Holder, life: Life, breaking: str) -> bool:
+    """Whether a lock may be taken from its holder.
+
+    By name on request; or by the same person repeating the same procedure after a run that is known
+    to be dead, which is how an interrupted procedure is brought to its end.
+    """
+    if breaking:
+        return breaking == now.owner
+    return life == "dead" and (now.owner, now.procedure) == (wanted.owner, wanted.procedure)
+
+
+def refusal(now: Mapping[str, Any], age: float, life: Life, host: str, breaking: str) -> str:
+    """Why a procedure does not begin: whose lock it is, how old, whether its run lives, the way on."""
+    lives = {
+        "alive": "That run is still at work",
+        "dead": "That run is dead",
+        "unknown": "Whether that run is still at work cannot be seen from here",
+    }[life]
+    other = f" break_lock names {breaking}, who does not hold it." if breaking else ""
+    return (
+        f"Refused; nothing was changed on this host. {host} is locked by {now['owner']} for"
+        f" {now['procedure']} since {now['since']} ({words(age)} ago). {lives}.{other} Wait for it, ask"
+        f" {now['owner']}, or break the lock by name: -e break_lock={now['owner']}"
+    )
+
+
+def words(seconds: float) -> str:
+    """A span of time for people: `40 s`, `12 min`, `3 h 5 min`."""
+    whole = max(0, round(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    minutes = whole // 60
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,41 @@
+"""What a procedure says at its end: what it saw, what it left, what the operator can do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Result = Literal["ok", "changed", "refused", "partial", "unknown"]
+
+
+def result(failure: Mapping[str, Any] | None, state: Mapping[str, Any]) -> Result:
+    """How a failed procedure ended: refused with nothing changed, part of it done, or unknown.
+
+    `failure`: the result of the task that failed, None on a host that was ended by another's failure.
+    """
+    if failure is not None and failure.get("refused"):
+        return "refused"
+    return "unknown" if state.get("unit") is None else "partial"
+
+
+def explanation(failure: Mapping[str, Any] | None, state: Mapping[str, Any], next_step: str) -> str:
+    """The message of a failed procedure: the failure, the state of the service, the next step."""
+    if failure is None:
+        words = "Ended, since another host failed."
+    else:
+        words = str(failure.get("msg") or failure).strip()
+    return "\n".join([words, left(state), *([f"Next: {next_step}"] if next_step else [])])
+
+
+def left(state: Mapping[str, Any]) -> str:
+    """The state of the service in a sentence."""
+    if state.get("unit") is None:
+        return f"What state the service is in cannot be seen: {state.get('reason') or 'no reason given'}."
+    words = f"The service is {state['unit']}"
+    if state.get("running"):
+        ready = "ready" if state.get("ready") else f"not ready ({state.get('reason') or 'no reason given'})"
+        words += f", runs {state['running']}, {ready}"
+    current = state.get("current")
+    if current != state.get("running"):
+        words += f"; the current release is {current or 'none'}"
+    return words + "."

@@ -1,0 +1,104 @@
+#!/usr/bin/python
+"""Takes and gives back the lock of a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lock
+short_description: Take or give back the lock of a host
+description:
+  - One procedure at a time works on a host. The lock, C(/run/katago-mcp.lock), says who holds it, for
+    which procedure and since when.
+  - Refuses, by name and with its age, when another run holds the lock. It is broken by name only.
+  - The same person repeating the same procedure from the same control node takes the lock over from
+    a run that is dead there, and is told so.
+  - In check mode the lock is only looked at.
+options:
+  state:
+    description: What to do.
+    type: str
+    choices: [held, released]
+    required: true
+  procedure:
+    description: The procedure that it is taken for.
+    type: str
+    required: true
+  who:
+    description: Who runs the procedure.
+    type: str
+    required: true
+  break_lock:
+    description: Whose lock is to be broken.
+    type: str
+    default: ""
+  inputs:
+    description:
+      - Names of the extra variables that the playbook takes, besides C(incident) and C(break_lock). One
+        given with C(-e) that is none of them and resembles one is refused as a typing error.
+    type: list
+    elements: str
+    default: []
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The host is locked
+  katago.fleet.lock:
+    state: held
+    procedure: restart
+    who: "{{ lookup('katago.fleet.actor') }}"
+"""
+
+RETURN = r"""
+holder:
+  description: Who holds the lock; owner, procedure, run, since. Null when nobody does.
+  type: dict
+  returned: always
+taken_over:
+  description: From whom the lock was taken; owner, procedure, run, since.
+  type: dict
+  returned: when it was
+"""
+
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.katago.fleet.plugins.module_utils import history, locks
+
+
+def main() -> None:
+    """Take, release, or only look."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"choices": ["held", "released"], "required": True},
+            "procedure": {"type": "str", "required": True},
+            "owner": {"type": "str", "required": True},
+            "run": {"type": "str", "required": True},
+            "instead_of": {"type": "dict"},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    if parameters["state"] == "released":
+        released = not module.check_mode and locks.release(parameters["run"])
+        module.exit_json(changed=False, released=released, holder=None)
+    wanted = locks.Holder(
+        owner=parameters["owner"],
+        procedure=parameters["procedure"],
+        run=parameters["run"],
+        since=history.now(),
+    )
+    broken = locks.Holder(**parameters["instead_of"]) if parameters["instead_of"] else None
+    try:
+        now = (locks.holder() or wanted) if module.check_mode else locks.take(wanted, instead_of=broken)
+    except OSError as error:
+        module.fail_json(
+            msg=f"Refused; nothing was changed on this host. {locks.FILE} cannot be written: {error}.",
+            refused=True,
+        )
+    module.exit_json(changed=False, holder=asdict(now), age=now.age())
+
+
+if __name__ == "__main__":
+    main()

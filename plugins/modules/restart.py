@@ -1,0 +1,142 @@
+#!/usr/bin/python
+"""Restarts the service, and makes sure that nothing of it was left running in between."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restart
+short_description: Restart the service, or only stop it, leaving no process of it behind
+description:
+  - Stops the unit and waits until nothing of its control group runs, forgets earlier failures, which
+    count towards the limit of starts, and starts it.
+  - With C(force) the control group is killed first. Processes are found by the control group, never by
+    their names.
+  - A stop that takes too long fails and says who still runs.
+options:
+  force:
+    description: Kill the control group instead of waiting for an orderly end.
+    type: bool
+    default: false
+  state:
+    description: Whether the service runs afterwards.
+    type: str
+    choices: [started, stopped]
+    default: started
+  stop_deadline:
+    description: Seconds that the unit may take to stop.
+    type: int
+    default: 60
+  start_deadline:
+    description: Seconds that the unit may take to start; the engine may take longer to be ready.
+    type: int
+    default: 90
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The service runs anew
+  katago.fleet.restart:
+    force: true
+"""
+
+RETURN = r"""
+before:
+  description: The processes of the control group that were there before; pid and name.
+  type: list
+  elements: dict
+  returned: always
+"""
+
+import subprocess
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.katago.fleet.plugins.module_utils import service
+
+POLL_SECONDS = 0.05
+KILL_SECONDS = 10
+
+
+class RestartError(Exception):
+    """The unit did not do what it was told; the message says what was seen."""
+
+
+def stop(seconds: float, *, force: bool) -> None:
+    """Stop the unit and wait until its control group is empty."""
+    # First, so that systemd does not start it again when its processes are killed.
+    systemctl("stop", "--no-block", service.UNIT)
+    if force:
+        systemctl("kill", "--kill-who=all", "--signal=KILL", service.UNIT, check=False)
+        seconds = KILL_SECONDS
+    end = time.monotonic() + seconds
+    while True:
+        left = service.processes()
+        active = service.state().active
+        if not left and active in ("inactive", "failed"):
+            return
+        if time.monotonic() > end:
+            words = ", ".join(f"{each['name']} ({each['pid']})" for each in left) or "no process"
+            raise RestartError(f"the unit is {active} after {seconds:g} s, and still runs: {words}")
+        time.sleep(POLL_SECONDS)
+
+
+def start(seconds: float) -> None:
+    """Start the unit, with earlier starts forgotten, and wait until systemd calls it active."""
+    systemctl("reset-failed", service.UNIT, check=False)
+    try:
+        systemctl("start", service.UNIT, seconds=seconds)
+    except subprocess.TimeoutExpired as expired:
+        raise RestartError(
+            f"the unit is {service.state().active} after {seconds:g} s of starting"
+        ) from expired
+    except subprocess.CalledProcessError as failed:
+        raise RestartError(
+            f"the unit does not start: {failed.stderr.strip()}\nIts last words:\n{service.journal()}"
+        ) from failed
+
+
+def systemctl(*arguments: str, check: bool = True, seconds: float = 30) -> None:
+    """Have systemd do something."""
+    subprocess.run(["systemctl", *arguments], check=check, capture_output=True, text=True, timeout=seconds)
+
+
+def main() -> None:
+    """Stop, and start."""
+    module = AnsibleModule(
+        argument_spec={
+            "force": {"type": "bool", "default": False},
+            "state": {"choices": ["started", "stopped"], "default": "started"},
+            "stop_deadline": {"type": "int", "default": 60},
+            "start_deadline": {"type": "int", "default": 90},
+        },
+        supports_check_mode=True,
+    )
+    parameters: dict[str, Any] = module.params
+    if not service.UNIT_FILE.exists():
+        module.fail_json(
+            msg=(
+                f"Refused; nothing was changed on this host. There is no service: {service.UNIT_FILE} is"
+                " missing or leads nowhere. playbooks/deploy.yml installs it."
+            ),
+            refused=True,
+        )
+    before = service.processes()
+    stopping = parameters["state"] == "stopped"
+    if module.check_mode or (stopping and not before and service.state().active == "inactive"):
+        module.exit_json(changed=not stopping or bool(before), before=before)
+    try:
+        service.prepare_restart()
+        stop(parameters["stop_deadline"], force=parameters["force"])
+        if not stopping:
+            start(parameters["start_deadline"])
+    except (RestartError, OSError, subprocess.SubprocessError) as error:
+        module.fail_json(
+            msg=f"The service was not {'stopped' if stopping else 'restarted'}: {error}", before=before
+        )
+    module.exit_json(changed=True, before=before)
+
+
+if __name__ == "__main__":
+    main()
