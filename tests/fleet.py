@@ -32,12 +32,30 @@ class Run:
     failed: dict[str, int]
 
 
-def play(playbook: str, *arguments: str, variables: dict[str, Any] | None = None) -> Run:
-    """Run a playbook of the project against the lab."""
+def play(
+    playbook: str,
+    *arguments: str,
+    variables: dict[str, Any] | None = None,
+    user: str = "",
+    kill_before: int | None = None,
+) -> Run:
+    """Run a playbook of the project against the lab.
+
+    `user`: who runs it, as the history and the locks of hosts see it. `kill_before`: the number of
+    tasks that may change a host, after which the run is killed with SIGKILL (return code -9).
+    """
     extra = [f"--extra-vars={json.dumps(variables)}"] if variables else []
     environment = {**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": LAB.name}
     for name in ("ANSIBLE_COLLECTIONS_PATH", "ANSIBLE_ROLES_PATH", "ANSIBLE_FORCE_COLOR"):
         environment.pop(name, None)
+    if user:
+        environment["SUDO_USER"] = user
+    if kill_before is not None:
+        environment |= {
+            "ANSIBLE_CALLBACK_PLUGINS": str(paths.ROOT / "tests" / "callbacks"),
+            "ANSIBLE_CALLBACKS_ENABLED": "kill_before",
+            "KILL_BEFORE": str(kill_before),
+        }
     done = subprocess.run(
         ["ansible-playbook", f"playbooks/{playbook}", *extra, *arguments],
         cwd=paths.ROOT,
@@ -71,12 +89,18 @@ def token(path: Path = LAB.token) -> str:
 
 
 def get(
-    host: Host, path: str, *, service: str = "mcp", method: str = "GET", headers: dict[str, str] | None = None
+    host: Host,
+    path: str,
+    *,
+    service: str = "mcp",
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    seconds: float = 10,
 ) -> tuple[int, str]:
     """Status and body of a request from outside; status 0 when nothing answered."""
     request = urllib.request.Request(address(host, service, path), method=method, headers=headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read().decode()

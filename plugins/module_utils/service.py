@@ -38,21 +38,26 @@ def state() -> State:
     return State(active=fields["ActiveState"], pid=int(fields["MainPID"]))
 
 
-def processes() -> list[dict[str, Any]]:
-    """Every process of the unit's control group: `pid`, `name`; [] when there is no such group."""
+def control_group() -> str:
+    """The path of the unit's control group below a hierarchy's root, also while there is none."""
     shown = subprocess.run(
-        ["systemctl", "show", UNIT, "--property=ControlGroup", "--value"],
+        ["systemctl", "show", UNIT, "system.slice", "--property=ControlGroup"],
         capture_output=True,
         text=True,
         check=True,
     )
-    group = shown.stdout.strip()
-    if not group:
-        return []
-    found = []
-    for hierarchy in CONTROL_GROUPS:
-        for file in (hierarchy / group.strip("/")).glob("**/cgroup.procs"):
-            found += [int(pid) for pid in _lines(file)]
+    unit, parent = (line.partition("=")[2].strip("/") for line in shown.stdout.split())
+    return unit or f"{parent}/{UNIT}"
+
+
+def processes(group: str) -> list[dict[str, Any]]:
+    """Every process of a control group: `pid`, `name`; [] when there is no such group."""
+    found = [
+        int(pid)
+        for hierarchy in CONTROL_GROUPS
+        for file in (hierarchy / group).glob("**/cgroup.procs")
+        for pid in _lines(file)
+    ]
     return [{"pid": pid, "name": "".join(_lines(Path(f"/proc/{pid}/comm")))} for pid in sorted(set(found))]
 
 

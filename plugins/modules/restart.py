@@ -47,6 +47,9 @@ before:
   returned: always
 """
 
+import contextlib
+import os
+import signal
 import subprocess
 import time
 from typing import Any
@@ -63,7 +66,7 @@ class RestartError(Exception):
     """The unit did not do what it was told; the message says what was seen."""
 
 
-def stop(seconds: float, *, force: bool) -> None:
+def stop(group: str, seconds: float, *, force: bool) -> None:
     """Stop the unit and wait until its control group is empty."""
     # First, so that systemd does not start it again when its processes are killed.
     systemctl("stop", "--no-block", service.UNIT)
@@ -72,14 +75,23 @@ def stop(seconds: float, *, force: bool) -> None:
         seconds = KILL_SECONDS
     end = time.monotonic() + seconds
     while True:
-        left = service.processes()
+        left = service.processes(group)
         active = service.state().active
         if not left and active in ("inactive", "failed"):
             return
         if time.monotonic() > end:
             words = ", ".join(f"{each['name']} ({each['pid']})" for each in left) or "no process"
             raise RestartError(f"the unit is {active} after {seconds:g} s, and still runs: {words}")
+        if force:
+            kill(left)
         time.sleep(POLL_SECONDS)
+
+
+def kill(processes: list[dict[str, Any]]) -> None:
+    """Kill what is left of a control group: systemd forgets a group when its unit has ended."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process["pid"], signal.SIGKILL)
 
 
 def start(seconds: float) -> None:
@@ -122,13 +134,14 @@ def main() -> None:
             ),
             refused=True,
         )
-    before = service.processes()
+    group = service.control_group()
+    before = service.processes(group)
     stopping = parameters["state"] == "stopped"
     if module.check_mode or (stopping and not before and service.state().active == "inactive"):
         module.exit_json(changed=not stopping or bool(before), before=before)
     try:
         service.prepare_restart()
-        stop(parameters["stop_deadline"], force=parameters["force"])
+        stop(group, parameters["stop_deadline"], force=parameters["force"])
         if not stopping:
             start(parameters["start_deadline"])
     except (RestartError, OSError, subprocess.SubprocessError) as error:

@@ -1,0 +1,126 @@
+"""R7, R8: a restart ends validated, or says what is left and what to do; force reaches the unit alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab.hosts import Host
+from tests import fleet, hosts
+
+TARGET = fleet.LAB.hosts()[0].name
+LIMIT = f"--limit={TARGET}"
+# Ignores SIGTERM, and is found in the unit's control group whatever it is called.
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+BYSTANDER = "import time; time.sleep(600)"
+BINARY = "import json; print(json.load(open('/etc/katago-mcp/config.json'))['katago']['binaryPath'])"
+
+
+@pytest.fixture
+def host() -> Any:
+    return hosts.connect(TARGET)
+
+
+@pytest.fixture
+def target() -> Host:
+    return fleet.host_named(TARGET)
+
+
+@pytest.fixture(autouse=True)
+def _service_is_left_running(host: Any, target: Host) -> Iterator[None]:
+    yield
+    host.run(f"systemctl reset-failed {hosts.SERVICE}; systemctl start {hosts.SERVICE}")
+    fleet.eventually(lambda: fleet.get(target, "/ready")[0] == 200, within=90, what="ready again")
+
+
+def test_frozen_server_is_restarted(host: Any, target: Host) -> None:
+    before = hosts.main_pid(host)
+    host.check_output(f"kill -STOP {before}")
+    assert fleet.get(target, "/health", seconds=2)[0] == 0
+    run = fleet.play("restart.yml", LIMIT)
+    assert run.returncode == 0, run.output
+    assert "Restarted, runs" in run.output
+    assert hosts.main_pid(host) not in (0, before)
+
+
+def test_network_that_takes_long_to_load_is_waited_for(host: Any) -> None:
+    """Longer than the ten seconds after which the runbook looks again."""
+    with slow_engine(host, seconds=25):
+        begun = time.monotonic()
+        run = fleet.play("restart.yml", LIMIT)
+        assert run.returncode == 0, run.output
+        assert time.monotonic() - begun > 25
+
+
+def test_service_that_is_not_ready_in_time_is_told_with_its_state_and_the_next_step(host: Any) -> None:
+    with slow_engine(host, seconds=40):
+        run = fleet.play("restart.yml", LIMIT, variables={"validate_ready_deadline": 3})
+    assert run.returncode != 0
+    assert "/ready answered 503 engine starting" in run.output
+    assert "The service is active, runs" in run.output
+    assert f"Next: ansible-playbook playbooks/restart.yml -e force=true -l {TARGET}" in run.output
+    assert not host.file(hosts.LOCK).exists
+
+
+def test_force_kills_what_ignores_sigterm_and_nothing_that_is_only_called_katago(host: Any) -> None:
+    group = host.check_output(f"systemctl show {hosts.SERVICE} --property=ControlGroup --value")
+    stubborn = background(host, f"python3 -c '{STUBBORN}'")
+    bystander = background(host, f"python3 -c '{BYSTANDER}' katago-mcp katago")
+    try:
+        for hierarchy in ("", "/systemd", "/unified"):
+            host.run(f"echo {stubborn} > /sys/fs/cgroup{hierarchy}{group}/cgroup.procs")
+        host.check_output(f"kill -TERM {stubborn}")
+        assert hosts.SERVICE in host.check_output(f"cat /proc/{stubborn}/cgroup")
+        assert str(bystander) in host.check_output("pgrep --full katago-mcp").split()
+        run = fleet.play("restart.yml", LIMIT, variables={"force": True})
+        assert run.returncode == 0, run.output
+        assert not host.file(f"/proc/{stubborn}").exists
+        assert host.file(f"/proc/{bystander}").exists
+    finally:
+        host.run(f"kill -KILL {stubborn} {bystander}")
+
+
+def test_unit_that_used_up_its_starts_is_restarted(host: Any) -> None:
+    with hosts.drop_in(host, "ExecStartPre=/bin/false"):
+        host.run(f"systemctl restart {hosts.SERVICE}")
+        fleet.eventually(
+            lambda: host.run(f"systemctl is-failed {hosts.SERVICE}").rc == 0,
+            within=60,
+            what="the unit has failed",
+        )
+    run = fleet.play("restart.yml", LIMIT)
+    assert run.returncode == 0, run.output
+
+
+def test_service_that_does_not_start_is_told_with_its_last_words(host: Any) -> None:
+    with hosts.drop_in(host, "ExecStartPre=/bin/sh -c 'echo out of luck; exit 1'"):
+        run = fleet.play("restart.yml", LIMIT, variables={"force": True})
+    assert run.returncode != 0
+    assert "The service was not restarted: the unit does not start" in run.output
+    assert "out of luck" in run.output
+    assert f"Next: ansible-playbook playbooks/rollback.yml -l {TARGET}" in run.output
+
+
+def test_check_mode_predicts_and_leaves_the_service_alone(host: Any) -> None:
+    before = hosts.untouched(host)
+    run = fleet.play("restart.yml", LIMIT, "--check")
+    assert run.returncode == 0, run.output
+    assert "restart: changed (predicted)" in run.output
+    assert hosts.untouched(host) == before
+
+
+def background(host: Any, command: str) -> int:
+    """Start a command that goes on by itself; return its process."""
+    return int(host.check_output(f"nohup {command} >/dev/null 2>&1 & echo $!"))
+
+
+def slow_engine(host: Any, *, seconds: int) -> Any:
+    """The engine as if its network took so long to load."""
+    binary = host.check_output(f'python3 -c "{BINARY}"')
+    script = f'#!/bin/sh\nsleep {seconds}\nexec {binary} "$@"'
+    host.check_output(f"cat > /opt/slow-engine <<'END'\n{script}\nEND")
+    host.check_output("chmod 755 /opt/slow-engine")
+    return hosts.drop_in(host, "Environment=KATAGO_KATAGO_BINARY_PATH=/opt/slow-engine")
