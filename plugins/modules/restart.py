@@ -12,6 +12,8 @@ description:
   - With C(force) the control group is killed first. Processes are found by the control group, never by
     their names.
   - A stop that takes too long fails and says who still runs.
+  - Refuses to restart without C(force) where the disk is full or read-only, since the engine would not
+    start again.
 options:
   force:
     description: Kill the control group instead of waiting for an orderly end.
@@ -56,7 +58,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import service
+from ansible_collections.katago.fleet.plugins.module_utils import disk, service
 
 POLL_SECONDS = 0.05
 KILL_SECONDS = 10
@@ -134,9 +136,18 @@ def main() -> None:
             ),
             refused=True,
         )
+    stopping = parameters["state"] == "stopped"
+    problems = [] if stopping or parameters["force"] else list(disk.obstacles())
+    if problems:
+        module.fail_json(
+            msg=(
+                f"Refused; nothing was changed on this host. {'; '.join(problems)}: a restarted engine would"
+                " not come up again. Mend the disk first, or restart all the same: -e force=true"
+            ),
+            refused=True,
+        )
     group = service.control_group()
     before = service.processes(group)
-    stopping = parameters["state"] == "stopped"
     if module.check_mode or (stopping and not before and service.state().active == "inactive"):
         module.exit_json(changed=not stopping or bool(before), before=before)
     try:

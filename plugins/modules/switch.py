@@ -81,6 +81,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
     atomic,
+    disk,
     history,
     releases,
     service,
@@ -177,6 +178,8 @@ def main() -> None:
     previous = layout.current_release()
     try:
         release = parameters["release"]
+        if problems := list(disk.obstacles()):
+            raise SwitchError(f"{'; '.join(problems)}. Mend the disk first")
         if parameters["how"] == "rollback":
             release = rollback_target(layout, parameters, previous)
         elif release == LAST_GOOD:
