@@ -1,0 +1,130 @@
+"""Full disks, read-only disks, frozen and absent hosts: every procedure says so and leaves the host no worse."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lab import runtime
+from lab.hosts import Host
+from tests import fleet, hosts
+
+TARGET = fleet.LAB.hosts()[1].name
+LIMIT = f"--limit={TARGET}"
+STATE, CACHE = "/var/lib/katago-mcp", "/var/cache/katago-mcp"
+PROCEDURES = ("restart.yml", "rollback.yml")
+
+
+@pytest.fixture(scope="module")
+def target() -> Host:
+    return fleet.host_named(TARGET)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_good_releases() -> None:
+    """So that there is something to roll back to."""
+    for limit in (970, 980):
+        run = fleet.play("deploy.yml", LIMIT, variables={"katago_mcp_max_visits": limit})
+        assert run.returncode == 0, run.output
+
+
+@pytest.fixture
+def host(target: Host) -> Iterator[Any]:
+    """The host, on which no procedure may have left anything worse than it was."""
+    host = hosts.connect(TARGET)
+    release, _, history, _ = hosts.untouched(host)
+    yield host
+    assert hosts.current(host) == release
+    assert hosts.history(host) == history
+    assert not host.file(hosts.LOCK).exists
+    fleet.eventually(lambda: fleet.get(target, "/ready")[0] == 200, within=60, what="ready as before")
+
+
+@contextlib.contextmanager
+def small_disk(host: Any, directory: str, options: str, fill: str) -> Iterator[None]:
+    """A disk of its own under a directory, with its content, filled up."""
+    host.check_output(f"mkdir -p /mnt/small && mount -t tmpfs -o {options} tmpfs /mnt/small")
+    host.check_output(f"cp -a {directory}/. /mnt/small/ && mount --move /mnt/small {directory}")
+    host.check_output(f"cd {directory} && mkdir filler && {fill}; true")
+    try:
+        yield
+    finally:
+        # What the service wrote meanwhile is a cache; the history is compared with what it was.
+        host.check_output(f"umount --lazy {directory}")
+
+
+@contextlib.contextmanager
+def no_space(host: Any) -> Iterator[str]:
+    fill = "dd if=/dev/zero of=filler/zeros bs=4k 2>/dev/null"
+    with small_disk(host, STATE, "size=8m", fill):
+        assert host.run(f"dd if=/dev/zero of={STATE}/more bs=4k count=1").rc != 0
+        yield "No space left on device"
+
+
+@contextlib.contextmanager
+def no_inodes(host: Any) -> Iterator[str]:
+    fill = "seq 1000 | xargs -I N touch filler/N 2>/dev/null"
+    with small_disk(host, STATE, "size=8m,nr_inodes=500", fill):
+        assert host.run(f"touch {STATE}/more").rc != 0
+        assert "100%" in host.check_output(f"df -i {STATE} | tail -1")
+        yield "No space left on device"
+
+
+@contextlib.contextmanager
+def read_only(host: Any) -> Iterator[str]:
+    """All but what is in memory, and the way in."""
+    directories = ("/opt", "/etc", "/var", "/tmp", "/home")
+    for directory in directories:
+        host.check_output(f"mount --bind {directory} {directory} && mount -o remount,bind,ro {directory}")
+    try:
+        assert host.run(f"touch {STATE}/x /tmp/x").rc != 0
+        yield "Read-only file system"
+    finally:
+        for directory in directories:
+            host.check_output(f"umount --lazy {directory}")
+
+
+@pytest.mark.parametrize("procedure", PROCEDURES)
+@pytest.mark.parametrize("fault", [no_space, no_inodes, read_only], ids=lambda fault: fault.__name__)
+def test_disk_that_takes_nothing_is_named_and_nothing_is_changed(
+    host: Any, procedure: str, fault: Callable[[Any], contextlib.AbstractContextManager[str]]
+) -> None:
+    before = hosts.main_pid(host)
+    with fault(host) as words:
+        run = fleet.play(procedure, LIMIT)
+        assert hosts.main_pid(host) == before
+    assert run.returncode != 0
+    assert words in run.output
+    assert set(run.changed.values()) == {0}
+
+
+@pytest.mark.parametrize("procedure", PROCEDURES)
+def test_frozen_host_is_called_unreachable_and_goes_on_as_before(
+    host: Any, target: Host, procedure: str
+) -> None:
+    before = hosts.main_pid(host)
+    runtime.podman("pause", target.container)
+    try:
+        run = fleet.play(procedure, LIMIT, "--timeout=5")
+    finally:
+        runtime.podman("unpause", target.container)
+    assert run.returncode == 4
+    assert "UNREACHABLE" in run.output
+    assert hosts.main_pid(host) == before
+
+
+@pytest.mark.parametrize("procedure", PROCEDURES)
+def test_absent_host_is_called_unreachable(host: Any, target: Host, procedure: str) -> None:
+    runtime.podman("stop", "--time=10", target.container)
+    try:
+        run = fleet.play(procedure, LIMIT, "--timeout=5")
+    finally:
+        runtime.podman("start", target.container)
+        fleet.eventually(lambda: host.run("true").rc == 0, within=60, what="the host is back")
+    assert run.returncode == 4
+    assert "UNREACHABLE" in run.output
+    assert json.loads(fleet.get(target, "/health")[1] or "{}") is not None
