@@ -6,11 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.module_utils import history
-from ansible_collections.katago.fleet.plugins.module_utils.history import Record, Verdict
+from ansible_collections.katago.fleet.plugins.module_utils.history import How, Record, Verdict
 
 
-def record(release: str, verdict: Verdict | None = None) -> Record:
-    return Record("2026-01-01T00:00:00Z", "anna@control", release, None, "test", verdict)
+def record(release: str, verdict: Verdict | None = None, how: How = "deployment") -> Record:
+    return Record("2026-01-01T00:00:00Z", "anna@control", release, None, "test", verdict, how)
+
+
+def deployed(*releases: str) -> list[Record]:
+    """Releases that were deployed one after the other and found good."""
+    return [each for release in releases for each in (record(release), record(release, "good"))]
 
 
 def test_what_is_appended_is_read_in_order(tmp_path: Path) -> None:
@@ -60,6 +65,48 @@ def test_verdict_stands_until_the_release_is_switched_to_again() -> None:
 def test_current_release_is_that_of_the_newest_switch() -> None:
     assert history.current([record("a"), record("a", "good"), record("b"), record("a", "bad")]) == "b"
     assert history.current([]) is None
+
+
+def test_going_back_again_goes_further_back_and_never_to_what_was_left() -> None:
+    records = deployed("a", "b", "c")
+    records += [record("b", how="rollback"), record("b", "good")]
+    assert history.ways_back(records, available=["a", "b", "c"], besides="b") == ["a"]
+    records += [record("a", how="rollback"), record("a", "good")]
+    assert history.ways_back(records, available=["a", "b", "c"], besides="a") == []
+
+
+def test_deployment_after_going_back_leads_back_to_what_ran_before_it() -> None:
+    records = [*deployed("a", "b"), record("a", how="rollback"), record("a", "good"), *deployed("b")]
+    assert history.ways_back(records, available=["a", "b"], besides="b") == ["a"]
+
+
+def test_release_whose_rollback_failed_is_no_way_back_and_the_one_returned_to_keeps_its_own() -> None:
+    records = deployed("a", "b", "c")
+    records += [
+        record("b", how="rollback"),
+        record("b", "bad"),
+        record("c", how="return"),
+        record("c", "good"),
+    ]
+    assert history.ways_back(records, available=["a", "b", "c"], besides="c") == ["a"]
+
+
+def test_rollback_that_was_killed_is_known_until_its_verdict() -> None:
+    records = [*deployed("a", "b"), record("a", how="rollback")]
+    assert history.interrupted_rollback(records) == "a"
+    assert history.interrupted_rollback([*records, record("a", "good")]) is None
+    assert history.interrupted_rollback(deployed("a")) is None
+    assert history.interrupted_rollback([]) is None
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=1, unique=True))
+def test_going_back_to_the_end_visits_every_release_once_newest_first(releases: list[str]) -> None:
+    records = deployed(*releases)
+    visited = [releases[-1]]
+    while ways := history.ways_back(records, available=releases, besides=visited[-1]):
+        visited.append(ways[0])
+        records += [record(ways[0], how="rollback"), record(ways[0], "good")]
+    assert visited == releases[::-1]
 
 
 names = st.sampled_from(["a", "b", "c"])

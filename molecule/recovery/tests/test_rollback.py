@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -155,16 +156,13 @@ def test_killed_between_any_two_tasks_and_repeated_it_converges(
     assert (switches[-1]["release"], switches[-1]["previous"]) == (first, third)
 
 
-class cut_off:
-    """The host without a way to the outside: no default route, no resolver."""
-
-    def __init__(self, host: Any) -> None:
-        self._host = host
-
-    def __enter__(self) -> None:
-        self._route = self._host.check_output("ip route show default")
-        self._host.check_output("ip route del default")
-        assert self._host.run("getent hosts deb.debian.org").rc != 0
-
-    def __exit__(self, *_: object) -> None:
-        self._host.check_output(f"ip route add {self._route}")
+@contextlib.contextmanager
+def cut_off(host: Any) -> Iterator[None]:
+    """The host without a way to the outside."""
+    route = host.check_output("ip route show default")
+    host.check_output("ip route del default")
+    try:
+        assert host.run("getent hosts deb.debian.org").rc != 0
+        yield
+    finally:
+        host.check_output(f"ip route add {route}")

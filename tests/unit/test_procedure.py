@@ -1,0 +1,50 @@
+"""A failed procedure says what it saw, what it left and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import disk, procedure
+
+RUNNING = {"unit": "active", "current": "1-aa", "running": "1-aa", "ready": True, "reason": None}
+
+
+@pytest.mark.parametrize(
+    ("failure", "state", "expected"),
+    [
+        ({"msg": "no", "refused": True}, RUNNING, "refused"),
+        ({"msg": "no"}, RUNNING, "partial"),
+        ({"msg": "no"}, {"unit": None}, "unknown"),
+        (None, RUNNING, "partial"),
+    ],
+)
+def test_result_tells_refused_from_half_done_and_from_unknown(
+    failure: dict[str, Any] | None, state: dict[str, Any], expected: str
+) -> None:
+    assert procedure.result(failure, state) == expected
+
+
+def test_message_ends_with_state_and_next_step() -> None:
+    state = {**RUNNING, "ready": False, "reason": "engine starting", "current": "2-bb"}
+    assert procedure.explanation({"msg": "It failed.\n"}, state, "do this").splitlines() == [
+        "It failed.",
+        "The service is active, runs 1-aa, not ready (engine starting); the current release is 2-bb.",
+        "Next: do this",
+    ]
+
+
+def test_host_that_was_ended_by_another_ones_failure_says_so() -> None:
+    assert procedure.explanation(None, RUNNING, "").splitlines()[0] == "Ended, since another host failed."
+
+
+def test_state_that_cannot_be_seen_is_not_made_up() -> None:
+    assert "cannot be seen: no bus" in procedure.left({"unit": None, "reason": "no bus"})
+
+
+def test_disk_that_takes_files_is_no_obstacle_and_one_that_does_not_is_named(tmp_path: Path) -> None:
+    assert list(disk.obstacles([tmp_path, tmp_path / "absent"])) == []
+    (problem,) = disk.obstacles([Path("/proc/self")])
+    assert problem.startswith("/proc/self cannot be written: ")
