@@ -190,7 +190,8 @@ async def test_the_tools_are_described_for_an_assistant(shared: tuple[Site, Runn
         schema = tools[name].input_schema
         position = schema["$defs"]["Position"]["properties"]
         assert {"rules", "boardXSize", "moves", "initialStones", "initialPlayer", "komi"} <= set(position)
-        fields = [*position.values(), *schema["properties"].values()]
+        rules = schema["$defs"]["Rules"]["properties"]
+        fields = [*position.values(), *rules.values(), *schema["properties"].values()]
         assert all("description" in field for field in fields), name
 
 
@@ -203,6 +204,7 @@ async def test_the_tools_are_described_for_an_assistant(shared: tuple[Site, Runn
         ({}, "invalid_arguments", "position, sgf"),
         ({"position": {"moves": [["B"]]}}, "invalid_arguments", "position.moves[0][1]"),
         ({"position": {"size": 9}}, "invalid_arguments", "position.size"),
+        ({"position": {"rules": {"ko": "NONE"}}}, "invalid_rules", "position.rules.ko"),
     ],
 )
 def test_wrong_arguments_are_answered_with_code_and_field(

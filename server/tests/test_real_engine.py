@@ -5,7 +5,9 @@ Runs when `KATAGO_TEST_BINARY` and `KATAGO_TEST_NETWORK` name an engine and a ne
 """
 
 import asyncio
+import json
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,14 @@ from typing import Any
 import pytest
 
 from katago_mcp.config import load
+from katago_mcp.desk import query_of
 from katago_mcp.engine import Command, Engine, EngineRefused, launch
 from katago_mcp.errors import Invalid
 from katago_mcp.explanation import ExplanationRequest, explain_move
 from katago_mcp.metrics import Metrics
-from katago_mcp.positions import RULES, SUICIDE_RULES, Position, check
+from katago_mcp.positions import Position, check
 from katago_mcp.review import ReviewRequest, find_mistakes
+from katago_mcp.rules import RULES, Rules
 from katago_mcp.territory import TerritoryRequest, evaluate_territory, handicap_bonus
 from katago_mcp.validate import validate
 from rig import rig
@@ -139,15 +143,67 @@ async def test_what_the_engine_accepts_silently_is_warned_of_or_refused(
             check(position)
 
 
-@pytest.mark.parametrize("rules", RULES)
-async def test_every_rule_set_is_known_and_treats_suicide_alike(engine: Engine, rules: str) -> None:
-    assert "rootInfo" in await ask(engine, rules=rules)
+def test_every_rule_set_is_what_katago_means_by_its_name(real: Site) -> None:
+    katago = load(real.path, {}).config.katago
+    config = real.directory / "gtp.cfg"
+    config.write_text(
+        "logAllGTPCommunication = false\nlogSearchInfo = false\nnumSearchThreads = 1\nmaxVisits = 1\n"
+    )
+    argv = [str(katago.binary_path), "gtp", "-config", str(config), "-model", str(katago.model_path)]
+    argv += ["-override-config", f"homeDataDir={katago.home_data_dir}"]
+    commands = "".join(f"kata-set-rules {name}\nkata-get-rules\n" for name in RULES)
+    done = subprocess.run(
+        argv, input=f"{commands}quit\n", capture_output=True, text=True, check=True, timeout=START_SECONDS
+    )
+    answers = [json.loads(line[2:]) for line in done.stdout.splitlines() if line.startswith("= {")]
+    assert dict(zip(RULES, answers, strict=True)) == {name: rules.parts() for name, rules in RULES.items()}
+
+
+PARTS = [
+    {},
+    *({"ko": ko} for ko in ("SIMPLE", "POSITIONAL", "SITUATIONAL")),
+    *(
+        {"scoring": scoring, "tax": tax}
+        for scoring in ("AREA", "TERRITORY")
+        for tax in ("NONE", "SEKI", "ALL")
+    ),
+    *({"whiteHandicapBonus": bonus} for bonus in ("0", "N-1", "N")),
+    {"suicide": False, "hasButton": True, "friendlyPassOk": True},
+]
+
+
+async def test_every_part_of_rules_is_taken_without_a_warning(engine: Engine) -> None:
+    for parts in PARTS:
+        position = check(Position.model_validate({"rules": parts, "boardXSize": 9, "boardYSize": 9}))
+        async with asyncio.timeout(PATIENCE):
+            answer = await engine.query(query_of(position, 2, 10))
+        assert answer.warnings == (), parts
+        assert answer.reply["rootInfo"]["visits"] == 2
+
+
+async def test_rules_that_the_engine_refuses_are_refused_before_it(engine: Engine) -> None:
+    for rules in (
+        {"ko": "NONE"},
+        {"tax": 2},
+        {"suicide": "yes"},
+        {"whiteHandicapBonus": 0},
+        {"kos": "SIMPLE"},
+    ):
+        with pytest.raises(EngineRefused):
+            await ask(engine, rules=rules)
+        with pytest.raises(Invalid):
+            Position.model_validate({"rules": rules})
+
+
+async def test_suicide_is_legal_where_the_engine_holds_it_to_be(engine: Engine) -> None:
     # Black's stones on A1 and B1 have one liberty left, A2. The engine lets a game's moves commit
     # suicide under any rules, so its policy has to say what it holds to be legal.
     stones = [("W", "A3"), ("W", "B2"), ("W", "C1"), ("B", "A1"), ("B", "B1")]
-    reply = await ask(engine, rules=rules, initialStones=stones, initialPlayer="B", includePolicy=True)
-    legal_there = reply["policy"][7 * 9] >= 0
-    assert legal_there == (rules in SUICIDE_RULES)
+    for rules in (*RULES.values(), Rules(ko="SIMPLE", scoring="TERRITORY")):
+        reply = await ask(
+            engine, rules=rules.parts(), initialStones=stones, initialPlayer="B", includePolicy=True
+        )
+        assert (reply["policy"][7 * 9] >= 0) == rules.suicide, rules.name
 
 
 @pytest.mark.parametrize(("width", "height"), [(2, 2), (9, 13), (19, 2), (19, 19)])

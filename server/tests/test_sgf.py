@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from katago_mcp.errors import Invalid
-from katago_mcp.positions import RULES, Position, check
+from katago_mcp.positions import Position, check
+from katago_mcp.rules import RULES, Rules, find
 from katago_mcp.sgf import Limits, Move, Record, Unreadable, read
 
 SHARED = Path(__file__).parents[3] / "shared" / "games"
@@ -253,20 +254,28 @@ class TestRules:
         assert record.warnings == ()
 
     @pytest.mark.parametrize(
-        ("text", "name"),
+        ("text", "rules"),
         [
-            ("GOE", "chinese"),
             ("koPOSITIONALscoreAREAtaxNONEsui1", "tromp-taylor"),
             ("koSIMPLEscoreTERRITORYtaxSEKIsui0", "japanese"),
-            ("koSITUATIONALscoreAREAsui1", "new-zealand"),
-            ("koSIMPLEscoreAREAtaxALLsui0", "stone-scoring"),
-            ("koSIMPLEscoreAREAtaxNONEsui0whbN", "chinese"),
+            ("koSIMPLEscoreTERRITORYsui0", "japanese"),
+            ("koSITUATIONALscoreAREAsui1fpok1", "new-zealand"),
+            ("koSITUATIONALscoreAREAtaxNONEsui0button1whbN-1fpok1", "aga-button"),
+            ("koSIMPLEscoreAREAtaxNONEsui0whbN", Rules(ko="SIMPLE", suicide=False, white_handicap_bonus="N")),
+            ("koSIMPLEscoreAREAtaxSEKIsui1whb0", Rules(ko="SIMPLE", tax="SEKI")),
         ],
     )
-    def test_others_are_replaced_with_a_warning(self, text: str, name: str) -> None:
+    def test_katagos_notation_is_read_part_by_part(self, text: str, rules: str | Rules) -> None:
         record = read(f"(;RU[{text}])")
-        assert record.rules == name
-        assert f"{name} is taken" in said(record)
+        assert record.rules == rules
+        assert record.warnings == ()
+        assert check(record.position()).rules == find(rules)[1]
+
+    @pytest.mark.parametrize("text", ["GOE", "koSPIGHTscoreAREAtaxNONEsui0", "koSIMPLEscoreAREA or so"])
+    def test_others_are_replaced_with_a_warning(self, text: str) -> None:
+        record = read(f"(;RU[{text}])")
+        assert record.rules == "chinese"
+        assert "chinese is taken" in said(record)
 
     def test_missing_ones_are_told(self) -> None:
         assert "names no rules" in said(read("(;SZ[9])"))
@@ -518,7 +527,7 @@ class TestPosition:
     def test_is_what_the_engine_accepts(self) -> None:
         checked = check(read(FORKED).position(3, "2"))
         assert checked.moves == (("B", "E5"), ("W", "E7"), ("B", "C7"))
-        assert (checked.rules, checked.komi, checked.width) == ("chinese", 7, 9)
+        assert (checked.rules_name, checked.komi, checked.width) == ("chinese", 7, 9)
 
     def test_is_the_last_one_unless_a_number_is_given(self) -> None:
         assert len(read(FORKED).position().moves) == 6

@@ -11,6 +11,7 @@ from katago_mcp.analysis import Request
 from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
 from katago_mcp.http import Operations, health
 from katago_mcp.positions import Position
+from katago_mcp.rules import RULES
 from katago_mcp.supervisor import EngineUnavailable
 from rig import GAME, Rig, rig, until
 from support import Site
@@ -346,7 +347,8 @@ async def test_the_query_settles_what_the_engines_configuration_could_change(sit
         await made.analyze(max_visits=7, max_time=3, pv_length=4, include_ownership=True)
         (query,) = site.queries()
     assert query["overrideSettings"] == {"maxTime": 3, "reportAnalysisWinratesAs": "BLACK"}
-    assert (query["initialPlayer"], query["rules"], query["komi"]) == ("B", "chinese", 7.5)
+    assert (query["initialPlayer"], query["komi"]) == ("B", 7.5)
+    assert query["rules"] == RULES["chinese"].parts()
     assert (query["maxVisits"], query["analysisPVLen"]) == (7, 3)
     assert query["moves"] == [["B", "D4"], ["W", "Q16"]]
 

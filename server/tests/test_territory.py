@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from katago_mcp.positions import Position, check, points_top_down, vertex
+from katago_mcp.rules import Rules
 from katago_mcp.territory import TerritoryEvaluation, TerritoryRequest, evaluate, evaluate_territory
 from rig import rig
 from support import PATIENCE, Site
@@ -136,6 +137,27 @@ def test_handicap_stones_are_blacks_before_whites_first(
 )
 def test_what_a_count_cannot_know_is_said(rules: str, said: str) -> None:
     assert any(said in text for text in evaluated(rules=rules).score.not_known)
+
+
+@pytest.mark.parametrize(
+    ("parts", "scoring", "bonus", "said"),
+    [
+        ({"scoring": "AREA", "white_handicap_bonus": "N", "tax": "SEKI"}, "area", 5, "seki"),
+        ({"scoring": "TERRITORY", "white_handicap_bonus": "N-1", "tax": "ALL"}, "territory", 4, "group tax"),
+    ],
+)
+def test_rules_without_a_name_are_counted_by_their_parts(
+    parts: dict[str, Any], scoring: str, bonus: int, said: str
+) -> None:
+    stones = [stone for stone in WALL if stone[0] == "B"]
+    score = evaluated(rules=Rules(**parts), initial_stones=stones).score
+    assert (score.scoring, score.white.handicap_bonus) == (scoring, bonus)
+    assert any(said in text for text in score.not_known)
+
+
+def test_eyes_in_seki_count_where_nothing_is_taxed() -> None:
+    rules = Rules(scoring="TERRITORY", tax="NONE")
+    assert not any("seki" in text for text in evaluated(rules=rules).score.not_known)
 
 
 def test_people_get_estimate_count_and_board() -> None:

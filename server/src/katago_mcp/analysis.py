@@ -60,8 +60,6 @@ class PositionAnalysis(Result):
         description="Spread of the predicted final score, in points; known to be biased high."
     )
     visits: int = Field(description="Visits searched.")
-    rules: str = Field(description="Rule set used.")
-    komi: float = Field(description="Komi used.")
     moves: list[MoveAnalysis] = Field(description="Candidate moves, best first.")
     ownership: list[float] | None = Field(
         default=None,
@@ -163,7 +161,7 @@ class Analyst(Desk):
 
         asked = {"query": query, "topMoves": request.top_moves, "pvLength": request.pv_length}
         return await self.answer(
-            PositionAnalysis, "analyzePosition", asked, work, caller=caller, report=report
+            PositionAnalysis, "analyzePosition", checked, asked, work, caller=caller, report=report
         )
 
     def _check_profile(self, profile: str | None) -> None:
@@ -294,7 +292,7 @@ def _read(reply: dict[str, Any], checked: Checked, found: Limits, request: Reque
             score_lead=round(root["scoreLead"], 3),
             score_stdev=round(root["scoreStdev"], 3),
             visits=root["visits"],
-            rules=checked.rules,
+            rules=checked.rules_name,
             komi=checked.komi,
             moves=moves,
             ownership=rounded(reply["ownership"], 3) if request.include_ownership else None,

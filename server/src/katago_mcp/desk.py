@@ -29,7 +29,7 @@ from katago_mcp.supervisor import EngineUnavailable, Supervisor
 
 PROGRESS_EVERY = 0.5
 
-_ANSWER_FORMAT = 2
+_ANSWER_FORMAT = 3
 """Part of every cache key: raised when the shape of cached answers changes."""
 
 _POSITION_FIELDS = frozenset(field.alias for field in Position.model_fields.values())
@@ -48,6 +48,10 @@ class Result(Wire):
     perspective: Literal["BLACK"] = Field(
         default="BLACK", description="Whose winrates, scores and ownership these are."
     )
+    rules: str = Field(
+        description="Rule set used, by its name, or by KataGo's notation of its parts when it has none."
+    )
+    komi: float = Field(description="Komi used.")
     cached: bool = Field(default=False, description="Whether the answer came from the cache.")
     partial: bool = Field(default=False, description="Whether something is missing of what was asked for.")
     warnings: list[str] = Field(default=[], description="What was accepted although it looks wrong.")
@@ -103,6 +107,7 @@ class Desk:
         self,
         kind: type[_Result],
         tool: str,
+        checked: Checked,
         asked: dict[str, Any],
         work: Callable[[Claim, Report], Awaitable[_Result]],
         *,
@@ -113,7 +118,8 @@ class Desk:
     ) -> _Result:
         """Answer from the cache, or together with an identical request in flight, or by `work`.
 
-        `asked` is JSON that holds everything the answer depends on, besides engine and networks.
+        `asked` is JSON that holds everything the answer about `checked` depends on, besides engine and
+        networks. Every caller gets an answer of its own, which calls the rules by the caller's name.
         With `cached` false the answer is neither looked up nor kept as a whole.
 
         Raises:
@@ -127,11 +133,12 @@ class Desk:
                 retry_after=30,
             )
         name = self.key(tool, asked)
+        own: dict[str, Any] = {"rules": checked.rules_name}
         if cached:
             kept = await self.kept(name)
             if kept is not None:
                 try:
-                    return kind.model_validate(kept).model_copy(update={"cached": True})
+                    return kind.model_validate(kept).model_copy(update=own | {"cached": True})
                 except ValidationError:
                     _log.warning("cache_entry_of_another_shape")
 
@@ -145,7 +152,8 @@ class Desk:
             return result
 
         try:
-            return await self._flights.join(name, caller, worked, report, long=long)
+            result = await self._flights.join(name, caller, worked, report, long=long)
+            return result.model_copy(update=own)
         except Full as error:
             raise Rejected(
                 "overloaded",
@@ -295,7 +303,7 @@ def query_of(checked: Checked, visits: int, seconds: float) -> dict[str, Any]:
     winrates are reported, and how long a search may take.
     """
     return {
-        "rules": checked.rules,
+        "rules": checked.rules.parts(),
         "komi": checked.komi,
         "boardXSize": checked.width,
         "boardYSize": checked.height,

@@ -147,7 +147,7 @@ async def explain_move(
         "pvLength": request.pv_length,
     }
     return await desk.answer(
-        MoveExplanation, "explainMove", asked, explanation.run, caller=caller, report=report
+        MoveExplanation, "explainMove", checked, asked, explanation.run, caller=caller, report=report
     )
 
 
@@ -237,6 +237,8 @@ class _Explanation:
         policy = free["policy"]
         swings = _swings(self._board, forced["ownership"], best["ownership"])
         return MoveExplanation(
+            rules=checked.rules_name,
+            komi=checked.komi,
             move=self.move,
             player=self._player,
             turn_number=len(checked.moves),

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from katago_mcp.errors import Invalid
+from katago_mcp.rules import RULES, Rules, RulesGiven, find
 
 Colour = Literal["B", "W"]
 Point = tuple[int, int]
@@ -21,26 +22,6 @@ MAX_MOVES = 2000
 MIN_SIZE, MAX_SIZE = 2, 19
 MAX_KOMI = 400
 
-AREA_KOMI, TERRITORY_KOMI = 7.5, 6.5
-
-RULES: dict[str, float] = {
-    "tromp-taylor": AREA_KOMI,
-    "chinese": AREA_KOMI,
-    "chinese-ogs": AREA_KOMI,
-    "chinese-kgs": AREA_KOMI,
-    "japanese": TERRITORY_KOMI,
-    "korean": TERRITORY_KOMI,
-    "stone-scoring": AREA_KOMI,
-    "aga": AREA_KOMI,
-    "bga": AREA_KOMI,
-    "new-zealand": AREA_KOMI,
-    "aga-button": AREA_KOMI,
-}
-"""Rule sets by KataGo's names, and the komi customary with each [Analysis_Engine.md, rules]."""
-
-SUICIDE_RULES = frozenset({"tromp-taylor", "new-zealand"})
-"""Rule sets under which a group of two or more stones may take its own last liberty."""
-
 _COLOURS: dict[str, Colour] = {"b": "B", "black": "B", "w": "W", "white": "W"}
 
 
@@ -49,7 +30,10 @@ class Position(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
 
-    rules: Annotated[str, Field(description=f"Rule set, one of: {', '.join(RULES)}.")] = "chinese"
+    rules: Annotated[
+        RulesGiven,
+        Field(description=f"Rule set, one of: {', '.join(RULES)}; or an object with the parts of one."),
+    ] = "chinese"
     board_x_size: Annotated[int, Field(description="Columns, 2 to 19.")] = 19
     board_y_size: Annotated[int, Field(description="Rows, 2 to 19.")] = 19
     moves: Annotated[
@@ -73,8 +57,8 @@ class Position(BaseModel):
     komi: Annotated[
         float | None,
         Field(
-            description="Points given to White, a multiple of 0.5. Default: 6.5 under japanese and "
-            "korean rules, 7.5 under the others."
+            description="Points given to White, a multiple of 0.5. Default: 6.5 under territory scoring "
+            "(japanese, korean), 7 with a button, else 7.5."
         ),
     ] = None
 
@@ -84,10 +68,11 @@ class Checked:
     """A position that the engine will accept, in one spelling only.
 
     `moves` and `stones` hold (colour, vertex) with vertices in upper case or "pass".
-    `warnings` says what was accepted although it looks wrong.
+    `rules_name` is what an answer calls `rules`; `warnings` says what was accepted although it looks wrong.
     """
 
-    rules: str
+    rules: Rules
+    rules_name: str
     width: int
     height: int
     stones: tuple[tuple[Colour, str], ...]
@@ -104,17 +89,10 @@ def check(position: Position) -> Checked:
         Invalid: naming the field at fault, with the codes `invalid_rules`, `invalid_board_size`,
             `invalid_komi`, `too_many_moves`, `invalid_stone`, `invalid_move` and `illegal_move`.
     """
-    rules = position.rules.strip().lower()
-    if rules not in RULES:
-        raise Invalid(
-            "invalid_rules",
-            "the rule set is not known",
-            field="position.rules",
-            accepted=", ".join(RULES),
-        )
+    name, rules = find(position.rules)
     width = _size(position.board_x_size, "position.boardXSize")
     height = _size(position.board_y_size, "position.boardYSize")
-    komi = _komi(position.komi, RULES[rules])
+    komi = _komi(position.komi, rules.komi)
     if len(position.moves) > MAX_MOVES:
         raise Invalid(
             "too_many_moves",
@@ -122,11 +100,12 @@ def check(position: Position) -> Checked:
             field="position.moves",
             accepted=f"at most {MAX_MOVES} moves",
         )
-    board = Board(width, height, suicide=rules in SUICIDE_RULES)
+    board = Board(width, height, suicide=rules.suicide)
     stones = _set_up(board, position.initial_stones)
     moves, warnings = _play(board, position.moves)
     return Checked(
         rules=rules,
+        rules_name=name,
         width=width,
         height=height,
         stones=stones,
@@ -238,7 +217,7 @@ class Board:
 
 def board_of(checked: Checked) -> Board:
     """The board of a checked position, after all of its moves."""
-    board = Board(checked.width, checked.height, suicide=checked.rules in SUICIDE_RULES)
+    board = Board(checked.width, checked.height, suicide=checked.rules.suicide)
     for colour, text in checked.stones:
         point = parse_vertex(text, checked.width, checked.height)
         if point is not None:

@@ -109,8 +109,6 @@ class Unanalysed(Wire):
 class GameReview(Result):
     """What the moves of a game lost."""
 
-    rules: str = Field(description="Rule set used.")
-    komi: float = Field(description="Komi used.")
     first_move: int = Field(description="Number of the first move of the range.")
     last_move: int = Field(description="Number of the last move of the range.")
     visits_per_turn: int = Field(description="Visits asked for, for each turn.")
@@ -213,6 +211,7 @@ async def find_mistakes(
     return await desk.answer(
         GameReview,
         "findMistakes",
+        checked,
         review.asked(),
         review.run,
         caller=caller,
@@ -421,7 +420,7 @@ class _Review:
             cached=cached == len(self._turns),
             partial=short or any(missing.code != "out_of_turn" for missing in unanalysed),
             warnings=[*checked.warnings, *self._warnings],
-            rules=checked.rules,
+            rules=checked.rules_name,
             komi=checked.komi,
             first_move=self._first,
             last_move=self._last,

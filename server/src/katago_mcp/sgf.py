@@ -17,8 +17,6 @@ from katago_mcp.positions import (
     MAX_KOMI,
     MAX_SIZE,
     MIN_SIZE,
-    RULES,
-    SUICIDE_RULES,
     Board,
     Colour,
     IllegalMove,
@@ -26,6 +24,7 @@ from katago_mcp.positions import (
     parse_vertex,
     vertex,
 )
+from katago_mcp.rules import RULES, Rules, find, read_notation
 from katago_mcp.sgftree import Limits, Node, Tree, Unreadable, parse
 
 __all__ = ["Limits", "Line", "Move", "Player", "Record", "Unreadable", "Variation", "read"]
@@ -55,11 +54,6 @@ _RULES_NAMED = {
 """KataGo's name for what RU says in lower case without punctuation and the word "rules"."""
 
 _WORD_RULES = re.compile(r"(rules?|rule ?set|规则|規則|ルール|룰)$")
-_RULES_IN_PARTS = re.compile(
-    r"ko(?P<ko>[A-Z]+)score(?P<score>AREA|TERRITORY)(?:tax(?P<tax>NONE|SEKI|ALL))?(?:sui(?P<suicide>[01]))?"
-)
-"""What KataGo writes into RU: koPOSITIONALscoreAREAtaxNONEsui1."""
-
 _KOMI = re.compile(r"([+-]?\d{1,9}(?:[.,]\d{1,9})?(?!\d*/))?\s*(?:又?\s*(\d)/([1-9]))?\s*(\D*)")
 _FRACTIONS = {"½": " 1/2", "¼": " 1/4", "¾": " 3/4"}
 _NAME = re.compile(r"\d{1,6}(?:\.\d{1,6})*")
@@ -193,16 +187,17 @@ class Line:
 class Record:
     """A game record.
 
-    `rules` is KataGo's name for what `rules_text` (RU) says. `komi` is in points of area for White, a
-    multiple of 0.5, or None when the record names none. `handicap` is HA, 0 without one. `result` (RE),
-    `date` (DT), `event` (EV) and `application` (AP) are as written. `warnings` tells what was assumed.
+    `rules` is KataGo's name for what `rules_text` (RU) says, or the parts of rules that have no name. `komi`
+    is in points of area for White, a multiple of 0.5, or None when the record names none. `handicap` is HA,
+    0 without one. `result` (RE), `date` (DT), `event` (EV) and `application` (AP) are as written. `warnings`
+    tells what was assumed.
     """
 
     tree: Tree
     charset: str
     width: int
     height: int
-    rules: str
+    rules: str | Rules
     rules_text: str | None
     komi: float | None
     handicap: int
@@ -430,7 +425,7 @@ def _black_before_white(tree: Tree) -> int:
     return count
 
 
-def _rules(text: str | None, warnings: _Warnings) -> str:
+def _rules(text: str | None, warnings: _Warnings) -> str | Rules:
     if text is None:
         warnings.add("rules", f"the record names no rules (RU): {DEFAULT_RULES} is taken")
         return DEFAULT_RULES
@@ -438,20 +433,11 @@ def _rules(text: str | None, warnings: _Warnings) -> str:
     named = _RULES_NAMED.get(_WORD_RULES.sub("", lowered))
     if named is not None:
         return named
-    parts = _RULES_IN_PARTS.search(text)
-    nearest = _nearest_rules(parts) if parts else DEFAULT_RULES
-    warnings.add("rules", f"RU[{text[:40]}] is not one of KataGo's rule sets: {nearest} is taken")
-    return nearest
-
-
-def _nearest_rules(parts: re.Match[str]) -> str:
-    if parts["score"] == "TERRITORY":
-        return "japanese"
-    if parts["tax"] == "ALL":
-        return "stone-scoring"
-    if parts["suicide"] == "1":
-        return "new-zealand" if parts["ko"] == "SITUATIONAL" else "tromp-taylor"
-    return "chinese"
+    parts = read_notation(text)
+    if parts is not None:
+        return parts
+    warnings.add("rules", f"RU[{text[:40]}] is not one of KataGo's rule sets: {DEFAULT_RULES} is taken")
+    return DEFAULT_RULES
 
 
 def _komi(root: Node, handicap: int, warnings: _Warnings) -> float | None:
@@ -539,7 +525,7 @@ class _Play:
         self.moves: list[Move] = []
         self.starts: list[_Start] = []
         self.warnings = _Warnings()
-        self._suicide = record.rules in SUICIDE_RULES
+        self._suicide = find(record.rules)[1].suicide
         self._board = Board(record.width, record.height, self._suicide)
         self._setup: dict[Colour, int] | None = {"B": 0, "W": 0}
         self._player: Colour | None = None

@@ -26,19 +26,6 @@ NEUTRAL = 0.2
 UNCERTAIN = 0.3
 """Ownership whose spread is at least this much is listed as uncertain."""
 
-TERRITORY_RULES = frozenset({"japanese", "korean"})
-"""Rule sets that count territory and prisoners; the others count area [Analysis_Engine.md, rules]."""
-
-HANDICAP_BONUS: dict[str, int] = {
-    "chinese": 0,
-    "chinese-ogs": 0,
-    "chinese-kgs": 0,
-    "aga": 1,
-    "bga": 1,
-    "aga-button": 1,
-}
-"""Rule sets that give White a point for every handicap stone, less this many of them."""
-
 
 class Side(Wire):
     """What one player has."""
@@ -79,8 +66,6 @@ class Uncertainty(Wire):
 class TerritoryEvaluation(Result):
     """Who owns which point, and the score."""
 
-    rules: str = Field(description="Rule set used.")
-    komi: float = Field(description="Komi used.")
     next_player: Literal["B", "W"] = Field(description="Who is to move.")
     turn_number: int = Field(description="Moves played so far.")
     winrate: float = Field(description="Black's chance to win, 0 to 1.")
@@ -176,7 +161,13 @@ async def evaluate_territory(
         return result
 
     return await desk.answer(
-        TerritoryEvaluation, "evaluateTerritory", {"query": query}, work, caller=caller, report=report
+        TerritoryEvaluation,
+        "evaluateTerritory",
+        checked,
+        {"query": query},
+        work,
+        caller=caller,
+        report=report,
     )
 
 
@@ -193,7 +184,7 @@ def evaluate(checked: Checked, reply: dict[str, Any]) -> TerritoryEvaluation:
     stdev = dict(zip(points, reply["ownershipStdev"], strict=True))
     map_ = _Map(board, ownership)
     return TerritoryEvaluation(
-        rules=checked.rules,
+        rules=checked.rules_name,
         komi=checked.komi,
         next_player=root["currentPlayer"],
         turn_number=len(checked.moves),
@@ -227,7 +218,7 @@ def handicap_bonus(checked: Checked) -> int:
     Handicap stones are Black's before White's first stone, set up or played, if they are two or
     more and White has none set up [Analysis_Engine.md, whiteHandicapBonus].
     """
-    if checked.rules not in HANDICAP_BONUS or any(colour == "W" for colour, _ in checked.stones):
+    if checked.rules.white_handicap_bonus == "0" or any(colour == "W" for colour, _ in checked.stones):
         return 0
     count = len(checked.stones)
     for colour, move in checked.moves:
@@ -235,7 +226,8 @@ def handicap_bonus(checked: Checked) -> int:
             if colour == "W":
                 break
             count += 1
-    return count - HANDICAP_BONUS[checked.rules] if count >= 2 else 0
+    less = checked.rules.white_handicap_bonus == "N-1"
+    return count - less if count >= 2 else 0
 
 
 class _Map:
@@ -286,7 +278,7 @@ def _chain_means(board: Board, ownership: dict[Point, float]) -> dict[Point, flo
 
 
 def _score(checked: Checked, board: Board, map_: _Map) -> Score:
-    territory = checked.rules in TERRITORY_RULES
+    territory = checked.rules.scoring == "TERRITORY"
     bonus = handicap_bonus(checked)
 
     def side(colour: Colour) -> Side:
@@ -319,13 +311,13 @@ def _score(checked: Checked, board: Board, map_: _Map) -> Score:
 
 def _not_known(checked: Checked, *, territory: bool) -> list[str]:
     texts = []
-    if territory:
+    if checked.rules.tax != "NONE":
         texts.append("whether groups live in seki: their eyes are no territory under these rules")
-        if checked.stones:
-            texts.append("prisoners taken before the first move given")
-    if checked.rules == "stone-scoring":
-        texts.append("the two points that stone scoring takes for each living group")
-    if checked.rules == "aga-button":
+    if checked.rules.tax == "ALL":
+        texts.append("the two points that the group tax takes from each living group")
+    if territory and checked.stones:
+        texts.append("prisoners taken before the first move given")
+    if checked.rules.has_button:
         texts.append("who takes the button, worth half a point")
     return texts
 

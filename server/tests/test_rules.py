@@ -1,0 +1,142 @@
+"""Rules by name and by parts: what is accepted, what is refused, and what the parts decide."""
+
+import asyncio
+import json
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from katago_mcp.analysis import Request
+from katago_mcp.errors import Invalid
+from katago_mcp.positions import Position, check
+from katago_mcp.rules import RULES, Ko, Rules, find, read_notation
+from rig import Rig, rig, until
+from support import PATIENCE, Site
+
+RULE_SETS = st.builds(
+    Rules,
+    ko=st.sampled_from(get_args(Ko)),
+    scoring=st.sampled_from(["AREA", "TERRITORY"]),
+    tax=st.sampled_from([None, "NONE", "SEKI", "ALL"]),
+    suicide=st.booleans(),
+    has_button=st.booleans(),
+    white_handicap_bonus=st.sampled_from(["0", "N-1", "N"]),
+    friendly_pass_ok=st.booleans(),
+)
+
+
+def refused(rules: object) -> Invalid:
+    with pytest.raises(Invalid) as caught:
+        check(Position.model_validate({"rules": rules}))
+    return caught.value
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_set_spelled_out_is_the_rule_set(name: str) -> None:
+    spelled = check(Position.model_validate({"rules": RULES[name].parts()}))
+    named = check(Position(rules=name))
+    assert spelled.rules == named.rules
+    assert RULES[spelled.rules_name] == RULES[name]
+
+
+def test_parts_that_are_not_given_are_tromp_taylors() -> None:
+    position = check(Position.model_validate({"rules": {}}))
+    assert (position.rules_name, position.rules.suicide, position.komi) == ("tromp-taylor", True, 7.5)
+
+
+@pytest.mark.parametrize(
+    ("parts", "tax", "komi"),
+    [
+        ({"scoring": "TERRITORY"}, "SEKI", 6.5),
+        ({"scoring": "TERRITORY", "tax": "NONE"}, "NONE", 6.5),
+        ({"scoring": "AREA", "hasButton": True}, "NONE", 7),
+    ],
+)
+def test_tax_and_komi_follow_from_the_scoring(parts: dict[str, Any], tax: str, komi: float) -> None:
+    position = check(Position.model_validate({"rules": parts}))
+    assert (position.rules.tax, position.komi) == (tax, komi)
+
+
+@pytest.mark.parametrize(
+    ("rules", "field", "accepted"),
+    [
+        ({"ko": "SPIGHT"}, "position.rules.ko", '"SIMPLE", "POSITIONAL", "SITUATIONAL"'),
+        ({"scoring": "STONES"}, "position.rules.scoring", '"AREA", "TERRITORY"'),
+        ({"tax": 2}, "position.rules.tax", '"NONE", "SEKI", "ALL"'),
+        ({"suicide": "yes"}, "position.rules.suicide", "true, false"),
+        ({"hasButton": 1}, "position.rules.hasButton", "true, false"),
+        ({"whiteHandicapBonus": 0}, "position.rules.whiteHandicapBonus", '"0", "N-1", "N"'),
+        ({"friendlyPassOk": []}, "position.rules.friendlyPassOk", "true, false"),
+        ({"komi": 7}, "position.rules.komi", "ko, scoring, tax, suicide, hasButton"),
+        (["chinese"], "position.rules", "an object"),
+        (None, "position.rules", "a name"),
+        ("go!", "position.rules", "tromp-taylor, chinese"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_would_do(rules: object, field: str, accepted: str) -> None:
+    failure = refused(rules)
+    assert (failure.code, failure.field) == ("invalid_rules", field)
+    assert failure.accepted is not None
+    assert accepted in failure.accepted
+
+
+@given(RULE_SETS)
+def test_the_notation_of_any_rules_is_read_back(rules: Rules) -> None:
+    name = rules.name
+    if name in RULES:
+        assert RULES[name] == rules
+    else:
+        assert read_notation(name) == rules
+
+
+@given(RULE_SETS)
+def test_any_rules_are_read_from_what_the_engine_is_sent(rules: Rules) -> None:
+    sent = json.loads(json.dumps(rules.parts()))
+    assert check(Position.model_validate({"rules": sent})).rules == rules
+
+
+def test_an_unknown_name_is_refused_before_anything_else() -> None:
+    with pytest.raises(Invalid, match="invalid_rules"):
+        find("chinese rules")
+
+
+@pytest.mark.parametrize("suicide", [True, False])
+def test_suicide_is_legal_as_the_part_says(suicide: bool) -> None:
+    moves = [["W", "A3"], ["W", "B2"], ["W", "C1"], ["B", "A1"], ["B", "B1"], ["B", "A2"]]
+    position = {"rules": {"ko": "SIMPLE", "suicide": suicide}, "moves": moves}
+    if suicide:
+        assert len(check(Position.model_validate(position)).moves) == 6
+    else:
+        with pytest.raises(Invalid, match="suicide"):
+            check(Position.model_validate(position))
+
+
+async def ask(made: Rig, *rules: str | Rules) -> list[str]:
+    """The names under which answers about one position show the rules, asked for together."""
+    games = [Position(rules=given, moves=[("B", "D4")], komi=7.5) for given in rules]
+    async with asyncio.timeout(PATIENCE):
+        answers = await asyncio.gather(*(made.analyst.analyze(Request(game)) for game in games))
+    return [answer.rules for answer in answers]
+
+
+@pytest.mark.anyio
+async def test_the_same_rules_are_one_search_and_each_caller_reads_its_own_name(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        together = await ask(made, "korean", "japanese", RULES["korean"])
+        kept = await ask(made, "korean")
+        assert (together, kept) == (["korean", "japanese", "japanese"], ["korean"])
+        (query,) = site.queries()
+        assert query["rules"] == RULES["japanese"].parts()
+
+
+@pytest.mark.anyio
+async def test_rules_that_differ_in_one_part_are_searched_apart(site: Site) -> None:
+    other = RULES["japanese"].model_copy(update={"friendly_pass_ok": True})
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        names = await ask(made, "japanese", other)
+        await until(lambda: len(site.queries()) == 2)
+    assert names == ["japanese", "koSIMPLEscoreTERRITORYtaxSEKIsui0fpok1"]
