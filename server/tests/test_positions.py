@@ -1,9 +1,10 @@
 """Which positions reach the engine, and what is said about the others."""
 
-from typing import Any
+import re
+from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from katago_mcp.errors import Invalid
@@ -18,6 +19,7 @@ from katago_mcp.positions import (
     parse_vertex,
     vertex,
 )
+from katago_mcp.rules import Ko, Rules
 
 KO = [("B", "B1"), ("W", "C1"), ("B", "A2"), ("W", "D2"), ("B", "B3"), ("W", "C3")]
 """Around B2 and C2: after B C2 and W B2 Black's stone is taken, and C2 is a ko."""
@@ -149,16 +151,56 @@ def test_a_ko_may_be_retaken_after_an_exchange() -> None:
     ("rules", "legal"), [("chinese", False), ("japanese", False), ("tromp-taylor", True)]
 )
 def test_suicide_of_several_stones_depends_on_the_rules(rules: str, legal: bool) -> None:
-    moves = [("W", "A3"), ("W", "B2"), ("W", "C1"), ("B", "A1"), ("B", "B1"), ("B", "A2")]
+    stones = [("W", "A3"), ("W", "B2"), ("W", "C1"), ("B", "A1"), ("B", "B1")]
+    moves = [("B", "A2")]
     if legal:
-        assert checked(rules=rules, moves=[*moves, ("B", "A1")]).moves
+        assert checked(rules=rules, initial_stones=stones, moves=[*moves, ("B", "A1")]).moves
     else:
-        assert refused(rules=rules, moves=moves).code == "illegal_move"
+        assert refused(rules=rules, initial_stones=stones, moves=moves).code == "illegal_move"
 
 
 def test_suicide_of_one_stone_is_never_legal() -> None:
     moves = [("W", "A2"), ("W", "B1"), ("B", "A1")]
     assert refused(rules="tromp-taylor", moves=moves).code == "illegal_move"
+
+
+TWO_KOS = [
+    *(("B", point) for point in ("B1", "A2", "B3", "F1", "E2", "F3")),
+    *(("W", point) for point in ("C1", "D2", "C3", "G1", "H2", "G3")),
+    *(("W", "B2"), ("B", "G2")),
+]
+"""Two kos apart from one another: Black may take at C2, White at F2."""
+
+CYCLE = [("B", "C2"), ("W", "F2"), ("B", "pass"), ("W", "B2"), ("B", "G2")]
+"""Both kos are taken and taken back."""
+
+
+@pytest.mark.parametrize("rules", ["chinese-ogs", "tromp-taylor"])
+def test_a_position_may_not_come_again_under_positional_superko(rules: str) -> None:
+    failure = refused(rules=rules, initial_stones=TWO_KOS, moves=CYCLE)
+    assert (failure.code, failure.field) == ("illegal_move", "position.moves[4]")
+    assert failure.message == "move 4 (B G2): it repeats the position before move 0"
+
+
+def test_the_earlier_move_is_named() -> None:
+    moves = [("B", "J9"), ("W", "J1"), *CYCLE]
+    failure = refused(
+        rules="chinese-ogs", board_x_size=9, board_y_size=9, initial_stones=TWO_KOS, moves=moves
+    )
+    assert failure.message == "move 6 (B G2): it repeats the position after move 1 (W J1)"
+
+
+@pytest.mark.parametrize("rules", ["aga", "new-zealand"])
+def test_it_may_with_the_other_player_to_move_under_situational_superko(rules: str) -> None:
+    # Black moved first, and the pass changed whose turn it is.
+    assert checked(rules=rules, initial_stones=TWO_KOS, moves=CYCLE).moves
+    twice = [*CYCLE, ("W", "pass"), *CYCLE[:-1]]
+    assert refused(rules=rules, initial_stones=TWO_KOS, moves=[*twice, ("B", "G2")]).field is not None
+
+
+@pytest.mark.parametrize("rules", ["chinese", "japanese"])
+def test_it_may_where_only_the_simple_ko_is_forbidden(rules: str) -> None:
+    assert checked(rules=rules, initial_stones=TWO_KOS, moves=[*CYCLE, ("W", "pass"), *CYCLE]).moves
 
 
 def test_a_capture_is_no_suicide_and_frees_the_points() -> None:
@@ -216,6 +258,76 @@ def test_after_any_moves_every_group_has_a_liberty(
             assert board.stones == before
         for stone in board.stones:
             assert board.group(stone)[1]
+
+
+Game = list[tuple[Colour, tuple[int, int] | None]]
+
+
+def naive(size: int, rules: Rules, moves: Game) -> tuple[list[bool], set[tuple[Colour, tuple[int, int]]]]:
+    """Which moves are legal, by the wording of the rules, and the stones that remain."""
+    stones: dict[tuple[int, int], Colour] = {}
+    past: list[tuple[dict[tuple[int, int], Colour], Colour]] = []
+    before: dict[tuple[int, int], Colour] | None = None
+    verdicts = []
+
+    def breathless(board: dict[tuple[int, int], Colour], colour: Colour) -> list[tuple[int, int]]:
+        alive: set[tuple[int, int]] = set()
+        for _ in board:
+            for (x, y), owner in board.items():
+                beside = {(x + 1, y), (x - 1, y), (x, y + 1), (x, y - 1)}
+                on_board = {p for p in beside if 0 <= p[0] < size and 0 <= p[1] < size}
+                if owner == colour and (on_board - board.keys() or beside & alive):
+                    alive.add((x, y))
+        return [point for point, owner in board.items() if owner == colour and point not in alive]
+
+    for colour, point in moves:
+        opponent: Colour = "W" if colour == "B" else "B"
+        if not past:
+            past.append((dict(stones), colour))
+        after = dict(stones)
+        legal = point is None or point not in stones
+        if point is not None and legal:
+            after[point] = colour
+            for taken in breathless(after, opponent):
+                del after[taken]
+            own = breathless(after, colour)
+            legal = not own or (rules.suicide and len(own) > 1)
+            for taken in own:
+                del after[taken]
+            # A ko: one stone takes one stone, and the position is that of two moves ago.
+            if (after, colour) == (before, past[-1][1]) and len(stones) == len(after):
+                legal = False
+            if rules.ko == "POSITIONAL":
+                legal = legal and all(after != board for board, _ in past)
+            if rules.ko == "SITUATIONAL":
+                legal = legal and (after, opponent) not in past
+        verdicts.append(legal)
+        if legal:
+            before = stones if point is not None else None
+            stones = after
+            past.append((dict(stones), opponent))
+    return verdicts, {(owner, point) for point, owner in stones.items()}
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data(), st.integers(2, 3), st.sampled_from(get_args(Ko)), st.booleans())
+def test_moves_are_legal_as_the_wording_of_the_rules_says(
+    data: st.DataObject, size: int, ko: Ko, suicide: bool
+) -> None:
+    rules = Rules(ko=ko, suicide=suicide)
+    point = st.none() | st.tuples(st.integers(0, size - 1), st.integers(0, size - 1))
+    moves: Game = data.draw(st.lists(st.tuples(colours, point), max_size=60))
+    board = Board(size, size, rules.suicide, rules.ko)
+    verdicts = []
+    for colour, move in moves:
+        refusal = board.refusal(colour, move)
+        verdicts.append(refusal is None)
+        if refusal is None:
+            board.play(colour, move)
+        else:
+            with pytest.raises(IllegalMove, match=re.escape(refusal)):
+                board.play(colour, move)
+    assert (verdicts, {(owner, at) for at, owner in board.stones.items()}) == naive(size, rules, moves)
 
 
 def test_there_is_no_column_i() -> None:

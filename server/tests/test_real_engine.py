@@ -5,12 +5,14 @@ Runs when `KATAGO_TEST_BINARY` and `KATAGO_TEST_NETWORK` name an engine and a ne
 """
 
 import asyncio
+import itertools
 import json
 import os
+import random
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -20,9 +22,9 @@ from katago_mcp.engine import Command, Engine, EngineRefused, launch
 from katago_mcp.errors import Invalid
 from katago_mcp.explanation import ExplanationRequest, explain_move
 from katago_mcp.metrics import Metrics
-from katago_mcp.positions import Position, check
+from katago_mcp.positions import Board, Colour, Position, check, opponent_of, points_top_down, vertex
 from katago_mcp.review import ReviewRequest, find_mistakes
-from katago_mcp.rules import RULES, Rules
+from katago_mcp.rules import RULES, Ko, Rules
 from katago_mcp.territory import TerritoryRequest, evaluate_territory, handicap_bonus
 from katago_mcp.validate import validate
 from rig import rig
@@ -48,6 +50,14 @@ nnMaxBatchSize = 4
 nnCacheSizePowerOfTwo = 12
 nnMutexPoolSizePowerOfTwo = 10
 reportAnalysisWinratesAs = SIDETOMOVE
+"""
+
+GTP_CONFIG = """\
+rules = chinese
+logAllGTPCommunication = false
+logSearchInfo = false
+numSearchThreads = 1
+maxVisits = 1
 """
 
 
@@ -146,9 +156,7 @@ async def test_what_the_engine_accepts_silently_is_warned_of_or_refused(
 def test_every_rule_set_is_what_katago_means_by_its_name(real: Site) -> None:
     katago = load(real.path, {}).config.katago
     config = real.directory / "gtp.cfg"
-    config.write_text(
-        "logAllGTPCommunication = false\nlogSearchInfo = false\nnumSearchThreads = 1\nmaxVisits = 1\n"
-    )
+    config.write_text(GTP_CONFIG)
     argv = [str(katago.binary_path), "gtp", "-config", str(config), "-model", str(katago.model_path)]
     argv += ["-override-config", f"homeDataDir={katago.home_data_dir}"]
     commands = "".join(f"kata-set-rules {name}\nkata-get-rules\n" for name in RULES)
@@ -204,6 +212,50 @@ async def test_suicide_is_legal_where_the_engine_holds_it_to_be(engine: Engine) 
             engine, rules=rules.parts(), initialStones=stones, initialPlayer="B", includePolicy=True
         )
         assert (reply["policy"][7 * 9] >= 0) == rules.suicide, rules.name
+
+
+def random_game(
+    rules: Rules, size: int, length: int, seed: int
+) -> tuple[list[tuple[Colour, str]], list[str]]:
+    """A game of legal moves, with few passes, and which moves are legal at each of its turns."""
+    dice = random.Random(seed)
+    board = Board(size, size, rules.suicide, rules.ko)
+    points = points_top_down(size, size)
+    moves: list[tuple[Colour, str]] = []
+    legal = []
+    colour: Colour = "B"
+    for _ in range(length):
+        open_ = [point for point in points if board.refusal(colour, point) is None]
+        legal.append(" ".join(map(vertex, open_)))
+        passed = bool(moves) and moves[-1][1] == "pass"
+        point = dice.choice(open_) if open_ and (passed or dice.random() > 0.05) else None
+        board.play(colour, point)
+        moves.append((colour, vertex(point)))
+        colour = opponent_of(colour)
+    return moves, legal
+
+
+async def test_moves_are_legal_where_the_engine_holds_them_to_be(engine: Engine) -> None:
+    size, length = 3, 40
+    points = points_top_down(size, size)
+    repetitions = 0
+    for seed, (ko, suicide) in enumerate(itertools.product(get_args(Ko), (True, False))):
+        rules = Rules(ko=ko, suicide=suicide)
+        moves, legal = random_game(rules, size, length, seed)
+        position = Position(board_x_size=size, board_y_size=size, rules=rules, moves=[*moves])
+        query = query_of(check(position), 1, 10) | {"includePolicy": True}
+        theirs: dict[int, str] = {}
+
+        async def received(reply: dict[str, Any], theirs: dict[int, str] = theirs) -> None:
+            allowed = [point for point, chance in zip(points, reply["policy"], strict=False) if chance >= 0]
+            theirs[reply["turnNumber"]] = " ".join(map(vertex, allowed))
+
+        async with asyncio.timeout(PATIENCE):
+            await engine.query_turns(query | {"analyzeTurns": list(range(length))}, received)
+        assert [theirs[turn] for turn in range(length)] == legal, (rules.name, moves)
+        free = random_game(rules.model_copy(update={"ko": "SIMPLE"}), size, length, seed)[1]
+        repetitions += ko != "SIMPLE" and free != legal
+    assert repetitions
 
 
 @pytest.mark.parametrize(("width", "height"), [(2, 2), (9, 13), (19, 2), (19, 19)])

@@ -102,6 +102,15 @@ class TestMoves:
         assert played(read(text.format("NZ"))) == "B B9"
         assert "suicide" in said(read(text.format("Japanese")))
 
+    def test_a_repetition_under_superko_ends_the_line_and_counts_moves_as_the_line_does(self) -> None:
+        kos = "AB[ba][ab][bc][fa][eb][fc][gb]AW[ca][db][cc][ga][hb][gc][bb]"
+        moves = ";B[cb];W[fb];B[];W[bb];B[gb]"
+        text = "(;SZ[9:3]RU[{}];B[ia];" + kos + moves + ")"
+        assert len(read(text.format("Chinese")).main.moves) == 6
+        record = read(text.format("Tromp-Taylor"))
+        assert len(record.main.moves) == 5
+        assert "B G2: it repeats the position before move 2" in record.main.warnings[0]
+
     def test_two_in_one_node_are_played_in_their_order(self) -> None:
         record = read("(;SZ[9];W[aa]B[bb])")
         assert played(record) == "W A9 B B8"

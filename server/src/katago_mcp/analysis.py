@@ -236,7 +236,7 @@ def restriction(
     if allow:
         board = positions.board_of(checked)
         points = [positions.parse_vertex(move, checked.width, checked.height) for move in moves]
-        reasons = [positions.legal(board, player, point) for point in points]
+        reasons = [board.refusal(player, point) for point in points]
         if all(reasons):
             raise Invalid(
                 "illegal_move",

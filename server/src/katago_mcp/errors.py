@@ -37,7 +37,11 @@ _ENGINE = "a call when `getEngineStatus` says ready"
 
 CATALOGUE: dict[str, Entry] = {
     "invalid_rules": Entry(
-        "invalid", "The rule set is not known.", "position.rules", "a name that the text lists", _NO_RETRY
+        "invalid",
+        "The rule set is not known, or one of its parts is not.",
+        "position.rules, position.rules.ko and other parts",
+        "a name, or the values of a part, that the text lists",
+        _NO_RETRY,
     ),
     "invalid_board_size": Entry(
         "invalid",
@@ -69,8 +73,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "illegal_move": Entry(
         "invalid",
-        "The rules do not allow a move: the point is occupied, it is suicide, or it retakes a ko. "
-        "The text names its index, counted from 0, and its vertex.",
+        "The rules do not allow a move: the point is occupied, it is suicide, it retakes a ko, or under "
+        "superko it repeats a position (the text says which). The text names its index, counted from 0, and "
+        "its vertex.",
         "position.moves[i], move, allowMoves",
         "a move that the rules allow",
         _NO_RETRY,

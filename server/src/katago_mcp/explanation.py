@@ -163,7 +163,7 @@ class _Explanation:
         within("pvLength", request.pv_length, 1, MAX_PV_LENGTH)
         point = positions.read_move(request.move, checked.width, checked.height, "move")
         self.move = vertex(point)
-        reason = positions.legal(self._board, self._player, point)
+        reason = self._board.refusal(self._player, point)
         if reason is not None:
             raise self._illegal(reason)
         self._index = positions.policy_index(point, checked.width, checked.height)
@@ -197,7 +197,6 @@ class _Explanation:
         with readable():
             forced_infos = _infos(forced)
             if not forced_infos:
-                # The engine knows superko, the board here does not.
                 raise self._illegal("the engine holds it to be illegal")
             result = self._compare(free, forced_infos[0], others)
         result.partial = any(

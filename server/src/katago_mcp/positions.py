@@ -1,7 +1,8 @@
 """Go positions: their schema, GTP coordinates, and which of them may reach the engine.
 
-KataGo accepts some impossible positions silently (a ko retaken, stones without liberties) and
-refuses others with an error of its own; both are refused here, by name, before anything is sent.
+KataGo accepts some impossible positions silently (a ko retaken, a position repeated under superko,
+stones without liberties) and refuses others with an error of its own; both are refused here, by name,
+before anything is sent.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from katago_mcp.errors import Invalid
-from katago_mcp.rules import RULES, Rules, RulesGiven, find
+from katago_mcp.rules import RULES, Ko, Rules, RulesGiven, find
 
 Colour = Literal["B", "W"]
 Point = tuple[int, int]
@@ -100,7 +101,7 @@ def check(position: Position) -> Checked:
             field="position.moves",
             accepted=f"at most {MAX_MOVES} moves",
         )
-    board = Board(width, height, suicide=rules.suicide)
+    board = Board(width, height, rules.suicide, rules.ko)
     stones = _set_up(board, position.initial_stones)
     moves, warnings = _play(board, position.moves)
     return Checked(
@@ -146,51 +147,99 @@ class IllegalMove(ValueError):
 
 @dataclass
 class Board:
-    """Stones on a board of `width` x `height` points, with captures, suicide and simple ko."""
+    """Stones on a board of `width` x `height` points, with captures, suicide, ko and superko.
+
+    Under superko every position since the stones were set up counts, that of the setup included.
+    """
 
     width: int
     height: int
     suicide: bool = False
+    ko_rule: Ko = "SIMPLE"
     stones: dict[Point, Colour] = field(default_factory=dict)
     ko: tuple[Colour, Point] | None = None
     """The point that the colour may not take at once."""
     captured: dict[Colour, int] = field(default_factory=lambda: {"B": 0, "W": 0})
     """Stones of each colour that were taken off the board."""
+    number: int = 0
+    """Number of the next move, for what is said of earlier ones."""
+    _code: int = 0
+    """Which stones stand where: a bit for each colour on each point, so that no two boards are the same."""
+    _seen: dict[tuple[int, Colour | None], str] = field(default_factory=dict)
+    """When each position stood first; with the player to move, under situational superko."""
 
     def play(self, colour: Colour, point: Point | None) -> None:
         """Play a move; None is a pass.
 
         Raises:
-            IllegalMove: if the point is occupied, the move is suicide, or it retakes a ko.
+            IllegalMove: if the point is occupied, the move is suicide, retakes a ko, or repeats a position
+                against the rule of superko. The board stays as it was.
         """
+        if self.ko_rule != "SIMPLE" and not self._seen:
+            self._code = sum(self._bit(stone, owner) for stone, owner in self.stones.items())
+            self._remember(colour, f"before move {self.number}")
+        opponent = opponent_of(colour)
+        self.ko, taken = self._judge(colour, point)
+        if point is not None:
+            self.stones[point] = colour
+            self._code ^= self._bit(point, colour)
+            for stone in taken:
+                owner = self.stones.pop(stone)
+                self._code ^= self._bit(stone, owner)
+                self.captured[owner] += 1
+        if self.ko_rule != "SIMPLE":
+            self._remember(opponent, f"after move {self.number} ({colour} {vertex(point)})")
+        self.number += 1
+
+    def refusal(self, colour: Colour, point: Point | None) -> str | None:
+        """Why a move is illegal, None when it is legal. The board stays as it is."""
+        try:
+            self._judge(colour, point)
+        except IllegalMove as error:
+            return str(error)
+        return None
+
+    def _judge(self, colour: Colour, point: Point | None) -> tuple[tuple[Colour, Point] | None, set[Point]]:
+        """The ko that a legal move begins, and the stones that it takes off the board."""
         if point is None:
-            self.ko = None
-            return
+            return None, set()
         if point in self.stones:
             raise IllegalMove("the point is occupied")
         if self.ko == (colour, point):
             raise IllegalMove("it retakes the ko at once")
-        opponent: Colour = "W" if colour == "B" else "B"
+        opponent = opponent_of(colour)
         self.stones[point] = colour
-        captured: set[Point] = set()
-        for neighbour in self.neighbours(point):
-            if self.stones.get(neighbour) == opponent and neighbour not in captured:
-                group, liberties = self.group(neighbour)
-                if not liberties:
-                    captured |= group
-        for taken in captured:
-            del self.stones[taken]
-        self.captured[opponent] += len(captured)
-        own, liberties = self.group(point)
-        if not liberties:
+        try:
+            own, liberties = self.group(point)
+            taken: set[Point] = set()
+            for neighbour in self.neighbours(point):
+                if self.stones.get(neighbour) == opponent and neighbour not in taken:
+                    group, outside = self.group(neighbour)
+                    if not outside:
+                        taken |= group
+        finally:
+            del self.stones[point]
+        ko = (opponent, next(iter(taken))) if len(taken) == len(own) == 1 and not liberties else None
+        if not taken and not liberties:
             if not self.suicide or len(own) == 1:
-                del self.stones[point]
                 raise IllegalMove("it is suicide")
-            for taken in own:
-                del self.stones[taken]
-            self.captured[colour] += len(own)
-        retaken = len(captured) == 1 and len(own) == 1 and len(liberties) == 1
-        self.ko = (opponent, captured.pop()) if retaken else None
+            taken = own
+        if self._seen:
+            code = self._code ^ self._bit(point, colour)
+            for stone in taken:
+                code ^= self._bit(stone, self.stones.get(stone, colour))
+            if (earlier := self._seen.get(self._situation(code, opponent))) is not None:
+                raise IllegalMove(f"it repeats the position {earlier}")
+        return ko, taken
+
+    def _bit(self, point: Point, colour: Colour) -> int:
+        return 1 << 2 * (self.width * point[1] + point[0]) + (colour == "W")
+
+    def _situation(self, code: int, player: Colour) -> tuple[int, Colour | None]:
+        return code, player if self.ko_rule == "SITUATIONAL" else None
+
+    def _remember(self, player: Colour, when: str) -> None:
+        self._seen.setdefault(self._situation(self._code, player), when)
 
     def group(self, point: Point) -> tuple[set[Point], set[Point]]:
         """The connected stones that the stone at `point` belongs to, and their liberties."""
@@ -217,7 +266,7 @@ class Board:
 
 def board_of(checked: Checked) -> Board:
     """The board of a checked position, after all of its moves."""
-    board = Board(checked.width, checked.height, suicide=checked.rules.suicide)
+    board = Board(checked.width, checked.height, checked.rules.suicide, checked.rules.ko)
     for colour, text in checked.stones:
         point = parse_vertex(text, checked.width, checked.height)
         if point is not None:
@@ -235,16 +284,6 @@ def to_move(checked: Checked) -> Colour:
 def opponent_of(colour: Colour) -> Colour:
     """The other colour."""
     return "W" if colour == "B" else "B"
-
-
-def legal(board: Board, colour: Colour, point: Point | None) -> str | None:
-    """Why a move is illegal on a board, None when it is legal; superko is not looked at."""
-    trial = Board(board.width, board.height, board.suicide, dict(board.stones), board.ko)
-    try:
-        trial.play(colour, point)
-    except IllegalMove as error:
-        return str(error)
-    return None
 
 
 def points_top_down(width: int, height: int) -> list[Point]:

@@ -525,8 +525,8 @@ class _Play:
         self.moves: list[Move] = []
         self.starts: list[_Start] = []
         self.warnings = _Warnings()
-        self._suicide = find(record.rules)[1].suicide
-        self._board = Board(record.width, record.height, self._suicide)
+        self._rules = find(record.rules)[1]
+        self._board = Board(record.width, record.height)
         self._setup: dict[Colour, int] | None = {"B": 0, "W": 0}
         self._player: Colour | None = None
 
@@ -630,7 +630,8 @@ class _Play:
         if not self.moves and self.record.handicap >= 2:
             self._set_handicap(setup, following)
         width, height = self.record.width, self.record.height
-        self._board = Board(width, height, self._suicide)
+        rules = self._rules
+        self._board = Board(width, height, rules.suicide, rules.ko, number=len(self.moves) + 1)
         for row in reversed(range(height)):
             for column in range(width):
                 for colour in _COLOURS:
