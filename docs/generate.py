@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the roles' argument specs and the plugins' documentation.
+"""Writes docs/reference/ from the roles' argument specs, the plugins' documentation and the server's code.
 
 python docs/generate.py          write
 python docs/generate.py --check  say whether what is there is current
@@ -15,9 +15,11 @@ from typing import Any
 
 import yaml
 
+import server_reference
+
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
-NOTICE = "<!-- Written by docs/generate.py; change the specs, not this file. -->"
+NOTICE = "<!-- Written by docs/generate.py; change the code, not this file. -->"
 
 
 def roles() -> str:
@@ -53,7 +55,14 @@ def plugins() -> str:
 
 def pages() -> dict[Path, str]:
     """Every page of the reference."""
-    return {REFERENCE / "roles.md": roles(), REFERENCE / "plugins.md": plugins()}
+    return {
+        REFERENCE / "roles.md": roles(),
+        REFERENCE / "plugins.md": plugins(),
+        REFERENCE / "tools.md": server_reference.tools(NOTICE),
+        REFERENCE / "config.md": server_reference.config(NOTICE),
+        REFERENCE / "metrics.md": server_reference.metrics(NOTICE),
+        REFERENCE / "errors.md": server_reference.errors(NOTICE),
+    }
 
 
 def _options(options: dict[str, Any]) -> Iterator[str]:
@@ -99,13 +108,14 @@ def _literal(path: Path, name: str) -> Any:
 
 def main() -> int:
     """Write the pages, or check them."""
-    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    made = pages()
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:
             print(f"{path.relative_to(ROOT)} is not current: python docs/generate.py")
         return 1 if stale else 0
     REFERENCE.mkdir(exist_ok=True)
-    for path, text in pages().items():
+    for path, text in made.items():
         path.write_text(text)
     return 0
 

@@ -23,7 +23,7 @@ def test_reference_is_current() -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)

@@ -40,7 +40,12 @@ class Section(BaseModel):
     """One section of the file: camelCase keys, no coercion, no unknown key."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, strict=True, populate_by_name=True
+        alias_generator=to_camel,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
 
@@ -48,79 +53,124 @@ class Server(Section):
     """Where MCP, health and admin endpoints are served. Times in seconds."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on. Any other than the loopback's needs tokens."""
     port: Port = 8080
+    """Port of MCP, probes and admin endpoints."""
     allowed_hosts: list[str] = []
+    """Host names under which clients may call, beyond the loopback's: `name` (no port), `name:port` or
+    `name:*`. Behind a balancer, the names that clients use.
+    """
     allowed_origins: list[str] = []
+    """Origins of browsers that may call, beyond the loopback's: `https://name`, `https://name:port` or
+    `https://name:*`.
+    """
     drain_timeout_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 20
+    """How long running analyses may finish after SIGTERM."""
     max_queued: Annotated[int, Field(ge=0, le=100_000)] = 64
+    """Analyses that may wait for the engine; a caller of whom nothing waits is still let in."""
 
 
 class Katago(Section):
     """The engine, its files, its limits and how it is restarted. Times in seconds."""
 
     binary_path: Path
+    """KataGo's program."""
     model_path: Path
+    """The neural network."""
     human_model_path: Path | None = None
+    """A network trained on human games, for `humanSLProfile`; null: there is none."""
     config_path: Path
+    """KataGo's analysis configuration."""
     home_data_dir: Path | None = None
+    """KataGo's `homeDataDir`, where tuning results are kept; null: KataGo's own choice."""
     max_visits: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+    """Visits that one analysis may ask for."""
     default_visits: Annotated[int, Field(ge=1, le=10_000_000)] = 200
+    """Visits of an analysis that asks for none."""
     max_time: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 30
+    """Seconds that one analysis may ask for, and gets when it asks for none."""
     max_review_visits: Annotated[int, Field(ge=1, le=1_000_000_000)] = 200_000
+    """Visits of all turns of one review together."""
     max_review_time: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 900
+    """Seconds that one review may ask for, and gets when it asks for none."""
     max_concurrent: Annotated[int, Field(ge=1, le=1024)] = 2
+    """Analyses in the engine at a time; match `numAnalysisThreads` of its configuration."""
     start_timeout_seconds: Seconds = 60
+    """Until the engine's first answer."""
     tuning_timeout_seconds: Seconds = 1800
+    """Until its first answer while it tunes itself to a new device."""
     restart_backoff_seconds: Seconds = 1
+    """Wait before the first restart; doubled with each failure."""
     restart_backoff_max_seconds: Seconds = 60
+    """The longest wait before a restart."""
     restart_budget: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Failures within the window after which every wait is the longest."""
     restart_window_seconds: Seconds = 300
+    """The window in which failures count."""
 
 
 class Cache(Section):
     """Answers kept on disk. Sizes in bytes, times in seconds."""
 
     enabled: bool = True
+    """Whether answers are kept."""
     directory: Path = Path("/var/cache/katago-mcp")
+    """Where they are kept."""
     max_items: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Answers kept at most."""
     max_size_bytes: Annotated[int, Field(ge=65_536)] = 268_435_456
+    """Their size at most."""
     ttl_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 604_800
+    """How long an answer is kept."""
 
 
 class Logging(Section):
     """What is written to stderr, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least serious level that is written."""
     format: Literal["json", "text"] = "json"
+    """JSON lines, or text for people."""
 
 
 class Metrics(Section):
     """Where Prometheus scrapes."""
 
     enabled: bool = True
+    """Whether there is a metrics port."""
     host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on."""
     port: Port = 9090
+    """Port to listen on."""
 
 
 class Health(Section):
     """How often the engine is asked for a sign of life, and how long it may take. Seconds."""
 
     heartbeat_interval_seconds: Seconds = 2
+    """How often the engine is asked for a sign of life."""
     heartbeat_timeout_seconds: Seconds = 10
+    """How long it may take before it counts as hung and is replaced."""
 
 
 class RateLimit(Section):
     """A token bucket for every bearer token."""
 
     enabled: bool = False
+    """Whether calls are limited."""
     requests_per_minute: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 120
+    """Calls of one token in a minute."""
     burst: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """Calls that a token may make at once after a rest."""
 
 
 class Auth(Section):
     """Where the bearer tokens are. Null: `$CREDENTIALS_DIRECTORY/tokens.json` when it exists."""
 
     tokens_file: Path | None = None
+    """JSON with the bearer tokens, read again when it changes; null: the credential `tokens.json` of
+    systemd, if there is one.
+    """
 
 
 class Config(Section):
@@ -238,7 +288,8 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _variable(section: str, key: str) -> str:
+def variable_of(section: str, key: str) -> str:
+    """The environment variable that overrides a key."""
     return "_".join(["KATAGO", _snake(section), _snake(key)])
 
 
@@ -248,7 +299,7 @@ def _snake(name: str) -> str:
 
 def _override(document: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
     known: dict[str, tuple[str, str, Any]] = {
-        _variable(section, field.alias or name): (section, field.alias or name, field.annotation)
+        variable_of(section, field.alias or name): (section, field.alias or name, field.annotation)
         for section, model in SECTIONS.items()
         for name, field in model.model_fields.items()
     }

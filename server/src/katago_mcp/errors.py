@@ -1,7 +1,4 @@
-"""What a tool answers when it cannot do what it was asked: a closed catalogue of codes.
-
-`python -m katago_mcp.errors` prints the catalogue as the page docs/reference/errors.md.
-"""
+"""What a tool answers when it cannot do what it was asked: a closed catalogue of codes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -303,30 +300,3 @@ class Broken(Failure):
     """The engine answered what it should not have."""
 
     status = "error"
-
-
-def page() -> str:
-    """The catalogue as Markdown."""
-    lines = [
-        "# Errors of the tools",
-        "",
-        "<!-- Written by `python -m katago_mcp.errors`; change the catalogue, not this file. -->",
-        "",
-        "A failed call has `isError`, a text that begins with one of these codes, and",
-        "`structuredContent.error` with `code`, `message`, `field`, `accepted` and `retryAfterSeconds`",
-        "(null where they do not apply). `status` is the label in `katago_requests_total`. A failed call",
-        "without one of these codes is a defect of the server, counted as `error`.",
-        "",
-        "| Code | Status | Meaning | Field | Accepted | Retry |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| `{code}` | {entry.status} | {entry.meaning} | {entry.field or 'none'} | {entry.accepted} "
-        f"| {entry.retry} |"
-        for code, entry in CATALOGUE.items()
-    ]
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -12,11 +12,17 @@ from katago_mcp.positions import Position
 
 Sgf = Annotated[
     str | None,
-    Field(description="The game record in SGF, instead of a position. Give it as it is."),
+    Field(
+        description="The game record in SGF (FF[3] or FF[4]), instead of position. Give it as it is; what "
+        "had to be assumed is in warnings."
+    ),
 ]
 MoveNumber = Annotated[
     int | None,
-    Field(description="With sgf: the position after that many moves. Default: after the last."),
+    Field(
+        description="With sgf: the position after that many moves, 0 for that before the first. Default: "
+        "after the last."
+    ),
 ]
 Variation = Annotated[
     str,

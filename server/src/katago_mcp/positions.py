@@ -40,13 +40,17 @@ class Position(BaseModel):
     moves: Annotated[
         list[tuple[str, str]],
         Field(
-            description='Moves in order, each [colour, vertex], as ["B", "Q16"] or ["W", "pass"]. '
-            "Colour is B or W; vertex is a letter A-T without I and a row counted from the bottom."
+            description='Moves in order, each [colour, vertex], as ["B", "Q16"] or ["W", "pass"], at most '
+            f"{MAX_MOVES}. Colour is B or W; vertex is a letter A-T without I and a row counted from the "
+            "bottom."
         ),
     ] = []
     initial_stones: Annotated[
         list[tuple[str, str]],
-        Field(description="Stones on the board before the first move, e.g. handicap stones."),
+        Field(
+            description="Stones on the board before the first move, such as handicap stones, each [colour, "
+            "vertex]; prefer moves where they are known."
+        ),
     ] = []
     initial_player: Annotated[
         Literal["B", "W"] | None,
@@ -58,8 +62,8 @@ class Position(BaseModel):
     komi: Annotated[
         float | None,
         Field(
-            description="Points given to White, a multiple of 0.5. Default: 6.5 under territory scoring "
-            "(japanese, korean), 7 with a button, else 7.5."
+            description=f"Points given to White, a multiple of 0.5 from -{MAX_KOMI} to {MAX_KOMI}. "
+            "Default: 6.5 under territory scoring (japanese, korean), 7 with a button, else 7.5."
         ),
     ] = None
 

@@ -85,7 +85,7 @@ class TerritoryEvaluation(Result):
         description="Other points with ownership below 0.6 either way, and chains of stones like that."
     )
     score: Score = Field(description="Score by the rules of the game.")
-    uncertainty: Uncertainty = Field(description="How sure the engine is.")
+    uncertainty: Uncertainty = Field(description="How sure the engine is of score and ownership.")
 
     def summary(self) -> str:
         """The evaluation in a few lines."""

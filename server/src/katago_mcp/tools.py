@@ -48,6 +48,10 @@ Winrates, scores and ownership are always Black's; losses are those of the playe
 fails, its text begins with a code and says what would be accepted; "retry in N s" means that the
 same call can succeed later."""
 
+_FOR_ANYBODY = {"scopes": [ANALYZE]}
+_FOR_OPERATORS = {"scopes": [ANALYZE, ADMIN]}
+"""The scopes that a tool wants of a token, told with its description."""
+
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _log = Log(__name__)
 
@@ -111,10 +115,22 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
 
 Visits = Annotated[
     int | None,
-    Field(description="Visits to search: more is stronger and slower. Default: server's."),
+    Field(
+        description="Visits to search, from 1 to the server's limit (getEngineStatus tells maxVisits): more "
+        "is stronger and slower. Default: the server's."
+    ),
 ]
-Seconds = Annotated[float | None, Field(description="Seconds to search at most. Default: server's limit.")]
-Given = Annotated[Position | None, Field(description="The game as a position object, instead of sgf.")]
+Seconds = Annotated[
+    float | None,
+    Field(
+        description="Seconds to search at most, from 0.01 to the server's limit (getEngineStatus tells "
+        "maxTime). Default: that limit."
+    ),
+]
+Given = Annotated[
+    Position | None,
+    Field(description="The game as a position object. A call gives either position or sgf, and not both."),
+]
 Picture = Annotated[bool, Field(description="Also return a picture (PNG) for people to look at.")]
 PvLength = Annotated[int, Field(description="Moves of each continuation, 1 to 60.")]
 
@@ -127,7 +143,7 @@ def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
 
 
 def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -> None:
-    @server.tool(name="analyzePosition", title="Analyse a position", annotations=_READS)
+    @server.tool(name="analyzePosition", title="Analyse a position", annotations=_READS, meta=_FOR_ANYBODY)
     async def analyze_position(
         ctx: Context[dict[str, Any], Any],
         position: Given = None,
@@ -200,7 +216,9 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
 
 
 def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> None:
-    @server.tool(name="findMistakes", title="Find the mistakes of a game", annotations=_READS)
+    @server.tool(
+        name="findMistakes", title="Find the mistakes of a game", annotations=_READS, meta=_FOR_ANYBODY
+    )
     async def find_mistakes_(
         ctx: Context[dict[str, Any], Any],
         position: Given = None,
@@ -209,26 +227,41 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         player: Annotated[
             Literal["B", "W"] | None, Field(description="Only this player's moves. Default: both.")
         ] = None,
-        firstMove: Annotated[int | None, Field(description="First move to judge, 1 is the first.")] = None,
-        lastMove: Annotated[int | None, Field(description="Last move to judge. Default: the last.")] = None,
-        minPointsLost: Annotated[float, Field(description="Points from which on a move is a mistake.")] = 3.0,
+        firstMove: Annotated[
+            int | None, Field(description="First move to judge, counted from 1. Default: 1.")
+        ] = None,
+        lastMove: Annotated[
+            int | None, Field(description="Last move to judge, from firstMove on. Default: the last.")
+        ] = None,
+        minPointsLost: Annotated[
+            float, Field(description="Points lost from which on a move is a mistake, 0 to 1000.")
+        ] = 3.0,
         minWinrateLost: Annotated[
             float, Field(description="Loss of winning chance, 0 to 1, from which on a move is a mistake.")
         ] = 0.1,
         lossThresholds: Annotated[
             list[float],
-            Field(description="Points from which on a move is good, inaccuracy, mistake, blunder, disaster."),
+            Field(
+                description="Points lost from which on a move is no longer excellent but good, inaccuracy, "
+                "mistake, blunder, disaster: five ascending numbers above 0."
+            ),
         ] = [*LOSS_BOUNDS],  # noqa: B006 - the schema shows it, and nobody changes it
         allMoves: Annotated[
             bool, Field(description="Return every move judged, not the mistakes only.")
         ] = False,
         maxVisits: Annotated[
             int | None,
-            Field(description="Visits for each turn. Default: server's, less in a very long game."),
+            Field(
+                description="Visits for each turn, from 1 to the server's limit (getEngineStatus tells "
+                "maxVisits), less in a very long game. Default: the server's."
+            ),
         ] = None,
         maxTime: Annotated[
             float | None,
-            Field(description="Seconds for the whole review; what is done by then is returned."),
+            Field(
+                description="Seconds for the whole review, from 0.01 to the server's limit; what is done by "
+                "then is returned. Default: that limit."
+            ),
         ] = None,
         pvLength: PvLength = 10,
         picture: Picture = False,
@@ -264,7 +297,9 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
 
 
 def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service) -> None:
-    @server.tool(name="evaluateTerritory", title="Evaluate the territory", annotations=_READS)
+    @server.tool(
+        name="evaluateTerritory", title="Evaluate the territory", annotations=_READS, meta=_FOR_ANYBODY
+    )
     async def evaluate_territory_(
         ctx: Context[dict[str, Any], Any],
         position: Given = None,
@@ -291,7 +326,7 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
 
 
 def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> None:
-    @server.tool(name="explainMove", title="Explain a move", annotations=_READS)
+    @server.tool(name="explainMove", title="Explain a move", annotations=_READS, meta=_FOR_ANYBODY)
     async def explain_move_(
         move: Annotated[str, Field(description='The move of the player to move: a vertex or "pass".')],
         ctx: Context[dict[str, Any], Any],
@@ -301,7 +336,11 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         variation: Variation = MAIN,
         maxVisits: Visits = None,
         maxTime: Annotated[
-            float | None, Field(description="Seconds for each of two or three searches. Default: server's.")
+            float | None,
+            Field(
+                description="Seconds for each of two or three searches, from 0.01 to the server's limit "
+                "(getEngineStatus tells maxTime). Default: that limit."
+            ),
         ] = None,
         alternatives: Annotated[int, Field(description="Alternatives to return, 1 to 10.")] = 3,
         pvLength: PvLength = 12,
@@ -381,6 +420,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
         name="getEngineStatus",
         title="State of the engine",
         annotations=_READS,
+        meta=_FOR_ANYBODY,
     )
     async def get_engine_status() -> Annotated[CallToolResult, EngineReport]:
         """Say whether the engine is ready, what it is doing otherwise, and the server's limits."""
@@ -390,6 +430,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
         name="startEngine",
         title="Start the engine",
         annotations=ToolAnnotations(idempotent_hint=True, destructive_hint=False),
+        meta=_FOR_OPERATORS,
     )
     async def start_engine() -> Annotated[CallToolResult, EngineReport]:
         """Start the engine after stopEngine, or retry at once after a failure. Needs scope admin.
@@ -403,6 +444,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
         name="stopEngine",
         title="Stop the engine",
         annotations=ToolAnnotations(idempotent_hint=True, destructive_hint=True),
+        meta=_FOR_OPERATORS,
     )
     async def stop_engine() -> Annotated[CallToolResult, EngineReport]:
         """Stop the engine until startEngine; running analyses fail. Needs scope admin."""

@@ -1,0 +1,218 @@
+"""The pages of the reference about the MCP server: tools, configuration, metrics and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters
+from mcp.types import Tool
+
+SOURCE = Path(__file__).resolve().parent.parent / "server" / "src"
+sys.path.insert(0, str(SOURCE))
+
+from katago_mcp import config as configuration  # noqa: E402 - the server's package lies beside the project
+from katago_mcp import errors as catalogue  # noqa: E402
+from katago_mcp.metrics import Metrics  # noqa: E402
+
+Schema = Mapping[str, Any]
+
+_OWN = "katago_"
+_TYPES = {"number": "number", "integer": "integer", "string": "string", "boolean": "boolean", "null": "null"}
+
+
+class Undescribed(Exception):
+    """A key, an argument or a field has no description in the code; the text names it."""
+
+
+def tools(notice: str) -> str:
+    """Every tool as a client sees it: arguments and what is returned."""
+    found = asyncio.run(_listed())
+    objects: dict[str, Schema] = {}
+    lines = [
+        "# Tools",
+        "",
+        notice,
+        "",
+        "A call gives an argument by its name; one that is not given has its default. The answer is",
+        "`structuredContent` of the shape below, and a text for people. A call that fails has one of the",
+        "[errors](errors.md). What has a type with a name is under [Objects](#objects).",
+    ]
+    for tool in found:
+        scopes = " and ".join(f"`{scope}`" for scope in (tool.meta or {})["scopes"])
+        lines += ["", f"## {tool.name}", "", _text(tool.description or ""), "", f"Scope: {scopes}."]
+        if tool.input_schema.get("properties"):
+            lines += ["", "| Argument | Type | Default | What |", "|---|---|---|---|"]
+            lines += _arguments(tool.input_schema, tool.name)
+        output = tool.output_schema or {}
+        lines += ["", "| Returns | Type | What |", "|---|---|---|"]
+        lines += _fields(output, tool.name)
+        objects |= tool.input_schema.get("$defs", {}) | output.get("$defs", {})
+    lines += ["", "## Objects"]
+    for name, schema in sorted(objects.items()):
+        lines += ["", f"### {name}", "", _text(schema["description"]), ""]
+        if any("default" in field for field in schema["properties"].values()):
+            lines += ["| Key | Type | Default | What |", "|---|---|---|---|", *_arguments(schema, name)]
+        else:
+            lines += ["| Key | Type | What |", "|---|---|---|", *_fields(schema, name)]
+    return "\n".join(lines) + "\n"
+
+
+def config(notice: str) -> str:
+    """Every key of the configuration file, by section."""
+    lines = [
+        "# Configuration of the server",
+        "",
+        notice,
+        "",
+        f"`{configuration.DEFAULT_PATH}`: a JSON object with these sections. An unknown key is an error that",
+        "names the nearest known one; all problems are told at once. The variable overrides the key; in it a",
+        "list has commas, and an empty text means null. Relative paths start at the real directory of the",
+        "file.",
+    ]
+    for section, model in configuration.SECTIONS.items():
+        schema = model.model_json_schema(by_alias=True)
+        lines += ["", f"## {section}", "", _text(model.__doc__ or ""), ""]
+        lines += ["| Key | Type | Range | Default | What | Variable |", "|---|---|---|---|---|---|"]
+        for key, field in schema["properties"].items():
+            default = "**required**" if key in schema.get("required", ()) else _value(field["default"])
+            lines.append(
+                f"| `{section}.{key}` | {_type(field)} | {_range(field)} | {default} "
+                f"| {_described(field, f'{section}.{key}')} | `{configuration.variable_of(section, key)}` |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def metrics(notice: str) -> str:
+    """Every metric with its labels and their values."""
+    registry = Metrics("the server's version", "the release's name").registry
+    families = sorted(registry.collect(), key=lambda family: (not family.name.startswith(_OWN), family.name))
+    lines = [
+        "# Metrics of the server",
+        "",
+        notice,
+        "",
+        "At `metrics.host`:`metrics.port`, path `/metrics`. Every series is there from the first scrape on,",
+        "and no label takes a value from a client. Times are in seconds, sizes in bytes.",
+        "",
+        "| Name | Type | Labels | What |",
+        "|---|---|---|---|",
+    ]
+    for family in families:
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels: dict[str, list[str]] = {}
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                labels.setdefault(label, [])
+                if value not in labels[label]:
+                    labels[label].append(value)
+        text = _text(family.documentation)
+        if bounds := labels.pop("le", None):
+            text += f" Buckets up to {', '.join(bounds[:-1])}."
+        # What Python says of itself differs from machine to machine.
+        shown = "; ".join(
+            f"`{label}`: {', '.join(values)}" if name.startswith(_OWN) else f"`{label}`"
+            for label, values in labels.items()
+        )
+        lines.append(f"| `{name}` | {family.type} | {shown} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def errors(notice: str) -> str:
+    """The catalogue of errors."""
+    lines = [
+        "# Errors of the tools",
+        "",
+        notice,
+        "",
+        "A failed call has `isError`, a text that begins with one of these codes, and",
+        "`structuredContent.error` with `code`, `message`, `field`, `accepted` and `retryAfterSeconds`",
+        "(null where they do not apply). `status` is the label in `katago_requests_total`. A failed call",
+        "without one of these codes is a defect of the server, counted as `error`.",
+        "",
+        "| Code | Status | Meaning | Field | Accepted | Retry |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{code}` | {entry.status} | {entry.meaning} | {entry.field or 'none'} | {entry.accepted} "
+        f"| {entry.retry} |"
+        for code, entry in catalogue.CATALOGUE.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+async def _listed() -> list[Tool]:
+    """The tools of a running server; it needs no engine to tell them."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "config.json"
+        engine = {"binaryPath": "katago", "modelPath": "network.bin.gz", "configPath": "analysis.cfg"}
+        path.write_text(json.dumps({"katago": engine, "cache": {"enabled": False}}))
+        parameters = StdioServerParameters(
+            command=sys.executable,
+            args=["-m", "katago_mcp.cli", "stdio", "--config", str(path)],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE), "KATAGO_LOGGING_LEVEL": "error"},
+        )
+        async with Client(parameters) as client:
+            return (await client.list_tools()).tools
+
+
+def _arguments(schema: Schema, owner: str) -> Iterator[str]:
+    for name, field in schema["properties"].items():
+        default = "**required**" if name in schema.get("required", ()) else _value(field.get("default"))
+        yield f"| `{name}` | {_type(field)} | {default} | {_described(field, f'{owner}.{name}')} |"
+
+
+def _fields(schema: Schema, owner: str) -> Iterator[str]:
+    for name, field in schema["properties"].items():
+        yield f"| `{name}` | {_type(field)} | {_described(field, f'{owner}.{name}')} |"
+
+
+def _type(field: Schema) -> str:
+    """A JSON schema's type in words."""
+    if "$ref" in field:
+        name = field["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in field:
+        return " or ".join(_type(arm) for arm in field["anyOf"])
+    if "const" in field or "enum" in field:
+        return ", ".join(_value(value) for value in field.get("enum", [field.get("const")]))
+    if "prefixItems" in field:
+        return f"[{', '.join(_type(item) for item in field['prefixItems'])}]"
+    if field["type"] == "array":
+        return f"list of {_type(field['items'])}"
+    if field["type"] == "object":
+        keys = _type(field["propertyNames"]) if "propertyNames" in field else "string"
+        return f"object: {keys} to {_type(field['additionalProperties'])}"
+    return "path" if field.get("format") == "path" else _TYPES[field["type"]]
+
+
+def _range(field: Schema) -> str:
+    arms = [field, *field.get("anyOf", [])]
+    bounds = [
+        f"{sign} {arm[key]:g}" if abs(arm[key]) < 1e6 else f"{sign} {arm[key]:,}".replace(",", " ")
+        for arm in arms
+        for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"))
+        if key in arm
+    ]
+    return ", ".join(bounds)
+
+
+def _value(value: Any) -> str:
+    return "" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _described(field: Schema, name: str) -> str:
+    if not field.get("description"):
+        raise Undescribed(f"{name} has no description in the code, which this page is made of")
+    return _text(field["description"])
+
+
+def _text(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
