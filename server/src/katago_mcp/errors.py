@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 Status = Literal["ok", "invalid", "rejected", "unavailable", "timeout", "error", "cancelled"]
 """How a call ended, the `status` of `katago_requests_total`.
@@ -226,6 +228,18 @@ CATALOGUE: dict[str, Entry] = {
 """Every code that a failed call can begin with; any other failure is a defect of the server."""
 
 
+class Details(BaseModel):
+    """Why a call failed."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    code: str = Field(description="One of the catalogue of errors.")
+    message: str = Field(description="What was wrong.")
+    field: str | None = Field(description="The argument at fault, where one is.")
+    accepted: str | None = Field(description="What would do.")
+    retry_after_seconds: int | None = Field(description="When the same call can succeed; null when never.")
+
+
 class Failure(ToolError):
     """An anticipated failure of a tool call.
 
@@ -264,14 +278,15 @@ class Failure(ToolError):
         super().__init__(text)
 
     def details(self) -> dict[str, str | int | None]:
-        """The failure as JSON: code, message, field, accepted, retryAfterSeconds."""
-        return {
-            "code": self.code,
-            "message": self.message,
-            "field": self.field,
-            "accepted": self.accepted,
-            "retryAfterSeconds": self.retry_after,
-        }
+        """The failure as JSON, of the shape of `Details`."""
+        details = Details(
+            code=self.code,
+            message=self.message,
+            field=self.field,
+            accepted=self.accepted,
+            retry_after_seconds=self.retry_after,
+        )
+        return details.model_dump(by_alias=True)
 
 
 class Invalid(Failure):

@@ -18,6 +18,7 @@ from mcp.types import (
     ImageContent,
     InputRequiredResult,
     TextContent,
+    Tool,
     ToolAnnotations,
 )
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError
@@ -27,7 +28,7 @@ from katago_mcp import __version__
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.auth import ADMIN, ANALYZE, ANONYMOUS, RateLimiter, Tokens
 from katago_mcp.desk import Result
-from katago_mcp.errors import Failure, Invalid, Rejected, Status
+from katago_mcp.errors import Details, Failure, Invalid, Rejected, Status
 from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
 from katago_mcp.games import Game, MoveNumber, Sgf, Variation, given
@@ -470,6 +471,9 @@ class _Server(MCPServer[dict[str, Any]]):
         super().__init__(name, **settings)
         self._service = service
 
+    async def list_tools(self) -> list[Tool]:
+        return [_allowing_errors(tool) for tool in await super().list_tools()]
+
     async def call_tool(
         self,
         name: str,
@@ -515,6 +519,22 @@ class _Server(MCPServer[dict[str, Any]]):
             fields["code"] = failure.code
         serious = status in ("unavailable", "timeout", "error")
         (_log.warning if serious else _log.info)("call", **fields)
+
+
+def _allowing_errors(tool: Tool) -> Tool:
+    """A tool whose output schema is true of failed calls too.
+
+    Clients hold the structured content of an error against it as well [TypeScript SDK 1.x, callTool].
+    """
+    if tool.output_schema is None:
+        return tool
+    schema = dict(tool.output_schema)
+    required = schema.pop("required", [])
+    error = {"$ref": "#/$defs/Details", "description": "Why the call failed; the only key then."}
+    schema["properties"] = schema["properties"] | {"error": error}
+    schema["$defs"] = schema.get("$defs", {}) | {"Details": Details.model_json_schema(by_alias=True)}
+    schema["anyOf"] = [{"required": required}, {"required": ["error"]}]
+    return tool.model_copy(update={"output_schema": schema})
 
 
 def _failure(error: ToolError) -> Failure | None:
