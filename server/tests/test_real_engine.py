@@ -477,3 +477,33 @@ async def test_a_finished_board_is_counted(real: Site, rules: str) -> None:
 async def test_a_human_profile_without_a_human_network_is_refused_by_the_engine_too(engine: Engine) -> None:
     with pytest.raises(EngineRefused, match="humanSLProfile"):
         await ask(engine, overrideSettings={"humanSLProfile": "rank_5k"})
+
+
+HUMAN_NETWORK = os.environ.get("KATAGO_TEST_HUMAN_NETWORK")
+
+
+async def test_a_network_that_is_not_of_human_games_is_refused_by_the_engine(real: Site) -> None:
+    real.write(katago={"humanModelPath": NETWORK})
+    async with rig(real, os.environ) as made:
+        async with asyncio.timeout(START_SECONDS):
+            await made.supervisor.wait_for("ready")
+        with pytest.raises(Invalid, match=r"engine_refused: .*humanSLProfile"):
+            await made.analyze(human_profile="rank_5k")
+
+
+@pytest.mark.skipif(not HUMAN_NETWORK, reason="KATAGO_TEST_HUMAN_NETWORK is not set")
+async def test_a_human_network_tells_what_a_player_of_a_rank_does(real: Site) -> None:
+    real.write(katago={"humanModelPath": HUMAN_NETWORK})
+    async with rig(real, os.environ) as made:
+        async with asyncio.timeout(START_SECONDS):
+            await made.supervisor.wait_for("ready")
+        weak, strong = [
+            await made.analyze(human_profile=profile, include_policy=True, max_visits=4)
+            for profile in ("rank_20k", "rank_9d")
+        ]
+        assert made.supervisor.status().human_network is not None
+    for answer in (weak, strong):
+        assert answer.human_policy is not None
+        assert sum(chance for chance in answer.human_policy if chance > 0) == pytest.approx(1, abs=0.01)
+        assert all(move.human_prior is not None for move in answer.moves)
+    assert weak.human_policy != strong.human_policy

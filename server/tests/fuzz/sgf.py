@@ -1,0 +1,42 @@
+"""Coverage-guided fuzzing of the SGF reader: what it reads it can play, and what it refuses it names.
+
+    pip install atheris
+    python server/tests/fuzz/sgf.py -max_total_time=300 [libFuzzer's options] [a directory for the corpus]
+
+Without options it runs for a minute. It begins with the records that the tests know, and stops at the first
+record for which the property of test_sgf_properties does not hold, which it writes to a file `crash-*`.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS.parent / "src"), str(TESTS)]
+
+with atheris.instrument_imports(include=["katago_mcp.sgf", "katago_mcp.sgftree", "katago_mcp.charsets"]):
+    from test_sgf_properties import SEEDS, survives
+
+MAX_BYTES = 600
+"""Every position of a record is checked, so a long one is slow without showing anything new."""
+
+
+def main() -> None:
+    """Fuzz with the options of the command line."""
+    options = sys.argv[1:]
+    if not any(option.startswith(("-max_total_time", "-runs")) for option in options):
+        options.append("-max_total_time=60")
+    games = TESTS.parents[2] / "shared" / "games"
+    with tempfile.TemporaryDirectory() as seeds:
+        known = [*SEEDS, *(path.read_bytes() for path in games.glob("*.sgf"))]
+        for number, seed in enumerate(known):
+            (Path(seeds) / str(number)).write_bytes(seed)
+        kept = [] if any(not option.startswith("-") for option in options) else [seeds]
+        atheris.Setup([sys.argv[0], f"-max_len={MAX_BYTES}", "-timeout=10", *options, *kept, seeds], survives)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
