@@ -35,6 +35,11 @@ def trees(draw: st.DrawFn) -> Tree:
     return nodes[0]
 
 
+def blanked(text: str) -> str:
+    """A text without line breaks as it is read: any white space is a space."""
+    return "".join(" " if character.isspace() else character for character in text)
+
+
 def same(record: Record, root: Tree) -> bool:
     pending = [(0, root)]
     while pending:
@@ -42,8 +47,7 @@ def same(record: Record, root: Tree) -> bool:
         node = record.nodes[index]
         for identifier, values in tree.properties.items():
             assert len(node.properties[identifier]) == len(values)
-            # Any white space but the line break is read as a space.
-            assert node.text(identifier) == "".join(" " if c.isspace() else c for c in values[0])
+            assert node.text(identifier) == blanked(values[0])
         assert set(node.properties) == set(tree.properties)
         assert len(node.children) == len(tree.children)
         pending += zip(node.children, tree.children, strict=True)
@@ -151,7 +155,8 @@ class TestOracles:
             their, our = pending.pop()
             assert len(their) == len(our.children)
             if len(our.properties.get("C", ())) == 1:
-                assert their.get("C") == our.text("C")
+                # sgfmill leaves the rarer white space as it is.
+                assert blanked(their.get("C")) == our.text("C")
             pending += zip(their, (nodes[child] for child in our.children), strict=True)
 
     def test_sgfmill_agrees_on_setups(self) -> None:
