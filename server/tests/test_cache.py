@@ -129,6 +129,18 @@ async def test_the_number_of_answers_is_bounded_and_the_least_used_go(tmp_path: 
     assert (fixture.value("katago_cache_entries") or 0) <= 10
 
 
+async def test_what_was_read_before_a_restart_counts_as_used(tmp_path: Path) -> None:
+    first = Fixture(tmp_path, max_items=10).cache
+    for index in range(10):
+        await first.put(f"k{index}", {"a": index})
+    assert await first.get("k0") is not None
+    await first.close()
+    second = Fixture(tmp_path, max_items=10).cache
+    await second.put("new", {"a": 1})
+    assert await second.get("k0") is not None
+    assert await second.get("k1") is None
+
+
 async def test_the_size_is_bounded(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, max_size_bytes=65_536)
     for index in range(100):

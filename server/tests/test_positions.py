@@ -333,3 +333,18 @@ def test_moves_are_legal_as_the_wording_of_the_rules_says(
 def test_there_is_no_column_i() -> None:
     assert "I" not in COLUMNS
     assert len(COLUMNS) == 19
+
+
+def test_what_was_checked_before_is_not_checked_again() -> None:
+    moves = [("B", "E5"), ("W", "C3")]
+    first = checked(moves=moves)
+    assert checked(moves=moves) is first
+    assert checked(moves=moves, komi=0.5) != first
+    assert refused(moves=[*moves, ("B", "C3")]).code == refused(moves=[*moves, ("B", "C3")]).code
+
+
+def test_only_what_was_checked_lately_is_remembered() -> None:
+    first = checked(komi=0.5)
+    for komi in range(100):
+        checked(komi=komi)
+    assert checked(komi=0.5) is not first

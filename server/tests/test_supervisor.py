@@ -189,6 +189,15 @@ async def test_a_stopped_engine_stays_stopped_until_started(site: Site) -> None:
         assert made.supervisor.status().restarts == 0
 
 
+async def test_an_engine_that_is_being_stopped_is_called_stopped(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        made.supervisor.stop("by the test")
+        assert made.supervisor.status().state == "ready"
+        with pytest.raises(Unavailable, match="engine_stopped: the engine is stopped: by the test"):
+            await made.analyze()
+
+
 async def test_the_supervisor_is_fresh_while_the_engine_is_not(site: Site) -> None:
     site.behave(start="mute")
     async with rig(site) as made:

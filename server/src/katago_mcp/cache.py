@@ -25,6 +25,7 @@ FILE = "answers.sqlite3"
 _DEADLINE = 2.0
 _BACKLOG = 64
 _QUARANTINED_MAX = 8
+_TOUCHED_MAX = 500
 _VERSION = 1
 
 _T = TypeVar("_T")
@@ -142,6 +143,8 @@ class _Store:
         self._db: sqlite3.Connection | None = None
         self._inode: int | None = None
         self._size = Size(0, 0)
+        # When answers were read last, not written to the file yet: to write costs more than to read.
+        self._touched: dict[str, float] = {}
 
     def size(self) -> Size:
         return self._retried(lambda _: self._size)
@@ -156,12 +159,15 @@ class _Store:
                 _log.warning("cache_entry_damaged")
                 self._delete(db, name)
                 return None
-            if time.time() - created > self._config.ttl_seconds:
+            now = time.time()
+            if now - created > self._config.ttl_seconds:
                 self._delete(db, name)
                 return None
-            # Reading works on a full disk; noting that it was read need not.
-            with contextlib.suppress(sqlite3.OperationalError), db:
-                db.execute("UPDATE answers SET used = ? WHERE key = ?", (time.time(), name))
+            self._touched[name] = now
+            if len(self._touched) >= _TOUCHED_MAX:
+                # Reading works on a full disk; noting that it was read need not.
+                with contextlib.suppress(sqlite3.OperationalError), db:
+                    self._note_use(db)
             found: dict[str, Any] = json.loads(value)
             return found
 
@@ -175,6 +181,7 @@ class _Store:
         def write(db: sqlite3.Connection) -> Size:
             now = time.time()
             with db:
+                self._note_use(db)
                 db.execute(
                     "INSERT OR REPLACE INTO answers (key, value, digest, size, created, used) "
                     "VALUES (?, ?, ?, ?, ?, ?)",
@@ -197,6 +204,12 @@ class _Store:
 
     def close(self) -> None:
         if self._db is not None:
+            with contextlib.suppress(sqlite3.Error), self._db:
+                self._note_use(self._db)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._db is not None:
             self._db.close()
             self._db = None
 
@@ -213,7 +226,7 @@ class _Store:
     def _open(self) -> sqlite3.Connection:
         if self._db is not None and self._inode == _inode(self._path):
             return self._db
-        self.close()
+        self._disconnect()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(self._path, timeout=_DEADLINE / 2, check_same_thread=False)
         try:
@@ -242,7 +255,7 @@ class _Store:
 
     def quarantine(self, error: sqlite3.Error) -> Path:
         """Move a damaged file aside, and return where it is now."""
-        self.close()
+        self._disconnect()
         aside = list(self._path.parent.glob(f"{FILE}.damaged-*"))
         if len(aside) >= _QUARANTINED_MAX:
             raise sqlite3.OperationalError(
@@ -256,6 +269,11 @@ class _Store:
             with contextlib.suppress(FileNotFoundError):
                 self._path.with_name(FILE + suffix).rename(f"{target}{suffix}")
         return target
+
+    def _note_use(self, db: sqlite3.Connection) -> None:
+        uses = [(used, name) for name, used in self._touched.items()]
+        self._touched.clear()
+        db.executemany("UPDATE answers SET used = ? WHERE key = ?", uses)
 
     def _over(self) -> bool:
         config = self._config

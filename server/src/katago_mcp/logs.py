@@ -37,6 +37,10 @@ class Log:
 
 def configure(level: str, form: Literal["json", "text"]) -> None:
     """Send all logging of the process to stderr at `level` ("debug" ... "error")."""
+    # Nothing of this is shown, and finding out where a line was logged costs more than the line
+    # [Python's Logging HOWTO, Optimization].
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

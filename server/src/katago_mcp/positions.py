@@ -5,6 +5,9 @@ stones without liberties) and refuses others with an error of its own; both are 
 before anything is sent.
 """
 
+import functools
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -90,10 +93,22 @@ class Checked:
 def check(position: Position) -> Checked:
     """Check a position and bring it into its one spelling.
 
+    What was checked lately is remembered: an assistant asks about one position in several ways, and
+    playing a long game through takes longer than answering from the cache.
+
     Raises:
         Invalid: naming the field at fault, with the codes `invalid_rules`, `invalid_board_size`,
             `invalid_komi`, `too_many_moves`, `invalid_stone`, `invalid_move` and `illegal_move`.
     """
+    digest = hashlib.sha256(position.model_dump_json().encode()).digest()
+    checked = _checked.pop(digest, None) or _check(position)
+    _checked[digest] = checked
+    if len(_checked) > _REMEMBERED:
+        _checked.popitem(last=False)
+    return checked
+
+
+def _check(position: Position) -> Checked:
     name, rules = find(position.rules)
     width = _size(position.board_x_size, "position.boardXSize")
     height = _size(position.board_y_size, "position.boardYSize")
@@ -119,6 +134,10 @@ def check(position: Position) -> Checked:
         komi=komi,
         warnings=warnings,
     )
+
+
+_REMEMBERED = 64
+_checked: OrderedDict[bytes, Checked] = OrderedDict()
 
 
 def parse_vertex(text: str, width: int, height: int) -> Point | None:
@@ -258,14 +277,22 @@ class Board:
                     frontier.append(neighbour)
         return group, liberties
 
-    def neighbours(self, point: Point) -> list[Point]:
+    def neighbours(self, point: Point) -> tuple[Point, ...]:
         """The two to four points beside a point."""
-        x, y = point
-        return [
+        return _neighbours(self.width, self.height)[point]
+
+
+@functools.cache
+def _neighbours(width: int, height: int) -> dict[Point, tuple[Point, ...]]:
+    return {
+        (x, y): tuple(
             (nx, ny)
             for nx, ny in ((x - 1, y), (x + 1, y), (x, y - 1), (x, y + 1))
-            if 0 <= nx < self.width and 0 <= ny < self.height
-        ]
+            if 0 <= nx < width and 0 <= ny < height
+        )
+        for x in range(width)
+        for y in range(height)
+    }
 
 
 def board_of(checked: Checked) -> Board:

@@ -146,8 +146,10 @@ class Supervisor:
         """The engine, ready for queries.
 
         Raises:
-            EngineUnavailable: in every state but `ready`.
+            EngineUnavailable: in every state but `ready`, and from the moment that no engine is wanted.
         """
+        if not self._wanted:
+            raise EngineUnavailable("stopped", self._reason, None)
         if self._state != "ready" or self._engine is None or self._engine.ended.is_set():
             raise EngineUnavailable(self._state, self._reason, self.retry_after)
         return self._engine

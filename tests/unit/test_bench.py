@@ -1,0 +1,177 @@
+"""The benchmarks' arithmetic: percentiles, ratios of pairs, verdicts, and which errors a soak excuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.bench.ledger import Absence, Ask, Ledger, quarters
+from tests.bench.report import Figure, Report, median, number, paired, percentile, ratio
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(0, 1), (1, 1), (50, 50), (50.5, 51), (99, 99), (99.1, 100), (100, 100)]
+)
+def test_a_percentile_is_the_value_that_so_many_do_not_exceed(percent: float, expected: float) -> None:
+    assert percentile([float(value) for value in range(100, 0, -1)], percent) == expected
+
+
+@pytest.mark.parametrize(("values", "percent"), [([], 50), ([1.0], -1), ([1.0], 101), ([1.0], math.nan)])
+def test_what_has_no_percentile_is_refused(values: list[float], percent: float) -> None:
+    with pytest.raises(ValueError, match="no percentile"):
+        percentile(values, percent)
+
+
+def test_a_ratio_is_the_median_of_the_pairs_not_the_ratio_of_the_medians() -> None:
+    figure = ratio("served / bare", [(1.0, 1.0), (50.0, 100.0), (9.0, 10.0)], at_least=0.95)
+    assert (figure.value, figure.spread, figure.verdict) == (0.9, (0.5, 1.0), "MISSED")
+
+
+@pytest.mark.parametrize(
+    ("value", "at_least", "at_most", "verdict"),
+    [
+        (0.95, 0.95, None, "ok"),
+        (0.9499, 0.95, None, "MISSED"),
+        (1.05, None, 1.05, "ok"),
+        (1.0501, None, 1.05, "MISSED"),
+        (1.0, None, None, ""),
+        (math.nan, 0.95, None, "MISSED"),
+        (math.nan, None, 1.05, "MISSED"),
+    ],
+)
+def test_a_target_is_reached_up_to_its_bound(
+    value: float, at_least: float | None, at_most: float | None, verdict: str
+) -> None:
+    assert Figure("x", value, at_least=at_least, at_most=at_most).verdict == verdict
+
+
+def test_pairs_are_measured_in_changing_order() -> None:
+    order: list[str] = []
+
+    def subject(name: str, value: float) -> Callable[[int], Awaitable[float]]:
+        async def measure(turn: int) -> float:
+            order.append(f"{name}{turn}")
+            return value + turn
+
+        return measure
+
+    pairs = asyncio.run(paired(3, subject("a", 10), subject("b", 20)))
+    assert order == ["a0", "b0", "b1", "a1", "a2", "b2"]
+    assert pairs == [(10, 20), (11, 21), (12, 22)]
+
+
+def test_the_table_shows_value_spread_target_and_verdict() -> None:
+    figures = (median("speed", [1.0, 2.0, 4.0], "visits/s"), Figure("ratio", 0.9, at_least=0.95))
+    text = Report("name", "a setting", figures, notes=("a note",)).as_text()
+    assert text.splitlines() == [
+        "name: a setting",
+        "",
+        "| What  | Measured            | Target        |        |",
+        "|-------|---------------------|---------------|--------|",
+        "| speed | 2 visits/s (1 to 4) |               |        |",
+        "| ratio | 0.9                 | at least 0.95 | MISSED |",
+        "a note",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("figures", "problems", "ok"),
+    [
+        ((Figure("x", 1.0, at_least=1.0),), (), True),
+        ((Figure("x", 1.0, at_least=2.0),), (), False),
+        ((Figure("x", 1.0),), ("something is wrong",), False),
+    ],
+)
+def test_a_report_fails_with_a_missed_target_or_a_problem(
+    figures: tuple[Figure, ...], problems: tuple[str, ...], ok: bool
+) -> None:
+    report = Report("name", "a setting", figures, problems)
+    assert report.ok is ok
+    assert json.loads(json.dumps(report.as_dict()))["ok"] is ok
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.98341, "0.9834"), (48.123, "48.12"), (1234.5, "1234"), (0.0, "0"), (-2.0, "-2")]
+)
+def test_a_number_has_four_digits_that_count(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+KILLED = Absence(frozenset({"engine_restarted"}), begun=10, ended=20)
+
+
+def judged(ask: Ask, answer: dict[str, Any], *, begun: float = 0, ended: float = 1) -> list[str]:
+    """What a ledger that knows of one absence of the engine holds against an answer."""
+    ledger = Ledger(absences=[KILLED])
+    ledger.judge(ask, answer, begun, ended)
+    return ledger.problems
+
+
+def failure(code: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": "words"}}
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended", "excused"),
+    [(0, 9, False), (0, 10, True), (12, 13, True), (20, 30, True), (21, 30, False)],
+)
+def test_an_absence_of_the_engine_excuses_what_ran_meanwhile(
+    begun: float, ended: float, excused: bool
+) -> None:
+    ask = Ask("analyzePosition", {})
+    assert (judged(ask, failure("engine_restarted"), begun=begun, ended=ended) == []) is excused
+
+
+def test_an_absence_excuses_no_other_error_and_nothing_that_needs_no_engine() -> None:
+    assert judged(Ask("analyzePosition", {}), failure("overloaded"), begun=10, ended=20)
+    status = Ask("getEngineStatus", {}, needs_engine=False)
+    assert judged(status, failure("engine_restarted"), begun=10, ended=20)
+
+
+def test_a_refusal_must_carry_its_code() -> None:
+    ask = Ask("findMistakes", {}, code="no_moves")
+    assert judged(ask, failure("no_moves")) == []
+    assert judged(ask, failure("invalid_range"))
+    assert judged(ask, {"moves": []})
+
+
+def test_an_answer_is_judged_and_one_that_lacks_something_is_wrong() -> None:
+    ask = Ask("analyzePosition", {}, lambda answer: [] if answer["lead"] > 0 else ["it is behind"])
+    assert judged(ask, {"lead": 1}) == []
+    assert judged(ask, {"lead": -1})
+    assert judged(ask, {})
+
+
+def test_a_partial_answer_needs_an_absence() -> None:
+    ask = Ask("findMistakes", {})
+    partial = {"partial": True, "unanalysed": [{"code": "engine_restarted"}]}
+    assert judged(ask, partial, begun=15, ended=16) == []
+    assert judged(ask, partial)
+    assert judged(ask, {"partial": True, "unanalysed": []}, begun=15, ended=16)
+
+
+def test_a_cached_answer_is_the_one_that_was_kept() -> None:
+    ask = Ask("analyzePosition", {}, repeats=True)
+    ledger = Ledger()
+
+    def told(turn: int, lead: int, *, cached: bool) -> None:
+        answer = {"lead": lead, "cached": cached, "partial": False}
+        ledger.judge(ask, answer, 10 * turn + 1, 10 * turn + 2)
+
+    told(0, 1, cached=False)
+    told(1, 1, cached=True)
+    assert (ledger.problems, ledger.unexpected_misses) == ([], 0)
+    told(2, 2, cached=True)
+    assert len(ledger.problems) == 1
+    told(3, 3, cached=False)
+    assert ledger.unexpected_misses == 1
+
+
+def test_quarters_of_a_series() -> None:
+    assert quarters([1, 2, 3, 4, 5, 6, 7, 8]) == ([3, 4], [7, 8])
+    assert quarters([1, 2, 3]) == ((), ())
