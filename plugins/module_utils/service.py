@@ -13,6 +13,8 @@ CONTROL_GROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/systemd"), Path("
 CONFIG = Path("/etc/katago-mcp/config.json")
 COMMAND = Path("/usr/local/bin/katago-mcp")
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
+# Limits lowered for a while: written by root, read by the service, no part of a release, kept over a reboot.
+OVERLAY = Path("/var/lib/katago-mcp/overlay.json")
 CREDENTIALS = Path("/etc/katago-mcp/credentials")
 TOKENS = "tokens.json"
 OPERATOR_TOKEN = "operator.token"  # noqa: S105 (a file's name)

@@ -148,6 +148,29 @@ SECTIONS: dict[str, type[Section]] = {
 }
 
 
+KEYS: dict[str, tuple[str, str]] = {
+    f"{section.alias}.{field.alias}": (name, attribute)
+    for name, section in Config.model_fields.items()
+    for attribute, field in SECTIONS[str(section.alias)].model_fields.items()
+}
+"""Every key as the file has it, such as `katago.maxVisits`, and the attributes that lead to it."""
+
+
+def value_of(config: Config, key: str) -> Any:
+    """The value of a key of `KEYS`."""
+    section, attribute = KEYS[key]
+    return getattr(getattr(config, section), attribute)
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """A copy with other values, which are not validated, for some keys of `KEYS`."""
+    for key, value in values.items():
+        section, attribute = KEYS[key]
+        changed = getattr(config, section).model_copy(update={attribute: value})
+        config = config.model_copy(update={section: changed})
+    return config
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A valid configuration and where it came from.
@@ -171,7 +194,9 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
         ConfigError: with all problems, if anything in the file or the environment is wrong.
     """
     real = Path(os.path.realpath(path))
-    document = _read(path)
+    document = read_object(
+        path, absent="give a readable file with --config", shape=f"with the sections {_list(SECTIONS)}"
+    )
     problems = _override(document, environ)
     config: Config | None = None
     try:
@@ -205,7 +230,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_object(path: Path, *, absent: str, shape: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    `absent` is the remedy when the file cannot be read, `shape` says what the object holds.
+
+    Raises:
+        ConfigError: if the file cannot be read or is anything else than one object in UTF-8, without
+            NaN and without a key given twice.
+    """
+
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         doubled = sorted({key for key in keys if keys.count(key) > 1})
@@ -219,22 +253,19 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
-            [f"{path}: cannot be read ({error.strerror}): give a readable file with --config"]
-        ) from error
+        raise ConfigError([f"{path}: cannot be read ({error.strerror}): {absent}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: is not UTF-8 at byte {error.start}: save it as UTF-8"]) from error
     try:
         document = json.loads(text, object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = (
-            f"line {error.lineno} column {error.colno}: {error.msg}"
-            if isinstance(error, json.JSONDecodeError)
-            else "nested too deeply"
-        )
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError):
+            where = f"line {error.lineno} column {error.colno}: {error.msg}"
+        else:
+            where = "nested too deeply, or with a number of thousands of digits"
         raise ConfigError([f"{path}: is not JSON, {where}: correct the syntax"]) from error
     if not isinstance(document, dict):
-        raise ConfigError([f"{path}: must hold a JSON object with the sections {_list(SECTIONS)}"])
+        raise ConfigError([f"{path}: must hold a JSON object {shape}"])
     return document
 
 

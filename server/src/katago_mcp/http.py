@@ -30,6 +30,8 @@ from katago_mcp.cache import Cache, CacheTrouble
 from katago_mcp.config import Server
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
+from katago_mcp.reload import Reloader
+from katago_mcp.settings import Settings
 from katago_mcp.supervisor import Supervisor
 
 SHUTDOWN_SECONDS = 1
@@ -47,6 +49,8 @@ class BindError(Exception):
 class Operations:
     """What the endpoints report on and act upon."""
 
+    settings: Settings
+    reloader: Reloader
     supervisor: Supervisor
     analyst: Analyst
     cache: Cache | None
@@ -73,15 +77,21 @@ def security(server: Server) -> TransportSecuritySettings:
     )
 
 
-def application(
-    mcp: MCPServer[dict[str, Any]], operations: Operations, settings: TransportSecuritySettings
-) -> "Application":
+def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Application":
     """The application for the main port."""
+    allowed = security(operations.settings.config.server)
+
+    def allow() -> None:
+        now = security(operations.settings.config.server)
+        # The SDK holds on to the object that it was given, and looks into it for every request.
+        allowed.allowed_hosts, allowed.allowed_origins = now.allowed_hosts, now.allowed_origins
+
+    operations.settings.watch(allow)
     _add_probes(mcp, operations)
-    _add_admin(mcp, operations, TransportSecurityMiddleware(settings))
+    _add_admin(mcp, operations, TransportSecurityMiddleware(allowed))
     # Stateful with SSE: the only mode that gives progress and cancellation to both generations
     # of the protocol.
-    app: Starlette = mcp.streamable_http_app(transport_security=settings)
+    app: Starlette = mcp.streamable_http_app(transport_security=allowed)
     return Application(app, operations.metrics)
 
 
@@ -117,6 +127,7 @@ def health(operations: Operations) -> tuple[bool, dict[str, Any]]:
         "version": __version__,
         "uptimeSeconds": round(time.monotonic() - operations.started, 1),
         "draining": operations.analyst.draining,
+        **_overlay(operations),
     }
 
 
@@ -139,6 +150,15 @@ def readiness(operations: Operations) -> tuple[bool, dict[str, Any]]:
         "inFlight": operations.analyst.busy,
         "release": operations.release,
         "version": __version__,
+    }
+
+
+def _overlay(operations: Operations) -> dict[str, Any]:
+    settings = operations.settings
+    laid = settings.overlay
+    return {
+        "overlay": None if laid is None else laid.as_json(settings.configured),
+        "overlayProblems": list(operations.reloader.overlay_problems),
     }
 
 
@@ -203,6 +223,24 @@ def _add_admin(
 
         return act
 
+    async def reload() -> tuple[int, dict[str, Any]]:
+        outcome = await operations.reloader.reload()
+        if outcome.problems:
+            return 422, {
+                "ok": False,
+                "error": "invalid_config",
+                "message": "the configuration was refused and stays as it was",
+                "problems": list(outcome.problems),
+                **_overlay(operations),
+            }
+        return 200, {
+            "ok": True,
+            "changed": [change.as_json() for change in outcome.changed],
+            "needsRestart": [change.as_json() for change in outcome.needs_restart],
+            **_overlay(operations),
+        }
+
+    route("/admin/reload", reload)
     route("/admin/cache/clear", clear_cache)
     route("/admin/engine/restart", restart_engine)
     route("/admin/drain", draining(True))

@@ -18,6 +18,7 @@ from katago_mcp.errors import Failure
 from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
 from katago_mcp.positions import Position
+from katago_mcp.settings import Settings
 from katago_mcp.supervisor import Supervisor
 
 SMALL = {
@@ -161,7 +162,7 @@ async def _check_engine(loaded: Loaded, environ: Mapping[str, str], report: Repo
 
 @asynccontextmanager
 async def _trial(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[tuple[Supervisor, Analyst]]:
-    katago, health = loaded.config.katago, loaded.config.health
+    katago = loaded.config.katago
     command = Command(
         binary=katago.binary_path,
         network=katago.model_path,
@@ -171,8 +172,9 @@ async def _trial(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[tu
         overrides=SMALL,
     )
     metrics = Metrics(__version__, loaded.release)
-    supervisor = Supervisor(katago, health, metrics, Notifier({}), environ, command)
-    analyst = Analyst(katago, health, 1, supervisor, cache=None, metrics=metrics)
+    settings = Settings(loaded.config)
+    supervisor = Supervisor(settings, metrics, Notifier({}), environ, command)
+    analyst = Analyst(settings, supervisor, cache=None, metrics=metrics)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(supervisor.run())
         try:
