@@ -178,3 +178,16 @@ async def test_a_full_disk_is_worked_without_and_still_read(tmp_path: Path) -> N
 def test_a_key_depends_on_every_part_and_on_no_order() -> None:
     assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1})
     assert key({"a": 1, "b": 2}) != key({"a": 1, "b": 3})
+
+
+async def test_lower_bounds_are_kept_at_once_and_free_the_disk(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, max_size_bytes=1_000_000)
+    for number in range(100):
+        await fixture.cache.put(str(number), {"a": "x" * 5000})
+    before = sum(path.stat().st_size for path in tmp_path.iterdir())
+    fixture.config = fixture.config.model_copy(update={"max_size_bytes": 65_536})
+    await fixture.cache.fit()
+    assert fixture.value("katago_cache_max_size_bytes") == 65_536
+    assert (fixture.value("katago_cache_size_bytes") or 0) <= 65_536
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < before / 3
+    assert await fixture.cache.get("99") is not None
