@@ -31,7 +31,7 @@ class Rig:
         self.metrics = Metrics("1", None)
         self.settings = Settings(loaded.config)
         self.cache = Cache(lambda: self.settings.config.cache, self.metrics) if cached else None
-        self.reloader = Reloader(self.settings, loaded, environ, None, self.cache, self.metrics)
+        self.reloader = Reloader(self.settings, loaded, environ, None, self.cache, None, self.metrics)
         command = Command(
             katago.binary_path,
             katago.model_path,

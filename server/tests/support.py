@@ -148,8 +148,11 @@ class Site:
         return asyncio.run(call(json.dumps(document)))
 
     @contextlib.contextmanager
-    def serving(self, *, ready: bool = True, **environ: str) -> Iterator["Running"]:
-        """Run `serve` while the context lasts, with an overlay where there is a file of that name."""
+    def serving(self, *, ready: bool | None = True, **environ: str) -> Iterator["Running"]:
+        """Run `serve` while the context lasts, with an overlay where there is a file of that name.
+
+        It is `ready` at first, or only healthy; None does not wait.
+        """
         command = [sys.executable, "-m", "katago_mcp.cli", "serve", "--config", str(self.path)]
         log = self.directory / "serve.log"
         with log.open("w") as stderr:
@@ -160,8 +163,9 @@ class Site:
             )
         running = Running(process, self.port, self.metrics_port, log)
         try:
-            probe = "/ready" if ready else "/health"
-            eventually(lambda: running.answers(probe) == 200, f"{probe}: {log.read_text()}")
+            if ready is not None:
+                probe = "/ready" if ready else "/health"
+                eventually(lambda: running.answers(probe) == 200, f"{probe}: {log.read_text()}")
             yield running
         finally:
             process.terminate()

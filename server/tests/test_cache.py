@@ -25,6 +25,10 @@ class Fixture:
         return self.metrics.registry.get_sample_value(name)
 
 
+def on_disk(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.iterdir())
+
+
 def quarantined(directory: Path) -> list[Path]:
     return list(directory.glob(f"{FILE}.damaged-*"))
 
@@ -184,10 +188,10 @@ async def test_lower_bounds_are_kept_at_once_and_free_the_disk(tmp_path: Path) -
     fixture = Fixture(tmp_path, max_size_bytes=1_000_000)
     for number in range(100):
         await fixture.cache.put(str(number), {"a": "x" * 5000})
-    before = sum(path.stat().st_size for path in tmp_path.iterdir())
+    before = on_disk(tmp_path)
     fixture.config = fixture.config.model_copy(update={"max_size_bytes": 65_536})
     await fixture.cache.fit()
     assert fixture.value("katago_cache_max_size_bytes") == 65_536
     assert (fixture.value("katago_cache_size_bytes") or 0) <= 65_536
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < before / 3
+    assert on_disk(tmp_path) < before / 3
     assert await fixture.cache.get("99") is not None

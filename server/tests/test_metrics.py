@@ -23,6 +23,7 @@ CONTRACT = [
     ("katago_mcp_overlay_active", {}),
     ("katago_mcp_overlay_expires_timestamp_seconds", {}),
     ("katago_mcp_overlay_invalid", {}),
+    ("katago_mcp_tls_certificate_expires_timestamp_seconds", {}),
     ("katago_engine_up", {}),
     ("katago_engine_queries_in_flight", {}),
     ("katago_visits_total", {}),

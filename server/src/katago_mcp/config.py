@@ -123,6 +123,17 @@ class Auth(Section):
     tokens_file: Path | None = None
 
 
+class Tls(Section):
+    """Whether MCP, health and admin endpoints are served over TLS, and with what.
+
+    Null paths: `tls.crt` (with the chain, if any) and `tls.key` in `$CREDENTIALS_DIRECTORY`.
+    """
+
+    enabled: bool = False
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+
 class Config(Section):
     """The whole file. `katago` is the only section without defaults for all of its keys."""
 
@@ -134,6 +145,7 @@ class Config(Section):
     health: Health = Health()
     rate_limit: RateLimit = RateLimit()
     auth: Auth = Auth()
+    tls: Tls = Tls()
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -145,6 +157,7 @@ SECTIONS: dict[str, type[Section]] = {
     "health": Health,
     "rateLimit": RateLimit,
     "auth": Auth,
+    "tls": Tls,
 }
 
 
@@ -177,7 +190,7 @@ class Loaded:
 
     `directory` is the real directory of the file, against which relative paths were resolved.
     `release` is that directory's name when it holds a manifest, else None.
-    `tokens_file` is None when no token is configured.
+    `tokens_file` is None when no token is configured, `tls` without TLS.
     """
 
     config: Config
@@ -185,6 +198,15 @@ class Loaded:
     directory: Path
     release: str | None
     tokens_file: Path | None
+    tls: "TlsFiles | None"
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Where the server's certificate, with its chain, and its key are, both in PEM."""
+
+    certificate: Path
+    key: Path
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Loaded:
@@ -207,11 +229,12 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
         raise ConfigError(problems)
     config = _resolve(config, real.parent)
     tokens_file = _tokens_file(config, environ)
-    problems = _contradictions(config, tokens_file)
+    tls, missing = _tls_files(config, environ)
+    problems = [*_contradictions(config, tokens_file), *missing]
     if problems:
         raise ConfigError(problems)
     release = real.parent.name if (real.parent / MANIFEST).is_file() else None
-    return Loaded(config, path, real.parent, release, tokens_file)
+    return Loaded(config, path, real.parent, release, tokens_file, tls)
 
 
 def release_of(path: Path) -> str | None:
@@ -347,7 +370,9 @@ def _resolve(config: Config, directory: Path) -> Config:
     )
     cache = config.cache.model_copy(update={"directory": absolute(config.cache.directory)})
     auth = config.auth.model_copy(update={"tokens_file": absolute(config.auth.tokens_file)})
-    return config.model_copy(update={"katago": katago, "cache": cache, "auth": auth})
+    files = {name: absolute(getattr(config.tls, name)) for name in ("certificate_file", "key_file")}
+    tls = config.tls.model_copy(update=files)
+    return config.model_copy(update={"katago": katago, "cache": cache, "auth": auth, "tls": tls})
 
 
 def _tokens_file(config: Config, environ: Mapping[str, str]) -> Path | None:
@@ -357,6 +382,30 @@ def _tokens_file(config: Config, environ: Mapping[str, str]) -> Path | None:
     if credentials and (Path(credentials) / "tokens.json").is_file():
         return Path(credentials) / "tokens.json"
     return None
+
+
+def _tls_files(config: Config, environ: Mapping[str, str]) -> tuple[TlsFiles | None, list[str]]:
+    tls = config.tls
+    if not tls.enabled:
+        return None, []
+    found: dict[str, Path] = {}
+    problems = []
+    for key, given, credential in (
+        ("certificateFile", tls.certificate_file, "tls.crt"),
+        ("keyFile", tls.key_file, "tls.key"),
+    ):
+        directory = environ.get("CREDENTIALS_DIRECTORY")
+        path = given or (Path(directory) / credential if directory else None)
+        if path is None:
+            problems.append(
+                f"tls.{key}: is missing and tls.enabled is true: name the file, or pass the credential "
+                f"{credential}"
+            )
+        else:
+            found[key] = path
+    if problems:
+        return None, problems
+    return TlsFiles(found["certificateFile"], found["keyFile"]), []
 
 
 def _contradictions(config: Config, tokens_file: Path | None) -> list[str]:

@@ -27,12 +27,13 @@ from katago_mcp import __version__
 from katago_mcp.analysis import Analyst
 from katago_mcp.auth import ADMIN
 from katago_mcp.cache import Cache, CacheTrouble
-from katago_mcp.config import Server
+from katago_mcp.config import Config
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.reload import Reloader
 from katago_mcp.settings import Settings
 from katago_mcp.supervisor import Supervisor
+from katago_mcp.tls import Tls
 
 SHUTDOWN_SECONDS = 1
 """How long open streams may outlive the last answer when the server stops."""
@@ -61,16 +62,18 @@ class Operations:
     """Of `time.monotonic`."""
 
 
-def security(server: Server) -> TransportSecuritySettings:
+def security(config: Config) -> TransportSecuritySettings:
     """The Host and Origin values to accept: of the loopback, of the bind, and configured ones.
 
     An entry is a name, a name with a port, or a name with `:*` for any port.
     """
+    server = config.server
     names = ["localhost", "127.0.0.1", "[::1]"]
     if server.host not in ("0.0.0.0", "::", *names):  # noqa: S104 - compared, not bound
         names.append(f"[{server.host}]" if ":" in server.host else server.host)
     hosts = [entry for name in names for entry in (name, f"{name}:*")]
-    origins = [f"http://{entry}" for entry in hosts]
+    scheme = "https" if config.tls.enabled else "http"
+    origins = [f"{scheme}://{entry}" for entry in hosts]
     return TransportSecuritySettings(
         allowed_hosts=hosts + server.allowed_hosts,
         allowed_origins=origins + server.allowed_origins,
@@ -79,10 +82,10 @@ def security(server: Server) -> TransportSecuritySettings:
 
 def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Application":
     """The application for the main port."""
-    allowed = security(operations.settings.config.server)
+    allowed = security(operations.settings.config)
 
     def allow() -> None:
-        now = security(operations.settings.config.server)
+        now = security(operations.settings.config)
         # The SDK holds on to the object that it was given, and looks into it for every request.
         allowed.allowed_hosts, allowed.allowed_origins = now.allowed_hosts, now.allowed_origins
 
@@ -349,7 +352,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
+async def serving(app: ASGIApp, sock: socket.socket, tls: Tls | None = None) -> AsyncIterator[None]:
     """Serve an application on a socket while the context lasts."""
     config = uvicorn.Config(
         app,
@@ -359,6 +362,7 @@ async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=30,
+        ssl_context_factory=None if tls is None else lambda *_: tls.context,
     )
     server = _Uvicorn(config)
     async with asyncio.TaskGroup() as tasks:
@@ -372,7 +376,7 @@ async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def serving_mcp(
-    app: "Application", mcp: MCPServer[dict[str, Any]], sock: socket.socket
+    app: "Application", mcp: MCPServer[dict[str, Any]], sock: socket.socket, tls: Tls | None
 ) -> AsyncIterator[None]:
     """Serve the main port while the context lasts.
 
@@ -380,7 +384,7 @@ async def serving_mcp(
     """
     async with contextlib.AsyncExitStack() as sessions:
         await sessions.enter_async_context(mcp.session_manager.run())
-        async with serving(app, sock):
+        async with serving(app, sock, tls):
             try:
                 yield
             finally:

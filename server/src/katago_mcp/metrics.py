@@ -104,6 +104,10 @@ class Metrics:
         self.overlay_invalid = gauge(
             "katago_mcp_overlay_invalid", "1 when the overlay's file cannot be used, else 0."
         )
+        self.certificate_expires = gauge(
+            "katago_mcp_tls_certificate_expires_timestamp_seconds",
+            "When the server's certificate ends, in Unix time; 0 without TLS.",
+        )
         build = gauge("katago_mcp_build_info", "Always 1.", ("version", "release"))
         build.labels(version, release or "none").set(1)
 

@@ -18,6 +18,7 @@ from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.overlay import Overlay, OverlayError
 from katago_mcp.settings import Change, Settings, changes
+from katago_mcp.tls import Tls
 
 NEEDS_RESTART = frozenset(
     {
@@ -34,6 +35,9 @@ NEEDS_RESTART = frozenset(
         "metrics.host",
         "metrics.port",
         "auth.tokensFile",
+        "tls.enabled",
+        "tls.certificateFile",
+        "tls.keyFile",
     }
 )
 """The keys whose values are taken once, when the server starts."""
@@ -63,6 +67,7 @@ class Reloader:
         environ: Mapping[str, str],
         overlay_file: Path | None,
         cache: Cache | None,
+        tls: Tls | None,
         metrics: Metrics,
     ) -> None:
         self.overlay_problems: tuple[str, ...] = ()
@@ -72,6 +77,7 @@ class Reloader:
         self._environ = environ
         self._overlay_file = overlay_file
         self._cache = cache
+        self._tls = tls
         self._metrics = metrics
         self._one_at_a_time = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -81,7 +87,7 @@ class Reloader:
         await self._put(self._settings.configured, await self._read_overlay())
 
     async def reload(self) -> Outcome:
-        """Read the configuration and the overlay again, and put in force what can be."""
+        """Read configuration, certificate and overlay again, and put in force what can be."""
         async with self._one_at_a_time:
             found = await self._read_overlay()
             configured = self._settings.configured
@@ -130,6 +136,8 @@ class Reloader:
                     f"from {self._loaded.release}: restart it"
                 ]
             )
+        if self._tls is not None:
+            self._tls.renew()
         return loaded.config
 
     async def _read_overlay(self) -> Overlay | None:

@@ -24,6 +24,7 @@ from katago_mcp.notify import Notifier
 from katago_mcp.reload import Reloader
 from katago_mcp.settings import Settings
 from katago_mcp.supervisor import Supervisor
+from katago_mcp.tls import Tls
 
 _FLUSH_SECONDS = 1.0
 _log = Log(__name__)
@@ -33,6 +34,7 @@ _log = Log(__name__)
 class _Parts:
     settings: Settings
     reloader: Reloader
+    tls: Tls | None
     supervisor: Supervisor
     analyst: Analyst
     cache: Cache | None
@@ -46,7 +48,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None
     `overlay` is the file of an overlay, which need not be there.
 
     Raises:
-        ConfigError: if the tokens file cannot be used.
+        ConfigError: if the tokens or the certificate cannot be used.
         BindError: if a port cannot be listened on.
     """
     server, metrics_config = loaded.config.server, loaded.config.metrics
@@ -76,7 +78,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None
                 if metrics_sock is not None:
                     scrape = http.metrics_application(parts.metrics)
                     await servers.enter_async_context(http.serving(scrape, metrics_sock))
-                await servers.enter_async_context(http.serving_mcp(app, parts.mcp, sock))
+                await servers.enter_async_context(http.serving_mcp(app, parts.mcp, sock, parts.tls))
                 await servers.enter_async_context(_running_beside(_reload_on(hangup, parts.reloader)))
                 _log.info(
                     "listening",
@@ -85,6 +87,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None
                     version=__version__,
                     release=loaded.release,
                     secured=tokens is not None,
+                    tls=parts.tls is not None,
                 )
                 notifier.ready()
                 await stop.wait()
@@ -110,7 +113,8 @@ async def _running(
     settings = Settings(config)
     metrics = Metrics(__version__, loaded.release)
     cache = Cache(lambda: settings.config.cache, metrics) if config.cache.enabled else None
-    reloader = Reloader(settings, loaded, environ, overlay, cache, metrics)
+    tls = None if loaded.tls is None else Tls(loaded.tls, metrics)
+    reloader = Reloader(settings, loaded, environ, overlay, cache, tls, metrics)
     await reloader.start()
     command = Command(
         binary=config.katago.binary_path,
@@ -142,7 +146,7 @@ async def _running(
             tasks.create_task(supervisor.run())
             lifting = tasks.create_task(reloader.run())
             try:
-                yield _Parts(settings, reloader, supervisor, analyst, cache, metrics, mcp)
+                yield _Parts(settings, reloader, tls, supervisor, analyst, cache, metrics, mcp)
             finally:
                 supervisor.close()
                 lifting.cancel()
