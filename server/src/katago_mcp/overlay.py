@@ -109,13 +109,10 @@ class Overlay(BaseModel):
 
         `katago.defaultVisits` is lowered along with `katago.maxVisits`.
         """
-        limits = dict(self.limits)
-        most = min(value_of(config, "katago.maxVisits"), limits.get("katago.maxVisits", float("inf")))
-        default = value_of(config, "katago.defaultVisits")
-        limits["katago.defaultVisits"] = min(limits.get("katago.defaultVisits", default), most)
-        return {
-            key: limits[key] for key in LOWERABLE if limits.get(key, float("inf")) < value_of(config, key)
-        }
+        values = {key: value_of(config, key) for key in LOWERABLE}
+        wanted = {**values, **self.limits}
+        wanted["katago.defaultVisits"] = min(wanted["katago.defaultVisits"], wanted["katago.maxVisits"])
+        return {key: value for key, value in wanted.items() if value < values[key]}
 
     def over(self, config: Config) -> Config:
         """The configuration with what it lowers."""
