@@ -117,13 +117,17 @@ def call(command: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 def observe(
     layout: releases.Layout, visits: int, deadline: float, call_deadline: float
-) -> validation.Observed:
-    """Wait for readiness, then ask what `validation.calls` asks, with scrapes around it."""
+) -> tuple[validation.Observed, int]:
+    """Wait for readiness, then ask what `validation.calls` asks, with scrapes around it.
+
+    Returns also the visits that were asked for: `visits`, or as many as an overlay leaves.
+    """
     config = json.loads((layout.current / "config.json").read_text())
     host, port = config["server"]["host"], config["server"]["port"]
     metrics = config["metrics"]["host"], config["metrics"]["port"]
     tls = probes.secured(config)
     ready = wait_until_ready(host, port, deadline, tls=tls)
+    visits = min(visits, validation.most_visits(config, probes.ask_json(host, port, "/health", tls=tls)))
     before = probes.scrape(*metrics)
     answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
     if ready and ready[0] == 200:
@@ -138,13 +142,14 @@ def observe(
             **({"token": token.read_text().strip()} if token.exists() else {}),
         }
         answers = call(layout.current / "venv" / "bin" / "katago-mcp", request)
-    return validation.Observed(
+    observed = validation.Observed(
         ready=ready,
         health=probes.ask_json(host, port, "/health", tls=tls),
         answers=answers,
         before=before,
         after=probes.scrape(*metrics),
     )
+    return observed, visits
 
 
 def main() -> None:
@@ -173,7 +178,7 @@ def main() -> None:
     )
     visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
     try:
-        observed = observe(layout, visits, module.params["deadline"], module.params["call_deadline"])
+        observed, visits = observe(layout, visits, module.params["deadline"], module.params["call_deadline"])
     except (OSError, ValueError, KeyError) as error:
         module.fail_json(
             msg=(

@@ -85,7 +85,7 @@ class Tls:
         self._current = _context(self._files)
         self._note(certificate)
 
-    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _asked: ssl.SSLContext) -> None:
         connection.context = self._current
 
     def _note(self, certificate: Certificate) -> None:
