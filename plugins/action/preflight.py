@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import preflight
-from ansible_collections.katago.fleet.plugins.plugin_utils import assets, variables
+from ansible_collections.katago.fleet.plugins.plugin_utils import assets, certificates, variables
 
 display = Display()
 ROLES = Path(__file__).resolve().parents[2] / "roles"
+# Where a host keeps each kind of asset, below /opt/katago.
+_DIRECTORIES = {"engine": "engines", "network": "networks", "human_network": "networks"}
 
 
 class ActionModule(ActionBase):
@@ -35,6 +38,7 @@ class ActionModule(ActionBase):
             {
                 "katago_engine": arguments["engine"],
                 "katago_network": arguments["network"],
+                "katago_human_network": arguments.get("human_network") or {},
                 "katago_mcp_listen_address": arguments["listen_address"],
                 "katago_mcp_port": arguments["port"],
                 "katago_mcp_metrics_listen_address": arguments["metrics_listen_address"],
@@ -42,11 +46,14 @@ class ActionModule(ActionBase):
                 "katago_mcp_allowed_hosts": arguments["allowed_hosts"],
                 "katago_mcp_allowed_clients": arguments["allowed_clients"],
                 "katago_mcp_tokens": arguments["tokens"],
+                **arguments.get("limits", {}),
             }
+        ) + certificates.problems(
+            arguments.get("tls_certificate", ""), arguments.get("tls_key", ""), now=datetime.now(UTC)
         )
         if problems:
             return self._refuse(result, problems)
-        engine, network, problems = self._obtain(Path(arguments["cache_dir"]).expanduser())
+        obtained, problems = self._obtain(Path(arguments["cache_dir"]).expanduser())
         measured = self._execute_module(
             module_name="katago.fleet.preflight",
             module_args={
@@ -58,9 +65,8 @@ class ActionModule(ActionBase):
                     for kind in ("", "metrics_")
                 ],
                 "assets": {
-                    name: f"/opt/katago/{name}s/{asset.sha256}"
-                    for name, asset in (("engine", engine), ("network", network))
-                    if asset
+                    name: f"/opt/katago/{_DIRECTORIES[name]}/{asset.sha256}"
+                    for name, asset in obtained.items()
                 },
             },
             task_vars=task_vars,
@@ -68,11 +74,26 @@ class ActionModule(ActionBase):
         if measured.get("failed") or measured.get("unreachable"):
             return {**result, **measured}
         result["host"] = measured["host"]
+        sizes = {name: asset.path.stat().st_size for name, asset in obtained.items()}
         problems += preflight.host_problems(
-            measured["host"], network_bytes=network.path.stat().st_size if network else 0
+            measured["host"],
+            network_bytes=sizes.get("network", 0),
+            human_network_bytes=sizes.get("human_network", 0),
         )
-        if problems or not engine or not network:
+        if problems:
             return self._refuse(result, problems)
+        engine = obtained["engine"]
+        networks = {
+            name: {
+                "path": str(obtained[name].path),
+                "sha256": obtained[name].sha256,
+                "name": obtained[name].name,
+                "bytes": sizes[name],
+            }
+            if name in obtained
+            else None
+            for name in ("network", "human_network")
+        }
         return {
             **result,
             "changed": False,
@@ -82,12 +103,7 @@ class ActionModule(ActionBase):
                 "version": str(arguments["engine"]["version"]),
                 "backend": arguments["engine"]["backend"],
             },
-            "network": {
-                "path": str(network.path),
-                "sha256": network.sha256,
-                "name": network.name,
-                "bytes": network.path.stat().st_size,
-            },
+            **networks,
         }
 
     def _value(self, raw: Any) -> Any:
@@ -97,18 +113,18 @@ class ActionModule(ActionBase):
             # A default that is computed from what this very task finds out.
             return None
 
-    def _obtain(self, cache: Path) -> tuple[assets.Asset | None, assets.Asset | None, list[str]]:
-        obtained: dict[str, assets.Asset | None] = {}
+    def _obtain(self, cache: Path) -> tuple[dict[str, assets.Asset], list[str]]:
+        obtained: dict[str, assets.Asset] = {}
         problems = []
-        for name in ("engine", "network"):
+        for name in _DIRECTORIES:
+            spec = self._task.args.get(name)
+            if not spec:
+                continue
             try:
-                obtained[name] = assets.obtain(
-                    f"katago_{name}", self._task.args[name], cache, display.display
-                )
+                obtained[name] = assets.obtain(f"katago_{name}", spec, cache, display.display)
             except assets.AssetError as error:
-                obtained[name] = None
                 problems.append(str(error))
-        return obtained["engine"], obtained["network"], problems
+        return obtained, problems
 
     def _refuse(self, result: dict[str, Any], problems: list[str]) -> dict[str, Any]:
         listed = "\n".join(f"- {problem}" for problem in problems)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import digest, procedure, sandbox, sizing
+from ansible_collections.katago.fleet.plugins.plugin_utils import certificates
 
 
 def hashed_tokens(tokens: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -35,6 +36,7 @@ class FilterModule:
             "engine_sizing": engine_sizing,
             "explanation": procedure.explanation,
             "hashed_tokens": hashed_tokens,
+            "pem": certificates.pem,
             "memory_needed_mb": sizing.memory_needed_mb,
             "result_of": procedure.result,
             "unit_lines": sandbox.properties,

@@ -32,37 +32,56 @@ _PLACEHOLDER = re.compile(
 _SCOPES = ("analyze", "admin")
 # systemd.resource-control(5), IPAddressAllow.
 _SYSTEMD_NETWORKS = ("any", "localhost", "link-local", "multicast")
+_NETWORK_SOURCES = {"url": ("url",), "pypi": ("requirement", "member"), "file": ("path",)}
 _REQUIRED_BY_SOURCE = {
     "katago_engine": {
         "release": ("backend",),
         "pypi": ("requirement", "member"),
         "file": ("path",),
     },
-    "katago_network": {"url": ("url",), "pypi": ("requirement", "member"), "file": ("path",)},
+    "katago_network": _NETWORK_SOURCES,
+    "katago_human_network": _NETWORK_SOURCES,
+}
+# What the server accepts for each of its limits.
+_RANGES = {
+    "katago_mcp_max_visits": (1, 10_000_000),
+    "katago_mcp_default_visits": (1, 10_000_000),
+    "katago_mcp_max_time": (1, 3600),
+    "katago_mcp_max_review_visits": (1, 1_000_000_000),
+    "katago_mcp_max_review_time": (1, 86_400),
+    "katago_mcp_rate_limit_per_minute": (1, 1_000_000),
+    "katago_mcp_rate_limit_burst": (1, 1_000_000),
 }
 
 
 def input_problems(settings: Settings) -> list[str]:
     """What is wrong with the variables alone; each message names variable, value and remedy.
 
-    `settings`: katago_engine, katago_network, katago_mcp_listen_address, katago_mcp_port,
-    katago_mcp_metrics_listen_address, katago_mcp_metrics_port, katago_mcp_allowed_hosts,
-    katago_mcp_allowed_clients, katago_mcp_tokens. No message contains a token.
+    `settings`: katago_engine, katago_network, katago_human_network (empty: none),
+    katago_mcp_listen_address, katago_mcp_port, katago_mcp_metrics_listen_address,
+    katago_mcp_metrics_port, katago_mcp_allowed_hosts, katago_mcp_allowed_clients,
+    katago_mcp_tokens, and the server's limits. No message contains a token.
     """
     return [
         *_asset_problems("katago_engine", settings["katago_engine"]),
         *_asset_problems("katago_network", settings["katago_network"]),
+        *(
+            _asset_problems("katago_human_network", settings["katago_human_network"])
+            if settings["katago_human_network"]
+            else ()
+        ),
         *_address_problems(settings),
         *_client_problems(settings),
         *_token_problems(settings),
+        *_limit_problems(settings),
     ]
 
 
-def host_problems(host: Facts, *, network_bytes: int) -> list[str]:
+def host_problems(host: Facts, *, network_bytes: int, human_network_bytes: int = 0) -> list[str]:
     """What is wrong with a host, as measured by the `preflight` module; [] when it is fit."""
     return [
         *_system_problems(host),
-        *_capacity_problems(host, network_bytes),
+        *_capacity_problems(host, {"network": network_bytes, "human_network": human_network_bytes}),
         *_listener_problems(host),
     ]
 
@@ -186,6 +205,18 @@ def _one_token_problems(place: str, token: Mapping[str, Any], seen: set[str]) ->
         yield f"{place}.token has characters that an Authorization header cannot carry."
 
 
+def _limit_problems(settings: Settings) -> Iterator[str]:
+    for variable, (least, most) in _RANGES.items():
+        if variable in settings and not least <= int(settings[variable]) <= most:
+            yield f"{variable} is {settings[variable]}; the server accepts {least} to {most}."
+    default, allowed = (settings.get(f"katago_mcp_{name}_visits") for name in ("default", "max"))
+    if default is not None and allowed is not None and int(default) > int(allowed):
+        yield (
+            f"katago_mcp_default_visits is {default}, above katago_mcp_max_visits, {allowed}."
+            " Lower the one or raise the other."
+        )
+
+
 def is_loopback(address: str) -> bool:
     """Whether only the host itself can reach an address; a malformed one counts as reachable."""
     try:
@@ -209,8 +240,8 @@ def _system_problems(host: Facts) -> Iterator[str]:
         )
 
 
-def _capacity_problems(host: Facts, network_bytes: int) -> Iterator[str]:
-    needed = sizing.memory_needed_mb(network_bytes)
+def _capacity_problems(host: Facts, networks: Mapping[str, int]) -> Iterator[str]:
+    needed = sizing.memory_needed_mb(sum(networks.values()))
     if host["memory_mb"] < needed:
         yield (
             f"The host has {host['memory_mb']} MB of memory; this network needs about {needed} MB."
@@ -218,7 +249,7 @@ def _capacity_problems(host: Facts, network_bytes: int) -> Iterator[str]:
         )
     install = RELEASE_DISK_MB
     install += ENGINE_DISK_MB if "engine" in host["lacks"] else 0
-    install += 2 * network_bytes >> 20 if "network" in host["lacks"] else 0
+    install += 2 * sum(size for name, size in networks.items() if name in host["lacks"]) >> 20
     for path, least in (("/opt", install), ("/var", STATE_DISK_MB)):
         if host["disk_free_mb"][path] < least:
             yield (

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import exposition
+from ansible_collections.katago.fleet.plugins.module_utils import exposition, service
 
 ASK_SECONDS = 5
 
@@ -16,11 +19,42 @@ def reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
 
 
+def secured(config: Mapping[str, Any]) -> bool:
+    """Whether a server with this configuration serves its main port over TLS."""
+    return bool(config.get("tls", {}).get("enabled"))
+
+
+def pinned(certificate: Path) -> ssl.SSLContext:
+    """A context that accepts the first certificate of a PEM file, whatever the name, and no other.
+
+    Raises OSError or ValueError when there is none in it.
+    """
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    text = certificate.read_text()
+    context = ssl.create_default_context(cadata=text[text.index(begin) : text.index(end) + len(end)])
+    context.check_hostname = False
+    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
 def ask(
-    host: str, port: int, path: str, *, method: str = "GET", token: str = "", seconds: float = ASK_SECONDS
+    host: str,
+    port: int,
+    path: str,
+    *,
+    method: str = "GET",
+    token: str = "",
+    seconds: float = ASK_SECONDS,
+    tls: bool = False,
 ) -> tuple[int, bytes] | None:
-    """The status and the body of an answer; None when there was none."""
-    connection = http.client.HTTPConnection(reachable(host), port, timeout=seconds)
+    """The status and the body of an answer; None when there was none.
+
+    With `tls` the service must show the host's own certificate.
+    """
+    try:
+        connection = _connection(reachable(host), port, seconds, tls=tls)
+    except (OSError, ValueError):
+        return None
     try:
         connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
         answer = connection.getresponse()
@@ -32,10 +66,17 @@ def ask(
 
 
 def ask_json(
-    host: str, port: int, path: str, *, method: str = "GET", token: str = "", seconds: float = ASK_SECONDS
+    host: str,
+    port: int,
+    path: str,
+    *,
+    method: str = "GET",
+    token: str = "",
+    seconds: float = ASK_SECONDS,
+    tls: bool = False,
 ) -> tuple[int, dict[str, Any]] | None:
     """As `ask`, with the body parsed; a body that is not a JSON object counts as empty."""
-    answer = ask(host, port, path, method=method, token=token, seconds=seconds)
+    answer = ask(host, port, path, method=method, token=token, seconds=seconds, tls=tls)
     if answer is None:
         return None
     try:
@@ -54,3 +95,9 @@ def scrape(host: str, port: int) -> exposition.Scrape | None:
         return exposition.parse(answer[1].decode())
     except ValueError:
         return None
+
+
+def _connection(host: str, port: int, seconds: float, *, tls: bool) -> http.client.HTTPConnection:
+    if not tls:
+        return http.client.HTTPConnection(host, port, timeout=seconds)
+    return http.client.HTTPSConnection(host, port, timeout=seconds, context=pinned(service.PINNED))

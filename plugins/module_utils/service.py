@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,14 @@ CONTROL_GROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/systemd"), Path("
 CONFIG = Path("/etc/katago-mcp/config.json")
 COMMAND = Path("/usr/local/bin/katago-mcp")
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
+# Limits lowered for a while: written by root, read by the service, no part of a release, kept over a reboot.
+OVERLAY = Path("/var/lib/katago-mcp/overlay.json")
 CREDENTIALS = Path("/etc/katago-mcp/credentials")
 TOKENS = "tokens.json"
+CERTIFICATE = "tls.crt"
+KEY = "tls.key"
+# The certificate is no secret: whoever on the host talks to the service pins it.
+PINNED = Path("/etc/katago-mcp") / CERTIFICATE
 OPERATOR_TOKEN = "operator.token"  # noqa: S105 (a file's name)
 
 
@@ -76,25 +83,40 @@ def running_release(pid: int) -> str | None:
         return None
 
 
-def loaded_tokens(pid: int) -> bytes | None:
-    """The tokens that systemd handed to a process when it started; None when it got none."""
-    try:
-        return Path(f"/proc/{pid}/root/run/credentials/{UNIT}/{TOKENS}").read_bytes()
-    except OSError:
-        return None
+def wanted_credentials(unit: str) -> dict[str, Path]:
+    """The credentials that a unit file has systemd hand over: where each of them comes from."""
+    lines = re.findall(r"^LoadCredential=([^:\n]+):(.+)$", unit, re.M)
+    return {name: Path(path) for name, path in lines}
 
 
-def restart_reasons(release: str, tokens: bytes | None) -> list[str]:
-    """Why the service must be started or restarted to run `release` with `tokens`; [] when it does."""
+def loaded_credential(pid: int, name: str) -> bytes | None:
+    """What systemd handed to a process when it started; None when it was nothing."""
+    return _content(Path(f"/proc/{pid}/root/run/credentials/{UNIT}/{name}"))
+
+
+def restart_reasons(release: str, unit: str) -> list[str]:
+    """Why the service must be started or restarted to run a release, whose unit file says `unit`.
+
+    It must be when it runs another one, or was handed other credentials than those that are there now.
+    [] when it need not.
+    """
     now = state()
     if now.active != "active":
         return [f"the unit is {now.active}"]
     reasons = []
     if (running := running_release(now.pid)) != release:
         reasons.append(f"it runs {running or 'an unknown release'}")
-    if loaded_tokens(now.pid) != tokens:
-        reasons.append("its tokens are not the present ones")
+    for name, path in wanted_credentials(unit).items():
+        if loaded_credential(now.pid, name) != _content(path):
+            reasons.append(f"its {name} is not the present one")
     return reasons
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def prepare_restart() -> None:

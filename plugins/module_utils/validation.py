@@ -91,6 +91,13 @@ def calls(visits: int, variant: int) -> list[dict[str, Any]]:
     ]
 
 
+def most_visits(config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]] | None) -> int:
+    """The most visits that a call may ask for: as configured, or as lowered by an overlay."""
+    overlay = (health[1] if health else {}).get("overlay") or {}
+    configured = int(config["katago"]["maxVisits"])
+    return int(overlay.get("keys", {}).get("katago.maxVisits", configured))
+
+
 def judge(observed: Observed, expected: Expected, *, visits: int) -> list[Check]:
     """Every check of the validation; the service is validated when all of them are ok."""
     return [

@@ -78,7 +78,13 @@ def _content(collector: collectors.Collector) -> tuple[bytes, str]:
     section, _, path = collector.address.partition(":")
     # That of the running process, whatever is the current one.
     config = json.loads(Path(f"/proc/{service.state().pid}/cwd/config.json").read_text())
-    answer = probes.ask(config[section]["host"], config[section]["port"], path, seconds=collector.seconds)
+    answer = probes.ask(
+        config[section]["host"],
+        config[section]["port"],
+        path,
+        seconds=collector.seconds,
+        tls=section == "server" and probes.secured(config),
+    )
     if answer is None:
         return b"", "no answer"
     return answer[1][: collectors.LIMIT], "" if answer[0] == 200 else f"status {answer[0]}"

@@ -11,7 +11,7 @@ description:
     ones that begin with a role's name. Fetches engine and network into the control node's cache
     and verifies them there, and measures the host.
   - Fails with one message for every problem found, before anything on the host was changed.
-  - No message contains a token.
+  - No message contains a token or a key.
 options:
   engine:
     description: Where the engine comes from, as C(katago_engine).
@@ -21,6 +21,10 @@ options:
     description: Where the network comes from, as C(katago_network).
     type: dict
     required: true
+  human_network:
+    description: Where the network trained on human games comes from, as C(katago_human_network).
+    type: dict
+    default: {}
   listen_address:
     description: The address that the service will bind.
     type: str
@@ -51,6 +55,18 @@ options:
     description: The service's tokens, as C(katago_mcp_tokens).
     type: raw
     required: true
+  tls_certificate:
+    description: The service's certificate, as C(katago_mcp_tls_certificate).
+    type: str
+    default: ""
+  tls_key:
+    description: The certificate's key, as C(katago_mcp_tls_key).
+    type: raw
+    default: ""
+  limits:
+    description: The server's limits, by the names of their variables.
+    type: dict
+    default: {}
   cache_dir:
     description: The control node's cache of downloads.
     type: path
@@ -86,6 +102,10 @@ engine:
   returned: success
 network:
   description: The verified network on the control node; path, sha256, name, bytes.
+  type: dict
+  returned: success
+human_network:
+  description: As C(network), of the network trained on human games; null when there is none.
   type: dict
   returned: success
 """

@@ -44,8 +44,9 @@ def look() -> dict[str, Any]:
         seen["unit"] = now.active
         seen["running"] = service.running_release(now.pid) if now.pid else None
         if now.pid:
-            server = json.loads(Path(f"/proc/{now.pid}/cwd/config.json").read_text())["server"]
-            answer = probes.ask_json(server["host"], server["port"], "/ready")
+            config = json.loads(Path(f"/proc/{now.pid}/cwd/config.json").read_text())
+            server, tls = config["server"], probes.secured(config)
+            answer = probes.ask_json(server["host"], server["port"], "/ready", tls=tls)
             seen["ready"] = answer is not None and answer[0] == 200
             seen["reason"] = answer[1].get("reason") if answer else "no answer"
     except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as error:

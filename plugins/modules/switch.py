@@ -212,8 +212,7 @@ def main() -> None:
                     how=parameters["how"],
                 ),
             )
-        tokens = service.CREDENTIALS / service.TOKENS
-        reasons = service.restart_reasons(release, tokens.read_bytes() if tokens.exists() else None)
+        reasons = service.restart_reasons(release, (layout.release(release) / service.UNIT).read_text())
         if (changed or reasons) and not module.check_mode:
             service.prepare_restart()
     except (SwitchError, OSError, subprocess.CalledProcessError) as error:

@@ -26,6 +26,14 @@ options:
     type: list
     elements: dict
     required: true
+  certificate:
+    description: The certificate that the service will have, in PEM; empty without TLS.
+    type: str
+    default: ""
+  key:
+    description: The certificate's key, in PEM.
+    type: str
+    default: ""
   sandbox:
     description: The systemd directives of the sandbox.
     type: dict
@@ -68,6 +76,7 @@ deferred:
 """
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -82,8 +91,8 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
 )
 
 UNIT = "katago-mcp-trial.service"
-# The tokens that the service has are not touched before the switch.
-TOKENS = Path("/run/katago-mcp-trial.json")
+# The credentials that the service has are not touched before the switch.
+CREDENTIALS = Path("/run/katago-mcp-trial")
 
 
 def available_memory_mb() -> int:
@@ -118,6 +127,16 @@ def reason_to_defer(needed_mb: int, available_mb: int, gpu_mb: int | None) -> st
     return None
 
 
+def credentials(parameters: dict[str, Any]) -> dict[str, str]:
+    """What the service will be handed: the content of each credential."""
+    found = {}
+    if parameters["tokens"]:
+        found[service.TOKENS] = json.dumps({"tokens": parameters["tokens"]})
+    if parameters["certificate"]:
+        found |= {service.CERTIFICATE: parameters["certificate"], service.KEY: parameters["key"]}
+    return found
+
+
 def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> list[str]:
     """The trial's command line, in the sandbox."""
     directives = {
@@ -128,7 +147,7 @@ def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> lis
         "StateDirectory": "katago-mcp/engine",
         "CacheDirectory": "katago-mcp",
         "Environment": ["POCL_CACHE_DIR=/var/cache/katago-mcp/pocl"],
-        **({"LoadCredential": f"{service.TOKENS}:{TOKENS}"} if parameters["tokens"] else {}),
+        "LoadCredential": [f"{name}:{CREDENTIALS / name}" for name in credentials(parameters)],
         "RuntimeMaxSec": str(parameters["deadline"]),
     }
     argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json"]
@@ -143,6 +162,8 @@ def main() -> None:
             "release": {"type": "str", "required": True},
             "user": {"type": "str", "required": True},
             "tokens": {"type": "list", "elements": "dict", "required": True, "no_log": False},
+            "certificate": {"type": "str", "default": ""},
+            "key": {"type": "str", "default": "", "no_log": True},
             "sandbox": {"type": "dict", "required": True},
             "memory_needed_mb": {"type": "int", "required": True},
             "deadline": {"type": "int", "default": 120},
@@ -161,8 +182,11 @@ def main() -> None:
     deferred = reason_to_defer(parameters["memory_needed_mb"], available_memory_mb(), free_gpu_memory_mb())
     # What a run whose connection was lost left behind.
     subprocess.run(["systemctl", "stop", UNIT], check=False, capture_output=True)
-    atomic.write(TOKENS, json.dumps({"tokens": parameters["tokens"]}).encode(), mode=0o600)
+    shutil.rmtree(CREDENTIALS, ignore_errors=True)
+    CREDENTIALS.mkdir(mode=0o700)
     try:
+        for name, content in credentials(parameters).items():
+            atomic.write(CREDENTIALS / name, content.encode(), mode=0o600)
         tried = subprocess.run(
             command(parameters, directory, engine=deferred is None),
             capture_output=True,
@@ -180,7 +204,7 @@ def main() -> None:
         words = (tried.stderr or tried.stdout).strip().splitlines()[-5:]
         problems, ok = [f"- it does not run: {' '.join(words)}"], False
     finally:
-        TOKENS.unlink()
+        shutil.rmtree(CREDENTIALS)
     if not ok:
         module.fail_json(
             msg="\n".join(

@@ -75,11 +75,13 @@ MOST_VISITS = 24
 POLL_SECONDS = 0.5
 
 
-def wait_until_ready(host: str, port: int, deadline: float) -> tuple[int, dict[str, Any]] | None:
+def wait_until_ready(
+    host: str, port: int, deadline: float, *, tls: bool
+) -> tuple[int, dict[str, Any]] | None:
     """The last answer of /ready: the first 200, or what it said when the time was over."""
     end = time.monotonic() + deadline
     while True:
-        answer = probes.ask_json(host, port, "/ready")
+        answer = probes.ask_json(host, port, "/ready", tls=tls)
         over = time.monotonic() >= end or service.state().active == "failed"
         if over or (answer and answer[0] == 200):
             return answer
@@ -115,32 +117,39 @@ def call(command: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 def observe(
     layout: releases.Layout, visits: int, deadline: float, call_deadline: float
-) -> validation.Observed:
-    """Wait for readiness, then ask what `validation.calls` asks, with scrapes around it."""
+) -> tuple[validation.Observed, int]:
+    """Wait for readiness, then ask what `validation.calls` asks, with scrapes around it.
+
+    Returns also the visits that were asked for: `visits`, or as many as an overlay leaves.
+    """
     config = json.loads((layout.current / "config.json").read_text())
     host, port = config["server"]["host"], config["server"]["port"]
     metrics = config["metrics"]["host"], config["metrics"]["port"]
-    ready = wait_until_ready(host, port, deadline)
+    tls = probes.secured(config)
+    ready = wait_until_ready(host, port, deadline, tls=tls)
+    visits = min(visits, validation.most_visits(config, probes.ask_json(host, port, "/health", tls=tls)))
     before = probes.scrape(*metrics)
     answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
     if ready and ready[0] == 200:
         token = service.CREDENTIALS / service.OPERATOR_TOKEN
         address = f"[{probes.reachable(host)}]" if ":" in host else probes.reachable(host)
         request = {
-            "url": f"http://{address}:{port}/mcp",
+            "url": f"{'https' if tls else 'http'}://{address}:{port}/mcp",
             "deadline": call_deadline,
             "protocol": "auto",
             "calls": validation.calls(visits, secrets.randbelow(validation.VARIANTS)),
+            **({"certificate": str(service.PINNED)} if tls else {}),
             **({"token": token.read_text().strip()} if token.exists() else {}),
         }
         answers = call(layout.current / "venv" / "bin" / "katago-mcp", request)
-    return validation.Observed(
+    observed = validation.Observed(
         ready=ready,
-        health=probes.ask_json(host, port, "/health"),
+        health=probes.ask_json(host, port, "/health", tls=tls),
         answers=answers,
         before=before,
         after=probes.scrape(*metrics),
     )
+    return observed, visits
 
 
 def main() -> None:
@@ -169,7 +178,7 @@ def main() -> None:
     )
     visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
     try:
-        observed = observe(layout, visits, module.params["deadline"], module.params["call_deadline"])
+        observed, visits = observe(layout, visits, module.params["deadline"], module.params["call_deadline"])
     except (OSError, ValueError, KeyError) as error:
         module.fail_json(
             msg=(

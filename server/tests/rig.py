@@ -13,6 +13,8 @@ from katago_mcp.engine import Command
 from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
 from katago_mcp.positions import Position
+from katago_mcp.reload import Reloader
+from katago_mcp.settings import Settings
 from katago_mcp.supervisor import State, Supervisor
 from support import PATIENCE, Site
 
@@ -23,11 +25,13 @@ class Rig:
     """The parts that answer; with `cached`, through the cache of the site."""
 
     def __init__(self, site: Site, environ: dict[str, str], *, cached: bool = False) -> None:
-        config = load(site.path, {}).config
-        katago = config.katago
+        loaded = load(site.path, {})
+        katago = loaded.config.katago
         self.site = site
         self.metrics = Metrics("1", None)
-        self.cache = Cache(config.cache, self.metrics) if cached else None
+        self.settings = Settings(loaded.config)
+        self.cache = Cache(lambda: self.settings.config.cache, self.metrics) if cached else None
+        self.reloader = Reloader(self.settings, loaded, environ, None, self.cache, None, self.metrics)
         command = Command(
             katago.binary_path,
             katago.model_path,
@@ -35,10 +39,8 @@ class Rig:
             katago.home_data_dir,
             human_network=katago.human_model_path,
         )
-        self.supervisor = Supervisor(katago, config.health, self.metrics, Notifier({}), environ, command)
-        self.analyst = Analyst(
-            katago, config.health, config.server.max_queued, self.supervisor, self.cache, self.metrics
-        )
+        self.supervisor = Supervisor(self.settings, self.metrics, Notifier({}), environ, command)
+        self.analyst = Analyst(self.settings, self.supervisor, self.cache, self.metrics)
 
     def restarts(self, reason: str) -> float | None:
         return self.metrics.registry.get_sample_value("katago_engine_restarts_total", {"reason": reason})

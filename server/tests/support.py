@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class Site:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / "config.json"
+        self.overlay = directory / "overlay.json"
         self.engine_config = directory / "analysis.json"
         network = directory / "net.bin.gz"
         network.write_bytes(b"weights")
@@ -87,6 +89,19 @@ class Site:
             self.document.setdefault(section, {}).update(keys)
         self.path.write_text(json.dumps(self.document))
         return self.path
+
+    def lay(self, limits: Mapping[str, object], seconds: float = 3600) -> None:
+        """Write an overlay that ends that many seconds from now."""
+        end = datetime.now(UTC) + timedelta(seconds=seconds)
+        document = {
+            "set": limits,
+            "expiresAt": f"{end:%Y-%m-%dT%H:%M:%S.%fZ}",
+            "why": "a test",
+            "who": "tests",
+        }
+        scratch = self.overlay.with_suffix(".new")
+        scratch.write_text(json.dumps(document))
+        scratch.replace(self.overlay)
 
     def write_tokens(self) -> None:
         """Configure a token for each scope, and one for both."""
@@ -133,19 +148,24 @@ class Site:
         return asyncio.run(call(json.dumps(document)))
 
     @contextlib.contextmanager
-    def serving(self, *, ready: bool = True, **environ: str) -> Iterator["Running"]:
-        """Run `serve` while the context lasts."""
+    def serving(self, *, ready: bool | None = True, **environ: str) -> Iterator["Running"]:
+        """Run `serve` while the context lasts, with an overlay where there is a file of that name.
+
+        It is `ready` at first, or only healthy; None does not wait.
+        """
+        command = [sys.executable, "-m", "katago_mcp.cli", "serve", "--config", str(self.path)]
         log = self.directory / "serve.log"
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "katago_mcp.cli", "serve", "--config", str(self.path)],
+                [*command, "--overlay", str(self.overlay)],
                 stderr=stderr,
                 env=CLEAN_ENVIRON | environ,
             )
         running = Running(process, self.port, self.metrics_port, log)
         try:
-            probe = "/ready" if ready else "/health"
-            eventually(lambda: running.answers(probe) == 200, f"{probe}: {log.read_text()}")
+            if ready is not None:
+                probe = "/ready" if ready else "/health"
+                eventually(lambda: running.answers(probe) == 200, f"{probe}: {log.read_text()}")
             yield running
         finally:
             process.terminate()

@@ -86,7 +86,7 @@ def test_a_changed_file_that_is_wrong_locks_nobody_out(tmp_path: Path) -> None:
 
 
 def test_the_bucket_grants_its_burst_and_then_says_when() -> None:
-    limiter = RateLimiter(RateLimit(enabled=True, requests_per_minute=1, burst=3))
+    limiter = RateLimiter(lambda: RateLimit(enabled=True, requests_per_minute=1, burst=3))
     assert [limiter.take("a") for _ in range(3)] == [None, None, None]
     wait = limiter.take("a")
     assert wait is not None
@@ -94,12 +94,12 @@ def test_the_bucket_grants_its_burst_and_then_says_when() -> None:
 
 
 def test_each_token_has_a_bucket_of_its_own() -> None:
-    limiter = RateLimiter(RateLimit(enabled=True, requests_per_minute=1, burst=1))
+    limiter = RateLimiter(lambda: RateLimit(enabled=True, requests_per_minute=1, burst=1))
     assert limiter.take("a") is None
     assert limiter.take("b") is None
     assert limiter.take("a") is not None
 
 
 def test_a_disabled_limit_grants_everything() -> None:
-    limiter = RateLimiter(RateLimit(enabled=False, requests_per_minute=1, burst=1))
+    limiter = RateLimiter(lambda: RateLimit(enabled=False, requests_per_minute=1, burst=1))
     assert [limiter.take("a") for _ in range(5)] == [None] * 5

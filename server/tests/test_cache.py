@@ -17,11 +17,16 @@ pytestmark = pytest.mark.anyio
 class Fixture:
     def __init__(self, directory: Path, **keys: Any) -> None:
         self.metrics = Metrics("1", None)
-        self.cache = Cache(CacheConfig(directory=directory, **keys), self.metrics)
+        self.config = CacheConfig(directory=directory, **keys)
+        self.cache = Cache(lambda: self.config, self.metrics)
         self.path = directory / FILE
 
     def value(self, name: str) -> float | None:
         return self.metrics.registry.get_sample_value(name)
+
+
+def on_disk(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.iterdir())
 
 
 def quarantined(directory: Path) -> list[Path]:
@@ -40,7 +45,7 @@ async def test_answers_survive_a_restart(tmp_path: Path) -> None:
     await first.put("k", {"a": 1})
     await first.close()
     second = Fixture(tmp_path)
-    await second.cache.open()
+    await second.cache.fit()
     assert second.value("katago_cache_entries") == 1
     assert await second.cache.get("k") == {"a": 1}
 
@@ -70,7 +75,7 @@ async def test_a_damaged_file_is_set_aside_and_renewed(tmp_path: Path, damage: b
     await first.cache.close()
     first.path.write_bytes(damage)
     second = Fixture(tmp_path)
-    await second.cache.open()
+    await second.cache.fit()
     await second.cache.put("k", {"a": 2})
     assert await second.cache.get("k") == {"a": 2}
     assert [path.read_bytes() for path in quarantined(tmp_path)] == [damage]
@@ -82,7 +87,7 @@ async def test_damage_inside_the_file_while_it_is_open_is_survived(tmp_path: Pat
         await fixture.cache.put(f"k{index}", {"a": "x" * 500})
     await fixture.cache.close()
     reopened = Fixture(tmp_path).cache
-    await reopened.open()
+    await reopened.fit()
     data = bytearray(fixture.path.read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)
     with fixture.path.open("r+b") as file:
@@ -168,7 +173,7 @@ async def test_clearing_says_what_was_there(tmp_path: Path) -> None:
 async def test_a_directory_that_cannot_be_made_is_worked_without(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     fixture = Fixture(tmp_path / "file" / "cache")
-    await fixture.cache.open()
+    await fixture.cache.fit()
     await fixture.cache.put("k", {"a": 1})
     assert await fixture.cache.get("k") is None
     assert fixture.value("katago_cache_errors_total") == 3
@@ -189,3 +194,16 @@ async def test_a_full_disk_is_worked_without_and_still_read(tmp_path: Path) -> N
 def test_a_key_depends_on_every_part_and_on_no_order() -> None:
     assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1})
     assert key({"a": 1, "b": 2}) != key({"a": 1, "b": 3})
+
+
+async def test_lower_bounds_are_kept_at_once_and_free_the_disk(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, max_size_bytes=1_000_000)
+    for number in range(100):
+        await fixture.cache.put(str(number), {"a": "x" * 5000})
+    before = on_disk(tmp_path)
+    fixture.config = fixture.config.model_copy(update={"max_size_bytes": 65_536})
+    await fixture.cache.fit()
+    assert fixture.value("katago_cache_max_size_bytes") == 65_536
+    assert (fixture.value("katago_cache_size_bytes") or 0) <= 65_536
+    assert on_disk(tmp_path) < before / 3
+    assert await fixture.cache.get("99") is not None

@@ -197,7 +197,7 @@ def filled(site: Site) -> Path:
 
     async def fill() -> None:
         settings = load(site.path, {}).config.cache
-        kept = Cache(settings, Metrics("1", None))
+        kept = Cache(lambda: settings, Metrics("1", None))
         for name in ("a", "b", "c"):
             await kept.put(name, {"answer": name})
         await kept.close()

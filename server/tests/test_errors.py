@@ -32,9 +32,8 @@ async def asking(made: Rig, *, secured: bool = False, burst: int | None = None) 
         supervisor=made.supervisor,
         analyst=made.analyst,
         metrics=made.metrics,
-        limiter=RateLimiter(limit),
-        max_visits=1000,
-        max_time=30,
+        limiter=RateLimiter(lambda: limit),
+        settings=made.settings,
         secured=secured,
     )
     async with Client(tools.build(service, None)) as session:

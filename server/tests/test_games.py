@@ -31,9 +31,8 @@ async def client(site: Site) -> AsyncIterator[Client]:
             supervisor=made.supervisor,
             analyst=made.analyst,
             metrics=made.metrics,
-            limiter=RateLimiter(RateLimit()),
-            max_visits=1000,
-            max_time=30,
+            limiter=RateLimiter(RateLimit),
+            settings=made.settings,
             secured=False,
         )
         async with Client(tools.build(service, None)) as session:

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from katago_mcp.errors import Status
-from katago_mcp.metrics import ANALYSIS_TOOLS, REFUSALS, RESTART_REASONS, STATES, TOOLS, Metrics
+from katago_mcp.metrics import ANALYSIS_TOOLS, REFUSALS, RELOADS, RESTART_REASONS, STATES, TOOLS, Metrics
 
 CONTRACT = [
     *(
@@ -19,6 +19,11 @@ CONTRACT = [
     *(("katago_engine_state", {"state": state}) for state in STATES),
     *(("katago_engine_restarts_total", {"reason": reason}) for reason in RESTART_REASONS),
     *(("katago_mcp_http_refused_total", {"reason": reason}) for reason in REFUSALS),
+    *(("katago_mcp_reloads_total", {"result": result}) for result in RELOADS),
+    ("katago_mcp_overlay_active", {}),
+    ("katago_mcp_overlay_expires_timestamp_seconds", {}),
+    ("katago_mcp_overlay_invalid", {}),
+    ("katago_mcp_tls_certificate_expires_timestamp_seconds", {}),
     ("katago_engine_up", {}),
     ("katago_engine_queries_in_flight", {}),
     ("katago_visits_total", {}),

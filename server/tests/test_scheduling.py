@@ -156,3 +156,25 @@ async def test_the_load_is_told_whenever_it_changes() -> None:
     await work
     assert (1, 0) in seen
     assert seen[-1] == (0, 0)
+
+
+async def test_more_slots_let_those_in_who_wait() -> None:
+    desk = Desk(1)
+    calls = [desk.call(name) for name in "abc"]
+    await settle()
+    assert desk.order == ["a"]
+    desk.slots.resize(3, 1000)
+    await settle()
+    assert desk.order == ["a", "b", "c"]
+    await desk.finish(*calls)
+
+
+async def test_fewer_slots_take_none_away() -> None:
+    desk = Desk(2)
+    calls = [desk.call(name) for name in "ab"]
+    await settle()
+    desk.slots.resize(1, 0)
+    assert (desk.slots.running, desk.slots.saturated) == (2, True)
+    with pytest.raises(Full):
+        desk.call("c")
+    assert await desk.finish(*calls) == ["a", "b"]

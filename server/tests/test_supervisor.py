@@ -209,6 +209,8 @@ async def test_the_supervisor_is_fresh_while_the_engine_is_not(site: Site) -> No
 async def test_a_supervisor_without_progress_is_not_healthy(site: Site) -> None:
     made = Rig(site, {})
     operations = Operations(
+        settings=made.settings,
+        reloader=made.reloader,
         supervisor=made.supervisor,
         analyst=made.analyst,
         cache=None,

@@ -127,6 +127,48 @@ def test_only_a_release_that_was_complete_is_set_aside(tmp_path: Path) -> None:
     assert not directory.exists()
 
 
+def test_unit_says_which_credentials_the_service_is_handed() -> None:
+    unit = "User=katago-mcp\nLoadCredential=tokens.json:/etc/t\nLoadCredential=tls.key:/etc/k\n"
+    assert service.wanted_credentials(unit) == {"tokens.json": Path("/etc/t"), "tls.key": Path("/etc/k")}
+
+
+@pytest.mark.parametrize(
+    ("unit", "handed", "reasons"),
+    [
+        ("LoadCredential=tls.crt:{}\n", b"new", []),
+        ("LoadCredential=tls.crt:{}\n", b"old", ["its tls.crt is not the present one"]),
+        ("LoadCredential=tls.crt:{}\n", None, ["its tls.crt is not the present one"]),
+        ("", None, []),
+    ],
+)
+def test_service_with_other_credentials_than_the_present_is_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, handed: bytes | None, reasons: list[str]
+) -> None:
+    (tmp_path / "tls.crt").write_text("new")
+    monkeypatch.setattr(service, "state", lambda: service.State("active", 7))
+    monkeypatch.setattr(service, "running_release", lambda pid: "0.1.0-aa")
+    monkeypatch.setattr(service, "loaded_credential", lambda pid, name: handed)
+    assert service.restart_reasons("0.1.0-aa", unit.format(tmp_path / "tls.crt")) == reasons
+
+
+def test_key_is_readable_by_root_alone_and_the_certificate_by_all() -> None:
+    files = credentials.tls_files(service.CREDENTIALS, "a certificate", "a key")
+    assert files == {
+        Path("/etc/katago-mcp/credentials/tls.key"): ("a key", 0o600),
+        service.PINNED: ("a certificate", 0o644),
+    }
+    assert credentials.tls_files(service.CREDENTIALS, "", "") == {}
+
+
+def test_trial_is_handed_what_the_service_will_be() -> None:
+    parameters = {"tokens": [], "certificate": "c", "key": "k", "sandbox": {}, "user": "u", "deadline": 1}
+    command = trial.command(parameters, Path("/opt/r"), engine=False)
+    assert [line for line in command if "Credential" in line] == [
+        "--property=LoadCredential=tls.crt:/run/katago-mcp-trial/tls.crt",
+        "--property=LoadCredential=tls.key:/run/katago-mcp-trial/tls.key",
+    ]
+
+
 @pytest.mark.parametrize(
     ("bound", "reached"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")]
 )

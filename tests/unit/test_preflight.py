@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils import preflight
+from ansible_collections.katago.fleet.plugins.module_utils import preflight, sizing
 
 TOKEN = "q7Zk2mVx9Lr4Tn8Wb3Yc6Hd1"
 SHA256 = "ab" * 32
@@ -25,6 +25,7 @@ def settings() -> dict[str, Any]:
             "sha256": SHA256,
         },
         "katago_network": {"source": "file", "path": "/srv/net.bin.gz", "sha256": SHA256},
+        "katago_human_network": {},
         "katago_mcp_listen_address": "0.0.0.0",
         "katago_mcp_port": 8080,
         "katago_mcp_metrics_listen_address": "127.0.0.1",
@@ -32,6 +33,10 @@ def settings() -> dict[str, Any]:
         "katago_mcp_allowed_hosts": ["go.example.org:*"],
         "katago_mcp_allowed_clients": ["10.20.0.0/16"],
         "katago_mcp_tokens": [{"name": "anna", "scopes": ["analyze"], "token": TOKEN}],
+        "katago_mcp_max_visits": 1000,
+        "katago_mcp_default_visits": 200,
+        "katago_mcp_max_review_time": 900,
+        "katago_mcp_rate_limit_burst": 20,
     }
 
 
@@ -63,6 +68,10 @@ def test_good_inputs_and_a_fit_host_have_no_problem() -> None:
         ("katago_engine.source", "ftp", "one of release, pypi, file"),
         ("katago_engine.backend", None, "katago_engine.backend is missing"),
         ("katago_network.path", "", "katago_network.path is missing"),
+        ("katago_human_network", {"source": "url", "sha256": SHA256}, "katago_human_network.url is missing"),
+        ("katago_mcp_default_visits", 1001, "above katago_mcp_max_visits, 1000"),
+        ("katago_mcp_max_review_time", 0, "katago_mcp_max_review_time is 0; the server accepts 1 to 86400"),
+        ("katago_mcp_rate_limit_burst", 0, "katago_mcp_rate_limit_burst is 0"),
         ("katago_mcp_listen_address", "localhost", "must be an IP address"),
         ("katago_mcp_port", 80, "1024 to 65535"),
         ("katago_mcp_metrics_port", 8080, "are both 8080"),
@@ -151,6 +160,16 @@ def test_host_that_has_engine_and_network_needs_room_for_a_release_only() -> Non
     small = host() | {"disk_free_mb": {"/opt": 300, "/var": 5000}}
     assert preflight.host_problems(small | {"lacks": []}, network_bytes=40 << 20) == []
     assert len(preflight.host_problems(small, network_bytes=40 << 20)) == 1
+
+
+def test_network_trained_on_human_games_counts_for_disk_and_memory() -> None:
+    lacking = host() | {"lacks": ["human_network"], "disk_free_mb": {"/opt": 300, "/var": 5000}}
+    assert preflight.host_problems(lacking, network_bytes=4 << 20) == []
+    (problem,) = preflight.host_problems(lacking, network_bytes=4 << 20, human_network_bytes=100 << 20)
+    assert problem.startswith("/opt has 300 MB free")
+    tight = host() | {"memory_mb": sizing.memory_needed_mb(4 << 20)}
+    assert preflight.host_problems(tight, network_bytes=4 << 20) == []
+    assert len(preflight.host_problems(tight, network_bytes=4 << 20, human_network_bytes=100 << 20)) == 1
 
 
 def test_every_problem_is_reported_at_once() -> None:

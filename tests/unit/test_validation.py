@@ -165,3 +165,19 @@ def test_every_variant_is_another_position_without_a_stone_on_a_stone() -> None:
     assert all(len(set(points)) == len(points) for points in variants)
     assert len({tuple(points) for points in variants}) == len(variants)
     assert len(variants[-1]) < validation.SIZE**2 / 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("health", "visits"),
+    [
+        (None, 1000),
+        ((200, {}), 1000),
+        ((200, {"overlay": None}), 1000),
+        ((200, {"overlay": {"keys": {"katago.maxTime": 5}}}), 1000),
+        ((200, {"overlay": {"keys": {"katago.maxVisits": 10}}}), 10),
+    ],
+)
+def test_no_more_visits_are_asked_for_than_an_overlay_leaves(
+    health: tuple[int, dict[str, Any]] | None, visits: int
+) -> None:
+    assert validation.most_visits({"katago": {"maxVisits": 1000}}, health) == visits

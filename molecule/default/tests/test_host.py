@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
+from tests import fleet
 
 SERVICE = "katago-mcp.service"
 LEAST_TIGHT = 1.2
@@ -150,6 +153,29 @@ def test_engine_is_told_no_secret(host: Any, engine_pid: int) -> None:
     environment = host.check_output(f"tr '\\0' '\\n' < /proc/{engine_pid}/environ")
     assert "CREDENTIALS_DIRECTORY" not in environment
     assert "NOTIFY_SOCKET" not in environment
+
+
+def test_overlay_lowers_limits_by_a_reload_of_the_same_process(host: Any) -> None:
+    overlay = "/var/lib/katago-mcp/overlay.json"
+    end = (datetime.now(UTC) + timedelta(minutes=10)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    laid = {"set": {"katago.maxVisits": 50}, "expiresAt": end, "why": "a test", "who": "tests"}
+    show = f"systemctl show {SERVICE} --property=MainPID --value"
+    before = host.check_output(show)
+
+    def keys() -> Any:
+        shown = json.loads(host.check_output("curl --silent --fail http://127.0.0.1:8080/health"))["overlay"]
+        return shown and shown["keys"]
+
+    assert keys() is None
+    try:
+        host.run_expect([0], f"cat > {overlay} <<'END'\n{json.dumps(laid)}\nEND")
+        host.check_output(f"systemctl reload {SERVICE}")
+        lowered = {"katago.maxVisits": 50, "katago.defaultVisits": 50}
+        fleet.eventually(lambda: keys() == lowered, within=20, what="the overlay is in force")
+    finally:
+        host.check_output(f"rm {overlay} && systemctl reload {SERVICE}")
+    fleet.eventually(lambda: keys() is None, within=20, what="the overlay is gone")
+    assert host.check_output(show) == before
 
 
 def test_process_carries_the_name_that_operators_look_for(host: Any) -> None:

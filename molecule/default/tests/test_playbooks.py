@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
+import urllib.request
+from pathlib import Path
+
 from tests import fleet
 
 
@@ -23,6 +28,34 @@ def test_validation_names_the_release() -> None:
     run = fleet.play("validate.yml")
     assert run.returncode == 0, run.output
     assert run.output.count("works: ") == len(fleet.LAB.hosts())
+
+
+def test_service_with_its_own_certificate_speaks_tls_only(tmp_path: Path) -> None:
+    host = fleet.LAB.hosts()[1]
+    limit = f"--limit={host.name}"
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    made += ["-subj", "/CN=go.example.org", "-days", "2", "-out", str(certificate), "-keyout", str(key)]
+    subprocess.run(made, check=True, capture_output=True)
+    secret = key.read_text()
+    variables = {"katago_mcp_tls_certificate": str(certificate), "katago_mcp_tls_key": secret}
+    try:
+        run = fleet.play("deploy.yml", limit, "--diff", "-vvv", variables=variables)
+        assert run.returncode == 0, run.output
+        # One line of it, since logs show other line ends.
+        assert secret.splitlines()[1] not in run.output.split("PLAY [", 1)[1]
+        assert fleet.get(host, "/health")[0] == 0
+        context = ssl.create_default_context(cafile=str(certificate))
+        context.check_hostname = False
+        with urllib.request.urlopen(
+            f"https://127.0.0.1:{host.ports['mcp']}/health", context=context
+        ) as answer:
+            assert answer.status == 200
+        assert fleet.play("validate.yml", limit).returncode == 0
+    finally:
+        back = fleet.play("deploy.yml", limit)
+    assert back.returncode == 0, back.output
+    assert fleet.get(host, "/health")[0] == 200
 
 
 def test_service_with_the_defaults_is_open_to_its_own_host_alone() -> None:

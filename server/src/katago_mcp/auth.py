@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -99,20 +99,24 @@ class Tokens:
 
 
 class RateLimiter:
-    """A token bucket for every bearer token: `burst` calls at once, refilled evenly."""
+    """A token bucket for every bearer token: `burst` calls at once, refilled evenly.
 
-    def __init__(self, config: RateLimit) -> None:
+    `config` gives the limit in force, whenever it is needed.
+    """
+
+    def __init__(self, config: Callable[[], RateLimit]) -> None:
         self._config = config
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> float | None:
         """Take one call from the bucket of `name`; None if granted, else seconds until one is."""
-        if not self._config.enabled:
+        config = self._config()
+        if not config.enabled:
             return None
         now = time.monotonic()
-        rate = self._config.requests_per_minute / 60
-        level, at = self._buckets.get(name, (float(self._config.burst), now))
-        level = min(self._config.burst, level + (now - at) * rate)
+        rate = config.requests_per_minute / 60
+        level, at = self._buckets.get(name, (float(config.burst), now))
+        level = min(config.burst, level + (now - at) * rate)
         granted = level >= 1
         self._buckets[name] = (level - 1 if granted else level, now)
         return None if granted else (1 - level) / rate

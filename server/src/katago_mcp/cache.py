@@ -54,20 +54,19 @@ def key(parts: dict[str, Any]) -> str:
 
 
 class Cache:
-    """The cache of one server, usable whatever state its file is in."""
+    """The cache of one server, usable whatever state its file is in.
 
-    def __init__(self, config: CacheConfig, metrics: Metrics) -> None:
+    `config` gives the bounds in force, whenever they are needed; the directory stays.
+    """
+
+    def __init__(self, config: Callable[[], CacheConfig], metrics: Metrics) -> None:
+        self._config = config
         self._store = _Store(config)
         self._metrics = metrics
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
         self._waiting = 0
         self._trouble: str | None = None
-        metrics.cache_max_size.set(config.max_size_bytes)
-
-    async def open(self) -> None:
-        """Open the file, so that its size shows before the first lookup."""
-        with contextlib.suppress(CacheTrouble):
-            self._show(await self._run(self._store.size, 10 * _DEADLINE))
+        metrics.cache_max_size.set(config().max_size_bytes)
 
     async def get(self, name: str) -> dict[str, Any] | None:
         """The answer kept under a key, or None."""
@@ -92,6 +91,12 @@ class Cache:
         before, after = await self._run(self._store.clear, 10 * _DEADLINE)
         self._show(after)
         return before, after
+
+    async def fit(self) -> None:
+        """Open the file, drop what is too much by the bounds in force, and show its size."""
+        self._metrics.cache_max_size.set(self._config().max_size_bytes)
+        with contextlib.suppress(CacheTrouble):
+            self._show(await self._run(self._store.fit, 10 * _DEADLINE))
 
     async def close(self) -> None:
         """Close the file."""
@@ -137,9 +142,9 @@ class Cache:
 class _Store:
     """The SQLite file; every method runs on the worker thread."""
 
-    def __init__(self, config: CacheConfig) -> None:
-        self._config = config
-        self._path = config.directory / FILE
+    def __init__(self, bounds: Callable[[], CacheConfig]) -> None:
+        self._bounds = bounds
+        self._path = bounds().directory / FILE
         self._db: sqlite3.Connection | None = None
         self._inode: int | None = None
         self._size = Size(0, 0)
@@ -160,7 +165,7 @@ class _Store:
                 self._delete(db, name)
                 return None
             now = time.time()
-            if now - created > self._config.ttl_seconds:
+            if now - created > self._bounds().ttl_seconds:
                 self._delete(db, name)
                 return None
             self._touched[name] = now
@@ -175,7 +180,7 @@ class _Store:
 
     def put(self, name: str, answer: dict[str, Any]) -> Size:
         value = json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
-        if len(value) > self._config.max_size_bytes:
+        if len(value) > self._bounds().max_size_bytes:
             return self._size
 
         def write(db: sqlite3.Connection) -> Size:
@@ -201,6 +206,17 @@ class _Store:
             return before, self._size
 
         return self._retried(empty)
+
+    def fit(self) -> Size:
+        def shrink(db: sqlite3.Connection) -> Size:
+            if self._over():
+                with db:
+                    self._note_use(db)
+                    self._evict(db, time.time())
+                _compact(db)
+            return self._size
+
+        return self._retried(shrink)
 
     def close(self) -> None:
         if self._db is not None:
@@ -276,12 +292,12 @@ class _Store:
         db.executemany("UPDATE answers SET used = ? WHERE key = ?", uses)
 
     def _over(self) -> bool:
-        config = self._config
+        config = self._bounds()
         return self._size.entries > config.max_items or self._size.bytes > config.max_size_bytes
 
     def _evict(self, db: sqlite3.Connection, now: float) -> None:
         """Drop what is too old, then what was not used for longest, down to 9/10 of the bounds."""
-        config = self._config
+        config = self._bounds()
         db.execute("DELETE FROM answers WHERE created < ?", (now - config.ttl_seconds,))
         self._size = _measure(db)
         entries, size = self._size.entries, self._size.bytes
@@ -368,7 +384,7 @@ def clear(config: CacheConfig) -> tuple[Size, Size, Path | None]:
     except (sqlite3.Error, OSError) as error:
         if not (isinstance(error, sqlite3.DatabaseError) and _damaged(error)):
             raise CacheTrouble(f"{type(error).__name__}: {error}") from error
-        store = _Store(config)
+        store = _Store(lambda: config)
         try:
             return Size(0, 0), Size(0, 0), store.quarantine(error)
         except (sqlite3.Error, OSError) as failure:
@@ -383,9 +399,14 @@ def _empty(db: sqlite3.Connection) -> Size:
     with db:
         db.execute("DELETE FROM answers")
     after = _measure(db)
+    _compact(db)
+    return after
+
+
+def _compact(db: sqlite3.Connection) -> None:
+    """Give the space of what was dropped back to the disk."""
     db.execute("VACUUM")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return after
 
 
 def _measure(db: sqlite3.Connection) -> Size:

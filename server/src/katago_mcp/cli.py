@@ -33,7 +33,14 @@ def _parser() -> argparse.ArgumentParser:
             help="configuration (default: %(default)s)",
         )
 
-    takes_config(command("serve", "serve MCP over Streamable HTTP"))
+    serve = command("serve", "serve MCP over Streamable HTTP")
+    takes_config(serve)
+    serve.add_argument(
+        "--overlay",
+        type=Path,
+        metavar="FILE",
+        help="limits lowered for a while, when there is such a file (default: none)",
+    )
     takes_config(command("stdio", "serve MCP over stdin and stdout"))
     validate = command("validate", "check the configuration, the files and the engine")
     takes_config(validate)
@@ -63,8 +70,10 @@ def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     try:
         loaded = config.load(arguments.config, environ)
         logs.configure(loaded.config.logging.level, loaded.config.logging.format)
-        run = serve.serve if arguments.command == "serve" else serve.stdio
-        asyncio.run(run(loaded, environ))
+        if arguments.command == "serve":
+            asyncio.run(serve.serve(loaded, environ, arguments.overlay))
+        else:
+            asyncio.run(serve.stdio(loaded, environ))
     except config.ConfigError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return EX_CONFIG

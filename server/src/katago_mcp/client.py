@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import httpx2
@@ -11,6 +12,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from katago_mcp.tls import pinned
 
 _GOODBYE_SECONDS = 0.3
 _MODES = {"auto": "auto", "2025": "legacy", "2026": "auto"}
@@ -28,6 +31,7 @@ class _Order(BaseModel):
 
     url: Annotated[str, Field(pattern=r"^https?://")]
     token: str | None = None
+    certificate: str | None = None
     deadline: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 60
     protocol: Literal["auto", "2025", "2026"] = "auto"
     calls: list[_Call] = []
@@ -36,8 +40,10 @@ class _Order(BaseModel):
 async def call(text: str | bytes) -> dict[str, Any]:
     """Carry out an order and report on it.
 
-    `text` is JSON: `{"url", "token", "deadline" (seconds, for everything), "protocol" ("auto",
-    "2025" or "2026"), "calls": [{"tool", "arguments"}]}`. The report is `{"ok", "server":
+    `text` is JSON: `{"url", "token", "certificate", "deadline" (seconds, for everything), "protocol"
+    ("auto", "2025" or "2026"), "calls": [{"tool", "arguments"}]}`. `certificate` names a PEM file with
+    the server's own certificate, which is accepted whatever the name in `url`, and no other; without
+    it the system's authorities decide. The report is `{"ok", "server":
     {"name", "version"}, "protocol", "results": [{"tool", "ok", "structured", "text", "error",
     "seconds"}], "error"}`. Nothing that goes wrong is raised, and the token is in no text.
     """
@@ -96,6 +102,7 @@ async def _carry_out(order: _Order, report: dict[str, Any]) -> None:
                 httpx2.AsyncClient(
                     headers=headers,
                     timeout=httpx2.Timeout(order.deadline),
+                    verify=True if order.certificate is None else pinned(Path(order.certificate)),
                     event_hooks={"response": [note]},
                 )
             )

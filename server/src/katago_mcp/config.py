@@ -173,6 +173,17 @@ class Auth(Section):
     """
 
 
+class Tls(Section):
+    """Whether MCP, health and admin endpoints are served over TLS, and with what.
+
+    Null paths: `tls.crt` (with the chain, if any) and `tls.key` in `$CREDENTIALS_DIRECTORY`.
+    """
+
+    enabled: bool = False
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+
 class Config(Section):
     """The whole file. `katago` is the only section without defaults for all of its keys."""
 
@@ -184,6 +195,7 @@ class Config(Section):
     health: Health = Health()
     rate_limit: RateLimit = RateLimit()
     auth: Auth = Auth()
+    tls: Tls = Tls()
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -195,7 +207,31 @@ SECTIONS: dict[str, type[Section]] = {
     "health": Health,
     "rateLimit": RateLimit,
     "auth": Auth,
+    "tls": Tls,
 }
+
+
+KEYS: dict[str, tuple[str, str]] = {
+    f"{section.alias}.{field.alias}": (name, attribute)
+    for name, section in Config.model_fields.items()
+    for attribute, field in SECTIONS[str(section.alias)].model_fields.items()
+}
+"""Every key as the file has it, such as `katago.maxVisits`, and the attributes that lead to it."""
+
+
+def value_of(config: Config, key: str) -> Any:
+    """The value of a key of `KEYS`."""
+    section, attribute = KEYS[key]
+    return getattr(getattr(config, section), attribute)
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """A copy with other values, which are not validated, for some keys of `KEYS`."""
+    for key, value in values.items():
+        section, attribute = KEYS[key]
+        changed = getattr(config, section).model_copy(update={attribute: value})
+        config = config.model_copy(update={section: changed})
+    return config
 
 
 @dataclass(frozen=True)
@@ -204,7 +240,7 @@ class Loaded:
 
     `directory` is the real directory of the file, against which relative paths were resolved.
     `release` is that directory's name when it holds a manifest, else None.
-    `tokens_file` is None when no token is configured.
+    `tokens_file` is None when no token is configured, `tls` without TLS.
     """
 
     config: Config
@@ -212,6 +248,15 @@ class Loaded:
     directory: Path
     release: str | None
     tokens_file: Path | None
+    tls: "TlsFiles | None"
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Where the server's certificate, with its chain, and its key are, both in PEM."""
+
+    certificate: Path
+    key: Path
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Loaded:
@@ -221,7 +266,9 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
         ConfigError: with all problems, if anything in the file or the environment is wrong.
     """
     real = Path(os.path.realpath(path))
-    document = _read(path)
+    document = read_object(
+        path, absent="give a readable file with --config", shape=f"with the sections {_list(SECTIONS)}"
+    )
     problems = _override(document, environ)
     config: Config | None = None
     try:
@@ -232,11 +279,12 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
         raise ConfigError(problems)
     config = _resolve(config, real.parent)
     tokens_file = _tokens_file(config, environ)
-    problems = _contradictions(config, tokens_file)
+    tls, missing = _tls_files(config, environ)
+    problems = [*_contradictions(config, tokens_file), *missing]
     if problems:
         raise ConfigError(problems)
     release = real.parent.name if (real.parent / MANIFEST).is_file() else None
-    return Loaded(config, path, real.parent, release, tokens_file)
+    return Loaded(config, path, real.parent, release, tokens_file, tls)
 
 
 def release_of(path: Path) -> str | None:
@@ -255,7 +303,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_object(path: Path, *, absent: str, shape: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    `absent` is the remedy when the file cannot be read, `shape` says what the object holds.
+
+    Raises:
+        ConfigError: if the file cannot be read or is anything else than one object in UTF-8, without
+            NaN and without a key given twice.
+    """
+
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         doubled = sorted({key for key in keys if keys.count(key) > 1})
@@ -269,22 +326,19 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
-            [f"{path}: cannot be read ({error.strerror}): give a readable file with --config"]
-        ) from error
+        raise ConfigError([f"{path}: cannot be read ({error.strerror}): {absent}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: is not UTF-8 at byte {error.start}: save it as UTF-8"]) from error
     try:
         document = json.loads(text, object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = (
-            f"line {error.lineno} column {error.colno}: {error.msg}"
-            if isinstance(error, json.JSONDecodeError)
-            else "nested too deeply"
-        )
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError):
+            where = f"line {error.lineno} column {error.colno}: {error.msg}"
+        else:
+            where = "nested too deeply, or with a number of thousands of digits"
         raise ConfigError([f"{path}: is not JSON, {where}: correct the syntax"]) from error
     if not isinstance(document, dict):
-        raise ConfigError([f"{path}: must hold a JSON object with the sections {_list(SECTIONS)}"])
+        raise ConfigError([f"{path}: must hold a JSON object {shape}"])
     return document
 
 
@@ -367,7 +421,9 @@ def _resolve(config: Config, directory: Path) -> Config:
     )
     cache = config.cache.model_copy(update={"directory": absolute(config.cache.directory)})
     auth = config.auth.model_copy(update={"tokens_file": absolute(config.auth.tokens_file)})
-    return config.model_copy(update={"katago": katago, "cache": cache, "auth": auth})
+    files = {name: absolute(getattr(config.tls, name)) for name in ("certificate_file", "key_file")}
+    tls = config.tls.model_copy(update=files)
+    return config.model_copy(update={"katago": katago, "cache": cache, "auth": auth, "tls": tls})
 
 
 def _tokens_file(config: Config, environ: Mapping[str, str]) -> Path | None:
@@ -377,6 +433,30 @@ def _tokens_file(config: Config, environ: Mapping[str, str]) -> Path | None:
     if credentials and (Path(credentials) / "tokens.json").is_file():
         return Path(credentials) / "tokens.json"
     return None
+
+
+def _tls_files(config: Config, environ: Mapping[str, str]) -> tuple[TlsFiles | None, list[str]]:
+    tls = config.tls
+    if not tls.enabled:
+        return None, []
+    found: dict[str, Path] = {}
+    problems = []
+    for key, given, credential in (
+        ("certificateFile", tls.certificate_file, "tls.crt"),
+        ("keyFile", tls.key_file, "tls.key"),
+    ):
+        directory = environ.get("CREDENTIALS_DIRECTORY")
+        path = given or (Path(directory) / credential if directory else None)
+        if path is None:
+            problems.append(
+                f"tls.{key}: is missing and tls.enabled is true: name the file, or pass the credential "
+                f"{credential}"
+            )
+        else:
+            found[key] = path
+    if problems:
+        return None, problems
+    return TlsFiles(found["certificateFile"], found["keyFile"]), []
 
 
 def _contradictions(config: Config, tokens_file: Path | None) -> list[str]:

@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 
 from katago_mcp import cache as caching
 from katago_mcp.cache import Cache
-from katago_mcp.config import Health, Katago
+from katago_mcp.config import Katago
 from katago_mcp.engine import Answer, EngineGone, EngineRefused, Progress
 from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
 from katago_mcp.flights import Flights, Report
@@ -25,6 +25,7 @@ from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.positions import Checked, Position
 from katago_mcp.scheduling import Claim, Full, Slots
+from katago_mcp.settings import Settings
 from katago_mcp.supervisor import EngineUnavailable, Supervisor
 
 PROGRESS_EVERY = 0.5
@@ -71,23 +72,26 @@ class Desk:
 
     def __init__(
         self,
-        katago: Katago,
-        health: Health,
-        max_queued: int,
+        settings: Settings,
         supervisor: Supervisor,
         cache: Cache | None,
         metrics: Metrics,
     ) -> None:
-        self.katago = katago
         self.metrics = metrics
         self.draining = False
-        self._grace = health.heartbeat_timeout_seconds
+        self._settings = settings
         self._supervisor = supervisor
         self._cache = cache
-        self.slots = Slots(katago.max_concurrent, max_queued, self._note_load)
+        self.slots = Slots(self.katago.max_concurrent, settings.config.server.max_queued, self._note_load)
         self._flights = Flights(self.slots, self._note_load)
         self._idle = asyncio.Event()
         self._idle.set()
+        settings.watch(self._resize)
+
+    @property
+    def katago(self) -> Katago:
+        """The limits in force, and what is known of the engine's files."""
+        return self._settings.config.katago
 
     @property
     def saturated(self) -> bool:
@@ -226,6 +230,10 @@ class Desk:
                 return await engine.query_turns(query, received)
 
     @property
+    def _grace(self) -> float:
+        return self._settings.config.health.heartbeat_timeout_seconds
+
+    @property
     def _identified(self) -> bool:
         status = self._supervisor.status()
         return status.version is not None and status.network is not None
@@ -256,6 +264,9 @@ class Desk:
                 accepted="fewer maxVisits or a shorter maxTime",
                 retry_after=seconds,
             ) from error
+
+    def _resize(self) -> None:
+        self.slots.resize(self.katago.max_concurrent, self._settings.config.server.max_queued)
 
     def _note_load(self) -> None:
         self.metrics.queued.set(self.slots.queued)

@@ -27,10 +27,13 @@ from katago_mcp import __version__
 from katago_mcp.analysis import Analyst
 from katago_mcp.auth import ADMIN
 from katago_mcp.cache import Cache, CacheTrouble
-from katago_mcp.config import Server
+from katago_mcp.config import Config
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
+from katago_mcp.reload import Reloader
+from katago_mcp.settings import Settings
 from katago_mcp.supervisor import Supervisor
+from katago_mcp.tls import Tls
 
 SHUTDOWN_SECONDS = 1
 """How long open streams may outlive the last answer when the server stops."""
@@ -47,6 +50,8 @@ class BindError(Exception):
 class Operations:
     """What the endpoints report on and act upon."""
 
+    settings: Settings
+    reloader: Reloader
     supervisor: Supervisor
     analyst: Analyst
     cache: Cache | None
@@ -57,31 +62,39 @@ class Operations:
     """Of `time.monotonic`."""
 
 
-def security(server: Server) -> TransportSecuritySettings:
+def security(config: Config) -> TransportSecuritySettings:
     """The Host and Origin values to accept: of the loopback, of the bind, and configured ones.
 
     An entry is a name, a name with a port, or a name with `:*` for any port.
     """
+    server = config.server
     names = ["localhost", "127.0.0.1", "[::1]"]
     if server.host not in ("0.0.0.0", "::", *names):  # noqa: S104 - compared, not bound
         names.append(f"[{server.host}]" if ":" in server.host else server.host)
     hosts = [entry for name in names for entry in (name, f"{name}:*")]
-    origins = [f"http://{entry}" for entry in hosts]
+    scheme = "https" if config.tls.enabled else "http"
+    origins = [f"{scheme}://{entry}" for entry in hosts]
     return TransportSecuritySettings(
         allowed_hosts=hosts + server.allowed_hosts,
         allowed_origins=origins + server.allowed_origins,
     )
 
 
-def application(
-    mcp: MCPServer[dict[str, Any]], operations: Operations, settings: TransportSecuritySettings
-) -> "Application":
+def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Application":
     """The application for the main port."""
+    allowed = security(operations.settings.config)
+
+    def allow() -> None:
+        now = security(operations.settings.config)
+        # The SDK holds on to the object that it was given, and looks into it for every request.
+        allowed.allowed_hosts, allowed.allowed_origins = now.allowed_hosts, now.allowed_origins
+
+    operations.settings.watch(allow)
     _add_probes(mcp, operations)
-    _add_admin(mcp, operations, TransportSecurityMiddleware(settings))
+    _add_admin(mcp, operations, TransportSecurityMiddleware(allowed))
     # Stateful with SSE: the only mode that gives progress and cancellation to both generations
     # of the protocol.
-    app: Starlette = mcp.streamable_http_app(transport_security=settings)
+    app: Starlette = mcp.streamable_http_app(transport_security=allowed)
     return Application(app, operations.metrics)
 
 
@@ -117,6 +130,7 @@ def health(operations: Operations) -> tuple[bool, dict[str, Any]]:
         "version": __version__,
         "uptimeSeconds": round(time.monotonic() - operations.started, 1),
         "draining": operations.analyst.draining,
+        **_overlay(operations),
     }
 
 
@@ -139,6 +153,15 @@ def readiness(operations: Operations) -> tuple[bool, dict[str, Any]]:
         "inFlight": operations.analyst.busy,
         "release": operations.release,
         "version": __version__,
+    }
+
+
+def _overlay(operations: Operations) -> dict[str, Any]:
+    settings = operations.settings
+    laid = settings.overlay
+    return {
+        "overlay": None if laid is None else laid.as_json(settings.configured),
+        "overlayProblems": list(operations.reloader.overlay_problems),
     }
 
 
@@ -203,6 +226,24 @@ def _add_admin(
 
         return act
 
+    async def reload() -> tuple[int, dict[str, Any]]:
+        outcome = await operations.reloader.reload()
+        if outcome.problems:
+            return 422, {
+                "ok": False,
+                "error": "invalid_config",
+                "message": "the configuration was refused and stays as it was",
+                "problems": list(outcome.problems),
+                **_overlay(operations),
+            }
+        return 200, {
+            "ok": True,
+            "changed": [change.as_json() for change in outcome.changed],
+            "needsRestart": [change.as_json() for change in outcome.needs_restart],
+            **_overlay(operations),
+        }
+
+    route("/admin/reload", reload)
     route("/admin/cache/clear", clear_cache)
     route("/admin/engine/restart", restart_engine)
     route("/admin/drain", draining(True))
@@ -311,7 +352,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
+async def serving(app: ASGIApp, sock: socket.socket, tls: Tls | None = None) -> AsyncIterator[None]:
     """Serve an application on a socket while the context lasts."""
     config = uvicorn.Config(
         app,
@@ -321,6 +362,7 @@ async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=30,
+        ssl_context_factory=None if tls is None else lambda *_: tls.context,
     )
     server = _Uvicorn(config)
     async with asyncio.TaskGroup() as tasks:
@@ -334,7 +376,7 @@ async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def serving_mcp(
-    app: "Application", mcp: MCPServer[dict[str, Any]], sock: socket.socket
+    app: "Application", mcp: MCPServer[dict[str, Any]], sock: socket.socket, tls: Tls | None
 ) -> AsyncIterator[None]:
     """Serve the main port while the context lasts.
 
@@ -342,7 +384,7 @@ async def serving_mcp(
     """
     async with contextlib.AsyncExitStack() as sessions:
         await sessions.enter_async_context(mcp.session_manager.run())
-        async with serving(app, sock):
+        async with serving(app, sock, tls):
             try:
                 yield
             finally:

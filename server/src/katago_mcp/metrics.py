@@ -23,6 +23,7 @@ UNKNOWN_TOOL = "unknown"
 
 STATES = ("starting", "tuning", "ready", "hung", "backoff", "config_error", "stopped")
 RESTART_REASONS = ("exited", "hung", "garbage", "start_timeout", "config_error", "requested")
+RELOADS = ("applied", "refused")
 REFUSALS = ("unauthenticated", "forbidden", "misdirected")
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
@@ -92,6 +93,21 @@ class Metrics:
             "HTTP requests refused: no valid token (401), missing scope or bad Origin (403), bad Host (421).",
             ("reason",),
         )
+        self.reloads = counter(
+            "katago_mcp_reloads_total", "Reloads of the configuration, by what became of them.", ("result",)
+        )
+        self.overlay_active = gauge("katago_mcp_overlay_active", "1 while an overlay lowers limits, else 0.")
+        self.overlay_expires = gauge(
+            "katago_mcp_overlay_expires_timestamp_seconds",
+            "When the overlay in force ends, in Unix time; 0 when there is none.",
+        )
+        self.overlay_invalid = gauge(
+            "katago_mcp_overlay_invalid", "1 when the overlay's file cannot be used, else 0."
+        )
+        self.certificate_expires = gauge(
+            "katago_mcp_tls_certificate_expires_timestamp_seconds",
+            "When the server's certificate ends, in Unix time; 0 without TLS.",
+        )
         build = gauge("katago_mcp_build_info", "Always 1.", ("version", "release"))
         build.labels(version, release or "none").set(1)
 
@@ -102,6 +118,8 @@ class Metrics:
             self.duration.labels(tool)
         for reason in RESTART_REASONS:
             self.engine_restarts.labels(reason)
+        for result in RELOADS:
+            self.reloads.labels(result)
         for reason in REFUSALS:
             self.http_refused.labels(reason)
         self.engine_state("starting")

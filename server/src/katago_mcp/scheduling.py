@@ -49,7 +49,6 @@ class Slots:
         self.queued = 0
         self._total = total
         self._max_queued = max_queued
-        self._long_total = max(1, total - 1)
         self._long_running = 0
         self._changed = changed
         self._queues: OrderedDict[str, deque[_Ticket]] = OrderedDict()
@@ -58,6 +57,11 @@ class Slots:
     def saturated(self) -> bool:
         """Whether a caller of whom something waits already would be refused."""
         return self.running >= self._total and self.queued >= self._max_queued
+
+    def resize(self, total: int, max_queued: int) -> None:
+        """Change the bounds. Who holds a slot keeps it, and who waits goes on waiting."""
+        self._total, self._max_queued = total, max_queued
+        self._grant()
 
     def claim(self, caller: str, *, long: bool) -> Claim:
         """Let a new piece of work in, and queue it for its first slot.
@@ -124,7 +128,7 @@ class Slots:
         self._changed()
 
     def _next(self) -> tuple[str, _Ticket] | None:
-        may_be_long = self._long_running < self._long_total
+        may_be_long = self._long_running < max(1, self._total - 1)
         for caller, queue in self._queues.items():
             for ticket in queue:
                 # A ticket whose holder was cancelled a moment ago is about to be given back.

@@ -5,8 +5,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver import MCPServer
@@ -20,7 +21,10 @@ from katago_mcp.engine import Command
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
+from katago_mcp.reload import Reloader
+from katago_mcp.settings import Settings
 from katago_mcp.supervisor import Supervisor
+from katago_mcp.tls import Tls
 
 _FLUSH_SECONDS = 1.0
 _log = Log(__name__)
@@ -28,6 +32,9 @@ _log = Log(__name__)
 
 @dataclass(frozen=True)
 class _Parts:
+    settings: Settings
+    reloader: Reloader
+    tls: Tls | None
     supervisor: Supervisor
     analyst: Analyst
     cache: Cache | None
@@ -35,24 +42,29 @@ class _Parts:
     mcp: MCPServer[dict[str, Any]]
 
 
-async def serve(loaded: Loaded, environ: Mapping[str, str]) -> None:
-    """Serve Streamable HTTP until SIGTERM or SIGINT, then drain.
+async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None = None) -> None:
+    """Serve Streamable HTTP until SIGTERM or SIGINT, then drain; SIGHUP reloads.
+
+    `overlay` is the file of an overlay, which need not be there.
 
     Raises:
-        ConfigError: if the tokens file cannot be used.
+        ConfigError: if the tokens or the certificate cannot be used.
         BindError: if a port cannot be listened on.
     """
     server, metrics_config = loaded.config.server, loaded.config.metrics
     tokens = None if loaded.tokens_file is None else Tokens(loaded.tokens_file)
     notifier = Notifier(environ)
-    stop = _stop_signal()
+    stop = _event_of(signal.SIGTERM, signal.SIGINT)
+    hangup = _event_of(signal.SIGHUP)
     with contextlib.ExitStack() as sockets:
         sock = sockets.enter_context(http.bind(server.host, server.port))
         metrics_sock = None
         if metrics_config.enabled:
             metrics_sock = sockets.enter_context(http.bind(metrics_config.host, metrics_config.port))
-        async with _running(loaded, environ, notifier, tokens) as parts:
+        async with _running(loaded, environ, notifier, tokens, overlay) as parts:
             operations = http.Operations(
+                settings=parts.settings,
+                reloader=parts.reloader,
                 supervisor=parts.supervisor,
                 analyst=parts.analyst,
                 cache=parts.cache,
@@ -61,12 +73,13 @@ async def serve(loaded: Loaded, environ: Mapping[str, str]) -> None:
                 secured=tokens is not None,
                 started=time.monotonic(),
             )
-            app = http.application(parts.mcp, operations, http.security(server))
+            app = http.application(parts.mcp, operations)
             async with contextlib.AsyncExitStack() as servers:
                 if metrics_sock is not None:
                     scrape = http.metrics_application(parts.metrics)
                     await servers.enter_async_context(http.serving(scrape, metrics_sock))
-                await servers.enter_async_context(http.serving_mcp(app, parts.mcp, sock))
+                await servers.enter_async_context(http.serving_mcp(app, parts.mcp, sock, parts.tls))
+                await servers.enter_async_context(_running_beside(_reload_on(hangup, parts.reloader)))
                 _log.info(
                     "listening",
                     host=server.host,
@@ -74,75 +87,105 @@ async def serve(loaded: Loaded, environ: Mapping[str, str]) -> None:
                     version=__version__,
                     release=loaded.release,
                     secured=tokens is not None,
+                    tls=parts.tls is not None,
                 )
                 notifier.ready()
                 await stop.wait()
                 notifier.stopping()
-                await _drain(parts, app, server.drain_timeout_seconds)
+                await _drain(parts, app)
 
 
 async def stdio(loaded: Loaded, environ: Mapping[str, str]) -> None:
     """Serve one client over stdin and stdout until it closes them."""
-    async with _running(loaded, environ, Notifier({}), None) as parts:
+    async with _running(loaded, environ, Notifier({}), None, None) as parts:
         await parts.mcp.run_stdio_async()
 
 
 @contextlib.asynccontextmanager
 async def _running(
-    loaded: Loaded, environ: Mapping[str, str], notifier: Notifier, tokens: Tokens | None
+    loaded: Loaded,
+    environ: Mapping[str, str],
+    notifier: Notifier,
+    tokens: Tokens | None,
+    overlay: Path | None,
 ) -> AsyncIterator[_Parts]:
     config = loaded.config
+    settings = Settings(config)
     metrics = Metrics(__version__, loaded.release)
-    cache = Cache(config.cache, metrics) if config.cache.enabled else None
-    if cache is not None:
-        await cache.open()
+    cache = Cache(lambda: settings.config.cache, metrics) if config.cache.enabled else None
+    tls = None if loaded.tls is None else Tls(loaded.tls, metrics)
+    reloader = Reloader(settings, loaded, environ, overlay, cache, tls, metrics)
+    await reloader.start()
     command = Command(
         binary=config.katago.binary_path,
         network=config.katago.model_path,
         config=config.katago.config_path,
         home=config.katago.home_data_dir,
         human_network=config.katago.human_model_path,
-        write_seconds=config.health.heartbeat_timeout_seconds,
     )
-    supervisor = Supervisor(config.katago, config.health, metrics, notifier, environ, command)
-    analyst = Analyst(config.katago, config.health, config.server.max_queued, supervisor, cache, metrics)
+    supervisor = Supervisor(settings, metrics, notifier, environ, command)
+    analyst = Analyst(settings, supervisor, cache, metrics)
     service = tools.Service(
         supervisor=supervisor,
         analyst=analyst,
         metrics=metrics,
-        limiter=RateLimiter(config.rate_limit),
-        max_visits=config.katago.max_visits,
-        max_time=config.katago.max_time,
+        limiter=RateLimiter(lambda: settings.config.rate_limit),
+        settings=settings,
         secured=tokens is not None,
     )
     mcp = tools.build(service, tokens)
-    logs.configure(config.logging.level, config.logging.format)
+
+    def configure_logs() -> None:
+        logs.configure(settings.config.logging.level, settings.config.logging.format)
+
+    # Once more, since building the tools has the SDK configure the logs its own way.
+    configure_logs()
+    settings.watch(configure_logs)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(supervisor.run())
+            lifting = tasks.create_task(reloader.run())
             try:
-                yield _Parts(supervisor, analyst, cache, metrics, mcp)
+                yield _Parts(settings, reloader, tls, supervisor, analyst, cache, metrics, mcp)
             finally:
                 supervisor.close()
+                lifting.cancel()
     finally:
         if cache is not None:
             await cache.close()
 
 
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
+def _event_of(*signals: signal.Signals) -> asyncio.Event:
+    event = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
+    for number in signals:
+        loop.add_signal_handler(number, event.set)
+    return event
 
 
-async def _drain(parts: _Parts, app: http.Application, seconds: float) -> None:
+async def _reload_on(hangup: asyncio.Event, reloader: Reloader) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        await reloader.reload()
+
+
+@contextlib.asynccontextmanager
+async def _running_beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(work)
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+async def _drain(parts: _Parts, app: http.Application) -> None:
     """Refuse new analyses, let running ones finish in time, end the others with an answer."""
     parts.analyst.draining = True
     _log.info("draining", inFlight=parts.analyst.busy, pid=os.getpid())
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(parts.settings.config.server.drain_timeout_seconds):
             await parts.analyst.idle()
     except TimeoutError:
         _log.warning("drain_cut_short", inFlight=parts.analyst.busy)

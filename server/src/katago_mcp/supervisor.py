@@ -10,7 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from katago_mcp.config import Health, Katago
@@ -26,6 +26,7 @@ from katago_mcp.engine import (
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
+from katago_mcp.settings import Settings
 
 State = Literal["starting", "tuning", "ready", "hung", "backoff", "config_error", "stopped"]
 
@@ -71,22 +72,19 @@ class Supervisor:
 
     def __init__(
         self,
-        katago: Katago,
-        health: Health,
+        settings: Settings,
         metrics: Metrics,
         notifier: Notifier,
         environ: Mapping[str, str],
         command: Command,
     ) -> None:
-        self._katago = katago
-        self._health = health
+        self._settings = settings
         self._metrics = metrics
         self._notifier = notifier
         self._environ = environ
         self._command = command
         watchdog = notifier.watchdog_seconds
         self._watchdog_every = None if watchdog is None else watchdog / 3
-        self._tick = min(health.heartbeat_interval_seconds, 1.0, self._watchdog_every or math.inf)
         self._marked = time.monotonic()
         self._watchdog_sent = -math.inf
         self._state: State = "starting"
@@ -104,6 +102,18 @@ class Supervisor:
         self._version: str | None = None
         self._network: str | None = None
         self._human_network: str | None = None
+
+    @property
+    def _katago(self) -> Katago:
+        return self._settings.config.katago
+
+    @property
+    def _health(self) -> Health:
+        return self._settings.config.health
+
+    @property
+    def _tick(self) -> float:
+        return min(self._health.heartbeat_interval_seconds, 1.0, self._watchdog_every or math.inf)
 
     @property
     def fresh(self) -> bool:
@@ -209,8 +219,9 @@ class Supervisor:
         self._set("stopped", self._reason)
 
     async def _one_engine(self) -> _Ended:
+        command = replace(self._command, write_seconds=self._health.heartbeat_timeout_seconds)
         try:
-            async with launch(self._command, self._environ, self._metrics) as engine:
+            async with launch(command, self._environ, self._metrics) as engine:
                 self._engine = engine
                 _log.info("engine_started", pid=engine.pid)
                 await self._guard(engine)

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -37,6 +38,7 @@ from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
 from katago_mcp.positions import Position
 from katago_mcp.review import LOSS_BOUNDS, GameReview, ReviewRequest, find_mistakes
+from katago_mcp.settings import Settings
 from katago_mcp.sgf import MAIN
 from katago_mcp.supervisor import Supervisor
 from katago_mcp.territory import TerritoryEvaluation, TerritoryRequest, evaluate_territory
@@ -71,7 +73,13 @@ class EngineReport(BaseModel):
     network: str | None = Field(description="Name of the neural network.")
     human_network: str | None = Field(description="Network for humanSLProfile; null when there is none.")
     max_visits: int = Field(description="Most visits an analysis may ask for.")
+    default_visits: int = Field(description="Visits of an analysis that asks for none.")
     max_time: float = Field(description="Most seconds an analysis may ask for.")
+    max_review_visits: int = Field(description="Most visits of all turns of a review together.")
+    max_review_time: float = Field(description="Most seconds a review may ask for.")
+    lowered_until: datetime | None = Field(
+        description="Until when operators have lowered limits; null when they are as usual."
+    )
     queued: int = Field(description="Analyses running or waiting.")
 
 
@@ -83,8 +91,7 @@ class Service:
     analyst: Analyst
     metrics: Metrics
     limiter: RateLimiter
-    max_visits: int
-    max_time: float
+    settings: Settings
     secured: bool
     """Whether callers carry tokens with scopes; without, only local callers get here."""
 
@@ -398,6 +405,7 @@ def _caller() -> str:
 def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
     def report(*, changed: bool) -> CallToolResult:
         status = service.supervisor.status()
+        katago, overlay = service.settings.config.katago, service.settings.overlay
         result = EngineReport(
             state=status.state,
             reason=status.reason,
@@ -407,8 +415,12 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
             engine_version=status.version,
             network=status.network,
             human_network=status.human_network,
-            max_visits=service.max_visits,
-            max_time=service.max_time,
+            max_visits=katago.max_visits,
+            default_visits=katago.default_visits,
+            max_time=katago.max_time,
+            max_review_visits=katago.max_review_visits,
+            max_review_time=katago.max_review_time,
+            lowered_until=None if overlay is None else overlay.expires_at,
             queued=service.analyst.busy,
         )
         text = f"The engine is {status.state}" + (f": {status.reason}" if status.reason else ".")

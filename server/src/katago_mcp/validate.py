@@ -6,18 +6,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from katago_mcp import __version__, config
+from katago_mcp import __version__, config, tls
 from katago_mcp.analysis import Analyst, Request
 from katago_mcp.auth import Tokens
-from katago_mcp.config import Loaded
+from katago_mcp.config import Loaded, TlsFiles
 from katago_mcp.engine import Command
 from katago_mcp.errors import Failure
 from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
 from katago_mcp.positions import Position
+from katago_mcp.settings import Settings
 from katago_mcp.supervisor import Supervisor
 
 SMALL = {
@@ -90,6 +92,8 @@ async def validate(path: Path, environ: Mapping[str, str], *, engine: bool) -> R
         return report
     report.checks.append(_check("config", started, f"{path} is valid"))
     _check_files(loaded, report)
+    if loaded.tls is not None:
+        report.checks.append(_check_certificate(loaded.tls))
     if engine and report.ok:
         await _check_engine(loaded, environ, report)
     return report
@@ -142,6 +146,19 @@ def _check_files(loaded: Loaded, report: Report) -> None:
         report.checks.append(_check("home_data_dir", started, message, ok=writable))
 
 
+def _check_certificate(files: TlsFiles) -> Check:
+    started = time.monotonic()
+    try:
+        certificate = tls.check(files)
+    except config.ConfigError as error:
+        return _check("certificate", started, "\n".join(error.problems), ok=False)
+    trouble = certificate.trouble(datetime.now(UTC))
+    if trouble is not None:
+        message = f"tls.certificateFile: {files.certificate} {trouble}"
+        return _check("certificate", started, message, ok=False)
+    return _check("certificate", started, f"{files.certificate} is valid until {certificate.ends:%Y-%m-%d}")
+
+
 async def _check_engine(loaded: Loaded, environ: Mapping[str, str], report: Report) -> None:
     started = time.monotonic()
     async with _trial(loaded, environ) as (supervisor, analyst):
@@ -161,7 +178,7 @@ async def _check_engine(loaded: Loaded, environ: Mapping[str, str], report: Repo
 
 @asynccontextmanager
 async def _trial(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[tuple[Supervisor, Analyst]]:
-    katago, health = loaded.config.katago, loaded.config.health
+    katago = loaded.config.katago
     command = Command(
         binary=katago.binary_path,
         network=katago.model_path,
@@ -171,8 +188,9 @@ async def _trial(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[tu
         overrides=SMALL,
     )
     metrics = Metrics(__version__, loaded.release)
-    supervisor = Supervisor(katago, health, metrics, Notifier({}), environ, command)
-    analyst = Analyst(katago, health, 1, supervisor, cache=None, metrics=metrics)
+    settings = Settings(loaded.config)
+    supervisor = Supervisor(settings, metrics, Notifier({}), environ, command)
+    analyst = Analyst(settings, supervisor, cache=None, metrics=metrics)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(supervisor.run())
         try:

@@ -1,0 +1,203 @@
+"""TLS: what certificate is accepted, served, and renewed while the server runs."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from cryptography import x509
+
+import certificates
+from katago_mcp import tls
+from katago_mcp import validate as validation
+from katago_mcp.client import call
+from katago_mcp.config import ConfigError, TlsFiles, load
+from support import CLEAN_ENVIRON, Running, Site, eventually
+
+RELOAD = "/admin/reload"
+
+
+def problems(files: TlsFiles) -> str:
+    with pytest.raises(ConfigError) as caught:
+        tls.check(files)
+    return "\n".join(caught.value.problems)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> TlsFiles:
+    files = certificates.files(tmp_path)
+    certificates.write(files)
+    return files
+
+
+def test_files_that_cannot_be_read_are_all_told(tmp_path: Path) -> None:
+    told = problems(certificates.files(tmp_path))
+    assert "tls.certificateFile" in told
+    assert "tls.keyFile" in told
+    assert told.count("cannot be read (No such file or directory)") == 2
+
+
+def test_the_key_of_another_certificate_is_refused(pair: TlsFiles, tmp_path: Path) -> None:
+    other = certificates.files(tmp_path, "other")
+    certificates.write(other)
+    assert "is not the key of" in problems(TlsFiles(pair.certificate, other.key))
+
+
+def test_what_is_no_pem_is_refused_and_a_key_is_not_repeated(pair: TlsFiles) -> None:
+    pair.certificate.write_text("a certificate")
+    pair.key.write_text("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
+    told = problems(pair)
+    assert "is not PEM" in told
+    assert "is no private key in PEM" in told
+    assert "c2VjcmV0" not in told
+
+
+def test_a_key_with_a_password_is_refused(pair: TlsFiles) -> None:
+    certificates.write(pair, password=b"words")
+    assert "without a password" in problems(pair)
+
+
+def test_tls_without_files_is_a_configuration_error(site: Site) -> None:
+    site.write(tls={"enabled": True})
+    with pytest.raises(ConfigError) as caught:
+        load(site.path, {})
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "tls.certificateFile",
+        "tls.keyFile",
+    ]
+
+
+def test_credentials_take_the_place_of_paths(site: Site, tmp_path: Path) -> None:
+    site.write(tls={"enabled": True})
+    assert load(site.path, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).tls == certificates.files(tmp_path)
+    site.write(tls={"enabled": False})
+    assert load(site.path, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).tls is None
+
+
+@pytest.mark.parametrize(("days", "ok", "words"), [(30, True, "is valid until"), (-1, False, "expired at")])
+def test_validate_looks_at_the_certificate(site: Site, days: float, ok: bool, words: str) -> None:
+    certificates.write(certificates.files(site.directory), days=days)
+    site.write(tls={"enabled": True, "certificateFile": "tls.crt", "keyFile": "tls.key"})
+    report = asyncio.run(validation.validate(site.path, CLEAN_ENVIRON, engine=False))
+    (check,) = [check for check in report.checks if check.name == "certificate"]
+    assert (check.ok, words in check.message) == (ok, True)
+
+
+def test_a_certificate_that_cannot_be_used_is_the_status_78(site: Site) -> None:
+    site.write(tls={"enabled": True, "certificateFile": "tls.crt", "keyFile": "tls.key"})
+    done = site.run("serve", "--config", str(site.path))
+    assert done.returncode == 78
+    assert "tls.keyFile" in done.stderr
+
+
+class Secured:
+    """A server with TLS, and what a client that pins its certificate sees of it."""
+
+    def __init__(self, site: Site, running: Running) -> None:
+        self.site = site
+        self.running = running
+        self.files = certificates.files(site.directory)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.site.port}"
+
+    def post(self, path: str) -> httpx2.Response:
+        return httpx2.post(self.url + path, verify=tls.pinned(self.files.certificate))
+
+    def call(self, certificate: Path | None) -> dict[str, Any]:
+        order = {
+            "url": f"{self.url}/mcp",
+            "certificate": None if certificate is None else str(certificate),
+            "calls": [{"tool": "getEngineStatus"}],
+        }
+        return asyncio.run(call(json.dumps(order)))
+
+    def shown(self, name: str | None) -> int:
+        """The serial number of the certificate shown to a client that asks for a name."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        address = ("127.0.0.1", self.site.port)
+
+        async def connect() -> bytes:
+            _, writer = await asyncio.open_connection(*address, ssl=context, server_hostname=name or "")
+            shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            writer.close()
+            return shown
+
+        return x509.load_der_x509_certificate(asyncio.run(connect())).serial_number
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    site = Site(tmp_path_factory.mktemp("tls"))
+    files = certificates.files(site.directory)
+    certificates.write(files, kind="rsa")
+    site.write(tls={"enabled": True, "certificateFile": "tls.crt", "keyFile": "tls.key"})
+    with site.serving(ready=None) as running:
+        made = Secured(site, running)
+
+        def answers() -> bool:
+            try:
+                answer = httpx2.get(f"{made.url}/health", verify=tls.pinned(files.certificate))
+            except httpx2.TransportError:
+                return False
+            return answer.status_code == 200
+
+        eventually(answers, f"/health over TLS: {running.log.read_text()}")
+        yield made
+
+
+def test_the_pinned_certificate_is_accepted_and_no_other(secured: Secured, tmp_path: Path) -> None:
+    assert secured.call(secured.files.certificate)["ok"]
+    assert "CERTIFICATE_VERIFY_FAILED" in secured.call(None)["error"]
+    other = certificates.files(tmp_path)
+    certificates.write(other)
+    assert "CERTIFICATE_VERIFY_FAILED" in secured.call(other.certificate)["error"]
+
+
+def test_a_pin_that_cannot_be_read_is_told(secured: Secured, tmp_path: Path) -> None:
+    assert "No such file" in secured.call(tmp_path / "none")["error"]
+
+
+def test_plain_http_is_not_answered(secured: Secured) -> None:
+    with pytest.raises(httpx2.TransportError):
+        httpx2.get(f"http://127.0.0.1:{secured.site.port}/health")
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa"])
+def test_a_renewed_certificate_is_served_after_a_reload(secured: Secured, kind: str) -> None:
+    """Also of another kind of key, and to clients that name no host."""
+    before = secured.shown("go.example.org")
+    pin = tls.pinned(secured.files.certificate)
+    serial = certificates.write(secured.files, days=20, kind=kind)
+    assert secured.shown("go.example.org") == before
+    assert httpx2.post(secured.url + RELOAD, verify=pin).status_code == 200
+    assert [secured.shown(name) for name in ("go.example.org", None)] == [serial, serial]
+    assert secured.call(secured.files.certificate)["ok"]
+
+
+def test_a_renewed_certificate_that_cannot_be_used_leaves_the_former(secured: Secured) -> None:
+    before = secured.shown(None)
+    pin = tls.pinned(secured.files.certificate)
+    key = secured.files.key.read_bytes()
+    secured.files.key.write_text("half a file")
+    answer = httpx2.post(secured.url + RELOAD, verify=pin)
+    assert answer.status_code == 422
+    assert answer.json()["problems"][0].startswith("tls.keyFile: ")
+    assert secured.shown(None) == before
+    secured.files.key.write_bytes(key)
+    assert secured.post(RELOAD).status_code == 200
+
+
+def test_the_end_of_the_certificate_is_a_metric(secured: Secured) -> None:
+    name = "katago_mcp_tls_certificate_expires_timestamp_seconds"
+    certificates.write(secured.files, days=10)
+    pinned = tls.check(secured.files).ends.timestamp()
+    eventually(lambda: secured.running.metric(name) != pinned, "another certificate is served yet")
+    secured.running.process.send_signal(1)
+    eventually(lambda: secured.running.metric(name) == pinned, "the renewed certificate's end")
