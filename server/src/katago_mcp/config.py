@@ -180,8 +180,13 @@ class Tls(Section):
     """
 
     enabled: bool = False
+    """Serve the main port over TLS 1.2 and newer; the metrics stay plain."""
     certificate_file: Path | None = None
+    """The certificate, with its chain, in PEM; null: `tls.crt` in systemd's credentials directory.
+    A reload reads it again.
+    """
     key_file: Path | None = None
+    """Its key in PEM, without a password; null: `tls.key` in systemd's credentials directory."""
 
 
 class Config(Section):
