@@ -56,7 +56,6 @@ checks:
 
 import json
 import secrets
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
-    probes,
+    endpoints,
     releases,
     service,
     validation,
@@ -75,71 +74,34 @@ MOST_VISITS = 24
 POLL_SECONDS = 0.5
 
 
-def wait_until_ready(host: str, port: int, deadline: float) -> tuple[int, dict[str, Any]] | None:
+def wait_until_ready(at: endpoints.Endpoints, deadline: float) -> tuple[int, dict[str, Any]] | None:
     """The last answer of /ready: the first 200, or what it said when the time was over."""
     end = time.monotonic() + deadline
     while True:
-        answer = probes.ask_json(host, port, "/ready")
+        answer = at.probe("/ready")
         over = time.monotonic() >= end or service.state().active == "failed"
         if over or (answer and answer[0] == 200):
             return answer
         time.sleep(POLL_SECONDS)
 
 
-def call(command: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """What the MCP client got; its own failure is an answer with an error.
-
-    It runs as nobody: it talks to a service that may be anything.
-    """
-    try:
-        asked = subprocess.run(
-            [command, "call"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            timeout=request["deadline"] + 15,
-            user="nobody",
-            group="nogroup",
-            extra_groups=[],
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
-            check=False,
-        )
-        answer = json.loads(asked.stdout)
-        return answer if isinstance(answer, dict) else {"error": "the client's answer is no object"}
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return {"error": f"the MCP client did not end: {error}"}
-    except ValueError:
-        return {"error": f"the MCP client failed: {asked.stderr.strip()[-300:]}"}
-
-
 def observe(
     layout: releases.Layout, visits: int, deadline: float, call_deadline: float
 ) -> validation.Observed:
     """Wait for readiness, then ask what `validation.calls` asks, with scrapes around it."""
-    config = json.loads((layout.current / "config.json").read_text())
-    host, port = config["server"]["host"], config["server"]["port"]
-    metrics = config["metrics"]["host"], config["metrics"]["port"]
-    ready = wait_until_ready(host, port, deadline)
-    before = probes.scrape(*metrics)
+    at = endpoints.Endpoints.of(json.loads((layout.current / "config.json").read_text()))
+    ready = wait_until_ready(at, deadline)
+    before = at.scrape()
     answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
     if ready and ready[0] == 200:
-        token = service.CREDENTIALS / service.OPERATOR_TOKEN
-        address = f"[{probes.reachable(host)}]" if ":" in host else probes.reachable(host)
-        request = {
-            "url": f"http://{address}:{port}/mcp",
-            "deadline": call_deadline,
-            "protocol": "auto",
-            "calls": validation.calls(visits, secrets.randbelow(validation.VARIANTS)),
-            **({"token": token.read_text().strip()} if token.exists() else {}),
-        }
-        answers = call(layout.current / "venv" / "bin" / "katago-mcp", request)
+        calls = validation.calls(visits, secrets.randbelow(validation.VARIANTS))
+        answers = at.call(layout.current / "venv" / "bin" / "katago-mcp", calls, call_deadline)
     return validation.Observed(
         ready=ready,
-        health=probes.ask_json(host, port, "/health"),
+        health=at.probe("/health"),
         answers=answers,
         before=before,
-        after=probes.scrape(*metrics),
+        after=at.scrape(),
     )
 
 
