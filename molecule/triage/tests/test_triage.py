@@ -207,6 +207,8 @@ class FailingTraffic:
 def test_well_hosts_are_healthy_and_compared_with_their_baseline(
     first: Any, second: Any, tmp_path: Path
 ) -> None:
+    for host in (first, second):
+        host.check_output(f"rm -f {BASELINE}")
     predicted = fleet.play("baseline.yml", "--check", QUICK)
     assert predicted.returncode == 0, predicted.output
     assert set(predicted.changed.values()) == {1}, predicted.output
