@@ -616,7 +616,7 @@ _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {
 def _next(facts: _Facts, reasons: Sequence[Reason]) -> str | None:
     """The playbook for the worst reason; the way back instead of a restart after a recent switch."""
     steps = [reason.next for reason in reasons if reason.next]
-    again = any(reason.rule == "fails_again" for reason in reasons)
+    again = any(reason.rule == "fails_again" and reason.level != "unknown" for reason in reasons)
     if not steps and not again:
         undecided = any(reason.level == "unknown" for reason in reasons)
         return "validate.yml" if undecided else None

@@ -373,6 +373,12 @@ def test_check_that_decides_nothing_does_not_hide_health(name: str) -> None:
     assert judge(facts).verdict == "healthy"
 
 
+def test_unknown_starts_and_failures_are_no_reason_to_go_back() -> None:
+    facts = healthy()
+    facts["runs"] = {"unknown": "no answer within 10 s"}
+    assert judge(facts).next == "validate.yml"
+
+
 def test_skipped_probe_is_unknown() -> None:
     verdict = judge(having(probe={"skipped": "/health does not answer"}))
     assert rules(verdict) == {("unknown", "probe")}

@@ -337,7 +337,7 @@ def test_full_disk_and_no_inodes(first: Any, second: Any, tmp_path: Path) -> Non
     for host, what in ((FIRST, "space"), (SECOND, "inodes")):
         assert f"{CACHE}: 0 % of the {what} is free" in reasons(report, host)["P2", "filesystems"]
         assert report["hosts"][host.name]["escalate"] == ["resources are exhausted"]
-        assert report["hosts"][host.name]["command"] == command(host, "purge_cache")
+        assert report["hosts"][host.name]["command"] == command(host, "purge_cache"), reasons(report, host)
 
 
 def test_few_open_files_and_a_greedy_unit(first: Any, second: Any, tmp_path: Path) -> None:
@@ -365,6 +365,7 @@ def test_few_open_files_and_a_greedy_unit(first: Any, second: Any, tmp_path: Pat
 
 
 def test_crash_soon_after_a_restart_and_a_check_that_hangs(first: Any, second: Any, tmp_path: Path) -> None:
+    start_anew(FIRST, first)
     before = main_process(first)
     first.check_output(f"systemctl kill --kill-whom=main --signal=KILL {SERVICE}")
     fleet.eventually(
