@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.katago.fleet.plugins.module_utils import host
+
 UNIT = "katago-mcp.service"
 # The unified hierarchy, and systemd's own where both are mounted.
 CONTROL_GROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"))
@@ -22,6 +24,17 @@ CERTIFICATE = "tls.crt"
 KEY = "tls.key"
 # The certificate is no secret: whoever on the host talks to the service pins it.
 PINNED = Path("/etc/katago-mcp") / CERTIFICATE
+_DETAILS = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "ExecMainStatus",
+    "ExecMainStartTimestamp",
+    "MainPID",
+    "NRestarts",
+    "DropInPaths",
+)
 OPERATOR_TOKEN = "operator.token"  # noqa: S105 (a file's name)
 
 
@@ -43,6 +56,35 @@ def state() -> State:
     )
     fields = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
     return State(active=fields["ActiveState"], pid=int(fields["MainPID"]))
+
+
+def details() -> dict[str, Any]:
+    """All that systemd says of the unit's life, and the state of its main process, as plain values.
+
+    `started_at` in seconds since the epoch, None when it never started; `process_state` is the
+    letter of proc(5), T for a stopped one, None without a process.
+    """
+    shown = subprocess.run(
+        ["systemctl", "show", UNIT, "--timestamp=unix", f"--property={','.join(_DETAILS)}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    fields = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+    pid = int(fields["MainPID"])
+    started = fields["ExecMainStartTimestamp"].removeprefix("@")
+    return {
+        "load": fields["LoadState"],
+        "active": fields["ActiveState"],
+        "sub": fields["SubState"],
+        "result": fields["Result"],
+        "exit_status": int(fields["ExecMainStatus"]),
+        "pid": pid,
+        "process_state": host.process_state(pid) if pid else None,
+        "restarts": int(fields["NRestarts"]),
+        "started_at": float(started) if started else None,
+        "drop_ins": fields["DropInPaths"].split(),
+    }
 
 
 def control_group() -> str:

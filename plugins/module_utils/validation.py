@@ -64,30 +64,11 @@ def stones(variant: int) -> list[str]:
 def calls(visits: int, variant: int) -> list[dict[str, Any]]:
     """The tool calls of a validation; `visits` and `variant` vary, so that no cache answers them."""
 
-    def position(owner: str, moves: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
-        return {
-            "boardXSize": SIZE,
-            "boardYSize": SIZE,
-            "rules": "chinese",
-            "komi": KOMI,
-            "initialStones": [[owner, point] for point in stones(variant)],
-            "initialPlayer": "W" if owner == "B" else "B",
-            "moves": [list(move) for move in moves],
-        }
-
     return [
         {"tool": "getEngineStatus", "arguments": {}},
-        *(
-            {
-                "tool": "analyzePosition",
-                "arguments": {"position": position(owner), "maxVisits": visits},
-            }
-            for owner in ("B", "W")
-        ),
-        {
-            "tool": "analyzePosition",
-            "arguments": {"position": position("B", [("W", OCCUPIED)]), "maxVisits": visits},
-        },
+        _analyse("B", visits, variant),
+        _analyse("W", visits, variant),
+        _analyse("B", visits, variant, [["W", OCCUPIED]]),
     ]
 
 
@@ -96,6 +77,35 @@ def most_visits(config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]]
     overlay = (health[1] if health else {}).get("overlay") or {}
     configured = int(config["katago"]["maxVisits"])
     return int(overlay.get("keys", {}).get("katago.maxVisits", configured))
+
+
+def probes(visits: int, variants: Sequence[int]) -> list[dict[str, Any]]:
+    """One analysis for each variant of the position, Black's board; `variants` vary as in `calls`."""
+    return [_analyse("B", visits, variant) for variant in variants]
+
+
+def probe_problems(result: Mapping[str, Any], visits: int) -> list[str]:
+    """What is wrong with the answer to one of `probes`; [] when it is what an engine must say."""
+    check = _analysis("probe", result, 1, visits)
+    return [] if check.ok else [check.message]
+
+
+def _analyse(owner: str, visits: int, variant: int, moves: Sequence[list[str]] = ()) -> dict[str, Any]:
+    return {
+        "tool": "analyzePosition",
+        "arguments": {
+            "position": {
+                "boardXSize": SIZE,
+                "boardYSize": SIZE,
+                "rules": "chinese",
+                "komi": KOMI,
+                "initialStones": [[owner, point] for point in stones(variant)],
+                "initialPlayer": "W" if owner == "B" else "B",
+                "moves": list(moves),
+            },
+            "maxVisits": visits,
+        },
+    }
 
 
 def judge(observed: Observed, expected: Expected, *, visits: int) -> list[Check]:

@@ -56,7 +56,6 @@ checks:
 
 import json
 import secrets
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
-    probes,
+    endpoints,
     releases,
     service,
     validation,
@@ -75,44 +74,15 @@ MOST_VISITS = 24
 POLL_SECONDS = 0.5
 
 
-def wait_until_ready(
-    host: str, port: int, deadline: float, *, tls: bool
-) -> tuple[int, dict[str, Any]] | None:
+def wait_until_ready(at: endpoints.Endpoints, deadline: float) -> tuple[int, dict[str, Any]] | None:
     """The last answer of /ready: the first 200, or what it said when the time was over."""
     end = time.monotonic() + deadline
     while True:
-        answer = probes.ask_json(host, port, "/ready", tls=tls)
+        answer = at.probe("/ready")
         over = time.monotonic() >= end or service.state().active == "failed"
         if over or (answer and answer[0] == 200):
             return answer
         time.sleep(POLL_SECONDS)
-
-
-def call(command: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """What the MCP client got; its own failure is an answer with an error.
-
-    It runs as nobody: it talks to a service that may be anything.
-    """
-    try:
-        asked = subprocess.run(
-            [command, "call"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            timeout=request["deadline"] + 15,
-            user="nobody",
-            group="nogroup",
-            extra_groups=[],
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
-            check=False,
-        )
-        answer = json.loads(asked.stdout)
-        return answer if isinstance(answer, dict) else {"error": "the client's answer is no object"}
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return {"error": f"the MCP client did not end: {error}"}
-    except ValueError:
-        return {"error": f"the MCP client failed: {asked.stderr.strip()[-300:]}"}
 
 
 def observe(
@@ -123,31 +93,20 @@ def observe(
     Returns also the visits that were asked for: `visits`, or as many as an overlay leaves.
     """
     config = json.loads((layout.current / "config.json").read_text())
-    host, port = config["server"]["host"], config["server"]["port"]
-    metrics = config["metrics"]["host"], config["metrics"]["port"]
-    tls = probes.secured(config)
-    ready = wait_until_ready(host, port, deadline, tls=tls)
-    visits = min(visits, validation.most_visits(config, probes.ask_json(host, port, "/health", tls=tls)))
-    before = probes.scrape(*metrics)
+    at = endpoints.Endpoints.of(config)
+    ready = wait_until_ready(at, deadline)
+    visits = min(visits, validation.most_visits(config, at.probe("/health")))
+    before = at.scrape()
     answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
     if ready and ready[0] == 200:
-        token = service.CREDENTIALS / service.OPERATOR_TOKEN
-        address = f"[{probes.reachable(host)}]" if ":" in host else probes.reachable(host)
-        request = {
-            "url": f"{'https' if tls else 'http'}://{address}:{port}/mcp",
-            "deadline": call_deadline,
-            "protocol": "auto",
-            "calls": validation.calls(visits, secrets.randbelow(validation.VARIANTS)),
-            **({"certificate": str(service.PINNED)} if tls else {}),
-            **({"token": token.read_text().strip()} if token.exists() else {}),
-        }
-        answers = call(layout.current / "venv" / "bin" / "katago-mcp", request)
+        calls = validation.calls(visits, secrets.randbelow(validation.VARIANTS))
+        answers = at.call(layout.current / "venv" / "bin" / "katago-mcp", calls, call_deadline)
     observed = validation.Observed(
         ready=ready,
-        health=probes.ask_json(host, port, "/health", tls=tls),
+        health=at.probe("/health"),
         answers=answers,
         before=before,
-        after=probes.scrape(*metrics),
+        after=at.scrape(),
     )
     return observed, visits
 

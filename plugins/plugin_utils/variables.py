@@ -16,6 +16,7 @@ _HANDED_OVER = (
     "katago_installed",
     "katago_mcp_outcome",
     "katago_sandbox",
+    "triage_result",
     "validate_result",
 )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Any
 
 from mcp.server.auth.provider import AccessToken
@@ -15,7 +16,7 @@ from mcp.server.mcpserver import MCPServer
 from pydantic import AnyHttpUrl, BaseModel
 
 from katago_mcp import http
-from katago_mcp.config import Server
+from katago_mcp.config import Config, Katago
 from tests.bench.subjects import token
 
 
@@ -51,7 +52,9 @@ def build() -> MCPServer[dict[str, Any]]:
 async def serve(port: int) -> None:
     """Serve until cancelled."""
     server = build()
-    app = server.streamable_http_app(transport_security=http.security(Server()))
+    nowhere = Path("/nonexistent")
+    config = Config(katago=Katago(binary_path=nowhere, model_path=nowhere, config_path=nowhere))
+    app = server.streamable_http_app(transport_security=http.security(config))
     with http.bind("127.0.0.1", port) as sock:
         async with server.session_manager.run(), http.serving(app, sock):
             await asyncio.Event().wait()

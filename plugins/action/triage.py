@@ -1,0 +1,39 @@
+"""The control node's half of `katago.fleet.triage`: judges what the host measured."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.katago.fleet.plugins.module_utils import triage
+
+
+class ActionModule(ActionBase):
+    """Returns a verdict on every host that it is asked for; a host without facts is unknown."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Measure, judge."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        breach = bool(arguments.pop("breach", False))
+        try:
+            measured = self._execute_module(
+                module_name="katago.fleet.triage", module_args=arguments, task_vars=task_vars
+            )
+            why = str(measured.get("msg") or measured.get("module_stderr") or "")
+        except AnsibleConnectionFailure:
+            raise
+        except AnsibleError as error:
+            measured, why = {}, str(error)
+        now = datetime.now(UTC)
+        if facts := measured.get("facts"):
+            verdict = triage.judge(facts, now=now, breach=breach)
+        else:
+            why = f"it was reached and could not be measured: {why.strip()[-300:]}"
+            verdict = triage.unreachable(why, now=now, breach=breach)
+        return {**result, "changed": False, "verdict": triage.as_dict(verdict), "facts": facts or {}}

@@ -1,0 +1,44 @@
+"""The recorded speed of a service that was well: what later measurements are compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest
+
+FILE = Path("/var/lib/katago-mcp/baseline.json")
+
+
+def read(path: Path = FILE) -> dict[str, Any] | None:
+    """The baseline; None when there is none.
+
+    Raises:
+        ValueError: when the file is not a baseline.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("median_seconds"), (int, float)):
+        raise ValueError(f"{path} is not a baseline: record one anew with baseline.yml")
+    return found
+
+
+def write(baseline: Mapping[str, Any], path: Path = FILE) -> None:
+    """Replace the baseline, whole or not at all."""
+    atomic.write(path, (json.dumps(baseline, indent=2) + "\n").encode(), mode=0o644)
+
+
+def identity(manifest: Mapping[str, Any], visits: int) -> str:
+    """What a speed depends on, as a digest: engine, network, tuning, engine's settings, visits of a probe."""
+    settings = manifest.get("files", {}).get("analysis.cfg")
+    return digest.of_json({"on": manifest.get("stands_on"), "settings": settings, "visits": visits})
+
+
+def network(manifest: Mapping[str, Any]) -> str | None:
+    """The network's file name in a release's manifest."""
+    paths = [Path(path) for path in manifest.get("stands_on", {})]
+    return next((path.name for path in paths if "networks" in path.parts), None)

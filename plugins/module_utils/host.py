@@ -1,0 +1,251 @@
+"""A host's own figures, read from /proc and the file systems: no tool has to be installed for them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROC = Path("/proc")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_SECTOR = 512
+# PF_KTHREAD of the kernel's include/linux/sched.h.
+_KERNEL_THREAD = 0x00200000
+# Whole disks and partitions that do I/O of their own; loops, RAM disks and optical drives do not count.
+_DISK = re.compile(r"(?:sd|hd|vd|xvd|nvme|mmcblk|dm-|md)\w*")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process in one sample; `ticks` of CPU since its start, `unit` of systemd that it belongs to."""
+
+    pid: int
+    parent: int
+    name: str
+    state: str
+    ticks: int
+    memory_bytes: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """All processes and disks at one moment; `at` of time.monotonic()."""
+
+    at: float
+    processes: Mapping[int, Process]
+    disks: Mapping[str, tuple[int, int, int]]
+
+
+def memory(proc: Path = PROC) -> dict[str, float]:
+    """Total, available and free swap memory in bytes; `available_percent` of the total."""
+    fields = dict(re.findall(r"^(\w+): +(\d+) kB$", (proc / "meminfo").read_text(), re.M))
+    total, available = int(fields["MemTotal"]) << 10, int(fields["MemAvailable"]) << 10
+    return {
+        "total_bytes": total,
+        "available_bytes": available,
+        "available_percent": round(100 * available / total, 2),
+        "swap_free_bytes": int(fields.get("SwapFree", 0)) << 10,
+    }
+
+
+def pressure(proc: Path = PROC) -> dict[str, Any]:
+    """Stalls in percent of the last 10 and 60 s, by resource and kind; `absent` when not accounted."""
+    found: dict[str, Any] = {}
+    for resource in ("cpu", "memory", "io"):
+        try:
+            lines = (proc / "pressure" / resource).read_text().splitlines()
+        except OSError as error:
+            return {"absent": f"{proc / 'pressure' / resource}: {error.strerror}"}
+        found[resource] = {
+            kind: {name: float(value) for name, value in re.findall(r"(avg10|avg60)=([\d.]+)", line)}
+            for kind, line in (line.split(" ", 1) for line in lines)
+        }
+    return found
+
+
+def load(proc: Path = PROC) -> dict[str, Any]:
+    """The load over 1, 5 and 15 minutes, and the number of processors."""
+    averages = [float(word) for word in (proc / "loadavg").read_text().split()[:3]]
+    return {"averages": averages, "processors": os.cpu_count() or 1}
+
+
+def limits(pid: int, proc: Path = PROC) -> dict[str, int | None]:
+    """A running process's limit of open files (None: unlimited) and how many it has open."""
+    text = (proc / str(pid) / "limits").read_text()
+    found = re.search(r"^Max open files +(\S+)", text, re.M)
+    if found is None:
+        raise ValueError(f"/proc/{pid}/limits has no 'Max open files'")
+    return {
+        "open_files_limit": None if found[1] == "unlimited" else int(found[1]),
+        "open_files": len(list((proc / str(pid) / "fd").iterdir())),
+    }
+
+
+def process_state(pid: int, proc: Path = PROC) -> str | None:
+    """The state letter of a process, T when it is stopped; None when there is no such process."""
+    try:
+        return _stat(proc / str(pid))[1][0]
+    except OSError:
+        return None
+
+
+def filesystems(paths: Iterable[str]) -> list[dict[str, Any]]:
+    """The file system of each path, once: space, inodes (None where they are not counted), read-only."""
+    found: dict[int, dict[str, Any]] = {}
+    for path in paths:
+        device = Path(path).stat().st_dev
+        if device in found:
+            found[device]["paths"].append(path)
+            continue
+        status = os.statvfs(path)
+        found[device] = {
+            "paths": [path],
+            "free_bytes": status.f_bavail * status.f_frsize,
+            "free_percent": _percent(status.f_bavail, status.f_blocks - status.f_bfree + status.f_bavail),
+            "free_inodes_percent": _percent(status.f_favail, status.f_files),
+            "read_only": bool(status.f_flag & os.ST_RDONLY),
+        }
+    return list(found.values())
+
+
+def sample(at: float, proc: Path = PROC) -> Sample:
+    """All processes but kernel threads, and the disks' counters, now."""
+    processes = {}
+    for directory in proc.iterdir():
+        if not directory.name.isdigit():
+            continue
+        try:
+            name, fields = _stat(directory)
+            unit = _unit((directory / "cgroup").read_text())
+        except OSError:
+            continue
+        if int(fields[6]) & _KERNEL_THREAD:
+            continue
+        pid = int(directory.name)
+        processes[pid] = Process(
+            pid=pid,
+            parent=int(fields[1]),
+            name=name,
+            state=fields[0],
+            ticks=int(fields[11]) + int(fields[12]),
+            memory_bytes=int(fields[21]) * _PAGE,
+            unit=unit,
+        )
+    return Sample(at, processes, _disks(proc))
+
+
+def by_unit(before: Sample, after: Sample, *, without: int | None = None) -> list[dict[str, Any]]:
+    """What each unit used between two samples, the greediest first.
+
+    `cpu_percent` is of one processor. `without` is a process that is left out, with all below it.
+    """
+    seconds = max(after.at - before.at, 1e-3)
+    left_out = _below(after.processes, without)
+    units: dict[str, list[dict[str, Any]]] = {}
+    for process in after.processes.values():
+        if process.pid in left_out:
+            continue
+        earlier = before.processes.get(process.pid)
+        ticks = process.ticks - (earlier.ticks if earlier else 0)
+        units.setdefault(process.unit, []).append(
+            {
+                "pid": process.pid,
+                "parent": process.parent,
+                "name": process.name,
+                "state": process.state,
+                "cpu_percent": round(100 * max(ticks, 0) / _TICKS / seconds, 1),
+                "memory_bytes": process.memory_bytes,
+            }
+        )
+    used = [
+        {
+            "unit": unit,
+            "cpu_percent": round(sum(each["cpu_percent"] for each in members), 1),
+            "memory_bytes": sum(each["memory_bytes"] for each in members),
+            "processes": members,
+        }
+        for unit, members in units.items()
+    ]
+    return sorted(used, key=lambda unit: unit["cpu_percent"], reverse=True)
+
+
+def by_disk(before: Sample, after: Sample) -> list[dict[str, Any]]:
+    """What each disk did between two samples: share of the time busy (%), bytes read and written a second."""
+    seconds = max(after.at - before.at, 1e-3)
+    return [
+        {
+            "disk": disk,
+            "busy_percent": round(min(100.0, (busy - before.disks[disk][2]) / 10 / seconds), 1),
+            "read_bytes_per_second": round((read - before.disks[disk][0]) * _SECTOR / seconds),
+            "written_bytes_per_second": round((written - before.disks[disk][1]) * _SECTOR / seconds),
+        }
+        for disk, (read, written, busy) in sorted(after.disks.items())
+        if disk in before.disks
+    ]
+
+
+def device(proc: Path = PROC) -> str:
+    """What computes here: the GPUs that NVIDIA's driver names, else the processors."""
+    gpus = sorted((proc / "driver" / "nvidia" / "gpus").glob("*/information"))
+    models = [re.search(r"^Model:\s*(.+)$", gpu.read_text(), re.M) for gpu in gpus]
+    if not models:
+        models = list(re.finditer(r"^model name\s*:\s*(.+)$", (proc / "cpuinfo").read_text(), re.M))
+    names = Counter(model[1].strip() for model in models if model)
+    return ", ".join(f"{count} x {name}" for name, count in names.items()) or "unknown"
+
+
+def upgrades(log: Path, since: str) -> list[str]:
+    """The packages that dpkg upgraded or installed since a time, `YYYY-MM-DD HH:MM:SS` of the host."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    found = (re.match(r"(\S+ \S+) (?:upgrade|install) ([^: ]+)", line) for line in lines)
+    return [match[2] for match in found if match and match[1] >= since]
+
+
+def _stat(directory: Path) -> tuple[str, list[str]]:
+    """A process's name, which may hold anything, and the fields of `stat` after it [proc(5)]."""
+    text = (directory / "stat").read_text(errors="replace")
+    end = text.rindex(")")
+    return text[text.index("(") + 1 : end], text[end + 2 :].split()
+
+
+def _unit(cgroup: str) -> str:
+    """The unit in /proc/PID/cgroup: of the unified hierarchy, or of systemd's own where that is empty."""
+    for line in cgroup.splitlines():
+        hierarchy, controllers, path = line.split(":", 2)
+        if hierarchy == "0" or controllers == "name=systemd":
+            for part in reversed(path.split("/")):
+                if part.endswith((".service", ".scope", ".slice")):
+                    return part
+    return "-"
+
+
+def _below(processes: Mapping[int, Process], root: int | None) -> set[int]:
+    found = set() if root is None else {root}
+    grown = True
+    while grown:
+        more = {each.pid for each in processes.values() if each.parent in found} - found
+        found |= more
+        grown = bool(more)
+    return found
+
+
+def _disks(proc: Path) -> dict[str, tuple[int, int, int]]:
+    try:
+        lines = (proc / "diskstats").read_text().splitlines()
+    except OSError:
+        return {}
+    rows = (line.split() for line in lines)
+    return {row[2]: (int(row[5]), int(row[9]), int(row[12])) for row in rows if _DISK.fullmatch(row[2])}
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return round(100 * part / whole, 2) if whole else None

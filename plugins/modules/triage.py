@@ -1,0 +1,421 @@
+#!/usr/bin/python
+"""Measures everything that tells how well a host and its service are; changes nothing."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: triage
+short_description: Measure a host and judge how bad it is
+description:
+  - Measures the service, its engine and the host in one pass, every check at the same time, in a
+    process and with a deadline of its own. A check that hangs costs its own entry, which is unknown.
+  - Has a few positions analysed through MCP within the window, since a quiet service has no traffic
+    that would tell whether it works.
+  - The control node judges what was measured by the runbook's levels. A host that cannot be reached,
+    and one that cannot be measured, is unknown. Neither fails the task.
+  - Reads only.
+options:
+  window:
+    description: Seconds between the two scrapes of the metrics.
+    type: int
+    default: 10
+  probes:
+    description: Analyses to ask for within the window; at least 1.
+    type: int
+    default: 5
+  visits:
+    description: Visits of each of them.
+    type: int
+    default: 32
+  patience:
+    description:
+      - Seconds for each of the slow checks; release, configuration, probes. Every other check has a
+        third of that, an answer over HTTP a sixth.
+    type: int
+    default: 30
+  breach:
+    description: Whether an operator knows of a security breach.
+    type: bool
+    default: false
+  without_baseline:
+    description: Whether to judge as if there were no baseline.
+    type: bool
+    default: false
+  root:
+    description: Where releases are kept on the host.
+    type: path
+    default: /opt/katago-mcp
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: Every host is measured and judged
+  katago.fleet.triage:
+    window: 10
+  register: triage_result
+"""
+
+RETURN = r"""
+verdict:
+  description:
+    - "The verdict; verdict (P0 to P3, healthy, unknown), respond_by, reasons, undecided, escalate,
+      changes, notes, proposals, next."
+  type: dict
+  returned: when the host was reached
+facts:
+  description: Every check; value, or unknown with the reason, and seconds.
+  type: dict
+  returned: when the host was measured
+"""
+
+import json
+import os
+import random
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    baselines,
+    endpoints,
+    exposition,
+    history,
+    host,
+    journal,
+    measuring,
+    releases,
+    service,
+    traffic,
+    triage,
+    validation,
+)
+
+CLIENT_SECONDS = 20
+LAST_LINES = 20
+RECORDS = 5
+CONSUMERS = 3
+DPKG_LOG = Path("/var/log/dpkg.log")
+ENGINES = Path("/opt/katago/engines")
+PLACES = ("/", "/opt", "/var", "/var/lib/katago-mcp", "/var/cache/katago-mcp")
+EXPECTED_OPEN_FILES = 8192
+
+
+def ask(at: endpoints.Endpoints, path: str, seconds: float) -> dict[str, Any]:
+    """A probe's answer; status None when there was none in time."""
+    status, body = at.probe(path, seconds) or (None, {})
+    return {"status": status, "body": body, "seconds": seconds}
+
+
+def bound_to(layout: releases.Layout) -> endpoints.Endpoints:
+    """Where the service listens by its configuration; by the defaults when that cannot be read."""
+    try:
+        return endpoints.Endpoints.of(json.loads((layout.current / "config.json").read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return endpoints.Endpoints()
+
+
+def look_at_release(layout: releases.Layout) -> dict[str, Any]:
+    """The current release and every difference from its manifest, by full checksums."""
+    name = layout.current_release()
+    return {"name": name, "damage": releases.damage(layout.current) if name else []}
+
+
+def check_config(layout: releases.Layout) -> dict[str, Any]:
+    """What the release's own schema says of the configuration that the service reads.
+
+    OSError or ValueError when the release's command does not run.
+    """
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "LC_ALL": "C.UTF-8",
+        # Nothing may be written into a release.
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    if (service.CREDENTIALS / service.TOKENS).exists():
+        environment["CREDENTIALS_DIRECTORY"] = str(service.CREDENTIALS)
+    command = layout.current / "venv" / "bin" / "katago-mcp"
+    done = subprocess.run(
+        [command, "validate", "--no-engine", "--json", "--config", service.CONFIG],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd="/",
+        check=False,
+    )
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        raise ValueError(f"katago-mcp validate does not run: {done.stderr.strip()[-200:]}") from None
+    return {
+        "ok": bool(report["ok"]) and done.returncode == 0,
+        "problems": [check["message"] for check in report["checks"] if not check["ok"]],
+    }
+
+
+def read_limits(layout: releases.Layout) -> dict[str, Any] | None:
+    """The limits of the running main process beside those of the release's unit; None without one."""
+    pid = service.state().pid
+    if not pid:
+        return None
+    try:
+        unit = (layout.current / service.UNIT).read_text()
+    except OSError:
+        unit = ""
+    found = re.search(r"^LimitNOFILE=(\d+)", unit, re.M)
+    return {**host.limits(pid), "open_files_expected": int(found[1]) if found else EXPECTED_OPEN_FILES}
+
+
+def read_journal() -> dict[str, Any]:
+    """The service's own lines of the window, grouped; the last of them word for word."""
+    entries = journal.own(triage.WINDOW_MINUTES)
+    return {
+        "groups": journal.groups(entries),
+        "unstructured": journal.unstructured(entries),
+        "cache_trouble": journal.cache_trouble(entries),
+        "lines": len(entries),
+        "truncated": len(entries) >= journal.MOST_LINES,
+    }
+
+
+def watch_processes(seconds: float) -> dict[str, Any]:
+    """What the unit, the other units and the disks used over so many seconds."""
+    before = host.sample(time.monotonic())
+    time.sleep(seconds)
+    after = host.sample(time.monotonic())
+    units = host.by_unit(before, after, without=os.getppid())
+    own = next((unit for unit in units if unit["unit"] == service.UNIT), None)
+    members = own["processes"] if own else []
+    others = [unit for unit in units if unit["unit"] != service.UNIT]
+    greedy = [
+        *others[:CONSUMERS],
+        *sorted(others[CONSUMERS:], key=lambda unit: -unit["memory_bytes"])[:CONSUMERS],
+    ]
+    return {
+        "unit": own,
+        "engines": engines(members),
+        "others": [
+            {
+                "unit": unit["unit"],
+                "name": max(unit["processes"], key=lambda each: each["cpu_percent"])["name"],
+                "cpu_percent": unit["cpu_percent"],
+                "memory_bytes": unit["memory_bytes"],
+            }
+            for unit in greedy
+        ],
+        "disks": host.by_disk(before, after),
+        "processors": os.cpu_count() or 1,
+    }
+
+
+def engines(members: list[dict[str, Any]]) -> list[int]:
+    """The processes of the unit that run an engine: no zombies, nor what an engine itself started."""
+    running = {each["pid"] for each in members if each["state"] not in "ZX" and is_engine(each["pid"])}
+    return sorted(each["pid"] for each in members if each["pid"] in running and each["parent"] not in running)
+
+
+def is_engine(pid: int) -> bool:
+    """Whether a process runs a program of an installed engine."""
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().is_relative_to(ENGINES)
+    except OSError:
+        return False
+
+
+def read_history(layout: releases.Layout) -> dict[str, Any]:
+    """The newest records, the newest switch from one release to another, and the way back."""
+    records = history.read()
+    switch = next((each for each in reversed(records) if each.verdict is None and each.previous), None)
+    ago = None
+    if switch:
+        at = datetime.strptime(switch.at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        ago = (datetime.now(UTC) - at).total_seconds()
+    ways = history.ways_back(records, available=layout.complete(), besides=layout.current_release())
+    return {
+        "records": [
+            {
+                "at": each.at,
+                "who": each.who,
+                "release": each.release,
+                "why": each.why,
+                "verdict": each.verdict,
+            }
+            for each in records[-RECORDS:]
+        ],
+        "switch": None if ago is None else {"seconds_ago": round(ago)},
+        "way_back": ways[0] if ways else None,
+    }
+
+
+def read_baseline(layout: releases.Layout, visits: int, *, without: bool) -> dict[str, Any]:
+    """The recorded baseline, if any, and what a baseline of now would stand on."""
+    manifest = releases.manifest(layout.current) or {}
+    return {
+        "found": None if without else baselines.read(),
+        "identity": baselines.identity(manifest, visits),
+        "manifest": {name: manifest.get(name) for name in ("name", "engine_version", "version")},
+        "device": host.device(),
+        "network": baselines.network(manifest),
+        "visits": visits,
+    }
+
+
+def upgraded() -> list[str]:
+    """The packages installed or upgraded in the last 24 hours, by the host's own clock."""
+    since = datetime.now().astimezone() - timedelta(hours=24)
+    return host.upgrades(DPKG_LOG, since.strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def probe(at: endpoints.Endpoints, layout: releases.Layout, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Analyses of positions that no cache knows: how long each took and what was wrong with it.
+
+    RuntimeError when the client itself does not run, which says nothing of the service.
+    """
+    asked = parameters["probes"]
+    variants = random.SystemRandom().sample(range(validation.VARIANTS), asked)
+    answer = at.call(
+        layout.current / "venv" / "bin" / "katago-mcp",
+        validation.probes(parameters["visits"], variants),
+        parameters["patience"],
+    )
+    if "results" not in answer:
+        raise RuntimeError(answer["error"])
+    return {
+        "asked": asked,
+        "error": answer.get("error"),
+        "answers": [
+            {
+                "ok": bool(result["ok"]),
+                "seconds": result["seconds"],
+                "problems": validation.probe_problems(result, parameters["visits"]),
+            }
+            for result in answer["results"]
+        ],
+    }
+
+
+def compare(before: dict[str, Any], after: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The entry of the traffic between two entries that hold scrapes, so many seconds apart."""
+    texts = before.get("value"), after.get("value")
+    for entry in (before, after):
+        if "unknown" in entry:
+            return entry
+    if texts[1] is None or texts[0] is None:
+        return {"value": {"served": False, "why": "is not served"}}
+    try:
+        window = traffic.Window(exposition.parse(texts[0]), exposition.parse(texts[1]))
+    except ValueError as error:
+        return {"value": {"served": False, "why": f"is not in the exposition format: {error}"}}
+    latencies = window.latencies((0.5, 0.95, 0.99))
+    uptime = time.time() - (window.after.value("process_start_time_seconds") or 0)
+    young = uptime < triage.WINDOW_MINUTES * 60
+    return {
+        "value": {
+            "served": True,
+            "seconds": round(seconds, 1),
+            "requests": window.requests(),
+            "engine_up": window.after.value("katago_engine_up"),
+            "engine_failures": window.engine_failures(),
+            "engine_failures_since_start": (
+                traffic.Window(exposition.parse(""), window.after).engine_failures() if young else None
+            ),
+            "latency_seconds": dict(zip(("p50", "p95", "p99"), latencies, strict=True))
+            if latencies
+            else None,
+            "hit_rate": window.hit_rate(),
+            "cache_errors": window.rise("katago_cache_errors_total"),
+            "cache_bytes": window.after.value("katago_cache_size_bytes"),
+            "cache_max_bytes": window.after.value("katago_cache_max_size_bytes"),
+            "overlay_active": window.after.value("katago_mcp_overlay_active"),
+        }
+    }
+
+
+def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
+    """Every check's entry.
+
+    What takes a processor waits for what is quick, and the probes wait for both, so that they are
+    not slowed down by triage itself.
+    """
+    layout = releases.Layout(Path(parameters["root"]))
+    window, patience = parameters["window"], parameters["patience"]
+    visits, without = parameters["visits"], parameters["without_baseline"]
+    quick, answer = patience / 3, patience / 6
+    running = measuring.Measuring()
+    running.start("bound_to", lambda: asdict(bound_to(layout)), answer)
+    running.wait({"bound_to"}, at_most=answer)
+    at = endpoints.Endpoints(**running.entries.pop("bound_to").get("value", {}))
+
+    began = time.monotonic()
+    checks: dict[str, Callable[[], Any]] = {
+        "before": lambda: at.exposed(answer),
+        "health": lambda: ask(at, "/health", answer),
+        "ready": lambda: ask(at, "/ready", answer),
+        "unit": service.details,
+        "limits": lambda: read_limits(layout),
+        "filesystems": lambda: host.filesystems(present(PLACES)),
+        "memory": host.memory,
+        "pressure": host.pressure,
+        "load": host.load,
+        "clock": time.time,
+        "history": lambda: read_history(layout),
+        "baseline": lambda: read_baseline(layout, visits, without=without),
+        "packages": upgraded,
+        "last_lines": lambda: service.journal(LAST_LINES).splitlines(),
+        "journal": read_journal,
+        "engine_journal": lambda: {
+            "failures": journal.engine_failures(journal.engine(triage.WINDOW_MINUTES))
+        },
+        "runs": lambda: journal.runs(journal.manager(triage.WINDOW_MINUTES)),
+    }
+    for name, check in checks.items():
+        running.start(name, check, quick)
+    running.start("processes", lambda: watch_processes(window), window + quick)
+    running.wait(checks.keys(), at_most=answer)
+    running.start("release", lambda: look_at_release(layout), patience)
+    running.start("config", lambda: check_config(layout), patience)
+    running.wait({*checks, "release", "config"}, at_most=max(window, quick))
+    if running.entries.get("health", {}).get("value", {}).get("status") is None:
+        running.start("probe", lambda: {"skipped": "/health does not answer"}, quick)
+    else:
+        # The client ends by itself before that, with the answers that it got.
+        running.start("probe", lambda: probe(at, layout, parameters), patience + CLIENT_SECONDS)
+    running.wait({"probe", "processes"}, at_most=window + patience + CLIENT_SECONDS)
+    seconds = time.monotonic() - began
+    running.start("after", lambda: at.exposed(answer), quick)
+    entries = running.results()
+    before, after = entries.pop("before"), entries.pop("after")
+    return {**entries, "traffic": {**compare(before, after, seconds), "seconds": round(seconds, 2)}}
+
+
+def present(paths: tuple[str, ...]) -> list[str]:
+    """The paths that exist."""
+    return [path for path in paths if Path(path).exists()]
+
+
+def main() -> None:
+    """Measure and return."""
+    module = AnsibleModule(
+        argument_spec={
+            "window": {"type": "int", "default": 10},
+            "probes": {"type": "int", "default": 5},
+            "visits": {"type": "int", "default": 32},
+            "patience": {"type": "int", "default": 30},
+            "without_baseline": {"type": "bool", "default": False},
+            "root": {"type": "path", "default": "/opt/katago-mcp"},
+        },
+        supports_check_mode=True,
+    )
+    if module.params["probes"] < 1 or module.params["window"] < 1:
+        module.fail_json(msg="window and probes must be 1 or more: without them nothing is measured.")
+    module.exit_json(changed=False, facts=measure(module.params))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The journal as data: a line counts by its fields, not by the words in it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import journal
+
+
+def line(level: str, event: str, **fields: Any) -> dict[str, Any]:
+    return {"MESSAGE": json.dumps({"level": level, "event": event, **fields})}
+
+
+def test_lines_are_grouped_by_level_event_and_code() -> None:
+    entries = [
+        *[line("warning", "call", code="engine_restarted", status="unavailable")] * 3,
+        line("error", "tokens_not_reloaded"),
+        line("info", "call", status="ok"),
+    ]
+    assert journal.groups(entries) == [
+        {"level": "warning", "event": "call", "code": "engine_restarted", "count": 3},
+        {"level": "error", "event": "tokens_not_reloaded", "code": "", "count": 1},
+    ]
+
+
+def test_word_error_in_a_harmless_line_does_not_count() -> None:
+    entries = [
+        line("info", "call", tool="error", note="no error, nothing failed"),
+        {"MESSAGE": "error: this is no line of the server"},
+        {"MESSAGE": '"error"'},
+        {"MESSAGE": None},
+    ]
+    assert journal.groups(entries) == []
+    assert journal.unstructured(entries) == 3
+
+
+def test_bytes_that_are_no_text_are_read() -> None:
+    text = json.dumps({"level": "error", "event": "x"}).encode()
+    assert journal.groups([{"MESSAGE": list(text)}])[0]["event"] == "x"
+
+
+def test_every_end_of_the_engine_counts_once() -> None:
+    states = [
+        "starting",
+        "ready",
+        "hung",
+        "backoff",
+        "starting",
+        "ready",
+        "backoff",
+        "config_error",
+        "stopped",
+    ]
+    entries = [line("warning", "engine_state", state=state) for state in states]
+    assert journal.engine_failures([*entries, line("info", "engine_restarting", reason="requested")]) == 3
+
+
+def test_cache_that_recovered_is_no_trouble() -> None:
+    trouble = line("warning", "cache_trouble", reason="disk full")
+    assert journal.cache_trouble([]) is None
+    assert journal.cache_trouble([trouble]) == "disk full"
+    assert journal.cache_trouble([trouble, line("info", "cache_recovered")]) is None
+    assert journal.cache_trouble([line("info", "cache_recovered"), trouble]) == "disk full"
+
+
+def test_starts_and_failures_of_the_unit_are_told_by_the_id_of_the_message() -> None:
+    def manager(number: str, at: int) -> dict[str, Any]:
+        return {"MESSAGE_ID": number, "__REALTIME_TIMESTAMP": str(at), "MESSAGE": "Failed to fail"}
+
+    entries = [
+        manager("39f53479d3a045ac8e11786248231fbf", 1_000_000),
+        manager("d9b373ed55a64feb8242e02dbe79a49c", 2_500_000),
+        manager("another", 3_000_000),
+    ]
+    assert journal.runs(entries) == {"started": [1.0], "failed": [2.5]}

@@ -1,0 +1,612 @@
+"""The runbook's levels as rules over facts: bounds and a hair either side, worse never gives better."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.katago.fleet.plugins.module_utils import triage
+from ansible_collections.katago.fleet.plugins.plugin_utils import triage_table
+
+NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+Facts = dict[str, dict[str, Any]]
+
+
+def healthy() -> Facts:
+    """A host that is well, quiet, and as fast as its baseline."""
+    values: dict[str, Any] = {
+        "unit": {
+            "load": "loaded",
+            "active": "active",
+            "sub": "running",
+            "result": "success",
+            "exit_status": 0,
+            "pid": 100,
+            "process_state": "S",
+            "restarts": 0,
+            "started_at": NOW.timestamp() - 7200,
+            "drop_ins": [],
+        },
+        "health": {
+            "status": 200,
+            "body": {"status": "ok", "uptimeSeconds": 7200.0, "engine": {"state": "ready"}, "overlay": None},
+            "seconds": 3.0,
+        },
+        "ready": {"status": 200, "body": {"ready": True, "reason": None}, "seconds": 3.0},
+        "release": {"name": "0.1.0-aa", "damage": []},
+        "config": {"ok": True, "problems": []},
+        "limits": {"open_files_limit": 8192, "open_files": 40, "open_files_expected": 8192},
+        "filesystems": [
+            {
+                "paths": ["/", "/opt", "/var", "/var/lib/katago-mcp", "/var/cache/katago-mcp"],
+                "free_bytes": 1 << 35,
+                "free_percent": 50.0,
+                "free_inodes_percent": 50.0,
+                "read_only": False,
+            }
+        ],
+        "memory": {"available_percent": 50.0},
+        "pressure": {"memory": {"full": {"avg10": 0.0, "avg60": 0.0}}},
+        "load": {"averages": [0.1, 0.1, 0.1], "processors": 4},
+        "clock": NOW.timestamp(),
+        "processes": {"engines": [101], "others": [], "processors": 4, "unit": None, "disks": []},
+        "journal": {"groups": [], "unstructured": 0, "cache_trouble": None, "lines": 10, "truncated": False},
+        "engine_journal": {"failures": 0},
+        "runs": {"started": [NOW.timestamp() - 7200], "failed": []},
+        "last_lines": ["{}"],
+        "history": {"records": [], "switch": None, "way_back": "0.1.0-old"},
+        "packages": [],
+        "baseline": {
+            "found": {"identity": "same", "median_seconds": 0.5},
+            "identity": "same",
+            "manifest": {"name": "0.1.0-aa", "version": "0.1.0", "engine_version": "1.18.1"},
+            "network": "net.bin.gz",
+            "device": None,
+            "visits": 32,
+        },
+        "probe": {
+            "asked": 5,
+            "error": None,
+            "answers": [{"ok": True, "seconds": 0.5, "problems": []} for _ in range(5)],
+        },
+        "traffic": {
+            "served": True,
+            "seconds": 10.0,
+            "requests": {"ok": 5.0},
+            "engine_up": 1.0,
+            "engine_failures": 0.0,
+            "engine_failures_since_start": None,
+            "latency_seconds": {"p50": 0.4, "p95": 0.6, "p99": 0.7},
+            "hit_rate": 0.0,
+            "cache_errors": 0.0,
+            "cache_max_bytes": float(256 << 20),
+        },
+    }
+    return {name: {"value": value, "seconds": 0.1} for name, value in values.items()}
+
+
+def having(**changes: dict[str, Any]) -> Facts:
+    """A well host but for some keys of some facts."""
+    facts = healthy()
+    for name, change in changes.items():
+        facts[name]["value"] = {**facts[name]["value"], **change}
+    return facts
+
+
+def judge(facts: Facts, **how: Any) -> triage.Verdict:
+    return triage.judge(facts, now=NOW, **how)
+
+
+def rules(verdict: triage.Verdict) -> set[tuple[str, str]]:
+    return {(reason.level, reason.rule) for reason in verdict.reasons}
+
+
+def test_well_host_is_healthy_without_a_deadline_or_a_next_step() -> None:
+    verdict = judge(healthy())
+    assert (verdict.verdict, verdict.reasons, verdict.respond_by, verdict.next) == ("healthy", (), None, None)
+
+
+def requests(failed: float, ok: float) -> Facts:
+    """So many requests of others, beside the five probes."""
+    return having(traffic={"requests": {"ok": ok + 5, "unavailable": failed}})
+
+
+@pytest.mark.parametrize(
+    ("failed", "level"),
+    [
+        (0, None),
+        (9, None),
+        (10, "P3"),
+        (11, "P3"),
+        (99, "P3"),
+        (100, "P2"),
+        (101, "P2"),
+        (499, "P2"),
+        (500, "P1"),
+        (501, "P1"),
+        (600, "P1"),
+        (1000, "P1"),
+    ],
+)
+def test_error_rate_of_a_thousand_requests(failed: int, level: str | None) -> None:
+    verdict = judge(requests(failed, 1000 - failed))
+    assert rules(verdict) == ({(level, "error_rate")} if level else set())
+
+
+def test_own_probes_dilute_no_error_rate_and_callers_faults_do_not_count() -> None:
+    facts = having(
+        traffic={"requests": {"ok": 9.0, "timeout": 4.0, "error": 2.0, "invalid": 90.0, "rejected": 9.0}}
+    )
+    (reason,) = judge(facts).reasons
+    assert (reason.level, reason.measured) == ("P1", "6 of 10 requests failed in 10 s (60.0 %)")
+
+
+def test_quiet_service_has_no_error_rate() -> None:
+    verdict = judge(having(traffic={"requests": {"ok": 5.0}}))
+    assert verdict.verdict == "healthy"
+    assert verdict.notes[0].startswith("0 requests of others in 10 s")
+
+
+def probes(seconds: float, count: int = 5) -> dict[str, Any]:
+    return {"answers": [{"ok": True, "seconds": seconds, "problems": []} for _ in range(count)]}
+
+
+@pytest.mark.parametrize(
+    ("percent", "level"),
+    [
+        (-50, None),
+        (0, None),
+        (9.99, None),
+        (10, "P3"),
+        (10.01, "P3"),
+        (19.99, "P3"),
+        (20, "P2"),
+        (20.01, "P2"),
+        (79.99, "P2"),
+        (80, "P1"),
+        (80.01, "P1"),
+        (400, "P1"),
+    ],
+)
+@pytest.mark.parametrize("baseline", [0.1, 0.3, 0.5, 0.7, 1.1])
+def test_performance_against_the_baseline(percent: float, level: str | None, baseline: float) -> None:
+    facts = having(
+        probe=probes(baseline * (1 + percent / 100)),
+        baseline={"found": {"identity": "same", "median_seconds": baseline}},
+    )
+    assert rules(judge(facts)) == ({(level, "performance")} if level else set())
+
+
+@pytest.mark.parametrize("found", [None, {"identity": "another", "median_seconds": 0.1}])
+def test_performance_without_a_baseline_that_fits_is_unknown_and_hides_no_health(found: Any) -> None:
+    verdict = judge(having(baseline={"found": found}))
+    assert verdict.verdict == "healthy"
+    assert any("performance is unknown" in note and "baseline.yml" in note for note in verdict.notes)
+
+
+@pytest.mark.parametrize(("count", "level"), [(0, None), (2, None), (3, "P1"), (9, "P1")])
+def test_engine_that_fails_repeatedly(count: int, level: str | None) -> None:
+    expected = {(level, "engine_failures")} if level else set()
+    assert rules(judge(having(engine_journal={"failures": count}))) == expected
+    assert rules(judge(having(traffic={"engine_failures_since_start": float(count)}))) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "step", "escalates"),
+    [
+        ({"unit": {"active": "inactive", "sub": "dead"}}, ("P0", "unit"), "restart.yml", False),
+        (
+            {"unit": {"active": "failed", "result": "start-limit-hit"}},
+            ("P0", "unit"),
+            "restart.yml -e force=true",
+            True,
+        ),
+        (
+            {"unit": {"active": "failed", "exit_status": 78}},
+            ("P0", "unit"),
+            "restart.yml -e force=true",
+            True,
+        ),
+        (
+            {"unit": {"active": "activating", "restarts": 3}},
+            ("P0", "unit"),
+            "restart.yml -e force=true",
+            True,
+        ),
+        ({"unit": {"active": "activating", "restarts": 2}}, ("P0", "unit"), "restart.yml", False),
+        ({"unit": {"load": "not-found"}}, ("P0", "unit"), "deploy.yml", False),
+        ({"unit": {"process_state": "T"}}, ("P0", "unit"), "restart.yml -e force=true", False),
+        ({"health": {"status": None}}, ("P0", "health"), "restart.yml -e force=true", False),
+        ({"health": {"status": 503}}, ("P0", "health"), "restart.yml -e force=true", False),
+        ({"health": {"body": {}}}, ("P0", "health"), "restart.yml -e force=true", False),
+        ({"ready": {"status": None}}, ("P0", "ready"), "restart.yml -e force=true", False),
+        (
+            {"ready": {"status": 503, "body": {"reason": "engine backoff"}}},
+            ("P1", "ready"),
+            "restart.yml",
+            False,
+        ),
+        ({"ready": {"status": 503, "body": {"reason": "draining"}}}, ("P2", "ready"), None, False),
+        ({"ready": {"status": 503, "body": {"reason": "saturated"}}}, ("P2", "ready"), "mitigate.yml", False),
+        ({"ready": {"body": {"ready": False}}}, ("P1", "ready"), "restart.yml", False),
+        ({"release": {"name": None}}, ("P0", "release"), "deploy.yml", False),
+        ({"release": {"damage": ["/opt/net was changed"]}}, ("P0", "release"), "restore.yml", False),
+        ({"release": {"damage": ["config.json was changed"]}}, ("P0", "release"), "restore.yml", True),
+        ({"config": {"ok": False, "problems": ["is not JSON"]}}, ("P0", "config"), "restore.yml", True),
+        ({"processes": {"engines": []}}, ("P1", "engines"), "restart.yml", False),
+        ({"processes": {"engines": [1, 2]}}, ("P2", "engines"), "restart.yml -e force=true", False),
+        ({"traffic": {"engine_up": 0.0}}, ("P1", "engine_up"), "restart.yml", False),
+        ({"limits": {"open_files_limit": 64}}, ("P2", "limits"), "deploy.yml", False),
+        ({"limits": {"open_files_limit": 8191}}, ("P3", "limits"), "deploy.yml", False),
+        ({"limits": {"open_files": 7373}}, ("P2", "limits"), "restart.yml", True),
+        ({"memory": {"available_percent": 1.9}}, ("P2", "memory"), "mitigate.yml", True),
+        ({"memory": {"available_percent": 4.9}}, ("P3", "memory"), None, False),
+        ({"pressure": {"memory": {"full": {"avg60": 20.0}}}}, ("P2", "pressure"), "mitigate.yml", True),
+        ({"journal": {"cache_trouble": "disk full"}}, ("P2", "cache"), "purge_cache.yml", False),
+        ({"traffic": {"cache_errors": 1.0}}, ("P2", "cache"), "purge_cache.yml", False),
+        (
+            {"journal": {"groups": [{"level": "error", "event": "x", "code": "y", "count": 2}]}},
+            ("P3", "logged_errors"),
+            None,
+            False,
+        ),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
+)
+def test_one_fault_is_one_reason_with_its_next_step(
+    change: dict[str, Any], reason: tuple[str, str], step: str | None, escalates: bool
+) -> None:
+    verdict = judge(having(**change))
+    assert rules(verdict) == {reason}
+    assert verdict.verdict == reason[0]
+    assert verdict.next == step
+    assert bool(verdict.escalate) == escalates
+    assert verdict.reasons[0].measured
+    assert verdict.reasons[0].threshold
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "step"),
+    [
+        ({"free_percent": 0.9}, "P2", "purge_cache.yml"),
+        ({"free_percent": 1.0}, "P3", None),
+        ({"free_percent": 5.0}, None, None),
+        ({"free_inodes_percent": 0.0}, "P2", "purge_cache.yml"),
+        ({"free_inodes_percent": None}, None, None),
+        ({"read_only": True}, "P2", None),
+    ],
+)
+def test_file_systems(change: dict[str, Any], level: str | None, step: str | None) -> None:
+    facts = healthy()
+    facts["filesystems"]["value"][0].update(change)
+    verdict = judge(facts)
+    assert rules(verdict) == ({(level, "filesystems")} if level else set())
+    assert verdict.next == step
+    assert bool(verdict.escalate) == (step is not None)
+
+
+@pytest.mark.parametrize(("after", "level"), [(240, "P1"), (300, "P1"), (301, None)])
+def test_failing_again_within_five_minutes_is_escalated_and_not_just_restarted(
+    after: int, level: str | None
+) -> None:
+    at = NOW.timestamp()
+    facts = having(runs={"started": [at - 5000, at - 400, at - 10], "failed": [at - 400 + after]})
+    verdict = judge(facts)
+    assert rules(verdict) == ({(level, "fails_again")} if level else set())
+    if level:
+        assert verdict.escalate == ("it failed again within 5 minutes after a restart",)
+        assert verdict.next == "rollback.yml -e release=0.1.0-old"
+
+
+@pytest.mark.parametrize(("ago", "rolls_back"), [(60, True), (3600, True), (3601, False)])
+def test_way_back_is_taken_instead_of_a_restart_after_a_recent_switch(ago: int, rolls_back: bool) -> None:
+    facts = having(unit={"active": "failed", "result": "exit-code"}, history={"switch": {"seconds_ago": ago}})
+    step = judge(facts).next or ""
+    assert step.startswith("rollback.yml -e release=0.1.0-old" if rolls_back else "restart.yml")
+
+
+def test_breach_is_p0_and_neither_restarted_nor_purged() -> None:
+    verdict = judge(having(unit={"active": "inactive"}), breach=True)
+    assert ("P0", "breach") in rules(verdict)
+    assert verdict.next is None
+    assert verdict.escalate[0] == "security breach"
+
+
+@pytest.mark.parametrize(("failing", "level"), [(0, None), (1, "P2"), (2, "P2"), (3, "P1"), (5, "P1")])
+def test_probes_that_fail(failing: int, level: str | None) -> None:
+    facts = healthy()
+    for answer in facts["probe"]["value"]["answers"][:failing]:
+        answer.update(problems=["answered from a cache"])
+    assert rules(judge(facts)) == ({(level, "probe")} if level else set())
+
+
+def test_probes_without_an_answer_fail() -> None:
+    facts = having(probe={"answers": [], "error": "deadline of 20 s passed"})
+    assert rules(judge(facts)) == {("P1", "probe")}
+    assert "deadline of 20 s" in judge(facts).reasons[0].measured
+
+
+def test_metrics_that_are_gone_are_a_matter_of_monitoring_and_leave_the_error_rate_unknown() -> None:
+    facts = healthy()
+    facts["traffic"]["value"] = {"served": False, "why": "gave no answer within 3 s"}
+    verdict = judge(facts)
+    assert rules(verdict) == {("P3", "metrics"), ("unknown", "error_rate")}
+    assert (verdict.verdict, verdict.undecided) == ("P3", ("error_rate",))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"), [({"requests": None}, "error_rate"), ({"engine_up": None}, "engine_up")]
+)
+def test_series_that_is_missing_or_nan_is_unknown(change: dict[str, Any], rule: str) -> None:
+    verdict = judge(having(traffic=change))
+    assert (verdict.verdict, rules(verdict)) == ("unknown", {("unknown", rule)})
+    assert verdict.next == "validate.yml"
+
+
+ESSENTIAL = sorted({name for needs, _ in triage._RULES.values() for name in needs})
+
+
+@pytest.mark.parametrize("name", ESSENTIAL)
+@pytest.mark.parametrize("entry", [{"unknown": "no answer within 5 s"}, None, {"value": "nonsense"}])
+def test_essential_check_that_cannot_be_decided_is_unknown(name: str, entry: dict[str, Any] | None) -> None:
+    facts = healthy()
+    if entry is None:
+        del facts[name]
+    else:
+        facts[name] = entry
+    verdict = judge(facts)
+    assert verdict.verdict == "unknown"
+    assert verdict.undecided
+
+
+@pytest.mark.parametrize("name", ["load", "clock", "history", "packages", "baseline", "last_lines"])
+def test_check_that_decides_nothing_does_not_hide_health(name: str) -> None:
+    facts = healthy()
+    facts[name] = {"unknown": "no answer within 5 s"}
+    assert judge(facts).verdict == "healthy"
+
+
+def test_unknown_starts_and_failures_are_no_reason_to_go_back() -> None:
+    facts = healthy()
+    facts["runs"] = {"unknown": "no answer within 10 s"}
+    assert judge(facts).next == "validate.yml"
+
+
+def test_skipped_probe_is_unknown() -> None:
+    verdict = judge(having(probe={"skipped": "/health does not answer"}))
+    assert rules(verdict) == {("unknown", "probe")}
+
+
+@pytest.mark.parametrize(
+    ("level", "minutes"), [("P0", 5), ("P1", 30), ("P2", 120), ("P3", 1440), ("unknown", None)]
+)
+def test_deadline_of_the_response(level: str, minutes: int | None) -> None:
+    faults: dict[str, Facts] = {
+        "P0": having(unit={"active": "failed"}),
+        "P1": having(engine_journal={"failures": 3}),
+        "P2": having(journal={"cache_trouble": "x"}),
+        "P3": requests(50, 950),
+        "unknown": having(traffic={"requests": None}),
+    }
+    verdict = judge(faults[level])
+    expected = NOW + timedelta(minutes=minutes) if minutes else None
+    assert (verdict.verdict, verdict.respond_by) == (
+        level,
+        expected.strftime("%Y-%m-%dT%H:%M:%SZ") if expected else None,
+    )
+
+
+def test_what_changed_recently_is_told() -> None:
+    record = {"at": "2026-11-24T02:50:00Z", "who": "anna@ops", "release": "0.1.0-aa", "why": "deployment"}
+    facts = having(
+        history={"records": [{**record, "verdict": None}]},
+        unit={"drop_ins": ["/etc/systemd/system/katago-mcp.service.d/x.conf"]},
+        health={"body": {"status": "ok", "overlay": {"expires": "2026-11-24T04:00:00Z"}}},
+    )
+    facts["packages"]["value"] = ["libc6"]
+    told = "\n".join(judge(facts).changes)
+    for words in ("switched to 0.1.0-aa by anna@ops (deployment)", "x.conf", "overlay", "libc6"):
+        assert words in told
+
+
+def test_greedy_unit_is_named_with_a_proposal() -> None:
+    def hog(percent: float) -> Facts:
+        used = {"unit": "backup.service", "name": "tar", "cpu_percent": percent, "memory_bytes": 1}
+        return having(processes={"others": [used]})
+
+    verdict = judge(hog(100.0))
+    assert verdict.verdict == "healthy"
+    assert any("backup.service (tar) takes 100 %" in note for note in verdict.notes)
+    assert verdict.proposals == ("systemctl set-property --runtime backup.service CPUWeight=20",)
+    assert judge(hog(99.9)).proposals == ()
+
+
+def test_scarce_memory_proposes_a_smaller_cache_as_a_diff() -> None:
+    assert judge(having(memory={"available_percent": 3.0})).proposals == (
+        "-katago_mcp_cache_size_mb: 256\n+katago_mcp_cache_size_mb: 128",
+    )
+
+
+def test_missing_pressure_is_recorded_and_decides_nothing() -> None:
+    facts = having(pressure={"absent": "/proc/pressure/cpu: No such file or directory"})
+    verdict = judge(facts)
+    assert verdict.verdict == "healthy"
+    assert any("/proc/pressure/cpu" in note for note in verdict.notes)
+
+
+def test_clock_that_is_off_is_told() -> None:
+    facts = healthy()
+    facts["clock"]["value"] = NOW.timestamp() - 120
+    assert "its clock differs from this machine's by -120 s" in judge(facts).notes
+
+
+def test_unreachable_host_is_unknown_and_says_so() -> None:
+    verdict = triage.unreachable("Connection timed out", now=NOW)
+    assert (verdict.verdict, verdict.undecided, verdict.respond_by) == ("unknown", ("reachable",), None)
+    assert "Connection timed out" in verdict.reasons[0].measured
+
+
+def test_fleet_has_the_verdict_of_its_worst_host_and_names_the_unknown_ones() -> None:
+    hosts = {
+        "a": judge(healthy()),
+        "b": triage.unreachable("gone", now=NOW),
+        "c": judge(having(journal={"cache_trouble": "x"})),
+    }
+    fleet = triage.fleet(hosts, now=NOW)
+    assert (fleet.verdict, fleet.unknown) == ("P2", ("b",))
+    assert fleet.hosts == {"P2": 1, "unknown": 1, "healthy": 1}
+    assert triage.fleet({name: hosts[name] for name in "ab"}, now=NOW).verdict == "unknown"
+    assert triage.fleet({}, now=NOW).verdict == "unknown"
+
+
+def test_verdict_survives_its_way_through_json() -> None:
+    verdict = judge(having(unit={"active": "failed"}))
+    assert triage.as_verdict(json.loads(json.dumps(triage.as_dict(verdict)))) == verdict
+
+
+# Ways in which a fact gets worse: each takes facts and changes them in place.
+WORSE: dict[str, Callable[[Facts], object]] = {
+    "unit stopped": lambda facts: facts["unit"]["value"].update(active="failed", process_state=None),
+    "frozen": lambda facts: facts["unit"]["value"].update(process_state="T"),
+    "health gone": lambda facts: facts["health"]["value"].update(status=None, body={}),
+    "ready 503": lambda facts: facts["ready"]["value"].update(status=503, body={"reason": "engine hung"}),
+    "drained": lambda facts: (
+        facts["ready"]["value"].update(status=503, body={"reason": "draining"})
+        if facts["ready"]["value"]["status"] == 200
+        else None
+    ),
+    "damaged": lambda facts: facts["release"]["value"]["damage"].append("config.json was changed"),
+    "bad config": lambda facts: facts["config"]["value"].update(ok=False),
+    "engine failed": lambda facts: facts["engine_journal"]["value"].update(
+        failures=facts["engine_journal"]["value"]["failures"] + 1
+    ),
+    "second engine": lambda facts: facts["processes"]["value"]["engines"].append(7),
+    "cache": lambda facts: facts["journal"]["value"].update(cache_trouble="x"),
+    "error logged": lambda facts: facts["journal"]["value"]["groups"].append(
+        {"level": "error", "event": "x", "code": "", "count": 1}
+    ),
+    "space": lambda facts: [each.update(free_percent=0.1) for each in facts["filesystems"]["value"]],
+    "inodes": lambda facts: [each.update(free_inodes_percent=3) for each in facts["filesystems"]["value"]],
+    "read-only": lambda facts: [each.update(read_only=True) for each in facts["filesystems"]["value"]],
+    "memory": lambda facts: facts["memory"]["value"].update(available_percent=1.0),
+    "stalls": lambda facts: facts["pressure"]["value"].update(memory={"full": {"avg60": 50}}),
+    "few files": lambda facts: facts["limits"]["value"].update(open_files_limit=64),
+    "probe fails": lambda facts: facts["probe"]["value"]["answers"][
+        sum(bool(answer["problems"]) for answer in facts["probe"]["value"]["answers"]) % 5
+    ].update(ok=False, problems=["x"]),
+    "probes slow": lambda facts: [
+        answer.update(seconds=answer["seconds"] * 1.4) for answer in facts["probe"]["value"]["answers"]
+    ],
+    "a request fails": lambda facts: facts["traffic"]["value"]["requests"].update(
+        error=facts["traffic"]["value"]["requests"].get("error", 0) + 1
+    ),
+    "crash": lambda facts: facts["runs"]["value"].update(
+        started=[NOW.timestamp() - 100], failed=[NOW.timestamp() - 50]
+    ),
+}
+worsened = st.lists(st.sampled_from(sorted(WORSE)), max_size=8)
+
+
+def after(names: list[str]) -> Facts:
+    facts = copy.deepcopy(healthy())
+    for name in names:
+        WORSE[name](facts)
+    return facts
+
+
+@settings(deadline=None)
+@given(names=worsened, one_more=st.sampled_from(sorted(WORSE)))
+def test_worse_facts_never_give_a_better_verdict(names: list[str], one_more: str) -> None:
+    before, later = judge(after(names)), judge(after([*names, one_more]))
+    assert triage.severity(later.verdict) >= triage.severity(before.verdict)
+
+
+@settings(deadline=None)
+@given(names=worsened, lost=st.sets(st.sampled_from(ESSENTIAL), min_size=1))
+def test_unknown_is_never_healthy(names: list[str], lost: set[str]) -> None:
+    facts = after(names)
+    for name in lost:
+        facts[name] = {"unknown": "no answer within 5 s"}
+    assert judge(facts).verdict != "healthy"
+
+
+@settings(deadline=None)
+@given(hosts=st.lists(worsened, min_size=1, max_size=5), seed=st.randoms())
+def test_order_of_hosts_does_not_matter(hosts: list[list[str]], seed: Any) -> None:
+    verdicts = {f"h{number}": judge(after(names)) for number, names in enumerate(hosts)}
+    verdicts["gone"] = triage.unreachable("gone", now=NOW)
+    shuffled = list(verdicts.items())
+    seed.shuffle(shuffled)
+    assert triage.fleet(dict(shuffled), now=NOW) == triage.fleet(verdicts, now=NOW)
+
+
+@settings(deadline=None)
+@given(hosts=st.lists(worsened, min_size=1, max_size=4), one_more=st.sampled_from(sorted(WORSE)))
+def test_worse_host_never_gives_a_better_fleet(hosts: list[list[str]], one_more: str) -> None:
+    def level(of: list[list[str]]) -> int:
+        verdicts = {str(number): judge(after(names)) for number, names in enumerate(of)}
+        return triage.severity(triage.fleet(verdicts, now=NOW).verdict)
+
+    assert level([[*hosts[0], one_more], *hosts[1:]]) >= level(hosts)
+
+
+def test_baseline_is_refused_on_a_host_that_is_not_well_or_not_warm() -> None:
+    facts = having(journal={"cache_trouble": "x"})
+    (problem,) = triage.baseline_problems(judge(facts), facts, least_uptime=60)
+    assert problem == "P2 cache: the cache does not work: x"
+    young = having(health={"body": {"status": "ok", "uptimeSeconds": 59, "engine": {"state": "ready"}}})
+    assert triage.baseline_problems(judge(young), young, least_uptime=60) == [
+        "the service is up for 59 s, and must be for 60 s"
+    ]
+    failed = having(engine_journal={"failures": 1})
+    assert "its engine failed 1 times" in triage.baseline_problems(judge(failed), failed, least_uptime=60)[0]
+    assert triage.baseline_problems(judge(healthy()), healthy(), least_uptime=60) == []
+
+
+def test_baseline_says_what_it_is_of() -> None:
+    recorded = triage.baseline(having(probe=probes(0.25)), now=NOW)
+    assert recorded["median_seconds"] == 0.25
+    assert recorded["visits_per_second"] == 128.0
+    assert (recorded["release"], recorded["engine_version"], recorded["network"]) == (
+        "0.1.0-aa",
+        "1.18.1",
+        "net.bin.gz",
+    )
+
+
+def test_command_line_is_complete() -> None:
+    assert triage_table.command("restart.yml -e force=true", "katago-1") == (
+        "ansible-playbook playbooks/restart.yml -l katago-1 -e force=true"
+    )
+    assert triage_table.command("restore.yml", "b", ["-i", "inventories/production"]) == (
+        "ansible-playbook -i inventories/production playbooks/restore.yml -l b"
+    )
+
+
+def test_table_has_a_line_for_each_host_the_worst_first_with_why_and_next() -> None:
+    verdicts = {
+        "a": judge(healthy()),
+        "long-name": judge(having(unit={"active": "inactive", "sub": "dead"})),
+        "gone": triage.unreachable("cannot be reached", now=NOW),
+    }
+    text = triage_table.render(
+        verdicts,
+        triage.fleet(verdicts, now=NOW),
+        {"long-name": "ansible-playbook X"},
+        {"long-name": healthy()},
+    )
+    lines = text.strip().splitlines()
+    assert [line.split()[0] for line in lines[:5]] == ["HOST", "long-name", "gone", "a", "FLEET"]
+    assert (
+        len({line.index(word) for line, word in zip(lines, ("VERDICT", "P0", "unknown"), strict=False)}) == 1
+    )
+    assert "  NEXT: ansible-playbook X" in lines
+    assert any("P0  unit: katago-mcp.service is inactive (dead" in line for line in lines)
+    assert all(len(line) <= 120 for line in lines)
