@@ -1,5 +1,6 @@
 """The cache: bounded, checked, and never in the way."""
 
+import asyncio
 import shutil
 import sqlite3
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from katago_mcp.cache import FILE, Cache, key
+from katago_mcp.cache import FILE, Cache, clear, key
 from katago_mcp.config import Cache as CacheConfig
 from katago_mcp.metrics import Metrics
 
@@ -119,6 +120,33 @@ async def test_old_answers_are_not_given(tmp_path: Path) -> None:
     await fixture.cache.put("k", {"a": 1})
     with sqlite3.connect(fixture.path) as db:
         db.execute("UPDATE answers SET created = created - 101")
+    assert await fixture.cache.get("k") is None
+
+
+async def test_what_was_read_lately_is_forgotten_with_the_file(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": 1})
+    for _ in range(3):
+        assert await fixture.cache.get("k") == {"a": 1}
+    clear(CacheConfig(directory=tmp_path))
+    assert await fixture.cache.get("k") is None
+    await fixture.cache.put("k", {"a": 2})
+    for _ in range(3):
+        assert await fixture.cache.get("k") == {"a": 2}
+    with sqlite3.connect(fixture.path) as db:
+        db.execute("DELETE FROM answers")
+    assert await fixture.cache.get("k") is None
+    await fixture.cache.put("k", {"a": 3})
+    assert await fixture.cache.get("k") == {"a": 3}
+    shutil.rmtree(tmp_path)
+    assert await fixture.cache.get("k") is None
+
+
+async def test_what_was_read_lately_grows_old_too(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, ttl_seconds=0.3)
+    await fixture.cache.put("k", {"a": 1})
+    assert await fixture.cache.get("k") is not None
+    await asyncio.sleep(0.4)
     assert await fixture.cache.get("k") is None
 
 

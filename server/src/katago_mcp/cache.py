@@ -11,6 +11,7 @@ import hashlib
 import json
 import sqlite3
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ _DEADLINE = 2.0
 _BACKLOG = 64
 _QUARANTINED_MAX = 8
 _TOUCHED_MAX = 500
+_RECENT_MAX = 64
+_RECENT_BYTES = 65_536
+"""Answers read lately that are kept in memory: how many, and their size at most."""
 _VERSION = 1
 
 _T = TypeVar("_T")
@@ -70,11 +74,14 @@ class Cache:
 
     async def get(self, name: str) -> dict[str, Any] | None:
         """The answer kept under a key, or None."""
-        try:
-            found = await self._run(lambda: self._store.get(name), _DEADLINE)
-        except CacheTrouble:
-            found = None
-        self._metrics.cache_lookup(hit=found is not None)
+        value = self._store.recent(name)
+        if value is None:
+            with contextlib.suppress(CacheTrouble):
+                value = await self._run(lambda: self._store.get(name), _DEADLINE)
+        self._metrics.cache_lookup(hit=value is not None)
+        if value is None:
+            return None
+        found: dict[str, Any] = json.loads(value)
         return found
 
     async def put(self, name: str, answer: dict[str, Any]) -> None:
@@ -139,8 +146,17 @@ class Cache:
         self._metrics.cache_entries.set(size.entries)
 
 
+@dataclass(frozen=True)
+class _Recent:
+    """An answer as it was read from the file when the file had a stamp, and when it was made."""
+
+    value: bytes
+    created: float
+    stamp: tuple[int, ...]
+
+
 class _Store:
-    """The SQLite file; every method runs on the worker thread."""
+    """The SQLite file; every method but `recent` runs on the worker thread."""
 
     def __init__(self, bounds: Callable[[], CacheConfig]) -> None:
         self._bounds = bounds
@@ -150,15 +166,29 @@ class _Store:
         self._size = Size(0, 0)
         # When answers were read last, not written to the file yet: to write costs more than to read.
         self._touched: dict[str, float] = {}
+        self._recent: OrderedDict[str, _Recent] = OrderedDict()
+
+    def recent(self, name: str) -> bytes | None:
+        """An answer that was read lately, if nobody has written to the file since. Does not wait."""
+        found = self._recent.get(name)
+        if found is None:
+            return None
+        now = time.time()
+        if found.stamp != self._stamp() or now - found.created > self._config.ttl_seconds:
+            return None
+        self._touched[name] = now
+        return found.value
 
     def size(self) -> Size:
         return self._retried(lambda _: self._size)
 
-    def get(self, name: str) -> dict[str, Any] | None:
-        def read(db: sqlite3.Connection) -> dict[str, Any] | None:
+    def get(self, name: str) -> bytes | None:
+        def read(db: sqlite3.Connection) -> bytes | None:
+            stamp = self._stamp()
             row = db.execute("SELECT value, digest, created FROM answers WHERE key = ?", (name,)).fetchone()
             if row is None:
                 return None
+            value: bytes
             value, digest, created = row
             if not _sound(name, value, digest):
                 _log.warning("cache_entry_damaged")
@@ -173,8 +203,12 @@ class _Store:
                 # Reading works on a full disk; noting that it was read need not.
                 with contextlib.suppress(sqlite3.OperationalError), db:
                     self._note_use(db)
-            found: dict[str, Any] = json.loads(value)
-            return found
+            if stamp is not None and len(value) <= _RECENT_BYTES:
+                self._recent[name] = _Recent(value, created, stamp)
+                self._recent.move_to_end(name)
+                if len(self._recent) > _RECENT_MAX:
+                    self._recent.popitem(last=False)
+            return value
 
         return self._retried(read)
 
@@ -287,9 +321,18 @@ class _Store:
         return target
 
     def _note_use(self, db: sqlite3.Connection) -> None:
-        uses = [(used, name) for name, used in self._touched.items()]
-        self._touched.clear()
+        # Copied at one go: the event loop adds to it.
+        touched, self._touched = self._touched, {}
+        uses = [(used, name) for name, used in list(touched.items())]
         db.executemany("UPDATE answers SET used = ? WHERE key = ?", uses)
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        """What changes with every write to the file, whoever writes; None without a file."""
+        try:
+            files = self._path.stat(), self._path.with_name(f"{FILE}-wal").stat()
+        except OSError:
+            return None
+        return tuple(part for status in files for part in (status.st_ino, status.st_size, status.st_mtime_ns))
 
     def _over(self) -> bool:
         config = self._bounds()

@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import anyio
 import uvicorn
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from prometheus_client import make_asgi_app
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -290,8 +291,15 @@ class Application:
         counted = scope.get("method") == "POST"
         self._posts += counted
         self._note()
+        watch = _Watch(scope, send, self._metrics)
         try:
-            await self._app(scope, receive, self._watch(scope, send))
+            await self._app(scope, receive, watch)
+        except ClientDisconnect:
+            _log.info("client_left", path=scope["path"])
+        except anyio.ClosedResourceError:
+            # A session that ended while its last message, already answered, was on its way to it.
+            if not watch.complete:
+                raise
         finally:
             self._posts -= counted
             self._note()
@@ -302,17 +310,31 @@ class Application:
         else:
             self._answered.set()
 
-    def _watch(self, scope: Scope, send: Send) -> Send:
-        async def watch(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                reason = _REFUSED.get(message["status"])
-                if reason is not None:
-                    self._metrics.http_refused.labels(reason).inc()
-                    client = (scope.get("client") or ("unknown",))[0]
-                    _log.warning("http_refused", reason=reason, client=client)
-            await send(message)
 
-        return watch
+class _Watch:
+    """A `send` that counts refusals, and lets nothing through after the end of a response.
+
+    The SDK answers a second time when what it had answered turns out to fail.
+    """
+
+    def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
+        self.complete = False
+        self._scope = scope
+        self._send = send
+        self._metrics = metrics
+
+    async def __call__(self, message: Message) -> None:
+        if self.complete:
+            return
+        if message["type"] == "http.response.start":
+            reason = _REFUSED.get(message["status"])
+            if reason is not None:
+                self._metrics.http_refused.labels(reason).inc()
+                client = (self._scope.get("client") or ("unknown",))[0]
+                _log.warning("http_refused", reason=reason, client=client)
+        elif message["type"] == "http.response.body":
+            self.complete = not message.get("more_body", False)
+        await self._send(message)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -6,6 +6,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
+import anyio
+from starlette.requests import ClientDisconnect
+
 _FIELDS = "katago_mcp_fields"
 
 
@@ -48,8 +51,15 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
     # The SDK logs tool errors and sessions at INFO; the server logs calls itself.
     for chatty in ("mcp", "uvicorn", "httpx2", "httpcore2"):
         logging.getLogger(chatty).setLevel("DEBUG" if level == "debug" else "WARNING")
+    # A client that left is no error; what becomes of its request is told where requests are served.
+    logging.getLogger("mcp.server.streamable_http").addFilter(_not_of_a_client_that_left)
     # Repeats headers of a client word for word; the server logs such refusals itself.
     logging.getLogger("mcp.server.transport_security").setLevel("ERROR")
+
+
+def _not_of_a_client_that_left(record: logging.LogRecord) -> bool:
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, (anyio.ClosedResourceError, ClientDisconnect))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -1,0 +1,65 @@
+"""A client that leaves in the middle of a request is no error of the server's."""
+
+import socket
+from collections.abc import MutableMapping
+from typing import Any
+
+import anyio
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from katago_mcp.http import Application
+from katago_mcp.metrics import Metrics
+from support import Site
+
+Messages = list[MutableMapping[str, Any]]
+
+START = {"type": "http.response.start", "status": 202, "headers": []}
+BODY = {"type": "http.response.body", "body": b""}
+
+
+@pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])
+def test_half_a_request_leaves_no_error_in_the_log(site: Site, protocol: str) -> None:
+    with site.serving() as running:
+        head = (
+            f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\nContent-Type: application/json\r\n"
+            f"Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: {protocol}\r\n"
+            'Content-Length: 1000\r\n\r\n{"jsonrpc"'
+        )
+        with socket.create_connection(("127.0.0.1", running.port)) as sock:
+            sock.sendall(head.encode())
+        assert running.answers("/ready") == 200
+    assert {event["level"] for event in running.events()} == {"info"}, running.log.read_text()
+
+
+async def exchange(*, complete: bool) -> Messages:
+    """What the server sends when the SDK's session turns out to be closed."""
+    sent: Messages = []
+
+    async def sdk(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(dict(START))
+        if complete:
+            await send(dict(BODY))
+            await send({**START, "status": 500})
+        raise anyio.ClosedResourceError
+
+    async def receive() -> MutableMapping[str, Any]:
+        raise AssertionError("nothing is read")
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": []}
+    await Application(sdk, Metrics("1", None))(scope, receive, send)
+    return sent
+
+
+@pytest.mark.anyio
+async def test_a_session_that_ended_after_the_answer_changes_nothing() -> None:
+    assert await exchange(complete=True) == [START, BODY]
+
+
+@pytest.mark.anyio
+async def test_a_session_that_ended_before_the_answer_is_an_error() -> None:
+    with pytest.raises(anyio.ClosedResourceError):
+        await exchange(complete=False)
