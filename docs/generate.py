@@ -83,7 +83,7 @@ def _rows(options: dict[str, Any], prefix: str) -> Iterator[str]:
             default = f"`{spec['default']}`"
         choices = f" One of: {', '.join(spec['choices'])}." if "choices" in spec else ""
         yield f"| `{prefix}{name}` | {kind} | {default} | {_joined(spec['description'])}{choices} |"
-        yield from _rows(spec.get("options", {}), f"{prefix}{name}.")
+        yield from _rows(spec.get("options") or spec.get("suboptions") or {}, f"{prefix}{name}.")
 
 
 def _joined(description: str | list[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ansible_collections.katago.fleet.plugins.module_utils import overlay
 from ansible_collections.katago.fleet.plugins.module_utils.exposition import Scrape
 
 SIZE = 9
@@ -20,6 +21,8 @@ VARIANTS = 1 << len(_EDGE)
 LEAST_LEAD = 20.0
 LEAST_WINRATE = 0.95
 OCCUPIED = "E5"
+# What getEngineStatus says of the configuration's section `katago`.
+LIMITS = ("maxVisits", "defaultVisits", "maxTime", "maxReviewVisits", "maxReviewTime")
 _CALLS = 4
 
 
@@ -49,11 +52,12 @@ class Observed:
 
 @dataclass(frozen=True)
 class Expected:
-    """What must be seen: the release and the engine of its manifest."""
+    """What must be seen: the release and the engine of its manifest, the limits that are configured."""
 
     release: str
     version: str
     engine_version: str
+    limits: Mapping[str, float]
 
 
 def stones(variant: int) -> list[str]:
@@ -114,7 +118,7 @@ def judge(observed: Observed, expected: Expected, *, visits: int) -> list[Check]
         _status("ready", observed.ready),
         _status("health", observed.health),
         _release(observed.health, expected),
-        *_answers(observed.answers, expected, visits),
+        *_answers(observed, expected, visits),
         *_metrics(observed, expected, visits),
     ]
 
@@ -142,7 +146,8 @@ def _release(health: tuple[int, Mapping[str, Any]] | None, expected: Expected) -
     return Check("release", seen == expected.release, f"runs {seen}, expected {expected.release}")
 
 
-def _answers(answers: Mapping[str, Any], expected: Expected, visits: int) -> Iterator[Check]:
+def _answers(observed: Observed, expected: Expected, visits: int) -> Iterator[Check]:
+    answers, health = observed.answers, observed.health[1] if observed.health else {}
     results = answers.get("results") or []
     server = answers.get("server") or {}
     if len(results) != _CALLS:
@@ -155,6 +160,7 @@ def _answers(answers: Mapping[str, Any], expected: Expected, visits: int) -> Ite
     )
     status, black, white, illegal = results
     yield _engine(status, expected)
+    yield _limits(status, health, expected)
     yield _analysis("black_owns_board", black, 1, visits)
     yield _analysis("white_owns_board", white, -1, visits)
     refused = not illegal.get("ok") and "illegal" in str(illegal.get("error")).lower()
@@ -170,6 +176,22 @@ def _engine(status: Mapping[str, Any], expected: Expected) -> Check:
         f"state {seen.get('state')}, version {seen.get('engineVersion')},"
         f" expected ready, version {expected.engine_version}; {_words(status)}",
     )
+
+
+def _limits(status: Mapping[str, Any], health: Mapping[str, Any], expected: Expected) -> Check:
+    """The limits in force are the configured ones, or those that the overlay of /health lowers."""
+    seen = status.get("structured") or {}
+    shown = health.get("overlay") or {}
+    lowered = {key.rpartition(".")[2]: value for key, value in shown.get("keys", {}).items()}
+    wrong = [
+        f"{name} is {seen.get(name)}, expected {lowered.get(name, value)}"
+        for name, value in expected.limits.items()
+        if seen.get(name) != lowered.get(name, value)
+    ]
+    # One that began or ended between the two answers decides nothing.
+    if bool(seen.get("loweredUntil")) != bool(shown):
+        wrong = []
+    return Check("limits", not wrong, "; ".join(wrong) or overlay.words(shown) or "as they are configured")
 
 
 def _analysis(name: str, result: Mapping[str, Any], sign: int, visits: int) -> Check:

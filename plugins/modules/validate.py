@@ -47,6 +47,10 @@ failures:
   description: The checks that did not hold, a line for each.
   type: str
   returned: failure
+lowered:
+  description: Until when and why limits are lowered, as part of a sentence; empty when they are not.
+  type: str
+  returned: when it was asked
 checks:
   description: Every check; name, ok, message.
   type: list
@@ -64,6 +68,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
     endpoints,
+    overlay,
     releases,
     service,
     validation,
@@ -86,13 +91,12 @@ def wait_until_ready(at: endpoints.Endpoints, deadline: float) -> tuple[int, dic
 
 
 def observe(
-    layout: releases.Layout, visits: int, deadline: float, call_deadline: float
+    layout: releases.Layout, config: dict[str, Any], visits: int, deadline: float, call_deadline: float
 ) -> tuple[validation.Observed, int]:
     """Wait for readiness, then ask what `validation.calls` asks, with scrapes around it.
 
     Returns also the visits that were asked for: `visits`, or as many as an overlay leaves.
     """
-    config = json.loads((layout.current / "config.json").read_text())
     at = endpoints.Endpoints.of(config)
     ready = wait_until_ready(at, deadline)
     visits = min(visits, validation.most_visits(config, at.probe("/health")))
@@ -130,30 +134,35 @@ def main() -> None:
             release=None,
             checks=[],
         )
-    expected = validation.Expected(
-        release=module.params["release"] or manifest["name"],
-        version=manifest["version"],
-        engine_version=manifest["engine_version"],
-    )
+    release = module.params["release"] or manifest["name"]
     visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
     try:
-        observed, visits = observe(layout, visits, module.params["deadline"], module.params["call_deadline"])
-    except (OSError, ValueError, KeyError) as error:
+        config = json.loads((layout.current / "config.json").read_text())
+        limits = {name: config["katago"][name] for name in validation.LIMITS if name in config["katago"]}
+        observed, visits = observe(
+            layout, config, visits, module.params["deadline"], module.params["call_deadline"]
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
         module.fail_json(
             msg=(
-                f"The current release, {expected.release}, is damaged: its config.json cannot be used"
+                f"The current release, {release}, is damaged: its config.json cannot be used"
                 f" ({error}). Deploying it again builds it anew."
             ),
-            release=expected.release,
+            release=release,
             checks=[],
         )
+    expected = validation.Expected(
+        release=release,
+        version=manifest["version"],
+        engine_version=manifest["engine_version"],
+        limits=limits,
+    )
     checks = validation.judge(observed, expected, visits=visits)
-    result = {"release": expected.release, "checks": validation.as_dicts(checks)}
+    lowered = overlay.words(observed.health[1].get("overlay")) if observed.health else ""
+    result = {"release": release, "lowered": lowered, "checks": validation.as_dicts(checks)}
     if failed := validation.failures(checks):
         words = f"{failed}\nIts last words:\n{service.journal()}"
-        module.fail_json(
-            msg=f"The service does not work ({expected.release}):\n{words}", failures=failed, **result
-        )
+        module.fail_json(msg=f"The service does not work ({release}):\n{words}", failures=failed, **result)
     module.exit_json(changed=False, **result)
 
 

@@ -13,7 +13,14 @@ from ansible_collections.katago.fleet.plugins.module_utils import exposition, va
 from ansible_collections.katago.fleet.plugins.module_utils.validation import Expected, Observed
 
 VISITS = 12
-EXPECTED = Expected(release="0.1.0-aa", version="0.1.0", engine_version="1.18.1")
+CONFIG: dict[str, Any] = {"katago": {"maxVisits": 1000, "defaultVisits": 200, "maxTime": 30}}
+EXPECTED = Expected(release="0.1.0-aa", version="0.1.0", engine_version="1.18.1", limits=CONFIG["katago"])
+OVERLAY = {
+    "keys": {"katago.maxVisits": 10, "katago.defaultVisits": 10, "server.maxQueued": 4},
+    "expiresAt": "2026-01-01T00:00:00Z",
+    "why": "load",
+    "who": "anna@control",
+}
 
 
 def scrape(*, requests: int, visits: int, up: str = "1", release: str = "0.1.0-aa") -> exposition.Scrape:
@@ -40,7 +47,8 @@ def analysis(sign: int) -> dict[str, Any]:
 
 
 def healthy() -> Observed:
-    status = {"ok": True, "structured": {"state": "ready", "engineVersion": "1.18.1"}}
+    told = {"state": "ready", "engineVersion": "1.18.1", "loweredUntil": None, **CONFIG["katago"]}
+    status = {"ok": True, "structured": told}
     refused = {"ok": False, "error": "illegal_move: move 0, E5, is on an occupied point"}
     return Observed(
         ready=(200, {"ready": True}),
@@ -181,3 +189,39 @@ def test_no_more_visits_are_asked_for_than_an_overlay_leaves(
     health: tuple[int, dict[str, Any]] | None, visits: int
 ) -> None:
     assert validation.most_visits({"katago": {"maxVisits": 1000}}, health) == visits
+
+
+def lowered(said: dict[str, Any], overlay: dict[str, Any] | None) -> Observed:
+    """A service that says these limits, and shows this overlay."""
+    observed = healthy()
+    results = copy.deepcopy(observed.answers["results"])
+    results[0]["structured"] |= said
+    health = (200, {"release": "0.1.0-aa", "overlay": overlay})
+    return replace(observed, health=health, answers={**observed.answers, "results": results})
+
+
+LOWERED = {"maxVisits": 10, "defaultVisits": 10, "loweredUntil": "2026-01-01T00:00:00Z"}
+
+
+def test_limits_that_an_overlay_lowers_are_expected() -> None:
+    assert failed(lowered(LOWERED, OVERLAY)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "overlay"),
+    [
+        ({"maxVisits": 999}, None),
+        ({**LOWERED, "maxVisits": 1000}, OVERLAY),
+        ({**LOWERED, "maxTime": 10}, OVERLAY),
+        ({"maxTime": None}, None),
+    ],
+)
+def test_limits_that_are_not_those_in_force_fail(
+    said: dict[str, Any], overlay: dict[str, Any] | None
+) -> None:
+    assert failed(lowered(said, overlay)) == ["limits"]
+
+
+def test_overlay_that_ends_between_two_answers_decides_nothing() -> None:
+    assert failed(lowered(LOWERED, None)) == []
+    assert failed(lowered({}, OVERLAY)) == []

@@ -1,0 +1,45 @@
+"""The running service's configuration and its admin endpoints, used on its own host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import exposition, probes, service
+
+Answer = tuple[int, dict[str, Any]]
+
+
+def running_config() -> dict[str, Any] | None:
+    """The configuration that the process was started from, whatever is the current one.
+
+    None when there is no process, or its configuration cannot be used.
+    """
+    pid = service.state().pid
+    if not pid:
+        return None
+    try:
+        config = json.loads(Path(f"/proc/{pid}/cwd/config.json").read_text())
+        sections = [config[name] for name in ("server", "katago", "cache", "metrics")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return config if all(isinstance(section, dict) for section in sections) else None
+
+
+def get(config: dict[str, Any], path: str) -> Answer | None:
+    """Status and body of `/health` or `/ready`; None without an answer."""
+    return probes.ask_json(config["server"]["host"], config["server"]["port"], path)
+
+
+def post(config: dict[str, Any], path: str, *, seconds: float) -> Answer | None:
+    """Have an admin endpoint do something, with the host's own token; None without an answer."""
+    file = service.CREDENTIALS / service.OPERATOR_TOKEN
+    token = file.read_text().strip() if file.exists() else ""
+    server = config["server"]
+    return probes.ask_json(server["host"], server["port"], path, method="POST", token=token, seconds=seconds)
+
+
+def scrape(config: dict[str, Any]) -> exposition.Scrape | None:
+    """The metrics; None when there are none."""
+    return probes.scrape(config["metrics"]["host"], config["metrics"]["port"])
