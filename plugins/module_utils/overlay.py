@@ -186,14 +186,14 @@ def effective(config: Mapping[str, Any], lowered: Mapping[str, Number]) -> dict[
 
 def lines(limits: Mapping[str, Number], until: str | None) -> str:
     """Limits in force as text, a line for each."""
-    told = [f"{key}: {value:g}" for key, value in limits.items()]
+    told = [f"{key}: {_plain(value)}" for key, value in limits.items()]
     return "".join(f"{line}\n" for line in [*told, f"until: {until or 'changed by a deployment'}"])
 
 
 def changes(before: Mapping[str, Number], after: Mapping[str, Number]) -> str:
     """What changes, in words: `katago.maxVisits 1000 to 200, katago.maxTime 30 to 10`."""
     return ", ".join(
-        f"{key} {before[key]:g} to {value:g}" for key, value in after.items() if before.get(key) != value
+        f"{key} {_plain(before[key])} to {_plain(value)}" for key, value in after.items() if before.get(key) != value
     )
 
 
@@ -201,7 +201,7 @@ def words(shown: object) -> str:
     """What the overlay that `/health` shows means for people; empty when there is none."""
     if not isinstance(shown, Mapping) or not shown:
         return ""
-    keys = ", ".join(f"{key} {value:g}" for key, value in shown.get("keys", {}).items())
+    keys = ", ".join(f"{key} {_plain(value)}" for key, value in shown.get("keys", {}).items())
     return (
         f"limits are lowered until {shown.get('expiresAt')} by {shown.get('who')}"
         f" ({keys or 'none that counts'}; {shown.get('why')})"
@@ -223,6 +223,10 @@ def _value(config: Mapping[str, Any], key: str) -> Number | None:
     section, name = key.split(".")
     value = config.get(section, {}).get(name)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _plain(value: Number) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: object, *, whole: bool) -> Number | None:

@@ -1,0 +1,210 @@
+"""Caches are emptied with proof, damaged ones are set aside whole, and nothing is followed out of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import paths, runtime
+from lab.hosts import Host
+from tests import fleet
+
+FIRST, SECOND = fleet.LAB.hosts()
+SERVICE = "katago-mcp.service"
+CACHE = "/var/cache/katago-mcp"
+FILE = f"{CACHE}/answers.sqlite3"
+QUARANTINE = "/var/cache/katago-mcp-quarantine"
+VERIFY = "setpriv --reuid=katago-mcp --regid=katago-mcp --clear-groups katago-mcp cache verify --json"
+# Every answer has this word; one bit of it makes another one, and the checksum wrong.
+DAMAGE = (
+    "import pathlib; file = pathlib.Path('{file}'); content = bytearray(file.read_bytes());"
+    " content[content.rindex(b'scoreLead')] ^= 1; file.open('r+b').write(content)"
+)
+
+
+def on(target: Host, command: str) -> str:
+    """What a shell on a host prints."""
+    return runtime.exec_in(target.container, ["sh", "-c", command])
+
+
+def damage(target: Host) -> str:
+    """Flip a bit of the cache's file; return the file's digest then."""
+    on(target, f'python3 -c "{DAMAGE.format(file=FILE)}"')
+    return digest(target, FILE)
+
+
+def digest(target: Host, path: str) -> str:
+    return on(target, f"sha256sum < {path}").split()[0]
+
+
+def verdict(target: Host) -> dict[str, Any]:
+    """What the server's own inspection says of the file."""
+    answer: dict[str, Any] = json.loads(on(target, f"{VERIFY} || true"))
+    return answer
+
+
+def server(target: Host) -> int:
+    return int(on(target, f"systemctl show {SERVICE} --property=MainPID --value"))
+
+
+def engine(target: Host) -> int:
+    pid: int = json.loads(fleet.get(target, "/health")[1])["engine"]["pid"]
+    return pid
+
+
+def kernels(target: Host) -> str:
+    return on(target, f"ls -d --time-style=+%s -l {CACHE}/pocl")
+
+
+def entries(target: Host) -> float:
+    found = fleet.metric(target, "katago_cache_entries")
+    assert found is not None
+    return found
+
+
+def purge(target: Host, *arguments: str, variables: dict[str, Any] | None = None) -> fleet.Run:
+    run = fleet.play("purge_cache.yml", f"--limit={target.name}", *arguments, variables=variables)
+    assert on(target, "cat /etc/katago-mcp/credentials/operator.token") not in run.output
+    return run
+
+
+def words(run: fleet.Run) -> str:
+    return " ".join(run.output.split())
+
+
+def expect_sound(target: Host) -> None:
+    """The service's own cache, by owner, mode and content."""
+    assert verdict(target)["problems"] == []
+    assert on(target, f"stat -c '%U %G %a' {CACHE}") == "katago-mcp katago-mcp 755"
+    assert on(target, f"stat -c '%U %a' {FILE}") == "katago-mcp 600"
+
+
+def test_check_mode_predicts_and_changes_nothing() -> None:
+    before = (server(FIRST), engine(FIRST), entries(FIRST))
+    assert before[2] > 0
+    run = purge(FIRST, "--check")
+    assert run.returncode == 0, run.output
+    assert f"The cache would be emptied: {before[2]:g} answers" in words(run)
+    assert "The engine would be replaced." in words(run)
+    assert (server(FIRST), engine(FIRST), entries(FIRST)) == before
+
+
+def test_sound_cache_is_emptied_through_the_service_and_the_engine_is_another_one() -> None:
+    before = (server(FIRST), engine(FIRST), entries(FIRST))
+    run = purge(FIRST)
+    assert run.returncode == 0, run.output
+    assert f"The engine {engine(FIRST)} replaced {before[1]}. The cache was emptied: " in words(run)
+    assert server(FIRST) == before[0]
+    assert engine(FIRST) != before[1]
+    # The validation's own analyses.
+    assert 0 < entries(FIRST) < 5
+    assert on(FIRST, f"ls {QUARANTINE} 2>/dev/null || true") == ""
+    expect_sound(FIRST)
+
+
+def test_frozen_engine_is_replaced_without_a_restart_of_the_service() -> None:
+    before = (server(SECOND), engine(SECOND))
+    on(SECOND, f"kill -STOP {before[1]}")
+    assert on(SECOND, f"cut -d' ' -f3 /proc/{before[1]}/stat") == "T"
+    run = purge(SECOND)
+    assert run.returncode == 0, run.output
+    assert f"The engine {engine(SECOND)} replaced " in words(run)
+    assert server(SECOND) == before[0]
+    assert on(SECOND, f"ls -d /proc/{before[1]} 2>/dev/null || true") == ""
+
+
+def test_engine_is_left_alone_on_request_and_a_damaged_cache_of_a_running_service_is_set_aside() -> None:
+    run = purge(SECOND, variables={"replace_engine": False})
+    assert run.returncode == 0, run.output
+    before = (server(SECOND), engine(SECOND), kernels(SECOND))
+    assert "replaced" not in words(run)
+    # What was just written may lie in the journal beside the file still.
+    on(SECOND, f"python3 -c \"import sqlite3; sqlite3.connect('{FILE}').execute('PRAGMA wal_checkpoint')\"")
+    damage(SECOND)
+    assert verdict(SECOND)["damagedEntries"] == 1
+    run = purge(SECOND, variables={"replace_engine": False})
+    assert run.returncode == 0, run.output
+    assert "The service was restarted, since the cache is damaged (1 entries are damaged)." in words(run)
+    assert server(SECOND) != before[0]
+    assert kernels(SECOND) == before[2]
+    assert "answers.sqlite3" in on(SECOND, f"ls {QUARANTINE}")
+    expect_sound(SECOND)
+
+
+def test_damaged_cache_of_a_stopped_service_is_kept_whole_although_the_first_run_is_killed() -> None:
+    on(FIRST, f"systemctl stop {SERVICE}")
+    before = kernels(FIRST)
+    damaged = damage(FIRST)
+    assert verdict(FIRST)["damagedEntries"] == 1
+    assert digest(FIRST, FILE) == damaged
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"),
+        "LAB_NAME": fleet.LAB.name,
+    }
+    killed = subprocess.Popen(
+        ["ansible-playbook", "playbooks/purge_cache.yml", f"--limit={FIRST.name}"],
+        cwd=paths.ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    find = f"ls {QUARANTINE}/*-answers.sqlite3 2>/dev/null || true"
+    try:
+        fleet.eventually(lambda: on(FIRST, find) != "", within=120, what="the cache is set aside")
+    finally:
+        killed.kill()
+        killed.wait()
+    run = purge(FIRST)
+    assert run.returncode == 0, run.output
+    assert digest(FIRST, on(FIRST, find)) == damaged
+    assert on(FIRST, f"stat -c '%U %a' {QUARANTINE}") == "root 700"
+    assert kernels(FIRST) == before
+    assert entries(FIRST) > 0
+    expect_sound(FIRST)
+
+
+@pytest.fixture
+def linked() -> Iterator[str]:
+    """The cache's directory as a symlink to another place, which holds something precious."""
+    on(FIRST, f"mv {CACHE} /srv/cache && ln -s /srv/cache {CACHE}")
+    yield "/srv/cache"
+    on(FIRST, f"rm {CACHE} && mv /srv/cache {CACHE}")
+
+
+def test_symlink_is_refused_and_not_followed(linked: str) -> None:
+    before = (server(FIRST), engine(FIRST), on(FIRST, f"ls -la --time-style=full-iso {linked}"))
+    run = purge(FIRST)
+    assert run.returncode != 0
+    assert "Refused; nothing was changed on this host." in words(run)
+    assert f"{CACHE} is a symlink to {linked}, which is not followed." in words(run)
+    assert (server(FIRST), engine(FIRST), on(FIRST, f"ls -la --time-style=full-iso {linked}")) == before
+
+
+@pytest.fixture
+def full() -> Iterator[str]:
+    """The cache on a file system of its own that is full to the last byte."""
+    copy = f"cp -a {CACHE} /srv/kept && mount -t tmpfs -o size=64m,mode=755 tmpfs {CACHE}"
+    fill = f"cp -a /srv/kept/. {CACHE} && chown katago-mcp: {CACHE} && cat /dev/zero > {CACHE}/filler || true"
+    on(SECOND, f"systemctl stop {SERVICE} && {copy} && {fill}")
+    assert "100%" in on(SECOND, f"df --output=pcent {CACHE}")
+    yield f"{CACHE}/.quarantine-*-filler"
+    on(SECOND, f"systemctl stop {SERVICE}; umount {CACHE} && rm -r /srv/kept; systemctl start {SERVICE}")
+
+
+def test_full_disk_keeps_what_was_set_aside_and_says_what_to_do(full: str) -> None:
+    before = digest(SECOND, FILE)
+    run = purge(SECOND)
+    assert run.returncode != 0
+    assert "full" in words(run), run.output
+    assert "The service is active" in words(run)
+    assert digest(SECOND, f"{CACHE}/.quarantine-*-answers.sqlite3") == before
+    on(SECOND, f"rm {full}")
+    run = purge(SECOND)
+    assert run.returncode == 0, run.output
+    assert "The cache was emptied" in words(run)
