@@ -29,7 +29,8 @@ def running_config() -> dict[str, Any] | None:
 
 def get(config: dict[str, Any], path: str) -> Answer | None:
     """Status and body of `/health` or `/ready`; None without an answer."""
-    return probes.ask_json(config["server"]["host"], config["server"]["port"], path)
+    server = config["server"]
+    return probes.ask_json(server["host"], server["port"], path, tls=probes.secured(config))
 
 
 def post(config: dict[str, Any], path: str, *, seconds: float) -> Answer | None:
@@ -37,7 +38,15 @@ def post(config: dict[str, Any], path: str, *, seconds: float) -> Answer | None:
     file = service.CREDENTIALS / service.OPERATOR_TOKEN
     token = file.read_text().strip() if file.exists() else ""
     server = config["server"]
-    return probes.ask_json(server["host"], server["port"], path, method="POST", token=token, seconds=seconds)
+    return probes.ask_json(
+        server["host"],
+        server["port"],
+        path,
+        method="POST",
+        token=token,
+        seconds=seconds,
+        tls=probes.secured(config),
+    )
 
 
 def scrape(config: dict[str, Any]) -> exposition.Scrape | None:

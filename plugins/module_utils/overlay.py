@@ -193,7 +193,9 @@ def lines(limits: Mapping[str, Number], until: str | None) -> str:
 def changes(before: Mapping[str, Number], after: Mapping[str, Number]) -> str:
     """What changes, in words: `katago.maxVisits 1000 to 200, katago.maxTime 30 to 10`."""
     return ", ".join(
-        f"{key} {_plain(before[key])} to {_plain(value)}" for key, value in after.items() if before.get(key) != value
+        f"{key} {_plain(before[key])} to {_plain(value)}"
+        for key, value in after.items()
+        if before.get(key) != value
     )
 
 

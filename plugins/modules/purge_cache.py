@@ -13,7 +13,8 @@ description:
   - Does not fail where the service is down, does not answer, or its cache is damaged; says so, for the
     cache to be set aside and the service to be restarted. A damaged cache is left as it is, for it is
     evidence.
-  - Refuses, before anything is changed, a cache directory that is a symlink.
+  - Refuses, before anything is changed, a cache directory that is a symlink; and a full or read-only
+    disk while the service answers, since no other engine would come up.
 options:
   user:
     description: The service's user, as whom the file is verified.
@@ -66,7 +67,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import admin, cache, service
+from ansible_collections.katago.fleet.plugins.module_utils import admin, cache, disk, service
 
 POLL_SECONDS = 0.2
 ORDER_SECONDS = 10
@@ -123,7 +124,7 @@ def replace_engine(config: dict[str, Any], deadline: float) -> tuple[str, str | 
 
 def is_running(pid: int | None) -> bool:
     """Whether a process of the service has this id."""
-    return pid in [each["pid"] for each in service.processes()]
+    return pid in [each["pid"] for each in service.processes(service.control_group())]
 
 
 def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
@@ -178,6 +179,14 @@ def main() -> None:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {refused}", refused=True)
     config = admin.running_config()
     answers = config is not None and admin.get(config, "/health") is not None
+    if answers and (problems := list(disk.obstacles())):
+        module.fail_json(
+            msg=(
+                f"Refused; nothing was changed on this host. {'; '.join(problems)}: neither can the cache be"
+                " emptied nor would another engine come up. Mend the disk first."
+            ),
+            refused=True,
+        )
     if config is not None and answers:
         result = purge(config, module.params, check_mode=module.check_mode)
     else:

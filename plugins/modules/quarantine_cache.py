@@ -60,7 +60,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     try:
         directory = cache.directory()
-        running = [] if module.check_mode else service.processes()
+        running = [] if module.check_mode else service.processes(service.control_group())
         if running:
             names = ", ".join(f"{each['name']} ({each['pid']})" for each in running)
             module.fail_json(msg=f"The cache was not touched, since the service still runs: {names}.")

@@ -46,7 +46,8 @@ class FakeService:
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
     (tmp_path / service.OPERATOR_TOKEN).write_text(f"{TOKEN}\n")
     monkeypatch.setattr(service, "CREDENTIALS", tmp_path)
-    monkeypatch.setattr(service, "processes", lambda: [{"pid": 101, "name": "katago"}])
+    monkeypatch.setattr(service, "processes", lambda _: [{"pid": 101, "name": "katago"}])
+    monkeypatch.setattr(service, "control_group", lambda: "system.slice/katago-mcp.service")
     monkeypatch.setattr(purge_cache, "verify", lambda _: SOUND)
     monkeypatch.setattr(purge_cache, "POLL_SECONDS", 0.01)
     yield FakeService()
@@ -139,7 +140,7 @@ def test_engine_that_is_not_replaced_is_told(
 def test_engine_that_is_still_there_beside_the_new_one_is_not_replaced(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "processes", lambda: [{"pid": 100}, {"pid": 101}])
+    monkeypatch.setattr(service, "processes", lambda _: [{"pid": 100}, {"pid": 101}])
     assert purge(config)["engine_problem"].startswith("no other engine than 100 is ready")
 
 
