@@ -31,6 +31,11 @@ def test_every_playbook_is_in_the_readme(playbook: str) -> None:
     assert f"playbooks/{playbook}" in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_every_playbook_is_in_the_runbook(playbook: str) -> None:
+    assert f"playbooks/{playbook}" in RUNBOOK
+
+
 def test_runbook_has_every_row_once() -> None:
     rows = re.findall(r"^\| (R\d+) \|", RUNBOOK, re.M)
     assert rows == [f"R{number}" for number in range(1, 42)]

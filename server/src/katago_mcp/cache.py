@@ -174,7 +174,7 @@ class _Store:
         if found is None:
             return None
         now = time.time()
-        if found.stamp != self._stamp() or now - found.created > self._config.ttl_seconds:
+        if found.stamp != self._stamp() or now - found.created > self._bounds().ttl_seconds:
             return None
         self._touched[name] = now
         return found.value
