@@ -102,7 +102,8 @@ class ActionModule(ActionBase):
             message = locks.refusal(answer["holder"], answer["age"], now, host, breaking)
             return {**answer, "failed": True, "refused": True, "msg": message}
         if not self._task.check_mode:
-            answer = self._ask({**wanted, "instead_of": answer["holder"]}, task_vars)
+            replacing = {"instead_of": answer["holder"], "going_on": not breaking}
+            answer = self._ask({**wanted, **replacing}, task_vars)
             if answer.get("failed") or answer["holder"]["run"] != wanted["run"]:
                 return {
                     "failed": True,

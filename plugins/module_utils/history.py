@@ -92,10 +92,17 @@ def ways_back(records: Sequence[Record], *, available: Sequence[str], besides: s
     return [release for release in reversed(_trail(records)) if release in available and release != besides]
 
 
-def interrupted_rollback(records: Sequence[Record]) -> str | None:
-    """The release of a rollback that was ordered and killed before its verdict; None without one."""
-    newest = records[-1] if records else None
-    return newest.release if newest and newest.verdict is None and newest.how == "rollback" else None
+def unfinished_rollback(records: Sequence[Record], since: str) -> str | None:
+    """The release of a rollback that was killed; None when there is none to bring to its end.
+
+    It has no verdict yet; or the procedure that made it still goes on, which began at `since` (UTC).
+    """
+    switch = next((record for record in reversed(records) if record.verdict is None), None)
+    if switch is None or switch.how != "rollback":
+        return None
+    verdict = standing(records, switch.release)
+    going_on = verdict == "good" and switch.at >= since
+    return switch.release if verdict is None or going_on else None
 
 
 def _trail(records: Sequence[Record]) -> list[str]:

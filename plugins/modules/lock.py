@@ -76,6 +76,7 @@ def main() -> None:
             "owner": {"type": "str", "required": True},
             "run": {"type": "str", "required": True},
             "instead_of": {"type": "dict"},
+            "going_on": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -83,13 +84,14 @@ def main() -> None:
     if parameters["state"] == "released":
         released = not module.check_mode and locks.release(parameters["run"])
         module.exit_json(changed=False, released=released, holder=None)
+    broken = locks.Holder(**parameters["instead_of"]) if parameters["instead_of"] else None
     wanted = locks.Holder(
         owner=parameters["owner"],
         procedure=parameters["procedure"],
         run=parameters["run"],
-        since=history.now(),
+        # A procedure that is brought to its end began when its first run did.
+        since=broken.since if broken and parameters["going_on"] else history.now(),
     )
-    broken = locks.Holder(**parameters["instead_of"]) if parameters["instead_of"] else None
     try:
         now = (locks.holder() or wanted) if module.check_mode else locks.take(wanted, instead_of=broken)
     except OSError as error:

@@ -30,6 +30,12 @@ options:
     description: Whether a rollback may lead to a release that was found bad.
     type: bool
     default: false
+  since:
+    description:
+      - When the procedure began, by the host's clock; that of an earlier run that was killed, when this one
+        brings it to its end. The time that its lock tells.
+    type: str
+    default: "9999"
   why:
     description: The reason, for the history.
     type: str
@@ -125,7 +131,9 @@ def rollback_target(layout: releases.Layout, parameters: dict[str, Any], previou
     records = history.read()
     wanted: str = parameters["release"]
     if wanted == LAST_GOOD:
-        return history.interrupted_rollback(records) or way_back(layout, records, previous)
+        return history.unfinished_rollback(records, parameters["since"]) or way_back(
+            layout, records, previous
+        )
     if wanted not in layout.complete():
         raise SwitchError(
             f"there is no release {wanted!r}; there are {', '.join(layout.complete()) or 'none'}"
@@ -167,6 +175,7 @@ def main() -> None:
             "release": {"type": "str", "required": True},
             "how": {"choices": list(get_args(history.How)), "default": "deployment"},
             "allow_bad": {"type": "bool", "default": False},
+            "since": {"type": "str", "default": "9999"},
             "why": {"type": "str", "required": True},
             "who": {"type": "str", "required": True},
             "root": {"type": "path", "default": "/opt/katago-mcp"},

@@ -15,6 +15,7 @@ _HANDED_OVER = (
     "preflight_found",
     "katago_installed",
     "katago_mcp_outcome",
+    "procedure_lock",
     "katago_sandbox",
     "triage_result",
     "validate_result",

@@ -91,12 +91,16 @@ def test_release_whose_rollback_failed_is_no_way_back_and_the_one_returned_to_ke
     assert history.ways_back(records, available=["a", "b", "c"], besides="c") == ["a"]
 
 
-def test_rollback_that_was_killed_is_known_until_its_verdict() -> None:
-    records = [*deployed("a", "b"), record("a", how="rollback")]
-    assert history.interrupted_rollback(records) == "a"
-    assert history.interrupted_rollback([*records, record("a", "good")]) is None
-    assert history.interrupted_rollback(deployed("a")) is None
-    assert history.interrupted_rollback([]) is None
+def test_rollback_that_was_killed_is_known_until_its_verdict_and_while_its_procedure_goes_on() -> None:
+    before, after = "2025-12-31T23:59:59Z", "2026-01-01T00:00:01Z"
+    switched = [*deployed("a", "b"), record("a", how="rollback")]
+    judged = [*switched, record("a", "good")]
+    assert history.unfinished_rollback(switched, after) == "a"
+    assert history.unfinished_rollback(judged, before) == "a"
+    assert history.unfinished_rollback(judged, after) is None
+    assert history.unfinished_rollback([*switched, record("a", "bad")], before) is None
+    assert history.unfinished_rollback(deployed("a"), before) is None
+    assert history.unfinished_rollback([], before) is None
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=1, unique=True))

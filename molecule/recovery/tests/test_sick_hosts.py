@@ -47,13 +47,13 @@ def host(target: Host) -> Iterator[Any]:
 def small_disk(host: Any, directory: str, options: str, fill: str) -> Iterator[None]:
     """A disk of its own under a directory, with its content, filled up."""
     host.check_output(f"mkdir -p /mnt/small && mount -t tmpfs -o {options} tmpfs /mnt/small")
-    host.check_output(f"cp -a {directory}/. /mnt/small/ && mount --move /mnt/small {directory}")
+    host.check_output(f"cp -a {directory}/. /mnt/small/ && mount --bind /mnt/small {directory}")
     host.check_output(f"cd {directory} && mkdir filler && {fill}; true")
     try:
         yield
     finally:
         # What the service wrote meanwhile is a cache; the history is compared with what it was.
-        host.check_output(f"umount --lazy {directory}")
+        host.check_output(f"umount --lazy {directory} /mnt/small")
 
 
 @contextlib.contextmanager
