@@ -23,6 +23,11 @@ def of_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def of_bytes(content: bytes) -> str:
+    """The sha256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def of_text(text: str) -> str:
     """The sha256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -62,6 +62,20 @@ def manifest(directory: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def fits_name(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest is the one that its release was named by, so that a changed manifest shows.
+
+    What the manifest adds to the inputs are the files that were made of them, the environment's.
+    """
+    try:
+        inputs = {key: value for key, value in manifest.items() if key not in ("name", "version")}
+        given = {path: sha256 for path, sha256 in manifest["files"].items() if "/" not in path}
+        expected: str = manifest["name"]
+        return expected == name(manifest["version"], {**inputs, "files": given})
+    except (KeyError, AttributeError, TypeError):
+        return False
+
+
 def damage(directory: Path) -> list[str]:
     """What is missing from or changed in a release and all it stands on; [] when it is whole."""
     found = manifest(directory)

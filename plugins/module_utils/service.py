@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import host
+from ansible_collections.katago.fleet.plugins.module_utils import host, releases
 
 UNIT = "katago-mcp.service"
 # The unified hierarchy, and systemd's own where both are mounted.
@@ -36,6 +36,17 @@ _DETAILS = (
     "DropInPaths",
 )
 OPERATOR_TOKEN = "operator.token"  # noqa: S105 (a file's name)
+
+
+def links(layout: releases.Layout, release: str) -> dict[Path, str]:
+    """Every symlink of a switched host; `current` comes last, so a killed switch is no switch."""
+    current = layout.current
+    return {
+        CONFIG: str(current / "config.json"),
+        COMMAND: str(current / "venv" / "bin" / "katago-mcp"),
+        UNIT_FILE: str(current / UNIT),
+        current: f"releases/{release}",
+    }
 
 
 @dataclass(frozen=True)

@@ -100,17 +100,6 @@ class SwitchError(Exception):
     """The switch cannot be made; the message says why, as part of a sentence."""
 
 
-def links(layout: releases.Layout, release: str) -> dict[Path, str]:
-    """Every symlink of a switched host; `current` comes last, so a killed switch is no switch."""
-    current = layout.current
-    return {
-        service.CONFIG: str(current / "config.json"),
-        service.COMMAND: str(current / "venv" / "bin" / "katago-mcp"),
-        service.UNIT_FILE: str(current / service.UNIT),
-        current: f"releases/{release}",
-    }
-
-
 def is_link(path: Path, target: str) -> bool:
     """Whether `path` is a symlink to exactly `target`."""
     return path.is_symlink() and str(path.readlink()) == target
@@ -153,7 +142,7 @@ def switch(layout: releases.Layout, record: history.Record) -> bool:
     unrecorded. What fails after the rename is undone.
     """
     missing = {
-        path: target for path, target in links(layout, record.release).items() if not is_link(path, target)
+        path: target for path, target in service.links(layout, record.release).items() if not is_link(path, target)
     }
     try:
         if history.current(history.read()) != record.release:
@@ -208,7 +197,7 @@ def main() -> None:
                 f"the release {release} is damaged: {'; '.join(damage[:5])}."
                 " Deploying it again builds it anew"
             )
-        changed = any(not is_link(path, to) for path, to in links(layout, release).items())
+        changed = any(not is_link(path, to) for path, to in service.links(layout, release).items())
         if not module.check_mode:
             changed = switch(
                 layout,

@@ -85,6 +85,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
     atomic,
+    memory,
     releases,
     sandbox,
     service,
@@ -93,38 +94,6 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
 UNIT = "katago-mcp-trial.service"
 # The credentials that the service has are not touched before the switch.
 CREDENTIALS = Path("/run/katago-mcp-trial")
-
-
-def available_memory_mb() -> int:
-    """Memory in MB that a new process can get without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) >> 10
-    raise ValueError("/proc/meminfo has no MemAvailable")
-
-
-def free_gpu_memory_mb() -> int | None:
-    """Free memory in MB of the first GPU; None on a host without NVIDIA's tools."""
-    try:
-        asked = subprocess.run(
-            ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        return int(asked.stdout.splitlines()[0])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
-
-
-def reason_to_defer(needed_mb: int, available_mb: int, gpu_mb: int | None) -> str | None:
-    """Why a second engine would endanger the first; None when there is room for both."""
-    if available_mb < needed_mb:
-        return f"{available_mb} MB of memory are available, a second engine needs {needed_mb} MB"
-    if gpu_mb is not None and gpu_mb < needed_mb:
-        return f"{gpu_mb} MB of GPU memory are free, a second engine needs {needed_mb} MB"
-    return None
 
 
 def credentials(parameters: dict[str, Any]) -> dict[str, str]:
@@ -179,7 +148,7 @@ def main() -> None:
         module.exit_json(changed=False, deferred="the service runs this release already")
     if module.check_mode:
         module.exit_json(changed=False, deferred="check mode")
-    deferred = reason_to_defer(parameters["memory_needed_mb"], available_memory_mb(), free_gpu_memory_mb())
+    deferred = memory.reason_to_defer(parameters["memory_needed_mb"])
     # What a run whose connection was lost left behind.
     subprocess.run(["systemctl", "stop", UNIT], check=False, capture_output=True)
     shutil.rmtree(CREDENTIALS, ignore_errors=True)

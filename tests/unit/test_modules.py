@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import digest, probes, releases, service
+from ansible_collections.katago.fleet.plugins.module_utils import digest, memory, probes, releases, service
 from ansible_collections.katago.fleet.plugins.modules import (
     credentials,
     engine,
     prune,
     release,
-    switch,
-    trial,
     tuning,
 )
 
@@ -65,7 +63,7 @@ def test_appimage_is_told_by_its_magic(tmp_path: Path) -> None:
 
 
 def test_current_is_the_last_link_of_a_switch() -> None:
-    links = switch.links(releases.Layout(Path("/opt/katago-mcp")), "0.1.0-aa")
+    links = service.links(releases.Layout(Path("/opt/katago-mcp")), "0.1.0-aa")
     assert list(links.items())[-1] == (Path("/opt/katago-mcp/current"), "releases/0.1.0-aa")
     through = [target for path, target in links.items() if path != Path("/opt/katago-mcp/current")]
     assert all(target.startswith("/opt/katago-mcp/current/") for target in through)
@@ -85,7 +83,7 @@ def test_tokens_file_has_the_hosts_own_token_hashed() -> None:
 def test_second_engine_is_deferred_where_it_would_endanger_the_first(
     available: int, gpu: int | None, words: str | None
 ) -> None:
-    reason = trial.reason_to_defer(1000, available, gpu)
+    reason = memory.shortage(1000, available, gpu)
     assert (reason is None) == (words is None)
     assert words is None or words in str(reason)
 

@@ -1,0 +1,43 @@
+"""Whether a host has the memory for a second engine beside the running one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+
+def available_memory_mb() -> int:
+    """Memory in MB that a new process can get without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) >> 10
+    raise ValueError("/proc/meminfo has no MemAvailable")
+
+
+def free_gpu_memory_mb() -> int | None:
+    """Free memory in MB of the first GPU; None on a host without NVIDIA's tools."""
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return int(asked.stdout.splitlines()[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def reason_to_defer(needed_mb: int) -> str | None:
+    """Why a second engine that takes so much memory (MB) would endanger the first here; None when there is room."""
+    return shortage(needed_mb, available_memory_mb(), free_gpu_memory_mb())
+
+
+def shortage(needed_mb: int, available_mb: int, gpu_mb: int | None) -> str | None:
+    """Why a second engine would endanger the first; None when there is room for both."""
+    if available_mb < needed_mb:
+        return f"{available_mb} MB of memory are available, a second engine needs {needed_mb} MB"
+    if gpu_mb is not None and gpu_mb < needed_mb:
+        return f"{gpu_mb} MB of GPU memory are free, a second engine needs {needed_mb} MB"
+    return None

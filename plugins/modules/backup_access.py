@@ -1,0 +1,124 @@
+#!/usr/bin/python
+"""Keeps what opens the backup repository on a host, for root alone."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup_access
+short_description: Keep the address and the secrets of the backup repository
+description:
+  - Writes C(repository), C(password), C(environment), C(ssh_key) and C(known_hosts) into a
+    directory of root's, which systemd hands to the backup's unit. What is not given is not there.
+  - restic can be used with them by hand, as
+    C(restic --repository-file /etc/katago-backup/repository --password-file /etc/katago-backup/password).
+  - No value is in the result, in a diff or in an error.
+options:
+  repository:
+    description: The repository in restic's own syntax; it may hold a password.
+    type: str
+    required: true
+  password:
+    description: The repository's password.
+    type: str
+    required: true
+  environment:
+    description: Further environment of restic, such as C(AWS_SECRET_ACCESS_KEY).
+    type: dict
+    default: {}
+  ssh_private_key:
+    description: The private key for an SFTP repository.
+    type: str
+    default: ""
+  ssh_known_hosts:
+    description: The known_hosts lines of an SFTP repository's host; root's own are used when it is empty.
+    type: str
+    default: ""
+  directory:
+    description: Where they are kept on the host.
+    type: path
+    default: /etc/katago-backup
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The repository's address and secrets are in place
+  katago.fleet.backup_access:
+    repository: "{{ backup_repository }}"
+    password: "{{ backup_password }}"
+  no_log: true
+"""
+
+RETURN = r"""
+files:
+  description: The names of the files that are kept.
+  type: list
+  elements: str
+  returned: always
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, restic
+
+MODE = 0o600
+
+
+def files(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The files by name with their content; an empty one is one that should not be there."""
+
+    def ended(text: str) -> str:
+        return f"{text.rstrip()}\n" if text.strip() else ""
+
+    environment = "".join(f"{name}={value}\n" for name, value in sorted(parameters["environment"].items()))
+    return {
+        restic.REPOSITORY: ended(parameters["repository"]),
+        restic.PASSWORD: ended(parameters["password"]),
+        restic.ENVIRONMENT: environment,
+        restic.SSH_KEY: ended(parameters["ssh_private_key"]),
+        restic.KNOWN_HOSTS: ended(parameters["ssh_known_hosts"]),
+    }
+
+
+def is_kept(path: Path, content: str) -> bool:
+    """Whether a file is as it should be: that content for root alone, or not there."""
+    if not path.exists():
+        return not content
+    return bool(content) and path.stat().st_mode & 0o777 == MODE and path.read_text() == content
+
+
+def main() -> None:
+    """Write what differs, remove what is not given."""
+    module = AnsibleModule(
+        argument_spec={
+            "repository": {"type": "str", "required": True, "no_log": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "environment": {"type": "dict", "default": {}, "no_log": True},
+            "ssh_private_key": {"type": "str", "default": "", "no_log": True},
+            "ssh_known_hosts": {"type": "str", "default": ""},
+            "directory": {"type": "path", "default": str(restic.SECRETS)},
+        },
+        supports_check_mode=True,
+    )
+    directory = Path(module.params["directory"])
+    wanted = files(module.params)
+    wrong_mode = not directory.is_dir() or directory.stat().st_mode & 0o777 != 0o700
+    differing = {name: text for name, text in wanted.items() if not is_kept(directory / name, text)}
+    if not module.check_mode and (wrong_mode or differing):
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o700)
+        for name, content in differing.items():
+            if content:
+                atomic.write(directory / name, content.encode(), mode=MODE)
+            else:
+                (directory / name).unlink()
+    module.exit_json(
+        changed=wrong_mode or bool(differing), files=[name for name, text in wanted.items() if text]
+    )
+
+
+if __name__ == "__main__":
+    main()

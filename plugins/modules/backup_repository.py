@@ -1,0 +1,83 @@
+#!/usr/bin/python
+"""Makes the backup repository when there is none and there never was one."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup_repository
+short_description: Open the backup repository, or make it
+description:
+  - Fails with what was seen when the repository cannot be opened.
+  - Makes a repository where there is none. One that this host has backed up to before and that is
+    gone is not made anew without being told so, since a file system that is not mounted looks the same.
+options:
+  initialize:
+    description: Make a new repository although there was one.
+    type: bool
+    default: false
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The repository can be opened
+  katago.fleet.backup_repository:
+"""
+
+RETURN = r"""
+repository:
+  description: The repository's address, without secrets.
+  type: str
+  returned: always
+"""
+
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.katago.fleet.plugins.module_utils import backup, digest, restic
+
+INITIALIZATION_SECONDS = 120
+
+
+def main() -> None:
+    """Open, or make."""
+    module = AnsibleModule(
+        argument_spec={"initialize": {"type": "bool", "default": False}}, supports_check_mode=True
+    )
+    if module.check_mode and not (restic.SECRETS / restic.REPOSITORY).exists():
+        module.exit_json(changed=True, repository="", msg="The repository's address is not on the host yet.")
+    repository = restic.Repository()
+    if module.check_mode and not shutil.which("restic"):
+        module.exit_json(changed=True, repository=repository.shown, msg="restic is not installed yet.")
+    try:
+        repository.probe()
+    except restic.ResticError as error:
+        if error.kind != "absent":
+            module.fail_json(msg=f"{sentence(error)} Nothing was backed up; what runs was not touched.")
+    else:
+        module.exit_json(changed=False, repository=repository.shown)
+    state = backup.State.read()
+    if state.repository == digest.of_text(repository.address) and not module.params["initialize"]:
+        good = state.last_good or {}
+        module.fail_json(
+            msg=(
+                f"{repository.shown} was a repository with the snapshot {good.get('snapshot')} of"
+                f" {good.get('at')} and is none now. Nothing was made there. Is its disk mounted?"
+                " If it is lost: -e backup_initialize=true begins anew."
+            )
+        )
+    try:
+        if not module.check_mode:
+            repository.run("init", deadline=INITIALIZATION_SECONDS, lock=True)
+    except restic.ResticError as error:
+        module.fail_json(msg=f"{repository.shown} cannot be made a repository: {error}")
+    module.exit_json(changed=True, repository=repository.shown)
+
+
+def sentence(error: restic.ResticError) -> str:
+    """The error with a capital letter."""
+    return str(error)[0].upper() + str(error)[1:]
+
+
+if __name__ == "__main__":
+    main()
