@@ -1,4 +1,4 @@
-"""What is damaged on a host: releases, what they stand on, links, tokens, history and state, read and compared.
+"""What is damaged on a host: releases, what they stand on, links, tokens, history and state.
 
 The same survey judges a host and a backup of it that was restored below a directory.
 """
@@ -21,7 +21,7 @@ NOT_KEPT = ("engine", "quarantine")
 ASSETS = Path("/opt/katago")
 KINDS = {"engines": "engine", "networks": "network", "tuning": "tuning"}
 
-Condition = Literal["whole", "damaged", "missing", "unknown"]
+Condition = Literal["whole", "damaged", "missing", "added", "unknown"]
 # A file's content in the snapshot, None when it is not there.
 Reference = Callable[[str], bytes | None]
 
@@ -93,10 +93,11 @@ class Survey:
         """A release, compared with its manifest, and all that it stands on."""
         directory = releases.ROOT / "releases" / name
         here = self.at(directory)
+        path = directory / releases.MANIFEST
         if not here.is_dir():
             yield Finding("release", str(directory), "missing", f"{directory} is missing")
+            yield from self._all_needed(_object(self.reference(str(path))) or {})
             return
-        path = directory / releases.MANIFEST
         manifest = releases.manifest(here)
         trusted = manifest is not None and manifest.get("name") == name and releases.fits_name(manifest)
         if not trusted:
@@ -118,8 +119,7 @@ class Survey:
         yield from differing
         if trusted and not differing:
             yield Finding("release", str(directory), "whole", f"{directory} is what was built")
-        for needed, sha256 in sorted(manifest["stands_on"].items()):
-            yield from self._needed(Path(needed), sha256)
+        yield from self._all_needed(manifest)
 
     def links(self) -> Iterator[Finding]:
         """The symlinks of a switched host; where `current` leads to nothing, the history tells."""
@@ -190,6 +190,10 @@ class Survey:
             if trouble := json_trouble(path):
                 yield Finding("state", name, "damaged", f"{name} {trouble}")
 
+    def _all_needed(self, manifest: Mapping[str, Any]) -> Iterator[Finding]:
+        for path, sha256 in sorted(manifest.get("stands_on", {}).items()):
+            yield from self._needed(Path(path), sha256)
+
     def _needed(self, path: Path, sha256: str) -> Iterator[Finding]:
         item = KINDS.get(path.parts[3], "release") if path.is_relative_to(ASSETS) else "release"
         if item != "tuning" and not self.assets:
@@ -214,7 +218,9 @@ class Survey:
         if not trusted:
             name = path / digest.RECORD
             differing.append(
-                Finding(item, str(name), "damaged", f"{name} was changed", digest.of_text(_record_text(record)))
+                Finding(
+                    item, str(name), "damaged", f"{name} was changed", digest.of_text(_record_text(record))
+                )
             )
         yield from differing or [Finding(item, str(path), "whole", f"{path} has its sha256")]
 
@@ -340,7 +346,7 @@ def _differing(
         if name not in actual:
             yield Finding(item, path, "missing", f"{path} is missing", expected[name])
         elif name not in expected:
-            yield Finding(item, path, "damaged", f"{path} was added")
+            yield Finding(item, path, "added", f"{path} was added")
         elif actual[name] != expected[name]:
             yield Finding(item, path, "damaged", f"{path} was changed", expected[name])
 

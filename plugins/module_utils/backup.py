@@ -23,9 +23,9 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils import (
     assessment,
     atomic,
+    capacity,
     digest,
     history,
-    memory,
     releases,
     restic,
     sandbox,
@@ -49,7 +49,16 @@ UNVERIFIED_KEPT = 3
 TRIAL_SECONDS = 120
 _SPARE_BYTES = 64 << 20
 # What of the service's unit does not belong to its sandbox.
-_NOT_SANDBOX = ("Exec", "Type", "Restart", "Timeout", "Watchdog", "KillMode", "LoadCredential", "WorkingDirectory")
+_NOT_SANDBOX = (
+    "Exec",
+    "Type",
+    "Restart",
+    "Timeout",
+    "Watchdog",
+    "KillMode",
+    "LoadCredential",
+    "WorkingDirectory",
+)
 
 Say = Callable[[str], None]
 
@@ -224,9 +233,13 @@ def exposition(state: State) -> str:
         "When the last backup began, whatever came of it.",
         restic.parse_time(run["at"]).timestamp() if run else None,
     )
-    gauge("last_run_success", "Whether every step of the last backup succeeded.", run["ok"] if run else None)
+    gauge("last_run_success", "Whether the last backup succeeded.", run["ok"] if run else None)
     gauge("last_run_duration_seconds", "How long the last backup took.", run["seconds"] if run else None)
-    gauge("last_good_size_bytes", "The size of the last good backup as restored.", good["size"] if good else None)
+    gauge(
+        "last_good_size_bytes",
+        "The size of the last good backup as restored.",
+        good["size"] if good else None,
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -317,8 +330,10 @@ class Backup:
         else:
             kept = "No snapshot was made"
         good = self._state.last_good
-        last = f"the last good one is {good['snapshot']} of {good['at']}" if good else "there is no good one yet"
-        return f"The backup failed ({self._step}): {words.rstrip('.')}. {kept}; {last}, which was not touched."
+        last = "There is no good one yet."
+        if good:
+            last = f"The last good one, {good['snapshot']} of {good['at']}, was not touched."
+        return f"The backup failed ({self._step}): {words.rstrip('.')}. {kept}. {last}"
 
     def _make(self, paths: Sequence[str]) -> None:
         with tempfile.NamedTemporaryFile("w", prefix="katago-backup-", suffix=".paths") as listed:
@@ -360,9 +375,7 @@ class Backup:
         self._plain.restore(self._snapshot, self._scratch, (), deadline=self._settings.deadline)
 
     def _inspect(self) -> None:
-        survey = assessment.Survey(
-            root=self._scratch, assets=self._settings.assets, known=self._state.known
-        )
+        survey = assessment.Survey(root=self._scratch, assets=self._settings.assets, known=self._state.known)
         layout = survey.layout()
         names = assessment.current_and_way_back(layout, history.read(survey.at(history.FILE)))
         if not self._settings.assets:
@@ -381,7 +394,7 @@ class Backup:
     def _validate(self) -> None:
         assets = self._settings.assets
         engine = assets and self._settings.engine
-        if engine and (reason := memory.reason_to_defer(self._memory_needed())):
+        if engine and (reason := capacity.reason_to_defer(self._memory_needed())):
             engine = False
             self._checks.append(f"the engine was not started: {reason}")
         subprocess.run(["systemctl", "stop", TRIAL_UNIT], check=False, capture_output=True)

@@ -28,7 +28,7 @@ VERIFIED = "verified"
 UNVERIFIED = "unverified"
 RELEASE_TAG = "release="
 
-# restic renews a lock every 5 minutes and takes one of 30 minutes for dead (restic's internal/restic/lock.go).
+# restic renews its locks every 5 minutes and takes one of 30 minutes for dead (internal/restic/lock.go).
 LOCK_LIFETIME = timedelta(minutes=30)
 PROBE_SECONDS = 60
 LOCK_POLL_SECONDS = 5.0
@@ -53,8 +53,8 @@ _SIGNS = (
     (
         "unreachable",
         r"connection refused|Connection refused|no such host|Could not resolve|No route to host"
-        r"|network is unreachable|Network is unreachable|i/o timeout|timed out|unable to start the sftp session"
-        r"|connection reset|Connection closed|read-only file system",
+        r"|network is unreachable|Network is unreachable|i/o timeout|timed out"
+        r"|unable to start the sftp session|connection reset|Connection closed|read-only file system",
     ),
     (
         "absent",
@@ -75,7 +75,7 @@ _MEANING = {
     ),
     "damaged": (
         "the repository is damaged",
-        "Look at its disk; a repository elsewhere (backup_repository) begins anew, this one stays for rescue.",
+        "Look at its disk. Another backup_repository begins anew; this one stays for rescue.",
     ),
     "snapshot": ("there is no such snapshot", "`katago-backup snapshots` lists them."),
     "denied": ("the repository refused this host", "Correct the credentials or the permissions there."),
@@ -304,6 +304,10 @@ class Repository:
         return shown(self.address)
 
     def run(self, *arguments: str, deadline: float, lock: bool = False) -> str:
+        """As `output`, as text."""
+        return self.output(*arguments, deadline=deadline, lock=lock).decode(errors="replace")
+
+    def output(self, *arguments: str, deadline: float, lock: bool = False) -> bytes:
         """Run restic; return what it printed. Raises ResticError, whose words hold no secret.
 
         `deadline`: seconds. Without `lock` restic writes nothing to the repository, so that reading
@@ -320,8 +324,6 @@ class Repository:
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
-                errors="replace",
                 timeout=deadline,
                 check=False,
             )
@@ -331,7 +333,7 @@ class Repository:
         except FileNotFoundError as error:
             raise ResticError("unknown", "restic is not installed on this host") from error
         if done.returncode != 0:
-            text = self._redacted(done.stderr + "\n" + done.stdout)
+            text = self._redacted((done.stderr + b"\n" + done.stdout).decode(errors="replace"))
             words = words_of(text) or f"exit status {done.returncode}"
             raise ResticError(kind_of(done.returncode, text), f"{self.shown}: {words}")
         return done.stdout
@@ -340,9 +342,7 @@ class Repository:
         """Open the repository. Raises ResticError when that does not work."""
         self.run("cat", "config", deadline=PROBE_SECONDS)
 
-    def patiently(
-        self, *arguments: str, deadline: float, wait: float, say: Callable[[str], None]
-    ) -> str:
+    def patiently(self, *arguments: str, deadline: float, wait: float, say: Callable[[str], None]) -> str:
         """Run what needs a lock; others' locks are waited for, stale ones removed and named.
 
         `deadline`: seconds for the work; `wait`: seconds for locks. Raises ResticError.
@@ -403,8 +403,8 @@ class Repository:
         }
 
     def dump(self, snapshot: str, path: str) -> bytes:
-        """A file's content; a text file's, since it comes through a text pipe. Raises ResticError."""
-        return self.run("dump", snapshot, path, deadline=PROBE_SECONDS).encode()
+        """A file's content. Raises ResticError."""
+        return self.output("dump", snapshot, path, deadline=PROBE_SECONDS)
 
     def restore(self, snapshot: str, target: Path, paths: Sequence[str], *, deadline: float) -> None:
         """Restore `paths`, all when there are none, below `target`. Raises ResticError."""

@@ -80,11 +80,12 @@ def main() -> None:
     outcome = backup.State.read().last_run
     if outcome is None or (outcome["at"] < asked and started.returncode != 0):
         module.fail_json(msg=f"The backup did not run: {started.stderr.strip()}")
-    if not outcome["ok"]:
+    elif not outcome["ok"]:
         module.fail_json(msg=outcome["message"], outcome=outcome)
-    module.exit_json(
-        changed=True, snapshot=outcome["snapshot"], outcome=outcome, msg=f"{outcome['message']}."
-    )
+    else:
+        module.exit_json(
+            changed=True, snapshot=outcome["snapshot"], outcome=outcome, msg=f"{outcome['message']}."
+        )
 
 
 if __name__ == "__main__":

@@ -123,9 +123,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import service
-
-GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
+from ansible_collections.katago.fleet.plugins.module_utils import capacity, service
 
 
 def operating_system() -> dict[str, str]:
@@ -207,7 +205,7 @@ def main() -> None:
             **memory_mb(),
             "disk_free_mb": {path: free_mb(path) for path in ("/opt", "/var")},
             "lacks": [name for name, path in module.params["assets"].items() if not Path(path).exists()],
-            "gpu": any(Path(device).exists() for device in GPU_DEVICES),
+            "gpu": capacity.has_gpu(),
             "listeners": listeners,
         },
     )

@@ -128,7 +128,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters: dict[str, Any] = module.params
-    if not service.UNIT_FILE.exists():
+    stopping = parameters["state"] == "stopped"
+    if not stopping and not service.UNIT_FILE.exists():
         module.fail_json(
             msg=(
                 f"Refused; nothing was changed on this host. There is no service: {service.UNIT_FILE} is"
@@ -136,7 +137,6 @@ def main() -> None:
             ),
             refused=True,
         )
-    stopping = parameters["state"] == "stopped"
     problems = [] if stopping or parameters["force"] else list(disk.obstacles())
     if problems:
         module.fail_json(

@@ -142,7 +142,9 @@ def switch(layout: releases.Layout, record: history.Record) -> bool:
     unrecorded. What fails after the rename is undone.
     """
     missing = {
-        path: target for path, target in service.links(layout, record.release).items() if not is_link(path, target)
+        path: target
+        for path, target in service.links(layout, record.release).items()
+        if not is_link(path, target)
     }
     try:
         if history.current(history.read()) != record.release:

@@ -85,7 +85,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
     atomic,
-    memory,
+    capacity,
     releases,
     sandbox,
     service,
@@ -148,7 +148,7 @@ def main() -> None:
         module.exit_json(changed=False, deferred="the service runs this release already")
     if module.check_mode:
         module.exit_json(changed=False, deferred="check mode")
-    deferred = memory.reason_to_defer(parameters["memory_needed_mb"])
+    deferred = capacity.reason_to_defer(parameters["memory_needed_mb"])
     # What a run whose connection was lost left behind.
     subprocess.run(["systemctl", "stop", UNIT], check=False, capture_output=True)
     shutil.rmtree(CREDENTIALS, ignore_errors=True)

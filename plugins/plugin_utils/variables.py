@@ -12,12 +12,14 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 # What roles leave for each other, so that a preflight later in the same run finds it.
 _HANDED_OVER = (
+    "backup_outcome",
     "preflight_found",
     "katago_installed",
     "katago_mcp_outcome",
     "procedure_lock",
     "katago_sandbox",
     "triage_result",
+    "restore_outcome",
     "validate_result",
 )
 

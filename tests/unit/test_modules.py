@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import digest, memory, probes, releases, service
+from ansible_collections.katago.fleet.plugins.module_utils import capacity, digest, probes, releases, service
 from ansible_collections.katago.fleet.plugins.modules import (
     credentials,
     engine,
@@ -83,7 +83,7 @@ def test_tokens_file_has_the_hosts_own_token_hashed() -> None:
 def test_second_engine_is_deferred_where_it_would_endanger_the_first(
     available: int, gpu: int | None, words: str | None
 ) -> None:
-    reason = memory.shortage(1000, available, gpu)
+    reason = capacity.shortage(1000, available, gpu)
     assert (reason is None) == (words is None)
     assert words is None or words in str(reason)
 

@@ -1,12 +1,19 @@
-"""Whether a host has the memory for a second engine beside the running one."""
+"""What a host has for engines: a GPU, and memory for a second one beside the running one."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
+GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
 
-def available_memory_mb() -> int:
+
+def has_gpu() -> bool:
+    """Whether the host has a GPU that an engine can use."""
+    return any(Path(device).exists() for device in GPU_DEVICES)
+
+
+def _available_mb() -> int:
     """Memory in MB that a new process can get without swapping."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
@@ -14,7 +21,7 @@ def available_memory_mb() -> int:
     raise ValueError("/proc/meminfo has no MemAvailable")
 
 
-def free_gpu_memory_mb() -> int | None:
+def _free_gpu_mb() -> int | None:
     """Free memory in MB of the first GPU; None on a host without NVIDIA's tools."""
     try:
         asked = subprocess.run(
@@ -30,8 +37,8 @@ def free_gpu_memory_mb() -> int | None:
 
 
 def reason_to_defer(needed_mb: int) -> str | None:
-    """Why a second engine that takes so much memory (MB) would endanger the first here; None when there is room."""
-    return shortage(needed_mb, available_memory_mb(), free_gpu_memory_mb())
+    """Why a second engine of `needed_mb` would endanger the first here; None when there is room."""
+    return shortage(needed_mb, _available_mb(), _free_gpu_mb())
 
 
 def shortage(needed_mb: int, available_mb: int, gpu_mb: int | None) -> str | None:

@@ -1,0 +1,536 @@
+"""A restore of a host: what is put back from a snapshot, fetched and checked before anything is touched."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pwd
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    assessment,
+    atomic,
+    digest,
+    history,
+    releases,
+    restic,
+    service,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.assessment import Finding
+
+QUARANTINE = assessment.STATE / "quarantine"
+RECORD = "restore.json"
+# Beside what they are renamed to, since a rename is atomic on one file system only.
+STAGE = ".restore"
+ROOTS = (Path("/opt/katago-mcp"), assessment.ASSETS, assessment.STATE, Path("/etc/katago-mcp"))
+CACHE = Path("/var/cache/katago-mcp")
+CACHE_FILES = ("answers.sqlite3", "answers.sqlite3-wal", "answers.sqlite3-shm")
+USER = "katago-mcp"
+CACHE_SECONDS = 300
+STAGE_SECONDS = 3600
+_SPARE_BYTES = 64 << 20
+# More paths than this are restored by their directory.
+_MOST_PATHS = 200
+
+Scope = Literal["damaged", "state", "all"]
+How = Literal["put", "merge", "tokens", "link", "set_aside", "judge"]
+# What a release stands on comes first and the switch to it last, so that a killed restore shows nothing half.
+_ORDER: tuple[How, ...] = ("put", "tokens", "merge", "set_aside", "judge", "link")
+
+
+class RestoreError(Exception):
+    """The restore cannot be done; the message says what was seen and what to do."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing to do to one path, and why.
+
+    `put` replaces it by the snapshot's, `merge` puts the history's records together, `tokens` keeps
+    the host's own token, `link` makes a symlink, `set_aside` only takes it away, `judge` has the
+    cache checked by the mended release. `expected`: as in `Finding`. `size`: bytes to be fetched.
+    """
+
+    path: str
+    how: How
+    why: str
+    expected: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a restore will do. `release` is the current one afterwards."""
+
+    actions: Sequence[Action]
+    release: str
+    findings: Sequence[Finding]
+
+
+class Planner:
+    """Compares a host with a snapshot of it and decides what is to be done.
+
+    `scope`: `damaged` mends what is damaged or missing; `state` also puts the state and the tokens
+    back as they were; `all` also goes back to the release that was the current one. The history is
+    put together with the one of `newest` in any case, since it only grows. `known` is what the
+    host remembers of it.
+    """
+
+    def __init__(
+        self,
+        repository: restic.Repository,
+        snapshot: restic.Snapshot,
+        scope: Scope,
+        *,
+        newest: restic.Snapshot,
+        known: assessment.Known | None = None,
+    ) -> None:
+        self._repository = repository
+        self._snapshot = snapshot
+        self._newest = newest
+        self._scope = scope
+        self._nodes = repository.nodes(snapshot.id)
+        self._kept: dict[str, bytes | None] = {}
+        self._survey = assessment.Survey(reference=self.kept, known=known)
+
+    def kept(self, path: str) -> bytes | None:
+        """A file's content in the snapshot, None when it has none."""
+        if path not in self._kept:
+            node = self._nodes.get(path)
+            snapshot = self._newest if path == str(history.FILE) else self._snapshot
+            is_file = node is not None and node.type == "file"
+            self._kept[path] = self._repository.dump(snapshot.id, path) if is_file else None
+        return self._kept[path]
+
+    def plan(self) -> Plan:
+        """The plan. Raises RestoreError when the snapshot does not have what is needed."""
+        findings = [*self._survey.findings(self._names()), *cache_findings()]
+        actions = [action for finding in assessment.damaged(findings) for action in self._mend(finding)]
+        if self._scope in ("state", "all"):
+            actions += self._state_of_snapshot()
+        release = self._release()
+        if self._scope == "all":
+            actions += self._switch(release)
+        unique = {(action.path, action.how): action for action in actions}
+        ordered = sorted(unique.values(), key=lambda action: (_ORDER.index(action.how), _rank(action.path)))
+        self._check_disk(ordered)
+        return Plan(ordered, release, findings)
+
+    def _names(self) -> list[str]:
+        """The releases to look at: those that the host needs, and those that the snapshot has whole."""
+        layout = releases.Layout()
+        needed = assessment.current_and_way_back(layout, history.read())
+        if not needed or self._scope == "all":
+            kept = [name for name in self._whole_releases() if name not in needed]
+            needed += sorted(kept, key=lambda name: name != self._snapshot.release)
+        if not needed:
+            raise RestoreError(
+                f"this host has no release and the snapshot {self._snapshot} has none whole, since it was"
+                " made without backup_assets. `ansible-playbook playbooks/deploy.yml` first, then"
+                " playbooks/restore.yml -e scope=state"
+            )
+        return needed
+
+    def _whole_releases(self) -> list[str]:
+        pattern = re.compile(rf"{releases.ROOT}/releases/([^/]+)/venv/pyvenv.cfg")
+        return [found[1] for path in self._nodes if (found := pattern.fullmatch(path))]
+
+    def _release(self) -> str:
+        present = releases.Layout().current_release() or history.current(history.read())
+        return self._snapshot.release if self._scope == "all" or present is None else present
+
+    def _mend(self, finding: Finding) -> Iterator[Action]:
+        path, words = finding.path, finding.words
+        if finding.item == "cache":
+            how: How = "judge" if finding.condition == "unknown" else "set_aside"
+            yield Action(path, how, words)
+        elif finding.item == "links":
+            yield from self._link(finding)
+        elif finding.item == "history":
+            yield Action(path, "merge", words)
+        elif finding.condition == "added" or (finding.item == "state" and path not in self._nodes):
+            yield Action(path, "set_aside", words)
+        elif finding.item == "tokens" and path in self._nodes:
+            yield Action(path, "tokens", words)
+        else:
+            self._require(finding)
+            yield Action(path, "put", words, finding.expected, self._size(path))
+
+    def _link(self, finding: Finding) -> Iterator[Action]:
+        if finding.expected:
+            yield Action(finding.path, "link", finding.words, finding.expected)
+        else:
+            yield from self._switch(self._release())
+
+    def _switch(self, release: str) -> Iterator[Action]:
+        for path, target in service.links(releases.Layout(), release).items():
+            if not (path.is_symlink() and str(path.readlink()) == target):
+                yield Action(str(path), "link", f"{path} leads to {target}", f"link:{target}")
+
+    def _require(self, finding: Finding) -> None:
+        """Refuse what the snapshot cannot mend."""
+        directory = Path(finding.path)
+        if finding.path not in self._nodes:
+            raise RestoreError(
+                f"{finding.words}, and the snapshot {self._snapshot} does not have it."
+                " `ansible-playbook playbooks/deploy.yml` brings it from the control node; -e scope=all"
+                " goes back to the release of the snapshot; -e at=... names another one"
+            )
+        if directory.parent == releases.ROOT / "releases":
+            content = self.kept(f"{directory}/venv/pyvenv.cfg")
+            if content is None:
+                raise RestoreError(
+                    f"{finding.words}, and the snapshot {self._snapshot} has its small parts alone, since it"
+                    " was made without backup_assets. `ansible-playbook playbooks/deploy.yml` first, then"
+                    " playbooks/restore.yml -e scope=state"
+                )
+            wanted = python_of(content.decode(errors="replace"))
+            if wanted != sys.version_info[:2]:
+                raise RestoreError(
+                    f"{directory.name} was built for Python {'.'.join(map(str, wanted))}, and this host, of"
+                    f" another Debian, has {sys.version_info[0]}.{sys.version_info[1]}."
+                    " `ansible-playbook playbooks/deploy.yml` first, then playbooks/restore.yml -e scope=state"
+                )
+
+    def _state_of_snapshot(self) -> Iterator[Action]:
+        for path, node in sorted(self._nodes.items()):
+            if node.type != "file":
+                continue
+            tokens = service.CREDENTIALS / service.TOKENS
+            if Path(path) == tokens:
+                if present_tokens(tokens) != sealed_tokens(self.kept(path) or b"", operator_token()):
+                    yield Action(path, "tokens", f"{path} is not the snapshot's")
+            elif Path(path) == history.FILE:
+                present = history.FILE.read_bytes() if history.FILE.exists() else b""
+                if assessment.merged_history(self.kept(path) or b"", present) != present:
+                    yield Action(path, "merge", f"{path} lacks records of the snapshot")
+            elif Path(path).is_relative_to(assessment.STATE):
+                sha256 = digest.of_bytes(self.kept(path) or b"")
+                if not Path(path).is_file() or digest.of_file(path) != sha256:
+                    yield Action(path, "put", f"{path} is not the snapshot's", sha256, node.size)
+
+    def _size(self, path: str) -> int:
+        below = f"{path}/"
+        return sum(node.size for name, node in self._nodes.items() if name == path or name.startswith(below))
+
+    def _check_disk(self, actions: Sequence[Action]) -> None:
+        for root in ROOTS:
+            needed = sum(action.size for action in actions if Path(action.path).is_relative_to(root))
+            existing = next(path for path in (root, *root.parents) if path.exists())
+            free = shutil.disk_usage(existing).free
+            if needed and free < needed + _SPARE_BYTES:
+                raise RestoreError(
+                    f"{existing} has {free >> 20} MB free and the restore needs"
+                    f" {needed + _SPARE_BYTES >> 20} MB there, since what is damaged is kept. Make room"
+                )
+
+
+def python_of(pyvenv: str) -> tuple[int, ...]:
+    """The version of Python that an environment was made for, by its pyvenv.cfg; () when it does not say."""
+    found = re.search(r"^version\s*=\s*(\d+)\.(\d+)", pyvenv, re.M)
+    return (int(found[1]), int(found[2])) if found else ()
+
+
+def operator_token() -> str | None:
+    """The host's own token, None when it has none."""
+    path = service.CREDENTIALS / service.OPERATOR_TOKEN
+    return path.read_text().strip() if path.exists() else None
+
+
+def present_tokens(path: Path) -> bytes:
+    """What lies in the place of the tokens."""
+    return path.read_bytes() if path.exists() else b""
+
+
+def sealed_tokens(kept: bytes, operator: str | None) -> bytes:
+    """The snapshot's tokens with this host's own token in the place of the one that was.
+
+    The host's own token is not in a backup; a new host makes a new one. Raises RestoreError.
+    """
+    if assessment.token_trouble(kept, None):
+        raise RestoreError(
+            "the snapshot's tokens cannot be used. `ansible-playbook playbooks/deploy.yml` writes them anew"
+        )
+    value = json.loads(kept)
+    for entry in value["tokens"]:
+        if entry["name"] == "operator" and operator is not None:
+            entry["sha256"] = digest.of_text(operator)
+    return json.dumps(value, indent=1).encode() + b"\n"
+
+
+def cache_findings() -> list[Finding]:
+    """What the release's own command says of the cache, asked as the service's user."""
+    path = CACHE / CACHE_FILES[0]
+    if not path.exists():
+        return []
+    command = service.COMMAND
+    try:
+        done = subprocess.run(
+            [command, "cache", "verify", "--json", "--config", str(service.CONFIG)],
+            user=USER,
+            group=USER,
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "CREDENTIALS_DIRECTORY": "/nonexistent"},
+            capture_output=True,
+            text=True,
+            timeout=CACHE_SECONDS,
+            check=False,
+        )
+        report = json.loads(done.stdout)
+        if report["ok"]:
+            return [Finding("cache", str(path), "whole", f"{path}: {report['entries']} answers")]
+        return [Finding("cache", str(path), "damaged", f"{path}: {'; '.join(report['problems'])}")]
+    except (OSError, subprocess.SubprocessError, LookupError, ValueError, TypeError):
+        return [Finding("cache", str(path), "unknown", f"{path} cannot be checked by the present release")]
+
+
+def stage_of(path: str | Path) -> Path:
+    """Where a path is staged: below the root that it belongs to. Raises RestoreError for any other."""
+    for root in ROOTS:
+        if Path(path).is_relative_to(root):
+            return root / STAGE / str(path).lstrip("/")
+    raise RestoreError(f"{path} belongs to nothing that is restored")
+
+
+def clean_stages() -> None:
+    """Remove what an earlier restore fetched; it is still in the snapshot."""
+    for root in ROOTS:
+        shutil.rmtree(root / STAGE, ignore_errors=True)
+
+
+def stage(repository: restic.Repository, snapshot: str, actions: Sequence[Action]) -> None:
+    """Fetch what is to be put, and refuse unless every piece is what it should be.
+
+    Touches nothing but the stages. Raises RestoreError, ResticError, OSError.
+    """
+    clean_stages()
+    for root in ROOTS:
+        paths = [a.path for a in actions if a.how == "put" and Path(a.path).is_relative_to(root)]
+        if not paths:
+            continue
+        target = root / STAGE
+        target.mkdir(parents=True, mode=0o700)
+        repository.restore(snapshot, target, _fewer(paths), deadline=STAGE_SECONDS)
+        atomic.sync_tree(target)
+    for action in actions:
+        if action.how == "put" and (trouble := staged_trouble(action)):
+            raise RestoreError(f"the snapshot does not give {action.path} as it should be: {trouble}")
+
+
+def staged_trouble(action: Action) -> str:
+    """Why a staged path cannot be put in place; empty when it can."""
+    staged = stage_of(action.path)
+    if not os.path.lexists(staged):
+        return "it is not there"
+    if Path(action.path).parent == releases.ROOT / "releases":
+        survey = assessment.Survey(root=releases.ROOT / STAGE)
+        found = assessment.damaged([f for f in survey.release(staged.name) if f.item == "release"])
+        return found[0].words if found else ""
+    if not action.expected:
+        return ""
+    actual = entry(staged)
+    return "" if actual == action.expected else f"its digest is {actual}, not {action.expected}"
+
+
+def entry(path: Path) -> str:
+    """A path as `digest.of_tree` has it, or the digest of a directory."""
+    if path.is_symlink():
+        return f"link:{path.readlink()}"
+    if path.is_dir():
+        return digest.of_path(path)
+    return digest.of_file(path) + ("+x" if path.stat().st_mode & 0o100 else "")
+
+
+class Restoration:
+    """One restore, from its beginning to its verdict, and the quarantine of what it replaced.
+
+    A restore that was killed is found by its record, and gone on with in the same quarantine.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @classmethod
+    def unfinished(cls) -> Restoration | None:
+        """The restore that was begun and not brought to its end; None when there is none."""
+        for path in sorted(QUARANTINE.glob(f"*/{RECORD}"), reverse=True):
+            if not json.loads(path.read_text()).get("finished"):
+                return cls(path.parent)
+        return None
+
+    @classmethod
+    def begin(cls, who: str, snapshot: str, scope: str, actions: Sequence[Action]) -> Restoration:
+        """Begin one, or go on with the one that was not finished."""
+        found = cls.unfinished() or cls(_new_directory(QUARANTINE, history.now().replace(":", "")))
+        order = {"at": history.now(), "who": who, "snapshot": snapshot, "scope": scope}
+        record = found.record if (found.directory / RECORD).exists() else {"orders": [], "finished": None}
+        record["orders"].append({**order, "actions": [asdict(action) for action in actions]})
+        found._write(record)
+        return found
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What was ordered, and whether it is finished."""
+        value: dict[str, Any] = json.loads((self.directory / RECORD).read_text())
+        return value
+
+    def install(self, plan: Sequence[Action], kept: Mapping[str, bytes]) -> list[str]:
+        """Carry out the actions; return the paths that were set aside. Raises OSError.
+
+        `kept`: the snapshot's content of what is merged. Killed anywhere, what is left is whole or
+        missing, and the next run goes on with it.
+        """
+        aside: list[str] = []
+        for action in plan:
+            path = Path(action.path)
+            if action.how == "judge" and all(f.condition == "whole" for f in cache_findings()):
+                continue
+            if action.how in ("set_aside", "judge"):
+                aside += self._set_aside(path)
+                continue
+            staged = self._prepare(action, kept)
+            aside += self._quarantine(path)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            staged.rename(path)
+            atomic.sync_directory(path.parent)
+        return aside
+
+    def finish(self, result: str) -> None:
+        """Record the end."""
+        self._write({**self.record, "finished": history.now(), "result": result})
+        clean_stages()
+
+    def _prepare(self, action: Action, kept: Mapping[str, bytes]) -> Path:
+        path = Path(action.path)
+        if action.how == "put":
+            return stage_of(path)
+        # Beside it, for /usr/local and /etc/systemd too.
+        scratch = path.with_name(f".{path.name}.restore")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        scratch.unlink(missing_ok=True)
+        if action.how == "link":
+            scratch.symlink_to(action.expected.removeprefix("link:"))
+        elif action.how == "merge":
+            present = path.read_bytes() if path.exists() else b""
+            atomic.write(scratch, assessment.merged_history(kept.get(action.path, b""), present), mode=0o644)
+        else:
+            path.parent.chmod(0o700)
+            content = sealed_tokens(kept[action.path], self._own_token())
+            atomic.write(scratch, content, mode=0o600)
+        return scratch
+
+    def _own_token(self) -> str:
+        token = operator_token()
+        if token is None:
+            token = secrets.token_urlsafe(32)
+            atomic.write(service.CREDENTIALS / service.OPERATOR_TOKEN, f"{token}\n".encode(), mode=0o600)
+        return token
+
+    def _set_aside(self, path: Path) -> list[str]:
+        aside = self._quarantine(path)
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+            atomic.sync_directory(path.parent)
+        if path == CACHE / CACHE_FILES[0]:
+            # A journal belongs to the file it was written for.
+            for name in CACHE_FILES[1:]:
+                aside += self._set_aside(path.with_name(name))
+        return aside
+
+    def _quarantine(self, path: Path) -> list[str]:
+        """Keep what lies at a path; a file stays there too until it is replaced, a directory is moved."""
+        if not os.path.lexists(path):
+            return []
+        place = _free(self.directory / str(path).lstrip("/"))
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.is_dir() and not path.is_symlink():
+            place = self._move(path, place)
+        else:
+            try:
+                os.link(path, place, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                    raise
+                shutil.copy2(path, place, follow_symlinks=False)
+        atomic.sync_directory(place.parent)
+        return [str(place)]
+
+    def _move(self, path: Path, place: Path) -> Path:
+        try:
+            path.rename(place)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # Another file system: there, under the same name as the quarantine.
+            root = next(root for root in ROOTS if path.is_relative_to(root))
+            place = _free(root / ".quarantine" / self.directory.name / path.relative_to(root))
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.rename(place)
+        atomic.sync_directory(path.parent)
+        return place
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        atomic.write(self.directory / RECORD, json.dumps(record, indent=1).encode() + b"\n", mode=0o600)
+
+
+def record_switch(who: str, release: str, why: str) -> bool:
+    """Record the restore in the history unless it is its newest record; return whether it was not."""
+    records = history.read()
+    newest = records[-1] if records else None
+    if newest and newest.how == "restore" and newest.verdict is None and newest.release == release:
+        return False
+    previous = releases.Layout().current_release()
+    history.append(
+        history.Record(at=history.now(), who=who, release=release, previous=previous, why=why, how="restore")
+    )
+    return True
+
+
+def user_exists(name: str = USER) -> bool:
+    """Whether the service's user is there."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _fewer(paths: Sequence[str]) -> list[str]:
+    """The same paths, or the directories of them where there are too many for a command line."""
+    if len(paths) <= _MOST_PATHS:
+        return list(paths)
+    return sorted({str(Path(*Path(path).parts[:5])) for path in paths})
+
+
+def _rank(path: str) -> tuple[int, str]:
+    """Engines and networks before releases, and `current` last."""
+    if Path(path).is_relative_to(assessment.ASSETS):
+        return 0, path
+    return (2 if path == str(releases.Layout().current) else 1), path
+
+
+def _free(path: Path) -> Path:
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
+
+
+def _new_directory(parent: Path, name: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    parent.chmod(0o700)
+    directory = _free(parent / name)
+    directory.mkdir(mode=0o700)
+    atomic.sync_directory(parent)
+    return directory

@@ -1,0 +1,249 @@
+#!/usr/bin/python
+"""Restores a host from its backup, one step at a time."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restore
+short_description: Assess the damage of a host, and mend it from a backup
+description:
+  - C(plan) compares the host with its manifests and the snapshot, changes nothing, and refuses
+    what cannot be done.
+  - C(stage) fetches what is needed beside its place and checks every piece of it. Nothing that is
+    there is touched.
+  - C(install) is for a stopped service. It keeps what is replaced in
+    C(/var/lib/katago-mcp/quarantine/<UTC>/) and renames the new into its place.
+  - C(finish) records the end.
+  - A restore that was killed is gone on with by running it again.
+options:
+  step:
+    description: What to do.
+    type: str
+    choices: [plan, stage, install, finish]
+    required: true
+  at:
+    description: C(latest), a snapshot's id, or a time; the newest verified snapshot until then.
+    type: str
+    default: latest
+  host:
+    description: Whose snapshot it must be.
+    type: str
+    required: true
+  scope:
+    description:
+      - C(damaged) mends what is damaged or missing.
+      - C(state) also puts the state and the tokens back as they were.
+      - C(all) also goes back to the release that was the current one.
+    type: str
+    choices: [damaged, state, all]
+    default: damaged
+  who:
+    description: Who restores, for the records.
+    type: str
+    required: true
+  snapshot:
+    description: The snapshot that the plan found; not for C(plan).
+    type: str
+  result:
+    description: How it ended, for C(finish).
+    type: str
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The damage is known
+  katago.fleet.restore:
+    step: plan
+    host: "{{ inventory_hostname }}"
+    who: "{{ lookup('katago.fleet.actor') }}"
+"""
+
+RETURN = r"""
+snapshot:
+  description: The snapshot's id.
+  type: str
+  returned: success
+release:
+  description: The current release afterwards.
+  type: str
+  returned: success
+findings:
+  description: What was found of every item; item, path, condition, words.
+  type: list
+  elements: dict
+  returned: for C(plan)
+actions:
+  description: What is done; path, how, why.
+  type: list
+  elements: dict
+  returned: success
+assessment:
+  description: The findings and the actions in a few lines.
+  type: str
+  returned: for C(plan)
+unfinished:
+  description: The restore that was begun and not finished; null when there is none.
+  type: dict
+  returned: for C(plan)
+gpu:
+  description: Whether the host has a GPU.
+  type: bool
+  returned: for C(plan)
+quarantine:
+  description: Where what was replaced is kept.
+  type: str
+  returned: for C(install)
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    assessment,
+    backup,
+    capacity,
+    restic,
+    restoration,
+)
+
+_SHOWN = 12
+
+
+def choose(repository: restic.Repository, at: str, host: str) -> tuple[restic.Snapshot, restic.Snapshot]:
+    """The snapshot that is meant, and the newest good one of the same host."""
+    snapshots = repository.snapshots()
+    chosen = restic.choose(snapshots, at, host)
+    try:
+        return chosen, restic.choose(snapshots, "latest", host)
+    except restic.NoSuchSnapshot:
+        return chosen, chosen
+
+
+def planned(parameters: dict[str, Any]) -> tuple[restic.Snapshot, restoration.Planner, restoration.Plan]:
+    """The plan and what it was made with."""
+    repository = restic.Repository()
+    at = parameters["snapshot"] or parameters["at"]
+    snapshot, newest = choose(repository, at, parameters["host"])
+    known = backup.State.read().known
+    planner = restoration.Planner(repository, snapshot, parameters["scope"], newest=newest, known=known)
+    return snapshot, planner, planner.plan()
+
+
+def summary(
+    snapshot: restic.Snapshot,
+    plan: restoration.Plan,
+    unfinished: dict[str, Any] | None,
+) -> str:
+    """What an operator reads before the host is touched."""
+    bad = assessment.damaged(plan.findings)
+    whole = sorted({finding.item for finding in plan.findings} - {finding.item for finding in bad})
+    lines = [f"Snapshot {snapshot}"]
+    if unfinished:
+        order = unfinished["orders"][-1]
+        lines.append(
+            f"A restore of {order['who']}, begun {order['at']}, was not finished; it is gone on with"
+        )
+    lines += _list("Damaged or missing", [finding.words for finding in bad])
+    lines += _list("To do", [f"{action.how.replace('_', ' ')} {action.path}" for action in plan.actions])
+    lines.append(f"Whole: {', '.join(whole) or 'nothing'}")
+    return "\n".join(lines)
+
+
+def _list(title: str, lines: Sequence[str]) -> list[str]:
+    if not lines:
+        return [f"{title}: nothing"]
+    more = [f"- and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return [f"{title}:", *(f"- {line}" for line in lines[:_SHOWN]), *more]
+
+
+def install(
+    parameters: dict[str, Any], plan: restoration.Plan, planner: restoration.Planner
+) -> dict[str, Any]:
+    """Put everything in place; the links come last, after the history knows of the switch."""
+    restoration_ = restoration.Restoration.begin(
+        parameters["who"], parameters["snapshot"], parameters["scope"], plan.actions
+    )
+    merged = {a.path: planner.kept(a.path) or b"" for a in plan.actions if a.how in ("merge", "tokens")}
+    links = [action for action in plan.actions if action.how == "link"]
+    others = [action for action in plan.actions if action.how != "link"]
+    aside = restoration_.install(others, merged)
+    why = f"restored from {parameters['snapshot'][:8]}: {len(plan.actions)} items"
+    restoration.record_switch(parameters["who"], plan.release, why)
+    aside += restoration_.install(links, merged)
+    return {"quarantine": str(restoration_.directory), "set_aside": aside}
+
+
+def finish(module: AnsibleModule) -> None:
+    """Record the end, and forget what the last backup said of a history that was mended since."""
+    unfinished = restoration.Restoration.unfinished()
+    if unfinished and not module.check_mode:
+        unfinished.finish(str(module.params["result"]))
+        state = backup.State.read()
+        found = assessment.Survey(known=state.known).history()
+        if any(finding.condition != "whole" for finding in found):
+            state.history = {}
+            state.write()
+    module.exit_json(changed=unfinished is not None)
+
+
+def main() -> None:
+    """Do one step."""
+    module = AnsibleModule(
+        argument_spec={
+            "step": {"choices": ["plan", "stage", "install", "finish"], "required": True},
+            "at": {"type": "str", "default": "latest"},
+            "host": {"type": "str", "required": True},
+            "scope": {"choices": ["damaged", "state", "all"], "default": "damaged"},
+            "who": {"type": "str", "required": True},
+            "snapshot": {"type": "str"},
+            "result": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    step = parameters["step"]
+    if step == "finish":
+        finish(module)
+    if module.check_mode and not shutil.which("restic"):
+        module.fail_json(
+            msg="The restore cannot be predicted: restic is not on this host yet. The real run installs it.",
+            refused=True,
+        )
+    untouched = "Refused; nothing was changed on this host."
+    try:
+        snapshot, planner, plan = planned(parameters)
+        actions = [{"path": a.path, "how": a.how, "why": a.why} for a in plan.actions]
+        result: dict[str, Any] = {"snapshot": snapshot.id, "release": plan.release, "actions": actions}
+        if step == "plan":
+            unfinished = restoration.Restoration.unfinished()
+            record = unfinished.record if unfinished else None
+            result["findings"] = [asdict(finding) for finding in plan.findings]
+            result["assessment"] = summary(snapshot, plan, record)
+            result["unfinished"] = record
+            result["gpu"] = capacity.has_gpu()
+            module.exit_json(changed=False, **result)
+        if module.check_mode:
+            module.exit_json(changed=bool(actions), **result)
+        if step == "stage":
+            restoration.stage(restic.Repository(), snapshot.id, plan.actions)
+            module.exit_json(changed=bool(actions), **result)
+        untouched = "The restore stopped half way; what it replaced is kept, and running it again goes on."
+        module.exit_json(changed=True, **result, **install(parameters, plan, planner))
+    except (restoration.RestoreError, restic.NoSuchSnapshot, restic.ResticError) as error:
+        module.fail_json(msg=f"{untouched} {sentence(str(error))}", refused=step != "install")
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        module.fail_json(msg=f"{untouched} {type(error).__name__}: {error}.", refused=step != "install")
+
+
+def sentence(words: str) -> str:
+    """With a capital letter and one full stop."""
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
+
+
+if __name__ == "__main__":
+    main()
