@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ STAGE_SECONDS = 3600
 _SPARE_BYTES = 64 << 20
 # More paths than this are restored by their directory.
 _MOST_PATHS = 200
+
+_DEPLOY_FIRST = "`ansible-playbook playbooks/deploy.yml` first, then playbooks/restore.yml -e scope=state"
 
 Scope = Literal["damaged", "state", "all"]
 How = Literal["put", "merge", "tokens", "link", "set_aside", "judge"]
@@ -135,8 +138,7 @@ class Planner:
         if not needed:
             raise RestoreError(
                 f"this host has no release and the snapshot {self._snapshot} has none whole, since it was"
-                " made without backup_assets. `ansible-playbook playbooks/deploy.yml` first, then"
-                " playbooks/restore.yml -e scope=state"
+                f" made without backup_assets. {_DEPLOY_FIRST}"
             )
         return needed
 
@@ -190,15 +192,14 @@ class Planner:
             if content is None:
                 raise RestoreError(
                     f"{finding.words}, and the snapshot {self._snapshot} has its small parts alone, since it"
-                    " was made without backup_assets. `ansible-playbook playbooks/deploy.yml` first, then"
-                    " playbooks/restore.yml -e scope=state"
+                    f" was made without backup_assets. {_DEPLOY_FIRST}"
                 )
             wanted = python_of(content.decode(errors="replace"))
             if wanted != sys.version_info[:2]:
                 raise RestoreError(
                     f"{directory.name} was built for Python {'.'.join(map(str, wanted))}, and this host, of"
                     f" another Debian, has {sys.version_info[0]}.{sys.version_info[1]}."
-                    " `ansible-playbook playbooks/deploy.yml` first, then playbooks/restore.yml -e scope=state"
+                    f" {_DEPLOY_FIRST}"
                 )
 
     def _state_of_snapshot(self) -> Iterator[Action]:
@@ -272,26 +273,35 @@ def cache_findings() -> list[Finding]:
     path = CACHE / CACHE_FILES[0]
     if not path.exists():
         return []
-    command = service.COMMAND
     try:
-        done = subprocess.run(
-            [command, "cache", "verify", "--json", "--config", str(service.CONFIG)],
-            user=USER,
-            group=USER,
-            extra_groups=[],
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "CREDENTIALS_DIRECTORY": "/nonexistent"},
-            capture_output=True,
-            text=True,
-            timeout=CACHE_SECONDS,
-            check=False,
-        )
-        report = json.loads(done.stdout)
+        report = verified_cache()
         if report["ok"]:
             return [Finding("cache", str(path), "whole", f"{path}: {report['entries']} answers")]
         return [Finding("cache", str(path), "damaged", f"{path}: {'; '.join(report['problems'])}")]
     except (OSError, subprocess.SubprocessError, LookupError, ValueError, TypeError):
         return [Finding("cache", str(path), "unknown", f"{path} cannot be checked by the present release")]
+
+
+def verified_cache() -> dict[str, Any]:
+    """The report of `katago-mcp cache verify`. Raises what running it raises, or ValueError."""
+    with tempfile.TemporaryDirectory(prefix="katago-cache-") as credentials:
+        # A configuration for more than a loopback address is valid with tokens only; these are not read.
+        Path(credentials).chmod(0o755)
+        Path(credentials, service.TOKENS).touch(mode=0o644)
+        done = subprocess.run(
+            [service.COMMAND, "cache", "verify", "--json", "--config", str(service.CONFIG)],
+            user=USER,
+            group=USER,
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "CREDENTIALS_DIRECTORY": credentials},
+            capture_output=True,
+            text=True,
+            timeout=CACHE_SECONDS,
+            check=False,
+        )
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def stage_of(path: str | Path) -> Path:

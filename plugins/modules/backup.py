@@ -82,6 +82,11 @@ def main() -> None:
         module.fail_json(msg=f"The backup did not run: {started.stderr.strip()}")
     elif not outcome["ok"]:
         module.fail_json(msg=outcome["message"], outcome=outcome)
+    elif started.returncode != 0:
+        module.fail_json(
+            msg=f"{outcome['message']}, but the unit failed: `journalctl -u {backup.UNIT}` says why.",
+            outcome=outcome,
+        )
     else:
         module.exit_json(
             changed=True, snapshot=outcome["snapshot"], outcome=outcome, msg=f"{outcome['message']}."

@@ -11,6 +11,8 @@ description:
     directory of root's, which systemd hands to the backup's unit. What is not given is not there.
   - restic can be used with them by hand, as
     C(restic --repository-file /etc/katago-backup/repository --password-file /etc/katago-backup/password).
+  - New ones are tried before they replace what is there. Where they do not open the repository,
+    nothing is replaced.
   - No value is in the result, in a diff or in an error.
 options:
   repository:
@@ -56,6 +58,8 @@ files:
   returned: always
 """
 
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +94,19 @@ def is_kept(path: Path, content: str) -> bool:
     return bool(content) and path.stat().st_mode & 0o777 == MODE and path.read_text() == content
 
 
+def trouble(wanted: Mapping[str, str]) -> str:
+    """Why these do not open the repository; empty when they do, or when there is none to be opened yet."""
+    with tempfile.TemporaryDirectory(prefix="katago-backup-") as directory:
+        for name, content in wanted.items():
+            if content:
+                atomic.write(Path(directory, name), content.encode(), mode=MODE)
+        try:
+            restic.Repository(Path(directory)).probe()
+        except restic.ResticError as error:
+            return "" if error.kind == "absent" else str(error)
+    return ""
+
+
 def main() -> None:
     """Write what differs, remove what is not given."""
     module = AnsibleModule(
@@ -107,6 +124,11 @@ def main() -> None:
     wanted = files(module.params)
     wrong_mode = not directory.is_dir() or directory.stat().st_mode & 0o777 != 0o700
     differing = {name: text for name, text in wanted.items() if not is_kept(directory / name, text)}
+    if differing and shutil.which("restic") and (words := trouble(wanted)):
+        module.fail_json(
+            msg=f"Refused; nothing was changed on this host. The backups cannot be opened: {words}",
+            refused=True,
+        )
     if not module.check_mode and (wrong_mode or differing):
         directory.mkdir(exist_ok=True)
         directory.chmod(0o700)

@@ -81,6 +81,10 @@ assessment:
   description: The findings and the actions in a few lines.
   type: str
   returned: for C(plan)
+acts:
+  description: Whether there is anything to do.
+  type: bool
+  returned: for C(plan)
 unfinished:
   description: The restore that was begun and not finished; null when there is none.
   type: dict
@@ -165,17 +169,17 @@ def install(
     parameters: dict[str, Any], plan: restoration.Plan, planner: restoration.Planner
 ) -> dict[str, Any]:
     """Put everything in place; the links come last, after the history knows of the switch."""
-    restoration_ = restoration.Restoration.begin(
+    begun = restoration.Restoration.begin(
         parameters["who"], parameters["snapshot"], parameters["scope"], plan.actions
     )
     merged = {a.path: planner.kept(a.path) or b"" for a in plan.actions if a.how in ("merge", "tokens")}
     links = [action for action in plan.actions if action.how == "link"]
     others = [action for action in plan.actions if action.how != "link"]
-    aside = restoration_.install(others, merged)
+    aside = begun.install(others, merged)
     why = f"restored from {parameters['snapshot'][:8]}: {len(plan.actions)} items"
     restoration.record_switch(parameters["who"], plan.release, why)
-    aside += restoration_.install(links, merged)
-    return {"quarantine": str(restoration_.directory), "set_aside": aside}
+    aside += begun.install(links, merged)
+    return {"quarantine": str(begun.directory), "set_aside": aside}
 
 
 def finish(module: AnsibleModule) -> None:
@@ -225,6 +229,7 @@ def main() -> None:
             result["findings"] = [asdict(finding) for finding in plan.findings]
             result["assessment"] = summary(snapshot, plan, record)
             result["unfinished"] = record
+            result["acts"] = bool(actions or record)
             result["gpu"] = capacity.has_gpu()
             module.exit_json(changed=False, **result)
         if module.check_mode:
