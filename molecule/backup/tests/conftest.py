@@ -1,0 +1,132 @@
+"""Two hosts, each with a repository: one on its own disk, one over SFTP on the other host."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+
+from lab import paths
+from tests import fleet
+
+FIRST, SECOND = "katago-1", "katago-2"
+STATE = "/var/lib/katago-backup/state.json"
+INVENTORY = str(paths.ROOT / "inventories" / "lab")
+
+
+def on(name: str) -> Any:
+    """A host of the lab by name."""
+    return testinfra.get_host(f"ansible://{name}", ansible_inventory=INVENTORY)
+
+
+@dataclass(frozen=True)
+class Vault:
+    """The repositories' secrets, and the file of variables that has them."""
+
+    password: str
+    key: str
+    file: Path
+
+    def play(self, playbook: str, *arguments: str, **variables: Any) -> fleet.Run:
+        """Run a playbook with them."""
+        return fleet.play(playbook, f"--extra-vars=@{self.file}", *arguments, variables=variables)
+
+
+@pytest.fixture(scope="session")
+def hosts() -> dict[str, Any]:
+    """Both hosts by name."""
+    return {name: on(name) for name in (FIRST, SECOND)}
+
+
+@pytest.fixture(scope="session")
+def vault(hosts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Vault:
+    """A user on the second host who may do nothing but SFTP, and every host's way to its repository."""
+    directory = tmp_path_factory.mktemp("vault")
+    key = directory / "key"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "backup", "-f", str(key)], check=True
+    )
+    public = key.with_suffix(".pub").read_text().strip()
+    host = hosts[SECOND]
+    host.check_output(
+        "id vault || useradd --create-home --shell /usr/sbin/nologin vault;"
+        " install -d -o vault -m 700 /home/vault/.ssh /srv/vault;"
+        f" echo '{public}' > /home/vault/.ssh/authorized_keys; chown vault /home/vault/.ssh/authorized_keys;"
+        " printf 'Match User vault\\n ForceCommand internal-sftp\\n' > /etc/ssh/sshd_config.d/vault.conf"
+    )
+    kind, value = host.check_output("cat /etc/ssh/ssh_host_ed25519_key.pub").split()[:2]
+    password = secrets.token_urlsafe(24)
+    file = directory / "variables.json"
+    file.touch(mode=0o600)
+    local = f"inventory_hostname == '{SECOND}'"
+    repository = f"{{{{ '/srv/katago' if {local} else 'sftp:vault@{SECOND}:/srv/vault/katago' }}}}"
+    file.write_text(
+        json.dumps(
+            {
+                "backup_repository": repository,
+                "backup_password": password,
+                "backup_ssh_private_key": key.read_text(),
+                "backup_ssh_known_hosts": f"{SECOND} {kind} {value}",
+                "backup_lock_wait": 8,
+            }
+        )
+    )
+    return Vault(password, key.read_text(), file)
+
+
+def state(host: Any) -> dict[str, Any]:
+    """What a host tells of its backups."""
+    found: dict[str, Any] = json.loads(host.check_output(f"cat {STATE}"))
+    return found
+
+
+def run_unit(host: Any) -> tuple[int, dict[str, Any]]:
+    """Start the unit as the timer does; its exit status, and the outcome that it recorded."""
+    done = host.run("systemctl start katago-backup.service")
+    last_run: dict[str, Any] = state(host)["last_run"]
+    return done.rc, last_run
+
+
+@pytest.fixture
+def changed_file(hosts: dict[str, Any]) -> Any:
+    """Replaces a file's content on the second host for a test."""
+    undo: list[str] = []
+
+    def change(path: str, sed: str) -> None:
+        hosts[SECOND].check_output(f"cp --preserve {path} {path}.kept && sed --in-place '{sed}' {path}")
+        undo.append(f"mv {path}.kept {path}")
+
+    yield change
+    for command in undo:
+        hosts[SECOND].check_output(command)
+
+
+FLIP = """
+import pathlib, sys
+path = pathlib.Path(sys.argv[1])
+content = bytearray(path.read_bytes())
+place = int(sys.argv[2]) % len(content)
+content[place] ^= 0x01
+with path.open("r+b") as file:
+    file.write(content)
+print(place)
+"""
+
+
+@pytest.fixture(scope="session")
+def flip(hosts: dict[str, Any]) -> Callable[[Any, str, int], None]:
+    """Flips one bit of one byte of a file in place, and sees that it landed."""
+
+    def do(host: Any, path: str, place: int) -> None:
+        before = host.file(path).sha256sum
+        host.run_expect([0], f"python3 - {path} {place} <<'END'\n{FLIP}\nEND")
+        assert host.file(path).sha256sum != before
+
+    return do

@@ -1,0 +1,192 @@
+"""Damage of every kind is found and mended, to the state of any time, however often the restore is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lab import paths
+from tests import fleet
+
+from .conftest import FIRST, SECOND, Vault, on, run_unit, state
+
+HISTORY = "/var/lib/katago-mcp/history.jsonl"
+BASELINE = "/var/lib/katago-mcp/baseline.json"
+FILES = {
+    "config": "ls /opt/katago-mcp/current/config.json",
+    "release": "ls /opt/katago-mcp/current/venv/lib/python3*/site-packages/katago_mcp/cli.py",
+    "engine": "ls /opt/katago/engines/*/usr/bin/katago",
+    "network": "ls /opt/katago/networks/*/*",
+    "tuning": "ls /opt/katago/tuning/*/tuning.txt",
+    "cache": "ls /var/cache/katago-mcp/answers.sqlite3",
+    "history": f"ls {HISTORY}",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def backed_up(hosts: dict[str, Any], vault: Vault) -> None:
+    """Both hosts have a good backup."""
+    run = vault.play("backup.yml")
+    assert run.returncode == 0, run.output
+
+
+def health(host: Any) -> str:
+    return str(host.run("systemctl is-active katago-mcp.service").stdout.strip())
+
+
+def main_pid(host: Any) -> str:
+    return str(host.check_output("systemctl show katago-mcp.service --property=MainPID --value"))
+
+
+def records(host: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in host.check_output(f"cat {HISTORY}").splitlines()]
+
+
+def quarantine(host: Any) -> str:
+    """The newest quarantine."""
+    return str(host.check_output("ls -d /var/lib/katago-mcp/quarantine/*/ | tail -1").rstrip("/"))
+
+
+def test_one_byte_in_each_is_named_mended_and_kept(
+    hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
+) -> None:
+    host = hosts[SECOND]
+    # The service's journal of the cache lies beside its file until it is stopped.
+    host.check_output("systemctl restart katago-mcp.service")
+    files = {item: host.check_output(command) for item, command in FILES.items()}
+    whole = {item: host.file(path).sha256sum for item, path in files.items()}
+    before = records(host)
+    for item, path in files.items():
+        flip(host, path, 20 if item == "cache" else 333)
+    broken = {item: host.file(path).sha256sum for item, path in files.items()}
+
+    predicted = vault.play("restore.yml", f"--limit={SECOND}", "--check")
+    assert predicted.returncode == 0, predicted.output
+    for path in files.values():
+        assert path in predicted.output
+    assert {item: host.file(path).sha256sum for item, path in files.items()} == broken
+
+    run = vault.play("restore.yml", f"--limit={SECOND}")
+    assert run.returncode == 0, run.output
+    for item, path in files.items():
+        assert path in run.output, item
+        kept = f"{quarantine(host)}{path}"
+        assert host.file(kept).sha256sum == broken[item], item
+        if item not in ("cache", "history"):
+            assert host.file(path).sha256sum == whole[item], item
+    assert records(host)[: len(before)] == before
+    restored, verdict = records(host)[-2:]
+    assert (restored["how"], restored["verdict"]) == ("restore", None)
+    assert (verdict["release"], verdict["verdict"]) == (restored["release"], "good")
+    assert health(host) == "active"
+
+
+def test_nothing_is_touched_when_nothing_is_damaged_or_the_snapshot_is_not_there(
+    hosts: dict[str, Any], vault: Vault
+) -> None:
+    host = hosts[SECOND]
+    pid = main_pid(host)
+    run = vault.play("restore.yml", f"--limit={SECOND}")
+    assert run.returncode == 0, run.output
+    assert "Nothing is damaged, and nothing was touched" in run.output
+    refused = vault.play("restore.yml", f"--limit={SECOND}", at="2020-01-01")
+    assert refused.returncode != 0
+    assert "Refused; nothing was changed on this host" in refused.output
+    assert f"no verified snapshot of {SECOND} at or before 2020-01-01T00:00:00Z" in refused.output
+    assert main_pid(host) == pid
+
+
+def test_wrong_password_is_refused_and_replaces_nothing(hosts: dict[str, Any], vault: Vault) -> None:
+    host = hosts[SECOND]
+    pid = main_pid(host)
+    refused = vault.play("restore.yml", f"--limit={SECOND}", backup_password="not-the-password-at-all")
+    assert refused.returncode != 0
+    assert "the password does not open the repository" in refused.output
+    assert "not-the-password-at-all" not in refused.output
+    assert host.check_output("cat /etc/katago-backup/password") == vault.password
+    assert main_pid(host) == pid
+
+
+def test_state_goes_back_to_a_point_in_time(hosts: dict[str, Any], vault: Vault) -> None:
+    host = hosts[FIRST]
+    host.check_output(f"echo '{{\"median\": 1}}' > {BASELINE}")
+    assert run_unit(host)[0] == 0
+    then = host.check_output("date --utc --iso-8601=seconds")
+    host.check_output(f"sleep 1; echo '{{\"median\": 2}}' > {BASELINE}")
+    assert run_unit(host)[0] == 0
+    before = records(host)
+    run = vault.play("restore.yml", f"--limit={FIRST}", at=then, scope="state")
+    assert run.returncode == 0, run.output
+    assert json.loads(host.check_output(f"cat {BASELINE}")) == {"median": 1}
+    assert json.loads(host.check_output(f"cat {quarantine(host)}{BASELINE}")) == {"median": 2}
+    assert records(host)[: len(before)] == before
+
+
+def kill_at(vault: Vault, host: str, task: str) -> None:
+    """Run the restore of a host and kill all of it when a task begins."""
+    process = subprocess.Popen(
+        ["ansible-playbook", "playbooks/restore.yml", f"--extra-vars=@{vault.file}", f"--limit={host}"],
+        cwd=paths.ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": fleet.LAB.name},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    seen = False
+    for line in process.stdout or ():
+        if task in line:
+            seen = True
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert seen
+
+
+def test_killed_restore_is_brought_to_its_end(
+    hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
+) -> None:
+    """Killed when the service is stopped, and again when everything is in its place."""
+    host = hosts[SECOND]
+    config = host.check_output(FILES["config"])
+    whole = host.file(config).sha256sum
+    flip(host, config, 50)
+    kill_at(vault, SECOND, "What was fetched is in its place")
+    kill_at(vault, SECOND, "The service runs")
+    assert health(host) == "inactive"
+    run = vault.play("restore.yml", f"--limit={SECOND}")
+    assert run.returncode == 0, run.output
+    assert "was not finished; it goes on" in run.output
+    assert host.file(config).sha256sum == whole
+    assert health(host) == "active"
+    assert records(host)[-1]["verdict"] == "good"
+    record = json.loads(host.check_output(f"cat {quarantine(host)}/restore.json"))
+    assert record["result"] == "validated"
+    assert host.run("ls -d /opt/katago/.restore /opt/katago-mcp/.restore").rc != 0
+
+
+def test_bare_host_is_rebuilt_from_another_ones_backup(hosts: dict[str, Any], vault: Vault) -> None:
+    """Without the control node's cache: engine, network, tuning and environment come from the backup."""
+    fleet.LAB.create(3)
+    limit = "--limit=katago-3"
+    alone = vault.play("restore.yml", limit)
+    assert alone.returncode != 0
+    assert "no verified snapshot of katago-3" in alone.output
+    run = vault.play("restore.yml", limit, from_host=FIRST, katago_cache_dir="/nonexistent")
+    assert run.returncode == 0, run.output
+    host = on("katago-3")
+    release = state(hosts[FIRST])["last_good"]["release"]
+    assert host.check_output("readlink /opt/katago-mcp/current") == f"releases/{release}"
+    assert json.loads(host.check_output(f"cat {BASELINE}")) == {"median": 2}
+    assert health(host) == "active"
+    target = fleet.host_named("katago-3")
+    assert fleet.get(target, "/ready")[0] == 200
+    headers = {"Authorization": f"Bearer {fleet.token()}", "Content-Type": "application/json"}
+    assert fleet.get(target, "/mcp", method="POST", headers=headers)[0] not in (401, 403)
+    own = host.check_output("cat /etc/katago-mcp/credentials/operator.token")
+    assert own != hosts[FIRST].check_output("cat /etc/katago-mcp/credentials/operator.token")

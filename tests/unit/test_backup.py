@@ -1,0 +1,189 @@
+"""What a backup keeps, how it is tried, and what is told of it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import assessment, backup, exposition, restic
+from ansible_collections.katago.fleet.plugins.modules import backup_access
+from ansible_collections.katago.fleet.plugins.plugin_utils import programs
+
+from .test_assessment import Fake
+
+UNIT = """\
+[Unit]
+Description=KataGo MCP server
+[Service]
+Type=notify
+User=katago-mcp
+WorkingDirectory=/opt/katago-mcp/current
+ExecStart=/opt/katago-mcp/current/venv/bin/katago-mcp serve
+LoadCredential=tokens.json:/etc/katago-mcp/credentials/tokens.json
+WatchdogSec=30
+# a comment
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+CapabilityBoundingSet=
+[Install]
+WantedBy=multi-user.target
+"""
+GOOD: dict[str, Any] = {"at": "2026-11-24T03:00:00Z", "ok": True, "seconds": 40.5, "size": 1024}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Fake:
+    return Fake(tmp_path)
+
+
+def settings(tmp_path: Path) -> backup.Settings:
+    return backup.Settings(
+        host="katago-1",
+        assets=True,
+        engine=True,
+        keep={"daily": 7},
+        read_data="all",
+        scratch=str(tmp_path),
+        metrics=str(tmp_path / "metrics" / "katago_backup.prom"),
+        lock_wait=1,
+        deadline=1,
+    )
+
+
+def test_with_assets_everything_that_the_release_needs_is_kept(host: Fake) -> None:
+    kept = backup.contents(assessment.Survey(root=host.root), assets=True)
+    assert f"/opt/katago-mcp/releases/{host.release}" in kept
+    assert {
+        "/opt/katago/engines/e",
+        "/opt/katago/networks/n/net.bin.gz",
+        "/opt/katago/tuning/t/tuning.txt",
+    } <= set(kept)
+
+
+def test_without_assets_the_small_parts_and_the_tuning_are_kept(host: Fake) -> None:
+    kept = backup.contents(assessment.Survey(root=host.root), assets=False)
+    directory = f"/opt/katago-mcp/releases/{host.release}"
+    assert [path for path in kept if path.startswith("/opt")] == [
+        "/opt/katago-mcp/current",
+        *(f"{directory}/{name}" for name in sorted(backup.SMALL)),
+        "/opt/katago/tuning/t/tuning.txt",
+    ]
+
+
+def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: Fake) -> None:
+    for path in ("quarantine/2026/x.json", "engine/log", ".restore/x", "incidents/1.json"):
+        host.write(f"var/lib/katago-mcp/{path}", "{}")
+    host.write("etc/katago-mcp/credentials/operator.token", "secret")
+    kept = backup.contents(assessment.Survey(root=host.root), assets=False)
+    assert [path for path in kept if path.startswith(("/var", "/etc/katago-mcp"))] == [
+        "/etc/katago-mcp/config.json",
+        "/etc/katago-mcp/credentials/tokens.json",
+        "/var/lib/katago-mcp/baseline.json",
+        "/var/lib/katago-mcp/history.jsonl",
+        "/var/lib/katago-mcp/incidents/1.json",
+    ]
+
+
+def test_bare_host_has_nothing_to_back_up(tmp_path: Path) -> None:
+    with pytest.raises(backup.BackupError, match="no release is the current one"):
+        backup.contents(assessment.Survey(root=tmp_path), assets=True)
+
+
+def test_sandbox_of_a_unit_is_what_confines_it() -> None:
+    assert backup.sandbox_of(UNIT) == {
+        "User": ["katago-mcp"],
+        "SystemCallFilter": ["@system-service", "~@privileged @resources"],
+        "CapabilityBoundingSet": [""],
+    }
+
+
+@pytest.mark.parametrize("assets", [True, False])
+def test_restored_release_is_tried_in_its_sandbox(host: Fake, assets: bool) -> None:
+    host.write(f"opt/katago-mcp/releases/{host.release}/katago-mcp.service", UNIT)
+    command = backup.trial(host.root, host.release, assets=assets, engine=assets)
+    assert "--property=SystemCallFilter=~@privileged @resources" in command
+    assert f"--property=LoadCredential=tokens.json:{host.tokens}" in command
+    assert ("--no-engine" in command) is not assets
+    binds = [part for part in command if part.startswith("--property=BindReadOnlyPaths=")]
+    assert (f"--property=BindReadOnlyPaths={host.root}/opt/katago:/opt/katago" in binds) is assets
+
+
+def test_metric_of_a_failed_backup_still_tells_of_the_last_good_one() -> None:
+    failed = {**GOOD, "at": "2026-11-25T03:00:00Z", "ok": False}
+    scrape = exposition.parse(backup.exposition(backup.State(last_good=GOOD, last_run=failed)))
+    good = restic.parse_time(GOOD["at"]).timestamp()
+    assert scrape.value("katago_backup_last_good_timestamp_seconds") == good
+    assert scrape.value("katago_backup_last_run_timestamp_seconds") == good + 86400
+    assert scrape.value("katago_backup_last_run_success") == 0
+    assert scrape.value("katago_backup_last_good_size_bytes") == 1024
+
+
+def test_host_that_was_never_backed_up_has_no_samples() -> None:
+    assert exposition.parse(backup.exposition(backup.State())).samples == {}
+
+
+def test_killed_backup_is_recorded_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup.State.write, "__defaults__", (tmp_path / "state.json",))
+    state = backup.State(running="2026-11-24T03:00:00Z", last_good=GOOD)
+    backup.ended(state, settings(tmp_path), "timeout, TERM")
+    written = backup.State.read(tmp_path / "state.json")
+    assert written.last_run is not None
+    assert (written.running, written.last_run["ok"], written.last_good) == ("", False, GOOD)
+    assert "timeout, TERM" in written.last_run["message"]
+    assert "success 0" in (tmp_path / "metrics" / "katago_backup.prom").read_text()
+
+
+def test_backup_that_ended_by_itself_is_left_as_it_is(tmp_path: Path) -> None:
+    state = backup.State(last_run=GOOD)
+    backup.ended(state, settings(tmp_path), "success, 0")
+    assert state.last_run == GOOD
+
+
+def test_two_backups_of_a_host_do_not_run_at_once(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with (
+        backup.alone(lock),
+        pytest.raises(backup.BackupError, match=r"runs \(process \d+ since 20"),
+        backup.alone(lock),
+    ):
+        pass
+    with backup.alone(lock):
+        assert lock.exists()
+
+
+def test_access_is_files_for_root_and_nothing_that_was_not_given() -> None:
+    files = backup_access.files(
+        {
+            "repository": "/srv/backup",
+            "password": "pass",
+            "environment": {"B": "2", "A": "1"},
+            "ssh_private_key": "",
+            "ssh_known_hosts": " ",
+        }
+    )
+    assert files == {
+        "repository": "/srv/backup\n",
+        "password": "pass\n",
+        "environment": "A=1\nB=2\n",
+        "ssh_key": "",
+        "known_hosts": "",
+    }
+
+
+def test_program_has_all_that_it_needs_and_runs_alone(tmp_path: Path) -> None:
+    program = tmp_path / "katago-backup"
+    program.write_bytes(programs.pack("backup"))
+    program.chmod(0o755)
+    done = subprocess.run(
+        [program, "--help"], cwd="/", env={"PATH": "/usr/bin"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "back up, verify, forget what is old" in done.stdout
+
+
+def test_program_is_the_same_every_time() -> None:
+    assert programs.pack("backup") == programs.pack("backup")
+    assert "restoration" not in programs.needed("backup")

@@ -1,0 +1,180 @@
+"""A restore puts back what it checked, keeps what it replaces, and can be killed anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import digest, releases, restic, restoration
+from ansible_collections.katago.fleet.plugins.module_utils.restoration import Action, Restoration
+
+SHA = "ab" * 32
+TOKENS = {"tokens": [{"name": name, "scopes": ["analyze"], "sha256": SHA} for name in ("anna", "operator")]}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One directory that everything to be restored lies below."""
+    directory = tmp_path / "opt"
+    directory.mkdir()
+    monkeypatch.setattr(restoration, "ROOTS", (directory,))
+    monkeypatch.setattr(restoration, "QUARANTINE", tmp_path / "quarantine")
+    return directory
+
+
+def staged(path: Path, content: str) -> Action:
+    """An action to put a file, and the file in its stage."""
+    target = restoration.stage_of(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(content)
+    return Action(str(path), "put", "was changed", digest.of_text(content), len(content))
+
+
+def begin(*actions: Action) -> Restoration:
+    return Restoration.begin("anna", "5" * 64, "damaged", actions)
+
+
+def test_file_is_replaced_and_the_damaged_one_kept(root: Path) -> None:
+    path = root / "config.json"
+    path.write_text("damaged")
+    action = staged(path, "right")
+    restore = begin(action)
+    (aside,) = restore.install([action], {})
+    assert path.read_text() == "right"
+    assert Path(aside).read_text() == "damaged"
+    assert aside == f"{restore.directory}{path}"
+
+
+def test_directory_is_replaced_whole(root: Path) -> None:
+    path = root / "engine"
+    path.mkdir()
+    (path / "katago").write_text("damaged")
+    action = staged(path / "katago", "right")
+    action = Action(str(path), "put", "was changed")
+    restore = begin(action)
+    restore.install([action], {})
+    assert (path / "katago").read_text() == "right"
+    assert (Path(f"{restore.directory}{path}") / "katago").read_text() == "damaged"
+
+
+def test_what_was_added_is_only_set_aside(root: Path) -> None:
+    path = root / "new.py"
+    path.write_text("added")
+    action = Action(str(path), "set_aside", "was added")
+    restore = begin(action)
+    restore.install([action], {})
+    assert not path.exists()
+    assert Path(f"{restore.directory}{path}").read_text() == "added"
+
+
+def test_link_is_made_in_the_place_of_anything(root: Path) -> None:
+    path = root / "current"
+    path.write_text("a file")
+    action = Action(str(path), "link", "is no link", "link:releases/a")
+    begin(action).install([action], {})
+    assert str(path.readlink()) == "releases/a"
+
+
+def test_killed_restore_is_found_and_gone_on_with(root: Path) -> None:
+    path = root / "config.json"
+    path.write_text("damaged")
+    first = begin(staged(path, "right"))
+    # Killed before the rename: the next run keeps what lies there, in the same quarantine.
+    again = begin(staged(path, "right"))
+    assert again.directory == first.directory
+    assert len(again.record["orders"]) == 2
+    again.install([Action(str(path), "put", "")], {})
+    again.finish("validated")
+    assert Restoration.unfinished() is None
+    assert begin().directory != first.directory
+
+
+def test_nothing_in_the_quarantine_is_overwritten(root: Path) -> None:
+    path = root / "config.json"
+    restore = begin()
+    for content in ("first", "second"):
+        path.write_text(content)
+        restore.install([Action(str(path), "set_aside", "")], {})
+    kept = sorted(Path(f"{restore.directory}{path}").parent.iterdir())
+    assert [each.read_text() for each in kept] == ["first", "second"]
+
+
+def test_history_is_never_missing_while_it_is_merged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = root / "history.jsonl"
+    path.write_text("{\n")
+    seen: list[bool] = []
+    quarantined = Restoration._quarantine
+
+    def watched(self: Restoration, looked_at: Path) -> list[str]:
+        aside = quarantined(self, looked_at)
+        seen.append(looked_at.exists())
+        return aside
+
+    monkeypatch.setattr(Restoration, "_quarantine", watched)
+    begin().install([Action(str(path), "merge", "")], {})
+    assert seen == [True]
+    assert path.read_text() == ""
+
+
+def test_staged_file_that_is_not_what_was_expected_is_refused(root: Path) -> None:
+    action = staged(root / "network", "right")
+    assert restoration.staged_trouble(action) == ""
+    restoration.stage_of(root / "network").write_text("wrong")
+    assert "its digest is" in restoration.staged_trouble(action)
+    restoration.stage_of(root / "network").unlink()
+    assert restoration.staged_trouble(action) == "it is not there"
+
+
+def test_tokens_keep_the_hosts_own_one() -> None:
+    sealed = json.loads(restoration.sealed_tokens(json.dumps(TOKENS).encode(), "own-token"))
+    assert [entry["sha256"] for entry in sealed["tokens"]] == [SHA, digest.of_text("own-token")]
+    with pytest.raises(restoration.RestoreError, match=r"deploy\.yml"):
+        restoration.sealed_tokens(b"{", "own-token")
+
+
+def test_environment_tells_its_python() -> None:
+    assert restoration.python_of("home = /usr/bin\nversion = 3.11.2\n") == (3, 11)
+    assert restoration.python_of("home = /usr/bin\n") == ()
+
+
+class FakeRepository(restic.Repository):
+    """A snapshot with these files; what restic would give."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(Path("/nonexistent"))
+        self.files = files
+
+    def nodes(self, snapshot: str) -> dict[str, restic.Node]:
+        return {path: restic.Node(path, "file", len(content)) for path, content in self.files.items()}
+
+    def dump(self, snapshot: str, path: str) -> bytes:
+        return self.files[path]
+
+
+SNAPSHOT = restic.Snapshot("5" * 64, datetime(2026, 1, 1, tzinfo=UTC), "h", ("verified", "release=r"), ())
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A host on which there is nothing."""
+    monkeypatch.setattr(releases, "ROOT", tmp_path / "nothing")
+    yield
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(None, "made without backup_assets"), (b"version = 3.1.0\n", "built for Python 3.1, and this host")],
+)
+def test_bare_host_that_the_snapshot_does_not_fit_is_refused(version: bytes | None, words: str) -> None:
+    directory = f"{releases.ROOT}/releases/r"
+    files = {f"{directory}/config.json": b"{}", directory: b""}
+    if version:
+        files[f"{directory}/venv/pyvenv.cfg"] = version
+    planner = restoration.Planner(FakeRepository(files), SNAPSHOT, "damaged", newest=SNAPSHOT)
+    with pytest.raises(restoration.RestoreError, match=words):
+        planner.plan()
