@@ -26,6 +26,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     capacity,
     digest,
     history,
+    locks,
     releases,
     restic,
     sandbox,
@@ -43,6 +44,8 @@ TRIAL_UNIT = "katago-backup-trial.service"
 # Where the trial of a backup without environments finds the restored configuration.
 TRIAL_CONFIG = Path("/run/katago-backup-config")
 TAG = "katago-mcp"
+# The playbook's name for itself in the host's lock.
+PROCEDURE = "backup"
 # The parts of a release that are small; the rest of it is its environment.
 SMALL = ("analysis.cfg", "config.json", service.UNIT, releases.MANIFEST)
 UNVERIFIED_KEPT = 3
@@ -277,6 +280,7 @@ class Backup:
         begun, at = time.monotonic(), history.now()
         message = ""
         try:
+            self._wait_for_procedure()
             paths = contents(assessment.Survey(), assets=self._settings.assets)
             self._release = releases.Layout().current_release() or ""
             self._enter("repository", "Opening the repository")
@@ -334,6 +338,19 @@ class Backup:
         if good:
             last = f"The last good one, {good['snapshot']} of {good['at']}, was not touched."
         return f"The backup failed ({self._step}): {words.rstrip('.')}. {kept}. {last}"
+
+    def _wait_for_procedure(self) -> None:
+        """Let a procedure that changes the host end first; not for ever, since the verification judges."""
+        end = time.monotonic() + self._settings.lock_wait
+        waits = False
+        while (holder := locks.holder()) and holder.procedure != PROCEDURE:
+            if not waits:
+                self._say(f"Waiting for {holder.procedure} of {holder.owner}, at work since {holder.since}")
+                waits = True
+            if time.monotonic() >= end:
+                self._say("Going on all the same: only what is verified counts")
+                return
+            time.sleep(restic.LOCK_POLL_SECONDS)
 
     def _make(self, paths: Sequence[str]) -> None:
         with tempfile.NamedTemporaryFile("w", prefix="katago-backup-", suffix=".paths") as listed:
