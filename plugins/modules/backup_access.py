@@ -17,19 +17,19 @@ description:
 options:
   repository:
     description: The repository in restic's own syntax; it may hold a password.
-    type: str
+    type: raw
     required: true
   password:
     description: The repository's password.
-    type: str
+    type: raw
     required: true
   environment:
     description: Further environment of restic, such as C(AWS_SECRET_ACCESS_KEY).
-    type: dict
+    type: raw
     default: {}
   ssh_private_key:
     description: The private key for an SFTP repository.
-    type: str
+    type: raw
     default: ""
   ssh_known_hosts:
     description: The known_hosts lines of an SFTP repository's host; root's own are used when it is empty.
@@ -47,7 +47,6 @@ EXAMPLES = r"""
   katago.fleet.backup_access:
     repository: "{{ backup_repository }}"
     password: "{{ backup_password }}"
-  no_log: true
 """
 
 RETURN = r"""
@@ -69,6 +68,26 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import atomic, restic
 
 MODE = 0o600
+SHORTEST_PASSWORD = 12
+
+
+def problems(parameters: Mapping[str, Any]) -> list[str]:
+    """What is wrong with what was given; no message has a value."""
+    environment = parameters["environment"]
+    wrong = [
+        f"backup_{name} must be a text."
+        for name in ("repository", "password", "ssh_private_key")
+        if not isinstance(parameters[name], str)
+    ]
+    if wrong:
+        return wrong
+    if not parameters["repository"].strip():
+        wrong.append("backup_repository is empty; it must be a repository in restic's own syntax.")
+    if len(parameters["password"].strip()) < SHORTEST_PASSWORD:
+        wrong.append(f"backup_password must have {SHORTEST_PASSWORD} or more characters.")
+    if not isinstance(environment, Mapping) or any("\n" in str(value) for value in environment.values()):
+        wrong.append("backup_environment must be a mapping of names to single lines.")
+    return wrong
 
 
 def files(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -111,22 +130,26 @@ def main() -> None:
     """Write what differs, remove what is not given."""
     module = AnsibleModule(
         argument_spec={
-            "repository": {"type": "str", "required": True, "no_log": True},
-            "password": {"type": "str", "required": True, "no_log": True},
-            "environment": {"type": "dict", "default": {}, "no_log": True},
-            "ssh_private_key": {"type": "str", "default": "", "no_log": True},
+            # Raw, since a value of the wrong type would be told in the error.
+            "repository": {"type": "raw", "required": True, "no_log": True},
+            "password": {"type": "raw", "required": True, "no_log": True},
+            "environment": {"type": "raw", "default": {}, "no_log": True},
+            "ssh_private_key": {"type": "raw", "default": "", "no_log": True},
             "ssh_known_hosts": {"type": "str", "default": ""},
             "directory": {"type": "path", "default": str(restic.SECRETS)},
         },
         supports_check_mode=True,
     )
     directory = Path(module.params["directory"])
+    refused = "Refused; what was there was not touched."
+    if wrong := problems(module.params):
+        module.fail_json(msg=f"{refused} {' '.join(wrong)} docs/backup.md has examples.", refused=True)
     wanted = files(module.params)
     wrong_mode = not directory.is_dir() or directory.stat().st_mode & 0o777 != 0o700
     differing = {name: text for name, text in wanted.items() if not is_kept(directory / name, text)}
     if differing and shutil.which("restic") and (words := trouble(wanted)):
         module.fail_json(
-            msg=f"Refused; nothing was changed on this host. The backups cannot be opened: {words}",
+            msg=f"{refused} The backup repository cannot be opened: {words}",
             refused=True,
         )
     if not module.check_mode and (wrong_mode or differing):

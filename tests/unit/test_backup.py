@@ -173,6 +173,29 @@ def test_access_is_files_for_root_and_nothing_that_was_not_given() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"repository": ""}, "backup_repository is empty"),
+        ({"password": "short-one"}, "backup_password must have 12"),
+        ({"password": {"a-secret": 1}}, "backup_password must be a text"),
+        ({"environment": "A=a-secret"}, "backup_environment must be a mapping"),
+        ({"environment": {"A": "a-secret\nB=2"}}, "backup_environment must be a mapping"),
+    ],
+)
+def test_wrong_access_is_named_without_its_value(given: dict[str, Any], words: str) -> None:
+    right = {
+        "repository": "/srv/backup",
+        "password": "correct horse battery",
+        "environment": {"A": "1"},
+        "ssh_private_key": "",
+    }
+    assert backup_access.problems(right) == []
+    (problem,) = backup_access.problems({**right, **given})
+    assert problem.startswith(words)
+    assert "secret" not in problem
+
+
 def test_program_has_all_that_it_needs_and_runs_alone(tmp_path: Path) -> None:
     program = tmp_path / "katago-backup"
     program.write_bytes(programs.pack("backup"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,18 +143,24 @@ def test_environment_tells_its_python() -> None:
     assert restoration.python_of("home = /usr/bin\n") == ()
 
 
-class FakeRepository(restic.Repository):
-    """A snapshot with these files; what restic would give."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        super().__init__(Path("/nonexistent"))
-        self.files = files
-
-    def nodes(self, snapshot: str) -> dict[str, restic.Node]:
-        return {path: restic.Node(path, "file", len(content)) for path, content in self.files.items()}
-
-    def dump(self, snapshot: str, path: str) -> bytes:
-        return self.files[path]
+def repository(directory: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> restic.Repository:
+    """A repository whose restic is a script that lists and dumps these files."""
+    (directory / restic.REPOSITORY).write_text("/srv/backup\n")
+    nodes = [
+        json.dumps({"struct_type": "node", "path": path, "type": "file", "size": len(text)})
+        for path, text in files.items()
+    ]
+    lines = [f"ls) printf '%s\\n' {shlex.join(nodes)};;"]
+    lines += [f"{shlex.quote(path)}) printf %s {shlex.quote(text)};;" for path, text in files.items()]
+    program = directory / "restic"
+    program.write_text(
+        "#!/bin/sh\nfor last; do case $last in ls) break;; esac; done\ncase $last in\n"
+        + "\n".join(lines)
+        + "\nesac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    return restic.Repository(directory)
 
 
 SNAPSHOT = restic.Snapshot("5" * 64, datetime(2026, 1, 1, tzinfo=UTC), "h", ("verified", "release=r"), ())
@@ -168,13 +176,17 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize(
     ("version", "words"),
-    [(None, "made without backup_assets"), (b"version = 3.1.0\n", "built for Python 3.1, and this host")],
+    [(None, "made without backup_assets"), ("version = 3.1.0\n", "built for Python 3.1, and this host")],
 )
-def test_bare_host_that_the_snapshot_does_not_fit_is_refused(version: bytes | None, words: str) -> None:
+def test_bare_host_that_the_snapshot_does_not_fit_is_refused(
+    version: str | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory = f"{releases.ROOT}/releases/r"
-    files = {f"{directory}/config.json": b"{}", directory: b""}
+    files = {f"{directory}/config.json": "{}", directory: ""}
     if version:
         files[f"{directory}/venv/pyvenv.cfg"] = version
-    planner = restoration.Planner(FakeRepository(files), SNAPSHOT, "damaged", newest=SNAPSHOT)
+    planner = restoration.Planner(
+        repository(tmp_path, files, monkeypatch), SNAPSHOT, "damaged", newest=SNAPSHOT
+    )
     with pytest.raises(restoration.RestoreError, match=words):
         planner.plan()
