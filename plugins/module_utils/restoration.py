@@ -97,7 +97,7 @@ class Planner:
         newest: restic.Snapshot,
         known: assessment.Known | None = None,
     ) -> None:
-        self._repository = repository
+        self.repository = repository
         self._snapshot = snapshot
         self._newest = newest
         self._scope = scope
@@ -111,7 +111,7 @@ class Planner:
             node = self._nodes.get(path)
             snapshot = self._newest if path == str(history.FILE) else self._snapshot
             is_file = node is not None and node.type == "file"
-            self._kept[path] = self._repository.dump(snapshot.id, path) if is_file else None
+            self._kept[path] = self.repository.dump(snapshot.id, path) if is_file else None
         return self._kept[path]
 
     def plan(self) -> Plan:
@@ -123,6 +123,7 @@ class Planner:
         release = self._release()
         if self._scope == "all":
             actions += self._switch(release)
+            self._require_release(release, actions)
         unique = {(action.path, action.how): action for action in actions}
         ordered = sorted(unique.values(), key=lambda action: (_ORDER.index(action.how), _rank(action.path)))
         self._check_disk(ordered)
@@ -201,6 +202,15 @@ class Planner:
                     f" another Debian, has {sys.version_info[0]}.{sys.version_info[1]}."
                     f" {_DEPLOY_FIRST}"
                 )
+
+    def _require_release(self, release: str, actions: Sequence[Action]) -> None:
+        """Refuse to switch to what is neither here nor in the snapshot."""
+        coming = {Path(action.path).name for action in actions if action.how == "put"}
+        if release not in coming and release not in releases.Layout().complete():
+            raise RestoreError(
+                f"{release} is not on this host, and the snapshot {self._snapshot} has its small parts alone."
+                " -e scope=state restores the rest"
+            )
 
     def _state_of_snapshot(self) -> Iterator[Action]:
         for path, node in sorted(self._nodes.items()):
@@ -318,8 +328,8 @@ def clean_stages() -> None:
         shutil.rmtree(root / STAGE, ignore_errors=True)
 
 
-def stage(repository: restic.Repository, snapshot: str, actions: Sequence[Action]) -> None:
-    """Fetch what is to be put, and refuse unless every piece is what it should be.
+def stage(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
+    """Fetch all that is needed, and refuse unless every piece is what it should be.
 
     Touches nothing but the stages. Raises RestoreError, ResticError, OSError.
     """
@@ -330,9 +340,13 @@ def stage(repository: restic.Repository, snapshot: str, actions: Sequence[Action
             continue
         target = root / STAGE
         target.mkdir(parents=True, mode=0o700)
-        repository.restore(snapshot, target, _fewer(paths), deadline=STAGE_SECONDS)
+        planner.repository.restore(snapshot, target, _fewer(paths), deadline=STAGE_SECONDS)
         atomic.sync_tree(target)
     for action in actions:
+        if action.how in ("merge", "tokens"):
+            target = stage_of(action.path)
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            atomic.write(target, planner.kept(action.path) or b"", mode=0o600)
         if action.how == "put" and (trouble := staged_trouble(action)):
             raise RestoreError(f"the snapshot does not give {action.path} as it should be: {trouble}")
 
@@ -379,12 +393,12 @@ class Restoration:
         return None
 
     @classmethod
-    def begin(cls, who: str, snapshot: str, scope: str, actions: Sequence[Action]) -> Restoration:
-        """Begin one, or go on with the one that was not finished."""
+    def begin(cls, who: str, snapshot: str, plan: Plan) -> Restoration:
+        """Begin one that is staged, or go on with the one that was not finished."""
         found = cls.unfinished() or cls(_new_directory(QUARANTINE, history.now().replace(":", "")))
-        order = {"at": history.now(), "who": who, "snapshot": snapshot, "scope": scope}
+        order = {"at": history.now(), "who": who, "snapshot": snapshot, "release": plan.release}
         record = found.record if (found.directory / RECORD).exists() else {"orders": [], "finished": None}
-        record["orders"].append({**order, "actions": [asdict(action) for action in actions]})
+        record["orders"].append({**order, "actions": [asdict(action) for action in plan.actions]})
         found._write(record)
         return found
 
@@ -394,21 +408,32 @@ class Restoration:
         value: dict[str, Any] = json.loads((self.directory / RECORD).read_text())
         return value
 
-    def install(self, plan: Sequence[Action], kept: Mapping[str, bytes]) -> list[str]:
-        """Carry out the actions; return the paths that were set aside. Raises OSError.
+    def carry_out(self) -> list[str]:
+        """Do what was ordered last, from the stages alone; return the paths that were set aside.
 
-        `kept`: the snapshot's content of what is merged. Killed anywhere, what is left is whole or
-        missing, and the next run goes on with it.
+        The links come last, when the history knows of the switch. Raises OSError, RestoreError.
+        """
+        order = self.record["orders"][-1]
+        actions = [Action(**action) for action in order["actions"]]
+        aside = self.install([action for action in actions if action.how != "link"])
+        why = f"restored from {order['snapshot'][:8]}: {len(actions)} items"
+        record_switch(order["who"], order["release"], why)
+        return aside + self.install([action for action in actions if action.how == "link"])
+
+    def install(self, actions: Sequence[Action]) -> list[str]:
+        """Carry out actions; return the paths that were set aside. Raises OSError, RestoreError.
+
+        Killed anywhere, what is left is whole or missing, and the next run goes on with it.
         """
         aside: list[str] = []
-        for action in plan:
+        for action in actions:
             path = Path(action.path)
             if action.how == "judge" and all(f.condition == "whole" for f in cache_findings()):
                 continue
             if action.how in ("set_aside", "judge"):
                 aside += self._set_aside(path)
                 continue
-            staged = self._prepare(action, kept)
+            staged = self._prepare(action)
             aside += self._quarantine(path)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
             staged.rename(path)
@@ -420,7 +445,7 @@ class Restoration:
         self._write({**self.record, "finished": history.now(), "result": result})
         clean_stages()
 
-    def _prepare(self, action: Action, kept: Mapping[str, bytes]) -> Path:
+    def _prepare(self, action: Action) -> Path:
         path = Path(action.path)
         if action.how == "put":
             return stage_of(path)
@@ -432,10 +457,11 @@ class Restoration:
             scratch.symlink_to(action.expected.removeprefix("link:"))
         elif action.how == "merge":
             present = path.read_bytes() if path.exists() else b""
-            atomic.write(scratch, assessment.merged_history(kept.get(action.path, b""), present), mode=0o644)
+            merged = assessment.merged_history(stage_of(path).read_bytes(), present)
+            atomic.write(scratch, merged, mode=0o644)
         else:
             path.parent.chmod(0o700)
-            content = sealed_tokens(kept[action.path], self._own_token())
+            content = sealed_tokens(stage_of(path).read_bytes(), self._own_token())
             atomic.write(scratch, content, mode=0o600)
         return scratch
 

@@ -11,7 +11,7 @@ description:
     what cannot be done.
   - C(stage) fetches what is needed beside its place and checks every piece of it. Nothing that is
     there is touched.
-  - C(install) is for a stopped service. It keeps what is replaced in
+  - C(install) is for a stopped service and needs no repository. It keeps what is replaced in
     C(/var/lib/katago-mcp/quarantine/<UTC>/) and renames the new into its place.
   - C(finish) records the end.
   - A restore that was killed is gone on with by running it again.
@@ -165,27 +165,20 @@ def _list(title: str, lines: Sequence[str]) -> list[str]:
     return [f"{title}:", *(f"- {line}" for line in lines[:_SHOWN]), *more]
 
 
-def install(
-    parameters: dict[str, Any], plan: restoration.Plan, planner: restoration.Planner
-) -> dict[str, Any]:
-    """Put everything in place; the links come last, after the history knows of the switch."""
-    begun = restoration.Restoration.begin(
-        parameters["who"], parameters["snapshot"], parameters["scope"], plan.actions
-    )
-    merged = {a.path: planner.kept(a.path) or b"" for a in plan.actions if a.how in ("merge", "tokens")}
-    links = [action for action in plan.actions if action.how == "link"]
-    others = [action for action in plan.actions if action.how != "link"]
-    aside = begun.install(others, merged)
-    why = f"restored from {parameters['snapshot'][:8]}: {len(plan.actions)} items"
-    restoration.record_switch(parameters["who"], plan.release, why)
-    aside += begun.install(links, merged)
-    return {"quarantine": str(begun.directory), "set_aside": aside}
+def install(module: AnsibleModule) -> None:
+    """Put what was staged in its place; the record of the restore says what that is."""
+    begun = restoration.Restoration.unfinished()
+    if begun is None:
+        module.fail_json(msg="Refused; nothing was changed on this host. Nothing is staged.", refused=True)
+    else:
+        aside = begun.carry_out()
+        module.exit_json(changed=True, quarantine=str(begun.directory), set_aside=aside)
 
 
 def finish(module: AnsibleModule) -> None:
     """Record the end, and forget what the last backup said of a history that was mended since."""
     unfinished = restoration.Restoration.unfinished()
-    if unfinished and not module.check_mode:
+    if unfinished:
         unfinished.finish(str(module.params["result"]))
         state = backup.State.read()
         found = assessment.Survey(known=state.known).history()
@@ -211,6 +204,8 @@ def main() -> None:
     )
     parameters = module.params
     step = parameters["step"]
+    if module.check_mode and step != "plan":
+        module.exit_json(changed=True, quarantine=str(restoration.QUARANTINE))
     if step == "finish":
         finish(module)
     if module.check_mode and not shutil.which("restic"):
@@ -220,6 +215,11 @@ def main() -> None:
         )
     untouched = "Refused; nothing was changed on this host."
     try:
+        if step == "install":
+            untouched = (
+                "The restore stopped half way; what it replaced is kept, and running it again goes on."
+            )
+            install(module)
         snapshot, planner, plan = planned(parameters)
         actions = [{"path": a.path, "how": a.how, "why": a.why} for a in plan.actions]
         result: dict[str, Any] = {"snapshot": snapshot.id, "release": plan.release, "actions": actions}
@@ -232,13 +232,9 @@ def main() -> None:
             result["acts"] = bool(actions or record)
             result["gpu"] = capacity.has_gpu()
             module.exit_json(changed=False, **result)
-        if module.check_mode:
-            module.exit_json(changed=bool(actions), **result)
-        if step == "stage":
-            restoration.stage(restic.Repository(), snapshot.id, plan.actions)
-            module.exit_json(changed=bool(actions), **result)
-        untouched = "The restore stopped half way; what it replaced is kept, and running it again goes on."
-        module.exit_json(changed=True, **result, **install(parameters, plan, planner))
+        restoration.stage(planner, snapshot.id, plan.actions)
+        restoration.Restoration.begin(parameters["who"], snapshot.id, plan)
+        module.exit_json(changed=bool(actions), **result)
     except (restoration.RestoreError, restic.NoSuchSnapshot, restic.ResticError) as error:
         module.fail_json(msg=f"{untouched} {sentence(str(error))}", refused=step != "install")
     except (OSError, ValueError, json.JSONDecodeError) as error:

@@ -37,7 +37,7 @@ def staged(path: Path, content: str) -> Action:
 
 
 def begin(*actions: Action) -> Restoration:
-    return Restoration.begin("anna", "5" * 64, "damaged", actions)
+    return Restoration.begin("anna", "5" * 64, restoration.Plan(actions, "r", ()))
 
 
 def test_file_is_replaced_and_the_damaged_one_kept(root: Path) -> None:
@@ -45,7 +45,7 @@ def test_file_is_replaced_and_the_damaged_one_kept(root: Path) -> None:
     path.write_text("damaged")
     action = staged(path, "right")
     restore = begin(action)
-    (aside,) = restore.install([action], {})
+    (aside,) = restore.install([action])
     assert path.read_text() == "right"
     assert Path(aside).read_text() == "damaged"
     assert aside == f"{restore.directory}{path}"
@@ -58,7 +58,7 @@ def test_directory_is_replaced_whole(root: Path) -> None:
     action = staged(path / "katago", "right")
     action = Action(str(path), "put", "was changed")
     restore = begin(action)
-    restore.install([action], {})
+    restore.install([action])
     assert (path / "katago").read_text() == "right"
     assert (Path(f"{restore.directory}{path}") / "katago").read_text() == "damaged"
 
@@ -68,7 +68,7 @@ def test_what_was_added_is_only_set_aside(root: Path) -> None:
     path.write_text("added")
     action = Action(str(path), "set_aside", "was added")
     restore = begin(action)
-    restore.install([action], {})
+    restore.install([action])
     assert not path.exists()
     assert Path(f"{restore.directory}{path}").read_text() == "added"
 
@@ -77,7 +77,7 @@ def test_link_is_made_in_the_place_of_anything(root: Path) -> None:
     path = root / "current"
     path.write_text("a file")
     action = Action(str(path), "link", "is no link", "link:releases/a")
-    begin(action).install([action], {})
+    begin(action).install([action])
     assert str(path.readlink()) == "releases/a"
 
 
@@ -89,10 +89,23 @@ def test_killed_restore_is_found_and_gone_on_with(root: Path) -> None:
     again = begin(staged(path, "right"))
     assert again.directory == first.directory
     assert len(again.record["orders"]) == 2
-    again.install([Action(str(path), "put", "")], {})
+    again.install([Action(str(path), "put", "")])
     again.finish("validated")
     assert Restoration.unfinished() is None
     assert begin().directory != first.directory
+
+
+def test_switch_is_recorded_before_it_is_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = root / "current"
+    recorded: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        restoration,
+        "record_switch",
+        lambda who, release, why: recorded.append((f"{who} {release} {why}", path.is_symlink())),
+    )
+    begin(Action(str(path), "link", "is missing", "link:releases/r")).carry_out()
+    assert recorded == [("anna r restored from 55555555: 1 items", False)]
+    assert str(path.readlink()) == "releases/r"
 
 
 def test_nothing_in_the_quarantine_is_overwritten(root: Path) -> None:
@@ -100,7 +113,7 @@ def test_nothing_in_the_quarantine_is_overwritten(root: Path) -> None:
     restore = begin()
     for content in ("first", "second"):
         path.write_text(content)
-        restore.install([Action(str(path), "set_aside", "")], {})
+        restore.install([Action(str(path), "set_aside", "")])
     kept = sorted(Path(f"{restore.directory}{path}").parent.iterdir())
     assert [each.read_text() for each in kept] == ["first", "second"]
 
@@ -117,7 +130,8 @@ def test_history_is_never_missing_while_it_is_merged(root: Path, monkeypatch: py
         return aside
 
     monkeypatch.setattr(Restoration, "_quarantine", watched)
-    begin().install([Action(str(path), "merge", "")], {})
+    staged(path, "")
+    begin().install([Action(str(path), "merge", "")])
     assert seen == [True]
     assert path.read_text() == ""
 
