@@ -49,7 +49,9 @@ PROCEDURE = "backup"
 # The parts of a release that are small; the rest of it is its environment.
 SMALL = ("analysis.cfg", "config.json", service.UNIT, releases.MANIFEST)
 UNVERIFIED_KEPT = 3
-TRIAL_SECONDS = 120
+TRIAL_SECONDS = 300
+# Seconds for a restored engine to be ready: a busy host is no reason to call a backup bad.
+ENGINE_SECONDS = 240
 _SPARE_BYTES = 64 << 20
 # What of the service's unit does not belong to its sandbox.
 _NOT_SANDBOX = (
@@ -210,6 +212,8 @@ def trial(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[st
     tokens = scratch / str(service.CREDENTIALS / service.TOKENS).lstrip("/")
     directives["BindReadOnlyPaths"] = binds
     directives["RuntimeMaxSec"] = str(TRIAL_SECONDS)
+    environment = [f"KATAGO_KATAGO_START_TIMEOUT_SECONDS={ENGINE_SECONDS}"]
+    directives["Environment"] = [*directives.get("Environment", []), *environment]
     if tokens.exists():
         directives["LoadCredential"] = f"{service.TOKENS}:{tokens}"
     argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json", "--config", str(config)]

@@ -45,10 +45,10 @@ def first_backup(hosts: dict[str, Any], vault: Vault) -> fleet.Run:
     for host in hosts.values():
         host.run_expect([0], f"cat > /run/sampler.py <<'END'\n{SAMPLER.replace('SECRET', secret)}\nEND")
         host.check_output("systemd-run --unit=sampler --collect python3 /run/sampler.py")
-    run = vault.play("backup.yml", "-vvv", "--diff")
+    run = vault.play("backup.yml", "-vvv", "--diff", f"--limit={FIRST}:{SECOND}")
     for host in hosts.values():
         host.check_output("systemctl stop sampler.service")
-    assert run.returncode == 0, run.output
+    assert run.returncode == 0, run.output[-5000:]
     return run
 
 
@@ -160,7 +160,7 @@ def test_damaged_repository_is_found(hosts: dict[str, Any], flip: Callable[[Any,
     assert status != 0
     assert outcome["step"] == "read_back"
     assert "the repository is damaged" in outcome["message"]
-    assert "Pack ID does not match" in outcome["message"] or "hash" in outcome["message"]
+    assert pack.rpartition("/")[2] in outcome["message"]
     assert state(host)["last_good"] == good
     assert "not verified" in host.check_output("katago-backup snapshots")
 

@@ -32,7 +32,7 @@ FILES = {
 @pytest.fixture(scope="module", autouse=True)
 def backed_up(hosts: dict[str, Any], vault: Vault) -> None:
     """Both hosts have a good backup."""
-    run = vault.play("backup.yml")
+    run = vault.play("backup.yml", f"--limit={FIRST}:{SECOND}")
     assert run.returncode == 0, run.output
 
 
