@@ -151,7 +151,8 @@ class Survey:
         unit = self.layout().current / service.UNIT
         needed = unit.is_file() and f"LoadCredential={service.TOKENS}" in unit.read_text(errors="replace")
         if not here.exists():
-            if needed:
+            # On a bare host there is no unit to tell; there the backup does.
+            if needed or (not unit.is_file() and self.reference(str(path)) is not None):
                 yield Finding("tokens", str(path), "missing", f"{path} is missing")
             return
         operator = self.at(service.CREDENTIALS / service.OPERATOR_TOKEN)

@@ -166,6 +166,13 @@ def test_tokens_must_know_the_hosts_own_one(host: Fake) -> None:
     assert found.words.endswith("does not know the host's own token")
 
 
+def test_bare_host_lacks_the_tokens_that_the_backup_has(tmp_path: Path) -> None:
+    tokens = "/etc/katago-mcp/credentials/tokens.json"
+    found = list(Survey(root=tmp_path, reference=lambda path: b"{}" if path == tokens else None).tokens())
+    assert [(each.item, each.path, each.condition) for each in found] == [("tokens", tokens, "missing")]
+    assert list(Survey(root=tmp_path).tokens()) == []
+
+
 def test_current_that_is_gone_is_told_by_the_history(host: Fake) -> None:
     (host.root / "opt/katago-mcp/current").unlink()
     (found,) = host.damaged()
