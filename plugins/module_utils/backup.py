@@ -214,8 +214,13 @@ def trial(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[st
     directives["RuntimeMaxSec"] = str(TRIAL_SECONDS)
     environment = [f"KATAGO_KATAGO_START_TIMEOUT_SECONDS={ENGINE_SECONDS}"]
     directives["Environment"] = [*directives.get("Environment", []), *environment]
-    if tokens.exists():
-        directives["LoadCredential"] = f"{service.TOKENS}:{tokens}"
+    # The certificate and its key are the host's own and in no backup.
+    handed = {
+        service.TOKENS: tokens,
+        service.CERTIFICATE: service.PINNED,
+        service.KEY: service.CREDENTIALS / service.KEY,
+    }
+    directives["LoadCredential"] = [f"{name}:{path}" for name, path in handed.items() if path.exists()]
     argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json", "--config", str(config)]
     return sandbox.command(directives, [*argv, *([] if engine else ["--no-engine"])], unit=TRIAL_UNIT)
 

@@ -14,6 +14,7 @@ from ansible_collections.katago.fleet.plugins.modules import (
     engine,
     prune,
     release,
+    trial,
     tuning,
 )
 
