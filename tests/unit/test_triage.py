@@ -471,6 +471,16 @@ def test_verdict_survives_its_way_through_json() -> None:
     assert triage.as_verdict(json.loads(json.dumps(triage.as_dict(verdict)))) == verdict
 
 
+def fail_a_probe(facts: Facts) -> None:
+    """One probe more fails, which the service counts as a request that failed."""
+    requests = facts["traffic"]["value"]["requests"]
+    for answer in facts["probe"]["value"]["answers"]:
+        if answer["ok"]:
+            answer.update(ok=False, problems=["x"])
+            requests.update(ok=requests["ok"] - 1, error=requests.get("error", 0) + 1)
+            return
+
+
 # Ways in which a fact gets worse: each takes facts and changes them in place.
 WORSE: dict[str, Callable[[Facts], object]] = {
     "unit stopped": lambda facts: facts["unit"]["value"].update(active="failed", process_state=None),
@@ -498,9 +508,7 @@ WORSE: dict[str, Callable[[Facts], object]] = {
     "memory": lambda facts: facts["memory"]["value"].update(available_percent=1.0),
     "stalls": lambda facts: facts["pressure"]["value"].update(memory={"full": {"avg60": 50}}),
     "few files": lambda facts: facts["limits"]["value"].update(open_files_limit=64),
-    "probe fails": lambda facts: facts["probe"]["value"]["answers"][
-        sum(bool(answer["problems"]) for answer in facts["probe"]["value"]["answers"]) % 5
-    ].update(ok=False, problems=["x"]),
+    "probe fails": fail_a_probe,
     "probes slow": lambda facts: [
         answer.update(seconds=answer["seconds"] * 1.4) for answer in facts["probe"]["value"]["answers"]
     ],
