@@ -23,7 +23,7 @@ from katago_mcp.errors import Invalid
 from katago_mcp.explanation import ExplanationRequest, explain_move
 from katago_mcp.metrics import Metrics
 from katago_mcp.positions import Board, Colour, Position, check, opponent_of, points_top_down, vertex
-from katago_mcp.review import ReviewRequest, find_mistakes
+from katago_mcp.review import PRIORITY, ReviewRequest, find_mistakes
 from katago_mcp.rules import RULES, Ko, Rules
 from katago_mcp.territory import TerritoryRequest, evaluate_territory, handicap_bonus
 from katago_mcp.validate import validate
@@ -332,6 +332,27 @@ async def test_every_turn_asked_for_gets_one_reply(engine: Engine) -> None:
     async with asyncio.timeout(PATIENCE):
         await engine.query_turns({**query, "moves": moves, "analyzeTurns": [0, 1, 3]}, received)
     assert sorted(turns) == [0, 1, 3]
+
+
+async def test_another_query_passes_the_turns_of_a_review(engine: Engine) -> None:
+    received: list[int] = []
+    begun = asyncio.Event()
+
+    async def note(reply: dict[str, Any]) -> None:
+        received.append(reply["turnNumber"])
+        begun.set()
+
+    moves = [
+        (colour, f"{column}{row}") for row in range(1, 6) for column, colour in zip("AC", "BW", strict=True)
+    ]
+    query = {"rules": "chinese", "boardXSize": 9, "boardYSize": 9, "maxVisits": 30, "moves": moves}
+    turns = {**query, "analyzeTurns": list(range(len(moves) + 1)), "priority": PRIORITY}
+    async with asyncio.timeout(PATIENCE * 3):
+        review = asyncio.create_task(engine.query_turns(turns, note))
+        await begun.wait()
+        await ask(engine)
+        assert len(received) <= len(moves) // 2
+        await review
 
 
 async def test_a_terminated_review_frees_the_engine(engine: Engine) -> None:

@@ -44,6 +44,7 @@ async def test_a_game_is_one_query_with_every_turn_once(site: Site) -> None:
     assert query["analyzeTurns"] == [0, 1, 2, 3, 4]
     assert query["maxVisits"] == 10
     assert query["includePolicy"] is True
+    assert query["priority"] < 0
     assert query["overrideSettings"]["reportAnalysisWinratesAs"] == "BLACK"
 
 

@@ -3,7 +3,8 @@
 All turns of a chunk are one query [Analysis_Engine.md, analyzeTurns]; each turn's answer is kept
 in the cache by itself, so that a review that was cut short goes on where it ended, and one of a
 game that has grown searches the new turns only. A chunk is a few turns for every slot and takes
-one slot, so that short requests pass between two chunks instead of waiting for the game's end.
+one slot, so that short requests pass between two chunks instead of waiting for the game's end;
+within the engine they pass the turns of a chunk that have not begun.
 
 Loss is the difference between the engine's judgement of the position before and after the move,
 from the mover's side: it may be slightly negative, because both are estimates. Statistics count
@@ -32,6 +33,9 @@ MAX_TURNS = 2 * 361
 
 CHUNK_PER_SLOT = 4
 """Turns of a chunk for every query that the engine works on at a time."""
+
+PRIORITY = -1
+"""Of a review's turns in the engine, below that of other queries [Analysis_Engine.md, priority]."""
 
 LOSS_BOUNDS = (0.5, 1.5, 3.0, 6.0, 12.0)
 """Points from which on a move is of the next class; KaTrain's."""
@@ -352,7 +356,11 @@ class _Review:
 
     async def _ask(self, chunk: list[int], received: Progress) -> None:
         # Only as many moves as are needed: the engine reads them again for every chunk.
-        query = self._query | {"moves": self._checked.moves[: chunk[-1]], "analyzeTurns": chunk}
+        query = self._query | {
+            "moves": self._checked.moves[: chunk[-1]],
+            "analyzeTurns": chunk,
+            "priority": PRIORITY,
+        }
         try:
             warnings = await self._desk.search_turns(query, self._limits.seconds, received)
         except Invalid as refused:
