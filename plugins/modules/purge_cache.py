@@ -24,6 +24,10 @@ options:
     description: Whether the engine is replaced.
     type: bool
     default: true
+  renewed:
+    description: Whether the cache was just set aside. What is wrong then is told, not refused.
+    type: bool
+    default: false
   deadline:
     description: Seconds until the other engine must be ready; loading a large network takes its time.
     type: int
@@ -78,8 +82,16 @@ VERIFY_SECONDS = 60
 ATTEMPTS = 3
 
 
+class RefusedError(Exception):
+    """The service is not touched; the message says why and the remedy, in sentences."""
+
+
 def verify(user: str) -> dict[str, Any]:
-    """What `katago-mcp cache verify` says; without its verdict, why there is none as `problems`."""
+    """What `katago-mcp cache verify` finds: `entries`, `bytes`, `problems`.
+
+    Raises:
+        RefusedError: if it comes to no verdict, which is no damage.
+    """
     try:
         asked = subprocess.run(
             [service.COMMAND, "cache", "verify", "--json"],
@@ -90,15 +102,24 @@ def verify(user: str) -> dict[str, Any]:
             group=user,
             extra_groups=[],
             cwd="/",
-            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
+            # It listens nowhere, so it needs none of the credentials that the service has.
+            env={
+                "PATH": "/usr/bin:/bin",
+                "HOME": "/nonexistent",
+                "LC_ALL": "C.UTF-8",
+                "KATAGO_SERVER_HOST": "127.0.0.1",
+                "KATAGO_TLS_ENABLED": "false",
+            },
             check=False,
         )
-        found = json.loads(asked.stdout)
-        return found if isinstance(found, dict) else {"problems": ["its verdict is no object"]}
     except (OSError, subprocess.TimeoutExpired, KeyError) as error:
-        return {"problems": [f"it cannot be verified: {error}"]}
-    except ValueError:
-        return {"problems": [f"it cannot be verified: {asked.stderr.strip()[-300:]}"]}
+        raise RefusedError(f"The cache cannot be inspected: {error}.") from error
+    try:
+        found = json.loads(asked.stdout)
+        return {name: found[name] for name in ("entries", "bytes", "problems")}
+    except (ValueError, KeyError, TypeError) as error:
+        words = asked.stderr.strip()[-300:] or "it says nothing"
+        raise RefusedError(f"The cache cannot be inspected: {words}.") from error
 
 
 def replace_engine(config: dict[str, Any], deadline: float) -> tuple[str, str | None]:
@@ -136,7 +157,10 @@ def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
             break
     else:
         return "", problem
-    problems = verify(user)["problems"]
+    try:
+        problems = verify(user)["problems"]
+    except RefusedError as error:
+        problems = [str(error)]
     dropped = cache.size(answer[1]["before"]) if answer else None
     return f"The cache was emptied: {dropped}.", f"afterwards, {'; '.join(problems)}" if problems else None
 
@@ -145,8 +169,7 @@ def purge(config: dict[str, Any], parameters: dict[str, Any], *, check_mode: boo
     """Do, or predict, all that the running service can be had to do; the module's result."""
     found = verify(parameters["user"])
     if found["problems"]:
-        words = f"the cache is damaged ({'; '.join(found['problems'])})"
-        return {"cleared": False, "problem": words, "engine_problem": None, "message": ""}
+        return unable(f"the cache is damaged ({'; '.join(found['problems'])})")
     if check_mode:
         words = f"The cache would be emptied: {cache.size(found)}."
         words += " The engine would be replaced." if parameters["engine"] else ""
@@ -163,35 +186,42 @@ def purge(config: dict[str, Any], parameters: dict[str, Any], *, check_mode: boo
     }
 
 
+def unable(problem: str) -> dict[str, Any]:
+    """The module's result when nothing was done, for the cache to be set aside."""
+    return {"cleared": False, "problem": problem, "engine_problem": None, "message": ""}
+
+
 def main() -> None:
     """Refuse, or replace, clear and verify."""
     module = AnsibleModule(
         argument_spec={
             "user": {"type": "str", "required": True},
             "engine": {"type": "bool", "default": True},
+            "renewed": {"type": "bool", "default": False},
             "deadline": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
     )
+    parameters = module.params
     try:
         cache.directory()
-    except cache.RefusedError as refused:
+        config = admin.running_config()
+        answers = config is not None and admin.get(config, "/health") is not None
+        obstacles = "; ".join(disk.obstacles())
+        if config is None or not answers:
+            words = "the service does not answer" if service.state().pid else "the service is down"
+            result = unable(words)
+        elif not obstacles:
+            result = purge(config, parameters, check_mode=module.check_mode)
+        elif parameters["renewed"]:
+            result = unable(obstacles)
+        else:
+            raise RefusedError(
+                f"{obstacles}: neither can the cache be emptied nor would another engine come up. Mend the"
+                " disk first."
+            )
+    except (RefusedError, cache.RefusedError) as refused:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {refused}", refused=True)
-    config = admin.running_config()
-    answers = config is not None and admin.get(config, "/health") is not None
-    if answers and (problems := list(disk.obstacles())):
-        module.fail_json(
-            msg=(
-                f"Refused; nothing was changed on this host. {'; '.join(problems)}: neither can the cache be"
-                " emptied nor would another engine come up. Mend the disk first."
-            ),
-            refused=True,
-        )
-    if config is not None and answers:
-        result = purge(config, module.params, check_mode=module.check_mode)
-    else:
-        words = "the service does not answer" if service.state().pid else "the service is down"
-        result = {"cleared": False, "problem": words, "engine_problem": None, "message": ""}
     module.exit_json(changed=module.check_mode or bool(result["message"]), answers=answers, **result)
 
 
