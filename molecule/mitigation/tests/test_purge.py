@@ -49,7 +49,7 @@ def damage(target: Host) -> str:
 
 
 def digest(target: Host, path: str) -> str:
-    return on(target, f"sha256sum < {path}").split()[0]
+    return on(target, f"sha256sum {path}").split()[0]
 
 
 def verdict(target: Host) -> dict[str, Any]:
@@ -68,7 +68,13 @@ def engine(target: Host) -> int:
 
 
 def kernels(target: Host) -> str:
-    return on(target, f"ls -d --time-style=+%s -l {CACHE}/pocl")
+    """The directory of the compiled kernels, by its inode."""
+    return on(target, f"stat -c %i {CACHE}/pocl")
+
+
+def quarantined(target: Host) -> set[str]:
+    """The caches that were set aside."""
+    return set(on(target, f"ls {QUARANTINE}/*-answers.sqlite3 2>/dev/null || true").split())
 
 
 def entries(target: Host) -> float:
@@ -105,7 +111,7 @@ def test_check_mode_predicts_and_changes_nothing() -> None:
 
 
 def test_sound_cache_is_emptied_through_the_service_and_the_engine_is_another_one() -> None:
-    before = (server(FIRST), engine(FIRST), entries(FIRST))
+    before, aside = (server(FIRST), engine(FIRST)), quarantined(FIRST)
     run = purge(FIRST)
     assert run.returncode == 0, run.output
     assert f"The engine {engine(FIRST)} replaced {before[1]}. The cache was emptied: " in words(run)
@@ -113,7 +119,7 @@ def test_sound_cache_is_emptied_through_the_service_and_the_engine_is_another_on
     assert engine(FIRST) != before[1]
     # The validation's own analyses.
     assert 0 < entries(FIRST) < 5
-    assert on(FIRST, f"ls {QUARANTINE} 2>/dev/null || true") == ""
+    assert quarantined(FIRST) == aside
     expect_sound(FIRST)
 
 
@@ -131,7 +137,7 @@ def test_frozen_engine_is_replaced_without_a_restart_of_the_service() -> None:
 def test_engine_is_left_alone_on_request_and_a_damaged_cache_of_a_running_service_is_set_aside() -> None:
     run = purge(SECOND, variables={"replace_engine": False})
     assert run.returncode == 0, run.output
-    before = (server(SECOND), engine(SECOND), kernels(SECOND))
+    before, aside = (server(SECOND), engine(SECOND), kernels(SECOND)), quarantined(SECOND)
     assert "replaced" not in words(run)
     # What was just written may lie in the journal beside the file still.
     on(SECOND, f"python3 -c \"import sqlite3; sqlite3.connect('{FILE}').execute('PRAGMA wal_checkpoint')\"")
@@ -142,13 +148,13 @@ def test_engine_is_left_alone_on_request_and_a_damaged_cache_of_a_running_servic
     assert "The service is restarted, since the cache is damaged (1 entries are damaged)." in words(run)
     assert server(SECOND) != before[0]
     assert kernels(SECOND) == before[2]
-    assert "answers.sqlite3" in on(SECOND, f"ls {QUARANTINE}")
+    assert len(quarantined(SECOND) - aside) == 1
     expect_sound(SECOND)
 
 
 def test_damaged_cache_of_a_stopped_service_is_kept_whole_although_the_first_run_is_killed() -> None:
     on(FIRST, f"systemctl stop {SERVICE}")
-    before = kernels(FIRST)
+    before, aside = kernels(FIRST), quarantined(FIRST)
     damaged = damage(FIRST)
     assert verdict(FIRST)["damagedEntries"] == 1
     assert digest(FIRST, FILE) == damaged
@@ -164,15 +170,15 @@ def test_damaged_cache_of_a_stopped_service_is_kept_whole_although_the_first_run
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    find = f"ls {QUARANTINE}/*-answers.sqlite3 2>/dev/null || true"
     try:
-        fleet.eventually(lambda: on(FIRST, find) != "", within=120, what="the cache is set aside")
+        fleet.eventually(lambda: quarantined(FIRST) != aside, within=120, what="the cache is set aside")
     finally:
         killed.kill()
         killed.wait()
     run = purge(FIRST)
     assert run.returncode == 0, run.output
-    assert digest(FIRST, on(FIRST, find)) == damaged
+    (kept,) = quarantined(FIRST) - aside
+    assert digest(FIRST, kept) == damaged
     assert on(FIRST, f"stat -c '%U %a' {QUARANTINE}") == "root 700"
     assert kernels(FIRST) == before
     assert entries(FIRST) > 0
