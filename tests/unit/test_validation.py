@@ -222,6 +222,13 @@ def test_limits_that_are_not_those_in_force_fail(
     assert failed(lowered(said, overlay)) == ["limits"]
 
 
+def test_server_of_an_earlier_version_need_not_tell_every_limit() -> None:
+    observed = healthy()
+    results = copy.deepcopy(observed.answers["results"])
+    del results[0]["structured"]["defaultVisits"]
+    assert failed(replace(observed, answers={**observed.answers, "results": results})) == []
+
+
 def test_overlay_that_ends_between_two_answers_decides_nothing() -> None:
     assert failed(lowered(LOWERED, None)) == []
     assert failed(lowered({}, OVERLAY)) == []
