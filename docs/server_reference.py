@@ -19,8 +19,8 @@ SOURCE = Path(__file__).resolve().parent.parent / "server" / "src"
 sys.path.insert(0, str(SOURCE))
 
 from katago_mcp import config as configuration  # noqa: E402 - the server's package lies beside the project
-from katago_mcp import errors as catalogue  # noqa: E402
-from katago_mcp.metrics import Metrics  # noqa: E402
+from katago_mcp import errors as catalogue  # noqa: E402 - as above
+from katago_mcp.metrics import Metrics  # noqa: E402 - as above
 
 Schema = Mapping[str, Any]
 
