@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from dataclasses import dataclass
@@ -112,12 +113,12 @@ def control_group() -> str:
 
 def processes(group: str) -> list[dict[str, Any]]:
     """Every process of a control group: `pid`, `name`; [] when there is no such group."""
-    found = [
-        int(pid)
-        for hierarchy in CONTROL_GROUPS
-        for file in (hierarchy / group).glob("**/cgroup.procs")
-        for pid in _lines(file)
-    ]
+    found: list[int] = []
+    for hierarchy in CONTROL_GROUPS:
+        # It may end while it is looked at.
+        with contextlib.suppress(FileNotFoundError):
+            for file in (hierarchy / group).glob("**/cgroup.procs"):
+                found += [int(pid) for pid in _lines(file)]
     return [{"pid": pid, "name": "".join(_lines(Path(f"/proc/{pid}/comm")))} for pid in sorted(set(found))]
 
 

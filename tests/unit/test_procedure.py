@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import disk, procedure
+from ansible_collections.katago.fleet.plugins.module_utils import disk, procedure, service
 
 RUNNING = {"unit": "active", "current": "1-aa", "running": "1-aa", "ready": True, "reason": None}
 
@@ -48,3 +48,25 @@ def test_disk_that_takes_files_is_no_obstacle_and_one_that_does_not_is_named(tmp
     assert list(disk.obstacles([tmp_path, tmp_path / "absent"])) == []
     (problem,) = disk.obstacles([Path("/proc/self")])
     assert problem.startswith("/proc/self cannot be written: ")
+
+
+class Vanishing:
+    """A hierarchy whose group ends between being found and being read."""
+
+    def __truediv__(self, name: str) -> Vanishing:
+        return self
+
+    def glob(self, pattern: str) -> Any:
+        raise FileNotFoundError(pattern)
+
+
+def test_control_group_that_ends_while_it_is_looked_at_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = tmp_path / "system.slice" / service.UNIT
+    group.mkdir(parents=True)
+    (group / "cgroup.procs").write_text("4194305\n")
+    monkeypatch.setattr(service, "CONTROL_GROUPS", (Vanishing(), tmp_path))
+    assert service.processes(f"system.slice/{service.UNIT}") == [{"pid": 4194305, "name": ""}]
+    monkeypatch.setattr(service, "CONTROL_GROUPS", (Vanishing(),))
+    assert service.processes(f"system.slice/{service.UNIT}") == []

@@ -51,9 +51,10 @@ def untouched(host: Any, releases: list[str]) -> Iterator[list[str]]:
 def two(host: Any, releases: list[str]) -> tuple[str, str]:
     """The first release, and the third, which is current and leads back to the first."""
     first, _, third = releases
-    for release in (first, third):
-        run = fleet.play("rollback.yml", LIMIT, variables={"release": release})
+    for limit in (LIMITS[0], LIMITS[2]):
+        run = fleet.play("deploy.yml", LIMIT, variables={"katago_mcp_max_visits": limit})
         assert run.returncode == 0, run.output
+    assert hosts.current(host) == third
     return first, third
 
 
