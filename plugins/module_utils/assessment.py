@@ -1,4 +1,4 @@
-"""What is damaged on a host: releases, what they stand on, links, tokens, history and state.
+"""What is damaged on a host: releases, what they stand on, links, credentials, history and state.
 
 The same survey judges a host and a backup of it that was restored below a directory.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ class Survey:
 
     def findings(self, names: Sequence[str]) -> list[Finding]:
         """Everything that was found of the releases `names` and of the host's state."""
-        found = [*self.links(), *self.tokens(), *self.history(), *self.state()]
+        found = [*self.links(), *self.tokens(), *self.certificate(), *self.history(), *self.state()]
         for name in names:
             found += self.release(name)
         return list(dict.fromkeys(found))
@@ -148,11 +149,8 @@ class Survey:
         """The hashed tokens, which the unit says whether the service needs."""
         path = service.CREDENTIALS / service.TOKENS
         here = self.at(path)
-        unit = self.layout().current / service.UNIT
-        needed = unit.is_file() and f"LoadCredential={service.TOKENS}" in unit.read_text(errors="replace")
         if not here.exists():
-            # On a bare host there is no unit to tell; there the backup does.
-            if needed or (not unit.is_file() and self.reference(str(path)) is not None):
+            if self._is_handed_over(service.TOKENS, path):
                 yield Finding("tokens", str(path), "missing", f"{path} is missing")
             return
         operator = self.at(service.CREDENTIALS / service.OPERATOR_TOKEN)
@@ -161,6 +159,30 @@ class Survey:
             yield Finding("tokens", str(path), "damaged", f"{path} {trouble}")
         else:
             yield Finding("tokens", str(path), "whole", f"{path} can be used")
+
+    def certificate(self) -> Iterator[Finding]:
+        """The certificate and its key, which are judged, and mended, as the pair they are."""
+        pair = (service.PINNED, service.CREDENTIALS / service.KEY)
+        if not self._is_handed_over(service.KEY, pair[1]):
+            return
+        missing = [path for path in pair if not self.at(path).exists()]
+        trouble = "" if missing else pair_trouble(*(self.at(path) for path in pair))
+        if not missing and not trouble:
+            yield Finding("certificate", str(pair[0]), "whole", f"{pair[0]} and its key belong together")
+            return
+        for path in pair:
+            kept = self.reference(str(path))
+            condition: Condition = "missing" if path in missing else "damaged"
+            words = "is missing" if path in missing else trouble or "may not belong to what is put back"
+            expected = "" if kept is None else digest.of_bytes(kept)
+            yield Finding("certificate", str(path), condition, f"{path} {words}", expected)
+
+    def _is_handed_over(self, name: str, path: Path) -> bool:
+        """Whether the unit has systemd hand over a credential; on a bare host the backup tells."""
+        unit = self.layout().current / service.UNIT
+        if not unit.is_file():
+            return self.reference(str(path)) is not None
+        return f"LoadCredential={name}:" in unit.read_text(errors="replace")
 
     def history(self) -> Iterator[Finding]:
         """The history: every line a record, and what was backed up still its beginning."""
@@ -294,6 +316,17 @@ def token_trouble(content: bytes, operator: str | None) -> str:
         own = {entry["sha256"] for entry in entries}
         if digest.of_text(operator.strip()) not in own:
             return "does not know the host's own token"
+    return ""
+
+
+def pair_trouble(certificate: Path, key: Path) -> str:
+    """Why a certificate and a key cannot be served with; empty when they can. Tells nothing of the key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # An empty password, since a key with one would be asked for at the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError):
+        return "cannot be served with: the certificate and its key are damaged, or not of each other"
     return ""
 
 

@@ -48,6 +48,12 @@ TAG = "katago-mcp"
 PROCEDURE = "backup"
 # The parts of a release that are small; the rest of it is its environment.
 SMALL = ("analysis.cfg", "config.json", service.UNIT, releases.MANIFEST)
+# What systemd hands to the service, by its name there; the host's own token is made anew by every host.
+KEPT_CREDENTIALS = {
+    service.TOKENS: service.CREDENTIALS / service.TOKENS,
+    service.CERTIFICATE: service.PINNED,
+    service.KEY: service.CREDENTIALS / service.KEY,
+}
 UNVERIFIED_KEPT = 3
 TRIAL_SECONDS = 300
 # Seconds for a restored engine to be ready: a busy host is no reason to call a backup bad.
@@ -152,7 +158,7 @@ def contents(survey: assessment.Survey, *, assets: bool) -> list[str]:
     """The paths that a backup of this host keeps, as they are named on a host. Raises BackupError.
 
     The current release and the one to return to, with all they stand on, or with their small parts
-    and their tuning alone; the small parts of every other release; links, hashed tokens and state.
+    and their tuning alone; the small parts of every other release; links, credentials and state.
     """
     layout = survey.layout()
     current = layout.current_release()
@@ -174,9 +180,7 @@ def contents(survey: assessment.Survey, *, assets: bool) -> list[str]:
                 paths.add(str(needed))
     state = [survey.at(history.FILE), *assessment.state_files(survey.at(assessment.STATE))]
     paths |= {str(Path("/") / path.relative_to(survey.root)) for path in state if path.exists()}
-    tokens = service.CREDENTIALS / service.TOKENS
-    if survey.at(tokens).exists():
-        paths.add(str(tokens))
+    paths |= {str(path) for path in KEPT_CREDENTIALS.values()}
     return sorted(path for path in paths if os.path.lexists(survey.at(path)))
 
 
@@ -209,17 +213,11 @@ def trial(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[st
     else:
         binds = [f"{restored}:{TRIAL_CONFIG}"]
         config = TRIAL_CONFIG / "config.json"
-    tokens = scratch / str(service.CREDENTIALS / service.TOKENS).lstrip("/")
     directives["BindReadOnlyPaths"] = binds
     directives["RuntimeMaxSec"] = str(TRIAL_SECONDS)
     environment = [f"KATAGO_KATAGO_START_TIMEOUT_SECONDS={ENGINE_SECONDS}"]
     directives["Environment"] = [*directives.get("Environment", []), *environment]
-    # The certificate and its key are the host's own and in no backup.
-    handed = {
-        service.TOKENS: tokens,
-        service.CERTIFICATE: service.PINNED,
-        service.KEY: service.CREDENTIALS / service.KEY,
-    }
+    handed = {name: scratch / str(path).lstrip("/") for name, path in KEPT_CREDENTIALS.items()}
     directives["LoadCredential"] = [f"{name}:{path}" for name, path in handed.items() if path.exists()]
     argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json", "--config", str(config)]
     return sandbox.command(directives, [*argv, *([] if engine else ["--no-engine"])], unit=TRIAL_UNIT)

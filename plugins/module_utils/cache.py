@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.exposition import Scr
 KERNELS = "pocl"
 """What lies in the same directory and is no answer: kernels that PoCL compiled for the device."""
 _INSIDE = ".quarantine-"
+VERIFY_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,41 @@ def problem(answer: tuple[int, Mapping[str, Any]] | None, metrics: Size | None) 
     if metrics.entries >= max(before.entries, 1):
         return f"the metrics show {metrics} after {before} were dropped"
     return None
+
+
+class UnverifiedError(Exception):
+    """The cache was not inspected, which is no damage; the message says why, as a sentence."""
+
+
+def verified(user: str) -> dict[str, Any]:
+    """What the current release's `katago-mcp cache verify` finds, run as the service's user.
+
+    `ok`, `entries`, `bytes`, `problems`.
+
+    Raises:
+        UnverifiedError: if it comes to no verdict.
+    """
+    try:
+        asked = subprocess.run(
+            [service.COMMAND, "cache", "verify", "--json", "--config", str(service.CONFIG)],
+            capture_output=True,
+            text=True,
+            timeout=VERIFY_SECONDS,
+            user=user,
+            group=user,
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired, KeyError) as error:
+        raise UnverifiedError(f"The cache cannot be inspected: {error}.") from error
+    try:
+        found = json.loads(asked.stdout)
+        return {name: found[name] for name in ("ok", "entries", "bytes", "problems")}
+    except (ValueError, KeyError, TypeError) as error:
+        words = asked.stderr.strip()[-300:] or "it says nothing"
+        raise UnverifiedError(f"The cache cannot be inspected: {words}.") from error
 
 
 class RefusedError(Exception):

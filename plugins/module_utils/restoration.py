@@ -9,9 +9,7 @@ import pwd
 import re
 import secrets
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any, Literal
 from ansible_collections.katago.fleet.plugins.module_utils import (
     assessment,
     atomic,
+    cache,
     digest,
     history,
     releases,
@@ -36,7 +35,6 @@ ROOTS = (Path("/opt/katago-mcp"), assessment.ASSETS, assessment.STATE, Path("/et
 CACHE = Path("/var/cache/katago-mcp")
 CACHE_FILES = ("answers.sqlite3", "answers.sqlite3-wal", "answers.sqlite3-shm")
 USER = "katago-mcp"
-CACHE_SECONDS = 300
 STAGE_SECONDS = 3600
 _SPARE_BYTES = 64 << 20
 # More paths than this are restored by their directory.
@@ -284,34 +282,12 @@ def cache_findings() -> list[Finding]:
     if not path.exists():
         return []
     try:
-        report = verified_cache()
+        report = cache.verified(USER)
         if report["ok"]:
             return [Finding("cache", str(path), "whole", f"{path}: {report['entries']} answers")]
         return [Finding("cache", str(path), "damaged", f"{path}: {'; '.join(report['problems'])}")]
-    except (OSError, subprocess.SubprocessError, LookupError, ValueError, TypeError):
+    except cache.UnverifiedError:
         return [Finding("cache", str(path), "unknown", f"{path} cannot be checked by the present release")]
-
-
-def verified_cache() -> dict[str, Any]:
-    """The report of `katago-mcp cache verify`. Raises what running it raises, or ValueError."""
-    with tempfile.TemporaryDirectory(prefix="katago-cache-") as credentials:
-        # A configuration for more than a loopback address is valid with tokens only; these are not read.
-        Path(credentials).chmod(0o755)
-        Path(credentials, service.TOKENS).touch(mode=0o644)
-        done = subprocess.run(
-            [service.COMMAND, "cache", "verify", "--json", "--config", str(service.CONFIG)],
-            user=USER,
-            group=USER,
-            extra_groups=[],
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "CREDENTIALS_DIRECTORY": credentials},
-            capture_output=True,
-            text=True,
-            timeout=CACHE_SECONDS,
-            check=False,
-        )
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
 
 
 def stage_of(path: str | Path) -> Path:
@@ -435,7 +411,7 @@ class Restoration:
                 continue
             staged = self._prepare(action)
             aside += self._quarantine(path)
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            make_parent(path)
             staged.rename(path)
             atomic.sync_directory(path.parent)
         return aside
@@ -451,7 +427,7 @@ class Restoration:
             return stage_of(path)
         # Beside it, for /usr/local and /etc/systemd too.
         scratch = path.with_name(f".{path.name}.restore")
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        make_parent(path)
         scratch.unlink(missing_ok=True)
         if action.how == "link":
             scratch.symlink_to(action.expected.removeprefix("link:"))
@@ -460,7 +436,6 @@ class Restoration:
             merged = assessment.merged_history(stage_of(path).read_bytes(), present)
             atomic.write(scratch, merged, mode=0o644)
         else:
-            path.parent.chmod(0o700)
             content = sealed_tokens(stage_of(path).read_bytes(), self._own_token())
             atomic.write(scratch, content, mode=0o600)
         return scratch
@@ -530,6 +505,14 @@ def record_switch(who: str, release: str, why: str) -> bool:
         history.Record(at=history.now(), who=who, release=release, previous=previous, why=why, how="restore")
     )
     return True
+
+
+def make_parent(path: Path) -> None:
+    """Make the directory of a path, that of the credentials for root alone."""
+    secret = path.is_relative_to(service.CREDENTIALS)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if secret else 0o755)
+    if secret:
+        path.parent.chmod(0o700)
 
 
 def user_exists(name: str = USER) -> bool:

@@ -64,8 +64,6 @@ message:
   returned: success
 """
 
-import json
-import subprocess
 import time
 from typing import Any
 
@@ -77,49 +75,12 @@ POLL_SECONDS = 0.2
 ORDER_SECONDS = 10
 # The service itself gives up after 20 s.
 CLEAR_SECONDS = 30
-VERIFY_SECONDS = 60
 # Clients may put as many new answers there as there were, when these were few.
 ATTEMPTS = 3
 
 
 class RefusedError(Exception):
     """The service is not touched; the message says why and the remedy, in sentences."""
-
-
-def verify(user: str) -> dict[str, Any]:
-    """What `katago-mcp cache verify` finds: `entries`, `bytes`, `problems`.
-
-    Raises:
-        RefusedError: if it comes to no verdict, which is no damage.
-    """
-    try:
-        asked = subprocess.run(
-            [service.COMMAND, "cache", "verify", "--json"],
-            capture_output=True,
-            text=True,
-            timeout=VERIFY_SECONDS,
-            user=user,
-            group=user,
-            extra_groups=[],
-            cwd="/",
-            # It listens nowhere, so it needs none of the credentials that the service has.
-            env={
-                "PATH": "/usr/bin:/bin",
-                "HOME": "/nonexistent",
-                "LC_ALL": "C.UTF-8",
-                "KATAGO_SERVER_HOST": "127.0.0.1",
-                "KATAGO_TLS_ENABLED": "false",
-            },
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired, KeyError) as error:
-        raise RefusedError(f"The cache cannot be inspected: {error}.") from error
-    try:
-        found = json.loads(asked.stdout)
-        return {name: found[name] for name in ("entries", "bytes", "problems")}
-    except (ValueError, KeyError, TypeError) as error:
-        words = asked.stderr.strip()[-300:] or "it says nothing"
-        raise RefusedError(f"The cache cannot be inspected: {words}.") from error
 
 
 def replace_engine(config: dict[str, Any], deadline: float) -> tuple[str, str | None]:
@@ -158,8 +119,8 @@ def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
     else:
         return "", problem
     try:
-        problems = verify(user)["problems"]
-    except RefusedError as error:
+        problems = cache.verified(user)["problems"]
+    except cache.UnverifiedError as error:
         problems = [str(error)]
     dropped = cache.size(answer[1]["before"]) if answer else None
     return f"The cache was emptied: {dropped}.", f"afterwards, {'; '.join(problems)}" if problems else None
@@ -167,7 +128,7 @@ def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
 
 def purge(config: dict[str, Any], parameters: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Do, or predict, all that the running service can be had to do; the module's result."""
-    found = verify(parameters["user"])
+    found = cache.verified(parameters["user"])
     if found["problems"]:
         return unable(f"the cache is damaged ({'; '.join(found['problems'])})")
     if check_mode:
@@ -220,7 +181,7 @@ def main() -> None:
                 f"{obstacles}: neither can the cache be emptied nor would another engine come up. Mend the"
                 " disk first."
             )
-    except (RefusedError, cache.RefusedError) as refused:
+    except (RefusedError, cache.RefusedError, cache.UnverifiedError) as refused:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {refused}", refused=True)
     module.exit_json(changed=module.check_mode or bool(result["message"]), answers=answers, **result)
 

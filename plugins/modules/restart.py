@@ -54,6 +54,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -87,6 +88,16 @@ def stop(group: str, seconds: float, *, force: bool) -> None:
         if force:
             kill(left)
         time.sleep(POLL_SECONDS)
+
+
+def restart(group: str, parameters: Mapping[str, Any]) -> None:
+    """Stop and start; a service that does not stop in time is to start when it has ended."""
+    try:
+        stop(group, parameters["stop_deadline"], force=parameters["force"])
+    except (RestartError, OSError, subprocess.SubprocessError):
+        systemctl("start", "--no-block", service.UNIT, check=False)
+        raise
+    start(parameters["start_deadline"])
 
 
 def kill(processes: list[dict[str, Any]]) -> None:
@@ -152,9 +163,10 @@ def main() -> None:
         module.exit_json(changed=not stopping or bool(before), before=before)
     try:
         service.prepare_restart()
-        stop(group, parameters["stop_deadline"], force=parameters["force"])
-        if not stopping:
-            start(parameters["start_deadline"])
+        if stopping:
+            stop(group, parameters["stop_deadline"], force=parameters["force"])
+        else:
+            restart(group, parameters)
     except (RestartError, OSError, subprocess.SubprocessError) as error:
         module.fail_json(
             msg=f"The service was not {'stopped' if stopping else 'restarted'}: {error}", before=before

@@ -225,6 +225,14 @@ def test_a_cache_that_is_not_there_yet_is_sound(site: Site) -> None:
     assert not (site.directory / "cache").exists()
 
 
+def test_a_cache_is_inspected_without_what_serving_needs(site: Site) -> None:
+    filled(site)
+    site.write(server={"host": "0.0.0.0"}, tls={"enabled": True})
+    assert site.run("validate", "--no-engine", "--config", str(site.path)).returncode != 0
+    status, report = cache_command(site, "verify")
+    assert (status, report["entries"]) == (0, 3)
+
+
 def test_a_damaged_entry_is_counted(site: Site) -> None:
     with sqlite3.connect(filled(site)) as db:
         db.execute("UPDATE answers SET value = 'x' WHERE key = 'b'")

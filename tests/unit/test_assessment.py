@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.module_utils import assessment, digest, history, releases
 from ansible_collections.katago.fleet.plugins.module_utils.assessment import Survey
+
+from .test_certificates import pair
 
 VERSION = "0.1.0"
 
@@ -164,6 +166,53 @@ def test_tokens_must_know_the_hosts_own_one(host: Fake) -> None:
     host.write("etc/katago-mcp/credentials/operator.token", "a-token\n")
     (found,) = host.damaged()
     assert found.words.endswith("does not know the host's own token")
+
+
+CERTIFICATE = ("/etc/katago-mcp/tls.crt", "/etc/katago-mcp/credentials/tls.key")
+
+
+def served_with(host: Fake, pair: Sequence[str]) -> None:
+    """Have the unit hand a certificate and its key over."""
+    handed = "".join(f"LoadCredential={Path(path).name}:{path}\n" for path in CERTIFICATE)
+    host.write(f"opt/katago-mcp/releases/{host.release}/katago-mcp.service", f"[Service]\n{handed}")
+    for path, text in zip(CERTIFICATE, pair, strict=True):
+        host.write(path.lstrip("/"), text)
+
+
+def test_certificate_that_is_not_served_with_is_not_judged(host: Fake) -> None:
+    assert list(Survey(root=host.root).certificate()) == []
+
+
+def test_certificate_and_key_of_each_other_are_whole(host: Fake) -> None:
+    served_with(host, pair())
+    assert [each.condition for each in Survey(root=host.root).certificate()] == ["whole"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove", "exchange"])
+@pytest.mark.parametrize("place", CERTIFICATE)
+def test_damage_to_one_of_the_pair_has_both_put_back(host: Fake, damage: str, place: str) -> None:
+    kept = dict(zip(CERTIFICATE, pair(), strict=True))
+    served_with(host, tuple(kept.values()))
+    path = host.root / place.lstrip("/")
+    if damage == "flip":
+        flip(path)
+    elif damage == "remove":
+        path.unlink()
+    else:
+        path.write_text(pair()[CERTIFICATE.index(place)])
+    found = list(Survey(root=host.root, reference=lambda name: kept[name].encode()).certificate())
+    assert [(each.path, each.expected) for each in found] == [
+        (name, digest.of_text(text)) for name, text in kept.items()
+    ]
+    condition = {each.path: each.condition for each in found}[place]
+    assert condition == ("missing" if damage == "remove" else "damaged")
+    assert "PRIVATE" not in str(found)
+
+
+def test_bare_host_lacks_the_certificate_that_the_backup_has(tmp_path: Path) -> None:
+    found = list(Survey(root=tmp_path, reference=lambda _: b"x").certificate())
+    assert [(each.path, each.condition) for each in found] == [(path, "missing") for path in CERTIFICATE]
+    assert list(Survey(root=tmp_path).certificate()) == []
 
 
 def test_bare_host_lacks_the_tokens_that_the_backup_has(tmp_path: Path) -> None:

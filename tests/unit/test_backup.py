@@ -77,10 +77,14 @@ def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: F
     for path in ("quarantine/2026/x.json", "engine/log", ".restore/x", "incidents/1.json"):
         host.write(f"var/lib/katago-mcp/{path}", "{}")
     host.write("etc/katago-mcp/credentials/operator.token", "secret")
+    host.write("etc/katago-mcp/credentials/tls.key", "key")
+    host.write("etc/katago-mcp/tls.crt", "certificate")
     kept = backup.contents(assessment.Survey(root=host.root), assets=False)
     assert [path for path in kept if path.startswith(("/var", "/etc/katago-mcp"))] == [
         "/etc/katago-mcp/config.json",
+        "/etc/katago-mcp/credentials/tls.key",
         "/etc/katago-mcp/credentials/tokens.json",
+        "/etc/katago-mcp/tls.crt",
         "/var/lib/katago-mcp/baseline.json",
         "/var/lib/katago-mcp/history.jsonl",
         "/var/lib/katago-mcp/incidents/1.json",

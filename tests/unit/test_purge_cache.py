@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import service
+from ansible_collections.katago.fleet.plugins.module_utils import cache, service
 from ansible_collections.katago.fleet.plugins.modules import purge_cache
 
 TOKEN = "token-of-the-host"
-SOUND: dict[str, Any] = {"entries": 3, "bytes": 70, "problems": []}
+SOUND: dict[str, Any] = {"ok": True, "entries": 3, "bytes": 70, "problems": []}
 
 
 class FakeService:
@@ -48,7 +48,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServic
     monkeypatch.setattr(service, "CREDENTIALS", tmp_path)
     monkeypatch.setattr(service, "processes", lambda _: [{"pid": 101, "name": "katago"}])
     monkeypatch.setattr(service, "control_group", lambda: "system.slice/katago-mcp.service")
-    monkeypatch.setattr(purge_cache, "verify", lambda _: SOUND)
+    monkeypatch.setattr(cache, "verified", lambda _: SOUND)
     monkeypatch.setattr(purge_cache, "POLL_SECONDS", 0.01)
     yield FakeService()
 
@@ -114,7 +114,7 @@ def test_check_mode_asks_for_nothing(config: dict[str, Any], fake: FakeService) 
 def test_damaged_cache_is_left_as_it_is(
     config: dict[str, Any], fake: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(purge_cache, "verify", lambda _: {"problems": ["1 entries are damaged"]})
+    monkeypatch.setattr(cache, "verified", lambda _: {"problems": ["1 entries are damaged"]})
     result = purge(config)
     assert not result["cleared"]
     assert result["problem"] == "the cache is damaged (1 entries are damaged)"

@@ -115,7 +115,7 @@ def _cache(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     logs.configure("error", "text")
     try:
-        settings = config.load(arguments.config, environ).config.cache
+        settings = config.load(arguments.config, environ, serving=False).config.cache
     except config.ConfigError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return EX_CONFIG

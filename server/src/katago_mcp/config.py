@@ -264,8 +264,10 @@ class TlsFiles:
     key: Path
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Loaded:
+def load(path: Path, environ: Mapping[str, str], *, serving: bool = True) -> Loaded:
     """Read the file, apply `KATAGO_<SECTION>_<KEY>` overrides, validate.
+
+    `serving`: whether somebody will listen on its address, which may need tokens and a certificate.
 
     Raises:
         ConfigError: with all problems, if anything in the file or the environment is wrong.
@@ -285,7 +287,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
     config = _resolve(config, real.parent)
     tokens_file = _tokens_file(config, environ)
     tls, missing = _tls_files(config, environ)
-    problems = [*_contradictions(config, tokens_file), *missing]
+    problems = [*_contradictions(config, tokens_file), *missing] if serving else []
     if problems:
         raise ConfigError(problems)
     release = real.parent.name if (real.parent / MANIFEST).is_file() else None
