@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,8 @@ def environment(*, shared: bool) -> dict[str, str]:
     if results := assets.tuning_results(shared=shared):
         shutil.copytree(results, tuned, dirs_exist_ok=True)
     binary = _unpacked(engine)
-    _tune(binary, network.path, home)
+    with _alone(home):
+        _tune(binary, network.path, home)
     return {
         "KATAGO_TEST_BINARY": str(binary),
         "KATAGO_TEST_NETWORK": str(network.path),
@@ -51,6 +55,14 @@ def _unpacked(engine: sources.Asset) -> Path:
         subprocess.run([program, "--appimage-extract"], cwd=scratch, check=True, capture_output=True)
         scratch.rename(directory)
     return directory / "squashfs-root" / "AppRun"
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Two that start at once would both tune, for minutes; the second one finds what the first one made."""
+    with (home / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _tune(binary: Path, network: Path, home: Path) -> None:

@@ -11,7 +11,8 @@ description:
     count towards the limit of starts, and starts it.
   - With C(force) the control group is killed first. Processes are found by the control group, never by
     their names.
-  - A stop that takes too long fails and says who still runs.
+  - A stop that takes too long fails and says who still runs; a service that was to be restarted starts when
+    they have ended.
   - Refuses to restart without C(force) where the disk is full or read-only, since the engine would not
     start again.
 options:

@@ -1,8 +1,9 @@
-"""Benchmarks of the MCP server, and its soak, with the engine of this machine.
+"""Benchmarks of the MCP server with the engine of this machine, its soak, and benchmarks of the procedures.
 
-Without a name all benchmarks run, with their defaults; the soak runs by its name only. Targets are
-ratios of what was measured in turns, so that a busy machine spreads them and does not shift them.
-Exit status 1 when a target is missed.
+Without a name those of the server run, with their defaults; the others run by their names only.
+Those of the procedures need hosts: LAB_NAME=bench bin/lab up, and LAB_NAME=bench before bin/bench.
+Targets are ratios of what was measured in turns, so that a busy machine spreads them and does not
+shift them. Exit status 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tests.bench import cached, latency, review, soak, subjects, throughput
+from tests.bench import cached, latency, restore, review, rollback, soak, subjects, throughput, triage
 from tests.bench.report import Report
 
 Measure = Callable[[subjects.Kit, argparse.Namespace], Coroutine[Any, Any, Report]]
 BENCHMARKS = {"throughput": throughput, "review": review, "cached": cached, "latency": latency}
-EVERYTHING = {**BENCHMARKS, "soak": soak}
+OF_SERVER = {**BENCHMARKS, "soak": soak}
+OF_PROCEDURES = {"rollback": rollback, "triage": triage, "restore": restore}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,11 +34,19 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = parser.add_subparsers(dest="name", metavar="NAME")
-    for name, module in EVERYTHING.items():
+    for name, module in {**OF_SERVER, **OF_PROCEDURES}.items():
         summary = str(module.__doc__).splitlines()[0]
         module.options(names.add_parser(name, help=summary, description=summary, parents=[general]))
-    names.add_parser("all", help="All benchmarks, without the soak (the default).", parents=[general])
+    names.add_parser("all", help="All benchmarks of the server (the default).", parents=[general])
     return parser
+
+
+def _measured(name: str, arguments: argparse.Namespace) -> Report:
+    if name in OF_PROCEDURES:
+        of_procedure: Callable[[argparse.Namespace], Report] = OF_PROCEDURES[name].measure
+        return of_procedure(arguments)
+    of_server: Measure = OF_SERVER[name].measure
+    return asyncio.run(of_server(subjects.kit(os.environ), arguments))
 
 
 def main() -> int:
@@ -46,11 +56,9 @@ def main() -> int:
     chosen = {asked.name: asked}
     if asked.name == "all":
         chosen = {name: parser.parse_args([name]) for name in BENCHMARKS}
-    found = subjects.kit(os.environ)
     reports = []
     for name, arguments in chosen.items():
-        measure: Measure = EVERYTHING[name].measure
-        report = asyncio.run(measure(found, arguments))
+        report = _measured(name, arguments)
         reports.append(report)
         if asked.json:
             print(json.dumps({"machine": subjects.machine(), **report.as_dict()}), flush=True)

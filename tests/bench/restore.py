@@ -1,22 +1,20 @@
-"""How long a restore of everything takes, step by step, against a bare `restic restore` of the same snapshot.
-
-python -m tests.bench.restore HOST VARIABLES
-
-HOST is a lab host with a verified backup, VARIABLES the file of extra variables that it was made with.
-Everything that the release stands on is moved away first, so that all of it is restored.
-"""
+"""What a restore of everything costs beyond a bare `restic restore` of the same snapshot, step by step."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import secrets
 import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 
 from lab import paths, runtime
+from lab.hosts import Host
 from tests import fleet
+from tests.bench.report import Figure, Report, median, ratio
 
 STEPS = {
     "The damage is assessed": "assess",
@@ -26,30 +24,62 @@ STEPS = {
     "The service runs": "start",
     "The service analyses known positions": "validate",
 }
-RESTIC = (
+_RESTIC = (
     "restic --repository-file=/etc/katago-backup/repository --password-file=/etc/katago-backup/password"
     " --no-lock --no-cache"
 )
-SFTP = (
-    "--option=sftp.command='ssh -o UserKnownHostsFile=/etc/katago-backup/known_hosts"
-    " -o IdentityFile=/etc/katago-backup/ssh_key vault@katago-2 -s sftp'"
-)
 
 
-def bare_restore(container: str, *, sftp: bool) -> float:
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options."""
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of restores (default: %(default)s)")
+
+
+def measure(arguments: argparse.Namespace) -> Report:
+    """Back the lab's last host up to its own disk, lose what its releases stand on, restore it, in turns."""
+    host = fleet.LAB.hosts()[-1]
+    steps: dict[str, list[float]] = {name: [] for name in STEPS}
+    pairs = []
+    with tempfile.TemporaryDirectory() as scratch:
+        variables = Path(scratch) / "variables.json"
+        variables.touch(mode=0o600)
+        repository = {"backup_repository": "/srv/katago-bench", "backup_password": secrets.token_urlsafe(24)}
+        variables.write_text(json.dumps(repository))
+        run = fleet.play("backup.yml", f"--limit={host.name}", f"--extra-vars=@{variables}")
+        if run.returncode != 0:
+            raise RuntimeError(run.output)
+        for _ in range(arguments.rounds):
+            bare = _bare_restore(host)
+            tasks, whole = _restore(host, variables)
+            pairs.append((whole, bare))
+            for name, seconds in steps.items():
+                seconds.append(tasks[name])
+    figures: list[Figure] = [
+        median("bare restic restore", [bare for _, bare in pairs], "s"),
+        median("restore.yml", [whole for whole, _ in pairs], "s"),
+        *(median(f"of it: {STEPS[name]}", seconds, "s") for name, seconds in steps.items()),
+        ratio("restore.yml / bare restic restore", pairs),
+    ]
+    setting = f"a repository on the host's disk, one host; {arguments.rounds} pairs of restores"
+    return Report("restore", setting, tuple(figures))
+
+
+def _bare_restore(host: Host) -> float:
     """Seconds of `restic restore` into an empty directory of the host."""
-    command = f"{RESTIC} {SFTP if sftp else ''} restore latest --host=$(hostname) --target=/var/tmp/bare"
+    restore = f"{_RESTIC} restore latest --host={host.name} --target=/var/tmp/bare"
     begun = time.monotonic()
-    runtime.exec_in(container, ["sh", "-c", f"rm -rf /var/tmp/bare; {command}; sync -f /var/tmp"])
+    runtime.exec_in(host.container, ["sh", "-c", f"{restore} && sync -f /var/tmp"])
     seconds = time.monotonic() - begun
-    runtime.exec_in(container, ["rm", "-rf", "/var/tmp/bare"])
+    runtime.exec_in(host.container, ["rm", "-rf", "/var/tmp/bare"])
     return seconds
 
 
-def timed_tasks(host: str, variables: Path) -> tuple[list[tuple[str, float]], float]:
-    """Every task of restore.yml with its seconds, and the seconds of the whole run."""
+def _restore(host: Host, variables: Path) -> tuple[dict[str, float], float]:
+    """Lose what a release stands on, and restore it: the seconds of every task, and of the whole run."""
+    lose = "mkdir /var/tmp/away && mv /opt/katago/* /opt/katago-mcp/releases/* /var/tmp/away/"
+    runtime.exec_in(host.container, ["sh", "-c", lose])
     process = subprocess.Popen(
-        ["ansible-playbook", "playbooks/restore.yml", f"--limit={host}", f"--extra-vars=@{variables}"],
+        ["ansible-playbook", "playbooks/restore.yml", f"--limit={host.name}", f"--extra-vars=@{variables}"],
         cwd=paths.ROOT,
         env={**os.environ, "LAB_NAME": fleet.LAB.name, "ANSIBLE_FORCE_COLOR": "0"},
         stdout=subprocess.PIPE,
@@ -57,36 +87,14 @@ def timed_tasks(host: str, variables: Path) -> tuple[list[tuple[str, float]], fl
     )
     begun = time.monotonic()
     starts: list[tuple[str, float]] = []
+    output = []
     for line in process.stdout or ():
+        output.append(line)
         if line.startswith(("TASK [", "PLAY RECAP")):
             starts.append((line.partition("[")[2].partition("]")[0].rpartition(" : ")[2], time.monotonic()))
     if process.wait() != 0:
-        sys.exit("the restore failed; run it by hand to see why")
-    ends = [at for _, at in starts[1:]] + [time.monotonic()]
-    tasks = [(name, end - at) for (name, at), end in zip(starts, ends, strict=True)]
-    return tasks, time.monotonic() - begun
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("host")
-    parser.add_argument("variables", type=Path)
-    arguments = parser.parse_args()
-    container = fleet.host_named(arguments.host).container
-    sftp = runtime.exec_in(container, ["cat", "/etc/katago-backup/repository"]).startswith("sftp:")
-    rows = [("bare restic restore", bare_restore(container, sftp=sftp))]
-    runtime.exec_in(
-        container,
-        ["sh", "-c", "mkdir /var/tmp/away && mv /opt/katago/* /opt/katago-mcp/releases/* /var/tmp/away/"],
-    )
-    tasks, whole = timed_tasks(arguments.host, arguments.variables)
-    runtime.exec_in(container, ["rm", "-rf", "/var/tmp/away"])
-    rows += [(f"restore.yml: {STEPS[name]}", seconds) for name, seconds in tasks if name in STEPS]
-    rows.append(("restore.yml: all of it", whole))
-    for name, seconds in rows:
-        print(f"{name:<32} {seconds:8.1f} s")
-
-
-if __name__ == "__main__":
-    main()
+        raise RuntimeError("".join(output))
+    whole = time.monotonic() - begun
+    runtime.exec_in(host.container, ["rm", "-rf", "/var/tmp/away"])
+    ends = [at for _, at in starts[1:]]
+    return {name: end - at for (name, at), end in zip(starts[:-1], ends, strict=True)}, whole

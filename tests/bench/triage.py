@@ -1,50 +1,44 @@
-"""Times a triage of some hosts of the lab and of all of them: one pass must not take longer for more hosts.
-
-LAB_NAME=bench bin/lab hosts --count 8    bare hosts: what the pass itself costs
-LAB_NAME=bench bin/lab up --count 8       with the service: on one machine, 8 engines share its processors
-LAB_NAME=bench PYTHONPATH=collections python -m tests.bench.triage
-"""
+"""How much longer a triage of many hosts takes than one of few: all are looked at at once."""
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 
 from tests import fleet
+from tests.bench.report import Report, median, ratio
+
+MOST_RATIO = 1.5
 
 
-def timed(hosts: list[str], window: int) -> float:
-    """Seconds of one triage of these hosts, the start of Ansible included."""
-    began = time.monotonic()
-    run = fleet.play("triage.yml", f"--limit={','.join(hosts)}", f"--extra-vars=triage_window={window}")
-    seconds = time.monotonic() - began
-    if run.returncode != 0:
-        raise SystemExit(run.output)
-    return seconds
-
-
-def main() -> None:
-    """Print a table: number of hosts, median, fastest and slowest pass, ratio to the fewest hosts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options."""
     parser.add_argument("--few", type=int, default=2, help="the fewer hosts (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="passes of each (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of passes (default: %(default)s)")
     parser.add_argument("--window", type=int, default=10, help="triage_window (default: %(default)s)")
-    arguments = parser.parse_args()
+
+
+def measure(arguments: argparse.Namespace) -> Report:
+    """Pass over some hosts of the lab and over all of them, in turns, the start of Ansible included."""
     names = [host.name for host in fleet.LAB.hosts()]
-    if len(names) <= arguments.few:
-        raise SystemExit(f"the lab has {len(names)} hosts, more than {arguments.few} are needed")
-    print("| Hosts | Median | Fastest | Slowest | Ratio |\n|---|---|---|---|---|")
-    base = None
-    for hosts in (names[: arguments.few], names):
-        times = [timed(hosts, arguments.window) for _ in range(arguments.runs)]
-        median = statistics.median(times)
-        base = base or median
-        figures = f"{median:.1f} s | {min(times):.1f} s | {max(times):.1f} s | {median / base:.2f}"
-        print(f"| {len(hosts)} | {figures} |", flush=True)
+    few = names[: arguments.few]
+    if len(names) <= len(few):
+        raise RuntimeError(f"the lab has {len(names)} hosts; more than --few {arguments.few} are needed")
+    pairs = [
+        (_seconds(names, arguments.window), _seconds(few, arguments.window)) for _ in range(arguments.rounds)
+    ]
+    figures = (
+        median(f"{len(few)} hosts", [seconds for _, seconds in pairs], "s"),
+        median(f"{len(names)} hosts", [seconds for seconds, _ in pairs], "s"),
+        ratio(f"{len(names)} hosts / {len(few)} hosts", pairs, at_most=MOST_RATIO),
+    )
+    setting = f"triage_window {arguments.window} s; {arguments.rounds} pairs of passes"
+    return Report("triage", setting, figures)
 
 
-if __name__ == "__main__":
-    main()
+def _seconds(hosts: list[str], window: int) -> float:
+    begun = time.monotonic()
+    run = fleet.play("triage.yml", f"--limit={','.join(hosts)}", variables={"triage_window": window})
+    if run.returncode != 0:
+        raise RuntimeError(run.output)
+    return time.monotonic() - begun

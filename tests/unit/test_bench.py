@@ -12,6 +12,7 @@ import pytest
 
 from tests.bench.ledger import Absence, Ask, Ledger, quarters
 from tests.bench.report import Figure, Report, median, number, paired, percentile, ratio
+from tests.bench.rollback import Watch
 
 
 @pytest.mark.parametrize(
@@ -175,3 +176,10 @@ def test_a_cached_answer_is_the_one_that_was_kept() -> None:
 def test_quarters_of_a_series() -> None:
     assert quarters([1, 2, 3, 4, 5, 6, 7, 8]) == ([3, 4], [7, 8])
     assert quarters([1, 2, 3]) == ((), ())
+
+
+def test_gap_is_from_the_first_refusal_to_the_first_answer_after_the_last() -> None:
+    assert Watch([(0, True), (1, False), (2, True), (3, False), (4, True), (5, True)]).gap == 3
+    assert Watch([(0, True)]).gap == 0
+    with pytest.raises(ValueError, match="not back"):
+        _ = Watch([(0, True), (1, False)]).gap
