@@ -15,6 +15,7 @@ from lab import paths
 SERVICE = "katago-mcp.service"
 HISTORY = "/var/lib/katago-mcp/history.jsonl"
 LOCK = "/run/katago-mcp.lock"
+STATE = "/var/lib/katago-mcp"
 DROP_IN = f"/etc/systemd/system/{SERVICE}.d/fault.conf"
 
 
@@ -55,3 +56,47 @@ def drop_in(host: Any, *lines: str) -> Iterator[None]:
         yield
     finally:
         host.check_output(f"rm {DROP_IN} && systemctl daemon-reload")
+
+
+@contextlib.contextmanager
+def small_disk(host: Any, directory: str, options: str, fill: str) -> Iterator[None]:
+    """A disk of its own under a directory, with its content, filled up."""
+    host.check_output(f"mkdir -p /mnt/small && mount -t tmpfs -o {options} tmpfs /mnt/small")
+    host.check_output(f"cp -a {directory}/. /mnt/small/ && mount --bind /mnt/small {directory}")
+    host.check_output(f"cd {directory} && mkdir filler && {fill}; true")
+    try:
+        yield
+    finally:
+        # What the service wrote meanwhile is a cache; the history is compared with what it was.
+        host.check_output(f"umount --lazy {directory} /mnt/small")
+
+
+@contextlib.contextmanager
+def no_space(host: Any) -> Iterator[str]:
+    fill = "dd if=/dev/zero of=filler/zeros bs=4k 2>/dev/null"
+    with small_disk(host, STATE, "size=8m", fill):
+        assert host.run(f"dd if=/dev/zero of={STATE}/more bs=4k count=1").rc != 0
+        yield "No space left on device"
+
+
+@contextlib.contextmanager
+def no_inodes(host: Any) -> Iterator[str]:
+    fill = "seq 1000 | xargs -I N touch filler/N 2>/dev/null"
+    with small_disk(host, STATE, "size=8m,nr_inodes=500", fill):
+        assert host.run(f"touch {STATE}/more").rc != 0
+        assert "100%" in host.check_output(f"df -i {STATE} | tail -1")
+        yield "No space left on device"
+
+
+@contextlib.contextmanager
+def read_only(host: Any) -> Iterator[str]:
+    """All but what is in memory, and the way in."""
+    directories = ("/opt", "/etc", "/var", "/tmp", "/home")
+    for directory in directories:
+        host.check_output(f"mount --bind {directory} {directory} && mount -o remount,bind,ro {directory}")
+    try:
+        assert host.run(f"touch {STATE}/x /tmp/x").rc != 0
+        yield "Read-only file system"
+    finally:
+        for directory in directories:
+            host.check_output(f"umount --lazy {directory}")

@@ -14,8 +14,13 @@ from tests import fleet, hosts
 
 TARGET = fleet.LAB.hosts()[1].name
 LIMIT = f"--limit={TARGET}"
-STATE, CACHE = "/var/lib/katago-mcp", "/var/cache/katago-mcp"
-PROCEDURES = ("restart.yml", "rollback.yml")
+PROCEDURES = {
+    "restart.yml": {},
+    "rollback.yml": {},
+    "purge_cache.yml": {},
+    "mitigate.yml": {"visits": 200, "minutes": 5, "why": "test"},
+}
+FAULTS = (hosts.no_space, hosts.no_inodes, hosts.read_only)
 
 
 @pytest.fixture(scope="module")
@@ -43,58 +48,16 @@ def host(target: Host) -> Iterator[Any]:
     fleet.eventually(lambda: fleet.get(target, "/ready")[0] == 200, within=60, what="ready as before")
 
 
-@contextlib.contextmanager
-def small_disk(host: Any, directory: str, options: str, fill: str) -> Iterator[None]:
-    """A disk of its own under a directory, with its content, filled up."""
-    host.check_output(f"mkdir -p /mnt/small && mount -t tmpfs -o {options} tmpfs /mnt/small")
-    host.check_output(f"cp -a {directory}/. /mnt/small/ && mount --bind /mnt/small {directory}")
-    host.check_output(f"cd {directory} && mkdir filler && {fill}; true")
-    try:
-        yield
-    finally:
-        # What the service wrote meanwhile is a cache; the history is compared with what it was.
-        host.check_output(f"umount --lazy {directory} /mnt/small")
-
-
-@contextlib.contextmanager
-def no_space(host: Any) -> Iterator[str]:
-    fill = "dd if=/dev/zero of=filler/zeros bs=4k 2>/dev/null"
-    with small_disk(host, STATE, "size=8m", fill):
-        assert host.run(f"dd if=/dev/zero of={STATE}/more bs=4k count=1").rc != 0
-        yield "No space left on device"
-
-
-@contextlib.contextmanager
-def no_inodes(host: Any) -> Iterator[str]:
-    fill = "seq 1000 | xargs -I N touch filler/N 2>/dev/null"
-    with small_disk(host, STATE, "size=8m,nr_inodes=500", fill):
-        assert host.run(f"touch {STATE}/more").rc != 0
-        assert "100%" in host.check_output(f"df -i {STATE} | tail -1")
-        yield "No space left on device"
-
-
-@contextlib.contextmanager
-def read_only(host: Any) -> Iterator[str]:
-    """All but what is in memory, and the way in."""
-    directories = ("/opt", "/etc", "/var", "/tmp", "/home")
-    for directory in directories:
-        host.check_output(f"mount --bind {directory} {directory} && mount -o remount,bind,ro {directory}")
-    try:
-        assert host.run(f"touch {STATE}/x /tmp/x").rc != 0
-        yield "Read-only file system"
-    finally:
-        for directory in directories:
-            host.check_output(f"umount --lazy {directory}")
-
-
 @pytest.mark.parametrize("procedure", PROCEDURES)
-@pytest.mark.parametrize("fault", [no_space, no_inodes, read_only], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault", [hosts.no_space, hosts.no_inodes, hosts.read_only], ids=lambda fault: fault.__name__
+)
 def test_disk_that_takes_nothing_is_named_and_nothing_is_changed(
     host: Any, procedure: str, fault: Callable[[Any], contextlib.AbstractContextManager[str]]
 ) -> None:
     before = hosts.main_pid(host)
     with fault(host) as words:
-        run = fleet.play(procedure, LIMIT)
+        run = fleet.play(procedure, LIMIT, variables=PROCEDURES[procedure])
         assert hosts.main_pid(host) == before
     assert run.returncode != 0
     assert words in run.output
@@ -106,7 +69,7 @@ def test_disk_that_takes_nothing_is_named_and_nothing_is_changed(
 def test_frozen_host_is_called_unreachable_and_recovers(target: Host, procedure: str) -> None:
     runtime.podman("pause", target.container)
     try:
-        run = fleet.play(procedure, LIMIT, "--timeout=5")
+        run = fleet.play(procedure, LIMIT, "--timeout=5", variables=PROCEDURES[procedure])
     finally:
         runtime.podman("unpause", target.container)
     assert run.returncode == 4
@@ -118,7 +81,7 @@ def test_frozen_host_is_called_unreachable_and_recovers(target: Host, procedure:
 def test_absent_host_is_called_unreachable(target: Host, procedure: str) -> None:
     runtime.podman("stop", "--time=10", target.container)
     try:
-        run = fleet.play(procedure, LIMIT, "--timeout=5")
+        run = fleet.play(procedure, LIMIT, "--timeout=5", variables=PROCEDURES[procedure])
     finally:
         runtime.podman("start", target.container)
         fleet.eventually(lambda: is_up(target), within=90, what="the host is back")

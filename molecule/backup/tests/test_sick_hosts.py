@@ -1,0 +1,103 @@
+"""Disks that take nothing, frozen and absent hosts: backup and restore say so, and the host is no worse."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lab import runtime
+from lab.hosts import Host
+from tests import fleet
+from tests import hosts as seen
+
+from .conftest import SECOND, Vault, state
+
+CONFIG = "/opt/katago-mcp/current/config.json"
+LIMIT = f"--limit={SECOND}"
+PLAYBOOKS = ("backup.yml", "restore.yml")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def backed_up(vault: Vault) -> None:
+    """There is a good backup."""
+    run = vault.play("backup.yml", LIMIT)
+    assert run.returncode == 0, run.output
+
+
+@pytest.fixture
+def host(hosts: dict[str, Any]) -> Iterator[Any]:
+    """The host, on which nothing may be worse afterwards."""
+    host = hosts[SECOND]
+    release, _, history, _ = seen.untouched(host)
+    good = state(host)["last_good"]
+    yield host
+    assert seen.current(host) == release
+    assert seen.history(host) == history
+    assert state(host)["last_good"] == good
+    assert not host.file(seen.LOCK).exists
+    target = fleet.host_named(SECOND)
+    fleet.eventually(lambda: fleet.get(target, "/ready")[0] == 200, within=60, what="ready as before")
+
+
+@pytest.mark.parametrize("fault", [seen.no_space, seen.no_inodes, seen.read_only])
+def test_restore_onto_a_disk_that_takes_nothing_leaves_the_service_running(
+    host: Any,
+    vault: Vault,
+    flip: Callable[[Any, str, int], None],
+    fault: Callable[[Any], contextlib.AbstractContextManager[str]],
+) -> None:
+    path = host.check_output(f"readlink --canonicalize {CONFIG}")
+    whole = host.file(path).sha256sum
+    flip(host, path, 50)
+    damaged = host.file(path).sha256sum
+    before = seen.main_pid(host)
+    with fault(host) as words:
+        run = vault.play("restore.yml", LIMIT)
+        assert run.returncode != 0
+        assert words in run.output
+        assert seen.main_pid(host) == before
+        assert host.file(path).sha256sum == damaged
+    flip(host, path, 50)
+    assert host.file(path).sha256sum == whole
+
+
+def test_backup_of_a_read_only_host_is_a_failed_one(host: Any, vault: Vault) -> None:
+    before = seen.main_pid(host)
+    with seen.read_only(host) as words:
+        run = vault.play("backup.yml", LIMIT)
+        assert seen.main_pid(host) == before
+    assert run.returncode != 0
+    assert words in run.output
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+@pytest.mark.usefixtures("host")
+def test_frozen_and_absent_hosts_are_called_unreachable(vault: Vault, playbook: str) -> None:
+    target = fleet.host_named(SECOND)
+    for gone in (frozen, absent):
+        with gone(target):
+            run = vault.play(playbook, LIMIT, "--timeout=5")
+        assert run.returncode == 4
+        assert "UNREACHABLE" in run.output
+
+
+@contextlib.contextmanager
+def frozen(target: Host) -> Iterator[None]:
+    runtime.podman("pause", target.container)
+    try:
+        yield
+    finally:
+        runtime.podman("unpause", target.container)
+
+
+@contextlib.contextmanager
+def absent(target: Host) -> Iterator[None]:
+    runtime.podman("stop", "--time=10", target.container)
+    try:
+        yield
+    finally:
+        runtime.podman("start", target.container)
+        fleet.eventually(lambda: fleet.get(target, "/health")[0] == 200, within=90, what="the host is back")
