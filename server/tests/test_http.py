@@ -14,6 +14,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from katago_mcp.http import bind
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS
 from support import (
     ADMIN_TOKEN,
@@ -575,6 +576,13 @@ def test_a_taken_port_is_told_in_one_line(site: Site) -> None:
     assert done.returncode == 1
     said = f"cannot listen on 127.0.0.1:{site.port}: Address already in use"
     assert done.stderr.strip() == said
+
+
+def test_no_part_of_an_answer_waits_for_a_delayed_acknowledgement() -> None:
+    with bind("127.0.0.1", 0) as listening:
+        listening.setblocking(True)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 def test_systemd_is_told_of_readiness_states_and_the_end(site: Site, tmp_path: Path) -> None:
