@@ -34,9 +34,12 @@ class Vault:
     key: str
     file: Path
 
-    def play(self, playbook: str, *arguments: str, **variables: Any) -> fleet.Run:
+    def play(
+        self, playbook: str, *arguments: str, kill_before: int | None = None, **variables: Any
+    ) -> fleet.Run:
         """Run a playbook with them."""
-        return fleet.play(playbook, f"--extra-vars=@{self.file}", *arguments, variables=variables)
+        arguments = (f"--extra-vars=@{self.file}", *arguments)
+        return fleet.play(playbook, *arguments, variables=variables, kill_before=kill_before)
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lab import paths
 from tests import fleet
+from tests.hosts import LOCK
 
 from .conftest import FIRST, SECOND, Vault, on, run_unit, state
 
@@ -128,46 +125,32 @@ def test_state_goes_back_to_a_point_in_time(hosts: dict[str, Any], vault: Vault)
     assert records(host)[: len(before)] == before
 
 
-def kill_at(vault: Vault, host: str, task: str) -> None:
-    """Run the restore of a host and kill all of it when a task begins."""
-    process = subprocess.Popen(
-        ["ansible-playbook", "playbooks/restore.yml", f"--extra-vars=@{vault.file}", f"--limit={host}"],
-        cwd=paths.ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": fleet.LAB.name},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    seen = False
-    for line in process.stdout or ():
-        if task in line:
-            seen = True
-            break
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert seen
-
-
-def test_killed_restore_is_brought_to_its_end(
+def test_killed_between_any_two_tasks_and_repeated_it_converges(
     hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
 ) -> None:
-    """Killed when the service is stopped, and again when everything is in its place."""
     host = hosts[SECOND]
     config = host.check_output(FILES["config"])
     whole = host.file(config).sha256sum
     flip(host, config, 50)
-    kill_at(vault, SECOND, "What was fetched is in its place")
-    kill_at(vault, SECOND, "The service runs")
-    assert health(host) == "inactive"
-    run = vault.play("restore.yml", f"--limit={SECOND}")
-    assert run.returncode == 0, run.output
-    assert "was not finished; it goes on" in run.output
+    damaged = host.file(config).sha256sum
+    before = records(host)
+    for tasks in range(1, 80):
+        run = vault.play("restore.yml", f"--limit={SECOND}", kill_before=tasks)
+        if run.returncode == 0:
+            break
+        assert run.returncode == -9, run.output
+    else:
+        raise AssertionError("no run came to its end")
+    assert "is taken over: its run is dead" in run.output
     assert host.file(config).sha256sum == whole
     assert health(host) == "active"
+    assert records(host)[: len(before)] == before
     assert records(host)[-1]["verdict"] == "good"
+    assert host.file(f"{quarantine(host)}{config}").sha256sum == damaged
     record = json.loads(host.check_output(f"cat {quarantine(host)}/restore.json"))
     assert record["result"] == "validated"
     assert host.run("ls -d /opt/katago/.restore /opt/katago-mcp/.restore").rc != 0
+    assert not host.file(LOCK).exists
 
 
 def test_bare_host_is_rebuilt_from_another_ones_backup(hosts: dict[str, Any], vault: Vault) -> None:
