@@ -114,6 +114,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     assessment,
     backup,
     capacity,
+    disk,
     restic,
     restoration,
 )
@@ -245,6 +246,10 @@ def main() -> None:
             result["assessment"] = summary(snapshot, plan, record)
             result["unfinished"] = record
             result["acts"] = bool(actions or record)
+            if result["acts"] and (problems := list(disk.obstacles())):
+                raise restoration.RestoreError(
+                    f"{'; '.join(problems)}: a restored engine would not start. Mend the disk first"
+                )
             result["gpu"] = capacity.has_gpu()
             module.exit_json(changed=False, **result)
         restoration.stage(planner, snapshot.id, plan.actions)
