@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SECTOR = 512
+# The unit of st_blocks, whatever the file system's own is.
+_BLOCK = 512
 # PF_KTHREAD of the kernel's include/linux/sched.h.
 _KERNEL_THREAD = 0x00200000
 # Whole disks and partitions that do I/O of their own; loops, RAM disks and optical drives do not count.
@@ -106,12 +109,38 @@ def filesystems(paths: Iterable[str]) -> list[dict[str, Any]]:
         status = os.statvfs(path)
         found[device] = {
             "paths": [path],
+            "device": device,
             "free_bytes": status.f_bavail * status.f_frsize,
             "free_percent": _percent(status.f_bavail, status.f_blocks - status.f_bfree + status.f_bavail),
             "free_inodes_percent": _percent(status.f_favail, status.f_files),
             "read_only": bool(status.f_flag & os.ST_RDONLY),
         }
     return list(found.values())
+
+
+def consumers(paths: Iterable[str]) -> list[dict[str, Any]]:
+    """What lies below each directory that is there, the largest first: bytes and inodes on its own file system.
+
+    `paths` of the same file system as in `filesystems` have the same `device`.
+    """
+    found = []
+    for path in paths:
+        if not Path(path).is_dir():
+            continue
+        device = Path(path).stat().st_dev
+        sizes = [entry.st_blocks * _BLOCK for entry in _entries(path, device)]
+        found.append({"path": path, "device": device, "bytes": sum(sizes), "inodes": len(sizes)})
+    return sorted(found, key=lambda each: each["bytes"], reverse=True)
+
+
+def _entries(path: str, device: int) -> Iterator[os.stat_result]:
+    for directory, names, files in os.walk(path):
+        # What is removed meanwhile is not counted.
+        with contextlib.suppress(OSError):
+            names[:] = [name for name in names if Path(directory, name).lstat().st_dev == device]
+        for name in (*names, *files):
+            with contextlib.suppress(OSError):
+                yield Path(directory, name).lstat()
 
 
 def sample(at: float, proc: Path = PROC) -> Sample:

@@ -45,6 +45,20 @@ OPEN_FILES_PERCENT = 90
 FEWEST_OPEN_FILES = 1024
 HOG_PERCENT_OF_HOST = 25
 SKEW_SECONDS = 30
+CONSUMERS_SHOWN = 4
+
+ROOM = {
+    "/var/cache/katago-mcp-quarantine": "look into it, then remove it by hand",
+    "/var/lib/katago-mcp/quarantine": "look into it, then remove it by hand",
+    "/var/lib/systemd/coredump": "look into it, then remove it by hand",
+    "/var/log/journal": "journalctl --vacuum-size=200M",
+    "/var/cache/apt/archives": "apt-get clean",
+    "/var/cache/katago-mcp": "katago_mcp_cache_size_mb bounds it",
+    "/opt/katago-mcp/releases": "katago_mcp_releases_kept bounds their number",
+    "/var/tmp": "look whose it is",
+    "/tmp": "look whose it is",
+}
+"""What may fill a host's disks, and how room is made there."""
 
 RESTART = "restart.yml"
 FORCE = "restart.yml -e force=true"
@@ -523,7 +537,6 @@ def _logged(facts: _Facts) -> Iterator[Reason]:
 def _filesystems(facts: _Facts) -> Iterator[Reason]:
     for each in facts["filesystems"]:
         where = ", ".join(each["paths"])
-        holds_cache = any(path.startswith("/var/cache") for path in each["paths"])
         written = any(path.startswith("/var") for path in each["paths"])
         if each["read_only"]:
             level: Level = "P2" if written else "P3"
@@ -537,8 +550,8 @@ def _filesystems(facts: _Facts) -> Iterator[Reason]:
                 "filesystems",
                 f"{where}: {percent:g} % of the {what} is free",
                 f"{EXHAUSTED_PERCENT if exhausted else SCARCE_PERCENT} % or more",
+                # No playbook makes room: what lies there may be evidence. The proposals say what it is.
                 escalate="resources are exhausted" if exhausted else None,
-                next=PURGE if exhausted and holds_cache else None,
             )
 
 
@@ -615,6 +628,9 @@ _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {
 
 def _next(facts: _Facts, reasons: Sequence[Reason]) -> str | None:
     """The playbook for the worst reason; the way back instead of a restart after a recent switch."""
+    if any(reason.rule == "filesystems" and reason.level == "P2" for reason in reasons):
+        # The procedures refuse where the service could not write: an engine would not come up again.
+        return None
     steps = [reason.next for reason in reasons if reason.next]
     again = any(reason.rule == "fails_again" and reason.level != "unknown" for reason in reasons)
     if not steps and not again:
@@ -702,6 +718,8 @@ def _hogs(facts: _Facts) -> list[dict[str, Any]]:
 
 
 def _proposals(facts: _Facts) -> Iterator[str]:
+    if facts.known("filesystems") and facts.known("consumers"):
+        yield from _room(facts)
     if facts.known("processes"):
         for hog in _hogs(facts):
             if hog["unit"].endswith((".service", ".scope")):
@@ -716,6 +734,20 @@ def _proposals(facts: _Facts) -> Iterator[str]:
         if limit is not None and limit < facts["limits"]["open_files_expected"]:
             for path in facts["unit"]["drop_ins"]:
                 yield f"look at {path}; without it: rm {path} && systemctl daemon-reload"
+
+
+def _room(facts: _Facts) -> Iterator[str]:
+    """What takes the room of the file systems that have little left, and how it is made."""
+    scarce = {
+        each["device"]
+        for each in facts["filesystems"]
+        for percent in (each["free_percent"], each["free_inodes_percent"])
+        if percent is not None and percent < SCARCE_PERCENT
+    }
+    on_them = [each for each in facts["consumers"] if each["device"] in scarce and each["inodes"]]
+    for each in on_them[:CONSUMERS_SHOWN]:
+        size = f"{each['bytes'] / (1 << 20):.0f} MB in {each['inodes']} files"
+        yield f"{each['path']} takes {size}: {ROOM[each['path']]}"
 
 
 def _attempt(describe: Callable[..., Iterator[str]], *arguments: Any) -> list[str]:

@@ -67,6 +67,19 @@ def test_paths_of_one_file_system_are_one_entry(tmp_path: Path) -> None:
     assert found["read_only"] is False
 
 
+def test_what_takes_room_is_told_largest_first_and_links_are_not_followed(tmp_path: Path) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    (small / "deep").mkdir(parents=True)
+    large.mkdir()
+    (small / "deep" / "file").write_bytes(bytes(10_000))
+    (large / "file").write_bytes(bytes(1_000_000))
+    (small / "link").symlink_to(large)
+    found = host.consumers([str(small), str(tmp_path / "absent"), str(large)])
+    assert [(each["path"], each["inodes"]) for each in found] == [(str(large), 1), (str(small), 3)]
+    assert 1_000_000 <= found[0]["bytes"] < 1_100_000
+    assert found[0]["device"] == host.filesystems([str(tmp_path)])[0]["device"]
+
+
 UNIFIED = "0::/system.slice/{}\n"
 HYBRID = "5:devices:/x\n1:name=systemd:/libpod-1/system.slice/{}\n0::/libpod-1/system.slice/{}\n"
 

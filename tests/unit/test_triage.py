@@ -46,12 +46,14 @@ def healthy() -> Facts:
         "filesystems": [
             {
                 "paths": ["/", "/opt", "/var", "/var/lib/katago-mcp", "/var/cache/katago-mcp"],
+                "device": 7,
                 "free_bytes": 1 << 35,
                 "free_percent": 50.0,
                 "free_inodes_percent": 50.0,
                 "read_only": False,
             }
         ],
+        "consumers": [{"path": "/var/log/journal", "device": 7, "bytes": 300 << 20, "inodes": 12}],
         "memory": {"available_percent": 50.0},
         "pressure": {"memory": {"full": {"avg10": 0.0, "avg60": 0.0}}},
         "load": {"averages": [0.1, 0.1, 0.1], "processors": 4},
@@ -273,23 +275,32 @@ def test_one_fault_is_one_reason_with_its_next_step(
 
 
 @pytest.mark.parametrize(
-    ("change", "level", "step"),
+    ("change", "level", "scarce", "exhausted"),
     [
-        ({"free_percent": 0.9}, "P2", "purge_cache.yml"),
-        ({"free_percent": 1.0}, "P3", None),
-        ({"free_percent": 5.0}, None, None),
-        ({"free_inodes_percent": 0.0}, "P2", "purge_cache.yml"),
-        ({"free_inodes_percent": None}, None, None),
-        ({"read_only": True}, "P2", None),
+        ({"free_percent": 0.9}, "P2", True, True),
+        ({"free_percent": 1.0}, "P3", True, False),
+        ({"free_percent": 5.0}, None, False, False),
+        ({"free_inodes_percent": 0.0}, "P2", True, True),
+        ({"free_inodes_percent": None}, None, False, False),
+        ({"read_only": True}, "P2", False, False),
     ],
 )
-def test_file_systems(change: dict[str, Any], level: str | None, step: str | None) -> None:
+def test_file_systems(change: dict[str, Any], level: str | None, scarce: bool, exhausted: bool) -> None:
     facts = healthy()
     facts["filesystems"]["value"][0].update(change)
     verdict = judge(facts)
     assert rules(verdict) == ({(level, "filesystems")} if level else set())
-    assert verdict.next == step
-    assert bool(verdict.escalate) == (step is not None)
+    assert verdict.next is None
+    room = ["/var/log/journal takes 300 MB in 12 files: journalctl --vacuum-size=200M"]
+    assert list(verdict.proposals) == (room if scarce else [])
+    assert bool(verdict.escalate) == exhausted
+
+
+def test_no_procedure_is_proposed_that_a_full_disk_has_refused() -> None:
+    facts = having(unit={"active": "failed"})
+    assert judge(facts).next is not None
+    facts["filesystems"]["value"][0].update(free_percent=0)
+    assert judge(facts).next is None
 
 
 @pytest.mark.parametrize(("after", "level"), [(240, "P1"), (300, "P1"), (301, None)])
