@@ -119,7 +119,7 @@ def filesystems(paths: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def consumers(paths: Iterable[str]) -> list[dict[str, Any]]:
-    """What lies below each directory that is there, the largest first: bytes and inodes on its own file system.
+    """What each directory that is there holds on its own file system, in bytes and inodes, the largest first.
 
     `paths` of the same file system as in `filesystems` have the same `device`.
     """

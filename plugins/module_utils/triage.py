@@ -55,8 +55,7 @@ ROOM = {
     "/var/cache/apt/archives": "apt-get clean",
     "/var/cache/katago-mcp": "katago_mcp_cache_size_mb bounds it",
     "/opt/katago-mcp/releases": "katago_mcp_releases_kept bounds their number",
-    "/var/tmp": "look whose it is",
-    "/tmp": "look whose it is",
+    "/home": "look whose it is",
 }
 """What may fill a host's disks, and how room is made there."""
 
