@@ -1,6 +1,7 @@
 """The cache: bounded, checked, and never in the way."""
 
 import asyncio
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -26,6 +27,12 @@ class Fixture:
         return self.metrics.registry.get_sample_value(name)
 
 
+async def found(cache: Cache, name: str) -> Any:
+    """The answer kept under a key, or None."""
+    text = await cache.get(name)
+    return None if text is None else json.loads(text)
+
+
 def on_disk(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.iterdir())
 
@@ -37,8 +44,8 @@ def quarantined(directory: Path) -> list[Path]:
 async def test_what_was_put_is_found(tmp_path: Path) -> None:
     cache = Fixture(tmp_path).cache
     await cache.put("k", {"a": [1, 2.5, "x"]})
-    assert await cache.get("k") == {"a": [1, 2.5, "x"]}
-    assert await cache.get("other") is None
+    assert await found(cache, "k") == {"a": [1, 2.5, "x"]}
+    assert await found(cache, "other") is None
 
 
 async def test_answers_survive_a_restart(tmp_path: Path) -> None:
@@ -48,7 +55,7 @@ async def test_answers_survive_a_restart(tmp_path: Path) -> None:
     second = Fixture(tmp_path)
     await second.cache.fit()
     assert second.value("katago_cache_entries") == 1
-    assert await second.cache.get("k") == {"a": 1}
+    assert await found(second.cache, "k") == {"a": 1}
 
 
 async def test_a_deleted_file_is_renewed(tmp_path: Path) -> None:
@@ -56,9 +63,9 @@ async def test_a_deleted_file_is_renewed(tmp_path: Path) -> None:
     await cache.put("k", {"a": 1})
     for suffix in ("", "-wal", "-shm"):
         (tmp_path / (FILE + suffix)).unlink()
-    assert await cache.get("k") is None
+    assert await found(cache, "k") is None
     await cache.put("k", {"a": 2})
-    assert await cache.get("k") == {"a": 2}
+    assert await found(cache, "k") == {"a": 2}
 
 
 async def test_a_deleted_directory_is_renewed(tmp_path: Path) -> None:
@@ -66,7 +73,7 @@ async def test_a_deleted_directory_is_renewed(tmp_path: Path) -> None:
     await cache.put("k", {"a": 1})
     shutil.rmtree(tmp_path / "cache")
     await cache.put("k", {"a": 2})
-    assert await cache.get("k") == {"a": 2}
+    assert await found(cache, "k") == {"a": 2}
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all" * 300, b"SQLite format 3\0" + b"\7" * 9000])
@@ -78,7 +85,7 @@ async def test_a_damaged_file_is_set_aside_and_renewed(tmp_path: Path, damage: b
     second = Fixture(tmp_path)
     await second.cache.fit()
     await second.cache.put("k", {"a": 2})
-    assert await second.cache.get("k") == {"a": 2}
+    assert await found(second.cache, "k") == {"a": 2}
     assert [path.read_bytes() for path in quarantined(tmp_path)] == [damage]
 
 
@@ -94,7 +101,7 @@ async def test_damage_inside_the_file_while_it_is_open_is_survived(tmp_path: Pat
     with fixture.path.open("r+b") as file:
         file.write(data)
     await reopened.put("k", {"a": 1})
-    assert await reopened.get("k") == {"a": 1}
+    assert await found(reopened, "k") == {"a": 1}
 
 
 async def test_an_entry_that_was_tampered_with_is_dropped(tmp_path: Path) -> None:
@@ -102,7 +109,7 @@ async def test_an_entry_that_was_tampered_with_is_dropped(tmp_path: Path) -> Non
     await fixture.cache.put("k", {"a": 1})
     with sqlite3.connect(fixture.path) as db:
         db.execute("UPDATE answers SET value = ?", (b'{"a":2}',))
-    assert await fixture.cache.get("k") is None
+    assert await found(fixture.cache, "k") is None
     with sqlite3.connect(fixture.path) as db:
         assert db.execute("SELECT COUNT(*) FROM answers").fetchone() == (0,)
 
@@ -112,7 +119,7 @@ async def test_an_entry_under_another_key_is_dropped(tmp_path: Path) -> None:
     await fixture.cache.put("k", {"a": 1})
     with sqlite3.connect(fixture.path) as db:
         db.execute("UPDATE answers SET key = 'other'")
-    assert await fixture.cache.get("other") is None
+    assert await found(fixture.cache, "other") is None
 
 
 async def test_old_answers_are_not_given(tmp_path: Path) -> None:
@@ -120,45 +127,45 @@ async def test_old_answers_are_not_given(tmp_path: Path) -> None:
     await fixture.cache.put("k", {"a": 1})
     with sqlite3.connect(fixture.path) as db:
         db.execute("UPDATE answers SET created = created - 101")
-    assert await fixture.cache.get("k") is None
+    assert await found(fixture.cache, "k") is None
 
 
 async def test_what_was_read_lately_is_forgotten_with_the_file(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path)
     await fixture.cache.put("k", {"a": 1})
     for _ in range(3):
-        assert await fixture.cache.get("k") == {"a": 1}
+        assert await found(fixture.cache, "k") == {"a": 1}
     clear(CacheConfig(directory=tmp_path))
-    assert await fixture.cache.get("k") is None
+    assert await found(fixture.cache, "k") is None
     await fixture.cache.put("k", {"a": 2})
     for _ in range(3):
-        assert await fixture.cache.get("k") == {"a": 2}
+        assert await found(fixture.cache, "k") == {"a": 2}
     with sqlite3.connect(fixture.path) as db:
         db.execute("DELETE FROM answers")
-    assert await fixture.cache.get("k") is None
+    assert await found(fixture.cache, "k") is None
     await fixture.cache.put("k", {"a": 3})
-    assert await fixture.cache.get("k") == {"a": 3}
+    assert await found(fixture.cache, "k") == {"a": 3}
     shutil.rmtree(tmp_path)
-    assert await fixture.cache.get("k") is None
+    assert await found(fixture.cache, "k") is None
 
 
 async def test_what_was_read_lately_grows_old_too(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, ttl_seconds=0.3)
     await fixture.cache.put("k", {"a": 1})
-    assert await fixture.cache.get("k") is not None
+    assert await found(fixture.cache, "k") is not None
     await asyncio.sleep(0.4)
-    assert await fixture.cache.get("k") is None
+    assert await found(fixture.cache, "k") is None
 
 
 async def test_the_number_of_answers_is_bounded_and_the_least_used_go(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, max_items=10)
     for index in range(10):
         await fixture.cache.put(f"k{index}", {"a": index})
-    assert await fixture.cache.get("k0") is not None
+    assert await found(fixture.cache, "k0") is not None
     await fixture.cache.put("new", {"a": 1})
-    assert await fixture.cache.get("new") is not None
-    assert await fixture.cache.get("k0") is not None
-    assert await fixture.cache.get("k1") is None
+    assert await found(fixture.cache, "new") is not None
+    assert await found(fixture.cache, "k0") is not None
+    assert await found(fixture.cache, "k1") is None
     assert (fixture.value("katago_cache_entries") or 0) <= 10
 
 
@@ -186,7 +193,7 @@ async def test_the_size_is_bounded(tmp_path: Path) -> None:
 async def test_an_answer_above_the_bound_is_not_kept(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, max_size_bytes=65_536)
     await fixture.cache.put("k", {"a": "x" * 70_000})
-    assert await fixture.cache.get("k") is None
+    assert await found(fixture.cache, "k") is None
 
 
 async def test_clearing_says_what_was_there(tmp_path: Path) -> None:
@@ -195,7 +202,7 @@ async def test_clearing_says_what_was_there(tmp_path: Path) -> None:
     before, after = await fixture.cache.clear()
     assert (before.entries, before.bytes) == (1, len('{"a":1}'))
     assert (after.entries, after.bytes) == (0, 0)
-    assert await fixture.cache.get("k") is None
+    assert await found(fixture.cache, "k") is None
 
 
 async def test_a_directory_that_cannot_be_made_is_worked_without(tmp_path: Path) -> None:
@@ -203,7 +210,7 @@ async def test_a_directory_that_cannot_be_made_is_worked_without(tmp_path: Path)
     fixture = Fixture(tmp_path / "file" / "cache")
     await fixture.cache.fit()
     await fixture.cache.put("k", {"a": 1})
-    assert await fixture.cache.get("k") is None
+    assert await found(fixture.cache, "k") is None
     assert fixture.value("katago_cache_errors_total") == 3
 
 
@@ -216,7 +223,7 @@ async def test_a_full_disk_is_worked_without_and_still_read(tmp_path: Path) -> N
     connection.execute("PRAGMA max_page_count = 1")
     await fixture.cache.put("big", {"a": "x" * 50_000})
     assert fixture.value("katago_cache_errors_total") == 1
-    assert await fixture.cache.get("k") == {"a": 1}
+    assert await found(fixture.cache, "k") == {"a": 1}
 
 
 def test_a_key_depends_on_every_part_and_on_no_order() -> None:
@@ -234,4 +241,4 @@ async def test_lower_bounds_are_kept_at_once_and_free_the_disk(tmp_path: Path) -
     assert fixture.value("katago_cache_max_size_bytes") == 65_536
     assert (fixture.value("katago_cache_size_bytes") or 0) <= 65_536
     assert on_disk(tmp_path) < before / 3
-    assert await fixture.cache.get("99") is not None
+    assert await found(fixture.cache, "99") is not None

@@ -72,17 +72,14 @@ class Cache:
         self._trouble: str | None = None
         metrics.cache_max_size.set(config().max_size_bytes)
 
-    async def get(self, name: str) -> dict[str, Any] | None:
-        """The answer kept under a key, or None."""
+    async def get(self, name: str) -> bytes | None:
+        """The answer kept under a key, as the text of its JSON, or None."""
         value = self._store.recent(name)
         if value is None:
             with contextlib.suppress(CacheTrouble):
                 value = await self._run(lambda: self._store.get(name), _DEADLINE)
         self._metrics.cache_lookup(hit=value is not None)
-        if value is None:
-            return None
-        found: dict[str, Any] = json.loads(value)
-        return found
+        return value
 
     async def put(self, name: str, answer: dict[str, Any]) -> None:
         """Keep an answer under a key, or go on without."""

@@ -64,6 +64,7 @@ class Result(Wire):
         """The answer in a few lines, for people."""
 
 
+_Wire = TypeVar("_Wire", bound=Wire)
 _Result = TypeVar("_Result", bound=Result)
 
 
@@ -139,12 +140,9 @@ class Desk:
         name = self.key(tool, asked)
         own: dict[str, Any] = {"rules": checked.rules_name}
         if cached:
-            kept = await self.kept(name)
+            kept = await self.kept(kind, name)
             if kept is not None:
-                try:
-                    return kind.model_validate(kept).model_copy(update=own | {"cached": True})
-                except ValidationError:
-                    _log.warning("cache_entry_of_another_shape")
+                return kept.model_copy(update=own | {"cached": True})
 
         async def worked(claim: Claim, note: Report) -> _Result:
             result = await work(claim, note)
@@ -180,11 +178,18 @@ class Desk:
             }
         )
 
-    async def kept(self, name: str) -> dict[str, Any] | None:
+    async def kept(self, kind: type[_Wire], name: str) -> _Wire | None:
         """What the cache holds under a key; nothing while it is not known which engine runs."""
         if self._cache is None or not self._identified:
             return None
-        return await self._cache.get(name)
+        text = await self._cache.get(name)
+        if text is None:
+            return None
+        try:
+            return kind.model_validate_json(text)
+        except ValidationError:
+            _log.warning("cache_entry_of_another_shape")
+            return None
 
     async def keep(self, name: str, answer: dict[str, Any]) -> None:
         """Keep an answer under a key that was made before it was searched for."""

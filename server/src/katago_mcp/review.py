@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from katago_mcp import positions
 from katago_mcp.analysis import MAX_PV_LENGTH, Limits, colour_name, limits
@@ -309,11 +309,10 @@ class _Review:
         names = {turn: self._desk.key("turn", self._of_turn(turn)) for turn in self._turns}
         for start in range(0, len(self._turns), _LOOKUPS):
             batch = self._turns[start : start + _LOOKUPS]
-            for turn, kept in zip(
-                batch, await asyncio.gather(*(self._desk.kept(names[turn]) for turn in batch)), strict=True
-            ):
-                if kept is not None and (known := _known(kept)) is not None:
-                    self._found[turn] = known
+            lookups = (self._desk.kept(_Turn, names[turn]) for turn in batch)
+            for turn, kept in zip(batch, await asyncio.gather(*lookups), strict=True):
+                if kept is not None:
+                    self._found[turn] = kept
         cached = len(self._found)
         await note(cached, len(self._turns))
 
@@ -506,13 +505,6 @@ def _range(request: ReviewRequest, checked: Checked) -> tuple[int, int]:
             accepted=f"1 <= firstMove <= lastMove <= {len(checked.moves)}",
         )
     return first, last
-
-
-def _known(kept: dict[str, Any]) -> _Turn | None:
-    try:
-        return _Turn.model_validate(kept)
-    except ValidationError:
-        return None
 
 
 def _prior(policy: Sequence[float], played: str | None, checked: Checked) -> tuple[float, int]:
