@@ -11,7 +11,8 @@ description:
     every token, never a token.
   - Makes C(<directory>/operator.token) once, a token of the host's own for its validation and its
     operators. It is made on the host and does not leave it.
-  - Without tokens the service is open on its loopback address, and there is no C(tokens.json).
+  - Without tokens the service is open on its loopback address; C(tokens.json) then holds the host's own
+    alone, for the return to an earlier release that is handed it.
   - Writes the certificate, where there is one, beside the directory as C(tls.crt) for everybody on
     the host to pin, and its key as C(<directory>/tls.key). Without one, what an earlier release may
     need to be returned to is left.
@@ -100,23 +101,19 @@ def main() -> None:
     token = operator.read_text().strip() if operator.exists() else secrets.token_urlsafe(32)
     content = tokens_file(module.params["tokens"], token)
     wrong_mode = directory.exists() and directory.stat().st_mode & 0o077 != 0
-    needed = [operator, tokens] if module.params["tokens"] else [operator]
     pair = tls_files(directory, module.params["certificate"], module.params["key"])
     changed = (
         any(not is_file(path, content, mode) for path, (content, mode) in pair.items())
         or wrong_mode
-        or any(not path.exists() or path.stat().st_mode & 0o177 for path in needed)
-        or (tokens.exists() and (tokens not in needed or tokens.read_text() != content))
+        or any(not path.exists() or path.stat().st_mode & 0o177 for path in (operator, tokens))
+        or tokens.read_text() != content
     )
     if changed and not module.check_mode:
         directory.parent.mkdir(exist_ok=True, mode=0o755)
         directory.mkdir(exist_ok=True)
         directory.chmod(0o700)
         atomic.write(operator, f"{token}\n".encode(), mode=0o600)
-        if tokens in needed:
-            atomic.write(tokens, content.encode(), mode=0o600)
-        else:
-            tokens.unlink(missing_ok=True)
+        atomic.write(tokens, content.encode(), mode=0o600)
         for path, (text, mode) in pair.items():
             atomic.write(path, text.encode(), mode=mode)
     module.exit_json(changed=changed, names=[entry["name"] for entry in module.params["tokens"]])

@@ -73,6 +73,7 @@ import os
 import random
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -140,17 +141,20 @@ def check_config(layout: releases.Layout) -> dict[str, Any]:
         # Nothing may be written into a release.
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    if (service.CREDENTIALS / service.TOKENS).exists():
-        environment["CREDENTIALS_DIRECTORY"] = str(service.CREDENTIALS)
     command = layout.current / "venv" / "bin" / "katago-mcp"
-    done = subprocess.run(
-        [command, "validate", "--no-engine", "--json", "--config", service.CONFIG],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd="/",
-        check=False,
-    )
+    unit = (layout.current / service.UNIT).read_text()
+    with tempfile.TemporaryDirectory() as credentials:
+        for name, path in service.wanted_credentials(unit).items():
+            (Path(credentials) / name).symlink_to(path)
+            environment["CREDENTIALS_DIRECTORY"] = credentials
+        done = subprocess.run(
+            [command, "validate", "--no-engine", "--json", "--config", service.CONFIG],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd="/",
+            check=False,
+        )
     try:
         report = json.loads(done.stdout)
     except ValueError:

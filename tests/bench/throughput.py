@@ -28,6 +28,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
     parser.add_argument("--visits", type=int, default=50, help="visits of a query (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs (default: %(default)s)")
+    parser.add_argument(
+        "--clients", type=int, nargs="+", default=CLIENTS, help="clients at a time (default: 1 4 16)"
+    )
 
 
 async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
@@ -35,10 +38,10 @@ async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        made = subjects.site(found, directory, callers=max(CLIENTS))
+        made = subjects.site(found, directory, callers=max(arguments.clients))
         with subjects.serving(made) as running:
             async with subjects.bare(found, directory) as engine:
-                for clients in CLIENTS:
+                for clients in arguments.clients:
                     figures += await _compare(engine, running.url, clients, arguments)
     setting = f"{arguments.visits} visits a query, 19x19, nothing cached; {arguments.rounds} pairs of runs"
     return Report("throughput", setting, tuple(figures))

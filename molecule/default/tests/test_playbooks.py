@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import subprocess
 import urllib.request
@@ -52,6 +53,10 @@ def test_service_with_its_own_certificate_speaks_tls_only(tmp_path: Path) -> Non
         ) as answer:
             assert answer.status == 200
         assert fleet.play("validate.yml", limit).returncode == 0
+        report = tmp_path / "triage.json"
+        assert fleet.play("triage.yml", limit, variables={"triage_json": str(report)}).returncode == 0
+        judged = json.loads(report.read_text())["hosts"][host.name]
+        assert judged["facts"]["config"]["value"] == {"ok": True, "problems": []}
     finally:
         back = fleet.play("deploy.yml", limit)
     assert back.returncode == 0, back.output
@@ -72,6 +77,9 @@ def test_service_with_the_defaults_is_open_to_its_own_host_alone() -> None:
         run = fleet.play("deploy.yml", limit, variables=defaults)
         assert run.returncode == 0, run.output
         assert fleet.get(host, "/health")[0] == 0
+        run = fleet.play("rollback.yml", limit)
+        assert run.returncode == 0, run.output
+        assert fleet.get(host, "/health")[0] == 200
     finally:
         back = fleet.play("deploy.yml", limit)
     assert back.returncode == 0, back.output
