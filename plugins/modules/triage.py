@@ -105,8 +105,8 @@ CONSUMERS = 3
 DPKG_LOG = Path("/var/log/dpkg.log")
 ENGINES = Path("/opt/katago/engines")
 PLACES = ("/", "/opt", "/var", "/var/lib/katago-mcp", "/var/cache/katago-mcp")
-# Where what fills a disk is looked for; what can be done about each says triage.ROOM.
-CONSUMERS = tuple(triage.ROOM)
+# Where what fills a disk is looked for.
+LARGE = tuple(triage.ROOM)
 EXPECTED_OPEN_FILES = 8192
 
 
@@ -366,7 +366,7 @@ def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
         "unit": service.details,
         "limits": lambda: read_limits(layout),
         "filesystems": lambda: host.filesystems(present(PLACES)),
-        "consumers": lambda: host.consumers(CONSUMERS),
+        "consumers": lambda: host.consumers(LARGE),
         "memory": host.memory,
         "pressure": host.pressure,
         "load": host.load,
