@@ -179,12 +179,12 @@ def prepare_restart() -> None:
     subprocess.run(["systemctl", "reset-failed", UNIT], check=False, capture_output=True)
 
 
-def journal(lines: int = 15) -> str:
-    """The unit's last words, for the message of a failure."""
+def journal(lines: int = 15, *, unit: str = UNIT) -> str:
+    """A unit's last words, for the message of a failure."""
     shown = subprocess.run(
         [
             "journalctl",
-            f"--unit={UNIT}",
+            f"--unit={unit}",
             f"--lines={lines}",
             "--output=cat",
             "--quiet",

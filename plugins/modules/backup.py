@@ -44,7 +44,7 @@ import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import assessment, backup, history
+from ansible_collections.katago.fleet.plugins.module_utils import assessment, backup, disk, history, service
 
 
 def main() -> None:
@@ -61,6 +61,10 @@ def main() -> None:
         except OSError:
             module.exit_json(changed=True, paths=[], msg="The backup is not set up on this host yet.")
         module.exit_json(changed=True, paths=paths, msg=f"Would back up {len(paths)} paths.")
+    if problems := list(disk.obstacles([backup.DIRECTORY, backup.CACHE])):
+        module.fail_json(
+            msg=f"Refused; nothing was backed up. {'; '.join(problems)}. Mend the disk first.", refused=True
+        )
     asked = history.now()
     try:
         started = subprocess.run(
@@ -79,7 +83,8 @@ def main() -> None:
         )
     outcome = backup.State.read().last_run
     if outcome is None or (outcome["at"] < asked and started.returncode != 0):
-        module.fail_json(msg=f"The backup did not run: {started.stderr.strip()}")
+        words = service.journal(unit=backup.UNIT)
+        module.fail_json(msg=f"The backup did not run. The last words of {backup.UNIT}:\n{words}")
     elif not outcome["ok"]:
         module.fail_json(msg=outcome["message"], outcome=outcome)
     elif started.returncode != 0:
