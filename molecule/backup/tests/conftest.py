@@ -63,7 +63,7 @@ def vault(hosts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Va
         " install -d -o vault -m 700 /home/vault/.ssh /srv/vault;"
         f" echo '{public}' > /home/vault/.ssh/authorized_keys; chown vault /home/vault/.ssh/authorized_keys;"
         " printf 'Match User vault\\n ForceCommand internal-sftp\\n' > /etc/ssh/sshd_config.d/vault.conf;"
-        " systemctl reload ssh.service"
+        " systemctl restart ssh.service"
     )
     for each in hosts.values():
         # The machine has other work than this lab, and would let a nice program wait.
