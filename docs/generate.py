@@ -19,13 +19,17 @@ import server_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
+ROLES = (
+    *("procedure", "preflight", "katago", "katago_mcp", "validate", "triage", "incident"),
+    *("backup", "restore"),
+)
 NOTICE = "<!-- Written by docs/generate.py; change the code, not this file. -->"
 
 
 def roles() -> str:
     """Every role with its options, in the order of a deployment."""
     lines = ["# Roles", "", NOTICE]
-    for name in ("procedure", "preflight", "katago", "katago_mcp", "validate", "triage", "backup", "restore"):
+    for name in ROLES:
         text = (ROOT / "roles" / name / "meta" / "argument_specs.yml").read_text()
         spec = yaml.safe_load(text)["argument_specs"]["main"]
         lines += ["", f"## {name}", "", f"{_plain(spec['short_description'])}."]
@@ -35,14 +39,16 @@ def roles() -> str:
 
 
 def plugins() -> str:
-    """Every module, lookup and filter."""
+    """Every module, lookup and callback."""
     lines = ["# Modules and other plugins", "", NOTICE]
-    for kind in ("modules", "lookup"):
+    for kind in ("modules", "lookup", "callback"):
         for path in sorted((ROOT / "plugins" / kind).glob("*.py")):
             documentation = _literal(path, "DOCUMENTATION")
             lines += ["", f"## katago.fleet.{path.stem}", "", f"{documentation['short_description']}."]
             lines += [_plain(sentence) for sentence in documentation["description"]]
             lines += _options(documentation["options"])
+            if kind == "callback":
+                continue
             lines += ["", "```yaml", _text(path, "EXAMPLES").strip(), "```"]
             if returned := _literal(path, "RETURN"):
                 lines += ["", "| Returns | Type | What |", "|---|---|---|"]

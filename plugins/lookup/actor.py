@@ -26,12 +26,11 @@ _raw:
   elements: str
 """
 
-import getpass
-import os
-import socket
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.katago.fleet.plugins.plugin_utils import actors
 
 
 class LookupModule(LookupBase):
@@ -39,4 +38,4 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return one name."""
-        return [f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"]
+        return [actors.actor()]

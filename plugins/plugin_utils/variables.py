@@ -13,6 +13,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 # What roles leave for each other, so that a preflight later in the same run finds it.
 _HANDED_OVER = (
     "backup_outcome",
+    "incident_outcome",
+    "incident_wanted",
     "preflight_found",
     "katago_installed",
     "katago_mcp_outcome",

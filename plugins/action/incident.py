@@ -1,0 +1,281 @@
+"""Records what happens with an incident, and tells those who are to know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
+
+from ansible_collections.katago.fleet.plugins.action import lock
+from ansible_collections.katago.fleet.plugins.module_utils import announcements, dispatch, incidents, sinks
+from ansible_collections.katago.fleet.plugins.plugin_utils import (
+    actors,
+    incident_inputs,
+    incident_letters,
+    incident_plans,
+    incident_records,
+    records,
+    roster,
+    triage_reports,
+    variables,
+)
+
+display = Display()
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+_REFUSALS = (
+    incident_inputs.InputError,
+    incidents.RefusedError,
+    incidents.DamagedError,
+    records.RecordError,
+)
+
+
+class ActionModule(ActionBase):
+    """Runs once, on the control node, for all hosts of the play."""
+
+    TRANSFERS_FILES = False
+    BYPASS_HOST_LOOP = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check the inputs; with `only_check` no more, otherwise plan, record and tell."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        known = task_vars or {}
+        now = datetime.now(UTC).replace(microsecond=0)
+        try:
+            request = self._request(now)
+            store = incident_records.IncidentRecords(Path(self._task.args["records_dir"]))
+            if self._task.args.get("only_check"):
+                if request.do not in ("open", "show"):
+                    incident_plans.find(request.incident, self._all(store))
+                return {**result, "changed": False, "do": request.do}
+            if request.do == "show":
+                return {**result, **self._show(store, request)}
+            return {**result, **self._do(store, request, now, known)}
+        except _REFUSALS as error:
+            return {
+                **result,
+                "failed": True,
+                "refused": True,
+                "msg": f"Refused; nothing was recorded. {error}",
+            }
+        except OSError as error:
+            raise AnsibleActionFail(f"The incident's record cannot be kept: {error}") from error
+
+    def _request(self, now: datetime) -> incident_inputs.Request:
+        given = load_extra_vars(self._loader)
+        if "action" in given:
+            raise incident_inputs.InputError("Ansible keeps the name `action` for itself; give -e do=...")
+        names = [*incident_inputs.NAMES, *variables.specs(ROLES), *self._task.args.get("inputs", [])]
+        if problems := list(lock.misspelt(given, names)):
+            raise incident_inputs.InputError(" ".join(problems))
+        # Those of triage are the role's to look at.
+        wanted = {
+            name: given[name]
+            for name in incident_inputs.NAMES
+            if name in given and name not in ("breach", "triage_json")
+        }
+        if "resend" in wanted:
+            wanted["resend"] = boolean(wanted["resend"], strict=False)
+        return incident_inputs.parse(wanted, now)
+
+    def _all(self, store: incident_records.IncidentRecords) -> dict[str, incidents.Incident]:
+        found, problems = store.load_all()
+        for problem in problems:
+            display.warning(problem)
+        return found
+
+    def _do(
+        self,
+        store: incident_records.IncidentRecords,
+        request: incident_inputs.Request,
+        now: datetime,
+        known: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        who = actors.actor()
+        report = self._report(known, now) if request.do == "open" else None
+        with store.locked():
+            plan = incident_plans.plan(
+                request,
+                incident_plans.Known(
+                    now=now,
+                    who=who,
+                    all=self._all(store),
+                    taken=frozenset(store.taken()),
+                    report=report,
+                    public_texts=self._task.args["public_texts"],
+                    hosts=_names_of_hosts(known),
+                    jargon=self._task.args["jargon"],
+                ),
+            )
+            if self._task.check_mode:
+                incident = store.predict(plan.incident, *plan.events, at=incidents.stamp(now), who=who)
+            elif plan.events:
+                store.append(plan.incident, *plan.events, at=incidents.stamp(now), who=who)
+        display.display(f"{plan.words}{' (predicted)' if self._task.check_mode else ''}")
+        if self._task.check_mode:
+            told = self._predict(store, incident, now)
+        else:
+            told = self._tell(store, plan.incident, request.resend, now, who)
+            incident = self._loaded(store, plan.incident)
+        self._advise(incident, now)
+        for warning in (*plan.warnings, *told.passed, *self._roster_problems(now)):
+            display.warning(warning)
+        return {
+            "changed": bool(plan.events or told.sent),
+            "incident": plan.incident,
+            "severity": incident.severity,
+            "status": incident.status,
+            "respond_by": incident.respond_by,
+            "update_due": incident.update_due,
+            "message": plan.words,
+            "sent": list(told.sent),
+            "passed": list(told.passed),
+            "problems": list(told.problems),
+        }
+
+    def _report(self, known: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        if not (path := self._task.args.get("triage_json")):
+            breach = boolean(self._task.args.get("breach", False))
+            return triage_reports.gather(known, now, breach=breach).as_dict(now)
+        try:
+            report = json.loads(Path(path).expanduser().read_bytes())
+            incidents.findings(report)
+            incidents.error_groups(report)
+            return {**report, "verdict": str(report["verdict"])}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise incident_inputs.InputError(
+                f"-e triage_json is {path}, which is no report of playbooks/triage.yml: {error}."
+            ) from error
+
+    def _letters(
+        self, store: incident_records.IncidentRecords, incident: incidents.Incident, now: datetime
+    ) -> tuple[list[dispatch.Letter], list[str]]:
+        arguments = self._task.args
+        others = [each for name, each in store.load_all()[0].items() if name != incident.id]
+        desk = incident_letters.Desk(
+            now=now,
+            setting=announcements.Setting(str(arguments["service"]), str(arguments.get("status_page") or "")),
+            page_title=str(arguments["page_title"]),
+            roster=arguments["roster"],
+            all=[incident, *others],
+        )
+        timeline = store.state(incident.id).with_name("timeline.jsonl")
+        return incident_letters.letters(incident, incident_letters.read_timeline(timeline), desk)
+
+    def _tell(
+        self,
+        store: incident_records.IncidentRecords,
+        name: str,
+        resend: bool,
+        now: datetime,
+        who: str,
+    ) -> dispatch.Report:
+        """Send what is owed. Without sinks, show it, to be sent by hand."""
+
+        def note(outcome: incidents.Outcome, key: str, why: str) -> None:
+            event = {"event": outcome, "key": key, **({"why": why} if why else {})}
+            with store.locked():
+                store.append(name, event, at=incidents.stamp(datetime.now(UTC)), who=who)
+
+        groups, problems = sinks.groups(self._task.args["sinks"])
+        with store.sending(name):
+            incident = self._loaded(store, name)
+            letters, missing = self._letters(store, incident, now)
+            report = dispatch.Report(problems=(*problems, *missing))
+            if not groups:
+                _show_letters(letters, "No sink is configured (incident_sinks). To be sent by hand:")
+                return report
+            report += dispatch.deliver(letters, groups, incident.deliveries, note, resend=resend)
+        if report.sent:
+            display.display(f"Sent: {', '.join(report.sent)}.")
+        return report
+
+    def _predict(
+        self, store: incident_records.IncidentRecords, incident: incidents.Incident, now: datetime
+    ) -> dispatch.Report:
+        """What would be sent, and what would be in the way."""
+        groups, problems = sinks.groups(self._task.args["sinks"])
+        letters, missing = self._letters(store, incident, now)
+        _show_letters(letters, "Would be sent, unless it was:")
+        wrong = [
+            f"{group.name}/{sink.name}: {problem}"
+            for letter in letters
+            for group in dispatch.receivers(letter.message, groups)
+            for sink in group.sinks
+            for problem in sinks.problems(sink, letter.message)
+        ]
+        return dispatch.Report(passed=tuple(dict.fromkeys(wrong)), problems=(*problems, *missing))
+
+    def _loaded(self, store: incident_records.IncidentRecords, name: str) -> incidents.Incident:
+        incident = store.load(name).incident
+        if incident is None:
+            raise records.RecordError(f"{store.state(name)} was emptied meanwhile")
+        return incident
+
+    def _roster_problems(self, now: datetime) -> list[str]:
+        return list(roster.problems(self._task.args["roster"], now.date()))
+
+    def _advise(self, incident: incidents.Incident, now: datetime) -> None:
+        """What is due next."""
+        if incident.is_open:
+            display.display(f"The next update is due by {incident.update_due}.")
+        for reason in incidents.triggers(incident, now):
+            display.display(f"ESCALATE: {reason}.")
+        if incidents.triggers(incident, now):
+            arguments = f"-e do=escalate -e incident={incident.id} -e to=ROLE"
+            display.display(f"  NEXT: ansible-playbook playbooks/incident.yml {arguments}")
+
+    def _show(
+        self, store: incident_records.IncidentRecords, request: incident_inputs.Request
+    ) -> dict[str, Any]:
+        found = self._all(store)
+        if request.incident:
+            chosen = [incident_plans.find(request.incident, found)]
+        else:
+            chosen = [each for each in found.values() if each.is_open]
+        for each in chosen:
+            display.display(_summary(each))
+        if not chosen:
+            display.display("No incident is open.")
+        return {
+            "changed": False,
+            "open": [each.id for each in found.values() if each.is_open],
+            "problems": [],
+        }
+
+
+def _names_of_hosts(known: Mapping[str, Any]) -> list[str]:
+    """Every name and address by which the inventory knows a host."""
+    names = set(known["groups"]["all"])
+    for host in known["groups"]["all"]:
+        names.add(str(known["hostvars"][host].get("ansible_host") or host))
+    return sorted(names - {"localhost"})
+
+
+def _show_letters(letters: Sequence[dispatch.Letter], heading: str) -> None:
+    if letters:
+        display.display("\n\n".join([heading, *(each.message.text for each in letters)]) + "\n")
+
+
+def _summary(incident: incidents.Incident) -> str:
+    lines = [
+        f"{incident.id}: {incident.severity} by {incident.severity_by}, {incident.status}"
+        f"{'' if incident.is_open else f', closed {incident.closed_at}'}",
+        f"  started {incident.started}, opened {incident.opened_at}, respond by {incident.respond_by},"
+        f" acknowledged {incident.acknowledged_at or 'not yet'}",
+        f"  lead {incident.lead or 'none'}; next update by {incident.update_due or '-'};"
+        f" {incident.joins + 1} alerts",
+        f"  impact: {incident.impact or 'not told'}",
+        f"  findings: {incident.summary or 'none'}",
+    ]
+    unknown = [key for key, outcome in incident.deliveries.items() if outcome in ("sending", "unknown")]
+    lines += [f"  unknown whether it was sent: {key}" for key in unknown]
+    return "\n".join(lines)

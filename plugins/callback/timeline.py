@@ -1,0 +1,160 @@
+"""Writes the result of every task to the timeline of the incident that the run belongs to."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: timeline
+type: notification
+short_description: Keep an incident's timeline
+description:
+  - Appends a line of JSON to C(records/incidents/<incident>/timeline.jsonl) for every result of a task
+    of any playbook; UTC time, actor, command, host, task, result. It has no output of tasks, and of
+    extra variables only the values that are known to be no secrets.
+  - The incident is that of C(-e incident=ID), or else the only one that is open. From the task that
+    opens one on, it is that one. A run in check mode leaves nothing.
+  - Never makes a run fail. What cannot be written is told once, as a warning.
+options:
+  records_dir:
+    description: The directory of the records; C(records) beside the directory of the playbook.
+    type: path
+    ini:
+      - section: callback_timeline
+        key: records_dir
+    env:
+      - name: KATAGO_FLEET_RECORDS
+author: The katago-mcp-fleet maintainers
+"""
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible import context
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.callback import CallbackBase
+from ansible.utils.vars import load_extra_vars
+
+from ansible_collections.katago.fleet.plugins.module_utils import history
+from ansible_collections.katago.fleet.plugins.plugin_utils import (
+    actors,
+    commands,
+    incident_records,
+    records,
+)
+
+OPENS = ("katago.fleet.incident",)
+
+
+def _harmless(method: Callable[..., None]) -> Callable[..., None]:
+    """Whatever goes wrong with the record, the run goes on: it may be what saves the night."""
+
+    @functools.wraps(method)
+    def guarded(self: CallbackModule, *arguments: Any, **named: Any) -> None:
+        try:
+            method(self, *arguments, **named)
+        except Exception as error:
+            self.give_up(error)
+
+    return guarded
+
+
+class CallbackModule(CallbackBase):
+    """One write for each result, none of them waited for but at the end."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "katago.fleet.timeline"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._file: int | None = None
+        self._root = Path()
+        self._incident = ""
+        self._common: dict[str, str] = {}
+        self._warned = False
+        self._off = bool(context.CLIARGS.get("check"))
+
+    def give_up(self, error: Exception) -> None:
+        """Say once that the timeline lacks something, and why."""
+        if not self._warned:
+            self._warned = True
+            words = (
+                f"{type(error).__name__}: {error}" if not isinstance(error, records.RecordError) else error
+            )
+            self._display.warning(
+                f"This run is not in the timeline of an incident, or not all of it: {words}"
+            )
+
+    @_harmless
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Find out which incident this is about, and what is run."""
+        if self._off:
+            return
+        extra = load_extra_vars(DataLoader())
+        given = extra.get("procedure_records_dir") or self.get_option("records_dir")
+        self._root = Path(given) if given else Path(playbook._basedir).parent / "records"
+        self._common = {
+            "who": actors.actor(),
+            "command": commands.shown(context.CLIARGS.get("args", ()), context.CLIARGS, extra),
+        }
+        self._incident = incident_records.current(self._root, str(extra.get("incident") or ""))
+
+    @_harmless
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """A task that went well; one that opened an incident says which."""
+        if not self._incident and result._task.action in OPENS:
+            self._incident = str(result._result.get("incident") or "")
+        self._add(result, "changed" if result._result.get("changed") else "ok")
+
+    @_harmless
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        """A task that failed."""
+        self._add(result, "ignored" if ignore_errors else "failed")
+
+    @_harmless
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        """A task whose condition did not hold."""
+        self._add(result, "skipped")
+
+    @_harmless
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        """A host that gave no answer."""
+        self._add(result, "unreachable")
+
+    @_harmless
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """The end: what was written is brought to the disk."""
+        if self._file is not None:
+            os.fsync(self._file)
+            os.close(self._file)
+            self._file = None
+
+    def _add(self, result: Any, outcome: str) -> None:
+        if self._off or not self._incident:
+            return
+        if self._file is None:
+            path = records.Records(self._root, self._incident).timeline
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        event = {
+            "at": history.now(),
+            "host": result._host.get_name(),
+            **self._common,
+            "task": _name(result._task),
+            "action": str(result._task.action),
+            "result": outcome,
+        }
+        line = json.dumps(event).encode() + b"\n"
+        if os.write(self._file, line) < len(line):
+            raise OSError("the disk is full")
+
+
+def _name(task: Any) -> str:
+    """A task's name as it is written: what its templates are rendered to may be a secret."""
+    written = getattr(task, "_ds", None)
+    name = written.get("name") if isinstance(written, dict) else None
+    return str(name or task.action)

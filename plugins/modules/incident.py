@@ -1,0 +1,106 @@
+#!/usr/bin/python
+"""Documents `katago.fleet.incident`, which works on the control node alone."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: incident
+short_description: Record what happens with an incident, and tell those who are to know
+description:
+  - Follows the extra variables of C(playbooks/incident.yml); C(do) is one of C(open), C(update),
+    C(escalate), C(close), C(tell) and C(show).
+  - Appends to C(<records_dir>/incidents/<incident>/state.jsonl) on the control node, one writer at a
+    time. The same alert joins the incident that is open.
+  - Sends every message once to each group of sinks, to the first sink that takes it, and records what
+    became of it. In check mode shows what would be sent.
+  - Runs once for the whole play.
+options:
+  records_dir:
+    description: Where records are kept on the control node.
+    type: path
+    required: true
+  only_check:
+    description: Whether to look at the extra variables only, and refuse those that cannot be followed.
+    type: bool
+    default: false
+  triage_json:
+    description: A report of C(playbooks/triage.yml); the hosts' C(triage_result) when it is not given.
+    type: path
+  breach:
+    description: Whether an operator knows of a security breach.
+    type: bool
+    default: false
+  service:
+    description: The service's name for the team.
+    type: str
+  status_page:
+    description: The address of the status page, for the declaration.
+    type: str
+  page_title:
+    description: The status page's title.
+    type: str
+  public_texts:
+    description: What the public is told when an incident comes to a status, by status.
+    type: dict
+  jargon:
+    description: Words that the public is not told.
+    type: list
+    elements: str
+  sinks:
+    description: Groups of sinks; see the role C(incident). Its secrets are neither shown nor recorded.
+    type: raw
+  roster:
+    description: Whom to call; see the role C(incident).
+    type: raw
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The incident is recorded, and those who are to know are told
+  katago.fleet.incident:
+    records_dir: records
+    service: KataGo MCP Server
+    page_title: Status
+    public_texts: {}
+    jargon: []
+    sinks: []
+    roster: {}
+"""
+
+RETURN = r"""
+incident:
+  description: The incident's id.
+  type: str
+  returned: when something was recorded or sent
+severity:
+  description: Its severity, P0 to P3.
+  type: str
+  returned: when something was recorded or sent
+status:
+  description: investigating, identified, monitoring or resolved.
+  type: str
+  returned: when something was recorded or sent
+respond_by:
+  description: When somebody must have responded, in UTC.
+  type: str
+  returned: when something was recorded or sent
+update_due:
+  description: When the next update is due, in UTC; empty for a closed incident.
+  type: str
+  returned: when something was recorded or sent
+sent:
+  description: What was sent, and to which sink.
+  type: list
+  elements: str
+  returned: when something was recorded or sent
+passed:
+  description: Sinks that did not take a message that another one took.
+  type: list
+  elements: str
+  returned: when something was recorded or sent
+problems:
+  description: What nobody was told, and why.
+  type: list
+  elements: str
+  returned: always
+"""

@@ -1,0 +1,48 @@
+"""The command that runs, as a record may have it: what was asked for, without values that may be secret."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# Extra variables whose values are no secrets; of any other only the name is recorded.
+SHOWN = frozenset(
+    {
+        *("incident", "break_lock"),
+        *("do", "alert", "severity", "status", "lead", "to", "resend", "started", "triage_json", "breach"),
+        *("force", "release", "allow_bad", "replace_engine", "at", "scope", "from_host", "undo"),
+        *("visits", "default_visits", "seconds", "review_visits", "review_seconds", "concurrent", "queued"),
+        *("cache_mb", "minutes", "why", "deploy_serial"),
+    }
+)
+HIDDEN = "***"
+_LONGEST = 120
+
+
+def shown(playbooks: Iterable[str], options: Mapping[str, Any], extra_variables: Mapping[str, Any]) -> str:
+    """The command line in short: playbooks, limits, mode, extra variables.
+
+    `options`: those of ansible-playbook by the names that Ansible gives them. What is not named here is
+    left out, since it may be a password's file or a connection's arguments.
+    """
+    words = ["ansible-playbook", *playbooks]
+    for flag, name in (("-l", "subset"), ("-t", "tags"), ("--skip-tags", "skip_tags"), ("-i", "inventory")):
+        words += [part for value in _several(options.get(name)) for part in (flag, value)]
+    words += [flag for flag, name in (("--check", "check"), ("--diff", "diff")) if options.get(name)]
+    for name, value in sorted(extra_variables.items()):
+        words += ["-e", f"{name}={_value(name, value)}"]
+    return shlex.join(words)
+
+
+def _several(value: object) -> Sequence[str]:
+    if not value or value == ("all",) or value == ["all"]:
+        return ()
+    return [value] if isinstance(value, str) else [str(each) for each in value]  # type: ignore[attr-defined]
+
+
+def _value(name: str, value: object) -> str:
+    if name not in SHOWN or isinstance(value, dict | list):
+        return HIDDEN
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,0 +1,92 @@
+"""The messages that an incident still owes: rendered from its state, or the reason why one cannot be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    announcements,
+    dispatch,
+    incidents,
+    statuspage,
+)
+from ansible_collections.katago.fleet.plugins.plugin_utils import roster
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What messages are made from besides the incident. `all` are all incidents, for the status page."""
+
+    now: datetime
+    setting: announcements.Setting
+    page_title: str
+    roster: object
+    all: Sequence[incidents.Incident]
+
+
+def letters(
+    incident: incidents.Incident, events: Sequence[Mapping[str, Any]], desk: Desk
+) -> tuple[list[dispatch.Letter], list[str]]:
+    """The newest message of each kind, and a sentence for each that cannot be sent as it is.
+
+    `events`: the incident's timeline. A message that a newer one of its kind follows is owed no more.
+    """
+    found, problems = [], []
+    for name, make in _owed(incident, events, desk):
+        try:
+            message = make()
+        except (announcements.MissingError, roster.RosterError) as error:
+            problems.append(f"{name} was not sent: {error}.")
+            continue
+        page = ""
+        if message.audience == "public":
+            told = [statuspage.told(each) for each in desk.all]
+            page = statuspage.render(told, desk.page_title, desk.now)
+        found.append(dispatch.Letter(incident.id, incident.severity, message, page))
+    return found, problems
+
+
+def read_timeline(path: Path) -> list[dict[str, Any]]:
+    """The events of a timeline that can be read; many write to it, and any of them may be killed."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("at"), str):
+            events.append(event)
+    return events
+
+
+def _owed(incident: incidents.Incident, events: Sequence[Mapping[str, Any]], desk: Desk) -> Iterator[Any]:
+    procedures = announcements.timeline_actions(events)
+    done = [*procedures, *announcements.told_actions(incident)]
+    if not incident.is_open:
+        yield "stand-down", lambda: announcements.stand_down(incident, done, desk.setting)
+    else:
+        yield "declaration", lambda: announcements.declaration(incident, desk.setting)
+        if incident.updates:
+            earlier = incident.updates[-2].at if len(incident.updates) > 1 else incident.opened_at
+            recent = [each for each in procedures if each.at >= earlier]
+            yield "update", lambda: announcements.update(incident, recent, desk.setting)
+        if incident.escalations:
+            yield "escalation", lambda: _escalation(incident, done, desk)
+    if incident.public:
+        yield "status", lambda: announcements.public(incident)
+
+
+def _escalation(
+    incident: incidents.Incident, done: Sequence[announcements.Action], desk: Desk
+) -> announcements.Message:
+    contact = roster.contact(desk.roster, incident.escalations[-1].to)
+    return announcements.escalation(incident, done, contact, desk.now, desk.setting)

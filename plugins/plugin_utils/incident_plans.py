@@ -1,0 +1,255 @@
+"""What a request means for an incident: the lines that are added to its record. Pure; refuses or plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import announcements, incidents, wording
+from ansible_collections.katago.fleet.plugins.module_utils.incidents import Incident, RefusedError, Severity
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident_inputs import Request
+
+REPEATED_WITHIN = timedelta(minutes=5)
+
+# Nobody can say that what cannot be measured works; nor that it does not.
+_UNKNOWN_IS: Severity = "P1"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a plan is made from. `report` is triage's, None when it was not run; `taken` are ids in use."""
+
+    now: datetime
+    who: str
+    all: Mapping[str, Incident]
+    taken: frozenset[str] = frozenset()
+    report: Mapping[str, Any] | None = None
+    public_texts: Mapping[str, str] = field(default_factory=dict)
+    hosts: Sequence[str] = ()
+    jargon: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Lines for the record of an incident, what they mean in a sentence, and what is wrong nevertheless."""
+
+    incident: str
+    events: tuple[dict[str, Any], ...]
+    words: str
+    warnings: tuple[str, ...] = ()
+
+
+def plan(request: Request, known: Known) -> Plan:
+    """The lines that a request adds.
+
+    Raises:
+        RefusedError: if it cannot be followed; nothing is planned then.
+    """
+    if request.do == "open":
+        return _open(request, known)
+    incident = find(request.incident, known.all)
+    if request.do == "tell":
+        return Plan(incident.id, (), f"{incident.id} is {incident.status}.")
+    incidents.check_open(incident)
+    made = {"update": _update, "escalate": _escalate, "close": _close}[request.do](request, incident, known)
+    return Plan(made.incident, (*_overdue(incident, known.now), *made.events), made.words, made.warnings)
+
+
+def find(given: str, all_incidents: Mapping[str, Incident]) -> Incident:
+    """The incident that is given, or else the only one that is open.
+
+    Raises:
+        RefusedError: if there is none, or several are open.
+    """
+    is_open = sorted(name for name, incident in all_incidents.items() if incident.is_open)
+    there = f"Open: {', '.join(is_open) or 'none'}."
+    if given:
+        if given not in all_incidents:
+            raise RefusedError(f"There is no incident {given!r}. {there}")
+        return all_incidents[given]
+    if len(is_open) != 1:
+        raise RefusedError(f"Say which incident: -e incident=ID. {there}")
+    return all_incidents[is_open[0]]
+
+
+def _open(request: Request, known: Known) -> Plan:
+    report = known.report or {"hosts": {}, "verdict": "healthy"}
+    found = incidents.findings(report)
+    errors = incidents.error_groups(report)
+    saw = {"findings": [vars(each) for each in found], "errors": sorted(errors)}
+    if request.incident in known.all:
+        there = known.all[request.incident]
+        incidents.check_open(there)
+        return _join(request, known, there, saw)
+    joined = incidents.same(known.all.values(), request.alert, found)
+    if joined and not request.incident:
+        return _join(request, known, joined, saw)
+    severity = request.severity or _measured(report)
+    if severity is None:
+        raise RefusedError(
+            f"Triage found all {len(report['hosts'])} hosts healthy, which is no incident. If you know"
+            " better: -e severity=P3 -e impact=..."
+        )
+    name = request.incident or _new_id(known)
+    closed_after = known.now - incidents.RECURS_WITHIN
+    before = incidents.same(known.all.values(), request.alert, found, closed_after)
+    seen = {error for incident in known.all.values() for error in incident.errors}
+    public, warnings = _public(request.public, "investigating", known)
+    event = {
+        "event": "opened",
+        "id": name,
+        "started": request.started or incidents.stamp(known.now),
+        "severity": severity,
+        "severity_by": known.who if request.severity else "triage",
+        "measured": report["verdict"] if known.report else "not measured",
+        "worst": severity,
+        "respond_by": incidents.respond_by(severity, known.now),
+        "alert": request.alert,
+        "fingerprint": incidents.fingerprint(found),
+        "fleet_size": len(report["hosts"]),
+        "recurrence_of": before.id if before else "",
+        # The first incident has nothing that its errors could be unlike.
+        "unfamiliar": sorted(errors - seen) if known.all else [],
+        **saw,
+        "impact": announcements.impact(found, severity, len(report["hosts"])),
+        "summary": announcements.summary(found),
+        "public": public,
+        **request.texts("lead", "impact", "summary", "next_steps", "eta"),
+    }
+    words = f"{name} is opened: {severity} by {event['severity_by']}; respond by {event['respond_by']}."
+    return Plan(name, (event,), words, warnings)
+
+
+def _join(request: Request, known: Known, there: Incident, saw: Mapping[str, Any]) -> Plan:
+    event = {"event": "joined", "alert": request.alert, **saw}
+    measured = _measured(known.report) if known.report else None
+    if request.severity and request.severity != there.severity:
+        event |= {"severity": request.severity, "severity_by": known.who}
+    elif measured and there.severity_by == "triage" and _is_worse(measured, there.severity):
+        event |= {"severity": measured, "severity_by": "triage"}
+    warnings: tuple[str, ...] = ()
+    if there.status == "resolved" and saw["findings"]:
+        public, warnings = _public("", "investigating", known)
+        event |= {"status": "investigating", "public": public}
+    severity = event.get("severity", there.severity)
+    words = (
+        f"It is {there.id}, which is open since {there.opened_at} and {event.get('status', there.status)};"
+        f" {there.joins + 2} alerts by now, {severity}."
+    )
+    return Plan(there.id, (*_overdue(there, known.now), event), words, warnings)
+
+
+def _update(request: Request, incident: Incident, known: Known) -> Plan:
+    said = request.texts("lead", "impact", "summary", "next_steps", "eta", "resolution")
+    if request.status:
+        incidents.check_transition(incident, request.status)
+    if request.severity and request.severity != incident.severity:
+        said |= {"severity": request.severity, "severity_by": known.who}
+    changed = request.status if request.status and request.status != incident.status else None
+    public, warnings = _public(request.public, changed, known)
+    event: dict[str, Any] = {
+        **said,
+        **({"status": changed} if changed else {}),
+        **({"actions": list(request.actions)} if request.actions else {}),
+        **({"public": public} if public else {}),
+    }
+    if _is_repeated(request, incident, known.now):
+        return Plan(incident.id, (), f"{incident.id} was told so already.")
+    if not event:
+        raise RefusedError(
+            f"An update says something new: give status, impact, actions, next_steps, eta or public."
+            f" {incident.id} is {incident.status}."
+        )
+    words = f"{incident.id} is updated: {changed or incident.status}."
+    return Plan(incident.id, ({"event": "updated", **event, "asked": _asked(request)},), words, warnings)
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    """What an update was asked with, by which its repetition is known."""
+    names = ("status", "severity", "lead", "impact", "summary", "next_steps", "eta", "resolution", "public")
+    given = {name: getattr(request, name) for name in names if getattr(request, name)}
+    return given | ({"actions": list(request.actions)} if request.actions else {})
+
+
+def _is_repeated(request: Request, incident: Incident, now: datetime) -> bool:
+    """Whether the newest update is this one, of a run that was killed or of a second press of the key."""
+    if not incident.updates:
+        return False
+    newest = incident.updates[-1]
+    recent = now - incidents.parse(newest.at) <= REPEATED_WITHIN
+    return recent and dict(newest.asked) == _asked(request)
+
+
+def _escalate(request: Request, incident: Incident, known: Known) -> Plan:
+    why = request.why or "; ".join(incidents.triggers(incident, known.now))
+    if not why:
+        raise RefusedError("Nothing of the runbook's triggers this escalation; say the reason: -e why=...")
+    newest = incident.escalations[-1] if incident.escalations else None
+    if newest and (newest.to, newest.why) == (request.to, why):
+        return Plan(incident.id, (), f"{request.to} was called for this already, at {newest.at}.")
+    event = {"event": "escalated", "to": request.to, "why": why, **request.texts("lead", "impact", "summary")}
+    return Plan(incident.id, (event,), f"{incident.id} is escalated to {request.to}: {why}.")
+
+
+def _close(request: Request, incident: Incident, known: Known) -> Plan:
+    if not (request.resolution or incident.resolution):
+        raise RefusedError(f'{incident.id} has no resolution; say how it was resolved: -e resolution="..."')
+    if wording.is_placeholder(request.resolution or incident.resolution):
+        raise RefusedError(f"The resolution is a placeholder: {request.resolution or incident.resolution!r}.")
+    changed = "resolved" if incident.status != "resolved" else None
+    public, warnings = _public(request.public, changed, known)
+    event = {
+        "event": "closed",
+        **request.texts("resolution", "impact"),
+        **({"public": public} if public else {}),
+    }
+    end = incidents.parse(incident.resolved_at) if incident.resolved_at else known.now
+    lasted = announcements.words(end - incidents.parse(incident.started))
+    return Plan(incident.id, (event,), f"{incident.id} is closed; it lasted {lasted}.", warnings)
+
+
+def _overdue(incident: Incident, now: datetime) -> tuple[dict[str, Any], ...]:
+    """The update that is overdue, unless it is on record."""
+    due = incident.update_due
+    if incident.is_open and incidents.stamp(now) > due and due not in incident.overdue:
+        return ({"event": "overdue", "due": due},)
+    return ()
+
+
+def _public(given: str, status: str | None, known: Known) -> tuple[str, tuple[str, ...]]:
+    """What the public is told: what is given, or else the site's text for a status that it comes to.
+
+    What is given and does not belong in public is refused; the site's own is left out with a warning,
+    since nothing may keep an incident from being recorded at night.
+    """
+    text = given or (known.public_texts.get(status, "") if status else "")
+    problems = list(wording.public_problems(text, known.hosts, known.jargon)) if text else []
+    if problems and given:
+        raise RefusedError(f"{'; '.join(problems)}. Say it so that players understand it: -e public=...")
+    if problems:
+        return "", (
+            f"The status page says nothing new: in incident_public_texts.{status}, {'; '.join(problems)}.",
+        )
+    return text, ()
+
+
+def _measured(report: Mapping[str, Any]) -> Severity | None:
+    verdict = report["verdict"]
+    if verdict == "unknown":
+        return _UNKNOWN_IS
+    return next((each for each in incidents.SEVERITIES if each == verdict), None)
+
+
+def _is_worse(one: Severity, other: Severity) -> bool:
+    return incidents.SEVERITIES.index(one) < incidents.SEVERITIES.index(other)
+
+
+def _new_id(known: Known) -> str:
+    """The day and the first number that no incident of it has."""
+    day = f"{known.now:%Y-%m-%d}"
+    number = 1
+    while f"{day}-{number}" in known.taken:
+        number += 1
+    return f"{day}-{number}"

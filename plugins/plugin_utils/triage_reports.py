@@ -1,0 +1,78 @@
+"""The report of a triage: the verdicts on all hosts of a play, those that are gone included."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+
+from ansible_collections.katago.fleet.plugins.module_utils import triage
+from ansible_collections.katago.fleet.plugins.plugin_utils import triage_table
+
+
+@dataclass(frozen=True)
+class Report:
+    """Verdicts and facts by host, the fleet's verdict, and the command to run next by host."""
+
+    verdicts: Mapping[str, triage.Verdict]
+    facts: Mapping[str, Mapping[str, Any]]
+    fleet: triage.Fleet
+    commands: Mapping[str, str]
+
+    def as_table(self) -> str:
+        """The report for people."""
+        return triage_table.render(self.verdicts, self.fleet, self.commands, self.facts)
+
+    def as_dict(self, now: datetime) -> dict[str, Any]:
+        """The report for programs."""
+        return {
+            "at": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            **triage.as_dict(self.fleet),
+            "hosts": {
+                host: {
+                    **triage.as_dict(verdict),
+                    "command": self.commands.get(host),
+                    "facts": self.facts[host],
+                }
+                for host, verdict in self.verdicts.items()
+            },
+            "counts": self.fleet.hosts,
+        }
+
+
+def gather(task_vars: Mapping[str, Any], now: datetime, *, breach: bool) -> Report:
+    """What the hosts of a play have as `triage_result`, from the variables of a task of it."""
+    measured = {
+        host: task_vars["hostvars"][host].get("triage_result") or {}
+        for host in task_vars["ansible_play_hosts_all"]
+    }
+    verdicts = {host: _verdict(found, now, breach) for host, found in measured.items()}
+    inventory = _inventory(task_vars.get("ansible_inventory_sources") or [])
+    commands = {
+        host: triage_table.command(verdict.next, host, inventory)
+        for host, verdict in verdicts.items()
+        if verdict.next
+    }
+    facts = {host: found.get("facts") or {} for host, found in measured.items()}
+    return Report(verdicts, facts, triage.fleet(verdicts, now=now), commands)
+
+
+def _verdict(found: Mapping[str, Any], now: datetime, breach: bool) -> triage.Verdict:
+    if "verdict" in found:
+        return triage.as_verdict(found["verdict"])
+    why = str(found.get("msg") or "it was not asked").strip().splitlines()
+    return triage.unreachable(f"no answer: {why[-1][-300:]}", now=now, breach=breach)
+
+
+def _inventory(sources: list[str]) -> list[str]:
+    """The `-i` arguments without which the commands would not find the hosts."""
+    default = [str(Path(source).resolve()) for source in constants.DEFAULT_HOST_LIST]
+    if [str(Path(source).resolve()) for source in sources] == default:
+        return []
+    return [part for source in sources for part in ("-i", shlex.quote(os.path.relpath(source)))]
