@@ -53,6 +53,7 @@ class ActionModule(ActionBase):
             request = self._request(now)
             store = incident_records.IncidentRecords(Path(self._task.args["records_dir"]))
             if self._task.args.get("only_check"):
+                store.state(request.incident)
                 if request.do not in ("open", "show"):
                     incident_plans.find(request.incident, self._all(store))
                 return {**result, "changed": False, "do": request.do}

@@ -82,12 +82,8 @@ class CallbackModule(CallbackBase):
         """Say once that the timeline lacks something, and why."""
         if not self._warned:
             self._warned = True
-            words = (
-                f"{type(error).__name__}: {error}" if not isinstance(error, records.RecordError) else error
-            )
-            self._display.warning(
-                f"This run is not in the timeline of an incident, or not all of it: {words}"
-            )
+            kind = "" if isinstance(error, records.RecordError | OSError) else f"{type(error).__name__}: "
+            self._display.warning(f"This run is not, or not wholly, in an incident's timeline: {kind}{error}")
 
     @_harmless
     def v2_playbook_on_start(self, playbook: Any) -> None:
@@ -138,6 +134,9 @@ class CallbackModule(CallbackBase):
             return
         if self._file is None:
             path = records.Records(self._root, self._incident).timeline
+            # A misspelt id makes no incident.
+            if result._result.get("refused") and not path.parent.exists():
+                return
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         event = {

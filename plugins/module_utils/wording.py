@@ -17,7 +17,7 @@ _PLACEHOLDERS = (
     re.compile(r"^\s*(?:x{3,}|\?+|-+|\.+)\s*$", re.I),
     # The exchange that telephone numbers of films have.
     re.compile(r"^\D*(?:1\D?)?(?:\(?\d{3}\)?[-. ]?)?555[-. ]?\d{4}\D*$"),
-    re.compile(r"^\D*1[-. ]555(?:\D.*)?$"),
+    re.compile(r"^\+?1\D*555(?:\D.*)?$"),
     re.compile(r"^\D*0+(?:[-. ]?0+)*\D*$"),
 )
 _ADDRESS = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)")
