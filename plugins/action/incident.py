@@ -15,7 +15,13 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.action import lock
-from ansible_collections.katago.fleet.plugins.module_utils import announcements, dispatch, incidents, sinks
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    announcements,
+    dispatch,
+    incidents,
+    sinks,
+    timekeeper,
+)
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
     actors,
     incident_inputs,
@@ -137,6 +143,7 @@ class ActionModule(ActionBase):
             "respond_by": incident.respond_by,
             "update_due": incident.update_due,
             "message": plan.words,
+            "clock": self._clock(incident),
             "sent": list(told.sent),
             "passed": list(told.passed),
             "problems": list(told.problems),
@@ -163,7 +170,7 @@ class ActionModule(ActionBase):
         others = [each for name, each in store.load_all()[0].items() if name != incident.id]
         desk = incident_letters.Desk(
             now=now,
-            setting=announcements.Setting(str(arguments["service"]), str(arguments.get("status_page") or "")),
+            setting=self._setting(),
             page_title=str(arguments["page_title"]),
             roster=arguments["roster"],
             all=[incident, *others],
@@ -214,6 +221,19 @@ class ActionModule(ActionBase):
             for problem in sinks.problems(sink, letter.message)
         ]
         return dispatch.Report(passed=tuple(dict.fromkeys(wrong)), problems=(*problems, *missing))
+
+    def _clock(self, incident: incidents.Incident) -> dict[str, str]:
+        """What the timekeeper is to know; an empty plan for an incident that is closed."""
+        try:
+            contact = roster.contact(self._task.args["roster"], str(self._task.args["escalate_to"]))
+        except roster.RosterError:
+            contact = None
+        plan = timekeeper.plan(incident, contact, self._setting())
+        return {"incident": incident.id, "plan": timekeeper.as_text(plan) if plan.alarms else ""}
+
+    def _setting(self) -> announcements.Setting:
+        arguments = self._task.args
+        return announcements.Setting(str(arguments["service"]), str(arguments.get("status_page") or ""))
 
     def _loaded(self, store: incident_records.IncidentRecords, name: str) -> incidents.Incident:
         incident = store.load(name).incident

@@ -168,6 +168,36 @@ def escalation(
     return _message(f"escalation-{call.number}", "escalation", subject, fields, incident.id, to=contact.email)
 
 
+def overdue(incident: incidents.Incident, number: int, setting: Setting) -> Message:
+    """The reminder of an update that did not come, the first or a later one."""
+    fields = {
+        "Incident": incident.id,
+        "Severity": incident.severity,
+        "Update due": incident.update_due,
+        "Lead": incident.lead or "none",
+        "Next steps": f"ansible-playbook playbooks/incident.yml -e do=update -e incident={incident.id} ...",
+    }
+    name = f"overdue-{incident.update_due.replace(':', '')}-{number}"
+    return _message(name, "team", f"OVERDUE: update of the {setting.service} incident", fields, incident.id)
+
+
+def not_restored(incident: incidents.Incident, contact: Contact | None, setting: Setting) -> Message:
+    """The call for somebody else when the service is not back in time, without anybody's order."""
+    fields = {
+        "Incident ID": incident.id,
+        "Severity": incident.severity,
+        "Started": incident.started,
+        "Current responder": incident.lead or "none",
+        "Summary": incident.summary or "not told",
+        "Impact": incident.impact or "not told",
+        "Why escalating": f"not restored within {words(incidents.RESTORED_WITHIN)}",
+        "Next person": f"{contact.name} ({contact.role})" if contact else "nobody is named",
+    }
+    subject = f"ESCALATION NEEDED: {setting.service} incident"
+    to = contact.email if contact else ""
+    return _message("not-restored", "escalation", subject, fields, incident.id, to=to)
+
+
 def public(incident: incidents.Incident) -> Message:
     """The newest entry of the status page, for sinks that take texts."""
     entry = incident.public[-1]

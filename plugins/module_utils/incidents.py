@@ -379,6 +379,11 @@ def respond_by(severity: Severity, at: datetime) -> str:
     return stamp(at + triage.RESPONSE[severity])
 
 
+def awaits_restoration(incident: Incident) -> bool:
+    """Whether so much fails that a senior engineer is called unless it is mended soon."""
+    return incident.severity in ("P0", "P1") and incident.status in ("investigating", "identified")
+
+
 def triggers(incident: Incident, now: datetime) -> list[str]:
     """Why the runbook would have a senior engineer called: [] while it would not.
 
@@ -387,8 +392,7 @@ def triggers(incident: Incident, now: datetime) -> list[str]:
     if not incident.is_open or incident.escalations:
         return []
     reasons = []
-    waiting = incident.status in ("investigating", "identified")
-    if incident.worst in ("P0", "P1") and waiting and now - parse(incident.opened_at) >= RESTORED_WITHIN:
+    if awaits_restoration(incident) and now - parse(incident.opened_at) >= RESTORED_WITHIN:
         reasons.append(f"not restored within {RESTORED_WITHIN.seconds // 60} minutes")
     if incident.recurrence_of:
         reasons.append(f"it is {incident.recurrence_of} again, which was closed")

@@ -52,6 +52,9 @@ options:
   roster:
     description: Whom to call; see the role C(incident).
     type: raw
+  escalate_to:
+    description: The role in the roster that is called when the service is not restored in time.
+    type: str
 author: The katago-mcp-fleet maintainers
 """
 
@@ -65,6 +68,7 @@ EXAMPLES = r"""
     jargon: []
     sinks: []
     roster: {}
+    escalate_to: senior
 """
 
 RETURN = r"""
@@ -87,6 +91,10 @@ respond_by:
 update_due:
   description: When the next update is due, in UTC; empty for a closed incident.
   type: str
+  returned: when something was recorded or sent
+clock:
+  description: The alarms for C(katago.fleet.incident_clock).
+  type: dict
   returned: when something was recorded or sent
 sent:
   description: What was sent, and to which sink.

@@ -42,6 +42,8 @@ class Control:
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "incident_records_dir": str(self.records),
+            # Its module is for hosts, and this machine is none.
+            "incident_timekeeper": "",
         }
         self.report = directory / "triage.json"
         self.report.write_text(json.dumps(REPORT))

@@ -1,0 +1,81 @@
+"""The control node's half of `katago.fleet.incident_clock`: sends the alarms, fetches what was done."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.utils.display import Display
+
+from ansible_collections.katago.fleet.plugins.module_utils import digest, timekeeper
+from ansible_collections.katago.fleet.plugins.plugin_utils import incident_letters, programs, records
+from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
+
+display = Display()
+
+
+class ActionModule(DeliveringAction):
+    """Works on the timekeeper, which may be one of those that are ill."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Whatever is in the way is a problem to be told, and no reason to stop."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        host = str(self._task.delegate_to or (task_vars or {})["inventory_hostname"])
+        try:
+            answer = self._set(task_vars)
+        except AnsibleConnectionFailure as error:
+            answer = {"failed": True, "msg": f"it cannot be reached: {str(error).splitlines()[0]}"}
+        if answer.get("failed") or answer.get("unreachable"):
+            words = (
+                f"The timekeeper {host} reminds nobody: {answer.get('msg')}."
+                " Name another one: -e incident_timekeeper=HOST with -e do=tell."
+            )
+            return {**result, "changed": False, "problems": [words]}
+        if not self._task.check_mode:
+            self._record(host, answer.get("done", []))
+        return {**result, "changed": answer["changed"], "problems": [], "done": answer.get("done", [])}
+
+    def _set(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        arguments = self._task.args
+        clock = arguments["clock"]
+        wanted = {"incident": clock["incident"], "plan": clock["plan"]}
+        if clock["plan"]:
+            wanted["sinks"] = json.dumps(timekeeper.reachable(arguments["sinks"]))
+            delivered = self._program(task_vars)
+            if delivered.get("failed") or delivered.get("unreachable"):
+                return delivered
+        answer: dict[str, Any] = self._execute_module(
+            module_name="katago.fleet.incident_clock", module_args=wanted, task_vars=task_vars
+        )
+        return answer
+
+    def _program(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        content = programs.pack("timekeeper")
+        arguments = {"path": str(timekeeper.PROGRAM), "sha256": digest.of_bytes(content)}
+        with tempfile.NamedTemporaryFile(prefix="katago-program-") as packed:
+            packed.write(content)
+            packed.flush()
+            return self.deliver("katago.fleet.program", arguments, packed.name, task_vars)
+
+    def _record(self, host: str, done: list[dict[str, Any]]) -> None:
+        """Add what is new to the timeline."""
+        kept = records.Records(Path(self._task.args["records_dir"]), self._task.args["clock"]["incident"])
+        there = incident_letters.read_timeline(kept.timeline)
+        for line in done:
+            what = line.get("name") or line.get("key") or ""
+            event = {
+                "at": line["at"],
+                "host": host,
+                "who": timekeeper.WHO,
+                "event": line["event"],
+                "message": f"{what} {line.get('why', '')}".strip(),
+            }
+            if event not in there:
+                try:
+                    kept.add_event(event)
+                except OSError as error:
+                    display.warning(f"What the timekeeper did is not in the timeline: {error}")
+                    return
