@@ -22,12 +22,14 @@ class ActionModule(DeliveringAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Whatever is in the way is a problem to be told, and no reason to stop."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
+        result: dict[str, Any] = {}
         host = str(self._task.delegate_to or (task_vars or {})["inventory_hostname"])
         try:
+            # Connects to the host already.
+            result = super().run(tmp, task_vars)
             answer = self._set(task_vars)
         except AnsibleConnectionFailure as error:
-            answer = {"failed": True, "msg": f"it cannot be reached: {str(error).splitlines()[0]}"}
+            answer = {"failed": True, "msg": str(error).strip().splitlines()[0]}
         if answer.get("failed") or answer.get("unreachable"):
             words = (
                 f"The timekeeper {host} reminds nobody: {answer.get('msg')}."

@@ -50,7 +50,11 @@ class Control:
 
     def run(self, playbook: Path | str, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
         """Run a playbook; `given` are extra variables."""
-        inventory = {"katago": {"hosts": {"katago-1": {}, "katago-2": {}}, "vars": self.variables}}
+        gone = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
+        inventory = {
+            "katago": {"hosts": {"katago-1": {}, "katago-2": {}}, "vars": self.variables},
+            "others": {"hosts": {"gone": gone}},
+        }
         path = self.directory / "inventory.yml"
         path.write_text(yaml.safe_dump(inventory))
         environment = {
@@ -191,6 +195,19 @@ def test_check_mode_shows_the_messages_and_leaves_nothing(control: Control) -> N
     assert "INCIDENT DECLARED: P0" in run.stdout
     assert "is opened: P0 by triage" in run.stdout
     assert control.lines() == control.lines("timeline.jsonl") == []
+
+
+def test_check_mode_predicts_the_timer_on_the_timekeeper(control: Control) -> None:
+    run = control.open("--check", lead="Anna", incident_timekeeper="katago-1")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"The timekeeper knows what is due\] \**\nchanged:", run.stdout)
+
+
+def test_timekeeper_that_cannot_be_reached_is_told_after_all_else(control: Control) -> None:
+    run = control.open(lead="Anna", incident_timekeeper="gone")
+    assert run.returncode == 2
+    assert "The timekeeper gone reminds nobody: " in run.stdout + run.stderr
+    assert [line["event"] for line in control.lines()] == ["opened"]
 
 
 def test_alerts_at_the_same_time_make_one_incident(control: Control) -> None:

@@ -1,4 +1,4 @@
-"""An incident from its alert to its end: one record, a timeline, reminders from a host, nothing left behind."""
+"""An incident from its alert to its end: one record, a timeline, a host that reminds, nothing left."""
 
 from __future__ import annotations
 
