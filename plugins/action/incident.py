@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,10 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         who = actors.actor()
         report = self._report(known, now) if request.do == "open" else None
-        with store.locked():
+        with nullcontext() if self._task.check_mode else store.locked():
+            if request.incident:
+                # What is damaged is not opened anew.
+                store.load(request.incident)
             plan = incident_plans.plan(
                 request,
                 incident_plans.Known(
@@ -293,7 +297,7 @@ def _summary(incident: incidents.Incident) -> str:
         f"  started {incident.started}, opened {incident.opened_at}, respond by {incident.respond_by},"
         f" acknowledged {incident.acknowledged_at or 'not yet'}",
         f"  lead {incident.lead or 'none'}; next update by {incident.update_due or '-'};"
-        f" {incident.joins + 1} alerts",
+        f" {announcements.counted(incident.joins + 1, 'alert')}",
         f"  impact: {incident.impact or 'not told'}",
         f"  findings: {incident.summary or 'none'}",
     ]

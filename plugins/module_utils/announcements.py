@@ -143,7 +143,7 @@ def final_impact(incident: incidents.Incident) -> str:
     if incident.joins:
         facts.append(f"{incident.joins + 1} alerts")
     if incident.recurrences:
-        facts.append(f"came back {incident.recurrences} times")
+        facts.append(f"came back {counted(incident.recurrences, 'time')}")
     return f"{incident.impact} ({', '.join(facts)})"
 
 
@@ -239,6 +239,11 @@ def words(span: timedelta) -> str:
     return " ".join(parts)
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things: `1 alert`, `2 alerts`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _done(event: Mapping[str, object]) -> str:
     first, *_ = [*str(event.get("message") or "").splitlines(), ""]
     return f"{event['procedure']} on {event.get('host')}: {event.get('result')}. {first}".strip()
@@ -254,14 +259,13 @@ def _bullets(actions: Sequence[Action]) -> str:
 
 
 def _need(incident: incidents.Incident, *names: str) -> None:
-    missing = [name for name in names if not getattr(incident, name)]
-    placeholders = [
-        name for name in names if name not in missing and wording.is_placeholder(getattr(incident, name))
-    ]
+    given = {name: getattr(incident, name) for name in names}
+    missing = [name for name, value in given.items() if not value]
+    fillers = [name for name, value in given.items() if value and wording.is_filler(value)]
     problems = [f"it has no {name}" for name in missing]
-    problems += [f"its {name} is a placeholder: {getattr(incident, name)!r}" for name in placeholders]
+    problems += [f"its {name} is a placeholder: {given[name]!r}" for name in fillers]
     if problems:
-        flags = " ".join(f'-e {name}="..."' for name in [*missing, *placeholders])
+        flags = " ".join(f'-e {name}="..."' for name in [*missing, *fillers])
         raise MissingError(f"{'; '.join(problems)}. Give {flags} with -e do=update -e incident={incident.id}")
 
 

@@ -290,6 +290,7 @@ def _moved(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
     if severity := event.get("severity"):
         incident.severity, incident.severity_by = severity, event["severity_by"]
         incident.worst = worse(incident.worst, severity)
+        incident.respond_by = min(incident.respond_by, respond_by(severity, parse(at)))
     if (status := event.get("status", incident.status)) != incident.status:
         STATUSES.index(status)
         incident.recurrences += incident.status == "resolved"
@@ -397,7 +398,7 @@ def triggers(incident: Incident, now: datetime) -> list[str]:
     if incident.recurrence_of:
         reasons.append(f"it is {incident.recurrence_of} again, which was closed")
     if incident.recurrences:
-        reasons.append(f"it came back {incident.recurrences} times after it was resolved")
+        reasons.append("it came back after it was resolved")
     if incident.unfamiliar:
         reasons.append(f"errors never seen before: {', '.join(incident.unfamiliar[:3])}")
     return reasons

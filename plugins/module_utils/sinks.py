@@ -138,7 +138,7 @@ def problems(sink: Sink, message: Message | None = None) -> Iterator[str]:
     for name in _REQUIRED[sink.kind]:
         if not options.get(name):
             yield f"{name} is not given"
-        elif wording.is_placeholder(_told(name, str(options[name]))):
+        elif _is_placeholder(name, str(options[name])):
             yield f"{name} is a placeholder"
     if sink.kind in ("webhook", "slack") and options.get("url"):
         try:
@@ -347,14 +347,15 @@ def _is_positive(value: object) -> bool:
         return False
 
 
-def _told(name: str, value: str) -> str:
-    """The part of an option by which a placeholder is known; a file's path may be called anything."""
+def _is_placeholder(name: str, value: str) -> bool:
+    """Whether an option stands for one that nobody gave; a file may be called anything."""
     if name == "url":
         try:
-            return f"{urlsplit(value).hostname or ''} {urlsplit(value).path}"
+            parts = urlsplit(value)
+            return wording.is_placeholder_url(parts.hostname or "", parts.path)
         except ValueError:
-            return value
-    return Path(value).name if name == "path" else value
+            return False
+    return name != "path" and wording.is_placeholder(value)
 
 
 def _words(error: object) -> str:

@@ -7,28 +7,50 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+_FILLERS = re.compile(
+    r"\s*(?:(?:TBD|TBA|TODO|FIXME|N/?A|change[-_ ]?me|replace[-_ ]?me|placeholder|dummy|lorem ipsum)"
+    r"|x{3,}|\?+|-+|\.+|[<\[{].*[>\]}])[\s.!?]*",
+    re.I,
+)
 # Domains that stand for others (RFC 2606 and RFC 6761), and the runbook's own example.
 _EXAMPLES = r"(?:[\w.-]+\.)?(?:example(?:\.(?:com|org|net|edu))?|company\.com|domain\.com|invalid)"
-_PLACEHOLDERS = (
+_NOBODY = (
     re.compile(rf"(?:^|[@/\s]){_EXAMPLES}(?:$|[:/\s])", re.I),
-    re.compile(r"\b(?:TBD|TBA|TODO|FIXME|N/?A|change[-_ ]?me|replace[-_ ]?me|placeholder|dummy)\b", re.I),
-    re.compile(r"\byour[-_ ]", re.I),
-    re.compile(r"^\s*[<\[{].*[>\]}]\s*$"),
-    re.compile(r"^\s*(?:x{3,}|\?+|-+|\.+)\s*$", re.I),
-    # The exchange that telephone numbers of films have.
-    re.compile(r"^\D*(?:1\D?)?(?:\(?\d{3}\)?[-. ]?)?555[-. ]?\d{4}\D*$"),
-    re.compile(r"^\+?1\D*555(?:\D.*)?$"),
-    re.compile(r"^\D*0+(?:[-. ]?0+)*\D*$"),
+    re.compile(r"(?:^|[@/\s])your[-_ ]", re.I),
 )
+_NO_NUMBER = (
+    # The exchange that telephone numbers of films have, and no number at all.
+    re.compile(r"[\s+().-]*(?:1[\s.-]?)?(?:\(?\d{3}\)?[\s.-]?)?555[\s.-]?\d{4}\s*"),
+    re.compile(r"[\s+]*1[\s().-]*555(?:[\s().-].*)?"),
+    re.compile(r"[\s+()./-]*0[\s+()./0-]*"),
+)
+# The parts of an address in the documents of those who give them out.
+_SAMPLE_PATH = re.compile(r"/(?:x{4,}|T0{4,}|<[^/]*>|\{[^/]*\}|your[-_][^/]*)(?:/|$)", re.I)
 _ADDRESS = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)")
 _ADDRESS_6 = re.compile(r"(?<![\w:])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.I)
 _INSIDE = re.compile(r"\b[\w-]+(?:\.[\w-]+)*\.(?:internal|local|lan|corp|intra|home\.arpa)\b", re.I)
 _PATH = re.compile(r"(?<![\w/:])/(?:etc|var|opt|usr|run|srv|home|tmp|dev|proc)/[\w./-]+")
 
 
-def is_placeholder(value: str) -> bool:
-    """Whether a contact, an address or a name stands for one that nobody gave yet."""
-    return not value.strip() or any(pattern.search(value) for pattern in _PLACEHOLDERS)
+def is_filler(text: str) -> bool:
+    """Whether a text only keeps the place of one that nobody wrote yet."""
+    return not text.strip() or _FILLERS.fullmatch(text) is not None
+
+
+def is_placeholder(contact: str) -> bool:
+    """Whether a contact (name, address, telephone number) stands for one that nobody gave yet."""
+    head, _, _ = contact.partition("@")
+    return (
+        is_filler(contact)
+        or is_filler(head)
+        or any(pattern.search(contact) for pattern in _NOBODY)
+        or any(pattern.fullmatch(contact) for pattern in _NO_NUMBER)
+    )
+
+
+def is_placeholder_url(host: str, path: str) -> bool:
+    """Whether an address of the web is an example. What looks like a word in a token is none."""
+    return any(pattern.search(host) for pattern in _NOBODY) or bool(_SAMPLE_PATH.search(path))
 
 
 def public_problems(text: str, hosts: Iterable[str], jargon: Iterable[str]) -> Iterator[str]:

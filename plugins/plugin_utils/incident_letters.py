@@ -69,7 +69,7 @@ def read_timeline(path: Path) -> list[dict[str, Any]]:
 
 
 def _owed(incident: incidents.Incident, events: Sequence[Mapping[str, Any]], desk: Desk) -> Iterator[Any]:
-    procedures = announcements.timeline_actions(events)
+    procedures = announcements.timeline_actions(events, before=incident.closed_at)
     done = [*procedures, *announcements.told_actions(incident)]
     if not incident.is_open:
         yield "stand-down", lambda: announcements.stand_down(incident, done, desk.setting)
@@ -77,7 +77,7 @@ def _owed(incident: incidents.Incident, events: Sequence[Mapping[str, Any]], des
         yield "declaration", lambda: announcements.declaration(incident, desk.setting)
         if incident.updates:
             earlier = incident.updates[-2].at if len(incident.updates) > 1 else incident.opened_at
-            recent = [each for each in procedures if each.at >= earlier]
+            recent = announcements.timeline_actions(events, after=earlier)
             yield "update", lambda: announcements.update(incident, recent, desk.setting)
         if incident.escalations:
             yield "escalation", lambda: _escalation(incident, done, desk)

@@ -123,16 +123,16 @@ def _open(request: Request, known: Known) -> Plan:
 
 
 def _join(request: Request, known: Known, there: Incident, saw: Mapping[str, Any]) -> Plan:
-    event = {"event": "joined", "alert": request.alert, **saw}
+    said = request.texts("lead", "impact", "summary", "next_steps", "eta")
+    event = {"event": "joined", "alert": request.alert, **saw, **said}
     measured = _measured(known.report) if known.report else None
     if request.severity and request.severity != there.severity:
         event |= {"severity": request.severity, "severity_by": known.who}
     elif measured and there.severity_by == "triage" and _is_worse(measured, there.severity):
         event |= {"severity": measured, "severity_by": "triage"}
-    warnings: tuple[str, ...] = ()
-    if there.status == "resolved" and saw["findings"]:
-        public, warnings = _public("", "investigating", known)
-        event |= {"status": "investigating", "public": public}
+    back = "investigating" if there.status == "resolved" and saw["findings"] else None
+    public, warnings = _public(request.public, back, known)
+    event |= {**({"status": back} if back else {}), **({"public": public} if public else {})}
     severity = event.get("severity", there.severity)
     words = (
         f"It is {there.id}, which is open since {there.opened_at} and {event.get('status', there.status)};"
@@ -196,7 +196,7 @@ def _escalate(request: Request, incident: Incident, known: Known) -> Plan:
 def _close(request: Request, incident: Incident, known: Known) -> Plan:
     if not (request.resolution or incident.resolution):
         raise RefusedError(f'{incident.id} has no resolution; say how it was resolved: -e resolution="..."')
-    if wording.is_placeholder(request.resolution or incident.resolution):
+    if wording.is_filler(request.resolution or incident.resolution):
         raise RefusedError(f"The resolution is a placeholder: {request.resolution or incident.resolution!r}.")
     changed = "resolved" if incident.status != "resolved" else None
     public, warnings = _public(request.public, changed, known)

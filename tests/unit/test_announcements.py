@@ -126,7 +126,7 @@ def test_stand_down_is_computed() -> None:
         "INCIDENT RESOLVED: 2026-01-31T08:47:00Z",
         "Service: KataGo MCP Server",
         "Duration: 1 h 5 min",
-        "Impact: No analyses (P0 at worst, 2 of 3 hosts, 4 alerts, came back 1 times)",
+        "Impact: No analyses (P0 at worst, 2 of 3 hosts, 4 alerts, came back 1 time)",
         "Resolution: rolled back to 1-aa",
         "- 2026-01-31T08:04:00Z restart on katago-1: partial. It does not start.",
         "- 2026-01-31T08:20:00Z called the data centre",
@@ -225,11 +225,46 @@ def test_placeholders_are_known(value: str) -> None:
         "+1-212-867-5309",
         "counterexample.com",
         "127.0.0.1",
-        "No analyses on 2 of 3 hosts",
+        "oncall@na.go.net",
+        "Todor Yourcenar",
     ],
 )
 def test_what_is_no_placeholder_is_let_through(value: str) -> None:
     assert not wording.is_placeholder(value)
+
+
+@pytest.mark.parametrize("text", ["", "TBD", "tbd.", "n/a", "<what is broken>", "???", "xxx", "TODO"])
+def test_text_that_keeps_a_place_is_known(text: str) -> None:
+    assert wording.is_filler(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 of 555 hosts",
+        "0 analyses work",
+        "Your games are not analysed",
+        "the todo list fails",
+        "no (TBD later)",
+    ],
+)
+def test_text_that_says_something_is_let_through(text: str) -> None:
+    assert not wording.is_filler(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "example"),
+    [
+        ("hooks.slack.com", "/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX", True),
+        ("hooks.slack.com", "/services/T024BE7LD/B0/abc-TBD-NA", False),
+        ("events.na.go.net", "/x", False),
+        ("hooks.example.com", "/x", True),
+        ("hooks.go.net", "/services/your-token", True),
+        ("your-webhook", "/", True),
+    ],
+)
+def test_addresses_of_documents_are_known(host: str, path: str, example: bool) -> None:
+    assert wording.is_placeholder_url(host, path) is example
 
 
 HOSTS = ["katago-1", "db7.go.net", "10.1.2.3"]

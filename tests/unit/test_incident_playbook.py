@@ -194,7 +194,17 @@ def test_check_mode_shows_the_messages_and_leaves_nothing(control: Control) -> N
     assert run.returncode == 0, run.stdout + run.stderr
     assert "INCIDENT DECLARED: P0" in run.stdout
     assert "is opened: P0 by triage" in run.stdout
-    assert control.lines() == control.lines("timeline.jsonl") == []
+    assert not control.records.exists()
+
+
+def test_incident_whose_record_is_damaged_is_not_opened_anew(control: Control) -> None:
+    path = control.records / "incidents" / "night" / "state.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("damaged\n")
+    run = control.open(incident="night", lead="Anna")
+    assert run.returncode == 2
+    assert "line 1 of 1 is damaged" in " ".join((run.stdout + run.stderr).split())
+    assert path.read_text() == "damaged\n"
 
 
 def test_check_mode_predicts_the_timer_on_the_timekeeper(control: Control) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -157,20 +158,45 @@ def test_named_alert_joins_by_its_name_alone(desk: Desk) -> None:
     assert desk.do(DOWN, do="open", alert="DiskFull").id != first.id
 
 
+def test_joining_acknowledges_what_an_alert_has_opened(desk: Desk) -> None:
+    assert desk.do(DOWN, do="open").acknowledged_at == ""
+    incident = desk.later(minutes=3).do(DOWN, do="open", lead="Anna", impact="No analyses")
+    assert (incident.lead, incident.impact) == ("Anna", "No analyses")
+    assert incident.acknowledged_at == "2026-01-31T08:03:00Z"
+
+
+def test_worse_severity_brings_the_deadline_forward_and_a_lesser_one_does_not_put_it_off(desk: Desk) -> None:
+    desk.do(report(("katago-1", "P2", "unit")), do="open")
+    worse = desk.later(minutes=10).do(DOWN, do="open")
+    assert worse.respond_by == "2026-01-31T08:15:00Z"
+    assert desk.do(do="update", severity="P3").respond_by == "2026-01-31T08:15:00Z"
+
+
 def test_join_never_lowers_a_severity(desk: Desk) -> None:
     desk.do(DOWN, do="open")
     assert desk.do(report(("katago-1", "P1", "probe")), do="open").severity == "P0"
 
 
-def open_one(root: str) -> None:
-    """What each of many processes does."""
-    Desk(Path(root)).do(DOWN, do="open")
+class SlowRecords(IncidentRecords):
+    """Leaves others the time to decide by what is there before something is added."""
+
+    def append(self, incident: str, *events: Mapping[str, Any], at: str, who: str) -> None:
+        time.sleep(0.05)
+        super().append(incident, *events, at=at, who=who)
+
+
+def open_one(root: str, together: Any) -> None:
+    """What each of many processes does, all at once."""
+    desk = Desk(Path(root))
+    desk.store = SlowRecords(Path(root))
+    together.wait(30)
+    desk.do(DOWN, do="open")
 
 
 def test_ten_processes_that_open_the_same_make_one(tmp_path: Path) -> None:
-    processes = [
-        multiprocessing.get_context("fork").Process(target=open_one, args=(str(tmp_path),)) for _ in range(10)
-    ]
+    fork = multiprocessing.get_context("fork")
+    together = fork.Barrier(10)
+    processes = [fork.Process(target=open_one, args=(str(tmp_path), together)) for _ in range(10)]
     for process in processes:
         process.start()
     for process in processes:
