@@ -42,6 +42,7 @@ _REFUSALS = (
     incidents.RefusedError,
     incidents.DamagedError,
     records.RecordError,
+    roster.RosterError,
 )
 
 
@@ -108,6 +109,8 @@ class ActionModule(ActionBase):
         known: Mapping[str, Any],
     ) -> dict[str, Any]:
         who = actors.actor()
+        if request.do == "escalate":
+            roster.contact(self._task.args["roster"], request.to)
         report = self._report(known, now) if request.do == "open" else None
         with nullcontext() if self._task.check_mode else store.locked():
             if request.incident:

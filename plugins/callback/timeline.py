@@ -102,9 +102,9 @@ class CallbackModule(CallbackBase):
     @_harmless
     def v2_runner_on_ok(self, result: Any) -> None:
         """A task that went well; one that opened an incident says which."""
-        if not self._incident and result._task.action in OPENS:
-            self._incident = str(result._result.get("incident") or "")
-        self._add(result, "changed" if result._result.get("changed") else "ok")
+        if not self._incident and result.task.action in OPENS:
+            self._incident = str(result.result.get("incident") or "")
+        self._add(result, "changed" if result.result.get("changed") else "ok")
 
     @_harmless
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
@@ -135,16 +135,16 @@ class CallbackModule(CallbackBase):
         if self._file is None:
             path = records.Records(self._root, self._incident).timeline
             # A misspelt id makes no incident.
-            if result._result.get("refused") and not path.parent.exists():
+            if result.result.get("refused") and not path.parent.exists():
                 return
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         event = {
             "at": history.now(),
-            "host": result._host.get_name(),
+            "host": result.host.get_name(),
             **self._common,
-            "task": _name(result._task),
-            "action": str(result._task.action),
+            "task": _name(result.task),
+            "action": str(result.task.action),
             "result": outcome,
         }
         line = json.dumps(event).encode() + b"\n"

@@ -127,6 +127,7 @@ def test_incident_from_its_declaration_to_its_end(control: Control, tmp_path: Pa
         runs += [
             control.incident(do="update", status="identified", next_steps="roll back"),
             control.incident(do="escalate", to="senior", why="stuck"),
+            control.incident(do="escalate", to="senior", why="stuck"),
             control.incident(do="close", resolution="rolled back"),
         ]
     for run in runs:
@@ -148,6 +149,14 @@ def test_incident_from_its_declaration_to_its_end(control: Control, tmp_path: Pa
     ]
     assert "failed" in {line["event"] for line in lines}
     assert (control.records / "incidents").stat().st_mode & 0o777 == 0o700
+
+
+def test_nobody_is_called_who_is_not_in_the_roster(control: Control) -> None:
+    control.open(lead="Anna")
+    run = control.incident(do="escalate", to="senior", why="stuck")
+    assert run.returncode == 2
+    assert "Refused; nothing was recorded. incident_roster has no 'senior'" in run.stdout + run.stderr
+    assert [line["event"] for line in control.lines()] == ["opened"]
 
 
 def test_missing_lead_stops_the_sending_and_not_the_record(control: Control, tmp_path: Path) -> None:

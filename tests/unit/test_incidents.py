@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.katago.fleet.plugins.lookup import incident as lookup
 from ansible_collections.katago.fleet.plugins.module_utils import incidents, ledger
 from ansible_collections.katago.fleet.plugins.module_utils.incidents import (
     DamagedError,
@@ -453,7 +454,9 @@ def test_run_belongs_to_the_given_incident_or_to_the_only_open_one(desk: Desk, t
     desk.do(report(("katago-2", "P2", "memory")), do="open")
     with pytest.raises(RecordError, match=r"2 incidents are open \(2026-01-31-1, 2026-01-31-2\)"):
         current(tmp_path, "")
+    assert lookup.LookupModule().run([str(tmp_path), ""]) == [""]
     desk.do(do="close", incident="2026-01-31-1", resolution="r")
+    assert lookup.LookupModule().run([str(tmp_path), ""]) == ["2026-01-31-2"]
     assert open_incidents(tmp_path) == ["2026-01-31-2"]
 
 
