@@ -43,9 +43,10 @@ class ActionModule(DeliveringAction):
     def _set(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         arguments = self._task.args
         clock = arguments["clock"]
-        wanted = {"incident": clock["incident"], "plan": clock["plan"]}
-        if clock["plan"]:
-            wanted["sinks"] = json.dumps(timekeeper.reachable(arguments["sinks"]))
+        reached = timekeeper.reachable(arguments["sinks"])
+        wanted = {"incident": clock["incident"]}
+        if clock["plan"] and reached:
+            wanted |= {"plan": clock["plan"], "sinks": json.dumps(reached)}
             delivered = self._program(task_vars)
             if delivered.get("failed") or delivered.get("unreachable"):
                 return delivered

@@ -222,6 +222,7 @@ def _opened(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
 
 def _joined(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
     incident.joins += 1
+    incident.alert = incident.alert or event.get("alert", "")
     _saw(incident, event)
     _moved(incident, at, event)
     _said(incident, at, event)
@@ -350,9 +351,9 @@ def same(
 ) -> Incident | None:
     """The open incident that an alert belongs to, None for none.
 
-    A name decides alone when the alert has one. Otherwise a rule on a host that both have does: while
-    things get worse or better, the rest of what triage finds comes and goes. With `closed_after`, the
-    newest incident of the same that was closed since then instead.
+    Where both have a name, it decides. Otherwise a rule on a host that both have does: while things get
+    worse or better, the rest of what triage finds comes and goes. With `closed_after`, the newest
+    incident of the same that was closed since then instead.
     """
     marks = {each.mark for each in found}
     for incident in sorted(others, key=lambda each: each.opened_at, reverse=True):
@@ -360,7 +361,8 @@ def same(
             eligible = incident.is_open
         else:
             eligible = not incident.is_open and parse(incident.closed_at) >= closed_after
-        if eligible and (incident.alert == alert if alert else bool(marks & incident.marks)):
+        named = bool(alert and incident.alert)
+        if eligible and (incident.alert == alert if named else bool(marks & incident.marks)):
             return incident
     return None
 

@@ -217,9 +217,14 @@ def test_incident_whose_record_is_damaged_is_not_opened_anew(control: Control) -
 
 
 def test_check_mode_predicts_the_timer_on_the_timekeeper(control: Control) -> None:
+    pattern = r"The timekeeper knows what is due\] \**\n%s:"
+    run = control.open("--check", lead="Anna", incident_timekeeper="katago-1")
+    assert re.search(pattern % "ok", run.stdout)
+    chat = {"name": "chat", "kind": "slack", "url": "https://chat.go.net/x"}
+    control.variables["incident_sinks"] = [group("team", chat)]
     run = control.open("--check", lead="Anna", incident_timekeeper="katago-1")
     assert run.returncode == 0, run.stdout + run.stderr
-    assert re.search(r"The timekeeper knows what is due\] \**\nchanged:", run.stdout)
+    assert re.search(pattern % "changed", run.stdout)
 
 
 def test_timekeeper_that_cannot_be_reached_is_told_after_all_else(control: Control) -> None:

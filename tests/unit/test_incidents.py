@@ -173,6 +173,15 @@ def test_worse_severity_brings_the_deadline_forward_and_a_lesser_one_does_not_pu
     assert desk.do(do="update", severity="P3").respond_by == "2026-01-31T08:15:00Z"
 
 
+def test_named_alert_joins_what_a_person_has_opened_for_the_same(desk: Desk) -> None:
+    first = desk.do(DOWN, do="open")
+    joined = desk.do(DOWN, do="open", alert="ServiceDown")
+    assert (joined.id, joined.alert) == (first.id, "ServiceDown")
+    assert desk.do(report(), do="open", alert="ServiceDown").joins == 2
+    # And the other way round.
+    assert desk.do(DOWN, do="open").joins == 3
+
+
 def test_join_never_lowers_a_severity(desk: Desk) -> None:
     desk.do(DOWN, do="open")
     assert desk.do(report(("katago-1", "P1", "probe")), do="open").severity == "P0"
