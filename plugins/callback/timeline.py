@@ -15,7 +15,9 @@ description:
   - Never makes a run fail. What cannot be written is told once, as a warning.
 options:
   records_dir:
-    description: The directory of the records; C(records) beside the directory of the playbook.
+    description:
+      - The directory of the records; C(records) beside the directory of the playbook when it is not given.
+      - The same as the variable C(procedure_records_dir), which counts only when it is given with C(-e).
     type: path
     ini:
       - section: callback_timeline
