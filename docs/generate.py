@@ -25,7 +25,10 @@ NOTICE = "<!-- Written by docs/generate.py; change the code, not this file. -->"
 def roles() -> str:
     """Every role with its options, in the order of a deployment."""
     lines = ["# Roles", "", NOTICE]
-    for name in ("procedure", "preflight", "katago", "katago_mcp", "validate", "triage", "backup", "restore"):
+    for name in (
+        *("procedure", "preflight", "katago", "katago_mcp", "validate"),
+        *("triage", "evidence", "backup", "restore"),
+    ):
         text = (ROOT / "roles" / name / "meta" / "argument_specs.yml").read_text()
         spec = yaml.safe_load(text)["argument_specs"]["main"]
         lines += ["", f"## {name}", "", f"{_plain(spec['short_description'])}."]

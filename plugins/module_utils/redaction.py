@@ -38,8 +38,9 @@ _VALUE = (
     r'|(?P<escape>\\+)".{0,8192}?(?<!\\)(?P=escape)"'
     rf"|{_BARE})"
 )
-# What stands where a secret would and is none.
-_NO_SECRET = re.compile(rb"(?:null|none|true|false|\d{1,3}|\[redacted[^\]\s]*\])?", re.I)
+# What stands where a secret would and is none: nothing, a word of JSON, a small number, a mark, the
+# architecture of a package such as `passwd:amd64`.
+_NO_SECRET = re.compile(rb"(?:null|none|true|false|\d{1,3}|\[redacted[^\]\s]*\]|all|amd64|arm64|i386)?", re.I)
 
 _QUOTE = re.compile(rb"""\\*["']""")
 
@@ -218,14 +219,15 @@ def plain_forms(secret: bytes) -> set[bytes]:
     ):
         lower = re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), quoted)
         forms |= {quoted.encode(), lower.encode()}
-    try:
-        text = secret.decode()
-    except UnicodeDecodeError:
-        return forms
-    for ascii_only in (True, False):
-        once = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
-        twice = json.dumps(once, ensure_ascii=ascii_only)[1:-1]
-        forms |= {once.encode(), twice.encode(), once.replace("/", "\\/").encode()}
+    # Bytes that are no text are written as surrogates, or as U+FFFD.
+    for errors in ("surrogateescape", "replace"):
+        text = secret.decode(errors=errors)
+        for ascii_only in (True, False):
+            once = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+            twice = json.dumps(once, ensure_ascii=ascii_only)[1:-1]
+            forms |= {
+                each.encode(errors="surrogateescape") for each in (once, twice, once.replace("/", "\\/"))
+            }
     return forms
 
 
@@ -327,7 +329,7 @@ def in_file(name: str, content: bytes) -> list[Secret]:
 
 def in_address(name: str, address: bytes) -> list[Secret]:
     """The password within an address such as `rest:https://user:password@host/`."""
-    found = re.search(rb"://[^\s/@:]*:(?P<password>[^\s/]+)@", address)
+    found = re.search(rb"://[^\s/@:]*:(?P<password>\S+)@", address)
     if not found:
         return []
     value = found["password"]
