@@ -133,7 +133,7 @@ class Redactor:
             if form in text:
                 # The characters beside it hold its first and last bits too.
                 around = rb"[A-Za-z0-9+/_-]{0,4}" + re.escape(form) + rb"[A-Za-z0-9+/_-]{0,4}={0,2}"
-                text, times = re.subn(around, lambda _, mark=mark: mark, text)
+                text, times = re.subn(around, mark, text)
                 count += times
         text, keys = _without_keys(text)
         lines = text.split(b"\n")

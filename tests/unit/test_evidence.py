@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -176,11 +178,8 @@ def test_disk_that_becomes_full_leaves_a_true_manifest(
 ) -> None:
     begun.keep({"name": "memory.txt"}, ITEMS["memory.txt"])
 
-    def half(descriptor: int, content: bytes) -> int:
-        return written(descriptor, content[: len(content) // 2])
-
-    written = evidence.os.write
-    monkeypatch.setattr(evidence.os, "write", half)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, content: write(file, content[: len(content) // 2]))
     with pytest.raises(OSError, match="No space left on device"):
         begun.keep({"name": "disk.txt"}, ITEMS["disk.txt"])
     monkeypatch.undo()
@@ -243,7 +242,7 @@ class Task:
         self.async_val = 0
 
 
-class Host(action.ActionModule):  # type: ignore[misc]
+class Host(action.ActionModule):
     """The action with hosts that answer as they are told, and nothing else in the place of Ansible's own."""
 
     def __init__(self, tmp_path: Path, *answers: Any, **arguments: Any) -> None:
@@ -284,7 +283,7 @@ def answer(tier: collectors.Tier, **changed: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(action.ActionBase, "run", lambda *_: {})
+    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
 
 
 def run(host: Host) -> dict[str, Any]:
