@@ -73,11 +73,29 @@ class ActionModule(ActionBase):
         if not why:
             return result
         if optional:
-            host = (task_vars or {})["inventory_hostname"]
-            display.warning(f"[{host}] The evidence cannot be kept, and it goes on without: {why}")
+            self._go_on_without(why, (task_vars or {})["inventory_hostname"])
             return {**result, "without": why}
         message = f"Refused; nothing was changed on this host. The evidence cannot be kept: {why}."
         return {**result, "failed": True, "refused": True, "msg": message}
+
+    def _go_on_without(self, why: str, host: str) -> None:
+        arguments = self._task.args
+        display.warning(f"[{host}] The evidence cannot be kept, and it goes on without: {why}")
+        if not arguments.get("procedure"):
+            return
+        event = {
+            "at": history.now(),
+            "host": host,
+            "who": str(arguments["who"]),
+            "procedure": str(arguments["procedure"]),
+            "result": "begun",
+            "message": f"It goes on without evidence, as -e without_evidence=true says: {why}",
+        }
+        try:
+            kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))
+            kept.add_event(event)
+        except (records.RecordError, OSError) as error:
+            display.warning(f"[{host}] The event is not in the timeline: {error}")
 
     def _begun(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> evidence.Evidence:
         kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))

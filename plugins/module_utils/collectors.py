@@ -175,9 +175,9 @@ _FULL = (
     Collector(
         "files.txt",
         (
-            *("find", "/opt/katago-mcp", "/opt/katago", "/etc/katago-mcp", "/etc/katago-backup"),
-            *(str(assessment.STATE), "/var/cache/katago-mcp", "/var/lib/katago-backup"),
-            *("-maxdepth", "3", "-printf", "%M %u:%g %s %TY-%Tm-%TdT%TH:%TM:%TS %p -> %l\n"),
+            *("find", "/opt", "/etc", "/var/lib", "/var/cache", "-mindepth", "1", "-maxdepth", "4"),
+            *("-not", "-path", "*/katago*", "-prune", "-o"),
+            *("-printf", "%M %u:%g %s %TY-%Tm-%TdT%TH:%TM:%TS %p -> %l\n"),
         ),
         tier="full",
         seconds=20,
@@ -186,8 +186,8 @@ _FULL = (
     Collector(
         "quarantines.txt",
         (
-            *("find", f"{assessment.STATE}/quarantine", "/var/cache/katago-mcp-quarantine"),
-            *("/var/cache/katago-mcp/", "-path", "*quarantine*", "-maxdepth", "6"),
+            *("find", "/var/lib", "/var/cache", "-mindepth", "1", "-maxdepth", "8"),
+            *("-not", "-path", "*/katago*", "-prune", "-o", "-path", "*quarantine*"),
             *("-printf", "%M %u:%g %s %TY-%Tm-%TdT%TH:%TM:%TS %p\n"),
         ),
         tier="full",

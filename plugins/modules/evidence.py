@@ -38,9 +38,16 @@ options:
     default: ""
   optional:
     description:
-      - Whether to go on when it cannot be kept. Then C(without) says why.
+      - Whether to go on when it cannot be kept. Then C(without) says why, and so does the timeline
+        when a procedure is given.
     type: bool
     default: false
+  procedure:
+    description: The procedure that goes on without evidence.
+    type: str
+  who:
+    description: Who runs the procedure.
+    type: str
   inputs:
     description:
       - Names of the extra variables that the playbook takes. One given with C(-e) that is none of them

@@ -46,6 +46,7 @@ class Records:
         self, host: str, at: str, expected: Sequence[str], signer: signing.Signer
     ) -> evidence.Evidence:
         """A new directory for the evidence of a host. `at`: the control node's UTC time."""
+        _make_private(self.keys)
         signer.publish(self.keys)
         directory = self._new_directory(self._root / "evidence" / self._incident / host, at.replace(":", ""))
         return evidence.Evidence(
@@ -54,7 +55,7 @@ class Records:
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Append an event to the timeline durably."""
-        self.timeline.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(self.timeline.parent)
         descriptor = os.open(self.timeline, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, json.dumps(event).encode() + b"\n")
@@ -63,7 +64,7 @@ class Records:
             os.close(descriptor)
 
     def _new_directory(self, parent: Path, name: str) -> Path:
-        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(parent)
         for number in range(1, 1000):
             directory = parent / (name if number == 1 else f"{name}-{number}")
             try:
@@ -72,3 +73,9 @@ class Records:
                 continue
             return directory
         raise RecordError(f"{parent / name} was made a thousand times over")
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory, and those above it that are missing, for their owner alone."""
+    for path in (*reversed(directory.parents), directory):
+        path.mkdir(exist_ok=True, mode=0o700)

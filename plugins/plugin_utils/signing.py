@@ -52,7 +52,6 @@ class Signer:
 
     def publish(self, directory: Path) -> Path:
         """Keep the public key in a directory, under its fingerprint; return its file."""
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = directory / f"{fingerprint(self.public)}.pem"
         if not path.exists():
             _put(path, public_pem(self.public), 0o644)

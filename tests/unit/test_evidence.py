@@ -64,7 +64,8 @@ def test_evidence_is_private_listed_and_never_overwritten(
     kept: Path, tmp_path: Path, signer: signing.Signer
 ) -> None:
     assert kept == tmp_path / "records" / "evidence" / "2026-01" / "katago-1" / "2026-01-01T000000Z"
-    assert kept.stat().st_mode & 0o777 == 0o700
+    for path in (kept, *kept.parents[:4]):
+        assert path.stat().st_mode & 0o777 == 0o700, path
     assert {path.stat().st_mode & 0o777 for path in kept.iterdir()} == {0o600}
     again = records.Records(tmp_path / "records", "2026-01").begin_evidence("katago-1", AT, [], signer)
     assert again.directory.name == "2026-01-01T000000Z-2"
@@ -154,7 +155,7 @@ def test_manifest_that_somebody_else_signed_is_found(kept: Path, tmp_path: Path)
 
 
 def test_key_that_is_not_there_is_named(kept: Path, tmp_path: Path) -> None:
-    other = signing.Signer.load(tmp_path / "other.pem").publish(tmp_path / "others")
+    other = signing.Signer.load(tmp_path / "other.pem").publish(tmp_path)
     (problem,) = evidence.verify(kept, [other]).problems
     assert "that signed it is not in" in problem
     assert "--key" in problem
@@ -312,9 +313,12 @@ def test_hot_tier_is_kept_before_the_host_dies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sick", [{"failed": True, "msg": "no memory"}, AnsibleConnectionFailure("gone")])
 def test_procedure_is_refused_without_evidence_unless_it_may_go_on(tmp_path: Path, sick: Any) -> None:
-    result = run(Host(tmp_path, sick, optional=True))
+    result = run(Host(tmp_path, sick, optional=True, procedure="restart", who="anna@control"))
     assert not result.get("failed")
     assert result["without"]
+    event = json.loads(records.Records(tmp_path / "records", "2026-01").timeline.read_text())
+    assert (event["procedure"], event["result"]) == ("restart", "begun")
+    assert "goes on without evidence, as -e without_evidence=true says" in event["message"]
     if isinstance(sick, dict):
         result = run(Host(tmp_path, sick))
         assert (result["failed"], result["refused"]) == (True, True)
@@ -342,12 +346,23 @@ def test_only_what_was_asked_for_becomes_a_file(tmp_path: Path) -> None:
 
 def test_table_tells_of_every_host(tmp_path: Path) -> None:
     sent = answer("hot")
-    sent["packed"][0] |= {"withheld": "it is no text", "content": None}
-    sent["packed"][1] |= {"problem": "no end within 5 s"}
+    for position, changed in enumerate(
+        (
+            {"withheld": "it is no text", "content": None},
+            {"problem": "no end within 5 s"},
+            {"problem": "/run/x: No such file or directory", "content": collecting.pack(b""), "exit": None},
+            {"problem": "the newest 1024 bytes are kept"},
+        )
+    ):
+        sent["packed"][position] |= changed
     good = run(Host(tmp_path, sent))
     text = evidence_table.render({"katago-1": good, "katago-2": {"unreachable": True, "msg": "Timed out"}})
-    assert f"katago-1: ok. {len(sent['packed'])} items, 1 withheld, 1 with problems, in" in text
-    assert good["directory"] in text
-    assert "    withheld  metrics.txt: it is no text" in text
-    assert "    problem   health.json: no end within 5 s" in text
-    assert "katago-2: unknown. nothing was kept: Timed out" in text
+    assert text.splitlines() == [
+        f"katago-1: ok. {len(sent['packed'])} items, 1 withheld, 1 failed, in {good['seconds']} s:"
+        f" {good['directory']}",
+        "    withheld  metrics.txt: it is no text",
+        "    failed    health.json: no end within 5 s",
+        "    cut       processes.txt: more than the limit",
+        "    absent    ready.json: the host has none",
+        "katago-2: unknown. nothing was kept: Timed out",
+    ]
