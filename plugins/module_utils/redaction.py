@@ -303,7 +303,12 @@ def in_unit(text: str) -> Iterator[str]:
             words = shlex.split(line)
         except ValueError:
             words = line.split()
-        yield from in_environment({name: value for name, _, value in (word.partition("=") for word in words)})
+        values = in_environment({name: value for name, _, value in (word.partition("=") for word in words)})
+        for value in values:
+            yield value
+            # systemd writes its specifiers' sign twice where it means the sign itself.
+            if "%%" in value:
+                yield value.replace("%%", "%")
 
 
 def in_file(name: str, content: bytes) -> list[Secret]:
@@ -321,9 +326,10 @@ def in_file(name: str, content: bytes) -> list[Secret]:
         return [Secret(value.encode(), name) for value in in_json(parsed)]
     found = []
     for line in filter(None, (line.strip() for line in content.splitlines())):
-        variable, equals, value = line.partition(b"=")
-        is_variable = equals and re.fullmatch(rb"(?:export )?[A-Za-z_]\w*", variable)
-        found.append(Secret(value.strip(b"\"'") if is_variable else line, name))
+        # What ends with `=` may be base64, too.
+        found.append(Secret(line, name))
+        if variable := re.match(rb"(?:export )?[A-Za-z_]\w*=(?P<value>.+)", line):
+            found.append(Secret(variable["value"].strip(b"\"'"), name))
     return found
 
 
