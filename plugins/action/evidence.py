@@ -75,7 +75,10 @@ class ActionModule(ActionBase):
         if optional:
             self._go_on_without(why, (task_vars or {})["inventory_hostname"])
             return {**result, "without": why}
-        message = f"Refused; nothing was changed on this host. The evidence cannot be kept: {why}."
+        message = (
+            f"Refused; nothing was changed on this host. The evidence cannot be kept: {why.rstrip('.')}."
+            " Procedures go on without it with -e without_evidence=true"
+        )
         return {**result, "failed": True, "refused": True, "msg": message}
 
     def _go_on_without(self, why: str, host: str) -> None:

@@ -38,7 +38,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.collectors import (
 
 _BLOCK = 1 << 16
 _WORDS = 2048
-_PLACES_SECONDS = 1.5
+_PLACES_SECONDS = 1.0
 _SECRETS_SECONDS = 4.0
 _REAPING_SECONDS = 0.05
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "SYSTEMD_URLIFY": "0"}

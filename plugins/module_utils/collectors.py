@@ -13,7 +13,7 @@ Tier = Literal["hot", "full"]
 TIERS: tuple[Tier, ...] = ("hot", "full")
 SECONDS: Mapping[Tier, float] = {"hot": 5, "full": 30}
 """How long a tier may collect on a host. With Ansible's own time hot is kept within 10 s, all within 60 s."""
-REDACTION_SECONDS: Mapping[Tier, float] = {"hot": 3, "full": 12}
+REDACTION_SECONDS: Mapping[Tier, float] = {"hot": 2.5, "full": 12}
 """How long the redaction of one item may take; what takes longer is withheld."""
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -64,11 +64,7 @@ def _journal(name: str, *matches: str, lines: int, tier: Tier, seconds: float, l
 
 def _group(*patterns: str) -> tuple[str, ...]:
     """Files of the unit's control group, wherever its hierarchies are mounted."""
-    return tuple(
-        f"{root}/$group/{pattern}"
-        for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
-        for pattern in patterns
-    )
+    return tuple(f"{root}/$group/{pattern}" for root in service.CONTROL_GROUPS for pattern in patterns)
 
 
 _HOT = (

@@ -41,9 +41,14 @@ class Signer:
         try:
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except (ValueError, TypeError) as error:
-            raise SigningError(f"{path} is no private key in PEM without a password: {error}") from error
+            raise SigningError(
+                f"{path} is no private key in PEM without a password; name another file as evidence_key,"
+                " and one is made there"
+            ) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise SigningError(f"{path} is no Ed25519 key; name another file, and one is made there")
+            raise SigningError(
+                f"{path} is no Ed25519 key; name another file as evidence_key, and one is made there"
+            )
         return cls(key)
 
     def sign(self, text: bytes) -> str:
@@ -74,7 +79,7 @@ def load_public(path: Path) -> Ed25519PublicKey:
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except ValueError as error:
-        raise SigningError(f"{path} is no public key in PEM: {error}") from error
+        raise SigningError(f"{path} is no public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):
         raise SigningError(f"{path} is no Ed25519 key")
     return key
