@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import glob
 import json
 import os
@@ -41,6 +42,7 @@ _WORDS = 2048
 _PLACES_SECONDS = 1.0
 _SECRETS_SECONDS = 4.0
 _REAPING_SECONDS = 0.05
+_MOST_PROCESSES = 64
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "SYSTEMD_URLIFY": "0"}
 
 Write = Callable[[bytes], None]
@@ -260,13 +262,16 @@ def collect(tier: Tier) -> Iterator[dict[str, Any]]:
     secrets = measuring.Measuring()
     secrets.start("places", places, _PLACES_SECONDS)
     secrets.start("kept", lambda: _plain(confidential.kept()), _SECRETS_SECONDS)
-    secrets.start("given", lambda: _plain(confidential.given(confidential.of_unit())), _SECRETS_SECONDS)
+    # Each by itself: reading what a process was given can hang with the process.
+    processes = {f"given-{pid}": pid for pid in confidential.of_unit()[:_MOST_PROCESSES]}
+    for name, pid in processes.items():
+        secrets.start(name, functools.partial(_given, pid), _SECRETS_SECONDS)
     secrets.wait({"places"}, at_most=_PLACES_SECONDS)
     found = secrets.entries.get("places", {}).get("value", {"pid": "0", "group": service.UNIT})
     collectors = [collector.placed(found) for collector in of(tier)]
     raw = gather(collectors, SECONDS[tier])
     known = secrets.results()
-    redactor = redaction.Redactor([*_secrets(known["kept"]), *_secrets(known["given"])])
+    redactor = redaction.Redactor(secret for name in ("kept", *processes) for secret in _secrets(known[name]))
     unknown = str(known["kept"].get("unknown", ""))
     cleaning = measuring.Measuring()
     for collector in collectors:
@@ -372,6 +377,10 @@ def _cleaning(
     collector: Collector, raw: Raw, redactor: redaction.Redactor, unknown: str
 ) -> Callable[[], dict[str, Any]]:
     return lambda: cleaned(collector, raw, redactor, unknown)
+
+
+def _given(pid: int) -> list[tuple[str, str]]:
+    return _plain(confidential.given([pid]))
 
 
 def _plain(secrets: Sequence[redaction.Secret]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import redaction, restic, service
 
@@ -47,7 +48,11 @@ def kept(root: Path = Path("/")) -> list[redaction.Secret]:
             for file in _matching(root, name):
                 found += _named(file.name, _in_environment_file(_read(file)))
     for path in _matching(root, str(service.CONFIG)):
-        found += _named(path.name, _in_configuration(_read(path)))
+        config = _parsed(_read(path))
+        found += _named(path.name, redaction.in_json(config))
+        for name in _named_files(config):
+            for file in _matching(root, name):
+                found += redaction.in_file(file.name, _read(file))
     return found
 
 
@@ -125,6 +130,17 @@ def _in_environment_file(content: bytes) -> Iterator[str]:
     yield from redaction.in_environment({name: value.strip("\"'") for name, value in variables.items()})
 
 
-def _in_configuration(content: bytes) -> Iterator[str]:
-    with contextlib.suppress(ValueError):
-        yield from redaction.in_json(json.loads(content))
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _named_files(config: Any) -> Iterator[str]:
+    """The files of tokens and keys that a configuration names."""
+    for section, key in (("auth", "tokensFile"), ("tls", "keyFile")):
+        settings = config.get(section) if isinstance(config, dict) else None
+        name = settings.get(key) if isinstance(settings, dict) else None
+        if isinstance(name, str) and name.startswith("/"):
+            yield name

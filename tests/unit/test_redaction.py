@@ -223,13 +223,16 @@ def host(root: Path, canaries: list[str]) -> None:
         f'[Service]\nEnvironment="UPSTREAM_TOKEN={next(it)}" LANG=C\nEnvironmentFile=-/etc/default/katago\n'
     )
     (root / "etc/default/katago").write_text(f"WEBHOOK_SECRET='{next(it)}'\n")
-    (root / "etc/katago-mcp/config.json").write_text(json.dumps({"auth": {"apiKey": next(it)}, "port": 8080}))
+    (root / "etc/katago-mcp/config.json").write_text(
+        json.dumps({"auth": {"apiKey": next(it), "tokensFile": "/etc/tokens.json"}, "port": 8080})
+    )
+    (root / "etc/tokens.json").write_text(json.dumps({"tokens": [{"name": "a", "token": next(it)}]}))
     (process / "cmdline").write_bytes(f"serve\0--token\0{next(it)}\0--db-password={next(it)}\0".encode())
     (process / "environ").write_bytes(f"LANG=C\0STRIPE_KEY={next(it)}\0DB_PWD={next(it)}\0".encode())
     (process / "cgroup").write_text("0::/system.slice/katago-mcp.service\n")
 
 
-PLANTED = 16
+PLANTED = 17
 
 
 def test_fifty_planted_secrets_are_nowhere(tmp_path: Path) -> None:
