@@ -79,6 +79,11 @@ _SHAPES = (
         text=r"""(?P<before>://[^\s/@:"'\\]{0,256}:)(?P<value>[^\s/"'\\]{1,1024})(?=@)""",
     ),
     _shape("://", text=r"""(?P<before>://)(?P<value>[^\s/@:"'\\\[]{16,1024})(?=@)"""),
+    # Quoted together with its name, as systemd and lists of arguments show it.
+    _shape(
+        *("pass", "secret", "token", "key"),
+        text=rf"""(?P<before>["'][\w.-]{{0,64}}{_NAME}=)(?P<value>[^"'\\]{{1,8192}})(?=["'])""",
+    ),
     _shape(
         *("pass", "secret", "token", "key", "signature"),
         text=rf"""(?P<before>{_NAME}(?:\\*["'])?\s{{0,8}}(?::|=>?|%3D)\s{{0,8}}){_VALUE}""",

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.action import evidence as action
+from ansible_collections.katago.fleet.plugins.action import evidence_report
 from ansible_collections.katago.fleet.plugins.module_utils import collecting, collectors
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
     evidence,
@@ -366,3 +367,34 @@ def test_table_tells_of_every_host(tmp_path: Path) -> None:
         "    absent    ready.json: the host has none",
         "katago-2: unknown. nothing was kept: Timed out",
     ]
+
+
+class Summary(evidence_report.ActionModule):
+    """The report with its arguments, and nothing else in the place of Ansible's own."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self._task = Task(records_dir=str(tmp_path / "records"), incident="2026-01", who="anna@control")
+
+
+def test_report_records_every_host_and_fails_when_not_all_was_kept(tmp_path: Path) -> None:
+    results = {"katago-1": {"evidence_result": run(Host(tmp_path, answer("hot")))}, "katago-2": {}}
+
+    def summary(*names: str) -> dict[str, Any]:
+        known = {"hostvars": results, "ansible_play_hosts_all": list(names)}
+        found: dict[str, Any] = Summary(tmp_path).run(None, known)
+        return found
+
+    good = summary("katago-1")
+    assert not good.get("failed")
+    assert good["directories"] == [results["katago-1"]["evidence_result"]["directory"]]
+    bad = summary("katago-1", "katago-2")
+    assert bad["failed"]
+    assert "Not all was kept of katago-2;" in bad["msg"]
+    timeline = records.Records(tmp_path / "records", "2026-01").timeline.read_text().splitlines()
+    events = [json.loads(line) for line in timeline]
+    assert [(event["host"], event["result"]) for event in events] == [
+        ("katago-1", "ok"),
+        ("katago-1", "ok"),
+        ("katago-2", "unknown"),
+    ]
+    assert {event["procedure"] for event in events} == {"evidence"}

@@ -88,6 +88,12 @@ def test_redaction_ends_and_is_the_same_again(text: str) -> None:
         ("rest:https://me:p@ss@host/x", "rest:https://me:[redacted]@host/x"),
         ("https://aaaaaaaaaaaaaaaaaaaa@host/x", "https://[redacted]@host/x"),
         ('Environment="A_TOKEN=abc" "B=1"', 'Environment="A_TOKEN=[redacted]" "B=1"'),
+        ('Environment="A_SECRET=two words" LANG=C', 'Environment="A_SECRET=[redacted]" LANG=C'),
+        ('["serve", "--db-password=a b", "x"]', '["serve", "--db-password=[redacted]", "x"]'),
+        (
+            "argv[]=/bin/x --token abc ; ignore_errors=no",
+            "argv[]=/bin/x --token [redacted] ; ignore_errors=no",
+        ),
         ("SetCredential=name:two words", "SetCredential=name:[redacted]"),
         ("Set-Cookie: session=1; path=/", "Set-Cookie: [redacted]"),
         ("curl -u me:hunter2 http://x", "curl -u me:[redacted] http://x"),
