@@ -18,7 +18,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -40,9 +40,10 @@ from ansible_collections.katago.fleet.plugins.module_utils.collectors import (
 _BLOCK = 1 << 16
 _WORDS = 2048
 _PLACES_SECONDS = 1.0
-_SECRETS_SECONDS = 4.0
+_GRACE_SECONDS = 1.0
 _REAPING_SECONDS = 0.05
 _MOST_PROCESSES = 64
+_NOWHERE = {"pid": "0", "group": f"system.slice/{service.UNIT}"}
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "SYSTEMD_URLIFY": "0"}
 
 Write = Callable[[bytes], None]
@@ -113,8 +114,7 @@ class _Running:
     errors: Buffer
     note: str = ""
     status: int | None = None
-    is_command: bool = False
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    process: subprocess.Popen[bytes] | None = None
 
 
 class _Gathering:
@@ -158,41 +158,21 @@ class _Gathering:
         return self.raw
 
     def _started(self, collector: Collector, began: float) -> _Running:
-        buffer, errors = Buffer(collector.limit, collector.keep), Buffer(_WORDS, "newest")
-        note = ""
+        process, note = None, ""
         if collector.command:
             try:
-                process = subprocess.Popen(
-                    collector.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env={**os.environ, **_ENVIRONMENT},
-                    cwd="/",
-                    process_group=0,
-                )
+                process, output, words = _launched(collector.command)
             except FileNotFoundError:
                 if not collector.instead:
                     raise
                 note = f"{collector.command[0]} is not on this host; {', '.join(collector.instead)} were read"
-            else:
-                # Read by their numbers from here on.
-                output, words = os.dup(_fileno(process.stdout)), os.dup(_fileno(process.stderr))
-                for stream in (process.stdout, process.stderr):
-                    if stream:
-                        stream.close()
-                return _Running(
-                    collector,
-                    process.pid,
-                    {output: buffer, words: errors},
-                    began,
-                    buffer,
-                    errors,
-                    is_command=True,
-                    process=process,
-                )
-        pid, output, words = _forked(_work(collector))
-        return _Running(collector, pid, {output: buffer, words: errors}, began, buffer, errors, note=note)
+        if process is None:
+            pid, output, words = _forked(_work(collector))
+        else:
+            pid = process.pid
+        buffer, errors = Buffer(collector.limit, collector.keep), Buffer(_WORDS, "newest")
+        pipes = {output: buffer, words: errors}
+        return _Running(collector, pid, pipes, began, buffer, errors, note=note, process=process)
 
     def _deadline(self, running: _Running) -> float:
         return min(running.began + running.collector.seconds, self._end)
@@ -240,7 +220,7 @@ class _Gathering:
         self.raw[collector.name] = Raw(
             content=buffer.whole_lines(ended=ended),
             seconds=time.monotonic() - running.began,
-            exit=running.status if running.is_command and ended else None,
+            exit=running.status if running.process and ended else None,
             problem="; ".join(filter(None, problems)),
             seen=buffer.seen,
         )
@@ -259,30 +239,32 @@ def collect(tier: Tier) -> Iterator[dict[str, Any]]:
 
     `withheld` says why an item may not leave the host, `redacted` how many secrets were taken out.
     """
+    end = time.monotonic() + worst_seconds(tier)
     secrets = measuring.Measuring()
     secrets.start("places", places, _PLACES_SECONDS)
-    secrets.start("kept", lambda: _plain(confidential.kept()), _SECRETS_SECONDS)
+    # Their answers are read when the collectors have ended.
+    patience = _PLACES_SECONDS + SECONDS[tier] + _GRACE_SECONDS
+    secrets.start("kept", lambda: _plain(confidential.kept()), patience)
     # Each by itself: reading what a process was given can hang with the process.
     processes = {f"given-{pid}": pid for pid in confidential.of_unit()[:_MOST_PROCESSES]}
     for name, pid in processes.items():
-        secrets.start(name, functools.partial(_given, pid), _SECRETS_SECONDS)
+        secrets.start(name, functools.partial(_given, pid), patience)
     secrets.wait({"places"}, at_most=_PLACES_SECONDS)
-    found = secrets.entries.get("places", {}).get("value", {"pid": "0", "group": service.UNIT})
+    found = secrets.entries.get("places", {}).get("value", _NOWHERE)
     collectors = [collector.placed(found) for collector in of(tier)]
     raw = gather(collectors, SECONDS[tier])
     known = secrets.results()
     redactor = redaction.Redactor(secret for name in ("kept", *processes) for secret in _secrets(known[name]))
     unknown = str(known["kept"].get("unknown", ""))
     cleaning = measuring.Measuring()
+    # What the collectors have left of their time is there for a host that is slow.
+    patience = max(REDACTION_SECONDS[tier], end - time.monotonic())
     for collector in collectors:
-        cleaning.start(
-            collector.name,
-            _cleaning(collector, raw[collector.name], redactor, unknown),
-            REDACTION_SECONDS[tier],
-        )
-    cleaned = cleaning.results()
+        check = functools.partial(cleaned, collector, raw[collector.name], redactor, unknown)
+        cleaning.start(collector.name, check, patience)
+    results = cleaning.results()
     for collector in collectors:
-        entry = cleaned[collector.name]
+        entry = results[collector.name]
         result = entry.get("value") or {"withheld": f"it could not be redacted: {entry['unknown']}"}
         got = raw[collector.name]
         yield {
@@ -297,6 +279,11 @@ def collect(tier: Tier) -> Iterator[dict[str, Any]]:
         }
 
 
+def worst_seconds(tier: Tier) -> float:
+    """How long a tier may take on a host, whatever hangs."""
+    return _PLACES_SECONDS + SECONDS[tier] + _GRACE_SECONDS + REDACTION_SECONDS[tier]
+
+
 def places() -> dict[str, str]:
     """The service's main process and the path of its control group, as the kernel tells them."""
     processes = confidential.of_unit()
@@ -306,7 +293,7 @@ def places() -> dict[str, str]:
             groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
             paths = [line.split(":", 2)[2].strip("/") for line in groups]
             return {"pid": str(pid), "group": next(path for path in paths if service.UNIT in path)}
-    return {"pid": "0", "group": f"system.slice/{service.UNIT}"}
+    return _NOWHERE
 
 
 def cleaned(
@@ -373,12 +360,6 @@ def _after(problem: str, redactor: redaction.Redactor) -> str:
     return f": {words}" if words else ""
 
 
-def _cleaning(
-    collector: Collector, raw: Raw, redactor: redaction.Redactor, unknown: str
-) -> Callable[[], dict[str, Any]]:
-    return lambda: cleaned(collector, raw, redactor, unknown)
-
-
 def _given(pid: int) -> list[tuple[str, str]]:
     return _plain(confidential.given([pid]))
 
@@ -391,10 +372,6 @@ def _secrets(entry: Mapping[str, Any]) -> list[redaction.Secret]:
     return [redaction.Secret(base64.b64decode(value), name) for value, name in entry.get("value", [])]
 
 
-def _fileno(stream: Any) -> int:
-    return int(stream.fileno())
-
-
 def _said(error: OSError, collector: Collector) -> str:
     return f"{collector.command[0] if collector.command else collector.name}: {error.strerror}"
 
@@ -403,9 +380,33 @@ def _status(running: _Running) -> str:
     if running.status == 0:
         return ""
     words = " ".join(running.errors.whole_lines(ended=True).decode(errors="replace").split())[-300:]
-    if not running.is_command:
+    if running.process is None:
         return words or "its process died"
     return f"status {running.status}: {words}".rstrip(": ")
+
+
+def _launched(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], int, int]:
+    """A command in a process group of its own, and the pipes with its output and its words of trouble."""
+    output, output_end = os.pipe()
+    words, words_end = os.pipe()
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output_end,
+            stderr=words_end,
+            env={**os.environ, **_ENVIRONMENT},
+            cwd="/",
+            process_group=0,
+        )
+    except OSError:
+        os.close(output)
+        os.close(words)
+        raise
+    finally:
+        os.close(output_end)
+        os.close(words_end)
+    return process, output, words
 
 
 def _forked(work: Callable[[Write], None]) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ TIERS: tuple[Tier, ...] = ("hot", "full")
 SECONDS: Mapping[Tier, float] = {"hot": 5, "full": 30}
 """How long a tier may collect on a host. With Ansible's own time hot is kept within 10 s, all within 60 s."""
 REDACTION_SECONDS: Mapping[Tier, float] = {"hot": 2.5, "full": 12}
-"""How long the redaction of one item may take; what takes longer is withheld."""
+"""How long the redaction of one item may take at least; what takes longer is withheld."""
 
 KIB, MIB = 1 << 10, 1 << 20
 
