@@ -20,7 +20,7 @@ import server_reference
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 ROLES = (
-    *("procedure", "preflight", "katago", "katago_mcp", "validate", "triage", "incident"),
+    *("procedure", "preflight", "katago", "katago_mcp", "validate", "triage", "evidence", "incident"),
     *("backup", "restore"),
 )
 NOTICE = "<!-- Written by docs/generate.py; change the code, not this file. -->"

@@ -1,16 +1,41 @@
-"""The control node's half of `katago.fleet.evidence`: keeps what the host sends."""
+"""The control node's half of `katago.fleet.evidence`: keeps what the host sends, tier by tier."""
 
 from __future__ import annotations
 
-import base64
-import zlib
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.module_utils import collectors
-from ansible_collections.katago.fleet.plugins.plugin_utils import records
+from ansible_collections.katago.fleet.plugins.action import lock
+from ansible_collections.katago.fleet.plugins.module_utils import collecting, collectors, history
+from ansible_collections.katago.fleet.plugins.plugin_utils import evidence, records, signing
+
+display = Display()
+
+
+class CutShortError(Exception):
+    """The host's answer is not all of the tier; the message says why."""
+
+
+def clock(sent: float, began: float, ended: float, received: float) -> dict[str, float]:
+    """How far the host's clock is ahead of the control node's, and by how much that may be wrong, in seconds.
+
+    `sent` and `received` by the control node's clock, `began` and `ended` by the host's (RFC 5905,
+    section 8).
+    """
+    offset = ((began - sent) + (ended - received)) / 2
+    uncertainty = ((received - sent) - (ended - began)) / 2
+    return {
+        "clock_offset_seconds": round(offset, 3),
+        "clock_uncertainty_seconds": round(abs(uncertainty), 3),
+    }
 
 
 class ActionModule(ActionBase):
@@ -21,33 +46,133 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Make the directory first: what cannot be kept need not be collected."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = self._task.args
+        inputs = arguments.get("inputs")
+        if inputs is not None and (
+            problems := list(lock.misspelt(load_extra_vars(self._loader), list(inputs)))
+        ):
+            return {**result, "failed": True, "refused": True, "msg": f"Refused. {' '.join(problems)}"}
         if self._task.check_mode:
             return {**result, "changed": False, "skipped": True}
-        arguments = self._task.args
+        optional = boolean(arguments.get("optional") or False)
+        began = time.monotonic()
+        kept: evidence.Evidence | None = None
         try:
-            kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"]))
-            collected = self._execute_module(
-                module_name="katago.fleet.evidence", module_args={}, task_vars=task_vars
-            )
-            if collected.get("failed") or collected.get("unreachable"):
-                return {**result, **collected, "refused": True}
-            items = [
-                collectors.Item(
-                    item["name"],
-                    zlib.decompress(base64.b64decode(item["content"])),
-                    item["seconds"],
-                    item["problem"],
-                )
-                for item in collected["packed"]
-            ]
-            directory, manifest = kept.keep_evidence(
-                (task_vars or {})["inventory_hostname"], collected["at"], items
-            )
+            kept = self._begun(arguments, task_vars or {})
+            self._keep(kept, arguments, task_vars)
+            why = ""
+        except AnsibleConnectionFailure as error:
+            if not optional:
+                raise
+            why = str(error)
+        except (records.RecordError, signing.SigningError, CutShortError, OSError, AnsibleError) as error:
+            why = str(error)
+        if kept is not None:
+            result |= {"directory": str(kept.directory), "items": kept.items, "complete": not why}
+        result |= {"changed": False, "seconds": round(time.monotonic() - began, 1)}
+        if not why:
+            return result
+        if optional:
+            self._go_on_without(why, (task_vars or {})["inventory_hostname"])
+            return {**result, "without": why}
+        message = (
+            f"Refused; nothing was changed on this host. The evidence cannot be kept: {why.rstrip('.')}."
+            " Procedures go on without it with -e without_evidence=true"
+        )
+        return {**result, "failed": True, "refused": True, "msg": message}
+
+    def _go_on_without(self, why: str, host: str) -> None:
+        arguments = self._task.args
+        display.warning(f"[{host}] The evidence cannot be kept, and it goes on without: {why}")
+        if not arguments.get("procedure"):
+            return
+        event = {
+            "at": history.now(),
+            "host": host,
+            "who": str(arguments["who"]),
+            "procedure": str(arguments["procedure"]),
+            "result": "begun",
+            "message": f"It goes on without evidence, as -e without_evidence=true says: {why}",
+        }
+        try:
+            kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))
+            kept.add_event(event)
         except (records.RecordError, OSError) as error:
-            return {
-                **result,
-                "failed": True,
-                "refused": True,
-                "msg": f"Refused; nothing was changed on this host. The evidence cannot be kept: {error}.",
-            }
-        return {**result, "changed": False, "directory": str(directory), "items": manifest["items"]}
+            display.warning(f"[{host}] The event is not in the timeline: {error}")
+
+    def _begun(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> evidence.Evidence:
+        kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))
+        key = Path(arguments.get("key") or signing.default_path()).expanduser()
+        return kept.begin_evidence(
+            task_vars["inventory_hostname"],
+            history.now(),
+            collectors.names(*self._tiers()),
+            signing.Signer.load(key),
+        )
+
+    def _tiers(self) -> tuple[collectors.Tier, ...]:
+        return collectors.TIERS if self._task.args.get("tier") == "full" else collectors.TIERS[:1]
+
+    def _keep(
+        self, kept: evidence.Evidence, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None
+    ) -> None:
+        """Keep a tier before the next one is collected; whatever happens, say at the end what is missing."""
+        why = "it ended before all was collected"
+        try:
+            for tier in self._tiers():
+                self._keep_tier(kept, tier, task_vars)
+            why = ""
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}" if not isinstance(error, CutShortError) else str(error)
+            raise
+        finally:
+            kept.close(complete=not why, why=why)
+
+    def _keep_tier(
+        self, kept: evidence.Evidence, tier: collectors.Tier, task_vars: dict[str, Any] | None
+    ) -> None:
+        sent = time.time()
+        answer = self._execute_module(
+            module_name="katago.fleet.evidence", module_args={"tier": tier}, task_vars=task_vars
+        )
+        received = time.time()
+        if answer.get("failed") or "packed" not in answer:
+            said = str(answer.get("msg") or answer.get("module_stderr") or "no reason given")
+            raise CutShortError(f"the host could not collect it: {said.strip()[-300:]}")
+        clocks = clock(sent, answer["began"], answer["ended"], received)
+        wanted = {collector.name: collector for collector in collectors.of(tier)}
+        for item in answer["packed"]:
+            # Only what was asked for becomes a file.
+            collector = wanted.pop(str(item.get("name")), None)
+            if collector is not None:
+                self._keep_item(kept, collector, item, clocks)
+
+    def _keep_item(
+        self,
+        kept: evidence.Evidence,
+        collector: collectors.Collector,
+        item: Mapping[str, Any],
+        clocks: Mapping[str, float],
+    ) -> None:
+        withheld = str(item.get("withheld") or "")
+        content = None
+        if not withheld:
+            try:
+                # Marks may be longer than what they stand for.
+                content = collecting.unpack(str(item["content"]), 4 * collector.limit)
+            except (KeyError, ValueError) as error:
+                withheld = f"what the host sent is damaged: {error}"
+        kept.keep(
+            {
+                "name": collector.name,
+                "tier": collector.tier,
+                "exit": item.get("exit"),
+                "seconds": item.get("seconds"),
+                "source_bytes": item.get("source_bytes"),
+                "problem": item.get("problem") or None,
+                "redacted": item.get("redacted") or 0,
+                "withheld": withheld or None,
+                **clocks,
+            },
+            content,
+        )

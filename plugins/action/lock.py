@@ -16,7 +16,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import locks
 
 display = Display()
 # What every procedure takes.
-INPUTS = ("incident", "break_lock")
+INPUTS = ("incident", "break_lock", "without_evidence")
 
 
 def this_run() -> str:

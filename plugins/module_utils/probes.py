@@ -46,8 +46,9 @@ def ask(
     token: str = "",
     seconds: float = ASK_SECONDS,
     tls: bool = False,
+    limit: int | None = None,
 ) -> tuple[int, bytes] | None:
-    """The status and the body of an answer; None when there was none.
+    """The status and the body of an answer, of which `limit` bytes are read; None when there was none.
 
     With `tls` the service must show the host's own certificate.
     """
@@ -58,7 +59,7 @@ def ask(
     try:
         connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return answer.status, answer.read(limit)
     except (OSError, http.client.HTTPException):
         return None
     finally:

@@ -1,28 +1,59 @@
 #!/usr/bin/python
-"""Collects the volatile evidence of a host; changes nothing on it."""
+"""Collects the evidence of a host, redacted; changes nothing on it."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: evidence
-short_description: Keep the volatile evidence of a host on the control node
+short_description: Keep the evidence of a host on the control node
 description:
-  - Collects journal, metrics, processes, memory and disk of a host, all at once, each with a deadline
-    of its own, and keeps them on the control node as
-    C(<records_dir>/evidence/<incident>/<host>/<UTC time>/), readable by their owner alone and never
-    overwritten, with a manifest of the sha256, the size and the duration of every item.
-  - A collector that hangs or fails costs its own entry, which says so. Needs no disk on the host.
-  - Arguments and environments of processes are not collected, since they may hold secrets.
-  - In check mode nothing is collected.
+  - Collects what explains an incident, all at once, each item with a deadline and a limit of its own,
+    and keeps it on the control node as C(<records_dir>/evidence/<incident>/<host>/<UTC time>/),
+    readable by its owner alone and never overwritten.
+  - What is volatile (metrics, journal, processes, memory, sockets) is kept before the rest is
+    collected. A collector that hangs, fails or does not end costs its own item, which says so.
+  - Secrets are taken out on the host. What cannot be redacted is withheld, with the reason.
+  - C(manifest.jsonl) has the sha256, size, status, duration and clock of every item as a chain of
+    hashes, each signed with a key of the control node; C(bin/evidence verify) checks it.
+  - Needs no disk on the host. In check mode nothing is collected.
 options:
   records_dir:
     description: Where records are kept on the control node.
     type: path
     required: true
   incident:
-    description: The incident that the evidence belongs to.
+    description: The incident that the evidence belongs to; C(no-incident) when it is empty.
     type: str
     required: true
+  tier:
+    description: The volatile part alone, C(hot), or all of it, C(full).
+    type: str
+    choices: [hot, full]
+    default: hot
+  key:
+    description:
+      - The private key on the control node, in PEM, that signs the evidence. It is made on first use.
+      - C(katago-mcp-fleet/evidence.pem) in the user's configuration directory when it is empty.
+    type: str
+    default: ""
+  optional:
+    description:
+      - Whether to go on when it cannot be kept. Then C(without) says why, and so does the timeline
+        when a procedure is given.
+    type: bool
+    default: false
+  procedure:
+    description: The procedure that goes on without evidence.
+    type: str
+  who:
+    description: Who runs the procedure.
+    type: str
+  inputs:
+    description:
+      - Names of the extra variables that the playbook takes. One given with C(-e) that is none of them
+        and resembles one is refused as a typing error. Not looked at when it is not given.
+    type: list
+    elements: str
 author: The katago-mcp-fleet maintainers
 """
 
@@ -37,87 +68,44 @@ RETURN = r"""
 directory:
   description: Where the evidence lies on the control node.
   type: str
-  returned: when it was collected
+  returned: when some was kept
 items:
-  description: What was collected; name, sha256, bytes, seconds, problem.
+  description:
+    - What was kept; name, tier, sha256, bytes, source_bytes, exit, seconds, problem, redacted,
+      withheld, clock_offset_seconds, clock_uncertainty_seconds.
   type: list
   elements: dict
-  returned: when it was collected
+  returned: when some was kept
+complete:
+  description: Whether every tier that was asked for was collected and kept.
+  type: bool
+  returned: when some was kept
+without:
+  description: Why there is none, although it goes on.
+  type: str
+  returned: when it is optional and could not be kept
+seconds:
+  description: How long it took on the control node.
+  type: float
+  returned: when some was kept
 """
 
-import base64
-import json
-import subprocess
 import time
-import zlib
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import collectors, history, probes, service
-
-
-def collect(collector: collectors.Collector) -> collectors.Item:
-    """Run one collector; whatever goes wrong becomes its item's `problem`."""
-    begun = time.monotonic()
-    try:
-        content, problem = _content(collector)
-    except (OSError, ValueError, KeyError) as error:
-        content, problem = b"", str(error)
-    return collectors.Item(collector.name, content, time.monotonic() - begun, problem)
-
-
-def _content(collector: collectors.Collector) -> tuple[bytes, str]:
-    if collector.command:
-        return _output(collector)
-    if collector.file:
-        with Path(collector.file).open("rb") as file:
-            return file.read(collectors.LIMIT), ""
-    section, _, path = collector.address.partition(":")
-    # That of the running process, whatever is the current one.
-    config = json.loads(Path(f"/proc/{service.state().pid}/cwd/config.json").read_text())
-    answer = probes.ask(
-        config[section]["host"],
-        config[section]["port"],
-        path,
-        seconds=collector.seconds,
-        tls=section == "server" and probes.secured(config),
-    )
-    if answer is None:
-        return b"", "no answer"
-    return answer[1][: collectors.LIMIT], "" if answer[0] == 200 else f"status {answer[0]}"
-
-
-def _output(collector: collectors.Collector) -> tuple[bytes, str]:
-    process = subprocess.Popen(
-        collector.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        output, errors = process.communicate(timeout=collector.seconds)
-    except subprocess.TimeoutExpired as expired:
-        process.kill()
-        return (expired.stdout or b"")[-collectors.LIMIT :], f"no end within {collector.seconds:g} s"
-    words = errors.decode(errors="replace").strip()[-200:]
-    return output[-collectors.LIMIT :], f"status {process.returncode}: {words}" if process.returncode else ""
+from ansible_collections.katago.fleet.plugins.module_utils import collecting, collectors
 
 
 def main() -> None:
-    """Collect everything at once and send it."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    with ThreadPoolExecutor(len(collectors.VOLATILE)) as pool:
-        items = list(pool.map(collect, collectors.VOLATILE))
-    packed: list[dict[str, Any]] = [
-        {
-            "name": item.name,
-            "content": base64.b64encode(zlib.compress(item.content)).decode(),
-            "seconds": item.seconds,
-            "problem": item.problem,
-        }
-        for item in items
-    ]
-    module.exit_json(changed=False, at=history.now(), packed=packed)
+    """Collect a tier and send it."""
+    module = AnsibleModule(
+        argument_spec={"tier": {"type": "str", "choices": list(collectors.TIERS), "required": True}},
+        supports_check_mode=True,
+    )
+    began = time.time()
+    packed = list(collecting.collect(module.params["tier"]))
+    module.exit_json(changed=False, began=began, ended=time.time(), packed=packed)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,9 @@ options:
     default: ""
   inputs:
     description:
-      - Names of the extra variables that the playbook takes, besides C(incident) and C(break_lock). One
-        given with C(-e) that is none of them and resembles one is refused as a typing error.
+      - Names of the extra variables that the playbook takes, besides C(incident), C(break_lock) and
+        C(without_evidence). One given with C(-e) that is none of them and resembles one is refused as
+        a typing error.
     type: list
     elements: str
     default: []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -10,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import collectors
+from ansible_collections.katago.fleet.plugins.plugin_utils import evidence, signing
 
 NO_INCIDENT = "no-incident"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -38,26 +37,25 @@ class Records:
         """The incident's events, one JSON line each, only appended."""
         return self._root / "incidents" / self._incident / "timeline.jsonl"
 
-    def keep_evidence(
-        self, host: str, at: str, items: Sequence[collectors.Item]
-    ) -> tuple[Path, dict[str, Any]]:
-        """Write the items of a host and their manifest into a new directory; return both.
+    @property
+    def keys(self) -> Path:
+        """The public keys by which evidence can be checked."""
+        return self._root / evidence.KEYS
 
-        `at`: the host's UTC time. The manifest is written last: evidence without it was cut short.
-        """
+    def begin_evidence(
+        self, host: str, at: str, expected: Sequence[str], signer: signing.Signer
+    ) -> evidence.Evidence:
+        """A new directory for the evidence of a host. `at`: the control node's UTC time."""
+        _make_private(self.keys)
+        signer.publish(self.keys)
         directory = self._new_directory(self._root / "evidence" / self._incident / host, at.replace(":", ""))
-        listed = []
-        for item in items:
-            _write(directory / item.name, item.content)
-            sha256 = hashlib.sha256(item.content).hexdigest()
-            listed.append(collectors.manifest_entry(item, sha256, len(item.content)))
-        manifest = {"host": host, "incident": self._incident, "at": at, "items": listed}
-        _write(directory / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
-        return directory, manifest
+        return evidence.Evidence(
+            directory, signer, host=host, incident=self._incident, at=at, expected=expected
+        )
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Append an event to the timeline durably."""
-        self.timeline.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(self.timeline.parent)
         descriptor = os.open(self.timeline, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, json.dumps(event).encode() + b"\n")
@@ -66,7 +64,7 @@ class Records:
             os.close(descriptor)
 
     def _new_directory(self, parent: Path, name: str) -> Path:
-        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(parent)
         for number in range(1, 1000):
             directory = parent / (name if number == 1 else f"{name}-{number}")
             try:
@@ -77,9 +75,7 @@ class Records:
         raise RecordError(f"{parent / name} was made a thousand times over")
 
 
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _make_private(directory: Path) -> None:
+    """Make a directory, and those above it that are missing, for their owner alone."""
+    for path in (*reversed(directory.parents), directory):
+        path.mkdir(exist_ok=True, mode=0o700)

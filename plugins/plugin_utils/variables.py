@@ -13,11 +13,13 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 # What roles leave for each other, so that a preflight later in the same run finds it.
 _HANDED_OVER = (
     "backup_outcome",
+    "evidence_result",
     "incident_outcome",
     "incident_wanted",
     "preflight_found",
     "katago_installed",
     "katago_mcp_outcome",
+    "procedure_evidence",
     "procedure_lock",
     "katago_sandbox",
     "triage_result",

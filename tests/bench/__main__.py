@@ -16,13 +16,24 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tests.bench import cached, latency, restore, review, rollback, soak, subjects, throughput, triage
+from tests.bench import (
+    cached,
+    evidence,
+    latency,
+    restore,
+    review,
+    rollback,
+    soak,
+    subjects,
+    throughput,
+    triage,
+)
 from tests.bench.report import Report
 
 Measure = Callable[[subjects.Kit, argparse.Namespace], Coroutine[Any, Any, Report]]
 BENCHMARKS = {"throughput": throughput, "review": review, "cached": cached, "latency": latency}
 OF_SERVER = {**BENCHMARKS, "soak": soak}
-OF_PROCEDURES = {"rollback": rollback, "triage": triage, "restore": restore}
+OF_PROCEDURES = {"rollback": rollback, "triage": triage, "restore": restore, "evidence": evidence}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,199 @@
+"""Secrets planted on a real host are nowhere: not in evidence, timeline, or the most verbose output."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import collecting, redaction
+from tests import fleet, hosts
+
+TARGET = fleet.LAB.hosts()[0].name
+INCIDENT = "canaries"
+CREDENTIALS, BACKUP = "/etc/katago-mcp/credentials", "/etc/katago-backup"
+# With characters that every encoding writes differently.
+CANARIES = [f"canary{number:02}-Zq8+/x%{'abcdefgh'[number % 8] * 6}{number:02}=" for number in range(50)]
+# Known to the host: they are searched for everywhere, and in every encoding.
+IN_FILES, IN_UNIT, IN_PROCESS = CANARIES[:6], CANARIES[6:10], CANARIES[10:16]
+IN_CONFIG, IN_JOURNAL = CANARIES[16:20], CANARIES[20:]
+FORMS = (
+    "Authorization: Bearer {}",
+    '{{"level": "info", "password": "{}"}}',
+    "GET /mcp?access_token={}&x=1 HTTP/1.1",
+    "run --client-secret {} --port 1",
+    "SMTP_PASSWORD={}",
+    "api_key: {}",
+    "curl -u admin:{} http://x",
+)
+
+
+@pytest.fixture(scope="module")
+def host() -> Any:
+    return hosts.connect(TARGET)
+
+
+def put(host: Any, path: str, content: str) -> None:
+    encoded = base64.b64encode(content.encode()).decode()
+    host.check_output(f"mkdir -p $(dirname {path}) && echo {encoded} | base64 --decode > {path}")
+
+
+@contextlib.contextmanager
+def files(host: Any) -> Iterator[None]:
+    """Secrets in files where hosts keep them; a backup that may be set up already is left alone."""
+    planted = {
+        f"{CREDENTIALS}/canary.token": f"{IN_FILES[0]}\n",
+        f"{CREDENTIALS}/canary.json": json.dumps({"tokens": [{"name": "a", "token": IN_FILES[1]}]}),
+        f"{CREDENTIALS}/canary.env": f"A={IN_FILES[2]}\n",
+        f"{BACKUP}/password": f"{IN_FILES[3]}\n",
+        f"{BACKUP}/environment": f"AWS_SECRET_ACCESS_KEY={IN_FILES[4]}\n",
+        f"{BACKUP}/ssh_key": f"-----BEGIN PRIVATE KEY-----\n{IN_FILES[5]}\n-----END PRIVATE KEY-----\n",
+    }
+    assert not host.file(BACKUP).exists
+    for path, content in planted.items():
+        put(host, path, content)
+    try:
+        yield
+    finally:
+        host.check_output(f"rm -r {CREDENTIALS}/canary.* {BACKUP}")
+
+
+@contextlib.contextmanager
+def configuration(host: Any) -> Iterator[None]:
+    """Secrets in the configuration, which the service has read before."""
+    path = host.check_output("readlink --canonicalize /etc/katago-mcp/config.json")
+    config = json.loads(host.check_output(f"cat {path}"))
+    config["site"] = {
+        "apiKey": IN_CONFIG[0],
+        "db": {"password": IN_CONFIG[1]},
+        "tokens": [IN_CONFIG[2]],
+        "url": f"https://me:{urllib.parse.quote(IN_CONFIG[3], safe='')}@db/x",
+    }
+    put(host, "/run/canary-config.json", json.dumps(config, indent=1))
+    host.check_output(f"mount --bind /run/canary-config.json {path}")
+    try:
+        yield
+    finally:
+        host.check_output(f"umount --lazy {path} && rm /run/canary-config.json")
+
+
+@contextlib.contextmanager
+def process(host: Any) -> Iterator[int]:
+    """A process in the unit's control group with secrets in arguments and environment, that logged some."""
+    said = [form.format(canary) for form, canary in zip(FORMS * 5, IN_JOURNAL, strict=False)]
+    for canary in (*IN_FILES, *IN_UNIT, *IN_PROCESS):
+        said += [
+            f"bare {canary} and {urllib.parse.quote(canary, safe='')}",
+            f"{base64.b64encode(f'user:{canary}'.encode()).decode()} {json.dumps(json.dumps([canary]))}",
+        ]
+    # journalctl tells a text with such a character as numbers.
+    said.append(f"\x1b[1m colour {IN_FILES[0]}\x01")
+    put(host, "/run/canary-said", "\n".join(said) + "\n")
+    group = host.check_output(f"systemctl show {hosts.SERVICE} --property=ControlGroup --value")
+    script = (
+        "for tree in '' /systemd /unified; do"
+        f" tasks=/sys/fs/cgroup$tree{group}/cgroup.procs; [ ! -e $tasks ] || echo $$ > $tasks; done\n"
+        "systemd-cat --identifier=canary --priority=warning cat /run/canary-said\n"
+        f"export A_TOKEN='{IN_PROCESS[0]}' DB_PWD='{IN_PROCESS[1]}' STRIPE_KEY='{IN_PROCESS[2]}'\n"
+        f"exec python3 -c 'import time; time.sleep(600)' --token '{IN_PROCESS[3]}'"
+        f" --db-password='{IN_PROCESS[4]}' -u 'me:{IN_PROCESS[5]}'\n"
+    )
+    put(host, "/run/canary.sh", script)
+    pid = int(host.check_output("setsid sh /run/canary.sh > /dev/null 2>&1 < /dev/null & echo $!"))
+    try:
+        fleet.eventually(
+            lambda: IN_PROCESS[3] in host.run(f"cat /proc/{pid}/cmdline").stdout,
+            within=20,
+            what="the process runs with its secrets",
+        )
+        yield pid
+    finally:
+        host.run(f"kill -KILL {pid}")
+        host.check_output("rm /run/canary.sh /run/canary-said")
+
+
+def forms(canary: str) -> set[bytes]:
+    """A canary as it is and in every encoding; its middle alone, should an edge have been cut off."""
+    return {
+        *redaction.plain_forms(canary.encode()),
+        *redaction.base64_forms(canary.encode()),
+        canary[8:-4].encode(),
+    }
+
+
+def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
+    # A specifier of systemd begins with a percent sign.
+    token, secret = (canary.replace("%", "%%") for canary in IN_UNIT[:2])
+    drop_in = (
+        f'Environment="SITE_TOKEN={token}" "SITE_SECRET={secret}"',
+        "EnvironmentFile=-/run/canary-environment",
+    )
+    put(host, "/run/canary-environment", f"WEBHOOK_TOKEN={IN_UNIT[2]}\nexport_KEY='{IN_UNIT[3]}'\n")
+    site = {
+        "incident": INCIDENT,
+        "procedure_records_dir": str(tmp_path / "records"),
+        "evidence_key": str(tmp_path / "key.pem"),
+    }
+    with files(host), hosts.drop_in(host, *drop_in), configuration(host), process(host) as pid:
+        journal = host.check_output(
+            f"journalctl --unit={hosts.SERVICE} --identifier=canary --output=cat --all"
+        )
+        assert IN_JOURNAL[0] in journal, "what was logged has landed in the unit's journal"
+        assert IN_PROCESS[0] in host.check_output(f"cat /proc/{pid}/environ")
+        assert "SITE_TOKEN" in host.check_output(f"systemctl show {hosts.SERVICE} --property=Environment")
+        run = fleet.play("evidence.yml", f"--limit={TARGET}", "-vvv", variables=site)
+    host.check_output("rm /run/canary-environment")
+    assert run.returncode == 0, run.output[-3000:]
+    (directory,) = (tmp_path / "records" / "evidence" / INCIDENT / TARGET).iterdir()
+    written = {path.name: path.read_bytes() for path in (tmp_path / "records").rglob("*") if path.is_file()}
+    written["output"] = run.output.encode()
+    # The output has the packed items, as the host sent them.
+    for number, packed in enumerate(
+        re.findall(r'"content": "([A-Za-z0-9+/=]+)"', run.output.replace("\\", ""))
+    ):
+        written[f"packed-{number}"] = collecting.unpack(packed, 1 << 26)
+    for canary in CANARIES:
+        where = [name for name, content in written.items() if any(form in content for form in forms(canary))]
+        assert where == [], canary
+    manifest = [json.loads(line)["entry"] for line in (directory / "manifest.jsonl").read_text().splitlines()]
+    counts = {entry["name"]: entry["redacted"] for entry in manifest if entry.get("redacted")}
+    expected = (
+        "config.json",
+        "journal.jsonl",
+        "unit-files.txt",
+        "unit-processes.jsonl",
+        "unit-properties.txt",
+    )
+    assert set(expected) <= counts.keys()
+    assert sum(counts.values()) >= len(CANARIES)
+    # What is around them is left.
+    assert "GET /mcp?access_token=[redacted]&x=1 HTTP/1.1" in (directory / "journal.jsonl").read_text()
+    assert '"maxVisits"' in (directory / "config.json").read_text()
+    assert "[redacted:canary.token]" in (directory / "journal.jsonl").read_text()
+
+
+def test_secrets_that_cannot_be_read_leave_figures_alone(host: Any, tmp_path: Path) -> None:
+    """A file of secrets that is too large to be one cannot be searched for."""
+    site = {
+        "incident": INCIDENT,
+        "procedure_records_dir": str(tmp_path / "records"),
+        "evidence_key": str(tmp_path / "key.pem"),
+    }
+    host.check_output(f"head -c 2000000 /dev/zero > {CREDENTIALS}/canary.big")
+    try:
+        run = fleet.play("evidence.yml", f"--limit={TARGET}", variables=site)
+    finally:
+        host.check_output(f"rm {CREDENTIALS}/canary.big")
+    assert run.returncode == 0, run.output
+    (directory,) = (tmp_path / "records" / "evidence" / INCIDENT / TARGET).iterdir()
+    there = {path.name for path in directory.iterdir()}
+    assert {"memory.txt", "limits.txt", "control-group.txt"} <= there
+    assert "journal.jsonl" not in there
+    assert "canary.big has more than" in run.output

@@ -1,0 +1,290 @@
+"""R29: evidence is kept whatever the host suffers from, and tells the truth about what is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import collectors
+from lab import paths, runtime
+from tests import fleet, hosts
+
+FIRST, SECOND = (host.name for host in fleet.LAB.hosts())
+LIMIT = f"--limit={FIRST}"
+INCIDENT = "2026-11-24-1"
+
+
+@pytest.fixture
+def host() -> Any:
+    return hosts.connect(FIRST)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> dict[str, Any]:
+    """Records and a key of the test's own, and its incident."""
+    return {
+        "incident": INCIDENT,
+        "procedure_records_dir": str(tmp_path / "records"),
+        "evidence_key": str(tmp_path / "key.pem"),
+    }
+
+
+def kept(site: dict[str, Any], name: str = FIRST) -> list[Path]:
+    """The directories of evidence of a host, the oldest first."""
+    parent = Path(site["procedure_records_dir"]) / "evidence" / INCIDENT / name
+    return sorted(parent.iterdir()) if parent.exists() else []
+
+
+def entries(directory: Path) -> list[dict[str, Any]]:
+    """The first line of a manifest, its items, and its last line."""
+    lines = (directory / "manifest.jsonl").read_text().splitlines()
+    return [json.loads(line)["entry"] for line in lines]
+
+
+def items(directory: Path) -> dict[str, dict[str, Any]]:
+    return {entry["name"]: entry for entry in entries(directory) if "name" in entry}
+
+
+def arrived(site: dict[str, Any], names: list[str]) -> bool:
+    """Whether these items are kept already, while a manifest is written."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return set(names) <= items(kept(site)[0]).keys()
+    return False
+
+
+def verified(*directories: Path) -> subprocess.CompletedProcess[str]:
+    """What `bin/evidence verify` says."""
+    return subprocess.run(
+        ["bin/evidence", "verify", *map(str, directories)],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def timeline(site: dict[str, Any]) -> list[dict[str, Any]]:
+    path = Path(site["procedure_records_dir"]) / "incidents" / INCIDENT / "timeline.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@contextlib.contextmanager
+def replaced(host: Any, program: str, script: str) -> Iterator[None]:
+    """A program of the host is another one for a while."""
+    path = host.check_output(f"readlink --canonicalize $(command -v {program})")
+    host.check_output(f"printf '#!/bin/sh\\n{script}\\n' > /run/{program} && chmod 755 /run/{program}")
+    host.check_output(f"mount --bind /run/{program} {path}")
+    try:
+        yield
+    finally:
+        host.check_output(f"umount --lazy {path} && rm /run/{program}")
+
+
+def kill(pid: int) -> None:
+    """Kill a process and all below it, as the end of a control node does: workers have their own sessions."""
+    below = subprocess.run(["pgrep", "--parent", str(pid)], capture_output=True, text=True, check=False)
+    os.kill(pid, signal.SIGKILL)
+    for child in below.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            kill(int(child))
+
+
+def test_all_is_kept_of_all_hosts_within_a_minute_and_nothing_is_changed(site: dict[str, Any]) -> None:
+    before = [hosts.untouched(hosts.connect(name)) for name in (FIRST, SECOND)]
+    run = fleet.play("evidence.yml", variables=site)
+    assert run.returncode == 0, run.output
+    assert set(run.changed.values()) == {0}
+    assert [hosts.untouched(hosts.connect(name)) for name in (FIRST, SECOND)] == before
+    for name in (FIRST, SECOND):
+        (directory,) = kept(site, name)
+        found = items(directory)
+        assert list(found) == collectors.names("hot", "full")
+        assert not [each for each in found.values() if each["withheld"]]
+        assert (
+            abs(found["metrics.txt"]["clock_offset_seconds"])
+            <= found["metrics.txt"]["clock_uncertainty_seconds"] + 1
+        )
+        assert "katago_engine_up 1" in (directory / "metrics.txt").read_text()
+        assert "ProtectSystem=strict" in (directory / "unit-properties.txt").read_text()
+        assert "Max open files" in (directory / "limits.txt").read_text()
+        assert '"event"' in (directory / "journal.jsonl").read_text().replace("\\", "")
+        assert "cgroup.procs" in (directory / "control-group.txt").read_text()
+        assert f"{name}: ok. {len(found)} items, 0 withheld" in run.output
+        assert str(directory) in run.output
+    assert {event["host"] for event in timeline(site)} == {FIRST, SECOND}
+    assert verified(Path(site["procedure_records_dir"]) / "evidence").returncode == 0
+
+
+def test_harmless_content_is_as_it_was(host: Any, site: dict[str, Any]) -> None:
+    assert fleet.play("evidence.yml", LIMIT, variables=site).returncode == 0
+    (directory,) = kept(site)
+    found = items(directory)
+    for name in (
+        "metrics.txt",
+        "config.json",
+        "release.txt",
+        "packages.txt",
+        "control-group.txt",
+        "disk.txt",
+    ):
+        assert found[name]["redacted"] == 0, name
+    assert (directory / "config.json").read_text() == host.check_output(
+        "cat /etc/katago-mcp/config.json"
+    ) + "\n"
+
+
+@pytest.mark.parametrize("fault", [hosts.no_space, hosts.no_inodes, hosts.read_only])
+def test_disk_that_takes_nothing_costs_nothing(
+    host: Any, site: dict[str, Any], fault: Callable[[Any], contextlib.AbstractContextManager[str]]
+) -> None:
+    with fault(host):
+        run = fleet.play("evidence.yml", LIMIT, variables=site)
+    assert run.returncode == 0, run.output
+    (directory,) = kept(site)
+    assert entries(directory)[-1]["complete"] is True
+    assert verified(directory).returncode == 0
+
+
+def test_collector_that_hangs_and_one_that_does_not_end_cost_their_own_items(
+    host: Any, site: dict[str, Any]
+) -> None:
+    with replaced(host, "journalctl", "sleep 600"), replaced(host, "dpkg-query", "yes a line"):
+        assert host.run("timeout 1 journalctl").rc == 124
+        run = fleet.play("evidence.yml", LIMIT, variables=site)
+    assert run.returncode == 0, run.output
+    (directory,) = kept(site)
+    found = items(directory)
+    assert found["journal.jsonl"]["problem"].startswith("no end within")
+    assert found["packages.txt"]["problem"] == "the first 1048576 bytes are kept"
+    assert (directory / "packages.txt").read_text().startswith("a line\na line\n")
+    assert not found["metrics.txt"]["problem"]
+    assert host.run("pgrep --full 'slee[p] 600|ye[s] a line'").rc == 1
+    assert verified(directory).returncode == 0
+
+
+def test_service_that_is_stopped_or_frozen_costs_its_own_items(host: Any, site: dict[str, Any]) -> None:
+    process = hosts.main_pid(host)
+    host.check_output(f"kill -STOP {process}")
+    try:
+        run = fleet.play("evidence.yml", LIMIT, variables=site)
+    finally:
+        host.check_output(f"kill -CONT {process}")
+    assert run.returncode == 0, run.output
+    found = items(kept(site)[0])
+    assert found["health.json"]["problem"]
+    assert not found["unit-processes.jsonl"]["problem"]
+    assert "State:\\tT" in (kept(site)[0] / "unit-processes.jsonl").read_text()
+
+
+def test_host_that_is_frozen_is_named_and_costs_the_others_nothing(site: dict[str, Any]) -> None:
+    container = fleet.host_named(SECOND).container
+    runtime.podman("pause", container)
+    try:
+        run = fleet.play("evidence.yml", variables=site)
+    finally:
+        runtime.podman("unpause", container)
+    assert run.returncode == 2, run.output
+    assert f"Not all was kept of {SECOND}" in run.output
+    assert f"{FIRST}: ok." in run.output
+    (directory,) = kept(site)
+    assert verified(directory).returncode == 0
+    assert next(event for event in timeline(site) if event["host"] == SECOND)["result"] == "unknown"
+
+
+def test_run_that_is_killed_leaves_what_it_had_and_a_true_manifest(host: Any, site: dict[str, Any]) -> None:
+    with replaced(host, "dpkg-query", "sleep 600"):
+        run = subprocess.Popen(
+            ["ansible-playbook", "playbooks/evidence.yml", LIMIT, f"--extra-vars={json.dumps(site)}"],
+            cwd=paths.ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": fleet.LAB.name},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            fleet.eventually(
+                lambda: arrived(site, collectors.names("hot")),
+                within=60,
+                what="the volatile evidence is there",
+            )
+        finally:
+            kill(run.pid)
+            run.wait()
+    (directory,) = kept(site)
+    assert list(items(directory)) == collectors.names("hot")
+    said = verified(directory)
+    assert said.returncode == 1
+    assert "has no end: the run was cut short" in said.stdout
+    assert "packages.txt" in said.stdout
+    assert "was changed" not in said.stdout
+    again = fleet.play("evidence.yml", LIMIT, variables=site)
+    assert again.returncode == 0, again.output
+    assert len(kept(site)) == 2
+    assert list(items(directory)) == collectors.names("hot")
+
+
+def test_procedure_that_is_killed_has_its_evidence(site: dict[str, Any]) -> None:
+    killed = fleet.play("restart.yml", LIMIT, variables=site, kill_before=3)
+    assert killed.returncode == -9, killed.output
+    (directory,) = kept(site)
+    assert list(items(directory)) == collectors.names("hot")
+    assert verified(directory).returncode == 0
+    assert fleet.play("restart.yml", LIMIT, variables=site).returncode == 0
+
+
+def test_procedure_that_fails_keeps_evidence_before_and_after(host: Any, site: dict[str, Any]) -> None:
+    with hosts.drop_in(host, "ExecStartPre=/bin/false"):
+        run = fleet.play("restart.yml", LIMIT, variables={**site, "force": True})
+    assert run.returncode != 0
+    assert "The service was not restarted" in run.output
+    before, after = kept(site)
+    assert "ActiveState=active" in (before / "unit.txt").read_text()
+    assert "ActiveState=active" not in (after / "unit.txt").read_text()
+    assert verified(before, after).returncode == 0
+    assert fleet.play("restart.yml", LIMIT, variables=site).returncode == 0
+
+
+def test_procedure_without_evidence_is_refused_unless_that_is_asked_for(
+    host: Any, site: dict[str, Any]
+) -> None:
+    Path(site["evidence_key"]).write_text("no key")
+    Path(site["evidence_key"]).chmod(0o600)
+    before = hosts.untouched(host)
+    refused = fleet.play("restart.yml", LIMIT, variables=site)
+    assert refused.returncode != 0
+    assert "Refused; nothing was changed on this host. The evidence cannot be kept:" in refused.output
+    assert hosts.untouched(host) == before
+    run = fleet.play("restart.yml", LIMIT, variables={**site, "without_evidence": True})
+    assert run.returncode == 0, run.output
+    assert any("goes on without evidence" in event["message"] for event in timeline(site))
+
+
+@pytest.mark.parametrize("playbook", ["evidence.yml", "restart.yml"])
+def test_misspelt_incident_is_refused(host: Any, site: dict[str, Any], playbook: str) -> None:
+    before = hosts.untouched(host)
+    site["incedent"] = site.pop("incident")
+    run = fleet.play(playbook, LIMIT, variables=site)
+    assert run.returncode != 0
+    assert "did you mean incident?" in run.output
+    assert hosts.untouched(host) == before
+
+
+def test_evidence_that_was_changed_is_found(site: dict[str, Any]) -> None:
+    assert fleet.play("evidence.yml", LIMIT, variables=site).returncode == 0
+    (directory,) = kept(site)
+    journal = directory / "journal.jsonl"
+    content = bytearray(journal.read_bytes())
+    content[len(content) // 2] ^= 1
+    journal.write_bytes(content)
+    (directory / "memory.txt").unlink()
+    said = verified(directory)
+    assert said.returncode == 1
+    assert "journal.jsonl was changed" in said.stdout
+    assert "memory.txt is missing" in said.stdout

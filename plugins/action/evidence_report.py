@@ -1,0 +1,56 @@
+"""Shows what was kept of all hosts of a play, and records it in the incident's timeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.katago.fleet.plugins.module_utils import history
+from ansible_collections.katago.fleet.plugins.plugin_utils import evidence_table, records
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Runs once, on the control node, for all hosts of the play, those that are gone included."""
+
+    TRANSFERS_FILES = False
+    BYPASS_HOST_LOOP = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Print, record; fail when not all of every host was kept."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        if self._task.check_mode:
+            return {**result, "changed": False, "skipped": True}
+        known = task_vars or {}
+        found = {
+            host: known["hostvars"][host].get("evidence_result") or {}
+            for host in known["ansible_play_hosts_all"]
+        }
+        display.display(evidence_table.render(found))
+        outcomes = {host: evidence_table.outcome(each) for host, each in found.items()}
+        for host, (outcome, message) in outcomes.items():
+            self._record(host, outcome, message)
+        short = [host for host, (outcome, _) in outcomes.items() if outcome != "ok"]
+        if short:
+            msg = f"Not all was kept of {', '.join(short)}; what was is listed above and in its manifest."
+            return {**result, "failed": True, "msg": msg}
+        return {**result, "changed": False, "directories": [each["directory"] for each in found.values()]}
+
+    def _record(self, host: str, outcome: str, message: str) -> None:
+        arguments = self._task.args
+        event = {
+            "at": history.now(),
+            "host": host,
+            "who": str(arguments["who"]),
+            "procedure": "evidence",
+            "result": outcome,
+            "message": message,
+        }
+        try:
+            records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or "")).add_event(event)
+        except (records.RecordError, OSError) as error:
+            display.warning(f"[{host}] The event is not in the timeline: {error}")

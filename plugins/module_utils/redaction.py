@@ -1,0 +1,354 @@
+"""Secrets taken out of text: those that are known, wherever they occur, and what looks like one.
+
+Pure: bytes in, bytes out. A known secret is found as it is, URL-encoded, in base64 and escaped as in
+JSON. What looks like a secret is found by the name before it (`password=`, `"api_key":`, `--token`),
+or by its own form (keys in PEM, URLs with a password, tokens of well-known services).
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import json
+import re
+import shlex
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MARK = b"[redacted]"
+SHORTEST = 8
+"""Bytes of a known secret that is searched for; a shorter one occurs in words that are none."""
+
+_NAME = (
+    r"(?:pass(?:word|wd|phrase)|secret|token"
+    r"|(?:api|access|secret|private|signing|encryption|auth)[-_.]?key(?:[-_.]?id)?|x-amz-signature)"
+)
+_SECRET_NAME = re.compile(rf"{_NAME}s?", re.I)
+# Of variables of an environment less ordinary words are secrets.
+_SECRET_VARIABLE = re.compile(rf"{_NAME}|_(?:key|pass|pwd|pw|auth|dsn)|^(?:pass|auth)", re.I)
+# A value without quotes; one within it goes on with it where a letter follows.
+_BARE = r"""(?:[^\s"'&\\]|["'](?=[A-Za-z0-9])|\\(?![nrt"']))+"""
+# Ends of an unquoted value that are more likely those of what is around it.
+_CLOSING = b"])},;"
+_VALUE = (
+    r'(?P<value>"(?:[^"\\]|\\.){0,8192}"'
+    r"|'[^']{0,8192}'"
+    r'|(?P<escape>\\+)".{0,8192}?(?<!\\)(?P=escape)"'
+    rf"|{_BARE})"
+)
+# What stands where a secret would and is none: nothing, a word of JSON, a small number, a mark, the
+# architecture of a package such as `passwd:amd64`.
+_NO_SECRET = re.compile(rb"(?:null|none|true|false|\d{1,3}|\[redacted[^\]\s]*\]|all|amd64|arm64|i386)?", re.I)
+
+_QUOTE = re.compile(rb"""\\*["']""")
+
+_BEGIN_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_END_KEY = re.compile(rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_KEY = re.compile(rb"(?:[A-Za-z0-9+/=\r\n]|\\[nr]){0,65536}")
+_KEY_BACKWARDS = re.compile(rb"(?:[A-Za-z0-9+/=\r\n]|[nr]\\){0,65536}")
+_LONGEST_KEY = 65536
+
+
+def _shape(*words: str, text: str) -> tuple[tuple[bytes, ...], re.Pattern[bytes]]:
+    return tuple(word.encode() for word in words), re.compile(text.encode(), re.I)
+
+
+# What looks like a secret within a line: one of these words, in lower case, is in it, and it matches.
+# The group `before` stays, and `value` goes.
+_SHAPES = (
+    _shape(
+        "authorization",
+        text=r"""(?P<before>authorization["'\\]*\s{0,8}[:=]\s{0,8}["'\\]*(?:(?:bearer|basic|negotiate|token|apikey)\s+)?)"""
+        r"""(?P<value>digest\s.{0,1024}|[^\s"'\\,;]+)""",
+    ),
+    # In prose "bearer" is followed by a word.
+    _shape(
+        "bearer",
+        text=r"""(?P<before>\bbearer\s+)"""
+        r"""(?P<value>[A-Za-z0-9._~+/-]{16,}=*|(?=[A-Za-z._~+/-]*\d)[A-Za-z0-9._~+/-]{8,}=*)""",
+    ),
+    _shape(
+        "cookie",
+        text=r"""(?P<before>\bcookie["'\\]{0,8}\s{0,8}:\s{0,8}["'\\]{0,8})(?P<value>[^"'\\\s][^"'\\]*)""",
+    ),
+    _shape("setcredential", text=r"(?P<before>SetCredential(?:Encrypted)?=[^:\s]+:)(?P<value>.+)"),
+    _shape(
+        "://",
+        text=r"""(?P<before>://[^\s/@:"'\\]{0,256}:)(?P<value>[^\s/"'\\]{1,1024})(?=@)""",
+    ),
+    _shape("://", text=r"""(?P<before>://)(?P<value>[^\s/@:"'\\\[]{16,1024})(?=@)"""),
+    # Quoted together with its name, as systemd and lists of arguments show it.
+    _shape(
+        *("pass", "secret", "token", "key"),
+        text=rf"""(?P<before>["'][\w.-]{{0,64}}{_NAME}=)(?P<value>[^"'\\]{{1,8192}})(?=["'])""",
+    ),
+    _shape(
+        *("pass", "secret", "token", "key", "signature"),
+        text=rf"""(?P<before>{_NAME}(?:\\*["'])?\s{{0,8}}(?::|=>?|%3D)\s{{0,8}}){_VALUE}""",
+    ),
+    _shape(
+        *("pass", "secret", "token", "key"),
+        text=rf"""(?P<before>--[\w.-]{{0,64}}{_NAME}["']?,?\s{{1,8}})(?!["']?-){_VALUE}""",
+    ),
+    _shape("-u", text=r"""(?P<before>\s(?:-u|--user)[\s=]["']?[^\s:"']+:)(?!\d+\b)(?P<value>[^\s"']+)"""),
+    _shape("akia", "asia", text=r"(?P<value>\b(?:AKIA|ASIA)[A-Z0-9]{16}\b)"),
+    _shape("eyj", text=r"(?P<value>\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)"),
+    _shape(
+        *("gh", "glpat-", "xox", "hvs.", "aiza"),
+        text=r"(?P<value>\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}"
+        r"|hvs\.[\w-]{20,}|AIza[\w-]{30,}))",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A secret that is known, and what it is called."""
+
+    value: bytes
+    name: str
+
+
+class Redactor:
+    """Takes the known secrets, and what looks like one, out of text."""
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        found: dict[bytes, str] = {}
+        for secret in secrets:
+            # What is part of the mark cannot be told from it.
+            if len(secret.value) >= SHORTEST and secret.value not in MARK:
+                found.setdefault(secret.value, secret.name)
+        marks = {name: _mark(name, found) for name in found.values()}
+        plain = {each: marks[name] for value, name in found.items() for each in plain_forms(value)}
+        encoded = {each: marks[name] for value, name in found.items() for each in base64_forms(value)}
+        # A secret that is part of another one is looked for after it.
+        self._plain = sorted(plain.items(), key=lambda form: -len(form[0]))
+        self._encoded = sorted(encoded.items(), key=lambda form: -len(form[0]))
+
+    def redact(self, text: bytes) -> tuple[bytes, int]:
+        """The text without secrets, and how many there were. What was redacted before is left as it is."""
+        count = 0
+        for form, mark in self._plain:
+            if form in text:
+                count += text.count(form)
+                text = text.replace(form, mark)
+        for form, mark in self._encoded:
+            if form in text:
+                # The characters beside it hold its first and last bits too.
+                around = rb"[A-Za-z0-9+/_-]{0,4}" + re.escape(form) + rb"[A-Za-z0-9+/_-]{0,4}={0,2}"
+                text, times = re.subn(around, mark, text)
+                count += times
+        text, keys = _without_keys(text)
+        lines = text.split(b"\n")
+        for number, line in enumerate(lines):
+            lines[number], times = _without_shapes(line)
+            count += times
+        return b"\n".join(lines), count + keys
+
+
+def _without_shapes(line: bytes) -> tuple[bytes, int]:
+    count = 0
+
+    def marked(match: re.Match[bytes]) -> bytes:
+        nonlocal count
+        value = match["value"]
+        quote = _QUOTE.match(value)
+        edge = quote[0] if quote and len(value) > len(quote[0]) and value.endswith(quote[0]) else b""
+        bare = value[len(edge) : len(value) - len(edge)]
+        inner = bare if edge else bare.rstrip(_CLOSING)
+        if any(_NO_SECRET.fullmatch(each) for each in (bare, inner, inner + b"]")):
+            return match[0]
+        count += 1
+        return match[0][: match.start("value") - match.start()] + edge + MARK + bare[len(inner) :] + edge
+
+    lowered = line.lower()
+    for words, pattern in _SHAPES:
+        if any(word in lowered for word in words):
+            line = pattern.sub(marked, line)
+    return line, count
+
+
+def _without_keys(text: bytes) -> tuple[bytes, int]:
+    """Without keys in PEM: whole ones, those cut at their end, and those cut at their beginning."""
+    if b"PRIVATE KEY" not in text:
+        return text, 0
+    ends = [(match.start(), match.end()) for match in _END_KEY.finditer(text)]
+    begins = [(match.start(), match.end()) for match in _BEGIN_KEY.finditer(text)]
+    spans = []
+    for start, end in begins:
+        closing = bisect.bisect_left(ends, (end, 0))
+        if closing < len(ends) and ends[closing][0] - end <= _LONGEST_KEY:
+            spans.append((start, ends[closing][1]))
+        else:
+            body = _KEY.match(text, end)
+            spans.append((start, body.end() if body else end))
+    whole = _merged(spans)
+    for start, end in ends:
+        position = bisect.bisect_right(whole, (start, len(text))) - 1
+        if position < 0 or whole[position][1] < end:
+            before = _KEY_BACKWARDS.match(text[max(0, start - _LONGEST_KEY) : start][::-1])
+            spans.append((start - (before.end() if before else 0), end))
+    spans = _merged(spans)
+    kept, at = [], 0
+    for start, end in spans:
+        kept += [text[at:start], MARK]
+        at = end
+    return b"".join([*kept, text[at:]]), len(spans)
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap made one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _mark(name: str, secrets: Iterable[bytes]) -> bytes:
+    mark = b"[redacted:" + re.sub(r"[^A-Za-z0-9._-]", "_", name).encode() + b"]"
+    return MARK if any(secret in mark for secret in secrets) else mark
+
+
+def plain_forms(secret: bytes) -> set[bytes]:
+    """A secret as it is, URL-encoded, and escaped as in JSON, in JSON within JSON, too."""
+    forms = {secret}
+    for quoted in (
+        urllib.parse.quote(secret, safe=""),
+        urllib.parse.quote(secret, safe="/"),
+        urllib.parse.quote_plus(secret),
+    ):
+        lower = re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), quoted)
+        forms |= {quoted.encode(), lower.encode()}
+    # Bytes that are no text are written as surrogates, or as U+FFFD.
+    for errors in ("surrogateescape", "replace"):
+        text = secret.decode(errors=errors)
+        for ascii_only in (True, False):
+            once = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+            twice = json.dumps(once, ensure_ascii=ascii_only)[1:-1]
+            forms |= {
+                each.encode(errors="surrogateescape") for each in (once, twice, once.replace("/", "\\/"))
+            }
+    return forms
+
+
+def base64_forms(secret: bytes) -> set[bytes]:
+    """What a secret looks like within anything that is encoded in base64, in both alphabets."""
+    forms = set()
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + secret)
+        # Characters that also depend on what stands before it and after it are left out.
+        first = (0, 2, 3)[before]
+        last = len(encoded) - (0, 3, 2)[(before + len(secret)) % 3]
+        core = encoded[first:last]
+        forms |= {core, core.replace(b"+", b"-").replace(b"/", b"_")}
+    return forms
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a key, an option or a field called so holds a secret: `password`, `apiKey`, `tokens`."""
+    return any(match.end() == len(name) for match in _SECRET_NAME.finditer(name))
+
+
+def is_secret_variable(name: str) -> bool:
+    """Whether a variable of an environment called so holds a secret."""
+    return any(match.end() == len(name) for match in _SECRET_VARIABLE.finditer(name))
+
+
+def worth_searching(value: str) -> bool:
+    """Whether a value that only its name calls a secret can be searched for everywhere.
+
+    A plain word, a number or a path would take harmless text away with it.
+    """
+    return len(value) >= SHORTEST and not re.fullmatch(r"[A-Za-z_.-]{0,15}|\d{0,11}|/.*|\[redacted.*", value)
+
+
+def in_json(value: Any, name: str = "") -> Iterator[str]:
+    """The texts below keys that are secret by their names, in what JSON was parsed into."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from in_json(each, str(key))
+    elif isinstance(value, list):
+        for each in value:
+            yield from in_json(each, name)
+    elif isinstance(value, str) and value and is_secret_name(name):
+        yield value
+
+
+def in_environment(variables: Mapping[str, str]) -> Iterator[str]:
+    """The values of variables that are secret by their names."""
+    yield from (value for name, value in variables.items() if value and is_secret_variable(name))
+
+
+def in_arguments(arguments: Sequence[str]) -> Iterator[str]:
+    """The values of arguments that are secret by their options' names."""
+    following = ""
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if following == "secret":
+            yield word
+        elif following == "user" and ":" in word:
+            yield word.partition(":")[2]
+        elif equals and value and is_secret_variable(name):
+            yield value
+        following = ""
+        if not equals and word.startswith("-"):
+            user = word in ("-u", "--user")
+            following = "secret" if is_secret_name(word) else "user" if user else ""
+
+
+def in_unit(text: str) -> Iterator[str]:
+    """The values of secret variables that a unit file sets."""
+    for line in re.findall(r"^\s*Environment=(.*)$", text, re.M):
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            words = line.split()
+        values = in_environment({name: value for name, _, value in (word.partition("=") for word in words)})
+        for value in values:
+            yield value
+            # systemd writes its specifiers' sign twice where it means the sign itself.
+            if "%%" in value:
+                yield value.replace("%%", "%")
+
+
+def in_file(name: str, content: bytes) -> list[Secret]:
+    """The secrets of a file that is there to hold some: a key, tokens, an environment, a password."""
+    if b"PRIVATE KEY" in content:
+        lines = [line.strip() for line in content.splitlines() if b"-----" not in line]
+        return [Secret(line, name) for line in lines if len(line) >= 2 * SHORTEST]
+    if b"BEGIN CERTIFICATE" in content:
+        return []
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict | list):
+        return [Secret(value.encode(), name) for value in in_json(parsed)]
+    found = []
+    for line in filter(None, (line.strip() for line in content.splitlines())):
+        # What ends with `=` may be base64, too.
+        found.append(Secret(line, name))
+        if variable := re.match(rb"(?:export )?[A-Za-z_]\w*=(?P<value>.+)", line):
+            found.append(Secret(variable["value"].strip(b"\"'"), name))
+    return found
+
+
+def in_address(name: str, address: bytes) -> list[Secret]:
+    """The password within an address such as `rest:https://user:password@host/`."""
+    found = re.search(rb"://[^\s/@:]*:(?P<password>\S+)@", address)
+    if not found:
+        return []
+    value = found["password"]
+    return [Secret(value, name), Secret(urllib.parse.unquote_to_bytes(value), name)]
+
+
+def replace_values(text: str, values: Iterable[str]) -> str:
+    """A text with certain values replaced by the mark, however short they are."""
+    for value in sorted(set(values), key=len, reverse=True):
+        text = text.replace(value, MARK.decode())
+    return text
