@@ -75,9 +75,8 @@ def test_force_kills_what_ignores_sigterm_and_nothing_that_is_only_called_katago
         host.check_output(f"kill -TERM {stubborn}")
         assert hosts.SERVICE in host.check_output(f"cat /proc/{stubborn}/cgroup")
         assert str(bystander) in host.check_output("pgrep --full katago-mcp").split()
-        # systemd alone would wait for the frozen server for ever.
-        with hosts.drop_in(host, "TimeoutStopSec=infinity"):
-            host.check_output(f"kill -STOP {hosts.main_pid(host)}")
+        # A server that takes no notice of its order to end, and that systemd alone would wait for for ever.
+        with hosts.drop_in(host, "KillSignal=SIGCONT", "TimeoutStopSec=infinity"):
             run = fleet.play("restart.yml", LIMIT, variables={"force": True})
         assert run.returncode == 0, run.output
         assert not host.file(f"/proc/{stubborn}").exists
