@@ -165,7 +165,7 @@ def test_procedure_during_the_incident_is_in_its_timeline_and_evidence(control: 
     tasks = [line for line in lines if "restart.yml" in line.get("command", "")]
     assert {"ok", "changed"} <= {line["result"] for line in tasks}
     assert all("-e force=true" in line["command"] for line in tasks)
-    assert list(control.records.glob(f"evidence/*/{FIRST.name}/*/manifest.json"))
+    assert list(control.records.glob(f"evidence/*/{FIRST.name}/*/manifest.jsonl"))
     assert not list(control.records.glob("evidence/no-incident"))
 
 
