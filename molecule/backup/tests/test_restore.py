@@ -16,9 +16,10 @@ from .conftest import FIRST, INVENTORY, SECOND, Vault, run_unit, state
 
 HISTORY = "/var/lib/katago-mcp/history.jsonl"
 BASELINE = "/var/lib/katago-mcp/baseline.json"
+CURRENT = "/opt/katago-mcp/current"
 FILES = {
-    "config": "readlink --canonicalize /opt/katago-mcp/current/config.json",
-    "release": "readlink --canonicalize /opt/katago-mcp/current/venv/lib/python3*/site-packages/katago_mcp/cli.py",
+    "config": f"readlink --canonicalize {CURRENT}/config.json",
+    "release": f"readlink --canonicalize {CURRENT}/venv/lib/python3*/site-packages/katago_mcp/cli.py",
     "engine": "ls /opt/katago/engines/*/usr/bin/katago",
     "network": "ls /opt/katago/networks/*/*",
     "tuning": "ls /opt/katago/tuning/*/tuning.txt",
