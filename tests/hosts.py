@@ -62,7 +62,11 @@ def drop_in(host: Any, *lines: str) -> Iterator[None]:
 def small_disk(host: Any, directory: str, options: str, fill: str) -> Iterator[None]:
     """A disk of its own under a directory, with its content, filled up."""
     host.check_output(f"mkdir -p /mnt/small && mount -t tmpfs -o {options} tmpfs /mnt/small")
-    host.check_output(f"cp -a {directory}/. /mnt/small/ && mount --bind /mnt/small {directory}")
+    # What was set aside may be as large as what it was replaced by.
+    packed = f"tar --create --exclude=./quarantine --directory={directory} ."
+    host.check_output(
+        f"{packed} | tar --extract --directory=/mnt/small && mount --bind /mnt/small {directory}"
+    )
     host.check_output(f"cd {directory} && mkdir filler && {fill}; true")
     try:
         yield

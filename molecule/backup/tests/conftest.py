@@ -38,8 +38,9 @@ class Vault:
         self, playbook: str, *arguments: str, kill_before: int | None = None, **variables: Any
     ) -> fleet.Run:
         """Run a playbook with them."""
-        arguments = (f"--extra-vars=@{self.file}", *arguments)
-        return fleet.play(playbook, *arguments, variables=variables, kill_before=kill_before)
+        # The last one counts, should a variable be given twice.
+        given = (f"--extra-vars=@{self.file}", f"--extra-vars={json.dumps(variables)}")
+        return fleet.play(playbook, *given, *arguments, kill_before=kill_before)
 
 
 @pytest.fixture(scope="session")

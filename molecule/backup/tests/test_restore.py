@@ -7,17 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import testinfra
 
 from tests import fleet
 from tests.hosts import LOCK
 
-from .conftest import FIRST, SECOND, Vault, on, run_unit, state
+from .conftest import FIRST, INVENTORY, SECOND, Vault, run_unit, state
 
 HISTORY = "/var/lib/katago-mcp/history.jsonl"
 BASELINE = "/var/lib/katago-mcp/baseline.json"
+CURRENT = "/opt/katago-mcp/current"
 FILES = {
-    "config": "ls /opt/katago-mcp/current/config.json",
-    "release": "ls /opt/katago-mcp/current/venv/lib/python3*/site-packages/katago_mcp/cli.py",
+    "config": f"readlink --canonicalize {CURRENT}/config.json",
+    "release": f"readlink --canonicalize {CURRENT}/venv/lib/python3*/site-packages/katago_mcp/cli.py",
     "engine": "ls /opt/katago/engines/*/usr/bin/katago",
     "network": "ls /opt/katago/networks/*/*",
     "tuning": "ls /opt/katago/tuning/*/tuning.txt",
@@ -162,7 +164,8 @@ def test_bare_host_is_rebuilt_from_another_ones_backup(hosts: dict[str, Any], va
     assert "no verified snapshot of katago-3" in alone.output
     run = vault.play("restore.yml", limit, from_host=FIRST, katago_cache_dir="/nonexistent")
     assert run.returncode == 0, run.output
-    host = on("katago-3")
+    # Named otherwise, since testinfra knows the hosts of an inventory as they were when it was read first.
+    host = testinfra.get_host("ansible://katago-3", ansible_inventory=f"{INVENTORY}/.")
     release = state(hosts[FIRST])["last_good"]["release"]
     assert host.check_output("readlink /opt/katago-mcp/current") == f"releases/{release}"
     assert json.loads(host.check_output(f"cat {BASELINE}")) == {"median": 2}
