@@ -7,6 +7,8 @@ import contextlib
 import itertools
 import json
 import os
+import shlex
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from katago_mcp.desk import query_of
 from katago_mcp.engine import LINE_LIMIT, Command
 from katago_mcp.positions import Position, check
 from support import Running, Site
+from tests.bench import shared_engine
 
 START_SECONDS = 300
 """How long an engine may take to start on a busy machine."""
@@ -103,10 +106,12 @@ def query(position: Mapping[str, Any], visits: int) -> dict[str, Any]:
 
 
 class Bare:
-    """A running KataGo, asked through its pipes."""
+    """A running KataGo, asked without anything between; `prefix` begins the ids of its queries."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(
+        self, replies: asyncio.StreamReader, queries: asyncio.StreamWriter, prefix: str = ""
+    ) -> None:
+        self._lines, self._queries, self._prefix = replies, queries, prefix
         self._names = itertools.count()
         self._replies: dict[str, asyncio.Queue[dict[str, Any]]] = {}
 
@@ -116,13 +121,10 @@ class Bare:
         Raises:
             RuntimeError: if the engine answers with an error.
         """
-        name = f"b{next(self._names)}"
+        name = f"{self._prefix}b{next(self._names)}"
         replies = self._replies[name] = asyncio.Queue()
-        stdin = self._process.stdin
-        if stdin is None:
-            raise RuntimeError("the engine's stdin is closed")
-        stdin.write(json.dumps({**asked, "id": name}).encode() + b"\n")
-        await stdin.drain()
+        self._queries.write(json.dumps({**asked, "id": name}).encode() + b"\n")
+        await self._queries.drain()
         wanted = len(asked.get("analyzeTurns", [0]))
         async with asyncio.timeout(ANSWER_SECONDS):
             found = [await replies.get() for _ in range(wanted)]
@@ -134,8 +136,7 @@ class Bare:
 
     async def read(self) -> None:
         """Hand out replies until the engine ends."""
-        stdout = self._process.stdout
-        while stdout is not None and (line := await stdout.readline()):
+        async for line in self._lines:
             reply = json.loads(line)
             self._replies[reply["id"]].put_nowait(reply)
 
@@ -154,7 +155,9 @@ async def bare(found: Kit, directory: Path) -> AsyncIterator[Bare]:
         env=command.environment(os.environ),
         limit=LINE_LIMIT,
     )
-    engine = Bare(process)
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("the engine has no pipes")
+    engine = Bare(process.stdout, process.stdin)
     reader = asyncio.create_task(engine.read())
     try:
         async with asyncio.timeout(START_SECONDS):
@@ -164,6 +167,28 @@ async def bare(found: Kit, directory: Path) -> AsyncIterator[Bare]:
         process.kill()
         await process.wait()
         await reader
+
+
+def shared(found: Kit, directory: Path) -> tuple[Path, Path]:
+    """A program that is the engine to a server and takes queries at a socket too; both paths."""
+    program, socket = directory / "shared-engine", directory / "engine.socket"
+    command = shlex.join([sys.executable, shared_engine.__file__, str(found.binary), str(socket)])
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    program.chmod(0o755)
+    return program, socket
+
+
+@contextlib.asynccontextmanager
+async def beside(socket: Path) -> AsyncIterator[Bare]:
+    """The engine of a running server, asked at its socket."""
+    replies, queries = await asyncio.open_unix_connection(socket, limit=LINE_LIMIT)
+    engine = Bare(replies, queries, shared_engine.PREFIX)
+    reader = asyncio.create_task(engine.read())
+    try:
+        yield engine
+    finally:
+        queries.close()
+        reader.cancel()
 
 
 def token(caller: int) -> str:

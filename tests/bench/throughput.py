@@ -34,13 +34,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
-    """Ask the bare engine and the server for the same uncached analyses, in turns."""
+    """Ask an engine and the server that it belongs to for the same uncached analyses, in turns."""
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        made = subjects.site(found, directory, callers=max(arguments.clients))
+        program, socket = subjects.shared(found, directory)
+        katago = {"binaryPath": str(program)}
+        made = subjects.site(found, directory, callers=max(arguments.clients), katago=katago)
         with subjects.serving(made) as running:
-            async with subjects.bare(found, directory) as engine:
+            async with subjects.beside(socket) as engine:
                 for clients in arguments.clients:
                     figures += await _compare(engine, running.url, clients, arguments)
     setting = f"{arguments.visits} visits a query, 19x19, nothing cached; {arguments.rounds} pairs of runs"
@@ -59,9 +61,11 @@ async def _compare(
         direct = [_direct(engine, arguments.visits)] * clients
 
         async def served(turn: int) -> float:
+            await engine.ask({"action": "clear_cache"})
             return await _speed(through, _positions(clients, turn))
 
         async def bare(turn: int) -> float:
+            await engine.ask({"action": "clear_cache"})
             return await _speed(direct, _positions(clients, turn))
 
         # The first answers of a new engine are slow, whoever asks.

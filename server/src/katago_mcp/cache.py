@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic_core import to_json
+
 from katago_mcp.config import Cache as CacheConfig
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
@@ -51,10 +53,9 @@ class Size:
 def key(parts: dict[str, Any]) -> str:
     """The key of an answer: a digest of everything that changes it.
 
-    `parts` is JSON without NaN; the order of its keys does not matter.
+    `parts` is JSON without NaN. In another order of its keys it is another question, and asked anew.
     """
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(to_json(parts)).hexdigest()
 
 
 class Cache:

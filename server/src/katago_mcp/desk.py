@@ -146,8 +146,8 @@ class Desk:
 
         async def worked(claim: Claim, note: Report) -> _Result:
             result = await work(claim, note)
-            status = self._supervisor.status()
-            result.network, result.engine_version = status.network, status.version
+            engine = self._supervisor.identity
+            result.network, result.engine_version = engine.network, engine.version
             # A partial answer depends on how busy the machine was; it is not worth repeating.
             if cached and not result.partial:
                 await self.keep(name, result.model_dump(mode="json", by_alias=True))
@@ -166,13 +166,13 @@ class Desk:
 
     def key(self, tool: str, asked: dict[str, Any]) -> str:
         """The key of an answer of the engine and the networks that run now."""
-        status = self._supervisor.status()
+        engine = self._supervisor.identity
         return caching.key(
             {
                 "format": _ANSWER_FORMAT,
-                "engine": status.version,
-                "network": status.network,
-                "humanNetwork": status.human_network,
+                "engine": engine.version,
+                "network": engine.network,
+                "humanNetwork": engine.human_network,
                 "tool": tool,
                 "asked": asked,
             }
@@ -240,8 +240,8 @@ class Desk:
 
     @property
     def _identified(self) -> bool:
-        status = self._supervisor.status()
-        return status.version is not None and status.network is not None
+        engine = self._supervisor.identity
+        return engine.version is not None and engine.network is not None
 
     @contextlib.contextmanager
     def _explained(self, limit: float, seconds: float) -> Iterator[None]:

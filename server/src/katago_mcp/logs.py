@@ -10,6 +10,7 @@ import anyio
 from starlette.requests import ClientDisconnect
 
 _FIELDS = "katago_mcp_fields"
+_ENCODER = json.JSONEncoder(default=str)
 
 
 class Log:
@@ -80,7 +81,7 @@ class _Json(logging.Formatter):
             "logger": record.name,
             **_fields(record),
         }
-        return json.dumps(line, default=str)
+        return _ENCODER.encode(line)
 
 
 class _Text(logging.Formatter):

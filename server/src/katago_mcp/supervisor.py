@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from katago_mcp.config import Health, Katago
 from katago_mcp.engine import (
@@ -59,6 +59,14 @@ class EngineStatus:
     network: str | None
     human_network: str | None
     heartbeat_age: float | None
+
+
+class Identity(NamedTuple):
+    """The engine's version and the names of its networks; None for what is not known, or not there."""
+
+    version: str | None
+    network: str | None
+    human_network: str | None
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,11 @@ class Supervisor:
         if self._state in ("ready", "hung"):
             return self._delay(len(self._recent()) + 1) + self._start_took
         return self._start_took
+
+    @property
+    def identity(self) -> Identity:
+        """What answers, also while it restarts."""
+        return Identity(self._version, self._network, self._human_network)
 
     def status(self) -> EngineStatus:
         """What is known of the engine now."""
