@@ -472,7 +472,7 @@ def _read_files(files: Sequence[str], collector: Collector, write: Write) -> Non
         _copy(Path(files[0]), collector, write)
         return
     for pattern in files:
-        paths = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
+        paths = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 (pathlib takes no absolute one)
         for path in paths:
             write(f"==> {path} <==\n".encode(errors="replace"))
             try:
