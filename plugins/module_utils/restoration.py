@@ -80,10 +80,10 @@ class Plan:
 class Planner:
     """Compares a host with a snapshot of it and decides what is to be done.
 
-    `scope`: `damaged` mends what is damaged or missing; `state` also puts the state and the tokens
-    back as they were; `all` also goes back to the release that was the current one. The history is
-    put together with the one of `newest` in any case, since it only grows. `known` is what the
-    host remembers of it.
+    `scope`: `damaged` mends what is damaged or missing, on a bare host everything; `state` also puts
+    the state and the tokens back as they were; `all` also goes back to the release that was the
+    current one. The history is put together with the one of `newest` in any case, since it only
+    grows. `known` is what the host remembers of it.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Planner:
         """The plan. Raises RestoreError when the snapshot does not have what is needed."""
         findings = [*self._survey.findings(self._names()), *cache_findings()]
         actions = [action for finding in assessment.damaged(findings) for action in self._mend(finding)]
-        if self._scope in ("state", "all"):
+        if self._scope in ("state", "all") or self._is_bare():
             actions += self._state_of_snapshot()
         release = self._release()
         if self._scope == "all":
@@ -126,6 +126,10 @@ class Planner:
         ordered = sorted(unique.values(), key=lambda action: (_ORDER.index(action.how), _rank(action.path)))
         self._check_disk(ordered)
         return Plan(ordered, release, findings)
+
+    def _is_bare(self) -> bool:
+        """Whether the host has neither a release nor a history, and so no state of its own to keep."""
+        return releases.Layout().current_release() is None and not history.FILE.exists()
 
     def _names(self) -> list[str]:
         """The releases to look at: those that the host needs, and those that the snapshot has whole."""
