@@ -9,6 +9,7 @@ the moves, and the network does not promise the same answer for a turned board.
 import asyncio
 import contextlib
 from abc import abstractmethod
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Literal, TypeVar
 
@@ -32,6 +33,9 @@ PROGRESS_EVERY = 0.5
 
 _ANSWER_FORMAT = 3
 """Part of every cache key: raised when the shape of cached answers changes."""
+
+_READ_MAX = 64
+"""Answers kept as they were read from the cache, which costs more than to find them there."""
 
 _POSITION_FIELDS = frozenset(field.alias for field in Position.model_fields.values())
 _log = Log(__name__)
@@ -85,6 +89,7 @@ class Desk:
         self._cache = cache
         self.slots = Slots(self.katago.max_concurrent, settings.config.server.max_queued, self._note_load)
         self._flights = Flights(self.slots, self._note_load)
+        self._read: OrderedDict[str, tuple[bytes, Wire]] = OrderedDict()
         self._idle = asyncio.Event()
         self._idle.set()
         settings.watch(self._resize)
@@ -179,17 +184,28 @@ class Desk:
         )
 
     async def kept(self, kind: type[_Wire], name: str) -> _Wire | None:
-        """What the cache holds under a key; nothing while it is not known which engine runs."""
+        """What the cache holds under a key; nothing while it is not known which engine runs.
+
+        Others may be given the same object: whoever changes something makes a copy.
+        """
         if self._cache is None or not self._identified:
             return None
         text = await self._cache.get(name)
         if text is None:
             return None
+        of, found = self._read.get(name, (None, None))
+        if of is text and isinstance(found, kind):
+            return found
         try:
-            return kind.model_validate_json(text)
+            answer = kind.model_validate_json(text)
         except ValidationError:
             _log.warning("cache_entry_of_another_shape")
             return None
+        self._read[name] = text, answer
+        self._read.move_to_end(name)
+        if len(self._read) > _READ_MAX:
+            self._read.popitem(last=False)
+        return answer
 
     async def keep(self, name: str, answer: dict[str, Any]) -> None:
         """Keep an answer under a key that was made before it was searched for."""

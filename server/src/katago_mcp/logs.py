@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import anyio
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.requests import ClientDisconnect
 
 _FIELDS = "katago_mcp_fields"
-_ENCODER = json.JSONEncoder(default=str)
 
 
 class Log:
@@ -81,7 +81,11 @@ class _Json(logging.Formatter):
             "logger": record.name,
             **_fields(record),
         }
-        return _ENCODER.encode(line)
+        try:
+            return to_json(line, fallback=str).decode()
+        except PydanticSerializationError:
+            # Text that is not Unicode, such as a file's name, is escaped.
+            return json.dumps(line, default=str)
 
 
 class _Text(logging.Formatter):

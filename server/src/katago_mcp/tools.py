@@ -118,6 +118,9 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
     )
     _add_analysis(server, service)
     _add_engine(server, service)
+    for tool in server._tool_manager.list_tools():
+        # The schema stays. The SDK would make the model again of each answer that was dumped from one.
+        tool.fn_metadata.output_model = None
     return server
 
 
