@@ -114,6 +114,13 @@ def metric(host: Host, name: str, **labels: str) -> float | None:
     return exposition.parse(body).value(name, **labels) if status == 200 else None
 
 
+def send(name: str, content: bytes, command: str) -> None:
+    """Run a command on the host of that name, with content as its input."""
+    login = ["ssh", *LAB.ssh_arguments().split(), "-i", str(LAB.key)]
+    login += ["-p", str(host_named(name).ports["ssh"]), "root@127.0.0.1", command]
+    subprocess.run(login, input=content, check=True)
+
+
 def eventually(holds: Callable[[], bool], *, within: float, what: str) -> None:
     """Wait until something holds; fail with `what` when it does not within that many seconds."""
     end = time.monotonic() + within
