@@ -9,18 +9,26 @@ from pathlib import Path
 
 def write(path: Path, content: bytes, *, mode: int) -> None:
     """Replace or create a file: written beside it, synced, renamed."""
-    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    scratch = _beside(path, content, mode)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).rename(path)
+        scratch.rename(path)
     except BaseException:
-        Path(scratch).unlink()
+        scratch.unlink()
         raise
     sync_directory(path.parent)
+
+
+def create(path: Path, content: bytes, *, mode: int) -> bool:
+    """Write a file unless there is one, whoever else does the same; return whether this one is it."""
+    scratch = _beside(path, content, mode)
+    try:
+        path.hardlink_to(scratch)
+    except FileExistsError:
+        return False
+    finally:
+        scratch.unlink()
+    sync_directory(path.parent)
+    return True
 
 
 def link(path: Path, target: str) -> bool:
@@ -59,3 +67,17 @@ def sync_tree(root: Path) -> None:
                 finally:
                     os.close(descriptor)
         sync_directory(Path(directory))
+
+
+def _beside(path: Path, content: bytes, mode: int) -> Path:
+    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        Path(scratch).unlink()
+        raise
+    return Path(scratch)

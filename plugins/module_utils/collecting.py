@@ -20,10 +20,11 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
     confidential,
+    forking,
     measuring,
     probes,
     redaction,
@@ -414,42 +415,22 @@ def _forked(work: Callable[[Write], None]) -> tuple[int, int, int]:
     output, output_end = os.pipe()
     words, words_end = os.pipe()
     try:
-        pid = os.fork()
+        pid = forking.fork(lambda: _collect(work, output_end, words_end))
     except OSError:
         for pipe in (output, output_end, words, words_end):
             os.close(pipe)
         raise
-    if pid == 0:
-        _child(work, output_end, words_end)
     os.close(output_end)
     os.close(words_end)
-    with contextlib.suppress(OSError):
-        os.setpgid(pid, pid)
     return pid, output, words
 
 
-def _child(work: Callable[[Write], None], output: int, words: int) -> NoReturn:
-    status = 1
+def _collect(work: Callable[[Write], None], output: int, words: int) -> None:
     try:
-        with contextlib.suppress(OSError):
-            os.setpgid(0, 0)
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(nothing, stream)
-
-        def write(content: bytes) -> None:
-            left = memoryview(content)
-            while left:
-                left = left[os.write(output, left) :]
-
-        try:
-            work(write)
-            status = 0
-        except Exception as error:
-            text = _trouble(error)
-            os.write(words, text.encode(errors="replace")[:_WORDS])
-    finally:
-        os._exit(status)
+        work(lambda content: forking.write(output, content))
+    except Exception as error:
+        os.write(words, _trouble(error).encode(errors="replace")[:_WORDS])
+        raise
 
 
 def _trouble(error: Exception) -> str:

@@ -14,7 +14,9 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import forking
 
 Entry = dict[str, Any]
 """`value` when it was measured, or `unknown` with the reason; `seconds` that it took."""
@@ -43,17 +45,13 @@ class Measuring:
         began = time.monotonic()
         reading, writing = os.pipe()
         try:
-            pid = os.fork()
+            pid = forking.fork(lambda: _measure(check, writing))
         except OSError as error:
             os.close(reading)
             os.close(writing)
             self.entries[name] = {"unknown": f"no process for it: {error.strerror}", "seconds": 0.0}
             return
-        if pid == 0:
-            _work(check, writing)
         os.close(writing)
-        with contextlib.suppress(OSError):
-            os.setpgid(pid, pid)
         self._running[name] = running = _Running(name, pid, reading, began, began + deadline)
         self._selector.register(reading, selectors.EVENT_READ, running)
 
@@ -96,23 +94,11 @@ class Measuring:
         self.entries[running.name] = {**entry, "seconds": round(time.monotonic() - running.began, 2)}
 
 
-def _work(check: Callable[[], Any], pipe: int) -> NoReturn:
-    """The child: its own group, no streams of the parent, one JSON object into the pipe."""
-    status = 1
+def _measure(check: Callable[[], Any], pipe: int) -> None:
+    """One JSON object into the pipe."""
     try:
-        with contextlib.suppress(OSError):
-            os.setpgid(0, 0)
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(nothing, stream)
-        try:
-            entry: Entry = {"value": check()}
-            text = json.dumps(entry, allow_nan=False)
-        except Exception as error:
-            text = json.dumps({"unknown": f"{type(error).__name__}: {error}"[:300]})
-        data = memoryview(text.encode())
-        while data:
-            data = data[os.write(pipe, data) :]
-        status = 0
-    finally:
-        os._exit(status)
+        entry: Entry = {"value": check()}
+        text = json.dumps(entry, allow_nan=False)
+    except Exception as error:
+        text = json.dumps({"unknown": f"{type(error).__name__}: {error}"[:300]})
+    forking.write(pipe, text.encode())

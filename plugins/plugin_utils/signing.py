@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from ansible_collections.katago.fleet.plugins.module_utils import atomic
 
 
 class SigningError(Exception):
@@ -59,7 +60,7 @@ class Signer:
         """Keep the public key in a directory, under its fingerprint; return its file."""
         path = directory / f"{fingerprint(self.public)}.pem"
         if not path.exists():
-            _put(path, public_pem(self.public), 0o644)
+            atomic.create(path, public_pem(self.public), mode=0o644)
         return path
 
 
@@ -99,20 +100,4 @@ def _make(path: Path) -> None:
     pem = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _put(path, pem, 0o600)
-
-
-def _put(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that is whole or not there, and leave one that is there: hosts are worked on at once."""
-    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        path.hardlink_to(scratch)
-    except FileExistsError:
-        return
-    finally:
-        Path(scratch).unlink()
+    atomic.create(path, pem, mode=0o600)
