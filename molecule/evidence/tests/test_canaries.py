@@ -141,7 +141,9 @@ def forms(canary: str) -> set[bytes]:
     }
 
 
-def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def planted(host: Any) -> Iterator[None]:
+    """All of them, seen to have landed."""
     # A specifier of systemd begins with a percent sign.
     token, secret = (canary.replace("%", "%%") for canary in IN_UNIT[:2])
     drop_in = (
@@ -149,11 +151,6 @@ def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
         "EnvironmentFile=-/run/canary-environment",
     )
     put(host, "/run/canary-environment", f"WEBHOOK_TOKEN={IN_UNIT[2]}\nexport_KEY='{IN_UNIT[3]}'\n")
-    site = {
-        "incident": INCIDENT,
-        "procedure_records_dir": str(tmp_path / "records"),
-        "evidence_key": str(tmp_path / "key.pem"),
-    }
     with files(host), hosts.drop_in(host, *drop_in), configuration(host), process(host) as pid:
         journal = host.check_output(
             f"journalctl --unit={hosts.SERVICE} --identifier=canary --output=cat --all"
@@ -161,20 +158,42 @@ def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
         assert IN_JOURNAL[0] in journal, "what was logged has landed in the unit's journal"
         assert IN_PROCESS[0] in host.check_output(f"cat /proc/{pid}/environ")
         assert "SITE_TOKEN" in host.check_output(f"systemctl show {hosts.SERVICE} --property=Environment")
-        run = fleet.play("evidence.yml", f"--limit={TARGET}", "-vvv", variables=site)
+        yield
     host.check_output("rm /run/canary-environment")
+
+
+def leaks(written: dict[str, bytes]) -> dict[str, list[str]]:
+    """Where each canary is, in any encoding."""
+    found = {
+        canary: [name for name, content in written.items() if any(form in content for form in forms(canary))]
+        for canary in CANARIES
+    }
+    return {canary: where for canary, where in found.items() if where}
+
+
+def kept(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory, by its path."""
+    found = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
+
+
+def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
+    site = {
+        "incident": INCIDENT,
+        "procedure_records_dir": str(tmp_path / "records"),
+        "evidence_key": str(tmp_path / "key.pem"),
+    }
+    with planted(host):
+        run = fleet.play("evidence.yml", f"--limit={TARGET}", "-vvv", variables=site)
     assert run.returncode == 0, run.output[-3000:]
     (directory,) = (tmp_path / "records" / "evidence" / INCIDENT / TARGET).iterdir()
-    written = {path.name: path.read_bytes() for path in (tmp_path / "records").rglob("*") if path.is_file()}
-    written["output"] = run.output.encode()
+    written = {**kept(tmp_path / "records"), "output": run.output.encode()}
     # The output has the packed items, as the host sent them.
     for number, packed in enumerate(
         re.findall(r'"content": "([A-Za-z0-9+/=]+)"', run.output.replace("\\", ""))
     ):
         written[f"packed-{number}"] = collecting.unpack(packed, 1 << 26)
-    for canary in CANARIES:
-        where = [name for name, content in written.items() if any(form in content for form in forms(canary))]
-        assert where == [], canary
+    assert leaks(written) == {}
     manifest = [json.loads(line)["entry"] for line in (directory / "manifest.jsonl").read_text().splitlines()]
     counts = {entry["name"]: entry["redacted"] for entry in manifest if entry.get("redacted")}
     expected = (
@@ -190,6 +209,72 @@ def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
     assert "GET /mcp?access_token=[redacted]&x=1 HTTP/1.1" in (directory / "journal.jsonl").read_text()
     assert '"maxVisits"' in (directory / "config.json").read_text()
     assert "[redacted:canary.token]" in (directory / "journal.jsonl").read_text()
+
+
+def test_no_canary_is_in_what_is_said_of_the_host(host: Any, tmp_path: Path) -> None:
+    """An incident on it, from triage to review: output, messages, timeline and documents."""
+    message = {"name": "letters", "kind": "file", "path": str(tmp_path / "records" / "letters.jsonl")}
+    page = {"name": "page", "kind": "page", "path": str(tmp_path / "records" / "index.html")}
+    site = {
+        "incident": INCIDENT,
+        "procedure_records_dir": str(tmp_path / "records"),
+        "evidence_key": str(tmp_path / "key.pem"),
+        "incident_timekeeper": "",
+        "incident_sinks": [
+            {"group": "team", "audience": "team", "sinks": [message]},
+            {"group": "public", "audience": "public", "sinks": [page]},
+        ],
+    }
+    close = {"do": "close", "resolution": "the load is gone", "without_watch": True}
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("triage.yml", {}),
+        (
+            "incident.yml",
+            {"do": "open", "lead": "Anna", "severity": "P2", "impact": "some", "summary": "slow"},
+        ),
+        ("validate.yml", {}),
+        ("incident.yml", {"do": "update", "status": "identified", "next_steps": "watch", "eta": "soon"}),
+        ("incident.yml", close),
+        ("review.yml", {}),
+    ]
+    written: dict[str, bytes] = {}
+    with planted(host):
+        for number, (playbook, given) in enumerate(steps):
+            limit = f"--limit={TARGET}"
+            run = fleet.play(playbook, limit, "-vvv", "--diff", variables={**site, **given})
+            written[f"output {number} of {playbook}"] = run.output.encode()
+    written |= kept(tmp_path / "records")
+    assert {"letters.jsonl", "index.html", f"incidents/{INCIDENT}/timeline.jsonl"} <= written.keys()
+    assert any(name.endswith("review.html") for name in written)
+    assert leaks(written) == {}
+
+
+@pytest.mark.parametrize(
+    ("playbook", "given"),
+    [
+        ("backup.yml", {"backup_repository": f"rest:https://me:{CANARIES[0]}@vault/x", "backup_password": 7}),
+        ("backup.yml", {"backup_repository": "/srv/x", "backup_password": [CANARIES[0]]}),
+        (
+            "deploy.yml",
+            {"katago_mcp_tokens": [{"name": "a", "token": CANARIES[0], "scopes": ["everything"]}]},
+        ),
+        ("deploy.yml", {"katago_mcp_tls_certificate": CANARIES[0], "katago_mcp_tls_key": CANARIES[0]}),
+        (
+            "incident.yml",
+            {"do": "open", "incident_sinks": [{"kind": "slack", "url": f"http://{CANARIES[0]}"}]},
+        ),
+        ("incident.yml", {"do": "open", "incident_roster": {"contacts": CANARIES[0]}}),
+    ],
+    ids=["repository", "password", "tokens", "certificate", "sinks", "roster"],
+)
+def test_no_canary_is_in_the_refusal_of_an_argument(
+    playbook: str, given: dict[str, Any], tmp_path: Path
+) -> None:
+    variables = tmp_path / "vault.json"
+    variables.write_text(json.dumps({"procedure_records_dir": str(tmp_path / "records"), **given}))
+    run = fleet.play(playbook, f"--limit={TARGET}", "-vvv", "--check", "--diff", f"--extra-vars=@{variables}")
+    assert run.returncode != 0, run.output[-3000:]
+    assert leaks({"output": run.output.encode(), **kept(tmp_path / "records")}) == {}
 
 
 def test_secrets_that_cannot_be_read_leave_figures_alone(host: Any, tmp_path: Path) -> None:
