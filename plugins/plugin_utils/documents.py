@@ -34,11 +34,14 @@ dd{margin:0}
 ul{padding-left:1.25rem}
 table{border-collapse:collapse;width:100%;font-size:.875rem;margin:.5rem 0}
 th,td{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid #ddd}
-th{background:#f5f5f5}
+th{background:#f5f5f5;overflow-wrap:normal}
 figure{margin:1rem 0}
 .wide{overflow-x:auto}
 svg{display:block;width:100%;min-width:34rem;height:auto}
 figcaption{font-size:.875rem;color:#595959}
+@media (min-width:40.01rem){
+.short{white-space:nowrap}
+}
 @media screen and (max-width:40rem){
 dl{grid-template-columns:1fr;gap:0}
 dd{margin-bottom:.5rem}
@@ -57,6 +60,8 @@ thead{display:table-header-group}
 # Nothing of the page may fetch or run anything, whatever got into it.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _REDACTOR = redaction.Redactor()
+# Characters of a cell that is not broken where there is room: a time, a name.
+_SHORT = 20
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,7 @@ def _markdown(block: Block) -> str:
         case Facts(rows):
             return "\n".join(f"- **{_plain(name)}**: {_plain(text)}" for name, text in rows)
         case Table(head, rows):
-            made = ["| " + " | ".join(_plain(cell) for cell in line) + " |" for line in (head, *rows)]
+            made = ["| " + " | ".join(_inline(cell) for cell in line) + " |" for line in (head, *rows)]
             return "\n".join([made[0], "|" + "---|" * len(head), *made[1:]])
         case Figure(_, caption, words):
             return "\n".join([_plain(caption), "", *(f"- {_plain(each)}" for each in words)]).strip()
@@ -201,9 +206,10 @@ def _html(block: Block) -> str:
 
 
 def _row(head: Iterable[str], cells: Iterable[str]) -> str:
-    made = (
-        f'<td data-label="{_safe(name)}">{_safe(cell)}</td>' for name, cell in zip(head, cells, strict=True)
-    )
+    made = []
+    for name, cell in zip(head, cells, strict=True):
+        kind = ' class="short"' if len(cell) <= _SHORT else ""
+        made.append(f'<td{kind} data-label="{_safe(name)}">{_safe(cell)}</td>')
     return f"<tr>{''.join(made)}</tr>"
 
 
@@ -212,13 +218,17 @@ def _safe(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text that Markdown shows as it is, also at the beginning of a line and in a table."""
+    """A text that Markdown shows as it is, also at the beginning of a line."""
+    return re.sub(r"^([#+=-]|\d+(?=[.)]))", _escaped_start, _inline(text))
+
+
+def _inline(text: str) -> str:
+    """A text that Markdown shows as it is within a line, also in a table."""
     made = clean(text)
     made = made.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     made = re.sub(r"[\\`*\[\]|~]", r"\\\g<0>", made)
     # Within a word an underscore marks nothing.
-    made = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", made)
-    return re.sub(r"^([#+=-]|\d+(?=[.)]))", _escaped_start, made)
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", made)
 
 
 def _escaped_start(match: re.Match[str]) -> str:

@@ -177,8 +177,9 @@ def rates(journal: Journal, spans: Sequence[Span], begin: float, end: float) -> 
         if judged and journal.covers(max(first, begin), min(first + width, end)):
             share = sum(call.status in traffic.FAILED for call in judged) / len(judged)
             made.append(Step(first, first + width, round(100 * share, 2)))
+    binned = [step.begin for step in made]
     for span in spans:
-        if span.source != JOURNAL and not journal.covers(span.begin, span.end):
+        if not any(span.begin <= first < span.end for first in binned):
             total = traffic.judged(dict(span.requests))
             if total:
                 share = traffic.failed(dict(span.requests)) / total
