@@ -140,7 +140,8 @@ def of_host(
     unknown = []
     for gap in gaps:
         if journal.covers(gap.begin, gap.end):
-            calls = Counter(call.status for call in journal.calls if gap.begin <= call.at < gap.end)
+            # What was counted at the beginning is in the scrape that ends there.
+            calls = Counter(call.status for call in journal.calls if gap.begin < call.at <= gap.end)
             requests = {name: float(count) for name, count in sorted(calls.items())}
             counted.append(Span(gap.begin, gap.end, requests, JOURNAL))
         else:
