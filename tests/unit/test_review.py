@@ -466,7 +466,11 @@ def test_secret_that_somebody_types_is_not_shown_and_its_line_is_told(
 
 @given(st.text())
 def test_any_text_stays_text_in_html(words: str) -> None:
-    blocks = [documents.Paragraph(words), documents.Table(("a",), ((words,),)), documents.Bullets((words,))]
+    blocks: list[documents.Block] = [
+        documents.Paragraph(words),
+        documents.Table(("a",), ((words,),)),
+        documents.Bullets((words,)),
+    ]
     html = documents.as_html(documents.Document(words, blocks))
     page = Page()
     page.feed(html)
