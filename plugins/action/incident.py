@@ -30,6 +30,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils import (
     incident_plans,
     incident_records,
     records,
+    review_answers,
     roster,
     triage_reports,
     variables,
@@ -255,6 +256,10 @@ class ActionModule(ActionBase):
         """What is due next."""
         if incident.is_open:
             display.display(f"The next update is due by {incident.update_due}.")
+        else:
+            due = review_answers.due(incident)
+            arguments = f"-e incident={incident.id}"
+            display.display(f"The review is due by {due}: ansible-playbook playbooks/review.yml {arguments}")
         for reason in incidents.triggers(incident, now):
             display.display(f"ESCALATE: {reason}.")
         if incidents.triggers(incident, now):

@@ -11,7 +11,7 @@ description:
     of any playbook; UTC time, actor, command, host, task, result. It has no output of tasks, and of
     extra variables only the values that are known to be no secrets.
   - The incident is that of C(-e incident=ID), or else the only one that is open. From the task that
-    opens one on, it is that one. A run in check mode leaves nothing.
+    opens one on, it is that one. A run in check mode leaves nothing, nor does one that reviews or reports.
   - Never makes a run fail. What cannot be written is told once, as a warning.
 options:
   records_dir:
@@ -48,6 +48,8 @@ from ansible_collections.katago.fleet.plugins.plugin_utils import (
 )
 
 OPENS = ("katago.fleet.incident",)
+# What is written about incidents is no part of them, and has to be the same the next time.
+ABOUT = ("review.yml", "report.yml")
 
 
 def _harmless(method: Callable[..., None]) -> Callable[..., None]:
@@ -90,6 +92,7 @@ class CallbackModule(CallbackBase):
     @_harmless
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Find out which incident this is about, and what is run."""
+        self._off = self._off or Path(playbook._file_name).name in ABOUT
         if self._off:
             return
         extra = load_extra_vars(DataLoader())

@@ -138,6 +138,7 @@ def test_incident_from_its_declaration_to_its_end(control: Control, tmp_path: Pa
     assert texts[2].startswith("INCIDENT RESOLVED: ")
     assert [recipients for recipients, _, _ in mail.mails] == [["bo@go.net"]]
     assert "Analyses work normally again" in page.read_text()
+    assert "The review is due by " in runs[-1].stdout
     for file in control.records.rglob("*"):
         assert not file.is_file() or SECRET not in file.read_text(), file
     lines = control.lines()

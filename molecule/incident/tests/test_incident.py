@@ -192,6 +192,13 @@ def test_host_name_does_not_get_on_the_status_page(control: Control) -> None:
     assert control.page.read_text() == before
 
 
+def test_evidence_of_both_hosts_is_kept_before_the_end(control: Control) -> None:
+    run = control.play("evidence.yml")
+    assert run.returncode == 0, run.output
+    kept = {path.parts[-3] for path in control.records.glob("evidence/*/*/*/manifest.jsonl")}
+    assert kept == {FIRST.name, SECOND.name}
+
+
 def test_end_stands_down_and_leaves_no_timer(control: Control, second: Any, server: loopback.Http) -> None:
     run = control.incident(do="close", resolution="restarted")
     assert run.returncode == 0, run.output
@@ -208,6 +215,45 @@ def test_end_stands_down_and_leaves_no_timer(control: Control, second: Any, serv
     assert "timekeeper" in {line["who"] for line in control.lines("timeline.jsonl")}
     again = control.incident(do="close", incident=control.lines("state.jsonl")[0]["id"], resolution="x")
     assert "was closed at" in again.output
+
+
+def test_review_tells_of_both_hosts_in_the_order_in_which_things_happened(control: Control) -> None:
+    incident = control.lines("state.jsonl")[0]["id"]
+    predicted = control.play("review.yml", "--check", incident=incident)
+    directory = control.records / "incidents" / incident
+    assert predicted.returncode == 0, predicted.output
+    assert not (directory / "review.md").exists()
+    run = control.play("review.yml", incident=incident)
+    assert run.returncode == 0, run.output
+    assert "the review is open; Anna, due by " in run.output
+    assert "What was the underlying cause?" in run.output
+    review = (directory / "review.md").read_text()
+    assert "not verified" not in review
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in review.partition("\n## Timeline\n")[2].splitlines()
+        if line.startswith("| 2")
+    ]
+    assert [row[0][:19] for row in rows] == sorted(row[0][:19] for row in rows)
+    for host in (FIRST.name, SECOND.name):
+        assert any(row[1] == host and f"/{host}/" in row[4] and "journal.jsonl" in row[4] for row in rows), (
+            review
+        )
+
+    def place(host: str, words: str) -> int:
+        return next(number for number, row in enumerate(rows) if row[1] == host and words in row[3])
+
+    opened = place("control node", "opened as P0")
+    assert place(FIRST.name, "systemd: Stopping") < opened
+    back = next(
+        n for n, row in enumerate(rows) if n > opened and row[1] == FIRST.name and "listening" in row[3]
+    )
+    assert opened < back < place(FIRST.name, "restart: changed") < place("control node", "closed")
+    again = control.play("review.yml", incident=incident)
+    assert "nothing, all is as it was" in again.output
+    assert (directory / "review.md").read_text() == review
+    assert control.play("report.yml", do="actions").returncode == 0
+    assert control.play("report.yml", do="actions", as_of="2999-01-01").returncode == 2
 
 
 def test_no_secret_is_in_any_record(control: Control) -> None:

@@ -1,0 +1,79 @@
+"""Builds the review of an incident from its record and its evidence."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
+
+from ansible_collections.katago.fleet.plugins.action import lock
+from ansible_collections.katago.fleet.plugins.module_utils import incidents
+from ansible_collections.katago.fleet.plugins.plugin_utils import (
+    records,
+    review_answers,
+    review_records,
+    variables,
+)
+
+display = Display()
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+
+
+class ActionModule(ActionBase):
+    """Runs once, on the control node; no host is asked."""
+
+    TRANSFERS_FILES = False
+    BYPASS_HOST_LOOP = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Build, write what changed, and say what is left to answer."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        known = ["incident", *variables.specs(ROLES)]
+        problems = list(lock.misspelt(load_extra_vars(self._loader), known))
+        incident = str(self._task.args.get("incident") or "")
+        if not incident:
+            problems.append("Say which incident: -e incident=ID.")
+        if problems:
+            return {**result, "failed": True, "refused": True, "msg": f"Refused. {' '.join(problems)}"}
+        root = Path(self._task.args["records_dir"])
+        fleet = [str(host) for host in (task_vars or {})["groups"].get("katago", [])]
+        try:
+            built = review_records.build(root, incident, fleet, dry=self._task.check_mode)
+        except (records.RecordError, incidents.DamagedError, review_answers.AnswersError) as error:
+            msg = f"Refused; nothing was written. {error}"
+            return {**result, "failed": True, "refused": True, "msg": msg}
+        except OSError as error:
+            raise AnsibleActionFail(f"The review cannot be kept: {error}") from error
+        self._say(incident, root, built)
+        return {
+            **result,
+            "changed": bool(built.written),
+            "complete": built.standing.complete,
+            "unanswered": list(built.standing.unanswered),
+            "due": built.standing.due,
+            "who": built.standing.who,
+        }
+
+    def _say(self, incident: str, root: Path, built: review_records.Built) -> None:
+        standing = built.standing
+        for place in built.said.secrets:
+            display.warning(f"{place} looks like it holds a secret; it is shown redacted. Take it out there.")
+        verb = "Would be written" if self._task.check_mode else "Written"
+        display.display(f"{verb}: {', '.join(map(str, built.written)) or 'nothing, all is as it was'}.")
+        if standing.complete:
+            late = " It was concluded late." if standing.late else ""
+            display.display(f"{incident}: the review is complete.{late}")
+            return
+        due = f", due by {standing.due}" if standing.due else ""
+        now = incidents.stamp(datetime.now(UTC))
+        overdue = " OVERDUE." if standing.is_overdue(now) else ""
+        display.display(f"{incident}: the review is open; {standing.who}{due}.{overdue} Unanswered:")
+        for words in standing.unanswered:
+            display.display(f"  {words}")
+        path = root / "incidents" / incident / review_answers.FILE
+        display.display(f"Answer in {path}, and run this again.")

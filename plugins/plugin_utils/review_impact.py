@@ -1,0 +1,216 @@
+"""What an incident cost: its duration and the requests that failed, counted, and where nothing is known.
+
+Pure. Requests are counted by the counters of the service between scrapes that evidence has. A counter that
+began anew counts from the start of its process. What no two scrapes enclose is counted in the journal where
+that has every line, and is unknown elsewhere: what is not known is never taken for nothing.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ansible_collections.katago.fleet.plugins.module_utils import exposition, traffic
+from ansible_collections.katago.fleet.plugins.plugin_utils.charts import Step
+from ansible_collections.katago.fleet.plugins.plugin_utils.review_sources import Collection
+from ansible_collections.katago.fleet.plugins.plugin_utils.review_timeline import Call, Journal
+
+METRICS = "metrics.txt"
+_STARTED = "process_start_time_seconds"
+_NOTHING = exposition.Scrape({})
+_WIDTHS = (60, 120, 300, 600, 900, 1800, 3600, 10800, 21600, 86400)
+_MOST_BINS = 60
+_NO_ANALYSIS = ("getEngineStatus", "startEngine", "stopEngine", "unknown")
+# Seconds by which times of different clocks may differ that tell the same.
+_DOUBT = 2.0
+JOURNAL = "journal"
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """The metrics of a host at a time, by the control node's clock; `started`: when its process did."""
+
+    at: float
+    started: float | None
+    samples: exposition.Scrape
+    path: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """Requests between two times by how they ended, and what says so."""
+
+    begin: float
+    end: float
+    requests: Mapping[str, float]
+    source: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A span of time of which nothing is known but, sometimes, how many requests failed at most."""
+
+    begin: float
+    end: float
+    at_most: float | None = None
+
+
+@dataclass(frozen=True)
+class HostImpact:
+    """What is counted of a host, and the spans of time of which nothing is known."""
+
+    host: str
+    counted: tuple[Span, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def requests(self) -> dict[str, float]:
+        """All that was counted, by how it ended."""
+        total: Counter[str] = Counter()
+        for span in self.counted:
+            total.update(span.requests)
+        return dict(total)
+
+
+@dataclass(frozen=True)
+class Impact:
+    """What is counted of all hosts."""
+
+    hosts: tuple[HostImpact, ...] = field(default=())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every host is counted from beginning to end."""
+        return bool(self.hosts) and all(not host.unknown for host in self.hosts)
+
+    @property
+    def requests(self) -> dict[str, float]:
+        """All that was counted, by how it ended."""
+        total: Counter[str] = Counter()
+        for host in self.hosts:
+            total.update(host.requests)
+        return dict(total)
+
+
+def scrapes(collections: Sequence[Collection]) -> tuple[list[Scrape], list[str]]:
+    """The scrapes that evidence has of a host, the oldest first; a sentence for each that is none."""
+    found, problems = [], []
+    for collection in collections:
+        item = collection.items.get(METRICS)
+        if item is None or not item.text.strip():
+            problems.append(f"{collection.path}: the service's metrics could not be had")
+            continue
+        try:
+            samples = exposition.parse(item.text)
+        except ValueError as error:
+            problems.append(f"{item.path}: {error}")
+            continue
+        started = samples.value(_STARTED)
+        found.append(Scrape(collection.at, item.corrected(started) if started else None, samples, item.path))
+    found.sort(key=lambda each: (each.at, each.path))
+    return found, problems
+
+
+def of_host(
+    host: str, collections: Sequence[Collection], journal: Journal, begin: float, end: float
+) -> HostImpact:
+    """The requests of a host from the beginning to the end of an incident."""
+    taken, problems = scrapes(collections)
+    counted: list[Span] = []
+    gaps: list[Unknown] = []
+    at = begin
+    for window in windows(taken):
+        if window.end <= begin or window.begin >= end:
+            continue
+        if window.begin > at:
+            gaps.append(Unknown(at, window.begin))
+        inside = begin <= window.begin and window.end <= end
+        if inside:
+            counted.append(window)
+        else:
+            # It also has what was before, or after.
+            most = traffic.failed(dict(window.requests))
+            gaps.append(Unknown(max(at, window.begin), min(end, window.end), most))
+        at = min(end, window.end)
+    if at < end:
+        gaps.append(Unknown(at, end))
+    unknown = []
+    for gap in gaps:
+        if journal.covers(gap.begin, gap.end):
+            # What was counted at the beginning is in the scrape that ends there.
+            calls = Counter(call.status for call in journal.calls if gap.begin < call.at <= gap.end)
+            requests = {name: float(count) for name, count in sorted(calls.items())}
+            counted.append(Span(gap.begin, gap.end, requests, JOURNAL))
+        else:
+            unknown.append(gap)
+    counted.sort(key=lambda each: each.begin)
+    return HostImpact(host, tuple(counted), tuple(unknown), tuple(problems))
+
+
+def windows(taken: Sequence[Scrape]) -> Iterator[Span]:
+    """What counters say between scrapes, in order; nothing of the time that a process lived unseen."""
+    before: Scrape | None = None
+    for each in taken:
+        if before is not None and before.samples.value(_STARTED) == each.samples.value(_STARTED):
+            start: float | None = before.at
+            window = traffic.Window(before.samples, each.samples)
+        else:
+            start = each.started
+            window = traffic.Window(_NOTHING, each.samples)
+            if before is not None and start is not None and start < before.at - _DOUBT:
+                # A process does not begin before the end of the one before it: a clock was moved.
+                start = None
+        requests = window.requests()
+        if start is not None and requests is not None and start <= each.at:
+            yield Span(max(start, before.at) if before is not None else start, each.at, requests, each.path)
+        before = each
+
+
+def rates(journal: Journal, spans: Sequence[Span], begin: float, end: float) -> list[Step]:
+    """The percentage of requests that failed, over time: by the journal, or else by the counters."""
+    width = bin_width(begin, end)
+    made = []
+    for first, inside in _bins(journal.calls, begin, end, width):
+        judged = [call for call in inside if call.status not in traffic.NOT_JUDGED]
+        if judged and journal.covers(max(first, begin), min(first + width, end)):
+            share = sum(call.status in traffic.FAILED for call in judged) / len(judged)
+            made.append(Step(first, first + width, round(100 * share, 2)))
+    binned = [step.begin for step in made]
+    for span in spans:
+        if not any(span.begin <= first < span.end for first in binned):
+            total = traffic.judged(dict(span.requests))
+            if total:
+                share = traffic.failed(dict(span.requests)) / total
+                made.append(Step(span.begin, span.end, round(100 * share, 2)))
+    return made
+
+
+def latencies(calls: Sequence[Call], begin: float, end: float) -> list[Step]:
+    """The median time of analyses that succeeded, in seconds, over time."""
+    width = bin_width(begin, end)
+    made = []
+    for first, inside in _bins(calls, begin, end, width):
+        times = [
+            call.seconds
+            for call in inside
+            if call.seconds is not None and call.status == "ok" and call.tool not in _NO_ANALYSIS
+        ]
+        if times:
+            made.append(Step(first, first + width, round(statistics.median(times), 3)))
+    return made
+
+
+def bin_width(begin: float, end: float) -> int:
+    """Seconds of a step of a graph: the least that makes it one of at most 60."""
+    return next((each for each in _WIDTHS if (end - begin) / each <= _MOST_BINS), _WIDTHS[-1])
+
+
+def _bins(calls: Sequence[Call], begin: float, end: float, width: int) -> Iterator[tuple[float, list[Call]]]:
+    filled: dict[float, list[Call]] = {}
+    for call in calls:
+        if begin <= call.at < end:
+            filled.setdefault(call.at // width * width, []).append(call)
+    yield from sorted(filled.items())

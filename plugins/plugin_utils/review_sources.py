@@ -1,0 +1,199 @@
+"""What a review is made from: the record of an incident and its evidence, as read and verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import incidents
+from ansible_collections.katago.fleet.plugins.plugin_utils import (
+    evidence,
+    incident_records,
+    records,
+    verification,
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A JSON object of a file of such, and its number, from 1."""
+
+    number: int
+    value: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file of evidence. `offset`: seconds by which the host's clock was ahead, None when not known."""
+
+    path: str
+    text: str
+    offset: float | None
+    uncertainty: float
+
+    def corrected(self, at: float) -> float:
+        """A time of the host's clock, in seconds since the epoch, by the control node's."""
+        return at - (self.offset or 0.0)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The evidence of a host at one time. `problems` are those of its verification."""
+
+    host: str
+    at: float
+    path: str
+    items: Mapping[str, Item]
+    problems: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+
+    @property
+    def verified(self) -> bool:
+        """Whether it is, byte for byte, what was kept, and all of it."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All that is known of an incident. `fleet`: the hosts that there are; `unread`: what cannot be read."""
+
+    incident: incidents.Incident
+    state: Sequence[Line] = ()
+    timeline: Sequence[Line] = ()
+    collections: Sequence[Collection] = ()
+    fleet: Sequence[str] = ()
+    unread: Sequence[str] = field(default=())
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The fleet's hosts, and those that the incident or the evidence names besides."""
+        named = {*self.fleet, *self.incident.hosts, *(each.host for each in self.collections)}
+        return tuple(sorted(named))
+
+    def of(self, host: str) -> list[Collection]:
+        """The evidence of a host, the oldest first."""
+        return [each for each in self.collections if each.host == host]
+
+
+def read(root: Path, incident: str, fleet: Sequence[str]) -> Sources:
+    """What the records below `root` have of an incident.
+
+    Raises:
+        RecordError: for a bad id, and an incident that there is no record of.
+        DamagedError: if the incident's state has a line that cannot be understood.
+    """
+    store = incident_records.IncidentRecords(root)
+    folded = store.load(incident)
+    if folded.incident is None:
+        known = ", ".join(sorted(store.load_all()[0])) or "none"
+        raise records.RecordError(f"there is no record of an incident {incident!r}; there are: {known}")
+    unread: list[str] = []
+    if folded.torn:
+        unread.append(f"{incident_records.STATE}: its last line was cut short, by a run that was killed")
+    directory = store.state(incident).parent
+    state = _lines(directory / incident_records.STATE, unread)
+    timeline = _lines(directory / "timeline.jsonl", unread)
+    collections = list(_collections(root, incident))
+    return Sources(folded.incident, state, timeline, collections, tuple(fleet), tuple(unread))
+
+
+def parsed_lines(text: str) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
+    """The lines of JSON with their numbers, from 1; None for one that is no JSON object."""
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        yield number, value if isinstance(value, dict) else None
+
+
+def _lines(path: Path, unread: list[str]) -> list[Line]:
+    """The lines of a file that have a time; the others are added to `unread`."""
+    try:
+        text = path.read_text(errors="replace")
+    except FileNotFoundError:
+        unread.append(f"{path.name}: there is none")
+        return []
+    found, damaged = [], []
+    for number, value in parsed_lines(text):
+        if value is None or not _is_time(value.get("at")):
+            damaged.append(str(number))
+        else:
+            found.append(Line(number, value))
+    if damaged:
+        unread.append(f"{path.name}: lines that cannot be understood: {', '.join(damaged)}")
+    return found
+
+
+def _is_time(value: object) -> bool:
+    try:
+        incidents.parse(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _collections(root: Path, incident: str) -> Iterator[Collection]:
+    top = root / "evidence" / incident
+    for directory in sorted(verification.kept_below(top)):
+        if directory == top:
+            continue
+        found = evidence.verify(directory, [root / evidence.KEYS])
+        entries = list(_entries(directory / evidence.MANIFEST))
+        # An item is what its file is called; what the manifest does not list has no clock.
+        listed = {str(entry["name"]): entry for entry in entries if "name" in entry}
+        host = directory.parent.name if found.host == "?" else found.host
+        items = {
+            path.name: _item(path, root, listed.get(path.name, {}))
+            for path in sorted(directory.iterdir())
+            if path.is_file() and not path.is_symlink() and path.name != evidence.MANIFEST
+        }
+        yield Collection(
+            host=host,
+            at=_began(found.at, directory.name),
+            path=str(directory.relative_to(root)),
+            items=items,
+            problems=tuple(problem.replace(f"{root}/", "") for problem in found.problems),
+            absent=tuple(found.absent),
+            withheld=tuple(
+                f"{name}: {entry['withheld']}" for name, entry in listed.items() if entry.get("withheld")
+            ),
+        )
+
+
+def _entries(manifest: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        text = manifest.read_text(errors="replace")
+    except OSError:
+        return
+    for _, value in parsed_lines(text):
+        entry = value.get("entry") if value else None
+        if isinstance(entry, dict):
+            yield entry
+
+
+def _item(path: Path, root: Path, entry: Mapping[str, Any]) -> Item:
+    offset, uncertainty = entry.get("clock_offset_seconds"), entry.get("clock_uncertainty_seconds")
+    known = isinstance(offset, int | float)
+    return Item(
+        path=str(path.relative_to(root)),
+        text=path.read_text(errors="replace"),
+        offset=float(offset) if isinstance(offset, int | float) else None,
+        uncertainty=float(uncertainty) if known and isinstance(uncertainty, int | float) else 0.0,
+    )
+
+
+def _began(at: str, name: str) -> float:
+    """When a collection was begun, by its manifest, or else by the name of its directory."""
+    day, _, clock = name[:18].partition("T")
+    named = f"{day}T{clock[:2]}:{clock[2:4]}:{clock[4:6]}Z"
+    for text in (at, named):
+        try:
+            return incidents.parse(text).timestamp()
+        except ValueError:
+            continue
+    return 0.0
