@@ -108,6 +108,6 @@ def is_told(line: Mapping[str, Any], timeline: Iterable[Mapping[str, Any]]) -> b
         return False
     began = [each[PROCEDURE]["began"] for each in (newest, line)]
     if "" in began:
-        return began[0] == began[1] and newest["message"] == line["message"]
+        return bool(began[0] == began[1] and newest["message"] == line["message"])
     apart = incidents.parse(began[0]) - incidents.parse(began[1])
     return bool(abs(apart.total_seconds()) <= _SAME_SECONDS)
