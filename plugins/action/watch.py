@@ -109,20 +109,13 @@ def _terms(arguments: Mapping[str, Any]) -> watch.Terms:
 def _problems(terms: watch.Terms, arguments: Mapping[str, Any]) -> list[str]:
     """What is out of bounds."""
     least, most = (int(each) for each in arguments.get("bounds", (15, watch.MOST_MINUTES)))
-    bounds = {
-        "minutes": (least, most),
-        "watch_interval": (1, max(1, int(terms.seconds) // 4)),
-        "watch_patience": (3, 600),
-    }
-    values = {
-        "minutes": terms.minutes,
-        "watch_interval": terms.interval,
-        "watch_patience": terms.patience,
-    }
+    if not least <= terms.minutes <= most:
+        return [f"-e minutes={terms.minutes} is out of bounds; give {least} to {most}."]
+    bounds = {"interval": (1, int(terms.seconds) // 4), "patience": (3, 600), "fewest_requests": (1, 1 << 30)}
     return [
-        f"-e {name}={values[name]} is out of bounds; give {low} to {high}."
+        f"watch_{name} is {getattr(terms, name)}; give {low} to {high}."
         for name, (low, high) in bounds.items()
-        if not low <= values[name] <= high
+        if not low <= getattr(terms, name) <= high
     ]
 
 

@@ -33,7 +33,8 @@ class ActionModule(ActionBase):
             host: known["hostvars"][host].get("watch_result") or {}
             for host in known["ansible_play_hosts_all"]
         }
-        if self._task.check_mode:
+        verdicts = {host: watch_table.verdict(each)[0] for host, each in found.items()}
+        if self._task.check_mode and "refused" not in verdicts.values():
             for host, each in found.items():
                 display.display(f"[{host}] watch: {_predicted(each)} (predicted).")
             return {**result, "changed": False, "verdicts": {}}
@@ -41,9 +42,8 @@ class ActionModule(ActionBase):
         display.display(watch_table.render(found, inventory))
         for host, each in found.items():
             # What is refused says nothing of the service.
-            if not each.get("refused"):
+            if not self._task.check_mode and verdicts[host] != "refused":
                 self._record(host, each)
-        verdicts = {host: watch_table.verdict(each)[0] for host, each in found.items()}
         expected = ("recovered",) if self._task.args.get("decided", True) else ("recovered", "watching")
         short = [f"{host} is {each}" for host, each in verdicts.items() if each not in expected]
         if short:

@@ -156,7 +156,8 @@ def judge(watched: Watched, *, now: float, alive: bool) -> Verdict:
     for sample in watched.samples:
         _add(window, sample, terms)
         if _is_full(window, terms):
-            why = f"well for {_minutes(window.span)} with {_requests(window):g} requests"
+            since, until = window.samples[0].at, sample.at
+            why = f"well for {_minutes(window.span)}, {since} to {until}, with {_requests(window):g} requests"
             return _verdict("recovered", why, window, terms)
     last = watched.samples[-1] if watched.samples else None
     if watched.over:
@@ -268,7 +269,7 @@ _Why = tuple[Literal["breach", "unknown"], str]
 
 def _by_itself(sample: Sample, terms: Terms) -> _Why | None:
     """What is ill or unknown in a sample alone; what is ill says more than what is unknown."""
-    facts = {**sample.facts, **_QUIET_JOURNAL, "traffic": _traffic(sample, sample)}
+    facts = {**sample.facts, **_QUIET_JOURNAL, "traffic": _traffic(sample, sample), "probe": {}}
     reasons = triage.examine(facts, [*_OF_SAMPLE, *_OF_WINDOW])
     ill = [reason.measured for reason in reasons if reason.level != "unknown"]
     unknown = [f"{reason.rule}: {reason.measured}" for reason in reasons if reason.level == "unknown"]

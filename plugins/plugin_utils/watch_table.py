@@ -27,6 +27,8 @@ def verdict(found: Mapping[str, Any]) -> tuple[str, str]:
     """The verdict on a host and a sentence on it; `found` is the result of its task."""
     if "verdict" in found:
         return str(found["verdict"]["verdict"]), str(found["verdict"]["why"])
+    if found.get("refused"):
+        return "refused", str(found["msg"])
     said = str(found.get("msg") or "it was not asked").strip().splitlines()
     return "unknown", f"no answer: {said[-1]}" if found.get("unreachable") else said[-1]
 
