@@ -172,7 +172,7 @@ def health(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
 def short(answer: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """A probe's answer with no more than the named parts of its body, which may be anybody's."""
     body = {
-        name: value if isinstance(value, bool) else str(value)[:_LONGEST_WORDS]
+        name: value if value is None or isinstance(value, bool) else str(value)[:_LONGEST_WORDS]
         for name, value in answer["body"].items()
         if name in names
     }
