@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ansible_collections.katago.fleet.plugins.module_utils import traffic, triage
 
 Result = Literal["recovered", "watching", "breached", "unknown"]
+Identity = tuple[object, object, object]
 
 MOST_MINUTES = 120
 CLIENT_SECONDS = 20
@@ -183,18 +184,21 @@ def judge(watched: Watched, *, now: float, alive: bool) -> Verdict:
     return _verdict("watching", f"well for {_minutes(window.span)}{_newest(window)}", window, terms)
 
 
-def may_join(watched: Watched, verdict: Verdict, *, now: float, service: tuple[object, ...]) -> bool:
+def may_join(watched: Watched, verdict: Verdict, *, now: float, running: Identity) -> bool:
     """Whether a window that recovered still tells of now: not long ago, and of the service that runs."""
     if verdict.verdict != "recovered" or verdict.ended is None:
         return False
-    return (
-        0 <= now - verdict.ended <= watched.terms.seconds and _service(watched.samples[-1].facts) == service
-    )
+    recent = 0 <= now - verdict.ended <= watched.terms.seconds
+    return recent and identity(watched.samples[-1].facts) == running
 
 
-def service(facts: Mapping[str, Mapping[str, Any]]) -> tuple[object, ...]:
-    """What makes a service another one: process, when it was started, release, lowered limits."""
-    return _service(facts)
+def identity(facts: Mapping[str, Mapping[str, Any]]) -> Identity:
+    """What makes a service another one: its process and when it was started, release, lowered limits."""
+    unit = facts.get("unit", {}).get("value", {})
+    health = facts.get("health", {}).get("value", {}).get("body", {})
+    # A list, as a file of JSON lines gives it back.
+    process = [unit.get("pid"), unit.get("started_at")]
+    return process, facts.get("release", {}).get("value"), health.get("lowered")
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:
@@ -312,8 +316,8 @@ def _in_the_way(window: _Window, sample: Sample, terms: Terms) -> _Why | None:
 
 
 def _changes(before: Sample, after: Sample) -> Iterator[str]:
-    process, release, limits = _service(before.facts)
-    process_now, release_now, limits_now = _service(after.facts)
+    process, release, limits = identity(before.facts)
+    process_now, release_now, limits_now = identity(after.facts)
     if release_now != release:
         yield f"the release changed from {release} to {release_now}"
     elif process_now != process:
@@ -323,14 +327,6 @@ def _changes(before: Sample, after: Sample) -> Iterator[str]:
     ends = after.value("metrics")["engine_restarts"] - before.value("metrics")["engine_restarts"]
     if process_now == process and ends > 0:
         yield f"the engine was restarted ({ends:g} times)"
-
-
-def _service(facts: Mapping[str, Mapping[str, Any]]) -> tuple[object, object, object]:
-    unit = facts.get("unit", {}).get("value", {})
-    health = facts.get("health", {}).get("value", {}).get("body", {})
-    # A list, as a file of JSON lines gives it back.
-    process = [unit.get("pid"), unit.get("started_at")]
-    return process, facts.get("release", {}).get("value"), health.get("lowered")
 
 
 def _traffic(first: Sample, last: Sample) -> dict[str, Any]:
@@ -417,7 +413,7 @@ def _notes(samples: Sequence[Sample]) -> Iterator[str]:
     if not samples:
         return
     first, last = samples[0], samples[-1]
-    if lowered := _service(last.facts)[2]:
+    if lowered := identity(last.facts)[2]:
         yield str(lowered)
     yield from triage.performance_notes(_probed(samples))
     jump = (_seconds(last.at) - _seconds(first.at)) - (last.ended - first.ended)

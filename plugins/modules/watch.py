@@ -133,9 +133,9 @@ def look() -> tuple[watch.Watched | None, watch.Verdict, bool]:
     return found, watch.judge(found, now=sampler.now(), alive=alive), alive
 
 
-def running_service(terms: watch.Terms, root: Path) -> tuple[object, ...]:
+def running_service(terms: watch.Terms, root: Path) -> watch.Identity:
     """The service as it is now, to be compared with the one that was watched."""
-    return watch.service(sampler.take(terms, releases.Layout(root)).facts)
+    return watch.identity(sampler.take(terms, releases.Layout(root)).facts)
 
 
 def refusal(found: watch.Watched, terms: watch.Terms, alive: bool) -> str:
@@ -187,7 +187,7 @@ def main() -> None:
                 module.fail_json(msg=msg, refused=True)
             joined = (alive and not found.over) or (
                 found.terms == terms
-                and watch.may_join(found, verdict, now=sampler.now(), service=running_service(terms, root))
+                and watch.may_join(found, verdict, now=sampler.now(), running=running_service(terms, root))
             )
         if not joined and not module.check_mode:
             names = ("incident", "who", "root")

@@ -360,5 +360,5 @@ def test_window_that_ended_is_joined_while_it_still_tells_of_now(
     found = watched(samples(count))
     now = found.samples[-1].ended + after
     verdict = watch.judge(found, now=now, alive=False)
-    there = watch.service(sample(99, **facts).facts)
-    assert watch.may_join(found, verdict, now=now, service=there) is joined
+    running = watch.identity(sample(99, **facts).facts)
+    assert watch.may_join(found, verdict, now=now, running=running) is joined
