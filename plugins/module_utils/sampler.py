@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -242,9 +243,17 @@ def metrics(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
 def step(terms: watch.Terms, layout: releases.Layout, file: Path = FILE) -> watch.Verdict:
     """Take a sample, keep it, judge all of them. Raises OSError when it cannot be kept."""
     sample = take(terms, layout)
+    reap()
     ledger.append(file, watch.as_line(sample), at=sample.at, who=WHO)
     found = watch.read(file.read_bytes())
     return watch.judge(found, now=now(), alive=True)
+
+
+def reap() -> None:
+    """Have no dead checks left: one that hung in the kernel dies whenever that lets it go."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def end(why: str, *, order_file: Path = ORDER, file: Path = FILE) -> None:

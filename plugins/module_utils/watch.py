@@ -274,7 +274,9 @@ _Why = tuple[Literal["breach", "unknown"], str]
 def _by_itself(sample: Sample, terms: Terms) -> _Why | None:
     """What is ill or unknown in a sample alone; what is ill says more than what is unknown."""
     facts = {**sample.facts, **_QUIET_JOURNAL, "traffic": _traffic(sample, sample), "probe": {}}
-    reasons = triage.examine(facts, [*_OF_SAMPLE, *_OF_WINDOW])
+    reasons = sorted(
+        triage.examine(facts, [*_OF_SAMPLE, *_OF_WINDOW]), key=lambda each: -triage.severity(each.level)
+    )
     ill = [reason.measured for reason in reasons if reason.level != "unknown"]
     unknown = [f"{reason.rule}: {reason.measured}" for reason in reasons if reason.level == "unknown"]
     if "value" not in sample.facts.get("release", {}):
@@ -289,8 +291,8 @@ def _by_itself(sample: Sample, terms: Terms) -> _Why | None:
     if sample.ended - sample.began > terms.longest_sample:
         unknown.append(f"the sample took {sample.ended - sample.began:.0f} s")
     if ill:
-        return "breach", "; ".join(ill)
-    return ("unknown", "; ".join(unknown)) if unknown else None
+        return "breach", _first(ill)
+    return ("unknown", _first(unknown)) if unknown else None
 
 
 def _in_the_way(window: _Window, sample: Sample, terms: Terms) -> _Why | None:
@@ -303,7 +305,7 @@ def _in_the_way(window: _Window, sample: Sample, terms: Terms) -> _Why | None:
     if (gap := sample.began - last.ended) > terms.longest_gap:
         return "unknown", f"no sample for {gap:.0f} s"
     if changed := list(_changes(last, sample)):
-        return "breach", "; ".join(changed)
+        return "breach", _first(changed)
     facts = {**sample.facts, **_QUIET_JOURNAL, "traffic": _traffic(first, sample)}
     facts["probe"] = {"value": {"answers": list(_own([*window.samples[1:], sample]))}}
     ill = triage.examine(facts, _OF_WINDOW)
@@ -312,7 +314,12 @@ def _in_the_way(window: _Window, sample: Sample, terms: Terms) -> _Why | None:
     kind: Literal["breach", "unknown"] = "unknown"
     if any(each.level != "unknown" for each in ill):
         kind = "breach"
-    return (kind, "; ".join(each.measured for each in ill)) if ill else None
+    return (kind, _first([each.measured for each in ill])) if ill else None
+
+
+def _first(words: Sequence[str]) -> str:
+    """The worst of what was seen, and how much more there is."""
+    return words[0] if len(words) == 1 else f"{words[0]} (and {len(words) - 1} more)"
 
 
 def _changes(before: Sample, after: Sample) -> Iterator[str]:

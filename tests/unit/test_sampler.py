@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,16 @@ def test_body_of_a_probe_is_kept_short_and_by_name() -> None:
     answer = {"status": 200, "body": {"status": "x" * 9999, "secret": "s", "ready": True, "reason": None}}
     kept = sampler.short(answer, "status", "ready", "reason")
     assert kept["body"] == {"status": "x" * 200, "ready": True, "reason": None}
+
+
+def test_dead_checks_are_taken_notice_of() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    sampler.reap()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, os.WNOHANG)
 
 
 def test_clock_is_the_hosts_own_and_goes_on_only() -> None:

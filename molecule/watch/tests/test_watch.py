@@ -84,6 +84,11 @@ def control(tmp_path: Path) -> Control:
     return Control(tmp_path)
 
 
+def zombies(host: Any) -> int:
+    """Dead children that the sampler did not take notice of."""
+    return int(host.check_output("ps -eo stat,comm | grep --count '^Z.*katago-watch' || true"))
+
+
 def taken(host: Any) -> int:
     """How many samples there are."""
     seen = host.run(f'grep --count \'"event": "sample"\' {SAMPLES}').stdout.strip()
@@ -173,15 +178,13 @@ def test_fault_near_the_end_begins_the_window_anew(control: Control, first: Any,
     sampled(first, LATE)
     first.check_output(f"kill -KILL {engine(first)}")
     second.check_output(f"systemctl restart {hosts.SERVICE}")
-    told = control.wait("breached", within=60, limit="all")
-    assert "breached" in told
-    control.wait("the engine was restarted (1 times)", within=60)
+    control.wait(f"{FIRST.name}  breached", within=60)
     told = control.wait("the service was restarted", within=60, limit=SECOND.name)
     assert f"ansible-playbook playbooks/triage.yml -l {SECOND.name}" in told
     joined = control.watch("--limit=all")
     assert joined.returncode == 0, joined.output
     assert joined.output.count("recovered  -") == 2
-    assert "the engine was restarted" in joined.output
+    assert joined.output.count(" breach: ") >= 2
 
 
 def test_service_that_fails_its_analyses_is_breached_at_once(control: Control, first: Any) -> None:
@@ -193,7 +196,8 @@ def test_service_that_fails_its_analyses_is_breached_at_once(control: Control, f
     try:
         run = control.watch()
     finally:
-        first.check_output(f"kill -CONT {pid}")
+        # Its watchdog may have ended it meanwhile.
+        first.run(f"kill -CONT {pid}")
     assert run.returncode != 0
     assert f"Not recovered: {FIRST.name} is breached" in run.output
     assert "frozen" in run.output or "gave no answer" in run.output
@@ -216,6 +220,7 @@ def test_window_goes_on_when_the_controller_is_killed_and_the_same_command_joins
         os.killpg(run.pid, signal.SIGKILL)
     begun = first.check_output(f"head -1 {SAMPLES}")
     sampled(first, 4)
+    assert zombies(first) < 10
     joined = control.watch()
     assert joined.returncode == 0, joined.output
     assert "is joined: watching" in joined.output
