@@ -23,11 +23,12 @@ OPENED = "2026-01-31T08:00:00Z"
 
 def incident(*ill: str, **known: Any) -> Incident:
     """An incident, opened at 8:00, with hosts that were ill then."""
-    return Incident(
+    values: dict[str, Any] = {
         **{"id": "i-1", "opened_at": OPENED, "opened_by": "anna", "started": OPENED, "severity": "P1"},
         **{"severity_by": "triage", "worst": "P1", "respond_by": OPENED, "told_at": "2026-01-31T09:00:00Z"},
         **{"resolution": "restarted", "ill": dict.fromkeys(ill, OPENED), **known},
-    )
+    }
+    return Incident(**values)
 
 
 def procedure(minute: int, result: str, host: str = "a", name: str = "restart") -> dict[str, Any]:
