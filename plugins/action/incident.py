@@ -92,8 +92,8 @@ class ActionModule(ActionBase):
             for name in incident_inputs.NAMES
             if name in given and name not in ("breach", "triage_json")
         }
-        if "resend" in wanted:
-            wanted["resend"] = boolean(wanted["resend"], strict=False)
+        for name in wanted.keys() & {"resend", "without_watch"}:
+            wanted[name] = boolean(wanted[name], strict=False)
         return incident_inputs.parse(wanted, now)
 
     def _all(self, store: incident_records.IncidentRecords) -> dict[str, incidents.Incident]:
@@ -117,17 +117,23 @@ class ActionModule(ActionBase):
             if request.incident:
                 # What is damaged is not opened anew.
                 store.load(request.incident)
+            there = self._all(store)
             plan = incident_plans.plan(
                 request,
                 incident_plans.Known(
                     now=now,
                     who=who,
-                    all=self._all(store),
+                    all=there,
                     taken=frozenset(store.taken()),
                     report=report,
                     public_texts=self._task.args["public_texts"],
                     hosts=_names_of_hosts(known),
                     jargon=self._task.args["jargon"],
+                    timelines={
+                        name: incident_letters.read_timeline(store.timeline(name))
+                        for name, each in there.items()
+                        if each.is_open
+                    },
                 ),
             )
             if self._task.check_mode:
@@ -183,8 +189,8 @@ class ActionModule(ActionBase):
             roster=arguments["roster"],
             all=[incident, *others],
         )
-        timeline = store.state(incident.id).with_name("timeline.jsonl")
-        return incident_letters.letters(incident, incident_letters.read_timeline(timeline), desk)
+        timeline = incident_letters.read_timeline(store.timeline(incident.id))
+        return incident_letters.letters(incident, timeline, desk)
 
     def _tell(
         self,

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import exposition, probes, service
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    exposition,
+    probes,
+    releases,
+    service,
+)
 
 # What the client takes to start and to say goodbye on a busy host, beyond its own deadline.
 _CLIENT_SECONDS = 15
@@ -36,6 +41,14 @@ class Endpoints:
             tls=probes.secured(config),
         )
 
+    @classmethod
+    def of_release(cls, layout: releases.Layout) -> Endpoints:
+        """Those of the current release; the defaults when its configuration cannot be read."""
+        try:
+            return cls.of(json.loads((layout.current / "config.json").read_text()))
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls()
+
     @property
     def url(self) -> str:
         """The address of MCP as the host itself reaches it."""
@@ -46,6 +59,11 @@ class Endpoints:
     def probe(self, path: str, seconds: float = probes.ASK_SECONDS) -> tuple[int, dict[str, Any]] | None:
         """Status and JSON body of `/health` or `/ready`; None when there was no answer in time."""
         return probes.ask_json(self.host, self.port, path, seconds=seconds, tls=self.tls)
+
+    def answer(self, path: str, seconds: float) -> dict[str, Any]:
+        """A probe's `status`, None when there was none in time, `body`, and the `seconds` that it had."""
+        status, body = self.probe(path, seconds) or (None, {})
+        return {"status": status, "body": body, "seconds": seconds}
 
     def exposed(self, seconds: float = probes.ASK_SECONDS) -> str | None:
         """The text of the metrics; None when they were not served in time."""

@@ -93,7 +93,8 @@ class Incident:
     """An incident as its record tells it; times in UTC as records carry them, empty for not yet.
 
     `severity_by` is `triage` or a person. `worst` is the worst severity it had. `marks` are those of all
-    findings. `deliveries` are the last words on each message and sink, by key.
+    findings. `deliveries` are the last words on each message and sink, by key. `ill` is when each of its
+    hosts was last ill or unknown, `without_watch` when a person let it end without a watch.
     """
 
     id: str
@@ -128,6 +129,8 @@ class Incident:
     public: list[Public] = field(default_factory=list)
     overdue: list[str] = field(default_factory=list)
     deliveries: dict[str, Outcome] = field(default_factory=dict)
+    ill: dict[str, str] = field(default_factory=dict)
+    without_watch: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -272,6 +275,8 @@ def _saw(incident: Incident, event: Mapping[str, Any]) -> None:
     for entry in event.get("findings", ()):
         finding = Finding(**entry)
         incident.findings[finding.mark] = finding
+        incident.ill[finding.host] = str(event["at"])
+    incident.ill |= dict.fromkeys(event.get("undecided", ()), str(event["at"]))
     incident.errors |= set(event.get("errors", ()))
     incident.unfamiliar += [each for each in event.get("unfamiliar", ()) if each not in incident.unfamiliar]
 
@@ -292,8 +297,12 @@ def _moved(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
         incident.severity, incident.severity_by = severity, event["severity_by"]
         incident.worst = worse(incident.worst, severity)
         incident.respond_by = min(incident.respond_by, respond_by(severity, parse(at)))
+    if event.get("without_watch"):
+        incident.without_watch = at
     if (status := event.get("status", incident.status)) != incident.status:
         STATUSES.index(status)
+        if incident.status == "resolved":
+            incident.without_watch = ""
         incident.recurrences += incident.status == "resolved"
         incident.resolved_at = at if status == "resolved" else ""
         incident.status = status
@@ -338,6 +347,11 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
         if reason["level"] in SEVERITIES
     ]
     return sorted(found, key=lambda each: (SEVERITIES.index(each.level), each.host, each.rule))
+
+
+def undecided(report: Mapping[str, Any]) -> list[str]:
+    """The hosts that a report of triage could not measure or decide on: unknown is not healthy."""
+    return sorted(host for host, verdict in report["hosts"].items() if verdict.get("verdict") == "unknown")
 
 
 def fingerprint(found: Iterable[Finding]) -> str:

@@ -134,15 +134,7 @@ _Rule = Callable[[_Facts], Iterator[Reason]]
 def judge(facts: Mapping[str, Mapping[str, Any]], *, now: datetime, breach: bool = False) -> Verdict:
     """The verdict on a host that answered. `breach` is what an operator says, and no host can."""
     known = _Facts(facts)
-    reasons = [_breach()] if breach else []
-    for rule, (needs, check) in _RULES.items():
-        if missing := [name for name in needs if not known.known(name)]:
-            reasons += [_unknown(rule, f"{name}: {known.why(name)}") for name in missing]
-            continue
-        try:
-            reasons += list(check(known))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reasons.append(_unknown(rule, f"cannot be judged: {type(error).__name__}: {error}"))
+    reasons = [*([_breach()] if breach else []), *examine(facts, _RULES)]
     reasons.sort(key=lambda reason: -severity(reason.level))
     return _verdict(
         reasons,
@@ -152,6 +144,27 @@ def judge(facts: Mapping[str, Mapping[str, Any]], *, now: datetime, breach: bool
         proposals=_attempt(_proposals, known),
         next_step=None if breach else _next(known, reasons),
     )
+
+
+def examine(facts: Mapping[str, Mapping[str, Any]], rules: Iterable[str]) -> list[Reason]:
+    """What the rules of these names find in facts; a rule that lacks what it needs is unknown."""
+    known = _Facts(facts)
+    reasons: list[Reason] = []
+    for rule in rules:
+        needs, check = _RULES[rule]
+        if missing := [name for name in needs if not known.known(name)]:
+            reasons += [_unknown(rule, f"{name}: {known.why(name)}") for name in missing]
+            continue
+        try:
+            reasons += list(check(known))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reasons.append(_unknown(rule, f"cannot be judged: {type(error).__name__}: {error}"))
+    return reasons
+
+
+def performance_notes(facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How the probes compare with the baseline, or why that is not known."""
+    return _attempt(_performance_notes, _Facts(facts))
 
 
 def unreachable(why: str, *, now: datetime, breach: bool = False) -> Verdict:

@@ -67,7 +67,10 @@ def main() -> None:
     content = Path(module.params["source"]).read_bytes()
     if digest.of_bytes(content) != module.params["sha256"]:
         module.fail_json(msg=f"{path} was not installed: it arrived damaged. Run again.")
-    atomic.write(path, content, mode=MODE)
+    try:
+        atomic.write(path, content, mode=MODE)
+    except OSError as error:
+        module.fail_json(msg=f"{path} was not installed: {error.strerror}")
     module.exit_json(changed=True, present=True)
 
 

@@ -110,20 +110,6 @@ LARGE = tuple(triage.ROOM)
 EXPECTED_OPEN_FILES = 8192
 
 
-def ask(at: endpoints.Endpoints, path: str, seconds: float) -> dict[str, Any]:
-    """A probe's answer; status None when there was none in time."""
-    status, body = at.probe(path, seconds) or (None, {})
-    return {"status": status, "body": body, "seconds": seconds}
-
-
-def bound_to(layout: releases.Layout) -> endpoints.Endpoints:
-    """Where the service listens by its configuration; by the defaults when that cannot be read."""
-    try:
-        return endpoints.Endpoints.of(json.loads((layout.current / "config.json").read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
-        return endpoints.Endpoints()
-
-
 def look_at_release(layout: releases.Layout) -> dict[str, Any]:
     """The current release and every difference from its manifest, by full checksums."""
     name = layout.current_release()
@@ -354,15 +340,15 @@ def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
     visits, without = parameters["visits"], parameters["without_baseline"]
     quick, answer = patience / 3, patience / 6
     running = measuring.Measuring()
-    running.start("bound_to", lambda: asdict(bound_to(layout)), answer)
+    running.start("bound_to", lambda: asdict(endpoints.Endpoints.of_release(layout)), answer)
     running.wait({"bound_to"}, at_most=answer)
     at = endpoints.Endpoints(**running.entries.pop("bound_to").get("value", {}))
 
     began = time.monotonic()
     checks: dict[str, Callable[[], Any]] = {
         "before": lambda: at.exposed(answer),
-        "health": lambda: ask(at, "/health", answer),
-        "ready": lambda: ask(at, "/ready", answer),
+        "health": lambda: at.answer("/health", answer),
+        "ready": lambda: at.answer("/ready", answer),
         "unit": service.details,
         "limits": lambda: read_limits(layout),
         "filesystems": lambda: host.filesystems(present(PLACES)),

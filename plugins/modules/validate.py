@@ -59,60 +59,17 @@ checks:
 """
 
 import json
-import secrets
-import time
 from pathlib import Path
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
-    endpoints,
     overlay,
     releases,
     service,
+    validating,
     validation,
 )
-
-FEWEST_VISITS = 8
-MOST_VISITS = 24
-POLL_SECONDS = 0.5
-
-
-def wait_until_ready(at: endpoints.Endpoints, deadline: float) -> tuple[int, dict[str, Any]] | None:
-    """The last answer of /ready: the first 200, or what it said when the time was over."""
-    end = time.monotonic() + deadline
-    while True:
-        answer = at.probe("/ready")
-        over = time.monotonic() >= end or service.state().active == "failed"
-        if over or (answer and answer[0] == 200):
-            return answer
-        time.sleep(POLL_SECONDS)
-
-
-def observe(
-    layout: releases.Layout, config: dict[str, Any], visits: int, deadline: float, call_deadline: float
-) -> tuple[validation.Observed, int]:
-    """Wait for readiness, then ask what `validation.calls` asks, with scrapes around it.
-
-    Returns also the visits that were asked for: `visits`, or as many as an overlay leaves.
-    """
-    at = endpoints.Endpoints.of(config)
-    ready = wait_until_ready(at, deadline)
-    visits = min(visits, validation.most_visits(config, at.probe("/health")))
-    before = at.scrape()
-    answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
-    if ready and ready[0] == 200:
-        calls = validation.calls(visits, secrets.randbelow(validation.VARIANTS))
-        answers = at.call(layout.current / "venv" / "bin" / "katago-mcp", calls, call_deadline)
-    observed = validation.Observed(
-        ready=ready,
-        health=at.probe("/health"),
-        answers=answers,
-        before=before,
-        after=at.scrape(),
-    )
-    return observed, visits
 
 
 def main() -> None:
@@ -135,13 +92,10 @@ def main() -> None:
             checks=[],
         )
     release = module.params["release"] or manifest["name"]
-    visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
     try:
         config = json.loads((layout.current / "config.json").read_text())
-        limits = {name: config["katago"][name] for name in validation.LIMITS if name in config["katago"]}
-        observed, visits = observe(
-            layout, config, visits, module.params["deadline"], module.params["call_deadline"]
-        )
+        expected = validating.expected(manifest, config, release)
+        seen = validating.observe(layout, config, module.params["deadline"], module.params["call_deadline"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         module.fail_json(
             msg=(
@@ -151,14 +105,9 @@ def main() -> None:
             release=release,
             checks=[],
         )
-    expected = validation.Expected(
-        release=release,
-        version=manifest["version"],
-        engine_version=manifest["engine_version"],
-        limits=limits,
-    )
-    checks = validation.judge(observed, expected, visits=visits)
-    lowered = overlay.words(observed.health[1].get("overlay")) if observed.health else ""
+    checks = validation.judge(seen.observed, expected, visits=seen.visits)
+    health = seen.observed.health
+    lowered = overlay.words(health[1].get("overlay")) if health else ""
     result = {"release": release, "lowered": lowered, "checks": validation.as_dicts(checks)}
     if failed := validation.failures(checks):
         words = f"{failed}\nIts last words:\n{service.journal()}"

@@ -14,6 +14,7 @@ SHOWN = frozenset(
         *("force", "release", "allow_bad", "replace_engine", "at", "scope", "from_host", "undo"),
         *("visits", "default_visits", "seconds", "review_visits", "review_seconds", "concurrent", "queued"),
         *("cache_mb", "minutes", "why", "deploy_serial"),
+        *("wait", "restart", "fetch", "without_watch"),
     }
 )
 HIDDEN = "***"

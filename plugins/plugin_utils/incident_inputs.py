@@ -20,10 +20,10 @@ _TAKES: Mapping[str, tuple[str, ...]] = {
     "open": ("alert", "severity", "lead", "impact", "summary", "next_steps", "eta", "public", "started"),
     "update": (
         *("status", "severity", "lead", "impact", "summary", "actions", "next_steps", "eta", "resolution"),
-        "public",
+        *("public", "without_watch"),
     ),
     "escalate": ("to", "why", "lead", "impact", "summary"),
-    "close": ("resolution", "impact", "public"),
+    "close": ("resolution", "impact", "public", "without_watch"),
     "tell": (),
     "show": (),
 }
@@ -49,6 +49,7 @@ class Request:
     do: Do
     incident: str = ""
     resend: bool = False
+    without_watch: bool = False
     severity: Severity | None = None
     status: Status | None = None
     started: str = ""
@@ -107,6 +108,7 @@ def parse(given: Mapping[str, Any], now: datetime) -> Request:
         do=do,
         incident=str(values.get("incident", "")),
         resend=values.get("resend") is True,
+        without_watch=values.get("without_watch") is True,
         severity=values.get("severity"),
         status=values.get("status"),
         started=started,

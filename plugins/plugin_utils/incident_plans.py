@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import announcements, incidents, wording
 from ansible_collections.katago.fleet.plugins.module_utils.incidents import Incident, RefusedError, Severity
+from ansible_collections.katago.fleet.plugins.plugin_utils import recovery
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident_inputs import Request
 
 REPEATED_WITHIN = timedelta(minutes=5)
@@ -19,7 +20,11 @@ _UNKNOWN_IS: Severity = "P1"
 
 @dataclass(frozen=True)
 class Known:
-    """What a plan is made from. `report` is triage's, None when it was not run; `taken` are ids in use."""
+    """What a plan is made from.
+
+    `report` is triage's, None when it was not run; `taken` are ids in use; `timelines` are the events of
+    incidents by id.
+    """
 
     now: datetime
     who: str
@@ -29,6 +34,7 @@ class Known:
     public_texts: Mapping[str, str] = field(default_factory=dict)
     hosts: Sequence[str] = ()
     jargon: Sequence[str] = ()
+    timelines: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,8 @@ def _open(request: Request, known: Known) -> Plan:
     report = known.report or {"hosts": {}, "verdict": "healthy"}
     found = incidents.findings(report)
     errors = incidents.error_groups(report)
-    saw = {"findings": [vars(each) for each in found], "errors": sorted(errors)}
+    undecided = incidents.undecided(report)
+    saw = {"findings": [vars(each) for each in found], "errors": sorted(errors), "undecided": undecided}
     if request.incident in known.all:
         there = known.all[request.incident]
         incidents.check_open(there)
@@ -154,6 +161,7 @@ def _update(request: Request, incident: Incident, known: Known) -> Plan:
         **({"status": changed} if changed else {}),
         **({"actions": list(request.actions)} if request.actions else {}),
         **({"public": public} if public else {}),
+        **(_unwatched(request, incident, known) if changed == "resolved" else {}),
     }
     if _is_repeated(request, incident, known.now):
         return Plan(incident.id, (), f"{incident.id} was told so already.")
@@ -204,10 +212,28 @@ def _close(request: Request, incident: Incident, known: Known) -> Plan:
         "event": "closed",
         **request.texts("resolution", "impact"),
         **({"public": public} if public else {}),
+        **_unwatched(request, incident, known),
     }
     end = incidents.parse(incident.resolved_at) if incident.resolved_at else known.now
     lasted = announcements.words(end - incidents.parse(incident.started))
-    return Plan(incident.id, (event,), f"{incident.id} is closed; it lasted {lasted}.", warnings)
+    words = f"{incident.id} is closed; it lasted {lasted}."
+    if "without_watch" in event:
+        words += f" It is not known that it is over: {'; '.join(event['without_watch'])}."
+    return Plan(incident.id, (event,), words, warnings)
+
+
+def _unwatched(request: Request, incident: Incident, known: Known) -> dict[str, Any]:
+    """What the record says of an end without a watch; refuses one that nobody asked for by name."""
+    problems = recovery.unmet(incident, known.timelines.get(incident.id, ()))
+    if problems and not request.without_watch:
+        hosts = recovery.hosts(incident, known.timelines.get(incident.id, ()))
+        raise RefusedError(
+            f"It is not known that {incident.id} is over: {'; '.join(problems)}. Watch it for 15 minutes:"
+            f" ansible-playbook playbooks/watch.yml -e incident={incident.id} -l {','.join(hosts)}"
+            " (-e fetch=true reads a verdict that is there). To end it without: -e without_watch=true,"
+            " which is recorded with your name."
+        )
+    return {"without_watch": problems} if problems else {}
 
 
 def _overdue(incident: Incident, now: datetime) -> tuple[dict[str, Any], ...]:

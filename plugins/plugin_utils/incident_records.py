@@ -36,7 +36,11 @@ class IncidentRecords:
 
     def state(self, incident: str) -> Path:
         """The file with an incident's state. Raises RecordError for a bad id."""
-        return records.Records(self._root, incident).timeline.with_name(STATE)
+        return self.timeline(incident).with_name(STATE)
+
+    def timeline(self, incident: str) -> Path:
+        """The file with an incident's timeline. Raises RecordError for a bad id."""
+        return records.Records(self._root, incident).timeline
 
     def taken(self) -> set[str]:
         """The ids that have a directory, of incidents that were opened or not."""

@@ -53,7 +53,7 @@ def gather(task_vars: Mapping[str, Any], now: datetime, *, breach: bool) -> Repo
         for host in task_vars["ansible_play_hosts_all"]
     }
     verdicts = {host: _verdict(found, now, breach) for host, found in measured.items()}
-    inventory = _inventory(task_vars.get("ansible_inventory_sources") or [])
+    inventory = inventory_arguments(task_vars.get("ansible_inventory_sources") or [])
     commands = {
         host: triage_table.command(verdict.next, host, inventory)
         for host, verdict in verdicts.items()
@@ -70,7 +70,7 @@ def _verdict(found: Mapping[str, Any], now: datetime, breach: bool) -> triage.Ve
     return triage.unreachable(f"no answer: {why[-1][-300:]}", now=now, breach=breach)
 
 
-def _inventory(sources: list[str]) -> list[str]:
+def inventory_arguments(sources: list[str]) -> list[str]:
     """The `-i` arguments without which the commands would not find the hosts."""
     default = [str(Path(source).resolve()) for source in constants.DEFAULT_HOST_LIST]
     if [str(Path(source).resolve()) for source in sources] == default:

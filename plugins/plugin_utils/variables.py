@@ -25,6 +25,7 @@ _HANDED_OVER = (
     "triage_result",
     "restore_outcome",
     "validate_result",
+    "watch_result",
 )
 
 

@@ -129,7 +129,11 @@ def test_incident_from_its_declaration_to_its_end(control: Control, tmp_path: Pa
             control.incident(do="escalate", to="senior", why="stuck"),
             control.incident(do="escalate", to="senior", why="stuck"),
             control.incident(do="close", resolution="rolled back"),
+            control.incident(do="close", resolution="rolled back", without_watch="true"),
         ]
+    refused = runs.pop(-2)
+    assert refused.returncode == 2
+    assert "katago-1 was not watched" in " ".join(refused.stdout.split())
     for run in runs:
         assert run.returncode == 0, run.stdout + run.stderr
         assert SECRET not in run.stdout + run.stderr
@@ -147,6 +151,9 @@ def test_incident_from_its_declaration_to_its_end(control: Control, tmp_path: Pa
         "updated",
         "escalated",
         "closed",
+    ]
+    assert [line["without_watch"] for line in lines if "without_watch" in line] == [
+        ["katago-1 was not watched"]
     ]
     assert "failed" in {line["event"] for line in lines}
     assert (control.records / "incidents").stat().st_mode & 0o777 == 0o700

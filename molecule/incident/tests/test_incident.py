@@ -200,7 +200,9 @@ def test_evidence_of_both_hosts_is_kept_before_the_end(control: Control) -> None
 
 
 def test_end_stands_down_and_leaves_no_timer(control: Control, second: Any, server: loopback.Http) -> None:
-    run = control.incident(do="close", resolution="restarted")
+    early = control.incident(do="close", resolution="restarted")
+    assert f"{FIRST.name} was not watched" in " ".join(early.output.split())
+    run = control.incident(do="close", resolution="restarted", without_watch="true")
     assert run.returncode == 0, run.output
     (text,) = [body["text"] for _, _, body in server.requests if "RESOLVED" in body["text"]]
     assert "Duration: " in text

@@ -1,0 +1,134 @@
+"""The control node's half of `katago.fleet.watch`: sends the sampler, and waits for what it says."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
+
+from ansible_collections.katago.fleet.plugins.action import lock
+from ansible_collections.katago.fleet.plugins.module_utils import digest, sampler, watch
+from ansible_collections.katago.fleet.plugins.plugin_utils import programs, variables
+from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
+
+display = Display()
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+# A host that reboots is back by then; one that is gone is not waited for.
+GONE_SECONDS = 180
+
+
+class ActionModule(DeliveringAction):
+    """Starts or joins a watch on a host, and follows it."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check, deliver, start or join, wait."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = self._task.args
+        known = [*lock.INPUTS, *variables.specs(ROLES), *arguments.get("inputs", [])]
+        terms = _terms(arguments)
+        problems = [*lock.misspelt(load_extra_vars(self._loader), known), *_problems(terms, arguments)]
+        if problems:
+            msg = f"Refused; nothing was changed on this host. {' '.join(problems)}"
+            return {**result, "failed": True, "refused": True, "msg": msg}
+        fetch = bool(arguments.get("fetch", False))
+        if not fetch:
+            delivered = self._program(task_vars)
+            if delivered.get("failed") or delivered.get("unreachable"):
+                why = str(delivered.get("msg") or "no reason given").strip().splitlines()[-1]
+                return {**result, **delivered, "msg": f"The sampler cannot be installed: {why}"}
+        wanted = {
+            "terms": asdict(terms),
+            "restart": bool(arguments.get("restart", False)),
+            "fetch": fetch,
+            "incident": str(arguments.get("incident") or ""),
+            "who": str(arguments["who"]),
+            "root": str(arguments.get("root", "/opt/katago-mcp")),
+        }
+        answer = self._ask(wanted, task_vars)
+        if answer.get("failed") or answer.get("unreachable") or fetch or self._task.check_mode:
+            return {**result, **answer}
+        if arguments.get("wait", True):
+            host = (task_vars or {})["inventory_hostname"]
+            display.display(f"[{host}] {_beginning(answer)}")
+            changed, joined = answer["changed"], answer["joined"]
+            answer = self._wait(answer, {**wanted, "fetch": True}, terms, task_vars)
+            answer |= {"changed": changed, "joined": joined}
+        return {**result, **answer}
+
+    def _wait(
+        self,
+        answer: dict[str, Any],
+        wanted: dict[str, Any],
+        terms: watch.Terms,
+        task_vars: dict[str, Any] | None,
+    ) -> dict[str, Any]:
+        """Ask again and again until something is decided; a host that does not answer may be back."""
+        before, seen = len(answer["verdict"]["resets"]), time.monotonic()
+        while not _is_decided(answer, before):
+            time.sleep(min(terms.interval, max(2.0, answer["verdict"]["left"])))
+            try:
+                asked = self._ask(wanted, task_vars)
+            except AnsibleConnectionFailure:
+                if time.monotonic() - seen > GONE_SECONDS:
+                    raise
+                self._connection.reset()
+                continue
+            if asked.get("failed"):
+                return asked
+            answer, seen = asked, time.monotonic()
+        return answer
+
+    def _ask(self, wanted: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._execute_module(
+            module_name="katago.fleet.watch", module_args=wanted, task_vars=task_vars
+        )
+        return answer
+
+    def _program(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        content = programs.pack("sampler")
+        arguments = {"path": str(sampler.PROGRAM), "sha256": digest.of_bytes(content)}
+        with tempfile.NamedTemporaryFile(prefix="katago-program-") as packed:
+            packed.write(content)
+            packed.flush()
+            return self.deliver("katago.fleet.program", arguments, packed.name, task_vars)
+
+
+def _terms(arguments: Mapping[str, Any]) -> watch.Terms:
+    numbers = ("minutes", "interval", "patience", "fewest_requests", "visits")
+    given = {name: int(arguments[name]) for name in numbers if name in arguments}
+    return watch.Terms(**given, probes=bool(arguments.get("probes", True)))
+
+
+def _problems(terms: watch.Terms, arguments: Mapping[str, Any]) -> list[str]:
+    """What is out of bounds."""
+    least, most = (int(each) for each in arguments.get("bounds", (15, watch.MOST_MINUTES)))
+    if not least <= terms.minutes <= most:
+        return [f"-e minutes={terms.minutes} is out of bounds; give {least} to {most}."]
+    bounds = {"interval": (1, int(terms.seconds) // 4), "patience": (3, 600), "fewest_requests": (1, 1 << 30)}
+    return [
+        f"watch_{name} is {getattr(terms, name)}; give {low} to {high}."
+        for name, (low, high) in bounds.items()
+        if not low <= getattr(terms, name) <= high
+    ]
+
+
+def _is_decided(answer: Mapping[str, Any], resets: int) -> bool:
+    verdict = answer["verdict"]
+    full = verdict["verdict"] in ("recovered", "unknown") and not verdict["left"]
+    ended = not answer["alive"] or bool(answer["over"])
+    return full or ended or len(verdict["resets"]) > resets
+
+
+def _beginning(answer: Mapping[str, Any]) -> str:
+    verdict = answer["verdict"]
+    left = f"{verdict['left'] / 60:.1f} of {answer['minutes']} minutes are left"
+    if answer["joined"]:
+        return f"The window of {answer['who']} is joined: {verdict['verdict']}, {left}."
+    return f"Watched for {answer['minutes']} minutes from now on; it goes on without this run."

@@ -1,0 +1,71 @@
+"""Shows the verdicts of a watch on all hosts of a play, and records them in the incident's timeline."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.katago.fleet.plugins.plugin_utils import (
+    incident_letters,
+    records,
+    triage_reports,
+    watch_table,
+)
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Runs once, on the control node, for all hosts of the play, those that are gone included."""
+
+    TRANSFERS_FILES = False
+    BYPASS_HOST_LOOP = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Print, record; fail unless all hosts recovered, where that was waited or asked for."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        known = task_vars or {}
+        found = {
+            host: known["hostvars"][host].get("watch_result") or {}
+            for host in known["ansible_play_hosts_all"]
+        }
+        verdicts = {host: watch_table.verdict(each)[0] for host, each in found.items()}
+        if self._task.check_mode and "refused" not in verdicts.values():
+            for host, each in found.items():
+                display.display(f"[{host}] watch: {_predicted(each)} (predicted).")
+            return {**result, "changed": False, "verdicts": {}}
+        inventory = triage_reports.inventory_arguments(known.get("ansible_inventory_sources") or [])
+        display.display(watch_table.render(found, inventory))
+        for host, each in found.items():
+            # What is refused says nothing of the service.
+            if not self._task.check_mode and verdicts[host] != "refused":
+                self._record(host, each)
+        expected = ("recovered",) if self._task.args.get("decided", True) else ("recovered", "watching")
+        short = [f"{host} is {each}" for host, each in verdicts.items() if each not in expected]
+        if short:
+            msg = f"Not recovered: {', '.join(short)}."
+            return {**result, "failed": True, "msg": msg, "verdicts": verdicts}
+        return {**result, "changed": False, "verdicts": verdicts}
+
+    def _record(self, host: str, found: dict[str, Any]) -> None:
+        arguments = self._task.args
+        line = watch_table.event(host, found, datetime.now(UTC), str(arguments["who"]))
+        try:
+            kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))
+            if not watch_table.is_told(line, incident_letters.read_timeline(kept.timeline)):
+                kept.add_event(line)
+        except (records.RecordError, OSError) as error:
+            display.warning(f"[{host}] The verdict is not in the timeline: {error}")
+
+
+def _predicted(found: dict[str, Any]) -> str:
+    if "verdict" not in found:
+        return f"unknown; {watch_table.verdict(found)[1]}"
+    name, why = watch_table.verdict(found)
+    if found["joined"]:
+        return f"would join or read the window that is there, {name}: {why}"
+    return f"would begin a window; there is {name}: {why}"

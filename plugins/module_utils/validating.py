@@ -1,0 +1,81 @@
+"""Asks a service what `validation` judges: readiness, known positions through MCP, metrics around them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import endpoints, releases, service, validation
+
+FEWEST_VISITS = 8
+MOST_VISITS = 24
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen, the visits that were asked for, and the results of calls made besides."""
+
+    observed: validation.Observed
+    visits: int
+    more: Sequence[Mapping[str, Any]]
+
+
+def expected(manifest: Mapping[str, Any], config: Mapping[str, Any], release: str) -> validation.Expected:
+    """What must be seen of a release. Raises KeyError or TypeError when manifest or config do not say."""
+    limits = {name: config["katago"][name] for name in validation.LIMITS if name in config["katago"]}
+    return validation.Expected(
+        release=release,
+        version=manifest["version"],
+        engine_version=manifest["engine_version"],
+        limits=limits,
+    )
+
+
+def wait_until_ready(at: endpoints.Endpoints, deadline: float) -> tuple[int, dict[str, Any]] | None:
+    """The last answer of /ready: the first 200, or what it said when the time was over."""
+    end = time.monotonic() + deadline
+    while True:
+        answer = at.probe("/ready")
+        over = time.monotonic() >= end or service.state().active == "failed"
+        if over or (answer and answer[0] == 200):
+            return answer
+        time.sleep(POLL_SECONDS)
+
+
+def observe(
+    layout: releases.Layout,
+    config: dict[str, Any],
+    deadline: float,
+    call_deadline: float,
+    more: Sequence[Mapping[str, Any]] = (),
+) -> Seen:
+    """Wait for readiness, then ask what `validation.calls` asks and `more`, with scrapes around it.
+
+    `deadline`, `call_deadline`: seconds to be ready, and for all calls. The visits are drawn, or as many
+    as an overlay leaves.
+    """
+    at = endpoints.Endpoints.of(config)
+    ready = wait_until_ready(at, deadline)
+    visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
+    visits = min(visits, validation.most_visits(config, at.probe("/health")))
+    calls = validation.calls(visits, secrets.randbelow(validation.VARIANTS))
+    before = at.scrape()
+    answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
+    if ready and ready[0] == 200:
+        command = layout.current / "venv" / "bin" / "katago-mcp"
+        answers = at.call(command, [*calls, *more], call_deadline)
+    results = list(answers.get("results") or [])
+    if results:
+        answers = {**answers, "results": results[: len(calls)]}
+    observed = validation.Observed(
+        ready=ready,
+        health=at.probe("/health"),
+        answers=answers,
+        before=before,
+        after=at.scrape(),
+    )
+    return Seen(observed, visits, results[len(calls) :])

@@ -1,0 +1,77 @@
+"""Whether an incident may end: every host of it stayed well, watched, since it was last changed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils.incidents import Incident
+from ansible_collections.katago.fleet.plugins.plugin_utils import watch_table
+
+# Results of a procedure that has changed its host, or may have.
+_CHANGED = ("changed", "partial", "unknown")
+# What these leave on a host is no change of the service.
+_READING = (watch_table.PROCEDURE, "evidence", "backup")
+
+
+def changes(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """By host: when the last procedure that changed it was begun, and its name.
+
+    One without an end was killed, or is at work: it counts.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    begun: dict[tuple[str, str], str] = {}
+    for event in events:
+        host, procedure = str(event.get("host")), str(event.get("procedure") or "")
+        if not procedure or procedure in _READING:
+            continue
+        if event.get("result") == "begun":
+            begun[host, procedure] = str(event["at"])
+            continue
+        at = begun.pop((host, procedure), str(event["at"]))
+        if event.get("result") in _CHANGED:
+            found[host] = max(found.get(host, ("", "")), (at, procedure))
+    for (host, procedure), at in begun.items():
+        found[host] = max(found.get(host, ("", "")), (at, procedure))
+    return found
+
+
+def hosts(incident: Incident, events: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Those that were ill or unknown when an incident was opened or joined, and that were changed since."""
+    return sorted({*incident.ill, *changes(events)})
+
+
+def unmet(incident: Incident, events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why it is not known of the hosts of an incident that they recovered, a clause each; [] when it is.
+
+    `events`: its timeline, the oldest first. An incident without hosts has nothing that could be watched.
+    What was allowed to end without a watch stays so until a host is changed.
+    """
+    changed = changes(events)
+    if incident.without_watch and all(at < incident.without_watch for at, _ in changed.values()):
+        return []
+    newest = {
+        str(event["host"]): event[watch_table.PROCEDURE]
+        for event in events
+        if event.get("procedure") == watch_table.PROCEDURE and watch_table.PROCEDURE in event
+    }
+    return list(_problems(hosts(incident, events), newest, changed, incident.ill))
+
+
+def _problems(
+    hosts: Iterable[str],
+    newest: Mapping[str, Mapping[str, Any]],
+    changed: Mapping[str, tuple[str, str]],
+    ill: Mapping[str, str],
+) -> Iterator[str]:
+    for host in hosts:
+        seen = newest.get(host)
+        at, procedure = changed.get(host, ("", ""))
+        if seen is None:
+            yield f"{host} was not watched"
+        elif seen["verdict"] != "recovered":
+            yield f"{host} is {seen['verdict']} ({seen['why']})"
+        elif seen["began"] < at:
+            yield f"{host} was watched from {seen['began']}, and changed by {procedure} at {at}"
+        elif seen["ended"] < ill.get(host, ""):
+            yield f"{host} was watched until {seen['ended']}, and ill at {ill[host]}"
