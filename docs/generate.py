@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 ROLES = (
     *("procedure", "preflight", "katago", "katago_mcp", "validate", "triage", "evidence", "incident"),
-    *("backup", "restore"),
+    *("backup", "restore", "security"),
 )
 NOTICE = "<!-- Written by docs/generate.py; change the code, not this file. -->"
 

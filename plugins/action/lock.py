@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.module_utils import locks
+from ansible_collections.katago.fleet.plugins.module_utils import locks, security
 
 display = Display()
 # What every procedure takes.
@@ -86,6 +86,10 @@ class ActionModule(ActionBase):
         answer = self._ask(wanted, task_vars)
         if answer.get("failed") or answer.get("unreachable") or arguments["state"] == "released":
             return {**result, **answer}
+        if mode := answer.get("security_mode"):
+            host = (task_vars or {})["inventory_hostname"]
+            words = security.refusal(mode, host, wanted["procedure"])
+            return {**result, **answer, "failed": True, "refused": True, "msg": words}
         if answer["holder"]["run"] == wanted["run"]:
             return {**result, **answer}
         return {**result, **self._contest(answer, wanted, task_vars)}
