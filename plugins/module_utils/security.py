@@ -210,7 +210,7 @@ def look() -> dict[str, Any]:
 
 
 def service_ports() -> set[int]:
-    """Every port of the service: by the configurations of release and process, and what its processes have."""
+    """Every port of the service: by the configurations of release and process, and by its sockets."""
     ports = set[int]()
     configurations = [_configuration(), admin.running_config()]
     for config in configurations:
@@ -269,4 +269,3 @@ def _configuration() -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-

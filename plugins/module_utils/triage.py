@@ -74,13 +74,15 @@ PURGE = "purge_cache.yml"
 SHOW_SECURITY = "security.yml -e do=show"
 
 
-PRESERVE = "Restarting destroys the evidence. If it was one of yours: do=off, then what triage says."
+PRESERVE = (
+    "Restarting destroys the evidence, so nothing that changes the host is proposed; if it was one of yours,"
+    " security.yml -e do=off gives the other proposals back"
+)
 
 
 def isolation(why: str) -> str:
     """The playbook that preserves a host and cuts it off, with its arguments."""
     return f'security.yml -e do=on -e why="{why}"'
-
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def judge(facts: Mapping[str, Mapping[str, Any]], *, now: datetime, breach: bool
             now,
             changes=_attempt(_changes, known),
             notes=[PRESERVE, *_attempt(_notes, known), *_attempt(_skew, known, now)],
-            next_step=suspicious[0].next,
+            next_step=_isolating(suspicious),
         )
     return _verdict(
         reasons,
@@ -343,14 +345,15 @@ def _refused_logins(facts: _Facts) -> Iterator[Reason]:
     seen = facts["traffic"]
     if not seen["served"]:
         return
-    if seen["refused"] is None or seen["requests"] is None:
+    if seen["refused"] is None:
         yield _unknown("refused_logins", "katago_mcp_http_refused_total is missing or NaN")
         return
     counts = {reason: seen["refused"].get(reason, 0) for reason in _LOGIN}
     refused = sum(counts.values())
     # Those that failed do not count: a burst must not hide behind the trouble that it makes.
-    judged, failed = _foreign(seen["requests"], facts["probe"]["answers"] if facts.known("probe") else ())
-    answered = max(0.0, judged - failed)
+    own = facts["probe"]["answers"] if facts.known("probe") else ()
+    judged, failed = _foreign(seen["requests"] or {}, own)
+    answered = judged - failed
     bound = max(
         REFUSED_LOGINS,
         REFUSED_LOGINS_PER_SECOND * seen["seconds"],
@@ -716,6 +719,12 @@ _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {
     "cache": (("journal",), _cache),
     "logged_errors": (("journal",), _logged),
 }
+
+
+def _isolating(suspicious: Sequence[Reason]) -> str | None:
+    """The playbook for a host that is evidence: what its mode says, or what puts it into the mode."""
+    modes = [reason for reason in suspicious if reason.rule == "security_mode"]
+    return (modes or suspicious)[0].next
 
 
 def _next(facts: _Facts, reasons: Sequence[Reason]) -> str | None:

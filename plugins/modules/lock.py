@@ -12,8 +12,8 @@ description:
   - Refuses, by name and with its age, when another run holds the lock. It is broken by name only.
   - The same person repeating the same procedure from the same control node takes the lock over from
     a run that is dead there, and is told so.
-  - On a host in security mode, none but the procedures that leave evidence alone takes it; all others are refused
-    with since when, by whom and why that is, and what ends it.
+  - On a host in security mode, none but the procedures that leave evidence alone takes it; all others
+    are refused with since when, by whom and why that is, and what ends it.
   - In check mode the lock is only looked at.
 options:
   state:
@@ -58,7 +58,7 @@ holder:
   type: dict
   returned: always
 security_mode:
-  description: The security mode that the host is in, for which the lock is not given; as of C(katago.fleet.security).
+  description: The security mode of the host, for which the lock is not given; as of C(katago.fleet.security).
   type: dict
   returned: when it is refused for that
 taken_over:

@@ -105,8 +105,8 @@ def wanted_rules(mode: security.Mode) -> str:
         return ""
     if not security.NFT.exists():
         raise security.RefusedError(
-            f"{security.NFT} is missing, without which clients cannot be cut off: apt-get install nftables, as"
-            " playbooks/deploy.yml does; or -e isolate=false for the mode without that."
+            f"{security.NFT} is missing, without which clients cannot be cut off: apt-get install nftables,"
+            " as playbooks/deploy.yml does; or -e isolate=false for the mode without that."
         )
     ssh = security.ssh_ports()
     ports = security.service_ports() - ssh
@@ -306,15 +306,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    do = module.params["state"]
     try:
-        do = {"on": put_on, "off": put_off, "shown": lambda _: show()}[module.params["state"]]
-        module.exit_json(**do(module))
+        module.exit_json(**(put_on(module) if do == "on" else put_off(module) if do == "off" else show()))
     except security.RefusedError as error:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {error}", refused=True)
     except IsolationError as error:
         module.fail_json(
-            msg=f"The host is in security mode, and clients are NOT cut off: {error}. Procedures refuse on it."
-            " Take it out of the balancer, or cut it off where its network is; then run this again."
+            msg=f"The host is in security mode, and clients are NOT cut off: {error}. Procedures refuse on"
+            " it. Take it out of the balancer, or cut it off where its network is; then run this again."
         )
     except (OSError, subprocess.SubprocessError) as error:
         there = "is" if security.standing() else "is not"

@@ -135,7 +135,7 @@ def test_stand_down_is_computed() -> None:
 
 
 def test_escalation_has_the_runbooks_fields() -> None:
-    message = announcements.escalation(incident(), [], SENIOR, NOW, SETTING)
+    message = announcements.escalation(incident(), incident().escalations[-1], [], SENIOR, NOW, SETTING)
     assert (message.to, message.audience) == ("bo@go.net", "escalation")
     assert message.text.splitlines() == [
         "ESCALATION NEEDED: KataGo MCP Server incident",
@@ -156,7 +156,7 @@ MAKERS = {
     "declaration": lambda each: announcements.declaration(each, SETTING),
     "update": lambda each: announcements.update(each, [], SETTING),
     "stand_down": lambda each: announcements.stand_down(each, [], SETTING),
-    "escalation": lambda each: announcements.escalation(each, [], SENIOR, NOW, SETTING),
+    "escalation": lambda each: announcements.escalation(each, each.escalations[-1], [], SENIOR, NOW, SETTING),
 }
 
 

@@ -296,11 +296,11 @@ def test_issue_that_comes_back_is_a_recurrence(desk: Desk) -> None:
     desk.do(do="update", status="resolved", resolution="r")
     incident = desk.do(DOWN, do="open")
     assert (incident.status, incident.recurrences, incident.resolved_at) == ("investigating", 1, "")
-    assert any("came back" in reason for reason in incidents.triggers(incident, NOW))
+    assert any("came back" in each.why for each in incidents.triggers(incident, NOW))
     desk.do(do="close", resolution="r")
     again = desk.later(hours=1).do(DOWN, do="open")
     assert again.recurrence_of == "2026-01-31-1"
-    assert any("2026-01-31-1 again" in reason for reason in incidents.triggers(again, desk.now))
+    assert any("2026-01-31-1 again" in each.why for each in incidents.triggers(again, desk.now))
     desk.do(do="close", resolution="r")
     assert desk.later(hours=25).do(DOWN, do="open").recurrence_of == ""
 
@@ -327,7 +327,7 @@ def test_error_never_seen_before_calls_for_a_senior(desk: Desk) -> None:
     desk.later(days=2)
     incident = desk.do(report(("katago-2", "P2", "probe"), errors=("known", "new")), do="open")
     assert incident.unfamiliar == ["error new"]
-    assert any("error new" in reason for reason in incidents.triggers(incident, desk.now))
+    assert any("error new" in each.why for each in incidents.triggers(incident, desk.now))
 
 
 @pytest.mark.parametrize(
