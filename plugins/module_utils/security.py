@@ -109,15 +109,13 @@ def reason(why: str) -> str:
     """
     line = " ".join(why.split())
     if not 0 < len(line) <= _LONGEST_REASON:
-        raise RefusedError(
-            f'why has {len(line)} characters; give the reason in 1 to {_LONGEST_REASON}: -e why="...".'
-        )
+        raise RefusedError(f"why has {len(line)} characters; give the reason in 1 to {_LONGEST_REASON}.")
     return line
 
 
 def ending(host: str) -> str:
     """The command that ends the mode."""
-    return f'ansible-playbook playbooks/security.yml -l {host} -e do=off -e why="..."'
+    return f"ansible-playbook playbooks/security.yml -l {host} -e do=off -e 'why=\"...\"'"
 
 
 def refusal(mode: Mapping[str, Any], host: str, procedure: str) -> str:

@@ -82,7 +82,8 @@ PRESERVE = (
 
 def isolation(why: str) -> str:
     """The playbook that preserves a host and cuts it off, with its arguments."""
-    return f'security.yml -e do=on -e why="{why}"'
+    # Without both quotes, Ansible takes but the first word.
+    return f"security.yml -e do=on -e 'why=\"{why}\"'"
 
 
 @dataclass(frozen=True)

@@ -328,7 +328,7 @@ def test_way_back_is_taken_instead_of_a_restart_after_a_recent_switch(ago: int, 
 def test_breach_is_p0_and_neither_restarted_nor_purged() -> None:
     verdict = judge(having(unit={"active": "inactive"}), breach=True)
     assert ("P0", "breach") in rules(verdict)
-    assert verdict.next == 'security.yml -e do=on -e why="a breach is known"'
+    assert verdict.next == triage.isolation("a breach is known")
     assert verdict.escalate[0] == "security breach"
 
 
@@ -357,7 +357,7 @@ def test_burst_of_refused_logins_by_number_rate_and_traffic(facts: Facts, found:
     verdict = judge(facts)
     assert rules(verdict) == ({("P1", "refused_logins")} if found else set())
     if found:
-        assert verdict.next == 'security.yml -e do=on -e why="a burst of refused logins"'
+        assert verdict.next == triage.isolation("a burst of refused logins")
         assert verdict.escalate == ("unusual access",)
 
 
@@ -369,7 +369,7 @@ def test_refused_logins_that_are_not_known_are_unknown() -> None:
 def test_files_that_do_not_match_the_manifest_are_evidence(damage: str) -> None:
     verdict = judge(having(release={"damage": [damage]}))
     assert rules(verdict) == {("P0", "release")}
-    assert verdict.next == 'security.yml -e do=on -e why="files of the release were changed"'
+    assert verdict.next == triage.isolation("files of the release were changed")
     assert verdict.escalate == ("data integrity is in doubt",)
 
 
@@ -405,7 +405,7 @@ def test_host_in_security_mode_is_told_with_who_and_since_when() -> None:
 
 def test_isolation_that_was_taken_away_is_put_back() -> None:
     verdict = judge(having(security={"mode": MODE, "isolated": False}, release={"damage": ["x was changed"]}))
-    assert verdict.next == 'security.yml -e do=on -e why="the isolation was taken away"'
+    assert verdict.next == triage.isolation("the isolation was taken away")
     assert any("NOT cut off" in reason.measured for reason in verdict.reasons)
 
 
