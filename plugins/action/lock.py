@@ -86,10 +86,11 @@ class ActionModule(ActionBase):
         answer = self._ask(wanted, task_vars)
         if answer.get("failed") or answer.get("unreachable") or arguments["state"] == "released":
             return {**result, **answer}
-        if mode := answer.get("security_mode"):
+        if mode := answer.pop("security_mode", None):
             host = (task_vars or {})["inventory_hostname"]
             words = security.refusal(mode, host, wanted["procedure"])
-            return {**result, **answer, "failed": True, "refused": True, "msg": words}
+            shown = f"ansible-playbook playbooks/security.yml -l {host} -e do=show"
+            return {**result, **answer, "failed": True, "refused": True, "msg": words, "next_step": shown}
         if answer["holder"]["run"] == wanted["run"]:
             return {**result, **answer}
         return {**result, **self._contest(answer, wanted, task_vars)}

@@ -57,10 +57,10 @@ holder:
   description: Who holds the lock; owner, procedure, run, since. Null when nobody does.
   type: dict
   returned: always
-security_mode:
-  description: The security mode of the host, for which the lock is not given; as of C(katago.fleet.security).
-  type: dict
-  returned: when it is refused for that
+next_step:
+  description: The command that shows the security mode of the host.
+  type: str
+  returned: when it is refused for that mode
 taken_over:
   description: From whom the lock was taken; owner, procedure, run, since.
   type: dict

@@ -442,6 +442,18 @@ def test_without_a_lead_only_the_public_is_told() -> None:
     ]
 
 
+def test_call_that_nobody_ordered_waits_for_no_lead_and_is_owed_beside_others() -> None:
+    calls = [
+        incidents.Escalation(number, "2026-01-31T08:30:00Z", to, "new", frozenset({"x"}), automatic=True)
+        for number, to in ((1, "senior"), (2, "security"), (3, "senior"))
+    ]
+    letters, _ = incident_letters.letters(incident(lead="", escalations=calls), EVENTS, desk())
+    texts = {each.message.name: each.message.text for each in letters}
+    assert list(texts) == ["escalation-1", "escalation-2", "escalation-3", "status-1"]
+    assert "Current responder: none" in texts["escalation-2"]
+    assert "(security)" in texts["escalation-2"]
+
+
 def test_timeline_with_lines_of_killed_runs_is_read(tmp_path: Path) -> None:
     path = tmp_path / "timeline.jsonl"
     assert incident_letters.read_timeline(path) == []

@@ -297,6 +297,7 @@ def test_procedure_that_changes_the_host_is_refused_and_leaves_nothing_changed(
     assert f"Refused; nothing was changed on this host. {FIRST.name} is in security mode since " in words
     assert WHY in words
     assert f"playbooks/security.yml -l {FIRST.name} -e do=off" in words
+    assert f"Next: ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show" in words
     assert first.check_output(SEEN) == seen
     assert firewall(first) == rules
     assert lives(first) == before["lives"]
