@@ -6,6 +6,7 @@ there, only the procedures of `ALLOWED` work on the host, and nothing is pruned.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -242,11 +243,12 @@ def listening(pids: Iterable[int], proc: Path = Path("/proc")) -> set[int]:
     """The TCP ports on which processes listen, whatever the address."""
     inodes = set[str]()
     for pid in pids:
-        try:
-            targets = [str(each.readlink()) for each in (proc / str(pid) / "fd").iterdir()]
-        except OSError:
-            continue
-        inodes |= {found[1] for target in targets if (found := re.fullmatch(r"socket:\[(\d+)\]", target))}
+        # Processes and files come and go while they are looked at.
+        with contextlib.suppress(OSError):
+            for file in (proc / str(pid) / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if found := re.fullmatch(r"socket:\[(\d+)\]", str(file.readlink())):
+                        inodes.add(found[1])
     ports = set[int]()
     for name in ("tcp", "tcp6"):
         try:

@@ -381,7 +381,7 @@ def test_recurrence_calls_a_senior_each_time_that_it_comes_back(desk: Desk) -> N
     name = desk.do(DOWN, do="open").id
     assert called(desk, loaded(desk, name)) == []
     for _ in range(2):
-        desk.do(do="update", status="resolved", resolution="r")
+        desk.later(minutes=6).do(do="update", status="resolved", resolution="r")
         incident = desk.do(DOWN, do="open")
         assert called(desk, incident) == [("senior", "it came back after it was resolved")]
         assert called(desk, loaded(desk, name)) == []

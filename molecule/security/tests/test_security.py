@@ -30,10 +30,15 @@ WHY = "40 logins a second from an unknown network"
 # Of the site's own: what comes back must be this, byte for byte.
 SITE_RULES = """
 table inet site {
-	set friends { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.7 } }
-	chain input { type filter hook input priority 0; policy accept; ip saddr @friends tcp dport 8080 accept }
+	set friends {
+		type ipv4_addr
+		elements = { 192.0.2.1, 192.0.2.7 }
+	}
+	chain input {
+		type filter hook input priority 0; policy accept;
+		ip saddr @friends tcp dport 8080 accept
+	}
 }
-table ip nat { chain prerouting { type nat hook prerouting priority dstnat; } }
 """
 SEEN = (
     "find /opt/katago-mcp /opt/katago /etc/katago-mcp /var/lib/katago-mcp /var/lib/katago-security"
