@@ -176,6 +176,16 @@ def login_by_ssh(host: Host) -> str:
     return subprocess.run(login, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
 
 
+def is_up(host: Host) -> bool:
+    """Whether both the way in and the service run."""
+    try:
+        runtime.exec_in(host.container, ["systemctl", "is-active", "--quiet", "ssh.service"])
+        runtime.exec_in(host.container, ["systemctl", "is-active", "--quiet", hosts.SERVICE])
+    except runtime.PodmanError:
+        return False
+    return True
+
+
 def messages(server: loopback.Http) -> list[str]:
     """The texts that were sent."""
     return [body["text"] for _, _, body in server.requests]
@@ -274,7 +284,7 @@ def test_mode_cuts_clients_off_and_stops_nothing(
 def test_all_evidence_was_kept_before_anything_was_changed(control: Control, first: Any) -> None:
     newest = max(control.records.glob(f"evidence/*/{FIRST.name}/*"))
     lines = [json.loads(line) for line in (newest / "manifest.jsonl").read_text().splitlines()]
-    assert {line.get("tier") for line in lines} >= {"hot", "full"}
+    assert {line["entry"].get("tier") for line in lines} >= {"hot", "full"}
     kept = (newest / "firewall.txt").read_text()
     assert "table inet site" in kept
     assert "katago_security" not in kept
@@ -365,11 +375,12 @@ def test_what_the_services_user_sends_out_is_dropped_on_demand(first: Any) -> No
 def test_mode_and_isolation_survive_a_reboot(control: Control, first: Any) -> None:
     rules = first.check_output(TABLE)
     runtime.podman("restart", "--time=20", FIRST.container)
-    fleet.eventually(
-        lambda: first.run("systemctl is-active katago-mcp.service").stdout.strip() == "active",
-        within=120,
-        what="the host is up",
-    )
+    fleet.eventually(lambda: is_up(FIRST), within=120, what="the host is up")
+    units = f"katago-security.service {hosts.SERVICE}"
+    began = first.check_output(
+        f"systemctl show {units} --property=ExecMainStartTimestampMonotonic --value"
+    ).split()
+    assert int(began[0]) < int(began[1])
     assert first.check_output(TABLE) == rules
     assert not first.file(VOLATILE).exists
     assert answers(FIRST) == (0, 0)
