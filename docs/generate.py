@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 ROLES = (
     *("procedure", "preflight", "katago", "katago_mcp", "validate", "triage", "evidence", "incident"),
-    *("watch", "review", "backup", "restore"),
+    *("security", "watch", "review", "backup", "restore"),
 )
 NOTICE = "<!-- Written by docs/generate.py; change the code, not this file. -->"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -136,16 +137,23 @@ class ActionModule(ActionBase):
                     },
                 ),
             )
+            incident = self._predicted(store, plan, now, who)
+            calls, uncalled = self._calls(request, incident, now)
+            plan = replace(plan, events=(*plan.events, *calls))
             if self._task.check_mode:
-                incident = store.predict(plan.incident, *plan.events, at=incidents.stamp(now), who=who)
+                incident = self._predicted(store, plan, now, who)
             elif plan.events:
                 store.append(plan.incident, *plan.events, at=incidents.stamp(now), who=who)
-        display.display(f"{plan.words}{' (predicted)' if self._task.check_mode else ''}")
+        predicted = " (predicted)" if self._task.check_mode else ""
+        display.display(f"{plan.words}{predicted}")
+        for call in calls:
+            display.display(f"Escalated to {call['to']}{predicted}: {call['why']}.")
         if self._task.check_mode:
             told = self._predict(store, incident, now)
         else:
             told = self._tell(store, plan.incident, request.resend, now, who)
             incident = self._loaded(store, plan.incident)
+        told += dispatch.Report(problems=tuple(uncalled))
         self._advise(incident, now)
         for warning in (*plan.warnings, *told.passed, *self._roster_problems(now)):
             display.warning(warning)
@@ -162,6 +170,36 @@ class ActionModule(ActionBase):
             "passed": list(told.passed),
             "problems": list(told.problems),
         }
+
+    def _predicted(
+        self,
+        store: incident_records.IncidentRecords,
+        plan: incident_plans.Plan,
+        now: datetime,
+        who: str,
+    ) -> incidents.Incident:
+        return store.predict(plan.incident, *plan.events, at=incidents.stamp(now), who=who)
+
+    def _calls(
+        self, request: incident_inputs.Request, incident: incidents.Incident, now: datetime
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Who is called without anybody's order, and a sentence for each who cannot be.
+
+        Without any contact nobody can be: then `_advise` says what a person is to do.
+        """
+        wanted = boolean(self._task.args.get("escalate_automatically", True), strict=False)
+        roles = roster.roles(self._task.args["roster"])
+        if not wanted or not roles or request.do not in ("open", "update"):
+            return [], []
+        calls, problems = [], []
+        for call in incident_plans.calls(incident, roles, str(self._task.args["escalate_to"]), now):
+            try:
+                roster.contact(self._task.args["roster"], call["to"])
+            except roster.RosterError as error:
+                problems.append(f"{call['to']} was not called ({call['why']}): {error}.")
+            else:
+                calls.append(call)
+        return calls, problems
 
     def _report(self, known: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         if not (path := self._task.args.get("triage_json")):
@@ -266,9 +304,10 @@ class ActionModule(ActionBase):
             due = review_answers.due(incident)
             arguments = f"-e incident={incident.id}"
             display.display(f"The review is due by {due}: ansible-playbook playbooks/review.yml {arguments}")
-        for reason in incidents.triggers(incident, now):
-            display.display(f"ESCALATE: {reason}.")
-        if incidents.triggers(incident, now):
+        triggered = incidents.triggers(incident, now)
+        for trigger in triggered:
+            display.display(f"ESCALATE: {trigger.why}.")
+        if triggered:
             arguments = f"-e do=escalate -e incident={incident.id} -e to=ROLE"
             display.display(f"  NEXT: ansible-playbook playbooks/incident.yml {arguments}")
 

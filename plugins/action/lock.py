@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.module_utils import locks
+from ansible_collections.katago.fleet.plugins.module_utils import locks, security
 
 display = Display()
 # What every procedure takes.
@@ -86,6 +86,11 @@ class ActionModule(ActionBase):
         answer = self._ask(wanted, task_vars)
         if answer.get("failed") or answer.get("unreachable") or arguments["state"] == "released":
             return {**result, **answer}
+        if mode := answer.pop("security_mode", None):
+            host = (task_vars or {})["inventory_hostname"]
+            words = security.refusal(mode, host, wanted["procedure"])
+            shown = f"ansible-playbook playbooks/security.yml -l {host} -e do=show"
+            return {**result, **answer, "failed": True, "refused": True, "msg": words, "next_step": shown}
         if answer["holder"]["run"] == wanted["run"]:
             return {**result, **answer}
         return {**result, **self._contest(answer, wanted, task_vars)}

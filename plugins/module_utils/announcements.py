@@ -148,16 +148,20 @@ def final_impact(incident: incidents.Incident) -> str:
 
 
 def escalation(
-    incident: incidents.Incident, actions: Sequence[Action], contact: Contact, now: datetime, setting: Setting
+    incident: incidents.Incident,
+    call: incidents.Escalation,
+    actions: Sequence[Action],
+    contact: Contact,
+    now: datetime,
+    setting: Setting,
 ) -> Message:
-    """The newest call for somebody else. Raises MissingError."""
-    _need(incident, "lead", "summary", "impact")
-    call = incident.escalations[-1]
+    """A call for somebody else; one that nobody ordered does not wait for a lead. Raises MissingError."""
+    _need(incident, *([] if call.automatic else ["lead"]), "summary", "impact")
     fields = {
         "Incident ID": incident.id,
         "Severity": incident.severity,
         "Duration": words(incident.duration(now)),
-        "Current responder": incident.lead,
+        "Current responder": incident.lead or "none",
         "Summary": incident.summary,
         "Impact": incident.impact,
         "Actions taken": _bullets(actions),

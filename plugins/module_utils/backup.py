@@ -30,6 +30,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     releases,
     restic,
     sandbox,
+    security,
     service,
     sizing,
 )
@@ -463,6 +464,9 @@ class Backup:
         self._snapshot = found[-1].name
 
     def _forget(self) -> None:
+        if mode := security.standing():
+            self._say(f"Nothing is forgotten: the host is in security mode {mode}")
+            return
         own = [f"--host={self._settings.host}", "--group-by=host"]
         failed = ["--tag", restic.UNVERIFIED, f"--keep-last={UNVERIFIED_KEPT}"]
         self._patiently(self._cached, "forget", *own, *failed)

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ansible_collections.katago.fleet.plugins.module_utils import assessment, backup, history, locks, service
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    assessment,
+    backup,
+    history,
+    locks,
+    security,
+    service,
+)
 
 Tier = Literal["hot", "full"]
 TIERS: tuple[Tier, ...] = ("hot", "full")
@@ -122,6 +129,7 @@ _HOT = (
     Collector("kernel.txt", ("dmesg", "--time-format=iso"), limit=512 * KIB, keep="newest"),
     Collector("history.jsonl", files=(str(history.FILE),), keep="newest"),
     Collector("lock.json", files=(str(locks.FILE),)),
+    Collector("security-mode.json", files=(str(security.VOLATILE), str(security.LASTING))),
     Collector("overlay.json", files=(str(service.OVERLAY),)),
     _journal("journal.jsonl", f"--unit={service.UNIT}", lines=3000, tier="hot", seconds=5, limit=2 * MIB),
 )

@@ -18,6 +18,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import triage
 Severity = Literal["P0", "P1", "P2", "P3"]
 Status = Literal["investigating", "identified", "monitoring", "resolved"]
 Outcome = Literal["sending", "sent", "failed", "unknown"]
+Kind = Literal["senior", "developers", "security"]
 
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """From the worst to the least."""
@@ -31,6 +32,8 @@ UPDATE_EVERY = {
 }
 RESTORED_WITHIN = timedelta(minutes=10)
 RECURS_WITHIN = timedelta(hours=24)
+NOT_RESTORED = "not-restored"
+"""The key of the trigger that a timekeeper answers by itself."""
 
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -45,12 +48,16 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """What triage found on a host: a rule's reason, apart from what could not be decided."""
+    """What triage found on a host: a rule's reason, apart from what could not be decided.
+
+    `suspicious`: somebody may have got in.
+    """
 
     host: str
     level: Severity
     rule: str
     measured: str
+    suspicious: bool = False
 
     @property
     def mark(self) -> str:
@@ -80,11 +87,30 @@ class Update:
 
 @dataclass(frozen=True)
 class Escalation:
-    """A call for somebody else, with the number of calls up to it."""
+    """A call for somebody else, with the number of calls up to it.
+
+    `answers`: the keys of the triggers that it answers, None for all that there were. `automatic` when
+    nobody ordered it; `kind` is whom the runbook means by it.
+    """
 
     number: int
     at: str
     to: str
+    why: str
+    answers: frozenset[str] | None = None
+    automatic: bool = False
+    kind: Kind = "senior"
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """Why the runbook would have somebody called: who, in its words, and why.
+
+    `key` tells it from others of the incident, so that each is answered once.
+    """
+
+    key: str
+    kind: Kind
     why: str
 
 
@@ -93,8 +119,9 @@ class Incident:
     """An incident as its record tells it; times in UTC as records carry them, empty for not yet.
 
     `severity_by` is `triage` or a person. `worst` is the worst severity it had. `marks` are those of all
-    findings. `deliveries` are the last words on each message and sink, by key. `ill` is when each of its
-    hosts was last ill or unknown, `without_watch` when a person let it end without a watch.
+    findings; `bugs` are the unfamiliar errors that are the application's own. `deliveries` are the last
+    words on each message and sink, by key. `ill` is when each of its hosts was last ill or unknown,
+    `without_watch` when a person let it end without a watch.
     """
 
     id: str
@@ -110,6 +137,7 @@ class Incident:
     findings: dict[str, Finding] = field(default_factory=dict)
     errors: set[str] = field(default_factory=set)
     unfamiliar: list[str] = field(default_factory=list)
+    bugs: set[str] = field(default_factory=set)
     recurrence_of: str = ""
     recurrences: int = 0
     joins: int = 0
@@ -241,7 +269,16 @@ def _updated(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
 
 def _escalated(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
     _said(incident, at, event)
-    call = Escalation(len(incident.escalations) + 1, at, event["to"], event["why"])
+    answers = frozenset(event["answers"]) if "answers" in event else None
+    call = Escalation(
+        len(incident.escalations) + 1,
+        at,
+        event["to"],
+        event["why"],
+        answers,
+        bool(event.get("automatic", False)),
+        event.get("kind", "senior"),
+    )
     incident.escalations.append(call)
 
 
@@ -278,6 +315,7 @@ def _saw(incident: Incident, event: Mapping[str, Any]) -> None:
         incident.ill[finding.host] = str(event["at"])
     incident.ill |= dict.fromkeys(event.get("undecided", ()), str(event["at"]))
     incident.errors |= set(event.get("errors", ()))
+    incident.bugs |= set(event.get("bugs", ()))
     incident.unfamiliar += [each for each in event.get("unfamiliar", ()) if each not in incident.unfamiliar]
 
 
@@ -341,7 +379,13 @@ def check_open(incident: Incident) -> None:
 def findings(report: Mapping[str, Any]) -> list[Finding]:
     """What a report of triage found, the worst first; what is unknown is no finding."""
     found = [
-        Finding(host, reason["level"], reason["rule"], reason["measured"])
+        Finding(
+            host,
+            reason["level"],
+            reason["rule"],
+            reason["measured"],
+            bool(reason.get("suspicious", False)),
+        )
         for host, verdict in report["hosts"].items()
         for reason in verdict["reasons"]
         if reason["level"] in SEVERITIES
@@ -383,12 +427,24 @@ def same(
 
 def error_groups(report: Mapping[str, Any]) -> set[str]:
     """The kinds of errors in the journals of all hosts: level, event and code, without what varies."""
-    groups = [
+    return {_kind_of_error(each) for each in _groups(report)}
+
+
+def bugs(report: Mapping[str, Any]) -> set[str]:
+    """Those of `error_groups` that are exceptions which the application had not foreseen."""
+    return {_kind_of_error(each) for each in _groups(report) if each.get("exception")}
+
+
+def _groups(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [
         group
         for host in report["hosts"].values()
         for group in host.get("facts", {}).get("journal", {}).get("value", {}).get("groups", [])
     ]
-    return {" ".join(filter(None, (each["level"], each["event"], each["code"]))) for each in groups}
+
+
+def _kind_of_error(group: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, (group["level"], group["event"], group["code"])))
 
 
 def respond_by(severity: Severity, at: datetime) -> str:
@@ -401,23 +457,44 @@ def awaits_restoration(incident: Incident) -> bool:
     return incident.severity in ("P0", "P1") and incident.status in ("investigating", "identified")
 
 
-def triggers(incident: Incident, now: datetime) -> list[str]:
-    """Why the runbook would have a senior engineer called: [] while it would not.
+def is_helped(incident: Incident) -> bool:
+    """Whether somebody was called who may restore it: by a person, or as a senior engineer is."""
+    return any(not call.automatic or call.kind == "senior" for call in incident.escalations)
 
-    Nobody was called since: an escalation answers what triggered it.
+
+def triggers(incident: Incident, now: datetime) -> list[Trigger]:
+    """Why the runbook would have somebody called: [] while it would not.
+
+    What an escalation answered is left out; and while a senior engineer was called, so is the time.
     """
-    if not incident.is_open or incident.escalations:
+    if not incident.is_open:
         return []
-    reasons = []
-    if awaits_restoration(incident) and now - parse(incident.opened_at) >= RESTORED_WITHIN:
-        reasons.append(f"not restored within {RESTORED_WITHIN.seconds // 60} minutes")
+    found = []
+    late = now - parse(incident.opened_at) >= RESTORED_WITHIN
+    if awaits_restoration(incident) and late and not is_helped(incident):
+        words = f"not restored within {RESTORED_WITHIN.seconds // 60} minutes"
+        found.append(Trigger(NOT_RESTORED, "senior", words))
     if incident.recurrence_of:
-        reasons.append(f"it is {incident.recurrence_of} again, which was closed")
+        words = f"it is {incident.recurrence_of} again, which was closed"
+        found.append(Trigger(f"recurrence {incident.recurrence_of}", "senior", words))
     if incident.recurrences:
-        reasons.append("it came back after it was resolved")
-    if incident.unfamiliar:
-        reasons.append(f"errors never seen before: {', '.join(incident.unfamiliar[:3])}")
-    return reasons
+        words = "it came back after it was resolved"
+        found.append(Trigger(f"came-back {incident.recurrences}", "senior", words))
+    for error in incident.unfamiliar:
+        if error in incident.bugs:
+            words = f"an exception of the application never seen before: {error}"
+            found.append(Trigger(f"error {error}", "developers", words))
+        else:
+            found.append(Trigger(f"error {error}", "senior", f"an error never seen before: {error}"))
+    for finding in incident.findings.values():
+        if finding.suspicious:
+            words = f"{finding.host}: {finding.rule}: {finding.measured}"
+            found.append(Trigger(f"security {finding.mark}", "security", words))
+    return [each for each in found if not _is_answered(incident, each)]
+
+
+def _is_answered(incident: Incident, trigger: Trigger) -> bool:
+    return any(call.answers is None or trigger.key in call.answers for call in incident.escalations)
 
 
 def stamp(at: datetime) -> str:

@@ -80,17 +80,24 @@ def fields(entry: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def groups(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Warnings and errors by level, event and code, with how often each was, the most frequent first."""
+    """Warnings and errors by level, event and code, with how often each was, the most frequent first.
+
+    `exception`: whether one of them was an exception that nobody had foreseen, with its traceback.
+    """
     counts: Counter[tuple[str, str, str]] = Counter()
+    raised = set[tuple[str, str, str]]()
     for entry in entries:
         line = fields(entry)
         if line is None or line["level"] not in _COUNTED:
             continue
         code = next((str(line[name]) for name in _CODES if line.get(name)), "")
-        counts[str(line["level"]), str(line.get("event", "")), code[:120]] += 1
+        group = str(line["level"]), str(line.get("event", "")), code[:120]
+        counts[group] += 1
+        if line.get("traceback"):
+            raised.add(group)
     return [
-        {"level": level, "event": event, "code": code, "count": count}
-        for (level, event, code), count in counts.most_common()
+        {"level": group[0], "event": group[1], "code": group[2], "count": count, "exception": group in raised}
+        for group, count in counts.most_common()
     ]
 
 

@@ -19,11 +19,15 @@ def result(failure: Mapping[str, Any] | None, state: Mapping[str, Any]) -> Resul
 
 
 def explanation(failure: Mapping[str, Any] | None, state: Mapping[str, Any], next_step: str) -> str:
-    """The message of a failed procedure: the failure, the state of the service, the next step."""
+    """The message of a failed procedure: the failure, the state of the service, the next step.
+
+    `next_step` is the procedure's, unless the failure knows a better one.
+    """
     if failure is None:
         words = "Ended, since another host failed."
     else:
         words = str(failure.get("msg") or failure).strip()
+        next_step = str(failure.get("next_step") or next_step)
     return "\n".join([words, left(state), *([f"Next: {next_step}"] if next_step else [])])
 
 

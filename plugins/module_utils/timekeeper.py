@@ -70,7 +70,7 @@ def plan(
         )
         for number in range(REMINDERS)
     ]
-    if incidents.awaits_restoration(incident) and not incident.escalations:
+    if incidents.awaits_restoration(incident) and not incidents.is_helped(incident):
         at = incidents.parse(incident.opened_at) + incidents.RESTORED_WITHIN
         alarms.append(Alarm(incidents.stamp(at), "", announcements.not_restored(incident, contact, setting)))
     return Plan(incident.id, incident.severity, tuple(alarms))

@@ -48,6 +48,13 @@ class Window:
             counts[labels["status"]] = counts.get(labels["status"], 0) + rise
         return counts
 
+    def refused(self) -> dict[str, float] | None:
+        """How many HTTP requests were refused for each reason; None when a series is missing or NaN."""
+        name = "katago_mcp_http_refused_total"
+        rises = {labels["reason"]: self.rise(name, **labels) for labels in self.after.labels(name)}
+        known = {reason: rise for reason, rise in rises.items() if rise is not None}
+        return known if known and len(known) == len(rises) else None
+
     def engine_failures(self) -> float | None:
         """Restarts of the engine that nobody asked for; None when not known."""
         return _total(

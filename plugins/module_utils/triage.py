@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -45,6 +45,12 @@ OPEN_FILES_PERCENT = 90
 FEWEST_OPEN_FILES = 1024
 HOG_PERCENT_OF_HOST = 25
 SKEW_SECONDS = 30
+# A client with an old token asks again now and then; who guesses does not stop. Of a busy service, and of a
+# long window, the bound grows along.
+REFUSED_LOGINS = 20
+REFUSED_LOGINS_PER_SECOND = 2
+REFUSED_PERCENT_OF_ANSWERED = 10
+_LOGIN = ("unauthenticated", "forbidden")
 CONSUMERS_SHOWN = 4
 
 ROOM = {
@@ -65,6 +71,19 @@ RESTORE = "restore.yml"
 DEPLOY = "deploy.yml"
 MITIGATE = "mitigate.yml"
 PURGE = "purge_cache.yml"
+SHOW_SECURITY = "security.yml -e do=show"
+
+
+PRESERVE = (
+    "Restarting destroys the evidence, so nothing that changes the host is proposed; if it was one of yours,"
+    " security.yml -e do=off gives the other proposals back"
+)
+
+
+def isolation(why: str) -> str:
+    """The playbook that preserves a host and cuts it off, with its arguments."""
+    # Without both quotes, Ansible takes but the first word.
+    return f"security.yml -e do=on -e 'why=\"{why}\"'"
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ class Reason:
     """One thing that is not as it should be: what was measured, and what would have been right.
 
     `escalate` is the runbook's trigger that it is, if any; `next` the playbook that deals with it,
-    with its arguments.
+    with its arguments; `suspicious` when somebody may have got in, so that the host is evidence.
     """
 
     level: Level
@@ -81,6 +100,7 @@ class Reason:
     threshold: str
     escalate: str | None = None
     next: str | None = None
+    suspicious: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,13 +156,23 @@ def judge(facts: Mapping[str, Mapping[str, Any]], *, now: datetime, breach: bool
     known = _Facts(facts)
     reasons = [*([_breach()] if breach else []), *examine(facts, _RULES)]
     reasons.sort(key=lambda reason: -severity(reason.level))
+    suspicious = [reason for reason in reasons if reason.suspicious]
+    if suspicious:
+        # What restarts, rolls back, purges or makes room destroys what tells who was there.
+        return _verdict(
+            [reason if reason.suspicious else replace(reason, next=None) for reason in reasons],
+            now,
+            changes=_attempt(_changes, known),
+            notes=[PRESERVE, *_attempt(_notes, known), *_attempt(_skew, known, now)],
+            next_step=_isolating(suspicious),
+        )
     return _verdict(
         reasons,
         now,
         changes=_attempt(_changes, known),
         notes=[*_attempt(_notes, known), *_attempt(_performance_notes, known), *_attempt(_skew, known, now)],
         proposals=_attempt(_proposals, known),
-        next_step=None if breach else _next(known, reasons),
+        next_step=_next(known, reasons),
     )
 
 
@@ -297,7 +327,64 @@ def _unknown(rule: str, why: str) -> Reason:
 
 
 def _breach() -> Reason:
-    return Reason("P0", "breach", "an operator says so", "none", escalate="security breach")
+    return Reason(
+        "P0",
+        "breach",
+        "an operator says so",
+        "none",
+        escalate="security breach",
+        next=isolation("a breach is known"),
+        suspicious=True,
+    )
+
+
+def _security(facts: _Facts) -> Iterator[Reason]:
+    seen = facts["security"]
+    if (mode := seen["mode"]) is None:
+        return
+    lost = seen["isolated"] is False
+    words = "and clients are NOT cut off, as they are to be" if lost else "and left as it is until that ends"
+    yield Reason(
+        "P0",
+        "security_mode",
+        f"the host is in security mode since {mode['since']}, by {mode['who']} ({mode['why']}), {words}",
+        "isolated as the mode says" if lost else "no mode",
+        escalate="security breach suspected",
+        next=isolation("the isolation was taken away") if lost else SHOW_SECURITY,
+        suspicious=True,
+    )
+
+
+def _refused_logins(facts: _Facts) -> Iterator[Reason]:
+    seen = facts["traffic"]
+    if not seen["served"]:
+        return
+    if seen["refused"] is None:
+        yield _unknown("refused_logins", "katago_mcp_http_refused_total is missing or NaN")
+        return
+    counts = {reason: seen["refused"].get(reason, 0) for reason in _LOGIN}
+    refused = sum(counts.values())
+    # Those that failed do not count: a burst must not hide behind the trouble that it makes.
+    own = facts["probe"]["answers"] if facts.known("probe") else ()
+    judged, failed = _foreign(seen["requests"] or {}, own)
+    answered = judged - failed
+    bound = max(
+        REFUSED_LOGINS,
+        REFUSED_LOGINS_PER_SECOND * seen["seconds"],
+        REFUSED_PERCENT_OF_ANSWERED * answered / 100,
+    )
+    if refused >= bound:
+        told = ", ".join(f"{count:g} {reason}" for reason, count in counts.items())
+        yield Reason(
+            "P1",
+            "refused_logins",
+            f"{refused:g} logins were refused in {seen['seconds']:.0f} s ({told}), beside {answered:g}"
+            " requests that were answered",
+            f"fewer than {bound:g}",
+            escalate="unusual access",
+            next=isolation("a burst of refused logins"),
+            suspicious=True,
+        )
 
 
 def _unit(facts: _Facts) -> Iterator[Reason]:
@@ -363,14 +450,22 @@ def _release(facts: _Facts) -> Iterator[Reason]:
     if release["name"] is None:
         yield Reason("P0", "release", "there is no current release", "a whole one", next=DEPLOY)
     elif damage:
+        integrity = any(line.endswith((" was changed", " was added")) for line in damage)
         more = f" and {len(damage) - 3} more" if len(damage) > 3 else ""
         yield Reason(
             "P0",
             "release",
             f"{release['name']} is damaged: {'; '.join(damage[:3])}{more}",
             "as its manifest says",
-            escalate="the configuration is corrupted" if _names_config(damage) else None,
-            next=RESTORE,
+            escalate=(
+                "the configuration is corrupted"
+                if _names_config(damage)
+                else "data integrity is in doubt"
+                if integrity
+                else None
+            ),
+            next=isolation("files of the release were changed") if integrity else RESTORE,
+            suspicious=integrity,
         )
 
 
@@ -619,6 +714,8 @@ def _limits(facts: _Facts) -> Iterator[Reason]:
 _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {
     "unit": (("unit",), _unit),
     "release": (("release",), _release),
+    "security_mode": (("security",), _security),
+    "refused_logins": (("traffic",), _refused_logins),
     "config": (("config",), _config),
     "health": (("health",), _health),
     "ready": (("ready",), _ready),
@@ -636,6 +733,12 @@ _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {
     "cache": (("journal",), _cache),
     "logged_errors": (("journal",), _logged),
 }
+
+
+def _isolating(suspicious: Sequence[Reason]) -> str | None:
+    """The playbook for a host that is evidence: what its mode says, or what puts it into the mode."""
+    modes = [reason for reason in suspicious if reason.rule == "security_mode"]
+    return (modes or suspicious)[0].next
 
 
 def _next(facts: _Facts, reasons: Sequence[Reason]) -> str | None:
@@ -665,6 +768,8 @@ def _way_back(facts: _Facts, *, again: bool) -> str | None:
 
 
 def _changes(facts: _Facts) -> Iterator[str]:
+    if facts.known("security") and (mode := facts["security"]["mode"]):
+        yield f"{mode['since']} security mode by {mode['who']} ({mode['why']})"[:200]
     if facts.known("history"):
         for record in facts["history"]["records"]:
             what = f"found {record['verdict']}" if record["verdict"] else "switched to"

@@ -53,8 +53,12 @@ options:
     description: Whom to call; see the role C(incident).
     type: raw
   escalate_to:
-    description: The role in the roster that is called when the service is not restored in time.
+    description: The role in the roster that is called when nothing says that another one is.
     type: str
+  escalate_automatically:
+    description: Whether those are called whom the runbook would have called, once for each reason.
+    type: bool
+    default: true
 author: The katago-mcp-fleet maintainers
 """
 

@@ -12,6 +12,8 @@ description:
   - Refuses, by name and with its age, when another run holds the lock. It is broken by name only.
   - The same person repeating the same procedure from the same control node takes the lock over from
     a run that is dead there, and is told so.
+  - On a host in security mode, none but the procedures that leave evidence alone takes it; all others
+    are refused with since when, by whom and why that is, and what ends it.
   - In check mode the lock is only looked at.
 options:
   state:
@@ -55,6 +57,10 @@ holder:
   description: Who holds the lock; owner, procedure, run, since. Null when nobody does.
   type: dict
   returned: always
+next_step:
+  description: The command that shows the security mode of the host.
+  type: str
+  returned: when it is refused for that mode
 taken_over:
   description: From whom the lock was taken; owner, procedure, run, since.
   type: dict
@@ -65,7 +71,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import history, locks
+from ansible_collections.katago.fleet.plugins.module_utils import history, locks, security
 
 
 def main() -> None:
@@ -85,6 +91,9 @@ def main() -> None:
     if parameters["state"] == "released":
         released = not module.check_mode and locks.release(parameters["run"])
         module.exit_json(changed=False, released=released, holder=None)
+    mode = security.standing()
+    if mode and parameters["procedure"] not in security.ALLOWED:
+        module.exit_json(changed=False, holder=None, security_mode=asdict(mode))
     broken = locks.Holder(**parameters["instead_of"]) if parameters["instead_of"] else None
     wanted = locks.Holder(
         owner=parameters["owner"],

@@ -11,6 +11,7 @@ description:
     that no remaining release stands on.
   - Never the current release nor the one to return to, however old, nor what was set aside as damaged.
   - Builds that were killed are removed too.
+  - On a host in security mode nothing is removed.
 options:
   keep:
     description: How many releases remain.
@@ -47,7 +48,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import history, releases
+from ansible_collections.katago.fleet.plugins.module_utils import history, releases, security
 
 KINDS = ("engines", "networks", "tuning")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -84,6 +85,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if security.standing():
+        # Any of them may be what the host was broken into by.
+        module.exit_json(changed=False, removed=[])
     layout = releases.Layout(Path(module.params["root"]))
     built = {name: (layout.release(name) / releases.MANIFEST).stat().st_mtime for name in layout.complete()}
     current = layout.current_release()

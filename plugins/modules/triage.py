@@ -92,6 +92,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     journal,
     measuring,
     releases,
+    security,
     service,
     traffic,
     triage,
@@ -312,6 +313,7 @@ def compare(before: dict[str, Any], after: dict[str, Any], seconds: float) -> di
             "served": True,
             "seconds": round(seconds, 1),
             "requests": window.requests(),
+            "refused": window.refused(),
             "engine_up": window.after.value("katago_engine_up"),
             "engine_failures": window.engine_failures(),
             "engine_failures_since_start": (
@@ -365,6 +367,7 @@ def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
         "engine_journal": lambda: {
             "failures": journal.engine_failures(journal.engine(triage.WINDOW_MINUTES))
         },
+        "security": security.look,
         "runs": lambda: journal.runs(journal.manager(triage.WINDOW_MINUTES)),
     }
     for name, check in checks.items():

@@ -13,7 +13,7 @@ SHOWN = frozenset(
         *("do", "alert", "severity", "status", "lead", "to", "resend", "started", "triage_json", "breach"),
         *("force", "release", "allow_bad", "replace_engine", "at", "scope", "from_host", "undo"),
         *("visits", "default_visits", "seconds", "review_visits", "review_seconds", "concurrent", "queued"),
-        *("cache_mb", "minutes", "why", "deploy_serial"),
+        *("cache_mb", "minutes", "why", "deploy_serial", "isolate", "egress"),
         *("wait", "restart", "fetch", "without_watch"),
     }
 )

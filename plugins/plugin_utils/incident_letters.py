@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,19 @@ def _owed(incident: incidents.Incident, events: Sequence[Mapping[str, Any]], des
             earlier = incident.updates[-2].at if len(incident.updates) > 1 else incident.opened_at
             recent = announcements.timeline_actions(events, after=earlier)
             yield "update", lambda: announcements.update(incident, recent, desk.setting)
-        if incident.escalations:
-            yield "escalation", lambda: _escalation(incident, done, desk)
+        # Of what people order, the newest; what nobody ordered has a reason of its own each time.
+        owed = {each.number if each.automatic else 0: each for each in incident.escalations}
+        for call in owed.values():
+            yield "escalation", partial(_escalation, incident, call, done, desk)
     if incident.public:
         yield "status", lambda: announcements.public(incident)
 
 
 def _escalation(
-    incident: incidents.Incident, done: Sequence[announcements.Action], desk: Desk
+    incident: incidents.Incident,
+    call: incidents.Escalation,
+    done: Sequence[announcements.Action],
+    desk: Desk,
 ) -> announcements.Message:
-    contact = roster.contact(desk.roster, incident.escalations[-1].to)
-    return announcements.escalation(incident, done, contact, desk.now, desk.setting)
+    contact = roster.contact(desk.roster, call.to)
+    return announcements.escalation(incident, call, done, contact, desk.now, desk.setting)

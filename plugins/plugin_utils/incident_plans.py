@@ -13,6 +13,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils import recovery
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident_inputs import Request
 
 REPEATED_WITHIN = timedelta(minutes=5)
+_MOST_REASONS = 5
 
 # Nobody can say that what cannot be measured works; nor that it does not.
 _UNKNOWN_IS: Severity = "P1"
@@ -102,7 +103,7 @@ def _open(request: Request, known: Known) -> Plan:
     name = request.incident or _new_id(known)
     closed_after = known.now - incidents.RECURS_WITHIN
     before = incidents.same(known.all.values(), request.alert, found, closed_after)
-    seen = {error for incident in known.all.values() for error in incident.errors}
+    seen = _seen(known)
     public, warnings = _public(request.public, "investigating", known)
     event = {
         "event": "opened",
@@ -118,7 +119,7 @@ def _open(request: Request, known: Known) -> Plan:
         "fleet_size": len(report["hosts"]),
         "recurrence_of": before.id if before else "",
         # The first incident has nothing that its errors could be unlike.
-        "unfamiliar": sorted(errors - seen) if known.all else [],
+        **_unfamiliar(report, errors - seen if known.all else set()),
         **saw,
         "impact": announcements.impact(found, severity, len(report["hosts"])),
         "summary": announcements.summary(found),
@@ -131,7 +132,8 @@ def _open(request: Request, known: Known) -> Plan:
 
 def _join(request: Request, known: Known, there: Incident, saw: Mapping[str, Any]) -> Plan:
     said = request.texts("lead", "impact", "summary", "next_steps", "eta")
-    event = {"event": "joined", "alert": request.alert, **saw, **said}
+    new = set(saw["errors"]) - _seen(known) if len(known.all) > 1 else set()
+    event = {"event": "joined", "alert": request.alert, **saw, **_unfamiliar(known.report or {}, new), **said}
     measured = _measured(known.report) if known.report else None
     if request.severity and request.severity != there.severity:
         event |= {"severity": request.severity, "severity_by": known.who}
@@ -146,6 +148,41 @@ def _join(request: Request, known: Known, there: Incident, saw: Mapping[str, Any
         f" {there.joins + 2} alerts by now, {severity}."
     )
     return Plan(there.id, (*_overdue(there, known.now), event), words, warnings)
+
+
+def _seen(known: Known) -> set[str]:
+    return {error for incident in known.all.values() for error in incident.errors}
+
+
+def _unfamiliar(report: Mapping[str, Any], new: set[str]) -> dict[str, list[str]]:
+    """Errors that no incident had before, and which of them are the application's own."""
+    own = incidents.bugs(report) & new if new else set()
+    return {"unfamiliar": sorted(new), "bugs": sorted(own)}
+
+
+def calls(incident: Incident, roles: Sequence[str], senior: str, now: datetime) -> list[dict[str, Any]]:
+    """The lines that call somebody for what the runbook would have them called for, nobody ordering it.
+
+    `roles` are those of the roster; who has none of the runbook's is called by the role `senior`. That a
+    service is not restored in time is left to the timekeeper, or two would call.
+    """
+    wanted: dict[str, list[incidents.Trigger]] = {}
+    for trigger in incidents.triggers(incident, now):
+        if trigger.key != incidents.NOT_RESTORED:
+            to = trigger.kind if trigger.kind != "senior" and trigger.kind in roles else senior
+            wanted.setdefault(to, []).append(trigger)
+    return [
+        {
+            "event": "escalated",
+            "to": to,
+            "why": "; ".join(each.why for each in found[:_MOST_REASONS]),
+            "answers": sorted(each.key for each in found),
+            "automatic": True,
+            # A call for any of it reaches somebody who may restore the service, when that is one of it.
+            "kind": "senior" if to == senior else found[0].kind,
+        }
+        for to, found in wanted.items()
+    ]
 
 
 def _update(request: Request, incident: Incident, known: Known) -> Plan:
@@ -191,13 +228,20 @@ def _is_repeated(request: Request, incident: Incident, now: datetime) -> bool:
 
 
 def _escalate(request: Request, incident: Incident, known: Known) -> Plan:
-    why = request.why or "; ".join(incidents.triggers(incident, known.now))
+    triggered = incidents.triggers(incident, known.now)
+    why = request.why or "; ".join(each.why for each in triggered)
     if not why:
         raise RefusedError("Nothing of the runbook's triggers this escalation; say the reason: -e why=...")
     newest = incident.escalations[-1] if incident.escalations else None
     if newest and (newest.to, newest.why) == (request.to, why):
         return Plan(incident.id, (), f"{request.to} was called for this already, at {newest.at}.")
-    event = {"event": "escalated", "to": request.to, "why": why, **request.texts("lead", "impact", "summary")}
+    event = {
+        "event": "escalated",
+        "to": request.to,
+        "why": why,
+        "answers": sorted(each.key for each in triggered),
+        **request.texts("lead", "impact", "summary"),
+    }
     return Plan(incident.id, (event,), f"{incident.id} is escalated to {request.to}: {why}.")
 
 

@@ -32,6 +32,11 @@ def contact(roster: object, role: str) -> Contact:
     return Contact(role, *(str(entry.get(name) or "") for name in _FIELDS))
 
 
+def roles(roster: object) -> list[str]:
+    """The roles that have a contact, whatever is wrong with it."""
+    return sorted(_contacts(roster))
+
+
 def problems(roster: object, today: date) -> Iterator[str]:
     """A sentence for every contact that is none, and for a roster that nobody has looked through in time."""
     contacts = _contacts(roster)

@@ -135,7 +135,7 @@ def test_stand_down_is_computed() -> None:
 
 
 def test_escalation_has_the_runbooks_fields() -> None:
-    message = announcements.escalation(incident(), [], SENIOR, NOW, SETTING)
+    message = announcements.escalation(incident(), incident().escalations[-1], [], SENIOR, NOW, SETTING)
     assert (message.to, message.audience) == ("bo@go.net", "escalation")
     assert message.text.splitlines() == [
         "ESCALATION NEEDED: KataGo MCP Server incident",
@@ -156,7 +156,7 @@ MAKERS = {
     "declaration": lambda each: announcements.declaration(each, SETTING),
     "update": lambda each: announcements.update(each, [], SETTING),
     "stand_down": lambda each: announcements.stand_down(each, [], SETTING),
-    "escalation": lambda each: announcements.escalation(each, [], SENIOR, NOW, SETTING),
+    "escalation": lambda each: announcements.escalation(each, each.escalations[-1], [], SENIOR, NOW, SETTING),
 }
 
 
@@ -440,6 +440,18 @@ def test_without_a_lead_only_the_public_is_told() -> None:
         "update",
         "escalation",
     ]
+
+
+def test_call_that_nobody_ordered_waits_for_no_lead_and_is_owed_beside_others() -> None:
+    calls = [
+        incidents.Escalation(number, "2026-01-31T08:30:00Z", to, "new", frozenset({"x"}), automatic=True)
+        for number, to in ((1, "senior"), (2, "security"), (3, "senior"))
+    ]
+    letters, _ = incident_letters.letters(incident(lead="", escalations=calls), EVENTS, desk())
+    texts = {each.message.name: each.message.text for each in letters}
+    assert list(texts) == ["escalation-1", "escalation-2", "escalation-3", "status-1"]
+    assert "Current responder: none" in texts["escalation-2"]
+    assert "(security)" in texts["escalation-2"]
 
 
 def test_timeline_with_lines_of_killed_runs_is_read(tmp_path: Path) -> None:

@@ -206,6 +206,72 @@ def test_what_cannot_be_followed_is_refused_before_anything_is_done(
     assert list(control.records.glob("incidents/*/*")) == []
 
 
+def suspicious(control: Control, **roster: Any) -> Path:
+    """A control node whose report has a suspicious finding, with contacts; the file of what was sent."""
+    found = {"level": "P1", "rule": "refused_logins", "measured": "40", "threshold": "0", "suspicious": True}
+    hosts = {"katago-1": {"reasons": [found], "facts": {}}, "katago-2": {"reasons": [], "facts": {}}}
+    control.report.write_text(json.dumps({"verdict": "P1", "hosts": hosts}))
+    sent = control.directory / "sent.jsonl"
+    control.variables |= {
+        "incident_sinks": [group("team", {"name": "f", "kind": "file", "path": str(sent)})],
+        "incident_roster": {"verify_by": "2999-01-01", "contacts": roster},
+    }
+    return sent
+
+
+def escalations(sent: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in sent.read_text().splitlines()] if sent.exists() else []
+    return [line for line in lines if line["message"].startswith("escalation-")]
+
+
+def test_security_is_called_by_itself_once(control: Control) -> None:
+    sent = suspicious(control, security={"name": "Sky", "email": "sky@go.net"})
+    for _ in range(3):
+        run = control.open(lead="Anna")
+        assert run.returncode == 0, run.stdout + run.stderr
+    assert len(escalations(sent)) == 1
+    (line,) = [line for line in control.lines() if line["event"] == "escalated"]
+    assert (line["to"], line["automatic"], line["answers"]) == (
+        "security",
+        True,
+        ["security katago-1/refused_logins"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("roster", "variables", "status", "words"),
+    [
+        (
+            {"senior": {"name": "Bo", "email": "bo@go.net"}},
+            {"incident_escalate_automatically": False},
+            0,
+            "NEXT:",
+        ),
+        ({"senior": {"name": "Bo", "email": "bo@example.com"}}, {}, 2, "senior.email is a placeholder"),
+        ({"other": {"name": "Bo", "email": "bo@go.net"}}, {}, 2, "incident_roster has no 'senior'"),
+        ({}, {}, 0, "NEXT:"),
+    ],
+    ids=["turned off", "placeholder", "without the role", "without contacts"],
+)
+def test_nobody_is_called_by_itself_who_cannot_or_is_not_to_be(
+    control: Control, roster: dict[str, Any], variables: dict[str, Any], status: int, words: str
+) -> None:
+    sent = suspicious(control, **roster)
+    control.variables |= variables
+    run = control.open(lead="Anna")
+    assert run.returncode == status
+    output = " ".join((run.stdout + run.stderr).split())
+    assert words in output
+    assert "ESCALATE: katago-1: refused_logins: 40." in output
+    assert escalations(sent) == []
+    assert "escalated" not in {line["event"] for line in control.lines()}
+    # What stood in the way is mended: the next command calls.
+    control.variables["incident_escalate_automatically"] = True
+    control.variables["incident_roster"]["contacts"] = {"senior": {"name": "Bo", "email": "bo@go.net"}}
+    assert control.incident(do="update", next_steps="look").returncode == 0
+    assert len(escalations(sent)) == 1
+
+
 def test_check_mode_shows_the_messages_and_leaves_nothing(control: Control) -> None:
     run = control.open("--check", lead="Anna")
     assert run.returncode == 0, run.stdout + run.stderr

@@ -298,11 +298,11 @@ def test_issue_that_comes_back_is_a_recurrence(desk: Desk) -> None:
     desk.do(do="update", status="resolved", resolution="r")
     incident = desk.do(DOWN, do="open")
     assert (incident.status, incident.recurrences, incident.resolved_at) == ("investigating", 1, "")
-    assert any("came back" in reason for reason in incidents.triggers(incident, NOW))
+    assert any("came back" in each.why for each in incidents.triggers(incident, NOW))
     desk.do(do="close", resolution="r")
     again = desk.later(hours=1).do(DOWN, do="open")
     assert again.recurrence_of == "2026-01-31-1"
-    assert any("2026-01-31-1 again" in reason for reason in incidents.triggers(again, desk.now))
+    assert any("2026-01-31-1 again" in each.why for each in incidents.triggers(again, desk.now))
     desk.do(do="close", resolution="r")
     assert desk.later(hours=25).do(DOWN, do="open").recurrence_of == ""
 
@@ -329,7 +329,114 @@ def test_error_never_seen_before_calls_for_a_senior(desk: Desk) -> None:
     desk.later(days=2)
     incident = desk.do(report(("katago-2", "P2", "probe"), errors=("known", "new")), do="open")
     assert incident.unfamiliar == ["error new"]
-    assert any("error new" in reason for reason in incidents.triggers(incident, desk.now))
+    assert any("error new" in each.why for each in incidents.triggers(incident, desk.now))
+
+
+ROLES = ["developers", "security", "senior"]
+
+
+def called(desk: Desk, incident: Incident, roles: list[str] = ROLES) -> list[tuple[str, str]]:
+    """Who is called, and for what, with the calls on record."""
+    calls = incident_plans.calls(incident, roles, "senior", desk.now)
+    with desk.store.locked():
+        desk.store.append(incident.id, *calls, at=incidents.stamp(desk.now), who=WHO)
+    return [(each["to"], each["why"]) for each in calls]
+
+
+def loaded(desk: Desk, name: str) -> Incident:
+    incident = desk.store.load(name).incident
+    assert incident is not None
+    return incident
+
+
+def with_bug(report: dict[str, Any]) -> dict[str, Any]:
+    """The same, its errors being exceptions."""
+    for host in report["hosts"].values():
+        for group in host["facts"]["journal"]["value"]["groups"]:
+            group["exception"] = True
+    return report
+
+
+def test_exception_never_seen_before_calls_the_developers_once(desk: Desk) -> None:
+    desk.do(report(("katago-1", "P2", "probe"), errors=("known",)), do="open")
+    desk.do(do="close", resolution="r")
+    desk.later(days=2)
+    new = with_bug(report(("katago-2", "P2", "probe"), errors=("known", "new")))
+    incident = desk.do(new, do="open")
+    words = "an exception of the application never seen before: error new"
+    assert called(desk, incident) == [("developers", words)]
+    assert called(desk, loaded(desk, incident.id)) == []
+    again = desk.do(new, do="open")
+    assert called(desk, again) == []
+    assert len(loaded(desk, incident.id).escalations) == 1
+
+
+def test_error_that_comes_with_a_later_alert_is_new_too(desk: Desk) -> None:
+    desk.do(report(("katago-1", "P2", "cache")), do="open")
+    desk.do(do="close", resolution="r")
+    desk.later(days=2).do(report(("katago-1", "P2", "probe"), errors=("one",)), do="open")
+    joined = desk.do(report(("katago-1", "P2", "probe"), errors=("one", "two")), do="open")
+    assert joined.unfamiliar == ["error one", "error two"]
+
+
+def test_recurrence_calls_a_senior_each_time_that_it_comes_back(desk: Desk) -> None:
+    name = desk.do(DOWN, do="open").id
+    assert called(desk, loaded(desk, name)) == []
+    for _ in range(2):
+        desk.later(minutes=6).do(do="update", status="resolved", resolution="r")
+        incident = desk.do(DOWN, do="open")
+        assert called(desk, incident) == [("senior", "it came back after it was resolved")]
+        assert called(desk, loaded(desk, name)) == []
+
+
+def suspicious() -> dict[str, Any]:
+    found = report(("katago-1", "P1", "refused_logins"))
+    found["hosts"]["katago-1"]["reasons"][0]["suspicious"] = True
+    return found
+
+
+@pytest.mark.parametrize(("roles", "to"), [(ROLES, "security"), (["senior"], "senior")])
+def test_suspicious_finding_calls_security_where_there_is_one(desk: Desk, roles: list[str], to: str) -> None:
+    incident = desk.do(suspicious(), do="open")
+    words = "katago-1: refused_logins: refused_logins is bad"
+    assert called(desk, incident, roles) == [(to, words)]
+    assert called(desk, desk.do(suspicious(), do="open"), roles) == []
+
+
+def test_reasons_for_the_same_person_are_one_call(desk: Desk) -> None:
+    desk.do(suspicious(), do="open")
+    desk.do(do="close", resolution="r")
+    incident = desk.later(hours=1).do(suspicious(), do="open")
+    ((to, why),) = called(desk, incident, ["senior"])
+    assert to == "senior"
+    assert "again, which was closed; katago-1: refused_logins" in why
+
+
+def test_time_is_left_to_the_timekeeper_who_is_not_put_off_by_a_call_to_others(desk: Desk) -> None:
+    incident = desk.do(suspicious(), do="open")
+    called(desk, incident)
+    desk.later(minutes=11)
+    late = loaded(desk, incident.id)
+    assert [each.key for each in incidents.triggers(late, desk.now)] == [incidents.NOT_RESTORED]
+    assert called(desk, late) == []
+    assert not incidents.is_helped(late)
+    assert incidents.is_helped(desk.do(do="escalate", to="senior"))
+
+
+def test_what_a_person_has_called_for_is_answered(desk: Desk) -> None:
+    desk.do(suspicious(), do="open")
+    desk.do(do="escalate", to="security")
+    incident = loaded(desk, "2026-01-31-1")
+    assert incident.escalations[0].why == "katago-1: refused_logins: refused_logins is bad"
+    assert called(desk, incident) == []
+
+
+def test_escalation_of_an_earlier_version_answers_all(desk: Desk) -> None:
+    name = desk.do(suspicious(), do="open").id
+    with desk.store.locked():
+        event = {"event": "escalated", "to": "senior", "why": "stuck"}
+        desk.store.append(name, event, at=incidents.stamp(desk.now), who=WHO)
+    assert called(desk, loaded(desk, name)) == []
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,13 @@ def test_lines_are_grouped_by_level_event_and_code() -> None:
     entries = [
         *[line("warning", "call", code="engine_restarted", status="unavailable")] * 3,
         line("error", "tokens_not_reloaded"),
+        line("error", "call_failed", errorType="KeyError", traceback="Traceback ..."),
         line("info", "call", status="ok"),
     ]
     assert journal.groups(entries) == [
-        {"level": "warning", "event": "call", "code": "engine_restarted", "count": 3},
-        {"level": "error", "event": "tokens_not_reloaded", "code": "", "count": 1},
+        {"level": "warning", "event": "call", "code": "engine_restarted", "count": 3, "exception": False},
+        {"level": "error", "event": "tokens_not_reloaded", "code": "", "count": 1, "exception": False},
+        {"level": "error", "event": "call_failed", "code": "KeyError", "count": 1, "exception": True},
     ]
 
 

@@ -27,6 +27,11 @@ def test_result_tells_refused_from_half_done_and_from_unknown(
     assert procedure.result(failure, state) == expected
 
 
+def test_next_step_that_a_failure_knows_takes_the_place_of_the_procedures() -> None:
+    failure = {"msg": "no", "refused": True, "next_step": "look at the mode"}
+    assert procedure.explanation(failure, RUNNING, "restart by force").endswith("\nNext: look at the mode")
+
+
 def test_message_ends_with_state_and_next_step() -> None:
     state = {**RUNNING, "ready": False, "reason": "engine starting", "current": "2-bb"}
     assert procedure.explanation({"msg": "It failed.\n"}, state, "do this").splitlines() == [

@@ -63,6 +63,7 @@ def healthy() -> Facts:
         "engine_journal": {"failures": 0},
         "runs": {"started": [NOW.timestamp() - 7200], "failed": []},
         "last_lines": ["{}"],
+        "security": {"mode": None, "isolated": None},
         "history": {"records": [], "switch": None, "way_back": "0.1.0-old"},
         "packages": [],
         "baseline": {
@@ -82,6 +83,7 @@ def healthy() -> Facts:
             "served": True,
             "seconds": 10.0,
             "requests": {"ok": 5.0},
+            "refused": {"unauthenticated": 0.0, "forbidden": 0.0, "misdirected": 0.0},
             "engine_up": 1.0,
             "engine_failures": 0.0,
             "engine_failures_since_start": None,
@@ -239,8 +241,8 @@ def test_engine_that_fails_repeatedly(count: int, level: str | None) -> None:
         ({"ready": {"status": 503, "body": {"reason": "saturated"}}}, ("P2", "ready"), "mitigate.yml", False),
         ({"ready": {"body": {"ready": False}}}, ("P1", "ready"), "restart.yml", False),
         ({"release": {"name": None}}, ("P0", "release"), "deploy.yml", False),
-        ({"release": {"damage": ["/opt/net was changed"]}}, ("P0", "release"), "restore.yml", False),
-        ({"release": {"damage": ["config.json was changed"]}}, ("P0", "release"), "restore.yml", True),
+        ({"release": {"damage": ["/opt/net is missing"]}}, ("P0", "release"), "restore.yml", False),
+        ({"release": {"damage": ["config.json is missing"]}}, ("P0", "release"), "restore.yml", True),
         ({"config": {"ok": False, "problems": ["is not JSON"]}}, ("P0", "config"), "restore.yml", True),
         ({"processes": {"engines": []}}, ("P1", "engines"), "restart.yml", False),
         ({"processes": {"engines": [1, 2]}}, ("P2", "engines"), "restart.yml -e force=true", False),
@@ -326,8 +328,90 @@ def test_way_back_is_taken_instead_of_a_restart_after_a_recent_switch(ago: int, 
 def test_breach_is_p0_and_neither_restarted_nor_purged() -> None:
     verdict = judge(having(unit={"active": "inactive"}), breach=True)
     assert ("P0", "breach") in rules(verdict)
-    assert verdict.next is None
+    assert verdict.next == triage.isolation("a breach is known")
     assert verdict.escalate[0] == "security breach"
+
+
+def refused(count: float, *, ok: float = 0, seconds: float = 10) -> Facts:
+    """So many refused logins, half of them forbidden, beside answered requests of others."""
+    counts = {"unauthenticated": count / 2, "forbidden": count / 2, "misdirected": 1e6}
+    return having(traffic={"refused": counts, "requests": {"ok": ok + 5}, "seconds": seconds})
+
+
+@pytest.mark.parametrize(
+    ("facts", "found"),
+    [
+        (refused(19), False),
+        (refused(20), True),
+        (refused(0), False),
+        (refused(40, seconds=30), False),
+        (refused(60, seconds=30), True),
+        (refused(20, seconds=2), True),
+        (refused(20, ok=200), True),
+        (refused(20, ok=210), False),
+        (refused(199, ok=2000), False),
+        (refused(200, ok=2000), True),
+    ],
+)
+def test_burst_of_refused_logins_by_number_rate_and_traffic(facts: Facts, found: bool) -> None:
+    verdict = judge(facts)
+    assert rules(verdict) == ({("P1", "refused_logins")} if found else set())
+    if found:
+        assert verdict.next == triage.isolation("a burst of refused logins")
+        assert verdict.escalate == ("unusual access",)
+
+
+def test_refused_logins_that_are_not_known_are_unknown() -> None:
+    assert rules(judge(having(traffic={"refused": None}))) == {("unknown", "refused_logins")}
+
+
+@pytest.mark.parametrize("damage", ["venv/x.py was changed", "venv/x.pth was added", "/opt/e was changed"])
+def test_files_that_do_not_match_the_manifest_are_evidence(damage: str) -> None:
+    verdict = judge(having(release={"damage": [damage]}))
+    assert rules(verdict) == {("P0", "release")}
+    assert verdict.next == triage.isolation("files of the release were changed")
+    assert verdict.escalate == ("data integrity is in doubt",)
+
+
+MODE = {"since": "2026-11-24T02:00:00Z", "who": "anna@ops", "why": "odd logins", "incident": "2026-11-24-1"}
+SUSPICIOUS: dict[str, Callable[[], Facts]] = {
+    "logins": lambda: refused(100),
+    "integrity": lambda: having(release={"damage": ["config.json was changed"]}),
+    "mode": lambda: having(security={"mode": MODE, "isolated": True}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SUSPICIOUS))
+def test_nothing_that_destroys_evidence_is_proposed_on_a_suspicious_host(name: str) -> None:
+    facts = SUSPICIOUS[name]()
+    facts["unit"]["value"].update(active="failed", result="start-limit-hit")
+    facts["journal"]["value"].update(cache_trouble="x")
+    facts["filesystems"]["value"][0].update(free_percent=0.5)
+    facts["runs"]["value"].update(started=[NOW.timestamp() - 100], failed=[NOW.timestamp() - 50])
+    verdict = judge(facts)
+    assert (verdict.next or "").startswith("security.yml ")
+    assert verdict.proposals == ()
+    assert {reason.next for reason in verdict.reasons if not reason.suspicious} == {None}
+    assert triage.PRESERVE in verdict.notes
+
+
+def test_host_in_security_mode_is_told_with_who_and_since_when() -> None:
+    verdict = judge(having(security={"mode": MODE, "isolated": True}))
+    assert (verdict.verdict, rules(verdict)) == ("P0", {("P0", "security_mode")})
+    assert verdict.next == "security.yml -e do=show"
+    assert "2026-11-24T02:00:00Z security mode by anna@ops (odd logins)" in verdict.changes
+    assert "since 2026-11-24T02:00:00Z, by anna@ops (odd logins)" in verdict.reasons[0].measured
+
+
+def test_isolation_that_was_taken_away_is_put_back() -> None:
+    verdict = judge(having(security={"mode": MODE, "isolated": False}, release={"damage": ["x was changed"]}))
+    assert verdict.next == triage.isolation("the isolation was taken away")
+    assert any("NOT cut off" in reason.measured for reason in verdict.reasons)
+
+
+def test_mode_without_isolation_is_not_called_lost() -> None:
+    verdict = judge(having(security={"mode": MODE, "isolated": None}))
+    assert verdict.next == "security.yml -e do=show"
 
 
 @pytest.mark.parametrize(("failing", "level"), [(0, None), (1, "P2"), (2, "P2"), (3, "P1"), (5, "P1")])
@@ -505,6 +589,12 @@ WORSE: dict[str, Callable[[Facts], object]] = {
     ),
     "damaged": lambda facts: facts["release"]["value"]["damage"].append("config.json was changed"),
     "bad config": lambda facts: facts["config"]["value"].update(ok=False),
+    "file changed": lambda facts: facts["release"]["value"]["damage"].append("venv/x.py was changed"),
+    "logins refused": lambda facts: facts["traffic"]["value"]["refused"].update(
+        unauthenticated=facts["traffic"]["value"]["refused"]["unauthenticated"] + 12
+    ),
+    "security mode": lambda facts: facts["security"]["value"].update(mode=MODE, isolated=True),
+    "isolation lost": lambda facts: facts["security"]["value"].update(mode=MODE, isolated=False),
     "engine failed": lambda facts: facts["engine_journal"]["value"].update(
         failures=facts["engine_journal"]["value"]["failures"] + 1
     ),

@@ -229,7 +229,7 @@ def test_well_hosts_are_healthy_and_compared_with_their_baseline(
         host.check_output(f"echo '{text}' > {BASELINE}")
     report = triage(tmp_path)
     assert report["hosts"][FIRST.name]["verdict"] == "healthy", reasons(report, FIRST)
-    assert report["hosts"][FIRST.name]["command"] is None
+    assert report["hosts"][FIRST.name]["command"].startswith(f"{command(FIRST, 'security')} -e do=on -e ")
     assert set(reasons(report, SECOND)) == {("P1", "performance")}
     assert report["hosts"][SECOND.name]["command"] == command(SECOND, "mitigate")
     assert (report["verdict"], report["counts"]) == ("P1", {"P1": 1, "healthy": 1})
@@ -254,7 +254,8 @@ def test_stopped_unit_and_corrupted_configuration(first: Any, second: Any, tmp_p
     assert "is not JSON" in found["P0", "config"]
     assert "config.json was changed" in found["P0", "release"]
     assert report["hosts"][SECOND.name]["escalate"] == ["the configuration is corrupted"]
-    assert report["hosts"][SECOND.name]["command"] == command(SECOND, "restore")
+    # Whoever has changed it may have got in.
+    assert report["hosts"][SECOND.name]["command"].startswith(f"{command(SECOND, 'security')} -e do=on -e ")
     assert refused.returncode != 0
     assert refused.output.count("Refused; nothing was written on this host.") >= 2
     assert first.run(f"cat {BASELINE}").stdout == before

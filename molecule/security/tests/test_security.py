@@ -1,0 +1,539 @@
+"""Hosts that somebody may have got into: preserved and cut off as they are, and who is called for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from lab import paths, runtime
+from lab.hosts import Host
+from tests import fleet, hosts, loopback
+
+FIRST, SECOND = fleet.LAB.hosts()
+LIMIT = f"--limit={FIRST.name}"
+QUICK = {"triage_window": 3, "triage_patience": 60}
+VOLATILE = "/run/katago-security.json"
+LASTING = "/var/lib/katago-security"
+UNIT = "/etc/systemd/system/katago-security.service"
+TABLE = "nft list table inet katago_security"
+WHY = "40 logins a second from an unknown network"
+# Of the site's own: what comes back must be this, byte for byte.
+SITE_RULES = """
+table inet site {
+	set friends {
+		type ipv4_addr
+		elements = { 192.0.2.1, 192.0.2.7 }
+	}
+	chain input {
+		type filter hook input priority 0; policy accept;
+		ip saddr @friends tcp dport 8080 accept
+	}
+}
+"""
+SEEN = (
+    "find /opt/katago-mcp /opt/katago /etc/katago-mcp /var/lib/katago-mcp /var/lib/katago-security"
+    " /etc/systemd/system -path /var/lib/katago-mcp/engine -prune -o -printf '%p %s %T@ %l\\n' | sort"
+)
+MUTATORS: dict[str, dict[str, Any]] = {
+    "restart.yml": {"force": "true"},
+    "purge_cache.yml": {},
+    "rollback.yml": {},
+    "deploy.yml": {},
+    "mitigate.yml": {"visits": 10, "why": "load"},
+    "restore.yml": {},
+    "site.yml": {},
+}
+
+
+@pytest.fixture(scope="module")
+def first() -> Any:
+    """The host that is suspected."""
+    return hosts.connect(FIRST.name)
+
+
+@pytest.fixture(scope="module")
+def second() -> Any:
+    """The other one."""
+    return hosts.connect(SECOND.name)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[loopback.Http]:
+    """Where messages of incidents go."""
+    with loopback.http() as started:
+        yield started
+
+
+class Control:
+    """The control node with records, sinks and a roster of its own."""
+
+    def __init__(self, directory: Path, server: loopback.Http) -> None:
+        self.directory = directory
+        self.records = directory / "records"
+        sink = {"name": "pager", "kind": "webhook", "url": f"http://127.0.0.1:{server.port}/"}
+        contacts = {
+            role: {"name": role.title(), "email": f"{role}@go.net"}
+            for role in ("senior", "developers", "security")
+        }
+        self.variables = {
+            **QUICK,
+            "procedure_records_dir": str(self.records),
+            "incident_timekeeper": "",
+            "incident_sinks": [{"group": "all", "audience": "team", "sinks": [sink]}],
+            "incident_roster": {"verify_by": "2999-01-01", "contacts": contacts},
+        }
+
+    def play(self, playbook: str, *arguments: str, kill_before: int | None = None, **given: Any) -> fleet.Run:
+        """Run a playbook with these records."""
+        variables = {**self.variables, **given}
+        return fleet.play(playbook, *arguments, variables=variables, kill_before=kill_before)
+
+    def security(self, do: str, *arguments: str, **given: Any) -> fleet.Run:
+        """Run playbooks/security.yml."""
+        return self.play("security.yml", *arguments, do=do, **given)
+
+    def triage(self, *arguments: str) -> dict[str, Any]:
+        """The report of a triage."""
+        path = self.directory / "triage.json"
+        run = self.play("triage.yml", *arguments, triage_json=str(path))
+        assert run.returncode == 0, run.output
+        report: dict[str, Any] = json.loads(path.read_text())
+        return report
+
+    def lines(self, name: str, incident: str = "*") -> list[dict[str, Any]]:
+        """A file of an incident."""
+        (path,) = self.records.glob(f"incidents/{incident}/{name}")
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory, server: loopback.Http) -> Control:
+    """One control node for the whole story."""
+    return Control(tmp_path_factory.mktemp("control"), server)
+
+
+class Burglar:
+    """Somebody outside who tries one token after the other until the block ends."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._try)
+        self.answers: list[int] = []
+
+    def _try(self) -> None:
+        while not self._end.is_set():
+            guess = {"Authorization": f"Bearer guess-{len(self.answers)}"}
+            self.answers.append(fleet.get(self._host, "/mcp", method="POST", headers=guess)[0])
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+def lives(host: Any) -> str:
+    """Every process of the service, with when it was started."""
+    group = host.check_output(f"systemctl show {hosts.SERVICE} --property=ControlGroup --value")
+    files = f"/sys/fs/cgroup{group}/cgroup.procs /sys/fs/cgroup/*{group}/cgroup.procs"
+    pids = ",".join(sorted(set(host.run(f"cat {files} 2>/dev/null").stdout.split())))
+    assert pids
+    shown: str = host.check_output(f"ps -o pid=,lstart=,args= -p {pids}")
+    return shown
+
+
+def answers(host: Host) -> tuple[int, int]:
+    """What a client gets of the service, and Prometheus of its metrics; 0 for nothing."""
+    return (
+        fleet.get(host, "/health", seconds=3)[0],
+        fleet.get(host, "/metrics", service="metrics", seconds=3)[0],
+    )
+
+
+def serve_until_silence(host: Host) -> int:
+    """How many requests on one connection are answered until nothing comes back, not even its end."""
+    count = 0
+    with socket.create_connection(("127.0.0.1", host.ports["mcp"]), timeout=10) as client:
+        while True:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            try:
+                answer = client.recv(1 << 16)
+            except TimeoutError:
+                return count
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            count += 1
+            time.sleep(0.5)
+
+
+def firewall(host: Any) -> str:
+    """All rules of the host."""
+    rules: str = host.check_output("nft list ruleset")
+    return rules
+
+
+def login_by_ssh(host: Host) -> str:
+    """What a new connection answers."""
+    login = ["ssh", *fleet.LAB.ssh_arguments().split(), "-o", "ControlPath=none", "-i", str(fleet.LAB.key)]
+    login += ["-p", str(host.ports["ssh"]), "root@127.0.0.1", "hostname"]
+    return subprocess.run(login, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+
+
+def is_up(host: Host) -> bool:
+    """Whether both the way in and the service run."""
+    try:
+        runtime.exec_in(host.container, ["systemctl", "is-active", "--quiet", "ssh.service"])
+        runtime.exec_in(host.container, ["systemctl", "is-active", "--quiet", hosts.SERVICE])
+    except runtime.PodmanError:
+        return False
+    return True
+
+
+def messages(server: loopback.Http) -> list[str]:
+    """The texts that were sent."""
+    return [body["text"] for _, _, body in server.requests]
+
+
+def test_burst_of_refused_logins_is_found_and_security_is_called_once(
+    control: Control, server: loopback.Http
+) -> None:
+    calm = control.triage()
+    assert not [each for each in calm["hosts"][FIRST.name]["reasons"] if each["suspicious"]]
+    with Burglar(FIRST) as burglar:
+        report = control.triage()
+    assert set(burglar.answers) == {401}
+    found = report["hosts"][FIRST.name]
+    (reason,) = [each for each in found["reasons"] if each["rule"] == "refused_logins"]
+    assert reason["level"] == "P1"
+    assert found["command"].startswith(
+        f"ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=on -e 'why="
+    )
+    assert "unusual access" in found["escalate"]
+    assert any("Restarting destroys the evidence" in note for note in found["notes"])
+    assert not [each for each in report["hosts"][SECOND.name]["reasons"] if each["suspicious"]]
+
+    given = {"do": "open", "triage_json": str(control.directory / "triage.json")}
+    predicted = control.play("incident.yml", "--check", **given)
+    assert predicted.returncode == 2, predicted.output
+    assert "Escalated to security (predicted)" in predicted.output
+    assert server.requests == []
+    for _ in range(2):
+        # Nobody leads yet, so that nothing can be declared; security is called all the same.
+        assert "declaration was not sent" in control.play("incident.yml", **given).output
+    (call,) = messages(server)
+    assert call.startswith("ESCALATION NEEDED: KataGo MCP Server incident")
+    assert f"Why escalating: {FIRST.name}: refused_logins: " in call
+    assert "Next person: Security (security)" in call
+    escalated = [line for line in control.lines("state.jsonl") if line["event"] == "escalated"]
+    assert [(line["to"], line["automatic"]) for line in escalated] == [("security", True)]
+
+
+def test_check_mode_predicts_and_leaves_nothing(control: Control, first: Any) -> None:
+    before = firewall(first)
+    run = control.security("on", LIMIT, "--check", "--diff", why=WHY)
+    assert run.returncode == 0, run.output
+    assert "tcp dport { 8080, 9090 } drop" in run.output
+    assert firewall(first) == before
+    assert not first.file(VOLATILE).exists
+    assert not first.file(LASTING).exists
+    assert first.run(f"ls {UNIT} {hosts.LOCK}").stdout == ""
+
+
+@pytest.mark.parametrize("given", [{}, {"why": " "}], ids=["without why", "with an empty one"])
+def test_mode_is_not_changed_without_a_reason(control: Control, first: Any, given: dict[str, str]) -> None:
+    run = control.security("on", LIMIT, **given)
+    assert run.returncode == 2
+    assert "Refused; nothing was changed on this host." in run.output
+    assert not first.file(VOLATILE).exists
+
+
+@pytest.fixture(scope="module")
+def before(first: Any) -> dict[str, str]:
+    """The firewall of the site and the processes, before the mode."""
+    first.check_output(f"nft -f - <<'END'\n{SITE_RULES}\nEND")
+    return {"firewall": firewall(first), "lives": lives(first)}
+
+
+def test_mode_cuts_clients_off_and_stops_nothing(
+    control: Control, first: Any, before: dict[str, str]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        served = pool.submit(serve_until_silence, FIRST)
+        run = control.security("on", LIMIT, why=WHY)
+        assert run.returncode == 0, run.output
+        # The connection was open all the time, and nobody is at its other end.
+        assert served.result(timeout=60) > 1
+    assert answers(FIRST) == (0, 0)
+    assert min(answers(SECOND)) == 200
+    assert login_by_ssh(FIRST) == FIRST.name
+    assert (
+        first.check_output(
+            "curl --silent --output /dev/null --write-out '%{http_code}' localhost:8080/health"
+        )
+        == "200"
+    )
+    assert lives(first) == before["lives"]
+    assert before["firewall"] in firewall(first)
+    for path in (VOLATILE, f"{LASTING}/mode.json"):
+        file = first.file(path)
+        assert (file.user, file.mode) == ("root", 0o600)
+        assert json.loads(file.content_string)["why"] == WHY
+
+
+def test_all_evidence_was_kept_before_anything_was_changed(control: Control, first: Any) -> None:
+    newest = max(control.records.glob(f"evidence/*/{FIRST.name}/*"))
+    lines = [json.loads(line) for line in (newest / "manifest.jsonl").read_text().splitlines()]
+    assert {line["entry"].get("tier") for line in lines} >= {"hot", "full"}
+    kept = (newest / "firewall.txt").read_text()
+    assert "table inet site" in kept
+    assert "katago_security" not in kept
+    events = [line for line in control.lines("timeline.jsonl") if line.get("procedure") == "security"]
+    assert [line["result"] for line in events] == ["begun", "changed"]
+    assert WHY in events[-1]["message"]
+
+
+def test_second_time_changes_nothing_and_keeps_who_began_it(control: Control, first: Any) -> None:
+    record = first.file(VOLATILE).content_string
+    run = control.security("on", LIMIT, why="another reason")
+    assert run.returncode == 0, run.output
+    assert run.changed[FIRST.name] == 0
+    assert first.file(VOLATILE).content_string == record
+
+
+@pytest.mark.parametrize("playbook", MUTATORS)
+def test_procedure_that_changes_the_host_is_refused_and_leaves_nothing_changed(
+    control: Control, first: Any, before: dict[str, str], playbook: str
+) -> None:
+    seen, rules = first.check_output(SEEN), firewall(first)
+    run = control.play(playbook, LIMIT, **MUTATORS[playbook])
+    assert run.returncode == 2, run.output
+    words = " ".join(run.output.split())
+    assert f"Refused; nothing was changed on this host. {FIRST.name} is in security mode since " in words
+    assert WHY in words
+    assert f"playbooks/security.yml -l {FIRST.name} -e do=off" in words
+    assert f"Next: ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show" in words
+    assert first.check_output(SEEN) == seen
+    assert firewall(first) == rules
+    assert lives(first) == before["lives"]
+    assert not first.file(hosts.LOCK).exists
+
+
+def test_nothing_is_pruned(first: Any) -> None:
+    unfinished = "/opt/katago-mcp/releases/0.0.0-unfinished"
+    first.check_output(f"mkdir {unfinished}")
+    command = ["ansible", FIRST.name, "-m", "katago.fleet.prune", "-a", "keep=1"]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"),
+        "LAB_NAME": fleet.LAB.name,
+    }
+    try:
+        subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, check=True)
+        assert first.file(unfinished).exists
+    finally:
+        first.check_output(f"rmdir {unfinished}")
+
+
+def test_what_only_reads_goes_on(control: Control) -> None:
+    report = control.triage()
+    found = report["hosts"][FIRST.name]
+    assert {"rule": "security_mode", "level": "P0"}.items() <= found["reasons"][0].items()
+    assert found["command"] == f"ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show"
+    assert any("security mode by" in change and WHY in change for change in found["changes"])
+    assert control.play("validate.yml", LIMIT).returncode == 0
+    assert control.play("evidence.yml", LIMIT).returncode == 0
+    shown = control.security("show", LIMIT)
+    assert shown.returncode == 0
+    assert "Clients are cut off." in " ".join(shown.output.split())
+    baseline = control.play("baseline.yml", LIMIT, triage_baseline_uptime=1)
+    assert baseline.returncode == 2
+    assert "P0 security_mode" in baseline.output
+
+
+def test_isolation_that_is_taken_away_is_found_and_put_back(control: Control, first: Any) -> None:
+    first.check_output("nft delete table inet katago_security")
+    assert answers(FIRST) == (200, 200)
+    found = control.triage(LIMIT)["hosts"][FIRST.name]
+    assert "NOT cut off" in found["reasons"][0]["measured"]
+    assert f"playbooks/security.yml -l {FIRST.name} -e do=on" in found["command"]
+    # From now on, what the service's user sends is dropped too.
+    run = control.security("on", LIMIT, why="again", egress=True)
+    assert run.returncode == 0, run.output
+    assert answers(FIRST) == (0, 0)
+
+
+def test_what_the_services_user_sends_out_is_dropped_on_demand(first: Any) -> None:
+    ask = f"curl --silent --output /dev/null --max-time 4 http://{SECOND.name}:8080/health"
+    assert first.run(ask).rc == 0
+    assert first.run(f"runuser -u katago-mcp -- {ask}").rc != 0
+    assert (
+        first.run("runuser -u katago-mcp -- curl --silent --max-time 4 http://localhost:8080/health").rc == 0
+    )
+
+
+def test_mode_and_isolation_survive_a_reboot(control: Control, first: Any) -> None:
+    rules = first.check_output(TABLE)
+    runtime.podman("restart", "--time=20", FIRST.container)
+    fleet.eventually(lambda: is_up(FIRST), within=120, what="the host is up")
+    units = f"katago-security.service {hosts.SERVICE}"
+    began = first.check_output(
+        f"systemctl show {units} --property=ExecMainStartTimestampMonotonic --value"
+    ).split()
+    assert int(began[0]) < int(began[1])
+    assert first.check_output(TABLE) == rules
+    assert not first.file(VOLATILE).exists
+    assert answers(FIRST) == (0, 0)
+    assert login_by_ssh(FIRST) == FIRST.name
+    refused = control.play("restart.yml", LIMIT)
+    assert f"{FIRST.name} is in security mode" in " ".join(refused.output.split())
+    found = control.triage(LIMIT)["hosts"][FIRST.name]
+    assert found["command"].endswith("-e do=show")
+
+
+def test_off_gives_the_firewall_back_byte_for_byte(
+    control: Control, first: Any, before: dict[str, str]
+) -> None:
+    # A reboot has taken the site's own rules, which nothing of this project keeps.
+    first.check_output(f"nft -f - <<'END'\n{SITE_RULES}\nEND")
+    alive = lives(first)
+    assert control.security("off", LIMIT).returncode == 2
+    run = control.security("off", LIMIT, why="it was a client with an old token")
+    assert run.returncode == 0, run.output
+    assert firewall(first) == before["firewall"]
+    fleet.eventually(lambda: min(answers(FIRST)) == 200, within=30, what="clients are served")
+    assert lives(first) == alive
+    assert not first.file(VOLATILE).exists
+    assert not first.file(LASTING).exists
+    assert (
+        first.run(f"ls {UNIT} /etc/systemd/system/sysinit.target.wants/katago-security.service").stdout == ""
+    )
+    again = control.security("off", LIMIT, why="x")
+    assert again.returncode == 0
+    assert again.changed[FIRST.name] == 0
+    restarted = control.play("restart.yml", LIMIT)
+    assert restarted.returncode == 0, restarted.output
+    first.check_output("nft flush ruleset")
+
+
+@contextlib.contextmanager
+def nft_that_hangs(host: Any) -> Iterator[None]:
+    """The host's nft lists tables, and never ends when it is to load one."""
+    script = '#!/bin/sh\\ncase "$1" in -f) sleep 600;; *) exec /run/nft "$@";; esac\\n'
+    host.check_output(f"cp /usr/sbin/nft /run/nft && printf '{script}' > /run/hang && chmod 755 /run/hang")
+    host.check_output("mount --bind /run/hang /usr/sbin/nft")
+    try:
+        yield
+    finally:
+        host.run("pkill --full 'sleep 600'")
+        host.check_output("umount --lazy /usr/sbin/nft && rm /run/nft /run/hang")
+
+
+def test_run_that_is_killed_in_the_middle_leaves_the_mode_and_the_next_one_ends_it(
+    control: Control, second: Any
+) -> None:
+    alive = lives(second)
+    variables = json.dumps({**control.variables, "do": "on", "why": WHY})
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"),
+        "LAB_NAME": fleet.LAB.name,
+    }
+    limit = f"--limit={SECOND.name}"
+    with nft_that_hangs(second):
+        run = subprocess.Popen(
+            ["ansible-playbook", "playbooks/security.yml", limit, f"--extra-vars={variables}"],
+            cwd=paths.ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            fleet.eventually(
+                lambda: second.file(VOLATILE).exists, within=120, what="the mode's record is written"
+            )
+            assert min(answers(SECOND)) == 200
+        finally:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+        refused = control.play("restart.yml", limit)
+    assert f"{SECOND.name} is in security mode" in " ".join(refused.output.split())
+    assert lives(second) == alive
+    repeated = control.security("on", limit, why="again")
+    assert repeated.returncode == 0, repeated.output
+    assert answers(SECOND) == (0, 0)
+    assert json.loads(second.file(VOLATILE).content_string)["why"] == WHY
+    killed = control.security("off", limit, why="over", kill_before=5)
+    assert killed.returncode == -signal.SIGKILL
+    assert control.security("off", limit, why="over").returncode == 0
+    assert second.run(f"ls {VOLATILE} {LASTING} {UNIT}").stdout == ""
+    assert second.run(TABLE).rc != 0
+    assert lives(second) == alive
+
+
+def test_host_that_takes_no_writing_is_in_the_mode_until_a_reboot(control: Control, second: Any) -> None:
+    limit = f"--limit={SECOND.name}"
+    with hosts.read_only(second):
+        run = control.security("on", limit, why=WHY)
+        assert run.returncode == 0, run.output
+        assert "This does NOT hold over a reboot: " in run.output
+        assert answers(SECOND) == (0, 0)
+        refused = control.play("restart.yml", limit)
+        assert f"{SECOND.name} is in security mode" in " ".join(refused.output.split())
+        assert control.security("off", limit, why="over").returncode == 0
+        assert min(answers(SECOND)) == 200
+    assert not second.file(VOLATILE).exists
+
+
+# What a release with a bug does: an exception that nobody foresaw, from the service's own process.
+BUG = """
+import logging, threading, time
+def fail():
+    time.sleep(3)
+    try:
+        {}["never-seen-before"]
+    except KeyError:
+        logging.getLogger("katago_mcp").exception("call_failed")
+threading.Thread(target=fail, daemon=True).start()
+"""
+
+
+def test_new_exception_calls_the_developers_once(
+    control: Control, second: Any, server: loopback.Http
+) -> None:
+    second.check_output(f"mkdir -p /run/bug && cat > /run/bug/sitecustomize.py <<'END'\n{BUG}\nEND")
+    lead = {"lead": "Anna", "incident": "new-exception"}
+    try:
+        with hosts.drop_in(second, "Environment=PYTHONPATH=/run/bug"):
+            second.check_output(f"systemctl restart {hosts.SERVICE}")
+            fleet.eventually(
+                lambda: "call_failed" in second.check_output(f"journalctl -q -n 50 -u {hosts.SERVICE}"),
+                within=60,
+                what="the exception is logged",
+            )
+        before = len(server.requests)
+        runs = [control.play("incident.yml", f"--limit={SECOND.name}", do="open", **lead) for _ in range(2)]
+    finally:
+        second.check_output("rm -r /run/bug")
+        second.check_output(f"systemctl restart {hosts.SERVICE}")
+    for run in runs:
+        assert run.returncode == 0, run.output
+    sent = messages(server)[before:]
+    calls = [text for text in sent if text.startswith("ESCALATION NEEDED")]
+    assert len(calls) == 1, sent
+    assert "an exception of the application never seen before: error call_failed KeyError" in calls[0]
+    assert "Next person: Developers (developers)" in calls[0]

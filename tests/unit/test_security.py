@@ -1,0 +1,137 @@
+"""The security mode's record, what it refuses and what it cuts off."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import backup, restic, security
+from ansible_collections.katago.fleet.plugins.module_utils.security import Mode, RefusedError
+
+MODE = Mode("2026-11-24T02:00:00Z", "anna@ops", "odd logins", "2026-11-24-1")
+
+
+@pytest.mark.parametrize("there", [("volatile",), ("lasting",), ("volatile", "lasting")])
+def test_mode_stands_by_either_record(tmp_path: Path, there: tuple[str, ...]) -> None:
+    for name in there:
+        (tmp_path / name).write_text(security.as_text(MODE))
+    assert security.standing(tmp_path / "volatile", tmp_path / "lasting") == MODE
+
+
+def test_host_without_records_is_in_no_mode(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert security.standing(tmp_path / "none", tmp_path / "file" / "none") is None
+
+
+@pytest.mark.parametrize("content", [b"", b'{"since": "20', b"[]", b'{"who": 1}', b"\xff\xfe"])
+def test_record_that_cannot_be_read_is_a_mode_and_gives_way_to_one_that_can(
+    tmp_path: Path, content: bytes
+) -> None:
+    volatile, lasting = tmp_path / "volatile", tmp_path / "lasting"
+    volatile.write_bytes(content)
+    mode = security.standing(volatile, lasting)
+    assert mode is not None
+    assert (mode.who, mode.isolated) == ("unknown", False)
+    assert str(volatile) in mode.why
+    lasting.write_text(security.as_text(MODE))
+    assert security.standing(volatile, lasting) == MODE
+
+
+def enter(before: Mode | None, **given: Any) -> Mode:
+    values = {"now": "later", "who": "bo", "why": "again", "incident": "", "isolated": True, "egress": False}
+    return security.entered(before, **{**values, **given})
+
+
+def test_who_began_it_stays_and_what_is_cut_off_is_never_less() -> None:
+    mode = enter(MODE, isolated=False, egress=True)
+    assert (mode.since, mode.who, mode.why) == (MODE.since, MODE.who, MODE.why)
+    assert (mode.isolated, mode.egress) == (True, True)
+    again = enter(mode, isolated=False, egress=False)
+    assert again == mode
+
+
+@pytest.mark.parametrize("why", ["", "  \n ", "x" * 1001])
+def test_reason_is_needed(why: str) -> None:
+    with pytest.raises(RefusedError, match="give the reason"):
+        enter(None, why=why)
+
+
+def test_reason_is_one_line() -> None:
+    assert enter(None, why=" odd\n\x0blogins ").why == "odd logins"
+
+
+def test_refusal_names_since_when_by_whom_why_and_what_ends_it() -> None:
+    words = security.refusal(asdict(MODE), "katago-1", "restart")
+    assert words.startswith("Refused; nothing was changed on this host. katago-1 is in security mode since")
+    for part in (MODE.since, MODE.who, MODE.why, MODE.incident, "-l katago-1 -e do=off"):
+        assert part in words
+
+
+@pytest.mark.parametrize("user", [None, 999])
+def test_ruleset_spares_the_host_itself_and_ssh_before_it_drops(user: int | None) -> None:
+    text = security.ruleset({9090, 8080}, {22, 2222}, user)
+    for chain, direction in (("input", "dport"), ("output", "sport")):
+        lines = text.partition(f"chain {chain} {{")[2].partition("}\n\n")[0].splitlines()
+        rules = [line.strip() for line in lines]
+        spared = rules.index(f"tcp {direction} {{ 22, 2222 }} accept")
+        assert spared < rules.index(f"tcp {direction} {{ 8080, 9090 }} drop")
+    assert ("meta skuid 999 drop" in text) == (user is not None)
+    assert "policy drop" not in text
+    assert text.splitlines()[1] == "delete table inet katago_security"
+
+
+def test_ports_of_a_process_are_those_on_which_it_listens() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as two,
+    ):
+        ports = {one.getsockname()[1], two.getsockname()[1]}
+        with socket.create_connection(one.getsockname()):
+            assert security.listening([os.getpid()]) >= ports
+            assert security.listening([2**22 + 1]) == set()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 2222"}, {2222}),
+        ({"SSH_CONNECTION": "nonsense"}, {22}),
+        ({}, {22}),
+    ],
+)
+def test_operators_own_way_in_is_known(
+    tmp_path: Path, environment: dict[str, str], expected: set[int]
+) -> None:
+    assert security.ssh_ports(environment, tmp_path) == expected
+
+
+def test_unit_loads_the_table_after_what_flushes_all_and_before_the_network() -> None:
+    unit = security.unit()
+    assert "After=nftables.service" in unit
+    assert "Before=network-pre.target katago-mcp.service" in unit
+    assert f"ConditionPathExists={security.LASTING}" in unit
+
+
+def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security, "standing", lambda: MODE)
+    said: list[str] = []
+    settings = backup.Settings(
+        host="katago-1",
+        assets=True,
+        engine=True,
+        keep={"daily": 1},
+        read_data="all",
+        scratch=str(tmp_path),
+        metrics="",
+        lock_wait=1,
+        deadline=1,
+    )
+    # A repository that is not there: whatever were asked of it would fail.
+    repository = restic.Repository.__new__(restic.Repository)
+    backup.Backup(settings, backup.State(), repository, repository, said.append)._forget()
+    assert said == [f"Nothing is forgotten: the host is in security mode {MODE}"]
