@@ -275,7 +275,9 @@ def loaded_version(module: str = "nvidia", root: Path = Path("/sys/module")) -> 
         return ""
 
 
-def state(run: Callable[[Sequence[str]], tuple[int, str]], kernel_log: Callable[[], str]) -> dict[str, Any] | None:
+def state(
+    run: Callable[[Sequence[str]], tuple[int, str]], kernel_log: Callable[[], str]
+) -> dict[str, Any] | None:
     """A host's NVIDIA GPUs as triage measures them; None without one on the bus.
 
     `run` gives a command's exit status and output, `kernel_log` the kernel's newest lines.

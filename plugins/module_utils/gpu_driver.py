@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -65,7 +66,10 @@ _UBUNTU = ("22.04", "24.04")
 _UBUNTU_BRANCH = "580-server"
 _NVIDIA_BRANCH = "580"
 _OPENCL: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "amd": {"mesa": ("mesa-opencl-icd", "ocl-icd-libopencl1"), "rocm": ("rocm-opencl-icd", "ocl-icd-libopencl1")},
+    "amd": {
+        "mesa": ("mesa-opencl-icd", "ocl-icd-libopencl1"),
+        "rocm": ("rocm-opencl-icd", "ocl-icd-libopencl1"),
+    },
     "intel": {"intel": ("intel-opencl-icd", "ocl-icd-libopencl1")},
 }
 
@@ -163,7 +167,9 @@ class Plan:
         if not self.devices:
             return ["no GPU: nothing to do"]
         lines = [f"device: {device}" for device in self.devices]
-        lines.append(f"driver in use: {', '.join(self.driver_in_use) or 'none'}; loaded: {self.loaded or 'none'}")
+        lines.append(
+            f"driver in use: {', '.join(self.driver_in_use) or 'none'}; loaded: {self.loaded or 'none'}"
+        )
         lines.append(f"driver installed: {self.installed or 'none'}; target: {self.target}")
         lines.append(f"kernel that will boot: {self.kernel or 'unknown'}")
         lines += [f"to do: {reason}" for reason in self.because] or ["to do: nothing"]
@@ -213,7 +219,9 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         installed=installed,
         packages=wanted,
         dkms_package=dkms,
-        components=tuple(seen.lacking_components) if settings.source == DISTRIBUTION and seen.system == "debian" else (),
+        components=tuple(seen.lacking_components)
+        if settings.source == DISTRIBUTION and seen.system == "debian"
+        else (),
         installs=installs,
         stops_service=installs and seen.loaded is not None,
         because=tuple(because),
@@ -226,13 +234,17 @@ def _devices(settings: Settings, seen: Seen) -> tuple[list[gpu.Device], str]:
     if settings.vendor == "none":
         return [], ""
     try:
-        devices = list(seen.devices) if settings.devices is None else gpu.named(settings.devices, seen.devices)
+        devices = (
+            list(seen.devices) if settings.devices is None else gpu.named(settings.devices, seen.devices)
+        )
     except ValueError as error:
         return [], str(error)
     if settings.vendor == "auto":
         return gpu.chosen(devices), ""
     mine = [each for each in devices if each.vendor == settings.vendor]
-    problem = "" if mine else f"gpu_driver_vendor is {settings.vendor}, and the host has no GPU of that vendor."
+    problem = (
+        "" if mine else f"gpu_driver_vendor is {settings.vendor}, and the host has no GPU of that vendor."
+    )
     return mine, problem
 
 
@@ -318,7 +330,13 @@ def driver_packages(settings: Settings, seen: Seen, branch: str) -> tuple[str, t
         )
     if settings.source == NVIDIA:
         dkms = "nvidia-kernel-open-dkms" if is_open else "nvidia-kernel-dkms"
-        return dkms, (dkms, "nvidia-driver-cuda", "nvidia-opencl-icd", "nvidia-persistenced", "ocl-icd-libopencl1")
+        return dkms, (
+            dkms,
+            "nvidia-driver-cuda",
+            "nvidia-opencl-icd",
+            "nvidia-persistenced",
+            "ocl-icd-libopencl1",
+        )
     dkms = "nvidia-open-kernel-dkms" if is_open else "nvidia-kernel-dkms"
     return dkms, (
         dkms,
@@ -378,9 +396,7 @@ def upstream(version: str | None) -> str | None:
     return re.split(r"[-~+]", version.partition(":")[2] or version)[0]
 
 
-def _reasons_to_install(
-    settings: Settings, seen: Seen, wanted: Sequence[str], dkms: str
-) -> Iterator[str]:
+def _reasons_to_install(settings: Settings, seen: Seen, wanted: Sequence[str], dkms: str) -> Iterator[str]:
     if seen.record.get("unfinished"):
         yield f"a change that was begun {seen.record.get('begun')} was not brought to its end"
     if missing := [each for each in wanted if each not in seen.installed]:
@@ -416,6 +432,11 @@ def _reasons_to_configure(
     if kernel in seen.stale:
         reasons.append(f"the initramfs of {kernel} is older than what it must hold")
     return reasons
+
+
+def belongs(package: str) -> bool:
+    """Whether a package is part of NVIDIA's driver, by its name."""
+    return any(fnmatch.fnmatchcase(package, pattern) for pattern in _FAMILY)
 
 
 def held_packages(wanted: Iterable[str]) -> list[str]:

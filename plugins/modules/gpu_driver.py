@@ -20,58 +20,65 @@ options:
     type: str
     choices: [plan, install, load, verify, undo, finish]
     default: plan
-  vendor:
-    description: Whose GPUs are used; C(auto) takes those on the bus, C(none) makes it a CPU host.
-    type: str
-    choices: [auto, nvidia, amd, intel, none]
-    default: auto
-  devices:
-    description: GPUs in place of those on the bus; C(vendor) and C(device) of each.
-    type: list
-    elements: dict
-  expected:
-    description: How many devices C(nvidia-smi) must name; as many as there are when it is not given, 0 asks none.
-    type: int
-  source:
-    description: Where NVIDIA's driver comes from.
-    type: str
-    choices: [distribution, nvidia]
-    default: distribution
-  repository:
-    description: C(url) of NVIDIA's repository or a mirror of it, and C(key), the armoured key that signs it.
+  settings:
+    description: What is wanted, the role's variables without their prefix.
     type: dict
     default: {}
-  kernel_module:
-    description: Which of NVIDIA's kernel modules.
-    type: str
-    choices: [proprietary, open]
-    default: proprietary
-  branch:
-    description: The driver's branch; the system's own when it is empty.
-    type: str
-    default: ""
-  version:
-    description: The driver's version; empty keeps what is installed, C(latest) is the branch's newest.
-    type: str
-    default: ""
-  opencl:
-    description: Which OpenCL for a GPU of AMD.
-    type: str
-    default: ""
-  headers:
-    description: Packages with the kernels' headers, where the host's kernels belong to no package.
-    type: list
-    elements: str
-    default: []
-  reboot:
-    description: Whether the host may be rebooted.
-    type: str
-    choices: [never, when_needed]
-    default: never
-  force:
-    description: Try a combination that is known to fail.
-    type: bool
-    default: false
+    suboptions:
+      vendor:
+        description: Whose GPUs are used; C(auto) takes those on the bus, C(none) makes it a CPU host.
+        type: str
+        choices: [auto, nvidia, amd, intel, none]
+        default: auto
+      devices:
+        description: GPUs in place of those on the bus; C(vendor) and C(device) of each.
+        type: list
+        elements: dict
+        default: []
+      expected_devices:
+        description: How many devices C(nvidia-smi) must name; -1 for as many as there are, 0 asks none.
+        type: int
+        default: -1
+      source:
+        description: Where NVIDIA's driver comes from.
+        type: str
+        choices: [distribution, nvidia]
+        default: distribution
+      repository:
+        description: C(url) of NVIDIA's repository or a mirror of it, and C(key), the armoured key that signs it.
+        type: dict
+        default: {}
+      kernel_module:
+        description: Which of NVIDIA's kernel modules.
+        type: str
+        choices: [proprietary, open]
+        default: proprietary
+      branch:
+        description: The driver's branch; the system's own when it is empty.
+        type: str
+        default: ""
+      version:
+        description: The driver's version; empty keeps what is installed, C(latest) is the branch's newest.
+        type: str
+        default: ""
+      opencl:
+        description: Which OpenCL for a GPU of AMD or Intel.
+        type: str
+        default: ""
+      headers:
+        description: Packages with the kernels' headers, where the host's kernels belong to no package.
+        type: list
+        elements: str
+        default: []
+      reboot:
+        description: Whether the host may be rebooted.
+        type: str
+        choices: [never, when_needed]
+        default: never
+      force:
+        description: Try what is known to fail, or has no way back.
+        type: bool
+        default: false
   service:
     description: Whether the service ran when the change was begun, for C(install).
     type: bool
@@ -83,7 +90,7 @@ EXAMPLES = r"""
 - name: What the host's GPU needs is known
   katago.fleet.gpu_driver:
     step: plan
-    reboot: when_needed
+    settings: {reboot: when_needed}
 """
 
 RETURN = r"""
@@ -93,10 +100,14 @@ plan:
       problems, acts, stops_service, and C(text) for operators."
   type: dict
   returned: always
+service:
+  description: Whether the service ran before an interrupted change; null when none was.
+  type: bool
+  returned: C(step=plan)
 reboot:
   description: Why a reboot is needed; empty when it is not.
   type: str
-  returned: C(step=load)
+  returned: C(step=plan), C(step=load), C(step=undo)
 cards:
   description: What C(nvidia-smi) says of each device.
   type: list
@@ -250,7 +261,9 @@ def look(settings: gpu_driver.Settings) -> gpu_driver.Seen:
     targets = packages.run(gpu_driver.INDEXTARGETS)
     branch = gpu_driver.branch_of(settings, bare)
     dkms, _ = gpu_driver.driver_packages(settings, bare, branch)
-    images = {name: version for name, version in installed.installed.items() if name.startswith("linux-image-")}
+    images = {
+        name: version for name, version in installed.installed.items() if name.startswith("linux-image-")
+    }
     following = [gpu_driver.header_package(name) for name in images if not re.search(r"\d+\.\d+", name)]
     enabled, enrolled = secure_boot()
     kernels = bootable()
@@ -279,7 +292,9 @@ def look(settings: gpu_driver.Settings) -> gpu_driver.Seen:
     )
 
 
-def begin(settings: gpu_driver.Settings, seen: gpu_driver.Seen, plan: gpu_driver.Plan, *, service: bool) -> None:
+def begin(
+    settings: gpu_driver.Settings, seen: gpu_driver.Seen, plan: gpu_driver.Plan, *, service: bool
+) -> None:
     """Record what is there, unless an earlier run that was interrupted did."""
     if seen.record.get("unfinished"):
         return
@@ -321,16 +336,18 @@ def pinned(settings: gpu_driver.Settings) -> str:
     return "" if settings.version in ("", gpu_driver.LATEST) else settings.version
 
 
-def install(settings: gpu_driver.Settings, parameters: Mapping[str, Any]) -> gpu_driver.Plan:
+def install(
+    settings: gpu_driver.Settings, repository: Mapping[str, Any], *, service: bool
+) -> gpu_driver.Plan:
     """Bring packages, files and module to what is planned; DriverError says what stands in the way."""
     seen = look(settings)
     plan = gpu_driver.plan(settings, seen)
     refuse(plan.problems)
-    begin(settings, seen, plan, service=parameters["service"])
+    begin(settings, seen, plan, service=service)
     began = time.time()
     if plan.installs:
         if plan.vendor == "nvidia":
-            add_sources(settings, parameters["repository"], seen)
+            add_sources(settings, repository, seen)
             plan = gpu_driver.plan(settings, look(settings))
         check(packages.simulate(plan.packages, ARCHIVES), settings)
         with contextlib.suppress(packages.PackagesError):
@@ -358,13 +375,16 @@ def check(changes: Sequence[packages.Change], settings: gpu_driver.Settings) -> 
     problems = []
     for change in changes:
         if not change.new:
-            problems.append(f"APT would remove {change.name} {change.old}. Remove it yourself, or keep the driver as it is.")
+            problems.append(
+                f"APT would remove {change.name} {change.old}. Remove it yourself, or keep the driver as it is."
+            )
         elif change.name.startswith("linux-image-"):
             problems.append(
                 f"APT would also install the kernel {change.name} {change.new}. Upgrade the kernel first, and boot it."
             )
         elif change.old and not (
-            packages.archive(ARCHIVES, change.name, change.old) or change.old in packages.versions(change.name)
+            packages.archive(ARCHIVES, change.name, change.old)
+            or change.old in packages.versions(change.name)
         ):
             problems.append(
                 f"{change.name} {change.old} is replaced, and no archive has it any more, so there is no way back."
@@ -412,7 +432,9 @@ def verify_build(settings: gpu_driver.Settings) -> None:
                 f"The module is not built for {kernel}, which will boot: {packages.last_words(words)}{build_failure(began)}"
             )
     if not list(Path(f"/lib/modules/{kernel}").glob("updates/dkms/nvidia*.ko*")):
-        raise DriverError(f"DKMS calls the module installed for {kernel}, and /lib/modules/{kernel}/updates/dkms has none.")
+        raise DriverError(
+            f"DKMS calls the module installed for {kernel}, and /lib/modules/{kernel}/updates/dkms has none."
+        )
 
 
 def load(settings: gpu_driver.Settings) -> str:
@@ -481,17 +503,30 @@ def undo() -> dict[str, Any]:
     return {"removed": removed, "installed": installed}
 
 
+def reload() -> str:
+    """Load the module that packages went back to; why that needs a reboot, empty when it does not."""
+    loaded = gpu.loaded_version()
+    installed = gpu_driver.dkms_modules(ask(["dkms", "status"])[1]).get(platform.release())
+    if loaded is None or installed is None or loaded == installed:
+        return ""
+    ask(["systemctl", "stop", PERSISTENCED])
+    ask(["modprobe", "--remove", *MODULES])
+    ask(["modprobe", "nvidia"])
+    ask(["systemctl", "start", PERSISTENCED])
+    if gpu.loaded_version() == installed:
+        return ""
+    return f"the driver {loaded} is loaded, and {installed} is installed"
+
+
 def finish() -> bool:
     """End the change, and keep only the archives of what is installed; whether there was one."""
     kept = record()
     if not kept.get("unfinished"):
         return False
-    installed = packages.known().installed
-    needed = {packages.archive(ARCHIVES, name, version) for name, version in installed.items() if name in kept["held"]}
-    needed |= {
+    needed = {
         packages.archive(ARCHIVES, name, version)
-        for name, version in installed.items()
-        if re.match(r"(lib)?(nvidia|cuda)|firmware-nvidia", name)
+        for name, version in packages.known().installed.items()
+        if gpu_driver.belongs(name)
     }
     for path in ARCHIVES.glob("*.deb"):
         if path not in needed:
@@ -501,10 +536,18 @@ def finish() -> bool:
     return True
 
 
-def settings_of(parameters: Mapping[str, Any]) -> gpu_driver.Settings:
-    """The settings among a module's parameters."""
-    names = gpu_driver.Settings.__dataclass_fields__
-    return gpu_driver.Settings(**{name: parameters[name] for name in names})
+def settings_of(given: Mapping[str, Any]) -> gpu_driver.Settings:
+    """The settings that a module was given."""
+    expected = given["expected_devices"]
+    return gpu_driver.Settings(
+        devices=given["devices"] or None,
+        expected=None if expected < 0 else expected,
+        **{
+            name: given[name]
+            for name in gpu_driver.Settings.__dataclass_fields__
+            if name in given and name != "devices"
+        },
+    )
 
 
 def main() -> None:
@@ -515,39 +558,63 @@ def main() -> None:
                 "choices": ["plan", "install", "load", "verify", "undo", "finish"],
                 "default": "plan",
             },
-            "vendor": {"choices": ["auto", "nvidia", "amd", "intel", "none"], "default": "auto"},
-            "devices": {"type": "list", "elements": "dict"},
-            "expected": {"type": "int"},
-            "source": {"choices": ["distribution", "nvidia"], "default": "distribution"},
-            "repository": {"type": "dict", "default": {}, "no_log": False},
-            "kernel_module": {"choices": ["proprietary", "open"], "default": "proprietary"},
-            "branch": {"type": "str", "default": ""},
-            "version": {"type": "str", "default": ""},
-            "opencl": {"type": "str", "default": ""},
-            "headers": {"type": "list", "elements": "str", "default": []},
-            "reboot": {"choices": ["never", "when_needed"], "default": "never"},
-            "force": {"type": "bool", "default": False},
+            "settings": {
+                "type": "dict",
+                "default": {},
+                "apply_defaults": True,
+                "options": {
+                    "vendor": {"choices": ["auto", "nvidia", "amd", "intel", "none"], "default": "auto"},
+                    "devices": {"type": "list", "elements": "dict", "default": []},
+                    "expected_devices": {"type": "int", "default": -1},
+                    "source": {"choices": ["distribution", "nvidia"], "default": "distribution"},
+                    # Its key is a public one.
+                    "repository": {"type": "dict", "default": {}, "no_log": False},
+                    "kernel_module": {"choices": ["proprietary", "open"], "default": "proprietary"},
+                    "branch": {"type": "str", "default": ""},
+                    "version": {"type": "str", "default": ""},
+                    "opencl": {"type": "str", "default": ""},
+                    "headers": {"type": "list", "elements": "str", "default": []},
+                    "reboot": {"choices": ["never", "when_needed"], "default": "never"},
+                    "force": {"type": "bool", "default": False},
+                },
+            },
             "service": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     parameters: dict[str, Any] = module.params
-    settings = settings_of(parameters)
+    settings = settings_of(parameters["settings"])
     step = parameters["step"]
     result: dict[str, Any] = {"changed": False}
     try:
         if step == "plan" or module.check_mode:
             plan = gpu_driver.plan(settings, look(settings))
             refuse(plan.problems)
-            result |= {"plan": plan.as_dict(), "changed": plan.acts and step == "install", "reboot": plan.reboot}
+            kept = record() if plan.devices else {}
+            result |= {
+                "plan": plan.as_dict(),
+                "changed": plan.acts and step == "install",
+                "reboot": plan.reboot,
+                "service": kept.get("service") if kept.get("unfinished") else None,
+            }
         elif step == "install":
-            result |= {"plan": install(settings, parameters).as_dict(), "changed": True}
+            result |= {
+                "plan": install(
+                    settings, parameters["settings"]["repository"], service=parameters["service"]
+                ).as_dict(),
+                "changed": True,
+            }
         elif step == "load":
             result["reboot"] = load(settings)
         elif step == "verify":
             result["cards"] = verify(settings)
         elif step == "undo":
-            result |= {"undone": undo(), "changed": True}
+            undone = undo()
+            result |= {
+                "undone": undone,
+                "changed": bool(undone["removed"] or undone["installed"]),
+                "reboot": reload(),
+            }
         else:
             result["changed"] = finish()
     except (DriverError, packages.PackagesError, OSError) as error:
