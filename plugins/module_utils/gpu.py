@@ -1,4 +1,4 @@
-"""Graphics processors: what is on the PCI bus, what NVIDIA's tools say of it, what the kernel complained of."""
+"""Graphics processors: what is on the PCI bus, what NVIDIA's tools and the kernel's log say of it."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ _TROUBLES: tuple[tuple[str, Trouble], ...] = (
 _STATUSES: Mapping[int, Trouble] = {9: "no_driver", 12: "no_library", 15: "lost"}
 _XID = re.compile(r"NVRM: Xid \(PCI:(?P<device>[0-9a-f:.]+)\): (?P<code>\d+), *(?P<text>.*)", re.I)
 # Xids that leave a GPU unusable until it is reset or the host is rebooted, or that tell of a dying one
-# [NVIDIA's XID Errors: 48 double bit error, 62 and 119, 120 its own controller, 63, 64, 94, 95 memory, 74 NVLink,
-# 79 off the bus]. Others are mostly faults of a program.
+# [NVIDIA's XID Errors: 48 double bit error, 62, 119 and 120 its own controller, 64 and 95 memory,
+# 74 NVLink, 79 off the bus]. Others are mostly faults of a program.
 FATAL_XIDS = frozenset({48, 62, 64, 74, 79, 95, 119, 120})
 
 
@@ -240,7 +240,10 @@ def _integer(field: str) -> int | None:
 
 
 def smi_problems(answer: Smi, *, expected: int, version: str) -> list[str]:
-    """What is wrong with an answer: too few devices, another driver than `version`, no persistence; [] when all is well."""
+    """What is wrong with an answer: the number of devices, another driver than `version`, no persistence.
+
+    [] when all is well.
+    """
     if answer.trouble:
         return [f"nvidia-smi: {answer.words}"]
     problems = []
@@ -255,7 +258,7 @@ def smi_problems(answer: Smi, *, expected: int, version: str) -> list[str]:
 
 
 def xids(kernel_log: str) -> list[dict[str, Any]]:
-    """NVIDIA's error reports in the kernel's log, grouped: device, code, count, whether fatal, the newest text."""
+    """NVIDIA's error reports in the kernel's log, by device and code, the fatal ones first."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for match in _XID.finditer(kernel_log):
         key = match["device"], int(match["code"])

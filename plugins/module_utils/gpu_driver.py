@@ -1,4 +1,4 @@
-"""Which driver a host's GPU gets, what cannot work, and whether a reboot is needed: pure functions of what was seen."""
+"""Which driver a host's GPU gets, what cannot work, whether a reboot is needed: pure, from what was seen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FAMILY = (
     "libnvcuvid*",
     "libxnvctrl*",
     "firmware-nvidia-*",
-    "glx-alternative-nvidia",
+    "glx-alternative-*",
     "glx-diversions",
     "update-glx",
 )
@@ -130,7 +130,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be done. `problems` refuse it; `because` says why there is something to do, [] when there is not.
+    """What would be done. `problems` refuse it; `because` says why there is something to do.
 
     `installs`: whether packages change. `stops_service`: whether a loaded driver is replaced under what
     uses it. `reboot`: why a reboot is needed, empty when it is not. `kernel`: the one that will boot.
@@ -211,8 +211,7 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         vendor=vendor,
         devices=tuple(map(str, devices)),
         expected=expected,
-        target=f"{settings.version if settings.version not in ('', LATEST) else branch}"
-        f" ({settings.kernel_module}, {'from the distribution' if settings.source == DISTRIBUTION else 'from NVIDIA'})",
+        target=_target(settings, branch),
         kernel=kernel,
         driver_in_use=tuple(sorted({each.driver for each in devices if each.driver})),
         loaded=seen.loaded,
@@ -228,6 +227,12 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         reboot=reboot,
         problems=tuple(problems),
     )
+
+
+def _target(settings: Settings, branch: str) -> str:
+    version = branch if settings.version in ("", LATEST) else settings.version
+    whose = "the distribution" if settings.source == DISTRIBUTION else "NVIDIA"
+    return f"NVIDIA's driver {version} ({settings.kernel_module}, {whose}'s package)"
 
 
 def _devices(settings: Settings, seen: Seen) -> tuple[list[gpu.Device], str]:
@@ -272,7 +277,7 @@ def _nothing(seen: Seen, kernel: str, problems: tuple[str, ...]) -> Plan:
 def _opencl_plan(
     settings: Settings, seen: Seen, devices: Sequence[gpu.Device], kernel: str, expected: int
 ) -> Plan:
-    """AMD's and Intel's kernel drivers are part of the kernel: only the OpenCL loader's driver is installed."""
+    """AMD's and Intel's kernel drivers are part of the kernel: only OpenCL is installed."""
     vendor = devices[0].vendor
     offers = _OPENCL[vendor]
     kind = settings.opencl or next(iter(offers))
@@ -369,8 +374,9 @@ def headers_of(settings: Settings, seen: Seen, kernel: str) -> tuple[tuple[str, 
     if exact:
         return tuple(sorted(exact | following)), []
     return (), [
-        f"The running kernel {seen.running} belongs to no package, and no other is installed; whose headers are"
-        " needed cannot be told. Name them in gpu_driver_headers, or install a kernel of the distribution."
+        f"The running kernel {seen.running} belongs to no package, and no other is installed; whose headers"
+        " are needed cannot be told. Name them in gpu_driver_headers, or install a kernel of the"
+        " distribution."
     ]
 
 
@@ -462,7 +468,10 @@ def reboot_reason(seen: Seen, kernel: str, *, will_change: bool, target: str | N
 def _host_problems(seen: Seen) -> Iterator[str]:
     supported = {"debian": tuple(_DEBIAN_BRANCHES), "ubuntu": _UBUNTU}
     if seen.release not in supported.get(seen.system, ()):
-        yield f"The host runs {seen.system} {seen.release}; supported are Debian 12 and 13, Ubuntu 22.04 and 24.04."
+        yield (
+            f"The host runs {seen.system} {seen.release}; supported are Debian 12 and 13,"
+            " Ubuntu 22.04 and 24.04."
+        )
     if seen.architecture != "x86_64":
         yield f"The host's architecture is {seen.architecture}; drivers are installed on x86_64 only."
 
@@ -470,7 +479,10 @@ def _host_problems(seen: Seen) -> Iterator[str]:
 def _system_problems(settings: Settings, seen: Seen, branch: str) -> Iterator[str]:
     yield from _host_problems(seen)
     if settings.version not in ("", LATEST) and not settings.version.startswith(branch.partition("-")[0]):
-        yield f"gpu_driver_version is {settings.version}, which is not of gpu_driver_branch, {branch}. Change one of them."
+        yield (
+            f"gpu_driver_version is {settings.version}, which is not of gpu_driver_branch, {branch}."
+            " Change one of them."
+        )
     own = _DEBIAN_BRANCHES.get(seen.release)
     if settings.source == DISTRIBUTION and seen.system == "debian" and own and branch != own:
         yield (
@@ -478,7 +490,10 @@ def _system_problems(settings: Settings, seen: Seen, branch: str) -> Iterator[st
             " Leave gpu_driver_branch empty, or take gpu_driver_source: nvidia."
         )
     if seen.runfile:
-        yield "A driver was installed by NVIDIA's own installer, which packages cannot replace. Remove it: nvidia-uninstall"
+        yield (
+            "A driver was installed by NVIDIA's own installer, which packages cannot replace."
+            " Remove it: nvidia-uninstall"
+        )
 
 
 def _device_problems(
@@ -488,7 +503,10 @@ def _device_problems(
     for device in devices:
         chip = device.architecture
         if chip not in _BRANCHES:
-            yield f"{device} is too old: no driver of this age supports it. Use gpu_driver_vendor: none, for a CPU host."
+            yield (
+                f"{device} is too old: no driver of this age supports it."
+                " Set gpu_driver_vendor: none, for a CPU host."
+            )
             continue
         first, last = _BRANCHES[chip]
         if number and number < first:
@@ -497,11 +515,16 @@ def _device_problems(
                 " Take gpu_driver_source: nvidia."
             )
         if last and number > last:
-            yield f"{device} is supported up to the branch {last}; {number} is too new. Set gpu_driver_branch."
+            yield (
+                f"{device} is supported up to the branch {last}; {number} is too new. Set gpu_driver_branch."
+            )
         if settings.kernel_module == OPEN and chip not in _OPEN_SINCE:
-            yield f"{device} does not work with the open kernel module. Set gpu_driver_kernel_module: proprietary."
+            yield (
+                f"{device} does not work with the open kernel module."
+                " Set gpu_driver_kernel_module: proprietary."
+            )
         if settings.kernel_module == PROPRIETARY and chip in _OPEN_ONLY:
-            yield f"{device} works with the open kernel module only. Set gpu_driver_kernel_module: open."
+            yield (f"{device} works with the open kernel module only. Set gpu_driver_kernel_module: open.")
     if not settings.force:
         yield from known_failures(settings, seen, kernel)
 
@@ -526,12 +549,15 @@ def known_failures(settings: Settings, seen: Seen, kernel: str) -> Iterator[str]
 def _boot_problems(settings: Settings, seen: Seen, reboot: str) -> Iterator[str]:
     if seen.secure_boot and seen.key_enrolled is not True:
         yield (
-            "Secure Boot is on, and the key that DKMS signs modules with is not enrolled: the kernel would refuse the"
-            " module. Enroll it (mokutil --import /var/lib/dkms/mok.pub, then confirm at the console during a reboot),"
-            " or turn Secure Boot off."
+            "Secure Boot is on, and the key that DKMS signs modules with is not enrolled: the kernel would"
+            " refuse the module. Enroll it (mokutil --import /var/lib/dkms/mok.pub, then confirm at the"
+            " console during a reboot), or turn Secure Boot off."
         )
     if reboot and settings.reboot == "never":
-        yield f"A reboot is needed, since {reboot}; gpu_driver_reboot is never. Permit it: -e gpu_driver_reboot=when_needed"
+        yield (
+            f"A reboot is needed, since {reboot}; gpu_driver_reboot is never."
+            " Permit it: -e gpu_driver_reboot=when_needed"
+        )
 
 
 def _disk_problems(seen: Seen) -> Iterator[str]:
@@ -632,7 +658,7 @@ def compiler_errors(log: str, most: int = 4) -> list[str]:
 
 
 def restoration(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """How to go back from the packages `now` to those `before`: which are removed, which installed in what version."""
+    """How to go back from the packages `now` to those `before`: which are removed, which installed."""
     removed = sorted(now.keys() - before.keys())
     installed = {name: version for name, version in before.items() if now.get(name) != version}
     return removed, dict(sorted(installed.items()))

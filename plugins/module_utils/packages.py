@@ -113,9 +113,15 @@ def run(command: Sequence[str]) -> str:
     environment.pop("TMPDIR", None)
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
-        words = last_words(done.stderr or done.stdout)
+        words = unmet(done.stdout) or last_words(done.stderr or done.stdout)
         raise PackagesError(f"{' '.join(command[:1])} failed ({done.returncode}): {words}", done.stdout)
     return done.stdout
+
+
+def unmet(output: str) -> str:
+    """The dependencies that APT says it cannot meet; empty when it does not say so."""
+    _, found, listed = output.partition("unmet dependencies:\n")
+    return last_words(listed) if found else ""
 
 
 def last_words(output: str, most: int = 6) -> str:

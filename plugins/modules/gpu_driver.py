@@ -45,7 +45,7 @@ options:
         choices: [distribution, nvidia]
         default: distribution
       repository:
-        description: C(url) of NVIDIA's repository or a mirror of it, and C(key), the armoured key that signs it.
+        description: C(url) of NVIDIA's repository or a mirror, and C(key), the armoured key that signs it.
         type: dict
         default: {}
       kernel_module:
@@ -349,7 +349,10 @@ def install(
         if plan.vendor == "nvidia":
             add_sources(settings, repository, seen)
             plan = gpu_driver.plan(settings, look(settings))
-        check(packages.simulate(plan.packages, ARCHIVES), settings)
+        try:
+            check(packages.simulate(plan.packages, ARCHIVES), settings)
+        except packages.PackagesError as error:
+            raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
         with contextlib.suppress(packages.PackagesError):
             # Whatever an interrupted run left half way; what is really wrong APT says next.
             packages.run(["dpkg", "--configure", "-a"])
@@ -376,19 +379,21 @@ def check(changes: Sequence[packages.Change], settings: gpu_driver.Settings) -> 
     for change in changes:
         if not change.new:
             problems.append(
-                f"APT would remove {change.name} {change.old}. Remove it yourself, or keep the driver as it is."
+                f"APT would remove {change.name} {change.old}."
+                " Remove it yourself, or keep the driver as it is."
             )
         elif change.name.startswith("linux-image-"):
             problems.append(
-                f"APT would also install the kernel {change.name} {change.new}. Upgrade the kernel first, and boot it."
+                f"APT would also install the kernel {change.name} {change.new}."
+                " Upgrade the kernel first, and boot it."
             )
         elif change.old and not (
             packages.archive(ARCHIVES, change.name, change.old)
             or change.old in packages.versions(change.name)
         ):
             problems.append(
-                f"{change.name} {change.old} is replaced, and no archive has it any more, so there is no way back."
-                " Try it all the same: -e gpu_driver_force=true"
+                f"{change.name} {change.old} is replaced, and no archive has it any more: there is no"
+                " way back. Try it all the same: -e gpu_driver_force=true"
             )
     if problems and not settings.force:
         raise DriverError("\n".join(problems))
@@ -429,7 +434,8 @@ def verify_build(settings: gpu_driver.Settings) -> None:
         status, words = ask(["dkms", "autoinstall", "-k", kernel], seconds=1800)
         if kernel not in gpu_driver.dkms_modules(ask(["dkms", "status"])[1]):
             raise DriverError(
-                f"The module is not built for {kernel}, which will boot: {packages.last_words(words)}{build_failure(began)}"
+                f"The module is not built for {kernel}, which will boot:"
+                f" {packages.last_words(words)}{build_failure(began)}"
             )
     if not list(Path(f"/lib/modules/{kernel}").glob("updates/dkms/nvidia*.ko*")):
         raise DriverError(
