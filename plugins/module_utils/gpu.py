@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +61,7 @@ _TROUBLES: tuple[tuple[str, Trouble], ...] = (
     (r"No devices were found", "no_device"),
     (r"couldn't find libnvidia-ml|NVML library|NVML Shared Library", "no_library"),
 )
+_NOT_INSTALLED = 127
 # RETURN VALUE of nvidia-smi(1).
 _STATUSES: Mapping[int, Trouble] = {9: "no_driver", 12: "no_library", 15: "lost"}
 _XID = re.compile(r"NVRM: Xid \(PCI:(?P<device>[0-9a-f:.]+)\): (?P<code>\d+), *(?P<text>.*)", re.I)
@@ -279,21 +280,29 @@ def loaded_version(module: str = "nvidia", root: Path = Path("/sys/module")) -> 
 
 
 def state(
-    run: Callable[[Sequence[str]], tuple[int, str]], kernel_log: Callable[[], str]
+    run: Callable[[Sequence[str]], tuple[int, str]],
+    kernel_log: Callable[[], str],
+    *,
+    devices: Sequence[Device],
+    loaded: str | None,
 ) -> dict[str, Any] | None:
-    """A host's NVIDIA GPUs as triage measures them; None without one on the bus.
+    """What NVIDIA's tools and the kernel say of `devices`; None for a host that does not use any of NVIDIA.
 
-    `run` gives a command's exit status and output, `kernel_log` the kernel's newest lines.
+    `run` gives a command's exit status (127 where it is not installed) and output, `kernel_log` the
+    kernel's newest lines. `loaded` is the version of the loaded driver.
     """
-    devices = [each for each in on_bus() if each.vendor == "nvidia"]
-    if not devices:
+    mine = [each for each in devices if each.vendor == "nvidia"]
+    if not mine:
         return None
-    answer = parse_smi(*run(SMI))
+    status, output = run(SMI)
+    if status == _NOT_INSTALLED and loaded is None:
+        return None
+    answer = parse_smi(status, output)
     return {
-        "devices": len(devices),
-        "loaded": loaded_version(),
+        "devices": len(mine),
+        "loaded": loaded,
         "trouble": answer.trouble,
         "words": answer.words,
-        "cards": [vars(card) for card in answer.cards],
+        "cards": [asdict(card) for card in answer.cards],
         "xids": xids(kernel_log()),
     }

@@ -65,6 +65,7 @@ RESTORE = "restore.yml"
 DEPLOY = "deploy.yml"
 MITIGATE = "mitigate.yml"
 PURGE = "purge_cache.yml"
+DRIVER = "gpu_driver.yml"
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,12 @@ def judge(facts: Mapping[str, Mapping[str, Any]], *, now: datetime, breach: bool
         reasons,
         now,
         changes=_attempt(_changes, known),
-        notes=[*_attempt(_notes, known), *_attempt(_performance_notes, known), *_attempt(_skew, known, now)],
+        notes=[
+            note
+            for describe in (_notes, _gpu_notes, _performance_notes)
+            for note in _attempt(describe, known)
+        ]
+        + _attempt(_skew, known, now),
         proposals=_attempt(_proposals, known),
         next_step=None if breach else _next(known, reasons),
     )
@@ -603,6 +609,31 @@ def _limits(facts: _Facts) -> Iterator[Reason]:
         yield Reason("P3", "limits", seen, f"{expected} of the release's unit", next=DEPLOY)
 
 
+def _gpu(facts: _Facts) -> Iterator[Reason]:
+    found = facts["gpu"]
+    if found is None:
+        return
+    if found["trouble"]:
+        lost = found["trouble"] == "lost"
+        yield Reason(
+            "P1",
+            "gpu",
+            f"nvidia-smi: {found['words']}",
+            f"{found['devices']} devices",
+            escalate="the GPU is lost" if lost else None,
+            next=None if lost else DRIVER,
+        )
+    elif len(found["cards"]) < found["devices"]:
+        seen = f"the driver names {len(found['cards'])} of {found['devices']} GPUs"
+        yield Reason("P2", "gpu", seen, "all that are on the bus", next=DRIVER)
+    for xid in found["xids"]:
+        if xid["fatal"]:
+            seen = f"Xid {xid['code']} of {xid['device']}, {xid['count']} times: {xid['text']}"
+            yield Reason(
+                "P2", "gpu", seen, "none that needs a reset", escalate="the GPU reports a hardware fault"
+            )
+
+
 _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {
     "unit": (("unit",), _unit),
     "release": (("release",), _release),
@@ -620,6 +651,7 @@ _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {
     "filesystems": (("filesystems",), _filesystems),
     "memory": (("memory",), _memory),
     "pressure": (("pressure",), _pressure),
+    "gpu": (("gpu",), _gpu),
     "cache": (("journal",), _cache),
     "logged_errors": (("journal",), _logged),
 }
@@ -686,6 +718,17 @@ def _notes(facts: _Facts) -> Iterator[str]:
     if facts.known("processes"):
         for hog in _hogs(facts):
             yield f"{hog['unit']} ({hog['name']}) takes {hog['cpu_percent']:g} % of a processor"
+
+
+def _gpu_notes(facts: _Facts) -> Iterator[str]:
+    found = facts["gpu"] if facts.known("gpu") else None
+    for card in found["cards"] if found else ():
+        temperature = "unknown" if card["temperature"] is None else f"{card['temperature']} °C"
+        memory = f"{card['memory_used_mb']} of {card['memory_mb']} MB"
+        yield f"{card['name']}: {temperature}, {memory} of its memory used, driver {card['driver']}"
+    for xid in found["xids"] if found else ():
+        if not xid["fatal"]:
+            yield f"Xid {xid['code']} of {xid['device']}, {xid['count']} times: {xid['text']}"
 
 
 def _performance_notes(facts: _Facts) -> Iterator[str]:

@@ -128,6 +128,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -482,7 +483,7 @@ def verify(settings: gpu_driver.Settings) -> list[dict[str, Any]]:
     answer = gpu.parse_smi(*ask(gpu.SMI))
     if problems := gpu.smi_problems(answer, expected=plan.expected, version=plan.installed or ""):
         raise DriverError("The driver does not work: " + "; ".join(problems))
-    return [vars(card) for card in answer.cards]
+    return [asdict(card) for card in answer.cards]
 
 
 def undo() -> dict[str, Any]:

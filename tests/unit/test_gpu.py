@@ -142,9 +142,8 @@ def test_answer_of_nvidia_smi_is_read_by_line() -> None:
 
 
 def test_what_a_card_does_not_tell_is_unknown() -> None:
-    (card,) = gpu.parse_smi(
-        0, "00000000:01:00.0, GT 1030, 535.309.01, [N/A], [N/A], 2048, [Not Supported]\n"
-    ).cards
+    line = "00000000:01:00.0, GT 1030, 535.309.01, [N/A], [N/A], 2048, [Not Supported]\n"
+    (card,) = gpu.parse_smi(0, line).cards
     assert (card.persistence, card.temperature, card.memory_used_mb) == (None, None, None)
 
 
@@ -217,3 +216,24 @@ def test_version_of_a_loaded_module_is_read(tmp_path: Path) -> None:
     assert gpu.loaded_version("nvidia", tmp_path) == "535.309.01"
     assert gpu.loaded_version("nouveau", tmp_path) == ""
     assert gpu.loaded_version("amdgpu", tmp_path) is None
+
+
+def state(status: int, output: str, *, loaded: str | None, devices: tuple[gpu.Device, ...]) -> object:
+    log = "NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus."
+    return gpu.state(lambda _: (status, output), lambda: log, devices=devices, loaded=loaded)
+
+
+A40 = gpu.Device("0000:01:00.0", "nvidia", "2235", "nvidia")
+
+
+def test_triage_is_told_cards_and_errors_of_a_driver_that_is_used() -> None:
+    found = state(0, WELL, loaded="535.309.01", devices=(A40,))
+    assert isinstance(found, dict)
+    assert (found["devices"], found["trouble"], found["cards"][0]["temperature"]) == (1, None, 41)
+    assert found["xids"][0]["code"] == 79
+
+
+def test_gpu_whose_driver_was_never_installed_is_no_trouble() -> None:
+    assert state(127, "nvidia-smi is not installed", loaded=None, devices=(A40,)) is None
+    assert state(9, NO_DRIVER, loaded=None, devices=(A40,)) is not None
+    assert state(0, WELL, loaded=None, devices=()) is None

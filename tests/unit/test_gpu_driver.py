@@ -102,7 +102,7 @@ def test_every_departure_is_a_reason_to_act() -> None:
         ({"files": {}}, "is not as it should be"),
         ({"loaded": None}, "is not loaded"),
     ):
-        plan = gpu_driver.plan(gpu_driver.Settings(reboot="when_needed"), replace(whole, **changes))  # type: ignore[arg-type]
+        plan = gpu_driver.plan(gpu_driver.Settings(reboot="when_needed"), replace(whole, **changes))
         assert words in " ".join(plan.because), changes
         assert not plan.installs
 
