@@ -79,6 +79,7 @@ class ActionModule(ActionBase):
             measured["host"],
             network_bytes=sizes.get("network", 0),
             human_network_bytes=sizes.get("human_network", 0),
+            backend=str(arguments["engine"]["backend"]),
         )
         if problems:
             return self._refuse(result, problems)

@@ -179,7 +179,7 @@ class Plan:
 
 def plan(settings: Settings, seen: Seen) -> Plan:
     """The plan for a host."""
-    devices, problem = _devices(settings, seen)
+    devices, problem = _devices(settings, seen.devices)
     vendor = devices[0].vendor if devices else "none"
     expected = len(devices) if settings.expected is None else settings.expected
     kernel = newest(seen.kernels)
@@ -235,13 +235,19 @@ def _target(settings: Settings, branch: str) -> str:
     return f"NVIDIA's driver {version} ({settings.kernel_module}, {whose}'s package)"
 
 
-def _devices(settings: Settings, seen: Seen) -> tuple[list[gpu.Device], str]:
+def vendor_of(settings: Settings, found: Sequence[gpu.Device]) -> str:
+    """Whose GPUs are used on a host with those `found` on its bus; `none` on a CPU host."""
+    devices, problem = _devices(settings, found)
+    if devices:
+        return devices[0].vendor
+    return settings.vendor if problem else "none"
+
+
+def _devices(settings: Settings, found: Sequence[gpu.Device]) -> tuple[list[gpu.Device], str]:
     if settings.vendor == "none":
         return [], ""
     try:
-        devices = (
-            list(seen.devices) if settings.devices is None else gpu.named(settings.devices, seen.devices)
-        )
+        devices = list(found) if settings.devices is None else gpu.named(settings.devices, found)
     except ValueError as error:
         return [], str(error)
     if settings.vendor == "auto":

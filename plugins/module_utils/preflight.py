@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import sizing
+from ansible_collections.katago.fleet.plugins.module_utils import gpu_driver, sizing
 
 Facts = Mapping[str, Any]
 Settings = Mapping[str, Any]
@@ -77,10 +77,16 @@ def input_problems(settings: Settings) -> list[str]:
     ]
 
 
-def host_problems(host: Facts, *, network_bytes: int, human_network_bytes: int = 0) -> list[str]:
-    """What is wrong with a host, as measured by the `preflight` module; [] when it is fit."""
+def host_problems(
+    host: Facts, *, network_bytes: int, human_network_bytes: int = 0, backend: str = "opencl"
+) -> list[str]:
+    """What is wrong with a host, as measured by the `preflight` module; [] when it is fit.
+
+    `backend`: of the engine, which must work on the host's device.
+    """
     return [
         *_system_problems(host),
+        *_backend_problems(host, backend),
         *_capacity_problems(host, {"network": network_bytes, "human_network": human_network_bytes}),
         *_listener_problems(host),
     ]
@@ -237,6 +243,17 @@ def _system_problems(host: Facts) -> Iterator[str]:
         yield (
             f"systemd on the host is version {host['systemd']} (0: it does not run);"
             f" the unit's sandbox needs {OLDEST_SYSTEMD} or newer."
+        )
+
+
+def _backend_problems(host: Facts, backend: str) -> Iterator[str]:
+    works = gpu_driver.backends(host["gpu_vendor"] or "none")
+    # An engine that computes on the processor works everywhere, and is slow beside a GPU.
+    if backend not in works and not backend.startswith("eigen"):
+        device = f"a GPU of {host['gpu_vendor']}" if host["gpu_vendor"] else "no GPU that works"
+        yield (
+            f"katago_engine.backend is {backend}, and the host has {device}; what works there:"
+            f" {', '.join(works)}. playbooks/gpu_driver.yml installs a driver."
         )
 
 

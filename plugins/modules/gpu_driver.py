@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: gpu_driver
 short_description: The driver of a host's GPU, step by step
 description:
-  - C(plan) looks at the PCI bus, the kernel and the packages, and says what would be done. It changes
-    nothing, and refuses what cannot work.
+  - C(look) tells whose GPU there is. C(plan) looks at the PCI bus, the kernel and the packages, and says
+    what would be done. It changes nothing, and refuses what cannot work.
   - C(install) records what is there, adds what the package sources lack, has APT say what it would do,
     installs, pins and holds the packages, keeps nouveau off, and verifies that the module is built for
     the kernel that will boot. A run that was interrupted is continued.
@@ -18,7 +18,7 @@ options:
   step:
     description: What is done.
     type: str
-    choices: [plan, install, load, verify, undo, finish]
+    choices: [look, plan, install, load, verify, undo, finish]
     default: plan
   settings:
     description: What is wanted, the role's variables without their prefix.
@@ -99,7 +99,11 @@ plan:
     - "The plan: vendor, devices, target, kernel, driver_in_use, loaded, installed, packages, because, reboot,
       problems, acts, stops_service, and C(text) for operators."
   type: dict
-  returned: always
+  returned: C(step=plan), C(step=install)
+vendor:
+  description: Whose GPU there is, C(none) without one.
+  type: str
+  returned: C(step=look)
 service:
   description: Whether the service ran before an interrupted change; null when none was.
   type: bool
@@ -256,7 +260,7 @@ def look(settings: gpu_driver.Settings) -> gpu_driver.Seen:
         "devices": gpu.on_bus(),
     }
     bare = gpu_driver.Seen(**host)
-    if not gpu_driver.plan(settings, bare).devices:
+    if gpu_driver.vendor_of(settings, bare.devices) == "none":
         return bare
     installed = packages.known()
     targets = packages.run(gpu_driver.INDEXTARGETS)
@@ -562,7 +566,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "step": {
-                "choices": ["plan", "install", "load", "verify", "undo", "finish"],
+                "choices": ["look", "plan", "install", "load", "verify", "undo", "finish"],
                 "default": "plan",
             },
             "settings": {
@@ -594,7 +598,9 @@ def main() -> None:
     step = parameters["step"]
     result: dict[str, Any] = {"changed": False}
     try:
-        if step == "plan" or module.check_mode:
+        if step == "look":
+            result["vendor"] = gpu_driver.vendor_of(settings, gpu.on_bus())
+        elif step == "plan" or module.check_mode:
             plan = gpu_driver.plan(settings, look(settings))
             refuse(plan.problems)
             kept = record() if plan.devices else {}

@@ -93,7 +93,7 @@ RETURN = r"""
 host:
   description:
     - "What was measured: os, architecture, python, systemd, processors, memory_mb,
-      memory_available_mb, disk_free_mb, lacks, gpu, listeners."
+      memory_available_mb, disk_free_mb, lacks, gpu, gpu_vendor, gpu_nodes, listeners."
   type: dict
   returned: always
 engine:
@@ -123,7 +123,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import capacity, service
+from ansible_collections.katago.fleet.plugins.module_utils import capacity, gpu, service
 
 
 def operating_system() -> dict[str, str]:
@@ -190,6 +190,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     own = own_sockets()
+    vendor = capacity.usable_gpu()
     listeners: list[dict[str, Any]] = [
         {**listener, "error": bind_error(listener["address"], listener["port"], own)}
         for listener in module.params["listeners"]
@@ -205,7 +206,9 @@ def main() -> None:
             **memory_mb(),
             "disk_free_mb": {path: free_mb(path) for path in ("/opt", "/var")},
             "lacks": [name for name, path in module.params["assets"].items() if not Path(path).exists()],
-            "gpu": capacity.has_gpu(),
+            "gpu": vendor is not None,
+            "gpu_vendor": vendor,
+            "gpu_nodes": gpu.nodes() if vendor else [],
             "listeners": listeners,
         },
     )

@@ -158,8 +158,8 @@ def test_what_a_card_does_not_tell_is_unknown() -> None:
         (255, "Unable to determine the device handle for GPU0000:01:00.0: Unknown Error\n", "lost"),
         (
             12,
-            "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system. Please make sure that the NVIDIA"
-            " Display Driver is properly installed and present in your system.\n",
+            "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system. Please make sure that the"
+            " NVIDIA Display Driver is properly installed and present in your system.\n",
             "no_library",
         ),
         (127, "nvidia-smi is not installed", "unknown"),
@@ -201,7 +201,7 @@ def test_xids_are_grouped_and_the_fatal_ones_come_first() -> None:
         "[ 10.1] NVRM: Xid (PCI:0000:01:00): 31, pid=812, name=katago, Ch 0000000e, MMU Fault\n"
         "[ 11.0] usb 1-1: new high-speed USB device\n"
         "[ 12.5] NVRM: Xid (PCI:0000:01:00): 31, pid=813, name=katago, Ch 0000000e, MMU Fault again\n"
-        "[ 99.2] NVRM: Xid (PCI:0000:01:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.\n"
+        "[ 99.2] NVRM: Xid (PCI:0000:01:00): 79, pid='<unknown>', GPU has fallen off the bus.\n"
     )
     lost, fault = gpu.xids(log)
     assert (lost["code"], lost["fatal"], lost["count"]) == (79, True, 1)

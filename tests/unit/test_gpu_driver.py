@@ -335,7 +335,8 @@ def test_backends_follow_from_the_device() -> None:
 
 def test_packages_that_are_half_there_are_present_and_not_installed() -> None:
     known = packages.parse(
-        "libc6\t2.36\tii \nnvidia-smi\t535\thi \nnvidia-open-kernel-dkms\t550\tiF \nold\t1\trc \nnever\t\tun \n"
+        "libc6\t2.36\tii \nnvidia-smi\t535\thi \nnvidia-open-kernel-dkms\t550\tiF \n"
+        "old\t1\trc \nnever\t\tun \n"
     )
     assert known.installed == {"libc6": "2.36", "nvidia-smi": "535"}
     assert known.present.keys() == {"libc6", "nvidia-smi", "nvidia-open-kernel-dkms"}

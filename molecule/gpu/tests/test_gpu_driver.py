@@ -1,0 +1,264 @@
+"""The driver of a GPU that is not there: planned, refused, taken back, installed, left alone.
+
+The tests build on one another, since every build of a module takes minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver, sandbox
+from lab import paths
+from tests import fleet, hosts
+
+BOOKWORM, TRIXIE = "katago-1", "katago-2"
+# An A40, which both branches and both kernel modules drive; it is on no bus, so no device is expected.
+DEVICE: dict[str, Any] = {
+    "gpu_driver_devices": [{"vendor": "nvidia", "device": "2235"}],
+    "gpu_driver_expected_devices": 0,
+}
+OWN_FILES = (gpu_driver.PREFERENCES, gpu_driver.SOURCES, gpu_driver.UNATTENDED, gpu_driver.BLACKLIST)
+RECORD = gpu_driver.STATE / "state.json"
+
+
+def play(name: str, *arguments: str, **variables: Any) -> fleet.Run:
+    return fleet.play("gpu_driver.yml", f"--limit={name}", *arguments, variables={**DEVICE, **variables})
+
+
+def packages(host: Any) -> str:
+    """Every package with version and state."""
+    listed: str = host.check_output("dpkg-query --show --showformat='${Package} ${Version} ${Status}\\n'")
+    # What was purged leaves a name behind, and nothing else.
+    return "\n".join(line for line in listed.splitlines() if not line.endswith("not-installed"))
+
+
+def traces(host: Any) -> list[str]:
+    """The files of the role that are there."""
+    return [str(path) for path in OWN_FILES if host.file(str(path)).exists]
+
+
+def unfinished(host: Any) -> bool:
+    record = host.file(str(RECORD))
+    return bool(record.exists and json.loads(record.content_string)["unfinished"])
+
+
+def kernel(host: Any) -> str:
+    """The kernel that would boot."""
+    return gpu_driver.newest(
+        name.removeprefix("/boot/vmlinuz-") for name in host.check_output("ls /boot/vmlinuz-*").split()
+    )
+
+
+@pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
+def test_host_without_a_gpu_is_left_alone(name: str) -> None:
+    host = hosts.connect(name)
+    before = packages(host)
+    run = fleet.play("gpu_driver.yml", f"--limit={name}")
+    assert run.returncode == 0, run.output
+    assert "no GPU: nothing to do" in run.output
+    assert run.changed[name] == 0
+    assert packages(host) == before
+
+
+@pytest.mark.parametrize(("name", "branch"), [(BOOKWORM, "535"), (TRIXIE, "550")])
+def test_check_mode_prints_the_plan_and_changes_nothing(name: str, branch: str) -> None:
+    host = hosts.connect(name)
+    before = packages(host)
+    run = play(name, "--check")
+    assert run.returncode == 0, run.output
+    for words in (
+        "device: nvidia 2235 at no address (simulated), ampere",
+        "driver in use: none; loaded: none",
+        f"driver installed: none; target: NVIDIA's driver {branch} (proprietary",
+        f"kernel that will boot: {kernel(host)}",
+        "reboot: not needed",
+    ):
+        assert words in run.output
+    assert packages(host) == before
+    assert traces(host) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (BOOKWORM, "nvidia-open-kernel-dkms cannot be installed"),
+        (TRIXIE, "nvidia-open-kernel-dkms does not compile for"),
+    ],
+)
+def test_combination_that_is_known_to_fail_is_refused(name: str, words: str) -> None:
+    host = hosts.connect(name)
+    before = packages(host)
+    run = play(name, gpu_driver_kernel_module="open")
+    assert run.returncode != 0
+    assert "Refused; nothing was changed on this host." in run.output
+    assert words in run.output
+    assert packages(host) == before
+    assert traces(host) == []
+
+
+def test_device_on_a_host_that_may_not_reboot_is_refused() -> None:
+    run = play(BOOKWORM, gpu_driver_expected_devices=1)
+    assert run.returncode != 0
+    assert "gpu_driver_reboot is never" in run.output
+
+
+def test_packages_that_conflict_are_refused_by_apt_and_the_sources_are_as_before() -> None:
+    host = hosts.connect(BOOKWORM)
+    before = packages(host)
+    run = play(BOOKWORM, gpu_driver_kernel_module="open", gpu_driver_force=True)
+    assert run.returncode != 0
+    assert "APT refuses the packages, so none was installed" in run.output
+    assert "nvidia-open-kernel-dkms : Depends: firmware-nvidia-gsp" in run.output
+    assert packages(host) == before
+    assert traces(host) == []
+    assert not unfinished(host)
+
+
+def test_build_that_fails_is_quoted_and_the_host_is_as_before() -> None:
+    host = hosts.connect(TRIXIE)
+    before = packages(host)
+    run = play(TRIXIE, gpu_driver_kernel_module="open", gpu_driver_force=True)
+    assert run.returncode != 0
+    assert "DKMS could not build nvidia-current-open" in run.output
+    assert "error:" in run.output
+    assert "packages were removed again" in run.output
+    assert packages(host) == before
+    assert traces(host) == []
+    assert not unfinished(host)
+    assert host.check_output("apt-mark showhold") == ""
+
+
+def test_run_that_is_killed_is_continued_by_the_next() -> None:
+    host = hosts.connect(BOOKWORM)
+    before = packages(host)
+    command = [
+        "ansible-playbook",
+        "playbooks/gpu_driver.yml",
+        f"--limit={BOOKWORM}",
+        f"--extra-vars={json.dumps(DEVICE)}",
+    ]
+    killed = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        fleet.eventually(
+            lambda: host.run("pgrep --full dkms.*build").rc == 0, within=600, what="DKMS builds the module"
+        )
+    finally:
+        killed.kill()
+        killed.wait()
+    # What a power cut leaves: nothing of the run goes on.
+    host.check_output("pkill --signal KILL apt-get; pkill --signal KILL dpkg; pkill --signal KILL dkms; true")
+    fleet.eventually(
+        lambda: host.run("pgrep --exact 'apt-get|dpkg|dkms|make'").rc != 0,
+        within=60,
+        what="all of it is dead",
+    )
+    assert unfinished(host)
+    run = play(BOOKWORM)
+    assert run.returncode == 0, run.output
+    assert "was not brought to its end" in run.output
+    assert not unfinished(host)
+    assert json.loads(host.file(str(RECORD)).content_string)["packages"].keys() == {
+        line.split()[0] for line in before.splitlines() if not line.endswith("config-files")
+    }
+
+
+def test_driver_is_installed_on_debian_13() -> None:
+    run = play(TRIXIE)
+    assert run.returncode == 0, run.output
+    assert "not asked for a device" in run.output
+
+
+@pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
+def test_module_is_built_for_the_kernel_that_will_boot(name: str) -> None:
+    host = hosts.connect(name)
+    boots = kernel(host)
+    assert boots in gpu_driver.dkms_modules(host.check_output("dkms status"))
+    module = host.check_output(f"ls /lib/modules/{boots}/updates/dkms/nvidia-current.ko*")
+    version = gpu_driver.upstream(host.package("nvidia-kernel-dkms").version)
+    assert host.check_output(f"modinfo --field version {module}") == version
+    assert host.check_output(f"modinfo --field vermagic {module}").split()[0] == boots
+
+
+@pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
+def test_driver_is_held_and_nothing_upgrades_it(name: str) -> None:
+    host = hosts.connect(name)
+    held = set(host.check_output("apt-mark showhold").split())
+    assert {"nvidia-kernel-dkms", "libcuda1", "nvidia-smi", "firmware-nvidia-gsp"} <= held
+    blacklist = host.check_output("apt-config dump Unattended-Upgrade::Package-Blacklist")
+    assert '"^libnvidia-"' in blacklist
+    policy = host.check_output("apt-cache policy nvidia-kernel-dkms")
+    assert "1001" in policy
+
+
+@pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
+def test_added_components_give_nothing_but_the_driver(name: str) -> None:
+    host = hosts.connect(name)
+    policy = host.check_output("apt-cache policy firmware-iwlwifi")
+    assert "Candidate: (none)" in policy
+    assert "-1" in policy
+
+
+@pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
+def test_nouveau_is_kept_off_also_in_the_initramfs(name: str) -> None:
+    host = hosts.connect(name)
+    inside = host.check_output(f"lsinitramfs /boot/initrd.img-{kernel(host)}")
+    assert f"{gpu_driver.BLACKLIST}"[1:] in inside.splitlines()
+    assert "blacklist nouveau" in host.file(str(gpu_driver.BLACKLIST)).content_string
+
+
+@pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
+def test_host_that_is_only_prepared_is_not_degraded_by_the_driver(name: str) -> None:
+    failed = hosts.connect(name).check_output("systemctl list-units --failed --plain --no-legend")
+    assert "nvidia" not in failed
+
+
+@pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
+def test_second_run_changes_nothing(name: str) -> None:
+    host = hosts.connect(name)
+    before = (
+        packages(host),
+        host.check_output("apt-mark showhold"),
+        host.check_output("stat -c %Y /boot/initrd*"),
+    )
+    run = play(name)
+    assert run.returncode == 0, run.output
+    assert "to do: nothing" in run.output
+    assert run.changed[name] == 0
+    assert before == (
+        packages(host),
+        host.check_output("apt-mark showhold"),
+        host.check_output("stat -c %Y /boot/initrd*"),
+    )
+
+
+def test_nvidia_smi_without_a_device_is_read_as_such() -> None:
+    """The real program, whose failure is the only one of it that can be had here."""
+    done = hosts.connect(TRIXIE).run("nvidia-smi")
+    assert gpu.parse_smi(done.rc, done.stdout + done.stderr).trouble == "no_driver"
+
+
+def test_sandbox_opens_the_nodes_that_it_names_and_no_others() -> None:
+    """A node of a kind that the container may open stands for a card's."""
+    host = hosts.connect(TRIXIE)
+    node = "/dev/nvidia0"
+    probe = (
+        f"import os, errno\ntry:\n os.open('{node}', os.O_RDWR)\nexcept PermissionError:\n print('refused')\n"
+    )
+    probe += "except OSError:\n print('opened')\nelse:\n print('opened')"
+    host.check_output(f"mknod -m 666 {node} c 10 200")
+    try:
+        for allowed, outcome in (([f"{node} rw"], "opened"), ([], "refused")):
+            directives: dict[str, Any] = {
+                "DevicePolicy": "closed",
+                "DeviceAllow": allowed,
+                "DynamicUser": True,
+            }
+            command = sandbox.command(directives, ["/usr/bin/python3", "-c", probe])
+            assert host.check_output(shlex.join(command)) == outcome
+    finally:
+        host.check_output(f"rm {node}")
