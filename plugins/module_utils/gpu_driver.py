@@ -18,6 +18,7 @@ PREFERENCES = Path("/etc/apt/preferences.d/katago-gpu-driver")
 SOURCES = Path("/etc/apt/sources.list.d/katago-gpu-driver.list")
 UNATTENDED = Path("/etc/apt/apt.conf.d/51katago-gpu-driver")
 BLACKLIST = Path("/etc/modprobe.d/katago-gpu-driver.conf")
+DROP_IN = Path("/etc/systemd/system/nvidia-persistenced.service.d/katago-gpu-driver.conf")
 KEYRING = Path("/etc/apt/keyrings/katago-gpu-driver.asc")
 
 COMPONENTS = ("contrib", "non-free", "non-free-firmware")
@@ -583,7 +584,7 @@ def _ownership_problems(seen: Seen, wanted: Sequence[str]) -> Iterator[str]:
 
 
 def files(settings: Settings, *, components: Iterable[str], version: str) -> dict[str, str]:
-    """The role's own files by path: APT's pins, what unattended upgrades leave alone, what keeps nouveau off.
+    """The role's own files by path: APT's pins, what unattended upgrades leave alone, nouveau's, the nodes'.
 
     `components`: those that the host lacked, of which nothing but the driver is to be taken.
     `version`: of the driver, empty before it is known.
@@ -602,10 +603,19 @@ def files(settings: Settings, *, components: Iterable[str], version: str) -> dic
     return {
         str(PREFERENCES): _HEAD.format("#") + "\n".join(pins),
         str(UNATTENDED): _HEAD.format("//") + f"Unattended-Upgrade::Package-Blacklist {{\n{blacklist}}};\n",
+        str(DROP_IN): _HEAD.format("#") + _NODES,
         str(BLACKLIST): _HEAD.format("#") + "blacklist nouveau\noptions nouveau modeset=0\n",
     }
 
 
+# The driver makes this node when a program first asks for it, as root; the service's sandbox may not, and
+# opens only nodes that are there when it starts.
+_NODES = """\
+[Unit]
+Before=katago-mcp.service
+[Service]
+ExecStartPost=/usr/bin/nvidia-modprobe -u -c 0
+"""
 _HEAD = "{} Kept by the role gpu_driver, which alone changes the driver.\n"
 
 

@@ -148,6 +148,7 @@ FILES = (
     gpu_driver.SOURCES,
     gpu_driver.UNATTENDED,
     gpu_driver.BLACKLIST,
+    gpu_driver.DROP_IN,
     gpu_driver.KEYRING,
 )
 SMI_SECONDS = 60
@@ -473,6 +474,7 @@ def load(settings: gpu_driver.Settings) -> str:
         return gpu_driver.plan(settings, look(settings)).reboot
     for number in range(plan.expected):
         ask(["nvidia-modprobe", "-u", "-c", str(number)])
+    ask(["systemctl", "daemon-reload"])
     status, words = ask(["systemctl", "enable", "--now", PERSISTENCED])
     if status:
         raise DriverError(f"{PERSISTENCED} does not start: {packages.last_words(words)}")

@@ -22,7 +22,14 @@ DEVICE: dict[str, Any] = {
     "gpu_driver_devices": [{"vendor": "nvidia", "device": "2235"}],
     "gpu_driver_expected_devices": 0,
 }
-OWN_FILES = (gpu_driver.PREFERENCES, gpu_driver.SOURCES, gpu_driver.UNATTENDED, gpu_driver.BLACKLIST)
+OWN_FILES = (
+    gpu_driver.PREFERENCES,
+    gpu_driver.SOURCES,
+    gpu_driver.UNATTENDED,
+    gpu_driver.BLACKLIST,
+    gpu_driver.DROP_IN,
+)
+BOOT = "systemctl show --property=UserspaceTimestampMonotonic --value"
 RECORD = gpu_driver.STATE / "state.json"
 
 
@@ -234,6 +241,21 @@ def test_second_run_changes_nothing(name: str) -> None:
         host.check_output("apt-mark showhold"),
         host.check_output("stat -c %Y /boot/initrd*"),
     )
+
+
+def test_host_reboots_when_it_may_and_a_driver_that_runs_nowhere_is_reported() -> None:
+    """The container boots again with the machine's kernel, so the module for its own is never loaded."""
+    host = hosts.connect(TRIXIE)
+    before = packages(host), host.check_output("apt-mark showhold")
+    boot = host.check_output(BOOT)
+    run = play(TRIXIE, gpu_driver_expected_devices=1, gpu_driver_reboot="when_needed")
+    assert run.returncode != 0
+    assert "The host was rebooted, and a reboot is needed still" in run.output
+    assert "0 packages were removed again" in run.output
+    assert host.check_output(BOOT) != boot
+    assert (packages(host), host.check_output("apt-mark showhold")) == before
+    assert not unfinished(host)
+    assert not host.file(hosts.LOCK).exists
 
 
 def test_nvidia_smi_without_a_device_is_read_as_such() -> None:
