@@ -71,8 +71,13 @@ _OPENCL: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "mesa": ("mesa-opencl-icd", "ocl-icd-libopencl1"),
         "rocm": ("rocm-opencl-icd", "ocl-icd-libopencl1"),
     },
-    "intel": {"intel": ("intel-opencl-icd", "ocl-icd-libopencl1")},
+    "intel": {
+        "intel": ("intel-opencl-icd", "ocl-icd-libopencl1"),
+        "mesa": ("mesa-opencl-icd", "ocl-icd-libopencl1"),
+    },
 }
+# What a release of Debian does not have.
+_OPENCL_LACKING = {("12", "rocm"), ("13", "intel")}
 
 
 @dataclass(frozen=True)
@@ -286,14 +291,19 @@ def _opencl_plan(
 ) -> Plan:
     """AMD's and Intel's kernel drivers are part of the kernel: only OpenCL is installed."""
     vendor = devices[0].vendor
-    offers = _OPENCL[vendor]
+    offers = {
+        kind: packages
+        for kind, packages in _OPENCL[vendor].items()
+        if seen.system != "debian" or (seen.release, kind) not in _OPENCL_LACKING
+    }
     kind = settings.opencl or next(iter(offers))
     packages = offers.get(kind, ())
     missing = [each for each in packages if each not in seen.installed]
     problems = list(_host_problems(seen))
     if not packages:
         problems.append(
-            f"gpu_driver_opencl is {kind!r}; for a GPU of {vendor} it must be one of {', '.join(offers)}."
+            f"gpu_driver_opencl is {kind!r}; for a GPU of {vendor} on {seen.system} {seen.release}"
+            f" it must be one of {', '.join(offers)}."
         )
     return Plan(
         vendor=vendor,

@@ -314,6 +314,7 @@ def begin(
             "held": list(seen.record.get("held", ())),
             "files": {str(path): read(path) for path in FILES},
             "components": sorted({*seen.record.get("components", ()), *plan.components}),
+            "components_before": list(seen.record.get("components", ())),
             "target": plan.target,
             "service": service,
         }
@@ -355,6 +356,8 @@ def install(
         if plan.vendor == "nvidia":
             add_sources(settings, repository, seen)
             plan = gpu_driver.plan(settings, look(settings))
+        else:
+            packages.apt("update", archives=ARCHIVES)
         try:
             check(packages.simulate(plan.packages, ARCHIVES), settings)
         except packages.PackagesError as error:
@@ -512,7 +515,7 @@ def undo() -> dict[str, Any]:
     if Path(f"/boot/initrd.img-{kernel}").exists():
         packages.run(["update-initramfs", "-u", "-k", kernel])
     before_held = [name for name in kept["held"] if name in kept["held_before"]]
-    write_record({**kept, "unfinished": False, "held": before_held})
+    write_record({**kept, "unfinished": False, "held": before_held, "components": kept["components_before"]})
     return {"removed": removed, "installed": installed}
 
 

@@ -275,11 +275,18 @@ def test_nvidias_repository_is_that_of_the_system_or_a_mirror() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vendor", "opencl", "package"),
-    [("amd", "", "mesa-opencl-icd"), ("amd", "rocm", "rocm-opencl-icd"), ("intel", "", "intel-opencl-icd")],
+    ("host", "vendor", "opencl", "package"),
+    [
+        (BARE, "amd", "", "mesa-opencl-icd"),
+        (TRIXIE, "amd", "rocm", "rocm-opencl-icd"),
+        (BARE, "intel", "", "intel-opencl-icd"),
+        (TRIXIE, "intel", "", "mesa-opencl-icd"),
+    ],
 )
-def test_other_vendors_get_opencl(vendor: gpu.Vendor, opencl: str, package: str) -> None:
-    seen = replace(BARE, devices=(gpu.Device("0000:03:00.0", vendor, "74a1"),))
+def test_other_vendors_get_opencl(
+    host: gpu_driver.Seen, vendor: gpu.Vendor, opencl: str, package: str
+) -> None:
+    seen = replace(host, devices=(gpu.Device("0000:03:00.0", vendor, "74a1"),))
     plan = gpu_driver.plan(gpu_driver.Settings(opencl=opencl), seen)
     assert package in plan.packages
     assert (plan.reboot, plan.problems, plan.dkms_package) == ("", (), "")
@@ -289,7 +296,7 @@ def test_other_vendors_get_opencl(vendor: gpu.Vendor, opencl: str, package: str)
 
 def test_opencl_of_another_vendor_is_refused() -> None:
     seen = replace(BARE, devices=(gpu.Device("0000:03:00.0", "intel", "56c0"),))
-    assert "must be one of intel" in " ".join(problems(gpu_driver.Settings(opencl="rocm"), seen))
+    assert "must be one of intel, mesa" in " ".join(problems(gpu_driver.Settings(opencl="rocm"), seen))
 
 
 def test_kernel_that_boots_is_the_highest_version() -> None:

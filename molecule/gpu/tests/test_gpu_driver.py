@@ -5,15 +5,15 @@ The tests build on one another, since every build of a module takes minutes.
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import shlex
-import subprocess
 from typing import Any
 
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver, sandbox
-from lab import paths
+from lab import runtime
 from tests import fleet, hosts
 
 BOOKWORM, TRIXIE = "katago-1", "katago-2"
@@ -41,7 +41,8 @@ def packages(host: Any) -> str:
     """Every package with version and state."""
     listed: str = host.check_output("dpkg-query --show --showformat='${Package} ${Version} ${Status}\\n'")
     # What was purged leaves a name behind, and nothing else.
-    return "\n".join(line for line in listed.splitlines() if not line.endswith("not-installed"))
+    gone = ("not-installed", "config-files")
+    return "\n".join(line for line in listed.splitlines() if not line.endswith(gone))
 
 
 def traces(host: Any) -> list[str]:
@@ -140,38 +141,25 @@ def test_build_that_fails_is_quoted_and_the_host_is_as_before() -> None:
     assert host.check_output("apt-mark showhold") == ""
 
 
-def test_run_that_is_killed_is_continued_by_the_next() -> None:
+def test_run_whose_host_lost_its_power_is_continued_by_the_next() -> None:
     host = hosts.connect(BOOKWORM)
     before = packages(host)
-    command = [
-        "ansible-playbook",
-        "playbooks/gpu_driver.yml",
-        f"--limit={BOOKWORM}",
-        f"--extra-vars={json.dumps(DEVICE)}",
-    ]
-    killed = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    target = fleet.host_named(BOOKWORM)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        cut = pool.submit(play, BOOKWORM)
         fleet.eventually(
-            lambda: host.run("pgrep --full dkms.*build").rc == 0, within=600, what="DKMS builds the module"
+            lambda: host.run("pgrep --exact make").rc == 0, within=900, what="DKMS builds the module"
         )
-    finally:
-        killed.kill()
-        killed.wait()
-    # What a power cut leaves: nothing of the run goes on.
-    host.check_output("pkill --signal KILL apt-get; pkill --signal KILL dpkg; pkill --signal KILL dkms; true")
-    fleet.eventually(
-        lambda: host.run("pgrep --exact 'apt-get|dpkg|dkms|make'").rc != 0,
-        within=60,
-        what="all of it is dead",
-    )
+        runtime.podman("kill", target.container)
+        assert cut.result().returncode != 0
+    fleet.LAB.create(len(fleet.LAB.hosts()))
     assert unfinished(host)
     run = play(BOOKWORM)
     assert run.returncode == 0, run.output
     assert "was not brought to its end" in run.output
     assert not unfinished(host)
-    assert json.loads(host.file(str(RECORD)).content_string)["packages"].keys() == {
-        line.split()[0] for line in before.splitlines() if not line.endswith("config-files")
-    }
+    recorded = json.loads(host.file(str(RECORD)).content_string)["packages"]
+    assert recorded.keys() == {line.split()[0] for line in before.splitlines()}
 
 
 def test_driver_is_installed_on_debian_13() -> None:
