@@ -17,6 +17,10 @@ options:
     description: Where the engine comes from, as C(katago_engine).
     type: dict
     required: true
+  gpu_engines:
+    description: Engines for hosts with a GPU, by backend, as C(katago_gpu_engines).
+    type: dict
+    default: {}
   network:
     description: Where the network comes from, as C(katago_network).
     type: dict

@@ -96,6 +96,29 @@ def test_bad_input_is_named_with_its_value(variable: str, value: object, words: 
 
 
 @pytest.mark.parametrize(
+    ("vendor", "given", "backend"),
+    [
+        ("nvidia", ("opencl", "cuda"), "cuda"),
+        ("nvidia", ("opencl", "trt", "cuda"), "trt"),
+        ("amd", ("opencl", "cuda"), "opencl"),
+        ("amd", ("cuda",), "eigen"),
+        (None, ("opencl", "cuda"), "eigen"),
+        ("nvidia", (), "eigen"),
+    ],
+)
+def test_engine_follows_from_the_device(vendor: str | None, given: tuple[str, ...], backend: str) -> None:
+    engines = {name: {"sha256": SHA256} for name in given}
+    assert preflight.engine_for({"backend": "eigen"}, engines, vendor)["backend"] == backend
+
+
+def test_engine_of_a_gpu_is_checked_like_any_other() -> None:
+    bad = settings() | {"katago_gpu_engines": {"cuda": {"source": "file", "sha256": SHA256}, "metal": {}}}
+    path, key = preflight.input_problems(bad)
+    assert path.startswith("katago_gpu_engines.cuda.path is missing")
+    assert "'metal'; its keys must be among trt, cuda, opencl" in key
+
+
+@pytest.mark.parametrize(
     ("vendor", "backend", "words"),
     [
         (None, "cuda", "the host has no GPU that works; what works there: opencl, eigenavx2, eigen"),
