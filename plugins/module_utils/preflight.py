@@ -58,8 +58,7 @@ def input_problems(settings: Settings) -> list[str]:
     """What is wrong with the variables alone; each message names variable, value and remedy.
 
     `settings`: katago_engine, katago_gpu_engines (by backend), katago_network, katago_human_network
-    (empty: none),
-    katago_mcp_listen_address, katago_mcp_port, katago_mcp_metrics_listen_address,
+    (empty: none), katago_mcp_listen_address, katago_mcp_port, katago_mcp_metrics_listen_address,
     katago_mcp_metrics_port, katago_mcp_allowed_hosts, katago_mcp_allowed_clients,
     katago_mcp_tokens, and the server's limits. No message contains a token.
     """
