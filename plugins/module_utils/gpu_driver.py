@@ -82,7 +82,7 @@ _OPENCL_LACKING = {("12", "rocm"), ("13", "intel")}
 
 @dataclass(frozen=True)
 class Settings:
-    """The role's variables; empty where the host decides. `repository` has `url` and `key` of NVIDIA's."""
+    """The role's variables; empty where the host decides. `has_key`: NVIDIA's repository's was given."""
 
     devices: Sequence[Mapping[str, Any]] | None = None
     vendor: str = "auto"
@@ -95,6 +95,7 @@ class Settings:
     reboot: str = "never"
     headers: Sequence[str] = ()
     force: bool = False
+    has_key: bool = False
 
 
 @dataclass(frozen=True)
@@ -505,6 +506,11 @@ def _system_problems(settings: Settings, seen: Seen, branch: str) -> Iterator[st
         yield (
             f"Debian {seen.release} has the branch {own}, and {branch} is wanted."
             " Leave gpu_driver_branch empty, or take gpu_driver_source: nvidia."
+        )
+    if settings.source == NVIDIA and not settings.has_key:
+        yield (
+            "gpu_driver_source is nvidia, and gpu_driver_repository.key is missing: the armoured key that"
+            " signs NVIDIA's repository."
         )
     if seen.runfile:
         yield (

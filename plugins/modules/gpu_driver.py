@@ -558,6 +558,7 @@ def settings_of(given: Mapping[str, Any]) -> gpu_driver.Settings:
     return gpu_driver.Settings(
         devices=given["devices"] or None,
         expected=None if expected < 0 else expected,
+        has_key=bool(given["repository"].get("key")),
         **{
             name: given[name]
             for name in gpu_driver.Settings.__dataclass_fields__

@@ -123,6 +123,7 @@ def test_interrupted_run_is_continued() -> None:
         (gpu_driver.Settings(version="550.163.01", branch="535"), {}, "not of gpu_driver_branch"),
         (gpu_driver.Settings(vendor="amd"), {}, "no GPU of that vendor"),
         (gpu_driver.Settings(devices=({"vendor": "nvidia", "device": "x"},)), {}, "hexadecimal"),
+        (gpu_driver.Settings(source="nvidia"), {}, "gpu_driver_repository.key is missing"),
         (DEFAULTS, {"release": "11"}, "supported are Debian 12 and 13"),
         (DEFAULTS, {"architecture": "aarch64"}, "x86_64 only"),
         (DEFAULTS, {"devices": (replace(A40, id="102d"),)}, "too old"),
