@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.modules import gpu_driver as module
 
 KERNEL = "6.1.0-56-cloud-amd64"
 A40 = gpu.Device("0000:01:00.0", "nvidia", "2235")
@@ -362,3 +363,47 @@ def test_simulation_of_apt_is_read() -> None:
         packages.Change("nvidia-smi", "", "535.309.01-1"),
         packages.Change("xserver", "2", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (packages.Change("linux-image-6.12.118-amd64", "", "6.12.118-1"), "would also install the kernel"),
+        (packages.Change("xserver-xorg-core", "21.1", ""), "APT would remove xserver-xorg-core 21.1"),
+    ],
+)
+def test_what_apt_would_do_beyond_the_driver_is_refused_unless_forced(
+    change: packages.Change, words: str
+) -> None:
+    with pytest.raises(module.DriverError, match=words):
+        module.check([change], DEFAULTS)
+    module.check([change], replace(DEFAULTS, force=True))
+
+
+def test_problems_are_refused_together() -> None:
+    with pytest.raises(module.DriverError) as refused:
+        module.refuse(["one", "two"])
+    assert refused.value.refused
+    assert str(refused.value) == "Refused; nothing was changed on this host.\n- one\n- two"
+    module.refuse([])
+
+
+def test_settings_are_the_modules_with_what_is_not_given_left_to_the_host() -> None:
+    given = {
+        "vendor": "auto",
+        "devices": [],
+        "expected_devices": -1,
+        "source": "nvidia",
+        "repository": {"key": "armoured"},
+        "kernel_module": "open",
+        "branch": "",
+        "version": "",
+        "opencl": "",
+        "headers": [],
+        "reboot": "never",
+        "force": False,
+    }
+    settings = module.settings_of(given)
+    assert (settings.devices, settings.expected, settings.has_key) == (None, None, True)
+    assert (settings.source, settings.kernel_module) == ("nvidia", "open")
+    assert module.settings_of({**given, "expected_devices": 0}).expected == 0
