@@ -142,17 +142,17 @@ def test_build_that_fails_is_quoted_and_the_host_is_as_before() -> None:
 
 
 def test_driver_is_installed() -> None:
-    run = play(BOOKWORM)
+    run = play(TRIXIE)
     assert run.returncode == 0, run.output
     assert "not asked for a device" in run.output
 
 
 def test_run_whose_host_lost_its_power_is_continued_by_the_next() -> None:
-    host = hosts.connect(TRIXIE)
+    host = hosts.connect(BOOKWORM)
     before = packages(host)
-    target = fleet.host_named(TRIXIE)
+    target = fleet.host_named(BOOKWORM)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        cut = pool.submit(play, TRIXIE)
+        cut = pool.submit(play, BOOKWORM)
         fleet.eventually(
             lambda: host.run("pgrep --exact make").rc == 0, within=900, what="DKMS builds the module"
         )
@@ -160,7 +160,7 @@ def test_run_whose_host_lost_its_power_is_continued_by_the_next() -> None:
         assert cut.result().returncode != 0
     fleet.LAB.create(len(fleet.LAB.hosts()))
     assert unfinished(host)
-    run = play(TRIXIE)
+    run = play(BOOKWORM)
     assert run.returncode == 0, run.output
     assert "was not brought to its end" in run.output
     assert not unfinished(host)
