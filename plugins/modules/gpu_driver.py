@@ -514,6 +514,7 @@ def undo() -> dict[str, Any]:
     kernel = gpu_driver.newest(bootable())
     if Path(f"/boot/initrd.img-{kernel}").exists():
         packages.run(["update-initramfs", "-u", "-k", kernel])
+    tidy()
     before_held = [name for name in kept["held"] if name in kept["held_before"]]
     write_record({**kept, "unfinished": False, "held": before_held, "components": kept["components_before"]})
     return {"removed": removed, "installed": installed}
@@ -534,11 +535,8 @@ def reload() -> str:
     return f"the driver {loaded} is loaded, and {installed} is installed"
 
 
-def finish() -> bool:
-    """End the change, and keep only the archives of what is installed; whether there was one."""
-    kept = record()
-    if not kept.get("unfinished"):
-        return False
+def tidy() -> None:
+    """Keep only the archives of the driver's packages that are installed: those to go back to."""
     needed = {
         packages.archive(ARCHIVES, name, version)
         for name, version in packages.known().installed.items()
@@ -548,6 +546,14 @@ def finish() -> bool:
         if path not in needed:
             path.unlink()
     shutil.rmtree(ARCHIVES / "partial", ignore_errors=True)
+
+
+def finish() -> bool:
+    """End the change; whether there was one."""
+    kept = record()
+    if not kept.get("unfinished"):
+        return False
+    tidy()
     write_record({**kept, "unfinished": False})
     return True
 
