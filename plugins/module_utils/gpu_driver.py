@@ -434,6 +434,17 @@ def _reasons_to_install(settings: Settings, seen: Seen, wanted: Sequence[str], d
         yield f"{dkms} is {version}; wanted is {settings.version}"
 
 
+def wanted_version(settings: Settings, seen: Seen) -> str:
+    """The driver's version to pin while packages change; empty for the newest of the branch.
+
+    What is installed stays, when nothing else is asked for.
+    """
+    if settings.version == LATEST:
+        return ""
+    dkms, _ = driver_packages(settings, seen, branch_of(settings, seen))
+    return settings.version or upstream(seen.installed.get(dkms)) or ""
+
+
 def _is_version(version: str, wanted: str) -> bool:
     return upstream(version) == wanted or version == wanted
 

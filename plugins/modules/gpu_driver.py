@@ -325,7 +325,9 @@ def add_sources(settings: gpu_driver.Settings, repository: Mapping[str, Any], se
     """The archives with the driver are known to APT, and nothing else is taken from them."""
     kept = record()
     components = kept["components"]
-    texts = gpu_driver.files(settings, components=components, version=pinned(settings))
+    texts = gpu_driver.files(
+        settings, components=components, version=gpu_driver.wanted_version(settings, seen)
+    )
     put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
     if settings.source == gpu_driver.NVIDIA:
         put(gpu_driver.KEYRING, str(repository.get("key") or ""))
@@ -336,11 +338,6 @@ def add_sources(settings: gpu_driver.Settings, repository: Mapping[str, Any], se
         targets = packages.run(gpu_driver.INDEXTARGETS)
         put(gpu_driver.SOURCES, gpu_driver.sources(targets, seen.codename, components))
     packages.apt("update", archives=ARCHIVES)
-
-
-def pinned(settings: gpu_driver.Settings) -> str:
-    """The version that is wanted, empty for the newest of the branch."""
-    return "" if settings.version in ("", gpu_driver.LATEST) else settings.version
 
 
 def install(
@@ -613,6 +610,8 @@ def main() -> None:
         if step == "look":
             result["vendor"] = gpu_driver.vendor_of(settings, gpu.on_bus())
         elif step == "plan" or module.check_mode:
+            if settings.version == gpu_driver.LATEST and not module.check_mode:
+                packages.apt("update", archives=ARCHIVES)
             plan = gpu_driver.plan(settings, look(settings))
             refuse(plan.problems)
             kept = record() if plan.devices else {}

@@ -218,6 +218,15 @@ def test_driver_is_upgraded_only_when_that_is_asked_for() -> None:
     assert not gpu_driver.plan(replace(permitted, version="535.309.01"), newer).installs
 
 
+@pytest.mark.parametrize(
+    ("version", "pinned"), [("", "535.309.01"), ("latest", ""), ("535.400.01", "535.400.01")]
+)
+def test_package_that_is_missing_brings_no_newer_driver(version: str, pinned: str) -> None:
+    settings = gpu_driver.Settings(version=version)
+    assert gpu_driver.wanted_version(settings, done()) == pinned
+    assert gpu_driver.wanted_version(gpu_driver.Settings(), BARE) == ""
+
+
 def test_nothing_but_the_driver_is_taken_from_components_that_were_added() -> None:
     pins = gpu_driver.files(DEFAULTS, components=("non-free",), version="535.309.01")[
         str(gpu_driver.PREFERENCES)
