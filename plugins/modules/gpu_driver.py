@@ -605,12 +605,13 @@ def main() -> None:
     parameters: dict[str, Any] = module.params
     settings = settings_of(parameters["settings"])
     step = parameters["step"]
+    vendor = gpu_driver.vendor_of(settings, gpu.on_bus())
     result: dict[str, Any] = {"changed": False}
     try:
         if step == "look":
-            result["vendor"] = gpu_driver.vendor_of(settings, gpu.on_bus())
+            result["vendor"] = vendor
         elif step == "plan" or module.check_mode:
-            if settings.version == gpu_driver.LATEST and not module.check_mode:
+            if settings.version == gpu_driver.LATEST and vendor == "nvidia" and not module.check_mode:
                 packages.apt("update", archives=ARCHIVES)
             plan = gpu_driver.plan(settings, look(settings))
             refuse(plan.problems)
