@@ -37,6 +37,7 @@ class ActionModule(ActionBase):
         problems = preflight.input_problems(
             {
                 "katago_engine": arguments["engine"],
+                "katago_gpu_engines": arguments.get("gpu_engines") or {},
                 "katago_network": arguments["network"],
                 "katago_human_network": arguments.get("human_network") or {},
                 "katago_mcp_listen_address": arguments["listen_address"],
@@ -53,10 +54,20 @@ class ActionModule(ActionBase):
         )
         if problems:
             return self._refuse(result, problems)
-        obtained, problems = self._obtain(Path(arguments["cache_dir"]).expanduser())
-        measured = self._execute_module(
-            module_name="katago.fleet.preflight",
-            module_args={
+        engine_spec = arguments["engine"]
+        if gpu_engines := arguments.get("gpu_engines"):
+            asked = self._measure({"listeners": [], "assets": {}}, task_vars)
+            if asked.get("failed") or asked.get("unreachable"):
+                return {**result, **asked}
+            engine_spec = preflight.engine_for(engine_spec, gpu_engines, asked["host"]["gpu_vendor"])
+        specs = {
+            "engine": engine_spec,
+            "network": arguments["network"],
+            "human_network": arguments.get("human_network"),
+        }
+        obtained, problems = self._obtain(specs, Path(arguments["cache_dir"]).expanduser())
+        measured = self._measure(
+            {
                 "listeners": [
                     {
                         "address": arguments[f"{kind}listen_address"],
@@ -69,7 +80,7 @@ class ActionModule(ActionBase):
                     for name, asset in obtained.items()
                 },
             },
-            task_vars=task_vars,
+            task_vars,
         )
         if measured.get("failed") or measured.get("unreachable"):
             return {**result, **measured}
@@ -79,6 +90,7 @@ class ActionModule(ActionBase):
             measured["host"],
             network_bytes=sizes.get("network", 0),
             human_network_bytes=sizes.get("human_network", 0),
+            backend=str(engine_spec["backend"]),
         )
         if problems:
             return self._refuse(result, problems)
@@ -100,8 +112,8 @@ class ActionModule(ActionBase):
             "engine": {
                 "path": str(engine.path),
                 "sha256": engine.sha256,
-                "version": str(arguments["engine"]["version"]),
-                "backend": arguments["engine"]["backend"],
+                "version": str(engine_spec["version"]),
+                "backend": engine_spec["backend"],
             },
             **networks,
         }
@@ -113,11 +125,17 @@ class ActionModule(ActionBase):
             # A default that is computed from what this very task finds out.
             return None
 
-    def _obtain(self, cache: Path) -> tuple[dict[str, assets.Asset], list[str]]:
+    def _measure(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        measured: dict[str, Any] = self._execute_module(
+            module_name="katago.fleet.preflight", module_args=arguments, task_vars=task_vars
+        )
+        return measured
+
+    def _obtain(self, specs: dict[str, Any], cache: Path) -> tuple[dict[str, assets.Asset], list[str]]:
         obtained: dict[str, assets.Asset] = {}
         problems = []
         for name in _DIRECTORIES:
-            spec = self._task.args.get(name)
+            spec = specs[name]
             if not spec:
                 continue
             try:

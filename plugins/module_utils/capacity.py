@@ -5,12 +5,22 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
+from ansible_collections.katago.fleet.plugins.module_utils import gpu
+
+
+def usable_gpu() -> str | None:
+    """Whose GPU an engine can use here, by the device nodes that its driver makes; None without one."""
+    devices = {
+        "nvidia": any(Path("/dev").glob("nvidia[0-9]*")),
+        "amd": Path("/dev/kfd").exists(),
+        "intel": any(each.vendor == "intel" for each in gpu.on_bus()),
+    }
+    return next((vendor for vendor, there in devices.items() if there and gpu.nodes()), None)
 
 
 def has_gpu() -> bool:
     """Whether the host has a GPU that an engine can use."""
-    return any(Path(device).exists() for device in GPU_DEVICES)
+    return usable_gpu() is not None
 
 
 def _available_mb() -> int:

@@ -230,6 +230,12 @@ _FULL = (
         ),
         tier="full",
     ),
+    Collector(
+        "gpu-driver.txt",
+        files=("/sys/module/nvidia/version", "/var/lib/katago-gpu-driver/state.json"),
+        tier="full",
+    ),
+    Collector("dkms.txt", ("dkms", "status"), tier="full"),
     Collector("interrupts.txt", files=("/proc/interrupts", "/proc/softirqs"), tier="full", figures=True),
     Collector("addresses.txt", ("ip", "-statistics", "address"), instead=("/proc/net/dev",), tier="full"),
     Collector(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import sizing
+from ansible_collections.katago.fleet.plugins.module_utils import gpu_driver, sizing
 
 Facts = Mapping[str, Any]
 Settings = Mapping[str, Any]
@@ -57,13 +57,14 @@ _RANGES = {
 def input_problems(settings: Settings) -> list[str]:
     """What is wrong with the variables alone; each message names variable, value and remedy.
 
-    `settings`: katago_engine, katago_network, katago_human_network (empty: none),
-    katago_mcp_listen_address, katago_mcp_port, katago_mcp_metrics_listen_address,
+    `settings`: katago_engine, katago_gpu_engines (by backend), katago_network, katago_human_network
+    (empty: none), katago_mcp_listen_address, katago_mcp_port, katago_mcp_metrics_listen_address,
     katago_mcp_metrics_port, katago_mcp_allowed_hosts, katago_mcp_allowed_clients,
     katago_mcp_tokens, and the server's limits. No message contains a token.
     """
     return [
         *_asset_problems("katago_engine", settings["katago_engine"]),
+        *_gpu_engine_problems(settings.get("katago_gpu_engines") or {}),
         *_asset_problems("katago_network", settings["katago_network"]),
         *(
             _asset_problems("katago_human_network", settings["katago_human_network"])
@@ -77,30 +78,58 @@ def input_problems(settings: Settings) -> list[str]:
     ]
 
 
-def host_problems(host: Facts, *, network_bytes: int, human_network_bytes: int = 0) -> list[str]:
-    """What is wrong with a host, as measured by the `preflight` module; [] when it is fit."""
+def host_problems(
+    host: Facts, *, network_bytes: int, human_network_bytes: int = 0, backend: str = "opencl"
+) -> list[str]:
+    """What is wrong with a host, as measured by the `preflight` module; [] when it is fit.
+
+    `backend`: of the engine, which must work on the host's device.
+    """
     return [
         *_system_problems(host),
+        *_backend_problems(host, backend),
         *_capacity_problems(host, {"network": network_bytes, "human_network": human_network_bytes}),
         *_listener_problems(host),
     ]
 
 
-def _asset_problems(variable: str, asset: Mapping[str, Any]) -> Iterator[str]:
+def engine_for(engine: Settings, gpu_engines: Mapping[str, Settings], vendor: str | None) -> dict[str, Any]:
+    """The engine for a host with a usable GPU of `vendor`, None without: the fastest that it can run.
+
+    `gpu_engines` by backend; `engine` where none of them fits.
+    """
+    for backend in gpu_driver.backends(vendor) if vendor else ():
+        if backend in gpu_engines:
+            return {**gpu_engines[backend], "backend": backend}
+    return dict(engine)
+
+
+def _gpu_engine_problems(engines: Mapping[str, Any]) -> Iterator[str]:
+    known = gpu_driver.backends("nvidia")
+    for backend, engine in engines.items():
+        if backend not in known:
+            yield f"katago_gpu_engines has {backend!r}; its keys must be among {', '.join(known)}."
+            continue
+        place = f"katago_gpu_engines.{backend}"
+        yield from _asset_problems("katago_engine", {**engine, "backend": backend}, place=place)
+
+
+def _asset_problems(variable: str, asset: Mapping[str, Any], *, place: str = "") -> Iterator[str]:
+    place = place or variable
     sha256 = str(asset.get("sha256") or "")
     if not _SHA256.fullmatch(sha256):
         yield (
-            f"{variable}.sha256 is {sha256!r}; it must be the 64 lower-case hexadecimal digits"
+            f"{place}.sha256 is {sha256!r}; it must be the 64 lower-case hexadecimal digits"
             " that sha256sum prints for the file."
         )
     source = str(asset.get("source"))
     by_source = _REQUIRED_BY_SOURCE[variable]
     if source not in by_source:
-        yield f"{variable}.source is {source!r}; it must be one of {', '.join(by_source)}."
+        yield f"{place}.source is {source!r}; it must be one of {', '.join(by_source)}."
         return
     for key in by_source[source]:
         if not asset.get(key):
-            yield f"{variable}.{key} is missing; source {source!r} needs it."
+            yield f"{place}.{key} is missing; source {source!r} needs it."
 
 
 def _address_problems(settings: Settings) -> Iterator[str]:
@@ -237,6 +266,17 @@ def _system_problems(host: Facts) -> Iterator[str]:
         yield (
             f"systemd on the host is version {host['systemd']} (0: it does not run);"
             f" the unit's sandbox needs {OLDEST_SYSTEMD} or newer."
+        )
+
+
+def _backend_problems(host: Facts, backend: str) -> Iterator[str]:
+    works = gpu_driver.backends(host["gpu_vendor"] or "none")
+    # An engine that computes on the processor works everywhere, and is slow beside a GPU.
+    if backend not in works and not backend.startswith("eigen"):
+        device = f"a GPU of {host['gpu_vendor']}" if host["gpu_vendor"] else "no GPU that works"
+        yield (
+            f"katago_engine.backend is {backend}, and the host has {device}; what works there:"
+            f" {', '.join(works)}. playbooks/gpu_driver.yml installs a driver."
         )
 
 

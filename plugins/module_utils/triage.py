@@ -71,6 +71,7 @@ RESTORE = "restore.yml"
 DEPLOY = "deploy.yml"
 MITIGATE = "mitigate.yml"
 PURGE = "purge_cache.yml"
+DRIVER = "gpu_driver.yml"
 SHOW_SECURITY = "security.yml -e do=show"
 
 
@@ -163,14 +164,17 @@ def judge(facts: Mapping[str, Mapping[str, Any]], *, now: datetime, breach: bool
             [reason if reason.suspicious else replace(reason, next=None) for reason in reasons],
             now,
             changes=_attempt(_changes, known),
-            notes=[PRESERVE, *_attempt(_notes, known), *_attempt(_skew, known, now)],
+            notes=[PRESERVE, *_described(known, _notes, _gpu_notes), *_attempt(_skew, known, now)],
             next_step=_isolating(suspicious),
         )
     return _verdict(
         reasons,
         now,
         changes=_attempt(_changes, known),
-        notes=[*_attempt(_notes, known), *_attempt(_performance_notes, known), *_attempt(_skew, known, now)],
+        notes=[
+            *_described(known, _notes, _gpu_notes, _performance_notes),
+            *_attempt(_skew, known, now),
+        ],
         proposals=_attempt(_proposals, known),
         next_step=_next(known, reasons),
     )
@@ -711,6 +715,31 @@ def _limits(facts: _Facts) -> Iterator[Reason]:
         yield Reason("P3", "limits", seen, f"{expected} of the release's unit", next=DEPLOY)
 
 
+def _gpu(facts: _Facts) -> Iterator[Reason]:
+    found = facts["gpu"]
+    if found is None:
+        return
+    if found["trouble"]:
+        lost = found["trouble"] == "lost"
+        yield Reason(
+            "P1",
+            "gpu",
+            f"nvidia-smi: {found['words']}",
+            f"{found['devices']} devices",
+            escalate="the GPU is lost" if lost else None,
+            next=None if lost else DRIVER,
+        )
+    elif len(found["cards"]) < found["devices"]:
+        seen = f"the driver names {len(found['cards'])} of {found['devices']} GPUs"
+        yield Reason("P2", "gpu", seen, "all that are on the bus", next=DRIVER)
+    for xid in found["xids"]:
+        if xid["fatal"]:
+            seen = f"Xid {xid['code']} of {xid['device']}, {xid['count']} times: {xid['text']}"
+            yield Reason(
+                "P2", "gpu", seen, "none that needs a reset", escalate="the GPU reports a hardware fault"
+            )
+
+
 _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {
     "unit": (("unit",), _unit),
     "release": (("release",), _release),
@@ -730,6 +759,7 @@ _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {
     "filesystems": (("filesystems",), _filesystems),
     "memory": (("memory",), _memory),
     "pressure": (("pressure",), _pressure),
+    "gpu": (("gpu",), _gpu),
     "cache": (("journal",), _cache),
     "logged_errors": (("journal",), _logged),
 }
@@ -806,6 +836,17 @@ def _notes(facts: _Facts) -> Iterator[str]:
             yield f"{hog['unit']} ({hog['name']}) takes {hog['cpu_percent']:g} % of a processor"
 
 
+def _gpu_notes(facts: _Facts) -> Iterator[str]:
+    found = facts["gpu"] if facts.known("gpu") else None
+    for card in found["cards"] if found else ():
+        temperature = "unknown" if card["temperature"] is None else f"{card['temperature']} °C"
+        memory = f"{card['memory_used_mb']} of {card['memory_mb']} MB"
+        yield f"{card['name']}: {temperature}, {memory} of its memory used, driver {card['driver']}"
+    for xid in found["xids"] if found else ():
+        if not xid["fatal"]:
+            yield f"Xid {xid['code']} of {xid['device']}, {xid['count']} times: {xid['text']}"
+
+
 def _performance_notes(facts: _Facts) -> Iterator[str]:
     if not facts.known("baseline"):
         yield f"performance is unknown: {facts.why('baseline')}"
@@ -873,3 +914,7 @@ def _attempt(describe: Callable[..., Iterator[str]], *arguments: Any) -> list[st
         return list(describe(*arguments))
     except (KeyError, TypeError, ValueError, AttributeError):
         return []
+
+
+def _described(facts: _Facts, *descriptions: Callable[[_Facts], Iterator[str]]) -> list[str]:
+    return [note for describe in descriptions for note in _attempt(describe, facts)]

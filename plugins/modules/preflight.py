@@ -17,6 +17,10 @@ options:
     description: Where the engine comes from, as C(katago_engine).
     type: dict
     required: true
+  gpu_engines:
+    description: Engines for hosts with a GPU, by backend, as C(katago_gpu_engines).
+    type: dict
+    default: {}
   network:
     description: Where the network comes from, as C(katago_network).
     type: dict
@@ -93,7 +97,7 @@ RETURN = r"""
 host:
   description:
     - "What was measured: os, architecture, python, systemd, processors, memory_mb,
-      memory_available_mb, disk_free_mb, lacks, gpu, listeners."
+      memory_available_mb, disk_free_mb, lacks, gpu, gpu_vendor, gpu_nodes, listeners."
   type: dict
   returned: always
 engine:
@@ -123,7 +127,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import capacity, service
+from ansible_collections.katago.fleet.plugins.module_utils import capacity, gpu, service
 
 
 def operating_system() -> dict[str, str]:
@@ -190,6 +194,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     own = own_sockets()
+    vendor = capacity.usable_gpu()
     listeners: list[dict[str, Any]] = [
         {**listener, "error": bind_error(listener["address"], listener["port"], own)}
         for listener in module.params["listeners"]
@@ -205,7 +210,9 @@ def main() -> None:
             **memory_mb(),
             "disk_free_mb": {path: free_mb(path) for path in ("/opt", "/var")},
             "lacks": [name for name, path in module.params["assets"].items() if not Path(path).exists()],
-            "gpu": capacity.has_gpu(),
+            "gpu": vendor is not None,
+            "gpu_vendor": vendor,
+            "gpu_nodes": gpu.nodes() if vendor else [],
             "listeners": listeners,
         },
     )

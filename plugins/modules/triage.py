@@ -75,7 +75,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -87,6 +87,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     baselines,
     endpoints,
     exposition,
+    gpu,
     history,
     host,
     journal,
@@ -259,6 +260,30 @@ def read_baseline(layout: releases.Layout, visits: int, *, without: bool) -> dic
     }
 
 
+def answer_of(command: Sequence[str]) -> tuple[int, str]:
+    """A command's exit status and all that it wrote; 127 when it is not there."""
+    try:
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except FileNotFoundError:
+        return 127, f"{command[0]} is not installed"
+    return done.returncode, done.stdout
+
+
+def kernel_log() -> str:
+    """What the kernel said in the last 24 hours; its own buffer where the journal does not keep it."""
+    status, lines = answer_of(
+        ["journalctl", "--dmesg", "--since=-24h", "--output=short", "--no-pager", "--quiet"]
+    )
+    return lines if status == 0 and lines else answer_of(["dmesg"])[1]
+
+
 def upgraded() -> list[str]:
     """The packages installed or upgraded in the last 24 hours, by the host's own clock."""
     since = datetime.now().astimezone() - timedelta(hours=24)
@@ -358,6 +383,7 @@ def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
         "memory": host.memory,
         "pressure": host.pressure,
         "load": host.load,
+        "gpu": lambda: gpu.state(answer_of, kernel_log, devices=gpu.on_bus(), loaded=gpu.loaded_version()),
         "clock": time.time,
         "history": lambda: read_history(layout),
         "baseline": lambda: read_baseline(layout, visits, without=without),

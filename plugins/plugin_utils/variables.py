@@ -14,6 +14,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 _HANDED_OVER = (
     "backup_outcome",
     "evidence_result",
+    "gpu_driver_outcome",
     "incident_outcome",
     "incident_wanted",
     "preflight_found",

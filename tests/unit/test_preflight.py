@@ -51,6 +51,7 @@ def host() -> dict[str, Any]:
         "disk_free_mb": {"/opt": 5000, "/var": 5000},
         "lacks": ["engine", "network"],
         "gpu": False,
+        "gpu_vendor": None,
         "listeners": [{"address": "0.0.0.0", "port": 8080, "error": None}],
     }
 
@@ -92,6 +93,52 @@ def test_bad_input_is_named_with_its_value(variable: str, value: object, words: 
         changed[name] = value
     (problem,) = preflight.input_problems(changed)
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("vendor", "given", "backend"),
+    [
+        ("nvidia", ("opencl", "cuda"), "cuda"),
+        ("nvidia", ("opencl", "trt", "cuda"), "trt"),
+        ("amd", ("opencl", "cuda"), "opencl"),
+        ("amd", ("cuda",), "eigen"),
+        (None, ("opencl", "cuda"), "eigen"),
+        ("nvidia", (), "eigen"),
+    ],
+)
+def test_engine_follows_from_the_device(vendor: str | None, given: tuple[str, ...], backend: str) -> None:
+    engines = {name: {"sha256": SHA256} for name in given}
+    assert preflight.engine_for({"backend": "eigen"}, engines, vendor)["backend"] == backend
+
+
+def test_engine_of_a_gpu_is_checked_like_any_other() -> None:
+    bad = settings() | {"katago_gpu_engines": {"cuda": {"source": "file", "sha256": SHA256}, "metal": {}}}
+    path, key = preflight.input_problems(bad)
+    assert path.startswith("katago_gpu_engines.cuda.path is missing")
+    assert "'metal'; its keys must be among trt, cuda, opencl" in key
+
+
+@pytest.mark.parametrize(
+    ("vendor", "backend", "words"),
+    [
+        (None, "cuda", "the host has no GPU that works; what works there: opencl, eigenavx2, eigen"),
+        ("amd", "trt", "the host has a GPU of amd; what works there: opencl"),
+    ],
+)
+def test_backend_that_the_device_cannot_do_is_refused(vendor: str | None, backend: str, words: str) -> None:
+    found = host() | {"gpu_vendor": vendor}
+    (problem,) = preflight.host_problems(found, network_bytes=4 << 20, backend=backend)
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("vendor", "backend"), [("nvidia", "trt"), ("nvidia", "eigen"), ("amd", "opencl"), (None, "eigenavx2")]
+)
+def test_backend_that_the_device_can_do_is_none_of_preflights_business(
+    vendor: str | None, backend: str
+) -> None:
+    found = host() | {"gpu_vendor": vendor}
+    assert preflight.host_problems(found, network_bytes=4 << 20, backend=backend) == []
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def healthy() -> Facts:
         "memory": {"available_percent": 50.0},
         "pressure": {"memory": {"full": {"avg10": 0.0, "avg60": 0.0}}},
         "load": {"averages": [0.1, 0.1, 0.1], "processors": 4},
+        "gpu": None,
         "clock": NOW.timestamp(),
         "processes": {"engines": [101], "others": [], "processors": 4, "unit": None, "disks": []},
         "journal": {"groups": [], "unstructured": 0, "cache_trouble": None, "lines": 10, "truncated": False},
@@ -115,6 +116,70 @@ def rules(verdict: triage.Verdict) -> set[tuple[str, str]]:
 def test_well_host_is_healthy_without_a_deadline_or_a_next_step() -> None:
     verdict = judge(healthy())
     assert (verdict.verdict, verdict.reasons, verdict.respond_by, verdict.next) == ("healthy", (), None, None)
+
+
+def with_gpu(**changes: Any) -> Facts:
+    """A well host with one GPU but for some keys of what it says."""
+    card = {
+        "address": "00000000:01:00.0",
+        "name": "NVIDIA A40",
+        "driver": "535.309.01",
+        "persistence": True,
+        "temperature": 41,
+        "memory_mb": 46068,
+        "memory_used_mb": 812,
+    }
+    gpu = {"devices": 1, "loaded": "535.309.01", "trouble": None, "words": "", "cards": [card], "xids": []}
+    return {**healthy(), "gpu": {"value": {**gpu, **changes}, "seconds": 0.1}}
+
+
+def test_well_gpu_is_noted_with_temperature_memory_and_driver() -> None:
+    verdict = judge(with_gpu())
+    assert verdict.verdict == "healthy"
+    assert "NVIDIA A40: 41 °C, 812 of 46068 MB of its memory used, driver 535.309.01" in verdict.notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "escalates", "step"),
+    [
+        (
+            {"trouble": "mismatch", "words": "Driver/library version mismatch", "cards": []},
+            "P1",
+            (),
+            "gpu_driver.yml",
+        ),
+        ({"trouble": "lost", "words": "GPU is lost", "cards": []}, "P1", ("the GPU is lost",), None),
+        ({"devices": 2}, "P2", (), "gpu_driver.yml"),
+        (
+            {
+                "xids": [
+                    {"device": "0000:01:00", "code": 79, "count": 1, "fatal": True, "text": "off the bus"}
+                ]
+            },
+            "P2",
+            ("the GPU reports a hardware fault",),
+            None,
+        ),
+    ],
+)
+def test_ill_gpu_is_judged(
+    changes: dict[str, Any], level: str, escalates: tuple[str, ...], step: str | None
+) -> None:
+    verdict = judge(with_gpu(**changes))
+    assert rules(verdict) == {(level, "gpu")}
+    assert (verdict.escalate, verdict.next) == (escalates, step)
+
+
+def test_xid_of_a_program_is_only_noted() -> None:
+    fault = {"device": "0000:01:00", "code": 31, "count": 2, "fatal": False, "text": "MMU Fault"}
+    verdict = judge(with_gpu(xids=[fault]))
+    assert verdict.verdict == "healthy"
+    assert "Xid 31 of 0000:01:00, 2 times: MMU Fault" in verdict.notes
+
+
+def test_gpu_that_does_not_answer_is_unknown() -> None:
+    facts = {**healthy(), "gpu": {"unknown": "no answer within 10 s", "seconds": 10.0}}
+    assert rules(judge(facts)) == {("unknown", "gpu")}
 
 
 def requests(failed: float, ok: float) -> Facts:

@@ -1,0 +1,651 @@
+#!/usr/bin/python
+"""Installs, verifies and takes back the driver of a host's GPU."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gpu_driver
+short_description: The driver of a host's GPU, step by step
+description:
+  - C(look) tells whose GPU there is. C(plan) looks at the PCI bus, the kernel and the packages, and says
+    what would be done. It changes nothing, and refuses what cannot work.
+  - C(install) records what is there, adds what the package sources lack, has APT say what it would do,
+    installs, pins and holds the packages, keeps nouveau off, and verifies that the module is built for
+    the kernel that will boot. A run that was interrupted is continued.
+  - C(load) loads the module and tells whether a reboot is needed. C(verify) asks C(nvidia-smi).
+  - C(undo) brings back the packages and files of before. C(finish) ends the change.
+options:
+  step:
+    description: What is done.
+    type: str
+    choices: [look, plan, install, load, verify, undo, finish]
+    default: plan
+  settings:
+    description: What is wanted, the role's variables without their prefix.
+    type: dict
+    default: {}
+    suboptions:
+      vendor:
+        description: Whose GPUs are used; C(auto) takes those on the bus, C(none) makes it a CPU host.
+        type: str
+        choices: [auto, nvidia, amd, intel, none]
+        default: auto
+      devices:
+        description: GPUs in place of those on the bus; C(vendor) and C(device) of each.
+        type: list
+        elements: dict
+        default: []
+      expected_devices:
+        description: How many devices C(nvidia-smi) must name; -1 for as many as there are, 0 asks none.
+        type: int
+        default: -1
+      source:
+        description: Where NVIDIA's driver comes from.
+        type: str
+        choices: [distribution, nvidia]
+        default: distribution
+      repository:
+        description: C(url) of NVIDIA's repository or a mirror, and C(key), the armoured key that signs it.
+        type: dict
+        default: {}
+      kernel_module:
+        description: Which of NVIDIA's kernel modules.
+        type: str
+        choices: [proprietary, open]
+        default: proprietary
+      branch:
+        description: The driver's branch; the system's own when it is empty.
+        type: str
+        default: ""
+      version:
+        description: The driver's version; empty keeps what is installed, C(latest) is the branch's newest.
+        type: str
+        default: ""
+      opencl:
+        description: Which OpenCL for a GPU of AMD or Intel.
+        type: str
+        default: ""
+      headers:
+        description: Packages with the kernels' headers, where the host's kernels belong to no package.
+        type: list
+        elements: str
+        default: []
+      reboot:
+        description: Whether the host may be rebooted.
+        type: str
+        choices: [never, when_needed]
+        default: never
+      force:
+        description: Try what is known to fail, or has no way back.
+        type: bool
+        default: false
+  service:
+    description: Whether the service ran when the change was begun, for C(install).
+    type: bool
+    default: false
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: What the host's GPU needs is known
+  katago.fleet.gpu_driver:
+    step: plan
+    settings: {reboot: when_needed}
+"""
+
+RETURN = r"""
+plan:
+  description:
+    - "The plan: vendor, devices, target, kernel, driver_in_use, loaded, installed, packages, because, reboot,
+      problems, acts, stops_service, and C(text) for operators."
+  type: dict
+  returned: C(step=plan), C(step=install)
+vendor:
+  description: Whose GPU there is, C(none) without one.
+  type: str
+  returned: C(step=look)
+service:
+  description: Whether the service ran before an interrupted change; null when none was.
+  type: bool
+  returned: C(step=plan)
+reboot:
+  description: Why a reboot is needed; empty when it is not.
+  type: str
+  returned: C(step=plan), C(step=load), C(step=undo)
+cards:
+  description: What C(nvidia-smi) says of each device.
+  type: list
+  elements: dict
+  returned: C(step=verify)
+undone:
+  description: The packages that were removed and those that were put back.
+  type: dict
+  returned: C(step=undo)
+"""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, gpu, gpu_driver, packages
+
+RECORD = gpu_driver.STATE / "state.json"
+ARCHIVES = gpu_driver.STATE / "archives"
+FILES = (
+    gpu_driver.PREFERENCES,
+    gpu_driver.SOURCES,
+    gpu_driver.UNATTENDED,
+    gpu_driver.BLACKLIST,
+    gpu_driver.DROP_IN,
+    gpu_driver.KEYRING,
+)
+SMI_SECONDS = 60
+MODULES = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
+PERSISTENCED = "nvidia-persistenced.service"
+SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
+DKMS_KEY = Path("/var/lib/dkms/mok.pub")
+
+
+class DriverError(Exception):
+    """A step failed; the message says what was seen. `refused`: nothing was left changed."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+def ask(command: Sequence[str], seconds: float = SMI_SECONDS) -> tuple[int, str]:
+    """A command's exit status and all that it wrote; 127 when it is not there, 124 when it took too long."""
+    try:
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except FileNotFoundError:
+        return 127, f"{command[0]} is not installed"
+    except subprocess.TimeoutExpired:
+        return 124, f"{command[0]} gave no answer within {seconds:g} s"
+    return done.returncode, done.stdout
+
+
+def record() -> dict[str, Any]:
+    """What was recorded of the last change; {} when there was none."""
+    try:
+        found: dict[str, Any] = json.loads(RECORD.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def write_record(content: Mapping[str, Any]) -> None:
+    """Replace the record."""
+    gpu_driver.STATE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    atomic.write(RECORD, (json.dumps(content, indent=1) + "\n").encode(), mode=0o644)
+
+
+def read(path: Path) -> str | None:
+    """A file's text; None when there is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return None
+
+
+def put(path: Path, text: str | None) -> None:
+    """Write a file, or remove it."""
+    if text is None:
+        path.unlink(missing_ok=True)
+    elif read(path) != text:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        atomic.write(path, text.encode(), mode=0o644)
+
+
+def secure_boot() -> tuple[bool | None, bool | None]:
+    """Whether Secure Boot is on, and whether DKMS's key is enrolled; None for what cannot be told."""
+    try:
+        # Four bytes of attributes come before the value.
+        enabled = SECURE_BOOT.read_bytes()[4] == 1
+    except (OSError, IndexError):
+        return None, None
+    status, words = ask(["mokutil", "--test-key", str(DKMS_KEY)])
+    return enabled, "already enrolled" in words if status in (0, 1) else None
+
+
+def free_mb(path: str) -> int:
+    """Space in MB that is free for root on the file system of `path`."""
+    status = os.statvfs(path)
+    return status.f_bfree * status.f_frsize >> 20
+
+
+def bootable() -> list[str]:
+    """The kernels in /boot; where there is none, those whose headers are installed."""
+    kernels = [path.name.removeprefix("vmlinuz-") for path in Path("/boot").glob("vmlinuz-*")]
+    return kernels or [path.parent.name for path in Path("/lib/modules").glob("*/build")]
+
+
+def stale(kernels: Sequence[str]) -> list[str]:
+    """The kernels whose initramfs is older than the file that it must hold."""
+    if not gpu_driver.BLACKLIST.exists():
+        return []
+    changed = gpu_driver.BLACKLIST.stat().st_mtime
+    images = {kernel: Path(f"/boot/initrd.img-{kernel}") for kernel in kernels}
+    return [kernel for kernel, path in images.items() if path.exists() and path.stat().st_mtime < changed]
+
+
+def look(settings: gpu_driver.Settings) -> gpu_driver.Seen:
+    """The host as it is; without a GPU only as much as tells that there is none."""
+    fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', Path("/etc/os-release").read_text(), re.M))
+    host: dict[str, Any] = {
+        "system": fields.get("ID", "unknown"),
+        "release": fields.get("VERSION_ID", "unknown"),
+        "codename": fields.get("VERSION_CODENAME", ""),
+        "architecture": platform.machine(),
+        "running": platform.release(),
+        "devices": gpu.on_bus(),
+    }
+    bare = gpu_driver.Seen(**host)
+    if gpu_driver.vendor_of(settings, bare.devices) == "none":
+        return bare
+    installed = packages.known()
+    targets = packages.run(gpu_driver.INDEXTARGETS)
+    branch = gpu_driver.branch_of(settings, bare)
+    dkms, _ = gpu_driver.driver_packages(settings, bare, branch)
+    images = {
+        name: version for name, version in installed.installed.items() if name.startswith("linux-image-")
+    }
+    following = [gpu_driver.header_package(name) for name in images if not re.search(r"\d+\.\d+", name)]
+    enabled, enrolled = secure_boot()
+    kernels = bootable()
+    status, modules = ask(["dkms", "status"])
+    return gpu_driver.Seen(
+        **host,
+        kernels=kernels,
+        image_packages=images,
+        header_versions={name: packages.versions(name) for name in following},
+        loaded=gpu.loaded_version(),
+        nouveau=gpu.loaded_version("nouveau") is not None,
+        secure_boot=enabled,
+        key_enrolled=enrolled,
+        installed=installed.installed,
+        held=installed.held,
+        modules=gpu_driver.dkms_modules(modules) if status == 0 else {},
+        available=packages.versions(dkms),
+        lacking_components=(
+            gpu_driver.lacking_components(targets, bare.codename) if bare.system == "debian" else ()
+        ),
+        disk_free_mb={path: free_mb(path) for path in gpu_driver.DISK_MB},
+        runfile=Path("/usr/bin/nvidia-uninstall").exists(),
+        files={str(path): read(path) for path in FILES},
+        stale=stale(kernels),
+        record=record(),
+    )
+
+
+def begin(
+    settings: gpu_driver.Settings, seen: gpu_driver.Seen, plan: gpu_driver.Plan, *, service: bool
+) -> None:
+    """Record what is there, unless an earlier run that was interrupted did."""
+    if seen.record.get("unfinished"):
+        return
+    now = packages.known()
+    write_record(
+        {
+            "unfinished": True,
+            "begun": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "packages": dict(now.present),
+            "held_before": list(now.held),
+            "held": list(seen.record.get("held", ())),
+            "files": {str(path): read(path) for path in FILES},
+            "components": sorted({*seen.record.get("components", ()), *plan.components}),
+            "components_before": list(seen.record.get("components", ())),
+            "target": plan.target,
+            "service": service,
+        }
+    )
+
+
+def add_sources(settings: gpu_driver.Settings, repository: Mapping[str, Any], seen: gpu_driver.Seen) -> None:
+    """The archives with the driver are known to APT, and nothing else is taken from them."""
+    kept = record()
+    components = kept["components"]
+    texts = gpu_driver.files(
+        settings, components=components, version=gpu_driver.wanted_version(settings, seen)
+    )
+    put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
+    if settings.source == gpu_driver.NVIDIA:
+        put(gpu_driver.KEYRING, str(repository.get("key") or ""))
+        line = gpu_driver.nvidia_source(seen.system, seen.release, str(repository.get("url") or ""))
+        put(gpu_driver.SOURCES, line)
+    elif components:
+        put(gpu_driver.SOURCES, None)
+        targets = packages.run(gpu_driver.INDEXTARGETS)
+        put(gpu_driver.SOURCES, gpu_driver.sources(targets, seen.codename, components))
+    packages.apt("update", archives=ARCHIVES)
+
+
+def install(
+    settings: gpu_driver.Settings, repository: Mapping[str, Any], *, service: bool
+) -> gpu_driver.Plan:
+    """Bring packages, files and module to what is planned; DriverError says what stands in the way."""
+    seen = look(settings)
+    plan = gpu_driver.plan(settings, seen)
+    refuse(plan.problems)
+    begin(settings, seen, plan, service=service)
+    began = time.time()
+    if plan.installs:
+        if plan.vendor == "nvidia":
+            add_sources(settings, repository, seen)
+            plan = gpu_driver.plan(settings, look(settings))
+        else:
+            packages.apt("update", archives=ARCHIVES)
+        try:
+            check(packages.simulate(plan.packages, ARCHIVES), settings)
+        except packages.PackagesError as error:
+            raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
+        with contextlib.suppress(packages.PackagesError):
+            # Whatever an interrupted run left half way; what is really wrong APT says next.
+            packages.run(["dpkg", "--configure", "-a"])
+        try:
+            packages.apt("install", *plan.packages, archives=ARCHIVES)
+        except packages.PackagesError as error:
+            raise DriverError(f"{error}{build_failure(began)}") from error
+    if plan.vendor == "nvidia":
+        configure(settings, plan)
+        verify_build(settings)
+    return plan
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Fail with all problems at once."""
+    if problems:
+        listed = "\n".join(f"- {problem}" for problem in problems)
+        raise DriverError(f"Refused; nothing was changed on this host.\n{listed}", refused=True)
+
+
+def check(changes: Sequence[packages.Change], settings: gpu_driver.Settings) -> None:
+    """Refuse what APT would do beyond the driver: other kernels, removals, changes without a way back."""
+    problems = []
+    for change in changes:
+        if not change.new:
+            problems.append(
+                f"APT would remove {change.name} {change.old}."
+                " Remove it yourself, or keep the driver as it is."
+            )
+        elif change.name.startswith("linux-image-"):
+            problems.append(
+                f"APT would also install the kernel {change.name} {change.new}."
+                " Upgrade the kernel first, and boot it."
+            )
+        elif change.old and not (
+            packages.archive(ARCHIVES, change.name, change.old)
+            or change.old in packages.versions(change.name)
+        ):
+            problems.append(
+                f"{change.name} {change.old} is replaced, and no archive has it any more: there is no"
+                " way back. Try it all the same: -e gpu_driver_force=true"
+            )
+    if problems and not settings.force:
+        raise DriverError("\n".join(problems))
+
+
+def build_failure(since: float) -> str:
+    """The compiler's message of a build of DKMS that failed since a time; empty when none did."""
+    logs = sorted(Path("/var/lib/dkms").glob("*/*/build/make.log"), key=lambda path: path.stat().st_mtime)
+    if not logs or logs[-1].stat().st_mtime < since - 1:
+        return ""
+    module = "/".join(logs[-1].parts[-4:-2])
+    errors = gpu_driver.compiler_errors(logs[-1].read_text(errors="replace"))
+    return f"\nDKMS could not build {module}:\n" + "\n".join(errors)
+
+
+def configure(settings: gpu_driver.Settings, plan: gpu_driver.Plan) -> None:
+    """Hold the driver's packages, and write pins and what keeps nouveau off, also into the initramfs."""
+    kept = record()
+    version = gpu_driver.upstream(packages.known().installed.get(plan.dkms_package)) or ""
+    for path, text in gpu_driver.files(settings, components=kept["components"], version=version).items():
+        put(Path(path), text)
+    held = gpu_driver.held_packages(plan.packages)
+    packages.hold(held, held=True)
+    write_record({**kept, "held": held})
+    kernels = bootable()
+    for kernel in sorted({*stale(kernels), gpu_driver.newest(kernels)} - {""}):
+        if Path(f"/boot/initrd.img-{kernel}").exists():
+            packages.run(["update-initramfs", "-u", "-k", kernel])
+
+
+def verify_build(settings: gpu_driver.Settings) -> None:
+    """The module is there for the kernel that will boot."""
+    kernel = gpu_driver.newest(bootable())
+    status, words = ask(["dkms", "status"])
+    modules = gpu_driver.dkms_modules(words) if status == 0 else {}
+    if kernel not in modules:
+        began = time.time()
+        status, words = ask(["dkms", "autoinstall", "-k", kernel], seconds=1800)
+        if kernel not in gpu_driver.dkms_modules(ask(["dkms", "status"])[1]):
+            raise DriverError(
+                f"The module is not built for {kernel}, which will boot:"
+                f" {packages.last_words(words)}{build_failure(began)}"
+            )
+    if not list(Path(f"/lib/modules/{kernel}").glob("updates/dkms/nvidia*.ko*")):
+        raise DriverError(
+            f"DKMS calls the module installed for {kernel}, and /lib/modules/{kernel}/updates/dkms has none."
+        )
+
+
+def load(settings: gpu_driver.Settings) -> str:
+    """Load the installed module in place of another; why that needs a reboot, empty when it is loaded.
+
+    With no device expected nothing is loaded, and what would fail without one does not start.
+    """
+    seen = look(settings)
+    plan = gpu_driver.plan(settings, seen)
+    if plan.vendor != "nvidia":
+        return ""
+    if plan.expected == 0:
+        ask(["systemctl", "disable", "--now", PERSISTENCED])
+        ask(["systemctl", "reset-failed", PERSISTENCED])
+        return ""
+    if seen.nouveau or plan.kernel != seen.running:
+        return plan.reboot
+    if seen.loaded is not None and seen.loaded != plan.installed:
+        ask(["systemctl", "stop", PERSISTENCED])
+        ask(["modprobe", "--remove", *MODULES])
+    status, words = ask(["modprobe", "nvidia"])
+    if gpu.loaded_version() != plan.installed:
+        if status:
+            raise DriverError(f"The module cannot be loaded: {packages.last_words(words)}")
+        return gpu_driver.plan(settings, look(settings)).reboot
+    for number in range(plan.expected):
+        ask(["nvidia-modprobe", "-u", "-c", str(number)])
+    ask(["systemctl", "daemon-reload"])
+    status, words = ask(["systemctl", "enable", "--now", PERSISTENCED])
+    if status:
+        raise DriverError(f"{PERSISTENCED} does not start: {packages.last_words(words)}")
+    return ""
+
+
+def verify(settings: gpu_driver.Settings) -> list[dict[str, Any]]:
+    """The devices as nvidia-smi names them; DriverError when something is wrong with them."""
+    plan = gpu_driver.plan(settings, look(settings))
+    if plan.vendor != "nvidia" or plan.expected == 0:
+        return []
+    answer = gpu.parse_smi(*ask(gpu.SMI))
+    if problems := gpu.smi_problems(answer, expected=plan.expected, version=plan.installed or ""):
+        raise DriverError("The driver does not work: " + "; ".join(problems))
+    return [asdict(card) for card in answer.cards]
+
+
+def undo() -> dict[str, Any]:
+    """Bring packages, holds and files back to what was recorded; what was done."""
+    kept = record()
+    if not kept.get("unfinished"):
+        return {"removed": [], "installed": {}}
+    with contextlib.suppress(packages.PackagesError):
+        # Fails again where that is why it is undone.
+        packages.run(["dpkg", "--configure", "-a"])
+    now = packages.known()
+    packages.hold(set(now.held) - set(kept["held_before"]), held=False)
+    removed, installed = gpu_driver.restoration(kept["packages"], now.present)
+    put(gpu_driver.PREFERENCES, kept["files"][str(gpu_driver.PREFERENCES)])
+    packages.go_back(removed, installed, ARCHIVES)
+    packages.hold(kept["held_before"], held=True)
+    for path, text in kept["files"].items():
+        put(Path(path), text)
+    kernel = gpu_driver.newest(bootable())
+    if Path(f"/boot/initrd.img-{kernel}").exists():
+        packages.run(["update-initramfs", "-u", "-k", kernel])
+    tidy()
+    before_held = [name for name in kept["held"] if name in kept["held_before"]]
+    write_record({**kept, "unfinished": False, "held": before_held, "components": kept["components_before"]})
+    return {"removed": removed, "installed": installed}
+
+
+def reload() -> str:
+    """Load the module that packages went back to; why that needs a reboot, empty when it does not."""
+    loaded = gpu.loaded_version()
+    installed = gpu_driver.dkms_modules(ask(["dkms", "status"])[1]).get(platform.release())
+    if loaded is None or installed is None or loaded == installed:
+        return ""
+    ask(["systemctl", "stop", PERSISTENCED])
+    ask(["modprobe", "--remove", *MODULES])
+    ask(["modprobe", "nvidia"])
+    ask(["systemctl", "start", PERSISTENCED])
+    if gpu.loaded_version() == installed:
+        return ""
+    return f"the driver {loaded} is loaded, and {installed} is installed"
+
+
+def tidy() -> None:
+    """Keep only the archives of the driver's packages that are installed: those to go back to."""
+    needed = {
+        packages.archive(ARCHIVES, name, version)
+        for name, version in packages.known().installed.items()
+        if gpu_driver.belongs(name)
+    }
+    for path in ARCHIVES.glob("*.deb"):
+        if path not in needed:
+            path.unlink()
+    shutil.rmtree(ARCHIVES / "partial", ignore_errors=True)
+
+
+def finish() -> bool:
+    """End the change; whether there was one."""
+    kept = record()
+    if not kept.get("unfinished"):
+        return False
+    tidy()
+    write_record({**kept, "unfinished": False})
+    return True
+
+
+def settings_of(given: Mapping[str, Any]) -> gpu_driver.Settings:
+    """The settings that a module was given."""
+    expected = given["expected_devices"]
+    return gpu_driver.Settings(
+        devices=given["devices"] or None,
+        expected=None if expected < 0 else expected,
+        has_key=bool(given["repository"].get("key")),
+        **{
+            name: given[name]
+            for name in gpu_driver.Settings.__dataclass_fields__
+            if name in given and name != "devices"
+        },
+    )
+
+
+def main() -> None:
+    """Do one step."""
+    module = AnsibleModule(
+        argument_spec={
+            "step": {
+                "choices": ["look", "plan", "install", "load", "verify", "undo", "finish"],
+                "default": "plan",
+            },
+            "settings": {
+                "type": "dict",
+                "default": {},
+                "apply_defaults": True,
+                "options": {
+                    "vendor": {"choices": ["auto", "nvidia", "amd", "intel", "none"], "default": "auto"},
+                    "devices": {"type": "list", "elements": "dict", "default": []},
+                    "expected_devices": {"type": "int", "default": -1},
+                    "source": {"choices": ["distribution", "nvidia"], "default": "distribution"},
+                    # Its key is a public one.
+                    "repository": {"type": "dict", "default": {}, "no_log": False},
+                    "kernel_module": {"choices": ["proprietary", "open"], "default": "proprietary"},
+                    "branch": {"type": "str", "default": ""},
+                    "version": {"type": "str", "default": ""},
+                    "opencl": {"type": "str", "default": ""},
+                    "headers": {"type": "list", "elements": "str", "default": []},
+                    "reboot": {"choices": ["never", "when_needed"], "default": "never"},
+                    "force": {"type": "bool", "default": False},
+                },
+            },
+            "service": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    parameters: dict[str, Any] = module.params
+    settings = settings_of(parameters["settings"])
+    step = parameters["step"]
+    vendor = gpu_driver.vendor_of(settings, gpu.on_bus())
+    result: dict[str, Any] = {"changed": False}
+    try:
+        if step == "look":
+            result["vendor"] = vendor
+        elif step == "plan" or module.check_mode:
+            if settings.version == gpu_driver.LATEST and vendor == "nvidia" and not module.check_mode:
+                packages.apt("update", archives=ARCHIVES)
+            plan = gpu_driver.plan(settings, look(settings))
+            refuse(plan.problems)
+            kept = record() if plan.devices else {}
+            result |= {
+                "plan": plan.as_dict(),
+                "changed": plan.acts and step == "install",
+                "reboot": plan.reboot,
+                "service": kept.get("service") if kept.get("unfinished") else None,
+            }
+        elif step == "install":
+            result |= {
+                "plan": install(
+                    settings, parameters["settings"]["repository"], service=parameters["service"]
+                ).as_dict(),
+                "changed": True,
+            }
+        elif step == "load":
+            result["reboot"] = load(settings)
+        elif step == "verify":
+            result["cards"] = verify(settings)
+        elif step == "undo":
+            undone = undo()
+            result |= {
+                "undone": undone,
+                "changed": bool(undone["removed"] or undone["installed"]),
+                "reboot": reload(),
+            }
+        else:
+            result["changed"] = finish()
+    except (DriverError, packages.PackagesError, OSError) as error:
+        module.fail_json(msg=str(error), refused=getattr(error, "refused", False))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""What is on the bus, and what NVIDIA's tools say, by samples of nvidia-smi(1)'s documented format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import gpu
+
+WELL = "00000000:01:00.0, NVIDIA A40, 535.309.01, Enabled, 41, 46068, 4\n"
+SECOND = "00000000:41:00.0, NVIDIA A40, 535.309.01, Enabled, 43, 46068, 1201\n"
+MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 535.309\n"
+NO_DRIVER = (
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that the latest"
+    " NVIDIA driver is installed and running.\n\n"
+)
+LOST = (
+    "Unable to determine the device handle for GPU 0000:01:00.0: GPU is lost.  Reboot the system to recover"
+    " this GPU\n"
+)
+
+
+def pci(root: Path, address: str, kind: str, vendor: str, device: str, driver: str = "") -> None:
+    directory = root / address
+    directory.mkdir(parents=True)
+    for name, text in (("class", kind), ("vendor", vendor), ("device", device)):
+        (directory / name).write_text(f"{text}\n")
+    if driver:
+        (root.parent / "drivers" / driver).mkdir(parents=True, exist_ok=True)
+        (directory / "driver").symlink_to(root.parent / "drivers" / driver)
+
+
+def test_gpus_are_found_by_class_and_vendor(tmp_path: Path) -> None:
+    root = tmp_path / "devices"
+    pci(root, "0000:01:00.0", "0x030200", "0x10de", "0x2235", driver="nouveau")
+    pci(root, "0000:01:00.1", "0x040300", "0x10de", "0x1aef")
+    pci(root, "0000:02:00.0", "0x030000", "0x1a03", "0x2000")
+    pci(root, "0000:03:00.0", "0x120000", "0x1002", "0x74a1")
+    assert gpu.on_bus(root) == [
+        gpu.Device("0000:01:00.0", "nvidia", "2235", "nouveau"),
+        gpu.Device("0000:03:00.0", "amd", "74a1"),
+    ]
+
+
+def test_gpu_of_the_processor_leaves_a_host_a_cpu_host(tmp_path: Path) -> None:
+    root = tmp_path / "devices"
+    pci(root, "0000:00:02.0", "0x030000", "0x8086", "0x4680", driver="i915")
+    pci(root, "0000:03:00.0", "0x030000", "0x8086", "0x56c0")
+    assert [each.address for each in gpu.on_bus(root)] == ["0000:03:00.0"]
+
+
+def test_host_without_a_bus_has_no_gpu(tmp_path: Path) -> None:
+    assert gpu.on_bus(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(
+    ("device", "chip"),
+    [
+        ("1b06", "pascal"),
+        ("15f8", "pascal"),
+        ("17c8", "maxwell"),
+        ("1db6", "volta"),
+        ("1eb8", "turing"),
+        ("2184", "turing"),
+        ("20b5", "ampere"),
+        ("2235", "ampere"),
+        ("2330", "hopper"),
+        ("2484", "ampere"),
+        ("26b9", "ada"),
+        ("2b85", "blackwell"),
+        ("102d", "kepler"),
+    ],
+)
+def test_generation_of_a_chip_follows_from_its_id(device: str, chip: str) -> None:
+    assert gpu.Device("", "nvidia", device).architecture == chip
+
+
+def test_named_device_that_is_on_the_bus_is_that_one() -> None:
+    real = gpu.Device("0000:01:00.0", "nvidia", "2235", "nvidia")
+    asked = [{"vendor": "10de", "device": "2235"}, {"vendor": "nvidia", "device": "0x2235"}]
+    assert gpu.named(asked, [real]) == [real, gpu.Device("", "nvidia", "2235", simulated=True)]
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ({"vendor": "matrox", "device": "0532"}, "nvidia, amd, intel"),
+        ({"vendor": "nvidia", "device": "A40"}, "four hexadecimal digits"),
+    ],
+)
+def test_malformed_device_is_refused_with_what_would_be_right(device: dict[str, str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        gpu.named([device], [])
+
+
+def test_nvidia_is_chosen_before_amd_before_intel() -> None:
+    devices = [
+        gpu.Device("3", "intel", "56c0"),
+        gpu.Device("2", "amd", "74a1"),
+        gpu.Device("1", "nvidia", "2235"),
+    ]
+    assert [each.vendor for each in gpu.chosen(devices)] == ["nvidia"]
+    assert [each.vendor for each in gpu.chosen(devices[:2])] == ["amd"]
+    assert gpu.chosen([]) == []
+
+
+def test_engine_gets_exactly_the_nodes_of_its_cards(tmp_path: Path) -> None:
+    for name in (
+        "nvidia0",
+        "nvidia10",
+        "nvidia2",
+        "nvidiactl",
+        "nvidia-uvm",
+        "nvidia-uvm-tools",
+        "nvidia-modeset",
+    ):
+        (tmp_path / name).touch()
+    found = [Path(each).name for each in gpu.nodes(tmp_path)]
+    assert found == ["nvidia0", "nvidia2", "nvidia10", "nvidiactl", "nvidia-uvm"]
+
+
+def test_amd_needs_its_compute_interface_and_render_nodes(tmp_path: Path) -> None:
+    (tmp_path / "dri").mkdir()
+    for name in ("kfd", "dri/renderD129", "dri/renderD128", "dri/card0"):
+        (tmp_path / name).touch()
+    assert [each.removeprefix(f"{tmp_path}/") for each in gpu.nodes(tmp_path)] == [
+        "kfd",
+        "dri/renderD128",
+        "dri/renderD129",
+    ]
+
+
+def test_host_without_device_nodes_gets_none(tmp_path: Path) -> None:
+    assert gpu.nodes(tmp_path) == []
+
+
+def test_answer_of_nvidia_smi_is_read_by_line() -> None:
+    answer = gpu.parse_smi(0, WELL + SECOND)
+    assert answer.trouble is None
+    assert answer.cards[1] == gpu.Card("00000000:41:00.0", "NVIDIA A40", "535.309.01", True, 43, 46068, 1201)
+
+
+def test_what_a_card_does_not_tell_is_unknown() -> None:
+    line = "00000000:01:00.0, GT 1030, 535.309.01, [N/A], [N/A], 2048, [Not Supported]\n"
+    (card,) = gpu.parse_smi(0, line).cards
+    assert (card.persistence, card.temperature, card.memory_used_mb) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "trouble"),
+    [
+        (9, NO_DRIVER, "no_driver"),
+        (18, MISMATCH, "mismatch"),
+        (6, "No devices were found\n", "no_device"),
+        (15, LOST, "lost"),
+        (15, "", "lost"),
+        (255, "Unable to determine the device handle for GPU0000:01:00.0: Unknown Error\n", "lost"),
+        (
+            12,
+            "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system. Please make sure that the"
+            " NVIDIA Display Driver is properly installed and present in your system.\n",
+            "no_library",
+        ),
+        (127, "nvidia-smi is not installed", "unknown"),
+        (0, "", "no_device"),
+        (0, "a line that is none of its own\n", "unknown"),
+    ],
+)
+def test_failures_of_nvidia_smi_are_told_apart(status: int, output: str, trouble: str) -> None:
+    answer = gpu.parse_smi(status, output)
+    assert (answer.trouble, answer.cards) == (trouble, ())
+    assert answer.words
+
+
+def test_well_cards_have_no_problems() -> None:
+    answer = gpu.parse_smi(0, WELL + SECOND)
+    assert gpu.smi_problems(answer, expected=2, version="535.309.01") == []
+
+
+@pytest.mark.parametrize(
+    ("output", "expected", "words"),
+    [
+        (WELL, 2, "names 1 devices; expected are 2"),
+        (WELL.replace("535.309.01", "535.261.03"), 1, "runs the driver 535.261.03; 535.309.01 is installed"),
+        (WELL.replace("Enabled", "Disabled"), 1, "persistence disabled"),
+    ],
+)
+def test_what_is_wrong_with_cards_is_said(output: str, expected: int, words: str) -> None:
+    (problem,) = gpu.smi_problems(gpu.parse_smi(0, output), expected=expected, version="535.309.01")
+    assert words in problem
+
+
+def test_trouble_is_said_in_its_own_words() -> None:
+    (problem,) = gpu.smi_problems(gpu.parse_smi(18, MISMATCH), expected=1, version="535.309.01")
+    assert "Driver/library version mismatch" in problem
+
+
+def test_xids_are_grouped_and_the_fatal_ones_come_first() -> None:
+    log = (
+        "[ 10.1] NVRM: Xid (PCI:0000:01:00): 31, pid=812, name=katago, Ch 0000000e, MMU Fault\n"
+        "[ 11.0] usb 1-1: new high-speed USB device\n"
+        "[ 12.5] NVRM: Xid (PCI:0000:01:00): 31, pid=813, name=katago, Ch 0000000e, MMU Fault again\n"
+        "[ 99.2] NVRM: Xid (PCI:0000:01:00): 79, pid='<unknown>', GPU has fallen off the bus.\n"
+    )
+    lost, fault = gpu.xids(log)
+    assert (lost["code"], lost["fatal"], lost["count"]) == (79, True, 1)
+    assert (fault["code"], fault["fatal"], fault["count"]) == (31, False, 2)
+    assert fault["text"].endswith("again")
+
+
+def test_version_of_a_loaded_module_is_read(tmp_path: Path) -> None:
+    (tmp_path / "nvidia").mkdir()
+    (tmp_path / "nouveau").mkdir()
+    (tmp_path / "nvidia" / "version").write_text("535.309.01\n")
+    assert gpu.loaded_version("nvidia", tmp_path) == "535.309.01"
+    assert gpu.loaded_version("nouveau", tmp_path) == ""
+    assert gpu.loaded_version("amdgpu", tmp_path) is None
+
+
+def state(status: int, output: str, *, loaded: str | None, devices: tuple[gpu.Device, ...]) -> object:
+    log = "NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus."
+    return gpu.state(lambda _: (status, output), lambda: log, devices=devices, loaded=loaded)
+
+
+A40 = gpu.Device("0000:01:00.0", "nvidia", "2235", "nvidia")
+
+
+def test_triage_is_told_cards_and_errors_of_a_driver_that_is_used() -> None:
+    found = state(0, WELL, loaded="535.309.01", devices=(A40,))
+    assert isinstance(found, dict)
+    assert (found["devices"], found["trouble"], found["cards"][0]["temperature"]) == (1, None, 41)
+    assert found["xids"][0]["code"] == 79
+
+
+def test_gpu_whose_driver_was_never_installed_is_no_trouble() -> None:
+    assert state(127, "nvidia-smi is not installed", loaded=None, devices=(A40,)) is None
+    assert state(9, NO_DRIVER, loaded=None, devices=(A40,)) is not None
+    assert state(0, WELL, loaded=None, devices=()) is None

@@ -1,0 +1,418 @@
+"""Which driver a host gets, what is refused before anything is changed, and when a reboot is needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.modules import gpu_driver as module
+
+KERNEL = "6.1.0-56-cloud-amd64"
+A40 = gpu.Device("0000:01:00.0", "nvidia", "2235")
+VERSION = "535.309.01-0+deb12u1"
+BARE = gpu_driver.Seen(
+    system="debian",
+    release="12",
+    codename="bookworm",
+    architecture="x86_64",
+    running=KERNEL,
+    devices=(A40,),
+    kernels=(KERNEL,),
+    image_packages={f"linux-image-{KERNEL}": "6.1.192-2", "linux-image-cloud-amd64": "6.1.192-2"},
+    header_versions={"linux-headers-cloud-amd64": ("6.1.192-2",)},
+    lacking_components=gpu_driver.COMPONENTS,
+    disk_free_mb={"/usr": 9000, "/var": 9000, "/boot": 900},
+)
+TRIXIE = replace(
+    BARE,
+    release="13",
+    codename="trixie",
+    running="6.12.118+deb13-amd64",
+    kernels=("6.12.118+deb13-amd64",),
+    image_packages={"linux-image-6.12.118+deb13-amd64": "6.12.118-1"},
+)
+DEFAULTS = gpu_driver.Settings()
+
+
+def done(
+    settings: gpu_driver.Settings = DEFAULTS, seen: gpu_driver.Seen = BARE, **changes: Any
+) -> gpu_driver.Seen:
+    """The host after the plan was carried out and the driver loaded."""
+    plan = gpu_driver.plan(settings, seen)
+    texts = gpu_driver.files(settings, components=plan.components, version="535.309.01")
+    host = replace(
+        seen,
+        installed=dict.fromkeys(plan.packages, VERSION),
+        held=gpu_driver.held_packages(plan.packages),
+        modules={KERNEL: "535.309.01"},
+        loaded="535.309.01",
+        files=dict(texts),
+        record={"components": plan.components, "held": gpu_driver.held_packages(plan.packages)},
+    )
+    return replace(host, **changes)
+
+
+def problems(settings: gpu_driver.Settings = DEFAULTS, seen: gpu_driver.Seen = BARE) -> tuple[str, ...]:
+    return gpu_driver.plan(settings, seen).problems
+
+
+def test_bare_host_gets_driver_headers_and_components() -> None:
+    plan = gpu_driver.plan(DEFAULTS, BARE)
+    assert plan.problems == ()
+    assert plan.installs
+    assert {"nvidia-kernel-dkms", f"linux-headers-{KERNEL}", "linux-headers-cloud-amd64"} <= set(
+        plan.packages
+    )
+    assert plan.components == ("contrib", "non-free", "non-free-firmware")
+    assert not plan.stops_service
+
+
+def test_second_run_has_nothing_to_do() -> None:
+    plan = gpu_driver.plan(DEFAULTS, done())
+    assert (plan.because, plan.acts, plan.reboot, plan.problems) == ((), False, "", ())
+
+
+@pytest.mark.parametrize("settings", [DEFAULTS, gpu_driver.Settings(vendor="none")])
+def test_host_without_a_gpu_is_left_alone(settings: gpu_driver.Settings) -> None:
+    seen = BARE if settings.vendor == "none" else replace(BARE, devices=())
+    plan = gpu_driver.plan(settings, seen)
+    assert (plan.acts, plan.problems, plan.vendor) == (False, (), "none")
+    assert plan.text() == ["no GPU: nothing to do"]
+
+
+def test_plan_names_device_drivers_target_and_reboot() -> None:
+    device = replace(A40, driver="nouveau")
+    text = gpu_driver.plan(
+        gpu_driver.Settings(reboot="when_needed"), replace(BARE, devices=(device,), nouveau=True)
+    ).text()
+    assert text[0] == "device: nvidia 2235 at 0000:01:00.0, ampere"
+    assert "driver in use: nouveau; loaded: none" in text
+    assert any(line.startswith("driver installed: none; target: NVIDIA's driver 535") for line in text)
+    assert text[-1] == "reboot: nouveau is loaded, and cannot be removed under a console"
+
+
+def test_every_departure_is_a_reason_to_act() -> None:
+    whole = done()
+    for changes, words in (
+        ({"held": ()}, "not held"),
+        ({"modules": {}}, f"the module is not built for {KERNEL}"),
+        ({"stale": (KERNEL,)}, "initramfs"),
+        ({"files": {}}, "is not as it should be"),
+        ({"loaded": None}, "is not loaded"),
+    ):
+        plan = gpu_driver.plan(gpu_driver.Settings(reboot="when_needed"), replace(whole, **changes))
+        assert words in " ".join(plan.because), changes
+        assert not plan.installs
+
+
+def test_interrupted_run_is_continued() -> None:
+    record = {"unfinished": True, "begun": "2026-11-24T12:00:00Z", "held": ()}
+    plan = gpu_driver.plan(DEFAULTS, replace(BARE, record=record, held=("nvidia-smi",)))
+    assert plan.installs
+    assert "was not brought to its end" in plan.because[0]
+    assert plan.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "words"),
+    [
+        (gpu_driver.Settings(kernel_module="open"), {}, "cannot be installed"),
+        (gpu_driver.Settings(branch="580"), {}, "Debian 12 has the branch 535"),
+        (gpu_driver.Settings(version="550.163.01", branch="535"), {}, "not of gpu_driver_branch"),
+        (gpu_driver.Settings(vendor="amd"), {}, "no GPU of that vendor"),
+        (gpu_driver.Settings(devices=({"vendor": "nvidia", "device": "x"},)), {}, "hexadecimal"),
+        (gpu_driver.Settings(source="nvidia"), {}, "gpu_driver_repository.key is missing"),
+        (DEFAULTS, {"release": "11"}, "supported are Debian 12 and 13"),
+        (DEFAULTS, {"architecture": "aarch64"}, "x86_64 only"),
+        (DEFAULTS, {"devices": (replace(A40, id="102d"),)}, "too old"),
+        (DEFAULTS, {"devices": (replace(A40, id="2b85"),)}, "needs the branch 570 or newer"),
+        (DEFAULTS, {"secure_boot": True, "key_enrolled": False}, "Secure Boot is on"),
+        (DEFAULTS, {"secure_boot": True, "key_enrolled": None}, "Secure Boot is on"),
+        (DEFAULTS, {"nouveau": True}, "gpu_driver_reboot is never"),
+        (DEFAULTS, {"running": "6.1.0-50-cloud-amd64"}, "gpu_driver_reboot is never"),
+        (DEFAULTS, {"disk_free_mb": {"/usr": 100}}, "/usr has 100 MB free"),
+        (DEFAULTS, {"runfile": True}, "nvidia-uninstall"),
+        (DEFAULTS, {"image_packages": {}}, "gpu_driver_headers"),
+        (DEFAULTS, {"held": ("libcuda1",)}, "apt-mark unhold libcuda1"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_remedy(
+    settings: gpu_driver.Settings, changes: dict[str, Any], words: str
+) -> None:
+    assert words in " ".join(problems(settings, replace(BARE, **changes)))
+
+
+def test_open_module_on_debian_13_is_refused_since_the_kernel_it_fails_on() -> None:
+    settings = gpu_driver.Settings(kernel_module="open")
+    assert "does not compile" in " ".join(problems(settings, TRIXIE))
+    older = replace(TRIXIE, running="6.12.96+deb13-amd64", kernels=("6.12.96+deb13-amd64",))
+    older = replace(older, image_packages={"linux-image-6.12.96+deb13-amd64": "6.12.96-1"})
+    assert problems(settings, older) == ()
+    assert problems(replace(settings, force=True), TRIXIE) == ()
+
+
+@pytest.mark.parametrize(
+    ("module", "device", "words"),
+    [
+        ("open", "1b06", "does not work with the open kernel module"),
+        ("proprietary", "2b85", "works with the open kernel module only"),
+    ],
+)
+def test_chip_and_kernel_module_must_fit(module: str, device: str, words: str) -> None:
+    settings = gpu_driver.Settings(source="nvidia", kernel_module=module)
+    assert words in " ".join(problems(settings, replace(BARE, devices=(replace(A40, id=device),))))
+
+
+def test_chip_that_a_branch_dropped_is_refused() -> None:
+    settings = gpu_driver.Settings(source="nvidia", branch="590")
+    assert "up to the branch 580" in " ".join(
+        problems(settings, replace(BARE, devices=(replace(A40, id="1b06"),)))
+    )
+
+
+def test_headers_that_would_bring_another_kernel_are_left_out() -> None:
+    newer = replace(BARE, header_versions={"linux-headers-cloud-amd64": ("6.1.200-1",)})
+    assert "linux-headers-cloud-amd64" not in gpu_driver.plan(DEFAULTS, newer).packages
+    assert f"linux-headers-{KERNEL}" in gpu_driver.plan(DEFAULTS, newer).packages
+
+
+def test_host_that_is_only_prepared_needs_no_reboot() -> None:
+    seen = replace(BARE, running="6.18.0-other", nouveau=True)
+    plan = gpu_driver.plan(gpu_driver.Settings(expected=0), seen)
+    assert (plan.reboot, plan.problems, plan.expected) == ("", (), 0)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "will_change", "target", "words"),
+    [
+        (None, True, None, ""),
+        ("535.309.01", False, "535.309.01", ""),
+        ("535.261.03", False, "535.309.01", "the driver 535.261.03 is loaded, and 535.309.01 is installed"),
+        ("535.261.03", True, "535.261.03", "the driver 535.261.03 is loaded, and is replaced"),
+    ],
+)
+def test_reboot_follows_from_what_is_loaded(
+    loaded: str | None, will_change: bool, target: str | None, words: str
+) -> None:
+    seen = replace(BARE, loaded=loaded)
+    assert gpu_driver.reboot_reason(seen, KERNEL, will_change=will_change, target=target) == words
+
+
+def test_reboot_that_an_interrupted_run_owed_is_still_owed() -> None:
+    plan = gpu_driver.plan(gpu_driver.Settings(reboot="when_needed"), done(loaded="535.261.03"))
+    assert plan.acts
+    assert "535.309.01 is installed" in plan.reboot
+
+
+def test_driver_is_upgraded_only_when_that_is_asked_for() -> None:
+    newer = done(available=("535.400.01-1", VERSION))
+    assert not gpu_driver.plan(DEFAULTS, newer).acts
+    permitted = gpu_driver.Settings(version="latest", reboot="when_needed")
+    plan = gpu_driver.plan(permitted, newer)
+    assert plan.installs
+    assert plan.stops_service
+    assert gpu_driver.plan(replace(permitted, version="535.400.01"), newer).installs
+    assert not gpu_driver.plan(replace(permitted, version="535.309.01"), newer).installs
+
+
+@pytest.mark.parametrize(
+    ("version", "pinned"), [("", "535.309.01"), ("latest", ""), ("535.400.01", "535.400.01")]
+)
+def test_package_that_is_missing_brings_no_newer_driver(version: str, pinned: str) -> None:
+    settings = gpu_driver.Settings(version=version)
+    assert gpu_driver.wanted_version(settings, done()) == pinned
+    assert gpu_driver.wanted_version(gpu_driver.Settings(), BARE) == ""
+
+
+def test_nothing_but_the_driver_is_taken_from_components_that_were_added() -> None:
+    pins = gpu_driver.files(DEFAULTS, components=("non-free",), version="535.309.01")[
+        str(gpu_driver.PREFERENCES)
+    ]
+    assert "Package: *\nPin: release c=non-free\nPin-Priority: -1\n" in pins
+    assert "Pin: version 535.309.01*\nPin-Priority: 1001\n" in pins
+    assert pins.index("nvidia-persistenced") < pins.index("Pin: version")
+    own = gpu_driver.files(DEFAULTS, components=(), version="")
+    assert "c=" not in own[str(gpu_driver.PREFERENCES)]
+
+
+def test_unattended_upgrades_leave_the_driver_alone() -> None:
+    text = gpu_driver.files(DEFAULTS, components=(), version="")[str(gpu_driver.UNATTENDED)]
+    for prefix in ("nvidia-", "libnvidia-", "libcuda", "firmware-nvidia-"):
+        assert f'"^{prefix}";' in text
+
+
+TARGETS = (
+    "http://deb.debian.org/debian/|bookworm|main|$(SIGNED_BY)\n"
+    "http://deb.debian.org/debian/|bookworm|main|$(SIGNED_BY)\n"
+    "http://security.debian.org/debian-security/|bookworm-security|main|/usr/share/keyrings/debian.gpg\n"
+    "http://repo.example.org/|stable|main|$(SIGNED_BY)\n"
+)
+
+
+def test_components_come_from_the_archives_that_the_host_has() -> None:
+    assert gpu_driver.lacking_components(TARGETS, "bookworm") == ["contrib", "non-free", "non-free-firmware"]
+    lines = gpu_driver.sources(TARGETS, "bookworm", ["non-free"]).splitlines()[1:]
+    assert lines == [
+        "deb http://deb.debian.org/debian/ bookworm non-free",
+        "deb [signed-by=/usr/share/keyrings/debian.gpg] http://security.debian.org/debian-security/"
+        " bookworm-security non-free",
+    ]
+
+
+def test_component_that_is_there_is_not_added() -> None:
+    have = TARGETS + "http://deb.debian.org/debian/|bookworm|non-free|$(SIGNED_BY)\n"
+    assert gpu_driver.lacking_components(have, "bookworm") == ["contrib", "non-free-firmware"]
+
+
+def test_ubuntu_gets_its_server_branch() -> None:
+    seen = replace(BARE, system="ubuntu", release="24.04", codename="noble")
+    plan = gpu_driver.plan(DEFAULTS, seen)
+    assert plan.problems == ()
+    assert {"nvidia-dkms-580-server", "nvidia-utils-580-server"} <= set(plan.packages)
+    assert plan.components == ()
+    is_open = gpu_driver.plan(gpu_driver.Settings(kernel_module="open"), seen)
+    assert "nvidia-headless-no-dkms-580-server-open" in is_open.packages
+
+
+def test_nvidias_repository_is_that_of_the_system_or_a_mirror() -> None:
+    assert "/debian12/x86_64/ /" in gpu_driver.nvidia_source("debian", "12", "")
+    assert "/ubuntu2404/x86_64/ /" in gpu_driver.nvidia_source("ubuntu", "24.04", "")
+    assert "http://mirror.example.org/ /" in gpu_driver.nvidia_source(
+        "debian", "12", "http://mirror.example.org/"
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "vendor", "opencl", "package"),
+    [
+        (BARE, "amd", "", "mesa-opencl-icd"),
+        (TRIXIE, "amd", "rocm", "rocm-opencl-icd"),
+        (BARE, "intel", "", "intel-opencl-icd"),
+        (TRIXIE, "intel", "", "mesa-opencl-icd"),
+    ],
+)
+def test_other_vendors_get_opencl(
+    host: gpu_driver.Seen, vendor: gpu.Vendor, opencl: str, package: str
+) -> None:
+    seen = replace(host, devices=(gpu.Device("0000:03:00.0", vendor, "74a1"),))
+    plan = gpu_driver.plan(gpu_driver.Settings(opencl=opencl), seen)
+    assert package in plan.packages
+    assert (plan.reboot, plan.problems, plan.dkms_package) == ("", (), "")
+    after = replace(seen, installed=dict.fromkeys(plan.packages, "1"))
+    assert not gpu_driver.plan(gpu_driver.Settings(opencl=opencl), after).acts
+
+
+def test_opencl_of_another_vendor_is_refused() -> None:
+    seen = replace(BARE, devices=(gpu.Device("0000:03:00.0", "intel", "56c0"),))
+    assert "must be one of intel, mesa" in " ".join(problems(gpu_driver.Settings(opencl="rocm"), seen))
+
+
+def test_kernel_that_boots_is_the_highest_version() -> None:
+    assert gpu_driver.newest(["6.1.0-9-amd64", "6.1.0-56-amd64", "5.10.0-30-amd64"]) == "6.1.0-56-amd64"
+    assert gpu_driver.newest([]) == ""
+
+
+def test_modules_of_dkms_are_read_by_kernel() -> None:
+    status = (
+        f"nvidia-current/535.309.01, {KERNEL}, x86_64: installed\n"
+        "nvidia-current/535.309.01, 6.1.0-50-amd64, x86_64: built\n"
+        "zfs/2.1.11, 6.1.0-50-amd64, x86_64: installed\n"
+        "nvidia/580.95.05, 6.12.118+deb13-amd64, x86_64: installed (Original modules exist)\n"
+    )
+    assert gpu_driver.dkms_modules(status) == {KERNEL: "535.309.01", "6.12.118+deb13-amd64": "580.95.05"}
+
+
+def test_compiler_is_quoted_from_a_failed_build() -> None:
+    log = (
+        "  CC [M]  nvidia/nv.o\n"
+        "nvidia-drm/nvidia-drm-drv.c:204:6: error: 'struct drm_driver' has no member named 'date'\n"
+        "make[2]: *** [scripts/Makefile.build:249: nvidia-drm/nvidia-drm-drv.o] Error 1\n"
+        "make[1]: Leaving directory\n"
+    )
+    assert "no member named 'date'" in gpu_driver.compiler_errors(log)[0]
+    assert gpu_driver.compiler_errors("killed\n") == ["killed"]
+
+
+def test_way_back_removes_what_is_new_and_restores_what_changed() -> None:
+    before = {"libc6": "1", "libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2"}
+    now = {"libc6": "1", "libcuda1": "535.309.01-1", "nvidia-smi": "535.309.01-1"}
+    assert gpu_driver.restoration(before, now) == (
+        ["nvidia-smi"],
+        {"libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2"},
+    )
+
+
+def test_backends_follow_from_the_device() -> None:
+    assert gpu_driver.backends("nvidia")[0] == "trt"
+    assert gpu_driver.backends("amd") == ("opencl",)
+    assert "eigen" in gpu_driver.backends("none")
+
+
+def test_packages_that_are_half_there_are_present_and_not_installed() -> None:
+    known = packages.parse(
+        "libc6\t2.36\tii \nnvidia-smi\t535\thi \nnvidia-open-kernel-dkms\t550\tiF \n"
+        "old\t1\trc \nnever\t\tun \n"
+    )
+    assert known.installed == {"libc6": "2.36", "nvidia-smi": "535"}
+    assert known.present.keys() == {"libc6", "nvidia-smi", "nvidia-open-kernel-dkms"}
+    assert known.held == ("nvidia-smi",)
+
+
+def test_simulation_of_apt_is_read() -> None:
+    text = (
+        "Inst libcuda1 [535.261.03-1] (535.309.01-1 Debian:12/stable [amd64])\n"
+        "Inst nvidia-smi (535.309.01-1 Debian:12/stable [amd64])\n"
+        "Remv xserver [2] \nConf libcuda1 (535.309.01-1 Debian:12/stable [amd64])\n"
+    )
+    assert packages.changes(text) == [
+        packages.Change("libcuda1", "535.261.03-1", "535.309.01-1"),
+        packages.Change("nvidia-smi", "", "535.309.01-1"),
+        packages.Change("xserver", "2", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (packages.Change("linux-image-6.12.118-amd64", "", "6.12.118-1"), "would also install the kernel"),
+        (packages.Change("xserver-xorg-core", "21.1", ""), "APT would remove xserver-xorg-core 21.1"),
+    ],
+)
+def test_what_apt_would_do_beyond_the_driver_is_refused_unless_forced(
+    change: packages.Change, words: str
+) -> None:
+    with pytest.raises(module.DriverError, match=words):
+        module.check([change], DEFAULTS)
+    module.check([change], replace(DEFAULTS, force=True))
+
+
+def test_problems_are_refused_together() -> None:
+    with pytest.raises(module.DriverError) as refused:
+        module.refuse(["one", "two"])
+    assert refused.value.refused
+    assert str(refused.value) == "Refused; nothing was changed on this host.\n- one\n- two"
+    module.refuse([])
+
+
+def test_settings_are_the_modules_with_what_is_not_given_left_to_the_host() -> None:
+    given = {
+        "vendor": "auto",
+        "devices": [],
+        "expected_devices": -1,
+        "source": "nvidia",
+        "repository": {"key": "armoured"},
+        "kernel_module": "open",
+        "branch": "",
+        "version": "",
+        "opencl": "",
+        "headers": [],
+        "reboot": "never",
+        "force": False,
+    }
+    settings = module.settings_of(given)
+    assert (settings.devices, settings.expected, settings.has_key) == (None, None, True)
+    assert (settings.source, settings.kernel_module) == ("nvidia", "open")
+    assert module.settings_of({**given, "expected_devices": 0}).expected == 0
