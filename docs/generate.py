@@ -20,8 +20,8 @@ import server_reference
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 ROLES = (
-    *("procedure", "preflight", "katago", "katago_mcp", "validate", "triage", "evidence", "incident"),
-    *("security", "watch", "review", "backup", "restore"),
+    *("procedure", "preflight", "gpu_driver", "katago", "katago_mcp", "validate", "triage", "evidence"),
+    *("incident", "security", "watch", "review", "backup", "restore"),
 )
 NOTICE = "<!-- Written by docs/generate.py; change the code, not this file. -->"
 
