@@ -504,7 +504,8 @@ def test_host_that_takes_no_writing_is_in_the_mode_until_a_reboot(control: Contr
 BUG = """
 import logging, threading, time
 def fail():
-    time.sleep(3)
+    while not logging.getLogger().handlers:
+        time.sleep(0.1)
     try:
         {}["never-seen-before"]
     except KeyError:
@@ -522,10 +523,15 @@ def test_new_exception_calls_the_developers_once(
         with hosts.drop_in(second, "Environment=PYTHONPATH=/run/bug"):
             second.check_output(f"systemctl restart {hosts.SERVICE}")
             fleet.eventually(
-                lambda: "call_failed" in second.check_output(f"journalctl -q -n 50 -u {hosts.SERVICE}"),
+                lambda: (
+                    '"event": "call_failed"' in second.check_output(f"journalctl -q -n 50 -u {hosts.SERVICE}")
+                ),
                 within=60,
                 what="the exception is logged",
             )
+        fleet.eventually(
+            lambda: fleet.get(SECOND, "/ready")[0] == 200, within=90, what="the service is ready"
+        )
         before = len(server.requests)
         runs = [control.play("incident.yml", f"--limit={SECOND.name}", do="open", **lead) for _ in range(2)]
     finally:
