@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
         arguments = self._task.args
         inputs = arguments.get("inputs")
         if inputs is not None and (
-            problems := list(lock.misspelt(load_extra_vars(self._loader), list(inputs)))
+            problems := list(lock.mistaken(load_extra_vars(self._loader), list(inputs)))
         ):
             return {**result, "failed": True, "refused": True, "msg": f"Refused. {' '.join(problems)}"}
         if self._task.check_mode:

@@ -85,7 +85,7 @@ class ActionModule(ActionBase):
         if "action" in given:
             raise incident_inputs.InputError("Ansible keeps the name `action` for itself; give -e do=...")
         names = [*incident_inputs.NAMES, *variables.specs(ROLES), *self._task.args.get("inputs", [])]
-        if problems := list(lock.misspelt(given, names)):
+        if problems := list(lock.mistaken(given, names)):
             raise incident_inputs.InputError(" ".join(problems))
         # Those of triage are the role's to look at.
         wanted = {

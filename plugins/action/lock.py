@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from ansible_collections.katago.fleet.plugins.module_utils import locks, securit
 display = Display()
 # What every procedure takes.
 INPUTS = ("incident", "break_lock", "without_evidence")
+_LOST = "_raw_params"
+"""Where Ansible puts the words of `-e` that it finds no name for (ansible.parsing.splitter)."""
 
 
 def this_run() -> str:
@@ -34,12 +36,17 @@ def life(run: str) -> locks.Life:
     return "alive" if _name(int(pid)) == run else "dead"
 
 
-def misspelt(given: Iterable[str], known: list[str]) -> Iterator[str]:
-    """One message for every extra variable that is none of the known ones and looks like one.
+def mistaken(given: Mapping[str, Any], known: list[str]) -> Iterator[str]:
+    """One message for every extra variable that resembles a known one without being any, and for lost words.
 
     `-e relase=...` must not roll back to whatever is the default; a site's own variables may be given.
     """
-    for name in sorted(set(given) - set(known)):
+    if lost := given.get(_LOST):
+        yield (
+            f"The words {str(lost)!r} belong to no variable, since Ansible ends a value at its first blank:"
+            " put it into both kinds of quotes, as in -e 'why=\"two words\"'."
+        )
+    for name in sorted(set(given) - {_LOST} - set(known)):
         if nearest := difflib.get_close_matches(name, known, n=1, cutoff=0.75):
             yield f"-e {name} is no variable of this playbook; did you mean {nearest[0]}?"
 
@@ -69,7 +76,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         known = [*INPUTS, *arguments.get("inputs", [])]
-        if problems := list(misspelt(load_extra_vars(self._loader), known)):
+        if problems := list(mistaken(load_extra_vars(self._loader), known)):
             words = " ".join(problems)
             return {
                 **result,

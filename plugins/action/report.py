@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = load_extra_vars(self._loader)
         try:
-            if problems := list(lock.misspelt(given, [*INPUTS, "incident", *variables.specs(ROLES)])):
+            if problems := list(lock.mistaken(given, [*INPUTS, "incident", *variables.specs(ROLES)])):
                 raise InputError(" ".join(problems))
             do = str(given.get("do") or "")
             if do not in DOES:

@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         """Build, write what changed, and say what is left to answer."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         known = ["incident", *variables.specs(ROLES)]
-        problems = list(lock.misspelt(load_extra_vars(self._loader), known))
+        problems = list(lock.mistaken(load_extra_vars(self._loader), known))
         incident = str(self._task.args.get("incident") or "")
         if not incident:
             problems.append("Say which incident: -e incident=ID.")

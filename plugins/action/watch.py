@@ -33,7 +33,7 @@ class ActionModule(DeliveringAction):
         arguments = self._task.args
         known = [*lock.INPUTS, *variables.specs(ROLES), *arguments.get("inputs", [])]
         terms = _terms(arguments)
-        problems = [*lock.misspelt(load_extra_vars(self._loader), known), *_problems(terms, arguments)]
+        problems = [*lock.mistaken(load_extra_vars(self._loader), known), *_problems(terms, arguments)]
         if problems:
             msg = f"Refused; nothing was changed on this host. {' '.join(problems)}"
             return {**result, "failed": True, "refused": True, "msg": msg}

@@ -269,7 +269,7 @@ def _need(incident: incidents.Incident, *names: str) -> None:
     problems = [f"it has no {name}" for name in missing]
     problems += [f"its {name} is a placeholder: {given[name]!r}" for name in fillers]
     if problems:
-        flags = " ".join(f'-e {name}="..."' for name in [*missing, *fillers])
+        flags = " ".join(f"-e '{name}=\"...\"'" for name in [*missing, *fillers])
         raise MissingError(f"{'; '.join(problems)}. Give {flags} with -e do=update -e incident={incident.id}")
 
 

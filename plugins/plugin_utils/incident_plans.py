@@ -247,7 +247,9 @@ def _escalate(request: Request, incident: Incident, known: Known) -> Plan:
 
 def _close(request: Request, incident: Incident, known: Known) -> Plan:
     if not (request.resolution or incident.resolution):
-        raise RefusedError(f'{incident.id} has no resolution; say how it was resolved: -e resolution="..."')
+        raise RefusedError(
+            f"{incident.id} has no resolution; say how it was resolved: -e 'resolution=\"...\"'"
+        )
     if wording.is_filler(request.resolution or incident.resolution):
         raise RefusedError(f"The resolution is a placeholder: {request.resolution or incident.resolution!r}.")
     changed = "resolved" if incident.status != "resolved" else None

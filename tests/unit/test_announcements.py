@@ -179,7 +179,7 @@ def test_missing_field_is_named_with_the_remedy(message: str, name: str) -> None
     ended = {"resolved_at": "2026-01-31T08:47:00Z", "closed_at": "2026-01-31T08:47:00Z"}
     whole = incident(**ended)
     assert MAKERS[message](whole)
-    with pytest.raises(MissingError, match=rf"it has no {name}\. Give -e {name}="):
+    with pytest.raises(MissingError, match=rf"it has no {name}\. Give -e '{name}="):
         MAKERS[message](incident(**ended, **{name: ""}))
     with pytest.raises(MissingError, match=f"its {name} is a placeholder"):
         MAKERS[message](incident(**ended, **{name: "TBD"}))

@@ -65,7 +65,7 @@ class Control:
         return subprocess.run(
             [
                 *(sys.executable, "-m", "ansible", "playbook", f"--inventory={path}", str(playbook)),
-                *(part for name, value in given.items() for part in ("-e", f"{name}={value}")),
+                *(part for name, value in given.items() for part in ("-e", json.dumps({name: value}))),
                 *arguments,
             ],
             cwd=ROOT,
@@ -167,12 +167,18 @@ def test_nobody_is_called_who_is_not_in_the_roster(control: Control) -> None:
     assert [line["event"] for line in control.lines()] == ["opened"]
 
 
+def test_text_that_ansible_would_cut_off_is_refused(control: Control) -> None:
+    run = control.incident("-e", "resolution=rolled back", do="show")
+    assert run.returncode != 0
+    assert "'back' belong to no variable" in run.stdout + run.stderr
+
+
 def test_missing_lead_stops_the_sending_and_not_the_record(control: Control, tmp_path: Path) -> None:
     sent = tmp_path / "sent.jsonl"
     control.variables["incident_sinks"] = [group("team", {"name": "f", "kind": "file", "path": str(sent)})]
     run = control.open()
     assert run.returncode == 2
-    assert "declaration was not sent: it has no lead. Give -e lead=" in run.stdout + run.stderr
+    assert "declaration was not sent: it has no lead. Give -e 'lead=" in run.stdout + run.stderr
     assert [line["event"] for line in control.lines()] == ["opened"]
     assert not sent.exists()
     assert control.incident(do="update", lead="Anna", next_steps="look").returncode == 0
