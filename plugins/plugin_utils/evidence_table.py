@@ -19,7 +19,7 @@ def outcome(found: Mapping[str, Any]) -> tuple[procedure.Result, str]:
         said = str(found.get("msg") or "it was not asked").strip().splitlines()
         return "unknown", f"nothing was kept: {said[-1]}"
     items = found.get("items") or []
-    withheld, failed = (sum(_kind(item) == kind for item in items) for kind in ("withheld", "failed"))
+    withheld, failed = (sum(became(item) == kind for item in items) for kind in ("withheld", "failed"))
     words = (
         f"{len(items)} items, {withheld} withheld, {failed} failed, in {found.get('seconds')} s:"
         f" {found['directory']}"
@@ -45,10 +45,10 @@ def render(hosts: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _of(kind: str, items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [item for item in items if _kind(item) == kind]
+    return [item for item in items if became(item) == kind]
 
 
-def _kind(item: Mapping[str, Any]) -> str:
+def became(item: Mapping[str, Any]) -> str:
     """What became of an item: withheld, absent (no such file, no such program), cut, failed, or kept."""
     problem = str(item.get("problem") or "")
     if item.get("withheld"):

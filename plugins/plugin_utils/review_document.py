@@ -315,6 +315,10 @@ def _missing(known: _Known) -> Iterator[Block]:
         told += _of_collection(each)
     for impact in known.impact.hosts:
         told += impact.problems
+        told += [
+            f"{impact.host}: its requests from {clock(gap.begin)} to {clock(gap.end)} are not known."
+            for gap in impact.unknown
+        ]
     told += review_timeline.clock_notes(sources)
     yield Heading("What is missing or could not be verified")
     if told:
@@ -328,6 +332,7 @@ def _of_collection(each: Collection) -> Iterator[str]:
     if each.absent and each.verified:
         yield f"{each.path}: absent: {', '.join(each.absent)}"
     yield from (f"{each.path}: withheld: {item}" for item in each.withheld)
+    yield from (f"{each.path}: not whole: {item}" for item in each.failed)
 
 
 def _rows(known: _Known) -> Iterator[Block]:

@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils import incidents
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
     evidence,
+    evidence_table,
     incident_records,
     records,
     verification,
@@ -41,7 +42,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Collection:
-    """The evidence of a host at one time. `problems` are those of its verification."""
+    """The evidence of a host at one time. `problems` are those of its verification.
+
+    `withheld` and `failed` are items that did not leave the host, and that are not there as they should be.
+    """
 
     host: str
     at: float
@@ -50,6 +54,7 @@ class Collection:
     problems: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     @property
     def verified(self) -> bool:
@@ -161,6 +166,11 @@ def _collections(root: Path, incident: str) -> Iterator[Collection]:
             absent=tuple(found.absent),
             withheld=tuple(
                 f"{name}: {entry['withheld']}" for name, entry in listed.items() if entry.get("withheld")
+            ),
+            failed=tuple(
+                f"{name}: {entry['problem']}"
+                for name, entry in listed.items()
+                if evidence_table.became(entry) in ("failed", "cut")
             ),
         )
 

@@ -347,6 +347,8 @@ def test_what_is_missing_is_said(root: Path) -> None:
     assert "katago-9: there is no evidence of this host." in found
     assert "timeline.jsonl: lines that cannot be understood: 7" in found
     assert "the run was cut short" in found
+    assert "T023700Z: not whole: disk.txt: it ended with status 1" in found
+    assert "katago-3: its requests from 2026-11-03 02:02:00 to 2026-11-03 02:36:00 are not known." in found
     assert "katago-2: its clock was 120.0 s ahead (within 0.1 s); corrected." in found
 
 
