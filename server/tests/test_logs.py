@@ -37,6 +37,12 @@ def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> Non
     }
 
 
+def test_what_is_not_unicode_is_logged_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    Log("katago_mcp.test").info("file", name=b"caf\xe9".decode(errors="surrogateescape"))
+    assert json.loads(capsys.readouterr().err)["name"] == "caf\udce9"
+
+
 def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "text")
     Log("katago_mcp.test").info("listening", port=8080)
