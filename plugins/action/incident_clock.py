@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils import digest, timekeeper
-from ansible_collections.katago.fleet.plugins.plugin_utils import incident_letters, programs, records
+from ansible_collections.katago.fleet.plugins.module_utils import timekeeper
+from ansible_collections.katago.fleet.plugins.plugin_utils import incident_letters, records
 from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
 
 display = Display()
@@ -47,21 +46,13 @@ class ActionModule(DeliveringAction):
         wanted = {"incident": clock["incident"]}
         if clock["plan"] and reached:
             wanted |= {"plan": clock["plan"], "sinks": json.dumps(reached)}
-            delivered = self._program(task_vars)
+            delivered = self.deliver_program("timekeeper", str(timekeeper.PROGRAM), task_vars)
             if delivered.get("failed") or delivered.get("unreachable"):
                 return delivered
         answer: dict[str, Any] = self._execute_module(
             module_name="katago.fleet.incident_clock", module_args=wanted, task_vars=task_vars
         )
         return answer
-
-    def _program(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        content = programs.pack("timekeeper")
-        arguments = {"path": str(timekeeper.PROGRAM), "sha256": digest.of_bytes(content)}
-        with tempfile.NamedTemporaryFile(prefix="katago-program-") as packed:
-            packed.write(content)
-            packed.flush()
-            return self.deliver("katago.fleet.program", arguments, packed.name, task_vars)
 
     def _record(self, host: str, done: list[dict[str, Any]]) -> None:
         """Add what is new to the timeline."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,8 +13,8 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.action import lock
-from ansible_collections.katago.fleet.plugins.module_utils import digest, sampler, watch
-from ansible_collections.katago.fleet.plugins.plugin_utils import programs, variables
+from ansible_collections.katago.fleet.plugins.module_utils import sampler, watch
+from ansible_collections.katago.fleet.plugins.plugin_utils import variables
 from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
 
 display = Display()
@@ -39,7 +38,7 @@ class ActionModule(DeliveringAction):
             return {**result, "failed": True, "refused": True, "msg": msg}
         fetch = bool(arguments.get("fetch", False))
         if not fetch:
-            delivered = self._program(task_vars)
+            delivered = self.deliver_program("sampler", str(sampler.PROGRAM), task_vars)
             if delivered.get("failed") or delivered.get("unreachable"):
                 why = str(delivered.get("msg") or "no reason given").strip().splitlines()[-1]
                 return {**result, **delivered, "msg": f"The sampler cannot be installed: {why}"}
@@ -90,14 +89,6 @@ class ActionModule(DeliveringAction):
             module_name="katago.fleet.watch", module_args=wanted, task_vars=task_vars
         )
         return answer
-
-    def _program(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        content = programs.pack("sampler")
-        arguments = {"path": str(sampler.PROGRAM), "sha256": digest.of_bytes(content)}
-        with tempfile.NamedTemporaryFile(prefix="katago-program-") as packed:
-            packed.write(content)
-            packed.flush()
-            return self.deliver("katago.fleet.program", arguments, packed.name, task_vars)
 
 
 def _terms(arguments: Mapping[str, Any]) -> watch.Terms:

@@ -129,7 +129,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -139,7 +138,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import atomic, gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.module_utils import asking, atomic, gpu, gpu_driver, packages
 
 RECORD = gpu_driver.STATE / "state.json"
 ARCHIVES = gpu_driver.STATE / "archives"
@@ -167,22 +166,8 @@ class DriverError(Exception):
 
 
 def ask(command: Sequence[str], seconds: float = SMI_SECONDS) -> tuple[int, str]:
-    """A command's exit status and all that it wrote; 127 when it is not there, 124 when it took too long."""
-    try:
-        done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            check=False,
-        )
-    except FileNotFoundError:
-        return 127, f"{command[0]} is not installed"
-    except subprocess.TimeoutExpired:
-        return 124, f"{command[0]} gave no answer within {seconds:g} s"
-    return done.returncode, done.stdout
+    """As `asking.ask`: none of these programs may hold up the run."""
+    return asking.ask(command, seconds)
 
 
 def record() -> dict[str, Any]:

@@ -75,7 +75,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,6 +84,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
+    asking,
     baselines,
     endpoints,
     exposition,
@@ -260,28 +261,12 @@ def read_baseline(layout: releases.Layout, visits: int, *, without: bool) -> dic
     }
 
 
-def answer_of(command: Sequence[str]) -> tuple[int, str]:
-    """A command's exit status and all that it wrote; 127 when it is not there."""
-    try:
-        done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except FileNotFoundError:
-        return 127, f"{command[0]} is not installed"
-    return done.returncode, done.stdout
-
-
 def kernel_log() -> str:
     """What the kernel said in the last 24 hours; its own buffer where the journal does not keep it."""
-    status, lines = answer_of(
+    status, lines = asking.ask(
         ["journalctl", "--dmesg", "--since=-24h", "--output=short", "--no-pager", "--quiet"]
     )
-    return lines if status == 0 and lines else answer_of(["dmesg"])[1]
+    return lines if status == 0 and lines else asking.ask(["dmesg"])[1]
 
 
 def upgraded() -> list[str]:
@@ -383,7 +368,7 @@ def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
         "memory": host.memory,
         "pressure": host.pressure,
         "load": host.load,
-        "gpu": lambda: gpu.state(answer_of, kernel_log, devices=gpu.on_bus(), loaded=gpu.loaded_version()),
+        "gpu": lambda: gpu.state(asking.ask, kernel_log, devices=gpu.on_bus(), loaded=gpu.loaded_version()),
         "clock": time.time,
         "history": lambda: read_history(layout),
         "baseline": lambda: read_baseline(layout, visits, without=without),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+
+from ansible_collections.katago.fleet.plugins.module_utils import digest
+from ansible_collections.katago.fleet.plugins.plugin_utils import programs
 
 
 class DeliveringAction(ActionBase):
@@ -38,3 +42,12 @@ class DeliveringAction(ActionBase):
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return installed
+
+    def deliver_program(self, module: str, path: str, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Have the program made of that module of module_utils at a path of the host."""
+        content = programs.pack(module)
+        arguments = {"path": path, "sha256": digest.of_bytes(content)}
+        with tempfile.NamedTemporaryFile(prefix="katago-program-") as packed:
+            packed.write(content)
+            packed.flush()
+            return self.deliver("katago.fleet.program", arguments, packed.name, task_vars)
