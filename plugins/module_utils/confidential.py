@@ -6,14 +6,16 @@ import contextlib
 import fnmatch
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import redaction, restic, service
+from ansible_collections.katago.fleet.plugins.module_utils import measuring, redaction, restic, service
 
 LARGEST = 1 << 20
 """Bytes of a file of secrets; a larger one is none that can be searched for."""
+_PATIENCE = 10.0
+"""Seconds for finding the secrets and taking them out; a process that hangs can keep what it was given."""
 # Patterns below the root of a host.
 _FILES = (
     f"{service.CREDENTIALS}/*",
@@ -78,6 +80,37 @@ def of_unit(proc: Path = Path("/proc")) -> list[int]:
             if service.UNIT in re.split(r"[/\n]", (directory / "cgroup").read_text()):
                 found.append(int(directory.name))
     return sorted(found)
+
+
+def shown(value: Any) -> Any:
+    """A JSON value as it may leave the host: its texts without the host's secrets and what looks like one.
+
+    Where the secrets cannot be known, texts of several words are withheld, with the reason.
+    """
+    looked = measuring.Measuring()
+    looked.start("texts", lambda: _without_secrets(value), _PATIENCE)
+    entry = looked.results()["texts"]
+    if "value" in entry:
+        return entry["value"]
+    withheld = f"[withheld: the secrets of this host are not known: {entry['unknown']}]"
+    return _changed(value, lambda text: withheld if len(text.split()) > 1 else text)
+
+
+def _without_secrets(value: Any) -> Any:
+    redactor = redaction.Redactor([*kept(), *given(of_unit())])
+    return _changed(
+        value, lambda text: redactor.redact(text.encode(errors="replace"))[0].decode(errors="replace")
+    )
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: _changed(each, change) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_changed(each, change) for each in value]
+    return value
 
 
 def texts(block: bytes) -> list[str]:

@@ -54,7 +54,7 @@ def own(minutes: int) -> list[dict[str, Any]]:
 
 def engine(minutes: int) -> list[dict[str, Any]]:
     """What the service wrote on the states of its engine, however much else it wrote."""
-    return read(minutes, f"_SYSTEMD_UNIT={service.UNIT}", grep='"event": "engine_state"')
+    return read(minutes, f"_SYSTEMD_UNIT={service.UNIT}", grep='"event": ?"engine_state"')
 
 
 def manager(minutes: int) -> list[dict[str, Any]]:

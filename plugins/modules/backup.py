@@ -44,7 +44,14 @@ import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import assessment, backup, disk, history, service
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    assessment,
+    backup,
+    confidential,
+    disk,
+    history,
+    service,
+)
 
 
 def main() -> None:
@@ -83,7 +90,7 @@ def main() -> None:
         )
     outcome = backup.State.read().last_run
     if outcome is None or (outcome["at"] < asked and started.returncode != 0):
-        words = service.journal(unit=backup.UNIT)
+        words = confidential.shown(service.journal(unit=backup.UNIT))
         module.fail_json(msg=f"The backup did not run. The last words of {backup.UNIT}:\n{words}")
     elif not outcome["ok"]:
         module.fail_json(msg=outcome["message"], outcome=outcome)

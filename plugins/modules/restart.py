@@ -60,7 +60,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import disk, service
+from ansible_collections.katago.fleet.plugins.module_utils import confidential, disk, service
 
 POLL_SECONDS = 0.05
 KILL_SECONDS = 10
@@ -118,8 +118,9 @@ def start(seconds: float) -> None:
             f"the unit is {service.state().active} after {seconds:g} s of starting"
         ) from expired
     except subprocess.CalledProcessError as failed:
+        words = confidential.shown(service.journal())
         raise RestartError(
-            f"the unit does not start: {failed.stderr.strip()}\nIts last words:\n{service.journal()}"
+            f"the unit does not start: {failed.stderr.strip()}\nIts last words:\n{words}"
         ) from failed
 
 

@@ -86,6 +86,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import (
     asking,
     baselines,
+    confidential,
     endpoints,
     exposition,
     gpu,
@@ -398,7 +399,9 @@ def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
     running.start("after", lambda: at.exposed(answer), quick)
     entries = running.results()
     before, after = entries.pop("before"), entries.pop("after")
-    return {**entries, "traffic": {**compare(before, after, seconds), "seconds": round(seconds, 2)}}
+    traffic = {**compare(before, after, seconds), "seconds": round(seconds, 2)}
+    shown: dict[str, Any] = confidential.shown({**entries, "traffic": traffic})
+    return shown
 
 
 def present(paths: tuple[str, ...]) -> list[str]:

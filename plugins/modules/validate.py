@@ -64,6 +64,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
+    confidential,
     overlay,
     releases,
     service,
@@ -110,7 +111,7 @@ def main() -> None:
     lowered = overlay.words(health[1].get("overlay")) if health else ""
     result = {"release": release, "lowered": lowered, "checks": validation.as_dicts(checks)}
     if failed := validation.failures(checks):
-        words = f"{failed}\nIts last words:\n{service.journal()}"
+        words = f"{failed}\nIts last words:\n{confidential.shown(service.journal())}"
         module.fail_json(msg=f"The service does not work ({release}):\n{words}", failures=failed, **result)
     module.exit_json(changed=False, **result)
 

@@ -245,6 +245,31 @@ def test_tier_of_a_host_whose_secrets_cannot_be_read_is_withheld_but_for_figures
 
 
 @pytest.mark.usefixtures("few")
+def test_value_is_shown_without_secrets_and_is_otherwise_what_it_was() -> None:
+    value = {
+        "lines": ["said a-known-secret", "Authorization: Bearer abcdefgh12345678"],
+        "count": 3,
+        "none": None,
+    }
+    shown = confidential.shown(value)
+    assert shown["lines"][0] == "said [redacted:known]"
+    assert "abcdefgh12345678" not in shown["lines"][1]
+    assert (shown["count"], shown["none"]) == (3, None)
+
+
+@pytest.mark.usefixtures("few")
+def test_texts_of_a_host_whose_secrets_cannot_be_read_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> list[Secret]:
+        raise confidential.ConfidentialError("/etc/katago-mcp/credentials/x: Input/output error")
+
+    monkeypatch.setattr(confidential, "kept", fail)
+    shown = confidential.shown({"line": "said a-known-secret", "state": "active", "pid": 7})
+    assert (shown["state"], shown["pid"]) == ("active", 7)
+    assert "a-known-secret" not in shown["line"]
+    assert "credentials/x: Input/output error" in shown["line"]
+
+
+@pytest.mark.usefixtures("few")
 def test_secrets_are_known_however_long_a_collector_hangs_and_however_many_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

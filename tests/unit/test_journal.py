@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import journal
 
@@ -76,3 +80,16 @@ def test_starts_and_failures_of_the_unit_are_told_by_the_id_of_the_message() -> 
         manager("another", 3_000_000),
     ]
     assert journal.runs(entries) == {"started": [1.0], "failed": [2.5]}
+
+
+def test_engine_lines_are_found_as_the_server_writes_them_now_and_wrote_them_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "journalctl"
+    program.write_text('#!/bin/sh\nprintf "%s" "$*" > "$0.asked"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert journal.engine(10) == []
+    (pattern,) = re.findall(r"--grep=(.*engine_state\S*)", (tmp_path / "journalctl.asked").read_text())
+    for text in (json.dumps({"event": "engine_state"}), '{"event":"engine_state"}'):
+        assert re.search(pattern, text)

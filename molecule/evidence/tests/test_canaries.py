@@ -258,14 +258,14 @@ def test_no_canary_is_in_what_is_said_of_the_host(host: Any, tmp_path: Path) -> 
             "deploy.yml",
             {"katago_mcp_tokens": [{"name": "a", "token": CANARIES[0], "scopes": ["everything"]}]},
         ),
-        ("deploy.yml", {"katago_mcp_tls_certificate": CANARIES[0], "katago_mcp_tls_key": CANARIES[0]}),
+        ("deploy.yml", {"katago_mcp_tls_certificate": "/nowhere", "katago_mcp_tls_key": CANARIES[0]}),
         (
             "incident.yml",
             {"do": "open", "incident_sinks": [{"kind": "slack", "url": f"http://{CANARIES[0]}"}]},
         ),
         ("incident.yml", {"do": "open", "incident_roster": {"contacts": CANARIES[0]}}),
     ],
-    ids=["repository", "password", "tokens", "certificate", "sinks", "roster"],
+    ids=["repository", "password", "tokens", "key", "sinks", "roster"],
 )
 def test_no_canary_is_in_the_refusal_of_an_argument(
     playbook: str, given: dict[str, Any], tmp_path: Path

@@ -523,9 +523,7 @@ def test_new_exception_calls_the_developers_once(
         with hosts.drop_in(second, "Environment=PYTHONPATH=/run/bug"):
             second.check_output(f"systemctl restart {hosts.SERVICE}")
             fleet.eventually(
-                lambda: (
-                    '"event": "call_failed"' in second.check_output(f"journalctl -q -n 50 -u {hosts.SERVICE}")
-                ),
+                lambda: '"call_failed"' in second.check_output(f"journalctl -q -n 50 -u {hosts.SERVICE}"),
                 within=60,
                 what="the exception is logged",
             )
