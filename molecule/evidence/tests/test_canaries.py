@@ -177,6 +177,34 @@ def kept(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in found}
 
 
+@pytest.mark.parametrize(
+    ("playbook", "given"),
+    [
+        ("backup.yml", {"backup_repository": f"rest:https://me:{CANARIES[0]}@vault/x", "backup_password": 7}),
+        ("backup.yml", {"backup_repository": "/srv/x", "backup_password": [CANARIES[0]]}),
+        (
+            "deploy.yml",
+            {"katago_mcp_tokens": [{"name": "a", "token": CANARIES[0], "scopes": ["everything"]}]},
+        ),
+        ("deploy.yml", {"katago_mcp_tls_certificate": "/nowhere", "katago_mcp_tls_key": CANARIES[0]}),
+        (
+            "incident.yml",
+            {"do": "open", "incident_sinks": [{"kind": "slack", "url": f"http://{CANARIES[0]}"}]},
+        ),
+        ("incident.yml", {"do": "open", "incident_roster": {"contacts": CANARIES[0]}}),
+    ],
+    ids=["repository", "password", "tokens", "key", "sinks", "roster"],
+)
+def test_no_canary_is_in_the_refusal_of_an_argument(
+    playbook: str, given: dict[str, Any], tmp_path: Path
+) -> None:
+    variables = tmp_path / "vault.json"
+    variables.write_text(json.dumps({"procedure_records_dir": str(tmp_path / "records"), **given}))
+    run = fleet.play(playbook, f"--limit={TARGET}", "-vvv", "--check", "--diff", f"--extra-vars=@{variables}")
+    assert run.returncode != 0, run.output[-3000:]
+    assert leaks({"output": run.output.encode(), **kept(tmp_path / "records")}) == {}
+
+
 def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
     site = {
         "incident": INCIDENT,
@@ -247,34 +275,6 @@ def test_no_canary_is_in_what_is_said_of_the_host(host: Any, tmp_path: Path) -> 
     assert {"letters.jsonl", "index.html", f"incidents/{INCIDENT}/timeline.jsonl"} <= written.keys()
     assert any(name.endswith("review.html") for name in written)
     assert leaks(written) == {}
-
-
-@pytest.mark.parametrize(
-    ("playbook", "given"),
-    [
-        ("backup.yml", {"backup_repository": f"rest:https://me:{CANARIES[0]}@vault/x", "backup_password": 7}),
-        ("backup.yml", {"backup_repository": "/srv/x", "backup_password": [CANARIES[0]]}),
-        (
-            "deploy.yml",
-            {"katago_mcp_tokens": [{"name": "a", "token": CANARIES[0], "scopes": ["everything"]}]},
-        ),
-        ("deploy.yml", {"katago_mcp_tls_certificate": "/nowhere", "katago_mcp_tls_key": CANARIES[0]}),
-        (
-            "incident.yml",
-            {"do": "open", "incident_sinks": [{"kind": "slack", "url": f"http://{CANARIES[0]}"}]},
-        ),
-        ("incident.yml", {"do": "open", "incident_roster": {"contacts": CANARIES[0]}}),
-    ],
-    ids=["repository", "password", "tokens", "key", "sinks", "roster"],
-)
-def test_no_canary_is_in_the_refusal_of_an_argument(
-    playbook: str, given: dict[str, Any], tmp_path: Path
-) -> None:
-    variables = tmp_path / "vault.json"
-    variables.write_text(json.dumps({"procedure_records_dir": str(tmp_path / "records"), **given}))
-    run = fleet.play(playbook, f"--limit={TARGET}", "-vvv", "--check", "--diff", f"--extra-vars=@{variables}")
-    assert run.returncode != 0, run.output[-3000:]
-    assert leaks({"output": run.output.encode(), **kept(tmp_path / "records")}) == {}
 
 
 def test_secrets_that_cannot_be_read_leave_figures_alone(host: Any, tmp_path: Path) -> None:
