@@ -245,9 +245,9 @@ def test_unattended_upgrades_leave_the_driver_alone() -> None:
 
 
 TARGETS = (
-    "http://deb.debian.org/debian/|bookworm|main|$(SIGNED_BY)\n"
-    "http://deb.debian.org/debian/|bookworm|main|$(SIGNED_BY)\n"
-    "http://security.debian.org/debian-security/|bookworm-security|main|/usr/share/keyrings/debian.gpg\n"
+    "http://archive.example.org/debian/|bookworm|main|$(SIGNED_BY)\n"
+    "http://archive.example.org/debian/|bookworm|main|$(SIGNED_BY)\n"
+    "http://security.example.org/debian-security/|bookworm-security|main|/usr/share/keyrings/debian.gpg\n"
     "http://repo.example.org/|stable|main|$(SIGNED_BY)\n"
 )
 
@@ -256,14 +256,14 @@ def test_components_come_from_the_archives_that_the_host_has() -> None:
     assert gpu_driver.lacking_components(TARGETS, "bookworm") == ["contrib", "non-free", "non-free-firmware"]
     lines = gpu_driver.sources(TARGETS, "bookworm", ["non-free"]).splitlines()[1:]
     assert lines == [
-        "deb http://deb.debian.org/debian/ bookworm non-free",
-        "deb [signed-by=/usr/share/keyrings/debian.gpg] http://security.debian.org/debian-security/"
+        "deb http://archive.example.org/debian/ bookworm non-free",
+        "deb [signed-by=/usr/share/keyrings/debian.gpg] http://security.example.org/debian-security/"
         " bookworm-security non-free",
     ]
 
 
 def test_component_that_is_there_is_not_added() -> None:
-    have = TARGETS + "http://deb.debian.org/debian/|bookworm|non-free|$(SIGNED_BY)\n"
+    have = TARGETS + "http://archive.example.org/debian/|bookworm|non-free|$(SIGNED_BY)\n"
     assert gpu_driver.lacking_components(have, "bookworm") == ["contrib", "non-free-firmware"]
 
 
