@@ -17,7 +17,7 @@ from typing import Any, get_args
 import pytest
 
 from katago_mcp.config import load
-from katago_mcp.desk import query_of
+from katago_mcp.desk import options_of
 from katago_mcp.engine import Command, Engine, EngineRefused, launch
 from katago_mcp.errors import Invalid
 from katago_mcp.explanation import ExplanationRequest, explain_move
@@ -184,7 +184,7 @@ async def test_every_part_of_rules_is_taken_without_a_warning(engine: Engine) ->
     for parts in PARTS:
         position = check(Position.model_validate({"rules": parts, "boardXSize": 9, "boardYSize": 9}))
         async with asyncio.timeout(PATIENCE):
-            answer = await engine.query(query_of(position, 2, 10))
+            answer = await engine.query(position.query() | options_of(2, 10))
         assert answer.warnings == (), parts
         assert answer.reply["rootInfo"]["visits"] == 2
 
@@ -243,7 +243,7 @@ async def test_moves_are_legal_where_the_engine_holds_them_to_be(engine: Engine)
         rules = Rules(ko=ko, suicide=suicide)
         moves, legal = random_game(rules, size, length, seed)
         position = Position(board_x_size=size, board_y_size=size, rules=rules, moves=[*moves])
-        query = query_of(check(position), 1, 10) | {"includePolicy": True}
+        query = check(position).query() | options_of(1, 10) | {"includePolicy": True}
         theirs: dict[int, str] = {}
 
         async def received(reply: dict[str, Any], theirs: dict[int, str] = theirs) -> None:

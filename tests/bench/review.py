@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from katago_mcp import sgf
-from katago_mcp.desk import query_of
+from katago_mcp.desk import options_of
 from katago_mcp.positions import check
 from support import Site
 from tests.bench import games, subjects
@@ -68,7 +68,8 @@ async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
 def _query(record: str, visits: int) -> dict[str, Any]:
     """All turns of the game in one query, with what a review asks for of each."""
     checked = check(sgf.read(record).line(sgf.MAIN).position(None))
-    return query_of(checked, visits, subjects.MAX_TIME) | {
+    query = checked.query() | options_of(visits, subjects.MAX_TIME)
+    return query | {
         "analysisPVLen": 9,
         "includePolicy": True,
         "analyzeTurns": list(range(len(checked.moves) + 1)),

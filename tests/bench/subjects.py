@@ -20,7 +20,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from ansible_collections.katago.fleet.plugins.module_utils import sizing
-from katago_mcp.desk import query_of
+from katago_mcp.desk import options_of
 from katago_mcp.engine import LINE_LIMIT, Command
 from katago_mcp.positions import Position, check
 from support import Running, Site
@@ -96,7 +96,8 @@ nnRandomize = true
 def query(position: Mapping[str, Any], visits: int) -> dict[str, Any]:
     """The query that the server makes of a call of analyzePosition with nothing but visits."""
     checked = check(Position.model_validate(position))
-    return query_of(checked, visits, MAX_TIME) | {
+    query = checked.query() | options_of(visits, MAX_TIME)
+    return query | {
         "analysisPVLen": 14,
         "includeOwnership": False,
         "includeMovesOwnership": False,

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from katago_mcp import positions
 from katago_mcp.auth import ANONYMOUS
-from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, query_of, readable, within
+from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, options_of, readable, within
 from katago_mcp.errors import Invalid
 from katago_mcp.flights import Report
 from katago_mcp.positions import Checked, Colour, Position
@@ -142,7 +142,7 @@ class Analyst(Desk):
         within("pvLength", request.pv_length, 1, MAX_PV_LENGTH)
         within("restrictedDepth", request.restricted_depth, 1, MAX_PV_LENGTH)
         self._check_profile(request.human_profile)
-        query = _query(checked, found, request)
+        options = _options(checked, found, request)
 
         async def work(claim: Claim, note: Report) -> PositionAnalysis:
             async def progress(reply: dict[str, Any]) -> None:
@@ -151,15 +151,15 @@ class Analyst(Desk):
                     await note(int(root.get("visits", 0)), found.visits)
 
             # Asked for in any case: another caller may join and want to hear of it.
-            asked = query | {"reportDuringSearchEvery": PROGRESS_EVERY}
+            query = checked.query() | options | {"reportDuringSearchEvery": PROGRESS_EVERY}
             async with self.slots.slot(claim):
-                answer = await self.search(asked, found.seconds, progress)
+                answer = await self.search(query, found.seconds, progress)
             result = _read(answer.reply, checked, found, request)
             result.warnings = [*checked.warnings, *answer.warnings]
             self.metrics.visits.inc(result.visits)
             return result
 
-        asked = {"query": query, "topMoves": request.top_moves, "pvLength": request.pv_length}
+        asked = {"options": options, "topMoves": request.top_moves, "pvLength": request.pv_length}
         return await self.answer(
             PositionAnalysis, "analyzePosition", checked, asked, work, caller=caller, report=report
         )
@@ -247,18 +247,18 @@ def restriction(
     return {name: [{"player": player, "moves": moves, "untilDepth": depth}]}
 
 
-def _query(checked: Checked, found: Limits, request: Request) -> dict[str, Any]:
-    query = query_of(checked, found.visits, found.seconds) | {
+def _options(checked: Checked, found: Limits, request: Request) -> dict[str, Any]:
+    options = options_of(found.visits, found.seconds) | {
         # KataGo counts beyond the first move.
         "analysisPVLen": max(1, request.pv_length - 1),
         "includeOwnership": request.include_ownership,
         "includeMovesOwnership": request.include_moves_ownership,
         "includePolicy": request.include_policy,
     }
-    query |= restriction(checked, request.allow_moves, request.avoid_moves, request.restricted_depth)
+    options |= restriction(checked, request.allow_moves, request.avoid_moves, request.restricted_depth)
     if request.human_profile is not None:
-        query["overrideSettings"]["humanSLProfile"] = request.human_profile
-    return query
+        options["overrideSettings"]["humanSLProfile"] = request.human_profile
+    return options
 
 
 def _read(reply: dict[str, Any], checked: Checked, found: Limits, request: Request) -> PositionAnalysis:

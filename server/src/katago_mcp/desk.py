@@ -31,7 +31,7 @@ from katago_mcp.supervisor import EngineUnavailable, Supervisor
 
 PROGRESS_EVERY = 0.5
 
-_ANSWER_FORMAT = 3
+_ANSWER_FORMAT = 4
 """Part of every cache key: raised when the shape of cached answers changes."""
 
 _READ_MAX = 64
@@ -128,8 +128,8 @@ class Desk:
     ) -> _Result:
         """Answer from the cache, or together with an identical request in flight, or by `work`.
 
-        `asked` is JSON that holds everything the answer about `checked` depends on, besides engine and
-        networks. Every caller gets an answer of its own, which calls the rules by the caller's name.
+        `asked` is JSON that holds everything the answer depends on, besides the position, the engine and
+        the networks. Every caller gets an answer of its own, which calls the rules by the caller's name.
         With `cached` false the answer is neither looked up nor kept as a whole.
 
         Raises:
@@ -142,7 +142,7 @@ class Desk:
                 "the server takes no new analyses because it is being taken out of service",
                 retry_after=30,
             )
-        name = self.key(tool, asked)
+        name = self.key(tool, checked.digest, asked)
         own: dict[str, Any] = {"rules": checked.rules_name}
         if cached:
             kept = await self.kept(kind, name)
@@ -169,8 +169,8 @@ class Desk:
                 retry_after=self.katago.max_time,
             ) from error
 
-    def key(self, tool: str, asked: dict[str, Any]) -> str:
-        """The key of an answer of the engine and the networks that run now."""
+    def key(self, tool: str, position: str, asked: dict[str, Any]) -> str:
+        """The key of an answer about a position, given by its digest, of the engine and networks that run."""
         engine = self._supervisor.identity
         return caching.key(
             {
@@ -179,6 +179,7 @@ class Desk:
                 "network": engine.network,
                 "humanNetwork": engine.human_network,
                 "tool": tool,
+                "position": position,
                 "asked": asked,
             }
         )
@@ -328,20 +329,13 @@ def within(name: str, value: float, least: float, most: float) -> None:
         )
 
 
-def query_of(checked: Checked, visits: int, seconds: float) -> dict[str, Any]:
-    """A query about a position, without options [Analysis_Engine.md, Queries].
+def options_of(visits: int, seconds: float) -> dict[str, Any]:
+    """What every query says besides its position [Analysis_Engine.md, Queries].
 
-    It settles what the engine's configuration would decide otherwise: who moves first, whose
-    winrates are reported, and how long a search may take.
+    It settles what the engine's configuration would decide otherwise: whose winrates are reported,
+    and how long a search may take.
     """
     return {
-        "rules": checked.rules.parts(),
-        "komi": checked.komi,
-        "boardXSize": checked.width,
-        "boardYSize": checked.height,
-        "initialStones": checked.stones,
-        "initialPlayer": checked.initial_player,
-        "moves": checked.moves,
         "maxVisits": visits,
         "overrideSettings": {"maxTime": seconds, "reportAnalysisWinratesAs": "BLACK"},
     }

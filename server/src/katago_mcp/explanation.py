@@ -15,7 +15,7 @@ from pydantic import Field
 from katago_mcp import positions
 from katago_mcp.analysis import MAX_PV_LENGTH, Limits, colour_name, limits
 from katago_mcp.auth import ANONYMOUS
-from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, query_of, readable, within
+from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, options_of, readable, within
 from katago_mcp.errors import Invalid
 from katago_mcp.flights import Report
 from katago_mcp.positions import Board, Checked, Colour, Point, Position, vertex
@@ -141,7 +141,7 @@ async def explain_move(
     checked = positions.check(request.position)
     explanation = _Explanation(desk, request, checked)
     asked = {
-        "query": explanation.query,
+        "options": explanation.options,
         "move": explanation.move,
         "alternatives": request.alternatives,
         "pvLength": request.pv_length,
@@ -167,7 +167,7 @@ class _Explanation:
         if reason is not None:
             raise self._illegal(reason)
         self._index = positions.policy_index(point, checked.width, checked.height)
-        self.query = query_of(checked, self._limits.visits, self._limits.seconds) | {
+        self.options = options_of(self._limits.visits, self._limits.seconds) | {
             "analysisPVLen": request.pv_length,
             "includePolicy": True,
             "includeMovesOwnership": True,
@@ -217,7 +217,7 @@ class _Explanation:
             if isinstance(root, dict):
                 await note(done * each + int(root.get("visits", 0)), searches * each)
 
-        query = self.query | extra | {"reportDuringSearchEvery": PROGRESS_EVERY}
+        query = self._checked.query() | self.options | extra | {"reportDuringSearchEvery": PROGRESS_EVERY}
         answer = await self._desk.search(query, self._limits.seconds, progress)
         self._warnings += [text for text in answer.warnings if text not in self._warnings]
         with readable():

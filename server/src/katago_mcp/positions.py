@@ -9,10 +9,11 @@ import functools
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import to_json
 
 from katago_mcp.errors import Invalid
 from katago_mcp.rules import RULES, Ko, Rules, RulesGiven, find
@@ -88,6 +89,23 @@ class Checked:
     initial_player: Colour
     komi: float
     warnings: tuple[str, ...]
+
+    def query(self) -> dict[str, Any]:
+        """The position's part of a query [Analysis_Engine.md, Queries], which leaves nothing to defaults."""
+        return {
+            "rules": self.rules.parts(),
+            "komi": self.komi,
+            "boardXSize": self.width,
+            "boardYSize": self.height,
+            "initialStones": self.stones,
+            "initialPlayer": self.initial_player,
+            "moves": self.moves,
+        }
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The SHA-256 of that part, in hexadecimal."""
+        return hashlib.sha256(to_json(self.query())).hexdigest()
 
 
 def check(position: Position) -> Checked:

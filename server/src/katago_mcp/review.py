@@ -13,7 +13,7 @@ what is negative as zero.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from pydantic import Field
@@ -21,7 +21,7 @@ from pydantic import Field
 from katago_mcp import positions
 from katago_mcp.analysis import MAX_PV_LENGTH, Limits, colour_name, limits
 from katago_mcp.auth import ANONYMOUS
-from katago_mcp.desk import Desk, Result, Wire, query_of, readable, within
+from katago_mcp.desk import Desk, Result, Wire, options_of, readable, within
 from katago_mcp.engine import Progress
 from katago_mcp.errors import Failure, Invalid, TimedOut
 from katago_mcp.flights import Report
@@ -258,7 +258,7 @@ class _Review:
                 field="lossThresholds",
                 accepted=f"{len(LOSS_BOUNDS)} ascending numbers above 0, such as {list(LOSS_BOUNDS)}",
             )
-        self._query = query_of(checked, self._limits.visits, self._limits.seconds) | {
+        self._options = options_of(self._limits.visits, self._limits.seconds) | {
             "analysisPVLen": max(1, request.pv_length - 1),
             "includePolicy": True,
         }
@@ -295,7 +295,7 @@ class _Review:
         """Everything that the review depends on."""
         request = self._request
         return {
-            "query": self._query,
+            "options": self._options,
             "turns": self._turns,
             "numbers": self._numbers,
             "seconds": self._seconds,
@@ -306,7 +306,7 @@ class _Review:
 
     async def run(self, claim: Claim, note: Report) -> GameReview:
         """Analyse all turns that are not in the cache, chunk by chunk."""
-        names = {turn: self._desk.key("turn", self._of_turn(turn)) for turn in self._turns}
+        names = {turn: self._name(turn) for turn in self._turns}
         for start in range(0, len(self._turns), _LOOKUPS):
             batch = self._turns[start : start + _LOOKUPS]
             lookups = (self._desk.kept(_Turn, names[turn]) for turn in batch)
@@ -355,11 +355,8 @@ class _Review:
 
     async def _ask(self, chunk: list[int], received: Progress) -> None:
         # Only as many moves as are needed: the engine reads them again for every chunk.
-        query = self._query | {
-            "moves": self._checked.moves[: chunk[-1]],
-            "analyzeTurns": chunk,
-            "priority": PRIORITY,
-        }
+        query = self._until(chunk[-1]).query() | self._options
+        query |= {"analyzeTurns": chunk, "priority": PRIORITY}
         try:
             warnings = await self._desk.search_turns(query, self._limits.seconds, received)
         except Invalid as refused:
@@ -372,12 +369,15 @@ class _Review:
             if turn not in self._found:
                 self._failed.setdefault(turn, failure)
 
-    def _of_turn(self, turn: int) -> dict[str, Any]:
-        """What the kept answer about one turn depends on."""
+    def _until(self, turn: int) -> Checked:
+        return replace(self._checked, moves=self._checked.moves[:turn])
+
+    def _name(self, turn: int) -> str:
+        """The key of the answer about one turn."""
         moves = self._checked.moves
         played = moves[turn] if turn < len(moves) else None
-        query = self._query | {"moves": moves[:turn]}
-        return {"query": query, "played": played, "pvLength": self._request.pv_length}
+        asked = {"options": self._options, "played": played, "pvLength": self._request.pv_length}
+        return self._desk.key("turn", self._until(turn).digest, asked)
 
     def _read(self, turn: int, reply: dict[str, Any]) -> _Turn:
         if reply.get("noResults"):

@@ -16,7 +16,7 @@ from pydantic import Field
 from katago_mcp import positions
 from katago_mcp.analysis import lead, limits, rounded
 from katago_mcp.auth import ANONYMOUS
-from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, query_of, readable
+from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, options_of, readable
 from katago_mcp.flights import Report
 from katago_mcp.positions import Board, Checked, Colour, Point, Position, opponent_of, vertex
 from katago_mcp.scheduling import Claim
@@ -139,7 +139,7 @@ async def evaluate_territory(
     """
     checked = positions.check(request.position)
     found = limits(desk, request.max_visits, request.max_time)
-    query = query_of(checked, found.visits, found.seconds) | {
+    options = options_of(found.visits, found.seconds) | {
         "includeOwnership": True,
         "includeOwnershipStdev": True,
     }
@@ -150,9 +150,9 @@ async def evaluate_territory(
             if isinstance(root, dict):
                 await note(int(root.get("visits", 0)), found.visits)
 
-        asked = query | {"reportDuringSearchEvery": PROGRESS_EVERY}
+        query = checked.query() | options | {"reportDuringSearchEvery": PROGRESS_EVERY}
         async with desk.slots.slot(claim):
-            answer = await desk.search(asked, found.seconds, progress)
+            answer = await desk.search(query, found.seconds, progress)
         with readable():
             result = evaluate(checked, answer.reply)
         result.partial = result.visits < found.visits
@@ -164,7 +164,7 @@ async def evaluate_territory(
         TerritoryEvaluation,
         "evaluateTerritory",
         checked,
-        {"query": query},
+        {"options": options},
         work,
         caller=caller,
         report=report,
