@@ -29,6 +29,9 @@ _RESTIC = (
     " --no-lock --no-cache"
 )
 
+_BANNERS = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1"}
+"""Has Ansible name every task as it begins; it would wait for a first result that is not skipped."""
+
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
@@ -81,7 +84,7 @@ def _restore(host: Host, variables: Path) -> tuple[dict[str, float], float]:
     process = subprocess.Popen(
         ["ansible-playbook", "playbooks/restore.yml", f"--limit={host.name}", f"--extra-vars=@{variables}"],
         cwd=paths.ROOT,
-        env={**os.environ, "LAB_NAME": fleet.LAB.name, "ANSIBLE_FORCE_COLOR": "0"},
+        env={**os.environ, "LAB_NAME": fleet.LAB.name, **_BANNERS},
         stdout=subprocess.PIPE,
         text=True,
     )
