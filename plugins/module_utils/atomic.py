@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -29,6 +31,32 @@ def create(path: Path, content: bytes, *, mode: int) -> bool:
         scratch.unlink()
     sync_directory(path.parent)
     return True
+
+
+def append(path: Path, content: bytes, *, mode: int) -> None:
+    """Add whole lines to the end of a file, all or none; durably, and one writer at a time.
+
+    What a dead writer left of a line becomes a line of its own. Raises OSError, ENOSPC where only a
+    part was taken, with the file as it was.
+    """
+    new = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        lines = b"\n" + content if torn else content
+        try:
+            if os.write(descriptor, lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(descriptor)
+        except BaseException:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+    if new:
+        sync_directory(path.parent)
 
 
 def link(path: Path, target: str) -> bool:

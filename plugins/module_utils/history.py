@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+
+from ansible_collections.katago.fleet.plugins.module_utils import atomic
 
 FILE = Path("/var/lib/katago-mcp/history.jsonl")
 Verdict = Literal["good", "bad"]
@@ -56,17 +57,9 @@ def read(path: Path = FILE) -> list[Record]:
 
 
 def append(record: Record, path: Path = FILE) -> None:
-    """Add a record durably."""
+    """Add a record durably, whole or not at all. Raises OSError, with the file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(descriptor).st_size
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        line = json.dumps(asdict(record)) + "\n"
-        os.write(descriptor, (("\n" if torn else "") + line).encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    atomic.append(path, json.dumps(asdict(record)).encode() + b"\n", mode=0o644)
 
 
 def verdict_on(records: Sequence[Record], release: str) -> Record | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Mapping
@@ -20,32 +19,24 @@ def append(path: Path, *events: Mapping[str, Any], at: str, who: str) -> None:
     What a dead writer left of a line is taken off the end first, and told by an event of its own. The
     caller sees to it that nobody else appends meanwhile. Raises OSError, with the file as it was.
     """
-    new = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        torn = _take_off_torn(descriptor)
-        told = [{"event": "torn", "lost": torn.decode(errors="replace")[:_MOST_LOST]}] if torn else []
-        lines = "".join(json.dumps({"at": at, "who": who, **event}) + "\n" for event in [*told, *events])
-        size = os.fstat(descriptor).st_size
-        if os.write(descriptor, lines.encode()) < len(lines.encode()):
-            os.ftruncate(descriptor, size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if new:
-        atomic.sync_directory(path.parent)
+    torn = _take_off_torn(path)
+    told = [{"event": "torn", "lost": torn.decode(errors="replace")[:_MOST_LOST]}] if torn else []
+    lines = "".join(json.dumps({"at": at, "who": who, **event}) + "\n" for event in [*told, *events])
+    atomic.append(path, lines.encode(), mode=0o600)
 
 
-def _take_off_torn(descriptor: int) -> bytes:
+def _take_off_torn(path: Path) -> bytes:
     """Cut the file after its last whole line; return what was behind it."""
-    size = end = os.fstat(descriptor).st_size
-    tail = b""
-    while end > 0 and b"\n" not in tail:
-        begin = max(0, end - 4096)
-        tail = os.pread(descriptor, end - begin, begin) + tail
-        end = begin
-    torn = tail.rpartition(b"\n")[2]
-    if torn:
-        os.ftruncate(descriptor, size - len(torn))
+    if not path.exists():
+        return b""
+    with path.open("rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        tail = b""
+        while end > 0 and b"\n" not in tail:
+            begin = max(0, end - 4096)
+            tail = os.pread(file.fileno(), end - begin, begin) + tail
+            end = begin
+        torn = tail.rpartition(b"\n")[2]
+        if torn:
+            file.truncate(size - len(torn))
     return torn

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.katago.fleet.plugins.module_utils import atomic
 from ansible_collections.katago.fleet.plugins.plugin_utils import evidence, signing
 
 NO_INCIDENT = "no-incident"
@@ -54,14 +54,9 @@ class Records:
         )
 
     def add_event(self, event: Mapping[str, Any]) -> None:
-        """Append an event to the timeline durably."""
+        """Append an event to the timeline durably, whole or not at all. Raises OSError."""
         _make_private(self.timeline.parent)
-        descriptor = os.open(self.timeline, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, json.dumps(event).encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        atomic.append(self.timeline, json.dumps(event).encode() + b"\n", mode=0o600)
 
     def _new_directory(self, parent: Path, name: str) -> Path:
         _make_private(parent)
