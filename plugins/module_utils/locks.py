@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from ansible_collections.katago.fleet.plugins.module_utils import history
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, history
 
 # On a file system in memory: it works where disks are full or read-only, and a reboot ends it, as it
 # ends whatever ran on the host.
 FILE = Path("/run/katago-mcp.lock")
+# Who takes or releases a lock holds its guard for that moment.
+GUARD = ".guard"
+GUARD_SECONDS = 10
+_POLL_SECONDS = 0.02
 
 Life = Literal["alive", "dead", "unknown"]
 
@@ -53,29 +61,51 @@ def holder(path: Path = FILE) -> Holder | None:
 def take(wanted: Holder, path: Path = FILE, *, instead_of: Holder | None = None) -> Holder:
     """Take the lock unless somebody has it; return who holds it now.
 
-    A run that holds it already keeps it as it is. `instead_of` is whose lock is broken for it.
+    A run that holds it already keeps it as it is. `instead_of` is whose lock is broken for it. Raises
+    OSError, TimeoutError when the guard of the lock is not to be had.
     """
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(asdict(wanted)) + "\n")
-    try:
-        if instead_of is not None and holder(path) == instead_of:
-            scratch.rename(path)
-            return wanted
-        # Fails where there is one, and never shows half a lock.
-        path.hardlink_to(scratch)
-    except FileExistsError:
-        return holder(path) or take(wanted, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with _guarded(path):
+        now = holder(path)
+        if now is not None and now != instead_of:
+            return now
+        # Never shows half a lock to those who only look.
+        atomic.write(path, json.dumps(asdict(wanted)).encode() + b"\n", mode=0o644)
     return wanted
 
 
 def release(run: str, path: Path = FILE) -> bool:
-    """Give the lock back; False when `run` does not hold it."""
-    now = holder(path)
-    if now is None or now.run != run:
+    """Give the lock back; False when `run` does not hold it. Raises OSError, as `take` does."""
+    with _guarded(path):
+        now = holder(path)
+        if now is None or now.run != run:
+            return False
+        path.unlink()
+    return True
+
+
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    """Keep others from taking or releasing the lock; the kernel ends that when the process does."""
+    guard = path.with_name(path.name + GUARD)
+    descriptor = os.open(guard, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        end = time.monotonic() + GUARD_SECONDS
+        while not _flock(descriptor):
+            if time.monotonic() > end:
+                words = f"another process takes or releases the lock for {GUARD_SECONDS} s; `fuser` names it"
+                raise TimeoutError(errno.ETIMEDOUT, words, str(guard))
+            time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int) -> bool:
+    """Lock an open file exclusively; False when another process has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    path.unlink()
     return True
 
 

@@ -89,7 +89,12 @@ def main() -> None:
     )
     parameters = module.params
     if parameters["state"] == "released":
-        released = not module.check_mode and locks.release(parameters["run"])
+        try:
+            released = not module.check_mode and locks.release(parameters["run"])
+        except OSError as error:
+            module.fail_json(
+                msg=f"The lock {locks.FILE} is not given back: {error}. Once that is mended, remove it."
+            )
         module.exit_json(changed=False, released=released, holder=None)
     mode = security.standing()
     if mode and parameters["procedure"] not in security.ALLOWED:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import multiprocessing
+import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +18,9 @@ from ansible_collections.katago.fleet.plugins.action import lock
 from ansible_collections.katago.fleet.plugins.module_utils import locks
 from ansible_collections.katago.fleet.plugins.module_utils.locks import Holder
 
+FORK = multiprocessing.get_context("fork")
+MOMENT = 0.5
+"""Seconds in which another process would do what it must not be able to do."""
 ANNA = Holder("anna@control", "restart", "boot/1:42:4711", "2026-01-01T00:00:00Z")
 BERTA = Holder("berta@control", "restart", "boot/1:43:4712", "2026-01-01T00:05:00Z")
 
@@ -26,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 def test_first_gets_the_lock_and_the_second_learns_who_has_it(path: Path) -> None:
     assert locks.take(ANNA, path) == ANNA
     assert locks.take(BERTA, path) == ANNA
-    assert [each.name for each in path.parent.iterdir()] == ["lock.json"]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["lock.json", "lock.json.guard"]
 
 
 def test_run_that_holds_the_lock_keeps_it_as_it_is(path: Path) -> None:
@@ -51,6 +58,80 @@ def test_lock_is_taken_from_the_named_holder_and_from_nobody_else(path: Path) ->
     assert locks.take(BERTA, path, instead_of=other) == ANNA
     assert locks.take(BERTA, path, instead_of=ANNA) == BERTA
     assert locks.holder(path) == BERTA
+
+
+@pytest.fixture
+def slow_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at the lock then waits until all three have, or for a moment where they cannot."""
+    barrier = FORK.Barrier(3)
+    look = locks.holder
+
+    def looking(path: Path) -> Holder | None:
+        seen = look(path)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            barrier.wait(MOMENT)
+        return seen
+
+    monkeypatch.setattr(locks, "holder", looking)
+
+
+@pytest.mark.usefixtures("slow_look")
+@pytest.mark.parametrize("broken", [ANNA, None], ids=["taken over", "free"])
+def test_of_three_who_saw_the_same_lock_one_gets_it(path: Path, broken: Holder | None) -> None:
+    if broken:
+        path.write_text(json.dumps(asdict(broken)))
+    claimants = [Holder(f"{name}@control", "restart", name, BERTA.since) for name in "bcd"]
+    told = FORK.SimpleQueue()
+
+    def claim(wanted: Holder) -> None:
+        told.put((wanted.run, locks.take(wanted, path, instead_of=broken).run))
+
+    processes = [FORK.Process(target=claim, args=(wanted,)) for wanted in claimants]
+    for process in processes:
+        process.start()
+    answers = dict(told.get() for _ in processes)
+    for process in processes:
+        process.join()
+    (winner,) = {run for run, holding in answers.items() if run == holding}
+    assert set(answers.values()) == {winner}
+    assert json.loads(path.read_text())["run"] == winner
+
+
+def test_lock_that_was_taken_over_is_not_released_by_who_had_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks.take(ANNA, path)
+    look = locks.holder
+    looked, taken = FORK.Event(), FORK.Event()
+
+    def looking(path: Path) -> Holder | None:
+        seen = look(path)
+        looked.set()
+        taken.wait(MOMENT)
+        return seen
+
+    with monkeypatch.context() as slow:
+        slow.setattr(locks, "holder", looking)
+        releasing = FORK.Process(target=locks.release, args=(ANNA.run, path))
+        releasing.start()
+    assert looked.wait(60)
+    assert locks.take(BERTA, path, instead_of=ANNA) == BERTA
+    taken.set()
+    releasing.join()
+    assert locks.holder(path) == BERTA
+
+
+def test_guard_that_is_not_to_be_had_is_an_error_that_names_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks.take(ANNA, path)
+    monkeypatch.setattr(locks, "GUARD_SECONDS", 0)
+    with path.with_name(path.name + locks.GUARD).open() as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for step in (lambda: locks.take(BERTA, path, instead_of=ANNA), lambda: locks.release(ANNA.run, path)):
+            with pytest.raises(TimeoutError, match=r"takes or releases the lock .*lock\.json\.guard"):
+                step()
+    assert locks.release(ANNA.run, path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"owner": "anna"}'])
