@@ -99,8 +99,8 @@ class Survey:
             yield Finding("release", str(directory), "missing", f"{directory} is missing")
             yield from self._all_needed(_object(self.reference(str(path))) or {})
             return
-        manifest = releases.manifest(here)
-        trusted = manifest is not None and manifest.get("name") == name and releases.fits_name(manifest)
+        manifest = releases.own_manifest(here)
+        trusted = manifest is not None
         if not trusted:
             kept = self.reference(str(path))
             manifest = _object(kept)

@@ -170,7 +170,7 @@ def contents(survey: assessment.Survey, *, assets: bool) -> list[str]:
     paths = {str(path) for path in service.links(releases.Layout(), current)}
     for name in layout.complete():
         directory = releases.ROOT / "releases" / name
-        here = releases.manifest(layout.release(name)) or {"stands_on": {}}
+        here = releases.own_manifest(layout.release(name)) or {"stands_on": {}}
         if name in whole:
             paths.add(str(directory))
         else:

@@ -76,17 +76,33 @@ def fits_name(manifest: Mapping[str, Any]) -> bool:
         return False
 
 
-def damage(directory: Path) -> list[str]:
-    """What is missing from or changed in a release and all it stands on; [] when it is whole."""
+def own_manifest(directory: Path) -> dict[str, Any] | None:
+    """The manifest that a release's directory is named by; None when it cannot be read or was changed."""
     found = manifest(directory)
+    if found is None or found.get("name") != directory.resolve().name or not fits_name(found):
+        return None
+    return found if isinstance(found.get("stands_on"), dict) else None
+
+
+def damage(directory: Path) -> list[str]:
+    """What is missing from, changed in or unreadable of a release and all it stands on; [] when it is whole.
+
+    Of a release whose manifest was changed nothing else can be said.
+    """
+    found = own_manifest(directory)
     if found is None:
-        return [f"{MANIFEST} is missing or cannot be read"]
-    problems = digest.differences(found["files"], digest.of_tree(directory, skip=frozenset({MANIFEST})))
-    for path, expected in sorted(found["stands_on"].items()):
-        if not Path(path).exists():
-            problems.append(f"{path} is missing")
-        elif digest.of_path(path) != expected:
-            problems.append(f"{path} was changed")
+        readable = manifest(directory) is not None
+        return [f"{MANIFEST} was changed" if readable else f"{MANIFEST} is missing or cannot be read"]
+    problems = []
+    try:
+        problems += digest.differences(found["files"], digest.of_tree(directory, skip=frozenset({MANIFEST})))
+        for path, expected in sorted(found["stands_on"].items()):
+            if not Path(path).exists():
+                problems.append(f"{path} is missing")
+            elif digest.of_path(path) != expected:
+                problems.append(f"{path} was changed")
+    except OSError as error:
+        problems.append(f"{error.filename or directory} cannot be read: {error.strerror}")
     return problems
 
 

@@ -44,6 +44,7 @@ removed:
 
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -63,6 +64,14 @@ def unreferenced(assets: Path, stood_on: set[Path]) -> list[Path]:
         if DIGEST.fullmatch(directory.name) and directory.is_dir()
         if not any(path.is_relative_to(directory) for path in stood_on)
     )
+
+
+def needed(layout: releases.Layout, names: Iterable[str]) -> set[Path] | None:
+    """What these releases stand on; None when one cannot say, since its manifest is damaged."""
+    manifests = [releases.own_manifest(layout.release(name)) for name in names]
+    if None in manifests:
+        return None
+    return {Path(path) for found in manifests if found for path in found["stands_on"]}
 
 
 def unfinished(layout: releases.Layout) -> list[Path]:
@@ -94,13 +103,9 @@ def main() -> None:
     ways_back = history.ways_back(history.read(), available=list(built), besides=current)
     protected = [name for name in (current, *ways_back[:1]) if name]
     old = releases.to_prune(built, keep=module.params["keep"], protected=protected)
-    stood_on = {
-        Path(path)
-        for name in built.keys() - set(old)
-        for path in (releases.manifest(layout.release(name)) or {"stands_on": ()})["stands_on"]
-    }
+    stood_on = needed(layout, built.keys() - set(old))
     removed = [*(layout.release(name) for name in old), *unfinished(layout)]
-    if old:
+    if old and stood_on is not None:
         removed += unreferenced(Path(module.params["assets"]), stood_on)
     if not module.check_mode:
         for directory in removed:

@@ -92,7 +92,16 @@ def main() -> None:
             release=None,
             checks=[],
         )
-    release = module.params["release"] or manifest["name"]
+    release = module.params["release"] or layout.current_release()
+    if releases.own_manifest(layout.current) is None:
+        module.fail_json(
+            msg=(
+                f"The current release, {release}, is damaged: its {releases.MANIFEST} was changed."
+                " Deploying it again builds it anew."
+            ),
+            release=release,
+            checks=[],
+        )
     try:
         config = json.loads((layout.current / "config.json").read_text())
         expected = validating.expected(manifest, config, release)

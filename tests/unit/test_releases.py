@@ -1,32 +1,138 @@
 """A release is whole or says what is wrong with it; pruning never takes what is needed."""
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils import digest, releases
+from ansible_collections.katago.fleet.plugins.module_utils import digest, history, releases, triage
+from ansible_collections.katago.fleet.plugins.modules import prune, switch
+
+
+def built(root: Path, config: str) -> Path:
+    """A whole release below `root` that stands on one engine directory and one network file."""
+    engine, network = root / "engine", root / "net.bin.gz"
+    engine.mkdir(exist_ok=True)
+    (engine / "katago").write_text("engine")
+    network.write_text("network")
+    inputs = {
+        "files": {"config.json": digest.of_text(config)},
+        "stands_on": {str(path): digest.of_path(path) for path in (engine, network)},
+    }
+    name = releases.name("0.1.0", inputs)
+    directory = root / "releases" / name
+    (directory / "venv").mkdir(parents=True)
+    (directory / "config.json").write_text(config)
+    (directory / "venv" / "cli.py").write_text("code")
+    manifest = {"name": name, "version": "0.1.0", **inputs, "files": digest.of_tree(directory)}
+    (directory / releases.MANIFEST).write_text(json.dumps(manifest))
+    return directory
 
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    """A whole release that stands on one engine directory and one network file."""
-    engine = tmp_path / "engine"
-    engine.mkdir()
-    (engine / "katago").write_text("engine")
-    network = tmp_path / "net.bin.gz"
-    network.write_text("network")
-    directory = tmp_path / "releases" / "0.1.0-aa"
-    directory.mkdir(parents=True)
-    (directory / "config.json").write_text("{}")
-    manifest = {
-        "files": digest.of_tree(directory),
-        "stands_on": {str(path): digest.of_path(path) for path in (engine, network)},
-    }
+    """A whole release."""
+    return built(tmp_path, "{}")
+
+
+def fit(directory: Path) -> None:
+    """Change a file of a release, and its manifest so that it says so."""
+    (directory / "config.json").write_text("[]")
+    manifest = json.loads((directory / releases.MANIFEST).read_text())
+    manifest["files"]["config.json"] = digest.of_text("[]")
     (directory / releases.MANIFEST).write_text(json.dumps(manifest))
-    return directory
+
+
+def flip(old: bytes, new: bytes) -> Callable[[Path], None]:
+    """What changes one byte of a key of a release's manifest."""
+
+    def flipped(directory: Path) -> None:
+        content = (directory / releases.MANIFEST).read_bytes()
+        assert content.count(old) == 1
+        (directory / releases.MANIFEST).write_bytes(content.replace(old, new))
+
+    return flipped
+
+
+def rename(directory: Path) -> None:
+    """Put the manifest of another release in the place of a release's own."""
+    other = built(directory.parent.parent, json.dumps(directory.name))
+    (other / releases.MANIFEST).replace(directory / releases.MANIFEST)
+
+
+changing = pytest.mark.parametrize(
+    "change",
+    [
+        fit,
+        flip(b'"files"', b'"fi1es"'),
+        flip(b'"stands_on"', b'"stands_om"'),
+        flip(b'"name"', b'"nome"'),
+        flip(b'"version"', b'"versiom"'),
+        rename,
+    ],
+    ids=["config and its sha256", "files", "stands_on", "name", "version", "another's"],
+)
+
+
+@changing
+def test_changed_manifest_is_damage(release: Path, change: Callable[[Path], None]) -> None:
+    change(release)
+    assert releases.damage(release) == ["manifest.json was changed"]
+
+
+@changing
+def test_way_back_passes_over_a_release_whose_manifest_was_changed(
+    tmp_path: Path, release: Path, change: Callable[[Path], None]
+) -> None:
+    layout = releases.Layout(tmp_path)
+    newer = built(tmp_path, "{ }")
+    records = [
+        history.Record("2026-01-01T00:00:00Z", "anna", name, None, "validated", "good")
+        for name in (release.name, newer.name)
+    ]
+    assert switch.way_back(layout, records, None) == newer.name
+    change(newer)
+    assert switch.way_back(layout, records, None) == release.name
+    change(release)
+    with pytest.raises(switch.SwitchError, match="found good and is whole"):
+        switch.way_back(layout, records, None)
+
+
+@changing
+def test_changed_manifest_of_the_current_release_is_p0_and_suspicious(
+    release: Path, change: Callable[[Path], None]
+) -> None:
+    change(release)
+    facts = {"release": {"value": {"name": release.name, "damage": releases.damage(release)}}}
+    (reason,) = triage.examine(facts, ["release"])
+    assert (reason.level, reason.suspicious) == ("P0", True)
+    assert reason.measured == f"{release.name} is damaged: manifest.json was changed"
+    assert reason.escalate == "the configuration is corrupted"
+
+
+@changing
+def test_nothing_that_a_release_may_stand_on_is_pruned_while_its_manifest_does_not_tell(
+    tmp_path: Path, release: Path, change: Callable[[Path], None]
+) -> None:
+    layout = releases.Layout(tmp_path)
+    assert prune.needed(layout, [release.name]) == {tmp_path / "engine", tmp_path / "net.bin.gz"}
+    change(release)
+    assert prune.needed(layout, [release.name]) is None
+
+
+def test_file_that_cannot_be_read_is_damage(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(digest, "of_file", failing)
+    (problem,) = releases.damage(release)
+    assert problem.endswith("cannot be read: Input/output error")
+    assert problem.startswith(str(release))
 
 
 def test_whole_release_has_no_damage(release: Path) -> None:
@@ -74,7 +180,7 @@ def test_only_releases_with_a_manifest_are_complete(release: Path) -> None:
     quarantined = release.parent / ".damaged-0.1.0-cc"
     quarantined.mkdir()
     (quarantined / releases.MANIFEST).write_text("{}")
-    assert releases.Layout(release.parent.parent).complete() == ["0.1.0-aa"]
+    assert releases.Layout(release.parent.parent).complete() == [release.name]
 
 
 @given(
