@@ -92,7 +92,7 @@ def main() -> None:
             release=None,
             checks=[],
         )
-    release = module.params["release"] or layout.current_release()
+    release = str(module.params["release"] or layout.current.resolve().name)
     if releases.own_manifest(layout.current) is None:
         module.fail_json(
             msg=(
