@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,27 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest
 
 FILE = Path("/var/lib/katago-mcp/baseline.json")
+_FIGURES = ("median_seconds", "fastest_seconds", "slowest_seconds", "visits_per_second")
+_REMEDY = "record one anew with baseline.yml"
 
 
 def read(path: Path = FILE) -> dict[str, Any] | None:
     """The baseline; None when there is none.
 
     Raises:
-        ValueError: when the file is not a baseline.
+        ValueError: when the file is not a baseline, naming it, the key, the value and the remedy.
     """
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("median_seconds"), (int, float)):
-        raise ValueError(f"{path} is not a baseline: record one anew with baseline.yml")
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): {_REMEDY}") from None
+    if not isinstance(found, dict) or "median_seconds" not in found:
+        raise ValueError(f"{path} is not a baseline, since it has no median_seconds: {_REMEDY}")
+    for key in _FIGURES:
+        if key in found and not _is_positive(found[key]):
+            raise ValueError(f"{path}: {key} is {found[key]!r:.40}, no finite number above 0: {_REMEDY}")
     return found
 
 
@@ -42,3 +50,12 @@ def network(manifest: Mapping[str, Any]) -> str | None:
     """The network's file name in a release's manifest."""
     paths = [Path(path) for path in manifest.get("stands_on", {})]
     return next((path.name for path in paths if "networks" in path.parts), None)
+
+
+def _is_positive(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return value > 0 and math.isfinite(value)
+    except OverflowError:
+        return False

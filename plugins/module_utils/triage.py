@@ -150,6 +150,8 @@ class _Facts:
 
 
 _Rule = Callable[[_Facts], Iterator[Reason]]
+_UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What a rule trips over in a fact that is not as it was measured to be; it costs that rule alone."""
 
 
 def judge(facts: Mapping[str, Mapping[str, Any]], *, now: datetime, breach: bool = False) -> Verdict:
@@ -191,7 +193,7 @@ def examine(facts: Mapping[str, Mapping[str, Any]], rules: Iterable[str]) -> lis
             continue
         try:
             reasons += list(check(known))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except _UNFIT as error:
             reasons.append(_unknown(rule, f"cannot be judged: {type(error).__name__}: {error}"))
     return reasons
 
@@ -912,7 +914,7 @@ def _attempt(describe: Callable[..., Iterator[str]], *arguments: Any) -> list[st
     """What a description says; one that trips over a fact it does not know says nothing."""
     try:
         return list(describe(*arguments))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except _UNFIT:
         return []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,32 @@ def test_file_that_is_no_baseline_is_an_error(text: str, tmp_path: Path) -> None
     path = tmp_path / "baseline.json"
     path.write_text(text)
     with pytest.raises(ValueError):
+        baselines.read(path)
+
+
+@pytest.mark.parametrize(
+    "value", ["0.0", "0", "-1", "Infinity", "NaN", "1e999", f"1{'0' * 400}", "true", '"1"']
+)
+@pytest.mark.parametrize("key", ["median_seconds", "visits_per_second"])
+def test_figure_that_nothing_can_be_compared_with_is_named_with_its_file_and_the_remedy(
+    key: str, value: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "baseline.json"
+    other = "visits_per_second" if key == "median_seconds" else "median_seconds"
+    path.write_text(f'{{"{other}": 0.5, "{key}": {value}}}')
+    with pytest.raises(ValueError) as refused:
+        baselines.read(path)
+    told = repr(json.loads(value))[:40]
+    assert str(refused.value) == (
+        f"{path}: {key} is {told}, no finite number above 0: record one anew with baseline.yml"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"visits": 32}'])
+def test_file_that_is_no_baseline_is_named_with_the_remedy(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"{path} is .*: record one anew with baseline\.yml"):
         baselines.read(path)
 
 

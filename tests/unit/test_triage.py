@@ -253,6 +253,24 @@ def test_performance_against_the_baseline(percent: float, level: str | None, bas
     assert rules(judge(facts)) == ({(level, "performance")} if level else set())
 
 
+@pytest.mark.parametrize("median", [0.0, float("inf"), float("nan")])
+def test_baseline_that_cannot_be_calculated_with_costs_its_own_entry_alone(median: float) -> None:
+    facts = having(
+        baseline={"found": {"identity": "same", "median_seconds": median}},
+        ready={"status": 503, "body": {"ready": False, "reason": "draining"}},
+    )
+    assert rules(judge(facts)) == {("P2", "ready"), ("unknown", "performance")}
+
+
+def test_baseline_that_is_damaged_is_said_to_be_and_judged_without() -> None:
+    facts = healthy()
+    why = "ValueError: /b.json: median_seconds is 0.0: record one anew with baseline.yml"
+    facts["baseline"] = {"unknown": why}
+    verdict = judge(facts)
+    assert verdict.verdict == "healthy"
+    assert f"performance is unknown: {why}" in verdict.notes
+
+
 @pytest.mark.parametrize("found", [None, {"identity": "another", "median_seconds": 0.1}])
 def test_performance_without_a_baseline_that_fits_is_unknown_and_hides_no_health(found: Any) -> None:
     verdict = judge(having(baseline={"found": found}))
