@@ -124,7 +124,7 @@ class Planner:
             self._require_release(release, actions)
         unique = {(action.path, action.how): action for action in actions}
         ordered = sorted(unique.values(), key=lambda action: (_ORDER.index(action.how), _rank(action.path)))
-        self._check_disk(ordered)
+        check_room(ordered)
         return Plan(ordered, release, findings)
 
     def _is_bare(self) -> bool:
@@ -235,16 +235,26 @@ class Planner:
         below = f"{path}/"
         return sum(node.size for name, node in self._nodes.items() if name == path or name.startswith(below))
 
-    def _check_disk(self, actions: Sequence[Action]) -> None:
-        for root in ROOTS:
-            needed = sum(action.size for action in actions if Path(action.path).is_relative_to(root))
+
+def check_room(actions: Sequence[Action]) -> None:
+    """Refuse what does not fit; the roots that lie on one disk share its room. Raises RestoreError."""
+    needed: dict[int, int] = {}
+    places: dict[int, list[Path]] = {}
+    for root in ROOTS:
+        size = sum(action.size for action in actions if Path(action.path).is_relative_to(root))
+        if size:
             existing = next(path for path in (root, *root.parents) if path.exists())
-            free = shutil.disk_usage(existing).free
-            if needed and free < needed + _SPARE_BYTES:
-                raise RestoreError(
-                    f"{existing} has {free >> 20} MB free and the restore needs"
-                    f" {needed + _SPARE_BYTES >> 20} MB there, since what is damaged is kept. Make room"
-                )
+            device = existing.stat().st_dev
+            needed[device] = needed.get(device, 0) + size
+            places.setdefault(device, []).append(existing)
+    for device, size in needed.items():
+        free = shutil.disk_usage(places[device][0]).free
+        if free < size + _SPARE_BYTES:
+            where = " and ".join(dict.fromkeys(map(str, places[device])))
+            raise RestoreError(
+                f"{where}: {free >> 20} MB are free on that disk, and the restore needs"
+                f" {size + _SPARE_BYTES >> 20} MB there, since what is damaged is kept. Make room"
+            )
 
 
 def python_of(pyvenv: str) -> tuple[int, ...]:
@@ -311,9 +321,18 @@ def clean_stages() -> None:
 def stage(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
     """Fetch all that is needed, and refuse unless every piece is what it should be.
 
-    Touches nothing but the stages. Raises RestoreError, ResticError, OSError.
+    Touches nothing but the stages, and leaves none of them when it fails. Raises RestoreError,
+    ResticError, OSError.
     """
     clean_stages()
+    try:
+        _fetch(planner, snapshot, actions)
+    except BaseException:
+        clean_stages()
+        raise
+
+
+def _fetch(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
     for root in ROOTS:
         paths = [a.path for a in actions if a.how == "put" and Path(a.path).is_relative_to(root)]
         if not paths:
@@ -374,7 +393,18 @@ class Restoration:
 
     @classmethod
     def begin(cls, who: str, snapshot: str, plan: Plan) -> Restoration:
-        """Begin one that is staged, or go on with the one that was not finished."""
+        """Begin one that is staged, or go on with the one that was not finished.
+
+        Where the record cannot be written, what was staged is removed. Raises OSError.
+        """
+        try:
+            return cls._begin(who, snapshot, plan)
+        except BaseException:
+            clean_stages()
+            raise
+
+    @classmethod
+    def _begin(cls, who: str, snapshot: str, plan: Plan) -> Restoration:
         found = cls.unfinished() or cls(_new_directory(QUARANTINE, history.now().replace(":", "")))
         order = {"at": history.now(), "who": who, "snapshot": snapshot, "release": plan.release}
         record = found.record if (found.directory / RECORD).exists() else {"orders": [], "finished": None}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import ST_DEV
+from typing import NamedTuple
 
 import pytest
 
@@ -143,6 +147,85 @@ def test_staged_file_that_is_not_what_was_expected_is_refused(root: Path) -> Non
     assert "its digest is" in restoration.staged_trouble(action)
     restoration.stage_of(root / "network").unlink()
     assert restoration.staged_trouble(action) == "it is not there"
+
+
+class Disk(NamedTuple):
+    """What `shutil.disk_usage` says."""
+
+    total: int
+    used: int
+    free: int
+
+
+def disks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, free: int, devices: tuple[int, int]
+) -> tuple[Path, Path]:
+    """Two roots on disks of these numbers, each with so many bytes free besides what is spared."""
+    roots = tmp_path / "opt", tmp_path / "var"
+    for root in roots:
+        root.mkdir()
+    monkeypatch.setattr(restoration, "ROOTS", roots)
+    room = free + restoration._SPARE_BYTES
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Disk(room, 0, room))
+    numbers = dict(zip(roots, devices, strict=True))
+    stat = Path.stat
+
+    def on(path: Path, **how: bool) -> os.stat_result:
+        seen = list(stat(path, **how))
+        seen[ST_DEV] = numbers.get(path, seen[ST_DEV])
+        return os.stat_result(seen)
+
+    monkeypatch.setattr(Path, "stat", on)
+    return roots
+
+
+def test_roots_on_one_disk_share_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = disks(monkeypatch, tmp_path, free=150 << 20, devices=(1, 1))
+    actions = [Action(str(root / "file"), "put", "", size=100 << 20) for root in roots]
+    restoration.check_room(actions[:1])
+    words = rf"{roots[0]} and {roots[1]}: 214 MB are free on that disk, and the restore needs 264 MB"
+    with pytest.raises(restoration.RestoreError, match=words):
+        restoration.check_room(actions)
+
+
+def test_roots_on_disks_of_their_own_do_not_share_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = disks(monkeypatch, tmp_path, free=150 << 20, devices=(1, 2))
+    restoration.check_room([Action(str(root / "file"), "put", "", size=100 << 20) for root in roots])
+
+
+@pytest.mark.usefixtures("bare")
+def test_stage_that_fails_leaves_nothing_on_any_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = tmp_path / "opt", tmp_path / "var"
+    monkeypatch.setattr(restoration, "ROOTS", roots)
+    for root in roots:
+        root.mkdir()
+    script = "#!/bin/sh\nfor last; do case $last in --target=*) target=${last#--target=};; esac; done\n"
+    script += '[ -n "$target" ] || exit 0\nmkdir -p "$target/half"\n'
+    script += f"case $target in {roots[1]}*) echo no space left on device >&2; exit 1;; esac\n"
+    repository(tmp_path, {}, monkeypatch)
+    (tmp_path / restic.PASSWORD).write_text("a password")
+    (tmp_path / "restic").write_text(script)
+    planner = restoration.Planner(restic.Repository(tmp_path), SNAPSHOT, "damaged", newest=SNAPSHOT)
+    actions = [Action(str(root / "half"), "put", "") for root in roots]
+    with pytest.raises(restic.ResticError, match="no space left on device"):
+        restoration.stage(planner, SNAPSHOT.id, actions)
+    assert [list(root.iterdir()) for root in roots] == [[], []]
+
+
+def test_restore_whose_record_cannot_be_written_leaves_no_stage(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    action = staged(root / "config.json", "right")
+
+    def full(*_arguments: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(restoration.atomic, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        begin(action)
+    assert list(root.iterdir()) == []
 
 
 def test_tokens_keep_the_hosts_own_one() -> None:
