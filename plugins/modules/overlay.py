@@ -12,6 +12,8 @@ description:
   - First sets a timer on the host, which survives a reboot, needs no control node, and at the end
     removes the overlay, has the service reload, and removes itself.
   - Another overlay and its timer are replaced as a whole, so that running it again extends or changes it.
+  - Refuses where the disk takes no files, before anything is touched. What fails until the overlay lies
+    is undone.
   - Refuses limits above those that the running release is configured with, and what lowers nothing.
   - In check mode, and with C(--diff), shows the limits in force before and after.
 options:
@@ -94,7 +96,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import admin, atomic, overlay, service
+from ansible_collections.katago.fleet.plugins.module_utils import admin, atomic, disk, overlay, service
 
 POLL_SECONDS = 0.1
 HEALTH_SECONDS = 30
@@ -128,13 +130,41 @@ def systemctl(*arguments: str, check: bool = True) -> None:
     subprocess.run(["systemctl", *arguments], check=check, capture_output=True, text=True, timeout=60)
 
 
-def arm(expires: datetime) -> None:
-    """Set the timer that ends the overlay, instead of an earlier one."""
-    systemctl("stop", overlay.TIMER, overlay.EXPIRY, check=False)
-    for path, content in overlay.units(expires).items():
-        atomic.write(path, content.encode(), mode=MODE)
+def lay(expires: datetime, document: Mapping[str, Any]) -> None:
+    """Set the timer that ends the overlay, then write the overlay, each instead of an earlier one.
+
+    Killed anywhere, what lies there has a timer, and ends by the server itself at its own time. What
+    fails is undone. Raises RefusedError when nothing is changed, else OSError or SubprocessError.
+    """
+    before = {path: path.read_bytes() if path.exists() else None for path in overlay.units(expires)}
+    overlaid = service.OVERLAY.read_bytes() if service.OVERLAY.exists() else None
+    try:
+        arm({path: content.encode() for path, content in overlay.units(expires).items()})
+        atomic.write(service.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
+    except (OSError, subprocess.SubprocessError) as error:
+        if overlaid is None:
+            service.OVERLAY.unlink(missing_ok=True)
+        elif service.OVERLAY.read_bytes() != overlaid:
+            atomic.write(service.OVERLAY, overlaid, mode=MODE)
+        kept = {path: content for path, content in before.items() if content is not None}
+        if kept.keys() == before.keys():
+            arm(kept)
+        else:
+            disarm()
+        words = str(getattr(error, "stderr", None) or error).strip()
+        raise RefusedError(f"The overlay and its timer cannot be written: {words}.") from error
+
+
+def arm(units: Mapping[Path, bytes]) -> None:
+    """Set the timer that ends the overlay; an earlier one counts until systemd has read the new one."""
+    # One that is at work would remove what is written here.
+    systemctl("stop", overlay.EXPIRY, check=False)
+    for path, content in units.items():
+        if not path.exists() or path.read_bytes() != content:
+            atomic.write(path, content, mode=MODE)
     systemctl("daemon-reload")
-    systemctl("enable", "--now", overlay.TIMER)
+    systemctl("enable", overlay.TIMER)
+    systemctl("restart", overlay.TIMER)
 
 
 def disarm() -> None:
@@ -179,9 +209,10 @@ def lower(module: AnsibleModule) -> dict[str, Any]:
     document = overlay.document(wanted.limits, expires, wanted.why, parameters["who"])
     before = health["overlay"] or {}
     configured = overlay.effective(config, {})
+    if problems := list(disk.obstacles((service.OVERLAY.parent, service.UNIT_FILE.parent))):
+        raise RefusedError(f"{'; '.join(problems)}. Mend the disk first.")
     if not module.check_mode:
-        arm(expires)
-        atomic.write(service.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
+        lay(expires, document)
         reload(config, document, lowered)
     told = overlay.changes(configured, {**configured, **lowered})
     return {

@@ -48,6 +48,18 @@ def host(target: Host) -> Iterator[Any]:
     fleet.eventually(lambda: fleet.get(target, "/ready")[0] == 200, within=60, what="ready as before")
 
 
+def mitigation(host: Any) -> str:
+    """The units that end lowered limits, and what systemd knows of their timer and of all others."""
+    units = "/etc/systemd/system/katago-mcp-overlay-expiry.*"
+    shown = "LoadState,UnitFileState,ActiveState,TimersCalendar"
+    told: str = host.check_output(
+        f"ls -l {units} 2>/dev/null; cat {units} 2>/dev/null;"
+        f" systemctl show katago-mcp-overlay-expiry.timer --property={shown};"
+        " systemctl list-timers --all --plain --no-legend | awk '{ print $(NF-1) }' | sort"
+    )
+    return told
+
+
 @pytest.mark.parametrize("procedure", PROCEDURES)
 @pytest.mark.parametrize(
     "fault", [hosts.no_space, hosts.no_inodes, hosts.read_only], ids=lambda fault: fault.__name__
@@ -55,12 +67,13 @@ def host(target: Host) -> Iterator[Any]:
 def test_disk_that_takes_nothing_is_named_and_nothing_is_changed(
     host: Any, procedure: str, fault: Callable[[Any], contextlib.AbstractContextManager[str]]
 ) -> None:
-    before = hosts.main_pid(host)
+    before = hosts.main_pid(host), mitigation(host)
     with fault(host) as words:
         run = fleet.play(procedure, LIMIT, variables=PROCEDURES[procedure])
-        assert hosts.main_pid(host) == before
+        assert (hosts.main_pid(host), mitigation(host)) == before
     assert run.returncode != 0
     assert words in run.output
+    assert "Refused; nothing was changed" in run.output or "Nothing was switched" in run.output
     assert set(run.changed.values()) == {0}
 
 
