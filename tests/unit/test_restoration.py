@@ -15,7 +15,13 @@ from typing import NamedTuple
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import digest, releases, restic, restoration
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    atomic,
+    digest,
+    releases,
+    restic,
+    restoration,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.restoration import Action, Restoration
 
 SHA = "ab" * 32
@@ -222,7 +228,7 @@ def test_restore_whose_record_cannot_be_written_leaves_no_stage(
     def full(*_arguments: object, **_more: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(restoration.atomic, "write", full)
+    monkeypatch.setattr(atomic, "write", full)
     with pytest.raises(OSError, match="No space left"):
         begin(action)
     assert list(root.iterdir()) == []
