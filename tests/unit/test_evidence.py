@@ -104,6 +104,21 @@ def test_every_changed_byte_of_the_manifest_is_found(kept: Path) -> None:
     assert problems(kept) == []
 
 
+def test_every_other_value_of_every_byte_of_a_line_is_found(tmp_path: Path, signer: signing.Signer) -> None:
+    begun = records.Records(tmp_path / "records", "i").begin_evidence("h", AT, [], signer)
+    begun.close(complete=True)
+    path = begun.directory / evidence.MANIFEST
+    content = path.read_bytes()
+    keys = list(verification.keys_beside(begun.directory).iterdir())
+    with path.open("r+b", buffering=0) as file:
+        for position in range(content.index(b"\n") + 1, len(content)):
+            for other in range(256):
+                os.pwrite(file.fileno(), bytes([other]), position)
+                found = evidence.verify(begun.directory, keys).problems
+                assert bool(found) == (other != content[position]), (position, other)
+            os.pwrite(file.fileno(), content[position : position + 1], position)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_lost_moved_or_repeated_line_of_the_manifest_is_found(kept: Path, data: st.DataObject) -> None:
