@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible import context
+from ansible.parsing.splitter import parse_kv
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
@@ -40,15 +42,28 @@ def mistaken(given: Mapping[str, Any], known: list[str]) -> Iterator[str]:
     """One message for every extra variable that resembles a known one without being any, and for lost words.
 
     `-e relase=...` must not roll back to whatever is the default; a site's own variables may be given.
+    The words themselves are not told: they may be the rest of a passphrase.
     """
-    if lost := given.get(_LOST):
-        yield (
-            f"The words {str(lost)!r} belong to no variable, since Ansible ends a value at its first blank:"
-            " put it into both kinds of quotes, as in -e 'why=\"two words\"'."
-        )
+    if _LOST in given:
+        written = list(_losing(context.CLIARGS.get("extra_vars", ())))
+        for name, count in written or [("", len(str(given[_LOST]).split()))]:
+            yield (
+                f"-e{f' {name}=...' if name else ''} has lost {count} word{'s' if count > 1 else ''}, since"
+                " Ansible ends a value at its first blank: put it into both kinds of quotes, as in"
+                " -e 'why=\"two words\"'."
+            )
     for name in sorted(set(given) - {_LOST} - set(known)):
         if nearest := difflib.get_close_matches(name, known, n=1, cutoff=0.75):
             yield f"-e {name} is no variable of this playbook; did you mean {nearest[0]}?"
+
+
+def _losing(arguments: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """The first variable of every `-e` that words were lost of, and how many they are."""
+    for argument in arguments:
+        if not argument.startswith(("@", "[", "{")):
+            values = parse_kv(argument)
+            if lost := values.pop(_LOST, None):
+                yield next(iter(values), ""), len(str(lost).split())
 
 
 def _name(pid: int) -> str:

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 from ansible_collections.katago.fleet.plugins.module_utils import backup, restic, security
 from ansible_collections.katago.fleet.plugins.module_utils.security import Mode, RefusedError
 
+ROOT = Path(__file__).resolve().parents[2]
 MODE = Mode("2026-11-24T02:00:00Z", "anna@ops", "odd logins", "2026-11-24-1")
 
 
@@ -135,3 +139,12 @@ def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.
     repository = restic.Repository.__new__(restic.Repository)
     backup.Backup(settings, backup.State(), repository, repository, said.append)._forget()
     assert said == [f"Nothing is forgotten: the host is in security mode {MODE}"]
+
+
+def test_refusal_of_what_was_asked_for_counts_the_words_that_were_lost_and_does_not_tell_them() -> None:
+    (task,) = yaml.safe_load((ROOT / "roles/security/tasks/inputs.yml").read_text())
+    message = trust_as_template(task["ansible.builtin.assert"]["fail_msg"])
+    given = {"do": "on", "why": "correct", "_raw_params": "horse battery"}
+    told = Templar(DataLoader(), variables=given).template(message)
+    assert "-e why is correct, without words that followed: 2. Give" in told
+    assert "horse" not in told

@@ -205,6 +205,20 @@ def test_no_canary_is_in_the_refusal_of_an_argument(
     assert leaks({"output": run.output.encode(), **kept(tmp_path / "records")}) == {}
 
 
+@pytest.mark.parametrize("playbook", ["restart.yml", "security.yml", "incident.yml", "watch.yml"])
+def test_no_canary_is_in_the_refusal_of_words_that_belong_to_no_variable(
+    playbook: str, tmp_path: Path
+) -> None:
+    """A passphrase of several words, given without the second kind of quotes."""
+    phrase = " ".join(canary.rstrip("=") for canary in CANARIES[:3])
+    records = f"--extra-vars=procedure_records_dir={tmp_path / 'records'}"
+    run = fleet.play(
+        playbook, f"--limit={TARGET}", "-vvv", "--check", records, f"--extra-vars=vault_x={phrase}"
+    )
+    assert run.returncode != 0, run.output[-3000:]
+    assert leaks({"output": run.output.encode(), **kept(tmp_path / "records")}) == {}
+
+
 def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
     site = {
         "incident": INCIDENT,
