@@ -70,13 +70,17 @@ def http(**behaviour: Any) -> Iterator[Http]:
 
 @dataclass
 class Smtp:
-    """An SMTP server: what it was sent, and which step it spoils. `ca_file` makes clients trust it."""
+    """An SMTP server: what it was sent, and which step it spoils. `ca_file` makes clients trust it.
+
+    `strangers` are the recipients that it refuses.
+    """
 
     ca_file: Path
     port: int = 0
     starttls: bool = True
     password: str = ""
     refuses: str = ""
+    strangers: tuple[str, ...] = ()
     drops_at: str = ""
     mails: list[tuple[list[str], str, bool]] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
@@ -133,8 +137,12 @@ def smtp(directory: Path, *, tls: bool = False, **behaviour: Any) -> Iterator[Sm
                     known = base64.b64decode(line.split()[2]).decode() == wanted
                     self.say("235 welcome" if known else "535 no")
                 elif verb == "RCPT":
-                    recipients.append(line.partition("<")[2].rstrip(">"))
-                    self.say("250 ok")
+                    recipient = line.partition("<")[2].rstrip(">")
+                    if recipient in state.strangers:
+                        self.say("550 no such user")
+                    else:
+                        recipients.append(recipient)
+                        self.say("250 ok")
                 elif verb == "DATA":
                     self.say("354 go on")
                     lines = []

@@ -39,7 +39,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.callback import CallbackBase
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.module_utils import history
+from ansible_collections.katago.fleet.plugins.module_utils import history, lines
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
     actors,
     commands,
@@ -152,9 +152,7 @@ class CallbackModule(CallbackBase):
             "action": str(result.task.action),
             "result": outcome,
         }
-        line = json.dumps(event).encode() + b"\n"
-        if os.write(self._file, line) < len(line):
-            raise OSError("the disk is full")
+        lines.append(self._file, json.dumps(event).encode() + b"\n")
 
 
 def _name(task: Any) -> str:

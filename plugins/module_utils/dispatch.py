@@ -14,7 +14,7 @@ from typing import Protocol
 from ansible_collections.katago.fleet.plugins.module_utils import announcements, sinks
 from ansible_collections.katago.fleet.plugins.module_utils.incidents import Outcome
 
-Send = Callable[[sinks.Sink, sinks.Parcel], None]
+Send = Callable[[sinks.Sink, sinks.Parcel], str]
 
 
 class Note(Protocol):
@@ -36,7 +36,7 @@ class Letter:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of messages, in sentences: sent; sinks that were passed over; what nobody may have."""
+    """What became of messages, in sentences: sent; passed over, or not had by all; what nobody may have."""
 
     sent: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ def _one(
         note("sending", keys[sink.name], "")
         parcel = sinks.Parcel(keys[sink.name], letter.incident, letter.severity, letter.message, letter.page)
         try:
-            send(sink, parcel)
+            undone = send(sink, parcel)
         except sinks.FailedError as error:
             note("failed", keys[sink.name], str(error))
             passed.append(f"{name}: {group.name}/{sink.name} failed: {error}")
@@ -118,6 +118,8 @@ def _one(
             note("unknown", keys[sink.name], str(error))
             passed.append(f"{name}: unknown whether {group.name}/{sink.name} has it: {error}")
         else:
-            note("sent", keys[sink.name], "")
+            note("sent", keys[sink.name], undone)
+            if undone:
+                passed.append(f"{name}: {group.name}/{sink.name} has it, but {undone}")
             return Report((f"{name} to {group.name}/{sink.name}",), tuple(passed))
     return Report(problems=(*passed, f"{name}: nobody in {group.name} has it for certain"))

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from ansible_collections.katago.fleet.plugins.module_utils import atomic, wording
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, lines, wording
 from ansible_collections.katago.fleet.plugins.module_utils.announcements import Message
 
 Kind = Literal["file", "webhook", "slack", "smtp", "page"]
@@ -177,8 +178,8 @@ def _mail_problems(options: Mapping[str, Any], message: Message | None) -> Itera
         yield "username and password go together"
 
 
-def send(sink: Sink, parcel: Parcel) -> None:
-    """Send; returns when the sink has said that it took it.
+def send(sink: Sink, parcel: Parcel) -> str:
+    """Send; returns when the sink has said that it took it, with what it left undone, without secrets.
 
     Raises:
         FailedError: if it did not take it.
@@ -187,7 +188,7 @@ def send(sink: Sink, parcel: Parcel) -> None:
     found = list(problems(sink, parcel.message))
     if found:
         raise FailedError("; ".join(found))
-    _SENDERS[sink.kind](sink.options, parcel)
+    return _SENDERS[sink.kind](sink.options, parcel) or ""
 
 
 def _file(options: Mapping[str, Any], parcel: Parcel) -> None:
@@ -195,8 +196,7 @@ def _file(options: Mapping[str, Any], parcel: Parcel) -> None:
     try:
         descriptor = os.open(options["path"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         try:
-            if os.write(descriptor, line.encode()) < len(line.encode()):
-                raise FailedError("the disk is full")
+            lines.append(descriptor, line.encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -266,7 +266,7 @@ def _post(options: Mapping[str, Any], document: Mapping[str, Any], headers: Mapp
         raise FailedError(f"it answered {status}")
 
 
-def _smtp(options: Mapping[str, Any], parcel: Parcel) -> None:
+def _smtp(options: Mapping[str, Any], parcel: Parcel) -> str:
     mail = _mail(options, parcel)
     security = options.get("security", "starttls")
     patience = float(options.get("patience", PATIENCE))
@@ -284,7 +284,7 @@ def _smtp(options: Mapping[str, Any], parcel: Parcel) -> None:
             if options.get("username"):
                 server.login(str(options["username"]), str(options["password"]))
             sending = True
-            server.send_message(mail)
+            refused = server.send_message(mail)
     except smtplib.SMTPRecipientsRefused as error:
         raise FailedError(f"it refused all {len(error.recipients)} recipients") from None
     except smtplib.SMTPNotSupportedError:
@@ -296,6 +296,11 @@ def _smtp(options: Mapping[str, Any], parcel: Parcel) -> None:
         if sending:
             raise UnknownError(f"the connection was lost while it was handed over: {_words(error)}") from None
         raise FailedError(_words(error)) from None
+    called = parseaddr(parcel.message.to)[1].casefold()
+    if called and called in {address.casefold() for address in refused}:
+        raise FailedError("it refused the one who is called")
+    count = len(_recipients(options, parcel.message))
+    return f"it refused {len(refused)} of {count} recipients" if refused else ""
 
 
 class _closing:
@@ -369,7 +374,7 @@ def _words(error: object) -> str:
     return type(error).__name__
 
 
-_SENDERS: Mapping[Kind, Callable[[Mapping[str, Any], Parcel], None]] = {
+_SENDERS: Mapping[Kind, Callable[[Mapping[str, Any], Parcel], str | None]] = {
     "file": _file,
     "webhook": _webhook,
     "slack": _slack,

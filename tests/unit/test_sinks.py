@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import json
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -180,6 +181,44 @@ def test_escalation_goes_to_the_contact_of_the_roster(tmp_path: Path) -> None:
         with pytest.raises(FailedError, match="no contact with an address"):
             sinks.send(mail_sink(server, to=[]), PARCEL)
     assert [recipients for recipients, _, _ in server.mails] == [["bo@go.net"]]
+
+
+def test_recipients_that_are_refused_are_counted_and_not_told(tmp_path: Path) -> None:
+    notes = Notes()
+    with loopback.smtp(tmp_path, strangers=("lead@go.net",)) as server:
+        report = notes.deliver([team(mail_sink(server))])
+    assert server.mails[0][0] == ["ops@go.net"]
+    assert report.sent == ("declaration to team/s",)
+    assert report.passed == ("declaration: team/s has it, but it refused 1 of 2 recipients",)
+    assert notes.lines[-1] == ("sent", "s", "it refused 1 of 2 recipients")
+
+
+def test_call_that_its_person_does_not_get_goes_to_the_next_sink(tmp_path: Path) -> None:
+    call = Message("escalation-1", "escalation", "ESCALATION", "text", to="Bo <bo@go.net>")
+    notes = Notes()
+    with loopback.smtp(tmp_path, strangers=("Bo@go.net",)) as server, loopback.http() as well:
+        group = team(
+            mail_sink(server, to=["ops@go.net", "Bo@go.net"]),
+            sink("slack", "next", url=url(well.port)),
+            audience="escalation",
+        )
+        report = dispatch.deliver([Letter("i-1", "P1", call)], [group], {}, notes)
+    assert report.sent == ("escalation-1 to team/next",)
+    assert notes.lines[1] == ("failed", "s", "it refused the one who is called")
+    assert "go.net" not in json.dumps([notes.lines, report.passed])
+
+
+def test_message_that_the_disk_has_no_room_for_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "messages.jsonl"
+    sinks.send(sink("file", path=str(path)), PARCEL)
+    before = path.read_bytes()
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, content: write(file, content[: len(content) // 2]))
+    with pytest.raises(FailedError, match="No space left on device"):
+        sinks.send(sink("file", path=str(path)), PARCEL)
+    assert path.read_bytes() == before
 
 
 def test_header_that_would_end_the_headers_is_a_failure(tmp_path: Path) -> None:
