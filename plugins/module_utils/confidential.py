@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import measuring, redaction, restic, service
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    measuring,
+    redaction,
+    restic,
+    service,
+    timekeeper,
+)
 
 LARGEST = 1 << 20
 """Bytes of a file of secrets; a larger one is none that can be searched for."""
@@ -22,6 +28,8 @@ _FILES = (
     f"/run/credentials/{service.UNIT}/*",
     *(f"{restic.SECRETS}/{name}" for name in (restic.PASSWORD, restic.ENVIRONMENT, restic.SSH_KEY)),
 )
+# Where a host that keeps the time of incidents has the addresses and passwords of their sinks.
+_SINKS = (str(timekeeper.SINKS), f"/run/credentials/{timekeeper.SERVICE}/sinks")
 _UNITS = tuple(
     f"{place}/{service.UNIT}{part}"
     for place in ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
@@ -43,6 +51,12 @@ def kept(root: Path = Path("/")) -> list[redaction.Secret]:
         found += redaction.in_file(path.name, _read(path))
     for path in _matching(root, f"{restic.SECRETS}/{restic.REPOSITORY}"):
         found += redaction.in_address(path.name, _read(path).strip())
+    for path in _matching(root, *_SINKS):
+        content = _read(path)
+        groups = _parsed(content)
+        values = redaction.in_sinks(groups) if groups is not None else iter(())
+        found += [redaction.Secret(value.encode(), path.name) for value in values]
+        found += redaction.in_file(path.name, content)
     for path in _matching(root, *_UNITS):
         text = _read(path).decode(errors="replace")
         found += _named(path.name, redaction.in_unit(text))

@@ -42,6 +42,8 @@ _VALUE = (
 # architecture of a package such as `passwd:amd64`.
 _NO_SECRET = re.compile(rb"(?:null|none|true|false|\d{1,3}|\[redacted[^\]\s]*\]|all|amd64|arm64|i386)?", re.I)
 
+_OPEN_HEADERS = ("accept", "content-type", "user-agent")
+_UNLIKE_WORDS = re.compile(r"\d|[a-z][A-Z]")
 _QUOTE = re.compile(rb"""\\*["']""")
 
 _BEGIN_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
@@ -93,6 +95,10 @@ _SHAPES = (
         text=rf"""(?P<before>--[\w.-]{{0,64}}{_NAME}["']?,?\s{{1,8}})(?!["']?-){_VALUE}""",
     ),
     _shape("-u", text=r"""(?P<before>\s(?:-u|--user)[\s=]["']?[^\s:"']+:)(?!\d+\b)(?P<value>[^\s"']+)"""),
+    _shape(
+        "hooks.slack.com",
+        text=r"""(?P<before>hooks\.slack\.com(?:\\*/|%2F)\w{1,32}(?:\\*/|%2F))(?P<value>[^\s"'<>]+)""",
+    ),
     _shape("akia", "asia", text=r"(?P<value>\b(?:AKIA|ASIA)[A-Z0-9]{16}\b)"),
     _shape("eyj", text=r"(?P<value>\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)"),
     _shape(
@@ -277,6 +283,25 @@ def in_json(value: Any, name: str = "") -> Iterator[str]:
             yield from in_json(each, name)
     elif isinstance(value, str) and value and is_secret_name(name):
         yield value
+
+
+def in_sinks(value: Any) -> Iterator[str]:
+    """The secrets of an incident's sinks besides those that names tell: addresses of hooks, headers.
+
+    Of an address it is the whole, its password, and each word that is none of a language.
+    """
+    if isinstance(value, Mapping):
+        if isinstance(url := value.get("url"), str):
+            yield url
+            yield from (secret.value.decode() for secret in in_address("", url.encode()))
+            yield from (word for word in re.findall(r"[\w-]{16,}", url) if _UNLIKE_WORDS.search(word))
+        headers = value.get("headers")
+        for name, header in headers.items() if isinstance(headers, Mapping) else ():
+            if str(name).lower() not in _OPEN_HEADERS:
+                yield str(header)
+                yield from str(header).split()[1:]
+    for each in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from in_sinks(each)
 
 
 def in_environment(variables: Mapping[str, str]) -> Iterator[str]:

@@ -98,6 +98,14 @@ def test_redaction_ends_and_is_the_same_again(text: str) -> None:
         ("Set-Cookie: session=1; path=/", "Set-Cookie: [redacted]"),
         ("curl -u me:hunter2 http://x", "curl -u me:[redacted] http://x"),
         ("AWS_SECRET_ACCESS_KEY=abc/def+ghi", "AWS_SECRET_ACCESS_KEY=[redacted]"),
+        (
+            "POST https://hooks.slack.com/services/T01/B02/abcDEF said no",
+            "POST https://hooks.slack.com/services/[redacted] said no",
+        ),
+        (
+            '"https:\\/\\/hooks.slack.com\\/services\\/T01\\/B02\\/abcDEF"',
+            '"https:\\/\\/hooks.slack.com\\/services\\/[redacted]"',
+        ),
         ("id AKIAIOSFODNN7EXAMPLE used", "id [redacted] used"),
         ("password='two words' next", "password='[redacted]' next"),
         ("db_passwd: hunter2,", "db_passwd: [redacted],"),
@@ -277,6 +285,39 @@ def test_fifty_planted_secrets_are_nowhere(tmp_path: Path) -> None:
         assert middle not in content
     for harmless in (b"said ", b"HTTP/1.1", b"postgres://katago:", b"--port 1", b'\\"event\\": \\"x\\"'):
         assert harmless in content
+
+
+@pytest.mark.parametrize("place", ["etc/katago-incident", "run/credentials/katago-incident.service"])
+def test_sinks_of_a_timekeeper_are_known(tmp_path: Path, place: str) -> None:
+    given = [
+        {
+            "group": "team",
+            "audience": "team",
+            "sinks": [
+                {"name": "chat", "kind": "slack", "url": "https://chat.go.net/hooks/xoDLq4JmTV7fGk2p"},
+                {
+                    "name": "hook",
+                    "kind": "webhook",
+                    "url": "https://me:hook%20pass1@go.net/incidents",
+                    "headers": {"X-Key": "header-value-1", "Authorization": "Bearer header-value-2"},
+                },
+                {"name": "mail", "kind": "smtp", "host": "go.net", "password": "mail-pass-1"},
+            ],
+        }
+    ]
+    (tmp_path / place).mkdir(parents=True)
+    name = "sinks.json" if place.startswith("etc") else "sinks"
+    (tmp_path / place / name).write_text(json.dumps(given))
+    secrets = (
+        *("https://chat.go.net/hooks/xoDLq4JmTV7fGk2p", "xoDLq4JmTV7fGk2p", "hook pass1"),
+        *("https://me:hook%20pass1@go.net/incidents", "header-value-1", "header-value-2", "mail-pass-1"),
+    )
+    text = "\n".join((*secrets, "go.net/incidents is the team's")).encode()
+    content, _ = Redactor(confidential.kept(tmp_path)).redact(text)
+    assert content.decode().splitlines() == [
+        *[f"[redacted:{name}]"] * len(secrets),
+        "go.net/incidents is the team's",
+    ]
 
 
 def test_file_of_secrets_that_cannot_be_read_is_told(tmp_path: Path) -> None:

@@ -19,11 +19,14 @@ from tests import fleet, hosts
 TARGET = fleet.LAB.hosts()[0].name
 INCIDENT = "canaries"
 CREDENTIALS, BACKUP = "/etc/katago-mcp/credentials", "/etc/katago-backup"
+TIMEKEEPER = "/etc/katago-incident"
 # With characters that every encoding writes differently.
 CANARIES = [f"canary{number:02}-Zq8+/x%{'abcdefgh'[number % 8] * 6}{number:02}=" for number in range(50)]
 # Known to the host: they are searched for everywhere, and in every encoding.
 IN_FILES, IN_UNIT, IN_PROCESS = CANARIES[:6], CANARIES[6:10], CANARIES[10:16]
-IN_CONFIG, IN_JOURNAL = CANARIES[16:20], CANARIES[20:]
+IN_CONFIG, IN_SINKS, IN_JOURNAL = CANARIES[16:20], CANARIES[20:24], CANARIES[24:]
+HOOK = f"https://chat.go.net/hooks/{urllib.parse.quote(IN_SINKS[0], safe='')}"
+SLACK = f"https://hooks.slack.com/services/T0/B0/{urllib.parse.quote(IN_SINKS[1], safe='')}"
 FORMS = (
     "Authorization: Bearer {}",
     '{{"level": "info", "password": "{}"}}',
@@ -67,14 +70,28 @@ def files(host: Any) -> Iterator[None]:
         f"{BACKUP}/password": f"{IN_FILES[3]}\n",
         f"{BACKUP}/environment": f"AWS_SECRET_ACCESS_KEY={IN_FILES[4]}\n",
         f"{BACKUP}/ssh_key": f"-----BEGIN PRIVATE KEY-----\n{IN_FILES[5]}\n-----END PRIVATE KEY-----\n",
+        f"{TIMEKEEPER}/sinks.json": json.dumps(
+            [
+                {
+                    "group": "team",
+                    "audience": "team",
+                    "sinks": [
+                        {"name": "a", "kind": "slack", "url": HOOK},
+                        {"name": "b", "kind": "webhook", "url": SLACK, "headers": {"X-Key": IN_SINKS[2]}},
+                        {"name": "c", "kind": "smtp", "host": "go.net", "password": IN_SINKS[3]},
+                    ],
+                }
+            ]
+        ),
     }
     assert not host.file(BACKUP).exists
+    assert not host.file(TIMEKEEPER).exists
     for path, content in planted.items():
         put(host, path, content)
     try:
         yield
     finally:
-        host.check_output(f"rm -r {CREDENTIALS}/canary.* {BACKUP}")
+        host.check_output(f"rm -r {CREDENTIALS}/canary.* {BACKUP} {TIMEKEEPER}")
 
 
 @contextlib.contextmanager
@@ -100,7 +117,8 @@ def configuration(host: Any) -> Iterator[None]:
 def process(host: Any) -> Iterator[int]:
     """A process in the unit's control group with secrets in arguments and environment, that logged some."""
     said = [form.format(canary) for form, canary in zip(FORMS * 5, IN_JOURNAL, strict=False)]
-    for canary in (*IN_FILES, *IN_UNIT, *IN_PROCESS):
+    said += [f"POST {address} said no" for address in (HOOK, SLACK)]
+    for canary in (*IN_FILES, *IN_UNIT, *IN_PROCESS, *IN_SINKS[2:]):
         said += [
             f"bare {canary} and {urllib.parse.quote(canary, safe='')}",
             f"{base64.b64encode(f'user:{canary}'.encode()).decode()} {json.dumps(json.dumps([canary]))}",
