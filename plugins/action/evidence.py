@@ -15,7 +15,7 @@ from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.action import lock
 from ansible_collections.katago.fleet.plugins.module_utils import collecting, collectors, history
-from ansible_collections.katago.fleet.plugins.plugin_utils import evidence, records, signing
+from ansible_collections.katago.fleet.plugins.plugin_utils import evidence, failures, records, signing
 
 display = Display()
 
@@ -137,8 +137,7 @@ class ActionModule(ActionBase):
         )
         received = time.time()
         if answer.get("failed") or "packed" not in answer:
-            said = str(answer.get("msg") or answer.get("module_stderr") or "no reason given")
-            raise CutShortError(f"the host could not collect it: {said.strip()[-300:]}")
+            raise CutShortError(f"the host could not collect it: {failures.reason(answer)}")
         clocks = clock(sent, answer["began"], answer["ended"], received)
         wanted = {collector.name: collector for collector in collectors.of(tier)}
         for item in answer["packed"]:

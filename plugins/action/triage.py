@@ -9,6 +9,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.katago.fleet.plugins.module_utils import triage
+from ansible_collections.katago.fleet.plugins.plugin_utils import failures
 
 
 class ActionModule(ActionBase):
@@ -25,7 +26,7 @@ class ActionModule(ActionBase):
             measured = self._execute_module(
                 module_name="katago.fleet.triage", module_args=arguments, task_vars=task_vars
             )
-            why = str(measured.get("msg") or measured.get("module_stderr") or "")
+            why = failures.reason(measured)
         except AnsibleConnectionFailure:
             raise
         except AnsibleError as error:
@@ -34,6 +35,7 @@ class ActionModule(ActionBase):
         if facts := measured.get("facts"):
             verdict = triage.judge(facts, now=now, breach=breach)
         else:
-            why = f"it was reached and could not be measured: {why.strip()[-300:]}"
-            verdict = triage.unreachable(why, now=now, breach=breach)
+            verdict = triage.unreachable(
+                f"it was reached and could not be measured: {why.strip()}", now=now, breach=breach
+            )
         return {**result, "changed": False, "verdict": triage.as_dict(verdict), "facts": facts or {}}

@@ -40,6 +40,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.collectors import (
 
 _BLOCK = 1 << 16
 _WORDS = 2048
+_LONGEST_PROBLEM = 300
 _PLACES_SECONDS = 1.0
 _GRACE_SECONDS = 1.0
 _REAPING_SECONDS = 0.05
@@ -308,15 +309,14 @@ def cleaned(
         return {"withheld": "it is no text, in which secrets could be found"}
     if raw.seen and not content:
         return {
-            "withheld": f"what was read of it is a line that was cut{_after(raw.problem, redactor)}",
+            "withheld": f"what was read of it is a line that was cut{_after(_problem(raw, redactor))}",
         }
     if collector.journal:
         content = readable(content)
     content, count = redactor.redact(content)
     # Looks take out what they know by its place.
     count = max(count, content.count(b"[redacted"))
-    problem = redactor.redact(raw.problem.encode(errors="replace"))[0].decode(errors="replace")
-    return {"content": pack(content), "problem": problem, "redacted": count}
+    return {"content": pack(content), "problem": _problem(raw, redactor), "redacted": count}
 
 
 def pack(content: bytes) -> str:
@@ -356,9 +356,14 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _after(problem: str, redactor: redaction.Redactor) -> str:
-    words = redactor.redact(problem.encode(errors="replace"))[0].decode(errors="replace")
+def _after(words: str) -> str:
     return f": {words}" if words else ""
+
+
+def _problem(raw: Raw, redactor: redaction.Redactor) -> str:
+    """What went wrong, redacted and then cut."""
+    words = redactor.redact(raw.problem.encode(errors="replace"))[0].decode(errors="replace")
+    return redaction.end_of(" ".join(words.split()), _LONGEST_PROBLEM)
 
 
 def _given(pid: int) -> list[tuple[str, str]]:
@@ -380,7 +385,10 @@ def _said(error: OSError, collector: Collector) -> str:
 def _status(running: _Running) -> str:
     if running.status == 0:
         return ""
-    words = " ".join(running.errors.whole_lines(ended=True).decode(errors="replace").split())[-300:]
+    errors = running.errors
+    words = errors.whole_lines(ended=True).decode(errors="replace").strip()
+    if errors.cut and not words:
+        words = "its words are a line that was cut"
     if running.process is None:
         return words or "its process died"
     return f"status {running.status}: {words}".rstrip(": ")
@@ -429,7 +437,8 @@ def _collect(work: Callable[[Write], None], output: int, words: int) -> None:
     try:
         work(lambda content: forking.write(output, content))
     except Exception as error:
-        os.write(words, _trouble(error).encode(errors="replace")[:_WORDS])
+        trouble = _trouble(error).encode(errors="replace")
+        os.write(words, trouble if len(trouble) <= _WORDS else type(error).__name__.encode())
         raise
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils import (
     exposition,
     probes,
+    redaction,
     releases,
     service,
 )
@@ -110,4 +111,4 @@ class Endpoints:
         except (OSError, subprocess.TimeoutExpired) as error:
             return {"error": f"the MCP client did not end: {error}"}
         except ValueError:
-            return {"error": f"the MCP client failed: {asked.stderr.strip()[-300:]}"}
+            return {"error": f"the MCP client failed: {redaction.last_lines(asked.stderr, 1000)}"}

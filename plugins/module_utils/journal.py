@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import service
+from ansible_collections.katago.fleet.plugins.module_utils import redaction, service
 
 # Of systemd's catalogue: SD_MESSAGE_UNIT_STARTED, SD_MESSAGE_UNIT_FAILURE_RESULT.
 _STARTED = "39f53479d3a045ac8e11786248231fbf"
@@ -23,6 +23,7 @@ _ENDED = ("backoff", "config_error")
 # What a line says of a failure, the most telling first.
 _CODES = ("code", "state", "reason", "errorType")
 MOST_LINES = 5000
+_LONGEST_CODE = 120
 
 
 class JournalError(Exception):
@@ -43,7 +44,9 @@ def read(
     done = subprocess.run([*argv, *matches], capture_output=True, text=True, errors="replace", check=False)
     # With --grep, status 1 and no words mean that nothing matched.
     if done.returncode != 0 and (not grep or done.stderr.strip()):
-        raise JournalError(done.stderr.strip()[-300:] or f"journalctl ended with {done.returncode}")
+        raise JournalError(
+            redaction.last_lines(done.stderr, 1000) or f"journalctl ended with {done.returncode}"
+        )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -91,7 +94,9 @@ def groups(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if line is None or line["level"] not in _COUNTED:
             continue
         code = next((str(line[name]) for name in _CODES if line.get(name)), "")
-        group = str(line["level"]), str(line.get("event", "")), code[:120]
+        # Half of a secret would not be found in it.
+        code = code if len(code) <= _LONGEST_CODE else f"a text of {len(code)} characters"
+        group = str(line["level"]), str(line.get("event", "")), code
         counts[group] += 1
         if line.get("traceback"):
             raised.add(group)

@@ -21,6 +21,8 @@ from ansible_collections.katago.fleet.plugins.module_utils import forking
 Entry = dict[str, Any]
 """`value` when it was measured, or `unknown` with the reason; `seconds` that it took."""
 
+_LONGEST_WORDS = 2000
+
 
 @dataclass
 class _Running:
@@ -100,5 +102,7 @@ def _measure(check: Callable[[], Any], pipe: int) -> None:
         entry: Entry = {"value": check()}
         text = json.dumps(entry, allow_nan=False)
     except Exception as error:
-        text = json.dumps({"unknown": f"{type(error).__name__}: {error}"[:300]})
+        kind, words = type(error).__name__, str(error)
+        # Half of a secret would not be found in it.
+        text = json.dumps({"unknown": f"{kind}: {words}" if len(words) <= _LONGEST_WORDS else kind})
     forking.write(pipe, text.encode())

@@ -372,6 +372,24 @@ def in_address(name: str, address: bytes) -> list[Secret]:
     return [Secret(value, name), Secret(urllib.parse.unquote_to_bytes(value), name)]
 
 
+def end_of(text: str, most: int) -> str:
+    """The end of a text that is redacted, in about so many characters, from the beginning of a word."""
+    return text if len(text) <= most else f"...{text[-most:].partition(' ')[2]}"
+
+
+def last_lines(text: str, most: int) -> str:
+    """The last lines of a text that is to be redacted, in so many characters; none of them is cut.
+
+    Half of a secret would not be found in half of a line.
+    """
+    kept: list[str] = []
+    for line in reversed(text.strip().splitlines()):
+        if sum(map(len, kept)) + len(kept) + len(line) > most:
+            break
+        kept.insert(0, line)
+    return "\n".join(kept)
+
+
 def replace_values(text: str, values: Iterable[str]) -> str:
     """A text with certain values replaced by the mark, however short they are."""
     for value in sorted(set(values), key=len, reverse=True):

@@ -94,6 +94,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     host,
     journal,
     measuring,
+    redaction,
     releases,
     security,
     service,
@@ -148,7 +149,9 @@ def check_config(layout: releases.Layout) -> dict[str, Any]:
     try:
         report = json.loads(done.stdout)
     except ValueError:
-        raise ValueError(f"katago-mcp validate does not run: {done.stderr.strip()[-200:]}") from None
+        raise ValueError(
+            f"katago-mcp validate does not run: {redaction.last_lines(done.stderr, 1000)}"
+        ) from None
     return {
         "ok": bool(report["ok"]) and done.returncode == 0,
         "problems": [check["message"] for check in report["checks"] if not check["ok"]],

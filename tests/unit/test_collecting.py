@@ -169,6 +169,30 @@ def test_item_leaves_redacted_with_its_problem() -> None:
     assert result["redacted"] == 1
 
 
+@pytest.mark.parametrize("length", [270, 285, 295, 1000])
+def test_trouble_is_redacted_before_it_is_cut(length: int) -> None:
+    secret = "two words of a secret"
+    redactor = Redactor([Secret(secret.encode(), "known")])
+    script = f"echo 'no: {secret}' {'x ' * (length // 2)} >&2; exit 3"
+    result = collecting.cleaned(Collector("x"), got(shell("x", script)), redactor)
+    assert not any(word in result["problem"] for word in ("two", "words", "secret"))
+    assert len(result["problem"]) <= 310
+    assert result["problem"].endswith("x x")
+
+
+def test_trouble_that_is_a_line_which_was_cut_is_withheld() -> None:
+    raw = got(shell("x", "head -c 5000 /dev/zero | tr '\\0' s >&2; exit 3"))
+    assert raw.problem == "status 3: its words are a line that was cut"
+
+
+def test_trouble_of_a_look_that_is_too_long_is_told_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: collecting.Write) -> None:
+        raise ValueError("s" * 5000)
+
+    monkeypatch.setitem(collecting._LOOKS, "failing", fail)
+    assert got(Collector("a", look="failing")).problem == "ValueError"
+
+
 @pytest.mark.parametrize(
     ("content", "unknown", "words"),
     [

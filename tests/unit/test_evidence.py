@@ -341,6 +341,15 @@ def test_procedure_is_refused_without_evidence_unless_it_may_go_on(tmp_path: Pat
         assert "no memory" in result["msg"]
 
 
+def test_words_of_a_module_that_died_are_not_told(tmp_path: Path) -> None:
+    stderr = "Traceback:\nhunter2\nos.FileError: /x\njson.decoder.JSONDecodeError: no hunter2 at 3\n"
+    result = run(Host(tmp_path, {"failed": True, "msg": "MODULE FAILURE", "module_stderr": stderr}))
+    assert "could not collect it: its module died of JSONDecodeError" in result["msg"]
+    assert "hunter2" not in result["msg"]
+    result = run(Host(tmp_path, {"failed": True, "msg": "it was killed", "module_stderr": "hunter2"}))
+    assert "could not collect it: it was killed" in result["msg"]
+
+
 def test_records_that_cannot_be_kept_refuse_the_procedure(tmp_path: Path) -> None:
     (tmp_path / "records").write_text("a file")
     result = run(Host(tmp_path, answer("hot")))

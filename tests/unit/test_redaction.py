@@ -149,6 +149,14 @@ def test_text_that_is_made_to_be_slow_is_not(piece: str) -> None:
     Redactor().redact(piece.encode() * 40_000)
 
 
+@pytest.mark.parametrize(
+    ("text", "most", "expected"),
+    [("a\nb\n", 10, "a\nb"), ("half secret\nb b\nc", 6, "b b\nc"), ("half a secret", 6, ""), ("", 6, "")],
+)
+def test_last_lines_are_whole(text: str, most: int, expected: str) -> None:
+    assert redaction.last_lines(text, most) == expected
+
+
 def test_mark_names_the_secret_unless_the_name_has_it() -> None:
     content, _ = Redactor(
         [Secret(b"0123456789", "operator.token"), Secret(b"credential", "a-credential")]

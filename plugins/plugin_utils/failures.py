@@ -1,0 +1,18 @@
+"""Why a module died, without the words it died with: they may have secrets that only its host knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_LONGEST = 300
+_KIND = re.compile(r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Interrupt|Exit))(?::|$)", re.M)
+
+
+def reason(answer: Mapping[str, Any]) -> str:
+    """What a module's answer says of its failure; of standard error only the type of the exception."""
+    if kinds := _KIND.findall(str(answer.get("module_stderr") or "")):
+        return f"its module died of {kinds[-1]}"
+    said = str(answer.get("msg") or "").strip() or "no reason given"
+    return said if len(said) <= _LONGEST else f"...{said[-_LONGEST:].partition(' ')[2]}"
