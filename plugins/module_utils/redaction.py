@@ -27,7 +27,12 @@ _NAME = (
 )
 _SECRET_NAME = re.compile(rf"{_NAME}s?", re.I)
 # Of variables of an environment less ordinary words are secrets.
-_SECRET_VARIABLE = re.compile(rf"{_NAME}|_(?:key|pass|pwd|pw|auth|dsn)|^(?:pass|auth)", re.I)
+_VARIABLE_ENDS = "key|pass|pwd|pw|auth|dsn"
+_SECRET_VARIABLE = re.compile(rf"{_NAME}|_(?:{_VARIABLE_ENDS})|^(?:pass|auth)", re.I)
+_ASSIGNED = tuple(f"{end}=" for end in _VARIABLE_ENDS.split("|"))
+# Written as variables of an environment are, so that `key=3` in a log stays.
+_LOUD = rf"(?-i:(?<!\w)(?:[A-Z0-9_]{{0,64}}_(?:{_VARIABLE_ENDS.upper()})|PASS|AUTH)=)"
+_QUIET = rf"(?<!\w)(?:\w{{0,64}}_(?:{_VARIABLE_ENDS})|pass|auth)="
 # A value without quotes; one within it goes on with it where a letter follows.
 _BARE = r"""(?:[^\s"'&\\]|["'](?=[A-Za-z0-9])|\\(?![nrt"']))+"""
 # Ends of an unquoted value that are more likely those of what is around it.
@@ -90,6 +95,10 @@ _SHAPES = (
         *("pass", "secret", "token", "key", "signature"),
         text=rf"""(?P<before>{_NAME}(?:\\*["'])?\s{{0,8}}(?::|=>?|%3D)\s{{0,8}}){_VALUE}""",
     ),
+    _shape(*_ASSIGNED, text=rf"""(?P<before>["']{_LOUD})(?P<value>[^"'\\]{{1,8192}})(?=["'])"""),
+    _shape(*_ASSIGNED, text=rf"(?P<before>{_LOUD}){_VALUE}"),
+    _shape("environment=", text=rf"""(?P<before>["']{_QUIET})(?P<value>[^"'\\]{{1,8192}})(?=["'])"""),
+    _shape("environment=", text=rf"(?P<before>{_QUIET}){_VALUE}"),
     _shape(
         *("pass", "secret", "token", "key"),
         text=rf"""(?P<before>--[\w.-]{{0,64}}{_NAME}["']?,?\s{{1,8}})(?!["']?-){_VALUE}""",

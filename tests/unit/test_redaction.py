@@ -89,6 +89,14 @@ def test_redaction_ends_and_is_the_same_again(text: str) -> None:
         ("https://aaaaaaaaaaaaaaaaaaaa@host/x", "https://[redacted]@host/x"),
         ('Environment="A_TOKEN=abc" "B=1"', 'Environment="A_TOKEN=[redacted]" "B=1"'),
         ('Environment="A_SECRET=two words" LANG=C', 'Environment="A_SECRET=[redacted]" LANG=C'),
+        ("Environment=DB_PASS=sunshine LANG=C", "Environment=DB_PASS=[redacted] LANG=C"),
+        ("Environment=LANG=C db_pass=sunshine", "Environment=LANG=C db_pass=[redacted]"),
+        ('Environment="REDIS_AUTH=correct horse" A=1', 'Environment="REDIS_AUTH=[redacted]" A=1'),
+        (
+            "MYSQL_PWD=12345678 STRIPE_KEY='a b' PASS=x",
+            "MYSQL_PWD=[redacted] STRIPE_KEY='[redacted]' PASS=[redacted]",
+        ),
+        ("Environment=SENTRY_DSN=/a/path", "Environment=SENTRY_DSN=[redacted]"),
         ('["serve", "--db-password=a b", "x"]', '["serve", "--db-password=[redacted]", "x"]'),
         (
             "argv[]=/bin/x --token abc ; ignore_errors=no",
@@ -136,6 +144,7 @@ def test_what_looks_like_a_secret_goes_and_its_surroundings_stay(text: str, expe
         "ps -u 1000:1000 http://127.0.0.1:8080/mcp ssh://git@host/x",
         '{"password": null, "secret": ""}',
         "net.ipv4.tcp_syncookies = 1",
+        "key=3 cache_key=489caa966f board_pass=black Auth=none PWD=/root OLDPWD=/srv X_KEY=12",
         "2026-11-24T10:00:00+00:00 passed 12 checks; key cache hit",
     ],
 )

@@ -27,6 +27,13 @@ IN_FILES, IN_UNIT, IN_PROCESS = CANARIES[:6], CANARIES[6:10], CANARIES[10:16]
 IN_CONFIG, IN_SINKS, IN_JOURNAL = CANARIES[16:20], CANARIES[20:24], CANARIES[24:]
 HOOK = f"https://chat.go.net/hooks/{urllib.parse.quote(IN_SINKS[0], safe='')}"
 SLACK = f"https://hooks.slack.com/services/T0/B0/{urllib.parse.quote(IN_SINKS[1], safe='')}"
+# Known by their variables' names alone: such words cannot be searched for everywhere.
+SHORT = {
+    "DB_PASS": "sunnyshine",
+    "REDIS_AUTH": "correcthorse",
+    "MYSQL_PWD": "73519286",
+    "APP_KEY": "/zq/path",
+}
 FORMS = (
     "Authorization: Bearer {}",
     '{{"level": "info", "password": "{}"}}',
@@ -166,6 +173,7 @@ def planted(host: Any) -> Iterator[None]:
     token, secret = (canary.replace("%", "%%") for canary in IN_UNIT[:2])
     drop_in = (
         f'Environment="SITE_TOKEN={token}" "SITE_SECRET={secret}"',
+        f"Environment={' '.join(f'{name}={word}' for name, word in SHORT.items())}",
         "EnvironmentFile=-/run/canary-environment",
     )
     put(host, "/run/canary-environment", f"WEBHOOK_TOKEN={IN_UNIT[2]}\nexport_KEY='{IN_UNIT[3]}'\n")
@@ -185,6 +193,10 @@ def leaks(written: dict[str, bytes]) -> dict[str, list[str]]:
     found = {
         canary: [name for name, content in written.items() if any(form in content for form in forms(canary))]
         for canary in CANARIES
+    }
+    found |= {
+        word: [name for name, content in written.items() if word.encode() in content]
+        for word in SHORT.values()
     }
     return {canary: where for canary, where in found.items() if where}
 
