@@ -1,8 +1,9 @@
 """Secrets taken out of text: those that are known, wherever they occur, and what looks like one.
 
-Pure: bytes in, bytes out. A known secret is found as it is, URL-encoded, in base64 and escaped as in
-JSON. What looks like a secret is found by the name before it (`password=`, `"api_key":`, `--token`),
-or by its own form (keys in PEM, URLs with a password, tokens of well-known services).
+Pure: bytes in, bytes out. A known secret is found as it is, in base64, and with any of its characters
+URL-encoded, escaped as in JSON or by systemd, or written as an entity of HTML, also several times over.
+What looks like a secret is found by the name before it (`password=`, `"api_key":`, `--token`), or by its
+own form (keys in PEM, URLs with a password, tokens of well-known services).
 """
 
 from __future__ import annotations
@@ -47,6 +48,16 @@ _VALUE = (
 # architecture of a package such as `passwd:amd64`.
 _NO_SECRET = re.compile(rb"(?:null|none|true|false|\d{1,3}|\[redacted[^\]\s]*\]|all|amd64|arm64|i386)?", re.I)
 
+_BACKSLASH = rb"(?:\\|%(?:25){0,3}5[Cc])"
+_LETTERS = {"\n": b"n", "\r": b"r", "\t": b"t", "\b": b"b", "\f": b"f"}
+_ENTITIES = {'"': b"|quot", "'": b"|apos", "&": b"|amp", "<": b"|lt", ">": b"|gt"}
+_HEX_WORD = rb"(?:3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])"
+# A letter or a digit that nobody has to encode.
+_ENCODED_WORD = re.compile(
+    rb"%%(?:25){0,3}(?P<url>%b)|\\{1,16}(?:u00|x)(?P<escape>%b)|&(?:amp;){0,3}#"
+    rb"(?:[xX]0{0,4}(?P<hex>%b)|0{0,5}(?P<decimal>4[89]|5[0-7]|6[5-9]|[78][0-9]|90|9[789]|1[01][0-9]|12[012]));"
+    % (_HEX_WORD, _HEX_WORD, _HEX_WORD)
+)
 _OPEN_HEADERS = ("accept", "content-type", "user-agent")
 _UNLIKE_WORDS = re.compile(r"\d|[a-z][A-Z]")
 _QUOTE = re.compile(rb"""\\*["']""")
@@ -136,19 +147,23 @@ class Redactor:
             if len(secret.value) >= SHORTEST and secret.value not in MARK:
                 found.setdefault(secret.value, secret.name)
         marks = {name: _mark(name, found) for name in found.values()}
-        plain = {each: marks[name] for value, name in found.items() for each in plain_forms(value)}
-        encoded = {each: marks[name] for value, name in found.items() for each in base64_forms(value)}
         # A secret that is part of another one is looked for after it.
-        self._plain = sorted(plain.items(), key=lambda form: -len(form[0]))
+        ordered = sorted(found, key=lambda value: -len(value))
+        self._plain = [(_Known(value), marks[found[value]]) for value in ordered]
+        encoded = {each: marks[name] for value, name in found.items() for each in base64_forms(value)}
         self._encoded = sorted(encoded.items(), key=lambda form: -len(form[0]))
 
     def redact(self, text: bytes) -> tuple[bytes, int]:
         """The text without secrets, and how many there were. What was redacted before is left as it is."""
-        count = 0
-        for form, mark in self._plain:
-            if form in text:
-                count += text.count(form)
-                text = text.replace(form, mark)
+        text, count = self._without_known(text)
+        if self._plain and _ENCODED_WORD.search(text):
+            lines = text.split(b"\n")
+            for number, line in enumerate(lines):
+                decoded = _ENCODED_WORD.sub(_decoded, line)
+                if decoded != line:
+                    decoded, times = self._without_known(decoded)
+                    lines[number], count = (decoded, count + times) if times else (line, count)
+            text = b"\n".join(lines)
         for form, mark in self._encoded:
             if form in text:
                 # The characters beside it hold its first and last bits too.
@@ -161,6 +176,13 @@ class Redactor:
             lines[number], times = _without_shapes(line)
             count += times
         return b"\n".join(lines), count + keys
+
+    def _without_known(self, text: bytes) -> tuple[bytes, int]:
+        count = 0
+        for known, mark in self._plain:
+            text, times = known.replace(text, mark)
+            count += times
+        return text, count
 
 
 def _without_shapes(line: bytes) -> tuple[bytes, int]:
@@ -229,26 +251,65 @@ def _mark(name: str, secrets: Iterable[bytes]) -> bytes:
     return MARK if any(secret in mark for secret in secrets) else mark
 
 
-def plain_forms(secret: bytes) -> set[bytes]:
-    """A secret as it is, URL-encoded, and escaped as in JSON, in JSON within JSON, too."""
-    forms = {secret}
-    for quoted in (
-        urllib.parse.quote(secret, safe=""),
-        urllib.parse.quote(secret, safe="/"),
-        urllib.parse.quote_plus(secret),
-    ):
-        lower = re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), quoted)
-        forms |= {quoted.encode(), lower.encode()}
-    # Bytes that are no text are written as surrogates, or as U+FFFD.
-    for errors in ("surrogateescape", "replace"):
-        text = secret.decode(errors=errors)
-        for ascii_only in (True, False):
-            once = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
-            twice = json.dumps(once, ensure_ascii=ascii_only)[1:-1]
-            forms |= {
-                each.encode(errors="surrogateescape") for each in (once, twice, once.replace("/", "\\/"))
-            }
-    return forms
+class _Known:
+    """Finds a secret in which any character but letters and digits may be encoded, each by itself.
+
+    URL-encoded and as an entity of HTML up to four times over, within JSON in JSON up to four deep.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        # Bytes that are no text are written as surrogates, or as U+FFFD.
+        texts = dict.fromkeys(secret.decode(errors=errors) for errors in ("surrogateescape", "replace"))
+        # The longest part that is the same however it is written: searching for that first is quick.
+        self._word = max(re.findall(rb"[A-Za-z0-9]+", secret), key=len, default=b"")
+        word = self._word.decode()
+        tails = b"|".join(_written(text.partition(word)[2] if word else text) for text in texts)
+        self._tail = re.compile(b"%b(?:%b)" % (self._word, tails))
+        self._whole = re.compile(b"|".join(_written(text) for text in texts))
+
+    def replace(self, text: bytes, mark: bytes) -> tuple[bytes, int]:
+        """The text with the mark in place of the secret, and how often."""
+        if self._word not in text or not self._tail.search(text):
+            return text, 0
+        return self._whole.subn(lambda _: mark, text)
+
+
+def _written(text: str) -> bytes:
+    """A pattern of all that a text may be written as; backslashes that follow on each other are one piece."""
+    return b"".join(_piece(each) for each in re.findall(r"(?s:\\+|[^\\])", text))
+
+
+def _piece(piece: str) -> bytes:
+    if piece.isascii() and piece.isalnum():
+        return piece.encode()
+    if len(piece) > 1:
+        each = b"".join(_piece(one) for one in piece)
+        return rb"(?:%b{%d,%d}|%b)" % (_BACKSLASH, len(piece), 16 * len(piece), each)
+    raw = piece.encode(errors="surrogateescape")
+    units = piece.encode("utf-16-be", errors="surrogatepass")
+    hexadecimal = [units[at : at + 2].hex().encode() for at in range(0, len(units), 2)]
+    number, name = ord(piece), _ENTITIES.get(piece, b"")
+    forms = [
+        re.escape(raw),
+        b"".join(b"%%(?:25){0,3}(?i:%02x)" % byte for byte in raw),
+        b"&(?:amp;){0,3}(?:#0{0,5}%d|#[xX]0{0,4}(?i:%x)%b);" % (number, number, name),
+    ]
+    if piece == " ":
+        forms.append(rb"\+")
+    escapes = [
+        b"".join(b"%b{1,16}u(?i:%b)" % (_BACKSLASH, unit) for unit in hexadecimal),
+        b"".join(b"%b{1,16}x(?i:%02x)" % (_BACKSLASH, byte) for byte in raw),
+    ]
+    if piece in _LETTERS:
+        escapes.append(b"%b{1,16}%b" % (_BACKSLASH, _LETTERS[piece]))
+    if piece == "\\":
+        return b"(?:%b)" % b"|".join([*escapes, b"%b{1,16}" % _BACKSLASH, *forms])
+    return b"(?:%b|%b{0,16}(?:%b))" % (b"|".join(escapes), _BACKSLASH, b"|".join(forms))
+
+
+def _decoded(match: re.Match[bytes]) -> bytes:
+    hexadecimal = match["url"] or match["escape"] or match["hex"]
+    return bytes([int(hexadecimal, 16) if hexadecimal else int(match["decimal"])])
 
 
 def base64_forms(secret: bytes) -> set[bytes]:

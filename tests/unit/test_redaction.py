@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +57,37 @@ def test_known_secret_is_found_in_every_encoding(secret: str, before: bytes, aft
         assert count >= 1
         assert content.startswith(b"harmless ")
         assert content.endswith(b" words")
+
+
+CODED = "c4n/\"é&<'! @\\(x)*\n+~9"
+ENCODERS: dict[str, Callable[[str], str]] = {
+    "encodeURIComponent": lambda text: urllib.parse.quote(text, safe="!'()*~"),
+    "partly": lambda text: text.replace("/", "%2f").replace("@", "%40"),
+    "twice in a URL": lambda text: urllib.parse.quote(urllib.parse.quote(text, safe=""), safe=""),
+    "every byte": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
+    "at sign": lambda text: json.dumps(text)[1:-1].replace("@", "\\u0040").replace("<", "\\u003C"),
+    "html": html.escape,
+    "html twice": lambda text: html.escape(html.escape(text)),
+    "numbers": lambda text: "".join(f"&#{ord(char)};" for char in text),
+    "systemd": lambda text: "".join(
+        char if char.isascii() and char.isalnum() else "".join(f"\\x{byte:02x}" for byte in char.encode())
+        for char in text
+    ),
+    "three times in JSON": lambda text: json.dumps(json.dumps(json.dumps(text))),
+    "JSON in a URL": lambda text: urllib.parse.quote(json.dumps(text)),
+}
+
+
+@pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
+@pytest.mark.parametrize("secret", [CODED, "p@ss/word!", "€uro@home & garden"])
+def test_known_secret_is_found_however_it_is_encoded(secret: str, encode: Callable[[str], str]) -> None:
+    told = redacted(f"before {encode(secret)} after", secret)
+    assert re.fullmatch(r'before [\\"%2C5]*\[redacted:known\][\\"%2C5]* after', told), told
+
+
+def test_encoded_text_without_a_secret_stays_as_it_was() -> None:
+    text = rb"GET /%41%42?x=%2541 \u0041 &#65; &amp; 100%"
+    assert Redactor([Secret(b"a-known-secret", "x")]).redact(text) == (text, 0)
 
 
 @given(st.lists(SECRETS, max_size=3), TEXT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import json
 import re
 import urllib.parse
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import collecting, redaction
+from ansible_collections.katago.fleet.plugins.module_utils import collecting
 from tests import fleet, hosts
 
 TARGET = fleet.LAB.hosts()[0].name
@@ -128,6 +129,7 @@ def process(host: Any) -> Iterator[int]:
     for canary in (*IN_FILES, *IN_UNIT, *IN_PROCESS, *IN_SINKS[2:]):
         said += [
             f"bare {canary} and {urllib.parse.quote(canary, safe='')}",
+            f"{html.escape(canary)} {re.sub(r'[^a-z0-9]', lambda match: f'%{ord(match[0]):02x}', canary)}",
             f"{base64.b64encode(f'user:{canary}'.encode()).decode()} {json.dumps(json.dumps([canary]))}",
         ]
     # journalctl tells a text with such a character as numbers.
@@ -158,12 +160,18 @@ def process(host: Any) -> Iterator[int]:
 
 
 def forms(canary: str) -> set[bytes]:
-    """A canary as it is and in every encoding; its middle alone, should an edge have been cut off."""
-    return {
-        *redaction.plain_forms(canary.encode()),
-        *redaction.base64_forms(canary.encode()),
-        canary[8:-4].encode(),
+    """A canary as it is and in other encodings; its middle alone, should an edge have been cut off."""
+    once, quoted = json.dumps(canary)[1:-1], urllib.parse.quote(canary, safe="")
+    plain = {
+        *(canary, once, json.dumps(once)[1:-1], once.replace("/", "\\/"), canary[8:-4]),
+        *(quoted, quoted.lower(), urllib.parse.quote(canary), urllib.parse.quote(quoted, safe="")),
+        *(html.escape(canary), canary.replace("/", "&#x2F;"), canary.replace("/", "\\u002f")),
+        re.sub(r"\W", lambda match: f"\\x{ord(match[0]):02x}", canary),
     }
+    # Whatever stands before it; the characters at both ends depend on what is around it.
+    encoded = {base64.b64encode(b"x" * before + canary.encode())[4:-4] for before in range(3)}
+    safe = {each.replace(b"+", b"-").replace(b"/", b"_") for each in encoded}
+    return {each.encode() for each in plain} | encoded | safe
 
 
 @contextlib.contextmanager
