@@ -129,7 +129,7 @@ def process(host: Any) -> Iterator[int]:
     for canary in (*IN_FILES, *IN_UNIT, *IN_PROCESS, *IN_SINKS[2:]):
         said += [
             f"bare {canary} and {urllib.parse.quote(canary, safe='')}",
-            f"{html.escape(canary)} {re.sub(r'[^a-z0-9]', lambda match: f'%{ord(match[0]):02x}', canary)}",
+            f"{html.escape(canary)} {half_encoded(canary)}",
             f"{base64.b64encode(f'user:{canary}'.encode()).decode()} {json.dumps(json.dumps([canary]))}",
         ]
     # journalctl tells a text with such a character as numbers.
@@ -159,13 +159,28 @@ def process(host: Any) -> Iterator[int]:
         host.check_output("rm /run/canary.sh /run/canary-log.py /run/canary-said")
 
 
+def half_encoded(canary: str) -> str:
+    """A canary in a URL with all but small letters and digits encoded."""
+    return re.sub(r"[^a-z0-9]", lambda match: f"%{ord(match[0]):02x}", canary)
+
+
 def forms(canary: str) -> set[bytes]:
     """A canary as it is and in other encodings; its middle alone, should an edge have been cut off."""
     once, quoted = json.dumps(canary)[1:-1], urllib.parse.quote(canary, safe="")
     plain = {
         *(canary, once, json.dumps(once)[1:-1], once.replace("/", "\\/"), canary[8:-4]),
-        *(quoted, quoted.lower(), urllib.parse.quote(canary), urllib.parse.quote(quoted, safe="")),
-        *(html.escape(canary), canary.replace("/", "&#x2F;"), canary.replace("/", "\\u002f")),
+        *(
+            quoted,
+            re.sub(r"%..", lambda match: match[0].lower(), quoted),
+            urllib.parse.quote(canary),
+            urllib.parse.quote(quoted, safe=""),
+        ),
+        *(
+            html.escape(canary),
+            half_encoded(canary),
+            canary.replace("/", "&#x2F;"),
+            canary.replace("/", "\\u002f"),
+        ),
         re.sub(r"\W", lambda match: f"\\x{ord(match[0]):02x}", canary),
     }
     # Whatever stands before it; the characters at both ends depend on what is around it.
