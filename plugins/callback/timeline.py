@@ -143,7 +143,7 @@ class CallbackModule(CallbackBase):
             if result.result.get("refused") and not path.parent.exists():
                 return
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         event = {
             "at": history.now(),
             "host": result.host.get_name(),
@@ -152,7 +152,7 @@ class CallbackModule(CallbackBase):
             "action": str(result.task.action),
             "result": outcome,
         }
-        lines.append(self._file, json.dumps(event).encode() + b"\n")
+        lines.append(self._file, json.dumps(event).encode() + b"\n", durable=False)
 
 
 def _name(task: Any) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import tempfile
 from pathlib import Path
+
+from ansible_collections.katago.fleet.plugins.module_utils import lines
 
 
 def write(path: Path, content: bytes, *, mode: int) -> None:
@@ -36,23 +36,12 @@ def create(path: Path, content: bytes, *, mode: int) -> bool:
 def append(path: Path, content: bytes, *, mode: int) -> None:
     """Add whole lines to the end of a file, all or none; durably, and one writer at a time.
 
-    What a dead writer left of a line becomes a line of its own. Raises OSError, ENOSPC where only a
-    part was taken, with the file as it was.
+    Raises OSError, ENOSPC where only a part was taken, with the file as it was.
     """
     new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        size = os.fstat(descriptor).st_size
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        lines = b"\n" + content if torn else content
-        try:
-            if os.write(descriptor, lines) < len(lines):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            os.fsync(descriptor)
-        except BaseException:
-            os.ftruncate(descriptor, size)
-            raise
+        lines.append(descriptor, content, durable=True)
     finally:
         os.close(descriptor)
     if new:

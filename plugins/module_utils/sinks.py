@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import smtplib
 import ssl
 import urllib.error
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from ansible_collections.katago.fleet.plugins.module_utils import atomic, lines, wording
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, wording
 from ansible_collections.katago.fleet.plugins.module_utils.announcements import Message
 
 Kind = Literal["file", "webhook", "slack", "smtp", "page"]
@@ -194,12 +193,7 @@ def send(sink: Sink, parcel: Parcel) -> str:
 def _file(options: Mapping[str, Any], parcel: Parcel) -> None:
     line = json.dumps(_document(parcel)) + "\n"
     try:
-        descriptor = os.open(options["path"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-        try:
-            lines.append(descriptor, line.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        atomic.append(Path(options["path"]), line.encode(), mode=0o640)
     except OSError as error:
         raise FailedError(_words(error)) from None
 
