@@ -28,12 +28,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Item:
-    """A file of evidence. `offset`: seconds by which the host's clock was ahead, None when not known."""
+    """A file of evidence. `offset`: seconds by which the host's clock was ahead, None when not known.
+
+    `exit`: its command's status, None when there was none, or when it was cut; `problem`: what was wrong.
+    """
 
     path: str
     text: str
     offset: float | None
     uncertainty: float
+    exit: int | None = None
+    problem: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it came to its own end: no deadline cut it, and its command did not fail."""
+        return self.exit == 0 or (self.exit is None and not self.problem)
 
     def corrected(self, at: float) -> float:
         """A time of the host's clock, in seconds since the epoch, by the control node's."""
@@ -194,6 +204,8 @@ def _item(path: Path, root: Path, entry: Mapping[str, Any]) -> Item:
         text=path.read_text(errors="replace"),
         offset=float(offset) if isinstance(offset, int | float) else None,
         uncertainty=float(uncertainty) if known and isinstance(uncertainty, int | float) else 0.0,
+        exit=entry["exit"] if isinstance(entry.get("exit"), int) else None,
+        problem=str(entry.get("problem") or "") if entry else "it is not in the manifest",
     )
 
 

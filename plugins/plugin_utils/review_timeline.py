@@ -234,9 +234,11 @@ def merged_journal(collections: Sequence[Collection]) -> Journal:
     for collection in collections:
         for name in JOURNALS:
             kept = collection.items.get(name)
-            first = _first(kept) if kept else None
-            if kept is not None and first is not None:
-                covered.append((kept.corrected(first), collection.at))
+            times = _times(kept) if kept else []
+            if kept is not None and times:
+                # journalctl tells the oldest first, so one that was cut lacks the newest.
+                until = collection.at if kept.whole else kept.corrected(times[-1])
+                covered.append((kept.corrected(times[0]), until))
     calls.sort(key=lambda call: call.at)
     return Journal(tuple(found), tuple(calls), tuple(joined(covered)), complete)
 
@@ -302,12 +304,13 @@ def _entries(
                     yield collection, item, number, entry
 
 
-def _first(item: Item) -> float | None:
-    """The time of the first entry, by the host's clock."""
-    for _, entry in parsed_lines(item.text):
-        if entry is not None and str(entry.get("__REALTIME_TIMESTAMP", "")).isdigit():
-            return int(entry["__REALTIME_TIMESTAMP"]) / 1e6
-    return None
+def _times(item: Item) -> list[float]:
+    """The times of its entries, by the host's clock."""
+    return [
+        int(entry["__REALTIME_TIMESTAMP"]) / 1e6
+        for _, entry in parsed_lines(item.text)
+        if entry is not None and str(entry.get("__REALTIME_TIMESTAMP", "")).isdigit()
+    ]
 
 
 def _call(at: float, fields: Mapping[str, Any]) -> Call:

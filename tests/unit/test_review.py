@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -296,6 +297,45 @@ def test_journal_without_lines_of_the_level_of_calls_counts_nothing() -> None:
     whole = Journal(calls=calls, covered=((BEGIN, END),), complete=True)
     (span,) = review_impact.of_host("h", [], whole, BEGIN, END).counted
     assert span.requests == {"unavailable": 1}
+
+
+def journal_lines(calls: Iterable[tuple[float, str]]) -> str:
+    """A journal of calls, as journalctl prints it."""
+    host = recorded.Host("katago-1", [])
+    for when, status in calls:
+        host.call(when, status, 0.1)
+    return host.journal(END + 3600).decode()
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_whole"),
+    [
+        ({"exit": 0, "problem": None}, True),
+        ({"exit": 0, "problem": "the newest 4194304 bytes are kept"}, True),
+        ({"exit": None, "problem": "no end within 5 s"}, False),
+        ({"exit": None, "problem": "no end within 5 s; the newest 4194304 bytes are kept"}, False),
+        ({"exit": 1, "problem": "status 1: Bad message"}, False),
+        ({}, True),
+    ],
+)
+def test_journal_that_was_cut_has_every_call_until_its_last_line_and_no_later_one(
+    tmp_path: Path, entry: dict[str, object], is_whole: bool
+) -> None:
+    """The outage began a minute after the last line that was read before the deadline."""
+    _, opened = next(recorded.state())
+    recorded.write_lines(tmp_path / "incidents" / recorded.INCIDENT / "state.jsonl", [(BEGIN, opened)])
+    kept = records.Records(tmp_path, recorded.INCIDENT).begin_evidence(
+        "katago-1", recorded.stamp(END + 60), ["journal.jsonl"], recorded.signer()
+    )
+    lines = journal_lines((at, "ok") for at in range(int(BEGIN) - 60, int(END) - 600, 10))
+    kept.keep({"name": "journal.jsonl", "clock_offset_seconds": 0.0, **entry}, lines.encode())
+    kept.close(complete=True)
+    (collection,) = review_sources.read(tmp_path, recorded.INCIDENT, []).collections
+    journal = review_timeline.merged_journal([collection])
+    last = END + 60 if is_whole else END - 610
+    assert journal.covered == ((BEGIN - 60, last),)
+    found = review_impact.of_host("katago-1", [collection], journal, BEGIN, END)
+    assert (found.unknown == ()) is is_whole
 
 
 def test_candidates_are_what_was_before_the_start_and_what_was_exhausted(
