@@ -237,7 +237,8 @@ def merged_journal(collections: Sequence[Collection]) -> Journal:
             times = _times(kept) if kept else []
             if kept is not None and times:
                 # journalctl tells the oldest first, so one that was cut lacks the newest.
-                until = collection.at if kept.whole else kept.corrected(times[-1])
+                read = collection.at if kept.began is None else kept.corrected(kept.began)
+                until = read if kept.whole else kept.corrected(times[-1])
                 covered.append((kept.corrected(times[0]), until))
     calls.sort(key=lambda call: call.at)
     return Journal(tuple(found), tuple(calls), tuple(joined(covered)), complete)

@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -276,6 +276,68 @@ def test_requests_from_before_the_incident_are_not_its_own() -> None:
     found = review_impact.of_host("h", [collection], Journal(), BEGIN, END)
     assert found.counted == ()
     assert [gap.at_most for gap in found.unknown] == [500]
+
+
+def evidence_of(
+    at: float, delay: float, failures: Sequence[float], *, told: bool
+) -> review_sources.Collection:
+    """Metrics and journal of a host whose calls fail at those times, collected `delay` seconds late."""
+    taken = at + delay
+    began = taken if told else None
+    calls = [(BEGIN - 60, "ok"), *((when, "error") for when in failures if when <= taken)]
+    metrics = METRICS.format(BEGIN - 86400, sum(when <= taken for when in failures))
+    items = {
+        name: review_sources.Item(f"e/{name}", content, 0.0, 0.0, exit=0, began=began, seconds=0.2)
+        for name, content in (("metrics.txt", metrics), ("journal.jsonl", journal_lines(calls)))
+    }
+    return review_sources.Collection("h", at, f"e/{at}", items)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_request_is_not_counted_twice_that_failed_while_the_evidence_was_begun(told: bool) -> None:
+    """The directory is made first, and the host is asked seconds later."""
+    middle = BEGIN + 600
+    failures = [middle + 1 + number / 10 for number in range(25)]
+    kept = [evidence_of(at, 4, failures, told=told) for at in (BEGIN + 60, middle, END + 60)]
+    found = review_impact.of_host("h", kept, review_timeline.merged_journal(kept), BEGIN, END)
+    assert traffic.failed(found.requests) == 25
+    if told:
+        assert found.unknown == ()
+    else:
+        (doubtful,) = found.unknown
+        assert (doubtful.at_most, doubtful.why) == (25, "a scrape was taken meanwhile")
+
+
+def test_request_of_the_while_in_which_a_scrape_was_taken_is_uncertain() -> None:
+    at = BEGIN + 600
+    failures = [at + 4.1]
+    kept = [evidence_of(each, 4, failures, told=True) for each in (BEGIN + 60, at, END + 60)]
+    found = review_impact.of_host("h", kept, review_timeline.merged_journal(kept), BEGIN, END)
+    assert traffic.failed(found.requests) == 0
+    assert [(gap.begin, gap.end, gap.at_most) for gap in found.unknown] == [(at + 4, at + 4.2, 1)]
+
+
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=8))
+def test_measurements_of_one_clock_are_made_one_and_the_true_offset_is_within(errors: list[float]) -> None:
+    offsets = [120.0 + error for error in errors]
+    collections = [
+        review_sources.Collection("h", at, f"e/{at}", {"x": review_sources.Item("e", "", offset, 2.0)})
+        for at, offset in enumerate(offsets)
+    ]
+    items = [each.items["x"] for each in review_sources.agreed(collections)]
+    assert len({item.offset for item in items}) == 1
+    assert all(abs(120.0 - (item.offset or 0)) <= item.uncertainty + 0.001 for item in items)
+    assert all(item.uncertainty <= 2.001 for item in items)
+
+
+def test_clock_that_was_moved_keeps_both_offsets() -> None:
+    measured = [(0.0, 0.5), (0.6, 0.5), (60.0, 0.5), (60.4, 0.1)]
+    collections = [
+        review_sources.Collection("h", at, f"e/{at}", {"x": review_sources.Item("e", "", offset, doubt)})
+        for at, (offset, doubt) in enumerate(measured)
+    ]
+    offsets = [each.items["x"].offset for each in review_sources.agreed(collections)]
+    assert offsets == pytest.approx([0.3, 0.3, 60.4, 60.4])
 
 
 METRICS = 'process_start_time_seconds {}\nkatago_requests_total{{tool="t",status="error"}} {}\n'
