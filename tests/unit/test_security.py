@@ -215,7 +215,7 @@ def test_no_program_is_installed_on_a_host_in_the_mode(
     path = tmp_path / "program"
     source = tmp_path / "source"
     source.write_bytes(b"new")
-    given = {"path": str(path), "sha256": digest.of_bytes(b"new"), "source": str(source)}
+    given: dict[str, Any] = {"path": str(path), "sha256": digest.of_bytes(b"new"), "source": str(source)}
     assert answered(monkeypatch, program, **given)["security_mode"] == asdict(MODE)
     assert not path.exists()
 
@@ -243,7 +243,7 @@ CHAT = {"name": "chat", "kind": "slack", "url": "https://go.net/x"}
 SINKS = [{"group": "team", "audience": "team", "sinks": [CHAT]}]
 
 
-class Timekeeper(clock_action.ActionModule):  # type: ignore[misc]
+class Timekeeper(clock_action.ActionModule):
     """The control node's half, with a host in the mode at its other end."""
 
     def __init__(self, directory: Path, plan: str) -> None:
@@ -276,7 +276,7 @@ def test_incident_goes_on_when_its_timekeeper_is_in_the_mode(
     assert "overdue" in (tmp_path / "incidents" / "i" / "timeline.jsonl").read_text()
 
 
-class Watcher(watch_action.ActionModule):  # type: ignore[misc]
+class Watcher(watch_action.ActionModule):
     """The control node's half of a watch; the host lacks the sampler, or has it already."""
 
     def __init__(self, *, has_sampler: bool) -> None:

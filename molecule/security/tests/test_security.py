@@ -44,7 +44,8 @@ table inet site {
 """
 SEEN = (
     "find /opt/katago-mcp /opt/katago /etc/katago-mcp /var/lib/katago-mcp /var/lib/katago-security"
-    " /etc/systemd/system /var/lib/katago-watch /usr/local/sbin -path /var/lib/katago-mcp/engine -prune -o -printf '%p %s %T@ %l\\n' | sort"
+    " /etc/systemd/system /var/lib/katago-watch"
+    " /usr/local/sbin -path /var/lib/katago-mcp/engine -prune -o -printf '%p %s %T@ %l\\n' | sort"
 )
 MUTATORS: dict[str, dict[str, Any]] = {
     "restart.yml": {"force": "true"},
