@@ -36,6 +36,8 @@ class Item:
 
     `exit`: its command's status, None when there was none, or when it was cut; `problem`: what was wrong.
     `began`: when it was taken, by the host's clock, and `seconds` how long that took; None when not told.
+    `moved`: by how many seconds the clock was moved since the evidence before, and `since`: the time, by the
+    control node's clock, from which on it is known not to have been.
     """
 
     path: str
@@ -46,6 +48,8 @@ class Item:
     problem: str = ""
     began: float | None = None
     seconds: float = 0.0
+    moved: float = 0.0
+    since: float = -math.inf
 
     @property
     def whole(self) -> bool:
@@ -119,7 +123,7 @@ def read(root: Path, incident: str, fleet: Sequence[str]) -> Sources:
     directory = store.state(incident).parent
     state = _lines(directory / incident_records.STATE, unread)
     timeline = _lines(directory / "timeline.jsonl", unread)
-    collections = agreed(list(_collections(root, incident)))
+    collections = list(moved(agreed(list(_collections(root, incident)))))
     return Sources(folded.incident, state, timeline, collections, tuple(fleet), tuple(unread))
 
 
@@ -152,6 +156,27 @@ def agreed(collections: Sequence[Collection]) -> list[Collection]:
         replace(each, items={name: _clocked(each.path, item, known) for name, item in each.items.items()})
         for each in collections
     ]
+
+
+def moved(collections: Sequence[Collection]) -> Iterator[Collection]:
+    """The same, a host's in their order, those since its clock was moved saying so."""
+    before: dict[str, float] = {}
+    since: dict[str, float] = {}
+    for each in collections:
+        offsets = [item.offset for item in each.items.values() if item.offset is not None]
+        if not offsets:
+            yield each
+            continue
+        # Tiers of one collection that differ: what is in between is as uncertain.
+        known = [before.get(each.host, offsets[0]), *offsets]
+        distance = max(known) - min(known)
+        if distance:
+            taken = (item.corrected(item.began) for item in each.items.values() if item.began is not None)
+            since[each.host] = max(taken, default=each.at)
+        before[each.host] = offsets[-1]
+        start = since.get(each.host, -math.inf)
+        items = {name: replace(item, moved=distance, since=start) for name, item in each.items.items()}
+        yield replace(each, items=items)
 
 
 def _clocked(path: str, item: Item, known: Mapping[tuple[str, float, float], tuple[float, float]]) -> Item:

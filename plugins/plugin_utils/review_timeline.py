@@ -239,7 +239,8 @@ def merged_journal(collections: Sequence[Collection]) -> Journal:
                 # journalctl tells the oldest first, so one that was cut lacks the newest.
                 read = collection.at if kept.began is None else kept.corrected(kept.began)
                 until = read if kept.whole else kept.corrected(times[-1])
-                covered.append((kept.corrected(times[0]), until))
+                # When it was before a clock was moved is not known.
+                covered.append((max(kept.corrected(times[0]), kept.since), until))
     calls.sort(key=lambda call: call.at)
     return Journal(tuple(found), tuple(calls), tuple(joined(covered)), complete)
 
@@ -274,7 +275,8 @@ def clock_notes(sources: Sources) -> list[str]:
         if high[0] - low[0] > 1 + low[1] + high[1]:
             notes.append(
                 f"{host}: its clock was moved meanwhile, from {low[0]:+.1f} s to {high[0]:+.1f} s; each row"
-                " is corrected by the earliest evidence that has it."
+                " is corrected by the earliest evidence that has it, and its order is not known where ± is as"
+                " much as that."
             )
         elif abs(high[0]) >= 1 or abs(low[0]) >= 1:
             doubt = max(each for _, each in known)
@@ -416,7 +418,7 @@ def _host_row(collection: Collection, item: Item, at: float, kind: Kind, what: s
         what,
         item.path,
         number,
-        uncertainty=None if item.offset is None else item.uncertainty,
+        uncertainty=None if item.offset is None else item.uncertainty + item.moved,
         verified=collection.verified,
     )
 

@@ -340,6 +340,27 @@ def test_clock_that_was_moved_keeps_both_offsets() -> None:
     assert offsets == pytest.approx([0.3, 0.3, 60.4, 60.4])
 
 
+def test_what_was_written_while_a_clock_was_moved_is_uncertain_by_the_whole_of_it() -> None:
+    """The clock is set a minute ahead between the first evidence and the second."""
+    lines = [(BEGIN, 0.0), (BEGIN + 50, 0.0), (BEGIN + 250, 60.0), (BEGIN + 350, 60.0)]
+    kept = []
+    for taken, offset in ((BEGIN + 100, 0.0), (BEGIN + 300, 60.0), (BEGIN + 400, 60.0)):
+        calls = [(at + ahead, "error" if at > BEGIN else "ok") for at, ahead in lines if at <= taken]
+        item = review_sources.Item(
+            "e/journal.jsonl", journal_lines(calls), offset, 0.1, exit=0, began=taken + offset
+        )
+        kept.append(review_sources.Collection("h", taken, f"e/{taken}", {"journal.jsonl": item}))
+    found = list(review_sources.moved(review_sources.agreed(kept)))
+    journal = review_timeline.merged_journal(found)
+    doubts = [(row.at - BEGIN, row.uncertainty) for row in journal.rows]
+    expected = [(50, 0.1), (250, 60.1), (350, 0.1)]
+    assert [each for each, _ in doubts] == pytest.approx([each for each, _ in expected])
+    assert [each for _, each in doubts] == pytest.approx([each for _, each in expected])
+    assert not journal.covers(BEGIN + 150, BEGIN + 250)
+    assert journal.covers(BEGIN + 10, BEGIN + 90)
+    assert journal.covers(BEGIN + 310, BEGIN + 390)
+
+
 METRICS = 'process_start_time_seconds {}\nkatago_requests_total{{tool="t",status="error"}} {}\n'
 
 
