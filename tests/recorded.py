@@ -24,6 +24,8 @@ INCIDENT = "2026-11-03-1"
 FLEET = ("katago-1", "katago-2", "katago-3")
 AHEAD = {"katago-1": 0.0, "katago-2": 120.0, "katago-3": -0.4}
 """Seconds by which the hosts' clocks are ahead."""
+DELAY = 3.0
+"""Seconds from the making of a directory for evidence until its host begins to collect."""
 OLD, NEW = "0.1.0-1f0368f2a11c", "0.2.0-9c01aa7be310"
 HOSTILE = "<script>alert(1)</script> | **bold** | [a](https://evil.example)"
 ROSTER = {"verify_by": "2026-10-31", "contacts": {"senior": {"name": "Bo", "email": "bo@go.net"}}}
@@ -160,22 +162,26 @@ def signer() -> signing.Signer:
 
 
 def keep(root: Path, host: Host, when: float, incident: str = INCIDENT, *, cut: bool = False) -> Path:
-    """Evidence of a host at a time; `cut`: of a run that was killed after its metrics."""
+    """Evidence of a host that is begun at a time; `cut`: of a run that was killed after its metrics."""
+    taken = when + DELAY
     memory = 100 if host.name == "katago-2" and when < at("02:15") else 6000
     disk = "Filesystem Type 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 ext4 100 40 60 40% /\n"
-    by_then = [line for line in host.history if line["at"] <= stamp(when + AHEAD[host.name])]
+    by_then = [line for line in host.history if line["at"] <= stamp(taken + AHEAD[host.name])]
     items = {
-        "metrics.txt": host.metrics(when),
+        "metrics.txt": host.metrics(taken),
         "memory.txt": f"MemTotal: 8000 kB\nMemAvailable: {memory} kB\n".encode(),
         "disk.txt": disk.encode(),
         "history.jsonl": "".join(json.dumps(line) + "\n" for line in by_then).encode(),
-        "journal.jsonl": host.journal(when),
-        "journal-host.jsonl": host.journal(when, kernel=True),
+        "journal.jsonl": host.journal(taken),
+        "journal-host.jsonl": host.journal(taken, kernel=True),
     }
     kept = records.Records(root, incident).begin_evidence(
         host.name, stamp(when), [*items, "gpu.txt"], signer()
     )
-    clocks = {"clock_offset_seconds": AHEAD[host.name], "clock_uncertainty_seconds": 0.12}
+    clocks = {
+        **{"clock_offset_seconds": AHEAD[host.name], "clock_uncertainty_seconds": 0.12},
+        **{"began": taken + AHEAD[host.name], "seconds": 0.05},
+    }
     for name, content in items.items():
         problem = "it ended with status 1" if name == "disk.txt" and host.name == "katago-1" else None
         kept.keep({"name": name, "tier": "hot", "problem": problem, "withheld": None, **clocks}, content)

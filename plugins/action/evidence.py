@@ -166,6 +166,7 @@ class ActionModule(ActionBase):
                 "name": collector.name,
                 "tier": collector.tier,
                 "exit": item.get("exit"),
+                "began": item.get("began") or None,
                 "seconds": item.get("seconds"),
                 "source_bytes": item.get("source_bytes"),
                 "problem": item.get("problem") or None,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils import timekeeper
+from ansible_collections.katago.fleet.plugins.module_utils import security, timekeeper
 from ansible_collections.katago.fleet.plugins.plugin_utils import incident_letters, records
 from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
 
@@ -37,6 +38,8 @@ class ActionModule(DeliveringAction):
             return {**result, "changed": False, "problems": [words]}
         if not self._task.check_mode:
             self._record(host, answer.get("done", []))
+        if mode := answer.get("security_mode"):
+            return {**result, "changed": False, "problems": self._left(host, mode), "done": answer["done"]}
         return {**result, "changed": answer["changed"], "problems": [], "done": answer.get("done", [])}
 
     def _set(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
@@ -53,6 +56,23 @@ class ActionModule(DeliveringAction):
             module_name="katago.fleet.incident_clock", module_args=wanted, task_vars=task_vars
         )
         return answer
+
+    def _left(self, host: str, mode: Mapping[str, Any]) -> list[str]:
+        """What it means that a host in security mode is left alone; a problem if nobody is reminded."""
+        incident = self._task.args["clock"]["incident"]
+        words = (
+            f"The timekeeper {host} is in security mode {security.Mode(**mode)}. Nothing on it is changed:"
+        )
+        if self._task.args["clock"]["plan"]:
+            return [
+                f"{words} it does not remind of {incident} as it now is."
+                " Name another one: -e incident_timekeeper=HOST with -e do=tell."
+            ]
+        display.warning(
+            f"{words} what it reminds of {incident} is left there."
+            f" When the mode is over, -e do=tell -e incident={incident} takes it back."
+        )
+        return []
 
     def _record(self, host: str, done: list[dict[str, Any]]) -> None:
         """Add what is new to the timeline."""

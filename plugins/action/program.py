@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.katago.fleet.plugins.module_utils import security
 from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
 
 
@@ -15,4 +16,8 @@ class ActionModule(DeliveringAction):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         delivered = self.deliver_program(str(arguments["module"]), str(arguments["path"]), task_vars)
+        if mode := delivered.pop("security_mode", None):
+            host = (task_vars or {})["inventory_hostname"]
+            words = security.refusal(mode, host, "the installation of a program")
+            return {**result, **delivered, "failed": True, "refused": True, "msg": words}
         return {**result, **delivered}

@@ -13,7 +13,7 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.action import lock
-from ansible_collections.katago.fleet.plugins.module_utils import sampler, watch
+from ansible_collections.katago.fleet.plugins.module_utils import sampler, security, watch
 from ansible_collections.katago.fleet.plugins.plugin_utils import variables
 from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
 
@@ -42,6 +42,8 @@ class ActionModule(DeliveringAction):
             if delivered.get("failed") or delivered.get("unreachable"):
                 why = str(delivered.get("msg") or "no reason given").strip().splitlines()[-1]
                 return {**result, **delivered, "msg": f"The sampler cannot be installed: {why}"}
+            if mode := delivered.get("security_mode"):
+                return {**result, **_refused(mode, task_vars)}
         wanted = {
             "terms": asdict(terms),
             "restart": bool(arguments.get("restart", False)),
@@ -51,6 +53,8 @@ class ActionModule(DeliveringAction):
             "root": str(arguments.get("root", "/opt/katago-mcp")),
         }
         answer = self._ask(wanted, task_vars)
+        if mode := answer.get("security_mode"):
+            return {**result, **_refused(mode, task_vars)}
         if answer.get("failed") or answer.get("unreachable") or fetch or self._task.check_mode:
             return {**result, **answer}
         if arguments.get("wait", True):
@@ -89,6 +93,16 @@ class ActionModule(DeliveringAction):
             module_name="katago.fleet.watch", module_args=wanted, task_vars=task_vars
         )
         return answer
+
+
+def _refused(mode: Mapping[str, Any], task_vars: Mapping[str, Any] | None) -> dict[str, Any]:
+    host = str((task_vars or {})["inventory_hostname"])
+    return {
+        "failed": True,
+        "refused": True,
+        "msg": security.refusal(mode, host, "watch"),
+        "next_step": f"ansible-playbook playbooks/security.yml -l {host} -e do=show",
+    }
 
 
 def _terms(arguments: Mapping[str, Any]) -> watch.Terms:

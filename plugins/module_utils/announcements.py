@@ -121,6 +121,24 @@ def update(incident: incidents.Incident, actions: Sequence[Action], setting: Set
     return _message(f"update-{newest.number}", "team", subject, fields, incident.id)
 
 
+def worsened(incident: incidents.Incident, actions: Sequence[Action], setting: Setting) -> Message:
+    """The update that an alert which makes it worse owes; it waits for nobody. Raises MissingError."""
+    _need(incident, "impact")
+    fields = {
+        "Time": incident.worsened[-1],
+        "Status": _TEAM_STATUS[incident.status],
+        "Severity": f"{incident.severity} now",
+        "Impact": incident.impact,
+        "Actions taken": _bullets(actions),
+        "Next steps": incident.next_steps or "not told",
+        "ETA": incident.eta or "not known",
+        "Lead": incident.lead or "none",
+        "Next update by": incident.update_due or "none follows",
+    }
+    subject = f"UPDATE: {setting.service} incident is worse"
+    return _message(f"worse-{len(incident.worsened)}", "team", subject, fields, incident.id)
+
+
 def stand_down(incident: incidents.Incident, actions: Sequence[Action], setting: Setting) -> Message:
     """The end, its duration, impact and resolution computed from the record. Raises MissingError."""
     _need(incident, "impact", "resolution")

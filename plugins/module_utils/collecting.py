@@ -97,13 +97,17 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Raw:
-    """What a collector got, not redacted. `exit` is a command's status, `seen` the bytes that there were."""
+    """What a collector got, not redacted. `exit` is a command's status, `seen` the bytes that there were.
+
+    `began`: when, by the host's clock, in seconds since the epoch; 0 when it could not be started.
+    """
 
     content: bytes
     seconds: float
     exit: int | None = None
     problem: str = ""
     seen: int = 0
+    began: float = 0.0
 
 
 @dataclass
@@ -114,6 +118,7 @@ class _Running:
     began: float
     buffer: Buffer
     errors: Buffer
+    began_at: float
     note: str = ""
     status: int | None = None
     process: subprocess.Popen[bytes] | None = None
@@ -160,7 +165,7 @@ class _Gathering:
         return self.raw
 
     def _started(self, collector: Collector, began: float) -> _Running:
-        process, note = None, ""
+        process, note, began_at = None, "", time.time()
         if collector.command:
             try:
                 process, output, words = _launched(collector.command)
@@ -174,7 +179,7 @@ class _Gathering:
             pid = process.pid
         buffer, errors = Buffer(collector.limit, collector.keep), Buffer(_WORDS, "newest")
         pipes = {output: buffer, words: errors}
-        return _Running(collector, pid, pipes, began, buffer, errors, note=note, process=process)
+        return _Running(collector, pid, pipes, began, buffer, errors, began_at, note=note, process=process)
 
     def _deadline(self, running: _Running) -> float:
         return min(running.began + running.collector.seconds, self._end)
@@ -225,6 +230,7 @@ class _Gathering:
             exit=running.status if running.process and ended else None,
             problem="; ".join(filter(None, problems)),
             seen=buffer.seen,
+            began=running.began_at,
         )
 
 
@@ -272,6 +278,7 @@ def collect(tier: Tier) -> Iterator[dict[str, Any]]:
         yield {
             "name": collector.name,
             "exit": got.exit,
+            "began": round(got.began, 3),
             "seconds": round(got.seconds, 3),
             "source_bytes": got.seen,
             "problem": "",

@@ -120,8 +120,9 @@ class Incident:
 
     `severity_by` is `triage` or a person. `worst` is the worst severity it had. `marks` are those of all
     findings; `bugs` are the unfamiliar errors that are the application's own. `deliveries` are the last
-    words on each message and sink, by key. `ill` is when each of its hosts was last ill or unknown,
-    `without_watch` when a person let it end without a watch.
+    words on each message and sink, by key. `computed` are the texts that triage said and nobody else since,
+    `worsened` the times at which an alert that joined made it worse. `ill` is when each of its hosts was
+    last ill or unknown, `without_watch` when a person let it end without a watch.
     """
 
     id: str
@@ -159,6 +160,8 @@ class Incident:
     deliveries: dict[str, Outcome] = field(default_factory=dict)
     ill: dict[str, str] = field(default_factory=dict)
     without_watch: str = ""
+    computed: set[str] = field(default_factory=set)
+    worsened: list[str] = field(default_factory=list)
 
     @property
     def is_open(self) -> bool:
@@ -254,9 +257,12 @@ def _opened(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
 def _joined(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
     incident.joins += 1
     incident.alert = incident.alert or event.get("alert", "")
+    before = incident.severity
     _saw(incident, event)
     _moved(incident, at, event)
     _said(incident, at, event)
+    if incident.severity != before and worse(incident.severity, before) == incident.severity:
+        incident.worsened.append(at)
 
 
 def _updated(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
@@ -323,6 +329,10 @@ def _said(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
     for name in _TEXTS:
         if text := event.get(name):
             setattr(incident, name, str(text))
+            if name in event.get("computed", ()):
+                incident.computed.add(name)
+            else:
+                incident.computed.discard(name)
     if incident.lead and not incident.acknowledged_at:
         incident.acknowledged_at = at
     if text := event.get("public"):

@@ -71,7 +71,7 @@ directory:
   returned: when some was kept
 items:
   description:
-    - What was kept; name, tier, sha256, bytes, source_bytes, exit, seconds, problem, redacted,
+    - What was kept; name, tier, sha256, bytes, source_bytes, exit, began, seconds, problem, redacted,
       withheld, clock_offset_seconds, clock_uncertainty_seconds.
   type: list
   elements: dict

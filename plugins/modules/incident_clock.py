@@ -11,6 +11,7 @@ description:
     program C(katago-incident-timekeeper), without the control node and also after a reboot.
   - Without alarms takes those of the incident back; the timer and the sinks' secrets go with the last.
   - A host that cannot be reached is told as a problem and fails nothing.
+  - On a host in security mode nothing is set or taken back; that too is told, and what it has done is read.
 options:
   clock:
     description: The incident's alarms, as C(katago.fleet.incident) returns them.
@@ -49,11 +50,12 @@ done:
 """
 
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import atomic, timekeeper
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, security, timekeeper
 
 
 def is_current(path: Path, content: str) -> bool:
@@ -104,6 +106,11 @@ def disarm(plan: Path, *, check: bool) -> bool:
     return there
 
 
+def is_set(plan: Path, content: str) -> bool:
+    """Whether the alarms of an incident are as they should be; without content, whether there are none."""
+    return is_current(plan, content) if content else not plan.exists()
+
+
 def main() -> None:
     """Set or take back, and tell what was done until now."""
     module = AnsibleModule(
@@ -118,6 +125,11 @@ def main() -> None:
     plan = timekeeper.STATE / f"{module.params['incident']}.json"
     try:
         done = timekeeper.read(plan.with_suffix(".jsonl"))
+        mode = security.standing()
+        if mode and not is_set(plan, module.params["plan"]):
+            module.exit_json(changed=False, done=done, security_mode=asdict(mode))
+        if mode:
+            module.exit_json(changed=False, done=done)
         if module.params["plan"]:
             changed = arm(plan, module.params["plan"], module.params["sinks"], check=module.check_mode)
         else:

@@ -10,6 +10,7 @@ description:
   - Makes one executable file of a module of C(plugins/module_utils) and all that it imports from
     there, and installs it for root. The host needs nothing but Python 3.11.
   - What a timer runs and what a playbook orders are so the same code.
+  - Nothing is installed on a host in security mode.
 options:
   module:
     description: The module of C(plugins/module_utils) whose C(main()) is run.
@@ -34,13 +35,18 @@ present:
   description: Whether the program is installed.
   type: bool
   returned: always
+security_mode:
+  description: The mode that the host is in, by which nothing is installed.
+  type: dict
+  returned: when it is in one, and the program is not installed
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest, security
 
 MODE = 0o755
 
@@ -62,6 +68,8 @@ def main() -> None:
     )
     path = Path(module.params["path"])
     present = is_installed(path, module.params["sha256"])
+    if not present and (mode := security.standing()):
+        module.exit_json(changed=False, present=False, security_mode=asdict(mode))
     if present or module.params["source"] is None:
         module.exit_json(changed=False, present=present)
     content = Path(module.params["source"]).read_bytes()

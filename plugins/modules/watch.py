@@ -14,6 +14,7 @@ description:
     joined and not begun anew.
   - Waits until the window is full, until it is breached, or until nothing can come of it any more. The
     verdict is judged on the host, by the rules of C(katago.fleet.triage).
+  - On a host in security mode nothing is begun, joined or installed; C(fetch) reads what is there.
 options:
   minutes:
     description: The window's length.
@@ -98,6 +99,10 @@ minutes:
   description: The length of the window that is running, or ended last; 0 without one.
   type: int
   returned: when the host was asked
+security_mode:
+  description: The mode that the host is in, by which it is not watched.
+  type: dict
+  returned: when it is in one, without C(fetch)
 joined:
   description: Whether a window was there already.
   type: bool
@@ -111,7 +116,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import atomic, releases, sampler, watch
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    atomic,
+    releases,
+    sampler,
+    security,
+    watch,
+)
 
 NEVER = watch.Verdict("unknown", "it was not watched since the host was started")
 
@@ -178,6 +189,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     terms = watch.Terms(**module.params["terms"])
+    if not module.params["fetch"] and (mode := security.standing()):
+        module.exit_json(changed=False, security_mode=asdict(mode))
     root, restart = Path(module.params["root"]), module.params["restart"]
     try:
         found, verdict, alive = look()

@@ -15,7 +15,8 @@ class DeliveringAction(ActionBase):
     """An action whose module first answers whether it needs a file, and gets it only then.
 
     The module takes `source`, a path on the host or nothing. Called without, it changes nothing
-    and answers `present`; called with, it installs from that file.
+    and answers `present`; called with, it installs from that file. A host in security mode answers
+    `security_mode`, and gets nothing.
     """
 
     TRANSFERS_FILES = True
@@ -27,7 +28,7 @@ class DeliveringAction(ActionBase):
         asked: dict[str, Any] = self._execute_module(
             module_name=module, module_args=arguments, task_vars=task_vars
         )
-        if asked.get("failed") or asked.get("unreachable") or asked["present"]:
+        if any(asked.get(name) for name in ("failed", "unreachable", "present", "security_mode")):
             return asked
         if self._task.check_mode:
             return {**asked, "changed": True}

@@ -80,6 +80,10 @@ def _owed(incident: incidents.Incident, events: Sequence[Mapping[str, Any]], des
             earlier = incident.updates[-2].at if len(incident.updates) > 1 else incident.opened_at
             recent = announcements.timeline_actions(events, after=earlier)
             yield "update", lambda: announcements.update(incident, recent, desk.setting)
+        told = incident.updates[-1].at if incident.updates else ""
+        if incident.worsened and incident.worsened[-1] > told:
+            recent = announcements.timeline_actions(events, after=told or incident.opened_at)
+            yield "worsening", partial(announcements.worsened, incident, recent, desk.setting)
         # Of what people order, the newest; what nobody ordered has a reason of its own each time.
         owed = {each.number if each.automatic else 0: each for each in incident.escalations}
         for call in owed.values():

@@ -14,6 +14,8 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.incident_inputs impor
 
 REPEATED_WITHIN = timedelta(minutes=5)
 _MOST_REASONS = 5
+# What is computed from triage's findings until a person says it.
+_COMPUTED = ("impact", "summary")
 
 # Nobody can say that what cannot be measured works; nor that it does not.
 _UNKNOWN_IS: Severity = "P1"
@@ -105,6 +107,7 @@ def _open(request: Request, known: Known) -> Plan:
     before = incidents.same(known.all.values(), request.alert, found, closed_after)
     seen = _seen(known)
     public, warnings = _public(request.public, "investigating", known)
+    said = request.texts("lead", "impact", "summary", "next_steps", "eta")
     event = {
         "event": "opened",
         "id": name,
@@ -123,8 +126,9 @@ def _open(request: Request, known: Known) -> Plan:
         **saw,
         "impact": announcements.impact(found, severity, len(report["hosts"])),
         "summary": announcements.summary(found),
+        "computed": [name for name in _COMPUTED if name not in said],
         "public": public,
-        **request.texts("lead", "impact", "summary", "next_steps", "eta"),
+        **said,
     }
     words = f"{name} is opened: {severity} by {event['severity_by']}; respond by {event['respond_by']}."
     return Plan(name, (event,), words, warnings)
@@ -143,11 +147,34 @@ def _join(request: Request, known: Known, there: Incident, saw: Mapping[str, Any
     public, warnings = _public(request.public, back, known)
     event |= {**({"status": back} if back else {}), **({"public": public} if public else {})}
     severity = event.get("severity", there.severity)
+    event |= _computed(there, saw["findings"], severity, said)
     words = (
         f"It is {there.id}, which is open since {there.opened_at} and {event.get('status', there.status)};"
         f" {there.joins + 2} alerts by now, {severity}."
     )
     return Plan(there.id, (*_overdue(there, known.now), event), words, warnings)
+
+
+def _computed(
+    there: Incident, found: Sequence[Mapping[str, Any]], severity: Severity, said: Mapping[str, str]
+) -> dict[str, Any]:
+    """Impact and summary of all that was found by now, where triage said them; what people say stays."""
+    merged = {**there.findings, **{each.mark: each for each in (incidents.Finding(**one) for one in found)}}
+    worst = sorted(
+        merged.values(), key=lambda each: (incidents.SEVERITIES.index(each.level), each.host, each.rule)
+    )
+    texts = {
+        "impact": announcements.impact(worst, severity, there.fleet_size),
+        "summary": announcements.summary(worst),
+    }
+    new = {
+        name: text
+        for name, text in texts.items()
+        if (name in there.computed or not getattr(there, name))
+        and name not in said
+        and text != getattr(there, name)
+    }
+    return {**new, "computed": list(new)} if new else {}
 
 
 def _seen(known: Known) -> set[str]:

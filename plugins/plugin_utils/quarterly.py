@@ -1,15 +1,17 @@
 """The quarterly report: incidents, trends, procedures, action items and contacts, over all records.
 
-Pure. Nothing in it depends on when it is made: it tells how things were at the end of a day, `as_of`.
+Pure. It tells how things were at the end of a day, `as_of`, by what was on record until then; what people
+answered, and the roster, have no days and are as they are.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -73,12 +75,29 @@ class Quarter:
 
 @dataclass(frozen=True)
 class Record:
-    """An incident, or a drill, with its timeline and what people said of it."""
+    """An incident, or a drill, with its timeline and what people said of it.
+
+    `lines` are those of its record, from which it is folded anew for the end of a day.
+    """
 
     incident: incidents.Incident
     timeline: Sequence[Mapping[str, Any]] = ()
     said: review_answers.Answers = field(default_factory=review_answers.Answers)
     is_drill: bool = False
+    lines: bytes = b""
+
+    def at_end_of(self, day: date) -> Record | None:
+        """The same as it was at the end of a day, None when it was not on record.
+
+        What people said of it has no days, and is as it is.
+        """
+        *lines, _ = self.lines.split(b"\n")
+        by_then = [line for line in lines if _day_of(json.loads(line)) <= day]
+        incident = incidents.fold(b"".join(line + b"\n" for line in by_then), self.incident.id).incident
+        if incident is None:
+            return None
+        timeline = tuple(event for event in self.timeline if _day_of(event) <= day)
+        return replace(self, incident=incident, timeline=timeline)
 
     @property
     def responded_at(self) -> str:
@@ -145,7 +164,12 @@ def default_as_of(records: Records, quarter: Quarter) -> date:
 
 def build(records: Records, quarter: Quarter, as_of: date, roster: object) -> Document:
     """The report on a quarter as things were at the end of a day."""
-    seen = [record for record in records.all if incidents.parse(record.incident.started).date() <= as_of]
+    then = (record.at_end_of(as_of) for record in records.all)
+    seen = [
+        record
+        for record in then
+        if record is not None and incidents.parse(record.incident.started).date() <= as_of
+    ]
     real = [record for record in seen if not record.is_drill]
     now = _of(real, quarter)
     blocks = [
@@ -172,6 +196,10 @@ def build(records: Records, quarter: Quarter, as_of: date, roster: object) -> Do
     if records.unread:
         blocks += [Heading("What could not be read"), Bullets(tuple(records.unread))]
     return Document(f"Incidents of {quarter.name}", blocks)
+
+
+def _day_of(line: Mapping[str, Any]) -> date:
+    return incidents.parse(str(line["at"])).date()
 
 
 def seconds(begin: str, end: str) -> float | None:

@@ -210,7 +210,7 @@ def _counted(known: _Known) -> Iterator[Block]:
             )
         for gap in host.unknown:
             most = f"at most {gap.at_most:.0f}" if gap.at_most is not None else "unknown"
-            lines.append((host.host, clock(gap.begin), clock(gap.end), "unknown", most, "nothing covers it"))
+            lines.append((host.host, clock(gap.begin), clock(gap.end), "unknown", most, gap.why))
     if lines:
         lines.sort(key=lambda line: (line[0], line[1]))
         yield Heading("Requests, as they were counted", 3)

@@ -7,10 +7,11 @@ that has every line, and is unknown elsewhere: what is not known is never taken 
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.katago.fleet.plugins.module_utils import exposition, traffic
 from ansible_collections.katago.fleet.plugins.plugin_utils.charts import Step
@@ -25,35 +26,74 @@ _MOST_BINS = 60
 _NO_ANALYSIS = ("getEngineStatus", "startEngine", "stopEngine", "unknown")
 # Seconds by which times of different clocks may differ that tell the same.
 _DOUBT = 2.0
+# Seconds after its directory was made within which a scrape was taken whose manifest does not say when.
+_WITHIN = 10.0
 JOURNAL = "journal"
 
 
 @dataclass(frozen=True)
+class Edge:
+    """A time that is between two."""
+
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
 class Scrape:
-    """The metrics of a host at a time, by the control node's clock; `started`: when its process did."""
+    """The metrics of a host at a time, by the control node's clock; `started`: when its process did.
+
+    It was taken between `at` and `within` seconds later.
+    """
 
     at: float
     started: float | None
     samples: exposition.Scrape
     path: str
+    within: float = 0.0
+
+    @property
+    def edge(self) -> Edge:
+        """When it was taken."""
+        return Edge(self.at, self.at + self.within)
 
 
 @dataclass(frozen=True)
 class Span:
     """Requests between two times by how they ended, and what says so."""
 
-    begin: float
-    end: float
+    begins: Edge
+    ends: Edge
     requests: Mapping[str, float]
     source: str
+
+    @property
+    def begin(self) -> float:
+        """When it begins at the earliest."""
+        return self.begins.first
+
+    @property
+    def end(self) -> float:
+        """When it ends at the earliest."""
+        return self.ends.first
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """A span of time of which nothing is known but, sometimes, how many requests failed at most."""
+    """A span of time of which nothing is known but, sometimes, how many requests failed at most; and why."""
 
     begin: float
     end: float
+    at_most: float | None = None
+    why: str = "nothing covers it"
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """What no two scrapes enclose, and how many requests failed in it at most."""
+
+    begin: Edge
+    end: Edge
     at_most: float | None = None
 
 
@@ -109,7 +149,11 @@ def scrapes(collections: Sequence[Collection]) -> tuple[list[Scrape], list[str]]
             problems.append(f"{item.path}: {error}")
             continue
         started = samples.value(_STARTED)
-        found.append(Scrape(collection.at, item.corrected(started) if started else None, samples, item.path))
+        at, within = collection.at, _WITHIN
+        if item.began is not None:
+            at, within = item.corrected(item.began), item.seconds
+        began = item.corrected(started) if started else None
+        found.append(Scrape(at, began, samples, item.path, within))
     found.sort(key=lambda each: (each.at, each.path))
     return found, problems
 
@@ -120,40 +164,69 @@ def of_host(
     """The requests of a host from the beginning to the end of an incident."""
     taken, problems = scrapes(collections)
     counted: list[Span] = []
-    gaps: list[Unknown] = []
-    at = begin
+    gaps: list[_Gap] = []
+    at = _exactly(begin)
     for window in windows(taken):
         if window.end <= begin or window.begin >= end:
             continue
-        if window.begin > at:
-            gaps.append(Unknown(at, window.begin))
-        inside = begin <= window.begin and window.end <= end
-        if inside:
+        if begin <= window.begin and window.ends.last <= end:
+            if window.begins != at:
+                gaps.append(_Gap(at, window.begins))
             counted.append(window)
-        else:
-            # It also has what was before, or after.
-            most = traffic.failed(dict(window.requests))
-            gaps.append(Unknown(max(at, window.begin), min(end, window.end), most))
-        at = min(end, window.end)
-    if at < end:
-        gaps.append(Unknown(at, end))
-    unknown = []
+            at = window.ends
+            continue
+        # It also has what was before, or after.
+        most: float | None = traffic.failed(dict(window.requests))
+        if window.begin > at.last:
+            gaps.append(_Gap(at, _exactly(window.begins.last)))
+            at = _exactly(window.begins.last)
+        elif window.begin < begin < window.begins.last:
+            most = None
+        stop = _exactly(min(end, window.end))
+        gaps.append(_Gap(at, stop, most))
+        at = stop
+    if at.last < end:
+        gaps.append(_Gap(at, _exactly(end)))
+    unknown: list[Unknown] = []
     for gap in gaps:
-        if journal.covers(gap.begin, gap.end):
-            # What was counted at the beginning is in the scrape that ends there.
-            calls = Counter(call.status for call in journal.calls if gap.begin < call.at <= gap.end)
-            requests = {name: float(count) for name, count in sorted(calls.items())}
-            counted.append(Span(gap.begin, gap.end, requests, JOURNAL))
-        else:
-            unknown.append(gap)
+        spans, left = _by_journal(journal, gap)
+        counted += spans
+        unknown += left
     counted.sort(key=lambda each: each.begin)
     return HostImpact(host, tuple(counted), tuple(unknown), tuple(problems))
+
+
+def _by_journal(journal: Journal, gap: _Gap) -> tuple[list[Span], list[Unknown]]:
+    """What the journal has of a gap; calls of the while in which a scrape was taken may be in that too."""
+    begin, end = gap.begin.last, max(gap.begin.last, gap.end.first)
+    if not journal.covers(begin, end):
+        return [], [Unknown(gap.begin.first, gap.end.last, gap.at_most)]
+    counted, unknown = [], []
+    if begin < end:
+        counted.append(Span(_exactly(begin), _exactly(end), _calls(journal, begin, end), JOURNAL))
+    for edge in (gap.begin, gap.end):
+        calls = _calls(journal, edge.first, edge.last)
+        covered = edge.first == edge.last or journal.covers(edge.first, edge.last)
+        if calls or not covered:
+            most = traffic.failed(calls) if covered else None
+            unknown.append(Unknown(edge.first, edge.last, most, "a scrape was taken meanwhile"))
+    return counted, unknown
+
+
+def _exactly(at: float) -> Edge:
+    return Edge(at, at)
+
+
+def _calls(journal: Journal, begin: float, end: float) -> dict[str, float]:
+    """How many calls ended in each way; what was at the beginning is in the scrape that ends there."""
+    calls = Counter(call.status for call in journal.calls if begin < call.at <= end)
+    return {name: float(count) for name, count in sorted(calls.items())}
 
 
 def windows(taken: Sequence[Scrape]) -> Iterator[Span]:
     """What counters say between scrapes, in order; nothing of the time that a process lived unseen."""
     before: Scrape | None = None
-    for each in taken:
+    for each in _narrowed(taken):
         if before is not None and before.samples.value(_STARTED) == each.samples.value(_STARTED):
             start: float | None = before.at
             window = traffic.Window(before.samples, each.samples)
@@ -164,9 +237,23 @@ def windows(taken: Sequence[Scrape]) -> Iterator[Span]:
                 # A process does not begin before the end of the one before it: a clock was moved.
                 start = None
         requests = window.requests()
-        if start is not None and requests is not None and start <= each.at:
-            yield Span(max(start, before.at) if before is not None else start, each.at, requests, each.path)
+        if start is not None and requests is not None and start <= each.edge.last:
+            begins = _exactly(start)
+            if before is not None and start <= before.at:
+                begins = before.edge
+            yield Span(begins, each.edge, requests, each.path)
         before = each
+
+
+def _narrowed(taken: Sequence[Scrape]) -> Iterator[Scrape]:
+    """The same, each of them taken before the next one, and before the process of that if it is another."""
+    for each, after in itertools.zip_longest(taken, taken[1:]):
+        latest = each.edge.last
+        if after is not None:
+            is_other = each.samples.value(_STARTED) != after.samples.value(_STARTED)
+            begun = after.started if is_other and after.started is not None else after.at
+            latest = min(latest, begun, after.at)
+        yield replace(each, within=max(0.0, latest - each.at))
 
 
 def rates(journal: Journal, spans: Sequence[Span], begin: float, end: float) -> list[Step]:

@@ -83,7 +83,7 @@ def _record(path: Path, unread: list[str], *, is_drill: bool) -> quarterly.Recor
         said = review_answers.Answers()
         unread += str(error).splitlines()
     timeline = tuple(_events(path.with_name("timeline.jsonl")))
-    return quarterly.Record(folded.incident, timeline, said, is_drill)
+    return quarterly.Record(folded.incident, timeline, said, is_drill, content)
 
 
 def _events(path: Path) -> Iterator[dict[str, object]]:

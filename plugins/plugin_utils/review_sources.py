@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from ansible_collections.katago.fleet.plugins.plugin_utils import (
     verification,
 )
 
+# Manifests have offsets in milliseconds.
+_ROUNDED = 0.001
+
 
 @dataclass(frozen=True)
 class Line:
@@ -28,12 +32,29 @@ class Line:
 
 @dataclass(frozen=True)
 class Item:
-    """A file of evidence. `offset`: seconds by which the host's clock was ahead, None when not known."""
+    """A file of evidence. `offset`: seconds by which the host's clock was ahead, None when not known.
+
+    `exit`: its command's status, None when there was none, or when it was cut; `problem`: what was wrong.
+    `began`: when it was taken, by the host's clock, and `seconds` how long that took; None when not told.
+    `moved`: by how many seconds the clock was moved since the evidence before, and `since`: the time, by the
+    control node's clock, from which on it is known not to have been.
+    """
 
     path: str
     text: str
     offset: float | None
     uncertainty: float
+    exit: int | None = None
+    problem: str = ""
+    began: float | None = None
+    seconds: float = 0.0
+    moved: float = 0.0
+    since: float = -math.inf
+
+    @property
+    def whole(self) -> bool:
+        """Whether it came to its own end: no deadline cut it, and its command did not fail."""
+        return self.exit == 0 or (self.exit is None and not self.problem)
 
     def corrected(self, at: float) -> float:
         """A time of the host's clock, in seconds since the epoch, by the control node's."""
@@ -102,8 +123,67 @@ def read(root: Path, incident: str, fleet: Sequence[str]) -> Sources:
     directory = store.state(incident).parent
     state = _lines(directory / incident_records.STATE, unread)
     timeline = _lines(directory / "timeline.jsonl", unread)
-    collections = list(_collections(root, incident))
+    collections = list(moved(agreed(list(_collections(root, incident)))))
     return Sources(folded.incident, state, timeline, collections, tuple(fleet), tuple(unread))
+
+
+def agreed(collections: Sequence[Collection]) -> list[Collection]:
+    """The same with one offset for all measurements of a host's clock that can be of one that was not moved.
+
+    What is true of each is true of all: it is within each of their bounds (RFC 5905, section 11.2.1). So
+    times of a host are held against each other by its own clock.
+    """
+    clocks: dict[str, set[tuple[str, float, float]]] = {}
+    for each in collections:
+        clocks.setdefault(each.host, set()).update(
+            (each.path, item.offset, item.uncertainty)
+            for item in each.items.values()
+            if item.offset is not None
+        )
+    known: dict[tuple[str, float, float], tuple[float, float]] = {}
+    for measured in clocks.values():
+        together: list[tuple[str, float, float]] = []
+        low, high = -math.inf, math.inf
+        for clock in sorted(measured):
+            _, offset, doubt = clock
+            least, most = offset - doubt, offset + doubt
+            if together and (least > high + _ROUNDED or most < low - _ROUNDED):
+                together, low, high = [], -math.inf, math.inf
+            together.append(clock)
+            low, high = max(low, least), min(high, most)
+            known |= dict.fromkeys(together, ((low + high) / 2, abs(high - low) / 2))
+    return [
+        replace(each, items={name: _clocked(each.path, item, known) for name, item in each.items.items()})
+        for each in collections
+    ]
+
+
+def moved(collections: Sequence[Collection]) -> Iterator[Collection]:
+    """The same, a host's in their order, those since its clock was moved saying so."""
+    before: dict[str, float] = {}
+    since: dict[str, float] = {}
+    for each in collections:
+        offsets = [item.offset for item in each.items.values() if item.offset is not None]
+        if not offsets:
+            yield each
+            continue
+        # Tiers of one collection that differ: what is in between is as uncertain.
+        known = [before.get(each.host, offsets[0]), *offsets]
+        distance = max(known) - min(known)
+        if distance:
+            taken = (item.corrected(item.began) for item in each.items.values() if item.began is not None)
+            since[each.host] = max(taken, default=each.at)
+        before[each.host] = offsets[-1]
+        start = since.get(each.host, -math.inf)
+        items = {name: replace(item, moved=distance, since=start) for name, item in each.items.items()}
+        yield replace(each, items=items)
+
+
+def _clocked(path: str, item: Item, known: Mapping[tuple[str, float, float], tuple[float, float]]) -> Item:
+    if item.offset is None:
+        return item
+    offset, uncertainty = known[(path, item.offset, item.uncertainty)]
+    return replace(item, offset=offset, uncertainty=uncertainty)
 
 
 def parsed_lines(text: str) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
@@ -187,14 +267,22 @@ def _entries(manifest: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _item(path: Path, root: Path, entry: Mapping[str, Any]) -> Item:
-    offset, uncertainty = entry.get("clock_offset_seconds"), entry.get("clock_uncertainty_seconds")
-    known = isinstance(offset, int | float)
+    offset = _number(entry.get("clock_offset_seconds"))
+    uncertainty = _number(entry.get("clock_uncertainty_seconds"))
     return Item(
         path=str(path.relative_to(root)),
         text=path.read_text(errors="replace"),
-        offset=float(offset) if isinstance(offset, int | float) else None,
-        uncertainty=float(uncertainty) if known and isinstance(uncertainty, int | float) else 0.0,
+        offset=offset,
+        uncertainty=uncertainty or 0.0 if offset is not None else 0.0,
+        exit=entry["exit"] if isinstance(entry.get("exit"), int) else None,
+        problem=str(entry.get("problem") or "") if entry else "it is not in the manifest",
+        began=_number(entry.get("began")),
+        seconds=_number(entry.get("seconds")) or 0.0,
     )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _began(at: str, name: str) -> float:

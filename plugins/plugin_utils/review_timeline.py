@@ -234,9 +234,13 @@ def merged_journal(collections: Sequence[Collection]) -> Journal:
     for collection in collections:
         for name in JOURNALS:
             kept = collection.items.get(name)
-            first = _first(kept) if kept else None
-            if kept is not None and first is not None:
-                covered.append((kept.corrected(first), collection.at))
+            times = _times(kept) if kept else []
+            if kept is not None and times:
+                # journalctl tells the oldest first, so one that was cut lacks the newest.
+                read = collection.at if kept.began is None else kept.corrected(kept.began)
+                until = read if kept.whole else kept.corrected(times[-1])
+                # When it was before a clock was moved is not known.
+                covered.append((max(kept.corrected(times[0]), kept.since), until))
     calls.sort(key=lambda call: call.at)
     return Journal(tuple(found), tuple(calls), tuple(joined(covered)), complete)
 
@@ -271,7 +275,8 @@ def clock_notes(sources: Sources) -> list[str]:
         if high[0] - low[0] > 1 + low[1] + high[1]:
             notes.append(
                 f"{host}: its clock was moved meanwhile, from {low[0]:+.1f} s to {high[0]:+.1f} s; each row"
-                " is corrected by the earliest evidence that has it."
+                " is corrected by the earliest evidence that has it, and its order is not known where ± is as"
+                " much as that."
             )
         elif abs(high[0]) >= 1 or abs(low[0]) >= 1:
             doubt = max(each for _, each in known)
@@ -302,12 +307,13 @@ def _entries(
                     yield collection, item, number, entry
 
 
-def _first(item: Item) -> float | None:
-    """The time of the first entry, by the host's clock."""
-    for _, entry in parsed_lines(item.text):
-        if entry is not None and str(entry.get("__REALTIME_TIMESTAMP", "")).isdigit():
-            return int(entry["__REALTIME_TIMESTAMP"]) / 1e6
-    return None
+def _times(item: Item) -> list[float]:
+    """The times of its entries, by the host's clock."""
+    return [
+        int(entry["__REALTIME_TIMESTAMP"]) / 1e6
+        for _, entry in parsed_lines(item.text)
+        if entry is not None and str(entry.get("__REALTIME_TIMESTAMP", "")).isdigit()
+    ]
 
 
 def _call(at: float, fields: Mapping[str, Any]) -> Call:
@@ -412,7 +418,7 @@ def _host_row(collection: Collection, item: Item, at: float, kind: Kind, what: s
         what,
         item.path,
         number,
-        uncertainty=None if item.offset is None else item.uncertainty,
+        uncertainty=None if item.offset is None else item.uncertainty + item.moved,
         verified=collection.verified,
     )
 

@@ -48,8 +48,9 @@ def render(hosts: Mapping[str, Mapping[str, Any]], inventory: Sequence[str] = ()
     for host, found in hosts.items():
         if details := list(_details(found)):
             lines += ["", host, *details]
-        step = _NEXT.get(verdict(found)[0])
-        if step:
+        if found.get("next_step"):
+            lines.append(f"  NEXT: {found['next_step']}")
+        elif step := _NEXT.get(verdict(found)[0]):
             lines.append(f"  NEXT: {triage_table.command(step, host, inventory)}")
     return "\n".join(["", *lines, ""])
 

@@ -37,7 +37,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_collector_that_hangs_costs_its_own_item_and_what_it_said_is_kept() -> None:
-    began = time.monotonic()
+    began, at = time.monotonic(), time.time()
     raw = collecting.gather(
         [
             shell("hung", "echo first; printf half; exec sleep 60", seconds=0.4),
@@ -50,6 +50,7 @@ def test_collector_that_hangs_costs_its_own_item_and_what_it_said_is_kept() -> N
     assert raw["hung"].problem == "no end within 0.4 s"
     assert raw["hung"].content == b"first\n"
     assert (raw["well"].content, raw["well"].problem, raw["well"].exit) == (b"well\n", "", 0)
+    assert at <= raw["well"].began <= raw["well"].began + raw["well"].seconds <= time.time()
     assert raw["no-program"].problem == "no-such-program: No such file or directory"
 
 

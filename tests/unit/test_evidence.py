@@ -286,6 +286,7 @@ def answer(tier: collectors.Tier, **changed: Any) -> dict[str, Any]:
         {
             "name": name,
             "exit": 0,
+            "began": 100.2,
             "seconds": 0.1,
             "source_bytes": 3,
             "problem": "",
@@ -312,6 +313,7 @@ def test_both_tiers_are_kept_and_verified(tmp_path: Path) -> None:
     assert result["complete"]
     assert [item["name"] for item in result["items"]] == collectors.names("hot", "full")
     assert {item["tier"] for item in result["items"]} == {"hot", "full"}
+    assert {(item["began"], item["seconds"]) for item in result["items"]} == {(100.2, 0.1)}
     assert problems(Path(result["directory"])) == []
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.lookup import incident as lookup
-from ansible_collections.katago.fleet.plugins.module_utils import incidents, ledger
+from ansible_collections.katago.fleet.plugins.module_utils import announcements, dispatch, incidents, ledger
 from ansible_collections.katago.fleet.plugins.module_utils.incidents import (
     DamagedError,
     Finding,
@@ -24,7 +24,11 @@ from ansible_collections.katago.fleet.plugins.module_utils.incidents import (
     RefusedError,
     fold,
 )
-from ansible_collections.katago.fleet.plugins.plugin_utils import incident_inputs, incident_plans
+from ansible_collections.katago.fleet.plugins.plugin_utils import (
+    incident_inputs,
+    incident_letters,
+    incident_plans,
+)
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident_records import (
     IncidentRecords,
     current,
@@ -187,6 +191,56 @@ def test_named_alert_joins_what_a_person_has_opened_for_the_same(desk: Desk) -> 
 def test_join_never_lowers_a_severity(desk: Desk) -> None:
     desk.do(DOWN, do="open")
     assert desk.do(report(("katago-1", "P1", "probe")), do="open").severity == "P0"
+
+
+WORSE = report(("katago-1", "P0", "unit"), ("katago-2", "P1", "error_rate"))
+
+
+def test_alert_that_makes_it_worse_says_the_impact_anew_and_is_told_once(desk: Desk) -> None:
+    desk.do(report(("katago-1", "P2", "unit")), do="open", lead="Anna")
+    incident = desk.later(minutes=5).do(WORSE, do="open")
+    assert incident.severity == "P0"
+    assert incident.impact == "The service is down on 2 of 2 hosts (katago-1, katago-2)"
+    assert incident.summary.startswith("katago-1: P0 unit")
+    owed = worsenings(desk, incident)
+    assert [letter.message.name for letter in owed] == ["worse-1"]
+    text = owed[0].message.text
+    for words in (
+        *("Time: 2026-01-31T08:05:00Z", "Status: Investigating", "Severity: P0 now", incident.impact),
+        *("Actions taken:", "Next steps: not told", "ETA: not known", "Lead: Anna", "Next update by: "),
+    ):
+        assert words in text
+    again = desk.later(minutes=1).do(WORSE, do="open")
+    assert [letter.message.text for letter in worsenings(desk, again)] == [text]
+    assert again.update_due == incident.update_due
+    updated = desk.later(minutes=1).do(do="update", next_steps="restart")
+    assert worsenings(desk, updated) == []
+
+
+def test_alert_that_is_no_worse_owes_no_message(desk: Desk) -> None:
+    desk.do(DOWN, do="open", lead="Anna")
+    assert worsenings(desk, desk.do(report(("katago-1", "P1", "unit")), do="open")) == []
+
+
+def test_impact_that_a_person_said_stays_when_it_gets_worse(desk: Desk) -> None:
+    desk.do(report(("katago-1", "P2", "unit")), do="open", impact="Some games")
+    incident = desk.do(WORSE, do="open")
+    assert (incident.impact, incident.severity) == ("Some games", "P0")
+    assert incident.summary.startswith("katago-1: P0 unit")
+    desk.do(do="update", summary="The engine died", next_steps="restart")
+    assert desk.do(WORSE, do="open").summary == "The engine died"
+
+
+def test_impact_that_nobody_could_tell_is_told_when_it_is_known(desk: Desk) -> None:
+    assert desk.do(report(verdict="unknown"), do="open", alert="a").impact == ""
+    assert desk.do(DOWN, do="open", alert="a").impact == "The service is down on 1 of 2 hosts (katago-1)"
+
+
+def worsenings(desk: Desk, incident: Incident) -> list[dispatch.Letter]:
+    setting = announcements.Setting("KataGo MCP")
+    known = incident_letters.Desk(desk.now, setting, "KataGo", {}, [incident])
+    found, _ = incident_letters.letters(incident, [], known)
+    return [letter for letter in found if letter.message.name.startswith("worse-")]
 
 
 class SlowRecords(IncidentRecords):

@@ -21,6 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 Q4 = Quarter(2026, 4)
 
 
+def add(root: Path, name: str, file: str, at: str, **line: object) -> None:
+    path = root / "incidents" / name / file
+    recorded.write_lines(path, [(recorded.at("09:00", at), line)])
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Three months of records."""
@@ -50,6 +55,21 @@ def test_what_is_no_quarter_is_refused(text: str) -> None:
 
 def test_report_is_the_same_for_the_same_records(root: Path) -> None:
     assert report(root) == report(root)
+
+
+def test_what_is_recorded_later_changes_no_byte_of_the_report(root: Path) -> None:
+    before = report(root)
+    name, state = "2026-12-01-1", "state.jsonl"
+    later = "2027-01-02"
+    add(root, name, state, later, event="joined", severity="P0", severity_by="Bo", findings=[], lead="Bo")
+    add(root, name, state, later, event="escalated", to="senior", why="it lasts")
+    add(root, name, state, later, event="overdue", due="2026-12-01T12:00:00Z")
+    add(root, name, "timeline.jsonl", later, host="katago-1", procedure="restart", result="ok")
+    add(root, name, state, "2027-01-03", event="closed", resolution="mended")
+    assert report(root) == before
+    assert "mended" not in before
+    after = report(root, "2027-01-03")
+    assert after.count("| P0 | 2 |") == 1
 
 
 def test_report_of_an_earlier_day_knows_nothing_of_what_came_after(root: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -277,6 +278,89 @@ def test_requests_from_before_the_incident_are_not_its_own() -> None:
     assert [gap.at_most for gap in found.unknown] == [500]
 
 
+def evidence_of(
+    at: float, delay: float, failures: Sequence[float], *, told: bool
+) -> review_sources.Collection:
+    """Metrics and journal of a host whose calls fail at those times, collected `delay` seconds late."""
+    taken = at + delay
+    began = taken if told else None
+    calls = [(BEGIN - 60, "ok"), *((when, "error") for when in failures if when <= taken)]
+    metrics = METRICS.format(BEGIN - 86400, sum(when <= taken for when in failures))
+    items = {
+        name: review_sources.Item(f"e/{name}", content, 0.0, 0.0, exit=0, began=began, seconds=0.2)
+        for name, content in (("metrics.txt", metrics), ("journal.jsonl", journal_lines(calls)))
+    }
+    return review_sources.Collection("h", at, f"e/{at}", items)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_request_is_not_counted_twice_that_failed_while_the_evidence_was_begun(told: bool) -> None:
+    """The directory is made first, and the host is asked seconds later."""
+    middle = BEGIN + 600
+    failures = [middle + 1 + number / 10 for number in range(25)]
+    kept = [evidence_of(at, 4, failures, told=told) for at in (BEGIN + 60, middle, END + 60)]
+    found = review_impact.of_host("h", kept, review_timeline.merged_journal(kept), BEGIN, END)
+    assert traffic.failed(found.requests) == 25
+    if told:
+        assert found.unknown == ()
+    else:
+        (doubtful,) = found.unknown
+        assert (doubtful.at_most, doubtful.why) == (25, "a scrape was taken meanwhile")
+
+
+def test_request_of_the_while_in_which_a_scrape_was_taken_is_uncertain() -> None:
+    at = BEGIN + 600
+    failures = [at + 4.1]
+    kept = [evidence_of(each, 4, failures, told=True) for each in (BEGIN + 60, at, END + 60)]
+    found = review_impact.of_host("h", kept, review_timeline.merged_journal(kept), BEGIN, END)
+    assert traffic.failed(found.requests) == 0
+    assert [(gap.begin, gap.end, gap.at_most) for gap in found.unknown] == [(at + 4, at + 4.2, 1)]
+
+
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=8))
+def test_measurements_of_one_clock_are_made_one_and_the_true_offset_is_within(errors: list[float]) -> None:
+    offsets = [120.0 + error for error in errors]
+    collections = [
+        review_sources.Collection("h", at, f"e/{at}", {"x": review_sources.Item("e", "", offset, 2.0)})
+        for at, offset in enumerate(offsets)
+    ]
+    items = [each.items["x"] for each in review_sources.agreed(collections)]
+    assert len({item.offset for item in items}) == 1
+    assert all(abs(120.0 - (item.offset or 0)) <= item.uncertainty + 0.001 for item in items)
+    assert all(item.uncertainty <= 2.001 for item in items)
+
+
+def test_clock_that_was_moved_keeps_both_offsets() -> None:
+    measured = [(0.0, 0.5), (0.6, 0.5), (60.0, 0.5), (60.4, 0.1)]
+    collections = [
+        review_sources.Collection("h", at, f"e/{at}", {"x": review_sources.Item("e", "", offset, doubt)})
+        for at, (offset, doubt) in enumerate(measured)
+    ]
+    offsets = [each.items["x"].offset for each in review_sources.agreed(collections)]
+    assert offsets == pytest.approx([0.3, 0.3, 60.4, 60.4])
+
+
+def test_what_was_written_while_a_clock_was_moved_is_uncertain_by_the_whole_of_it() -> None:
+    """The clock is set a minute ahead between the first evidence and the second."""
+    lines = [(BEGIN, 0.0), (BEGIN + 50, 0.0), (BEGIN + 250, 60.0), (BEGIN + 350, 60.0)]
+    kept = []
+    for taken, offset in ((BEGIN + 100, 0.0), (BEGIN + 300, 60.0), (BEGIN + 400, 60.0)):
+        calls = [(at + ahead, "error" if at > BEGIN else "ok") for at, ahead in lines if at <= taken]
+        item = review_sources.Item(
+            "e/journal.jsonl", journal_lines(calls), offset, 0.1, exit=0, began=taken + offset
+        )
+        kept.append(review_sources.Collection("h", taken, f"e/{taken}", {"journal.jsonl": item}))
+    found = list(review_sources.moved(review_sources.agreed(kept)))
+    journal = review_timeline.merged_journal(found)
+    doubts = [(row.at - BEGIN, row.uncertainty) for row in journal.rows]
+    expected = [(50, 0.1), (250, 60.1), (350, 0.1)]
+    assert [each for each, _ in doubts] == pytest.approx([each for each, _ in expected])
+    assert [each for _, each in doubts] == pytest.approx([each for _, each in expected])
+    assert not journal.covers(BEGIN + 150, BEGIN + 250)
+    assert journal.covers(BEGIN + 10, BEGIN + 90)
+    assert journal.covers(BEGIN + 310, BEGIN + 390)
+
+
 METRICS = 'process_start_time_seconds {}\nkatago_requests_total{{tool="t",status="error"}} {}\n'
 
 
@@ -296,6 +380,45 @@ def test_journal_without_lines_of_the_level_of_calls_counts_nothing() -> None:
     whole = Journal(calls=calls, covered=((BEGIN, END),), complete=True)
     (span,) = review_impact.of_host("h", [], whole, BEGIN, END).counted
     assert span.requests == {"unavailable": 1}
+
+
+def journal_lines(calls: Iterable[tuple[float, str]]) -> str:
+    """A journal of calls, as journalctl prints it."""
+    host = recorded.Host("katago-1", [])
+    for when, status in calls:
+        host.call(when, status, 0.1)
+    return host.journal(END + 3600).decode()
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_whole"),
+    [
+        ({"exit": 0, "problem": None}, True),
+        ({"exit": 0, "problem": "the newest 4194304 bytes are kept"}, True),
+        ({"exit": None, "problem": "no end within 5 s"}, False),
+        ({"exit": None, "problem": "no end within 5 s; the newest 4194304 bytes are kept"}, False),
+        ({"exit": 1, "problem": "status 1: Bad message"}, False),
+        ({}, True),
+    ],
+)
+def test_journal_that_was_cut_has_every_call_until_its_last_line_and_no_later_one(
+    tmp_path: Path, entry: dict[str, object], is_whole: bool
+) -> None:
+    """The outage began a minute after the last line that was read before the deadline."""
+    _, opened = next(recorded.state())
+    recorded.write_lines(tmp_path / "incidents" / recorded.INCIDENT / "state.jsonl", [(BEGIN, opened)])
+    kept = records.Records(tmp_path, recorded.INCIDENT).begin_evidence(
+        "katago-1", recorded.stamp(END + 60), ["journal.jsonl"], recorded.signer()
+    )
+    lines = journal_lines((at, "ok") for at in range(int(BEGIN) - 60, int(END) - 600, 10))
+    kept.keep({"name": "journal.jsonl", "clock_offset_seconds": 0.0, **entry}, lines.encode())
+    kept.close(complete=True)
+    (collection,) = review_sources.read(tmp_path, recorded.INCIDENT, []).collections
+    journal = review_timeline.merged_journal([collection])
+    last = END + 60 if is_whole else END - 610
+    assert journal.covered == ((BEGIN - 60, last),)
+    found = review_impact.of_host("katago-1", [collection], journal, BEGIN, END)
+    assert (found.unknown == ()) is is_whole
 
 
 def test_candidates_are_what_was_before_the_start_and_what_was_exhausted(

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
 
-from ansible_collections.katago.fleet.plugins.module_utils import backup, restic, security
+from ansible_collections.katago.fleet.plugins.action import incident_clock as clock_action
+from ansible_collections.katago.fleet.plugins.action import watch as watch_action
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    backup,
+    digest,
+    restic,
+    sampler,
+    security,
+    timekeeper,
+    watch,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.security import Mode, RefusedError
+from ansible_collections.katago.fleet.plugins.modules import incident_clock, program
+from ansible_collections.katago.fleet.plugins.modules import watch as module_watch
+from ansible_collections.katago.fleet.plugins.plugin_utils import watch_table
 
 ROOT = Path(__file__).resolve().parents[2]
 MODE = Mode("2026-11-24T02:00:00Z", "anna@ops", "odd logins", "2026-11-24-1")
@@ -148,3 +164,141 @@ def test_refusal_of_what_was_asked_for_counts_the_words_that_were_lost_and_does_
     told = Templar(DataLoader(), variables=given).template(message)
     assert "-e why is correct, without words that followed: 2. Give" in told
     assert "horse" not in told
+
+
+class EndedError(Exception):
+    """A module has answered."""
+
+
+def answered(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, *, check: bool = False, **parameters: Any
+) -> dict[str, Any]:
+    """What a module says on a host in the mode."""
+
+    class Module:
+        check_mode = check
+        params = parameters
+
+        def __init__(self, **_: Any) -> None:
+            self.answer: dict[str, Any] = {}
+
+        def exit_json(self, **answer: Any) -> None:
+            raise EndedError(answer)
+
+        fail_json = exit_json
+
+    monkeypatch.setattr(security, "standing", lambda: MODE)
+    monkeypatch.setattr(module, "AnsibleModule", Module)
+    with pytest.raises(EndedError) as ended:
+        module.main()
+    return dict(ended.value.args[0])
+
+
+TERMS = asdict(watch.Terms(minutes=15))
+WATCHED = {"terms": TERMS, "restart": True, "incident": "", "who": "anna", "root": "/nowhere"}
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_host_in_the_mode_is_not_watched(monkeypatch: pytest.MonkeyPatch, check: bool) -> None:
+    monkeypatch.setattr(module_watch, "start", lambda order: pytest.fail(f"begun: {order}"))
+    monkeypatch.setattr(module_watch, "look", lambda: (None, module_watch.NEVER, False))
+    monkeypatch.setattr(sampler, "take", lambda *_: pytest.fail("sampled"))
+    answer = answered(monkeypatch, module_watch, check=check, fetch=False, **WATCHED)
+    assert answer == {"changed": False, "security_mode": asdict(MODE)}
+    answer = answered(monkeypatch, module_watch, check=check, fetch=True, **WATCHED)
+    assert answer["verdict"]["verdict"] == "unknown"
+
+
+def test_no_program_is_installed_on_a_host_in_the_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "program"
+    source = tmp_path / "source"
+    source.write_bytes(b"new")
+    given: dict[str, Any] = {"path": str(path), "sha256": digest.of_bytes(b"new"), "source": str(source)}
+    assert answered(monkeypatch, program, **given)["security_mode"] == asdict(MODE)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "plan"), [("", "new"), ("old", "new"), ("old", ""), ("new", "new"), ("", "")]
+)
+def test_timekeeper_in_the_mode_is_left_as_it_is_and_tells_what_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, plan: str
+) -> None:
+    monkeypatch.setattr(timekeeper, "STATE", tmp_path)
+    for name in ("arm", "disarm"):
+        monkeypatch.setattr(incident_clock, name, lambda *_, **__: pytest.fail("changed"))
+    if before:
+        (tmp_path / "i.json").write_text(before)
+    done = {"at": MODE.since, "event": "overdue", "name": "update"}
+    (tmp_path / "i.jsonl").write_text(json.dumps(done) + "\n")
+    answer = answered(monkeypatch, incident_clock, incident="i", plan=plan, sinks="[]")
+    assert answer["done"] == [done]
+    assert answer["changed"] is False
+    assert answer.get("security_mode") == (None if before == plan else asdict(MODE))
+
+
+CHAT = {"name": "chat", "kind": "slack", "url": "https://go.net/x"}
+SINKS = [{"group": "team", "audience": "team", "sinks": [CHAT]}]
+
+
+class Timekeeper(clock_action.ActionModule):
+    """The control node's half, with a host in the mode at its other end."""
+
+    def __init__(self, directory: Path, plan: str) -> None:
+        clock = {"incident": "i", "plan": plan}
+        arguments = {"clock": clock, "sinks": SINKS, "records_dir": str(directory)}
+        self._task = SimpleNamespace(delegate_to=None, check_mode=False, args=arguments)
+
+    def deliver_program(self, *_: Any) -> dict[str, Any]:
+        """It is not installed."""
+        return {"changed": False, "present": False, "security_mode": asdict(MODE)}
+
+    def _execute_module(self, **_: Any) -> dict[str, Any]:
+        done = [{"at": MODE.since, "event": "overdue", "name": "update"}]
+        return {"changed": False, "done": done, "security_mode": asdict(MODE)}
+
+
+@pytest.mark.parametrize("plan", ["new", ""])
+def test_incident_goes_on_when_its_timekeeper_is_in_the_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(clock_action.display, "warning", said.append)
+    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
+    result = Timekeeper(tmp_path, plan).run(None, {"inventory_hostname": "katago-1"})
+    assert not result.get("failed")
+    words = [*result["problems"], *said]
+    assert len(words) == 1
+    assert f"The timekeeper katago-1 is in security mode {MODE}" in words[0]
+    assert bool(result["problems"]) is bool(plan)
+    assert "overdue" in (tmp_path / "incidents" / "i" / "timeline.jsonl").read_text()
+
+
+class Watcher(watch_action.ActionModule):
+    """The control node's half of a watch; the host lacks the sampler, or has it already."""
+
+    def __init__(self, *, has_sampler: bool) -> None:
+        arguments = {"minutes": 15, "who": "anna"}
+        self._task = SimpleNamespace(check_mode=False, args=arguments)
+        self._loader = None
+        self._has_sampler = has_sampler
+
+    def _execute_module(self, module_name: str, **_: Any) -> dict[str, Any]:
+        if module_name.endswith(".program") and self._has_sampler:
+            return {"changed": False, "present": True}
+        return {"changed": False, "present": False, "security_mode": asdict(MODE)}
+
+
+@pytest.mark.parametrize("has_sampler", [False, True])
+def test_watch_of_a_host_in_the_mode_is_refused_in_the_words_of_others(
+    monkeypatch: pytest.MonkeyPatch, has_sampler: bool
+) -> None:
+    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
+    monkeypatch.setattr(watch_action, "load_extra_vars", lambda _: {})
+    result = Watcher(has_sampler=has_sampler).run(None, {"inventory_hostname": "katago-1"})
+    assert (result["failed"], result["refused"]) == (True, True)
+    assert result["msg"] == security.refusal(asdict(MODE), "katago-1", "watch")
+    table = watch_table.render({"katago-1": result})
+    assert "NEXT: ansible-playbook playbooks/security.yml -l katago-1 -e do=show" in table

@@ -44,7 +44,8 @@ table inet site {
 """
 SEEN = (
     "find /opt/katago-mcp /opt/katago /etc/katago-mcp /var/lib/katago-mcp /var/lib/katago-security"
-    " /etc/systemd/system -path /var/lib/katago-mcp/engine -prune -o -printf '%p %s %T@ %l\\n' | sort"
+    " /etc/systemd/system /var/lib/katago-watch"
+    " /usr/local/sbin -path /var/lib/katago-mcp/engine -prune -o -printf '%p %s %T@ %l\\n' | sort"
 )
 MUTATORS: dict[str, dict[str, Any]] = {
     "restart.yml": {"force": "true"},
@@ -54,6 +55,8 @@ MUTATORS: dict[str, dict[str, Any]] = {
     "mitigate.yml": {"visits": 10, "why": "load"},
     "restore.yml": {},
     "site.yml": {},
+    "watch.yml": {},
+    "gpu_driver.yml": {},
 }
 
 
@@ -326,7 +329,7 @@ def test_procedure_that_changes_the_host_is_refused_and_leaves_nothing_changed(
     assert f"Refused; nothing was changed on this host. {FIRST.name} is in security mode since " in words
     assert WHY in words
     assert f"playbooks/security.yml -l {FIRST.name} -e do=off" in words
-    assert f"Next: ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show" in words
+    assert f"next: ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show" in words.lower()
     assert first.check_output(SEEN) == seen
     assert firewall(first) == rules
     assert lives(first) == before["lives"]
@@ -357,6 +360,9 @@ def test_what_only_reads_goes_on(control: Control) -> None:
     assert any("security mode by" in change and WHY in change for change in found["changes"])
     assert control.play("validate.yml", LIMIT).returncode == 0
     assert control.play("evidence.yml", LIMIT).returncode == 0
+    watched = control.play("watch.yml", LIMIT, fetch="true")
+    assert "in security mode" not in watched.output
+    assert f"{FIRST.name} is unknown" in watched.output
     shown = control.security("show", LIMIT)
     assert shown.returncode == 0
     assert "Clients are cut off." in " ".join(shown.output.split())
