@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from katago_mcp.errors import Invalid
 from katago_mcp.rules import RULES, Ko, Rules, RulesGiven, find
@@ -33,7 +33,10 @@ _COLOURS: dict[str, Colour] = {"b": "B", "black": "B", "w": "W", "white": "W"}
 class Position(BaseModel):
     """A Go position: a board, stones set up on it, and the moves played since."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
+    # As JSON, a komi that is no number must not look like one that was not given.
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", populate_by_name=True, ser_json_inf_nan="constants"
+    )
 
     rules: Annotated[
         RulesGiven,
@@ -118,7 +121,11 @@ def check(position: Position) -> Checked:
         Invalid: naming the field at fault, with the codes `invalid_rules`, `invalid_board_size`,
             `invalid_komi`, `too_many_moves`, `invalid_stone`, `invalid_move` and `illegal_move`.
     """
-    digest = hashlib.sha256(position.model_dump_json().encode()).digest()
+    try:
+        digest = hashlib.sha256(position.model_dump_json().encode()).digest()
+    except PydanticSerializationError:
+        # Only text with half of a surrogate pair has no JSON, and no field accepts it.
+        return _check(position)
     checked = _checked.pop(digest, None) or _check(position)
     _checked[digest] = checked
     if len(_checked) > _REMEMBERED:
