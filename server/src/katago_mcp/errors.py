@@ -147,8 +147,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "limit_exceeded": Entry(
         "invalid",
-        "A number is outside of what this server allows.",
-        "maxVisits, maxTime, topMoves, pvLength and other numbers",
+        "A number, or the length of a list or of the record, is outside of what this server allows.",
+        "maxVisits, maxTime, topMoves, pvLength and other numbers; allowMoves, avoidMoves; sgf",
         "the range that the text gives",
         _NO_RETRY,
     ),

@@ -26,6 +26,8 @@ COLUMNS = "ABCDEFGHJKLMNOPQRST"
 MAX_MOVES = 2000
 MIN_SIZE, MAX_SIZE = 2, 19
 MAX_KOMI = 400
+MAX_REGION = 400
+"""Entries of allowMoves or avoidMoves: more than a board has points."""
 
 _COLOURS: dict[str, Colour] = {"b": "B", "black": "B", "w": "W", "white": "W"}
 
@@ -365,16 +367,23 @@ def read_region(entries: list[str], width: int, height: int, name: str) -> list[
     """Read vertices, "pass" and rectangles ("C3:G7", any two opposite corners) of an argument.
 
     Returns each vertex once, in the order given. Raises:
-        Invalid: with the code `invalid_move` or `invalid_region`, naming the entry.
+        Invalid: with the code `limit_exceeded`; with `invalid_move` or `invalid_region`, naming the entry.
     """
-    found: dict[str, None] = {}
+    if len(entries) > MAX_REGION:
+        raise Invalid(
+            "limit_exceeded",
+            f"{name} has {len(entries)} entries",
+            field=name,
+            accepted=f"at most {MAX_REGION} entries, each a vertex or a whole rectangle",
+        )
+    found: dict[Point | None, None] = {}
     for index, entry in enumerate(entries):
         corners = [
             read_move(corner, width, height, f"{name}[{index}]") for corner in entry.split(":", maxsplit=1)
         ]
         first, last = corners[0], corners[-1]
         if len(corners) == 1:
-            found[vertex(first)] = None
+            found[first] = None
         elif first is None or last is None:
             raise Invalid(
                 "invalid_region",
@@ -385,8 +394,8 @@ def read_region(entries: list[str], width: int, height: int, name: str) -> list[
         else:
             columns = range(min(first[0], last[0]), max(first[0], last[0]) + 1)
             rows = range(min(first[1], last[1]), max(first[1], last[1]) + 1)
-            found.update(dict.fromkeys(vertex((x, y)) for y in rows for x in columns))
-    return list(found)
+            found.update(dict.fromkeys((x, y) for y in rows for x in columns))
+    return [vertex(point) for point in found]
 
 
 def _size(value: int, name: str) -> int:
@@ -452,9 +461,14 @@ def _set_up(board: Board, initial: list[tuple[str, str]]) -> tuple[tuple[Colour,
             )
         board.stones[point] = colour
         stones.append((colour, vertex(point)))
+    living: set[Point] = set()
     for index, (_, text) in enumerate(stones):
         point = parse_vertex(text, board.width, board.height)
-        if point is not None and not board.group(point)[1]:
+        if point is None or point in living:
+            continue
+        group, liberties = board.group(point)
+        living |= group
+        if not liberties:
             raise Invalid(
                 "invalid_stone",
                 f"the stone at {text} has no liberty",

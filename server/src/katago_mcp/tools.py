@@ -36,7 +36,7 @@ from katago_mcp.games import Game, MoveNumber, Sgf, Variation, given
 from katago_mcp.illustrations import of_analysis, of_review, of_territory
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
-from katago_mcp.positions import Position
+from katago_mcp.positions import MAX_REGION, Position
 from katago_mcp.review import LOSS_BOUNDS, GameReview, ReviewRequest, find_mistakes
 from katago_mcp.settings import Settings
 from katago_mcp.sgf import MAIN
@@ -176,12 +176,16 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
             list[str] | None,
             Field(
                 description='Only these moves of the player to move: vertices, "pass", or rectangles '
-                'by two corners such as "C3:G7".'
+                f'by two corners such as "C3:G7"; at most {MAX_REGION} entries.',
+                json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         avoidMoves: Annotated[
             list[str] | None,
-            Field(description="None of these moves, written as in allowMoves; only one of both."),
+            Field(
+                description="None of these moves, written as in allowMoves; only one of both.",
+                json_schema_extra={"maxItems": MAX_REGION},
+            ),
         ] = None,
         restrictedDepth: Annotated[
             int,
@@ -254,7 +258,8 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
             list[float],
             Field(
                 description="Points lost from which on a move is no longer excellent but good, inaccuracy, "
-                "mistake, blunder, disaster: five ascending numbers above 0."
+                "mistake, blunder, disaster: five ascending numbers above 0.",
+                json_schema_extra={"minItems": len(LOSS_BOUNDS), "maxItems": len(LOSS_BOUNDS)},
             ),
         ] = [*LOSS_BOUNDS],  # noqa: B006 - the schema shows it, and nobody changes it
         allMoves: Annotated[
