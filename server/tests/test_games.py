@@ -85,6 +85,45 @@ async def test_call_gives_one_game(site: Site, arguments: dict[str, Any]) -> Non
     assert "either a position or an SGF record" in str(result.content[0])
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "field", "said"),
+    [
+        ("analyzePosition", {"moveNumber": 1}, "moveNumber", "moveNumber 1"),
+        ("evaluateTerritory", {"moveNumber": 0}, "moveNumber", "moveNumber 0"),
+        ("findMistakes", {"variation": "1.2"}, "variation", "'1.2'"),
+        ("analyzePosition", {"visits": 5}, "visits", "did you mean maxVisits?"),
+        ("analyzePosition", {"max_visits": 5}, "max_visits", "did you mean maxVisits?"),
+        ("findMistakes", {"moveNumber": 3}, "moveNumber", "has no argument"),
+        ("analyzePosition", {"komi": 5}, "komi", "has no argument"),
+    ],
+)
+async def test_argument_without_effect_is_refused(
+    site: Site, tool: str, arguments: dict[str, Any], field: str, said: str
+) -> None:
+    async with client(site) as session:
+        result = await session.call_tool(tool, {"position": {"boardXSize": 9}, **arguments})
+    assert result.is_error
+    assert result.structured_content is not None
+    error = result.structured_content["error"]
+    assert (error["code"], error["field"]) == ("invalid_arguments", field)
+    assert said in error["message"]
+    assert error["accepted"]
+    assert site.queries() == []
+
+
+async def test_position_may_come_with_the_default_of_what_it_does_not_use(site: Site) -> None:
+    position = {"boardXSize": 9, "boardYSize": 9}
+    async with client(site) as session:
+        await ask(session, "analyzePosition", position=position, variation="main", moveNumber=None)
+
+
+async def test_schemas_say_that_there_are_no_other_arguments(site: Site) -> None:
+    async with client(site) as session:
+        found = (await session.list_tools()).tools
+    assert found
+    assert all(tool.input_schema["additionalProperties"] is False for tool in found)
+
+
 @pytest.mark.parametrize("tool", ["analyzePosition", "evaluateTerritory", "findMistakes"])
 async def test_picture_comes_with_the_answer_when_it_is_asked_for(site: Site, tool: str) -> None:
     async with client(site) as session:

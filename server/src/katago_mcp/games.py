@@ -50,8 +50,19 @@ async def given(
     """The game of a call, which gives a position or a record.
 
     Raises:
-        Invalid: `invalid_arguments` for both or neither; else as `sgf.read` and `Record.line`.
+        Invalid: `invalid_arguments` for both or neither, or for a position with what chooses a place in a
+            record; else as `sgf.read` and `Record.line`.
     """
+    _check_one(position, record, move_number, variation)
+    if position is not None:
+        return Game(position)
+    # A long record takes a second or two, and the server has others to answer meanwhile.
+    return await asyncio.to_thread(_read, record or "", move_number, variation)
+
+
+def _check_one(
+    position: Position | None, record: str | None, move_number: int | None, variation: str
+) -> None:
     if (position is None) == (record is None):
         raise Invalid(
             "invalid_arguments",
@@ -59,10 +70,22 @@ async def given(
             field="position, sgf",
             accepted="one of the two",
         )
-    if position is not None:
-        return Game(position)
-    # A long record takes a second or two, and the server has others to answer meanwhile.
-    return await asyncio.to_thread(_read, record or "", move_number, variation)
+    if position is None:
+        return
+    if move_number is not None:
+        raise Invalid(
+            "invalid_arguments",
+            f"moveNumber {move_number} is of no meaning to a position",
+            field="moveNumber",
+            accepted="a position with as many moves as were played, or sgf with moveNumber",
+        )
+    if variation != sgf.MAIN:
+        raise Invalid(
+            "invalid_arguments",
+            f"variation {variation[:40]!r} is of no meaning to a position",
+            field="variation",
+            accepted="a position with the moves of that variation, or sgf with variation",
+        )
 
 
 def _read(record: str, move_number: int | None, variation: str) -> Game:

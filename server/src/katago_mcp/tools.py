@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import contextlib
+import difflib
 import time
+from collections.abc import Collection, KeysView, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -121,6 +123,8 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
     for tool in server._tool_manager.list_tools():
         # The schema stays. The SDK would make the model again of each answer that was dumped from one.
         tool.fn_metadata.output_model = None
+        tool.parameters["additionalProperties"] = False
+        server.arguments[tool.name] = tool.parameters["properties"].keys()
     return server
 
 
@@ -489,6 +493,8 @@ class _Server(MCPServer[dict[str, Any]]):
 
     def __init__(self, service: Service, name: str, **settings: Any) -> None:
         super().__init__(name, **settings)
+        self.arguments: dict[str, KeysView[str]] = {}
+        """The arguments of each tool."""
         self._service = service
 
     async def list_tools(self) -> list[Tool]:
@@ -516,6 +522,9 @@ class _Server(MCPServer[dict[str, Any]]):
             if wait is not None:
                 self._service.metrics.rate_limited.inc()
                 raise Rejected("rate_limited", "too many calls", retry_after=wait)
+            known = self.arguments.get(name)
+            if known is not None and not arguments.keys() <= known:
+                raise _unknown_argument(name, arguments.keys() - known, known)
             result = await super().call_tool(name, arguments, context)
             status = "ok"
             return result
@@ -562,6 +571,23 @@ def _allowing_errors(tool: Tool) -> Tool:
     schema["$defs"] = schema.get("$defs", {}) | {"Details": Details.model_json_schema(by_alias=True)}
     schema["anyOf"] = [{"required": required}, {"required": ["error"]}]
     return tool.model_copy(update={"output_schema": schema})
+
+
+def _unknown_argument(tool: str, unknown: Set[str], known: Collection[str]) -> Invalid:
+    """The refusal of arguments that the SDK would leave out without a word."""
+    name = min(unknown)
+    meant = {_letters(argument): argument for argument in known}
+    nearest = difflib.get_close_matches(_letters(name), meant, n=1)
+    return Invalid(
+        "invalid_arguments",
+        f"{tool} has no argument {name[:40]!r}" + (f": did you mean {meant[nearest[0]]}?" if nearest else ""),
+        field=name[:40],
+        accepted=f"only {', '.join(known)}" if known else "no argument at all",
+    )
+
+
+def _letters(name: str) -> str:
+    return name[:40].replace("_", "").lower()
 
 
 def _failure(error: ToolError) -> Failure | None:
