@@ -12,6 +12,8 @@ import pytest
 from katago_mcp.cache import FILE, Cache, clear, key
 from katago_mcp.config import Cache as CacheConfig
 from katago_mcp.metrics import Metrics
+from rig import rig, until
+from support import Site
 
 pytestmark = pytest.mark.anyio
 
@@ -229,6 +231,33 @@ async def test_a_full_disk_is_worked_without_and_still_read(tmp_path: Path) -> N
 def test_a_key_depends_on_every_part() -> None:
     assert key({"a": 1, "b": [2, None]}) == key({"a": 1, "b": [2, None]})
     assert key({"a": 1, "b": [2, None]}) != key({"a": 1, "b": [3, None]})
+
+
+async def test_answers_outlive_a_server_but_not_the_configuration_of_the_engine(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        assert not (await made.analyze()).cached
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        assert (await made.analyze()).cached
+    site.behave(leads=[30.0])
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        answer = await made.analyze()
+    assert (answer.cached, answer.score_lead) == (False, 30.0)
+
+
+async def test_the_configuration_counts_that_the_engine_was_started_with(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        await made.analyze()
+        site.behave(leads=[30.0])
+        assert (await made.analyze()).cached
+        before = made.pid()
+        made.supervisor.restart()
+        await until(lambda: made.supervisor.status().pid not in (None, before))
+        await made.reaches("ready")
+        assert not (await made.analyze()).cached
 
 
 async def test_lower_bounds_are_kept_at_once_and_free_the_disk(tmp_path: Path) -> None:

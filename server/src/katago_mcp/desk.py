@@ -1,7 +1,9 @@
 """The desk before the engine: limits, cache, joined requests, slots, and failures by their codes.
 
 Every analysing tool asks through it. Answers are cached and joined under a digest of everything
-that changes them: tool, engine version, networks, position with its moves, and all options.
+that changes them: tool, engine version and configuration, networks, position with its moves, and
+all options. The configuration counts by the bytes of its file: no setting of KataGo's is known here
+not to matter, and so another number of threads costs the cache too.
 Positions that mirror each other are not taken for one another: the rules of ko and superko look at
 the moves, and the network does not promise the same answer for a turned board.
 """
@@ -170,7 +172,7 @@ class Desk:
             ) from error
 
     def key(self, tool: str, position: str, asked: dict[str, Any]) -> str:
-        """The key of an answer about a position, given by its digest, of the engine and networks that run."""
+        """The key of an answer about a position, given by its digest, of the engine that runs as it runs."""
         engine = self._supervisor.identity
         return caching.key(
             {
@@ -178,6 +180,7 @@ class Desk:
                 "engine": engine.version,
                 "network": engine.network,
                 "humanNetwork": engine.human_network,
+                "config": engine.config,
                 "tool": tool,
                 "position": position,
                 "asked": asked,
@@ -258,7 +261,7 @@ class Desk:
     @property
     def _identified(self) -> bool:
         engine = self._supervisor.identity
-        return engine.version is not None and engine.network is not None
+        return None not in (engine.version, engine.network, engine.config)
 
     @contextlib.contextmanager
     def _explained(self, limit: float, seconds: float) -> Iterator[None]:
