@@ -124,6 +124,27 @@ async def test_schemas_say_that_there_are_no_other_arguments(site: Site) -> None
     assert all(tool.input_schema["additionalProperties"] is False for tool in found)
 
 
+@pytest.mark.parametrize(
+    ("setup", "told"),
+    [
+        (";B[ee];W[cc];B[gg];AB[aa];W[gc];B[cg]", True),
+        (";B[ee];W[cc];B[gg];AE[gg];W[gc];B[cg]", True),
+        (";B[ee];W[cc];B[gg];PL[B];B[gc];W[cg]", True),
+        (";B[ee];W[cc];B[gg];W[gc];B[cg];AE[gg]", False),
+        (";B[ee];W[cc];B[gg];W[gc];B[cg];AB[aa];AW[bb]", False),
+    ],
+)
+async def test_all_moves_of_record_are_reviewed_whatever_is_set_up_between_them(
+    site: Site, setup: str, told: bool
+) -> None:
+    async with client(site) as session:
+        answer, _ = await ask(session, "findMistakes", sgf=f"(;SZ[9]RU[Chinese]KM[7]{setup})", allMoves=True)
+    assert [move["number"] for move in answer["moves"]] == [1, 2, 3, 4, 5]
+    assert [move["move"] for move in answer["moves"]][:3] == ["E5", "C7", "G3"]
+    assert any("set up anew after move 3" in warning for warning in answer["warnings"]) == told
+    assert any("set up after the last move" in warning for warning in answer["warnings"]) != told
+
+
 @pytest.mark.parametrize("tool", ["analyzePosition", "evaluateTerritory", "findMistakes"])
 async def test_picture_comes_with_the_answer_when_it_is_asked_for(site: Site, tool: str) -> None:
     async with client(site) as session:

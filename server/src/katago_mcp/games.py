@@ -35,10 +35,14 @@ Variation = Annotated[
 
 @dataclass(frozen=True)
 class Game:
-    """A position, and what had to be assumed to read it."""
+    """A position, and what had to be assumed to read it.
+
+    Of a whole game `later` holds what follows: after each setup in mid-game the position at its end.
+    """
 
     position: Position
     warnings: tuple[str, ...] = ()
+    later: tuple[Position, ...] = ()
 
 
 async def given(
@@ -58,6 +62,17 @@ async def given(
         return Game(position)
     # A long record takes a second or two, and the server has others to answer meanwhile.
     return await asyncio.to_thread(_read, record or "", move_number, variation)
+
+
+async def given_whole(position: Position | None, record: str | None, variation: str = sgf.MAIN) -> Game:
+    """The whole game of a call, with all moves of a record, also those before stones were set up.
+
+    Raises as `given` does.
+    """
+    _check_one(position, record, None, variation)
+    if position is not None:
+        return Game(position)
+    return await asyncio.to_thread(_read_whole, record or "", variation)
 
 
 def _check_one(
@@ -92,3 +107,13 @@ def _read(record: str, move_number: int | None, variation: str) -> Game:
     read = sgf.read(record)
     line = read.line(variation)
     return Game(line.position(move_number), (*read.warnings, *line.warnings))
+
+
+def _read_whole(record: str, variation: str) -> Game:
+    read = sgf.read(record)
+    line = read.line(variation)
+    first, *later = line.histories()
+    warnings = [*read.warnings, *line.warnings]
+    if line.starts[-1].after_move == len(line.moves) > 0:
+        warnings.append("what is set up after the last move is left out: no move is judged by it")
+    return Game(first, tuple(warnings), tuple(later))

@@ -8,6 +8,7 @@ before anything is sent.
 import functools
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -503,10 +504,11 @@ def _play(
             ) from error
         passes = passes + 1 if point is None else 0
         moves.append((colour, vertex(point)))
-    return tuple(moves), _shorten(warnings)
+    return tuple(moves), shorten(warnings)
 
 
-def _shorten(warnings: list[str], limit: int = 5) -> tuple[str, ...]:
+def shorten(warnings: Sequence[str], limit: int = 5) -> tuple[str, ...]:
+    """The first few warnings, and how many more there are."""
     if len(warnings) <= limit:
         return tuple(warnings)
     return (*warnings[:limit], f"and {len(warnings) - limit} more of this kind")

@@ -162,7 +162,23 @@ class Line:
                 field="moveNumber",
                 accepted=f"0 (before the first move) to {len(self.moves)}",
             )
-        start = next(start for start in reversed(self.starts) if start.after_move <= number)
+        return self._after(
+            next(start for start in reversed(self.starts) if start.after_move <= number), number
+        )
+
+    def histories(self) -> tuple[Position, ...]:
+        """The positions at the end of each history: one, and one more for every setup between two moves.
+
+        Together they hold all moves of the line. A setup after the last move belongs to none.
+        """
+        starts = [
+            start for start in self.starts if not start.after_move or start.after_move < len(self.moves)
+        ]
+        ends = [start.after_move for start in starts[1:]] + [len(self.moves)]
+        return tuple(self._after(start, end) for start, end in zip(starts, ends, strict=True))
+
+    def _after(self, start: _Start, number: int) -> Position:
+        """The position after `number` moves of the line, of which those since a setup are its history."""
         if start.after_move < len(self.moves):
             player = self.moves[start.after_move].colour
         else:

@@ -5,7 +5,8 @@ import base64
 import contextlib
 import difflib
 import time
-from collections.abc import Collection, KeysView, Set
+from collections.abc import Collection, KeysView
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -34,7 +35,7 @@ from katago_mcp.desk import Result
 from katago_mcp.errors import Details, Failure, Invalid, Rejected, Status
 from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
-from katago_mcp.games import Game, MoveNumber, Sgf, Variation, given
+from katago_mcp.games import Game, MoveNumber, Sgf, Variation, given, given_whole
 from katago_mcp.illustrations import of_analysis, of_review, of_territory
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
@@ -295,9 +296,10 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         progress counts turns. When time runs out, partial is true, unanalysed lists the turns
         without a judgement, and the same call again goes on from there.
         """
-        game = await given(position, sgf, None, variation)
+        game = await given_whole(position, sgf, variation)
         request = ReviewRequest(
             position=game.position,
+            later=game.later,
             player=player,
             first_move=firstMove,
             last_move=lastMove,
@@ -573,7 +575,7 @@ def _allowing_errors(tool: Tool) -> Tool:
     return tool.model_copy(update={"output_schema": schema})
 
 
-def _unknown_argument(tool: str, unknown: Set[str], known: Collection[str]) -> Invalid:
+def _unknown_argument(tool: str, unknown: AbstractSet[str], known: Collection[str]) -> Invalid:
     """The refusal of arguments that the SDK would leave out without a word."""
     name = min(unknown)
     meant = {_letters(argument): argument for argument in known}
