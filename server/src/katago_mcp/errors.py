@@ -1,5 +1,6 @@
 """What a tool answers when it cannot do what it was asked: a closed catalogue of codes."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -267,7 +268,7 @@ class Failure(ToolError):
         self.message = message
         self.field = field
         self.accepted = accepted
-        self.retry_after = None if retry_after is None else max(1, round(retry_after))
+        self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
         text = f"{code}: {message}"
         if field is not None:
             text += f" [{field}]"
