@@ -169,7 +169,11 @@ CATALOGUE: dict[str, Entry] = {
         _NO_RETRY,
     ),
     "overloaded": Entry(
-        "rejected", "So many analyses wait already.", None, "fewer requests at a time", _LATER
+        "rejected",
+        "So many analyses wait already; or this one waited `server.maxWaitSeconds` and had no turn.",
+        None,
+        "fewer requests at a time",
+        _LATER,
     ),
     "rate_limited": Entry(
         "rejected", "The token has made too many calls.", None, "fewer calls a minute", _LATER
