@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from katago_mcp import logs
 from katago_mcp.cache import FILE, Cache, clear, key
 from katago_mcp.config import Cache as CacheConfig
 from katago_mcp.metrics import Metrics
@@ -226,6 +227,43 @@ async def test_a_full_disk_is_worked_without_and_still_read(tmp_path: Path) -> N
     await fixture.cache.put("big", {"a": "x" * 50_000})
     assert fixture.value("katago_cache_errors_total") == 1
     assert await found(fixture.cache, "k") == {"a": 1}
+
+
+@pytest.mark.usefixtures("restored_logging")
+async def test_a_full_disk_is_told_once_and_so_is_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("info", "json")
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": 1})
+    connection = fixture.cache._store._db
+    assert connection is not None
+    connection.execute("PRAGMA max_page_count = 1")
+    for _ in range(3):
+        await fixture.cache.put("big", {"a": "x" * 50_000})
+        fixture.cache._store._recent.clear()
+        assert await found(fixture.cache, "k") == {"a": 1}
+    connection.execute("PRAGMA max_page_count = 1000000")
+    await fixture.cache.put("big", {"a": "x" * 50_000})
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [event["event"] for event in events] == ["cache_trouble", "cache_recovered"]
+    assert events[0]["operation"] == "write"
+
+
+@pytest.mark.usefixtures("restored_logging")
+async def test_the_cache_has_not_recovered_while_it_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("info", "json")
+    (tmp_path / "file").write_text("in the way")
+    fixture = Fixture(tmp_path / "file" / "cache")
+    await fixture.cache.get("k")
+    await fixture.cache.put("k", {"a": 1})
+    fixture.cache._store._path = tmp_path / FILE
+    await fixture.cache.get("k")
+    assert "cache_recovered" not in capsys.readouterr().err
+    await fixture.cache.put("k", {"a": 1})
+    assert "cache_recovered" in capsys.readouterr().err
 
 
 def test_a_key_depends_on_every_part() -> None:
