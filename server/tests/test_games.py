@@ -111,6 +111,27 @@ async def test_argument_without_effect_is_refused(
     assert site.queries() == []
 
 
+@pytest.mark.parametrize(
+    ("tool", "record", "code", "said"),
+    [
+        ("findMistakes", "(;SZ[9]KM[7])", "no_moves", "has no moves"),
+        ("findMistakes", "(;SZ[9]KM[7];B[zz])", "no_moves", "line 1 column 13: 'zz' is no point"),
+        ("analyzePosition", "(;SZ[9]AB[aa]AW[ba][ab])", "invalid_stone", "line 1 column 2"),
+        ("analyzePosition", "(;SZ[9]KM[7];B[ee])", "engine_refused", "Illegal move 0"),
+    ],
+)
+async def test_what_is_wrong_with_record_is_told_of_the_record(
+    site: Site, tool: str, record: str, code: str, said: str
+) -> None:
+    async with client(site) as session:
+        site.behave(analysis="refuse")
+        result = await session.call_tool(tool, {"sgf": record})
+    assert result.structured_content is not None
+    error = result.structured_content["error"]
+    assert (error["code"], error["field"]) == (code, "sgf")
+    assert said in error["message"]
+
+
 async def test_position_may_come_with_the_default_of_what_it_does_not_use(site: Site) -> None:
     position = {"boardXSize": 9, "boardYSize": 9}
     async with client(site) as session:

@@ -60,7 +60,7 @@ CATALOGUE: dict[str, Entry] = {
     "invalid_stone": Entry(
         "invalid",
         "A stone of the setup is off the board, set up twice, without liberties, or of no colour.",
-        "position.initialStones[i]",
+        "position.initialStones[i], sgf",
         "each point once, groups with a liberty, B or W",
         _NO_RETRY,
     ),
@@ -99,7 +99,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "invalid_move_number": Entry(
         "invalid",
-        "The line of the record has fewer moves.",
+        "The line of the record has fewer moves, or is cut short: the text gives place and reason.",
         "moveNumber",
         "a number from 0 to the moves of the line",
         _NO_RETRY,
@@ -107,7 +107,7 @@ CATALOGUE: dict[str, Entry] = {
     "no_moves": Entry(
         "invalid",
         "There is nothing to review: no move of the game is in the range, or by the player, asked for.",
-        "position.moves, firstMove, player",
+        "position.moves, sgf, firstMove, player",
         "a game with moves, a range within it, and a player who moved in it",
         _NO_RETRY,
     ),

@@ -67,7 +67,7 @@ async def given(
 async def given_whole(position: Position | None, record: str | None, variation: str = sgf.MAIN) -> Game:
     """The whole game of a call, with all moves of a record, also those before stones were set up.
 
-    Raises as `given` does.
+    Raises as `given` does, and `no_moves` for a record without any.
     """
     _check_one(position, record, None, variation)
     if position is not None:
@@ -112,6 +112,13 @@ def _read(record: str, move_number: int | None, variation: str) -> Game:
 def _read_whole(record: str, variation: str) -> Game:
     read = sgf.read(record)
     line = read.line(variation)
+    if not line.moves:
+        raise Invalid(
+            "no_moves",
+            f"the line {line.name[:40]!r} has no moves" + (f": {line.cut}" if line.cut else ""),
+            field="sgf",
+            accepted="a record with moves on that line",
+        )
     first, *later = line.histories()
     warnings = [*read.warnings, *line.warnings]
     if line.starts[-1].after_move == len(line.moves) > 0:

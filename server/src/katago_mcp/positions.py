@@ -305,6 +305,17 @@ class Board:
                     frontier.append(neighbour)
         return group, liberties
 
+    def without_liberties(self) -> Point | None:
+        """The first stone, in the order in which they were put there, whose group has no liberty."""
+        living: set[Point] = set()
+        for point in self.stones:
+            if point not in living:
+                group, liberties = self.group(point)
+                if not liberties:
+                    return point
+                living |= group
+        return None
+
     def neighbours(self, point: Point) -> tuple[Point, ...]:
         """The two to four points beside a point."""
         return _neighbours(self.width, self.height)[point]
@@ -462,20 +473,13 @@ def _set_up(board: Board, initial: list[tuple[str, str]]) -> tuple[tuple[Colour,
             )
         board.stones[point] = colour
         stones.append((colour, vertex(point)))
-    living: set[Point] = set()
-    for index, (_, text) in enumerate(stones):
-        point = parse_vertex(text, board.width, board.height)
-        if point is None or point in living:
-            continue
-        group, liberties = board.group(point)
-        living |= group
-        if not liberties:
-            raise Invalid(
-                "invalid_stone",
-                f"the stone at {text} has no liberty",
-                field=f"position.initialStones[{index}]",
-                accepted="groups with at least one liberty",
-            )
+    if (dead := board.without_liberties()) is not None:
+        raise Invalid(
+            "invalid_stone",
+            f"the stone at {vertex(dead)} has no liberty",
+            field=f"position.initialStones[{list(board.stones).index(dead)}]",
+            accepted="groups with at least one liberty",
+        )
     return tuple(stones)
 
 

@@ -535,6 +535,8 @@ class _Server(MCPServer[dict[str, Any]]):
             if failure is None:
                 status = "error"
                 raise
+            if arguments.get("sgf") is not None:
+                failure = _of_record(failure)
             status = failure.status
             return _refusal(failure)
         except Exception:
@@ -611,6 +613,13 @@ def _failure(error: ToolError) -> Failure | None:
     if isinstance(error, UnexpectedToolError):
         return None
     return Invalid("unknown_tool", "there is no such tool", accepted=", ".join(TOOLS))
+
+
+def _of_record(failure: Failure) -> Failure:
+    """The failure of a call that gave a record: it names no part of a position, which was not given."""
+    if not isinstance(failure, Invalid) or not (failure.field or "").startswith("position."):
+        return failure
+    return Invalid(failure.code, failure.message, field="sgf", accepted=failure.accepted)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
