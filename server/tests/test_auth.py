@@ -5,11 +5,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from katago_mcp.auth import Identity, RateLimiter, Tokens
 from katago_mcp.config import ConfigError, RateLimit
+from katago_mcp.errors import Rejected
 
 SECRET = "correct-horse-battery"
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
@@ -91,6 +93,17 @@ def test_the_bucket_grants_its_burst_and_then_says_when() -> None:
     wait = limiter.take("a")
     assert wait is not None
     assert 50 < wait <= 60
+
+
+def test_a_call_after_the_wait_that_was_told_is_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("katago_mcp.auth.time", SimpleNamespace(monotonic=lambda: now))
+    limiter = RateLimiter(lambda: RateLimit(enabled=True, requests_per_minute=42, burst=1))
+    assert limiter.take("a") is None
+    told = Rejected("rate_limited", "too many calls", retry_after=limiter.take("a")).retry_after
+    assert told is not None
+    now += told
+    assert limiter.take("a") is None
 
 
 def test_each_token_has_a_bucket_of_its_own() -> None:

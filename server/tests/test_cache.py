@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from katago_mcp import logs
 from katago_mcp.cache import FILE, Cache, clear, key
 from katago_mcp.config import Cache as CacheConfig
 from katago_mcp.metrics import Metrics
+from rig import rig, until
+from support import Site
 
 pytestmark = pytest.mark.anyio
 
@@ -226,9 +229,73 @@ async def test_a_full_disk_is_worked_without_and_still_read(tmp_path: Path) -> N
     assert await found(fixture.cache, "k") == {"a": 1}
 
 
+@pytest.mark.usefixtures("restored_logging")
+async def test_a_full_disk_is_told_once_and_so_is_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("info", "json")
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": 1})
+    connection = fixture.cache._store._db
+    assert connection is not None
+    connection.execute("PRAGMA max_page_count = 1")
+    for _ in range(3):
+        await fixture.cache.put("big", {"a": "x" * 50_000})
+        fixture.cache._store._recent.clear()
+        assert await found(fixture.cache, "k") == {"a": 1}
+    connection.execute("PRAGMA max_page_count = 1000000")
+    await fixture.cache.put("big", {"a": "x" * 50_000})
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [event["event"] for event in events] == ["cache_trouble", "cache_recovered"]
+    assert events[0]["operation"] == "write"
+
+
+@pytest.mark.usefixtures("restored_logging")
+async def test_the_cache_has_not_recovered_while_it_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("info", "json")
+    (tmp_path / "file").write_text("in the way")
+    fixture = Fixture(tmp_path / "file" / "cache")
+    await fixture.cache.get("k")
+    await fixture.cache.put("k", {"a": 1})
+    fixture.cache._store._path = tmp_path / FILE
+    await fixture.cache.get("k")
+    assert "cache_recovered" not in capsys.readouterr().err
+    await fixture.cache.put("k", {"a": 1})
+    assert "cache_recovered" in capsys.readouterr().err
+
+
 def test_a_key_depends_on_every_part() -> None:
     assert key({"a": 1, "b": [2, None]}) == key({"a": 1, "b": [2, None]})
     assert key({"a": 1, "b": [2, None]}) != key({"a": 1, "b": [3, None]})
+
+
+async def test_answers_outlive_a_server_but_not_the_configuration_of_the_engine(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        assert not (await made.analyze()).cached
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        assert (await made.analyze()).cached
+    site.behave(leads=[30.0])
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        answer = await made.analyze()
+    assert (answer.cached, answer.score_lead) == (False, 30.0)
+
+
+async def test_the_configuration_counts_that_the_engine_was_started_with(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        await made.analyze()
+        site.behave(leads=[30.0])
+        assert (await made.analyze()).cached
+        before = made.pid()
+        made.supervisor.restart()
+        await until(lambda: made.supervisor.status().pid not in (None, before))
+        await made.reaches("ready")
+        assert not (await made.analyze()).cached
 
 
 async def test_lower_bounds_are_kept_at_once_and_free_the_disk(tmp_path: Path) -> None:

@@ -85,6 +85,87 @@ async def test_call_gives_one_game(site: Site, arguments: dict[str, Any]) -> Non
     assert "either a position or an SGF record" in str(result.content[0])
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "field", "said"),
+    [
+        ("analyzePosition", {"moveNumber": 1}, "moveNumber", "moveNumber 1"),
+        ("evaluateTerritory", {"moveNumber": 0}, "moveNumber", "moveNumber 0"),
+        ("findMistakes", {"variation": "1.2"}, "variation", "'1.2'"),
+        ("analyzePosition", {"visits": 5}, "visits", "did you mean maxVisits?"),
+        ("analyzePosition", {"max_visits": 5}, "max_visits", "did you mean maxVisits?"),
+        ("findMistakes", {"moveNumber": 3}, "moveNumber", "has no argument"),
+        ("analyzePosition", {"komi": 5}, "komi", "has no argument"),
+    ],
+)
+async def test_argument_without_effect_is_refused(
+    site: Site, tool: str, arguments: dict[str, Any], field: str, said: str
+) -> None:
+    async with client(site) as session:
+        result = await session.call_tool(tool, {"position": {"boardXSize": 9}, **arguments})
+    assert result.is_error
+    assert result.structured_content is not None
+    error = result.structured_content["error"]
+    assert (error["code"], error["field"]) == ("invalid_arguments", field)
+    assert said in error["message"]
+    assert error["accepted"]
+    assert site.queries() == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "record", "code", "said"),
+    [
+        ("findMistakes", "(;SZ[9]KM[7])", "no_moves", "has no moves"),
+        ("findMistakes", "(;SZ[9]KM[7];B[zz])", "no_moves", "line 1 column 13: 'zz' is no point"),
+        ("analyzePosition", "(;SZ[9]AB[aa]AW[ba][ab])", "invalid_stone", "line 1 column 2"),
+        ("analyzePosition", "(;SZ[9]KM[7];B[ee])", "engine_refused", "Illegal move 0"),
+    ],
+)
+async def test_what_is_wrong_with_record_is_told_of_the_record(
+    site: Site, tool: str, record: str, code: str, said: str
+) -> None:
+    async with client(site) as session:
+        site.behave(analysis="refuse")
+        result = await session.call_tool(tool, {"sgf": record})
+    assert result.structured_content is not None
+    error = result.structured_content["error"]
+    assert (error["code"], error["field"]) == (code, "sgf")
+    assert said in error["message"]
+
+
+async def test_position_may_come_with_the_default_of_what_it_does_not_use(site: Site) -> None:
+    position = {"boardXSize": 9, "boardYSize": 9}
+    async with client(site) as session:
+        await ask(session, "analyzePosition", position=position, variation="main", moveNumber=None)
+
+
+async def test_schemas_say_that_there_are_no_other_arguments(site: Site) -> None:
+    async with client(site) as session:
+        found = (await session.list_tools()).tools
+    assert found
+    assert all(tool.input_schema["additionalProperties"] is False for tool in found)
+
+
+@pytest.mark.parametrize(
+    ("setup", "told"),
+    [
+        (";B[ee];W[cc];B[gg];AB[aa];W[gc];B[cg]", True),
+        (";B[ee];W[cc];B[gg];AE[gg];W[gc];B[cg]", True),
+        (";B[ee];W[cc];B[gg];PL[B];B[gc];W[cg]", True),
+        (";B[ee];W[cc];B[gg];W[gc];B[cg];AE[gg]", False),
+        (";B[ee];W[cc];B[gg];W[gc];B[cg];AB[aa];AW[bb]", False),
+    ],
+)
+async def test_all_moves_of_record_are_reviewed_whatever_is_set_up_between_them(
+    site: Site, setup: str, told: bool
+) -> None:
+    async with client(site) as session:
+        answer, _ = await ask(session, "findMistakes", sgf=f"(;SZ[9]RU[Chinese]KM[7]{setup})", allMoves=True)
+    assert [move["number"] for move in answer["moves"]] == [1, 2, 3, 4, 5]
+    assert [move["move"] for move in answer["moves"]][:3] == ["E5", "C7", "G3"]
+    assert any("set up anew after move 3" in warning for warning in answer["warnings"]) == told
+    assert any("set up after the last move" in warning for warning in answer["warnings"]) != told
+
+
 @pytest.mark.parametrize("tool", ["analyzePosition", "evaluateTerritory", "findMistakes"])
 async def test_picture_comes_with_the_answer_when_it_is_asked_for(site: Site, tool: str) -> None:
     async with client(site) as session:

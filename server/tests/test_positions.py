@@ -96,6 +96,32 @@ def test_what_the_engine_must_not_see_is_refused_by_name(
     assert failure.accepted
 
 
+@pytest.mark.parametrize("komi", [float("nan"), float("inf"), float("-inf")])
+def test_a_komi_that_is_no_number_is_refused_also_where_none_was_accepted(komi: float) -> None:
+    assert checked(board_x_size=13).komi == 7.5
+    assert refused(board_x_size=13, komi=komi).code == "invalid_komi"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"rules": "\ud800"}, "invalid_rules"),
+        ({"moves": [("B", "\udfff")]}, "invalid_move"),
+        ({"moves": [("\ud800", "D4")]}, "invalid_move"),
+        ({"initial_stones": [("B", "D\ud800")]}, "invalid_stone"),
+    ],
+)
+def test_text_that_is_no_unicode_is_refused_by_field(fields: dict[str, Any], code: str) -> None:
+    failure = refused(**fields)
+    assert failure.code == code
+    assert str(failure).encode()
+
+
+def test_stones_without_liberties_are_found_behind_others_of_a_living_group() -> None:
+    stones = [("B", "D4"), ("B", "D5"), ("B", "A1"), ("W", "A2"), ("W", "B1"), ("W", "B2")]
+    assert refused(initial_stones=stones).field == "position.initialStones[2]"
+
+
 def test_the_same_colour_twice_is_accepted_with_a_warning() -> None:
     position = checked(moves=[("B", "D4"), ("B", "Q16")])
     assert position.warnings == ("move 1 is by B again",)

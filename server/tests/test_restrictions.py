@@ -6,7 +6,7 @@ import pytest
 
 from katago_mcp.analysis import PositionAnalysis, Request
 from katago_mcp.errors import Failure
-from katago_mcp.positions import Position, read_region
+from katago_mcp.positions import MAX_REGION, Position, read_region
 from rig import Rig, rig
 from support import Site
 
@@ -39,6 +39,10 @@ def test_vertices_and_rectangles_are_read(entries: list[str], vertices: list[str
     assert read_region(entries, 9, 9, "allowMoves") == vertices
 
 
+def test_as_many_entries_as_are_accepted_are_read() -> None:
+    assert read_region(["A1"] * MAX_REGION, 9, 9, "allowMoves") == ["A1"]
+
+
 async def test_only_the_moves_allowed_are_asked_for(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
@@ -65,6 +69,8 @@ async def test_moves_can_be_left_out(site: Site) -> None:
         ({"avoid_moves": ("Z9",)}, "invalid_move", "avoidMoves[0]"),
         ({"allow_moves": ("A1:K9",)}, "invalid_move", "allowMoves[0]"),
         ({"allow_moves": ("C3",)}, "illegal_move", "allowMoves"),
+        ({"allow_moves": ("A1:J9",) * 401}, "limit_exceeded", "allowMoves"),
+        ({"avoid_moves": ("A1",) * 401}, "limit_exceeded", "avoidMoves"),
         ({"allow_moves": ("D4",), "restricted_depth": 0}, "limit_exceeded", "restrictedDepth"),
         ({"human_profile": "rank_5k"}, "no_human_network", "humanSLProfile"),
     ],

@@ -125,6 +125,67 @@ async def test_a_range_and_a_player_need_only_their_turns(site: Site) -> None:
     assert [player.player for player in result.players] == ["W"]
 
 
+SET_UP = Position(
+    board_x_size=5,
+    board_y_size=5,
+    initial_stones=[("B", "A1"), ("W", "C3"), ("B", "E5")],
+    moves=[("W", "B2"), ("B", "D4")],
+)
+"""Goes on after two moves of `MOVES`, with a stone more on the board."""
+
+
+async def test_moves_before_and_after_a_setup_are_one_review(site: Site) -> None:
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        site.behave(leads=LEADS)
+        result = await review(made, game(MOVES[:2]), later=(SET_UP,))
+        again = await review(made, game(MOVES[:2]), later=(SET_UP,))
+        before, after = site.queries()
+    assert [(query["analyzeTurns"], query["moves"]) for query in (before, after)] == [
+        ([0, 1, 2], [list(move) for move in MOVES[:2]]),
+        ([0, 1, 2], [["W", "B2"], ["B", "D4"]]),
+    ]
+    assert after["initialStones"] == [["B", "A1"], ["W", "C3"], ["B", "E5"]]
+    # White's B2 is judged from the board with the stone more, from which the leads begin again.
+    assert [(move.number, move.player, move.move, move.points_lost) for move in result.moves] == [
+        (1, "B", "A1", 0.0),
+        (2, "W", "C3", 4.0),
+        (3, "W", "B2", 0.0),
+        (4, "B", "D4", -4.0),
+    ]
+    assert (result.first_move, result.last_move, result.turns_analysed) == (1, 4, 6)
+    assert (result.partial, result.unanalysed) == (False, [])
+    assert [warning for warning in result.warnings if "set up anew after move 2:" in warning]
+    assert again.cached
+
+
+async def test_a_range_may_begin_in_a_later_history(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await review(made, game(MOVES[:2]), later=(SET_UP,), first_move=4)
+        (query,) = site.queries()
+    assert query["analyzeTurns"] == [1, 2]
+    assert [move.number for move in result.moves] == [4]
+
+
+async def test_what_is_missing_is_numbered_through(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(turns={"2": "nothing"})
+        result = await review(made, game(MOVES[:2]), later=(SET_UP,))
+    assert [(missing.turn, missing.moves) for missing in result.unanalysed] == [(2, [2]), (4, [4])]
+
+
+async def test_reviews_that_differ_after_a_setup_are_not_joined(site: Site) -> None:
+    other = SET_UP.model_copy(update={"moves": [("W", "B2"), ("B", "E4")]})
+    async with rig(site) as made:
+        await made.reaches("ready")
+        found = await asyncio.gather(
+            *(review(made, game(MOVES[:2]), later=(later,)) for later in (SET_UP, other))
+        )
+    assert [result.moves[-1].move for result in found] == ["D4", "E4"]
+
+
 async def test_progress_counts_turns(site: Site) -> None:
     seen: list[tuple[int, int]] = []
 

@@ -258,7 +258,7 @@ class TestRules:
         ],
     )
     def test_names_of_other_programs(self, text: str, name: str) -> None:
-        record = read(f"(;RU[{text}])")
+        record = read(f"(;KM[0]RU[{text}])")
         assert record.rules == name
         assert record.warnings == ()
 
@@ -275,7 +275,7 @@ class TestRules:
         ],
     )
     def test_katagos_notation_is_read_part_by_part(self, text: str, rules: str | Rules) -> None:
-        record = read(f"(;RU[{text}])")
+        record = read(f"(;KM[0]RU[{text}])")
         assert record.rules == rules
         assert record.warnings == ()
         assert check(record.position()).rules == find(rules)[1]
@@ -342,14 +342,17 @@ class TestKomi:
     def test_what_is_none_leaves_the_customary_one(self, text: str) -> None:
         record = read(f"(;RU[Japanese]KM[{text}])")
         assert record.komi is None
-        assert "is no komi" in said(record)
+        assert "is no komi: 6.5 is taken" in said(record)
         assert check(record.position()).komi == 6.5
 
-    def test_missing_in_an_even_game_is_the_customary_one(self) -> None:
-        assert check(read("(;RU[Chinese])").position()).komi == 7.5
+    @pytest.mark.parametrize(("rules", "komi"), [("Chinese", 7.5), ("Japanese", 6.5)])
+    def test_missing_in_an_even_game_is_the_customary_one_and_said(self, rules: str, komi: float) -> None:
+        record = read(f"(;RU[{rules}])")
+        assert record.warnings == (f"the record names no komi (KM): {komi} is taken",)
+        assert check(record.position()).komi == komi
 
     def test_empty_is_missing(self) -> None:
-        assert read("(;RU[Chinese]KM[])").warnings == ()
+        assert read("(;RU[Chinese]KM[])").warnings == read("(;RU[Chinese])").warnings
 
     def test_missing_in_a_handicap_game_is_half_a_point(self) -> None:
         record = read("(;RU[Chinese]HA[2]AB[dd][pp])")
@@ -563,3 +566,26 @@ class TestSharedGames:
         line = read((SHARED / name).read_bytes()).main
         assert len(check(line.position()).moves) == moves
         assert [end in warning for warning in line.warnings if end] == ([True] if end else [])
+
+
+def test_stones_set_up_without_liberties_are_refused_by_their_place() -> None:
+    with pytest.raises(Unreadable) as caught:
+        read("(;SZ[9]RU[Chinese]KM[7]\n;AB[aa]AW[ba][ab];B[ee])").position()
+    assert (caught.value.code, caught.value.field) == ("invalid_stone", "sgf")
+    assert caught.value.message == "line 2 column 1: the stone at A9 has no liberty"
+
+
+def test_line_ends_before_stones_that_cannot_stand() -> None:
+    record = read("(;SZ[9]RU[Chinese]KM[7];B[ee];W[cc];AB[aa]AW[ba][ab];B[gg])")
+    assert played(record) == "B E5 W C7"
+    assert "read up to move 2; the next, line 1 column 36: the stone at A9 has no liberty" in str(
+        record.main.warnings
+    )
+    assert check(record.position()).stones == ()
+
+
+def test_move_after_the_end_of_a_line_that_was_cut_short_is_explained() -> None:
+    with pytest.raises(Invalid) as caught:
+        read("(;SZ[9]RU[Chinese]KM[7];B[ee];W[ee];B[cc])").position(3)
+    assert caught.value.code == "invalid_move_number"
+    assert "the next, line 1 column 30: W E5: the point is occupied" in caught.value.message

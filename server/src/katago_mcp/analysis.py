@@ -152,7 +152,7 @@ class Analyst(Desk):
 
             # Asked for in any case: another caller may join and want to hear of it.
             query = checked.query() | options | {"reportDuringSearchEvery": PROGRESS_EVERY}
-            async with self.slots.slot(claim):
+            async with self.turn(claim):
                 answer = await self.search(query, found.seconds, progress)
             result = _read(answer.reply, checked, found, request)
             result.warnings = [*checked.warnings, *answer.warnings]

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic_core import to_json
 
@@ -34,6 +34,9 @@ _RECENT_MAX = 64
 _RECENT_BYTES = 65_536
 """Answers read lately that are kept in memory: how many, and their size at most."""
 _VERSION = 1
+
+_Kind = Literal["read", "write"]
+"""What an operation needs of the disk: all that may do without writing is a read."""
 
 _T = TypeVar("_T")
 _log = Log(__name__)
@@ -71,7 +74,7 @@ class Cache:
         self._metrics = metrics
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
         self._waiting = 0
-        self._trouble: str | None = None
+        self._troubles: dict[_Kind, str] = {}
         metrics.cache_max_size.set(config().max_size_bytes)
 
     async def get(self, name: str) -> bytes | None:
@@ -79,14 +82,14 @@ class Cache:
         value = self._store.recent(name)
         if value is None:
             with contextlib.suppress(CacheTrouble):
-                value = await self._run(lambda: self._store.get(name), _DEADLINE)
+                value = await self._run("read", lambda: self._store.get(name), _DEADLINE)
         self._metrics.cache_lookup(hit=value is not None)
         return value
 
     async def put(self, name: str, answer: dict[str, Any]) -> None:
         """Keep an answer under a key, or go on without."""
         with contextlib.suppress(CacheTrouble):
-            self._show(await self._run(lambda: self._store.put(name, answer), _DEADLINE))
+            self._show(await self._run("write", lambda: self._store.put(name, answer), _DEADLINE))
 
     async def clear(self) -> tuple[Size, Size]:
         """Drop all answers; the sizes before and after.
@@ -94,7 +97,7 @@ class Cache:
         Raises:
             CacheTrouble: if that was not possible.
         """
-        before, after = await self._run(self._store.clear, 10 * _DEADLINE)
+        before, after = await self._run("write", self._store.clear, 10 * _DEADLINE)
         self._show(after)
         return before, after
 
@@ -102,17 +105,17 @@ class Cache:
         """Open the file, drop what is too much by the bounds in force, and show its size."""
         self._metrics.cache_max_size.set(self._config().max_size_bytes)
         with contextlib.suppress(CacheTrouble):
-            self._show(await self._run(self._store.fit, 10 * _DEADLINE))
+            self._show(await self._run("read", self._store.fit, 10 * _DEADLINE))
 
     async def close(self) -> None:
         """Close the file."""
         with contextlib.suppress(CacheTrouble):
-            await self._run(self._store.close, _DEADLINE)
+            await self._run("read", self._store.close, _DEADLINE)
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, work: Callable[[], _T], seconds: float) -> _T:
+    async def _run(self, kind: _Kind, work: Callable[[], _T], seconds: float) -> _T:
         if self._waiting >= _BACKLOG:
-            raise self._failed("the disk is too slow")
+            raise self._failed(kind, "the disk is too slow")
         self._waiting += 1
         future = asyncio.get_running_loop().run_in_executor(self._worker, work)
         future.add_done_callback(self._finished)
@@ -120,12 +123,12 @@ class Cache:
             async with asyncio.timeout(seconds):
                 result = await asyncio.shield(future)
         except TimeoutError as error:
-            raise self._failed(f"no answer within {seconds:g} s") from error
+            raise self._failed(kind, f"no answer within {seconds:g} s") from error
         except (sqlite3.Error, OSError) as error:
-            raise self._failed(f"{type(error).__name__}: {error}") from error
-        if self._trouble is not None:
+            raise self._failed(kind, f"{type(error).__name__}: {error}") from error
+        # A full disk is read as ever, which says nothing of writing to it.
+        if self._troubles.pop(kind, None) is not None and not self._troubles:
             _log.info("cache_recovered")
-            self._trouble = None
         return result
 
     def _finished(self, future: "asyncio.Future[Any]") -> None:
@@ -133,11 +136,11 @@ class Cache:
         if not future.cancelled():
             future.exception()
 
-    def _failed(self, trouble: str) -> CacheTrouble:
+    def _failed(self, kind: _Kind, trouble: str) -> CacheTrouble:
         self._metrics.cache_errors.inc()
-        if trouble != self._trouble:
-            _log.warning("cache_trouble", reason=trouble)
-            self._trouble = trouble
+        if trouble != self._troubles.get(kind):
+            _log.warning("cache_trouble", operation=kind, reason=trouble)
+            self._troubles[kind] = trouble
         return CacheTrouble(trouble)
 
     def _show(self, size: Size) -> None:

@@ -68,6 +68,8 @@ class Server(Section):
     """How long running analyses may finish after SIGTERM."""
     max_queued: Annotated[int, Field(ge=0, le=100_000)] = 64
     """Analyses that may wait for the engine; a caller of whom nothing waits is still let in."""
+    max_wait_seconds: Seconds = 120
+    """How long an analysis may wait for its turn until it is refused; a review waits within its `maxTime`."""
 
 
 class Katago(Section):

@@ -1,7 +1,9 @@
 """The desk before the engine: limits, cache, joined requests, slots, and failures by their codes.
 
 Every analysing tool asks through it. Answers are cached and joined under a digest of everything
-that changes them: tool, engine version, networks, position with its moves, and all options.
+that changes them: tool, engine version and configuration, networks, position with its moves, and
+all options. The configuration counts by the bytes of its file: no setting of KataGo's is known here
+not to matter, and so another number of threads costs the cache too.
 Positions that mirror each other are not taken for one another: the rules of ko and superko look at
 the moves, and the network does not promise the same answer for a turned board.
 """
@@ -10,7 +12,7 @@ import asyncio
 import contextlib
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,7 +27,7 @@ from katago_mcp.flights import Flights, Report
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.positions import Checked, Position
-from katago_mcp.scheduling import Claim, Full, Slots
+from katago_mcp.scheduling import Claim, Full, Overdue, Slots
 from katago_mcp.settings import Settings
 from katago_mcp.supervisor import EngineUnavailable, Supervisor
 
@@ -162,15 +164,33 @@ class Desk:
             result = await self._flights.join(name, caller, worked, report, long=long)
             return result.model_copy(update=own)
         except Full as error:
-            raise Rejected(
-                "overloaded",
-                f"{self.slots.running} analyses run and {self.slots.queued} wait already",
-                accepted="fewer requests at a time",
-                retry_after=self.katago.max_time,
-            ) from error
+            raise self._overloaded("") from error
+
+    @contextlib.asynccontextmanager
+    async def turn(self, claim: Claim) -> AsyncIterator[None]:
+        """Hold a slot while the context lasts, for work that waits for one turn only.
+
+        Raises:
+            Rejected: `overloaded` if the turn does not come within `server.maxWaitSeconds`.
+        """
+        patience = self._settings.config.server.max_wait_seconds
+        try:
+            async with self.slots.slot(claim, patience):
+                yield
+        except Overdue as error:
+            raise self._overloaded(f"no turn came within {patience:g} s: ") from error
+
+    def _overloaded(self, reason: str) -> Rejected:
+        longest = self._settings.config.server.max_wait_seconds
+        return Rejected(
+            "overloaded",
+            f"{reason}{self.slots.running} analyses run and {self.slots.queued} wait already",
+            accepted="fewer requests at a time",
+            retry_after=min(longest, self.slots.expected_wait(self.katago.max_time)),
+        )
 
     def key(self, tool: str, position: str, asked: dict[str, Any]) -> str:
-        """The key of an answer about a position, given by its digest, of the engine and networks that run."""
+        """The key of an answer about a position, given by its digest, of the engine that runs as it runs."""
         engine = self._supervisor.identity
         return caching.key(
             {
@@ -178,6 +198,7 @@ class Desk:
                 "engine": engine.version,
                 "network": engine.network,
                 "humanNetwork": engine.human_network,
+                "config": engine.config,
                 "tool": tool,
                 "position": position,
                 "asked": asked,
@@ -258,7 +279,7 @@ class Desk:
     @property
     def _identified(self) -> bool:
         engine = self._supervisor.identity
-        return engine.version is not None and engine.network is not None
+        return None not in (engine.version, engine.network, engine.config)
 
     @contextlib.contextmanager
     def _explained(self, limit: float, seconds: float) -> Iterator[None]:
@@ -282,7 +303,7 @@ class Desk:
         except TimeoutError as error:
             raise TimedOut(
                 "analysis_timeout",
-                f"the engine gave no answer within {limit:g} s",
+                f"the engine gave no answer within {limit:g} s after it was asked",
                 accepted="fewer maxVisits or a shorter maxTime",
                 retry_after=seconds,
             ) from error

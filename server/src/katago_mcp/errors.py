@@ -1,5 +1,6 @@
 """What a tool answers when it cannot do what it was asked: a closed catalogue of codes."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,7 +60,7 @@ CATALOGUE: dict[str, Entry] = {
     "invalid_stone": Entry(
         "invalid",
         "A stone of the setup is off the board, set up twice, without liberties, or of no colour.",
-        "position.initialStones[i]",
+        "position.initialStones[i], sgf",
         "each point once, groups with a liberty, B or W",
         _NO_RETRY,
     ),
@@ -98,7 +99,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "invalid_move_number": Entry(
         "invalid",
-        "The line of the record has fewer moves.",
+        "The line of the record has fewer moves, or is cut short: the text gives place and reason.",
         "moveNumber",
         "a number from 0 to the moves of the line",
         _NO_RETRY,
@@ -106,7 +107,7 @@ CATALOGUE: dict[str, Entry] = {
     "no_moves": Entry(
         "invalid",
         "There is nothing to review: no move of the game is in the range, or by the player, asked for.",
-        "position.moves, firstMove, player",
+        "position.moves, sgf, firstMove, player",
         "a game with moves, a range within it, and a player who moved in it",
         _NO_RETRY,
     ),
@@ -147,8 +148,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "limit_exceeded": Entry(
         "invalid",
-        "A number is outside of what this server allows.",
-        "maxVisits, maxTime, topMoves, pvLength and other numbers",
+        "A number, or the length of a list or of the record, is outside of what this server allows.",
+        "maxVisits, maxTime, topMoves, pvLength and other numbers; allowMoves, avoidMoves; sgf",
         "the range that the text gives",
         _NO_RETRY,
     ),
@@ -168,7 +169,11 @@ CATALOGUE: dict[str, Entry] = {
         _NO_RETRY,
     ),
     "overloaded": Entry(
-        "rejected", "So many analyses wait already.", None, "fewer requests at a time", _LATER
+        "rejected",
+        "So many analyses wait already; or this one waited `server.maxWaitSeconds` and had no turn.",
+        None,
+        "fewer requests at a time",
+        _LATER,
     ),
     "rate_limited": Entry(
         "rejected", "The token has made too many calls.", None, "fewer calls a minute", _LATER
@@ -267,7 +272,7 @@ class Failure(ToolError):
         self.message = message
         self.field = field
         self.accepted = accepted
-        self.retry_after = None if retry_after is None else max(1, round(retry_after))
+        self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
         text = f"{code}: {message}"
         if field is not None:
             text += f" [{field}]"

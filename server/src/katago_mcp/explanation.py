@@ -185,7 +185,7 @@ class _Explanation:
 
     async def run(self, claim: Claim, note: Report) -> MoveExplanation:
         """Search two or three times, in one slot, and compare."""
-        async with self._desk.slots.slot(claim):
+        async with self._desk.turn(claim):
             free = await self._search({}, 0, 2, note)
             with readable():
                 is_best = _infos(free)[0]["move"] == self.move

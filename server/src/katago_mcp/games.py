@@ -35,10 +35,14 @@ Variation = Annotated[
 
 @dataclass(frozen=True)
 class Game:
-    """A position, and what had to be assumed to read it."""
+    """A position, and what had to be assumed to read it.
+
+    Of a whole game `later` holds what follows: after each setup in mid-game the position at its end.
+    """
 
     position: Position
     warnings: tuple[str, ...] = ()
+    later: tuple[Position, ...] = ()
 
 
 async def given(
@@ -50,8 +54,30 @@ async def given(
     """The game of a call, which gives a position or a record.
 
     Raises:
-        Invalid: `invalid_arguments` for both or neither; else as `sgf.read` and `Record.line`.
+        Invalid: `invalid_arguments` for both or neither, or for a position with what chooses a place in a
+            record; else as `sgf.read` and `Record.line`.
     """
+    _check_one(position, record, move_number, variation)
+    if position is not None:
+        return Game(position)
+    # A long record takes a second or two, and the server has others to answer meanwhile.
+    return await asyncio.to_thread(_read, record or "", move_number, variation)
+
+
+async def given_whole(position: Position | None, record: str | None, variation: str = sgf.MAIN) -> Game:
+    """The whole game of a call, with all moves of a record, also those before stones were set up.
+
+    Raises as `given` does, and `no_moves` for a record without any.
+    """
+    _check_one(position, record, None, variation)
+    if position is not None:
+        return Game(position)
+    return await asyncio.to_thread(_read_whole, record or "", variation)
+
+
+def _check_one(
+    position: Position | None, record: str | None, move_number: int | None, variation: str
+) -> None:
     if (position is None) == (record is None):
         raise Invalid(
             "invalid_arguments",
@@ -59,13 +85,42 @@ async def given(
             field="position, sgf",
             accepted="one of the two",
         )
-    if position is not None:
-        return Game(position)
-    # A long record takes a second or two, and the server has others to answer meanwhile.
-    return await asyncio.to_thread(_read, record or "", move_number, variation)
+    if position is None:
+        return
+    if move_number is not None:
+        raise Invalid(
+            "invalid_arguments",
+            f"moveNumber {move_number} is of no meaning to a position",
+            field="moveNumber",
+            accepted="a position with as many moves as were played, or sgf with moveNumber",
+        )
+    if variation != sgf.MAIN:
+        raise Invalid(
+            "invalid_arguments",
+            f"variation {variation[:40]!r} is of no meaning to a position",
+            field="variation",
+            accepted="a position with the moves of that variation, or sgf with variation",
+        )
 
 
 def _read(record: str, move_number: int | None, variation: str) -> Game:
     read = sgf.read(record)
     line = read.line(variation)
     return Game(line.position(move_number), (*read.warnings, *line.warnings))
+
+
+def _read_whole(record: str, variation: str) -> Game:
+    read = sgf.read(record)
+    line = read.line(variation)
+    if not line.moves:
+        raise Invalid(
+            "no_moves",
+            f"the line {line.name[:40]!r} has no moves" + (f": {line.cut}" if line.cut else ""),
+            field="sgf",
+            accepted="a record with moves on that line",
+        )
+    first, *later = line.histories()
+    warnings = [*read.warnings, *line.warnings]
+    if line.starts[-1].after_move == len(line.moves) > 0:
+        warnings.append("what is set up after the last move is left out: no move is judged by it")
+    return Game(first, tuple(warnings), tuple(later))

@@ -8,12 +8,13 @@ before anything is sent.
 import functools
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from katago_mcp.errors import Invalid
 from katago_mcp.rules import RULES, Ko, Rules, RulesGiven, find
@@ -26,6 +27,8 @@ COLUMNS = "ABCDEFGHJKLMNOPQRST"
 MAX_MOVES = 2000
 MIN_SIZE, MAX_SIZE = 2, 19
 MAX_KOMI = 400
+MAX_REGION = 400
+"""Entries of allowMoves or avoidMoves: more than a board has points."""
 
 _COLOURS: dict[str, Colour] = {"b": "B", "black": "B", "w": "W", "white": "W"}
 
@@ -33,7 +36,10 @@ _COLOURS: dict[str, Colour] = {"b": "B", "black": "B", "w": "W", "white": "W"}
 class Position(BaseModel):
     """A Go position: a board, stones set up on it, and the moves played since."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
+    # As JSON, a komi that is no number must not look like one that was not given.
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", populate_by_name=True, ser_json_inf_nan="constants"
+    )
 
     rules: Annotated[
         RulesGiven,
@@ -118,7 +124,11 @@ def check(position: Position) -> Checked:
         Invalid: naming the field at fault, with the codes `invalid_rules`, `invalid_board_size`,
             `invalid_komi`, `too_many_moves`, `invalid_stone`, `invalid_move` and `illegal_move`.
     """
-    digest = hashlib.sha256(position.model_dump_json().encode()).digest()
+    try:
+        digest = hashlib.sha256(position.model_dump_json().encode()).digest()
+    except PydanticSerializationError:
+        # Only text with half of a surrogate pair has no JSON, and no field accepts it.
+        return _check(position)
     checked = _checked.pop(digest, None) or _check(position)
     _checked[digest] = checked
     if len(_checked) > _REMEMBERED:
@@ -295,6 +305,17 @@ class Board:
                     frontier.append(neighbour)
         return group, liberties
 
+    def without_liberties(self) -> Point | None:
+        """The first stone, in the order in which they were put there, whose group has no liberty."""
+        living: set[Point] = set()
+        for point in self.stones:
+            if point not in living:
+                group, liberties = self.group(point)
+                if not liberties:
+                    return point
+                living |= group
+        return None
+
     def neighbours(self, point: Point) -> tuple[Point, ...]:
         """The two to four points beside a point."""
         return _neighbours(self.width, self.height)[point]
@@ -358,16 +379,23 @@ def read_region(entries: list[str], width: int, height: int, name: str) -> list[
     """Read vertices, "pass" and rectangles ("C3:G7", any two opposite corners) of an argument.
 
     Returns each vertex once, in the order given. Raises:
-        Invalid: with the code `invalid_move` or `invalid_region`, naming the entry.
+        Invalid: with the code `limit_exceeded`; with `invalid_move` or `invalid_region`, naming the entry.
     """
-    found: dict[str, None] = {}
+    if len(entries) > MAX_REGION:
+        raise Invalid(
+            "limit_exceeded",
+            f"{name} has {len(entries)} entries",
+            field=name,
+            accepted=f"at most {MAX_REGION} entries, each a vertex or a whole rectangle",
+        )
+    found: dict[Point | None, None] = {}
     for index, entry in enumerate(entries):
         corners = [
             read_move(corner, width, height, f"{name}[{index}]") for corner in entry.split(":", maxsplit=1)
         ]
         first, last = corners[0], corners[-1]
         if len(corners) == 1:
-            found[vertex(first)] = None
+            found[first] = None
         elif first is None or last is None:
             raise Invalid(
                 "invalid_region",
@@ -378,8 +406,8 @@ def read_region(entries: list[str], width: int, height: int, name: str) -> list[
         else:
             columns = range(min(first[0], last[0]), max(first[0], last[0]) + 1)
             rows = range(min(first[1], last[1]), max(first[1], last[1]) + 1)
-            found.update(dict.fromkeys(vertex((x, y)) for y in rows for x in columns))
-    return list(found)
+            found.update(dict.fromkeys((x, y) for y in rows for x in columns))
+    return [vertex(point) for point in found]
 
 
 def _size(value: int, name: str) -> int:
@@ -445,15 +473,13 @@ def _set_up(board: Board, initial: list[tuple[str, str]]) -> tuple[tuple[Colour,
             )
         board.stones[point] = colour
         stones.append((colour, vertex(point)))
-    for index, (_, text) in enumerate(stones):
-        point = parse_vertex(text, board.width, board.height)
-        if point is not None and not board.group(point)[1]:
-            raise Invalid(
-                "invalid_stone",
-                f"the stone at {text} has no liberty",
-                field=f"position.initialStones[{index}]",
-                accepted="groups with at least one liberty",
-            )
+    if (dead := board.without_liberties()) is not None:
+        raise Invalid(
+            "invalid_stone",
+            f"the stone at {vertex(dead)} has no liberty",
+            field=f"position.initialStones[{list(board.stones).index(dead)}]",
+            accepted="groups with at least one liberty",
+        )
     return tuple(stones)
 
 
@@ -482,10 +508,11 @@ def _play(
             ) from error
         passes = passes + 1 if point is None else 0
         moves.append((colour, vertex(point)))
-    return tuple(moves), _shorten(warnings)
+    return tuple(moves), shorten(warnings)
 
 
-def _shorten(warnings: list[str], limit: int = 5) -> tuple[str, ...]:
+def shorten(warnings: Sequence[str], limit: int = 5) -> tuple[str, ...]:
+    """The first few warnings, and how many more there are."""
     if len(warnings) <= limit:
         return tuple(warnings)
     return (*warnings[:limit], f"and {len(warnings) - limit} more of this kind")

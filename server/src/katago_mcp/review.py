@@ -1,10 +1,11 @@
 """A whole game reviewed: what every move lost, and what would have been better.
 
-All turns of a chunk are one query [Analysis_Engine.md, analyzeTurns]; each turn's answer is kept
-in the cache by itself, so that a review that was cut short goes on where it ended, and one of a
-game that has grown searches the new turns only. A chunk is a few turns for every slot and takes
-one slot, so that short requests pass between two chunks instead of waiting for the game's end;
-within the engine they pass the turns of a chunk that have not begun.
+A game is one history of moves, or several, where stones were set up in between; each turn belongs
+to one of them. All turns of a chunk are one query [Analysis_Engine.md, analyzeTurns]; each turn's
+answer is kept in the cache by itself, so that a review that was cut short goes on where it ended,
+and one of a game that has grown searches the new turns only. A chunk is a few turns for every slot
+and takes one slot, so that short requests pass between two chunks instead of waiting for the game's
+end; within the engine they pass the turns of a chunk that have not begun.
 
 Loss is the difference between the engine's judgement of the position before and after the move,
 from the mover's side: it may be slightly negative, because both are estimates. Statistics count
@@ -12,9 +13,11 @@ what is negative as zero.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field
 
@@ -47,6 +50,9 @@ ACCURACY_BASE = 0.75
 
 _LOOKUPS = 16
 """Turns looked up in the cache at a time, so that a stalled disk is given up soon."""
+
+_BEGINS_TOLD = 8
+"""Setups in mid-game that are told one by one."""
 
 Phase = Literal["opening", "middlegame", "endgame"]
 LossClass = Literal["excellent", "good", "inaccuracy", "mistake", "blunder", "disaster"]
@@ -166,11 +172,13 @@ class GameReview(Result):
 class ReviewRequest:
     """What is asked about a game. Moves count from 1; None takes all, or the server's default.
 
-    `max_visits` is for every turn; `max_time` in seconds is for the whole review. A move is a
+    The moves are those of `position` and then those of `later`, each from a board that was set up
+    anew. `max_visits` is for every turn; `max_time` in seconds is for the whole review. A move is a
     mistake from `min_points_lost` points or `min_winrate_lost` (0 to 1) on.
     """
 
     position: Position
+    later: tuple[Position, ...] = ()
     player: Colour | None = None
     first_move: int | None = None
     last_move: int | None = None
@@ -197,6 +205,13 @@ class _Turn(Wire):
     played_rank: int
 
 
+class _At(NamedTuple):
+    """A turn: after so many moves of one of the game's histories, both counted from 0."""
+
+    history: int
+    turn: int
+
+
 async def find_mistakes(
     desk: Desk, request: ReviewRequest, report: Report | None = None, *, caller: str = ANONYMOUS
 ) -> GameReview:
@@ -210,12 +225,12 @@ async def find_mistakes(
         Rejected: if the server drains or is overloaded.
         Unavailable, TimedOut, Broken: if not a single turn was answered.
     """
-    checked = positions.check(request.position)
-    review = _Review(desk, request, checked)
+    histories = tuple(positions.check(position) for position in (request.position, *request.later))
+    review = _Review(desk, request, histories)
     return await desk.answer(
         GameReview,
         "findMistakes",
-        checked,
+        histories[0],
         review.asked(),
         review.run,
         caller=caller,
@@ -226,15 +241,21 @@ async def find_mistakes(
 
 
 class _Review:
-    def __init__(self, desk: Desk, request: ReviewRequest, checked: Checked) -> None:
+    def __init__(self, desk: Desk, request: ReviewRequest, histories: tuple[Checked, ...]) -> None:
         self._desk = desk
         self._request = request
-        self._checked = checked
-        self._first, self._last = _range(request, checked)
+        self._histories = histories
+        self._checked = histories[0]
+        self._begins = [0, *itertools.accumulate(len(history.moves) for history in histories)][:-1]
+        self._moves = [move for history in histories for move in history.moves]
+        self._before = [
+            _At(index, turn) for index, history in enumerate(histories) for turn in range(len(history.moves))
+        ]
+        self._first, self._last = _range(request, len(self._moves))
         self._numbers = [
             number
             for number in range(self._first, self._last + 1)
-            if request.player in (None, checked.moves[number - 1][0])
+            if request.player in (None, self._moves[number - 1][0])
         ]
         if not self._numbers:
             raise Invalid(
@@ -243,7 +264,7 @@ class _Review:
                 field="player",
                 accepted="a player who moved, or another range",
             )
-        self._turns = sorted({turn for number in self._numbers for turn in (number - 1, number)})
+        self._turns = sorted({at for number in self._numbers for at in self._around(number)})
         self._limits, self._seconds = self._find_limits()
         within("minPointsLost", request.min_points_lost, 0, 1000)
         within("minWinrateLost", request.min_winrate_lost, 0, 1)
@@ -262,8 +283,8 @@ class _Review:
             "analysisPVLen": max(1, request.pv_length - 1),
             "includePolicy": True,
         }
-        self._found: dict[int, _Turn] = {}
-        self._failed: dict[int, Failure] = {}
+        self._found: dict[_At, _Turn] = {}
+        self._failed: dict[_At, Failure] = {}
         self._warnings: list[str] = []
 
     def _find_limits(self) -> tuple[Limits, float]:
@@ -296,6 +317,7 @@ class _Review:
         request = self._request
         return {
             "options": self._options,
+            "later": [history.digest for history in self._histories[1:]],
             "turns": self._turns,
             "numbers": self._numbers,
             "seconds": self._seconds,
@@ -306,39 +328,37 @@ class _Review:
 
     async def run(self, claim: Claim, note: Report) -> GameReview:
         """Analyse all turns that are not in the cache, chunk by chunk."""
-        names = {turn: self._name(turn) for turn in self._turns}
+        names = {at: self._name(at) for at in self._turns}
         for start in range(0, len(self._turns), _LOOKUPS):
             batch = self._turns[start : start + _LOOKUPS]
-            lookups = (self._desk.kept(_Turn, names[turn]) for turn in batch)
-            for turn, kept in zip(batch, await asyncio.gather(*lookups), strict=True):
+            lookups = (self._desk.kept(_Turn, names[at]) for at in batch)
+            for at, kept in zip(batch, await asyncio.gather(*lookups), strict=True):
                 if kept is not None:
-                    self._found[turn] = kept
+                    self._found[at] = kept
         cached = len(self._found)
         await note(cached, len(self._turns))
 
-        async def received(reply: dict[str, Any]) -> None:
-            turn = reply.get("turnNumber")
-            if turn not in names or turn in self._found:
+        async def received(history: int, reply: dict[str, Any]) -> None:
+            at = _At(history, reply.get("turnNumber", -1))
+            if at not in names or at in self._found:
                 return
             try:
-                found = self._read(turn, reply)
+                found = self._read(at, reply)
             except Failure as failure:
-                self._failed[turn] = failure
+                self._failed[at] = failure
                 return
-            self._found[turn] = found
+            self._found[at] = found
             self._desk.metrics.visits.inc(found.visits)
             await note(len(self._found), len(self._turns))
             if found.visits >= self._limits.visits:
-                await self._desk.keep(names[turn], found.model_dump(mode="json", by_alias=True))
+                await self._desk.keep(names[at], found.model_dump(mode="json", by_alias=True))
 
-        missing = [turn for turn in self._turns if turn not in self._found]
-        size = CHUNK_PER_SLOT * self._desk.katago.max_concurrent
+        missing = [at for at in self._turns if at not in self._found]
         try:
             async with asyncio.timeout(self._seconds):
-                for start in range(0, len(missing), size):
-                    chunk = missing[start : start + size]
+                for chunk in self._chunks(missing):
                     async with self._desk.slots.slot(claim):
-                        await self._ask(chunk, received)
+                        await self._ask(chunk, functools.partial(received, chunk[0].history))
         except TimeoutError:
             late = TimedOut(
                 "analysis_timeout",
@@ -353,10 +373,18 @@ class _Review:
             raise next(iter(self._failed.values()))
         return self._result(cached)
 
-    async def _ask(self, chunk: list[int], received: Progress) -> None:
+    def _chunks(self, turns: list[_At]) -> Iterator[list[_At]]:
+        """Turns in portions, each of one history."""
+        size = CHUNK_PER_SLOT * self._desk.katago.max_concurrent
+        for _, group in itertools.groupby(turns, key=lambda at: at.history):
+            of_history = list(group)
+            for start in range(0, len(of_history), size):
+                yield of_history[start : start + size]
+
+    async def _ask(self, chunk: list[_At], received: Progress) -> None:
         # Only as many moves as are needed: the engine reads them again for every chunk.
         query = self._until(chunk[-1]).query() | self._options
-        query |= {"analyzeTurns": chunk, "priority": PRIORITY}
+        query |= {"analyzeTurns": [at.turn for at in chunk], "priority": PRIORITY}
         try:
             warnings = await self._desk.search_turns(query, self._limits.seconds, received)
         except Invalid as refused:
@@ -364,30 +392,43 @@ class _Review:
         else:
             self._warnings += [text for text in warnings if text not in self._warnings]
 
-    def _fail(self, turns: Iterable[int], failure: Failure) -> None:
-        for turn in turns:
-            if turn not in self._found:
-                self._failed.setdefault(turn, failure)
+    def _fail(self, turns: Iterable[_At], failure: Failure) -> None:
+        for at in turns:
+            if at not in self._found:
+                self._failed.setdefault(at, failure)
 
-    def _until(self, turn: int) -> Checked:
-        return replace(self._checked, moves=self._checked.moves[:turn])
+    def _around(self, number: int) -> tuple[_At, _At]:
+        """The turns before and after a move."""
+        before = self._before[number - 1]
+        return before, before._replace(turn=before.turn + 1)
 
-    def _name(self, turn: int) -> str:
+    def _played(self, at: _At) -> tuple[Colour, str] | None:
+        """The move that was played at a turn; None at the end of a history."""
+        moves = self._histories[at.history].moves
+        return moves[at.turn] if at.turn < len(moves) else None
+
+    def _until(self, at: _At) -> Checked:
+        history = self._histories[at.history]
+        return replace(history, moves=history.moves[: at.turn])
+
+    def _name(self, at: _At) -> str:
         """The key of the answer about one turn."""
-        moves = self._checked.moves
-        played = moves[turn] if turn < len(moves) else None
-        asked = {"options": self._options, "played": played, "pvLength": self._request.pv_length}
-        return self._desk.key("turn", self._until(turn).digest, asked)
+        asked = {
+            "options": self._options,
+            "played": self._played(at),
+            "pvLength": self._request.pv_length,
+        }
+        return self._desk.key("turn", self._until(at).digest, asked)
 
-    def _read(self, turn: int, reply: dict[str, Any]) -> _Turn:
+    def _read(self, at: _At, reply: dict[str, Any]) -> _Turn:
         if reply.get("noResults"):
             raise TimedOut("analysis_timeout", "the search of this turn ended before it had a result")
-        checked = self._checked
         with readable():
             root = reply["rootInfo"]
             infos = sorted(reply["moveInfos"], key=lambda info: int(info["order"]))
-            played = checked.moves[turn][1] if turn < len(checked.moves) else None
-            prior, rank = _prior(reply["policy"], played, checked)
+            move = self._played(at)
+            played = None if move is None else move[1]
+            prior, rank = _prior(reply["policy"], played, self._checked)
             best = infos[0]["move"] if infos else None
             return _Turn(
                 player=root["currentPlayer"],
@@ -405,11 +446,11 @@ class _Review:
 
     def _result(self, cached: int) -> GameReview:
         request, checked = self._request, self._checked
-        unanalysed = [self._missing(turn) for turn in self._turns if turn not in self._found]
+        unanalysed = [self._missing(at) for at in self._turns if at not in self._found]
         moves = []
         for number in self._numbers:
-            before, after = self._found.get(number - 1), self._found.get(number)
-            if before is not None and before.player != checked.moves[number - 1][0]:
+            before, after = (self._found.get(at) for at in self._around(number))
+            if before is not None and before.player != self._moves[number - 1][0]:
                 unanalysed.append(
                     Unanalysed(
                         turn=number - 1,
@@ -426,7 +467,7 @@ class _Review:
         return GameReview(
             cached=cached == len(self._turns),
             partial=short or any(missing.code != "out_of_turn" for missing in unanalysed),
-            warnings=[*checked.warnings, *self._warnings],
+            warnings=[*self._told(), *self._warnings],
             rules=checked.rules_name,
             komi=checked.komi,
             first_move=self._first,
@@ -440,18 +481,37 @@ class _Review:
             unanalysed=unanalysed,
         )
 
-    def _missing(self, turn: int) -> Unanalysed:
-        failure = self._failed[turn]
+    def _told(self) -> list[str]:
+        """What was accepted in each history although it looks wrong, and where a new one begins."""
+        begins = self._begins[1:]
+        if not begins:
+            return [*self._checked.warnings]
+        numbers = ", ".join(str(begin) for begin in begins[:_BEGINS_TOLD])
+        more = len(begins) - _BEGINS_TOLD
+        setups = f"{numbers} and {more} more" if more > 0 else numbers
+        later = [
+            f"counted from 0 after move {begin}: {warning}"
+            for begin, history in zip(begins, self._histories[1:], strict=True)
+            for warning in history.warnings
+        ]
+        return [
+            *self._checked.warnings,
+            f"the board is set up anew after move {setups}: moves since then are judged without those before",
+            *positions.shorten(later),
+        ]
+
+    def _missing(self, at: _At) -> Unanalysed:
+        failure = self._failed[at]
         return Unanalysed(
-            turn=turn,
+            turn=self._begins[at.history] + at.turn,
             code=failure.code,
             message=failure.message,
-            moves=[number for number in self._numbers if turn in (number - 1, number)],
+            moves=[number for number in self._numbers if at in self._around(number)],
         )
 
     def _judge(self, number: int, before: _Turn, after: _Turn) -> MoveReview:
         request = self._request
-        colour, move = self._checked.moves[number - 1]
+        colour, move = self._moves[number - 1]
         sign = 1 if colour == "B" else -1
         points = sign * (before.score_lead - after.score_lead)
         winrate = sign * (before.winrate - after.winrate)
@@ -492,17 +552,17 @@ def accuracy_of(mean_points_lost: float) -> float:
     return float(100 * ACCURACY_BASE**mean_points_lost)
 
 
-def _range(request: ReviewRequest, checked: Checked) -> tuple[int, int]:
-    if not checked.moves:
+def _range(request: ReviewRequest, moves: int) -> tuple[int, int]:
+    if not moves:
         raise Invalid("no_moves", "the game has no moves", field="position.moves", accepted="a game")
     first = 1 if request.first_move is None else request.first_move
-    last = len(checked.moves) if request.last_move is None else request.last_move
-    if not 1 <= first <= last <= len(checked.moves):
+    last = moves if request.last_move is None else request.last_move
+    if not 1 <= first <= last <= moves:
         raise Invalid(
             "invalid_range",
             f"moves {first} to {last} are no range of this game",
-            field="firstMove" if not 1 <= first <= len(checked.moves) else "lastMove",
-            accepted=f"1 <= firstMove <= lastMove <= {len(checked.moves)}",
+            field="firstMove" if not 1 <= first <= moves else "lastMove",
+            accepted=f"1 <= firstMove <= lastMove <= {moves}",
         )
     return first, last
 

@@ -8,19 +8,28 @@ the other, each for a chunk of its turns; such long work is kept from holding al
 
 import asyncio
 import contextlib
+import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+
+_WEIGHT = 0.2
+"""Of the latest slot given back in the mean time that slots are held."""
 
 
 class Full(Exception):
     """So many wait already that the caller has to come back later."""
 
 
+class Overdue(Exception):
+    """No turn came within the time that a caller may wait for one."""
+
+
 @dataclass(eq=False)
 class _Ticket:
     long: bool
     granted: asyncio.Future[None]
+    since: float = 0.0
 
 
 @dataclass(eq=False)
@@ -50,6 +59,7 @@ class Slots:
         self._total = total
         self._max_queued = max_queued
         self._long_running = 0
+        self._held: float | None = None
         self._changed = changed
         self._queues: OrderedDict[str, deque[_Ticket]] = OrderedDict()
 
@@ -57,6 +67,15 @@ class Slots:
     def saturated(self) -> bool:
         """Whether a caller of whom something waits already would be refused."""
         return self.running >= self._total and self.queued >= self._max_queued
+
+    def expected_wait(self, unknown: float) -> float:
+        """Seconds until somebody who came now would probably get a slot.
+
+        It is the number of rounds that those who wait need, each as long as a slot was held lately;
+        `unknown` seconds as long as none was given back.
+        """
+        rounds = (self.queued + 1) / self._total
+        return rounds * (unknown if self._held is None else self._held)
 
     def resize(self, total: int, max_queued: int) -> None:
         """Change the bounds. Who holds a slot keeps it, and who waits goes on waiting."""
@@ -83,12 +102,20 @@ class Slots:
                 self._queues.setdefault(caller, deque()).append(ticket)
 
     @contextlib.asynccontextmanager
-    async def slot(self, claim: Claim) -> AsyncIterator[None]:
-        """Hold a slot while the context lasts, after waiting for a turn."""
+    async def slot(self, claim: Claim, patience: float | None = None) -> AsyncIterator[None]:
+        """Hold a slot while the context lasts, after waiting for a turn, `patience` seconds at most.
+
+        Raises:
+            Overdue: if no turn came in that time.
+        """
         ticket = claim.unused or self._enqueue(claim)
         claim.unused = None
         try:
-            await ticket.granted
+            try:
+                async with asyncio.timeout(patience):
+                    await ticket.granted
+            except TimeoutError as error:
+                raise Overdue from error
             yield
         finally:
             self._give_back(claim, ticket)
@@ -112,6 +139,8 @@ class Slots:
         if ticket.granted.done() and not ticket.granted.cancelled():
             self.running -= 1
             self._long_running -= ticket.long
+            held = time.monotonic() - ticket.since
+            self._held = held if self._held is None else self._held + _WEIGHT * (held - self._held)
         else:
             self._forget(ticket)
         claim.tickets.remove(ticket)
@@ -124,6 +153,7 @@ class Slots:
             self._forget(ticket)
             self.running += 1
             self._long_running += ticket.long
+            ticket.since = time.monotonic()
             ticket.granted.set_result(None)
         self._changed()
 

@@ -133,7 +133,8 @@ class Line:
     """A line of the game as far as it can be played.
 
     `nodes` are the indices of its nodes from the root on, `moves` those that KataGo accepts: the line ends
-    before the first one that lies off the board or is illegal, and `warnings` says so.
+    before the first one that lies off the board or is illegal, and before a setup in mid-game that leaves
+    stones without liberties; `warnings` says so.
     """
 
     record: "Record"
@@ -142,6 +143,8 @@ class Line:
     moves: tuple[Move, ...]
     warnings: tuple[str, ...]
     starts: tuple[_Start, ...]
+    cut: str | None = None
+    """Where and why the line ends before its last move; None when it does not."""
 
     def position(self, move_number: int | None = None) -> Position:
         """The position after `move_number` moves, 0 to `len(moves)`; None is the end of the line.
@@ -158,11 +161,27 @@ class Line:
         if not 0 <= number <= len(self.moves):
             raise Invalid(
                 "invalid_move_number",
-                f"the line {self.name[:40]!r} has no move {number}",
+                f"the line {self.name[:40]!r} has no move {number}" + (f": {self.cut}" if self.cut else ""),
                 field="moveNumber",
                 accepted=f"0 (before the first move) to {len(self.moves)}",
             )
-        start = next(start for start in reversed(self.starts) if start.after_move <= number)
+        return self._after(
+            next(start for start in reversed(self.starts) if start.after_move <= number), number
+        )
+
+    def histories(self) -> tuple[Position, ...]:
+        """The positions at the end of each history: one, and one more for every setup between two moves.
+
+        Together they hold all moves of the line. A setup after the last move belongs to none.
+        """
+        starts = [
+            start for start in self.starts if not start.after_move or start.after_move < len(self.moves)
+        ]
+        ends = [start.after_move for start in starts[1:]] + [len(self.moves)]
+        return tuple(self._after(start, end) for start, end in zip(starts, ends, strict=True))
+
+    def _after(self, start: _Start, number: int) -> Position:
+        """The position after `number` moves of the line, of which those since a setup are its history."""
         if start.after_move < len(self.moves):
             player = self.moves[start.after_move].colour
         else:
@@ -227,6 +246,7 @@ class Record:
 
         Raises:
             Invalid: `invalid_variation`, saying which forks and branches there are.
+            Unreadable: `invalid_stone`, for stones without liberties that are set up before the first move.
         """
         nodes = tuple(self._walk(variation.strip() or MAIN))
         return _Play(self, nodes).line(variation.strip() or MAIN)
@@ -352,14 +372,15 @@ def read(data: bytes | str, limits: Limits | None = None) -> Record:
     width, height = _size(tree)
     handicap = _handicap(tree, warnings)
     rules_text = root.line_of_text("RU")
+    rules = _rules(rules_text, warnings)
     return Record(
         tree=tree,
         charset=charset,
         width=width,
         height=height,
-        rules=_rules(rules_text, warnings),
+        rules=rules,
         rules_text=rules_text,
-        komi=_komi(root, handicap, warnings),
+        komi=_komi(root, handicap, find(rules)[1].komi, warnings),
         handicap=handicap,
         black=Player(root.line_of_text("PB"), root.line_of_text("BR")),
         white=Player(root.line_of_text("PW"), root.line_of_text("WR")),
@@ -440,17 +461,18 @@ def _rules(text: str | None, warnings: _Warnings) -> str | Rules:
     return DEFAULT_RULES
 
 
-def _komi(root: Node, handicap: int, warnings: _Warnings) -> float | None:
+def _komi(root: Node, handicap: int, customary: float, warnings: _Warnings) -> float | None:
     text = root.line_of_text("KM")
     fox = _is_of_fox(root)
     if text is None:
         if handicap < 2:
+            warnings.add("komi", f"the record names no komi (KM): {customary:g} is taken")
             return None
         warnings.add("komi", f"a handicap game without komi (KM): {HANDICAP_KOMI:g} is taken")
         return HANDICAP_KOMI
     komi, plain = _komi_of(text, fox)
     if komi is None:
-        warnings.add("komi", f"KM[{text[:12]}] is no komi: the customary one is taken")
+        warnings.add("komi", f"KM[{text[:12]}] is no komi: {customary:g} is taken")
     elif fox and handicap >= 2 and komi > HANDICAP_KOMI:
         warnings.add("komi", f"Fox writes KM[{text[:12]}] in handicap games too: {HANDICAP_KOMI:g} is taken")
         return HANDICAP_KOMI
@@ -528,15 +550,16 @@ class _Play:
         self._rules = find(record.rules)[1]
         self._board = Board(record.width, record.height)
         self._setup: dict[Colour, int] | None = {"B": 0, "W": 0}
+        self._setup_node = record.nodes[0]
         self._player: Colour | None = None
+        self._cut: str | None = None
 
     def line(self, name: str) -> Line:
         whole = all(self._take(self.record.nodes[index]) for index in self.nodes)
         if whole:
             self._settle(None)
-        return Line(
-            self.record, name, self.nodes, tuple(self.moves), self.warnings.told(), tuple(self.starts)
-        )
+        warnings = self.warnings.told()
+        return Line(self.record, name, self.nodes, tuple(self.moves), warnings, tuple(self.starts), self._cut)
 
     def _take(self, node: Node) -> bool:
         """Set up and play what a node holds, setups first; whether the line goes on."""
@@ -554,8 +577,8 @@ class _Play:
         return all(self._move(node, colour, raw) for colour, raw in moves)
 
     def _move(self, node: Node, colour: Colour, raw: str) -> bool:
-        if self._setup is not None:
-            self._settle(colour)
+        if self._setup is not None and not self._settle(colour):
+            return False
         number = len(self.moves) + 1
         name = _vertex(raw, self.record.width, self.record.height)
         reason = f"{raw[:8]!r} is no point of the {self.record.width}x{self.record.height} board"
@@ -565,14 +588,17 @@ class _Play:
             except IllegalMove as error:
                 name, reason = None, f"{colour} {name}: {error}"
         if name is None:
-            line, column = self.record.tree.place(node)
-            self.warnings.add(
-                "the end",
-                f"the game is read up to move {number - 1}; the next, line {line} column {column}: {reason}",
-            )
+            self._end(node, reason)
             return False
         self.moves.append(Move(number, colour, name, node.index))
         return True
+
+    def _end(self, node: Node, reason: str) -> None:
+        line, column = self.record.tree.place(node)
+        self._cut = (
+            f"the game is read up to move {len(self.moves)}; the next, line {line} column {column}: {reason}"
+        )
+        self.warnings.add("the end", self._cut)
 
     def _pass_turn(self, node: Node) -> None:
         said = (node.line_of_text("PL") or "").lower()
@@ -602,6 +628,7 @@ class _Play:
                 if identifier != "AE":
                     standing["B" if identifier == "AB" else "W"] |= area
         self._setup = standing
+        self._setup_node = node
 
     def _area(self, identifier: str, raw: str) -> int:
         """A point or a rectangle of points as bits (SGF FF[4], compressed point lists)."""
@@ -622,24 +649,42 @@ class _Play:
         every_row = ((1 << (width * (high - low + 1))) - 1) // ((1 << width) - 1)
         return row * every_row << (width * low)
 
-    def _settle(self, following: Colour | None) -> None:
-        """Begin a history with the stones set up; `following` is the colour of the next move, if any."""
+    def _settle(self, following: Colour | None) -> bool:
+        """Begin a history with the stones set up; `following` is the colour of the next move, if any.
+
+        Returns whether the stones can stand; raises when none could before.
+        """
         if self._setup is None:
-            return
+            return True
         setup, self._setup = self._setup, None
         if not self.moves and self.record.handicap >= 2:
             self._set_handicap(setup, following)
         width, height = self.record.width, self.record.height
         rules = self._rules
-        self._board = Board(width, height, rules.suicide, rules.ko, number=len(self.moves) + 1)
+        board = Board(width, height, rules.suicide, rules.ko, number=len(self.moves) + 1)
         for row in reversed(range(height)):
             for column in range(width):
                 for colour in _COLOURS:
                     if setup[colour] >> (width * row + column) & 1:
-                        self._board.stones[column, row] = colour
+                        board.stones[column, row] = colour
+        if (dead := board.without_liberties()) is not None:
+            self._refuse_setup(f"the stone at {vertex(dead)} has no liberty")
+            return False
+        self._board = board
         stones = tuple((colour, vertex(point)) for point, colour in self._board.stones.items())
         self.starts.append(_Start(len(self.moves), stones, self._player))
         self._player = None
+        return True
+
+    def _refuse_setup(self, reason: str) -> None:
+        """End the line before a setup; without a position before it there is no line."""
+        if self.starts:
+            self._end(self._setup_node, reason)
+            return
+        line, column = self.record.tree.place(self._setup_node)
+        raise Unreadable(
+            "invalid_stone", reason, accepted="groups with at least one liberty", line=line, column=column
+        )
 
     def _set_handicap(self, setup: dict[Colour, int], following: Colour | None) -> None:
         """Set the customary points where HA names stones that are neither set up nor played."""

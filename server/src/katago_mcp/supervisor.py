@@ -6,11 +6,13 @@ the supervisor works looks at the age of that mark, and so does systemd's watchd
 
 import asyncio
 import contextlib
+import hashlib
 import math
 import time
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from katago_mcp.config import Health, Katago
@@ -62,11 +64,15 @@ class EngineStatus:
 
 
 class Identity(NamedTuple):
-    """The engine's version and the names of its networks; None for what is not known, or not there."""
+    """The engine's version, the names of its networks, and the SHA-256 of its configuration's file.
 
-    version: str | None
-    network: str | None
-    human_network: str | None
+    None for what is not known, or not there. What the file includes is not looked at.
+    """
+
+    version: str | None = None
+    network: str | None = None
+    human_network: str | None = None
+    config: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,9 +113,7 @@ class Supervisor:
         self._retry_at: float | None = None
         self._start_took = 5.0
         self._beat_at: float | None = None
-        self._version: str | None = None
-        self._network: str | None = None
-        self._human_network: str | None = None
+        self._identity = Identity()
 
     @property
     def _katago(self) -> Katago:
@@ -150,7 +154,7 @@ class Supervisor:
     @property
     def identity(self) -> Identity:
         """What answers, also while it restarts."""
-        return Identity(self._version, self._network, self._human_network)
+        return self._identity
 
     def status(self) -> EngineStatus:
         """What is known of the engine now."""
@@ -159,9 +163,9 @@ class Supervisor:
             reason=self._reason,
             pid=self._engine.pid if self._engine is not None else None,
             restarts=self._restarts,
-            version=self._version,
-            network=self._network,
-            human_network=self._human_network,
+            version=self._identity.version,
+            network=self._identity.network,
+            human_network=self._identity.human_network,
             heartbeat_age=None if self._beat_at is None else time.monotonic() - self._beat_at,
         )
 
@@ -233,11 +237,13 @@ class Supervisor:
 
     async def _one_engine(self) -> _Ended:
         command = replace(self._command, write_seconds=self._health.heartbeat_timeout_seconds)
+        # Read before the engine does: what replaces the file later is not what this engine was given.
+        config = await asyncio.to_thread(_digest, command.config)
         try:
             async with launch(command, self._environ, self._metrics) as engine:
                 self._engine = engine
                 _log.info("engine_started", pid=engine.pid)
-                await self._guard(engine)
+                await self._guard(engine, config)
         except EngineSpawnError as error:
             return _Ended("config_error", str(error))
         finally:
@@ -248,8 +254,8 @@ class Supervisor:
             text += f": {engine.reason}"
         return _Ended(engine.end_kind, text)
 
-    async def _guard(self, engine: Engine) -> None:
-        if not await self._wait_until_ready(engine):
+    async def _guard(self, engine: Engine, config: str | None) -> None:
+        if not await self._wait_until_ready(engine, config):
             return
         # A poke from before this engine was ready has had its effect, and must not cut pauses short.
         self._poke.clear()
@@ -259,9 +265,9 @@ class Supervisor:
         if not self._wanted:
             engine.quit("was stopped")
 
-    async def _wait_until_ready(self, engine: Engine) -> bool:
+    async def _wait_until_ready(self, engine: Engine, config: str | None) -> bool:
         started = time.monotonic()
-        asked = asyncio.create_task(self._identify(engine))
+        asked = asyncio.create_task(_identify(engine, config))
         try:
             while not asked.done() and self._wanted:
                 if engine.tuning and self._state == "starting":
@@ -277,7 +283,7 @@ class Supervisor:
             if not asked.done():
                 return False
             try:
-                self._version, self._network, self._human_network = await asked
+                self._identity = await asked
             except EngineRefused as error:
                 engine.end("garbage", f"refused to say its version: {error}")
                 return False
@@ -295,18 +301,6 @@ class Supervisor:
         self._beat_at = time.monotonic()
         self._set("ready", None)
         return True
-
-    async def _identify(self, engine: Engine) -> tuple[str, str | None, str | None]:
-        version = (await engine.query({"action": "query_version"})).reply
-        models = (await engine.query({"action": "query_models"})).reply.get("models")
-        names = [
-            str(model.get("internalName") or model.get("name"))
-            for model in (models if isinstance(models, list) else [])
-            if isinstance(model, dict)
-        ]
-        # The main network comes first, then the one of -human-model.
-        network, human_network = ([*names, None, None])[:2]
-        return str(version.get("version")), network, human_network
 
     async def _beat(self, engine: Engine) -> bool:
         """Ask for a sign of life; an engine that gives none in time is ended as hung."""
@@ -403,3 +397,24 @@ class Supervisor:
         if self._watchdog_every is not None and now - self._watchdog_sent >= self._watchdog_every:
             self._watchdog_sent = now
             self._notifier.watchdog()
+
+
+async def _identify(engine: Engine, config: str | None) -> Identity:
+    version = (await engine.query({"action": "query_version"})).reply
+    models = (await engine.query({"action": "query_models"})).reply.get("models")
+    names = [
+        str(model.get("internalName") or model.get("name"))
+        for model in (models if isinstance(models, list) else [])
+        if isinstance(model, dict)
+    ]
+    # The main network comes first, then the one of -human-model.
+    network, human_network = ([*names, None, None])[:2]
+    return Identity(str(version.get("version")), network, human_network, config)
+
+
+def _digest(path: Path) -> str | None:
+    """The SHA-256 of a file in hexadecimal; None when it cannot be read, as the engine will say."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None

@@ -151,7 +151,7 @@ async def evaluate_territory(
                 await note(int(root.get("visits", 0)), found.visits)
 
         query = checked.query() | options | {"reportDuringSearchEvery": PROGRESS_EVERY}
-        async with desk.slots.slot(claim):
+        async with desk.turn(claim):
             answer = await desk.search(query, found.seconds, progress)
         with readable():
             result = evaluate(checked, answer.reply)

@@ -3,7 +3,10 @@
 import asyncio
 import base64
 import contextlib
+import difflib
 import time
+from collections.abc import Collection, KeysView
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -32,11 +35,11 @@ from katago_mcp.desk import Result
 from katago_mcp.errors import Details, Failure, Invalid, Rejected, Status
 from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
-from katago_mcp.games import Game, MoveNumber, Sgf, Variation, given
+from katago_mcp.games import Game, MoveNumber, Sgf, Variation, given, given_whole
 from katago_mcp.illustrations import of_analysis, of_review, of_territory
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
-from katago_mcp.positions import Position
+from katago_mcp.positions import MAX_REGION, Position
 from katago_mcp.review import LOSS_BOUNDS, GameReview, ReviewRequest, find_mistakes
 from katago_mcp.settings import Settings
 from katago_mcp.sgf import MAIN
@@ -121,6 +124,8 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
     for tool in server._tool_manager.list_tools():
         # The schema stays. The SDK would make the model again of each answer that was dumped from one.
         tool.fn_metadata.output_model = None
+        tool.parameters["additionalProperties"] = False
+        server.arguments[tool.name] = tool.parameters["properties"].keys()
     return server
 
 
@@ -176,12 +181,16 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
             list[str] | None,
             Field(
                 description='Only these moves of the player to move: vertices, "pass", or rectangles '
-                'by two corners such as "C3:G7".'
+                f'by two corners such as "C3:G7"; at most {MAX_REGION} entries.',
+                json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         avoidMoves: Annotated[
             list[str] | None,
-            Field(description="None of these moves, written as in allowMoves; only one of both."),
+            Field(
+                description="None of these moves, written as in allowMoves; only one of both.",
+                json_schema_extra={"maxItems": MAX_REGION},
+            ),
         ] = None,
         restrictedDepth: Annotated[
             int,
@@ -254,7 +263,8 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
             list[float],
             Field(
                 description="Points lost from which on a move is no longer excellent but good, inaccuracy, "
-                "mistake, blunder, disaster: five ascending numbers above 0."
+                "mistake, blunder, disaster: five ascending numbers above 0.",
+                json_schema_extra={"minItems": len(LOSS_BOUNDS), "maxItems": len(LOSS_BOUNDS)},
             ),
         ] = [*LOSS_BOUNDS],  # noqa: B006 - the schema shows it, and nobody changes it
         allMoves: Annotated[
@@ -286,9 +296,10 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         progress counts turns. When time runs out, partial is true, unanalysed lists the turns
         without a judgement, and the same call again goes on from there.
         """
-        game = await given(position, sgf, None, variation)
+        game = await given_whole(position, sgf, variation)
         request = ReviewRequest(
             position=game.position,
+            later=game.later,
             player=player,
             first_move=firstMove,
             last_move=lastMove,
@@ -484,6 +495,8 @@ class _Server(MCPServer[dict[str, Any]]):
 
     def __init__(self, service: Service, name: str, **settings: Any) -> None:
         super().__init__(name, **settings)
+        self.arguments: dict[str, KeysView[str]] = {}
+        """The arguments of each tool."""
         self._service = service
 
     async def list_tools(self) -> list[Tool]:
@@ -511,6 +524,9 @@ class _Server(MCPServer[dict[str, Any]]):
             if wait is not None:
                 self._service.metrics.rate_limited.inc()
                 raise Rejected("rate_limited", "too many calls", retry_after=wait)
+            known = self.arguments.get(name)
+            if known is not None and not arguments.keys() <= known:
+                raise _unknown_argument(name, arguments.keys() - known, known)
             result = await super().call_tool(name, arguments, context)
             status = "ok"
             return result
@@ -519,6 +535,8 @@ class _Server(MCPServer[dict[str, Any]]):
             if failure is None:
                 status = "error"
                 raise
+            if arguments.get("sgf") is not None:
+                failure = _of_record(failure)
             status = failure.status
             return _refusal(failure)
         except Exception:
@@ -559,6 +577,23 @@ def _allowing_errors(tool: Tool) -> Tool:
     return tool.model_copy(update={"output_schema": schema})
 
 
+def _unknown_argument(tool: str, unknown: AbstractSet[str], known: Collection[str]) -> Invalid:
+    """The refusal of arguments that the SDK would leave out without a word."""
+    name = min(unknown)
+    meant = {_letters(argument): argument for argument in known}
+    nearest = difflib.get_close_matches(_letters(name), meant, n=1)
+    return Invalid(
+        "invalid_arguments",
+        f"{tool} has no argument {name[:40]!r}" + (f": did you mean {meant[nearest[0]]}?" if nearest else ""),
+        field=name[:40],
+        accepted=f"only {', '.join(known)}" if known else "no argument at all",
+    )
+
+
+def _letters(name: str) -> str:
+    return name[:40].replace("_", "").lower()
+
+
 def _failure(error: ToolError) -> Failure | None:
     """The anticipated failure behind what the SDK raised; None for a defect of the server."""
     if isinstance(error, Failure):
@@ -578,6 +613,13 @@ def _failure(error: ToolError) -> Failure | None:
     if isinstance(error, UnexpectedToolError):
         return None
     return Invalid("unknown_tool", "there is no such tool", accepted=", ".join(TOOLS))
+
+
+def _of_record(failure: Failure) -> Failure:
+    """The failure of a call that gave a record: it names no part of a position, which was not given."""
+    if not isinstance(failure, Invalid) or not (failure.field or "").startswith("position."):
+        return failure
+    return Invalid(failure.code, failure.message, field="sgf", accepted=failure.accepted)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

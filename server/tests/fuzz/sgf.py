@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the SGF reader: what it reads it can play, and what it refuses it names.
 
-    pip install atheris
-    python server/tests/fuzz/sgf.py -max_total_time=300 [libFuzzer's options] [a directory for the corpus]
+    bin/test fuzz
+    PYTHONPATH=.lab/fuzz/lib python server/tests/fuzz/sgf.py [libFuzzer's options] [a directory for a corpus]
 
 Without options it runs for a minute. It begins with the records that the tests know, and stops at the first
 record for which the property of test_sgf_properties does not hold, which it writes to a file `crash-*`.
