@@ -54,9 +54,13 @@ class ActionModule(ActionBase):
         )
         if problems:
             return self._refuse(result, problems)
+        gpus = {
+            "gpu_vendor": arguments.get("gpu_vendor", "auto"),
+            "gpu_devices": arguments.get("gpu_devices") or [],
+        }
         engine_spec = arguments["engine"]
         if gpu_engines := arguments.get("gpu_engines"):
-            asked = self._measure({"listeners": [], "assets": {}}, task_vars)
+            asked = self._measure({"listeners": [], "assets": {}, **gpus}, task_vars)
             if asked.get("failed") or asked.get("unreachable"):
                 return {**result, **asked}
             engine_spec = preflight.engine_for(engine_spec, gpu_engines, asked["host"]["gpu_vendor"])
@@ -79,6 +83,7 @@ class ActionModule(ActionBase):
                     name: f"/opt/katago/{_DIRECTORIES[name]}/{asset.sha256}"
                     for name, asset in obtained.items()
                 },
+                **gpus,
             },
             task_vars,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,10 @@ VENDORS: Mapping[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel
 
 PCI = Path("/sys/bus/pci/devices")
 DEV = Path("/dev")
+PROC = Path("/proc/driver/nvidia/gpus")
+
+AUTO = "auto"
+"""The vendor that leaves the choice to what is there."""
 
 SMI_FIELDS = (
     "pci.bus_id",
@@ -36,6 +40,9 @@ SMI = (
 
 # Display controllers and processing accelerators [PCI Code and ID Assignment, 03xx and 1200].
 _CLASSES = ("0x03", "0x1200")
+# AMD's discrete cards of the generations GCN, RDNA and CDNA. Ids below 2000 and from 9600 on are parts of
+# processors and chipsets, the others chips that OpenCL has no driver for, as servers' ES1000 [pci.ids, 1002].
+_DISCRETE_AMD = (range(0x6600, 0x7000), range(0x7300, 0x7800))
 # Device ids of NVIDIA's chips, first of each range; Kepler and older have no driver that KataGo can use.
 _ARCHITECTURES: tuple[tuple[int, str], ...] = (
     (0x0000, "kepler"),
@@ -75,7 +82,8 @@ FATAL_XIDS = frozenset({48, 62, 64, 74, 79, 95, 119, 120})
 class Device:
     """A GPU. `address` on the bus; `driver` of the kernel that has it, empty without one.
 
-    `simulated`: named by an operator, and not on the bus. `architecture` of NVIDIA's chips.
+    `simulated`: named by an operator, and not on the bus. `integrated`: part of the processor or the
+    board, and used only where that is asked for. `architecture` of NVIDIA's chips.
     """
 
     address: str
@@ -83,6 +91,7 @@ class Device:
     id: str
     driver: str = ""
     simulated: bool = False
+    integrated: bool = False
 
     @property
     def architecture(self) -> str:
@@ -125,10 +134,7 @@ class Smi:
 
 
 def on_bus(root: Path = PCI) -> list[Device]:
-    """The GPUs on the PCI bus, in the order of their addresses.
-
-    Intel's on bus 0 is part of the processor and does not count: a host with it is a CPU host.
-    """
+    """The GPUs on the PCI bus, in the order of their addresses."""
     devices = []
     for directory in sorted(root.glob("*")):
         try:
@@ -140,8 +146,6 @@ def on_bus(root: Path = PCI) -> list[Device]:
         known = VENDORS.get(vendor.removeprefix("0x"))
         if known is None or not kind.startswith(_CLASSES):
             continue
-        if known == "intel" and directory.name.startswith("0000:00:"):
-            continue
         driver = directory / "driver"
         devices.append(
             Device(
@@ -149,16 +153,24 @@ def on_bus(root: Path = PCI) -> list[Device]:
                 vendor=known,
                 id=number.removeprefix("0x"),
                 driver=driver.resolve().name if driver.exists() else "",
+                integrated=_is_integrated(directory.name, known, int(number, 16)),
             )
         )
     return devices
+
+
+def _is_integrated(address: str, vendor: Vendor, number: int) -> bool:
+    if vendor == "intel":
+        return address.startswith("0000:00:")
+    return vendor == "amd" and not any(number in ids for ids in _DISCRETE_AMD)
 
 
 def named(devices: Iterable[Mapping[str, Any]], found: Sequence[Device]) -> list[Device]:
     """The devices that an operator names in place of those on the bus.
 
     Each has `vendor` (four hexadecimal digits or nvidia, amd, intel) and `device` (four hexadecimal
-    digits). One that is on the bus too is the one on the bus. ValueError names what is malformed.
+    digits). One that is on the bus too is the one on the bus, and counts even where it is integrated.
+    ValueError names what is malformed.
     """
     left = list(found)
     result = []
@@ -176,31 +188,52 @@ def named(devices: Iterable[Mapping[str, Any]], found: Sequence[Device]) -> list
         real = next((each for each in left if (each.vendor, each.id) == (vendor, identity)), None)
         if real:
             left.remove(real)
+            real = replace(real, integrated=False)
         result.append(real or Device(address="", vendor=vendor, id=identity, simulated=True))
     return result
 
 
-def chosen(devices: Iterable[Device]) -> list[Device]:
-    """Those of the vendor that is used where a host has several."""
+def chosen(devices: Iterable[Device], vendor: str = AUTO) -> list[Device]:
+    """Those that are used: of `vendor`, with auto of the first that there is; [] on a CPU host.
+
+    Integrated ones are used only where their vendor is named, and has no other there.
+    """
     found = list(devices)
-    for vendor in VENDORS.values():
-        if mine := [each for each in found if each.vendor == vendor]:
-            return mine
+    for each in VENDORS.values() if vendor == AUTO else (vendor,):
+        mine = [device for device in found if device.vendor == each]
+        discrete = [device for device in mine if not device.integrated]
+        if used := discrete or (mine if vendor != AUTO else []):
+            return used
     return []
 
 
-def nodes(dev: Path = DEV) -> list[str]:
-    """The device nodes that an engine needs of the GPUs that are there, and no others.
+def nodes(devices: Iterable[Device], *, dev: Path = DEV, pci: Path = PCI, proc: Path = PROC) -> list[str]:
+    """The device nodes that an engine needs of `devices`, and no others.
 
-    NVIDIA's: each card, its control and its unified memory. AMD's: the compute interface and each
-    card's render node. Intel's: each card's render node. [] without a GPU that has a driver.
+    NVIDIA's: each card, their control and their unified memory. AMD's: the compute interface and each
+    card's render node. Intel's: each card's render node. [] where no driver made one for them.
     """
-    cards = sorted((each for each in dev.glob("nvidia[0-9]*") if each.name[6:].isdigit()), key=_number)
-    if cards:
-        return [str(each) for each in (*cards, dev / "nvidiactl", dev / "nvidia-uvm")]
-    render = sorted((dev / "dri").glob("renderD*"), key=_number)
-    interface = [dev / "kfd"] if (dev / "kfd").exists() else []
-    return [str(each) for each in (*interface, *render)]
+    cards: list[Path] = []
+    shared: list[Path] = []
+    for device in devices:
+        if device.vendor == "nvidia":
+            cards += _nvidia_nodes(device.address, dev, proc)
+            shared = [dev / "nvidiactl", dev / "nvidia-uvm"]
+            continue
+        # The driver names a card's nodes below the card itself.
+        cards += [dev / "dri" / each.name for each in (pci / device.address / "drm").glob("renderD*")]
+        if device.vendor == "amd" and (dev / "kfd").exists():
+            shared = [dev / "kfd"]
+    return [str(each) for each in (*sorted(cards, key=_number), *shared)] if cards else []
+
+
+def _nvidia_nodes(address: str, dev: Path, proc: Path) -> list[Path]:
+    try:
+        minor = re.search(r"^Device Minor:\s*(\d+)", (proc / address / "information").read_text(), re.M)
+    except OSError:
+        return []
+    node = dev / f"nvidia{minor[1]}" if minor else None
+    return [node] if node and node.exists() else []
 
 
 def _number(path: Path) -> int:

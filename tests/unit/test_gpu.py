@@ -43,11 +43,38 @@ def test_gpus_are_found_by_class_and_vendor(tmp_path: Path) -> None:
     ]
 
 
-def test_gpu_of_the_processor_leaves_a_host_a_cpu_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("address", "vendor", "device", "what"),
+    [
+        ("0000:00:02.0", "0x8086", "0x4680", "Intel's UHD 770, of a processor"),
+        ("0000:0c:00.0", "0x1002", "0x164e", "AMD's Raphael, of a processor"),
+        ("0000:05:00.0", "0x1002", "0x15d8", "AMD's Picasso, of a processor"),
+        ("0000:01:05.0", "0x1002", "0x9715", "AMD's RS880, of a chipset"),
+        ("0000:01:03.0", "0x1002", "0x515e", "AMD's ES1000, of a server's board"),
+        ("0000:06:00.0", "0x1a03", "0x2000", "ASPEED's, of a server's board"),
+        ("0000:07:00.0", "0x102b", "0x0536", "Matrox's, of a server's board"),
+    ],
+)
+def test_gpu_of_processor_or_board_leaves_a_host_a_cpu_host(
+    tmp_path: Path, address: str, vendor: str, device: str, what: str
+) -> None:
     root = tmp_path / "devices"
-    pci(root, "0000:00:02.0", "0x030000", "0x8086", "0x4680", driver="i915")
-    pci(root, "0000:03:00.0", "0x030000", "0x8086", "0x56c0")
-    assert [each.address for each in gpu.on_bus(root)] == ["0000:03:00.0"]
+    pci(root, address, "0x030000", vendor, device)
+    assert gpu.chosen(gpu.on_bus(root)) == [], what
+
+
+@pytest.mark.parametrize("device", ["0x6798", "0x67df", "0x687f", "0x69a0", "0x731f", "0x74a1", "0x7550"])
+def test_discrete_cards_of_amd_count(tmp_path: Path, device: str) -> None:
+    pci(tmp_path / "devices", "0000:03:00.0", "0x030000", "0x1002", device)
+    assert len(gpu.chosen(gpu.on_bus(tmp_path / "devices"))) == 1
+
+
+def test_integrated_gpu_is_used_where_it_is_asked_for() -> None:
+    inside, card = gpu.Device("c", "amd", "164e", integrated=True), gpu.Device("3", "amd", "74a1")
+    assert gpu.chosen([inside], "amd") == [inside]
+    assert gpu.chosen([inside, card], "amd") == [card]
+    (named,) = gpu.chosen(gpu.named([{"vendor": "amd", "device": "164e"}], [inside]))
+    assert named.address == "c"
 
 
 def test_host_without_a_bus_has_no_gpu(tmp_path: Path) -> None:
@@ -105,34 +132,60 @@ def test_nvidia_is_chosen_before_amd_before_intel() -> None:
     assert gpu.chosen([]) == []
 
 
+def test_vendor_that_is_asked_for_is_the_one() -> None:
+    devices = [gpu.Device("2", "amd", "74a1"), gpu.Device("1", "nvidia", "2235")]
+    assert [each.vendor for each in gpu.chosen(devices, "amd")] == ["amd"]
+    assert gpu.chosen(devices, "intel") == []
+    assert gpu.chosen(devices, "none") == []
+
+
+def node(machine: Path, address: str, name: str) -> None:
+    """A device node, and what the kernel says of the card that it belongs to."""
+    (machine / "dev/dri").mkdir(parents=True, exist_ok=True)
+    (machine / "dev" / name).touch()
+    if name.startswith("dri/"):
+        (machine / "pci" / address / "drm" / name.removeprefix("dri/")).mkdir(parents=True)
+    else:
+        (machine / "proc" / address).mkdir(parents=True)
+        minor = name.removeprefix("nvidia")
+        (machine / "proc" / address / "information").write_text(
+            f"Model: \t\t NVIDIA A40\nBus Location: \t {address}\nDevice Minor: \t {minor}\n"
+        )
+
+
+def nodes(machine: Path, *devices: gpu.Device) -> list[str]:
+    found = gpu.nodes(devices, dev=machine / "dev", pci=machine / "pci", proc=machine / "proc")
+    return [each.removeprefix(f"{machine}/dev/") for each in found]
+
+
 def test_engine_gets_exactly_the_nodes_of_its_cards(tmp_path: Path) -> None:
-    for name in (
-        "nvidia0",
-        "nvidia10",
-        "nvidia2",
-        "nvidiactl",
-        "nvidia-uvm",
-        "nvidia-uvm-tools",
-        "nvidia-modeset",
-    ):
-        (tmp_path / name).touch()
-    found = [Path(each).name for each in gpu.nodes(tmp_path)]
-    assert found == ["nvidia0", "nvidia2", "nvidia10", "nvidiactl", "nvidia-uvm"]
+    cards = {"0000:01:00.0": "nvidia0", "0000:41:00.0": "nvidia10", "0000:21:00.0": "nvidia2"}
+    for address, name in cards.items():
+        node(tmp_path, address, name)
+    for name in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"):
+        (tmp_path / "dev" / name).touch()
+    used = [gpu.Device(address, "nvidia", "2235") for address in cards]
+    assert nodes(tmp_path, *used) == ["nvidia0", "nvidia2", "nvidia10", "nvidiactl", "nvidia-uvm"]
+    assert nodes(tmp_path, used[2]) == ["nvidia2", "nvidiactl", "nvidia-uvm"]
 
 
-def test_amd_needs_its_compute_interface_and_render_nodes(tmp_path: Path) -> None:
-    (tmp_path / "dri").mkdir()
-    for name in ("kfd", "dri/renderD129", "dri/renderD128", "dri/card0"):
-        (tmp_path / name).touch()
-    assert [each.removeprefix(f"{tmp_path}/") for each in gpu.nodes(tmp_path)] == [
-        "kfd",
-        "dri/renderD128",
-        "dri/renderD129",
-    ]
+def test_nodes_of_other_vendors_stay_closed(tmp_path: Path) -> None:
+    node(tmp_path, "0000:00:02.0", "dri/renderD128")
+    node(tmp_path, "0000:03:00.0", "dri/renderD129")
+    node(tmp_path, "0000:07:00.0", "dri/renderD130")
+    (tmp_path / "dev/kfd").touch()
+    (tmp_path / "dev/dri/card0").touch()
+    assert nodes(tmp_path, gpu.Device("0000:03:00.0", "amd", "74a1")) == ["dri/renderD129", "kfd"]
+    assert nodes(tmp_path, gpu.Device("0000:07:00.0", "intel", "56c0")) == ["dri/renderD130"]
 
 
 def test_host_without_device_nodes_gets_none(tmp_path: Path) -> None:
-    assert gpu.nodes(tmp_path) == []
+    (tmp_path / "dev/dri").mkdir(parents=True)
+    (tmp_path / "dev/kfd").touch()
+    (tmp_path / "dev/nvidia0").touch()
+    assert nodes(tmp_path, gpu.Device("0000:03:00.0", "amd", "74a1")) == []
+    assert nodes(tmp_path, gpu.Device("0000:01:00.0", "nvidia", "2235")) == []
+    assert nodes(tmp_path, gpu.Device("", "amd", "74a1", simulated=True)) == []
 
 
 def test_answer_of_nvidia_smi_is_read_by_line() -> None:
