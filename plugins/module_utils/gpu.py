@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Vendor = Literal["nvidia", "amd", "intel"]
-Trouble = Literal["no_driver", "mismatch", "no_device", "lost", "no_library", "unknown"]
+Trouble = Literal["no_driver", "mismatch", "no_device", "lost", "reset", "no_library", "unknown"]
 
 VENDORS: Mapping[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
 """By PCI vendor; also the order in which one is chosen where a host has several."""
@@ -69,13 +69,33 @@ _TROUBLES: tuple[tuple[str, Trouble], ...] = (
     (r"couldn't find libnvidia-ml|NVML library|NVML Shared Library", "no_library"),
 )
 _NOT_INSTALLED = 127
-# RETURN VALUE of nvidia-smi(1).
-_STATUSES: Mapping[int, Trouble] = {9: "no_driver", 12: "no_library", 15: "lost"}
-_XID = re.compile(r"NVRM: Xid \(PCI:(?P<device>[0-9a-f:.]+)\): (?P<code>\d+), *(?P<text>.*)", re.I)
-# Xids that leave a GPU unusable until it is reset or the host is rebooted, or that tell of a dying one
-# [NVIDIA's XID Errors: 48 double bit error, 62, 119 and 120 its own controller, 64 and 95 memory,
-# 74 NVLink, 79 off the bus]. Others are mostly faults of a program.
-FATAL_XIDS = frozenset({48, 62, 64, 74, 79, 95, 119, 120})
+# RETURN VALUE of nvidia-smi(1); what it does not list are the numbers of NVML, nvmlReturn_t.
+_STATUSES: Mapping[int, Trouble] = {6: "no_device", 9: "no_driver", 12: "no_library", 15: "lost", 16: "reset"}
+# Its answer is whole all the same.
+_CORRUPTED_INFOROM = 14
+_WARNING = "WARNING:"
+# A field without a value has the reason in brackets, in the words of nvmlErrorString. These say that the card
+# has no such thing; all others that it could not be asked.
+_UNTOLD = ("[N/A]", "[Not Supported]", "[Requested functionality has been deprecated]")
+_FIELD_TROUBLES: Mapping[str, Trouble] = {"[GPU is lost]": "lost", "[GPU requires reset]": "reset"}
+_XID = re.compile(
+    r"NVRM: Xid \(PCI:(?P<device>[0-9a-f:.]+)(?: GPU-I:\d+)?\): (?P<code>\d+), *(?P<text>.*)", re.I
+)
+_RESET, _REBOOT = "reset the GPU", "reboot the host"
+XID_ACTIONS: Mapping[int, str] = {
+    **dict.fromkeys((46, 48, 62, 64, 74, 95, 109, 110, 119, 120, 136, 140, 143, 155, 156, 158), _RESET),
+    **dict.fromkeys((79, 151), _REBOOT),
+    54: "connect the card's auxiliary power",
+}
+"""What is to be done after an Xid, where restarting the service is not enough.
+
+The immediate actions of NVIDIA's Xid Catalog (Analyzing Xid Errors with the Xid Catalog): RESET_GPU, with 48
+and 74, whose conditions a reset clears; RESTART_BM and RESTART_VM; CHECK_MECHANICALS. All others are faults
+of programs, or are ignored; what 144 to 150 need depends on registers, and the driver says it by Xid 154.
+"""
+RECOVERY_XID = 154
+"""The driver's word for what the others need: None, Drain P2P, Drain and Reset, GPU Reset Required, ..."""
+_RECOVERY = re.compile(r" to 0x[0-9a-f]+ \((?P<action>[^()]+)\)", re.I)
 
 
 @dataclass(frozen=True)
@@ -126,11 +146,15 @@ class Card:
 
 @dataclass(frozen=True)
 class Smi:
-    """An answer of nvidia-smi: its cards, or the trouble and its own words for it."""
+    """An answer of nvidia-smi: its cards, or the trouble and its own words for it.
+
+    `notes`: what it warns of beside a whole answer.
+    """
 
     cards: tuple[Card, ...] = ()
     trouble: Trouble | None = None
     words: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def on_bus(root: Path = PCI) -> list[Device]:
@@ -246,14 +270,24 @@ def parse_smi(status: int, output: str) -> Smi:
     for pattern, trouble in _TROUBLES:
         if re.search(pattern, output, re.I):
             return Smi(trouble=trouble, words=words)
-    if status:
+    if status not in (0, _CORRUPTED_INFOROM):
         return Smi(trouble=_STATUSES.get(status, "unknown"), words=words or f"exit status {status}")
-    rows = [row for row in csv.reader(output.splitlines(), skipinitialspace=True) if row]
+    notes = tuple(line for line in output.splitlines() if line.startswith(_WARNING))
+    if status and not notes:
+        notes = (f"{_WARNING} infoROM is corrupted (exit status {status})",)
+    lines = [line for line in output.splitlines() if line not in notes]
+    rows = [row for row in csv.reader(lines, skipinitialspace=True) if row]
     if not rows:
-        return Smi(trouble="no_device", words="nvidia-smi names no device")
+        return Smi(trouble="no_device", words=" ".join(("nvidia-smi names no device", *notes)))
     if any(len(row) != len(SMI_FIELDS) for row in rows):
         return Smi(trouble="unknown", words=words)
-    return Smi(cards=tuple(_card(row) for row in rows))
+    cards = tuple(_card(row) for row in rows)
+    for row in rows:
+        for name, field in zip(SMI_FIELDS, row, strict=True):
+            if field.strip().startswith("[") and field.strip() not in _UNTOLD:
+                trouble = _FIELD_TROUBLES.get(field.strip(), "unknown")
+                return Smi(cards, trouble, f"{name} of {row[0].strip()} is {field.strip()}", notes)
+    return Smi(cards=cards, notes=notes)
 
 
 def _card(row: Sequence[str]) -> Card:
@@ -288,17 +322,35 @@ def smi_problems(answer: Smi, *, expected: int, version: str) -> list[str]:
             problems.append(f"{card.address} runs the driver {card.driver}; {version} is installed")
         if card.persistence is False:
             problems.append(f"{card.address} has persistence disabled; nvidia-persistenced must run")
+        elif card.persistence is None:
+            problems.append(f"{card.address} does not tell whether persistence is enabled")
     return problems
 
 
 def xids(kernel_log: str) -> list[dict[str, Any]]:
-    """NVIDIA's error reports in the kernel's log, by device and code, the fatal ones first."""
+    """NVIDIA's error reports in the kernel's log, by device and code, the fatal ones first.
+
+    `action`: what the newest of them needs beyond a restart of the service, empty for nothing; `fatal`
+    those that need something.
+    """
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for match in _XID.finditer(kernel_log):
         key = match["device"], int(match["code"])
         seen = found.setdefault(key, {"device": key[0], "code": key[1], "count": 0})
-        seen |= {"count": seen["count"] + 1, "fatal": key[1] in FATAL_XIDS, "text": match["text"][:160]}
+        action = xid_action(key[1], match["text"])
+        seen |= {"count": seen["count"] + 1, "fatal": bool(action), "action": action}
+        seen["text"] = match["text"][:160]
     return sorted(found.values(), key=lambda each: (not each["fatal"], each["device"], each["code"]))
+
+
+def xid_action(code: int, text: str) -> str:
+    """What an Xid needs beyond a restart of the service; empty for nothing."""
+    if code != RECOVERY_XID:
+        return XID_ACTIONS.get(code, "")
+    named = _RECOVERY.search(text)
+    if named is None:
+        return "what the driver asks for, which cannot be read"
+    return "" if named["action"] == "None" else named["action"]
 
 
 def loaded_version(module: str = "nvidia", root: Path = Path("/sys/module")) -> str | None:
@@ -336,6 +388,7 @@ def state(
         "loaded": loaded,
         "trouble": answer.trouble,
         "words": answer.words,
+        "notes": list(answer.notes),
         "cards": [asdict(card) for card in answer.cards],
         "xids": xids(kernel_log()),
     }

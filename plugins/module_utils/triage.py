@@ -52,6 +52,7 @@ REFUSED_LOGINS_PER_SECOND = 2
 REFUSED_PERCENT_OF_ANSWERED = 10
 _LOGIN = ("unauthenticated", "forbidden")
 CONSUMERS_SHOWN = 4
+_GPU_GONE = {"lost": "the GPU is lost", "reset": "the GPU needs a reset"}
 
 ROOM = {
     "/var/cache/katago-mcp-quarantine": "look into it, then remove it by hand",
@@ -722,14 +723,15 @@ def _gpu(facts: _Facts) -> Iterator[Reason]:
     if found is None:
         return
     if found["trouble"]:
-        lost = found["trouble"] == "lost"
+        # No driver that is installed anew brings these back.
+        escalate = _GPU_GONE.get(found["trouble"])
         yield Reason(
             "P1",
             "gpu",
             f"nvidia-smi: {found['words']}",
-            f"{found['devices']} devices",
-            escalate="the GPU is lost" if lost else None,
-            next=None if lost else DRIVER,
+            f"{found['devices']} devices that answer",
+            escalate=escalate,
+            next=None if escalate else DRIVER,
         )
     elif len(found["cards"]) < found["devices"]:
         seen = f"the driver names {len(found['cards'])} of {found['devices']} GPUs"
@@ -738,7 +740,11 @@ def _gpu(facts: _Facts) -> Iterator[Reason]:
         if xid["fatal"]:
             seen = f"Xid {xid['code']} of {xid['device']}, {xid['count']} times: {xid['text']}"
             yield Reason(
-                "P2", "gpu", seen, "none that needs a reset", escalate="the GPU reports a hardware fault"
+                "P2",
+                "gpu",
+                f"{seen}; it needs: {xid['action']}",
+                "none that needs more than a restart of the service",
+                escalate="the GPU reports a hardware fault",
             )
 
 
@@ -844,6 +850,7 @@ def _gpu_notes(facts: _Facts) -> Iterator[str]:
         temperature = "unknown" if card["temperature"] is None else f"{card['temperature']} °C"
         memory = f"{card['memory_used_mb']} of {card['memory_mb']} MB"
         yield f"{card['name']}: {temperature}, {memory} of its memory used, driver {card['driver']}"
+    yield from found["notes"] if found else ()
     for xid in found["xids"] if found else ():
         if not xid["fatal"]:
             yield f"Xid {xid['code']} of {xid['device']}, {xid['count']} times: {xid['text']}"

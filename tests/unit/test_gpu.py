@@ -208,6 +208,7 @@ def test_what_a_card_does_not_tell_is_unknown() -> None:
         (6, "No devices were found\n", "no_device"),
         (15, LOST, "lost"),
         (15, "", "lost"),
+        (16, "", "reset"),
         (255, "Unable to determine the device handle for GPU0000:01:00.0: Unknown Error\n", "lost"),
         (
             12,
@@ -226,6 +227,46 @@ def test_failures_of_nvidia_smi_are_told_apart(status: int, output: str, trouble
     assert answer.words
 
 
+@pytest.mark.parametrize("warning", ["WARNING: infoROM is corrupted at gpu 0000:01:00.0\n", ""])
+def test_corrupted_inforom_leaves_the_answer_whole(warning: str) -> None:
+    answer = gpu.parse_smi(14, WELL + SECOND + warning)
+    assert (len(answer.cards), answer.trouble) == (2, None)
+    (note,) = answer.notes
+    assert "infoROM is corrupted" in note
+    assert gpu.smi_problems(answer, expected=2, version="535.309.01") == []
+
+
+def test_corrupted_inforom_without_an_answer_is_trouble() -> None:
+    answer = gpu.parse_smi(14, "WARNING: infoROM is corrupted at gpu 0000:01:00.0\n")
+    assert answer.trouble == "no_device"
+    assert "infoROM" in answer.words
+
+
+@pytest.mark.parametrize(
+    ("values", "trouble"),
+    [
+        (
+            "NVIDIA A40, 535.309.01, Enabled, [GPU requires reset], 46068, [GPU requires reset]",
+            "reset",
+        ),
+        ("NVIDIA A40, 535.309.01, Enabled, [GPU is lost], 46068, 4", "lost"),
+        (", ".join(["[Unknown Error]"] * 6), "unknown"),
+        ("NVIDIA A40, 535.309.01, Enabled, [Unknown Error], 46068, 4", "unknown"),
+        ("NVIDIA A40, 535.309.01, [Insufficient Permissions], 41, 46068, 4", "unknown"),
+        (
+            "NVIDIA A40, 535.309.01, Enabled, [N/A], [Not Supported],"
+            " [Requested functionality has been deprecated]",
+            None,
+        ),
+    ],
+)
+def test_field_that_could_not_be_read_is_trouble(values: str, trouble: str | None) -> None:
+    """The values in brackets are nvmlErrorString's, as nvidia-smi prints them."""
+    answer = gpu.parse_smi(0, f"00000000:01:00.0, {values}\n")
+    assert answer.trouble == trouble
+    assert bool(gpu.smi_problems(answer, expected=1, version="535.309.01")) == (trouble is not None)
+
+
 def test_well_cards_have_no_problems() -> None:
     answer = gpu.parse_smi(0, WELL + SECOND)
     assert gpu.smi_problems(answer, expected=2, version="535.309.01") == []
@@ -237,6 +278,7 @@ def test_well_cards_have_no_problems() -> None:
         (WELL, 2, "names 1 devices; expected are 2"),
         (WELL.replace("535.309.01", "535.261.03"), 1, "runs the driver 535.261.03; 535.309.01 is installed"),
         (WELL.replace("Enabled", "Disabled"), 1, "persistence disabled"),
+        (WELL.replace("Enabled", "[N/A]"), 1, "does not tell whether persistence is enabled"),
     ],
 )
 def test_what_is_wrong_with_cards_is_said(output: str, expected: int, words: str) -> None:
@@ -260,6 +302,50 @@ def test_xids_are_grouped_and_the_fatal_ones_come_first() -> None:
     assert (lost["code"], lost["fatal"], lost["count"]) == (79, True, 1)
     assert (fault["code"], fault["fatal"], fault["count"]) == (31, False, 2)
     assert fault["text"].endswith("again")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "action"),
+    [
+        (79, "pid='<unknown>', GPU has fallen off the bus.", "reboot the host"),
+        (140, "ECC unrecovered error", "reset the GPU"),
+        (48, "pid=812, DBE (double bit error)", "reset the GPU"),
+        (109, "pid=812, name=katago, Ch 00000008, errorString CTX SWITCH TIMEOUT", "reset the GPU"),
+        (119, "pid=812, name=katago, Timeout after 6s of waiting for RPC response", "reset the GPU"),
+        (13, "pid=812, Graphics Exception: Shader Program Header 11 Error", ""),
+        (43, "pid=812, Ch 00000018", ""),
+        (63, "pid=812, Row Remapper: New row marked for remapping, reset gpu to activate.", ""),
+        (94, "pid=812, Contained: SM (0x1). RST: No, D-RST: No", ""),
+        (
+            154,
+            "GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)",
+            "GPU Reset Required",
+        ),
+        (
+            154,
+            "GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)",
+            "Node Reboot Required",
+        ),
+        (154, "GPU recovery action changed from 0x0 (None) to 0x4 (Drain and Reset)", "Drain and Reset"),
+        (154, "GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)", ""),
+        (154, "in other words", "what the driver asks for, which cannot be read"),
+    ],
+)
+def test_xid_needs_what_nvidias_catalogue_says(code: int, text: str, action: str) -> None:
+    (xid,) = gpu.xids(f"[ 9.1] NVRM: Xid (PCI:0000:01:00): {code}, {text}\n")
+    assert (xid["action"], xid["fatal"]) == (action, bool(action))
+
+
+def test_newest_recovery_action_of_a_gpu_counts() -> None:
+    changed = "NVRM: Xid (PCI:0000:01:00): 154, GPU recovery action changed from"
+    log = f"{changed} 0x0 (None) to 0x4 (Drain and Reset)\n{changed} 0x4 (Drain and Reset) to 0x0 (None)\n"
+    (xid,) = gpu.xids(log)
+    assert (xid["count"], xid["fatal"]) == (2, False)
+
+
+def test_xid_of_a_part_of_a_gpu_is_the_gpus() -> None:
+    (xid,) = gpu.xids("NVRM: Xid (PCI:0000:01:00 GPU-I:05): 95, pid=812, Uncontained: LTC TAG (0x2,0x0).")
+    assert (xid["device"], xid["fatal"]) == ("0000:01:00", True)
 
 
 def test_version_of_a_loaded_module_is_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils import triage
+from ansible_collections.katago.fleet.plugins.module_utils import gpu, triage
 from ansible_collections.katago.fleet.plugins.plugin_utils import triage_table
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -129,7 +129,15 @@ def with_gpu(**changes: Any) -> Facts:
         "memory_mb": 46068,
         "memory_used_mb": 812,
     }
-    gpu = {"devices": 1, "loaded": "535.309.01", "trouble": None, "words": "", "cards": [card], "xids": []}
+    gpu = {
+        "devices": 1,
+        "loaded": "535.309.01",
+        "trouble": None,
+        "words": "",
+        "notes": [],
+        "cards": [card],
+        "xids": [],
+    }
     return {**healthy(), "gpu": {"value": {**gpu, **changes}, "seconds": 0.1}}
 
 
@@ -149,13 +157,16 @@ def test_well_gpu_is_noted_with_temperature_memory_and_driver() -> None:
             "gpu_driver.yml",
         ),
         ({"trouble": "lost", "words": "GPU is lost", "cards": []}, "P1", ("the GPU is lost",), None),
+        (
+            {"trouble": "reset", "words": "temperature.gpu of 00000000:01:00.0 is [GPU requires reset]"},
+            "P1",
+            ("the GPU needs a reset",),
+            None,
+        ),
+        ({"trouble": "unknown", "words": "[Unknown Error]"}, "P1", (), "gpu_driver.yml"),
         ({"devices": 2}, "P2", (), "gpu_driver.yml"),
         (
-            {
-                "xids": [
-                    {"device": "0000:01:00", "code": 79, "count": 1, "fatal": True, "text": "off the bus"}
-                ]
-            },
+            {"xids": gpu.xids("NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus.")},
             "P2",
             ("the GPU reports a hardware fault",),
             None,
@@ -171,10 +182,20 @@ def test_ill_gpu_is_judged(
 
 
 def test_xid_of_a_program_is_only_noted() -> None:
-    fault = {"device": "0000:01:00", "code": 31, "count": 2, "fatal": False, "text": "MMU Fault"}
-    verdict = judge(with_gpu(xids=[fault]))
+    verdict = judge(with_gpu(xids=gpu.xids(2 * "NVRM: Xid (PCI:0000:01:00): 31, MMU Fault\n")))
     assert verdict.verdict == "healthy"
     assert "Xid 31 of 0000:01:00, 2 times: MMU Fault" in verdict.notes
+
+
+def test_xid_is_judged_with_what_it_needs() -> None:
+    (reason,) = judge(with_gpu(xids=gpu.xids("NVRM: Xid (PCI:0000:01:00): 140, ECC"))).reasons
+    assert reason.measured == "Xid 140 of 0000:01:00, 1 times: ECC; it needs: reset the GPU"
+
+
+def test_corrupted_inforom_is_only_noted() -> None:
+    verdict = judge(with_gpu(notes=["WARNING: infoROM is corrupted at gpu 0000:01:00.0"]))
+    assert verdict.verdict == "healthy"
+    assert "WARNING: infoROM is corrupted at gpu 0000:01:00.0" in verdict.notes
 
 
 def test_gpu_that_does_not_answer_is_unknown() -> None:
