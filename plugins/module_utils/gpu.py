@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 Vendor = Literal["nvidia", "amd", "intel"]
 Trouble = Literal["no_driver", "mismatch", "no_device", "lost", "reset", "no_library", "unknown"]
@@ -37,6 +38,8 @@ SMI = (
     "--format=csv,noheader,nounits",
 )
 """Asks for one line a device: memory in MiB, temperature in degrees Celsius."""
+SMI_DETAILS = ("nvidia-smi", "-q", "-x")
+"""Asks for all that each device knows of itself, in XML."""
 
 # Display controllers and processing accelerators [PCI Code and ID Assignment, 03xx and 1200].
 _CLASSES = ("0x03", "0x1200")
@@ -71,7 +74,13 @@ _TROUBLES: tuple[tuple[str, Trouble], ...] = (
 _NOT_INSTALLED = 127
 # RETURN VALUE of nvidia-smi(1); what it does not list are the numbers of NVML, nvmlReturn_t.
 _STATUSES: Mapping[int, Trouble] = {6: "no_device", 9: "no_driver", 12: "no_library", 15: "lost", 16: "reset"}
-# Its answer is whole all the same.
+SLOWDOWNS: Mapping[str, str] = {
+    "hw_thermal_slowdown": "its heat, by its hardware",
+    "hw_power_brake_slowdown": "the brake of its power supply",
+    "sw_thermal_slowdown": "its heat, by its driver",
+}
+"""Why a device's clocks are held down where that tells of trouble; others are idle clocks and power caps."""
+# The whole answer is there all the same.
 _CORRUPTED_INFOROM = 14
 _WARNING = "WARNING:"
 # A field without a value has the reason in brackets, in the words of nvmlErrorString. These say that the card
@@ -142,6 +151,26 @@ class Card:
     temperature: int | None
     memory_mb: int | None
     memory_used_mb: int | None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a device fares by its own account; None for what it does not tell.
+
+    Temperatures in degrees Celsius, the limits being the device's own: `warm_at` is the highest that it is
+    to run at, and from `slow_at` on its hardware slows it down. `slowed`: which of `SLOWDOWNS` hold its
+    clocks down. `free_percent` of its memory, `utilization` in percent. `recovery`: what its driver asks
+    for, empty for nothing.
+    """
+
+    address: str
+    temperature: int | None
+    warm_at: int | None
+    slow_at: int | None
+    slowed: tuple[str, ...]
+    free_percent: float | None
+    utilization: int | None
+    recovery: str
 
 
 @dataclass(frozen=True)
@@ -307,6 +336,56 @@ def _integer(field: str) -> int | None:
     return int(field) if field.isdigit() else None
 
 
+def parse_details(status: int, output: str) -> tuple[Condition, ...]:
+    """What `SMI_DETAILS` answered; ValueError when it is not that."""
+    begin, end = output.find("<nvidia_smi_log"), output.find("</nvidia_smi_log>")
+    if status not in (0, _CORRUPTED_INFOROM) or begin < 0 or end < 0:
+        raise ValueError(" ".join(output.split())[:300] or f"exit status {status}")
+    try:
+        log = ElementTree.fromstring(output[begin : end + len("</nvidia_smi_log>")])  # noqa: S314 - root's own
+    except ElementTree.ParseError as error:
+        raise ValueError(f"no XML: {error}") from None
+    return tuple(_condition(device) for device in log.findall("gpu"))
+
+
+def _condition(device: ElementTree.Element) -> Condition:
+    temperature = _number_in(device, "temperature/gpu_temp")
+    total, free = (_number_in(device, f"fb_memory_usage/{name}") for name in ("total", "free"))
+    # Until the driver 535 they were throttle reasons.
+    active = {
+        reason.tag.partition("_reason_")[2]
+        for name in ("clocks_event_reasons", "clocks_throttle_reasons")
+        for reason in device.findall(f"{name}/*")
+        if (reason.text or "").strip() == "Active"
+    }
+    recovery = (device.findtext("gpu_recovery_action") or "").strip()
+    return Condition(
+        address=device.get("id", ""),
+        temperature=temperature,
+        warm_at=_limit(device, "max_gpu", temperature),
+        slow_at=_limit(device, "slow", temperature),
+        slowed=tuple(name for name in SLOWDOWNS if name in active),
+        free_percent=round(100 * free / total, 1) if total and free is not None else None,
+        utilization=_number_in(device, "utilization/gpu_util"),
+        recovery="" if recovery in ("None", "N/A") else recovery,
+    )
+
+
+def _limit(device: ElementTree.Element, name: str, temperature: int | None) -> int | None:
+    """A limit of the temperature, which newer devices tell as what is left until it."""
+    limit = _number_in(device, f"temperature/gpu_temp_{name}_threshold")
+    left = _number_in(device, "temperature/gpu_temp_tlimit")
+    least = _number_in(device, f"temperature/gpu_temp_{name}_tlimit_threshold")
+    if limit is not None or temperature is None or left is None or least is None:
+        return limit
+    return temperature + left - least
+
+
+def _number_in(device: ElementTree.Element, path: str) -> int | None:
+    found = re.match(r"\s*(-?\d+)\b", device.findtext(path) or "")
+    return int(found[1]) if found else None
+
+
 def smi_problems(answer: Smi, *, expected: int, version: str) -> list[str]:
     """What is wrong with an answer: the number of devices, another driver than `version`, no persistence.
 
@@ -383,6 +462,13 @@ def state(
     if status == _NOT_INSTALLED and loaded is None:
         return None
     answer = parse_smi(status, output)
+    conditions: Sequence[Condition] = ()
+    unread = ""
+    if not answer.trouble:
+        try:
+            conditions = parse_details(*run(SMI_DETAILS))
+        except ValueError as error:
+            unread = str(error)
     return {
         "devices": len(mine),
         "loaded": loaded,
@@ -390,5 +476,7 @@ def state(
         "words": answer.words,
         "notes": list(answer.notes),
         "cards": [asdict(card) for card in answer.cards],
+        "conditions": [asdict(condition) for condition in conditions],
+        "unread": unread,
         "xids": xids(kernel_log()),
     }

@@ -357,9 +357,84 @@ def test_version_of_a_loaded_module_is_read(tmp_path: Path) -> None:
     assert gpu.loaded_version("amdgpu", tmp_path) is None
 
 
-def state(status: int, output: str, *, loaded: str | None, devices: tuple[gpu.Device, ...]) -> object:
+def details(temperature: str, reasons: str = "", memory: str = "", more: str = "") -> str:
+    """An answer of `nvidia-smi -q -x`, without what nobody reads."""
+    return (
+        '<?xml version="1.0" ?>\n<!DOCTYPE nvidia_smi_log SYSTEM "nvsmi_device_v12.dtd">\n'
+        "<nvidia_smi_log>\n\t<attached_gpus>1</attached_gpus>\n"
+        f'\t<gpu id="00000000:01:00.0">{reasons}<fb_memory_usage>{memory}</fb_memory_usage>'
+        f"<utilization><gpu_util>62 %</gpu_util></utilization>"
+        f"<temperature>{temperature}</temperature>{more}</gpu>\n</nvidia_smi_log>\n"
+    )
+
+
+# Of an A40 by the driver 535, and of an RTX 4000 Ada by 550.
+DEGREES = (
+    "<gpu_temp>41 C</gpu_temp><gpu_temp_tlimit>N/A</gpu_temp_tlimit>"
+    "<gpu_temp_max_threshold>98 C</gpu_temp_max_threshold>"
+    "<gpu_temp_slow_threshold>95 C</gpu_temp_slow_threshold>"
+    "<gpu_temp_max_gpu_threshold>88 C</gpu_temp_max_gpu_threshold>"
+)
+MARGINS = (
+    "<gpu_temp>41 C</gpu_temp><gpu_temp_tlimit>46 C</gpu_temp_tlimit>"
+    "<gpu_temp_max_tlimit_threshold>-12 C</gpu_temp_max_tlimit_threshold>"
+    "<gpu_temp_slow_tlimit_threshold>-2 C</gpu_temp_slow_tlimit_threshold>"
+    "<gpu_temp_max_gpu_tlimit_threshold>0 C</gpu_temp_max_gpu_tlimit_threshold>"
+)
+MEMORY = "<total>8192 MiB</total><reserved>85 MiB</reserved><used>984 MiB</used><free>7123 MiB</free>"
+
+
+@pytest.mark.parametrize(("temperature", "warm", "slow"), [(DEGREES, 88, 95), (MARGINS, 87, 89)])
+def test_limits_of_the_temperature_are_the_cards_own(temperature: str, warm: int, slow: int) -> None:
+    (found,) = gpu.parse_details(0, details(temperature, memory=MEMORY))
+    assert (found.temperature, found.warm_at, found.slow_at) == (41, warm, slow)
+    assert (found.free_percent, found.utilization, found.recovery) == (87.0, 62, "")
+
+
+@pytest.mark.parametrize("word", ["event", "throttle"])
+def test_slowdowns_are_read_under_both_of_their_names(word: str) -> None:
+    def reason(name: str, value: str) -> str:
+        tag = f"clocks_{word}_reason_{name}"
+        return f"<{tag}>{value}</{tag}>"
+
+    text = (
+        f"<clocks_{word}_reasons>{reason('gpu_idle', 'Active')}{reason('sw_power_cap', 'Active')}"
+        f"{reason('hw_thermal_slowdown', 'Active')}{reason('hw_power_brake_slowdown', 'N/A')}"
+        f"{reason('sw_thermal_slowdown', 'Not Active')}</clocks_{word}_reasons>"
+    )
+    (found,) = gpu.parse_details(0, details(DEGREES, text))
+    assert found.slowed == ("hw_thermal_slowdown",)
+
+
+def test_what_a_card_does_not_tell_of_its_condition_is_unknown() -> None:
+    (found,) = gpu.parse_details(14, "WARNING: infoROM is corrupted\n" + details("<gpu_temp>N/A</gpu_temp>"))
+    assert (found.temperature, found.warm_at, found.slow_at, found.free_percent) == (None,) * 4
+
+
+@pytest.mark.parametrize(("action", "recovery"), [("None", ""), ("N/A", ""), ("Reset", "Reset")])
+def test_recovery_that_the_driver_asks_for_is_read(action: str, recovery: str) -> None:
+    more = f"<gpu_recovery_action>{action}</gpu_recovery_action>"
+    (found,) = gpu.parse_details(0, details(DEGREES, more=more))
+    assert found.recovery == recovery
+
+
+@pytest.mark.parametrize(
+    ("status", "output"), [(0, ""), (9, NO_DRIVER), (0, "<nvidia_smi_log><gpu></nvidia_smi_log>")]
+)
+def test_details_that_are_none_are_refused(status: int, output: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        gpu.parse_details(status, output)
+
+
+def state(
+    status: int, output: str, *, loaded: str | None, devices: tuple[gpu.Device, ...], more: str = ""
+) -> object:
     log = "NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus."
-    return gpu.state(lambda _: (status, output), lambda: log, devices=devices, loaded=loaded)
+    answers: dict[tuple[str, ...], tuple[int, str]] = {
+        gpu.SMI: (status, output),
+        gpu.SMI_DETAILS: (0, more or details(DEGREES)),
+    }
+    return gpu.state(lambda command: answers[tuple(command)], lambda: log, devices=devices, loaded=loaded)
 
 
 A40 = gpu.Device("0000:01:00.0", "nvidia", "2235", "nvidia")
@@ -370,6 +445,13 @@ def test_triage_is_told_cards_and_errors_of_a_driver_that_is_used() -> None:
     assert isinstance(found, dict)
     assert (found["devices"], found["trouble"], found["cards"][0]["temperature"]) == (1, None, 41)
     assert found["xids"][0]["code"] == 79
+    assert (found["conditions"][0]["slow_at"], found["unread"]) == (95, "")
+
+
+def test_triage_is_told_that_the_condition_of_a_card_cannot_be_read() -> None:
+    found = state(0, WELL, loaded="535.309.01", devices=(A40,), more="killed")
+    assert isinstance(found, dict)
+    assert (found["conditions"], found["unread"]) == ([], "killed")
 
 
 def test_gpu_whose_driver_was_never_installed_is_no_trouble() -> None:

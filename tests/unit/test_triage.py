@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -118,6 +119,21 @@ def test_well_host_is_healthy_without_a_deadline_or_a_next_step() -> None:
     assert (verdict.verdict, verdict.reasons, verdict.respond_by, verdict.next) == ("healthy", (), None, None)
 
 
+def condition(**changes: Any) -> dict[str, Any]:
+    """How a well card fares but for some keys."""
+    well = gpu.Condition(
+        address="00000000:01:00.0",
+        temperature=41,
+        warm_at=88,
+        slow_at=95,
+        slowed=(),
+        free_percent=97.8,
+        utilization=62,
+        recovery="",
+    )
+    return asdict(replace(well, **changes))
+
+
 def with_gpu(**changes: Any) -> Facts:
     """A well host with one GPU but for some keys of what it says."""
     card = {
@@ -136,6 +152,8 @@ def with_gpu(**changes: Any) -> Facts:
         "words": "",
         "notes": [],
         "cards": [card],
+        "conditions": [condition()],
+        "unread": "",
         "xids": [],
     }
     return {**healthy(), "gpu": {"value": {**gpu, **changes}, "seconds": 0.1}}
@@ -185,6 +203,55 @@ def test_xid_of_a_program_is_only_noted() -> None:
     verdict = judge(with_gpu(xids=gpu.xids(2 * "NVRM: Xid (PCI:0000:01:00): 31, MMU Fault\n")))
     assert verdict.verdict == "healthy"
     assert "Xid 31 of 0000:01:00, 2 times: MMU Fault" in verdict.notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"temperature": 87}, set()),
+        ({"temperature": 88}, {("P3", "gpu")}),
+        ({"temperature": 94}, {("P3", "gpu")}),
+        ({"temperature": 95}, {("P2", "gpu")}),
+        ({"temperature": 95, "warm_at": None}, {("P2", "gpu")}),
+        ({"temperature": 94, "warm_at": None}, set()),
+        ({"temperature": 99, "warm_at": None, "slow_at": None}, set()),
+        ({"temperature": None}, set()),
+        ({"slowed": ("sw_thermal_slowdown",)}, {("P3", "gpu")}),
+        ({"slowed": ("hw_thermal_slowdown",)}, {("P2", "gpu")}),
+        ({"slowed": ("hw_power_brake_slowdown",)}, {("P2", "gpu")}),
+        ({"free_percent": 5.0}, set()),
+        ({"free_percent": 4.9}, {("P3", "gpu")}),
+        ({"free_percent": 2.0}, {("P3", "gpu")}),
+        ({"free_percent": 1.9}, {("P2", "gpu")}),
+        ({"free_percent": None}, set()),
+        ({"recovery": "Drain and Reset"}, {("P2", "gpu")}),
+    ],
+)
+def test_card_is_judged_by_its_own_limits(changes: dict[str, Any], expected: set[tuple[str, str]]) -> None:
+    assert rules(judge(with_gpu(conditions=[condition(**changes)]))) == expected
+
+
+def test_hot_card_is_said_with_its_limit_and_relieved() -> None:
+    verdict = judge(with_gpu(conditions=[condition(), condition(address="00000000:41:00.0", temperature=96)]))
+    (reason,) = verdict.reasons
+    assert reason.measured == "00000000:41:00.0 has 96 °C; at 95 °C its hardware slows it down"
+    assert (reason.threshold, verdict.next) == ("below 95 °C", "mitigate.yml")
+
+
+def test_card_without_free_memory_is_exhausted() -> None:
+    verdict = judge(with_gpu(conditions=[condition(free_percent=0.6)]))
+    assert verdict.escalate == ("resources are exhausted",)
+
+
+def test_card_whose_condition_cannot_be_read_is_unknown() -> None:
+    verdict = judge(with_gpu(conditions=[], unread="no XML"))
+    assert rules(verdict) == {("unknown", "gpu")}
+
+
+def test_card_that_tells_no_limit_is_noted() -> None:
+    verdict = judge(with_gpu(conditions=[condition(slow_at=None)]))
+    assert verdict.verdict == "healthy"
+    assert any("does not tell at what temperature" in note for note in verdict.notes)
 
 
 def test_xid_is_judged_with_what_it_needs() -> None:
