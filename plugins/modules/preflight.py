@@ -13,6 +13,13 @@ description:
   - Fails with one message for every problem found, before anything on the host was changed.
   - No message contains a token or a key.
 options:
+  scope:
+    description:
+      - C(system) checks whether the service runs on the host's system at all. It needs no variable, and
+        is for what changes a host before it is deployed to.
+    type: str
+    choices: [all, system]
+    default: all
   engine:
     description: Where the engine comes from, as C(katago_engine).
     type: dict
@@ -205,7 +212,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    own = own_sockets()
+    systemd = systemd_version()
+    own = own_sockets() if systemd else set()
     try:
         usable = capacity.usable_gpu(module.params["gpu_vendor"], module.params["gpu_devices"])
     except ValueError as error:
@@ -220,7 +228,7 @@ def main() -> None:
             "os": operating_system(),
             "architecture": platform.machine(),
             "python": list(sys.version_info[:3]),
-            "systemd": systemd_version(),
+            "systemd": systemd,
             "processors": len(os.sched_getaffinity(0)),
             **memory_mb(),
             "disk_free_mb": {path: free_mb(path) for path in ("/opt", "/var")},
