@@ -28,6 +28,17 @@ class ActionModule(ActionBase):
         """Check the inputs, fetch the assets, measure the host, and judge."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
+        gpus = {
+            "gpu_vendor": arguments.get("gpu_vendor", "auto"),
+            "gpu_devices": arguments.get("gpu_devices") or [],
+        }
+        if arguments.get("scope") == "system":
+            measured = self._measure({"listeners": [], "assets": {}, **gpus}, task_vars)
+            if measured.get("failed") or measured.get("unreachable"):
+                return {**result, **measured}
+            if problems := list(preflight.system_problems(measured["host"])):
+                return self._refuse(result, problems)
+            return {**result, "changed": False, "host": measured["host"]}
         known = task_vars or {}
         problems = list(
             variables.problems(variables.specs(ROLES), iter(known), lambda name: self._value(known[name]))
@@ -56,7 +67,7 @@ class ActionModule(ActionBase):
             return self._refuse(result, problems)
         engine_spec = arguments["engine"]
         if gpu_engines := arguments.get("gpu_engines"):
-            asked = self._measure({"listeners": [], "assets": {}}, task_vars)
+            asked = self._measure({"listeners": [], "assets": {}, **gpus}, task_vars)
             if asked.get("failed") or asked.get("unreachable"):
                 return {**result, **asked}
             engine_spec = preflight.engine_for(engine_spec, gpu_engines, asked["host"]["gpu_vendor"])
@@ -79,6 +90,7 @@ class ActionModule(ActionBase):
                     name: f"/opt/katago/{_DIRECTORIES[name]}/{asset.sha256}"
                     for name, asset in obtained.items()
                 },
+                **gpus,
             },
             task_vars,
         )

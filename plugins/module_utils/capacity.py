@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu
 
 
-def usable_gpu() -> str | None:
-    """Whose GPU an engine can use here, by the device nodes that its driver makes; None without one."""
-    devices = {
-        "nvidia": any(Path("/dev").glob("nvidia[0-9]*")),
-        "amd": Path("/dev/kfd").exists(),
-        "intel": any(each.vendor == "intel" for each in gpu.on_bus()),
-    }
-    return next((vendor for vendor, there in devices.items() if there and gpu.nodes()), None)
+@dataclass(frozen=True)
+class Gpu:
+    """What an engine can use: whose GPUs, and the device nodes that it needs of them."""
+
+    vendor: str
+    nodes: tuple[str, ...]
 
 
-def has_gpu() -> bool:
-    """Whether the host has a GPU that an engine can use."""
-    return usable_gpu() is not None
+def gpus(vendor: str = gpu.AUTO, named: Sequence[Mapping[str, Any]] = ()) -> list[gpu.Device]:
+    """The GPUs that the role gpu_driver uses, by its gpu_driver_vendor and gpu_driver_devices.
+
+    ValueError names what is malformed in `named`.
+    """
+    found = gpu.on_bus()
+    return gpu.chosen(gpu.named(named, found) if named else found, vendor)
+
+
+def usable_gpu(vendor: str = gpu.AUTO, named: Sequence[Mapping[str, Any]] = ()) -> Gpu | None:
+    """Those of `gpus` that an engine can use, by the device nodes that their driver made; None without."""
+    devices = gpus(vendor, named)
+    found = gpu.nodes(devices)
+    return Gpu(devices[0].vendor, tuple(found)) if found else None
 
 
 def _available_mb() -> int:

@@ -86,7 +86,7 @@ def host_problems(
     `backend`: of the engine, which must work on the host's device.
     """
     return [
-        *_system_problems(host),
+        *system_problems(host),
         *_backend_problems(host, backend),
         *_capacity_problems(host, {"network": network_bytes, "human_network": human_network_bytes}),
         *_listener_problems(host),
@@ -254,7 +254,8 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def _system_problems(host: Facts) -> Iterator[str]:
+def system_problems(host: Facts) -> Iterator[str]:
+    """What no variable can mend: another system, architecture, Python or systemd than the service runs on."""
     system, version = host["os"]["id"], host["os"]["version"]
     if version not in SUPPORTED_SYSTEMS.get(system, ()):
         yield f"The host runs {system} {version}; supported are Debian 12 and 13."

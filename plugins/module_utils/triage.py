@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from ansible_collections.katago.fleet.plugins.module_utils import traffic
+from ansible_collections.katago.fleet.plugins.module_utils import gpu, traffic
 
 Level = Literal["healthy", "unknown", "P3", "P2", "P1", "P0"]
 
@@ -52,6 +52,7 @@ REFUSED_LOGINS_PER_SECOND = 2
 REFUSED_PERCENT_OF_ANSWERED = 10
 _LOGIN = ("unauthenticated", "forbidden")
 CONSUMERS_SHOWN = 4
+_GPU_GONE = {"lost": "the GPU is lost", "reset": "the GPU needs a reset"}
 
 ROOM = {
     "/var/cache/katago-mcp-quarantine": "look into it, then remove it by hand",
@@ -722,24 +723,80 @@ def _gpu(facts: _Facts) -> Iterator[Reason]:
     if found is None:
         return
     if found["trouble"]:
-        lost = found["trouble"] == "lost"
+        # No driver that is installed anew brings these back.
+        escalate = _GPU_GONE.get(found["trouble"])
         yield Reason(
             "P1",
             "gpu",
             f"nvidia-smi: {found['words']}",
-            f"{found['devices']} devices",
-            escalate="the GPU is lost" if lost else None,
-            next=None if lost else DRIVER,
+            f"{found['devices']} devices that answer",
+            escalate=escalate,
+            next=None if escalate else DRIVER,
         )
     elif len(found["cards"]) < found["devices"]:
         seen = f"the driver names {len(found['cards'])} of {found['devices']} GPUs"
         yield Reason("P2", "gpu", seen, "all that are on the bus", next=DRIVER)
+    if found["unread"]:
+        yield _unknown("gpu", f"nvidia-smi -q: {found['unread']}")
+    for each in found["conditions"]:
+        yield from _gpu_heat(each)
+        yield from _gpu_memory(each)
+        if each["recovery"]:
+            yield Reason(
+                "P2",
+                "gpu",
+                f"the driver asks of {each['address']}: {each['recovery']}",
+                "nothing",
+                escalate="the GPU reports a hardware fault",
+            )
     for xid in found["xids"]:
         if xid["fatal"]:
             seen = f"Xid {xid['code']} of {xid['device']}, {xid['count']} times: {xid['text']}"
             yield Reason(
-                "P2", "gpu", seen, "none that needs a reset", escalate="the GPU reports a hardware fault"
+                "P2",
+                "gpu",
+                f"{seen}; it needs: {xid['action']}",
+                "none that needs more than a restart of the service",
+                escalate="the GPU reports a hardware fault",
             )
+
+
+def _gpu_heat(card: Mapping[str, Any]) -> Iterator[Reason]:
+    degrees, where = card["temperature"], card["address"]
+    limits: tuple[tuple[str, Level, str], ...] = (
+        ("slow_at", "P2", "its hardware slows it down"),
+        ("warm_at", "P3", "it is to be no warmer"),
+    )
+    for name, level, words in limits:
+        limit = card[name]
+        if degrees is not None and limit is not None and degrees >= limit:
+            step = MITIGATE if level == "P2" else None
+            seen = f"{where} has {degrees} °C; at {limit} °C {words}"
+            yield Reason(level, "gpu", seen, f"below {limit} °C", next=step)
+            break
+    if card["slowed"]:
+        by_hardware = any(name.startswith("hw_") for name in card["slowed"])
+        yield Reason(
+            "P2" if by_hardware else "P3",
+            "gpu",
+            f"{where} is slowed down by {' and '.join(gpu.SLOWDOWNS[name] for name in card['slowed'])}",
+            "by nothing",
+            next=MITIGATE if by_hardware else None,
+        )
+
+
+def _gpu_memory(card: Mapping[str, Any]) -> Iterator[Reason]:
+    percent = card["free_percent"]
+    if percent is not None and percent < SCARCE_PERCENT:
+        exhausted = percent < MEMORY_EXHAUSTED_PERCENT
+        yield Reason(
+            "P2" if exhausted else "P3",
+            "gpu",
+            f"{percent:g} % of the memory of {card['address']} is free",
+            f"{MEMORY_EXHAUSTED_PERCENT if exhausted else SCARCE_PERCENT} % or more",
+            # An engine takes its memory when it starts; `nvidia-smi` names who else has some.
+            escalate="resources are exhausted" if exhausted else None,
+        )
 
 
 _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {
@@ -844,6 +901,10 @@ def _gpu_notes(facts: _Facts) -> Iterator[str]:
         temperature = "unknown" if card["temperature"] is None else f"{card['temperature']} °C"
         memory = f"{card['memory_used_mb']} of {card['memory_mb']} MB"
         yield f"{card['name']}: {temperature}, {memory} of its memory used, driver {card['driver']}"
+    yield from found["notes"] if found else ()
+    for each in found["conditions"] if found else ():
+        if each["temperature"] is None or each["slow_at"] is None:
+            yield f"{each['address']} does not tell at what temperature it slows down, or how warm it is"
     for xid in found["xids"] if found else ():
         if not xid["fatal"]:
             yield f"Xid {xid['code']} of {xid['device']}, {xid['count']} times: {xid['text']}"

@@ -13,6 +13,13 @@ description:
   - Fails with one message for every problem found, before anything on the host was changed.
   - No message contains a token or a key.
 options:
+  scope:
+    description:
+      - C(system) checks whether the service runs on the host's system at all. It needs no variable, and
+        is for what changes a host before it is deployed to.
+    type: str
+    choices: [all, system]
+    default: all
   engine:
     description: Where the engine comes from, as C(katago_engine).
     type: dict
@@ -21,6 +28,16 @@ options:
     description: Engines for hosts with a GPU, by backend, as C(katago_gpu_engines).
     type: dict
     default: {}
+  gpu_vendor:
+    description: Whose GPUs are used, as C(gpu_driver_vendor).
+    type: str
+    choices: [auto, none, nvidia, amd, intel]
+    default: auto
+  gpu_devices:
+    description: GPUs in place of those on the PCI bus, as C(gpu_driver_devices).
+    type: list
+    elements: dict
+    default: []
   network:
     description: Where the network comes from, as C(katago_network).
     type: dict
@@ -127,7 +144,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import capacity, gpu, service
+from ansible_collections.katago.fleet.plugins.module_utils import capacity, service
 
 
 def operating_system() -> dict[str, str]:
@@ -190,11 +207,17 @@ def main() -> None:
         argument_spec={
             "listeners": {"type": "list", "elements": "dict", "required": True},
             "assets": {"type": "dict", "required": True},
+            "gpu_vendor": {"type": "str", "required": True},
+            "gpu_devices": {"type": "list", "elements": "dict", "required": True},
         },
         supports_check_mode=True,
     )
-    own = own_sockets()
-    vendor = capacity.usable_gpu()
+    systemd = systemd_version()
+    own = own_sockets() if systemd else set()
+    try:
+        usable = capacity.usable_gpu(module.params["gpu_vendor"], module.params["gpu_devices"])
+    except ValueError as error:
+        module.fail_json(msg=f"Refused; nothing was changed on this host. {error}")
     listeners: list[dict[str, Any]] = [
         {**listener, "error": bind_error(listener["address"], listener["port"], own)}
         for listener in module.params["listeners"]
@@ -205,14 +228,14 @@ def main() -> None:
             "os": operating_system(),
             "architecture": platform.machine(),
             "python": list(sys.version_info[:3]),
-            "systemd": systemd_version(),
+            "systemd": systemd,
             "processors": len(os.sched_getaffinity(0)),
             **memory_mb(),
             "disk_free_mb": {path: free_mb(path) for path in ("/opt", "/var")},
             "lacks": [name for name, path in module.params["assets"].items() if not Path(path).exists()],
-            "gpu": vendor is not None,
-            "gpu_vendor": vendor,
-            "gpu_nodes": gpu.nodes() if vendor else [],
+            "gpu": usable is not None,
+            "gpu_vendor": usable.vendor if usable else None,
+            "gpu_nodes": usable.nodes if usable else [],
             "listeners": listeners,
         },
     )

@@ -44,6 +44,16 @@ options:
   snapshot:
     description: The snapshot that the plan found; not for C(plan).
     type: str
+  gpu_vendor:
+    description: Whose GPUs are used, as C(gpu_driver_vendor).
+    type: str
+    choices: [auto, none, nvidia, amd, intel]
+    default: auto
+  gpu_devices:
+    description: GPUs in place of those on the PCI bus, as C(gpu_driver_devices).
+    type: list
+    elements: dict
+    default: []
   result:
     description: How it ended, for C(finish).
     type: str
@@ -90,7 +100,7 @@ unfinished:
   type: dict
   returned: for C(plan)
 gpu:
-  description: Whether the host has a GPU.
+  description: Whether the host has a GPU that an engine can use.
   type: bool
   returned: for C(plan)
 quarantine:
@@ -215,6 +225,8 @@ def main() -> None:
             "who": {"type": "str", "required": True},
             "snapshot": {"type": "str"},
             "result": {"type": "str"},
+            "gpu_vendor": {"choices": ["auto", "none", "nvidia", "amd", "intel"], "default": "auto"},
+            "gpu_devices": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )
@@ -250,7 +262,9 @@ def main() -> None:
                 raise restoration.RestoreError(
                     f"{'; '.join(problems)}: a restored engine would not start. Mend the disk first"
                 )
-            result["gpu"] = capacity.has_gpu()
+            result["gpu"] = (
+                capacity.usable_gpu(parameters["gpu_vendor"], parameters["gpu_devices"]) is not None
+            )
             module.exit_json(changed=False, **result)
         restoration.stage(planner, snapshot.id, plan.actions)
         restoration.Restoration.begin(parameters["who"], snapshot.id, plan)

@@ -43,11 +43,38 @@ def test_gpus_are_found_by_class_and_vendor(tmp_path: Path) -> None:
     ]
 
 
-def test_gpu_of_the_processor_leaves_a_host_a_cpu_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("address", "vendor", "device", "what"),
+    [
+        ("0000:00:02.0", "0x8086", "0x4680", "Intel's UHD 770, of a processor"),
+        ("0000:0c:00.0", "0x1002", "0x164e", "AMD's Raphael, of a processor"),
+        ("0000:05:00.0", "0x1002", "0x15d8", "AMD's Picasso, of a processor"),
+        ("0000:01:05.0", "0x1002", "0x9715", "AMD's RS880, of a chipset"),
+        ("0000:01:03.0", "0x1002", "0x515e", "AMD's ES1000, of a server's board"),
+        ("0000:06:00.0", "0x1a03", "0x2000", "ASPEED's, of a server's board"),
+        ("0000:07:00.0", "0x102b", "0x0536", "Matrox's, of a server's board"),
+    ],
+)
+def test_gpu_of_processor_or_board_leaves_a_host_a_cpu_host(
+    tmp_path: Path, address: str, vendor: str, device: str, what: str
+) -> None:
     root = tmp_path / "devices"
-    pci(root, "0000:00:02.0", "0x030000", "0x8086", "0x4680", driver="i915")
-    pci(root, "0000:03:00.0", "0x030000", "0x8086", "0x56c0")
-    assert [each.address for each in gpu.on_bus(root)] == ["0000:03:00.0"]
+    pci(root, address, "0x030000", vendor, device)
+    assert gpu.chosen(gpu.on_bus(root)) == [], what
+
+
+@pytest.mark.parametrize("device", ["0x6798", "0x67df", "0x687f", "0x69a0", "0x731f", "0x74a1", "0x7550"])
+def test_discrete_cards_of_amd_count(tmp_path: Path, device: str) -> None:
+    pci(tmp_path / "devices", "0000:03:00.0", "0x030000", "0x1002", device)
+    assert len(gpu.chosen(gpu.on_bus(tmp_path / "devices"))) == 1
+
+
+def test_integrated_gpu_is_used_where_it_is_asked_for() -> None:
+    inside, card = gpu.Device("c", "amd", "164e", integrated=True), gpu.Device("3", "amd", "74a1")
+    assert gpu.chosen([inside], "amd") == [inside]
+    assert gpu.chosen([inside, card], "amd") == [card]
+    (named,) = gpu.chosen(gpu.named([{"vendor": "amd", "device": "164e"}], [inside]))
+    assert named.address == "c"
 
 
 def test_host_without_a_bus_has_no_gpu(tmp_path: Path) -> None:
@@ -105,34 +132,60 @@ def test_nvidia_is_chosen_before_amd_before_intel() -> None:
     assert gpu.chosen([]) == []
 
 
+def test_vendor_that_is_asked_for_is_the_one() -> None:
+    devices = [gpu.Device("2", "amd", "74a1"), gpu.Device("1", "nvidia", "2235")]
+    assert [each.vendor for each in gpu.chosen(devices, "amd")] == ["amd"]
+    assert gpu.chosen(devices, "intel") == []
+    assert gpu.chosen(devices, "none") == []
+
+
+def node(machine: Path, address: str, name: str) -> None:
+    """A device node, and what the kernel says of the card that it belongs to."""
+    (machine / "dev/dri").mkdir(parents=True, exist_ok=True)
+    (machine / "dev" / name).touch()
+    if name.startswith("dri/"):
+        (machine / "pci" / address / "drm" / name.removeprefix("dri/")).mkdir(parents=True)
+    else:
+        (machine / "proc" / address).mkdir(parents=True)
+        minor = name.removeprefix("nvidia")
+        (machine / "proc" / address / "information").write_text(
+            f"Model: \t\t NVIDIA A40\nBus Location: \t {address}\nDevice Minor: \t {minor}\n"
+        )
+
+
+def nodes(machine: Path, *devices: gpu.Device) -> list[str]:
+    found = gpu.nodes(devices, dev=machine / "dev", pci=machine / "pci", proc=machine / "proc")
+    return [each.removeprefix(f"{machine}/dev/") for each in found]
+
+
 def test_engine_gets_exactly_the_nodes_of_its_cards(tmp_path: Path) -> None:
-    for name in (
-        "nvidia0",
-        "nvidia10",
-        "nvidia2",
-        "nvidiactl",
-        "nvidia-uvm",
-        "nvidia-uvm-tools",
-        "nvidia-modeset",
-    ):
-        (tmp_path / name).touch()
-    found = [Path(each).name for each in gpu.nodes(tmp_path)]
-    assert found == ["nvidia0", "nvidia2", "nvidia10", "nvidiactl", "nvidia-uvm"]
+    cards = {"0000:01:00.0": "nvidia0", "0000:41:00.0": "nvidia10", "0000:21:00.0": "nvidia2"}
+    for address, name in cards.items():
+        node(tmp_path, address, name)
+    for name in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"):
+        (tmp_path / "dev" / name).touch()
+    used = [gpu.Device(address, "nvidia", "2235") for address in cards]
+    assert nodes(tmp_path, *used) == ["nvidia0", "nvidia2", "nvidia10", "nvidiactl", "nvidia-uvm"]
+    assert nodes(tmp_path, used[2]) == ["nvidia2", "nvidiactl", "nvidia-uvm"]
 
 
-def test_amd_needs_its_compute_interface_and_render_nodes(tmp_path: Path) -> None:
-    (tmp_path / "dri").mkdir()
-    for name in ("kfd", "dri/renderD129", "dri/renderD128", "dri/card0"):
-        (tmp_path / name).touch()
-    assert [each.removeprefix(f"{tmp_path}/") for each in gpu.nodes(tmp_path)] == [
-        "kfd",
-        "dri/renderD128",
-        "dri/renderD129",
-    ]
+def test_nodes_of_other_vendors_stay_closed(tmp_path: Path) -> None:
+    node(tmp_path, "0000:00:02.0", "dri/renderD128")
+    node(tmp_path, "0000:03:00.0", "dri/renderD129")
+    node(tmp_path, "0000:07:00.0", "dri/renderD130")
+    (tmp_path / "dev/kfd").touch()
+    (tmp_path / "dev/dri/card0").touch()
+    assert nodes(tmp_path, gpu.Device("0000:03:00.0", "amd", "74a1")) == ["dri/renderD129", "kfd"]
+    assert nodes(tmp_path, gpu.Device("0000:07:00.0", "intel", "56c0")) == ["dri/renderD130"]
 
 
 def test_host_without_device_nodes_gets_none(tmp_path: Path) -> None:
-    assert gpu.nodes(tmp_path) == []
+    (tmp_path / "dev/dri").mkdir(parents=True)
+    (tmp_path / "dev/kfd").touch()
+    (tmp_path / "dev/nvidia0").touch()
+    assert nodes(tmp_path, gpu.Device("0000:03:00.0", "amd", "74a1")) == []
+    assert nodes(tmp_path, gpu.Device("0000:01:00.0", "nvidia", "2235")) == []
+    assert nodes(tmp_path, gpu.Device("", "amd", "74a1", simulated=True)) == []
 
 
 def test_answer_of_nvidia_smi_is_read_by_line() -> None:
@@ -155,6 +208,7 @@ def test_what_a_card_does_not_tell_is_unknown() -> None:
         (6, "No devices were found\n", "no_device"),
         (15, LOST, "lost"),
         (15, "", "lost"),
+        (16, "", "reset"),
         (255, "Unable to determine the device handle for GPU0000:01:00.0: Unknown Error\n", "lost"),
         (
             12,
@@ -173,6 +227,46 @@ def test_failures_of_nvidia_smi_are_told_apart(status: int, output: str, trouble
     assert answer.words
 
 
+@pytest.mark.parametrize("warning", ["WARNING: infoROM is corrupted at gpu 0000:01:00.0\n", ""])
+def test_corrupted_inforom_leaves_the_answer_whole(warning: str) -> None:
+    answer = gpu.parse_smi(14, WELL + SECOND + warning)
+    assert (len(answer.cards), answer.trouble) == (2, None)
+    (note,) = answer.notes
+    assert "infoROM is corrupted" in note
+    assert gpu.smi_problems(answer, expected=2, version="535.309.01") == []
+
+
+def test_corrupted_inforom_without_an_answer_is_trouble() -> None:
+    answer = gpu.parse_smi(14, "WARNING: infoROM is corrupted at gpu 0000:01:00.0\n")
+    assert answer.trouble == "no_device"
+    assert "infoROM" in answer.words
+
+
+@pytest.mark.parametrize(
+    ("values", "trouble"),
+    [
+        (
+            "NVIDIA A40, 535.309.01, Enabled, [GPU requires reset], 46068, [GPU requires reset]",
+            "reset",
+        ),
+        ("NVIDIA A40, 535.309.01, Enabled, [GPU is lost], 46068, 4", "lost"),
+        (", ".join(["[Unknown Error]"] * 6), "unknown"),
+        ("NVIDIA A40, 535.309.01, Enabled, [Unknown Error], 46068, 4", "unknown"),
+        ("NVIDIA A40, 535.309.01, [Insufficient Permissions], 41, 46068, 4", "unknown"),
+        (
+            "NVIDIA A40, 535.309.01, Enabled, [N/A], [Not Supported],"
+            " [Requested functionality has been deprecated]",
+            None,
+        ),
+    ],
+)
+def test_field_that_could_not_be_read_is_trouble(values: str, trouble: str | None) -> None:
+    """The values in brackets are nvmlErrorString's, as nvidia-smi prints them."""
+    answer = gpu.parse_smi(0, f"00000000:01:00.0, {values}\n")
+    assert answer.trouble == trouble
+    assert bool(gpu.smi_problems(answer, expected=1, version="535.309.01")) == (trouble is not None)
+
+
 def test_well_cards_have_no_problems() -> None:
     answer = gpu.parse_smi(0, WELL + SECOND)
     assert gpu.smi_problems(answer, expected=2, version="535.309.01") == []
@@ -184,6 +278,7 @@ def test_well_cards_have_no_problems() -> None:
         (WELL, 2, "names 1 devices; expected are 2"),
         (WELL.replace("535.309.01", "535.261.03"), 1, "runs the driver 535.261.03; 535.309.01 is installed"),
         (WELL.replace("Enabled", "Disabled"), 1, "persistence disabled"),
+        (WELL.replace("Enabled", "[N/A]"), 1, "does not tell whether persistence is enabled"),
     ],
 )
 def test_what_is_wrong_with_cards_is_said(output: str, expected: int, words: str) -> None:
@@ -209,6 +304,50 @@ def test_xids_are_grouped_and_the_fatal_ones_come_first() -> None:
     assert fault["text"].endswith("again")
 
 
+@pytest.mark.parametrize(
+    ("code", "text", "action"),
+    [
+        (79, "pid='<unknown>', GPU has fallen off the bus.", "reboot the host"),
+        (140, "ECC unrecovered error", "reset the GPU"),
+        (48, "pid=812, DBE (double bit error)", "reset the GPU"),
+        (109, "pid=812, name=katago, Ch 00000008, errorString CTX SWITCH TIMEOUT", "reset the GPU"),
+        (119, "pid=812, name=katago, Timeout after 6s of waiting for RPC response", "reset the GPU"),
+        (13, "pid=812, Graphics Exception: Shader Program Header 11 Error", ""),
+        (43, "pid=812, Ch 00000018", ""),
+        (63, "pid=812, Row Remapper: New row marked for remapping, reset gpu to activate.", ""),
+        (94, "pid=812, Contained: SM (0x1). RST: No, D-RST: No", ""),
+        (
+            154,
+            "GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)",
+            "GPU Reset Required",
+        ),
+        (
+            154,
+            "GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)",
+            "Node Reboot Required",
+        ),
+        (154, "GPU recovery action changed from 0x0 (None) to 0x4 (Drain and Reset)", "Drain and Reset"),
+        (154, "GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)", ""),
+        (154, "in other words", "what the driver asks for, which cannot be read"),
+    ],
+)
+def test_xid_needs_what_nvidias_catalogue_says(code: int, text: str, action: str) -> None:
+    (xid,) = gpu.xids(f"[ 9.1] NVRM: Xid (PCI:0000:01:00): {code}, {text}\n")
+    assert (xid["action"], xid["fatal"]) == (action, bool(action))
+
+
+def test_newest_recovery_action_of_a_gpu_counts() -> None:
+    changed = "NVRM: Xid (PCI:0000:01:00): 154, GPU recovery action changed from"
+    log = f"{changed} 0x0 (None) to 0x4 (Drain and Reset)\n{changed} 0x4 (Drain and Reset) to 0x0 (None)\n"
+    (xid,) = gpu.xids(log)
+    assert (xid["count"], xid["fatal"]) == (2, False)
+
+
+def test_xid_of_a_part_of_a_gpu_is_the_gpus() -> None:
+    (xid,) = gpu.xids("NVRM: Xid (PCI:0000:01:00 GPU-I:05): 95, pid=812, Uncontained: LTC TAG (0x2,0x0).")
+    assert (xid["device"], xid["fatal"]) == ("0000:01:00", True)
+
+
 def test_version_of_a_loaded_module_is_read(tmp_path: Path) -> None:
     (tmp_path / "nvidia").mkdir()
     (tmp_path / "nouveau").mkdir()
@@ -218,9 +357,84 @@ def test_version_of_a_loaded_module_is_read(tmp_path: Path) -> None:
     assert gpu.loaded_version("amdgpu", tmp_path) is None
 
 
-def state(status: int, output: str, *, loaded: str | None, devices: tuple[gpu.Device, ...]) -> object:
+def details(temperature: str, reasons: str = "", memory: str = "", more: str = "") -> str:
+    """An answer of `nvidia-smi -q -x`, without what nobody reads."""
+    return (
+        '<?xml version="1.0" ?>\n<!DOCTYPE nvidia_smi_log SYSTEM "nvsmi_device_v12.dtd">\n'
+        "<nvidia_smi_log>\n\t<attached_gpus>1</attached_gpus>\n"
+        f'\t<gpu id="00000000:01:00.0">{reasons}<fb_memory_usage>{memory}</fb_memory_usage>'
+        f"<utilization><gpu_util>62 %</gpu_util></utilization>"
+        f"<temperature>{temperature}</temperature>{more}</gpu>\n</nvidia_smi_log>\n"
+    )
+
+
+# Of an A40 by the driver 535, and of an RTX 4000 Ada by 550.
+DEGREES = (
+    "<gpu_temp>41 C</gpu_temp><gpu_temp_tlimit>N/A</gpu_temp_tlimit>"
+    "<gpu_temp_max_threshold>98 C</gpu_temp_max_threshold>"
+    "<gpu_temp_slow_threshold>95 C</gpu_temp_slow_threshold>"
+    "<gpu_temp_max_gpu_threshold>88 C</gpu_temp_max_gpu_threshold>"
+)
+MARGINS = (
+    "<gpu_temp>41 C</gpu_temp><gpu_temp_tlimit>46 C</gpu_temp_tlimit>"
+    "<gpu_temp_max_tlimit_threshold>-12 C</gpu_temp_max_tlimit_threshold>"
+    "<gpu_temp_slow_tlimit_threshold>-2 C</gpu_temp_slow_tlimit_threshold>"
+    "<gpu_temp_max_gpu_tlimit_threshold>0 C</gpu_temp_max_gpu_tlimit_threshold>"
+)
+MEMORY = "<total>8192 MiB</total><reserved>85 MiB</reserved><used>984 MiB</used><free>7123 MiB</free>"
+
+
+@pytest.mark.parametrize(("temperature", "warm", "slow"), [(DEGREES, 88, 95), (MARGINS, 87, 89)])
+def test_limits_of_the_temperature_are_the_cards_own(temperature: str, warm: int, slow: int) -> None:
+    (found,) = gpu.parse_details(0, details(temperature, memory=MEMORY))
+    assert (found.temperature, found.warm_at, found.slow_at) == (41, warm, slow)
+    assert (found.free_percent, found.utilization, found.recovery) == (87.0, 62, "")
+
+
+@pytest.mark.parametrize("word", ["event", "throttle"])
+def test_slowdowns_are_read_under_both_of_their_names(word: str) -> None:
+    def reason(name: str, value: str) -> str:
+        tag = f"clocks_{word}_reason_{name}"
+        return f"<{tag}>{value}</{tag}>"
+
+    text = (
+        f"<clocks_{word}_reasons>{reason('gpu_idle', 'Active')}{reason('sw_power_cap', 'Active')}"
+        f"{reason('hw_thermal_slowdown', 'Active')}{reason('hw_power_brake_slowdown', 'N/A')}"
+        f"{reason('sw_thermal_slowdown', 'Not Active')}</clocks_{word}_reasons>"
+    )
+    (found,) = gpu.parse_details(0, details(DEGREES, text))
+    assert found.slowed == ("hw_thermal_slowdown",)
+
+
+def test_what_a_card_does_not_tell_of_its_condition_is_unknown() -> None:
+    (found,) = gpu.parse_details(14, "WARNING: infoROM is corrupted\n" + details("<gpu_temp>N/A</gpu_temp>"))
+    assert (found.temperature, found.warm_at, found.slow_at, found.free_percent) == (None,) * 4
+
+
+@pytest.mark.parametrize(("action", "recovery"), [("None", ""), ("N/A", ""), ("Reset", "Reset")])
+def test_recovery_that_the_driver_asks_for_is_read(action: str, recovery: str) -> None:
+    more = f"<gpu_recovery_action>{action}</gpu_recovery_action>"
+    (found,) = gpu.parse_details(0, details(DEGREES, more=more))
+    assert found.recovery == recovery
+
+
+@pytest.mark.parametrize(
+    ("status", "output"), [(0, ""), (9, NO_DRIVER), (0, "<nvidia_smi_log><gpu></nvidia_smi_log>")]
+)
+def test_details_that_are_none_are_refused(status: int, output: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        gpu.parse_details(status, output)
+
+
+def state(
+    status: int, output: str, *, loaded: str | None, devices: tuple[gpu.Device, ...], more: str = ""
+) -> object:
     log = "NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus."
-    return gpu.state(lambda _: (status, output), lambda: log, devices=devices, loaded=loaded)
+    answers: dict[tuple[str, ...], tuple[int, str]] = {
+        gpu.SMI: (status, output),
+        gpu.SMI_DETAILS: (0, more or details(DEGREES)),
+    }
+    return gpu.state(lambda command: answers[tuple(command)], lambda: log, devices=devices, loaded=loaded)
 
 
 A40 = gpu.Device("0000:01:00.0", "nvidia", "2235", "nvidia")
@@ -231,6 +445,13 @@ def test_triage_is_told_cards_and_errors_of_a_driver_that_is_used() -> None:
     assert isinstance(found, dict)
     assert (found["devices"], found["trouble"], found["cards"][0]["temperature"]) == (1, None, 41)
     assert found["xids"][0]["code"] == 79
+    assert (found["conditions"][0]["slow_at"], found["unread"]) == (95, "")
+
+
+def test_triage_is_told_that_the_condition_of_a_card_cannot_be_read() -> None:
+    found = state(0, WELL, loaded="535.309.01", devices=(A40,), more="killed")
+    assert isinstance(found, dict)
+    assert (found["conditions"], found["unread"]) == ([], "killed")
 
 
 def test_gpu_whose_driver_was_never_installed_is_no_trouble() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils import triage
+from ansible_collections.katago.fleet.plugins.module_utils import gpu, triage
 from ansible_collections.katago.fleet.plugins.plugin_utils import triage_table
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -118,6 +119,21 @@ def test_well_host_is_healthy_without_a_deadline_or_a_next_step() -> None:
     assert (verdict.verdict, verdict.reasons, verdict.respond_by, verdict.next) == ("healthy", (), None, None)
 
 
+def condition(**changes: Any) -> dict[str, Any]:
+    """How a well card fares but for some keys."""
+    well = gpu.Condition(
+        address="00000000:01:00.0",
+        temperature=41,
+        warm_at=88,
+        slow_at=95,
+        slowed=(),
+        free_percent=97.8,
+        utilization=62,
+        recovery="",
+    )
+    return asdict(replace(well, **changes))
+
+
 def with_gpu(**changes: Any) -> Facts:
     """A well host with one GPU but for some keys of what it says."""
     card = {
@@ -129,7 +145,17 @@ def with_gpu(**changes: Any) -> Facts:
         "memory_mb": 46068,
         "memory_used_mb": 812,
     }
-    gpu = {"devices": 1, "loaded": "535.309.01", "trouble": None, "words": "", "cards": [card], "xids": []}
+    gpu = {
+        "devices": 1,
+        "loaded": "535.309.01",
+        "trouble": None,
+        "words": "",
+        "notes": [],
+        "cards": [card],
+        "conditions": [condition()],
+        "unread": "",
+        "xids": [],
+    }
     return {**healthy(), "gpu": {"value": {**gpu, **changes}, "seconds": 0.1}}
 
 
@@ -149,13 +175,16 @@ def test_well_gpu_is_noted_with_temperature_memory_and_driver() -> None:
             "gpu_driver.yml",
         ),
         ({"trouble": "lost", "words": "GPU is lost", "cards": []}, "P1", ("the GPU is lost",), None),
+        (
+            {"trouble": "reset", "words": "temperature.gpu of 00000000:01:00.0 is [GPU requires reset]"},
+            "P1",
+            ("the GPU needs a reset",),
+            None,
+        ),
+        ({"trouble": "unknown", "words": "[Unknown Error]"}, "P1", (), "gpu_driver.yml"),
         ({"devices": 2}, "P2", (), "gpu_driver.yml"),
         (
-            {
-                "xids": [
-                    {"device": "0000:01:00", "code": 79, "count": 1, "fatal": True, "text": "off the bus"}
-                ]
-            },
+            {"xids": gpu.xids("NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus.")},
             "P2",
             ("the GPU reports a hardware fault",),
             None,
@@ -171,10 +200,69 @@ def test_ill_gpu_is_judged(
 
 
 def test_xid_of_a_program_is_only_noted() -> None:
-    fault = {"device": "0000:01:00", "code": 31, "count": 2, "fatal": False, "text": "MMU Fault"}
-    verdict = judge(with_gpu(xids=[fault]))
+    verdict = judge(with_gpu(xids=gpu.xids(2 * "NVRM: Xid (PCI:0000:01:00): 31, MMU Fault\n")))
     assert verdict.verdict == "healthy"
     assert "Xid 31 of 0000:01:00, 2 times: MMU Fault" in verdict.notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"temperature": 87}, set()),
+        ({"temperature": 88}, {("P3", "gpu")}),
+        ({"temperature": 94}, {("P3", "gpu")}),
+        ({"temperature": 95}, {("P2", "gpu")}),
+        ({"temperature": 95, "warm_at": None}, {("P2", "gpu")}),
+        ({"temperature": 94, "warm_at": None}, set()),
+        ({"temperature": 99, "warm_at": None, "slow_at": None}, set()),
+        ({"temperature": None}, set()),
+        ({"slowed": ("sw_thermal_slowdown",)}, {("P3", "gpu")}),
+        ({"slowed": ("hw_thermal_slowdown",)}, {("P2", "gpu")}),
+        ({"slowed": ("hw_power_brake_slowdown",)}, {("P2", "gpu")}),
+        ({"free_percent": 5.0}, set()),
+        ({"free_percent": 4.9}, {("P3", "gpu")}),
+        ({"free_percent": 2.0}, {("P3", "gpu")}),
+        ({"free_percent": 1.9}, {("P2", "gpu")}),
+        ({"free_percent": None}, set()),
+        ({"recovery": "Drain and Reset"}, {("P2", "gpu")}),
+    ],
+)
+def test_card_is_judged_by_its_own_limits(changes: dict[str, Any], expected: set[tuple[str, str]]) -> None:
+    assert rules(judge(with_gpu(conditions=[condition(**changes)]))) == expected
+
+
+def test_hot_card_is_said_with_its_limit_and_relieved() -> None:
+    verdict = judge(with_gpu(conditions=[condition(), condition(address="00000000:41:00.0", temperature=96)]))
+    (reason,) = verdict.reasons
+    assert reason.measured == "00000000:41:00.0 has 96 °C; at 95 °C its hardware slows it down"
+    assert (reason.threshold, verdict.next) == ("below 95 °C", "mitigate.yml")
+
+
+def test_card_without_free_memory_is_exhausted() -> None:
+    verdict = judge(with_gpu(conditions=[condition(free_percent=0.6)]))
+    assert verdict.escalate == ("resources are exhausted",)
+
+
+def test_card_whose_condition_cannot_be_read_is_unknown() -> None:
+    verdict = judge(with_gpu(conditions=[], unread="no XML"))
+    assert rules(verdict) == {("unknown", "gpu")}
+
+
+def test_card_that_tells_no_limit_is_noted() -> None:
+    verdict = judge(with_gpu(conditions=[condition(slow_at=None)]))
+    assert verdict.verdict == "healthy"
+    assert any("does not tell at what temperature" in note for note in verdict.notes)
+
+
+def test_xid_is_judged_with_what_it_needs() -> None:
+    (reason,) = judge(with_gpu(xids=gpu.xids("NVRM: Xid (PCI:0000:01:00): 140, ECC"))).reasons
+    assert reason.measured == "Xid 140 of 0000:01:00, 1 times: ECC; it needs: reset the GPU"
+
+
+def test_corrupted_inforom_is_only_noted() -> None:
+    verdict = judge(with_gpu(notes=["WARNING: infoROM is corrupted at gpu 0000:01:00.0"]))
+    assert verdict.verdict == "healthy"
+    assert "WARNING: infoROM is corrupted at gpu 0000:01:00.0" in verdict.notes
 
 
 def test_gpu_that_does_not_answer_is_unknown() -> None:

@@ -34,10 +34,13 @@ BOOT = "systemctl show --property=UserspaceTimestampMonotonic --value"
 RECORD = gpu_driver.STATE / "state.json"
 
 
-# The module's own source comes in, so that it looks at the host's /dev.
+# The module's own source comes in, so that it looks at the host's /dev; a container has no driver's /proc.
+_CARDS = {"0000:01:00.0": 0, "0000:41:00.0": 1}
 _NODES = (
-    "import sys, types; module = types.ModuleType('gpu'); sys.modules['gpu'] = module;"
-    " exec(sys.stdin.read(), module.__dict__); print(*module.nodes())"
+    "import pathlib, sys, types; module = types.ModuleType('gpu'); sys.modules['gpu'] = module;"
+    " exec(sys.stdin.read(), module.__dict__);"
+    f" cards = [module.Device(address, 'nvidia', '2235') for address in {list(_CARDS)}];"
+    " print(*module.nodes(cards, proc=pathlib.Path('/run/gpus')))"
 )
 
 
@@ -266,6 +269,10 @@ def test_sandbox_names_exactly_the_nodes_of_the_cards() -> None:
     names = [f"/dev/{name}" for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm")]
     others = ["/dev/nvidia-modeset", "/dev/nvidia-uvm-tools"]
     host.check_output("; ".join(f"mknod {node} c 10 200" for node in (*names, *others)))
+    for address, minor in _CARDS.items():
+        host.check_output(
+            f"mkdir -p /run/gpus/{address} && echo 'Device Minor: {minor}' > /run/gpus/{address}/information"
+        )
     unit = "katago-probe.service"
     try:
         listed = host.check_output(
@@ -275,5 +282,5 @@ def test_sandbox_names_exactly_the_nodes_of_the_cards() -> None:
         host.check_output(shlex.join(sandbox.command(directives, ["sleep", "60"], unit=unit, wait=False)))
         shown = host.check_output(f"systemctl show {unit} --property=DevicePolicy,DeviceAllow").splitlines()
     finally:
-        host.run(f"systemctl stop {unit}; rm {' '.join((*names, *others))}")
+        host.run(f"systemctl stop {unit}; rm -r /run/gpus {' '.join((*names, *others))}")
     assert sorted(shown) == sorted(["DevicePolicy=closed", *(f"DeviceAllow={node} rw" for node in names)])
