@@ -129,9 +129,10 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -142,14 +143,10 @@ from ansible_collections.katago.fleet.plugins.module_utils import asking, atomic
 
 RECORD = gpu_driver.STATE / "state.json"
 ARCHIVES = gpu_driver.STATE / "archives"
-FILES = (
-    gpu_driver.PREFERENCES,
-    gpu_driver.SOURCES,
-    gpu_driver.UNATTENDED,
-    gpu_driver.BLACKLIST,
-    gpu_driver.DROP_IN,
-    gpu_driver.KEYRING,
-)
+# What APT reads before it does anything.
+OF_APT = (gpu_driver.KEYRING, gpu_driver.SOURCES, gpu_driver.STANZAS, gpu_driver.PREFERENCES)
+APT = Path("/etc/apt")
+FILES = (*OF_APT, gpu_driver.UNATTENDED, gpu_driver.BLACKLIST, gpu_driver.DROP_IN)
 SMI_SECONDS = 60
 MODULES = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
 PERSISTENCED = "nvidia-persistenced.service"
@@ -234,6 +231,44 @@ def stale(kernels: Sequence[str]) -> list[str]:
     return [kernel for kernel, path in images.items() if path.exists() and path.stat().st_mtime < changed]
 
 
+def index_targets(options: Sequence[str] = ()) -> str:
+    """What APT takes packages from."""
+    command, *arguments = gpu_driver.INDEXTARGETS
+    return packages.run([command, *options, *arguments])
+
+
+@contextlib.contextmanager
+def readable_sources() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """APT's words where this role's own sources keep it from reading any, and options that leave them out."""
+    ours = (gpu_driver.SOURCES, gpu_driver.STANZAS)
+    try:
+        index_targets()
+        trouble = ""
+    except packages.PackagesError as error:
+        if not any(path.exists() for path in ours):
+            raise
+        trouble = str(error)
+    if not trouble:
+        yield "", ()
+        return
+    with tempfile.TemporaryDirectory(prefix="katago-gpu-driver.") as parts:
+        for path in (APT / "sources.list.d").iterdir():
+            if path not in ours:
+                Path(parts, path.name).symlink_to(path)
+        yield trouble, (f"--option=Dir::Etc::SourceParts={parts}",)
+
+
+def sources_of_host() -> dict[str, str]:
+    """APT's sources by file name, without this role's own."""
+    paths = [APT / "sources.list", *sorted((APT / "sources.list.d").glob("*"))]
+    ours = (gpu_driver.SOURCES, gpu_driver.STANZAS)
+    return {
+        path.name: read(path) or ""
+        for path in paths
+        if path.suffix in (".list", ".sources") and path not in ours
+    }
+
+
 def look(settings: gpu_driver.Settings) -> gpu_driver.Seen:
     """The host as it is; without a GPU only as much as tells that there is none."""
     fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', Path("/etc/os-release").read_text(), re.M))
@@ -248,9 +283,18 @@ def look(settings: gpu_driver.Settings) -> gpu_driver.Seen:
     bare = gpu_driver.Seen(**host)
     if gpu_driver.vendor_of(settings, bare.devices) == "none":
         return bare
+    with readable_sources() as (trouble, options):
+        return look_closely(settings, bare, options, trouble)
+
+
+def look_closely(
+    settings: gpu_driver.Settings, bare: gpu_driver.Seen, options: Sequence[str], trouble: str
+) -> gpu_driver.Seen:
+    """As `look`, of a host with a GPU; `options` have APT read its sources in spite of `trouble`."""
     installed = packages.known()
-    targets = packages.run(gpu_driver.INDEXTARGETS)
-    branch = gpu_driver.branch_of(settings, bare)
+    archives = gpu_driver.archives(index_targets(options))
+    own = gpu_driver.own_archives(archives, bare.codename)
+    branch = gpu_driver.branch_of(settings, replace(bare, installed=installed.installed))
     dkms, _ = gpu_driver.driver_packages(settings, bare, branch)
     images = {
         name: version for name, version in installed.installed.items() if name.startswith("linux-image-")
@@ -258,12 +302,18 @@ def look(settings: gpu_driver.Settings) -> gpu_driver.Seen:
     following = [gpu_driver.header_package(name) for name in images if not re.search(r"\d+\.\d+", name)]
     enabled, enrolled = secure_boot()
     kernels = bootable()
+    available: dict[str, None] = {}
+    others: dict[str, None] = {}
+    for offer in packages.offers(dkms, options):
+        theirs = gpu_driver.of_nvidia(offer.uri, archives, settings.url)
+        wanted = theirs == (settings.source == gpu_driver.NVIDIA)
+        (available if wanted else others)[offer.version] = None
     status, modules = ask(["dkms", "status"])
-    return gpu_driver.Seen(
-        **host,
+    return replace(
+        bare,
         kernels=kernels,
         image_packages=images,
-        header_versions={name: packages.versions(name) for name in following},
+        header_versions={name: packages.versions(name, options) for name in following},
         loaded=gpu.loaded_version(),
         nouveau=gpu.loaded_version("nouveau") is not None,
         secure_boot=enabled,
@@ -271,10 +321,13 @@ def look(settings: gpu_driver.Settings) -> gpu_driver.Seen:
         installed=installed.installed,
         held=installed.held,
         modules=gpu_driver.dkms_modules(modules) if status == 0 else {},
-        available=packages.versions(dkms),
+        available=tuple(available),
+        elsewhere=tuple(version for version in others if version not in available),
         lacking_components=(
-            gpu_driver.lacking_components(targets, bare.codename) if bare.system == "debian" else ()
+            gpu_driver.lacking_components(own, bare.codename) if bare.system == "debian" else ()
         ),
+        release_known=bool(own),
+        sources_trouble=trouble,
         disk_free_mb={path: free_mb(path) for path in gpu_driver.DISK_MB},
         runfile=Path("/usr/bin/nvidia-uninstall").exists(),
         files={str(path): read(path) for path in FILES},
@@ -297,7 +350,9 @@ def begin(
             "packages": dict(now.present),
             "held_before": list(now.held),
             "held": list(seen.record.get("held", ())),
-            "files": {str(path): read(path) for path in FILES},
+            "files": {
+                str(path): None if seen.sources_trouble and path in OF_APT else read(path) for path in FILES
+            },
             "components": sorted({*seen.record.get("components", ()), *plan.components}),
             "components_before": list(seen.record.get("components", ())),
             "target": plan.target,
@@ -307,22 +362,50 @@ def begin(
 
 
 def add_sources(settings: gpu_driver.Settings, repository: Mapping[str, Any], seen: gpu_driver.Seen) -> None:
-    """The archives with the driver are known to APT, and nothing else is taken from them."""
-    kept = record()
-    components = kept["components"]
+    """The archives with the driver are known to APT, and nothing else is taken from them.
+
+    DriverError, and APT's files are as before, where APT could not read its sources with them.
+    """
+    before = {path: None if seen.sources_trouble else read(path) for path in OF_APT}
+    try:
+        write_sources(settings, repository, seen)
+        index_targets()
+    except packages.PackagesError as error:
+        for path, text in before.items():
+            put(path, text)
+        raise DriverError(f"APT cannot read its sources with those of the driver: {error}") from error
+    packages.apt("update", archives=ARCHIVES)
+
+
+def write_sources(
+    settings: gpu_driver.Settings, repository: Mapping[str, Any], seen: gpu_driver.Seen
+) -> None:
+    """Write the files from which APT knows the driver's archives."""
+    components = record()["components"]
     texts = gpu_driver.files(
-        settings, components=components, version=gpu_driver.wanted_version(settings, seen)
+        settings,
+        components=components,
+        version=gpu_driver.wanted_version(settings, seen),
+        branch=gpu_driver.branch_of(settings, seen),
     )
-    put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
+    wanted: dict[Path, str | None] = {gpu_driver.SOURCES: None, gpu_driver.STANZAS: None}
+    for path in wanted:
+        put(path, None)
     if settings.source == gpu_driver.NVIDIA:
         put(gpu_driver.KEYRING, str(repository.get("key") or ""))
-        line = gpu_driver.nvidia_source(seen.system, seen.release, str(repository.get("url") or ""))
-        put(gpu_driver.SOURCES, line)
+        wanted[gpu_driver.SOURCES] = gpu_driver.nvidia_source(seen.system, seen.release, settings.url)
     elif components:
-        put(gpu_driver.SOURCES, None)
-        targets = packages.run(gpu_driver.INDEXTARGETS)
-        put(gpu_driver.SOURCES, gpu_driver.sources(targets, seen.codename, components))
-    packages.apt("update", archives=ARCHIVES)
+        found = gpu_driver.archives(index_targets())
+        own = gpu_driver.own_archives(found, seen.codename)
+        wanted = gpu_driver.sources(sources_of_host(), own, components)
+        if not any(wanted.values()):
+            raise DriverError(
+                f"No entry in {APT}/sources.list or sources.list.d takes main of {seen.codename};"
+                f" add the driver's components to one yourself: {', '.join(components)}"
+            )
+    for path, text in wanted.items():
+        put(path, text)
+    put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
 
 
 def install(
@@ -337,13 +420,16 @@ def install(
     if plan.installs:
         if plan.vendor == "nvidia":
             add_sources(settings, repository, seen)
-            plan = gpu_driver.plan(settings, look(settings))
+            seen = look(settings)
+            plan = gpu_driver.plan(settings, seen)
         else:
             packages.apt("update", archives=ARCHIVES)
         try:
-            check(packages.simulate(plan.packages, ARCHIVES), settings)
+            changes = packages.simulate(plan.packages, ARCHIVES)
         except packages.PackagesError as error:
             raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
+        check(changes, settings)
+        check_branch(changes, plan, seen)
         with contextlib.suppress(packages.PackagesError):
             # Whatever an interrupted run left half way; what is really wrong APT says next.
             packages.run(["dpkg", "--configure", "-a"])
@@ -390,6 +476,17 @@ def check(changes: Sequence[packages.Change], settings: gpu_driver.Settings) -> 
         raise DriverError("\n".join(problems))
 
 
+def check_branch(changes: Sequence[packages.Change], plan: gpu_driver.Plan, seen: gpu_driver.Seen) -> None:
+    """Refuse a driver that is not of the planned branch and source, which the devices were judged by."""
+    if plan.vendor == "nvidia" and (strays := gpu_driver.strays(changes, plan, seen)):
+        offered = ", ".join(seen.available) or "none"
+        raise DriverError(
+            f"Planned is {plan.target}; what APT would leave there is not of it: {', '.join(strays)}."
+            f" Versions of {plan.dkms_package} in its archives: {offered}. Choose by gpu_driver_branch or"
+            " gpu_driver_version; look for pins of others: apt-cache policy " + plan.dkms_package
+        )
+
+
 def build_failure(since: float) -> str:
     """The compiler's message of a build of DKMS that failed since a time; empty when none did."""
     logs = sorted(Path("/var/lib/dkms").glob("*/*/build/make.log"), key=lambda path: path.stat().st_mtime)
@@ -404,7 +501,8 @@ def configure(settings: gpu_driver.Settings, plan: gpu_driver.Plan) -> None:
     """Hold the driver's packages, and write pins and what keeps nouveau off, also into the initramfs."""
     kept = record()
     version = gpu_driver.upstream(packages.known().installed.get(plan.dkms_package)) or ""
-    for path, text in gpu_driver.files(settings, components=kept["components"], version=version).items():
+    texts = gpu_driver.files(settings, components=kept["components"], version=version, branch=plan.branch)
+    for path, text in texts.items():
         put(Path(path), text)
     held = gpu_driver.held_packages(plan.packages)
     packages.hold(held, held=True)
@@ -482,13 +580,14 @@ def undo() -> dict[str, Any]:
     kept = record()
     if not kept.get("unfinished"):
         return {"removed": [], "installed": {}}
+    for path in OF_APT:
+        put(path, kept["files"].get(str(path)))
     with contextlib.suppress(packages.PackagesError):
         # Fails again where that is why it is undone.
         packages.run(["dpkg", "--configure", "-a"])
     now = packages.known()
     packages.hold(set(now.held) - set(kept["held_before"]), held=False)
     removed, installed = gpu_driver.restoration(kept["packages"], now.present)
-    put(gpu_driver.PREFERENCES, kept["files"][str(gpu_driver.PREFERENCES)])
     packages.go_back(removed, installed, ARCHIVES)
     packages.hold(kept["held_before"], held=True)
     for path, text in kept["files"].items():
@@ -547,6 +646,7 @@ def settings_of(given: Mapping[str, Any]) -> gpu_driver.Settings:
         devices=given["devices"] or None,
         expected=None if expected < 0 else expected,
         has_key=bool(given["repository"].get("key")),
+        url=str(given["repository"].get("url") or ""),
         **{
             name: given[name]
             for name in gpu_driver.Settings.__dataclass_fields__
@@ -597,7 +697,8 @@ def main() -> None:
             result["vendor"] = vendor
         elif step == "plan" or module.check_mode:
             if settings.version == gpu_driver.LATEST and vendor == "nvidia" and not module.check_mode:
-                packages.apt("update", archives=ARCHIVES)
+                with readable_sources() as (_, options):
+                    packages.apt("update", *options, archives=ARCHIVES)
             plan = gpu_driver.plan(settings, look(settings))
             refuse(plan.problems)
             kept = record() if plan.devices else {}

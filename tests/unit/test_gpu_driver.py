@@ -42,7 +42,7 @@ def done(
 ) -> gpu_driver.Seen:
     """The host after the plan was carried out and the driver loaded."""
     plan = gpu_driver.plan(settings, seen)
-    texts = gpu_driver.files(settings, components=plan.components, version="535.309.01")
+    texts = gpu_driver.files(settings, components=plan.components, version="535.309.01", branch=plan.branch)
     host = replace(
         seen,
         installed=dict.fromkeys(plan.packages, VERSION),
@@ -228,43 +228,218 @@ def test_package_that_is_missing_brings_no_newer_driver(version: str, pinned: st
 
 
 def test_nothing_but_the_driver_is_taken_from_components_that_were_added() -> None:
-    pins = gpu_driver.files(DEFAULTS, components=("non-free",), version="535.309.01")[
+    pins = gpu_driver.files(DEFAULTS, components=("non-free",), version="535.309.01", branch="535")[
         str(gpu_driver.PREFERENCES)
     ]
     assert "Package: *\nPin: release c=non-free\nPin-Priority: -1\n" in pins
     assert "Pin: version 535.309.01*\nPin-Priority: 1001\n" in pins
     assert pins.index("nvidia-persistenced") < pins.index("Pin: version")
-    own = gpu_driver.files(DEFAULTS, components=(), version="")
+    own = gpu_driver.files(DEFAULTS, components=(), version="", branch="535")
     assert "c=" not in own[str(gpu_driver.PREFERENCES)]
 
 
 def test_unattended_upgrades_leave_the_driver_alone() -> None:
-    text = gpu_driver.files(DEFAULTS, components=(), version="")[str(gpu_driver.UNATTENDED)]
+    text = gpu_driver.files(DEFAULTS, components=(), version="", branch="535")[str(gpu_driver.UNATTENDED)]
     for prefix in ("nvidia-", "libnvidia-", "libcuda", "firmware-nvidia-"):
         assert f'"^{prefix}";' in text
 
 
 TARGETS = (
-    "http://archive.example.org/debian/|bookworm|main|$(SIGNED_BY)\n"
-    "http://archive.example.org/debian/|bookworm|main|$(SIGNED_BY)\n"
-    "http://security.example.org/debian-security/|bookworm-security|main|/usr/share/keyrings/debian.gpg\n"
-    "http://repo.example.org/|stable|main|$(SIGNED_BY)\n"
+    "http://archive.example.org/debian/|bookworm|main|bookworm|Debian\n"
+    "http://archive.example.org/debian/|bookworm|main|bookworm|Debian\n"
+    "http://security.example.org/debian-security/|bookworm-security|main|$(CODENAME)|$(ORIGIN)\n"
+    "http://repo.example.org/|bookworm|main|bookworm|Somebody\n"
 )
+ARCHIVES = gpu_driver.archives(TARGETS)
 
 
-def test_components_come_from_the_archives_that_the_host_has() -> None:
-    assert gpu_driver.lacking_components(TARGETS, "bookworm") == ["contrib", "non-free", "non-free-firmware"]
-    lines = gpu_driver.sources(TARGETS, "bookworm", ["non-free"]).splitlines()[1:]
-    assert lines == [
-        "deb http://archive.example.org/debian/ bookworm non-free",
-        "deb [signed-by=/usr/share/keyrings/debian.gpg] http://security.example.org/debian-security/"
-        " bookworm-security non-free",
+def test_archives_of_the_own_release_are_the_distributions() -> None:
+    assert len(ARCHIVES) == 3
+    assert [each.uri for each in gpu_driver.own_archives(ARCHIVES, "bookworm")] == [
+        "http://archive.example.org/debian/"
+    ]
+    unread = gpu_driver.archives(TARGETS.replace("|bookworm|Debian", "|$(CODENAME)|$(ORIGIN)"))
+    assert len(gpu_driver.own_archives(unread, "bookworm")) == 3
+
+
+def test_release_is_known_by_its_codename_where_its_suite_is_another() -> None:
+    found = gpu_driver.archives("http://m.example.org/debian/|stable|main|bookworm|Debian\n")
+    own = gpu_driver.own_archives(found, "bookworm")
+    assert gpu_driver.lacking_components(own, "bookworm") == ["contrib", "non-free", "non-free-firmware"]
+    texts = {"sources.list": "deb http://m.example.org/debian stable main # ours\n"}
+    lines = gpu_driver.sources(texts, own, ["non-free"])[gpu_driver.SOURCES]
+    assert lines is not None
+    assert lines.splitlines()[1:] == ["deb http://m.example.org/debian stable non-free"]
+
+
+def test_components_are_added_to_nothing_but_the_own_release() -> None:
+    assert "None of APT's sources is known as that of bookworm" in " ".join(
+        problems(DEFAULTS, replace(BARE, release_known=False))
+    )
+    unknown = gpu_driver.own_archives(ARCHIVES, "trixie")
+    texts = {"sources.list": "deb http://archive.example.org/debian bookworm main\n"}
+    assert set(gpu_driver.sources(texts, unknown, ["non-free"]).values()) == {None}
+
+
+def test_components_are_taken_with_the_options_of_the_hosts_own_entries() -> None:
+    own = gpu_driver.archives(
+        "http://a.example.org/debian/|bookworm|main|bookworm|Debian\n"
+        "http://a.example.org/debian/|bookworm-security|main|bookworm-security|Debian\n"
+    )
+    texts = {
+        "sources.list": (
+            "deb [trusted=yes arch=amd64] http://a.example.org/debian bookworm main contrib\n"
+            "# deb http://a.example.org/debian bookworm main\n"
+            "deb http://a.example.org/debian bookworm non-free\n"
+            "deb-src http://a.example.org/debian bookworm main\n"
+        ),
+        "debian.sources": (
+            "Types: deb deb-src\nURIs: http://a.example.org/debian/\n# A note\n"
+            "Suites: bookworm-security\n bookworm-backports\nComponents: main\nTrusted: yes\n"
+            "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQ==\n"
+            "\nEnabled: no\nTypes: deb\nURIs: http://a.example.org/debian\n"
+            "Suites: bookworm\nComponents: main\n"
+        ),
+    }
+    found = gpu_driver.sources(texts, own, ["non-free", "contrib"])
+    lines, stanzas = found[gpu_driver.SOURCES], found[gpu_driver.STANZAS]
+    assert lines is not None
+    assert stanzas is not None
+    assert lines.splitlines()[1:] == [
+        "deb [trusted=yes arch=amd64] http://a.example.org/debian bookworm non-free contrib"
+    ]
+    assert stanzas.splitlines()[1:] == [
+        "Types: deb",
+        "URIs: http://a.example.org/debian/",
+        "Suites: bookworm-security",
+        "Components: non-free contrib",
+        "Trusted: yes",
+        "Signed-By:",
+        " -----BEGIN PGP PUBLIC KEY BLOCK-----",
+        " .",
+        " mQ==",
     ]
 
 
 def test_component_that_is_there_is_not_added() -> None:
-    have = TARGETS + "http://archive.example.org/debian/|bookworm|non-free|$(SIGNED_BY)\n"
-    assert gpu_driver.lacking_components(have, "bookworm") == ["contrib", "non-free-firmware"]
+    have = TARGETS + "http://archive.example.org/debian/|bookworm|non-free|bookworm|Debian\n"
+    own = gpu_driver.own_archives(gpu_driver.archives(have), "bookworm")
+    assert gpu_driver.lacking_components(own, "bookworm") == ["contrib", "non-free-firmware"]
+
+
+PASCAL = replace(A40, id="1b06")
+OFFERED = ("595.45.04-1", "590.48.01-1", "580.95.05-1")
+THEIRS = gpu_driver.Settings(source="nvidia", has_key=True)
+
+
+def pins(settings: gpu_driver.Settings, seen: gpu_driver.Seen) -> str:
+    """The pins while packages change."""
+    return gpu_driver.files(
+        settings,
+        components=(),
+        version=gpu_driver.wanted_version(settings, seen),
+        branch=gpu_driver.branch_of(settings, seen),
+    )[str(gpu_driver.PREFERENCES)]
+
+
+def test_branch_is_pinned_while_the_version_is_unknown() -> None:
+    seen = replace(BARE, devices=(PASCAL,), available=OFFERED)
+    assert gpu_driver.plan(THEIRS, seen).branch == "580"
+    assert "Pin: version 580.*\nPin-Priority: 1001" in pins(THEIRS, seen)
+    assert "Pin: version 535.*\nPin-Priority: 1001" in pins(DEFAULTS, BARE)
+
+
+def test_nothing_is_taken_from_nvidia_for_the_distributions_driver() -> None:
+    first = pins(DEFAULTS, BARE).partition("\n\n")[0]
+    assert "libnvidia-* " in first
+    assert first.endswith("Pin: release o=NVIDIA\nPin-Priority: -1")
+    assert "o=NVIDIA" not in pins(THEIRS, BARE)
+
+
+def installed_of(version: str, settings: gpu_driver.Settings, **changes: Any) -> gpu_driver.Seen:
+    """A host with a version of NVIDIA's own driver."""
+    names = gpu_driver.plan(settings, BARE).packages
+    host = replace(
+        BARE,
+        installed=dict.fromkeys(names, version),
+        loaded=gpu_driver.upstream(version),
+        modules={KERNEL: gpu_driver.upstream(version) or ""},
+        available=OFFERED,
+    )
+    return replace(host, **changes)
+
+
+def test_driver_of_another_branch_is_replaced_when_a_branch_is_asked_for() -> None:
+    asked = replace(THEIRS, branch="580", reboot="when_needed")
+    plan = gpu_driver.plan(asked, installed_of("595.45.04-1", THEIRS))
+    assert "wanted is the branch 580" in " ".join(plan.because)
+    assert plan.installs
+    assert "version 580.*" in pins(asked, installed_of("595.45.04-1", THEIRS))
+
+
+def test_driver_that_is_installed_stays_and_its_branch_must_drive_the_devices() -> None:
+    host = installed_of("595.45.04-1", THEIRS)
+    assert gpu_driver.branch_of(THEIRS, host) == "595"
+    assert not gpu_driver.plan(THEIRS, host).installs
+    assert "595 is too new. Set gpu_driver_branch" in " ".join(
+        problems(THEIRS, replace(host, devices=(PASCAL,)))
+    )
+
+
+def test_newest_is_that_of_the_branch() -> None:
+    latest = replace(THEIRS, version="latest", branch="580", reboot="when_needed")
+    assert not gpu_driver.plan(latest, installed_of("580.95.05-1", THEIRS)).installs
+    assert gpu_driver.plan(latest, installed_of("580.65.06-1", THEIRS)).installs
+
+
+def test_driver_of_another_source_is_replaced_and_not_pinned() -> None:
+    host = installed_of("535.309.01-1", DEFAULTS, available=(), elsewhere=("535.309.01-1",))
+    plan = gpu_driver.plan(replace(THEIRS, reboot="when_needed"), host)
+    assert "which is not NVIDIA's package" in " ".join(plan.because)
+    assert plan.branch == "580"
+    assert gpu_driver.wanted_version(THEIRS, host) == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "seen", "words"),
+    [
+        ("580.95.05-1", {"available": OFFERED}, None),
+        ("595.45.04-1", {"available": OFFERED}, "nvidia-kernel-dkms 595.45.04-1"),
+        ("580.95.05-1", {"elsewhere": ("580.95.05-1",)}, "nvidia-kernel-dkms 580.95.05-1"),
+    ],
+)
+def test_simulation_must_bring_the_branch_and_source_that_were_planned(
+    version: str, seen: dict[str, Any], words: str | None
+) -> None:
+    host = replace(BARE, devices=(PASCAL,), **seen)
+    plan = gpu_driver.plan(THEIRS, host)
+    changes = [packages.Change(name, "", version) for name in ("nvidia-kernel-dkms", "libcuda1")]
+    changes.append(packages.Change("nvidia-modprobe", "", "595.45.04-1"))
+    if words is None:
+        module.check_branch(changes, plan, host)
+    else:
+        with pytest.raises(module.DriverError, match=words):
+            module.check_branch(changes, plan, host)
+
+
+def test_simulation_that_keeps_a_driver_of_another_branch_is_refused() -> None:
+    host = installed_of("595.45.04-1", THEIRS)
+    plan = gpu_driver.plan(replace(THEIRS, branch="580"), host)
+    with pytest.raises(module.DriverError, match="apt-cache policy nvidia-kernel-dkms"):
+        module.check_branch([], plan, host)
+
+
+def test_archives_of_nvidia_are_known_by_address_origin_or_mirror() -> None:
+    mirror = gpu_driver.Archive("http://m.example.org/cuda/", "/", "", "", "NVIDIA")
+    assert gpu_driver.of_nvidia(f"{gpu_driver.NVIDIA_REPOSITORY}/debian12/x86_64", [], "")
+    assert gpu_driver.of_nvidia("http://m.example.org/cuda", [mirror], "")
+    assert gpu_driver.of_nvidia("http://m.example.org/cuda", [], "http://m.example.org/cuda/")
+    assert not gpu_driver.of_nvidia("http://deb.debian.org/debian", [mirror], "")
+
+
+def test_ubuntu_keeps_the_branch_that_is_installed() -> None:
+    seen = replace(BARE, system="ubuntu", release="24.04", installed={"nvidia-dkms-570-server": "570.1-1"})
+    assert gpu_driver.branch_of(DEFAULTS, seen) == "570-server"
 
 
 def test_ubuntu_gets_its_server_branch() -> None:
