@@ -107,7 +107,8 @@ class Seen:
 
     `kernels`: those that can be booted. `image_packages`: the installed packages of kernels and their
     versions, `header_versions`: those that APT knows of the packages with their headers. `loaded` and
-    `nouveau`: what the running kernel has. `secure_boot`, `key_enrolled`: None where it cannot be told.
+    `nouveau`: what the running kernel has. `persistence`: whether nvidia-persistenced is enabled and runs.
+    `secure_boot`, `key_enrolled`: None where it cannot be told.
     `modules`: the version of DKMS's module by kernel. `available`: the versions of the DKMS package
     that APT knows in the archives of the wanted source, the newest first; `elsewhere`: those that are in
     others only. `release_known`: whether APT takes packages of the host's own release. `sources_trouble`:
@@ -127,6 +128,7 @@ class Seen:
     header_versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     loaded: str | None = None
     nouveau: bool = False
+    persistence: bool | None = None
     secure_boot: bool | None = None
     key_enrolled: bool | None = None
     installed: Mapping[str, str] = field(default_factory=dict)
@@ -149,8 +151,8 @@ class Plan:
     """What would be done. `problems` refuse it; `because` says why there is something to do.
 
     `branch`: that of NVIDIA's driver. `installs`: whether packages change. `stops_service`: whether a
-    loaded driver is replaced under what uses it. `reboot`: why a reboot is needed, empty when it is not.
-    `kernel`: the one that will boot.
+    loaded driver is replaced under what uses it, or the host rebooted. `reboot`: why that is needed,
+    empty when it is not. `kernel`: the one that will boot.
     """
 
     vendor: str
@@ -159,6 +161,7 @@ class Plan:
     target: str
     branch: str
     kernel: str
+    running: str
     driver_in_use: tuple[str, ...]
     loaded: str | None
     installed: str | None
@@ -189,7 +192,8 @@ class Plan:
             f"driver in use: {', '.join(self.driver_in_use) or 'none'}; loaded: {self.loaded or 'none'}"
         )
         lines.append(f"driver installed: {self.installed or 'none'}; target: {self.target}")
-        lines.append(f"kernel that will boot: {self.kernel or 'unknown'}")
+        runs = f"; {self.running} runs" if self.kernel != self.running else ""
+        lines.append(f"kernel that will boot: {self.kernel or 'unknown'}{runs}")
         lines += [f"to do: {reason}" for reason in self.because] or ["to do: nothing"]
         lines.append(f"reboot: {self.reboot or 'not needed'}")
         return lines
@@ -212,10 +216,11 @@ def plan(settings: Settings, seen: Seen) -> Plan:
     installed = upstream(seen.installed.get(dkms))
     because = list(_reasons_to_install(settings, seen, wanted, dkms, branch))
     installs = bool(because)
+    replaces = dkms not in seen.installed or bool(_other_version(settings, seen, dkms, branch))
     because += _reasons_to_configure(seen, wanted, dkms, settings, branch, kernel)
-    reboot = "" if expected == 0 else reboot_reason(seen, kernel, will_change=installs, target=installed)
-    if expected and not because and (reboot or seen.loaded is None):
-        because.append("the installed driver is not loaded")
+    reboot = "" if expected == 0 else reboot_reason(seen, kernel, will_change=replaces, target=installed)
+    if expected and installed:
+        because += _reasons_to_load(seen, reboot)
     problems = [
         *([problem] if problem else []),
         *_system_problems(settings, seen, branch),
@@ -232,6 +237,7 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         target=_target(settings, branch),
         branch=branch,
         kernel=kernel,
+        running=seen.running,
         driver_in_use=tuple(sorted({each.driver for each in devices if each.driver})),
         loaded=seen.loaded,
         installed=installed,
@@ -241,7 +247,7 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         if settings.source == DISTRIBUTION and seen.system == "debian"
         else (),
         installs=installs,
-        stops_service=installs and seen.loaded is not None,
+        stops_service=bool(reboot) or (replaces and seen.loaded is not None),
         because=tuple(because),
         reboot=reboot,
         problems=tuple(problems),
@@ -289,6 +295,7 @@ def _nothing(seen: Seen, kernel: str, problems: tuple[str, ...]) -> Plan:
         target="none",
         branch="",
         kernel=kernel,
+        running=seen.running,
         driver_in_use=(),
         loaded=seen.loaded,
         installed=None,
@@ -329,6 +336,7 @@ def _opencl_plan(
         target=f"OpenCL by {kind}",
         branch="",
         kernel=kernel,
+        running=seen.running,
         driver_in_use=tuple(sorted({each.driver for each in devices if each.driver})),
         loaded=None,
         installed=None,
@@ -541,11 +549,22 @@ def _reasons_to_configure(
     reasons += [
         f"{path} is not as it should be" for path, text in texts.items() if seen.files.get(path) != text
     ]
-    if kernel and kernel not in seen.modules:
-        reasons.append(f"the module is not built for {kernel}")
+    built = seen.modules.get(kernel)
+    if kernel and built != upstream(version):
+        which = f"is {built}, and {upstream(version)} is installed" if built else "is not built"
+        reasons.append(f"the module for {kernel} {which}")
     if kernel in seen.stale:
         reasons.append(f"the initramfs of {kernel} is older than what it must hold")
     return reasons
+
+
+def _reasons_to_load(seen: Seen, reboot: str) -> Iterator[str]:
+    if seen.loaded is None:
+        yield "the installed driver is not loaded"
+    elif reboot:
+        yield reboot
+    if seen.persistence is False:
+        yield "nvidia-persistenced is not enabled, or does not run"
 
 
 def belongs(package: str) -> bool:
@@ -559,10 +578,14 @@ def held_packages(wanted: Iterable[str]) -> list[str]:
 
 
 def reboot_reason(seen: Seen, kernel: str, *, will_change: bool, target: str | None) -> str:
-    """Why the driver needs a reboot, by what is loaded and what is installed; empty when it does not."""
+    """Why the driver needs a reboot, by what is loaded and what is installed; empty when it does not.
+
+    A newer kernel alone is no reason: what is loaded serves until the host is rebooted anyway.
+    """
     if seen.nouveau:
         return "nouveau is loaded, and cannot be removed under a console"
-    if kernel and kernel != seen.running:
+    is_loaded = not will_change and target is not None and seen.loaded == target
+    if kernel and kernel != seen.running and not is_loaded:
         return f"{seen.running} runs, and the module is for {kernel}"
     if seen.loaded is None:
         return ""

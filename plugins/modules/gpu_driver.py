@@ -210,6 +210,14 @@ def secure_boot() -> tuple[bool | None, bool | None]:
     return enabled, "already enrolled" in words if status in (0, 1) else None
 
 
+def persistence() -> bool | None:
+    """Whether the daemon that keeps the driver loaded is enabled and runs; None where there is none."""
+    status, words = ask(["systemctl", "is-enabled", PERSISTENCED])
+    if status and words.strip() != "disabled":
+        return None
+    return status == 0 and ask(["systemctl", "is-active", PERSISTENCED])[0] == 0
+
+
 def free_mb(path: str) -> int:
     """Space in MB that is free for root on the file system of `path`."""
     status = os.statvfs(path)
@@ -308,7 +316,6 @@ def look_closely(
         theirs = gpu_driver.of_nvidia(offer.uri, archives, settings.url)
         wanted = theirs == (settings.source == gpu_driver.NVIDIA)
         (available if wanted else others)[offer.version] = None
-    status, modules = ask(["dkms", "status"])
     return replace(
         bare,
         kernels=kernels,
@@ -316,11 +323,12 @@ def look_closely(
         header_versions={name: packages.versions(name, options) for name in following},
         loaded=gpu.loaded_version(),
         nouveau=gpu.loaded_version("nouveau") is not None,
+        persistence=persistence(),
         secure_boot=enabled,
         key_enrolled=enrolled,
         installed=installed.installed,
         held=installed.held,
-        modules=gpu_driver.dkms_modules(modules) if status == 0 else {},
+        modules=built(),
         available=tuple(available),
         elsewhere=tuple(version for version in others if version not in available),
         lacking_components=(
@@ -356,6 +364,7 @@ def begin(
             "components": sorted({*seen.record.get("components", ()), *plan.components}),
             "components_before": list(seen.record.get("components", ())),
             "target": plan.target,
+            "loaded": seen.loaded,
             "service": service,
         }
     )
@@ -439,7 +448,7 @@ def install(
             raise DriverError(f"{error}{build_failure(began)}") from error
     if plan.vendor == "nvidia":
         configure(settings, plan)
-        verify_build(settings)
+        verify_build(plan)
     return plan
 
 
@@ -513,18 +522,23 @@ def configure(settings: gpu_driver.Settings, plan: gpu_driver.Plan) -> None:
             packages.run(["update-initramfs", "-u", "-k", kernel])
 
 
-def verify_build(settings: gpu_driver.Settings) -> None:
-    """The module is there for the kernel that will boot."""
-    kernel = gpu_driver.newest(bootable())
+def built() -> dict[str, str]:
+    """The version of the module that DKMS built, by kernel."""
     status, words = ask(["dkms", "status"])
-    modules = gpu_driver.dkms_modules(words) if status == 0 else {}
-    if kernel not in modules:
+    return gpu_driver.dkms_modules(words) if status == 0 else {}
+
+
+def verify_build(plan: gpu_driver.Plan) -> None:
+    """The module of the installed driver is there for the kernel that will boot."""
+    kernel = gpu_driver.newest(bootable())
+    version = gpu_driver.upstream(packages.known().installed.get(plan.dkms_package))
+    if built().get(kernel) != version:
         began = time.time()
-        status, words = ask(["dkms", "autoinstall", "-k", kernel], seconds=1800)
-        if kernel not in gpu_driver.dkms_modules(ask(["dkms", "status"])[1]):
+        _, words = ask(["dkms", "autoinstall", "-k", kernel], seconds=1800)
+        if (found := built().get(kernel)) != version:
             raise DriverError(
-                f"The module is not built for {kernel}, which will boot:"
-                f" {packages.last_words(words)}{build_failure(began)}"
+                f"The module {version} is not built for {kernel}, which will boot and has"
+                f" {found or 'none'}: {packages.last_words(words)}{build_failure(began)}"
             )
     if not list(Path(f"/lib/modules/{kernel}").glob("updates/dkms/nvidia*.ko*")):
         raise DriverError(
@@ -545,7 +559,7 @@ def load(settings: gpu_driver.Settings) -> str:
         ask(["systemctl", "disable", "--now", PERSISTENCED])
         ask(["systemctl", "reset-failed", PERSISTENCED])
         return ""
-    if seen.nouveau or plan.kernel != seen.running:
+    if plan.reboot and (seen.nouveau or plan.kernel != seen.running):
         return plan.reboot
     if seen.loaded is not None and seen.loaded != plan.installed:
         ask(["systemctl", "stop", PERSISTENCED])
@@ -601,19 +615,22 @@ def undo() -> dict[str, Any]:
     return {"removed": removed, "installed": installed}
 
 
-def reload() -> str:
-    """Load the module that packages went back to; why that needs a reboot, empty when it does not."""
+def reload(before: str | None) -> str:
+    """Have loaded what was `before`; why that needs a reboot, empty when it does not."""
     loaded = gpu.loaded_version()
-    installed = gpu_driver.dkms_modules(ask(["dkms", "status"])[1]).get(platform.release())
-    if loaded is None or installed is None or loaded == installed:
+    if loaded == before:
         return ""
-    ask(["systemctl", "stop", PERSISTENCED])
-    ask(["modprobe", "--remove", *MODULES])
-    ask(["modprobe", "nvidia"])
-    ask(["systemctl", "start", PERSISTENCED])
-    if gpu.loaded_version() == installed:
+    installed = built().get(platform.release())
+    if loaded is not None and loaded != installed:
+        ask(["systemctl", "stop", PERSISTENCED])
+        ask(["modprobe", "--remove", *MODULES])
+    if installed is not None:
+        ask(["modprobe", "nvidia"])
+        ask(["systemctl", "start", PERSISTENCED])
+    now = gpu.loaded_version()
+    if now == installed:
         return ""
-    return f"the driver {loaded} is loaded, and {installed} is installed"
+    return f"the driver {now or 'none'} is loaded, and {installed or 'none'} is installed"
 
 
 def tidy() -> None:
@@ -720,11 +737,12 @@ def main() -> None:
         elif step == "verify":
             result["cards"] = verify(settings)
         elif step == "undo":
+            kept = record()
             undone = undo()
             result |= {
                 "undone": undone,
                 "changed": bool(undone["removed"] or undone["installed"]),
-                "reboot": reload(),
+                "reboot": reload(kept.get("loaded")) if kept.get("unfinished") else "",
             }
         else:
             result["changed"] = finish()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -98,7 +100,9 @@ def test_every_departure_is_a_reason_to_act() -> None:
     whole = done()
     for changes, words in (
         ({"held": ()}, "not held"),
-        ({"modules": {}}, f"the module is not built for {KERNEL}"),
+        ({"modules": {}}, f"the module for {KERNEL} is not built"),
+        ({"modules": {KERNEL: "535.261.03"}}, "is 535.261.03, and 535.309.01 is installed"),
+        ({"persistence": False}, "nvidia-persistenced is not enabled"),
         ({"stale": (KERNEL,)}, "initramfs"),
         ({"files": {}}, "is not as it should be"),
         ({"loaded": None}, "is not loaded"),
@@ -199,6 +203,125 @@ def test_reboot_follows_from_what_is_loaded(
 ) -> None:
     seen = replace(BARE, loaded=loaded)
     assert gpu_driver.reboot_reason(seen, KERNEL, will_change=will_change, target=target) == words
+
+
+NEXT = "6.1.0-57-cloud-amd64"
+
+
+def pending(**changes: Any) -> gpu_driver.Seen:
+    """A host that works, and has a newer kernel with its module."""
+    host = done(
+        kernels=(KERNEL, NEXT),
+        image_packages={**BARE.image_packages, f"linux-image-{NEXT}": "6.1.193-1"},
+        modules={KERNEL: "535.309.01", NEXT: "535.309.01"},
+    )
+    installed = {**host.installed, f"linux-headers-{NEXT}": "6.1.193-1"}
+    return replace(host, installed=installed, **changes)
+
+
+def test_newer_kernel_that_waits_for_a_reboot_is_told_and_not_refused() -> None:
+    plan = gpu_driver.plan(DEFAULTS, pending())
+    assert (plan.because, plan.problems, plan.reboot) == ((), (), "")
+    assert f"kernel that will boot: {NEXT}; {KERNEL} runs" in plan.text()
+    unbuilt = gpu_driver.plan(DEFAULTS, pending(modules={KERNEL: "535.309.01"}))
+    assert unbuilt.because == (f"the module for {NEXT} is not built",)
+    assert (unbuilt.problems, unbuilt.stops_service) == ((), False)
+
+
+def test_loading_is_finished_while_a_newer_kernel_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asks(monkeypatch)
+    monkeypatch.setattr(module, "look", lambda _: pending(persistence=False))
+    monkeypatch.setattr(gpu, "loaded_version", lambda *_: "535.309.01")
+    assert module.load(DEFAULTS) == ""
+    assert ["systemctl", "enable", "--now", module.PERSISTENCED] in asked
+
+
+def asks(monkeypatch: pytest.MonkeyPatch, **answers: tuple[int, str]) -> list[list[str]]:
+    """Has every program of the host answer, by its name, that all is well; what it was asked."""
+    asked: list[list[str]] = []
+
+    def answer(command: Sequence[str], seconds: float = 0) -> tuple[int, str]:
+        asked.append(list(command))
+        return answers.get(command[0], (0, ""))
+
+    monkeypatch.setattr(module, "ask", answer)
+    return asked
+
+
+def test_loader_that_is_missing_neither_stops_the_service_nor_reboots() -> None:
+    host = done()
+    installed = {name: version for name, version in host.installed.items() if name != "ocl-icd-libopencl1"}
+    plan = gpu_driver.plan(DEFAULTS, replace(host, installed=installed))
+    assert plan.because == ("not installed: ocl-icd-libopencl1",)
+    assert (plan.installs, plan.stops_service, plan.reboot, plan.problems) == (True, False, "", ())
+
+
+def test_service_is_stopped_before_every_reboot() -> None:
+    permitted = gpu_driver.Settings(reboot="when_needed")
+    owed = gpu_driver.plan(permitted, done(loaded="535.261.03"))
+    assert (owed.installs, owed.stops_service) == (False, True)
+    assert gpu_driver.plan(permitted, replace(BARE, nouveau=True)).stops_service
+    assert not gpu_driver.plan(permitted, done()).stops_service
+
+
+def test_module_of_another_version_is_built_anew_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = f"nvidia-current/535.261.03, {KERNEL}, x86_64: installed\n"
+    asked = asks(monkeypatch, dkms=(0, old))
+    monkeypatch.setattr(module, "bootable", lambda: [KERNEL])
+    monkeypatch.setattr(packages, "known", lambda: packages.Known({"nvidia-kernel-dkms": VERSION}, {}, ()))
+    with pytest.raises(module.DriverError, match=r"535\.309\.01 is not built for .* has 535\.261\.03"):
+        module.verify_build(gpu_driver.plan(DEFAULTS, done()))
+    assert ["dkms", "autoinstall", "-k", KERNEL] in asked
+
+
+@pytest.mark.parametrize(
+    ("before", "loaded", "built", "after", "reboot"),
+    [
+        ("535.261.03", ["535.261.03"], "535.261.03", [], ""),
+        (None, ["535.309.01", None], None, ["--remove"], ""),
+        (None, ["535.309.01", "535.309.01"], None, ["--remove"], "535.309.01 is loaded, and none is"),
+        ("535.261.03", ["535.309.01", "535.261.03"], "535.261.03", ["--remove", "nvidia"], ""),
+        ("535.261.03", [None, "535.261.03"], "535.261.03", ["nvidia"], ""),
+        ("535.261.03", [None, None], "535.261.03", ["nvidia"], "none is loaded, and 535.261.03 is"),
+    ],
+)
+def test_module_of_before_is_loaded_again_or_the_reboot_is_named(
+    before: str | None,
+    loaded: list[str | None],
+    built: str | None,
+    after: list[str],
+    reboot: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    status = f"nvidia-current/{built}, {platform.release()}, x86_64: installed\n" if built else ""
+    asked = asks(monkeypatch, dkms=(0, status))
+    answers = iter(loaded)
+    monkeypatch.setattr(gpu, "loaded_version", lambda *_: next(answers))
+    assert reboot in module.reload(before) if reboot else module.reload(before) == ""
+    assert [each[1] for each in asked if each[0] == "modprobe"] == after
+
+
+@pytest.mark.parametrize(
+    ("enabled", "active", "seen"),
+    [
+        ((0, "enabled"), 0, True),
+        ((0, "static"), 3, False),
+        ((1, "disabled"), 0, False),
+        ((1, "Failed to get unit file state"), 4, None),
+        ((127, "systemctl is not installed"), 127, None),
+    ],
+)
+def test_persistence_needs_a_daemon_that_is_enabled_and_runs(
+    enabled: tuple[int, str], active: int, seen: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"is-enabled": enabled, "is-active": (active, "")}
+    monkeypatch.setattr(module, "ask", lambda command, *_: answers[command[1]])
+    assert module.persistence() is seen
+
+
+def test_daemon_that_does_not_run_matters_only_where_a_device_is_expected() -> None:
+    assert gpu_driver.plan(DEFAULTS, done(persistence=False)).acts
+    assert not gpu_driver.plan(gpu_driver.Settings(expected=0), done(persistence=False)).acts
 
 
 def test_reboot_that_an_interrupted_run_owed_is_still_owed() -> None:
