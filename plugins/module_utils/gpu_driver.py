@@ -7,10 +7,12 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu
 from ansible_collections.katago.fleet.plugins.module_utils.packages import Change
+
+KeyState = Literal["enrolled", "requested", "not_enrolled", "missing", "unknown"]
 
 STATE = Path("/var/lib/katago-gpu-driver")
 """What was there before a change, and the packages to go back to."""
@@ -23,6 +25,8 @@ BLACKLIST = Path("/etc/modprobe.d/katago-gpu-driver.conf")
 DROP_IN = Path("/etc/systemd/system/nvidia-persistenced.service.d/katago-gpu-driver.conf")
 KEYRING = Path("/etc/apt/keyrings/katago-gpu-driver.asc")
 
+DKMS_KEY = "/var/lib/dkms/mok.pub"
+UBUNTU_KEY = "/var/lib/shim-signed/mok/MOK.der"
 COMPONENTS = ("contrib", "non-free", "non-free-firmware")
 DISTRIBUTION, NVIDIA = "distribution", "nvidia"
 PROPRIETARY, OPEN = "proprietary", "open"
@@ -108,7 +112,8 @@ class Seen:
     `kernels`: those that can be booted. `image_packages`: the installed packages of kernels and their
     versions, `header_versions`: those that APT knows of the packages with their headers. `loaded` and
     `nouveau`: what the running kernel has. `persistence`: whether nvidia-persistenced is enabled and runs.
-    `secure_boot`, `key_enrolled`: None where it cannot be told.
+    `secure_boot`: None where it cannot be told. `key`: the certificate of the key that DKMS signs with,
+    `key_state` what the firmware has of it.
     `modules`: the version of DKMS's module by kernel. `available`: the versions of the DKMS package
     that APT knows in the archives of the wanted source, the newest first; `elsewhere`: those that are in
     others only. `release_known`: whether APT takes packages of the host's own release. `sources_trouble`:
@@ -130,7 +135,8 @@ class Seen:
     nouveau: bool = False
     persistence: bool | None = None
     secure_boot: bool | None = None
-    key_enrolled: bool | None = None
+    key: str = DKMS_KEY
+    key_state: KeyState = "unknown"
     installed: Mapping[str, str] = field(default_factory=dict)
     held: Sequence[str] = ()
     modules: Mapping[str, str] = field(default_factory=dict)
@@ -424,12 +430,12 @@ def headers_of(settings: Settings, seen: Seen, kernel: str) -> tuple[tuple[str, 
     if settings.headers:
         return tuple(settings.headers), []
     images = {header_package(name): version for name, version in seen.image_packages.items()}
+    metapackages = {header_package(name) for name in seen.image_packages if follows(name)}
     exact = {f"linux-headers-{each}" for each in (kernel, seen.running)} & images.keys()
     following = {
         name
         for name, version in images.items()
-        if not re.search(r"\d+\.\d+", name)
-        and (name in seen.installed or version in seen.header_versions.get(name, ()))
+        if name in metapackages and (name in seen.installed or version in seen.header_versions.get(name, ()))
     }
     if exact:
         return tuple(sorted(exact | following)), []
@@ -442,7 +448,12 @@ def headers_of(settings: Settings, seen: Seen, kernel: str) -> tuple[tuple[str, 
 
 def header_package(image: str) -> str:
     """The package with the headers for a package with a kernel."""
-    return image.replace("linux-image-", "linux-headers-", 1)
+    return re.sub(r"^linux-image-(unsigned-)?", "linux-headers-", image)
+
+
+def follows(image: str) -> bool:
+    """Whether a package with a kernel follows the newest, as linux-image-generic-hwe-22.04 does."""
+    return not re.match(r"linux-image-(unsigned-)?\d", image)
 
 
 def newest(kernels: Iterable[str]) -> str:
@@ -572,6 +583,16 @@ def belongs(package: str) -> bool:
     return any(fnmatch.fnmatchcase(package, pattern) for pattern in _FAMILY)
 
 
+def is_replaced(change: Change, installed: Mapping[str, str]) -> bool:
+    """Whether a package that is removed is of the installed driver, whose branches replace each other."""
+    drivers = {
+        upstream(version)
+        for name, version in installed.items()
+        if re.fullmatch(r"nvidia-(.+-)?dkms(-.+)?", name)
+    }
+    return belongs(change.name) and (change.name in _OWN_VERSION or upstream(change.old) in drivers)
+
+
 def held_packages(wanted: Iterable[str]) -> list[str]:
     """Those of a driver's packages that are held: all but headers and the loader, which follow the system."""
     return [each for each in wanted if not each.startswith(("linux-headers-", "ocl-icd"))]
@@ -688,17 +709,64 @@ def known_failures(settings: Settings, seen: Seen, kernel: str) -> Iterator[str]
 
 
 def _boot_problems(settings: Settings, seen: Seen, reboot: str) -> Iterator[str]:
-    if seen.secure_boot and seen.key_enrolled is not True:
+    if seen.secure_boot and seen.key_state != "enrolled":
         yield (
-            "Secure Boot is on, and the key that DKMS signs modules with is not enrolled: the kernel would"
-            " refuse the module. Enroll it (mokutil --import /var/lib/dkms/mok.pub, then confirm at the"
-            " console during a reboot), or turn Secure Boot off."
+            "Secure Boot is on, and the kernel would refuse the module: "
+            f"{_key_remedy(seen)} Or turn Secure Boot off."
         )
     if reboot and settings.reboot == "never":
         yield (
             f"A reboot is needed, since {reboot}; gpu_driver_reboot is never."
             " Permit it: -e gpu_driver_reboot=when_needed"
         )
+
+
+def _key_remedy(seen: Seen) -> str:
+    """What is wrong with the key that DKMS signs modules with, and the commands that enroll it."""
+    enroll = f"mokutil --import {seen.key}, then confirm at the console during a reboot."
+    if seen.key_state == "requested":
+        return f"the enrollment of {seen.key} was asked for; confirm it at the console during a reboot."
+    if seen.key_state == "not_enrolled":
+        return f"{seen.key}, which DKMS signs with, is not enrolled. Enroll it: {enroll}"
+    if seen.key_state == "unknown":
+        return (
+            f"whether {seen.key}, which DKMS signs with, is enrolled cannot be told. See what keeps"
+            f" mokutil from it (apt-get install mokutil): mokutil --test-key {seen.key}"
+        )
+    if seen.key == UBUNTU_KEY:
+        make = "update-secureboot-policy --new-key (of shim-signed)"
+    elif seen.key == DKMS_KEY and seen.release != "12":
+        make = "dkms generate_mok (of dkms)"
+    else:
+        # Debian 12's DKMS has no command for it; this is what it does when it first signs.
+        private = str(Path(seen.key).with_suffix(".key")) if seen.key == DKMS_KEY else "KEY"
+        make = (
+            "openssl req -new -x509 -nodes -days 36500 -subj '/CN=DKMS module signing key'"
+            f" -newkey rsa:2048 -keyout {private} -outform DER -out {seen.key}"
+        )
+    return f"{seen.key}, which DKMS signs with, is not there yet. Create it: {make}; enroll it: {enroll}"
+
+
+def signing_certificate(system: str, configurations: Iterable[str]) -> str:
+    """The certificate of the key that DKMS signs with, by the texts of its framework.conf and its parts.
+
+    Ubuntu's DKMS takes that of shim-signed where no key is set, whatever certificate is.
+    """
+    found: dict[str, str] = {}
+    for text in configurations:
+        found |= re.findall(r"^\s*(mok_certificate|mok_signing_key)=[\"']?([^\"'\s#]*)", text, re.M)
+    if system == "ubuntu" and not found.get("mok_signing_key"):
+        return UBUNTU_KEY
+    return found.get("mok_certificate") or DKMS_KEY
+
+
+def key_state(status: int, words: str) -> KeyState:
+    """What `mokutil --test-key` answered."""
+    if "already enrolled" in words:
+        return "enrolled"
+    if "already in the enrollment request" in words:
+        return "requested"
+    return "not_enrolled" if status in (0, 1) and "is not enrolled" in words else "unknown"
 
 
 def _disk_problems(seen: Seen) -> Iterator[str]:
@@ -752,12 +820,12 @@ def _pin(names: Iterable[str], which: str, priority: int) -> str:
 
 
 # The driver makes this node when a program first asks for it, as root; the service's sandbox may not, and
-# opens only nodes that are there when it starts.
+# opens only nodes that are there when it starts. Ubuntu has that program in a package of its own.
 _NODES = """\
 [Unit]
 Before=katago-mcp.service
 [Service]
-ExecStartPost=/usr/bin/nvidia-modprobe -u -c 0
+ExecStartPost=-/usr/bin/nvidia-modprobe -u -c 0
 """
 _HEAD = "{} Kept by the role gpu_driver, which alone changes the driver.\n"
 

@@ -151,7 +151,8 @@ SMI_SECONDS = 60
 MODULES = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
 PERSISTENCED = "nvidia-persistenced.service"
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
-DKMS_KEY = Path("/var/lib/dkms/mok.pub")
+FRAMEWORK = Path("/etc/dkms")
+UVM = gpu.DEV / "nvidia-uvm"
 
 
 class DriverError(Exception):
@@ -199,15 +200,23 @@ def put(path: Path, text: str | None) -> None:
         atomic.write(path, text.encode(), mode=0o644)
 
 
-def secure_boot() -> tuple[bool | None, bool | None]:
-    """Whether Secure Boot is on, and whether DKMS's key is enrolled; None for what cannot be told."""
+def secure_boot() -> bool | None:
+    """Whether Secure Boot is on; None where it cannot be told."""
     try:
         # Four bytes of attributes come before the value.
-        enabled = SECURE_BOOT.read_bytes()[4] == 1
+        return SECURE_BOOT.read_bytes()[4] == 1
     except (OSError, IndexError):
-        return None, None
-    status, words = ask(["mokutil", "--test-key", str(DKMS_KEY)])
-    return enabled, "already enrolled" in words if status in (0, 1) else None
+        return None
+
+
+def signing_key(system: str) -> tuple[str, gpu_driver.KeyState]:
+    """The certificate of the key that DKMS signs with, and what the firmware has of it."""
+    parts = sorted((FRAMEWORK / "framework.conf.d").glob("*.conf"))
+    texts = [read(path) or "" for path in (FRAMEWORK / "framework.conf", *parts)]
+    key = gpu_driver.signing_certificate(system, texts)
+    if not Path(key).exists():
+        return key, "missing"
+    return key, gpu_driver.key_state(*ask(["mokutil", "--test-key", key]))
 
 
 def persistence() -> bool | None:
@@ -307,8 +316,9 @@ def look_closely(
     images = {
         name: version for name, version in installed.installed.items() if name.startswith("linux-image-")
     }
-    following = [gpu_driver.header_package(name) for name in images if not re.search(r"\d+\.\d+", name)]
-    enabled, enrolled = secure_boot()
+    following = [gpu_driver.header_package(name) for name in images if gpu_driver.follows(name)]
+    enabled = secure_boot()
+    key, key_state = signing_key(bare.system) if enabled else (bare.key, bare.key_state)
     kernels = bootable()
     available: dict[str, None] = {}
     others: dict[str, None] = {}
@@ -325,7 +335,8 @@ def look_closely(
         nouveau=gpu.loaded_version("nouveau") is not None,
         persistence=persistence(),
         secure_boot=enabled,
-        key_enrolled=enrolled,
+        key=key,
+        key_state=key_state,
         installed=installed.installed,
         held=installed.held,
         modules=built(),
@@ -437,7 +448,7 @@ def install(
             changes = packages.simulate(plan.packages, ARCHIVES)
         except packages.PackagesError as error:
             raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
-        check(changes, settings)
+        check(changes, settings, seen.installed)
         check_branch(changes, plan, seen)
         with contextlib.suppress(packages.PackagesError):
             # Whatever an interrupted run left half way; what is really wrong APT says next.
@@ -459,11 +470,13 @@ def refuse(problems: Sequence[str]) -> None:
         raise DriverError(f"Refused; nothing was changed on this host.\n{listed}", refused=True)
 
 
-def check(changes: Sequence[packages.Change], settings: gpu_driver.Settings) -> None:
+def check(
+    changes: Sequence[packages.Change], settings: gpu_driver.Settings, installed: Mapping[str, str]
+) -> None:
     """Refuse what APT would do beyond the driver: other kernels, removals, changes without a way back."""
     problems = []
     for change in changes:
-        if not change.new:
+        if not change.new and not gpu_driver.is_replaced(change, installed):
             problems.append(
                 f"APT would remove {change.name} {change.old}."
                 " Remove it yourself, or keep the driver as it is."
@@ -478,8 +491,8 @@ def check(changes: Sequence[packages.Change], settings: gpu_driver.Settings) -> 
             or change.old in packages.versions(change.name)
         ):
             problems.append(
-                f"{change.name} {change.old} is replaced, and no archive has it any more: there is no"
-                " way back. Try it all the same: -e gpu_driver_force=true"
+                f"{change.name} {change.old} is {'replaced' if change.new else 'removed'}, and no archive has"
+                " it any more: there is no way back. Try it all the same: -e gpu_driver_force=true"
             )
     if problems and not settings.force:
         raise DriverError("\n".join(problems))
@@ -571,6 +584,8 @@ def load(settings: gpu_driver.Settings) -> str:
         return gpu_driver.plan(settings, look(settings)).reboot
     for number in range(plan.expected):
         ask(["nvidia-modprobe", "-u", "-c", str(number)])
+    if not UVM.exists():
+        raise DriverError(f"The driver is loaded, and {UVM} is not there. Install: nvidia-modprobe")
     ask(["systemctl", "daemon-reload"])
     status, words = ask(["systemctl", "enable", "--now", PERSISTENCED])
     if status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,8 +134,9 @@ def test_interrupted_run_is_continued() -> None:
         (DEFAULTS, {"architecture": "aarch64"}, "x86_64 only"),
         (DEFAULTS, {"devices": (replace(A40, id="102d"),)}, "too old"),
         (DEFAULTS, {"devices": (replace(A40, id="2b85"),)}, "needs the branch 570 or newer"),
-        (DEFAULTS, {"secure_boot": True, "key_enrolled": False}, "Secure Boot is on"),
-        (DEFAULTS, {"secure_boot": True, "key_enrolled": None}, "Secure Boot is on"),
+        (DEFAULTS, {"secure_boot": True, "key_state": "not_enrolled"}, "Enroll it: mokutil --import"),
+        (DEFAULTS, {"secure_boot": True, "key_state": "unknown"}, "apt-get install mokutil"),
+        (DEFAULTS, {"secure_boot": True, "key_state": "requested"}, "confirm it at the console"),
         (DEFAULTS, {"nouveau": True}, "gpu_driver_reboot is never"),
         (DEFAULTS, {"running": "6.1.0-50-cloud-amd64"}, "gpu_driver_reboot is never"),
         (DEFAULTS, {"disk_free_mb": {"/usr": 100}}, "/usr has 100 MB free"),
@@ -230,6 +232,7 @@ def test_newer_kernel_that_waits_for_a_reboot_is_told_and_not_refused() -> None:
 
 def test_loading_is_finished_while_a_newer_kernel_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = asks(monkeypatch)
+    monkeypatch.setattr(module, "UVM", Path("/dev/null"))
     monkeypatch.setattr(module, "look", lambda _: pending(persistence=False))
     monkeypatch.setattr(gpu, "loaded_version", lambda *_: "535.309.01")
     assert module.load(DEFAULTS) == ""
@@ -683,8 +686,119 @@ def test_what_apt_would_do_beyond_the_driver_is_refused_unless_forced(
     change: packages.Change, words: str
 ) -> None:
     with pytest.raises(module.DriverError, match=words):
-        module.check([change], DEFAULTS)
-    module.check([change], replace(DEFAULTS, force=True))
+        module.check([change], DEFAULTS, {})
+    module.check([change], replace(DEFAULTS, force=True), {})
+
+
+def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = "570.195.03-0ubuntu0.24.04.1"
+    installed = {"nvidia-dkms-570-server": old, "nvidia-utils-570-server": old, "nvidia-cuda-toolkit": "12.0"}
+    gone = [packages.Change(name, version, "") for name, version in installed.items()]
+    monkeypatch.setattr(packages, "versions", lambda name: [installed[name]])
+    module.check(gone[:2], DEFAULTS, installed)
+    with pytest.raises(module.DriverError, match="APT would remove nvidia-cuda-toolkit"):
+        module.check(gone, DEFAULTS, installed)
+    monkeypatch.setattr(packages, "versions", lambda _: [])
+    with pytest.raises(module.DriverError, match="is removed, and no archive"):
+        module.check(gone[:2], DEFAULTS, installed)
+
+
+def test_headers_follow_the_kernels_of_ubuntus_releases() -> None:
+    kernel = "6.8.0-45-generic"
+    names = ("generic-hwe-22.04", "virtual", f"unsigned-{kernel}")
+    seen = replace(
+        BARE,
+        system="ubuntu",
+        release="22.04",
+        codename="jammy",
+        running=kernel,
+        kernels=(kernel,),
+        image_packages={f"linux-image-{name}": "6.8.0.45" for name in names},
+        header_versions={
+            "linux-headers-generic-hwe-22.04": ("6.8.0.45",),
+            "linux-headers-virtual": ("6.8.0.45",),
+        },
+    )
+    headers, problems = gpu_driver.headers_of(DEFAULTS, seen, kernel)
+    assert headers == (
+        f"linux-headers-{kernel}",
+        "linux-headers-generic-hwe-22.04",
+        "linux-headers-virtual",
+    )
+    assert problems == []
+
+
+def test_daemon_starts_without_the_program_that_makes_nodes() -> None:
+    text = gpu_driver.files(DEFAULTS, components=(), version="", branch="535")[str(gpu_driver.DROP_IN)]
+    assert "ExecStartPost=-/usr/bin/nvidia-modprobe" in text
+
+
+def test_driver_without_its_node_of_unified_memory_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asks(monkeypatch)
+    monkeypatch.setattr(module, "look", lambda _: done())
+    monkeypatch.setattr(gpu, "loaded_version", lambda *_: "535.309.01")
+    monkeypatch.setattr(module, "UVM", tmp_path / "nvidia-uvm")
+    with pytest.raises(module.DriverError, match="Install: nvidia-modprobe"):
+        module.load(DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("system", "texts", "key"),
+    [
+        ("debian", [], "/var/lib/dkms/mok.pub"),
+        ("debian", ["# mok_certificate=/no\n", 'mok_certificate="/k/own.der"\n'], "/k/own.der"),
+        ("ubuntu", ["mok_certificate=/k/own.der\n"], "/var/lib/shim-signed/mok/MOK.der"),
+        ("ubuntu", ["mok_signing_key=/k/own.key\nmok_certificate=/k/own.der\n"], "/k/own.der"),
+    ],
+)
+def test_key_of_secure_boot_is_the_one_that_dkms_signs_with(system: str, texts: list[str], key: str) -> None:
+    assert gpu_driver.signing_certificate(system, texts) == key
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "state"),
+    [
+        (1, "{key} is already enrolled", "enrolled"),
+        (0, "{key} is not enrolled", "not_enrolled"),
+        (1, "{key} is already in the enrollment request", "requested"),
+        (255, "EFI variables are not supported on this system", "unknown"),
+        (127, "mokutil is not installed", "unknown"),
+    ],
+)
+def test_answers_of_mokutil(
+    status: int, words: str, state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = tmp_path / "own.der"
+    parts = tmp_path / "framework.conf.d"
+    parts.mkdir()
+    (parts / "own.conf").write_text(f"mok_certificate={key}\n")
+    monkeypatch.setattr(module, "FRAMEWORK", tmp_path)
+    asked = asks(monkeypatch, mokutil=(status, words.format(key=key)))
+    assert module.signing_key("debian") == (str(key), "missing")
+    key.touch()
+    assert module.signing_key("debian") == (str(key), state)
+    assert asked == [["mokutil", "--test-key", str(key)]]
+
+
+@pytest.mark.parametrize(
+    ("release", "key", "words"),
+    [
+        ("12", gpu_driver.DKMS_KEY, "-keyout /var/lib/dkms/mok.key -outform DER -out /var/lib/dkms/mok.pub"),
+        ("13", gpu_driver.DKMS_KEY, "dkms generate_mok"),
+        ("24.04", gpu_driver.UBUNTU_KEY, "update-secureboot-policy --new-key"),
+        ("13", "/k/own.der", "-keyout KEY -outform DER -out /k/own.der"),
+    ],
+)
+def test_key_that_is_missing_is_created_before_it_is_enrolled(release: str, key: str, words: str) -> None:
+    said = " ".join(
+        problems(DEFAULTS, replace(BARE, release=release, secure_boot=True, key=key, key_state="missing"))
+    )
+    assert words in said
+    assert f"enroll it: mokutil --import {key}" in said
 
 
 def test_problems_are_refused_together() -> None:
