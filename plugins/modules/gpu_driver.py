@@ -13,12 +13,14 @@ description:
     installs, pins and holds the packages, keeps nouveau off, and verifies that the module is built for
     the kernel that will boot. A run that was interrupted is continued.
   - C(load) loads the module and tells whether a reboot is needed. C(verify) asks C(nvidia-smi).
+  - C(query) has the engine of the current release analyse once in the service's sandbox, and looks for a
+    device in what it says. A host without a release, or whose engine does without a GPU, is not asked.
   - C(undo) brings back the packages and files of before. C(finish) ends the change.
 options:
   step:
     description: What is done.
     type: str
-    choices: [look, plan, install, load, verify, undo, finish]
+    choices: [look, plan, install, load, verify, query, undo, finish]
     default: plan
   settings:
     description: What is wanted, the role's variables without their prefix.
@@ -83,6 +85,19 @@ options:
     description: Whether the service ran when the change was begun, for C(install).
     type: bool
     default: false
+  names:
+    description: The names of the devices of which the engine must use one, for C(query).
+    type: list
+    elements: str
+    default: []
+  sandbox:
+    description: The systemd directives of the service's sandbox, for C(query).
+    type: dict
+    default: {}
+  root:
+    description: Where releases are kept on the host.
+    type: path
+    default: /opt/katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -117,6 +132,15 @@ cards:
   type: list
   elements: dict
   returned: C(step=verify)
+nodes:
+  description: The device nodes that an engine needs.
+  type: list
+  elements: str
+  returned: C(step=verify)
+queried:
+  description: Which release's engine answered on which device, or why none was asked.
+  type: str
+  returned: C(step=query)
 undone:
   description: The packages that were removed and those that were put back.
   type: dict
@@ -139,7 +163,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import asking, atomic, gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    asking,
+    atomic,
+    gpu,
+    gpu_driver,
+    packages,
+    releases,
+    sandbox,
+)
 
 RECORD = gpu_driver.STATE / "state.json"
 ARCHIVES = gpu_driver.STATE / "archives"
@@ -148,6 +180,18 @@ OF_APT = (gpu_driver.KEYRING, gpu_driver.SOURCES, gpu_driver.STANZAS, gpu_driver
 APT = Path("/etc/apt")
 FILES = (*OF_APT, gpu_driver.UNATTENDED, gpu_driver.BLACKLIST, gpu_driver.DROP_IN)
 SMI_SECONDS = 60
+QUERY = {
+    "id": "gpu",
+    "rules": "japanese",
+    "komi": 6.5,
+    "boardXSize": 19,
+    "boardYSize": 19,
+    "moves": [],
+    "maxVisits": 2,
+}
+QUERY_SECONDS = 300
+QUERY_UNIT = "katago-gpu-query.service"
+QUERY_CACHE = Path("/var/cache/katago-gpu-query")
 MODULES = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
 PERSISTENCED = "nvidia-persistenced.service"
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
@@ -604,6 +648,36 @@ def verify(settings: gpu_driver.Settings) -> list[dict[str, Any]]:
     return [asdict(card) for card in answer.cards]
 
 
+def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path) -> str:
+    """The device on which the current release's engine analysed once, or why it was not asked.
+
+    DriverError has the engine's words when it gives no answer, or not on one of the devices `names`.
+    """
+    layout = releases.Layout(root)
+    release = layout.current_release()
+    if release is None:
+        return "no release yet; the first one is tried before it is switched to"
+    configured = json.loads((layout.current / "config.json").read_text())["katago"]
+    binary = configured["binaryPath"]
+    if re.search(r"Using Eigen", ask([binary, "version"])[1]):
+        return f"the engine of {release} does without a GPU"
+    directives = {**sandboxed, "DynamicUser": True, "CacheDirectory": QUERY_CACHE.name}
+    directives["RuntimeMaxSec"] = str(QUERY_SECONDS)
+    argv = [binary, "analysis", "-model", configured["modelPath"]]
+    argv += ["-config", str(layout.current / configured["configPath"])]
+    argv += ["-override-config", f"homeDataDir={QUERY_CACHE},logToStderr=true"]
+    # The engine ends with its input, after it has answered.
+    status, words = asking.ask(
+        sandbox.command(directives, argv, unit=QUERY_UNIT), QUERY_SECONDS + 10, given=json.dumps(QUERY) + "\n"
+    )
+    device = next((name for name in names if name in words), None)
+    if status or '"rootInfo"' not in words or device is None:
+        raise DriverError(
+            f"The engine of {release} does not work on {' or '.join(names)}: {packages.last_words(words)}"
+        )
+    return f"the engine of {release} answered on {device}"
+
+
 def undo() -> dict[str, Any]:
     """Bring packages, holds and files back to what was recorded; what was done."""
     kept = record()
@@ -692,7 +766,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "step": {
-                "choices": ["look", "plan", "install", "load", "verify", "undo", "finish"],
+                "choices": ["look", "plan", "install", "load", "verify", "query", "undo", "finish"],
                 "default": "plan",
             },
             "settings": {
@@ -716,6 +790,9 @@ def main() -> None:
                 },
             },
             "service": {"type": "bool", "default": False},
+            "names": {"type": "list", "elements": "str", "default": []},
+            "sandbox": {"type": "dict", "default": {}},
+            "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
         supports_check_mode=True,
     )
@@ -750,7 +827,9 @@ def main() -> None:
         elif step == "load":
             result["reboot"] = load(settings)
         elif step == "verify":
-            result["cards"] = verify(settings)
+            result |= {"cards": verify(settings), "nodes": gpu.nodes()}
+        elif step == "query":
+            result["queried"] = query(parameters["names"], parameters["sandbox"], Path(parameters["root"]))
         elif step == "undo":
             kept = record()
             undone = undo()
@@ -761,7 +840,7 @@ def main() -> None:
             }
         else:
             result["changed"] = finish()
-    except (DriverError, packages.PackagesError, OSError) as error:
+    except (DriverError, packages.PackagesError, OSError, ValueError, KeyError) as error:
         module.fail_json(msg=str(error), refused=getattr(error, "refused", False))
     module.exit_json(**result)
 

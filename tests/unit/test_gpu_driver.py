@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.module_utils import asking, gpu, gpu_driver, packages
 from ansible_collections.katago.fleet.plugins.modules import gpu_driver as module
 
 KERNEL = "6.1.0-56-cloud-amd64"
@@ -828,3 +829,53 @@ def test_settings_are_the_modules_with_what_is_not_given_left_to_the_host() -> N
     assert (settings.devices, settings.expected, settings.has_key) == (None, None, True)
     assert (settings.source, settings.kernel_module) == ("nvidia", "open")
     assert module.settings_of({**given, "expected_devices": 0}).expected == 0
+
+
+ANSWER = '{"id":"gpu","rootInfo":{"visits":2}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "problem"),
+    [
+        (0, f"TensorRT backend thread 0: Found GPU NVIDIA A40 memory 1\n{ANSWER}", None),
+        (0, f"Using OpenCL Device 0: pocl-cpu\n{ANSWER}", "does not work on NVIDIA A40: Using OpenCL"),
+        (0, "Found GPU NVIDIA A40", "does not work"),
+        (1, f"Found GPU NVIDIA A40\n{ANSWER}\nCUDA error", "CUDA error"),
+    ],
+)
+def test_engine_must_answer_on_the_device(
+    status: int, words: str, problem: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    release = tmp_path / "releases/one"
+    release.mkdir(parents=True)
+    (tmp_path / "current").symlink_to(release)
+    paths = {"binaryPath": "/k/katago", "modelPath": "/k/net.bin.gz", "configPath": "analysis.cfg"}
+    (release / "config.json").write_text(json.dumps({"katago": paths}))
+    asked: list[str] = []
+
+    def answer(command: Sequence[str], seconds: float | None = None, given: str = "") -> tuple[int, str]:
+        if command[1] == "version":
+            return 0, "Using TensorRT backend"
+        asked.extend((" ".join(command), given))
+        return status, words
+
+    monkeypatch.setattr(asking, "ask", answer)
+    directives = {"DeviceAllow": ["/dev/nvidia0 rw"]}
+    if problem:
+        with pytest.raises(module.DriverError, match=problem):
+            module.query(["NVIDIA A40"], directives, tmp_path)
+    else:
+        assert module.query(["NVIDIA A40"], directives, tmp_path).endswith("answered on NVIDIA A40")
+    assert "DeviceAllow=/dev/nvidia0 rw" in asked[0]
+    assert "/k/katago analysis -model /k/net.bin.gz" in asked[0]
+    assert json.loads(asked[1])["maxVisits"] == 2
+
+
+def test_host_without_a_release_or_with_an_engine_for_processors_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "no release yet" in module.query(["NVIDIA A40"], {}, tmp_path)
+    (tmp_path / "current").symlink_to(tmp_path)
+    (tmp_path / "config.json").write_text('{"katago": {"binaryPath": "/k/katago"}}')
+    asks(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
+    assert "does without a GPU" in module.query(["NVIDIA A40"], {}, tmp_path)
