@@ -6,11 +6,15 @@ import subprocess
 from collections.abc import Sequence
 
 
-def ask(command: Sequence[str], seconds: float | None = None) -> tuple[int, str]:
-    """A command's exit status and all that it wrote; 127 when it is not there, 124 when it took too long."""
+def ask(command: Sequence[str], seconds: float | None = None, given: str = "") -> tuple[int, str]:
+    """A command's exit status and all that it wrote; 127 when it is not there, 124 when it took too long.
+
+    `given` is its input.
+    """
     try:
         done = subprocess.run(
             command,
+            input=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu
+from ansible_collections.katago.fleet.plugins.module_utils.packages import Change
+
+KeyState = Literal["enrolled", "requested", "not_enrolled", "missing", "unknown"]
 
 STATE = Path("/var/lib/katago-gpu-driver")
 """What was there before a change, and the packages to go back to."""
 
 PREFERENCES = Path("/etc/apt/preferences.d/katago-gpu-driver")
 SOURCES = Path("/etc/apt/sources.list.d/katago-gpu-driver.list")
+STANZAS = Path("/etc/apt/sources.list.d/katago-gpu-driver.sources")
 UNATTENDED = Path("/etc/apt/apt.conf.d/51katago-gpu-driver")
 BLACKLIST = Path("/etc/modprobe.d/katago-gpu-driver.conf")
 DROP_IN = Path("/etc/systemd/system/nvidia-persistenced.service.d/katago-gpu-driver.conf")
 KEYRING = Path("/etc/apt/keyrings/katago-gpu-driver.asc")
 
+DKMS_KEY = "/var/lib/dkms/mok.pub"
+UBUNTU_KEY = "/var/lib/shim-signed/mok/MOK.der"
 COMPONENTS = ("contrib", "non-free", "non-free-firmware")
 DISTRIBUTION, NVIDIA = "distribution", "nvidia"
 PROPRIETARY, OPEN = "proprietary", "open"
@@ -82,7 +88,7 @@ _OPENCL_LACKING = {("12", "rocm"), ("13", "intel")}
 
 @dataclass(frozen=True)
 class Settings:
-    """The role's variables; empty where the host decides. `has_key`: NVIDIA's repository's was given."""
+    """The role's variables; empty where the host decides. `has_key`, `url`: of NVIDIA's repository."""
 
     devices: Sequence[Mapping[str, Any]] | None = None
     vendor: str = "auto"
@@ -96,6 +102,7 @@ class Settings:
     headers: Sequence[str] = ()
     force: bool = False
     has_key: bool = False
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,10 +111,15 @@ class Seen:
 
     `kernels`: those that can be booted. `image_packages`: the installed packages of kernels and their
     versions, `header_versions`: those that APT knows of the packages with their headers. `loaded` and
-    `nouveau`: what the running kernel has. `secure_boot`, `key_enrolled`: None where it cannot be told.
+    `nouveau`: what the running kernel has. `persistence`: whether nvidia-persistenced is enabled and runs.
+    `secure_boot`: None where it cannot be told. `key`: the certificate of the key that DKMS signs with,
+    `key_state` what the firmware has of it.
     `modules`: the version of DKMS's module by kernel. `available`: the versions of the DKMS package
-    that APT knows, the newest first. `files`: the content of this role's files, None where there is
-    none. `stale`: kernels whose initramfs is older than this role's modprobe file.
+    that APT knows in the archives of the wanted source, the newest first; `elsewhere`: those that are in
+    others only. `release_known`: whether APT takes packages of the host's own release. `sources_trouble`:
+    APT's words where this role's own sources keep it from reading any. `files`: the content of this
+    role's files, None where there is none. `stale`: kernels whose initramfs is older than this role's
+    modprobe file.
     """
 
     system: str
@@ -121,13 +133,18 @@ class Seen:
     header_versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     loaded: str | None = None
     nouveau: bool = False
+    persistence: bool | None = None
     secure_boot: bool | None = None
-    key_enrolled: bool | None = None
+    key: str = DKMS_KEY
+    key_state: KeyState = "unknown"
     installed: Mapping[str, str] = field(default_factory=dict)
     held: Sequence[str] = ()
     modules: Mapping[str, str] = field(default_factory=dict)
     available: Sequence[str] = ()
+    elsewhere: Sequence[str] = ()
     lacking_components: Sequence[str] = ()
+    release_known: bool = True
+    sources_trouble: str = ""
     disk_free_mb: Mapping[str, int] = field(default_factory=dict)
     runfile: bool = False
     files: Mapping[str, str | None] = field(default_factory=dict)
@@ -139,15 +156,18 @@ class Seen:
 class Plan:
     """What would be done. `problems` refuse it; `because` says why there is something to do.
 
-    `installs`: whether packages change. `stops_service`: whether a loaded driver is replaced under what
-    uses it. `reboot`: why a reboot is needed, empty when it is not. `kernel`: the one that will boot.
+    `branch`: that of NVIDIA's driver. `installs`: whether packages change. `stops_service`: whether a
+    loaded driver is replaced under what uses it, or the host rebooted. `reboot`: why that is needed,
+    empty when it is not. `kernel`: the one that will boot.
     """
 
     vendor: str
     devices: tuple[str, ...]
     expected: int
     target: str
+    branch: str
     kernel: str
+    running: str
     driver_in_use: tuple[str, ...]
     loaded: str | None
     installed: str | None
@@ -178,7 +198,8 @@ class Plan:
             f"driver in use: {', '.join(self.driver_in_use) or 'none'}; loaded: {self.loaded or 'none'}"
         )
         lines.append(f"driver installed: {self.installed or 'none'}; target: {self.target}")
-        lines.append(f"kernel that will boot: {self.kernel or 'unknown'}")
+        runs = f"; {self.running} runs" if self.kernel != self.running else ""
+        lines.append(f"kernel that will boot: {self.kernel or 'unknown'}{runs}")
         lines += [f"to do: {reason}" for reason in self.because] or ["to do: nothing"]
         lines.append(f"reboot: {self.reboot or 'not needed'}")
         return lines
@@ -199,12 +220,13 @@ def plan(settings: Settings, seen: Seen) -> Plan:
     headers, header_problems = headers_of(settings, seen, kernel)
     wanted = (*packages, *headers)
     installed = upstream(seen.installed.get(dkms))
-    because = list(_reasons_to_install(settings, seen, wanted, dkms))
+    because = list(_reasons_to_install(settings, seen, wanted, dkms, branch))
     installs = bool(because)
-    because += _reasons_to_configure(seen, wanted, dkms, settings, kernel)
-    reboot = "" if expected == 0 else reboot_reason(seen, kernel, will_change=installs, target=installed)
-    if expected and not because and (reboot or seen.loaded is None):
-        because.append("the installed driver is not loaded")
+    replaces = dkms not in seen.installed or bool(_other_version(settings, seen, dkms, branch))
+    because += _reasons_to_configure(seen, wanted, dkms, settings, branch, kernel)
+    reboot = "" if expected == 0 else reboot_reason(seen, kernel, will_change=replaces, target=installed)
+    if expected and installed:
+        because += _reasons_to_load(seen, reboot)
     problems = [
         *([problem] if problem else []),
         *_system_problems(settings, seen, branch),
@@ -219,7 +241,9 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         devices=tuple(map(str, devices)),
         expected=expected,
         target=_target(settings, branch),
+        branch=branch,
         kernel=kernel,
+        running=seen.running,
         driver_in_use=tuple(sorted({each.driver for each in devices if each.driver})),
         loaded=seen.loaded,
         installed=installed,
@@ -229,7 +253,7 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         if settings.source == DISTRIBUTION and seen.system == "debian"
         else (),
         installs=installs,
-        stops_service=installs and seen.loaded is not None,
+        stops_service=bool(reboot) or (replaces and seen.loaded is not None),
         because=tuple(because),
         reboot=reboot,
         problems=tuple(problems),
@@ -238,8 +262,11 @@ def plan(settings: Settings, seen: Seen) -> Plan:
 
 def _target(settings: Settings, branch: str) -> str:
     version = branch if settings.version in ("", LATEST) else settings.version
-    whose = "the distribution" if settings.source == DISTRIBUTION else "NVIDIA"
-    return f"NVIDIA's driver {version} ({settings.kernel_module}, {whose}'s package)"
+    return f"NVIDIA's driver {version} ({settings.kernel_module}, {_whose(settings)}'s package)"
+
+
+def _whose(settings: Settings) -> str:
+    return "the distribution" if settings.source == DISTRIBUTION else "NVIDIA"
 
 
 def vendor_of(settings: Settings, found: Sequence[gpu.Device]) -> str:
@@ -272,7 +299,9 @@ def _nothing(seen: Seen, kernel: str, problems: tuple[str, ...]) -> Plan:
         devices=(),
         expected=0,
         target="none",
+        branch="",
         kernel=kernel,
+        running=seen.running,
         driver_in_use=(),
         loaded=seen.loaded,
         installed=None,
@@ -311,7 +340,9 @@ def _opencl_plan(
         devices=tuple(map(str, devices)),
         expected=expected,
         target=f"OpenCL by {kind}",
+        branch="",
         kernel=kernel,
+        running=seen.running,
         driver_in_use=tuple(sorted({each.driver for each in devices if each.driver})),
         loaded=None,
         installed=None,
@@ -327,16 +358,33 @@ def _opencl_plan(
 
 
 def branch_of(settings: Settings, seen: Seen) -> str:
-    """The branch of the driver, as `535` or `580-server`; empty where the system has none."""
+    """The branch of the driver, as `535` or `580-server`; empty where the system has none.
+
+    Where nothing else is asked for, that which is installed stays; Debian's releases have one each.
+    """
+    in_name = seen.system == "ubuntu" and settings.source == DISTRIBUTION
     if settings.branch:
         return settings.branch
     if settings.version not in ("", LATEST):
-        return settings.version.partition(".")[0] + ("-server" if seen.system == "ubuntu" else "")
+        return settings.version.partition(".")[0] + ("-server" if in_name else "")
+    if in_name:
+        found = (re.fullmatch(r"nvidia-dkms-(\d+(?:-server)?)(?:-open)?", name) for name in seen.installed)
+        return max((match[1] for match in found if match), default=_UBUNTU_BRANCH)
     if settings.source == NVIDIA:
-        return _NVIDIA_BRANCH
-    if seen.system == "ubuntu":
-        return _UBUNTU_BRANCH
+        dkms, _ = driver_packages(settings, seen, "")
+        version = seen.installed.get(dkms)
+        mine = version is not None and version not in seen.elsewhere
+        return _major(version) if version and mine else _NVIDIA_BRANCH
     return _DEBIAN_BRANCHES.get(seen.release, "")
+
+
+def _major(version: str) -> str:
+    return (upstream(version) or "").partition(".")[0]
+
+
+def of_branch(version: str, branch: str) -> bool:
+    """Whether a package's version is of a branch."""
+    return _major(version) == branch.partition("-")[0]
 
 
 def driver_packages(settings: Settings, seen: Seen, branch: str) -> tuple[str, tuple[str, ...]]:
@@ -382,12 +430,12 @@ def headers_of(settings: Settings, seen: Seen, kernel: str) -> tuple[tuple[str, 
     if settings.headers:
         return tuple(settings.headers), []
     images = {header_package(name): version for name, version in seen.image_packages.items()}
+    metapackages = {header_package(name) for name in seen.image_packages if follows(name)}
     exact = {f"linux-headers-{each}" for each in (kernel, seen.running)} & images.keys()
     following = {
         name
         for name, version in images.items()
-        if not re.search(r"\d+\.\d+", name)
-        and (name in seen.installed or version in seen.header_versions.get(name, ()))
+        if name in metapackages and (name in seen.installed or version in seen.header_versions.get(name, ()))
     }
     if exact:
         return tuple(sorted(exact | following)), []
@@ -400,7 +448,12 @@ def headers_of(settings: Settings, seen: Seen, kernel: str) -> tuple[tuple[str, 
 
 def header_package(image: str) -> str:
     """The package with the headers for a package with a kernel."""
-    return image.replace("linux-image-", "linux-headers-", 1)
+    return re.sub(r"^linux-image-(unsigned-)?", "linux-headers-", image)
+
+
+def follows(image: str) -> bool:
+    """Whether a package with a kernel follows the newest, as linux-image-generic-hwe-22.04 does."""
+    return not re.match(r"linux-image-(unsigned-)?\d", image)
 
 
 def newest(kernels: Iterable[str]) -> str:
@@ -420,18 +473,35 @@ def upstream(version: str | None) -> str | None:
     return re.split(r"[-~+]", version.partition(":")[2] or version)[0]
 
 
-def _reasons_to_install(settings: Settings, seen: Seen, wanted: Sequence[str], dkms: str) -> Iterator[str]:
+def _reasons_to_install(
+    settings: Settings, seen: Seen, wanted: Sequence[str], dkms: str, branch: str
+) -> Iterator[str]:
     if seen.record.get("unfinished"):
         yield f"a change that was begun {seen.record.get('begun')} was not brought to its end"
+    if seen.sources_trouble:
+        yield f"APT reads no source beside those that this role added: {seen.sources_trouble}"
     if missing := [each for each in wanted if each not in seen.installed]:
         yield f"not installed: {', '.join(missing)}"
+    if reason := _other_version(settings, seen, dkms, branch):
+        yield reason
+
+
+def _other_version(settings: Settings, seen: Seen, dkms: str, branch: str) -> str:
+    """Why another version than the installed one is wanted; empty when none is, or none is installed."""
     version = seen.installed.get(dkms)
     if version is None:
-        return
-    if settings.version == LATEST and seen.available and seen.available[0] != version:
-        yield f"{dkms} is {version}; the newest is {seen.available[0]}"
-    elif settings.version not in ("", LATEST) and not _is_version(version, settings.version):
-        yield f"{dkms} is {version}; wanted is {settings.version}"
+        return ""
+    if settings.version not in ("", LATEST):
+        wrong = not _is_version(version, settings.version)
+        return f"{dkms} is {version}; wanted is {settings.version}" if wrong else ""
+    if version in seen.elsewhere:
+        return f"{dkms} is {version}, which is not {_whose(settings)}'s package"
+    if branch and not of_branch(version, branch):
+        return f"{dkms} is {version}; wanted is the branch {branch}"
+    newest_offered = next((each for each in seen.available if of_branch(each, branch)), version)
+    if settings.version == LATEST and newest_offered != version:
+        return f"{dkms} is {version}; the newest is {newest_offered}"
+    return ""
 
 
 def wanted_version(settings: Settings, seen: Seen) -> str:
@@ -441,8 +511,31 @@ def wanted_version(settings: Settings, seen: Seen) -> str:
     """
     if settings.version == LATEST:
         return ""
-    dkms, _ = driver_packages(settings, seen, branch_of(settings, seen))
-    return settings.version or upstream(seen.installed.get(dkms)) or ""
+    branch = branch_of(settings, seen)
+    dkms, _ = driver_packages(settings, seen, branch)
+    if settings.version or _other_version(settings, seen, dkms, branch):
+        return settings.version
+    return upstream(seen.installed.get(dkms)) or ""
+
+
+def strays(changes: Iterable[Change], plan: Plan, seen: Seen) -> list[str]:
+    """What APT would install of the driver that is of another branch or source than planned.
+
+    `seen`: the host after its archives were added.
+    """
+    changed = {each.name: each.new for each in changes if each.new}
+    found = [
+        f"{name} {new}"
+        for name, new in changed.items()
+        if belongs(name)
+        and name not in _OWN_VERSION
+        and re.match(r"\d{3}\.\d", upstream(new) or "")
+        and not of_branch(new, plan.branch)
+    ]
+    dkms = changed.get(plan.dkms_package, seen.installed.get(plan.dkms_package, ""))
+    if dkms in seen.elsewhere or (plan.dkms_package not in changed and not of_branch(dkms, plan.branch)):
+        found.append(f"{plan.dkms_package} {dkms}")
+    return list(dict.fromkeys(found))
 
 
 def _is_version(version: str, wanted: str) -> bool:
@@ -450,7 +543,7 @@ def _is_version(version: str, wanted: str) -> bool:
 
 
 def _reasons_to_configure(
-    seen: Seen, wanted: Sequence[str], dkms: str, settings: Settings, kernel: str
+    seen: Seen, wanted: Sequence[str], dkms: str, settings: Settings, branch: str, kernel: str
 ) -> list[str]:
     version = seen.installed.get(dkms)
     if version is None:
@@ -458,20 +551,46 @@ def _reasons_to_configure(
     reasons = []
     if unheld := [each for each in held_packages(wanted) if each not in seen.held]:
         reasons.append(f"not held: {', '.join(unheld)}")
-    texts = files(settings, components=seen.record.get("components", ()), version=upstream(version) or "")
+    texts = files(
+        settings,
+        components=seen.record.get("components", ()),
+        version=upstream(version) or "",
+        branch=branch,
+    )
     reasons += [
         f"{path} is not as it should be" for path, text in texts.items() if seen.files.get(path) != text
     ]
-    if kernel and kernel not in seen.modules:
-        reasons.append(f"the module is not built for {kernel}")
+    built = seen.modules.get(kernel)
+    if kernel and built != upstream(version):
+        which = f"is {built}, and {upstream(version)} is installed" if built else "is not built"
+        reasons.append(f"the module for {kernel} {which}")
     if kernel in seen.stale:
         reasons.append(f"the initramfs of {kernel} is older than what it must hold")
     return reasons
 
 
+def _reasons_to_load(seen: Seen, reboot: str) -> Iterator[str]:
+    if seen.loaded is None:
+        yield "the installed driver is not loaded"
+    elif reboot:
+        yield reboot
+    if seen.persistence is False:
+        yield "nvidia-persistenced is not enabled, or does not run"
+
+
 def belongs(package: str) -> bool:
     """Whether a package is part of NVIDIA's driver, by its name."""
     return any(fnmatch.fnmatchcase(package, pattern) for pattern in _FAMILY)
+
+
+def is_replaced(change: Change, installed: Mapping[str, str]) -> bool:
+    """Whether a package that is removed is of the installed driver, whose branches replace each other."""
+    drivers = {
+        upstream(version)
+        for name, version in installed.items()
+        if re.fullmatch(r"nvidia-(.+-)?dkms(-.+)?", name)
+    }
+    return belongs(change.name) and (change.name in _OWN_VERSION or upstream(change.old) in drivers)
 
 
 def held_packages(wanted: Iterable[str]) -> list[str]:
@@ -480,10 +599,14 @@ def held_packages(wanted: Iterable[str]) -> list[str]:
 
 
 def reboot_reason(seen: Seen, kernel: str, *, will_change: bool, target: str | None) -> str:
-    """Why the driver needs a reboot, by what is loaded and what is installed; empty when it does not."""
+    """Why the driver needs a reboot, by what is loaded and what is installed; empty when it does not.
+
+    A newer kernel alone is no reason: what is loaded serves until the host is rebooted anyway.
+    """
     if seen.nouveau:
         return "nouveau is loaded, and cannot be removed under a console"
-    if kernel and kernel != seen.running:
+    is_loaded = not will_change and target is not None and seen.loaded == target
+    if kernel and kernel != seen.running and not is_loaded:
         return f"{seen.running} runs, and the module is for {kernel}"
     if seen.loaded is None:
         return ""
@@ -511,6 +634,11 @@ def _system_problems(settings: Settings, seen: Seen, branch: str) -> Iterator[st
         yield (
             f"gpu_driver_version is {settings.version}, which is not of gpu_driver_branch, {branch}."
             " Change one of them."
+        )
+    if seen.lacking_components and not seen.release_known:
+        yield (
+            f"None of APT's sources is known as that of {seen.codename}, so the components with the driver"
+            f" cannot be added to it. Add them yourself: {', '.join(seen.lacking_components)}"
         )
     own = _DEBIAN_BRANCHES.get(seen.release)
     if settings.source == DISTRIBUTION and seen.system == "debian" and own and branch != own:
@@ -581,17 +709,64 @@ def known_failures(settings: Settings, seen: Seen, kernel: str) -> Iterator[str]
 
 
 def _boot_problems(settings: Settings, seen: Seen, reboot: str) -> Iterator[str]:
-    if seen.secure_boot and seen.key_enrolled is not True:
+    if seen.secure_boot and seen.key_state != "enrolled":
         yield (
-            "Secure Boot is on, and the key that DKMS signs modules with is not enrolled: the kernel would"
-            " refuse the module. Enroll it (mokutil --import /var/lib/dkms/mok.pub, then confirm at the"
-            " console during a reboot), or turn Secure Boot off."
+            "Secure Boot is on, and the kernel would refuse the module: "
+            f"{_key_remedy(seen)} Or turn Secure Boot off."
         )
     if reboot and settings.reboot == "never":
         yield (
             f"A reboot is needed, since {reboot}; gpu_driver_reboot is never."
             " Permit it: -e gpu_driver_reboot=when_needed"
         )
+
+
+def _key_remedy(seen: Seen) -> str:
+    """What is wrong with the key that DKMS signs modules with, and the commands that enroll it."""
+    enroll = f"mokutil --import {seen.key}, then confirm at the console during a reboot."
+    if seen.key_state == "requested":
+        return f"the enrollment of {seen.key} was asked for; confirm it at the console during a reboot."
+    if seen.key_state == "not_enrolled":
+        return f"{seen.key}, which DKMS signs with, is not enrolled. Enroll it: {enroll}"
+    if seen.key_state == "unknown":
+        return (
+            f"whether {seen.key}, which DKMS signs with, is enrolled cannot be told. See what keeps"
+            f" mokutil from it (apt-get install mokutil): mokutil --test-key {seen.key}"
+        )
+    if seen.key == UBUNTU_KEY:
+        make = "update-secureboot-policy --new-key (of shim-signed)"
+    elif seen.key == DKMS_KEY and seen.release != "12":
+        make = "dkms generate_mok (of dkms)"
+    else:
+        # Debian 12's DKMS has no command for it; this is what it does when it first signs.
+        private = str(Path(seen.key).with_suffix(".key")) if seen.key == DKMS_KEY else "KEY"
+        make = (
+            "openssl req -new -x509 -nodes -days 36500 -subj '/CN=DKMS module signing key'"
+            f" -newkey rsa:2048 -keyout {private} -outform DER -out {seen.key}"
+        )
+    return f"{seen.key}, which DKMS signs with, is not there yet. Create it: {make}; enroll it: {enroll}"
+
+
+def signing_certificate(system: str, configurations: Iterable[str]) -> str:
+    """The certificate of the key that DKMS signs with, by the texts of its framework.conf and its parts.
+
+    Ubuntu's DKMS takes that of shim-signed where no key is set, whatever certificate is.
+    """
+    found: dict[str, str] = {}
+    for text in configurations:
+        found |= re.findall(r"^\s*(mok_certificate|mok_signing_key)=[\"']?([^\"'\s#]*)", text, re.M)
+    if system == "ubuntu" and not found.get("mok_signing_key"):
+        return UBUNTU_KEY
+    return found.get("mok_certificate") or DKMS_KEY
+
+
+def key_state(status: int, words: str) -> KeyState:
+    """What `mokutil --test-key` answered."""
+    if "already enrolled" in words:
+        return "enrolled"
+    if "already in the enrollment request" in words:
+        return "requested"
+    return "not_enrolled" if status in (0, 1) and "is not enrolled" in words else "unknown"
 
 
 def _disk_problems(seen: Seen) -> Iterator[str]:
@@ -610,21 +785,26 @@ def _ownership_problems(seen: Seen, wanted: Sequence[str]) -> Iterator[str]:
             yield f"{name} is held by somebody else. Ask who did it, then: apt-mark unhold {name}"
 
 
-def files(settings: Settings, *, components: Iterable[str], version: str) -> dict[str, str]:
+def files(settings: Settings, *, components: Iterable[str], version: str, branch: str) -> dict[str, str]:
     """The role's own files by path: APT's pins, what unattended upgrades leave alone, nouveau's, the nodes'.
 
     `components`: those that the host lacked, of which nothing but the driver is to be taken.
     `version`: of the driver, empty before it is known.
     """
+    # APT takes the first record that names a package and matches a version, so the order matters.
+    of_its_branch = f"version {branch.partition('-')[0]}.*"
     pins = []
+    if settings.source == DISTRIBUTION:
+        pins.append(_pin(_FAMILY, "release o=NVIDIA", -1))
+    elif branch:
+        pins.append(_pin(_OWN_VERSION, of_its_branch, 1001))
+    pins.append(_pin(_OWN_VERSION, "release *", 500))
+    if version or branch:
+        pins.append(_pin(_FAMILY, f"version {version}*" if version else of_its_branch, 1001))
     for component in components:
-        pins.append(f"Package: *\nPin: release c={component}\nPin-Priority: -1\n")
+        pins.append(_pin("*", f"release c={component}", -1))
     if components:
-        pins.append(f"Package: {' '.join(_FAMILY)}\nPin: release o=Debian\nPin-Priority: 500\n")
-    # APT takes the first record that names a package, so those of the versions come first.
-    if version:
-        pins.insert(0, f"Package: {' '.join(_FAMILY)}\nPin: version {version}*\nPin-Priority: 1001\n")
-        pins.insert(0, f"Package: {' '.join(_OWN_VERSION)}\nPin: release *\nPin-Priority: 500\n")
+        pins.append(_pin(_FAMILY, "release o=Debian", 500))
     patterns = sorted({each.replace("*", "") for each in _FAMILY})
     blacklist = "".join(f'  "^{pattern}";\n' for pattern in patterns)
     return {
@@ -635,46 +815,125 @@ def files(settings: Settings, *, components: Iterable[str], version: str) -> dic
     }
 
 
+def _pin(names: Iterable[str], which: str, priority: int) -> str:
+    return f"Package: {' '.join(names)}\nPin: {which}\nPin-Priority: {priority}\n"
+
+
 # The driver makes this node when a program first asks for it, as root; the service's sandbox may not, and
-# opens only nodes that are there when it starts.
+# opens only nodes that are there when it starts. Ubuntu has that program in a package of its own.
 _NODES = """\
 [Unit]
 Before=katago-mcp.service
 [Service]
-ExecStartPost=/usr/bin/nvidia-modprobe -u -c 0
+ExecStartPost=-/usr/bin/nvidia-modprobe -u -c 0
 """
 _HEAD = "{} Kept by the role gpu_driver, which alone changes the driver.\n"
 
 
-def sources(targets: str, codename: str, components: Sequence[str]) -> str:
-    """One-line sources with `components` for every archive from which a Debian host takes `main`.
+@dataclass(frozen=True)
+class Archive:
+    """An index of packages as APT knows it; `codename` and `origin` are empty where it does not tell."""
 
-    `targets`: what `INDEXTARGETS` prints. [sources.list(5)]
-    """
-    lines = [_HEAD.format("#").rstrip()]
-    for row in sorted(set(targets.splitlines())):
-        uri, suite, component, signed_by = (*row.split("|"), "", "", "")[:4]
-        if component == "main" and suite.startswith(codename):
-            # APT prints the variable itself where the option is not set.
-            option = f"[signed-by={signed_by}] " if signed_by and not signed_by.startswith("$") else ""
-            lines.append(f"deb {option}{uri} {suite} {' '.join(components)}")
-    return "\n".join(lines) + "\n"
+    uri: str
+    suite: str
+    component: str
+    codename: str = ""
+    origin: str = ""
 
 
 INDEXTARGETS = (
     "apt-get",
     "indextargets",
     "--format",
-    "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)",
+    "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(CODENAME)|$(ORIGIN)",
     "Created-By: Packages",
 )
 
 
-def lacking_components(targets: str, codename: str) -> list[str]:
+def archives(targets: str) -> list[Archive]:
+    """What `INDEXTARGETS` prints; APT prints the variable itself where there is no value."""
+    rows = ([re.sub(r"\$\(.*", "", field) for field in row.split("|")] for row in targets.splitlines())
+    return list(dict.fromkeys(Archive(*row) for row in rows if len(row) == 5))
+
+
+def own_archives(found: Iterable[Archive], codename: str) -> list[Archive]:
+    """Those of the host's own release, its updates and its security, by their codename or their suite."""
+    names = {codename, f"{codename}-updates", f"{codename}-security"}
+    mine = [each for each in found if names & {each.codename, each.suite}]
+    return [each for each in mine if each.origin == "Debian"] or mine
+
+
+def lacking_components(own: Iterable[Archive], codename: str) -> list[str]:
     """The components with the driver that a host does not take from the archives of its own release."""
-    rows = (row.split("|") for row in targets.splitlines())
-    have = {row[2] for row in rows if len(row) > 2 and row[1] == codename}
+    have = {each.component for each in own if codename in (each.codename, each.suite)}
     return [each for each in COMPONENTS if each not in have]
+
+
+def sources(
+    texts: Mapping[str, str], own: Iterable[Archive], components: Sequence[str]
+) -> dict[Path, str | None]:
+    """The files that take `components` of a host's own archives, None for one that is not needed.
+
+    They repeat the host's own entries with all their options, since APT reads no source at all when two
+    entries of an archive differ in them. `texts`: the host's sources by file name. [sources.list(5)]
+    """
+    known = {(each.uri.rstrip("/"), each.suite) for each in own if each.component == "main"}
+    lines: dict[str, None] = {}
+    stanzas: dict[str, None] = {}
+    for name, text in texts.items():
+        if name.endswith(".sources"):
+            stanzas |= dict.fromkeys(_stanzas(text, known, components))
+        else:
+            lines |= dict.fromkeys(_lines(text, known, components))
+    return {
+        SOURCES: _HEAD.format("#") + "\n".join(lines) + "\n" if lines else None,
+        STANZAS: _HEAD.format("#") + "\n".join(stanzas) if stanzas else None,
+    }
+
+
+_LINE = re.compile(
+    r"\s*deb\s+(?P<options>\[[^\]]*\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>[^#]+)"
+)
+
+
+def _lines(text: str, known: Container[tuple[str, str]], components: Sequence[str]) -> Iterator[str]:
+    for found in filter(None, map(_LINE.match, text.splitlines())):
+        is_known = (found["uri"].rstrip("/"), found["suite"]) in known
+        if is_known and "main" in found["components"].split():
+            yield f"deb {found['options'] or ''}{found['uri']} {found['suite']} {' '.join(components)}"
+
+
+def _stanzas(text: str, known: Container[tuple[str, str]], components: Sequence[str]) -> Iterator[str]:
+    written = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    for stanza in re.split(r"\n\s*\n", written):
+        fields = {
+            found[1].lower(): found[0].rstrip()
+            for found in re.finditer(r"^(\S+?):.*(?:\n[ \t].*)*", stanza, re.M)
+        }
+        values = {name: field.partition(":")[2].split() for name, field in fields.items()}
+        if values.get("enabled", ["yes"])[0].lower() in ("no", "false", "off", "0", "without", "disable"):
+            continue
+        uris = values.get("uris", [])
+        suites = [
+            suite
+            for suite in values.get("suites", [])
+            if any((uri.rstrip("/"), suite) in known for uri in uris)
+        ]
+        if suites and "deb" in values.get("types", []) and "main" in values.get("components", []):
+            fields |= {
+                "types": "Types: deb",
+                "suites": f"Suites: {' '.join(suites)}",
+                "components": f"Components: {' '.join(components)}",
+            }
+            yield "\n".join(fields.values()) + "\n"
+
+
+def of_nvidia(uri: str, archives: Iterable[Archive], url: str) -> bool:
+    """Whether an archive is NVIDIA's, or the mirror of it at `url`."""
+    ours = (NVIDIA_REPOSITORY, *([url.rstrip("/")] if url else []))
+    return uri.startswith(ours) or any(
+        each.origin == "NVIDIA" and each.uri.rstrip("/") == uri.rstrip("/") for each in archives
+    )
 
 
 def nvidia_source(system: str, release: str, url: str) -> str:

@@ -81,14 +81,23 @@ def changes(simulated: str) -> list[Change]:
     return found
 
 
-def versions(package: str) -> list[str]:
+@dataclass(frozen=True)
+class Offer:
+    """A version of a package, and the address of an archive that has it."""
+
+    version: str
+    uri: str
+
+
+def versions(package: str, options: Sequence[str] = ()) -> list[str]:
     """The versions of a package that APT could install, the newest first."""
-    return _versions(run(["apt-cache", "madison", package]))
+    return list(dict.fromkeys(offer.version for offer in offers(package, options)))
 
 
-def _versions(madison: str) -> list[str]:
-    rows = [line.split("|") for line in madison.splitlines()]
-    return list(dict.fromkeys(row[1].strip() for row in rows if len(row) > 1))
+def offers(package: str, options: Sequence[str] = ()) -> list[Offer]:
+    """The versions of a package that APT could install and where they are, the newest first."""
+    rows = (line.split("|") for line in run(["apt-cache", *options, "madison", package]).splitlines())
+    return [Offer(row[1].strip(), row[2].split()[0]) for row in rows if len(row) > 2]
 
 
 def apt(*arguments: str, archives: Path, simulate: bool = False) -> str:

@@ -13,12 +13,14 @@ description:
     installs, pins and holds the packages, keeps nouveau off, and verifies that the module is built for
     the kernel that will boot. A run that was interrupted is continued.
   - C(load) loads the module and tells whether a reboot is needed. C(verify) asks C(nvidia-smi).
+  - C(query) has the engine of the current release analyse once in the service's sandbox, and looks for a
+    device in what it says. A host without a release, or whose engine does without a GPU, is not asked.
   - C(undo) brings back the packages and files of before. C(finish) ends the change.
 options:
   step:
     description: What is done.
     type: str
-    choices: [look, plan, install, load, verify, undo, finish]
+    choices: [look, plan, install, load, verify, query, undo, finish]
     default: plan
   settings:
     description: What is wanted, the role's variables without their prefix.
@@ -83,6 +85,19 @@ options:
     description: Whether the service ran when the change was begun, for C(install).
     type: bool
     default: false
+  names:
+    description: The names of the devices of which the engine must use one, for C(query).
+    type: list
+    elements: str
+    default: []
+  sandbox:
+    description: The systemd directives of the service's sandbox, for C(query).
+    type: dict
+    default: {}
+  root:
+    description: Where releases are kept on the host.
+    type: path
+    default: /opt/katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -117,6 +132,15 @@ cards:
   type: list
   elements: dict
   returned: C(step=verify)
+nodes:
+  description: The device nodes that an engine needs.
+  type: list
+  elements: str
+  returned: C(step=verify)
+queried:
+  description: Which release's engine answered on which device, or why none was asked.
+  type: str
+  returned: C(step=query)
 undone:
   description: The packages that were removed and those that were put back.
   type: dict
@@ -129,32 +153,50 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import asking, atomic, gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    asking,
+    atomic,
+    gpu,
+    gpu_driver,
+    packages,
+    releases,
+    sandbox,
+)
 
 RECORD = gpu_driver.STATE / "state.json"
 ARCHIVES = gpu_driver.STATE / "archives"
-FILES = (
-    gpu_driver.PREFERENCES,
-    gpu_driver.SOURCES,
-    gpu_driver.UNATTENDED,
-    gpu_driver.BLACKLIST,
-    gpu_driver.DROP_IN,
-    gpu_driver.KEYRING,
-)
+# What APT reads before it does anything.
+OF_APT = (gpu_driver.KEYRING, gpu_driver.SOURCES, gpu_driver.STANZAS, gpu_driver.PREFERENCES)
+APT = Path("/etc/apt")
+FILES = (*OF_APT, gpu_driver.UNATTENDED, gpu_driver.BLACKLIST, gpu_driver.DROP_IN)
 SMI_SECONDS = 60
+QUERY = {
+    "id": "gpu",
+    "rules": "japanese",
+    "komi": 6.5,
+    "boardXSize": 19,
+    "boardYSize": 19,
+    "moves": [],
+    "maxVisits": 2,
+}
+QUERY_SECONDS = 300
+QUERY_UNIT = "katago-gpu-query.service"
+QUERY_CACHE = Path("/var/cache/katago-gpu-query")
 MODULES = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
 PERSISTENCED = "nvidia-persistenced.service"
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
-DKMS_KEY = Path("/var/lib/dkms/mok.pub")
+FRAMEWORK = Path("/etc/dkms")
+UVM = gpu.DEV / "nvidia-uvm"
 
 
 class DriverError(Exception):
@@ -202,15 +244,31 @@ def put(path: Path, text: str | None) -> None:
         atomic.write(path, text.encode(), mode=0o644)
 
 
-def secure_boot() -> tuple[bool | None, bool | None]:
-    """Whether Secure Boot is on, and whether DKMS's key is enrolled; None for what cannot be told."""
+def secure_boot() -> bool | None:
+    """Whether Secure Boot is on; None where it cannot be told."""
     try:
         # Four bytes of attributes come before the value.
-        enabled = SECURE_BOOT.read_bytes()[4] == 1
+        return SECURE_BOOT.read_bytes()[4] == 1
     except (OSError, IndexError):
-        return None, None
-    status, words = ask(["mokutil", "--test-key", str(DKMS_KEY)])
-    return enabled, "already enrolled" in words if status in (0, 1) else None
+        return None
+
+
+def signing_key(system: str) -> tuple[str, gpu_driver.KeyState]:
+    """The certificate of the key that DKMS signs with, and what the firmware has of it."""
+    parts = sorted((FRAMEWORK / "framework.conf.d").glob("*.conf"))
+    texts = [read(path) or "" for path in (FRAMEWORK / "framework.conf", *parts)]
+    key = gpu_driver.signing_certificate(system, texts)
+    if not Path(key).exists():
+        return key, "missing"
+    return key, gpu_driver.key_state(*ask(["mokutil", "--test-key", key]))
+
+
+def persistence() -> bool | None:
+    """Whether the daemon that keeps the driver loaded is enabled and runs; None where there is none."""
+    status, words = ask(["systemctl", "is-enabled", PERSISTENCED])
+    if status and words.strip() != "disabled":
+        return None
+    return status == 0 and ask(["systemctl", "is-active", PERSISTENCED])[0] == 0
 
 
 def free_mb(path: str) -> int:
@@ -234,6 +292,44 @@ def stale(kernels: Sequence[str]) -> list[str]:
     return [kernel for kernel, path in images.items() if path.exists() and path.stat().st_mtime < changed]
 
 
+def index_targets(options: Sequence[str] = ()) -> str:
+    """What APT takes packages from."""
+    command, *arguments = gpu_driver.INDEXTARGETS
+    return packages.run([command, *options, *arguments])
+
+
+@contextlib.contextmanager
+def readable_sources() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """APT's words where this role's own sources keep it from reading any, and options that leave them out."""
+    ours = (gpu_driver.SOURCES, gpu_driver.STANZAS)
+    try:
+        index_targets()
+        trouble = ""
+    except packages.PackagesError as error:
+        if not any(path.exists() for path in ours):
+            raise
+        trouble = str(error)
+    if not trouble:
+        yield "", ()
+        return
+    with tempfile.TemporaryDirectory(prefix="katago-gpu-driver.") as parts:
+        for path in (APT / "sources.list.d").iterdir():
+            if path not in ours:
+                Path(parts, path.name).symlink_to(path)
+        yield trouble, (f"--option=Dir::Etc::SourceParts={parts}",)
+
+
+def sources_of_host() -> dict[str, str]:
+    """APT's sources by file name, without this role's own."""
+    paths = [APT / "sources.list", *sorted((APT / "sources.list.d").glob("*"))]
+    ours = (gpu_driver.SOURCES, gpu_driver.STANZAS)
+    return {
+        path.name: read(path) or ""
+        for path in paths
+        if path.suffix in (".list", ".sources") and path not in ours
+    }
+
+
 def look(settings: gpu_driver.Settings) -> gpu_driver.Seen:
     """The host as it is; without a GPU only as much as tells that there is none."""
     fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', Path("/etc/os-release").read_text(), re.M))
@@ -248,33 +344,53 @@ def look(settings: gpu_driver.Settings) -> gpu_driver.Seen:
     bare = gpu_driver.Seen(**host)
     if gpu_driver.vendor_of(settings, bare.devices) == "none":
         return bare
+    with readable_sources() as (trouble, options):
+        return look_closely(settings, bare, options, trouble)
+
+
+def look_closely(
+    settings: gpu_driver.Settings, bare: gpu_driver.Seen, options: Sequence[str], trouble: str
+) -> gpu_driver.Seen:
+    """As `look`, of a host with a GPU; `options` have APT read its sources in spite of `trouble`."""
     installed = packages.known()
-    targets = packages.run(gpu_driver.INDEXTARGETS)
-    branch = gpu_driver.branch_of(settings, bare)
+    archives = gpu_driver.archives(index_targets(options))
+    own = gpu_driver.own_archives(archives, bare.codename)
+    branch = gpu_driver.branch_of(settings, replace(bare, installed=installed.installed))
     dkms, _ = gpu_driver.driver_packages(settings, bare, branch)
     images = {
         name: version for name, version in installed.installed.items() if name.startswith("linux-image-")
     }
-    following = [gpu_driver.header_package(name) for name in images if not re.search(r"\d+\.\d+", name)]
-    enabled, enrolled = secure_boot()
+    following = [gpu_driver.header_package(name) for name in images if gpu_driver.follows(name)]
+    enabled = secure_boot()
+    key, key_state = signing_key(bare.system) if enabled else (bare.key, bare.key_state)
     kernels = bootable()
-    status, modules = ask(["dkms", "status"])
-    return gpu_driver.Seen(
-        **host,
+    available: dict[str, None] = {}
+    others: dict[str, None] = {}
+    for offer in packages.offers(dkms, options):
+        theirs = gpu_driver.of_nvidia(offer.uri, archives, settings.url)
+        wanted = theirs == (settings.source == gpu_driver.NVIDIA)
+        (available if wanted else others)[offer.version] = None
+    return replace(
+        bare,
         kernels=kernels,
         image_packages=images,
-        header_versions={name: packages.versions(name) for name in following},
+        header_versions={name: packages.versions(name, options) for name in following},
         loaded=gpu.loaded_version(),
         nouveau=gpu.loaded_version("nouveau") is not None,
+        persistence=persistence(),
         secure_boot=enabled,
-        key_enrolled=enrolled,
+        key=key,
+        key_state=key_state,
         installed=installed.installed,
         held=installed.held,
-        modules=gpu_driver.dkms_modules(modules) if status == 0 else {},
-        available=packages.versions(dkms),
+        modules=built(),
+        available=tuple(available),
+        elsewhere=tuple(version for version in others if version not in available),
         lacking_components=(
-            gpu_driver.lacking_components(targets, bare.codename) if bare.system == "debian" else ()
+            gpu_driver.lacking_components(own, bare.codename) if bare.system == "debian" else ()
         ),
+        release_known=bool(own),
+        sources_trouble=trouble,
         disk_free_mb={path: free_mb(path) for path in gpu_driver.DISK_MB},
         runfile=Path("/usr/bin/nvidia-uninstall").exists(),
         files={str(path): read(path) for path in FILES},
@@ -297,32 +413,63 @@ def begin(
             "packages": dict(now.present),
             "held_before": list(now.held),
             "held": list(seen.record.get("held", ())),
-            "files": {str(path): read(path) for path in FILES},
+            "files": {
+                str(path): None if seen.sources_trouble and path in OF_APT else read(path) for path in FILES
+            },
             "components": sorted({*seen.record.get("components", ()), *plan.components}),
             "components_before": list(seen.record.get("components", ())),
             "target": plan.target,
+            "loaded": seen.loaded,
             "service": service,
         }
     )
 
 
 def add_sources(settings: gpu_driver.Settings, repository: Mapping[str, Any], seen: gpu_driver.Seen) -> None:
-    """The archives with the driver are known to APT, and nothing else is taken from them."""
-    kept = record()
-    components = kept["components"]
+    """The archives with the driver are known to APT, and nothing else is taken from them.
+
+    DriverError, and APT's files are as before, where APT could not read its sources with them.
+    """
+    before = {path: None if seen.sources_trouble else read(path) for path in OF_APT}
+    try:
+        write_sources(settings, repository, seen)
+        index_targets()
+    except packages.PackagesError as error:
+        for path, text in before.items():
+            put(path, text)
+        raise DriverError(f"APT cannot read its sources with those of the driver: {error}") from error
+    packages.apt("update", archives=ARCHIVES)
+
+
+def write_sources(
+    settings: gpu_driver.Settings, repository: Mapping[str, Any], seen: gpu_driver.Seen
+) -> None:
+    """Write the files from which APT knows the driver's archives."""
+    components = record()["components"]
     texts = gpu_driver.files(
-        settings, components=components, version=gpu_driver.wanted_version(settings, seen)
+        settings,
+        components=components,
+        version=gpu_driver.wanted_version(settings, seen),
+        branch=gpu_driver.branch_of(settings, seen),
     )
-    put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
+    wanted: dict[Path, str | None] = {gpu_driver.SOURCES: None, gpu_driver.STANZAS: None}
+    for path in wanted:
+        put(path, None)
     if settings.source == gpu_driver.NVIDIA:
         put(gpu_driver.KEYRING, str(repository.get("key") or ""))
-        line = gpu_driver.nvidia_source(seen.system, seen.release, str(repository.get("url") or ""))
-        put(gpu_driver.SOURCES, line)
+        wanted[gpu_driver.SOURCES] = gpu_driver.nvidia_source(seen.system, seen.release, settings.url)
     elif components:
-        put(gpu_driver.SOURCES, None)
-        targets = packages.run(gpu_driver.INDEXTARGETS)
-        put(gpu_driver.SOURCES, gpu_driver.sources(targets, seen.codename, components))
-    packages.apt("update", archives=ARCHIVES)
+        found = gpu_driver.archives(index_targets())
+        own = gpu_driver.own_archives(found, seen.codename)
+        wanted = gpu_driver.sources(sources_of_host(), own, components)
+        if not any(wanted.values()):
+            raise DriverError(
+                f"No entry in {APT}/sources.list or sources.list.d takes main of {seen.codename};"
+                f" add the driver's components to one yourself: {', '.join(components)}"
+            )
+    for path, text in wanted.items():
+        put(path, text)
+    put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
 
 
 def install(
@@ -337,13 +484,16 @@ def install(
     if plan.installs:
         if plan.vendor == "nvidia":
             add_sources(settings, repository, seen)
-            plan = gpu_driver.plan(settings, look(settings))
+            seen = look(settings)
+            plan = gpu_driver.plan(settings, seen)
         else:
             packages.apt("update", archives=ARCHIVES)
         try:
-            check(packages.simulate(plan.packages, ARCHIVES), settings)
+            changes = packages.simulate(plan.packages, ARCHIVES)
         except packages.PackagesError as error:
             raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
+        check(changes, settings, seen.installed)
+        check_branch(changes, plan, seen)
         with contextlib.suppress(packages.PackagesError):
             # Whatever an interrupted run left half way; what is really wrong APT says next.
             packages.run(["dpkg", "--configure", "-a"])
@@ -353,7 +503,7 @@ def install(
             raise DriverError(f"{error}{build_failure(began)}") from error
     if plan.vendor == "nvidia":
         configure(settings, plan)
-        verify_build(settings)
+        verify_build(plan)
     return plan
 
 
@@ -364,11 +514,13 @@ def refuse(problems: Sequence[str]) -> None:
         raise DriverError(f"Refused; nothing was changed on this host.\n{listed}", refused=True)
 
 
-def check(changes: Sequence[packages.Change], settings: gpu_driver.Settings) -> None:
+def check(
+    changes: Sequence[packages.Change], settings: gpu_driver.Settings, installed: Mapping[str, str]
+) -> None:
     """Refuse what APT would do beyond the driver: other kernels, removals, changes without a way back."""
     problems = []
     for change in changes:
-        if not change.new:
+        if not change.new and not gpu_driver.is_replaced(change, installed):
             problems.append(
                 f"APT would remove {change.name} {change.old}."
                 " Remove it yourself, or keep the driver as it is."
@@ -383,11 +535,22 @@ def check(changes: Sequence[packages.Change], settings: gpu_driver.Settings) -> 
             or change.old in packages.versions(change.name)
         ):
             problems.append(
-                f"{change.name} {change.old} is replaced, and no archive has it any more: there is no"
-                " way back. Try it all the same: -e gpu_driver_force=true"
+                f"{change.name} {change.old} is {'replaced' if change.new else 'removed'}, and no archive has"
+                " it any more: there is no way back. Try it all the same: -e gpu_driver_force=true"
             )
     if problems and not settings.force:
         raise DriverError("\n".join(problems))
+
+
+def check_branch(changes: Sequence[packages.Change], plan: gpu_driver.Plan, seen: gpu_driver.Seen) -> None:
+    """Refuse a driver that is not of the planned branch and source, which the devices were judged by."""
+    if plan.vendor == "nvidia" and (strays := gpu_driver.strays(changes, plan, seen)):
+        offered = ", ".join(seen.available) or "none"
+        raise DriverError(
+            f"Planned is {plan.target}; what APT would leave there is not of it: {', '.join(strays)}."
+            f" Versions of {plan.dkms_package} in its archives: {offered}. Choose by gpu_driver_branch or"
+            " gpu_driver_version; look for pins of others: apt-cache policy " + plan.dkms_package
+        )
 
 
 def build_failure(since: float) -> str:
@@ -404,7 +567,8 @@ def configure(settings: gpu_driver.Settings, plan: gpu_driver.Plan) -> None:
     """Hold the driver's packages, and write pins and what keeps nouveau off, also into the initramfs."""
     kept = record()
     version = gpu_driver.upstream(packages.known().installed.get(plan.dkms_package)) or ""
-    for path, text in gpu_driver.files(settings, components=kept["components"], version=version).items():
+    texts = gpu_driver.files(settings, components=kept["components"], version=version, branch=plan.branch)
+    for path, text in texts.items():
         put(Path(path), text)
     held = gpu_driver.held_packages(plan.packages)
     packages.hold(held, held=True)
@@ -415,18 +579,23 @@ def configure(settings: gpu_driver.Settings, plan: gpu_driver.Plan) -> None:
             packages.run(["update-initramfs", "-u", "-k", kernel])
 
 
-def verify_build(settings: gpu_driver.Settings) -> None:
-    """The module is there for the kernel that will boot."""
-    kernel = gpu_driver.newest(bootable())
+def built() -> dict[str, str]:
+    """The version of the module that DKMS built, by kernel."""
     status, words = ask(["dkms", "status"])
-    modules = gpu_driver.dkms_modules(words) if status == 0 else {}
-    if kernel not in modules:
+    return gpu_driver.dkms_modules(words) if status == 0 else {}
+
+
+def verify_build(plan: gpu_driver.Plan) -> None:
+    """The module of the installed driver is there for the kernel that will boot."""
+    kernel = gpu_driver.newest(bootable())
+    version = gpu_driver.upstream(packages.known().installed.get(plan.dkms_package))
+    if built().get(kernel) != version:
         began = time.time()
-        status, words = ask(["dkms", "autoinstall", "-k", kernel], seconds=1800)
-        if kernel not in gpu_driver.dkms_modules(ask(["dkms", "status"])[1]):
+        _, words = ask(["dkms", "autoinstall", "-k", kernel], seconds=1800)
+        if (found := built().get(kernel)) != version:
             raise DriverError(
-                f"The module is not built for {kernel}, which will boot:"
-                f" {packages.last_words(words)}{build_failure(began)}"
+                f"The module {version} is not built for {kernel}, which will boot and has"
+                f" {found or 'none'}: {packages.last_words(words)}{build_failure(began)}"
             )
     if not list(Path(f"/lib/modules/{kernel}").glob("updates/dkms/nvidia*.ko*")):
         raise DriverError(
@@ -447,7 +616,7 @@ def load(settings: gpu_driver.Settings) -> str:
         ask(["systemctl", "disable", "--now", PERSISTENCED])
         ask(["systemctl", "reset-failed", PERSISTENCED])
         return ""
-    if seen.nouveau or plan.kernel != seen.running:
+    if plan.reboot and (seen.nouveau or plan.kernel != seen.running):
         return plan.reboot
     if seen.loaded is not None and seen.loaded != plan.installed:
         ask(["systemctl", "stop", PERSISTENCED])
@@ -459,6 +628,8 @@ def load(settings: gpu_driver.Settings) -> str:
         return gpu_driver.plan(settings, look(settings)).reboot
     for number in range(plan.expected):
         ask(["nvidia-modprobe", "-u", "-c", str(number)])
+    if not UVM.exists():
+        raise DriverError(f"The driver is loaded, and {UVM} is not there. Install: nvidia-modprobe")
     ask(["systemctl", "daemon-reload"])
     status, words = ask(["systemctl", "enable", "--now", PERSISTENCED])
     if status:
@@ -477,18 +648,49 @@ def verify(settings: gpu_driver.Settings) -> list[dict[str, Any]]:
     return [asdict(card) for card in answer.cards]
 
 
+def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path) -> str:
+    """The device on which the current release's engine analysed once, or why it was not asked.
+
+    DriverError has the engine's words when it gives no answer, or not on one of the devices `names`.
+    """
+    layout = releases.Layout(root)
+    release = layout.current_release()
+    if release is None:
+        return "no release yet; the first one is tried before it is switched to"
+    configured = json.loads((layout.current / "config.json").read_text())["katago"]
+    binary = configured["binaryPath"]
+    if re.search(r"Using Eigen", ask([binary, "version"])[1]):
+        return f"the engine of {release} does without a GPU"
+    directives = {**sandboxed, "DynamicUser": True, "CacheDirectory": QUERY_CACHE.name}
+    directives["RuntimeMaxSec"] = str(QUERY_SECONDS)
+    argv = [binary, "analysis", "-model", configured["modelPath"]]
+    argv += ["-config", str(layout.current / configured["configPath"])]
+    argv += ["-override-config", f"homeDataDir={QUERY_CACHE},logToStderr=true"]
+    # The engine ends with its input, after it has answered.
+    status, words = asking.ask(
+        sandbox.command(directives, argv, unit=QUERY_UNIT), QUERY_SECONDS + 10, given=json.dumps(QUERY) + "\n"
+    )
+    device = next((name for name in names if name in words), None)
+    if status or '"rootInfo"' not in words or device is None:
+        raise DriverError(
+            f"The engine of {release} does not work on {' or '.join(names)}: {packages.last_words(words)}"
+        )
+    return f"the engine of {release} answered on {device}"
+
+
 def undo() -> dict[str, Any]:
     """Bring packages, holds and files back to what was recorded; what was done."""
     kept = record()
     if not kept.get("unfinished"):
         return {"removed": [], "installed": {}}
+    for path in OF_APT:
+        put(path, kept["files"].get(str(path)))
     with contextlib.suppress(packages.PackagesError):
         # Fails again where that is why it is undone.
         packages.run(["dpkg", "--configure", "-a"])
     now = packages.known()
     packages.hold(set(now.held) - set(kept["held_before"]), held=False)
     removed, installed = gpu_driver.restoration(kept["packages"], now.present)
-    put(gpu_driver.PREFERENCES, kept["files"][str(gpu_driver.PREFERENCES)])
     packages.go_back(removed, installed, ARCHIVES)
     packages.hold(kept["held_before"], held=True)
     for path, text in kept["files"].items():
@@ -502,19 +704,22 @@ def undo() -> dict[str, Any]:
     return {"removed": removed, "installed": installed}
 
 
-def reload() -> str:
-    """Load the module that packages went back to; why that needs a reboot, empty when it does not."""
+def reload(before: str | None) -> str:
+    """Have loaded what was `before`; why that needs a reboot, empty when it does not."""
     loaded = gpu.loaded_version()
-    installed = gpu_driver.dkms_modules(ask(["dkms", "status"])[1]).get(platform.release())
-    if loaded is None or installed is None or loaded == installed:
+    if loaded == before:
         return ""
-    ask(["systemctl", "stop", PERSISTENCED])
-    ask(["modprobe", "--remove", *MODULES])
-    ask(["modprobe", "nvidia"])
-    ask(["systemctl", "start", PERSISTENCED])
-    if gpu.loaded_version() == installed:
+    installed = built().get(platform.release())
+    if loaded is not None and loaded != installed:
+        ask(["systemctl", "stop", PERSISTENCED])
+        ask(["modprobe", "--remove", *MODULES])
+    if installed is not None:
+        ask(["modprobe", "nvidia"])
+        ask(["systemctl", "start", PERSISTENCED])
+    now = gpu.loaded_version()
+    if now == installed:
         return ""
-    return f"the driver {loaded} is loaded, and {installed} is installed"
+    return f"the driver {now or 'none'} is loaded, and {installed or 'none'} is installed"
 
 
 def tidy() -> None:
@@ -547,6 +752,7 @@ def settings_of(given: Mapping[str, Any]) -> gpu_driver.Settings:
         devices=given["devices"] or None,
         expected=None if expected < 0 else expected,
         has_key=bool(given["repository"].get("key")),
+        url=str(given["repository"].get("url") or ""),
         **{
             name: given[name]
             for name in gpu_driver.Settings.__dataclass_fields__
@@ -560,7 +766,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "step": {
-                "choices": ["look", "plan", "install", "load", "verify", "undo", "finish"],
+                "choices": ["look", "plan", "install", "load", "verify", "query", "undo", "finish"],
                 "default": "plan",
             },
             "settings": {
@@ -584,6 +790,9 @@ def main() -> None:
                 },
             },
             "service": {"type": "bool", "default": False},
+            "names": {"type": "list", "elements": "str", "default": []},
+            "sandbox": {"type": "dict", "default": {}},
+            "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
         supports_check_mode=True,
     )
@@ -597,7 +806,8 @@ def main() -> None:
             result["vendor"] = vendor
         elif step == "plan" or module.check_mode:
             if settings.version == gpu_driver.LATEST and vendor == "nvidia" and not module.check_mode:
-                packages.apt("update", archives=ARCHIVES)
+                with readable_sources() as (_, options):
+                    packages.apt("update", *options, archives=ARCHIVES)
             plan = gpu_driver.plan(settings, look(settings))
             refuse(plan.problems)
             kept = record() if plan.devices else {}
@@ -617,17 +827,20 @@ def main() -> None:
         elif step == "load":
             result["reboot"] = load(settings)
         elif step == "verify":
-            result["cards"] = verify(settings)
+            result |= {"cards": verify(settings), "nodes": gpu.nodes()}
+        elif step == "query":
+            result["queried"] = query(parameters["names"], parameters["sandbox"], Path(parameters["root"]))
         elif step == "undo":
+            kept = record()
             undone = undo()
             result |= {
                 "undone": undone,
                 "changed": bool(undone["removed"] or undone["installed"]),
-                "reboot": reload(),
+                "reboot": reload(kept.get("loaded")) if kept.get("unfinished") else "",
             }
         else:
             result["changed"] = finish()
-    except (DriverError, packages.PackagesError, OSError) as error:
+    except (DriverError, packages.PackagesError, OSError, ValueError, KeyError) as error:
         module.fail_json(msg=str(error), refused=getattr(error, "refused", False))
     module.exit_json(**result)
 

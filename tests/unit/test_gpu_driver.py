@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import platform
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.module_utils import asking, gpu, gpu_driver, packages
 from ansible_collections.katago.fleet.plugins.modules import gpu_driver as module
 
 KERNEL = "6.1.0-56-cloud-amd64"
@@ -42,7 +46,7 @@ def done(
 ) -> gpu_driver.Seen:
     """The host after the plan was carried out and the driver loaded."""
     plan = gpu_driver.plan(settings, seen)
-    texts = gpu_driver.files(settings, components=plan.components, version="535.309.01")
+    texts = gpu_driver.files(settings, components=plan.components, version="535.309.01", branch=plan.branch)
     host = replace(
         seen,
         installed=dict.fromkeys(plan.packages, VERSION),
@@ -98,7 +102,9 @@ def test_every_departure_is_a_reason_to_act() -> None:
     whole = done()
     for changes, words in (
         ({"held": ()}, "not held"),
-        ({"modules": {}}, f"the module is not built for {KERNEL}"),
+        ({"modules": {}}, f"the module for {KERNEL} is not built"),
+        ({"modules": {KERNEL: "535.261.03"}}, "is 535.261.03, and 535.309.01 is installed"),
+        ({"persistence": False}, "nvidia-persistenced is not enabled"),
         ({"stale": (KERNEL,)}, "initramfs"),
         ({"files": {}}, "is not as it should be"),
         ({"loaded": None}, "is not loaded"),
@@ -129,8 +135,9 @@ def test_interrupted_run_is_continued() -> None:
         (DEFAULTS, {"architecture": "aarch64"}, "x86_64 only"),
         (DEFAULTS, {"devices": (replace(A40, id="102d"),)}, "too old"),
         (DEFAULTS, {"devices": (replace(A40, id="2b85"),)}, "needs the branch 570 or newer"),
-        (DEFAULTS, {"secure_boot": True, "key_enrolled": False}, "Secure Boot is on"),
-        (DEFAULTS, {"secure_boot": True, "key_enrolled": None}, "Secure Boot is on"),
+        (DEFAULTS, {"secure_boot": True, "key_state": "not_enrolled"}, "Enroll it: mokutil --import"),
+        (DEFAULTS, {"secure_boot": True, "key_state": "unknown"}, "apt-get install mokutil"),
+        (DEFAULTS, {"secure_boot": True, "key_state": "requested"}, "confirm it at the console"),
         (DEFAULTS, {"nouveau": True}, "gpu_driver_reboot is never"),
         (DEFAULTS, {"running": "6.1.0-50-cloud-amd64"}, "gpu_driver_reboot is never"),
         (DEFAULTS, {"disk_free_mb": {"/usr": 100}}, "/usr has 100 MB free"),
@@ -201,6 +208,126 @@ def test_reboot_follows_from_what_is_loaded(
     assert gpu_driver.reboot_reason(seen, KERNEL, will_change=will_change, target=target) == words
 
 
+NEXT = "6.1.0-57-cloud-amd64"
+
+
+def pending(**changes: Any) -> gpu_driver.Seen:
+    """A host that works, and has a newer kernel with its module."""
+    host = done(
+        kernels=(KERNEL, NEXT),
+        image_packages={**BARE.image_packages, f"linux-image-{NEXT}": "6.1.193-1"},
+        modules={KERNEL: "535.309.01", NEXT: "535.309.01"},
+    )
+    installed = {**host.installed, f"linux-headers-{NEXT}": "6.1.193-1"}
+    return replace(host, installed=installed, **changes)
+
+
+def test_newer_kernel_that_waits_for_a_reboot_is_told_and_not_refused() -> None:
+    plan = gpu_driver.plan(DEFAULTS, pending())
+    assert (plan.because, plan.problems, plan.reboot) == ((), (), "")
+    assert f"kernel that will boot: {NEXT}; {KERNEL} runs" in plan.text()
+    unbuilt = gpu_driver.plan(DEFAULTS, pending(modules={KERNEL: "535.309.01"}))
+    assert unbuilt.because == (f"the module for {NEXT} is not built",)
+    assert (unbuilt.problems, unbuilt.stops_service) == ((), False)
+
+
+def test_loading_is_finished_while_a_newer_kernel_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asks(monkeypatch)
+    monkeypatch.setattr(module, "UVM", Path("/dev/null"))
+    monkeypatch.setattr(module, "look", lambda _: pending(persistence=False))
+    monkeypatch.setattr(gpu, "loaded_version", lambda *_: "535.309.01")
+    assert module.load(DEFAULTS) == ""
+    assert ["systemctl", "enable", "--now", module.PERSISTENCED] in asked
+
+
+def asks(monkeypatch: pytest.MonkeyPatch, **answers: tuple[int, str]) -> list[list[str]]:
+    """Has every program of the host answer, by its name, that all is well; what it was asked."""
+    asked: list[list[str]] = []
+
+    def answer(command: Sequence[str], seconds: float = 0) -> tuple[int, str]:
+        asked.append(list(command))
+        return answers.get(command[0], (0, ""))
+
+    monkeypatch.setattr(module, "ask", answer)
+    return asked
+
+
+def test_loader_that_is_missing_neither_stops_the_service_nor_reboots() -> None:
+    host = done()
+    installed = {name: version for name, version in host.installed.items() if name != "ocl-icd-libopencl1"}
+    plan = gpu_driver.plan(DEFAULTS, replace(host, installed=installed))
+    assert plan.because == ("not installed: ocl-icd-libopencl1",)
+    assert (plan.installs, plan.stops_service, plan.reboot, plan.problems) == (True, False, "", ())
+
+
+def test_service_is_stopped_before_every_reboot() -> None:
+    permitted = gpu_driver.Settings(reboot="when_needed")
+    owed = gpu_driver.plan(permitted, done(loaded="535.261.03"))
+    assert (owed.installs, owed.stops_service) == (False, True)
+    assert gpu_driver.plan(permitted, replace(BARE, nouveau=True)).stops_service
+    assert not gpu_driver.plan(permitted, done()).stops_service
+
+
+def test_module_of_another_version_is_built_anew_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = f"nvidia-current/535.261.03, {KERNEL}, x86_64: installed\n"
+    asked = asks(monkeypatch, dkms=(0, old))
+    monkeypatch.setattr(module, "bootable", lambda: [KERNEL])
+    monkeypatch.setattr(packages, "known", lambda: packages.Known({"nvidia-kernel-dkms": VERSION}, {}, ()))
+    with pytest.raises(module.DriverError, match=r"535\.309\.01 is not built for .* has 535\.261\.03"):
+        module.verify_build(gpu_driver.plan(DEFAULTS, done()))
+    assert ["dkms", "autoinstall", "-k", KERNEL] in asked
+
+
+@pytest.mark.parametrize(
+    ("before", "loaded", "built", "after", "reboot"),
+    [
+        ("535.261.03", ["535.261.03"], "535.261.03", [], ""),
+        (None, ["535.309.01", None], None, ["--remove"], ""),
+        (None, ["535.309.01", "535.309.01"], None, ["--remove"], "535.309.01 is loaded, and none is"),
+        ("535.261.03", ["535.309.01", "535.261.03"], "535.261.03", ["--remove", "nvidia"], ""),
+        ("535.261.03", [None, "535.261.03"], "535.261.03", ["nvidia"], ""),
+        ("535.261.03", [None, None], "535.261.03", ["nvidia"], "none is loaded, and 535.261.03 is"),
+    ],
+)
+def test_module_of_before_is_loaded_again_or_the_reboot_is_named(
+    before: str | None,
+    loaded: list[str | None],
+    built: str | None,
+    after: list[str],
+    reboot: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    status = f"nvidia-current/{built}, {platform.release()}, x86_64: installed\n" if built else ""
+    asked = asks(monkeypatch, dkms=(0, status))
+    answers = iter(loaded)
+    monkeypatch.setattr(gpu, "loaded_version", lambda *_: next(answers))
+    assert reboot in module.reload(before) if reboot else module.reload(before) == ""
+    assert [each[1] for each in asked if each[0] == "modprobe"] == after
+
+
+@pytest.mark.parametrize(
+    ("enabled", "active", "seen"),
+    [
+        ((0, "enabled"), 0, True),
+        ((0, "static"), 3, False),
+        ((1, "disabled"), 0, False),
+        ((1, "Failed to get unit file state"), 4, None),
+        ((127, "systemctl is not installed"), 127, None),
+    ],
+)
+def test_persistence_needs_a_daemon_that_is_enabled_and_runs(
+    enabled: tuple[int, str], active: int, seen: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"is-enabled": enabled, "is-active": (active, "")}
+    monkeypatch.setattr(module, "ask", lambda command, *_: answers[command[1]])
+    assert module.persistence() is seen
+
+
+def test_daemon_that_does_not_run_matters_only_where_a_device_is_expected() -> None:
+    assert gpu_driver.plan(DEFAULTS, done(persistence=False)).acts
+    assert not gpu_driver.plan(gpu_driver.Settings(expected=0), done(persistence=False)).acts
+
+
 def test_reboot_that_an_interrupted_run_owed_is_still_owed() -> None:
     plan = gpu_driver.plan(gpu_driver.Settings(reboot="when_needed"), done(loaded="535.261.03"))
     assert plan.acts
@@ -228,43 +355,218 @@ def test_package_that_is_missing_brings_no_newer_driver(version: str, pinned: st
 
 
 def test_nothing_but_the_driver_is_taken_from_components_that_were_added() -> None:
-    pins = gpu_driver.files(DEFAULTS, components=("non-free",), version="535.309.01")[
+    pins = gpu_driver.files(DEFAULTS, components=("non-free",), version="535.309.01", branch="535")[
         str(gpu_driver.PREFERENCES)
     ]
     assert "Package: *\nPin: release c=non-free\nPin-Priority: -1\n" in pins
     assert "Pin: version 535.309.01*\nPin-Priority: 1001\n" in pins
     assert pins.index("nvidia-persistenced") < pins.index("Pin: version")
-    own = gpu_driver.files(DEFAULTS, components=(), version="")
+    own = gpu_driver.files(DEFAULTS, components=(), version="", branch="535")
     assert "c=" not in own[str(gpu_driver.PREFERENCES)]
 
 
 def test_unattended_upgrades_leave_the_driver_alone() -> None:
-    text = gpu_driver.files(DEFAULTS, components=(), version="")[str(gpu_driver.UNATTENDED)]
+    text = gpu_driver.files(DEFAULTS, components=(), version="", branch="535")[str(gpu_driver.UNATTENDED)]
     for prefix in ("nvidia-", "libnvidia-", "libcuda", "firmware-nvidia-"):
         assert f'"^{prefix}";' in text
 
 
 TARGETS = (
-    "http://archive.example.org/debian/|bookworm|main|$(SIGNED_BY)\n"
-    "http://archive.example.org/debian/|bookworm|main|$(SIGNED_BY)\n"
-    "http://security.example.org/debian-security/|bookworm-security|main|/usr/share/keyrings/debian.gpg\n"
-    "http://repo.example.org/|stable|main|$(SIGNED_BY)\n"
+    "http://archive.example.org/debian/|bookworm|main|bookworm|Debian\n"
+    "http://archive.example.org/debian/|bookworm|main|bookworm|Debian\n"
+    "http://security.example.org/debian-security/|bookworm-security|main|$(CODENAME)|$(ORIGIN)\n"
+    "http://repo.example.org/|bookworm|main|bookworm|Somebody\n"
 )
+ARCHIVES = gpu_driver.archives(TARGETS)
 
 
-def test_components_come_from_the_archives_that_the_host_has() -> None:
-    assert gpu_driver.lacking_components(TARGETS, "bookworm") == ["contrib", "non-free", "non-free-firmware"]
-    lines = gpu_driver.sources(TARGETS, "bookworm", ["non-free"]).splitlines()[1:]
-    assert lines == [
-        "deb http://archive.example.org/debian/ bookworm non-free",
-        "deb [signed-by=/usr/share/keyrings/debian.gpg] http://security.example.org/debian-security/"
-        " bookworm-security non-free",
+def test_archives_of_the_own_release_are_the_distributions() -> None:
+    assert len(ARCHIVES) == 3
+    assert [each.uri for each in gpu_driver.own_archives(ARCHIVES, "bookworm")] == [
+        "http://archive.example.org/debian/"
+    ]
+    unread = gpu_driver.archives(TARGETS.replace("|bookworm|Debian", "|$(CODENAME)|$(ORIGIN)"))
+    assert len(gpu_driver.own_archives(unread, "bookworm")) == 3
+
+
+def test_release_is_known_by_its_codename_where_its_suite_is_another() -> None:
+    found = gpu_driver.archives("http://m.example.org/debian/|stable|main|bookworm|Debian\n")
+    own = gpu_driver.own_archives(found, "bookworm")
+    assert gpu_driver.lacking_components(own, "bookworm") == ["contrib", "non-free", "non-free-firmware"]
+    texts = {"sources.list": "deb http://m.example.org/debian stable main # ours\n"}
+    lines = gpu_driver.sources(texts, own, ["non-free"])[gpu_driver.SOURCES]
+    assert lines is not None
+    assert lines.splitlines()[1:] == ["deb http://m.example.org/debian stable non-free"]
+
+
+def test_components_are_added_to_nothing_but_the_own_release() -> None:
+    assert "None of APT's sources is known as that of bookworm" in " ".join(
+        problems(DEFAULTS, replace(BARE, release_known=False))
+    )
+    unknown = gpu_driver.own_archives(ARCHIVES, "trixie")
+    texts = {"sources.list": "deb http://archive.example.org/debian bookworm main\n"}
+    assert set(gpu_driver.sources(texts, unknown, ["non-free"]).values()) == {None}
+
+
+def test_components_are_taken_with_the_options_of_the_hosts_own_entries() -> None:
+    own = gpu_driver.archives(
+        "http://a.example.org/debian/|bookworm|main|bookworm|Debian\n"
+        "http://a.example.org/debian/|bookworm-security|main|bookworm-security|Debian\n"
+    )
+    texts = {
+        "sources.list": (
+            "deb [trusted=yes arch=amd64] http://a.example.org/debian bookworm main contrib\n"
+            "# deb http://a.example.org/debian bookworm main\n"
+            "deb http://a.example.org/debian bookworm non-free\n"
+            "deb-src http://a.example.org/debian bookworm main\n"
+        ),
+        "debian.sources": (
+            "Types: deb deb-src\nURIs: http://a.example.org/debian/\n# A note\n"
+            "Suites: bookworm-security\n bookworm-backports\nComponents: main\nTrusted: yes\n"
+            "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQ==\n"
+            "\nEnabled: no\nTypes: deb\nURIs: http://a.example.org/debian\n"
+            "Suites: bookworm\nComponents: main\n"
+        ),
+    }
+    found = gpu_driver.sources(texts, own, ["non-free", "contrib"])
+    lines, stanzas = found[gpu_driver.SOURCES], found[gpu_driver.STANZAS]
+    assert lines is not None
+    assert stanzas is not None
+    assert lines.splitlines()[1:] == [
+        "deb [trusted=yes arch=amd64] http://a.example.org/debian bookworm non-free contrib"
+    ]
+    assert stanzas.splitlines()[1:] == [
+        "Types: deb",
+        "URIs: http://a.example.org/debian/",
+        "Suites: bookworm-security",
+        "Components: non-free contrib",
+        "Trusted: yes",
+        "Signed-By:",
+        " -----BEGIN PGP PUBLIC KEY BLOCK-----",
+        " .",
+        " mQ==",
     ]
 
 
 def test_component_that_is_there_is_not_added() -> None:
-    have = TARGETS + "http://archive.example.org/debian/|bookworm|non-free|$(SIGNED_BY)\n"
-    assert gpu_driver.lacking_components(have, "bookworm") == ["contrib", "non-free-firmware"]
+    have = TARGETS + "http://archive.example.org/debian/|bookworm|non-free|bookworm|Debian\n"
+    own = gpu_driver.own_archives(gpu_driver.archives(have), "bookworm")
+    assert gpu_driver.lacking_components(own, "bookworm") == ["contrib", "non-free-firmware"]
+
+
+PASCAL = replace(A40, id="1b06")
+OFFERED = ("595.45.04-1", "590.48.01-1", "580.95.05-1")
+THEIRS = gpu_driver.Settings(source="nvidia", has_key=True)
+
+
+def pins(settings: gpu_driver.Settings, seen: gpu_driver.Seen) -> str:
+    """The pins while packages change."""
+    return gpu_driver.files(
+        settings,
+        components=(),
+        version=gpu_driver.wanted_version(settings, seen),
+        branch=gpu_driver.branch_of(settings, seen),
+    )[str(gpu_driver.PREFERENCES)]
+
+
+def test_branch_is_pinned_while_the_version_is_unknown() -> None:
+    seen = replace(BARE, devices=(PASCAL,), available=OFFERED)
+    assert gpu_driver.plan(THEIRS, seen).branch == "580"
+    assert "Pin: version 580.*\nPin-Priority: 1001" in pins(THEIRS, seen)
+    assert "Pin: version 535.*\nPin-Priority: 1001" in pins(DEFAULTS, BARE)
+
+
+def test_nothing_is_taken_from_nvidia_for_the_distributions_driver() -> None:
+    first = pins(DEFAULTS, BARE).partition("\n\n")[0]
+    assert "libnvidia-* " in first
+    assert first.endswith("Pin: release o=NVIDIA\nPin-Priority: -1")
+    assert "o=NVIDIA" not in pins(THEIRS, BARE)
+
+
+def installed_of(version: str, settings: gpu_driver.Settings, **changes: Any) -> gpu_driver.Seen:
+    """A host with a version of NVIDIA's own driver."""
+    names = gpu_driver.plan(settings, BARE).packages
+    host = replace(
+        BARE,
+        installed=dict.fromkeys(names, version),
+        loaded=gpu_driver.upstream(version),
+        modules={KERNEL: gpu_driver.upstream(version) or ""},
+        available=OFFERED,
+    )
+    return replace(host, **changes)
+
+
+def test_driver_of_another_branch_is_replaced_when_a_branch_is_asked_for() -> None:
+    asked = replace(THEIRS, branch="580", reboot="when_needed")
+    plan = gpu_driver.plan(asked, installed_of("595.45.04-1", THEIRS))
+    assert "wanted is the branch 580" in " ".join(plan.because)
+    assert plan.installs
+    assert "version 580.*" in pins(asked, installed_of("595.45.04-1", THEIRS))
+
+
+def test_driver_that_is_installed_stays_and_its_branch_must_drive_the_devices() -> None:
+    host = installed_of("595.45.04-1", THEIRS)
+    assert gpu_driver.branch_of(THEIRS, host) == "595"
+    assert not gpu_driver.plan(THEIRS, host).installs
+    assert "595 is too new. Set gpu_driver_branch" in " ".join(
+        problems(THEIRS, replace(host, devices=(PASCAL,)))
+    )
+
+
+def test_newest_is_that_of_the_branch() -> None:
+    latest = replace(THEIRS, version="latest", branch="580", reboot="when_needed")
+    assert not gpu_driver.plan(latest, installed_of("580.95.05-1", THEIRS)).installs
+    assert gpu_driver.plan(latest, installed_of("580.65.06-1", THEIRS)).installs
+
+
+def test_driver_of_another_source_is_replaced_and_not_pinned() -> None:
+    host = installed_of("535.309.01-1", DEFAULTS, available=(), elsewhere=("535.309.01-1",))
+    plan = gpu_driver.plan(replace(THEIRS, reboot="when_needed"), host)
+    assert "which is not NVIDIA's package" in " ".join(plan.because)
+    assert plan.branch == "580"
+    assert gpu_driver.wanted_version(THEIRS, host) == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "seen", "words"),
+    [
+        ("580.95.05-1", {"available": OFFERED}, None),
+        ("595.45.04-1", {"available": OFFERED}, "nvidia-kernel-dkms 595.45.04-1"),
+        ("580.95.05-1", {"elsewhere": ("580.95.05-1",)}, "nvidia-kernel-dkms 580.95.05-1"),
+    ],
+)
+def test_simulation_must_bring_the_branch_and_source_that_were_planned(
+    version: str, seen: dict[str, Any], words: str | None
+) -> None:
+    host = replace(BARE, devices=(PASCAL,), **seen)
+    plan = gpu_driver.plan(THEIRS, host)
+    changes = [packages.Change(name, "", version) for name in ("nvidia-kernel-dkms", "libcuda1")]
+    changes.append(packages.Change("nvidia-modprobe", "", "595.45.04-1"))
+    if words is None:
+        module.check_branch(changes, plan, host)
+    else:
+        with pytest.raises(module.DriverError, match=words):
+            module.check_branch(changes, plan, host)
+
+
+def test_simulation_that_keeps_a_driver_of_another_branch_is_refused() -> None:
+    host = installed_of("595.45.04-1", THEIRS)
+    plan = gpu_driver.plan(replace(THEIRS, branch="580"), host)
+    with pytest.raises(module.DriverError, match="apt-cache policy nvidia-kernel-dkms"):
+        module.check_branch([], plan, host)
+
+
+def test_archives_of_nvidia_are_known_by_address_origin_or_mirror() -> None:
+    mirror = gpu_driver.Archive("http://m.example.org/cuda/", "/", "", "", "NVIDIA")
+    assert gpu_driver.of_nvidia(f"{gpu_driver.NVIDIA_REPOSITORY}/debian12/x86_64", [], "")
+    assert gpu_driver.of_nvidia("http://m.example.org/cuda", [mirror], "")
+    assert gpu_driver.of_nvidia("http://m.example.org/cuda", [], "http://m.example.org/cuda/")
+    assert not gpu_driver.of_nvidia("http://deb.debian.org/debian", [mirror], "")
+
+
+def test_ubuntu_keeps_the_branch_that_is_installed() -> None:
+    seen = replace(BARE, system="ubuntu", release="24.04", installed={"nvidia-dkms-570-server": "570.1-1"})
+    assert gpu_driver.branch_of(DEFAULTS, seen) == "570-server"
 
 
 def test_ubuntu_gets_its_server_branch() -> None:
@@ -385,8 +687,119 @@ def test_what_apt_would_do_beyond_the_driver_is_refused_unless_forced(
     change: packages.Change, words: str
 ) -> None:
     with pytest.raises(module.DriverError, match=words):
-        module.check([change], DEFAULTS)
-    module.check([change], replace(DEFAULTS, force=True))
+        module.check([change], DEFAULTS, {})
+    module.check([change], replace(DEFAULTS, force=True), {})
+
+
+def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = "570.195.03-0ubuntu0.24.04.1"
+    installed = {"nvidia-dkms-570-server": old, "nvidia-utils-570-server": old, "nvidia-cuda-toolkit": "12.0"}
+    gone = [packages.Change(name, version, "") for name, version in installed.items()]
+    monkeypatch.setattr(packages, "versions", lambda name: [installed[name]])
+    module.check(gone[:2], DEFAULTS, installed)
+    with pytest.raises(module.DriverError, match="APT would remove nvidia-cuda-toolkit"):
+        module.check(gone, DEFAULTS, installed)
+    monkeypatch.setattr(packages, "versions", lambda _: [])
+    with pytest.raises(module.DriverError, match="is removed, and no archive"):
+        module.check(gone[:2], DEFAULTS, installed)
+
+
+def test_headers_follow_the_kernels_of_ubuntus_releases() -> None:
+    kernel = "6.8.0-45-generic"
+    names = ("generic-hwe-22.04", "virtual", f"unsigned-{kernel}")
+    seen = replace(
+        BARE,
+        system="ubuntu",
+        release="22.04",
+        codename="jammy",
+        running=kernel,
+        kernels=(kernel,),
+        image_packages={f"linux-image-{name}": "6.8.0.45" for name in names},
+        header_versions={
+            "linux-headers-generic-hwe-22.04": ("6.8.0.45",),
+            "linux-headers-virtual": ("6.8.0.45",),
+        },
+    )
+    headers, problems = gpu_driver.headers_of(DEFAULTS, seen, kernel)
+    assert headers == (
+        f"linux-headers-{kernel}",
+        "linux-headers-generic-hwe-22.04",
+        "linux-headers-virtual",
+    )
+    assert problems == []
+
+
+def test_daemon_starts_without_the_program_that_makes_nodes() -> None:
+    text = gpu_driver.files(DEFAULTS, components=(), version="", branch="535")[str(gpu_driver.DROP_IN)]
+    assert "ExecStartPost=-/usr/bin/nvidia-modprobe" in text
+
+
+def test_driver_without_its_node_of_unified_memory_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asks(monkeypatch)
+    monkeypatch.setattr(module, "look", lambda _: done())
+    monkeypatch.setattr(gpu, "loaded_version", lambda *_: "535.309.01")
+    monkeypatch.setattr(module, "UVM", tmp_path / "nvidia-uvm")
+    with pytest.raises(module.DriverError, match="Install: nvidia-modprobe"):
+        module.load(DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("system", "texts", "key"),
+    [
+        ("debian", [], "/var/lib/dkms/mok.pub"),
+        ("debian", ["# mok_certificate=/no\n", 'mok_certificate="/k/own.der"\n'], "/k/own.der"),
+        ("ubuntu", ["mok_certificate=/k/own.der\n"], "/var/lib/shim-signed/mok/MOK.der"),
+        ("ubuntu", ["mok_signing_key=/k/own.key\nmok_certificate=/k/own.der\n"], "/k/own.der"),
+    ],
+)
+def test_key_of_secure_boot_is_the_one_that_dkms_signs_with(system: str, texts: list[str], key: str) -> None:
+    assert gpu_driver.signing_certificate(system, texts) == key
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "state"),
+    [
+        (1, "{key} is already enrolled", "enrolled"),
+        (0, "{key} is not enrolled", "not_enrolled"),
+        (1, "{key} is already in the enrollment request", "requested"),
+        (255, "EFI variables are not supported on this system", "unknown"),
+        (127, "mokutil is not installed", "unknown"),
+    ],
+)
+def test_answers_of_mokutil(
+    status: int, words: str, state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = tmp_path / "own.der"
+    parts = tmp_path / "framework.conf.d"
+    parts.mkdir()
+    (parts / "own.conf").write_text(f"mok_certificate={key}\n")
+    monkeypatch.setattr(module, "FRAMEWORK", tmp_path)
+    asked = asks(monkeypatch, mokutil=(status, words.format(key=key)))
+    assert module.signing_key("debian") == (str(key), "missing")
+    key.touch()
+    assert module.signing_key("debian") == (str(key), state)
+    assert asked == [["mokutil", "--test-key", str(key)]]
+
+
+@pytest.mark.parametrize(
+    ("release", "key", "words"),
+    [
+        ("12", gpu_driver.DKMS_KEY, "-keyout /var/lib/dkms/mok.key -outform DER -out /var/lib/dkms/mok.pub"),
+        ("13", gpu_driver.DKMS_KEY, "dkms generate_mok"),
+        ("24.04", gpu_driver.UBUNTU_KEY, "update-secureboot-policy --new-key"),
+        ("13", "/k/own.der", "-keyout KEY -outform DER -out /k/own.der"),
+    ],
+)
+def test_key_that_is_missing_is_created_before_it_is_enrolled(release: str, key: str, words: str) -> None:
+    said = " ".join(
+        problems(DEFAULTS, replace(BARE, release=release, secure_boot=True, key=key, key_state="missing"))
+    )
+    assert words in said
+    assert f"enroll it: mokutil --import {key}" in said
 
 
 def test_problems_are_refused_together() -> None:
@@ -416,3 +829,53 @@ def test_settings_are_the_modules_with_what_is_not_given_left_to_the_host() -> N
     assert (settings.devices, settings.expected, settings.has_key) == (None, None, True)
     assert (settings.source, settings.kernel_module) == ("nvidia", "open")
     assert module.settings_of({**given, "expected_devices": 0}).expected == 0
+
+
+ANSWER = '{"id":"gpu","rootInfo":{"visits":2}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "problem"),
+    [
+        (0, f"TensorRT backend thread 0: Found GPU NVIDIA A40 memory 1\n{ANSWER}", None),
+        (0, f"Using OpenCL Device 0: pocl-cpu\n{ANSWER}", "does not work on NVIDIA A40: Using OpenCL"),
+        (0, "Found GPU NVIDIA A40", "does not work"),
+        (1, f"Found GPU NVIDIA A40\n{ANSWER}\nCUDA error", "CUDA error"),
+    ],
+)
+def test_engine_must_answer_on_the_device(
+    status: int, words: str, problem: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    release = tmp_path / "releases/one"
+    release.mkdir(parents=True)
+    (tmp_path / "current").symlink_to(release)
+    paths = {"binaryPath": "/k/katago", "modelPath": "/k/net.bin.gz", "configPath": "analysis.cfg"}
+    (release / "config.json").write_text(json.dumps({"katago": paths}))
+    asked: list[str] = []
+
+    def answer(command: Sequence[str], seconds: float | None = None, given: str = "") -> tuple[int, str]:
+        if command[1] == "version":
+            return 0, "Using TensorRT backend"
+        asked.extend((" ".join(command), given))
+        return status, words
+
+    monkeypatch.setattr(asking, "ask", answer)
+    directives = {"DeviceAllow": ["/dev/nvidia0 rw"]}
+    if problem:
+        with pytest.raises(module.DriverError, match=problem):
+            module.query(["NVIDIA A40"], directives, tmp_path)
+    else:
+        assert module.query(["NVIDIA A40"], directives, tmp_path).endswith("answered on NVIDIA A40")
+    assert "DeviceAllow=/dev/nvidia0 rw" in asked[0]
+    assert "/k/katago analysis -model /k/net.bin.gz" in asked[0]
+    assert json.loads(asked[1])["maxVisits"] == 2
+
+
+def test_host_without_a_release_or_with_an_engine_for_processors_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "no release yet" in module.query(["NVIDIA A40"], {}, tmp_path)
+    (tmp_path / "current").symlink_to(tmp_path)
+    (tmp_path / "config.json").write_text('{"katago": {"binaryPath": "/k/katago"}}')
+    asks(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
+    assert "does without a GPU" in module.query(["NVIDIA A40"], {}, tmp_path)

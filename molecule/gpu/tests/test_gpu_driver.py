@@ -26,6 +26,7 @@ DEVICE: dict[str, Any] = {
 OWN_FILES = (
     gpu_driver.PREFERENCES,
     gpu_driver.SOURCES,
+    gpu_driver.STANZAS,
     gpu_driver.UNATTENDED,
     gpu_driver.BLACKLIST,
     gpu_driver.DROP_IN,
