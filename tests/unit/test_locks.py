@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from ansible.parsing.splitter import parse_kv
 
 from ansible_collections.katago.fleet.plugins.action import lock
 from ansible_collections.katago.fleet.plugins.module_utils import locks
@@ -105,19 +104,6 @@ def test_run_of_a_process_that_is_gone_is_dead_and_one_elsewhere_is_unknown() ->
     assert lock.life(f"{machine}:{pid}:{int(started) + 1}") == "dead"
     assert lock.life(f"{machine}:4194305:1") == "dead"
     assert lock.life(f"elsewhere/1:{pid}:{started}") == "unknown"
-
-
-def test_extra_variable_that_resembles_a_known_one_is_refused_and_others_are_not() -> None:
-    known = ["release", "allow_bad", "incident"]
-    assert list(lock.mistaken({"release": "a", "site_color": "b"}, known)) == []
-    (problem,) = lock.mistaken({"relase": "a"}, known)
-    assert problem == "-e relase is no variable of this playbook; did you mean release?"
-
-
-def test_words_that_ansible_lost_are_refused_with_the_quotes_that_keep_them() -> None:
-    (problem,) = lock.mistaken(parse_kv("why=the rollback failed"), ["why"])
-    assert "'rollback failed' belong to no variable" in problem
-    assert list(lock.mistaken(parse_kv('why="the rollback failed"'), ["why"])) == []
 
 
 def test_lock_on_disk_is_json_for_people_too(path: Path) -> None:
