@@ -16,6 +16,7 @@ from .conftest import FIRST, INVENTORY, SECOND, Vault, run_unit, state
 
 HISTORY = "/var/lib/katago-mcp/history.jsonl"
 BASELINE = "/var/lib/katago-mcp/baseline.json"
+TIMER = "/etc/systemd/system/katago-backup.timer"
 CURRENT = "/opt/katago-mcp/current"
 FILES = {
     "config": f"readlink --canonicalize {CURRENT}/config.json",
@@ -86,6 +87,38 @@ def test_one_byte_in_each_is_named_mended_and_kept(
     assert health(host) == "active"
 
 
+def test_service_that_is_down_although_nothing_is_damaged_runs_again_validated(
+    hosts: dict[str, Any], vault: Vault
+) -> None:
+    host = hosts[SECOND]
+    host.check_output("systemctl stop katago-mcp.service")
+    predicted = vault.play("restore.yml", f"--limit={SECOND}", "--check")
+    assert predicted.returncode == 0, predicted.output
+    assert "restore: changed (predicted). Nothing is damaged, and no file was touched" in predicted.output
+    assert health(host) == "inactive"
+    run = vault.play("restore.yml", f"--limit={SECOND}")
+    assert run.returncode == 0, run.output
+    assert "the service was inactive and is started" in run.output
+    assert "runs, validated" in run.output
+    assert health(host) == "active"
+
+
+def test_service_that_does_not_work_although_nothing_is_damaged_is_told_with_the_restart(
+    hosts: dict[str, Any], vault: Vault
+) -> None:
+    host = hosts[SECOND]
+    pid = main_pid(host)
+    host.check_output(f"kill -STOP {pid}")
+    try:
+        run = vault.play("restore.yml", f"--limit={SECOND}", validate_ready_deadline=5)
+    finally:
+        host.check_output(f"kill -CONT {pid}")
+    assert run.returncode != 0
+    assert "Nothing is damaged, and the service does not work all the same." in run.output
+    assert f"Next: ansible-playbook playbooks/restart.yml -l {SECOND}" in run.output
+    assert main_pid(host) == pid
+
+
 def test_nothing_is_touched_when_nothing_is_damaged_or_the_snapshot_is_not_there(
     hosts: dict[str, Any], vault: Vault
 ) -> None:
@@ -93,7 +126,8 @@ def test_nothing_is_touched_when_nothing_is_damaged_or_the_snapshot_is_not_there
     pid = main_pid(host)
     run = vault.play("restore.yml", f"--limit={SECOND}")
     assert run.returncode == 0, run.output
-    assert "Nothing is damaged, and nothing was touched" in run.output
+    assert "Nothing is damaged, and no file was touched" in run.output
+    assert "runs, validated" in run.output
     refused = vault.play("restore.yml", f"--limit={SECOND}", at="2020-01-01")
     assert refused.returncode != 0
     assert "Refused; nothing was changed on this host" in refused.output
@@ -159,13 +193,20 @@ def test_bare_host_is_rebuilt_from_another_ones_backup(hosts: dict[str, Any], va
     """Without the control node's cache: engine, network, tuning and environment come from the backup."""
     fleet.LAB.create(3)
     limit = "--limit=katago-3"
+    # Named otherwise, since testinfra knows the hosts of an inventory as they were when it was read first.
+    host = testinfra.get_host("ansible://katago-3", ansible_inventory=f"{INVENTORY}/.")
+    mistyped = vault.play("restore.yml", limit, from_host=FIRST, backup_repository="/srv/katgo")
+    assert mistyped.returncode != 0
+    assert "/srv/katgo: there is no repository" in mistyped.output
+    for path in ("/srv/katgo", "/etc/katago-backup", TIMER):
+        assert not host.file(path).exists, path
     alone = vault.play("restore.yml", limit)
     assert alone.returncode != 0
     assert "no verified snapshot of katago-3" in alone.output
+    assert not host.file(TIMER).exists
     run = vault.play("restore.yml", limit, from_host=FIRST, katago_cache_dir="/nonexistent")
     assert run.returncode == 0, run.output
-    # Named otherwise, since testinfra knows the hosts of an inventory as they were when it was read first.
-    host = testinfra.get_host("ansible://katago-3", ansible_inventory=f"{INVENTORY}/.")
+    assert host.check_output("systemctl is-active katago-backup.timer") == "active"
     release = state(hosts[FIRST])["last_good"]["release"]
     assert host.check_output("readlink /opt/katago-mcp/current") == f"releases/{release}"
     assert json.loads(host.check_output(f"cat {BASELINE}")) == {"median": 2}
