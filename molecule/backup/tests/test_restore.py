@@ -10,12 +10,21 @@ import pytest
 import testinfra
 
 from tests import fleet
-from tests.hosts import LOCK
+from tests.hosts import LOCK, drop_in
 
 from .conftest import FIRST, INVENTORY, SECOND, Vault, run_unit, state
 
 HISTORY = "/var/lib/katago-mcp/history.jsonl"
 BASELINE = "/var/lib/katago-mcp/baseline.json"
+# Ends when the unit was stopped, which its restarts never show, and says how many processes it has then.
+RACER = """
+group=$(systemctl show katago-mcp.service --property=ControlGroup --value)
+while [ "$(systemctl is-active katago-mcp.service)" != inactive ]; do
+    systemctl kill --signal=KILL katago-mcp.service
+    sleep 0.2
+done
+cat /sys/fs/cgroup/*$group/cgroup.procs /sys/fs/cgroup$group/cgroup.procs 2>/dev/null | wc -l > /run/stopped
+"""
 TIMER = "/etc/systemd/system/katago-backup.timer"
 CURRENT = "/opt/katago-mcp/current"
 FILES = {
@@ -85,6 +94,30 @@ def test_one_byte_in_each_is_named_mended_and_kept(
     assert (restored["how"], restored["verdict"]) == ("restore", None)
     assert (verdict["release"], verdict["verdict"]) == (restored["release"], "good")
     assert health(host) == "active"
+
+
+def test_service_that_starts_again_by_itself_is_stopped_all_the_same(
+    hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
+) -> None:
+    """It is killed over and over, and started again at once, until something has stopped it."""
+    host = hosts[SECOND]
+    config = host.check_output(FILES["config"])
+    whole = host.file(config).sha256sum
+    restarts = "systemctl show katago-mcp.service --property=NRestarts --value"
+    with drop_in(host, "Restart=always", "RestartSec=0", "[Unit]", "StartLimitIntervalSec=0"):
+        flip(host, config, 50)
+        host.check_output(f"cat > /run/racer <<'END'\n{RACER}\nEND")
+        host.check_output("rm -f /run/stopped; setsid sh /run/racer > /dev/null 2>&1 < /dev/null & true")
+        fleet.eventually(
+            lambda: int(host.check_output(restarts)) > 2, within=60, what="systemd starts it again and again"
+        )
+        run = vault.play("restore.yml", f"--limit={SECOND}")
+        assert run.returncode == 0, run.output
+        fleet.eventually(lambda: host.file("/run/stopped").exists, within=10, what="the race has ended")
+    assert host.file("/run/stopped").content_string.split() == ["0"]
+    assert host.file(config).sha256sum == whole
+    assert health(host) == "active"
+    assert "runs, validated" in run.output
 
 
 def test_service_that_is_down_although_nothing_is_damaged_runs_again_validated(
