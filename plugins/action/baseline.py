@@ -29,6 +29,7 @@ class ActionModule(ActionBase):
             return {
                 **result,
                 "failed": True,
+                "refused": True,
                 "problems": problems,
                 "msg": f"Refused; nothing was written on this host.\n{listed}",
             }

@@ -9,7 +9,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import history
-from ansible_collections.katago.fleet.plugins.plugin_utils import records
+from ansible_collections.katago.fleet.plugins.plugin_utils import commands, records
 
 display = Display()
 RESULTS = ("begun", "ok", "changed", "refused", "partial", "unknown")
@@ -39,9 +39,9 @@ class ActionModule(ActionBase):
         # Of a failure Ansible has shown the message already.
         if outcome in ("ok", "changed"):
             predicted = " (predicted)" if self._task.check_mode else ""
-            display.display(
-                f"[{host}] {event['procedure']}: {outcome}{predicted}. {event['message']}".rstrip()
-            )
+            words = f"[{host}] {event['procedure']}: {outcome}{predicted}. {event['message']}".rstrip()
+            sources = (task_vars or {}).get("ansible_inventory_sources") or []
+            display.display(commands.with_inventory(words, sources))
         if not self._task.check_mode:
             try:
                 records.Records(Path(arguments["records_dir"]), str(arguments["incident"])).add_event(event)

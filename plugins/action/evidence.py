@@ -13,9 +13,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.action import lock
 from ansible_collections.katago.fleet.plugins.module_utils import collecting, collectors, history
-from ansible_collections.katago.fleet.plugins.plugin_utils import evidence, failures, records, signing
+from ansible_collections.katago.fleet.plugins.plugin_utils import evidence, failures, inputs, records, signing
 
 display = Display()
 
@@ -47,10 +46,8 @@ class ActionModule(ActionBase):
         """Make the directory first: what cannot be kept need not be collected."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
-        inputs = arguments.get("inputs")
-        if inputs is not None and (
-            problems := list(lock.mistaken(load_extra_vars(self._loader), list(inputs)))
-        ):
+        taken = arguments.get("inputs")
+        if taken is not None and (problems := inputs.problems(load_extra_vars(self._loader), taken)):
             return {**result, "failed": True, "refused": True, "msg": f"Refused. {' '.join(problems)}"}
         if self._task.check_mode:
             return {**result, "changed": False, "skipped": True}

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.action import lock
 from ansible_collections.katago.fleet.plugins.module_utils import (
     announcements,
     dispatch,
@@ -26,19 +24,19 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
 )
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
     actors,
+    commands,
     incident_inputs,
     incident_letters,
     incident_plans,
     incident_records,
+    inputs,
     records,
     review_answers,
     roster,
     triage_reports,
-    variables,
 )
 
 display = Display()
-ROLES = Path(__file__).resolve().parents[2] / "roles"
 _REFUSALS = (
     incident_inputs.InputError,
     incidents.RefusedError,
@@ -58,6 +56,7 @@ class ActionModule(ActionBase):
         """Check the inputs; with `only_check` no more, otherwise plan, record and tell."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         known = task_vars or {}
+        sources = known.get("ansible_inventory_sources") or []
         now = datetime.now(UTC).replace(microsecond=0)
         try:
             request = self._request(now)
@@ -75,7 +74,7 @@ class ActionModule(ActionBase):
                 **result,
                 "failed": True,
                 "refused": True,
-                "msg": f"Refused; nothing was recorded. {error}",
+                "msg": commands.with_inventory(f"Refused; nothing was recorded. {error}", sources),
             }
         except OSError as error:
             raise AnsibleActionFail(f"The incident's record cannot be kept: {error}") from error
@@ -84,8 +83,8 @@ class ActionModule(ActionBase):
         given = load_extra_vars(self._loader)
         if "action" in given:
             raise incident_inputs.InputError("Ansible keeps the name `action` for itself; give -e do=...")
-        names = [*incident_inputs.NAMES, *variables.specs(ROLES), *self._task.args.get("inputs", [])]
-        if problems := list(lock.mistaken(given, names)):
+        names = [*incident_inputs.NAMES, *self._task.args.get("inputs", [])]
+        if problems := inputs.problems(given, names):
             raise incident_inputs.InputError(" ".join(problems))
         # Those of triage are the role's to look at.
         wanted = {
@@ -94,7 +93,7 @@ class ActionModule(ActionBase):
             if name in given and name not in ("breach", "triage_json")
         }
         for name in wanted.keys() & {"resend", "without_watch"}:
-            wanted[name] = boolean(wanted[name], strict=False)
+            wanted[name] = inputs.strict_bool(wanted[name], name)
         return incident_inputs.parse(wanted, now)
 
     def _all(self, store: incident_records.IncidentRecords) -> dict[str, incidents.Incident]:
@@ -154,7 +153,7 @@ class ActionModule(ActionBase):
             told = self._tell(store, plan.incident, request.resend, now, who)
             incident = self._loaded(store, plan.incident)
         told += dispatch.Report(problems=tuple(uncalled))
-        self._advise(incident, now)
+        self._advise(incident, now, known.get("ansible_inventory_sources") or [])
         for warning in (*plan.warnings, *told.passed, *self._roster_problems(now)):
             display.warning(warning)
         return {
@@ -187,7 +186,8 @@ class ActionModule(ActionBase):
 
         Without any contact nobody can be: then `_advise` says what a person is to do.
         """
-        wanted = boolean(self._task.args.get("escalate_automatically", True), strict=False)
+        by_itself = self._task.args.get("escalate_automatically", True)
+        wanted = inputs.strict_bool(by_itself, "incident_escalate_automatically")
         roles = roster.roles(self._task.args["roster"])
         if not wanted or not roles or request.do not in ("open", "update"):
             return [], []
@@ -203,7 +203,7 @@ class ActionModule(ActionBase):
 
     def _report(self, known: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         if not (path := self._task.args.get("triage_json")):
-            breach = boolean(self._task.args.get("breach", False))
+            breach = inputs.strict_bool(self._task.args.get("breach", False), "breach")
             return triage_reports.gather(known, now, breach=breach).as_dict(now)
         try:
             report = json.loads(Path(path).expanduser().read_bytes())
@@ -296,20 +296,20 @@ class ActionModule(ActionBase):
     def _roster_problems(self, now: datetime) -> list[str]:
         return list(roster.problems(self._task.args["roster"], now.date()))
 
-    def _advise(self, incident: incidents.Incident, now: datetime) -> None:
+    def _advise(self, incident: incidents.Incident, now: datetime, sources: Sequence[str]) -> None:
         """What is due next."""
+        playbook = commands.with_inventory("ansible-playbook playbooks/", sources)
         if incident.is_open:
             display.display(f"The next update is due by {incident.update_due}.")
         else:
             due = review_answers.due(incident)
-            arguments = f"-e incident={incident.id}"
-            display.display(f"The review is due by {due}: ansible-playbook playbooks/review.yml {arguments}")
+            display.display(f"The review is due by {due}: {playbook}review.yml -e incident={incident.id}")
         triggered = incidents.triggers(incident, now)
         for trigger in triggered:
             display.display(f"ESCALATE: {trigger.why}.")
         if triggered:
             arguments = f"-e do=escalate -e incident={incident.id} -e to=ROLE"
-            display.display(f"  NEXT: ansible-playbook playbooks/incident.yml {arguments}")
+            display.display(f"  NEXT: {playbook}incident.yml {arguments}")
 
     def _show(
         self, store: incident_records.IncidentRecords, request: incident_inputs.Request

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible import context
-from ansible.parsing.splitter import parse_kv
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils import locks, security
+from ansible_collections.katago.fleet.plugins.plugin_utils import inputs
 
 display = Display()
-# What every procedure takes.
-INPUTS = ("incident", "break_lock", "without_evidence")
-_LOST = "_raw_params"
-"""Where Ansible puts the words of `-e` that it finds no name for (ansible.parsing.splitter)."""
 
 
 def this_run() -> str:
@@ -36,34 +29,6 @@ def life(run: str) -> locks.Life:
         return "unknown"
     pid, _, _ = process.partition(":")
     return "alive" if _name(int(pid)) == run else "dead"
-
-
-def mistaken(given: Mapping[str, Any], known: list[str]) -> Iterator[str]:
-    """One message for every extra variable that resembles a known one without being any, and for lost words.
-
-    `-e relase=...` must not roll back to whatever is the default; a site's own variables may be given.
-    The words themselves are not told: they may be the rest of a passphrase.
-    """
-    if _LOST in given:
-        written = list(_losing(context.CLIARGS.get("extra_vars", ())))
-        for name, count in written or [("", len(str(given[_LOST]).split()))]:
-            yield (
-                f"-e{f' {name}=...' if name else ''} has lost {count} word{'s' if count > 1 else ''}, since"
-                " Ansible ends a value at its first blank: put it into both kinds of quotes, as in"
-                " -e 'why=\"two words\"'."
-            )
-    for name in sorted(set(given) - {_LOST} - set(known)):
-        if nearest := difflib.get_close_matches(name, known, n=1, cutoff=0.75):
-            yield f"-e {name} is no variable of this playbook; did you mean {nearest[0]}?"
-
-
-def _losing(arguments: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """The first variable of every `-e` that words were lost of, and how many they are."""
-    for argument in arguments:
-        if not argument.startswith(("@", "[", "{")):
-            values = parse_kv(argument)
-            if lost := values.pop(_LOST, None):
-                yield next(iter(values), ""), len(str(lost).split())
 
 
 def _name(pid: int) -> str:
@@ -90,15 +55,12 @@ class ActionModule(ActionBase):
         """Ask the host; take over or break only what may be."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
-        known = [*INPUTS, *arguments.get("inputs", [])]
-        if problems := list(mistaken(load_extra_vars(self._loader), known)):
-            words = " ".join(problems)
-            return {
-                **result,
-                "failed": True,
-                "refused": True,
-                "msg": f"Refused; nothing was changed on this host. {words}",
-            }
+        taking = arguments["state"] == "held"
+        if taking and (
+            problems := inputs.problems(load_extra_vars(self._loader), arguments.get("inputs", []))
+        ):
+            words = f"Refused; nothing was changed on this host. {' '.join(problems)}"
+            return {**result, "failed": True, "refused": True, "msg": words}
         wanted = {
             "state": arguments["state"],
             "procedure": str(arguments["procedure"]),
@@ -106,7 +68,7 @@ class ActionModule(ActionBase):
             "run": this_run(),
         }
         answer = self._ask(wanted, task_vars)
-        if answer.get("failed") or answer.get("unreachable") or arguments["state"] == "released":
+        if answer.get("failed") or answer.get("unreachable") or not taking:
             return {**result, **answer}
         if mode := answer.pop("security_mode", None):
             host = (task_vars or {})["inventory_hostname"]

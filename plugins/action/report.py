@@ -13,18 +13,16 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.action import lock
 from ansible_collections.katago.fleet.plugins.module_utils import announcements, incidents
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
     documents,
+    inputs,
     quarterly,
     review_answers,
     review_records,
-    variables,
 )
 
 display = Display()
-ROLES = Path(__file__).resolve().parents[2] / "roles"
 INPUTS = ("do", "quarter", "as_of")
 DOES = ("actions", "quarter")
 
@@ -44,7 +42,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = load_extra_vars(self._loader)
         try:
-            if problems := list(lock.mistaken(given, [*INPUTS, "incident", *variables.specs(ROLES)])):
+            if problems := inputs.problems(given, INPUTS):
                 raise InputError(" ".join(problems))
             do = str(given.get("do") or "")
             if do not in DOES:

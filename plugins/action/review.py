@@ -11,17 +11,15 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.action import lock
 from ansible_collections.katago.fleet.plugins.module_utils import incidents
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
+    inputs,
     records,
     review_answers,
     review_records,
-    variables,
 )
 
 display = Display()
-ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 
 class ActionModule(ActionBase):
@@ -33,8 +31,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Build, write what changed, and say what is left to answer."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        known = ["incident", *variables.specs(ROLES)]
-        problems = list(lock.mistaken(load_extra_vars(self._loader), known))
+        problems = inputs.problems(load_extra_vars(self._loader))
         incident = str(self._task.args.get("incident") or "")
         if not incident:
             problems.append("Say which incident: -e incident=ID.")

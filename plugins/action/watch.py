@@ -5,20 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
-from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.action import lock
 from ansible_collections.katago.fleet.plugins.module_utils import sampler, security, watch
-from ansible_collections.katago.fleet.plugins.plugin_utils import variables
 from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
 
 display = Display()
-ROLES = Path(__file__).resolve().parents[2] / "roles"
 # A host that reboots is back by then; one that is gone is not waited for.
 GONE_SECONDS = 180
 
@@ -30,10 +25,8 @@ class ActionModule(DeliveringAction):
         """Check, deliver, start or join, wait."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
-        known = [*lock.INPUTS, *variables.specs(ROLES), *arguments.get("inputs", [])]
         terms = _terms(arguments)
-        problems = [*lock.mistaken(load_extra_vars(self._loader), known), *_problems(terms, arguments)]
-        if problems:
+        if problems := _problems(terms, arguments):
             msg = f"Refused; nothing was changed on this host. {' '.join(problems)}"
             return {**result, "failed": True, "refused": True, "msg": msg}
         fetch = bool(arguments.get("fetch", False))

@@ -10,9 +10,9 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
+    commands,
     incident_letters,
     records,
-    triage_reports,
     watch_table,
 )
 
@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
             for host, each in found.items():
                 display.display(f"[{host}] watch: {_predicted(each)} (predicted).")
             return {**result, "changed": False, "verdicts": {}}
-        inventory = triage_reports.inventory_arguments(known.get("ansible_inventory_sources") or [])
+        inventory = commands.inventory_arguments(known.get("ansible_inventory_sources") or [])
         display.display(watch_table.render(found, inventory))
         for host, each in found.items():
             # What is refused says nothing of the service.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import digest, procedure, sandbox, sizing
-from ansible_collections.katago.fleet.plugins.plugin_utils import certificates
+from ansible_collections.katago.fleet.plugins.plugin_utils import certificates, commands, inputs
 
 
 def hashed_tokens(tokens: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -27,6 +27,13 @@ def engine_sizing(host: dict[str, Any]) -> dict[str, int]:
     return asdict(sizing.size(processors=host["processors"], memory_mb=host["memory_mb"], gpu=host["gpu"]))
 
 
+def explanation(
+    failure: Mapping[str, Any] | None, state: Mapping[str, Any], next_step: str, sources: Sequence[str]
+) -> str:
+    """The message of a failed procedure; its commands have the inventory of the run, `sources`."""
+    return commands.with_inventory(procedure.explanation(failure, state, next_step), sources)
+
+
 class FilterModule:
     """The filters by name."""
 
@@ -34,10 +41,11 @@ class FilterModule:
         """Return them."""
         return {
             "engine_sizing": engine_sizing,
-            "explanation": procedure.explanation,
+            "explanation": explanation,
             "hashed_tokens": hashed_tokens,
             "pem": certificates.pem,
             "memory_needed_mb": sizing.memory_needed_mb,
             "result_of": procedure.result,
+            "strict_bool": inputs.strict_bool,
             "unit_lines": sandbox.properties,
         }

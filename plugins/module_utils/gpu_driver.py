@@ -277,6 +277,11 @@ def vendor_of(settings: Settings, found: Sequence[gpu.Device]) -> str:
     return settings.vendor if problem else "none"
 
 
+def devices_of(settings: Settings, found: Sequence[gpu.Device]) -> list[gpu.Device]:
+    """The GPUs that are used on a host with those `found` on its bus; [] on a CPU host."""
+    return _devices(settings, found)[0]
+
+
 def _devices(settings: Settings, found: Sequence[gpu.Device]) -> tuple[list[gpu.Device], str]:
     if settings.vendor == "none":
         return [], ""
@@ -284,13 +289,10 @@ def _devices(settings: Settings, found: Sequence[gpu.Device]) -> tuple[list[gpu.
         devices = list(found) if settings.devices is None else gpu.named(settings.devices, found)
     except ValueError as error:
         return [], str(error)
-    if settings.vendor == "auto":
-        return gpu.chosen(devices), ""
-    mine = [each for each in devices if each.vendor == settings.vendor]
-    problem = (
-        "" if mine else f"gpu_driver_vendor is {settings.vendor}, and the host has no GPU of that vendor."
-    )
-    return mine, problem
+    mine = gpu.chosen(devices, settings.vendor)
+    if mine or settings.vendor == gpu.AUTO:
+        return mine, ""
+    return [], f"gpu_driver_vendor is {settings.vendor}, and the host has no GPU of that vendor."
 
 
 def _nothing(seen: Seen, kernel: str, problems: tuple[str, ...]) -> Plan:

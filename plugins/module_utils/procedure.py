@@ -21,13 +21,14 @@ def result(failure: Mapping[str, Any] | None, state: Mapping[str, Any]) -> Resul
 def explanation(failure: Mapping[str, Any] | None, state: Mapping[str, Any], next_step: str) -> str:
     """The message of a failed procedure: the failure, the state of the service, the next step.
 
-    `next_step` is the procedure's, unless the failure knows a better one.
+    `next_step` is the procedure's, unless the failure knows a better one. What was refused says itself
+    what is to be done: the step of a procedure that never began would lead astray.
     """
     if failure is None:
         words = "Ended, since another host failed."
     else:
         words = str(failure.get("msg") or failure).strip()
-        next_step = str(failure.get("next_step") or next_step)
+        next_step = str(failure.get("next_step") or ("" if failure.get("refused") else next_step))
     return "\n".join([words, left(state), *([f"Next: {next_step}"] if next_step else [])])
 
 

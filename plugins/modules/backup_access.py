@@ -35,6 +35,12 @@ options:
     description: The known_hosts lines of an SFTP repository's host; root's own are used when it is empty.
     type: str
     default: ""
+  existing:
+    description:
+      - Refuse an address where there is no repository, and look at it also when nothing is to be written.
+      - Without it such an address is taken, for a repository to be made there.
+    type: bool
+    default: false
   directory:
     description: Where they are kept on the host.
     type: path
@@ -113,8 +119,11 @@ def is_kept(path: Path, content: str) -> bool:
     return bool(content) and path.stat().st_mode & 0o777 == MODE and path.read_text() == content
 
 
-def trouble(wanted: Mapping[str, str]) -> str:
-    """Why these do not open the repository; empty when they do, or when there is none to be opened yet."""
+def trouble(wanted: Mapping[str, str], *, existing: bool) -> str:
+    """Why these do not open the repository; empty when they do.
+
+    Unless it is to be an `existing` one, none to be opened yet is no trouble.
+    """
     with tempfile.TemporaryDirectory(prefix="katago-backup-") as directory:
         for name, content in wanted.items():
             if content:
@@ -122,7 +131,10 @@ def trouble(wanted: Mapping[str, str]) -> str:
         try:
             restic.Repository(Path(directory)).probe()
         except restic.ResticError as error:
-            return "" if error.kind == "absent" else str(error)
+            if error.kind == "absent":
+                address = restic.shown(wanted[restic.REPOSITORY].strip())
+                return f"{address}: {error}" if existing else ""
+            return str(error)
     return ""
 
 
@@ -136,6 +148,7 @@ def main() -> None:
             "environment": {"type": "raw", "default": {}, "no_log": True},
             "ssh_private_key": {"type": "raw", "default": "", "no_log": True},
             "ssh_known_hosts": {"type": "str", "default": ""},
+            "existing": {"type": "bool", "default": False},
             "directory": {"type": "path", "default": str(restic.SECRETS)},
         },
         supports_check_mode=True,
@@ -147,7 +160,9 @@ def main() -> None:
     wanted = files(module.params)
     wrong_mode = not directory.is_dir() or directory.stat().st_mode & 0o777 != 0o700
     differing = {name: text for name, text in wanted.items() if not is_kept(directory / name, text)}
-    if differing and shutil.which("restic") and (words := trouble(wanted)):
+    existing = module.params["existing"]
+    looked_at = (differing or existing) and shutil.which("restic")
+    if looked_at and (words := trouble(wanted, existing=existing)):
         module.fail_json(
             msg=f"{refused} The backup repository cannot be opened: {words}",
             refused=True,

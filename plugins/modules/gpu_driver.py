@@ -827,7 +827,10 @@ def main() -> None:
         elif step == "load":
             result["reboot"] = load(settings)
         elif step == "verify":
-            result |= {"cards": verify(settings), "nodes": gpu.nodes()}
+            result |= {
+                "cards": verify(settings),
+                "nodes": gpu.nodes(gpu_driver.devices_of(settings, gpu.on_bus())),
+            }
         elif step == "query":
             result["queried"] = query(parameters["names"], parameters["sandbox"], Path(parameters["root"]))
         elif step == "undo":

@@ -241,7 +241,10 @@ def main() -> None:
             msg="The restore cannot be predicted: restic is not on this host yet. The real run installs it.",
             refused=True,
         )
-    untouched = "Refused; nothing was changed on this host."
+    untouched = (
+        "Refused; nothing was changed on this host but what reads a backup"
+        f" (restic and its access in {restic.SECRETS})."
+    )
     try:
         if step == "install":
             untouched = (

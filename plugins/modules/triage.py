@@ -75,7 +75,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -227,10 +227,16 @@ def is_engine(pid: int) -> bool:
         return False
 
 
+def newest_switch(records: Sequence[history.Record]) -> history.Record | None:
+    """The newest switch from one release to another; a restore of the same release is none."""
+    switches = (each for each in reversed(records) if each.verdict is None and each.previous)
+    return next((each for each in switches if each.previous != each.release), None)
+
+
 def read_history(layout: releases.Layout) -> dict[str, Any]:
     """The newest records, the newest switch from one release to another, and the way back."""
     records = history.read()
-    switch = next((each for each in reversed(records) if each.verdict is None and each.previous), None)
+    switch = newest_switch(records)
     ago = None
     if switch:
         at = datetime.strptime(switch.at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

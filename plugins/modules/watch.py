@@ -57,11 +57,6 @@ options:
     description: Whether to read the verdict only, and to change nothing on the host.
     type: bool
     default: false
-  inputs:
-    description: Names of the extra variables that the playbook takes, besides those of roles.
-    type: list
-    elements: str
-    default: []
   incident:
     description: The incident that it belongs to.
     type: str

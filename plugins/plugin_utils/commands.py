@@ -1,10 +1,14 @@
-"""The command that runs, as a record may have it: what was asked for, without values that may be secret."""
+"""Commands of ansible-playbook: the one that runs, as a record may have it, and those that are proposed."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from ansible import constants
 
 # Extra variables whose values are no secrets; of any other only the name is recorded.
 SHOWN = frozenset(
@@ -34,6 +38,20 @@ def shown(playbooks: Iterable[str], options: Mapping[str, Any], extra_variables:
     for name, value in sorted(extra_variables.items()):
         words += ["-e", f"{name}={_value(name, value)}"]
     return shlex.join(words)
+
+
+def inventory_arguments(sources: Sequence[str]) -> list[str]:
+    """The `-i` arguments without which the commands would not find the hosts."""
+    default = [str(Path(source).resolve()) for source in constants.DEFAULT_HOST_LIST]
+    if [str(Path(source).resolve()) for source in sources] == default:
+        return []
+    return [part for source in sources for part in ("-i", shlex.quote(os.path.relpath(source)))]
+
+
+def with_inventory(text: str, sources: Sequence[str]) -> str:
+    """A text with the inventory of the run, `sources`, in every command that it proposes."""
+    command = " ".join(["ansible-playbook", *inventory_arguments(sources)])
+    return text.replace("ansible-playbook playbooks/", f"{command} playbooks/")
 
 
 def _several(value: object) -> Sequence[str]:

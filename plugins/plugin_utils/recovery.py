@@ -11,7 +11,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils import watch_table
 # Results of a procedure that has changed its host, or may have.
 _CHANGED = ("changed", "partial", "unknown")
 # What these leave on a host is no change of the service.
-_READING = (watch_table.PROCEDURE, "evidence", "backup")
+_READING = (watch_table.PROCEDURE, "evidence", "backup", "baseline")
 
 
 def changes(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:

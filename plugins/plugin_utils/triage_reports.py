@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from ansible import constants
-
 from ansible_collections.katago.fleet.plugins.module_utils import triage
-from ansible_collections.katago.fleet.plugins.plugin_utils import triage_table
+from ansible_collections.katago.fleet.plugins.plugin_utils import commands, triage_table
 
 
 @dataclass(frozen=True)
@@ -53,14 +48,14 @@ def gather(task_vars: Mapping[str, Any], now: datetime, *, breach: bool) -> Repo
         for host in task_vars["ansible_play_hosts_all"]
     }
     verdicts = {host: _verdict(found, now, breach) for host, found in measured.items()}
-    inventory = inventory_arguments(task_vars.get("ansible_inventory_sources") or [])
-    commands = {
+    inventory = commands.inventory_arguments(task_vars.get("ansible_inventory_sources") or [])
+    proposed = {
         host: triage_table.command(verdict.next, host, inventory)
         for host, verdict in verdicts.items()
         if verdict.next
     }
     facts = {host: found.get("facts") or {} for host, found in measured.items()}
-    return Report(verdicts, facts, triage.fleet(verdicts, now=now), commands)
+    return Report(verdicts, facts, triage.fleet(verdicts, now=now), proposed)
 
 
 def _verdict(found: Mapping[str, Any], now: datetime, breach: bool) -> triage.Verdict:
@@ -68,11 +63,3 @@ def _verdict(found: Mapping[str, Any], now: datetime, breach: bool) -> triage.Ve
         return triage.as_verdict(found["verdict"])
     why = str(found.get("msg") or "it was not asked").strip().splitlines()
     return triage.unreachable(f"no answer: {why[-1][-300:]}", now=now, breach=breach)
-
-
-def inventory_arguments(sources: list[str]) -> list[str]:
-    """The `-i` arguments without which the commands would not find the hosts."""
-    default = [str(Path(source).resolve()) for source in constants.DEFAULT_HOST_LIST]
-    if [str(Path(source).resolve()) for source in sources] == default:
-        return []
-    return [part for source in sources for part in ("-i", shlex.quote(os.path.relpath(source)))]

@@ -200,6 +200,18 @@ def test_wrong_access_is_named_without_its_value(given: dict[str, Any], words: s
     assert "secret" not in problem
 
 
+def test_absent_repository_is_no_trouble_unless_there_is_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: Any) -> None:
+        raise restic.ResticError("absent", "Is there a repository at the following location?")
+
+    monkeypatch.setattr(restic.Repository, "probe", absent)
+    wanted = {restic.REPOSITORY: "rest:http://u:a-secret@vault/katgo\n", restic.PASSWORD: "pass\n"}
+    assert backup_access.trouble(wanted, existing=False) == ""
+    words = backup_access.trouble(wanted, existing=True)
+    assert words.startswith("rest:http://vault/katgo: there is no repository")
+    assert "secret" not in words
+
+
 def test_program_has_all_that_it_needs_and_runs_alone(tmp_path: Path) -> None:
     program = tmp_path / "katago-backup"
     program.write_bytes(programs.pack("backup"))

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from ansible import context
-from ansible.parsing.splitter import parse_kv
 
 from ansible_collections.katago.fleet.plugins.action import lock
 from ansible_collections.katago.fleet.plugins.module_utils import locks
@@ -187,32 +185,6 @@ def test_run_of_a_process_that_is_gone_is_dead_and_one_elsewhere_is_unknown() ->
     assert lock.life(f"{machine}:{pid}:{int(started) + 1}") == "dead"
     assert lock.life(f"{machine}:4194305:1") == "dead"
     assert lock.life(f"elsewhere/1:{pid}:{started}") == "unknown"
-
-
-def test_extra_variable_that_resembles_a_known_one_is_refused_and_others_are_not() -> None:
-    known = ["release", "allow_bad", "incident"]
-    assert list(lock.mistaken({"release": "a", "site_color": "b"}, known)) == []
-    (problem,) = lock.mistaken({"relase": "a"}, known)
-    assert problem == "-e relase is no variable of this playbook; did you mean release?"
-
-
-def test_words_that_ansible_lost_are_refused_with_the_quotes_that_keep_them() -> None:
-    (problem,) = lock.mistaken(parse_kv("why=the rollback failed"), ["why"])
-    assert problem.startswith("-e has lost 2 words, since Ansible ends a value at its first blank")
-    assert "-e 'why=\"two words\"'" in problem
-    assert list(lock.mistaken(parse_kv('why="the rollback failed"'), ["why"])) == []
-
-
-def test_words_that_ansible_lost_are_counted_for_their_variable_and_never_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    arguments = ("vault_x=correct horse battery staple=1", "@secrets.yml", "why=rolled back", "wait=1")
-    monkeypatch.setattr(context, "CLIARGS", {"extra_vars": arguments})
-    given = {"_raw_params": "back", "vault_x": "correct", "staple": "1", "why": "rolled", "wait": "1"}
-    first, second = lock.mistaken(given, ["why", "wait"])
-    assert first.startswith("-e vault_x=... has lost 2 words, since")
-    assert second.startswith("-e why=... has lost 1 word, since")
-    assert not any(word in first + second for word in ("horse", "battery", "staple", "back"))
 
 
 def test_lock_on_disk_is_json_for_people_too(path: Path) -> None:

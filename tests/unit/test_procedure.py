@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible import constants
 
+from ansible_collections.katago.fleet.plugins.filter import fleet
 from ansible_collections.katago.fleet.plugins.module_utils import disk, procedure, service
 
 RUNNING = {"unit": "active", "current": "1-aa", "running": "1-aa", "ready": True, "reason": None}
@@ -30,6 +33,20 @@ def test_result_tells_refused_from_half_done_and_from_unknown(
 def test_next_step_that_a_failure_knows_takes_the_place_of_the_procedures() -> None:
     failure = {"msg": "no", "refused": True, "next_step": "look at the mode"}
     assert procedure.explanation(failure, RUNNING, "restart by force").endswith("\nNext: look at the mode")
+
+
+def test_refusal_proposes_no_step_of_a_procedure_that_never_began() -> None:
+    failure = {"msg": "katago-1 is locked by berta. Wait for it", "refused": True}
+    assert "Next" not in procedure.explanation(failure, RUNNING, "restart by force")
+
+
+def test_commands_of_a_message_have_the_inventory_of_the_run_unless_it_is_the_default() -> None:
+    step = "run it again, or ansible-playbook playbooks/rollback.yml -l katago-1"
+    other = os.path.relpath("/etc/fleet/hosts.yml")
+    said = fleet.explanation({"msg": "no"}, RUNNING, step, ["/etc/fleet/hosts.yml"])
+    assert said.endswith(f"or ansible-playbook -i {other} playbooks/rollback.yml -l katago-1")
+    said = fleet.explanation({"msg": "no"}, RUNNING, step, constants.DEFAULT_HOST_LIST)
+    assert said.endswith(step)
 
 
 def test_message_ends_with_state_and_next_step() -> None:

@@ -78,6 +78,7 @@ RESTARTED = [procedure(10, "begun"), procedure(12, "changed")]
         ([verdict(36), procedure(40, "begun"), procedure(41, "refused")], None),
         ([verdict(36), procedure(40, "begun"), procedure(41, "ok")], None),
         ([verdict(36), procedure(41, "ok", name="evidence"), procedure(42, "changed", name="backup")], None),
+        ([verdict(36), procedure(41, "changed", name="baseline")], None),
     ],
 )
 def test_host_must_have_recovered_since_it_was_changed(

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu, triage
+from ansible_collections.katago.fleet.plugins.module_utils import gpu, history, triage
+from ansible_collections.katago.fleet.plugins.modules import triage as module
 from ansible_collections.katago.fleet.plugins.plugin_utils import triage_table
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -630,6 +631,15 @@ def test_essential_check_that_cannot_be_decided_is_unknown(name: str, entry: dic
     verdict = judge(facts)
     assert verdict.verdict == "unknown"
     assert verdict.undecided
+
+
+def test_restore_of_the_same_release_is_no_switch_that_a_rollback_could_undo() -> None:
+    deployed = history.Record("2026-11-23T02:00:00Z", "anna", "0.2.0-bb", "0.1.0-aa", "deployment")
+    restored = history.Record(
+        "2026-11-24T02:30:00Z", "anna", "0.2.0-bb", "0.2.0-bb", "damaged", how="restore"
+    )
+    assert module.newest_switch([deployed, restored]) == deployed
+    assert module.newest_switch([restored]) is None
 
 
 @pytest.mark.parametrize("name", ["load", "clock", "history", "packages", "baseline", "last_lines"])

@@ -10,12 +10,22 @@ import pytest
 import testinfra
 
 from tests import fleet
-from tests.hosts import LOCK
+from tests.hosts import LOCK, drop_in
 
 from .conftest import FIRST, INVENTORY, SECOND, Vault, run_unit, state
 
 HISTORY = "/var/lib/katago-mcp/history.jsonl"
 BASELINE = "/var/lib/katago-mcp/baseline.json"
+# Ends when the unit was stopped, which its restarts never show, and says how many processes it has then.
+RACER = """
+group=$(systemctl show katago-mcp.service --property=ControlGroup --value)
+while [ "$(systemctl is-active katago-mcp.service)" != inactive ]; do
+    systemctl kill --signal=KILL katago-mcp.service
+    sleep 0.2
+done
+cat /sys/fs/cgroup/*$group/cgroup.procs /sys/fs/cgroup$group/cgroup.procs 2>/dev/null | wc -l > /run/stopped
+"""
+TIMER = "/etc/systemd/system/katago-backup.timer"
 CURRENT = "/opt/katago-mcp/current"
 FILES = {
     "config": f"readlink --canonicalize {CURRENT}/config.json",
@@ -86,6 +96,62 @@ def test_one_byte_in_each_is_named_mended_and_kept(
     assert health(host) == "active"
 
 
+def test_service_that_starts_again_by_itself_is_stopped_all_the_same(
+    hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
+) -> None:
+    """It is killed over and over, and started again at once, until something has stopped it."""
+    host = hosts[SECOND]
+    config = host.check_output(FILES["config"])
+    whole = host.file(config).sha256sum
+    restarts = "systemctl show katago-mcp.service --property=NRestarts --value"
+    with drop_in(host, "Restart=always", "RestartSec=0", "[Unit]", "StartLimitIntervalSec=0"):
+        flip(host, config, 50)
+        host.check_output(f"cat > /run/racer <<'END'\n{RACER}\nEND")
+        host.check_output("rm -f /run/stopped; setsid sh /run/racer > /dev/null 2>&1 < /dev/null & true")
+        fleet.eventually(
+            lambda: int(host.check_output(restarts)) > 2, within=60, what="systemd starts it again and again"
+        )
+        run = vault.play("restore.yml", f"--limit={SECOND}")
+        assert run.returncode == 0, run.output
+        fleet.eventually(lambda: host.file("/run/stopped").exists, within=10, what="the race has ended")
+    assert host.file("/run/stopped").content_string.split() == ["0"]
+    assert host.file(config).sha256sum == whole
+    assert health(host) == "active"
+    assert "runs, validated" in run.output
+
+
+def test_service_that_is_down_although_nothing_is_damaged_runs_again_validated(
+    hosts: dict[str, Any], vault: Vault
+) -> None:
+    host = hosts[SECOND]
+    host.check_output("systemctl stop katago-mcp.service")
+    predicted = vault.play("restore.yml", f"--limit={SECOND}", "--check")
+    assert predicted.returncode == 0, predicted.output
+    assert "restore: changed (predicted). Nothing is damaged, and no file was touched" in predicted.output
+    assert health(host) == "inactive"
+    run = vault.play("restore.yml", f"--limit={SECOND}")
+    assert run.returncode == 0, run.output
+    assert "the service was inactive and is started" in run.output
+    assert "runs, validated" in run.output
+    assert health(host) == "active"
+
+
+def test_service_that_does_not_work_although_nothing_is_damaged_is_told_with_the_restart(
+    hosts: dict[str, Any], vault: Vault
+) -> None:
+    host = hosts[SECOND]
+    pid = main_pid(host)
+    host.check_output(f"kill -STOP {pid}")
+    try:
+        run = vault.play("restore.yml", f"--limit={SECOND}", validate_ready_deadline=5)
+    finally:
+        host.check_output(f"kill -CONT {pid}")
+    assert run.returncode != 0
+    assert "Nothing is damaged, and the service does not work all the same." in run.output
+    assert f"Next: ansible-playbook playbooks/restart.yml -l {SECOND}" in run.output
+    assert main_pid(host) == pid
+
+
 def test_nothing_is_touched_when_nothing_is_damaged_or_the_snapshot_is_not_there(
     hosts: dict[str, Any], vault: Vault
 ) -> None:
@@ -93,7 +159,8 @@ def test_nothing_is_touched_when_nothing_is_damaged_or_the_snapshot_is_not_there
     pid = main_pid(host)
     run = vault.play("restore.yml", f"--limit={SECOND}")
     assert run.returncode == 0, run.output
-    assert "Nothing is damaged, and nothing was touched" in run.output
+    assert "Nothing is damaged, and no file was touched" in run.output
+    assert "runs, validated" in run.output
     refused = vault.play("restore.yml", f"--limit={SECOND}", at="2020-01-01")
     assert refused.returncode != 0
     assert "Refused; nothing was changed on this host" in refused.output
@@ -159,13 +226,20 @@ def test_bare_host_is_rebuilt_from_another_ones_backup(hosts: dict[str, Any], va
     """Without the control node's cache: engine, network, tuning and environment come from the backup."""
     fleet.LAB.create(3)
     limit = "--limit=katago-3"
+    # Named otherwise, since testinfra knows the hosts of an inventory as they were when it was read first.
+    host = testinfra.get_host("ansible://katago-3", ansible_inventory=f"{INVENTORY}/.")
+    mistyped = vault.play("restore.yml", limit, from_host=FIRST, backup_repository="/srv/katgo")
+    assert mistyped.returncode != 0
+    assert "/srv/katgo: there is no repository" in mistyped.output
+    for path in ("/srv/katgo", "/etc/katago-backup", TIMER):
+        assert not host.file(path).exists, path
     alone = vault.play("restore.yml", limit)
     assert alone.returncode != 0
     assert "no verified snapshot of katago-3" in alone.output
+    assert not host.file(TIMER).exists
     run = vault.play("restore.yml", limit, from_host=FIRST, katago_cache_dir="/nonexistent")
     assert run.returncode == 0, run.output
-    # Named otherwise, since testinfra knows the hosts of an inventory as they were when it was read first.
-    host = testinfra.get_host("ansible://katago-3", ansible_inventory=f"{INVENTORY}/.")
+    assert host.check_output("systemctl is-active katago-backup.timer") == "active"
     release = state(hosts[FIRST])["last_good"]["release"]
     assert host.check_output("readlink /opt/katago-mcp/current") == f"releases/{release}"
     assert json.loads(host.check_output(f"cat {BASELINE}")) == {"median": 2}

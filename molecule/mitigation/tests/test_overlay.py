@@ -129,6 +129,30 @@ def test_check_mode_shows_the_difference_and_changes_nothing() -> None:
     assert (unchanged(FIRST), left(FIRST)) == (before, "")
 
 
+def test_killed_between_any_two_tasks_and_repeated_it_lowers_and_gives_back() -> None:
+    before = unchanged(FIRST)
+    until_done(visits=300, why=WHY)
+    assert health(FIRST)["overlay"]["keys"] == {"katago.maxVisits": 300}
+    assert left(FIRST).split() == sorted([OVERLAY, *UNITS])
+    assert on(FIRST, "systemctl is-active katago-mcp-overlay-expiry.timer") == "active"
+    assert unchanged(FIRST) == before
+    until_done(undo=True)
+    assert health(FIRST)["overlay"] is None
+    assert (unchanged(FIRST), left(FIRST)) == (before, "")
+    assert limits(FIRST) == CONFIGURED
+
+
+def until_done(**given: Any) -> None:
+    """Have every run of mitigate.yml killed one task later than the one before, until one is at its end."""
+    for tasks in range(1, 40):
+        run = fleet.play("mitigate.yml", f"--limit={FIRST.name}", variables=given, kill_before=tasks)
+        if run.returncode == 0:
+            assert "is taken over: its run is dead" in run.output
+            return
+        assert run.returncode == -9, run.output
+    raise AssertionError("no run came to its end")
+
+
 @pytest.fixture(scope="module")
 def lowered() -> dict[str, dict[str, str]]:
     """Both hosts with limits lowered for an hour; what was there before, by host."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import statistics
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -157,6 +158,23 @@ def another_engine(host: Any) -> Iterator[None]:
         host.run(f"kill -KILL {process}; rm /run/second.sh")
 
 
+@contextlib.contextmanager
+def delayed_engine(host: Any) -> Iterator[None]:
+    """The engine runs for one tenth of the time, as if its device were that much slower."""
+    process = engine(host)
+    script = f"while kill -STOP {process}; do sleep 0.45; kill -CONT {process}; sleep 0.05; done"
+    pulses = host.check_output(f"setsid sh -c '{script}' > /dev/null 2>&1 < /dev/null & echo $!")
+    try:
+        seen = f"for each in $(seq 20); do ps --no-headers -o state {process}; sleep 0.05; done"
+        # Stopped and running in turns.
+        states = host.check_output(seen).split()
+        assert 10 <= states.count("T") < 20, states
+        yield
+    finally:
+        host.run(f"kill -KILL {pulses}; kill -CONT {process}")
+    assert engine(host) == process
+
+
 async def call(target: Host, token: str, tool: str, arguments: dict[str, Any]) -> Any:
     headers = {"Authorization": f"Bearer {token}"}
     async with (
@@ -234,6 +252,23 @@ def test_well_hosts_are_healthy_and_compared_with_their_baseline(
     assert report["hosts"][SECOND.name]["command"] == command(SECOND, "mitigate")
     assert (report["verdict"], report["counts"]) == ("P1", {"P1": 1, "healthy": 1})
     second.check_output(f"rm {BASELINE}")
+
+
+def test_engine_that_became_slow_is_told_against_the_baseline(second: Any, tmp_path: Path) -> None:
+    recorded = fleet.play("baseline.yml", QUICK, f"--limit={SECOND.name}")
+    assert recorded.returncode == 0, recorded.output
+    baseline = json.loads(second.file(BASELINE).content_string)["median_seconds"]
+    try:
+        with delayed_engine(second):
+            report = triage(tmp_path)
+    finally:
+        second.check_output(f"rm {BASELINE}")
+    found = report["hosts"][SECOND.name]
+    answers = [answer["seconds"] for answer in found["facts"]["probe"]["value"]["answers"]]
+    assert statistics.median(answers) > baseline
+    measured = reasons(report, SECOND)["P1", "performance"]
+    assert f"more than the baseline's {baseline:.3f} s" in measured
+    assert found["command"] == command(SECOND, "mitigate")
 
 
 def test_stopped_unit_and_corrupted_configuration(first: Any, second: Any, tmp_path: Path) -> None:
