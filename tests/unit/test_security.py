@@ -282,7 +282,6 @@ class Watcher(watch_action.ActionModule):
     def __init__(self, *, has_sampler: bool) -> None:
         arguments = {"minutes": 15, "who": "anna"}
         self._task = SimpleNamespace(check_mode=False, args=arguments)
-        self._loader = None
         self._has_sampler = has_sampler
 
     def _execute_module(self, module_name: str, **_: Any) -> dict[str, Any]:
@@ -296,7 +295,6 @@ def test_watch_of_a_host_in_the_mode_is_refused_in_the_words_of_others(
     monkeypatch: pytest.MonkeyPatch, has_sampler: bool
 ) -> None:
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
-    monkeypatch.setattr(watch_action, "load_extra_vars", lambda _: {})
     result = Watcher(has_sampler=has_sampler).run(None, {"inventory_hostname": "katago-1"})
     assert (result["failed"], result["refused"]) == (True, True)
     assert result["msg"] == security.refusal(asdict(MODE), "katago-1", "watch")
