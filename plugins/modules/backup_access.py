@@ -157,6 +157,10 @@ def main() -> None:
     refused = "Refused; what was there was not touched."
     if wrong := problems(module.params):
         module.fail_json(msg=f"{refused} {' '.join(wrong)} docs/backup.md has examples.", refused=True)
+    address = module.params["repository"]
+    if restic.shown(address) == address:
+        # Nothing in it is secret, and a message that hides it could not say which repository is meant.
+        module.no_log_values.discard(address)
     wanted = files(module.params)
     wrong_mode = not directory.is_dir() or directory.stat().st_mode & 0o777 != 0o700
     differing = {name: text for name, text in wanted.items() if not is_kept(directory / name, text)}

@@ -140,16 +140,16 @@ def test_service_that_does_not_work_although_nothing_is_damaged_is_told_with_the
     hosts: dict[str, Any], vault: Vault
 ) -> None:
     host = hosts[SECOND]
-    pid = main_pid(host)
-    host.check_output(f"kill -STOP {pid}")
+    host.check_output("systemctl stop katago-mcp.service")
     try:
-        run = vault.play("restore.yml", f"--limit={SECOND}", validate_ready_deadline=5)
+        with drop_in(host, "ExecStartPre=/bin/false"):
+            run = vault.play("restore.yml", f"--limit={SECOND}")
     finally:
-        host.check_output(f"kill -CONT {pid}")
+        host.check_output("systemctl reset-failed katago-mcp.service; systemctl start katago-mcp.service")
     assert run.returncode != 0
     assert "Nothing is damaged, and the service does not work all the same." in run.output
+    assert "the unit does not start" in run.output
     assert f"Next: ansible-playbook playbooks/restart.yml -l {SECOND}" in run.output
-    assert main_pid(host) == pid
 
 
 def test_nothing_is_touched_when_nothing_is_damaged_or_the_snapshot_is_not_there(
