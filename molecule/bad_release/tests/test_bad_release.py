@@ -56,7 +56,7 @@ NETWORK = {"source": "file", "path": "/nowhere/net.bin.gz", "sha256": "ab" * 32}
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"katago_mcp_prot": 8080}, "Did you mean katago_mcp_port?"),
+        ({"katago_mcp_prot": 8080}, "did you mean katago_mcp_port?"),
         ({"katago_mcp_max_visits": "many"}, "katago_mcp_max_visits"),
         ({"katago_mcp_tokens": []}, "katago_mcp_tokens is empty"),
         (
