@@ -520,10 +520,11 @@ def wanted_version(settings: Settings, seen: Seen) -> str:
     return upstream(seen.installed.get(dkms)) or ""
 
 
-def strays(changes: Iterable[Change], plan: Plan, seen: Seen) -> list[str]:
+def strays(changes: Iterable[Change], plan: Plan, seen: Seen, present: Mapping[str, str]) -> list[str]:
     """What APT would install of the driver that is of another branch or source than planned.
 
-    `seen`: the host after its archives were added.
+    `seen`: the host after its archives were added. `present`: the versions of its packages, also of those
+    that an interrupted run left in part, which APT finishes without installing them anew.
     """
     changed = {each.name: each.new for each in changes if each.new}
     found = [
@@ -534,7 +535,7 @@ def strays(changes: Iterable[Change], plan: Plan, seen: Seen) -> list[str]:
         and re.match(r"\d{3}\.\d", upstream(new) or "")
         and not of_branch(new, plan.branch)
     ]
-    dkms = changed.get(plan.dkms_package, seen.installed.get(plan.dkms_package, ""))
+    dkms = changed.get(plan.dkms_package, present.get(plan.dkms_package, ""))
     if dkms in seen.elsewhere or (plan.dkms_package not in changed and not of_branch(dkms, plan.branch)):
         found.append(f"{plan.dkms_package} {dkms}")
     return list(dict.fromkeys(found))

@@ -493,7 +493,7 @@ def install(
         except packages.PackagesError as error:
             raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
         check(changes, settings, seen.installed)
-        check_branch(changes, plan, seen)
+        check_branch(changes, plan, seen, packages.known().present)
         with contextlib.suppress(packages.PackagesError):
             # Whatever an interrupted run left half way; what is really wrong APT says next.
             packages.run(["dpkg", "--configure", "-a"])
@@ -542,9 +542,14 @@ def check(
         raise DriverError("\n".join(problems))
 
 
-def check_branch(changes: Sequence[packages.Change], plan: gpu_driver.Plan, seen: gpu_driver.Seen) -> None:
+def check_branch(
+    changes: Sequence[packages.Change],
+    plan: gpu_driver.Plan,
+    seen: gpu_driver.Seen,
+    present: Mapping[str, str],
+) -> None:
     """Refuse a driver that is not of the planned branch and source, which the devices were judged by."""
-    if plan.vendor == "nvidia" and (strays := gpu_driver.strays(changes, plan, seen)):
+    if plan.vendor == "nvidia" and (strays := gpu_driver.strays(changes, plan, seen, present)):
         offered = ", ".join(seen.available) or "none"
         raise DriverError(
             f"Planned is {plan.target}; what APT would leave there is not of it: {', '.join(strays)}."

@@ -543,17 +543,24 @@ def test_simulation_must_bring_the_branch_and_source_that_were_planned(
     changes = [packages.Change(name, "", version) for name in ("nvidia-kernel-dkms", "libcuda1")]
     changes.append(packages.Change("nvidia-modprobe", "", "595.45.04-1"))
     if words is None:
-        module.check_branch(changes, plan, host)
+        module.check_branch(changes, plan, host, host.installed)
     else:
         with pytest.raises(module.DriverError, match=words):
-            module.check_branch(changes, plan, host)
+            module.check_branch(changes, plan, host, host.installed)
 
 
 def test_simulation_that_keeps_a_driver_of_another_branch_is_refused() -> None:
     host = installed_of("595.45.04-1", THEIRS)
     plan = gpu_driver.plan(replace(THEIRS, branch="580"), host)
     with pytest.raises(module.DriverError, match="apt-cache policy nvidia-kernel-dkms"):
-        module.check_branch([], plan, host)
+        module.check_branch([], plan, host, host.installed)
+
+
+def test_driver_that_an_interrupted_run_left_in_part_is_of_the_branch_or_not() -> None:
+    plan = gpu_driver.plan(DEFAULTS, BARE)
+    module.check_branch([], plan, BARE, {"nvidia-kernel-dkms": "535.309.01-0+deb12u1"})
+    with pytest.raises(module.DriverError, match=r"not of it: nvidia-kernel-dkms 550\.163\.01"):
+        module.check_branch([], plan, BARE, {"nvidia-kernel-dkms": "550.163.01-2"})
 
 
 def test_archives_of_nvidia_are_known_by_address_origin_or_mirror() -> None:
@@ -561,7 +568,7 @@ def test_archives_of_nvidia_are_known_by_address_origin_or_mirror() -> None:
     assert gpu_driver.of_nvidia(f"{gpu_driver.NVIDIA_REPOSITORY}/debian12/x86_64", [], "")
     assert gpu_driver.of_nvidia("http://m.example.org/cuda", [mirror], "")
     assert gpu_driver.of_nvidia("http://m.example.org/cuda", [], "http://m.example.org/cuda/")
-    assert not gpu_driver.of_nvidia("http://deb.debian.org/debian", [mirror], "")
+    assert not gpu_driver.of_nvidia("http://archive.example.org/debian", [mirror], "")
 
 
 def test_ubuntu_keeps_the_branch_that_is_installed() -> None:
