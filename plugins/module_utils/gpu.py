@@ -342,7 +342,7 @@ def parse_details(status: int, output: str) -> tuple[Condition, ...]:
     if status not in (0, _CORRUPTED_INFOROM) or begin < 0 or end < 0:
         raise ValueError(" ".join(output.split())[:300] or f"exit status {status}")
     try:
-        log = ElementTree.fromstring(output[begin : end + len("</nvidia_smi_log>")])  # noqa: S314 - root's own
+        log = ElementTree.fromstring(output[begin : end + len("</nvidia_smi_log>")])  # noqa: S314 - of root's own program
     except ElementTree.ParseError as error:
         raise ValueError(f"no XML: {error}") from None
     return tuple(_condition(device) for device in log.findall("gpu"))
