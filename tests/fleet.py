@@ -73,6 +73,21 @@ def play(
     )
 
 
+def killed_everywhere(attempt: Callable[[int], Run], most: int) -> Run:
+    """Kill a procedure before its second task, before its third, and so on, until a run comes to its end.
+
+    `attempt` plays it with that `kill_before`, less than `most`. Returns the last run, which took over
+    the lock of a dead one.
+    """
+    for tasks in range(1, most):
+        run = attempt(tasks)
+        if run.returncode == 0:
+            assert "is taken over: its run is dead" in run.output
+            return run
+        assert run.returncode == -9, run.output
+    raise AssertionError("no run came to its end")
+
+
 def host_named(name: str) -> Host:
     """The lab's host of that name."""
     return next(host for host in LAB.hosts() if host.name == name)

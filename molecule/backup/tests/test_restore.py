@@ -203,14 +203,8 @@ def test_killed_between_any_two_tasks_and_repeated_it_converges(
     flip(host, config, 50)
     damaged = host.file(config).sha256sum
     before = records(host)
-    for tasks in range(1, 80):
-        run = vault.play("restore.yml", f"--limit={SECOND}", kill_before=tasks)
-        if run.returncode == 0:
-            break
-        assert run.returncode == -9, run.output
-    else:
-        raise AssertionError("no run came to its end")
-    assert "is taken over: its run is dead" in run.output
+    limit = f"--limit={SECOND}"
+    fleet.killed_everywhere(lambda tasks: vault.play("restore.yml", limit, kill_before=tasks), 80)
     assert host.file(config).sha256sum == whole
     assert health(host) == "active"
     assert records(host)[: len(before)] == before

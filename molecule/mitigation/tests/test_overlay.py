@@ -144,13 +144,10 @@ def test_killed_between_any_two_tasks_and_repeated_it_lowers_and_gives_back() ->
 
 def until_done(**given: Any) -> None:
     """Have every run of mitigate.yml killed one task later than the one before, until one is at its end."""
-    for tasks in range(1, 40):
-        run = fleet.play("mitigate.yml", f"--limit={FIRST.name}", variables=given, kill_before=tasks)
-        if run.returncode == 0:
-            assert "is taken over: its run is dead" in run.output
-            return
-        assert run.returncode == -9, run.output
-    raise AssertionError("no run came to its end")
+    limit = f"--limit={FIRST.name}"
+    fleet.killed_everywhere(
+        lambda tasks: fleet.play("mitigate.yml", limit, variables=given, kill_before=tasks), 40
+    )
 
 
 @pytest.fixture(scope="module")

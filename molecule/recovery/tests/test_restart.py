@@ -117,14 +117,7 @@ def test_check_mode_predicts_and_leaves_the_service_alone(host: Any) -> None:
 def test_killed_between_any_two_tasks_and_repeated_it_converges(host: Any, target: Host) -> None:
     frozen = hosts.main_pid(host)
     host.check_output(f"kill -STOP {frozen}")
-    for tasks in range(1, 40):
-        run = fleet.play("restart.yml", LIMIT, kill_before=tasks)
-        if run.returncode == 0:
-            break
-        assert run.returncode == -9, run.output
-    else:
-        raise AssertionError("no run came to its end")
-    assert "is taken over: its run is dead" in run.output
+    fleet.killed_everywhere(lambda tasks: fleet.play("restart.yml", LIMIT, kill_before=tasks), 40)
     assert hosts.main_pid(host) not in (0, frozen)
     assert fleet.get(target, "/ready")[0] == 200
     assert not host.file(hosts.LOCK).exists
