@@ -27,6 +27,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     digest,
     history,
     locks,
+    redaction,
     releases,
     restic,
     sandbox,
@@ -435,7 +436,8 @@ class Backup:
             failed = [f"{check['name']}: {check['message']}" for check in report["checks"] if not check["ok"]]
             ok = report["ok"] and not failed
         except (ValueError, KeyError, TypeError):
-            failed, ok = [" ".join((done.stderr or done.stdout).split())[-300:] or "it said nothing"], False
+            words = " ".join(redaction.plain(done.stderr or done.stdout).split())
+            failed, ok = [redaction.end_of(words, 300) or "it said nothing"], False
         if not ok:
             raise BackupError(f"the restored release does not validate: {'; '.join(failed)}")
         self._checks += [f"{check['name']}: {check['message']}" for check in report["checks"]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import atomic, service
+from ansible_collections.katago.fleet.plugins.module_utils import atomic, redaction, service
 from ansible_collections.katago.fleet.plugins.module_utils.exposition import Scrape
 
 KERNELS = "pocl"
@@ -101,7 +101,7 @@ def verified(user: str) -> dict[str, Any]:
         found = json.loads(asked.stdout)
         return {name: found[name] for name in ("ok", "entries", "bytes", "problems")}
     except (ValueError, KeyError, TypeError) as error:
-        words = asked.stderr.strip()[-300:] or "it says nothing"
+        words = redaction.end_of(redaction.plain(asked.stderr).strip(), 300) or "it says nothing"
         raise UnverifiedError(f"The cache cannot be inspected: {words}.") from error
 
 

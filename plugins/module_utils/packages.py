@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.katago.fleet.plugins.module_utils import redaction
+
 _STATUS = "${Package}\t${Version}\t${db:Status-Abbrev}\n"
 # The letters of dpkg-query(1): what is wanted, and what is.
 _ABSENT = frozenset("nc")
@@ -122,8 +124,9 @@ def run(command: Sequence[str]) -> str:
     environment.pop("TMPDIR", None)
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
-        words = unmet(done.stdout) or last_words(done.stderr or done.stdout)
-        raise PackagesError(f"{' '.join(command[:1])} failed ({done.returncode}): {words}", done.stdout)
+        output = redaction.plain(done.stdout)
+        words = unmet(output) or last_words(redaction.plain(done.stderr) or output)
+        raise PackagesError(f"{' '.join(command[:1])} failed ({done.returncode}): {words}", output)
     return done.stdout
 
 

@@ -442,6 +442,11 @@ def in_address(name: str, address: bytes) -> list[Secret]:
     return [Secret(value, name), Secret(urllib.parse.unquote_to_bytes(value), name)]
 
 
+def plain(text: str) -> str:
+    """A program's words without what looks like a secret, such as the password within a proxy's address."""
+    return Redactor().redact(text.encode())[0].decode()
+
+
 def end_of(text: str, most: int) -> str:
     """The end of a text that is redacted, in about so many characters, from the beginning of a word."""
     return text if len(text) <= most else f"...{text[-most:].partition(' ')[2]}"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import digest
+from ansible_collections.katago.fleet.plugins.module_utils import digest, redaction
 from ansible_collections.katago.fleet.plugins.plugin_utils.locking import locked
 
 RELEASE_ADDRESS = "https://github.com/lightvector/KataGo/releases/download/v{version}/{name}"
@@ -183,8 +183,9 @@ def _extract(variable: str, archive: Path, member: str, directory: Path) -> Asse
 
 def _reason(error: OSError | subprocess.CalledProcessError) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        lines = [line for line in str(error.stderr).splitlines() if line.startswith("ERROR")]
-        return lines[-1] if lines else str(error.stderr).strip()[-300:]
+        words = redaction.plain(str(error.stderr)).strip()
+        lines = [line for line in words.splitlines() if line.startswith("ERROR")]
+        return lines[-1] if lines else redaction.end_of(words, 300)
     if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
         return str(error.reason)
     return str(error)

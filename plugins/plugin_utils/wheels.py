@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.markers import Marker, default_environment
 
-from ansible_collections.katago.fleet.plugins.module_utils import digest
+from ansible_collections.katago.fleet.plugins.module_utils import digest, redaction
 from ansible_collections.katago.fleet.plugins.plugin_utils.locking import locked
 
 # Platforms whose wheels run on Debian 12 and newer (PEP 600).
@@ -164,8 +164,9 @@ def _pip(*arguments: str) -> None:
         check=False,
     )
     if result.returncode != 0:
-        words = [line for line in result.stderr.splitlines() if not line.startswith("WARNING")]
-        raise WheelError(f"The server's wheel set cannot be built: {' '.join(words[-3:])}")
+        words = redaction.plain(result.stderr).splitlines()
+        last = [line for line in words if not line.startswith("WARNING")][-3:]
+        raise WheelError(f"The server's wheel set cannot be built: {' '.join(last)}")
 
 
 def _pack(directory: Path, archive: Path) -> None:

@@ -886,3 +886,10 @@ def test_host_without_a_release_or_with_an_engine_for_processors_is_not_asked(
     (tmp_path / "config.json").write_text('{"katago": {"binaryPath": "/k/katago"}}')
     asks(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
     assert "does without a GPU" in module.query(["NVIDIA A40"], {}, tmp_path)
+
+
+def test_words_of_a_command_that_failed_have_no_password_of_a_proxy() -> None:
+    said = "echo 'E: Could not connect to http://apt:Canary-7Qx9-proxy@cache.example.org:3142' >&2; exit 100"
+    with pytest.raises(packages.PackagesError, match=r"cache\.example\.org") as failed:
+        packages.run(["sh", "-c", said])
+    assert "Canary-7Qx9-proxy" not in str(failed.value)
