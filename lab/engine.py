@@ -72,4 +72,7 @@ def _tune(binary: Path, network: Path, home: Path) -> None:
     print("Starting the engine once: seconds, or minutes when it has to tune for this machine", flush=True)
     command = [str(binary), "analysis", "-config", str(config), "-model", str(network)]
     command += ["-quit-without-waiting", "-override-config", f"homeDataDir={home}"]
-    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True)
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, check=False, capture_output=True, text=True)
+    if ended.returncode:
+        said = (ended.stderr.strip() or ended.stdout.strip() or "it said nothing").splitlines()[-5:]
+        raise RuntimeError("\n  ".join([f"the engine ended with {ended.returncode} when it was tried:", *said]))
