@@ -655,32 +655,31 @@ def _filesystems(facts: _Facts) -> Iterator[Reason]:
         if each["read_only"]:
             level: Level = "P2" if written else "P3"
             yield Reason(level, "filesystems", f"{where} is mounted read-only", "writable")
+        # No playbook makes room: what lies there may be evidence. The proposals say what it is.
         for what, percent in (("space", each["free_percent"]), ("inodes", each["free_inodes_percent"])):
-            if percent is None or percent >= SCARCE_PERCENT:
-                continue
-            exhausted = percent < EXHAUSTED_PERCENT
-            yield Reason(
-                "P2" if exhausted else "P3",
-                "filesystems",
-                f"{where}: {percent:g} % of the {what} is free",
-                f"{EXHAUSTED_PERCENT if exhausted else SCARCE_PERCENT} % or more",
-                # No playbook makes room: what lies there may be evidence. The proposals say what it is.
-                escalate="resources are exhausted" if exhausted else None,
-            )
+            yield from _scarce("filesystems", percent, f"the {what} of {where} is free", EXHAUSTED_PERCENT)
 
 
 def _memory(facts: _Facts) -> Iterator[Reason]:
     percent = facts["memory"]["available_percent"]
-    if percent < SCARCE_PERCENT:
-        exhausted = percent < MEMORY_EXHAUSTED_PERCENT
-        yield Reason(
-            "P2" if exhausted else "P3",
-            "memory",
-            f"{percent:g} % of the memory is available",
-            f"{MEMORY_EXHAUSTED_PERCENT if exhausted else SCARCE_PERCENT} % or more",
-            escalate="resources are exhausted" if exhausted else None,
-            next=MITIGATE if exhausted else None,
-        )
+    yield from _scarce("memory", percent, "the memory is available", MEMORY_EXHAUSTED_PERCENT, next=MITIGATE)
+
+
+def _scarce(
+    rule: str, percent: float | None, what: str, exhausted_percent: int, *, next: str | None = None
+) -> Iterator[Reason]:
+    """Too few percent of something, where that is known; `next` is for when it is exhausted."""
+    if percent is None or percent >= SCARCE_PERCENT:
+        return
+    exhausted = percent < exhausted_percent
+    yield Reason(
+        "P2" if exhausted else "P3",
+        rule,
+        f"{percent:g} % of {what}",
+        f"{exhausted_percent if exhausted else SCARCE_PERCENT} % or more",
+        escalate="resources are exhausted" if exhausted else None,
+        next=next if exhausted else None,
+    )
 
 
 def _pressure(facts: _Facts) -> Iterator[Reason]:
@@ -786,17 +785,9 @@ def _gpu_heat(card: Mapping[str, Any]) -> Iterator[Reason]:
 
 
 def _gpu_memory(card: Mapping[str, Any]) -> Iterator[Reason]:
-    percent = card["free_percent"]
-    if percent is not None and percent < SCARCE_PERCENT:
-        exhausted = percent < MEMORY_EXHAUSTED_PERCENT
-        yield Reason(
-            "P2" if exhausted else "P3",
-            "gpu",
-            f"{percent:g} % of the memory of {card['address']} is free",
-            f"{MEMORY_EXHAUSTED_PERCENT if exhausted else SCARCE_PERCENT} % or more",
-            # An engine takes its memory when it starts; `nvidia-smi` names who else has some.
-            escalate="resources are exhausted" if exhausted else None,
-        )
+    # An engine takes its memory when it starts; `nvidia-smi` names who else has some.
+    what = f"the memory of {card['address']} is free"
+    yield from _scarce("gpu", card["free_percent"], what, MEMORY_EXHAUSTED_PERCENT)
 
 
 _RULES: dict[str, tuple[tuple[str, ...], _Rule]] = {

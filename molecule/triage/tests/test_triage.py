@@ -371,7 +371,7 @@ def test_full_disk_and_no_inodes(first: Any, second: Any, tmp_path: Path) -> Non
         assert second.check_output(f"df --output=ipcent {CACHE} | tail -1").strip() == "100%"
         report = triage(tmp_path)
     for host, what in ((FIRST, "space"), (SECOND, "inodes")):
-        assert f"{CACHE}: 0 % of the {what} is free" in reasons(report, host)["P2", "filesystems"]
+        assert f"0 % of the {what} of {CACHE} is free" in reasons(report, host)["P2", "filesystems"]
         assert report["hosts"][host.name]["escalate"] == ["resources are exhausted"]
         assert report["hosts"][host.name]["command"] is None, reasons(report, host)
         (room,) = report["hosts"][host.name]["proposals"]
