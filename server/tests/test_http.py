@@ -553,7 +553,9 @@ def test_sigterm_answers_a_call_that_takes_too_long(site: Site) -> None:
         eventually(lambda: bool(site.queries()), "the search has begun")
         engine = running.engine()["pid"]
         running.process.terminate()
-        assert call.result()["text"].startswith("engine_stopped: ")
+        answer = call.result()
+        assert answer["text"].startswith("draining: ")
+        assert "30 s" in answer["text"]
         assert running.process.wait(PATIENCE) == 0
         assert not Path(f"/proc/{engine}").exists()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from katago_mcp import illustrations, pictures
 from katago_mcp.errors import Failure, Invalid, TimedOut, Unavailable
 from katago_mcp.positions import Position
 from katago_mcp.review import GameReview, ReviewRequest, accuracy_of, find_mistakes, phase_of
@@ -71,6 +72,30 @@ async def test_the_better_move_and_the_rank_of_the_move_played_are_told(site: Si
     assert (first.best, first.better_move, first.better_pv) == (True, None, [])
     assert (second.best, second.better_move, second.better_pv) == (False, "A1", ["A1", "A2"])
     assert (second.policy_rank, second.prior) == (1, round(1 / 26, 5))
+
+
+async def test_difficulty_is_what_the_moves_of_a_first_impression_lose_their_player(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        # Of the fake's two moves, as probable as each other, one gains its player 2 points and one 0.5.
+        site.behave(leads=[3.0, -3.0, 1.0, 0.0, 0.0])
+        result = await review(made)
+    black, white = result.players
+    assert [move.difficulty for move in result.moves] == [1.75, 1.75, 0.25, 0.0]
+    assert black.overall.mean_difficulty == 1.0
+    assert white.phases["opening"].mean_difficulty == 1.75
+    assert white.phases["endgame"].mean_difficulty is None
+
+
+async def test_turns_without_an_answer_leave_a_gap_in_the_picture(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=LEADS, turns={"2": "nothing"})
+        result = await review(made)
+    assert [move.number for move in result.moves] == [1, 4]
+    first, last = (pictures.GraphPoint(move.number, move.score_lead, move.winrate) for move in result.moves)
+    gap = (pictures.GraphPoint(2), pictures.GraphPoint(3))
+    assert illustrations.of_review(result) == pictures.graph(pictures.GraphPicture((first, *gap, last), ()))
 
 
 async def test_only_mistakes_are_listed_unless_all_are_asked_for(site: Site) -> None:

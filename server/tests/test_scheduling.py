@@ -64,6 +64,20 @@ async def test_the_queue_is_bounded_but_lets_a_newcomer_in() -> None:
     await desk.finish(*calls)
 
 
+async def test_who_joins_what_runs_waits_for_nothing() -> None:
+    desk = Desk(1, max_queued=1)
+    claim = desk.slots.claim("first", long=False)
+    running = asyncio.create_task(desk._hold(claim, "first"))
+    await settle()
+    desk.slots.join(claim, "joined")
+    waiting = desk.call("first")
+    assert desk.slots.saturated
+    calls = [running, waiting, desk.call("joined")]
+    with pytest.raises(Full):
+        desk.call("joined")
+    assert await desk.finish(*calls) == ["first", "first", "joined"]
+
+
 async def test_without_a_queue_nobody_waits() -> None:
     desk = Desk(1, max_queued=0)
     call = desk.call("one")

@@ -33,8 +33,11 @@ from katago_mcp.supervisor import EngineUnavailable, Supervisor
 
 PROGRESS_EVERY = 0.5
 
-_ANSWER_FORMAT = 4
+_ANSWER_FORMAT = 5
 """Part of every cache key: raised when the shape of cached answers changes."""
+
+_DRAINED_SECONDS = 30
+"""After which a server that drains is worth another try: it is restarted, or another one has its place."""
 
 _READ_MAX = 64
 """Answers kept as they were read from the cache, which costs more than to find them there."""
@@ -139,11 +142,7 @@ class Desk:
             Failure: what `work` raises.
         """
         if self.draining:
-            raise Rejected(
-                "draining",
-                "the server takes no new analyses because it is being taken out of service",
-                retry_after=30,
-            )
+            raise _draining("the server takes no new analyses because it is being taken out of service")
         name = self.key(tool, checked.digest, asked)
         own: dict[str, Any] = {"rules": checked.rules_name}
         if cached:
@@ -285,18 +284,11 @@ class Desk:
     def _explained(self, limit: float, seconds: float) -> Iterator[None]:
         try:
             yield
-        except EngineUnavailable as error:
-            # An engine that has just ended is "ready" until the supervisor has taken notice.
-            code = "engine_restarted" if error.state == "ready" else f"engine_{error.state}"
-            raise Unavailable(code, str(error), retry_after=error.retry_after) from error
-        except EngineGone as error:
-            retry_after = self._supervisor.retry_after
-            if retry_after is None:
-                code, message = "engine_stopped", "the engine was stopped while analysing"
-            else:
-                code = "engine_restarted"
-                message = f"the engine restarted while analysing ({error})"
-            raise Unavailable(code, message, retry_after=retry_after) from error
+        except (EngineUnavailable, EngineGone) as error:
+            if self.draining:
+                message = "the server was taken out of service before the analysis was done"
+                raise _draining(message) from error
+            raise self._without_engine(error) from error
         except EngineRefused as error:
             field = f"position.{error.field}" if error.field in _POSITION_FIELDS else error.field
             raise Invalid("engine_refused", str(error), field=field) from error
@@ -308,6 +300,17 @@ class Desk:
                 retry_after=seconds,
             ) from error
 
+    def _without_engine(self, error: EngineUnavailable | EngineGone) -> Unavailable:
+        if isinstance(error, EngineUnavailable):
+            # An engine that has just ended is "ready" until the supervisor has taken notice.
+            code = "engine_restarted" if error.state == "ready" else f"engine_{error.state}"
+            return Unavailable(code, str(error), retry_after=error.retry_after)
+        retry_after = self._supervisor.retry_after
+        if retry_after is None:
+            return Unavailable("engine_stopped", "the engine was stopped while analysing")
+        message = f"the engine restarted while analysing ({error})"
+        return Unavailable("engine_restarted", message, retry_after=retry_after)
+
     def _resize(self) -> None:
         self.slots.resize(self.katago.max_concurrent, self._settings.config.server.max_queued)
 
@@ -318,6 +321,10 @@ class Desk:
             self._idle.clear()
         else:
             self._idle.set()
+
+
+def _draining(message: str) -> Rejected:
+    return Rejected("draining", message, retry_after=_DRAINED_SECONDS)
 
 
 @contextlib.contextmanager

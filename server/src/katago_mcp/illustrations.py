@@ -29,8 +29,12 @@ def of_review(review: GameReview) -> bytes | None:
     """A PNG of score and winrate over the moves of a review, mistakes marked; None without moves."""
     if not review.moves:
         return None
-    points = tuple(pictures.GraphPoint(move.number, move.score_lead, move.winrate) for move in review.moves)
-    return pictures.graph(pictures.GraphPicture(points, tuple(sorted(review.mistakes))))
+    points = {number: pictures.GraphPoint(number) for turn in review.unanalysed for number in turn.moves}
+    points |= {
+        move.number: pictures.GraphPoint(move.number, move.score_lead, move.winrate) for move in review.moves
+    }
+    course = tuple(points[number] for number in sorted(points))
+    return pictures.graph(pictures.GraphPicture(course, tuple(sorted(review.mistakes))))
 
 
 def _board(

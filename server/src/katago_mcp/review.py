@@ -77,6 +77,11 @@ class MoveReview(Wire):
     best: bool = Field(description="Whether it is the engine's choice, or a mirror image of it.")
     prior: float = Field(description="Probability the network gave the move before search, 0 to 1.")
     policy_rank: int = Field(description="Rank of that probability among all moves, 1 is the highest.")
+    difficulty: float | None = Field(
+        description="Points that the moves the engine looked at lose on average, each weighted by the "
+        "probability the network gave it: what a first impression costs here. Null when the engine "
+        "looked at none."
+    )
     better_move: str | None = Field(description="The engine's choice, where that is another move.")
     better_pv: list[str] = Field(description="Expected continuation of the better move, beginning with it.")
     score_lead: float = Field(description="Points that Black is ahead after the move.")
@@ -91,6 +96,9 @@ class Statistics(Wire):
     mean_winrate_lost: float | None = Field(description="Mean of winrateLost; null without moves.")
     accuracy: float | None = Field(
         description="100 * 0.75 ** meanPointsLost: 100 without loss, 75 at one point a move, 56 at two."
+    )
+    mean_difficulty: float | None = Field(
+        description="Mean of difficulty, in points: how hard the moves were to find; null without moves."
     )
     best_moves: int = Field(description="Moves that were the engine's choice.")
     mistakes: int = Field(description="Moves over minPointsLost or minWinrateLost.")
@@ -200,6 +208,7 @@ class _Turn(Wire):
     visits: int
     best_move: str | None
     best_pv: list[str]
+    difficulty: float | None
     played_best: bool
     played_prior: float
     played_rank: int
@@ -437,6 +446,7 @@ class _Review:
                 visits=root["visits"],
                 best_move=best,
                 best_pv=infos[0]["pv"][: self._request.pv_length] if infos else [],
+                difficulty=_difficulty(root, infos),
                 played_best=any(
                     info["move"] == played and best in (played, info.get("isSymmetryOf")) for info in infos
                 ),
@@ -529,6 +539,7 @@ class _Review:
             best=before.played_best,
             prior=round(before.played_prior, 5),
             policy_rank=before.played_rank,
+            difficulty=None if before.difficulty is None else round(before.difficulty, 2),
             better_move=better,
             better_pv=before.best_pv if better else [],
             score_lead=round(after.score_lead, 2) + 0.0,
@@ -576,6 +587,16 @@ def _prior(policy: Sequence[float], played: str | None, checked: Checked) -> tup
     return max(0.0, policy[index]), 1 + sum(value > policy[index] for value in policy)
 
 
+def _difficulty(root: dict[str, Any], infos: Sequence[dict[str, Any]]) -> float | None:
+    """The mean loss of the moves that were searched, in points, weighted by their priors."""
+    sign = 1 if root["currentPlayer"] == "B" else -1
+    weight = sum(info["prior"] for info in infos)
+    if not weight:
+        return None
+    lost = (info["prior"] * max(0.0, sign * (root["scoreLead"] - info["scoreLead"])) for info in infos)
+    return float(sum(lost) / weight)
+
+
 def _player(player: Colour, moves: list[MoveReview]) -> PlayerReview:
     own = [move for move in moves if move.player == player]
     return PlayerReview(
@@ -588,12 +609,14 @@ def _player(player: Colour, moves: list[MoveReview]) -> PlayerReview:
 def _statistics(moves: list[MoveReview]) -> Statistics:
     points = [max(0.0, move.points_lost) for move in moves]
     winrates = [max(0.0, move.winrate_lost) for move in moves]
+    difficulties = [move.difficulty for move in moves if move.difficulty is not None]
     mean = sum(points) / len(points) if points else None
     return Statistics(
         moves=len(moves),
         mean_points_lost=None if mean is None else round(mean, 3),
         mean_winrate_lost=round(sum(winrates) / len(winrates), 4) if winrates else None,
         accuracy=None if mean is None else round(accuracy_of(mean), 1),
+        mean_difficulty=round(sum(difficulties) / len(difficulties), 2) if difficulties else None,
         best_moves=sum(move.best for move in moves),
         mistakes=sum(move.mistake for move in moves),
         classes={name: sum(move.loss_class == name for move in moves) for name in CLASSES},

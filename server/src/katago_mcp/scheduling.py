@@ -95,11 +95,12 @@ class Slots:
         return claim
 
     def join(self, claim: Claim, caller: str) -> None:
-        """Let a caller stand behind a claim too: its tickets are queued for this caller as well."""
+        """Let a caller stand behind a claim too: its waiting tickets are queued for this caller as well."""
         if caller not in claim.callers:
             claim.callers.append(caller)
             for ticket in claim.tickets:
-                self._queues.setdefault(caller, deque()).append(ticket)
+                if not ticket.granted.done():
+                    self._queues.setdefault(caller, deque()).append(ticket)
 
     @contextlib.asynccontextmanager
     async def slot(self, claim: Claim, patience: float | None = None) -> AsyncIterator[None]:
