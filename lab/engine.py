@@ -75,4 +75,6 @@ def _tune(binary: Path, network: Path, home: Path) -> None:
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, check=False, capture_output=True, text=True)
     if ended.returncode:
         said = (ended.stderr.strip() or ended.stdout.strip() or "it said nothing").splitlines()[-5:]
-        raise RuntimeError("\n  ".join([f"the engine ended with {ended.returncode} when it was tried:", *said]))
+        raise RuntimeError(
+            "\n  ".join([f"the engine ended with {ended.returncode} when it was tried:", *said])
+        )

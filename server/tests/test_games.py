@@ -77,7 +77,34 @@ async def test_what_had_to_be_assumed_is_told(site: Site) -> None:
     assert "Warning: " in str(result.content[0])
 
 
-@pytest.mark.parametrize("arguments", [{}, {"sgf": RECORD, "position": {"boardXSize": 9}}])
+async def test_file_of_another_charset_is_read_from_its_bytes(site: Site) -> None:
+    # The second byte of the first character is the one that escapes a bracket in SGF.
+    record = "(;FF[4]CA[Shift_JIS]SZ[9]RU[Chinese]KM[7]PB[ソ];B[ee];W[cg])".encode("shift_jis")
+    async with client(site) as session:
+        answer, _ = await ask(
+            session, "analyzePosition", sgfBase64=base64.encodebytes(record).decode(), moveNumber=1
+        )
+    assert moves_sent(site) == MOVES[:1]
+    assert answer["warnings"] == []
+
+
+async def test_what_is_not_base64_is_refused(site: Site) -> None:
+    async with client(site) as session:
+        result = await session.call_tool("findMistakes", {"sgfBase64": RECORD})
+    assert isinstance(result, CallToolResult)
+    assert result.is_error
+    assert "[sgfBase64]" in str(result.content[0])
+    assert site.queries() == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"sgf": RECORD, "position": {"boardXSize": 9}},
+        {"sgf": RECORD, "sgfBase64": base64.b64encode(RECORD.encode()).decode()},
+    ],
+)
 async def test_call_gives_one_game(site: Site, arguments: dict[str, Any]) -> None:
     async with client(site) as session:
         result = await session.call_tool("analyzePosition", arguments)

@@ -202,7 +202,7 @@ async def test_the_tools_are_described_for_an_assistant(shared: tuple[Site, Runn
         ({"position": {"moves": [["B", "Z9"]]}}, "invalid_move", "position.moves[0]"),
         ({"position": {"komi": 6.25}}, "invalid_komi", "position.komi"),
         ({"position": POSITION, "maxVisits": 5000}, "limit_exceeded", "maxVisits"),
-        ({}, "invalid_arguments", "position, sgf"),
+        ({}, "invalid_arguments", "position, sgf, sgfBase64"),
         ({"position": {"moves": [["B"]]}}, "invalid_arguments", "position.moves[0][1]"),
         ({"position": {"size": 9}}, "invalid_arguments", "position.size"),
         ({"position": {"rules": {"ko": "NONE"}}}, "invalid_rules", "position.rules.ko"),

@@ -1,6 +1,7 @@
 """The game that a tool is asked about: a position object, or a game record in SGF."""
 
 import asyncio
+import base64
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,17 +18,24 @@ Sgf = Annotated[
         "had to be assumed is in warnings."
     ),
 ]
+SgfBase64 = Annotated[
+    str | None,
+    Field(
+        description="Instead of sgf the bytes of the record's file in base64, for a file that is not UTF-8: "
+        "its charset is the one that it declares, or else the likeliest."
+    ),
+]
 MoveNumber = Annotated[
     int | None,
     Field(
-        description="With sgf: the position after that many moves, 0 for that before the first. Default: "
-        "after the last."
+        description="With a record: the position after that many moves, 0 for that before the first. "
+        "Default: after the last."
     ),
 ]
 Variation = Annotated[
     str,
     Field(
-        description='With sgf: "main", a path of branches such as "1.2" (the first at the first fork, '
+        description='With a record: "main", a path of branches such as "1.2" (the first at the first fork, '
         'the second at the next), or "#57" for the line through node 57.'
     ),
 ]
@@ -48,42 +56,68 @@ class Game:
 async def given(
     position: Position | None,
     record: str | None,
+    encoded: str | None = None,
+    *,
     move_number: int | None = None,
     variation: str = sgf.MAIN,
 ) -> Game:
-    """The game of a call, which gives a position or a record.
+    """The game of a call, which gives a position, a record as text, or a record's bytes in base64.
 
     Raises:
-        Invalid: `invalid_arguments` for both or neither, or for a position with what chooses a place in a
-            record; else as `sgf.read` and `Record.line`.
+        Invalid: `invalid_arguments` for several or none of them, for what is not base64, or for a position
+            with what chooses a place in a record; else as `sgf.read` and `Record.line`.
     """
-    _check_one(position, record, move_number, variation)
+    _check_one(position, record, encoded, move_number, variation)
     if position is not None:
         return Game(position)
     # A long record takes a second or two, and the server has others to answer meanwhile.
-    return await asyncio.to_thread(_read, record or "", move_number, variation)
+    return await asyncio.to_thread(_read, _content(record, encoded), move_number, variation)
 
 
-async def given_whole(position: Position | None, record: str | None, variation: str = sgf.MAIN) -> Game:
+async def given_whole(
+    position: Position | None,
+    record: str | None,
+    encoded: str | None = None,
+    *,
+    variation: str = sgf.MAIN,
+) -> Game:
     """The whole game of a call, with all moves of a record, also those before stones were set up.
 
     Raises as `given` does, and `no_moves` for a record without any.
     """
-    _check_one(position, record, None, variation)
+    _check_one(position, record, encoded, None, variation)
     if position is not None:
         return Game(position)
-    return await asyncio.to_thread(_read_whole, record or "", variation)
+    return await asyncio.to_thread(_read_whole, _content(record, encoded), variation)
+
+
+def _content(record: str | None, encoded: str | None) -> str | bytes:
+    if encoded is None:
+        return record or ""
+    try:
+        return base64.b64decode("".join(encoded.split()), validate=True)
+    except ValueError as error:
+        raise Invalid(
+            "invalid_arguments",
+            f"the record's bytes are not in base64: {error}",
+            field="sgfBase64",
+            accepted="base64 with its padding, of the alphabet with + and /",
+        ) from error
 
 
 def _check_one(
-    position: Position | None, record: str | None, move_number: int | None, variation: str
+    position: Position | None,
+    record: str | None,
+    encoded: str | None,
+    move_number: int | None,
+    variation: str,
 ) -> None:
-    if (position is None) == (record is None):
+    if sum(value is not None for value in (position, record, encoded)) != 1:
         raise Invalid(
             "invalid_arguments",
             "a call gives either a position or an SGF record",
-            field="position, sgf",
-            accepted="one of the two",
+            field="position, sgf, sgfBase64",
+            accepted="one of the three",
         )
     if position is None:
         return
@@ -103,13 +137,13 @@ def _check_one(
         )
 
 
-def _read(record: str, move_number: int | None, variation: str) -> Game:
+def _read(record: str | bytes, move_number: int | None, variation: str) -> Game:
     read = sgf.read(record)
     line = read.line(variation)
     return Game(line.position(move_number), (*read.warnings, *line.warnings))
 
 
-def _read_whole(record: str, variation: str) -> Game:
+def _read_whole(record: str | bytes, variation: str) -> Game:
     read = sgf.read(record)
     line = read.line(variation)
     if not line.moves:

@@ -35,7 +35,7 @@ from katago_mcp.desk import Result
 from katago_mcp.errors import Details, Failure, Invalid, Rejected, Status
 from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
-from katago_mcp.games import Game, MoveNumber, Sgf, Variation, given, given_whole
+from katago_mcp.games import Game, MoveNumber, Sgf, SgfBase64, Variation, given, given_whole
 from katago_mcp.illustrations import of_analysis, of_review, of_territory
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
@@ -164,6 +164,7 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         ctx: Context[dict[str, Any], Any],
         position: Given = None,
         sgf: Sgf = None,
+        sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
         variation: Variation = MAIN,
         maxVisits: Visits = None,
@@ -215,7 +216,7 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         move. pointsLost compares a candidate with the best move, for the player to move.
         A few hundred visits judge a position well; 1000 or more are for close fights.
         """
-        game = await given(position, sgf, moveNumber, variation)
+        game = await given(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
         request = Request(
             position=game.position,
             max_visits=maxVisits,
@@ -243,6 +244,7 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         ctx: Context[dict[str, Any], Any],
         position: Given = None,
         sgf: Sgf = None,
+        sgfBase64: SgfBase64 = None,
         variation: Variation = MAIN,
         player: Annotated[
             Literal["B", "W"] | None, Field(description="Only this player's moves. Default: both.")
@@ -296,7 +298,7 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         progress counts turns. When time runs out, partial is true, unanalysed lists the turns
         without a judgement, and the same call again goes on from there.
         """
-        game = await given_whole(position, sgf, variation)
+        game = await given_whole(position, sgf, sgfBase64, variation=variation)
         request = ReviewRequest(
             position=game.position,
             later=game.later,
@@ -326,6 +328,7 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
         ctx: Context[dict[str, Any], Any],
         position: Given = None,
         sgf: Sgf = None,
+        sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
         variation: Variation = MAIN,
         maxVisits: Visits = None,
@@ -338,7 +341,7 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
         settled from 0.6 on; the score counts what is settled (area, or territory with prisoners),
         scoreLead is the engine's estimate of the end of the game. Most useful late in a game.
         """
-        game = await given(position, sgf, moveNumber, variation)
+        game = await given(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
         request = TerritoryRequest(position=game.position, max_visits=maxVisits, max_time=maxTime)
         result = await evaluate_territory(
             service.analyst, request, _progress(ctx, "visits"), caller=_caller()
@@ -354,6 +357,7 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         ctx: Context[dict[str, Any], Any],
         position: Given = None,
         sgf: Sgf = None,
+        sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
         variation: Variation = MAIN,
         maxVisits: Visits = None,
@@ -373,7 +377,7 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         continuation is the expected play after it (the refutation of a bad move); swings are the
         points whose owner differs between the two. The move need not be one the engine considers.
         """
-        game = await given(position, sgf, moveNumber, variation)
+        game = await given(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
         request = ExplanationRequest(
             position=game.position,
             move=move,
