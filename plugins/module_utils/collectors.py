@@ -171,6 +171,8 @@ _FULL = (
     ),
     Collector("timers.txt", ("systemctl", "list-timers", "--all", "--no-pager"), tier="full", seconds=10),
     Collector("config.json", files=(str(service.CONFIG),), tier="full"),
+    # Not the same while a switch has not been followed by a restart.
+    Collector("config-running.json", files=("/proc/$pid/cwd/config.json",), tier="full"),
     Collector(
         "release.txt",
         files=("/opt/katago-mcp/current/manifest.json", "/opt/katago-mcp/current/analysis.cfg"),
