@@ -9,7 +9,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import history
-from ansible_collections.katago.fleet.plugins.plugin_utils import commands, records
+from ansible_collections.katago.fleet.plugins.plugin_utils import commands, records, runs
 
 display = Display()
 RESULTS = ("begun", "ok", "changed", "refused", "partial", "unknown")
@@ -32,6 +32,7 @@ class ActionModule(ActionBase):
             "at": history.now(),
             "host": host,
             "who": str(arguments["who"]),
+            "run": runs.this_run(),
             "procedure": str(arguments["procedure"]),
             "result": outcome,
             "message": str(arguments.get("message") or ""),

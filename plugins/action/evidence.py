@@ -14,7 +14,14 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils import collecting, collectors, history
-from ansible_collections.katago.fleet.plugins.plugin_utils import evidence, failures, inputs, records, signing
+from ansible_collections.katago.fleet.plugins.plugin_utils import (
+    evidence,
+    failures,
+    inputs,
+    records,
+    runs,
+    signing,
+)
 
 display = Display()
 
@@ -87,6 +94,7 @@ class ActionModule(ActionBase):
             "at": history.now(),
             "host": host,
             "who": str(arguments["who"]),
+            "run": runs.this_run(),
             "procedure": str(arguments["procedure"]),
             "result": "begun",
             "message": f"It goes on without evidence, as -e without_evidence=true says: {why}",

@@ -21,6 +21,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     incidents,
     sinks,
     timekeeper,
+    wording,
 )
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
     actors,
@@ -148,9 +149,9 @@ class ActionModule(ActionBase):
         for call in calls:
             display.display(f"Escalated to {call['to']}{predicted}: {call['why']}.")
         if self._task.check_mode:
-            told = self._predict(store, incident, now)
+            told = self._predict(store, incident, now, _names_of_hosts(known))
         else:
-            told = self._tell(store, plan.incident, request.resend, now, who)
+            told = self._tell(store, plan.incident, request.resend, now, who, _names_of_hosts(known))
             incident = self._loaded(store, plan.incident)
         told += dispatch.Report(problems=tuple(uncalled))
         self._advise(incident, now, known.get("ansible_inventory_sources") or [])
@@ -216,16 +217,28 @@ class ActionModule(ActionBase):
             ) from error
 
     def _letters(
-        self, store: incident_records.IncidentRecords, incident: incidents.Incident, now: datetime
+        self,
+        store: incident_records.IncidentRecords,
+        incident: incidents.Incident,
+        now: datetime,
+        hosts: Sequence[str],
     ) -> tuple[list[dispatch.Letter], list[str]]:
         arguments = self._task.args
+        title = str(arguments["page_title"])
+        groups, _ = sinks.groups(arguments["sinks"])
+        has_page = any(sink.kind == "page" for group in groups for sink in group.sinks)
         others = [each for name, each in store.load_all()[0].items() if name != incident.id]
         desk = incident_letters.Desk(
             now=now,
             setting=self._setting(),
-            page_title=str(arguments["page_title"]),
+            page_title=title,
             roster=arguments["roster"],
             all=[incident, *others],
+            title_problems=[
+                problem.replace("the public text", "it", 1)
+                for problem in wording.public_problems(title, hosts, arguments["jargon"])
+                if has_page
+            ],
         )
         timeline = incident_letters.read_timeline(store.timeline(incident.id))
         return incident_letters.letters(incident, timeline, desk)
@@ -237,6 +250,7 @@ class ActionModule(ActionBase):
         resend: bool,
         now: datetime,
         who: str,
+        hosts: Sequence[str],
     ) -> dispatch.Report:
         """Send what is owed. Without sinks, show it, to be sent by hand."""
 
@@ -248,7 +262,7 @@ class ActionModule(ActionBase):
         groups, problems = sinks.groups(self._task.args["sinks"])
         with store.sending(name):
             incident = self._loaded(store, name)
-            letters, missing = self._letters(store, incident, now)
+            letters, missing = self._letters(store, incident, now, hosts)
             report = dispatch.Report(problems=(*problems, *missing))
             if not groups:
                 _show_letters(letters, "No sink is configured (incident_sinks). To be sent by hand:")
@@ -259,11 +273,15 @@ class ActionModule(ActionBase):
         return report
 
     def _predict(
-        self, store: incident_records.IncidentRecords, incident: incidents.Incident, now: datetime
+        self,
+        store: incident_records.IncidentRecords,
+        incident: incidents.Incident,
+        now: datetime,
+        hosts: Sequence[str],
     ) -> dispatch.Report:
         """What would be sent, and what would be in the way."""
         groups, problems = sinks.groups(self._task.args["sinks"])
-        letters, missing = self._letters(store, incident, now)
+        letters, missing = self._letters(store, incident, now, hosts)
         _show_letters(letters, "Would be sent, unless it was:")
         wrong = [
             f"{group.name}/{sink.name}: {problem}"

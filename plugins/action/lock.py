@@ -1,9 +1,7 @@
-"""The control node's half of `katago.fleet.lock`: which run this is, and whether another one lives."""
+"""The control node's half of `katago.fleet.lock`: whose it is, and whether it may be taken."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -11,39 +9,9 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils import locks, security
-from ansible_collections.katago.fleet.plugins.plugin_utils import inputs
+from ansible_collections.katago.fleet.plugins.plugin_utils import inputs, runs
 
 display = Display()
-
-
-def this_run() -> str:
-    """This run of ansible-playbook: control node, process, and when that was started."""
-    # Tasks are worked on by children of ansible-playbook.
-    return _name(os.getppid())
-
-
-def life(run: str) -> locks.Life:
-    """Whether another run is still at work; what runs on another control node cannot be seen."""
-    machine, _, process = run.partition(":")
-    if machine != _machine():
-        return "unknown"
-    pid, _, _ = process.partition(":")
-    return "alive" if _name(int(pid)) == run else "dead"
-
-
-def _name(pid: int) -> str:
-    try:
-        # The 22nd field, after the name in parentheses, which may hold anything (proc(5)).
-        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        started = "gone"
-    return f"{_machine()}:{pid}:{started}"
-
-
-def _machine() -> str:
-    # Processes are numbered anew after a boot, and in every container.
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 class ActionModule(ActionBase):
@@ -65,7 +33,7 @@ class ActionModule(ActionBase):
             "state": arguments["state"],
             "procedure": str(arguments["procedure"]),
             "owner": str(arguments["who"]),
-            "run": this_run(),
+            "run": runs.this_run(),
         }
         answer = self._ask(wanted, task_vars)
         if answer.get("failed") or answer.get("unreachable") or not taking:
@@ -85,7 +53,7 @@ class ActionModule(ActionBase):
         host = (task_vars or {})["inventory_hostname"]
         holder = locks.Holder(**answer["holder"])
         breaking = str(self._task.args.get("break_lock") or "")
-        now = life(holder.run) if holder.run.count(":") == 2 else "unknown"
+        now = runs.life(holder.run) if holder.run.count(":") == 2 else "unknown"
         claimant = locks.Holder(wanted["owner"], wanted["procedure"], wanted["run"], holder.since)
         if not locks.may_take_over(holder, claimant, now, breaking):
             message = locks.refusal(answer["holder"], answer["age"], now, host, breaking)

@@ -19,6 +19,8 @@ from ansible_collections.katago.fleet.plugins.module_utils import digest, histor
 STATE = history.FILE.parent
 # Below the state: what the service's user writes and systemd makes anew, and what was set aside.
 NOT_KEPT = ("engine", "quarantine")
+# Where the timekeeper of incidents has its plans, and beside them what it has sent.
+REMINDERS = Path("/var/lib/katago-incident")
 ASSETS = Path("/opt/katago")
 KINDS = {"engines": "engine", "networks": "network", "tuning": "tuning"}
 

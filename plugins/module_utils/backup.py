@@ -160,7 +160,8 @@ def contents(survey: assessment.Survey, *, assets: bool) -> list[str]:
     """The paths that a backup of this host keeps, as they are named on a host. Raises BackupError.
 
     The current release and the one to return to, with all they stand on, or with their small parts
-    and their tuning alone; the small parts of every other release; links, credentials and state.
+    and their tuning alone; the small parts of every other release; links, credentials and state; of the
+    timekeeper of incidents what it has sent, and no plan, by which an old reminder would be sent again.
     """
     layout = survey.layout()
     current = layout.current_release()
@@ -181,6 +182,7 @@ def contents(survey: assessment.Survey, *, assets: bool) -> list[str]:
             if tuning or name in whole:
                 paths.add(str(needed))
     state = [survey.at(history.FILE), *assessment.state_files(survey.at(assessment.STATE))]
+    state += survey.at(assessment.REMINDERS).glob("*.jsonl")
     paths |= {str(Path("/") / path.relative_to(survey.root)) for path in state if path.exists()}
     paths |= {str(path) for path in KEPT_CREDENTIALS.values()}
     return sorted(path for path in paths if os.path.lexists(survey.at(path)))

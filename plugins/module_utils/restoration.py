@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -31,7 +32,13 @@ QUARANTINE = assessment.STATE / "quarantine"
 RECORD = "restore.json"
 # Beside what they are renamed to, since a rename is atomic on one file system only.
 STAGE = ".restore"
-ROOTS = (Path("/opt/katago-mcp"), assessment.ASSETS, assessment.STATE, Path("/etc/katago-mcp"))
+ROOTS = (
+    Path("/opt/katago-mcp"),
+    assessment.ASSETS,
+    assessment.STATE,
+    assessment.REMINDERS,
+    Path("/etc/katago-mcp"),
+)
 CACHE = Path("/var/cache/katago-mcp")
 CACHE_FILES = ("answers.sqlite3", "answers.sqlite3-wal", "answers.sqlite3-shm")
 USER = "katago-mcp"
@@ -43,9 +50,9 @@ _MOST_PATHS = 200
 _DEPLOY_FIRST = "`ansible-playbook playbooks/deploy.yml` first, then playbooks/restore.yml -e scope=state"
 
 Scope = Literal["damaged", "state", "all"]
-How = Literal["put", "merge", "tokens", "link", "set_aside", "judge"]
+How = Literal["put", "add", "merge", "tokens", "link", "set_aside", "judge"]
 # What a release stands on comes first and the switch to it last, so that a killed restore shows nothing half.
-_ORDER: tuple[How, ...] = ("put", "tokens", "merge", "set_aside", "judge", "link")
+_ORDER: tuple[How, ...] = ("put", "add", "tokens", "merge", "set_aside", "judge", "link")
 
 
 class RestoreError(Exception):
@@ -56,9 +63,10 @@ class RestoreError(Exception):
 class Action:
     """One thing to do to one path, and why.
 
-    `put` replaces it by the snapshot's, `merge` puts the history's records together, `tokens` keeps
-    the host's own token, `link` makes a symlink, `set_aside` only takes it away, `judge` has the
-    cache checked by the mended release. `expected`: as in `Finding`. `size`: bytes to be fetched.
+    `put` replaces it by the snapshot's, `add` puts that where there is nothing, `merge` puts the history's
+    records together, `tokens` keeps the host's own token, `link` makes a symlink, `set_aside` only takes it
+    away, `judge` has the cache checked by the mended release. `expected`: as in `Finding`. `size`: bytes to
+    be fetched.
     """
 
     path: str
@@ -230,6 +238,10 @@ class Planner:
                 sha256 = digest.of_bytes(self.kept(path) or b"")
                 if not Path(path).is_file() or digest.of_file(path) != sha256:
                     yield Action(path, "put", f"{path} is not the snapshot's", sha256, node.size)
+            elif Path(path).parent == assessment.REMINDERS and not Path(path).exists():
+                # An older one in the place of a newer would have messages sent again.
+                sha256 = digest.of_bytes(self.kept(path) or b"")
+                yield Action(path, "add", f"{path} is missing", sha256, node.size)
 
     def _size(self, path: str) -> int:
         below = f"{path}/"
@@ -334,11 +346,12 @@ def stage(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
 
 def _fetch(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
     for root in ROOTS:
-        paths = [a.path for a in actions if a.how == "put" and Path(a.path).is_relative_to(root)]
+        paths = [a.path for a in actions if a.how in ("put", "add") and Path(a.path).is_relative_to(root)]
         if not paths:
             continue
         target = root / STAGE
-        target.mkdir(parents=True, mode=0o700)
+        make_parent(target)
+        target.mkdir(mode=0o700)
         planner.repository.restore(snapshot, target, _fewer(paths), deadline=STAGE_SECONDS)
         atomic.sync_tree(target)
     for action in actions:
@@ -346,7 +359,7 @@ def _fetch(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
             target = stage_of(action.path)
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             atomic.write(target, planner.kept(action.path) or b"", mode=0o600)
-        if action.how == "put" and (trouble := staged_trouble(action)):
+        if action.how in ("put", "add") and (trouble := staged_trouble(action)):
             raise RestoreError(f"the snapshot does not give {action.path} as it should be: {trouble}")
 
 
@@ -442,6 +455,9 @@ class Restoration:
                 continue
             if action.how in ("set_aside", "judge"):
                 aside += self._set_aside(path)
+                continue
+            if action.how == "add":
+                _add(path)
                 continue
             staged = self._prepare(action)
             aside += self._quarantine(path)
@@ -541,9 +557,17 @@ def record_switch(who: str, release: str, why: str) -> bool:
     return True
 
 
+def _add(path: Path) -> None:
+    """Put what is staged where there is nothing; what came there meanwhile stays."""
+    make_parent(path)
+    with contextlib.suppress(FileExistsError):
+        os.link(stage_of(path), path)
+    atomic.sync_directory(path.parent)
+
+
 def make_parent(path: Path) -> None:
-    """Make the directory of a path, that of the credentials for root alone."""
-    secret = path.is_relative_to(service.CREDENTIALS)
+    """Make the directory of a path, those of the credentials and of the timekeeper for root alone."""
+    secret = path.is_relative_to(service.CREDENTIALS) or path.is_relative_to(assessment.REMINDERS)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if secret else 0o755)
     if secret:
         path.parent.chmod(0o700)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
@@ -25,6 +25,13 @@ _HEADINGS = {
     "monitoring": "Fixed, being watched",
     "resolved": "Resolved",
 }
+TEXTS: Mapping[incidents.Status, str] = {
+    "investigating": "Some analyses may fail or take longer than usual. We are looking into it.",
+    "identified": "We know why some analyses fail or take longer than usual, and are working on it.",
+    "monitoring": "What kept analyses from working is mended. We keep watching for a while.",
+    "resolved": "Analyses work normally again. We are sorry for the trouble.",
+}
+"""What is said when an incident comes to a status and nobody says anything else."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ module: event
 short_description: Record what a procedure did on a host
 description:
   - Appends a line of JSON to C(<records_dir>/incidents/<incident>/timeline.jsonl) on the control node;
-    UTC time, host, person, procedure, result, message. In check mode it only says what it would.
+    UTC time, host, person, the run of ansible-playbook, procedure, result,
+    message. In check mode it only says what it would.
 options:
   records_dir:
     description: Where records are kept on the control node.
@@ -50,7 +51,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 event:
-  description: The event; at, host, who, procedure, result, message.
+  description: The event; at, host, who, run, procedure, result, message.
   type: dict
   returned: always
 """

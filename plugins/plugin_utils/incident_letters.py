@@ -21,13 +21,17 @@ from ansible_collections.katago.fleet.plugins.plugin_utils import roster
 
 @dataclass(frozen=True)
 class Desk:
-    """What messages are made from besides the incident. `all` are all incidents, for the status page."""
+    """What messages are made from besides the incident.
+
+    `all` are all incidents, for the status page; `title_problems` are why its title cannot be told.
+    """
 
     now: datetime
     setting: announcements.Setting
     page_title: str
     roster: object
     all: Sequence[incidents.Incident]
+    title_problems: Sequence[str] = ()
 
 
 def letters(
@@ -45,6 +49,12 @@ def letters(
             problems.append(f"{name} was not sent: {error}.")
             continue
         page = ""
+        if message.audience == "public" and desk.title_problems:
+            why = "; ".join(desk.title_problems)
+            problems.append(
+                f"{name} was not sent: incident_page_title is refused, {why}. Give another title."
+            )
+            continue
         if message.audience == "public":
             told = [statuspage.told(each) for each in desk.all]
             page = statuspage.render(told, desk.page_title, desk.now)

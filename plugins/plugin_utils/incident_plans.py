@@ -7,8 +7,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import announcements, incidents, wording
-from ansible_collections.katago.fleet.plugins.module_utils.incidents import Incident, RefusedError, Severity
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    announcements,
+    incidents,
+    statuspage,
+    wording,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.incidents import (
+    Incident,
+    RefusedError,
+    Severity,
+    Status,
+)
 from ansible_collections.katago.fleet.plugins.plugin_utils import recovery
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident_inputs import Request
 
@@ -143,7 +153,7 @@ def _join(request: Request, known: Known, there: Incident, saw: Mapping[str, Any
         event |= {"severity": request.severity, "severity_by": known.who}
     elif measured and there.severity_by == "triage" and _is_worse(measured, there.severity):
         event |= {"severity": measured, "severity_by": "triage"}
-    back = "investigating" if there.status == "resolved" and saw["findings"] else None
+    back: Status | None = "investigating" if there.status == "resolved" and saw["findings"] else None
     public, warnings = _public(request.public, back, known)
     event |= {**({"status": back} if back else {}), **({"public": public} if public else {})}
     severity = event.get("severity", there.severity)
@@ -279,7 +289,7 @@ def _close(request: Request, incident: Incident, known: Known) -> Plan:
         )
     if wording.is_filler(request.resolution or incident.resolution):
         raise RefusedError(f"The resolution is a placeholder: {request.resolution or incident.resolution!r}.")
-    changed = "resolved" if incident.status != "resolved" else None
+    changed: Status | None = "resolved" if incident.status != "resolved" else None
     public, warnings = _public(request.public, changed, known)
     event = {
         "event": "closed",
@@ -317,20 +327,27 @@ def _overdue(incident: Incident, now: datetime) -> tuple[dict[str, Any], ...]:
     return ()
 
 
-def _public(given: str, status: str | None, known: Known) -> tuple[str, tuple[str, ...]]:
+def _public(given: str, status: Status | None, known: Known) -> tuple[str, tuple[str, ...]]:
     """What the public is told: what is given, or else the site's text for a status that it comes to.
 
-    What is given and does not belong in public is refused; the site's own is left out with a warning,
-    since nothing may keep an incident from being recorded at night.
+    What is given and does not belong in public is refused. In the place of a site's own that does not, with
+    a warning, and of one that is not there, goes the project's: nothing may keep an incident from being
+    recorded at night, and without a text the page would go on saying what is over.
     """
-    text = given or (known.public_texts.get(status, "") if status else "")
-    problems = list(wording.public_problems(text, known.hosts, known.jargon)) if text else []
-    if problems and given:
-        raise RefusedError(f"{'; '.join(problems)}. Say it so that players understand it: -e public=...")
-    if problems:
-        return "", (
-            f"The status page says nothing new: in incident_public_texts.{status}, {'; '.join(problems)}.",
-        )
+    if given:
+        if problems := list(wording.public_problems(given, known.hosts, known.jargon)):
+            raise RefusedError(f"{'; '.join(problems)}. Say it so that players understand it: -e public=...")
+        return given, ()
+    if status is None:
+        return "", ()
+    text, ours = known.public_texts.get(status) or "", statuspage.TEXTS[status]
+    if text == ours:
+        return ours, ()
+    where = f"The status page says {ours!r}: incident_public_texts"
+    if not text:
+        return ours, (f"{where} has no text for {status}.",)
+    if problems := list(wording.public_problems(text, known.hosts, known.jargon)):
+        return ours, (f"{where}.{status} cannot be told, {'; '.join(problems)}.",)
     return text, ()
 
 

@@ -1,7 +1,8 @@
 """The quarterly report: incidents, trends, procedures, action items and contacts, over all records.
 
 Pure. It tells how things were at the end of a day, `as_of`, by what was on record until then; what people
-answered, and the roster, have no days and are as they are.
+answered, and the roster, have no days and are as they are. An incident belongs to the quarter in which it
+was opened, since a report of an earlier one, in which it may have started, was made without it.
 """
 
 from __future__ import annotations
@@ -165,11 +166,7 @@ def default_as_of(records: Records, quarter: Quarter) -> date:
 def build(records: Records, quarter: Quarter, as_of: date, roster: object) -> Document:
     """The report on a quarter as things were at the end of a day."""
     then = (record.at_end_of(as_of) for record in records.all)
-    seen = [
-        record
-        for record in then
-        if record is not None and incidents.parse(record.incident.started).date() <= as_of
-    ]
+    seen = [record for record in then if record is not None]
     real = [record for record in seen if not record.is_drill]
     now = _of(real, quarter)
     blocks = [
@@ -237,7 +234,7 @@ def overdue_items(records: Sequence[Record], on: date) -> list[tuple[Record, rev
 
 def _of(records: Sequence[Record], quarter: Quarter) -> list[Record]:
     return sorted(
-        (record for record in records if quarter.has(record.incident.started)),
+        (record for record in records if quarter.has(record.incident.opened_at)),
         key=lambda record: (record.incident.started, record.incident.id),
     )
 

@@ -17,22 +17,30 @@ _READING = (watch_table.PROCEDURE, "evidence", "backup", "baseline")
 def changes(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
     """By host: when the last procedure that changed it was begun, and its name.
 
-    One without an end was killed, or is at work: it counts.
+    One without an end was killed, or is at work: it counts. An end belongs to a beginning of its own run;
+    where a record of an earlier version names none, to the newest, and a refusal to none.
     """
     found: dict[str, tuple[str, str]] = {}
-    begun: dict[tuple[str, str], str] = {}
+    begun: dict[tuple[str, str, str], list[str]] = {}
     for event in events:
         host, procedure = str(event.get("host")), str(event.get("procedure") or "")
         if not procedure or procedure in _READING:
             continue
-        if event.get("result") == "begun":
-            begun[host, procedure] = str(event["at"])
+        run, result = str(event.get("run") or ""), event.get("result")
+        mine = begun.setdefault((host, procedure, run), [])
+        if result == "begun":
+            mine.append(str(event["at"]))
             continue
-        at = begun.pop((host, procedure), str(event["at"]))
-        if event.get("result") in _CHANGED:
+        at = mine[-1] if mine else str(event["at"])
+        if run:
+            mine.clear()
+        elif result != "refused":
+            del mine[-1:]
+        if result in _CHANGED:
             found[host] = max(found.get(host, ("", "")), (at, procedure))
-    for (host, procedure), at in begun.items():
-        found[host] = max(found.get(host, ("", "")), (at, procedure))
+    for (host, procedure, _), times in begun.items():
+        for at in times:
+            found[host] = max(found.get(host, ("", "")), (at, procedure))
     return found
 
 

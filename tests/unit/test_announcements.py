@@ -27,6 +27,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.incidents import (
     Escalation,
     Incident,
     Public,
+    Status,
     Update,
 )
 from ansible_collections.katago.fleet.plugins.plugin_utils import incident_letters, roster
@@ -293,8 +294,9 @@ def test_what_does_not_belong_in_public_is_named(text: str, named: str) -> None:
 
 
 @pytest.mark.parametrize("status", incidents.STATUSES)
-def test_texts_of_the_role_belong_in_public(status: str) -> None:
+def test_texts_of_the_role_belong_in_public(status: Status) -> None:
     text = DEFAULTS["incident_public_texts"][status]
+    assert text == statuspage.TEXTS[status]
     assert list(wording.public_problems(text, HOSTS, DEFAULTS["incident_jargon"])) == []
 
 

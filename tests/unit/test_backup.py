@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import assessment, backup, exposition, restic
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    assessment,
+    backup,
+    exposition,
+    restic,
+    timekeeper,
+)
 from ansible_collections.katago.fleet.plugins.modules import backup_access
 from ansible_collections.katago.fleet.plugins.plugin_utils import programs
 
@@ -74,7 +80,7 @@ def test_without_assets_the_small_parts_and_the_tuning_are_kept(host: Fake) -> N
 
 
 def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: Fake) -> None:
-    for path in ("quarantine/2026/x.json", "engine/log", ".restore/x", "incidents/1.json"):
+    for path in ("quarantine/2026/x.json", "engine/log", ".restore/x"):
         host.write(f"var/lib/katago-mcp/{path}", "{}")
     host.write("etc/katago-mcp/credentials/operator.token", "secret")
     host.write("etc/katago-mcp/credentials/tls.key", "key")
@@ -87,7 +93,17 @@ def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: F
         "/etc/katago-mcp/tls.crt",
         "/var/lib/katago-mcp/baseline.json",
         "/var/lib/katago-mcp/history.jsonl",
-        "/var/lib/katago-mcp/incidents/1.json",
+    ]
+
+
+def test_of_the_timekeeper_what_it_has_sent_is_kept_and_no_plan(host: Fake) -> None:
+    assert assessment.REMINDERS == timekeeper.STATE
+    for name in ("i-1.json", "i-1.jsonl", "i-2.jsonl", ".restore/var/lib/katago-incident/i-3.jsonl"):
+        host.write(f"var/lib/katago-incident/{name}", "{}\n")
+    kept = backup.contents(assessment.Survey(root=host.root), assets=False)
+    assert [path for path in kept if "incident" in path] == [
+        "/var/lib/katago-incident/i-1.jsonl",
+        "/var/lib/katago-incident/i-2.jsonl",
     ]
 
 

@@ -189,6 +189,41 @@ def test_missing_lead_stops_the_sending_and_not_the_record(control: Control, tmp
 
 
 @pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("Status of katago-1", "it names the host katago-1."),
+        ("GPU at 10.0.0.7", "it has the jargon 'GPU'; it has the address 10.0.0.7."),
+        (" ", "it is empty."),
+    ],
+)
+def test_title_that_the_public_is_not_told_is_on_no_page(
+    control: Control, tmp_path: Path, title: str, words: str
+) -> None:
+    page, sent = tmp_path / "index.html", tmp_path / "sent.jsonl"
+    public = group("public", {"name": "page", "kind": "page", "path": str(page)})
+    control.variables["incident_sinks"] = [
+        group("team", {"name": "f", "kind": "file", "path": str(sent)}),
+        public,
+    ]
+    control.variables["incident_page_title"] = title
+    for arguments in (("--check",), ()):
+        run = control.open(*arguments, lead="Anna")
+        assert run.returncode == 2
+        refusal = f"status was not sent: incident_page_title is refused, {words}"
+        assert refusal in " ".join((run.stdout + run.stderr).split())
+        assert not page.exists()
+    assert "declaration" in sent.read_text()
+    control.variables["incident_page_title"] = "Status"
+    assert control.incident(do="tell").returncode == 0
+    assert "<h1>Status</h1>" in page.read_text()
+    control.variables |= {
+        "incident_page_title": title,
+        "incident_sinks": control.variables["incident_sinks"][:1],
+    }
+    assert control.incident(do="tell").returncode == 0
+
+
+@pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"action": "open"}, "give -e do="),

@@ -16,7 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.lookup import incident as lookup
-from ansible_collections.katago.fleet.plugins.module_utils import announcements, dispatch, incidents, ledger
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    announcements,
+    dispatch,
+    incidents,
+    ledger,
+    statuspage,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.incidents import (
     DamagedError,
     Finding,
@@ -62,6 +68,7 @@ class Desk:
     def __init__(self, root: Path, now: datetime = NOW) -> None:
         self.store = IncidentRecords(root)
         self.now = now
+        self.public_texts = {"investigating": "We look.", "resolved": "It works."}
 
     def plan(self, report: Mapping[str, Any] | None = None, **given: Any) -> incident_plans.Plan:
         """What a request would add; whether it was watched is for test_recovery.py."""
@@ -73,7 +80,7 @@ class Desk:
             all=self.store.load_all()[0],
             taken=frozenset(self.store.taken()),
             report=report,
-            public_texts={"investigating": "We look.", "resolved": "It works."},
+            public_texts=self.public_texts,
             hosts=["katago-1", "katago-2"],
             jargon=["GPU"],
         )
@@ -236,11 +243,15 @@ def test_impact_that_nobody_could_tell_is_told_when_it_is_known(desk: Desk) -> N
     assert desk.do(DOWN, do="open", alert="a").impact == "The service is down on 1 of 2 hosts (katago-1)"
 
 
-def worsenings(desk: Desk, incident: Incident) -> list[dispatch.Letter]:
+def letters(desk: Desk, incident: Incident) -> list[dispatch.Letter]:
     setting = announcements.Setting("KataGo MCP")
     known = incident_letters.Desk(desk.now, setting, "KataGo", {}, [incident])
     found, _ = incident_letters.letters(incident, [], known)
-    return [letter for letter in found if letter.message.name.startswith("worse-")]
+    return found
+
+
+def worsenings(desk: Desk, incident: Incident) -> list[dispatch.Letter]:
+    return [letter for letter in letters(desk, incident) if letter.message.name.startswith("worse-")]
 
 
 class SlowRecords(IncidentRecords):
@@ -525,8 +536,33 @@ def test_sites_own_text_with_jargon_does_not_keep_an_incident_from_being_opened(
         NOW, WHO, {}, report=DOWN, public_texts={"investigating": "GPU!"}, jargon=["GPU"]
     )
     plan = incident_plans.plan(request, known)
-    assert plan.events[0]["public"] == ""
-    assert "incident_public_texts.investigating" in plan.warnings[0]
+    assert plan.events[0]["public"] == statuspage.TEXTS["investigating"]
+    (warning,) = plan.warnings
+    assert (
+        "incident_public_texts.investigating cannot be told, the public text has the jargon 'GPU'" in warning
+    )
+
+
+@pytest.mark.parametrize("resolved", [{}, {"resolved": ""}, {"resolved": "GPU!"}])
+@pytest.mark.parametrize("way", [["close"], ["resolved", "close"], ["resolved", "joined", "close"]])
+def test_page_is_written_anew_whenever_an_incident_comes_to_another_status(
+    desk: Desk, resolved: dict[str, str], way: list[str]
+) -> None:
+    desk.public_texts = {"investigating": "We look.", **resolved}
+    incident, told = desk.do(DOWN, do="open"), []
+    for step in ["opened", *way]:
+        if step == "joined":
+            incident = desk.later(minutes=1).do(DOWN, do="open")
+        elif step != "opened":
+            given: dict[str, Any] = {"do": "close"} if step == "close" else {"do": "update", "status": step}
+            incident = desk.later(minutes=1).do(**given, resolution="rolled back")
+        told += [(each.message.name, each.page) for each in letters(desk, incident) if each.page]
+        is_ill = step in ("opened", "joined")
+        assert ('class="now ill"' in told[-1][1], "<h2>Resolved" in told[-1][1]) == (is_ill, not is_ill)
+        assert ("We look." if is_ill else statuspage.TEXTS["resolved"]) in told[-1][1]
+    names = [name for name, _ in told]
+    changes = 2 + 2 * way.count("joined")
+    assert sorted(set(names)) == [f"status-{number + 1}" for number in range(changes)]
 
 
 def test_fold_of_a_record_cut_anywhere_is_that_of_its_whole_lines(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.action import lock
 from ansible_collections.katago.fleet.plugins.module_utils import locks
 from ansible_collections.katago.fleet.plugins.module_utils.locks import Holder
+from ansible_collections.katago.fleet.plugins.plugin_utils import runs
 
 FORK = multiprocessing.get_context("fork")
 MOMENT = 0.5
@@ -179,12 +179,12 @@ def test_age_is_counted_from_when_it_was_taken() -> None:
 
 
 def test_run_of_a_process_that_is_gone_is_dead_and_one_elsewhere_is_unknown() -> None:
-    mine = lock.this_run()
-    assert lock.life(mine) == "alive"
+    mine = runs.this_run()
+    assert runs.life(mine) == "alive"
     machine, pid, started = mine.rsplit(":", 2)
-    assert lock.life(f"{machine}:{pid}:{int(started) + 1}") == "dead"
-    assert lock.life(f"{machine}:4194305:1") == "dead"
-    assert lock.life(f"elsewhere/1:{pid}:{started}") == "unknown"
+    assert runs.life(f"{machine}:{pid}:{int(started) + 1}") == "dead"
+    assert runs.life(f"{machine}:4194305:1") == "dead"
+    assert runs.life(f"elsewhere/1:{pid}:{started}") == "unknown"
 
 
 def test_lock_on_disk_is_json_for_people_too(path: Path) -> None:

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible import constants
 
 from ansible_collections.katago.fleet.plugins.filter import fleet
 from ansible_collections.katago.fleet.plugins.module_utils import disk, procedure, service
 
+PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
+WITHOUT_EVIDENCE = {
+    ("backup.yml", "Back up"): "reads what runs",
+    ("baseline.yml", "Record the baseline"): "measures what runs",
+    ("deploy.yml", "Build the release, changing nothing that runs"): "builds beside what runs",
+    ("site.yml", "Keep backups"): "sets a timer up that reads what runs",
+}
+"""Plays that lock a host and do not keep its evidence first, and why they need not."""
+WITHOUT_LOCK = {
+    ("evidence.yml", "Evidence"): "reads",
+    ("incident.yml", "Measure and judge, when an incident is to be opened"): "reads",
+    ("incident.yml", "Record and tell"): "sets a timer of its own",
+    ("report.yml", "Report"): "works on the control node",
+    ("review.yml", "Review"): "works on the control node",
+    ("site.yml", "Know the hosts with a GPU, all of which the service can run on"): "reads",
+    ("triage.yml", "Triage"): "reads",
+    ("validate.yml", "Validate the service"): "reads",
+    ("watch.yml", "Watch"): "sets a sampler of its own",
+}
+"""Plays that change nothing which a procedure could be in the way of, and why."""
 RUNNING = {"unit": "active", "current": "1-aa", "running": "1-aa", "ready": True, "reason": None}
 
 
@@ -92,3 +114,44 @@ def test_control_group_that_ends_while_it_is_looked_at_is_empty(
     assert service.processes(f"system.slice/{service.UNIT}") == [{"pid": 4194305, "name": ""}]
     monkeypatch.setattr(service, "CONTROL_GROUPS", (Vanishing(),))
     assert service.processes(f"system.slice/{service.UNIT}") == []
+
+
+def plays() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All plays with the names of their playbooks, but those that only import another playbook."""
+    for path in sorted(PLAYBOOKS.glob("*.yml")):
+        for play in yaml.safe_load(path.read_text()):
+            if "hosts" in play:
+                yield path.name, play
+
+
+def steps(tasks: list[dict[str, Any]]) -> Iterator[str]:
+    """What tasks do, in the order in which they are come to: a role and its file of tasks, or a module."""
+    for task in tasks:
+        parts = [part for part in ("block", "rescue", "always") if part in task]
+        for part in parts:
+            yield from steps(task[part])
+        role = task.get("ansible.builtin.import_role") or task.get("ansible.builtin.include_role")
+        if role:
+            yield f"{role['name']}/{role.get('tasks_from', 'main')}"
+        elif not parts:
+            yield next(key for key in task if "." in key)
+
+
+def test_every_play_that_changes_a_host_keeps_its_evidence_before_anything_else() -> None:
+    role = "katago.fleet.procedure"
+    # What a request or the batch before is checked by, and what answers a request that only asks.
+    harmless = {"katago.fleet.security/inputs", "katago.fleet.security/show", "ansible.builtin.assert"}
+    only_lock, neither = set(), set()
+    for playbook, play in plays():
+        name = playbook, str(play["name"])
+        assert not play.keys() & {"roles", "pre_tasks", "post_tasks", "handlers"}, name
+        taken = list(steps(play["tasks"]))
+        if f"{role}/begin" in taken:
+            assert set(taken[: taken.index(f"{role}/begin")]) <= harmless, name
+            assert taken[-2:] == [f"{role}/fail", f"{role}/end"], name
+        elif f"{role}/lock" in taken:
+            only_lock.add(name)
+        else:
+            neither.add(name)
+    assert only_lock == set(WITHOUT_EVIDENCE)
+    assert neither == set(WITHOUT_LOCK)

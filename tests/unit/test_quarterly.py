@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -79,6 +80,36 @@ def test_report_of_an_earlier_day_knows_nothing_of_what_came_after(root: Path) -
     assert "backup" not in found
     assert "2 open, of which 0 overdue; 1 done or dropped in the quarter." in found
     assert "3 open, of which 0 overdue; 0 done" in report(root, "2026-11-08")
+
+
+def incident_of(root: Path, name: str, started: str, opened: str) -> None:
+    event = {"event": "opened", "id": name, "severity": "P1", "severity_by": "Bo", "worst": "P1"}
+    line = {"at": opened, "who": "Bo", **event, "started": started, "respond_by": opened}
+    path = root / "incidents" / name / "state.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{json.dumps(line)}\n")
+
+
+def listed(found: str, heading: str = "The incidents") -> list[str]:
+    """The incidents that a report lists below a heading."""
+    part = found.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return [line.split(" | ")[0].removeprefix("| ") for line in part.splitlines() if line.startswith("| i-")]
+
+
+def test_every_incident_is_in_the_report_of_one_quarter_and_the_figures_agree(tmp_path: Path) -> None:
+    incident_of(tmp_path, "i-1", "2026-12-31T23:50:00Z", "2027-01-01T00:10:00Z")
+    incident_of(tmp_path, "i-2", "2026-12-31T23:50:00Z", "2026-12-31T23:59:59Z")
+    incident_of(tmp_path, "i-3", "2026-08-01T00:00:00Z", "2027-01-01T00:00:00Z")
+    incident_of(tmp_path, "i-4", "2026-10-01T00:00:00Z", "2026-10-01T00:00:00Z")
+    expected = {"2026Q2": [], "2026Q3": [], "2026Q4": ["i-2", "i-4"], "2027Q1": ["i-1", "i-3"], "2027Q2": []}
+    before = 0
+    for name, incidents in expected.items():
+        quarter = quarterly.parse(name)
+        found = report(tmp_path, str(quarter.last), quarter=quarter)
+        assert sorted(listed(found)) == sorted(listed(found, "Reviews")) == incidents
+        assert f"| All | {len(incidents)} | {before} |" in found
+        assert f"| Incidents | {len(incidents)} | {before} |" in found
+        before = len(incidents)
 
 
 def test_times_are_held_against_the_deadlines_of_the_runbook(root: Path) -> None:

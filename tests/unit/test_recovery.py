@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ansible_collections.katago.fleet.plugins.action import event, evidence
 from ansible_collections.katago.fleet.plugins.module_utils import incidents
 from ansible_collections.katago.fleet.plugins.module_utils.incidents import Finding, Incident, RefusedError
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
     incident_inputs,
     incident_plans,
     recovery,
+    runs,
     watch_table,
 )
 
@@ -31,9 +35,17 @@ def incident(*ill: str, **known: Any) -> Incident:
     return Incident(**values)
 
 
-def procedure(minute: int, result: str, host: str = "a", name: str = "restart") -> dict[str, Any]:
+def procedure(
+    minute: int, result: str, host: str = "a", name: str = "restart", run: str = "boot/1:42:1"
+) -> dict[str, Any]:
     at = f"2026-01-31T08:{minute:02}:00Z"
-    return {"at": at, "host": host, "who": "anna", "procedure": name, "result": result, "message": ""}
+    who = {"host": host, "who": "anna", "run": run}
+    return {"at": at, **who, "procedure": name, "result": result, "message": ""}
+
+
+def of_earlier_version(line: dict[str, Any]) -> dict[str, Any]:
+    """The same as it was recorded before events named their run."""
+    return {name: value for name, value in line.items() if name != "run"}
 
 
 def verdict(minute: int, result: str = "recovered", host: str = "a", began: int = 20) -> dict[str, Any]:
@@ -87,6 +99,72 @@ def test_host_must_have_recovered_since_it_was_changed(
     problems = recovery.unmet(incident("a"), events)
     assert bool(problems) is (words is not None)
     assert words is None or words in problems[0]
+
+
+OTHER = "boot/1:43:1"
+
+
+@pytest.mark.parametrize(
+    ("events", "at"),
+    [
+        # Another run is refused while the first one switches, or was killed.
+        ([procedure(40, "begun"), procedure(41, "refused", run=OTHER)], "08:40"),
+        (
+            [procedure(40, "begun"), procedure(41, "begun", run=OTHER), procedure(42, "refused", run=OTHER)],
+            "08:40",
+        ),
+        (
+            [procedure(40, "begun"), procedure(41, "begun", run=OTHER), procedure(42, "ok", run=OTHER)],
+            "08:40",
+        ),
+        ([procedure(40, "begun"), procedure(41, "refused", run=OTHER), procedure(43, "changed")], "08:40"),
+        ([procedure(40, "begun"), procedure(41, "refused", run=OTHER), procedure(43, "refused")], None),
+        # One that goes on without evidence says twice that it was begun.
+        ([procedure(40, "begun"), procedure(41, "begun"), procedure(42, "refused")], None),
+        ([procedure(40, "begun"), procedure(41, "begun"), procedure(42, "ok")], None),
+    ],
+)
+def test_end_of_another_run_takes_no_beginning_away(events: list[dict[str, Any]], at: str | None) -> None:
+    watched = [*RESTARTED, verdict(36), *events]
+    words = f"a was watched from 2026-01-31T08:20:00Z, and changed by restart at 2026-01-31T{at}:00Z"
+    assert recovery.unmet(incident("a"), watched) == ([words] if at else [])
+
+
+@pytest.mark.parametrize(
+    ("events", "at"),
+    [
+        ([procedure(40, "begun"), procedure(41, "refused")], "08:40"),
+        ([procedure(40, "begun"), procedure(41, "begun"), procedure(42, "refused")], "08:41"),
+        ([procedure(40, "begun"), procedure(41, "begun"), procedure(42, "ok")], "08:40"),
+        ([procedure(40, "begun"), procedure(41, "ok")], None),
+        ([procedure(40, "begun"), procedure(41, "changed")], "08:40"),
+        ([procedure(41, "refused")], None),
+    ],
+)
+def test_records_that_name_no_run_are_read_so_that_no_change_is_missed(
+    events: list[dict[str, Any]], at: str | None
+) -> None:
+    found = recovery.changes([of_earlier_version(line) for line in events])
+    assert found == ({"a": (f"2026-01-31T{at}:00Z", "restart")} if at else {})
+
+
+def action_of(plugin: Any, tmp_path: Path, **arguments: str) -> Any:
+    """An action of a procedure's task on this machine, without a connection."""
+    given = {"records_dir": str(tmp_path), "incident": "i-1", "procedure": "restart", "who": "a", **arguments}
+    task = SimpleNamespace(args=given, async_val=0, check_mode=False)
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=""))
+    return plugin.ActionModule(task, connection, None, None, None, None)
+
+
+def test_every_beginning_and_end_names_its_run(tmp_path: Path) -> None:
+    action_of(event, tmp_path, result="begun").run(None, {"inventory_hostname": "a"})
+    action_of(evidence, tmp_path)._go_on_without("no room", "a")
+    action_of(event, tmp_path, result="refused").run(None, {"inventory_hostname": "a"})
+    lines = (tmp_path / "incidents" / "i-1" / "timeline.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [each["run"] for each in events] == 3 * [runs.this_run()]
+    assert recovery.changes(events) == {}
+    assert recovery.changes(events[:2])
 
 
 def test_host_that_was_ill_again_meanwhile_must_be_watched_again() -> None:

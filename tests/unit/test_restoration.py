@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
+    assessment,
     atomic,
     digest,
     releases,
@@ -232,6 +233,36 @@ def test_restore_whose_record_cannot_be_written_leaves_no_stage(
     with pytest.raises(OSError, match="No space left"):
         begin(action)
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.usefixtures("bare")
+def test_what_the_timekeeper_has_sent_is_put_back_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "var" / "katago-incident"
+    state.mkdir(parents=True)
+    monkeypatch.setattr(assessment, "REMINDERS", state)
+    monkeypatch.setattr(restoration, "ROOTS", (state,))
+    monkeypatch.setattr(restoration, "QUARANTINE", tmp_path / "quarantine")
+    (state / "i-1.jsonl").write_text("newer\n")
+    files = {str(state / name): "older" for name in ("i-1.jsonl", "i-2.jsonl", "i-3.jsonl")}
+    planner = restoration.Planner(
+        repository(tmp_path, files, monkeypatch), SNAPSHOT, "state", newest=SNAPSHOT
+    )
+    actions = list(planner._state_of_snapshot())
+    assert [(Path(each.path).name, each.how) for each in actions] == [
+        ("i-2.jsonl", "add"),
+        ("i-3.jsonl", "add"),
+    ]
+    for action in actions:
+        staged(Path(action.path), "older")
+        assert restoration.staged_trouble(action) == ""
+    # The timekeeper has sent something meanwhile.
+    (state / "i-3.jsonl").write_text("newer\n")
+    assert begin(*actions).install(actions) == []
+    found = {path.name: path.read_text() for path in state.glob("*.jsonl")}
+    assert found == {"i-1.jsonl": "newer\n", "i-2.jsonl": "older", "i-3.jsonl": "newer\n"}
+    assert state.stat().st_mode & 0o777 == 0o700
 
 
 def test_tokens_keep_the_hosts_own_one() -> None:

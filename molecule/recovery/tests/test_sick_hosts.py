@@ -61,9 +61,7 @@ def mitigation(host: Any) -> str:
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
-@pytest.mark.parametrize(
-    "fault", [hosts.no_space, hosts.no_inodes, hosts.read_only], ids=lambda fault: fault.__name__
-)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_disk_that_takes_nothing_is_named_and_nothing_is_changed(
     host: Any, procedure: str, fault: Callable[[Any], contextlib.AbstractContextManager[str]]
 ) -> None:
