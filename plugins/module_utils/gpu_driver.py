@@ -963,9 +963,12 @@ def compiler_errors(log: str, most: int = 4) -> list[str]:
 
 
 def restoration(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """How to go back from the packages `now` to those `before`: which are removed, which installed."""
-    removed = sorted(now.keys() - before.keys())
-    installed = {name: version for name, version in before.items() if now.get(name) != version}
+    """How to go back from the packages `now`: which are removed, which installed in their versions `before`.
+
+    `before`: of the packages that were changed, and no others; empty for one that was not there.
+    """
+    removed = sorted(name for name, old in before.items() if not old and name.partition(":")[0] in now)
+    installed = {name: old for name, old in before.items() if old and now.get(name) != old}
     return removed, dict(sorted(installed.items()))
 
 

@@ -142,7 +142,7 @@ queried:
   type: str
   returned: C(step=query)
 undone:
-  description: The packages that were removed and those that were put back.
+  description: The packages that were removed, those that were put back, and those that no archive has.
   type: dict
   returned: C(step=undo)
 """
@@ -411,6 +411,7 @@ def begin(
             "unfinished": True,
             "begun": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "packages": dict(now.present),
+            "changes": {},
             "held_before": list(now.held),
             "held": list(seen.record.get("held", ())),
             "files": {
@@ -423,6 +424,13 @@ def begin(
             "service": service,
         }
     )
+
+
+def remember(changes: Sequence[packages.Change]) -> None:
+    """Record what APT is about to change, beside what it changed in a run that was interrupted."""
+    kept = record()
+    before = {change.name: change.old for change in changes}
+    write_record({**kept, "changes": before | kept.get("changes", {})})
 
 
 def add_sources(settings: gpu_driver.Settings, repository: Mapping[str, Any], seen: gpu_driver.Seen) -> None:
@@ -494,6 +502,7 @@ def install(
             raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
         check(changes, settings, seen.installed)
         check_branch(changes, plan, seen, packages.known().present)
+        remember(changes)
         with contextlib.suppress(packages.PackagesError):
             # Whatever an interrupted run left half way; what is really wrong APT says next.
             packages.run(["dpkg", "--configure", "-a"])
@@ -530,10 +539,7 @@ def check(
                 f"APT would also install the kernel {change.name} {change.new}."
                 " Upgrade the kernel first, and boot it."
             )
-        elif change.old and not (
-            packages.archive(ARCHIVES, change.name, change.old)
-            or change.old in packages.versions(change.name)
-        ):
+        elif change.old and packages.lacking({change.name: change.old}, ARCHIVES):
             problems.append(
                 f"{change.name} {change.old} is {'replaced' if change.new else 'removed'}, and no archive has"
                 " it any more: there is no way back. Try it all the same: -e gpu_driver_force=true"
@@ -576,8 +582,8 @@ def configure(settings: gpu_driver.Settings, plan: gpu_driver.Plan) -> None:
     for path, text in texts.items():
         put(Path(path), text)
     held = gpu_driver.held_packages(plan.packages)
-    packages.hold(held, held=True)
     write_record({**kept, "held": held})
+    packages.hold(held, held=True)
     kernels = bootable()
     for kernel in sorted({*stale(kernels), gpu_driver.newest(kernels)} - {""}):
         if Path(f"/boot/initrd.img-{kernel}").exists():
@@ -684,20 +690,32 @@ def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path) -> str
 
 
 def undo() -> dict[str, Any]:
-    """Bring packages, holds and files back to what was recorded; what was done."""
+    """Bring the packages that APT was to change, their holds and files back; what was done.
+
+    What others changed since stays. `lacking`: the versions of before that no archive has any more.
+    """
     kept = record()
     if not kept.get("unfinished"):
-        return {"removed": [], "installed": {}}
+        return {"removed": [], "installed": {}, "lacking": {}}
     for path in OF_APT:
         put(path, kept["files"].get(str(path)))
     with contextlib.suppress(packages.PackagesError):
         # Fails again where that is why it is undone.
         packages.run(["dpkg", "--configure", "-a"])
     now = packages.known()
-    packages.hold(set(now.held) - set(kept["held_before"]), held=False)
-    removed, installed = gpu_driver.restoration(kept["packages"], now.present)
+    packages.hold(set(kept["held"]) & set(now.held) - set(kept["held_before"]), held=False)
+    changes: dict[str, str] = kept.get("changes", {})
+    removed, wanted = gpu_driver.restoration(changes, now.present)
+    removed = packages.removable(removed, ARCHIVES)
+    if lacking := packages.lacking(wanted, ARCHIVES):
+        with contextlib.suppress(packages.PackagesError):
+            # APT forgot the archives of before when it read those of the change.
+            packages.apt("update", archives=ARCHIVES)
+        lacking = packages.lacking(lacking, ARCHIVES)
+    installed = {name: version for name, version in wanted.items() if name not in lacking}
     packages.go_back(removed, installed, ARCHIVES)
-    packages.hold(kept["held_before"], held=True)
+    back = changes.keys() & packages.known().present.keys()
+    packages.hold(back & set(kept["held_before"]), held=True)
     for path, text in kept["files"].items():
         put(Path(path), text)
     kernel = gpu_driver.newest(bootable())
@@ -706,7 +724,7 @@ def undo() -> dict[str, Any]:
     tidy()
     before_held = [name for name in kept["held"] if name in kept["held_before"]]
     write_record({**kept, "unfinished": False, "held": before_held, "components": kept["components_before"]})
-    return {"removed": removed, "installed": installed}
+    return {"removed": removed, "installed": installed, "lacking": lacking}
 
 
 def reload(before: str | None) -> str:

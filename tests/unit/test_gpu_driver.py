@@ -645,11 +645,20 @@ def test_compiler_is_quoted_from_a_failed_build() -> None:
     assert gpu_driver.compiler_errors("killed\n") == ["killed"]
 
 
-def test_way_back_removes_what_is_new_and_restores_what_changed() -> None:
-    before = {"libc6": "1", "libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2"}
-    now = {"libc6": "1", "libcuda1": "535.309.01-1", "nvidia-smi": "535.309.01-1"}
-    assert gpu_driver.restoration(before, now) == (
-        ["nvidia-smi"],
+def test_way_back_is_that_of_what_was_changed_and_of_nothing_else() -> None:
+    changed = {"libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2", "nvidia-smi": "", "libcuda1:i386": ""}
+    now = {
+        "libcuda1": "535.309.01-1",
+        "nvidia-smi": "535.309.01-1",
+        "openssl": "3.0.17-2",
+        "postgresql-15": "15.14",
+    }
+    assert gpu_driver.restoration(changed, now) == (
+        ["libcuda1:i386", "nvidia-smi"],
+        {"libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2"},
+    )
+    assert gpu_driver.restoration(changed, {}) == (
+        [],
         {"libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2"},
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Root:
     """A root of APT with archives beside it."""
 
     path: Path
+    relations: dict[str, str] = field(default_factory=dict)
+    """What packages need or exclude, by `name` or `name=version`."""
 
     @property
     def etc(self) -> Path:
@@ -39,7 +42,7 @@ class Root:
         for component, versions in components.items():
             index = top / component / "binary-amd64/Packages"
             index.parent.mkdir(parents=True)
-            index.write_text("\n".join(map(_package, versions.items())))
+            index.write_text("\n".join(self.package(*of) for of in versions.items()))
             digest = hashlib.sha256(index.read_bytes()).hexdigest()
             digests.append(f" {digest} {index.stat().st_size} {index.relative_to(top)}")
         (top / "Release").write_text(
@@ -54,18 +57,39 @@ class Root:
         (self.etc / "sources.list.d" / name).write_text(text)
         packages.run(["apt-get", "update"])
 
+    def package(self, name: str, version: str, status: str = "") -> str:
+        """A package's paragraph in an index, or in dpkg's status."""
+        related = self.relations.get(f"{name}={version}", self.relations.get(name, ""))
+        where = status or f"Filename: pool/{name}.deb\nSize: 1\nSHA256: {'0' * 64}\n"
+        return (
+            f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: nobody\n"
+            f"{related}{where}Description: none\n"
+        )
+
+    def install(self, versions: dict[str, str]) -> None:
+        """Have dpkg know packages as installed."""
+        self.change([packages.Change(name, "", new) for name, new in versions.items()])
+
+    def change(self, changes: list[packages.Change]) -> None:
+        """Have dpkg know what APT would do as done."""
+        status = self.path / "var/lib/dpkg/status"
+        found = {
+            each.partition("\n")[0].removeprefix("Package: "): each
+            for each in status.read_text().split("\n\n")
+            if each.strip()
+        }
+        for change in changes:
+            wanted = "hold" if "\nStatus: hold" in found.pop(change.name, "") else "install"
+            if change.new:
+                found[change.name] = self.package(
+                    change.name, change.new, f"Status: {wanted} ok installed\n"
+                ).rstrip()
+        status.write_text("\n\n".join(found.values()) + "\n")
+
     def candidate(self, package: str) -> str:
         """The version that APT would install."""
         policy = packages.run(["apt-cache", "policy", package])
         return policy.partition("Candidate: ")[2].splitlines()[0]
-
-
-def _package(of: tuple[str, str]) -> str:
-    name, version = of
-    return (
-        f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: nobody\n"
-        f"Filename: pool/{name}.deb\nSize: 1\nSHA256: {'0' * 64}\nDescription: none\n"
-    )
 
 
 @pytest.fixture
@@ -74,7 +98,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
     made = Root(tmp_path / "root")
     for directory in ("sources.list.d", "preferences.d", "keyrings", "apt.conf.d"):
         (made.etc / directory).mkdir(parents=True)
-    for directory in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/lib/dpkg"):
+    for directory in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/lib/dpkg/updates"):
         (made.path / directory).mkdir(parents=True)
     (made.path / "var/lib/dpkg/status").write_text("")
     config = tmp_path / "apt.conf"
@@ -84,6 +108,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
         'Acquire::Languages "none";\n'
     )
     monkeypatch.setenv("APT_CONFIG", str(config))
+    monkeypatch.setenv("DPKG_ADMINDIR", str(made.path / "var/lib/dpkg"))
     places = {name: made.path / str(getattr(gpu_driver, name)).lstrip("/") for name in NAMES}
     for name, place in places.items():
         monkeypatch.setattr(gpu_driver, name, place)
@@ -219,3 +244,90 @@ def test_apt_takes_the_planned_branch_of_nvidias_and_nothing_of_theirs_for_debia
         "595.45.04-1",
         "580.95.05-1",
     ]
+
+
+HEADERS = replace(DEFAULTS, headers=("linux-headers-amd64",))
+WANTED = gpu_driver.plan(HEADERS, BARE).packages
+V1, V2 = "535.261.03-1", "535.309.01-1"
+
+
+@pytest.fixture
+def host(root: Root, monkeypatch: pytest.MonkeyPatch) -> Root:
+    """A host of which the driver's packages are changed as APT says that it would."""
+    real = packages.apt
+
+    def apt(*arguments: str, archives: Path, simulate: bool = False) -> str:
+        said = real(*arguments, archives=archives, simulate=simulate or arguments[0] != "update")
+        if arguments[0] != "update" and not simulate:
+            root.change(packages.changes(re.sub("^Purg ", "Remv ", said, flags=re.M)))
+        return said
+
+    monkeypatch.setattr(packages, "apt", apt)
+    monkeypatch.setattr(module, "bootable", list)
+    monkeypatch.setattr(module, "look", lambda settings: seen_by(settings))
+    return root
+
+
+def seen_by(settings: gpu_driver.Settings) -> gpu_driver.Seen:
+    """The host with a device, as dpkg and APT know it."""
+    now = packages.known()
+    bare = replace(BARE, installed=now.installed, held=now.held, record=module.record())
+    dkms = gpu_driver.driver_packages(settings, bare, gpu_driver.branch_of(settings, bare))[0]
+    return replace(bare, lacking_components=(), available=packages.versions(dkms))
+
+
+def offer(root: Root, name: str, versions: dict[str, str]) -> None:
+    """An archive of the distribution, and its entry in the host's sources."""
+    address = root.archive(name, "bookworm", {"main": versions}, codename="bookworm", origin="Debian")
+    root.source(f"deb [trusted=yes] {address} bookworm main\n", f"{name}.list")
+
+
+def driver(version: str) -> dict[str, str]:
+    """The driver's packages in one version."""
+    return dict.fromkeys(WANTED, version)
+
+
+def fails(*_: object) -> None:
+    """A step that comes to nothing."""
+    raise module.DriverError("The module is not built")
+
+
+def test_way_back_leaves_what_others_changed_since_an_interrupted_run(
+    host: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.relations["nvidia-kernel-dkms"] = "Depends: dkms, libgcc-s1 (>= 2)\n"
+    host.relations["build-essential"] = "Depends: dkms\n"
+    offer(host, "old", {"openssl": "3.0.17-1", "libgcc-s1": "1"})
+    offer(host, "new", {"openssl": "3.0.17-2", "dkms": "3", "libgcc-s1": "2", **driver(V2)})
+    host.install({"openssl": "3.0.17-1", "bash": "5", "libgcc-s1": "1"})
+    monkeypatch.setattr(module, "configure", fails)
+    with pytest.raises(module.DriverError, match="is not built"):
+        module.install(HEADERS, {}, service=False)
+    assert packages.known().installed["nvidia-kernel-dkms"] == V2
+    since = {"openssl": "3.0.17-2", "postgresql-15": "15.14", "build-essential": "12", "bash": "5.1"}
+    host.install(since)
+    packages.hold(["postgresql-15", "nvidia-smi"], held=True)
+    with pytest.raises(module.DriverError, match="is not built"):
+        module.install(HEADERS, {}, service=False)
+    undone = module.undo()
+    assert set(undone["removed"]) == set(WANTED)
+    assert undone["installed"] == {"libgcc-s1": "1"}
+    # What others installed needs dkms by now.
+    assert packages.known().present == {**since, "dkms": "3", "libgcc-s1": "1"}
+    assert packages.known().held == ("postgresql-15",)
+
+
+def test_driver_of_before_is_back_where_an_archive_lost_another_package(host: Root) -> None:
+    host.relations[f"nvidia-smi={V2}"] = "Depends: zlib1g (>= 2)\n"
+    offer(host, "old", driver(V1))
+    host.install({"zlib1g": "1", **driver(V1)})
+    offer(host, "new", {"zlib1g": "2", **driver(V2)})
+    forced = replace(HEADERS, version="latest", reboot="when_needed", force=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "configure", fails)
+        with pytest.raises(module.DriverError, match="is not built"):
+            module.install(forced, {}, service=False)
+    undone = module.undo()
+    assert undone["lacking"] == {"zlib1g": "1"}
+    assert undone["removed"] == []
+    assert set(packages.known().installed.items()) == {("zlib1g", "2"), *((name, V1) for name in WANTED)}
