@@ -414,6 +414,7 @@ def begin(
             "changes": {},
             "held_before": list(now.held),
             "held": list(seen.record.get("held", ())),
+            "own_held_before": list(seen.record.get("held", ())),
             "files": {
                 str(path): None if seen.sources_trouble and path in OF_APT else read(path) for path in FILES
             },
@@ -424,6 +425,11 @@ def begin(
             "service": service,
         }
     )
+
+
+def release() -> None:
+    """Take away the holds of this role's last change, which keep APT from another branch or source."""
+    packages.hold(set(record()["held"]) & set(packages.known().held), held=False)
 
 
 def remember(changes: Sequence[packages.Change]) -> None:
@@ -490,6 +496,7 @@ def install(
     begin(settings, seen, plan, service=service)
     began = time.time()
     if plan.installs:
+        release()
         if plan.vendor == "nvidia":
             add_sources(settings, repository, seen)
             seen = look(settings)
@@ -714,7 +721,8 @@ def undo() -> dict[str, Any]:
         lacking = packages.lacking(lacking, ARCHIVES)
     installed = {name: version for name, version in wanted.items() if name not in lacking}
     packages.go_back(removed, installed, ARCHIVES)
-    back = changes.keys() & packages.known().present.keys()
+    own_held = kept.get("own_held_before", [])
+    back = (changes.keys() | set(own_held)) & packages.known().present.keys()
     packages.hold(back & set(kept["held_before"]), held=True)
     for path, text in kept["files"].items():
         put(Path(path), text)
@@ -722,8 +730,7 @@ def undo() -> dict[str, Any]:
     if Path(f"/boot/initrd.img-{kernel}").exists():
         packages.run(["update-initramfs", "-u", "-k", kernel])
     tidy()
-    before_held = [name for name in kept["held"] if name in kept["held_before"]]
-    write_record({**kept, "unfinished": False, "held": before_held, "components": kept["components_before"]})
+    write_record({**kept, "unfinished": False, "held": own_held, "components": kept["components_before"]})
     return {"removed": removed, "installed": installed, "lacking": lacking}
 
 

@@ -331,3 +331,65 @@ def test_driver_of_before_is_back_where_an_archive_lost_another_package(host: Ro
     assert undone["lacking"] == {"zlib1g": "1"}
     assert undone["removed"] == []
     assert set(packages.known().installed.items()) == {("zlib1g", "2"), *((name, V1) for name in WANTED)}
+
+
+UBUNTU = replace(BARE, system="ubuntu", release="24.04", codename="noble", lacking_components=())
+
+
+def of_ubuntu(branch: str) -> dict[str, str]:
+    """Ubuntu's packages of a branch, which exclude those of another."""
+    seen = replace(UBUNTU, installed={f"nvidia-dkms-{branch}": ""})
+    version = f"{branch.partition('-')[0]}.95.05-0ubuntu1"
+    return dict.fromkeys(gpu_driver.plan(HEADERS, seen).packages, version) | dict.fromkeys(
+        ("ocl-icd-libopencl1", "linux-headers-amd64"), "1"
+    )
+
+
+def test_branch_is_replaced_in_spite_of_the_roles_own_holds_which_the_way_back_restores(
+    host: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = of_ubuntu("570-server"), of_ubuntu("580-server")
+    for name in (*old, *new):
+        if kind := re.match(r"nvidia-\D+", name):
+            host.relations[name] = "".join(
+                f"{how}: {kind[0]}any\n" for how in ("Provides", "Conflicts", "Replaces")
+            )
+    offer(host, "archive", old | new)
+    host.install({**old, "theirs": "1"})
+    ours = gpu_driver.held_packages(old)
+    packages.hold([*ours, "theirs"], held=True)
+    module.write_record({"held": ours, "unfinished": False})
+    monkeypatch.setattr(f"{__name__}.BARE", UBUNTU)
+    monkeypatch.setattr(module, "verify_build", fails)
+    switched = replace(HEADERS, branch="580-server", reboot="when_needed")
+    with pytest.raises(module.DriverError, match="is not built"):
+        module.install(switched, {}, service=False)
+    assert packages.known().installed == {**new, "theirs": "1"}
+    assert packages.known().held == tuple(sorted([*gpu_driver.held_packages(new), "theirs"]))
+    module.undo()
+    assert packages.known().installed == {**old, "theirs": "1"}
+    assert packages.known().held == tuple(sorted([*ours, "theirs"]))
+    assert module.record()["held"] == ours
+
+
+def test_source_is_changed_in_spite_of_the_roles_own_holds(
+    host: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = "580.95.05-1"
+    host.relations[f"libcuda1={newer}"] = "Breaks: nvidia-smi (<< 580)\n"
+    host.relations["nvidia-driver-cuda"] = f"Depends: libcuda1 (= {newer})\n"
+    offer(host, "debian", driver(V2))
+    theirs = dict.fromkeys((*gpu_driver.plan(THEIRS, BARE).packages, "libcuda1"), newer)
+    offered = host.archive("nvidia", "cuda", {"main": theirs}, codename="cuda", origin="NVIDIA")
+    host.install(driver(V2))
+    ours = gpu_driver.held_packages(WANTED)
+    packages.hold(ours, held=True)
+    module.write_record({"held": ours, "unfinished": False})
+    line = f"deb [trusted=yes] {offered} cuda main\n"
+    monkeypatch.setattr(gpu_driver, "nvidia_source", lambda *_: line)
+    monkeypatch.setattr(module, "verify_build", lambda _: None)
+    theirs_wanted = replace(THEIRS, headers=HEADERS.headers, branch="580", reboot="when_needed")
+    module.install(theirs_wanted, {"key": "armoured"}, service=False)
+    now = packages.known().installed
+    assert (now["libcuda1"], now["nvidia-driver-cuda"]) == (newer, newer)
+    assert "nvidia-smi" not in now
