@@ -55,6 +55,7 @@ _OWN_VERSION = (
     "nvidia-support",
     "nvidia-installer-cleanup",
 )
+_DKMS = re.compile(r"nvidia-(.+-)?dkms(-.+)?")
 _OPEN_SINCE = ("turing", "ampere", "hopper", "ada", "blackwell")
 _OPEN_ONLY = ("blackwell",)
 # The first and the last branch that drives a chip.
@@ -232,6 +233,7 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         *_system_problems(settings, seen, branch),
         *_device_problems(settings, seen, devices, branch, kernel),
         *header_problems,
+        *_version_problems(settings, seen, dkms),
         *_boot_problems(settings, seen, reboot),
         *(_disk_problems(seen) if installs else ()),
         *(_ownership_problems(seen, wanted) if installs else ()),
@@ -520,8 +522,53 @@ def wanted_version(settings: Settings, seen: Seen) -> str:
     return upstream(seen.installed.get(dkms)) or ""
 
 
-def strays(changes: Iterable[Change], plan: Plan, seen: Seen, present: Mapping[str, str]) -> list[str]:
-    """What APT would install of the driver that is of another branch or source than planned.
+def lacks_version(settings: Settings, seen: Seen) -> bool:
+    """Whether the version that is wanted is neither there nor kept, and no archive of its source has it.
+
+    False where those archives are not all known yet, since this role has still to add them.
+    """
+    dkms, _ = driver_packages(settings, seen, branch_of(settings, seen))
+    if settings.source == NVIDIA:
+        known = seen.files.get(str(SOURCES)) == nvidia_source(seen.system, seen.release, settings.url)
+    else:
+        known = not seen.lacking_components
+    there = {seen.installed.get(dkms, ""), seen.record.get("earlier", {}).get(dkms, ""), *seen.available}
+    return (
+        settings.version not in ("", LATEST)
+        and known
+        and not any(_is_version(each, settings.version) for each in there)
+    )
+
+
+def _version_problems(settings: Settings, seen: Seen, dkms: str) -> Iterator[str]:
+    if lacks_version(settings, seen):
+        yield (
+            f"gpu_driver_version is {settings.version}, and no archive has {dkms} in that version; there are:"
+            f" {', '.join(seen.available) or 'none'}. Choose one of them."
+        )
+
+
+def returns(settings: Settings, seen: Seen) -> bool:
+    """Whether the version that is wanted is the earlier one, of which only the kept archives are left."""
+    dkms, _ = driver_packages(settings, seen, branch_of(settings, seen))
+    earlier = seen.record.get("earlier", {}).get(dkms, "")
+    offered = any(_is_version(each, settings.version) for each in seen.available)
+    return not offered and _is_version(earlier, settings.version)
+
+
+def earlier(changes: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
+    """The driver's packages that a change replaced, with versions; those `kept` where it replaced none.
+
+    `changes`: the packages of which the archives of before are there.
+    """
+    replaced = {name: old for name, old in changes.items() if belongs(name)}
+    return replaced if any(map(_DKMS.fullmatch, replaced)) else dict(kept)
+
+
+def strays(
+    changes: Iterable[Change], plan: Plan, seen: Seen, present: Mapping[str, str], *, version: str = ""
+) -> list[str]:
+    """What APT would install of the driver that is of another branch, source or `version` than planned.
 
     `seen`: the host after its archives were added. `present`: the versions of its packages, also of those
     that an interrupted run left in part, which APT finishes without installing them anew.
@@ -536,7 +583,9 @@ def strays(changes: Iterable[Change], plan: Plan, seen: Seen, present: Mapping[s
         and not of_branch(new, plan.branch)
     ]
     dkms = changed.get(plan.dkms_package, present.get(plan.dkms_package, ""))
-    if dkms in seen.elsewhere or (plan.dkms_package not in changed and not of_branch(dkms, plan.branch)):
+    wrong = version not in ("", LATEST) and not _is_version(dkms, version)
+    astray = plan.dkms_package not in changed and not of_branch(dkms, plan.branch)
+    if wrong or astray or dkms in seen.elsewhere:
         found.append(f"{plan.dkms_package} {dkms}")
     return list(dict.fromkeys(found))
 
@@ -588,11 +637,7 @@ def belongs(package: str) -> bool:
 
 def is_replaced(change: Change, installed: Mapping[str, str]) -> bool:
     """Whether a package that is removed is of the installed driver, whose branches replace each other."""
-    drivers = {
-        upstream(version)
-        for name, version in installed.items()
-        if re.fullmatch(r"nvidia-(.+-)?dkms(-.+)?", name)
-    }
+    drivers = {upstream(version) for name, version in installed.items() if _DKMS.fullmatch(name)}
     return belongs(change.name) and (change.name in _OWN_VERSION or upstream(change.old) in drivers)
 
 

@@ -412,6 +412,7 @@ def begin(
             "begun": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "packages": dict(now.present),
             "changes": {},
+            "earlier": dict(seen.record.get("earlier", {})),
             "held_before": list(now.held),
             "held": list(seen.record.get("held", ())),
             "own_held_before": list(seen.record.get("held", ())),
@@ -504,23 +505,33 @@ def install(
         else:
             packages.apt("update", archives=ARCHIVES)
         try:
-            changes = packages.simulate(plan.packages, ARCHIVES)
+            wanted = requested(settings, plan, seen)
+            changes = packages.simulate(wanted, ARCHIVES)
         except packages.PackagesError as error:
             raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
         check(changes, settings, seen.installed)
-        check_branch(changes, plan, seen, packages.known().present)
+        check_branch(changes, plan, seen, packages.known().present, version=settings.version)
         remember(changes)
         with contextlib.suppress(packages.PackagesError):
             # Whatever an interrupted run left half way; what is really wrong APT says next.
             packages.run(["dpkg", "--configure", "-a"])
         try:
-            packages.apt("install", *plan.packages, archives=ARCHIVES)
+            packages.apt("install", *wanted, archives=ARCHIVES)
         except packages.PackagesError as error:
             raise DriverError(f"{error}{build_failure(began)}") from error
     if plan.vendor == "nvidia":
         configure(settings, plan)
         verify_build(plan)
     return plan
+
+
+def requested(settings: gpu_driver.Settings, plan: gpu_driver.Plan, seen: gpu_driver.Seen) -> Sequence[str]:
+    """What APT is asked for: the packages, or the kept archives where only they have the wanted version."""
+    if plan.vendor != "nvidia" or not gpu_driver.returns(settings, seen):
+        return plan.packages
+    earlier = seen.record["earlier"]
+    kept = [packages.archive(ARCHIVES, name, version) for name, version in earlier.items()]
+    return [*(name for name in plan.packages if name not in earlier), *map(str, filter(None, kept))]
 
 
 def refuse(problems: Sequence[str]) -> None:
@@ -560,9 +571,16 @@ def check_branch(
     plan: gpu_driver.Plan,
     seen: gpu_driver.Seen,
     present: Mapping[str, str],
+    *,
+    version: str = "",
 ) -> None:
-    """Refuse a driver that is not of the planned branch and source, which the devices were judged by."""
-    if plan.vendor == "nvidia" and (strays := gpu_driver.strays(changes, plan, seen, present)):
+    """Refuse a driver that is not of the planned branch and source, which the devices were judged by.
+
+    `version`: the one that was asked for.
+    """
+    if plan.vendor != "nvidia":
+        return
+    if strays := gpu_driver.strays(changes, plan, seen, present, version=version):
         offered = ", ".join(seen.available) or "none"
         raise DriverError(
             f"Planned is {plan.target}; what APT would leave there is not of it: {', '.join(strays)}."
@@ -753,12 +771,10 @@ def reload(before: str | None) -> str:
 
 
 def tidy() -> None:
-    """Keep only the archives of the driver's packages that are installed: those to go back to."""
-    needed = {
-        packages.archive(ARCHIVES, name, version)
-        for name, version in packages.known().installed.items()
-        if gpu_driver.belongs(name)
-    }
+    """Keep only the archives to go back to: of the driver that is installed, and of the one before it."""
+    mine = [each for each in packages.known().installed.items() if gpu_driver.belongs(each[0])]
+    mine += record().get("earlier", {}).items()
+    needed = {packages.archive(ARCHIVES, name, version) for name, version in mine}
     for path in ARCHIVES.glob("*.deb"):
         if path not in needed:
             path.unlink()
@@ -770,9 +786,25 @@ def finish() -> bool:
     kept = record()
     if not kept.get("unfinished"):
         return False
+    there = {
+        name: old
+        for name, old in kept.get("changes", {}).items()
+        if old and packages.archive(ARCHIVES, name, old)
+    }
+    kept["earlier"] = gpu_driver.earlier(there, kept.get("earlier", {}))
+    write_record(kept)
     tidy()
     write_record({**kept, "unfinished": False})
     return True
+
+
+def refresh(settings: gpu_driver.Settings) -> None:
+    """Have APT read its archives anew where what they have decides."""
+    if settings.version == gpu_driver.LATEST or (
+        settings.version and gpu_driver.lacks_version(settings, look(settings))
+    ):
+        with readable_sources() as (_, options):
+            packages.apt("update", *options, archives=ARCHIVES)
 
 
 def settings_of(given: Mapping[str, Any]) -> gpu_driver.Settings:
@@ -835,9 +867,8 @@ def main() -> None:
         if step == "look":
             result["vendor"] = vendor
         elif step == "plan" or module.check_mode:
-            if settings.version == gpu_driver.LATEST and vendor == "nvidia" and not module.check_mode:
-                with readable_sources() as (_, options):
-                    packages.apt("update", *options, archives=ARCHIVES)
+            if vendor == "nvidia" and not module.check_mode:
+                refresh(settings)
             plan = gpu_driver.plan(settings, look(settings))
             refuse(plan.problems)
             kept = record() if plan.devices else {}

@@ -556,6 +556,37 @@ def test_simulation_that_keeps_a_driver_of_another_branch_is_refused() -> None:
         module.check_branch([], plan, host, host.installed)
 
 
+def test_version_that_no_archive_has_is_refused_with_what_there_is() -> None:
+    asked = gpu_driver.Settings(version="535.261.03", reboot="when_needed")
+    words = "535.261.03, and no archive has nvidia-kernel-dkms in that version; there are: 535.309.01-1."
+    host = replace(BARE, lacking_components=(), available=("535.309.01-1",))
+    assert words in " ".join(problems(asked, host))
+    assert "there are: none." in " ".join(problems(asked, replace(host, available=())))
+    assert problems(asked, BARE) == ()
+    there = replace(host, installed={"nvidia-kernel-dkms": "535.261.03-1"})
+    kept = replace(host, record={"earlier": {"nvidia-kernel-dkms": "535.261.03-1"}})
+    for fits in (there, kept, replace(host, available=("535.309.01-1", "535.261.03-1"))):
+        assert problems(asked, fits) == ()
+    theirs = replace(THEIRS, version="580.65.06", reboot="when_needed")
+    assert problems(theirs, replace(BARE, available=OFFERED)) == ()
+    source = {str(gpu_driver.SOURCES): gpu_driver.nvidia_source("debian", "12", "")}
+    assert "no archive has" in " ".join(problems(theirs, replace(BARE, available=OFFERED, files=source)))
+
+
+@pytest.mark.parametrize(
+    ("version", "updates"), [("", 0), ("535.309.01", 0), ("535.261.03", 1), (gpu_driver.LATEST, 1)]
+)
+def test_archives_are_read_anew_before_a_version_is_refused(
+    version: str, updates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(module, "look", lambda _: done(lacking_components=()))
+    monkeypatch.setattr(module, "index_targets", lambda *_: "")
+    monkeypatch.setattr(packages, "apt", lambda *arguments, **_: asked.append(arguments))
+    module.refresh(gpu_driver.Settings(version=version))
+    assert asked == [("update",)] * updates
+
+
 def test_driver_that_an_interrupted_run_left_in_part_is_of_the_branch_or_not() -> None:
     plan = gpu_driver.plan(DEFAULTS, BARE)
     module.check_branch([], plan, BARE, {"nvidia-kernel-dkms": "535.309.01-0+deb12u1"})

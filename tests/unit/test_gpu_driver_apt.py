@@ -340,9 +340,8 @@ def of_ubuntu(branch: str) -> dict[str, str]:
     """Ubuntu's packages of a branch, which exclude those of another."""
     seen = replace(UBUNTU, installed={f"nvidia-dkms-{branch}": ""})
     version = f"{branch.partition('-')[0]}.95.05-0ubuntu1"
-    return dict.fromkeys(gpu_driver.plan(HEADERS, seen).packages, version) | dict.fromkeys(
-        ("ocl-icd-libopencl1", "linux-headers-amd64"), "1"
-    )
+    others = {"ocl-icd-libopencl1": "1", "linux-headers-amd64": "1"}
+    return dict.fromkeys(gpu_driver.plan(HEADERS, seen).packages, version) | others
 
 
 def test_branch_is_replaced_in_spite_of_the_roles_own_holds_which_the_way_back_restores(
@@ -393,3 +392,62 @@ def test_source_is_changed_in_spite_of_the_roles_own_holds(
     now = packages.known().installed
     assert (now["libcuda1"], now["nvidia-driver-cuda"]) == (newer, newer)
     assert "nvidia-smi" not in now
+
+
+def test_version_that_apt_would_not_bring_is_not_installed(host: Root) -> None:
+    offer(host, "archive", driver(V2))
+    asked = replace(HEADERS, version="535.261.03")
+    with pytest.raises(module.DriverError, match=r"there are: 535\.309\.01-1"):
+        module.install(asked, {}, service=False)
+    bare = replace(seen_by(asked), lacking_components=("non-free",))
+    plan = gpu_driver.plan(asked, bare)
+    module.begin(asked, bare, plan, service=False)
+    module.put(
+        gpu_driver.PREFERENCES,
+        gpu_driver.files(asked, components=(), version="535.261.03", branch="535")[
+            str(gpu_driver.PREFERENCES)
+        ],
+    )
+    changes = packages.simulate(plan.packages, module.ARCHIVES)
+    with pytest.raises(module.DriverError, match=r"not of it: nvidia-kernel-dkms 535\.309\.01-1"):
+        module.check_branch(changes, plan, seen_by(asked), {}, version=asked.version)
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="the machine makes no packages")
+def test_earlier_version_is_kept_and_installed_again_when_no_archive_has_it(
+    host: Root, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "verify_build", lambda _: None)
+    mine = [name for name in WANTED if gpu_driver.belongs(name)]
+    for version in ("535.230.02-1", V1, V2):
+        others = {name: "1" for name in WANTED if name not in mine}
+        offer(host, f"archive{version}", {**others, **dict.fromkeys(mine, version)})
+        module.install(replace(HEADERS, version="latest", reboot="when_needed"), {}, service=False)
+        for name in mine:
+            keep(host, tmp_path, name, version)
+        module.finish()
+        (host.etc / f"sources.list.d/archive{version}.list").unlink()
+    left = {path.name for path in module.ARCHIVES.glob("*.deb")}
+    assert left == {f"{name}_{version}_amd64.deb" for name in mine for version in (V1, V2)}
+    for version, of in (("535.261.03", V1), ("535.309.01", V2)):
+        module.install(replace(HEADERS, version=version, reboot="when_needed"), {}, service=False)
+        module.finish()
+        assert {packages.known().installed[name] for name in mine} == {of}
+    assert {path.name for path in module.ARCHIVES.glob("*.deb")} == left
+
+
+def keep(root: Root, at: Path, name: str, version: str) -> None:
+    """A package's archive where the role keeps them, as APT leaves it."""
+    control = at / "made/DEBIAN/control"
+    control.parent.mkdir(parents=True, exist_ok=True)
+    control.write_text(root.package(name, version, "Section: misc\n"))
+    module.ARCHIVES.mkdir(parents=True, exist_ok=True)
+    packages.run(
+        [
+            "dpkg-deb",
+            "--root-owner-group",
+            "--build",
+            str(at / "made"),
+            str(module.ARCHIVES / f"{name}_{version}_amd64.deb"),
+        ]
+    )
