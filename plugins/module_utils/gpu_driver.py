@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu
 from ansible_collections.katago.fleet.plugins.module_utils.packages import Change
@@ -898,6 +899,15 @@ INDEXTARGETS = (
 )
 
 
+def address(uri: str) -> str:
+    """A source's address as APT names it, by which two that are written differently are the same.
+
+    APT makes `file:/a/` of `file:///a`, reads `%20`, and leaves a user's name out where it tells of packages.
+    """
+    host = re.sub(r"^([\w.+-]+:)///", r"\1/", unquote(uri))
+    return re.sub(r"^([\w.+-]+://)[^/@]*@", r"\1", host).rstrip("/")
+
+
 def archives(targets: str) -> list[Archive]:
     """What `INDEXTARGETS` prints; APT prints the variable itself where there is no value."""
     rows = ([re.sub(r"\$\(.*", "", field) for field in row.split("|")] for row in targets.splitlines())
@@ -925,7 +935,7 @@ def sources(
     They repeat the host's own entries with all their options, since APT reads no source at all when two
     entries of an archive differ in them. `texts`: the host's sources by file name. [sources.list(5)]
     """
-    known = {(each.uri.rstrip("/"), each.suite) for each in own if each.component == "main"}
+    known = {(address(each.uri), each.suite) for each in own if each.component == "main"}
     lines: dict[str, None] = {}
     stanzas: dict[str, None] = {}
     for name, text in texts.items():
@@ -946,7 +956,7 @@ _LINE = re.compile(
 
 def _lines(text: str, known: Container[tuple[str, str]], components: Sequence[str]) -> Iterator[str]:
     for found in filter(None, map(_LINE.match, text.splitlines())):
-        is_known = (found["uri"].rstrip("/"), found["suite"]) in known
+        is_known = (address(found["uri"]), found["suite"]) in known
         if is_known and "main" in found["components"].split():
             yield f"deb {found['options'] or ''}{found['uri']} {found['suite']} {' '.join(components)}"
 
@@ -963,9 +973,7 @@ def _stanzas(text: str, known: Container[tuple[str, str]], components: Sequence[
             continue
         uris = values.get("uris", [])
         suites = [
-            suite
-            for suite in values.get("suites", [])
-            if any((uri.rstrip("/"), suite) in known for uri in uris)
+            suite for suite in values.get("suites", []) if any((address(uri), suite) in known for uri in uris)
         ]
         if suites and "deb" in values.get("types", []) and "main" in values.get("components", []):
             fields |= {
@@ -978,16 +986,16 @@ def _stanzas(text: str, known: Container[tuple[str, str]], components: Sequence[
 
 def of_nvidia(uri: str, archives: Iterable[Archive], url: str) -> bool:
     """Whether an archive is NVIDIA's, or the mirror of it at `url`."""
-    ours = (NVIDIA_REPOSITORY, *([url.rstrip("/")] if url else []))
-    return uri.startswith(ours) or any(
-        each.origin == "NVIDIA" and each.uri.rstrip("/") == uri.rstrip("/") for each in archives
+    ours = (NVIDIA_REPOSITORY, *([address(url)] if url else []))
+    return address(uri).startswith(ours) or any(
+        each.origin == "NVIDIA" and address(each.uri) == address(uri) for each in archives
     )
 
 
 def nvidia_source(system: str, release: str, url: str) -> str:
     """The line of NVIDIA's own repository, or of a mirror of it, for a system."""
-    address = url or f"{NVIDIA_REPOSITORY}/{system}{release.replace('.', '')}/x86_64/"
-    return _HEAD.format("#") + f"deb [signed-by={KEYRING}] {address} /\n"
+    uri = url or f"{NVIDIA_REPOSITORY}/{system}{release.replace('.', '')}/x86_64/"
+    return _HEAD.format("#") + f"deb [signed-by={KEYRING}] {uri} /\n"
 
 
 def dkms_modules(status: str) -> dict[str, str]:

@@ -599,6 +599,9 @@ def test_archives_of_nvidia_are_known_by_address_origin_or_mirror() -> None:
     assert gpu_driver.of_nvidia(f"{gpu_driver.NVIDIA_REPOSITORY}/debian12/x86_64", [], "")
     assert gpu_driver.of_nvidia("http://m.example.org/cuda", [mirror], "")
     assert gpu_driver.of_nvidia("http://m.example.org/cuda", [], "http://m.example.org/cuda/")
+    assert gpu_driver.of_nvidia("file:/srv/cuda", [], "file:///srv/cuda/")
+    secret = replace(mirror, uri="http://user:word@m.example.org/cuda/")
+    assert gpu_driver.of_nvidia("http://m.example.org/cuda", [secret], "")
     assert not gpu_driver.of_nvidia("http://archive.example.org/debian", [mirror], "")
 
 

@@ -161,10 +161,16 @@ mDMEYxampleAAAA
 
 @pytest.mark.parametrize(("kind", "name"), [("trusted", "host.list"), ("inline", "host.sources")])
 @pytest.mark.parametrize("suite", ["bookworm", "stable"])
+@pytest.mark.parametrize("written", ["file:", "file://", "mirror+file://"])
 def test_apt_reads_the_hosts_sources_with_those_of_the_driver(
-    root: Root, kind: str, name: str, suite: str
+    root: Root, kind: str, name: str, suite: str, written: str
 ) -> None:
-    root.source(entries(root, kind, suite, debian(root, suite=suite)), name)
+    address = debian(root, suite=suite)
+    if written.startswith("mirror"):
+        mirrors = root.etc / "mirrors.list"
+        mirrors.write_text(f"{address}\n")
+        address = str(mirrors)
+    root.source(entries(root, kind, suite, written + address.removeprefix("file:")), name)
     add()
     assert root.candidate("nvidia-kernel-dkms") == "535.309.01-1"
     assert root.candidate("firmware-iwlwifi") == "(none)"
