@@ -118,7 +118,8 @@ class Seen:
     `key_state` what the firmware has of it.
     `modules`: the version of DKMS's module by kernel. `available`: the versions of the DKMS package
     that APT knows in the archives of the wanted source, the newest first; `elsewhere`: those that are in
-    others only. `release_known`: whether APT takes packages of the host's own release. `sources_trouble`:
+    others only. `release_known`: whether APT takes packages of the host's own release, `releases`: how pins
+    name it. `sources_trouble`:
     APT's words where this role's own sources keep it from reading any. `files`: the content of this
     role's files, None where there is none. `stale`: kernels whose initramfs is older than this role's
     modprobe file.
@@ -146,6 +147,7 @@ class Seen:
     elsewhere: Sequence[str] = ()
     lacking_components: Sequence[str] = ()
     release_known: bool = True
+    releases: Sequence[str] = ()
     sources_trouble: str = ""
     disk_free_mb: Mapping[str, int] = field(default_factory=dict)
     runfile: bool = False
@@ -607,6 +609,7 @@ def _reasons_to_configure(
     texts = files(
         settings,
         components=seen.record.get("components", ()),
+        releases=seen.releases,
         version=upstream(version) or "",
         branch=branch,
     )
@@ -834,10 +837,17 @@ def _ownership_problems(seen: Seen, wanted: Sequence[str]) -> Iterator[str]:
             yield f"{name} is held by somebody else. Ask who did it, then: apt-mark unhold {name}"
 
 
-def files(settings: Settings, *, components: Iterable[str], version: str, branch: str) -> dict[str, str]:
+def files(
+    settings: Settings,
+    *,
+    components: Sequence[str],
+    version: str,
+    branch: str,
+    releases: Sequence[str] = (),
+) -> dict[str, str]:
     """The role's own files by path: APT's pins, what unattended upgrades leave alone, nouveau's, the nodes'.
 
-    `components`: those that the host lacked, of which nothing but the driver is to be taken.
+    `components`: those that the host lacked, of which nothing but the driver is to be taken, in `releases`.
     `version`: of the driver, empty before it is known.
     """
     # APT takes the first record that names a package and matches a version, so the order matters.
@@ -851,7 +861,7 @@ def files(settings: Settings, *, components: Iterable[str], version: str, branch
     if version or branch:
         pins.append(_pin(_FAMILY, f"version {version}*" if version else of_its_branch, 1001))
     for component in components:
-        pins.append(_pin("*", f"release c={component}", -1))
+        pins += [_pin("*", f"release {release},c={component}", -1) for release in releases]
     if components:
         pins.append(_pin(_FAMILY, "release o=Debian", 500))
     patterns = sorted({each.replace("*", "") for each in _FAMILY})
@@ -919,6 +929,17 @@ def own_archives(found: Iterable[Archive], codename: str) -> list[Archive]:
     names = {codename, f"{codename}-updates", f"{codename}-security"}
     mine = [each for each in found if names & {each.codename, each.suite}]
     return [each for each in mine if each.origin == "Debian"] or mine
+
+
+def pinned_releases(own: Iterable[Archive], codename: str) -> tuple[str, ...]:
+    """How pins name the releases to which components are added: Debian's, and what a mirror makes of them."""
+    usual = [f"o=Debian,n={codename}{kind}" for kind in ("", "-updates", "-security")]
+    mirrored = [
+        f"o={each.origin},n={each.codename}"
+        for each in own
+        if each.component == "main" and each.origin and each.codename
+    ]
+    return tuple(dict.fromkeys([*usual, *mirrored]))
 
 
 def lacking_components(own: Iterable[Archive], codename: str) -> list[str]:

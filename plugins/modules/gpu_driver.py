@@ -390,6 +390,7 @@ def look_closely(
             gpu_driver.lacking_components(own, bare.codename) if bare.system == "debian" else ()
         ),
         release_known=bool(own),
+        releases=gpu_driver.pinned_releases(own, bare.codename),
         sources_trouble=trouble,
         disk_free_mb={path: free_mb(path) for path in gpu_driver.DISK_MB},
         runfile=Path("/usr/bin/nvidia-uninstall").exists(),
@@ -464,6 +465,7 @@ def write_sources(
     texts = gpu_driver.files(
         settings,
         components=components,
+        releases=seen.releases,
         version=gpu_driver.wanted_version(settings, seen),
         branch=gpu_driver.branch_of(settings, seen),
     )
@@ -520,7 +522,7 @@ def install(
         except packages.PackagesError as error:
             raise DriverError(f"{error}{build_failure(began)}") from error
     if plan.vendor == "nvidia":
-        configure(settings, plan)
+        configure(settings, plan, seen)
         verify_build(plan)
     return plan
 
@@ -599,11 +601,13 @@ def build_failure(since: float) -> str:
     return f"\nDKMS could not build {module}:\n" + "\n".join(errors)
 
 
-def configure(settings: gpu_driver.Settings, plan: gpu_driver.Plan) -> None:
+def configure(settings: gpu_driver.Settings, plan: gpu_driver.Plan, seen: gpu_driver.Seen) -> None:
     """Hold the driver's packages, and write pins and what keeps nouveau off, also into the initramfs."""
     kept = record()
     version = gpu_driver.upstream(packages.known().installed.get(plan.dkms_package)) or ""
-    texts = gpu_driver.files(settings, components=kept["components"], version=version, branch=plan.branch)
+    texts = gpu_driver.files(
+        settings, components=kept["components"], releases=seen.releases, version=version, branch=plan.branch
+    )
     for path, text in texts.items():
         put(Path(path), text)
     held = gpu_driver.held_packages(plan.packages)

@@ -28,6 +28,7 @@ BARE = gpu_driver.Seen(
     image_packages={f"linux-image-{KERNEL}": "6.1.192-2", "linux-image-cloud-amd64": "6.1.192-2"},
     header_versions={"linux-headers-cloud-amd64": ("6.1.192-2",)},
     lacking_components=gpu_driver.COMPONENTS,
+    releases=gpu_driver.pinned_releases((), "bookworm"),
     disk_free_mb={"/usr": 9000, "/var": 9000, "/boot": 900},
 )
 TRIXIE = replace(
@@ -46,7 +47,13 @@ def done(
 ) -> gpu_driver.Seen:
     """The host after the plan was carried out and the driver loaded."""
     plan = gpu_driver.plan(settings, seen)
-    texts = gpu_driver.files(settings, components=plan.components, version="535.309.01", branch=plan.branch)
+    texts = gpu_driver.files(
+        settings,
+        components=plan.components,
+        releases=seen.releases,
+        version="535.309.01",
+        branch=plan.branch,
+    )
     host = replace(
         seen,
         installed=dict.fromkeys(plan.packages, VERSION),
@@ -355,10 +362,22 @@ def test_package_that_is_missing_brings_no_newer_driver(version: str, pinned: st
 
 
 def test_nothing_but_the_driver_is_taken_from_components_that_were_added() -> None:
-    pins = gpu_driver.files(DEFAULTS, components=("non-free",), version="535.309.01", branch="535")[
-        str(gpu_driver.PREFERENCES)
-    ]
-    assert "Package: *\nPin: release c=non-free\nPin-Priority: -1\n" in pins
+    mirror = gpu_driver.Archive("http://m.example.org/debian", "bookworm", "main", "bookworm", "Mirror")
+    pins = gpu_driver.files(
+        DEFAULTS,
+        components=("non-free",),
+        releases=gpu_driver.pinned_releases([mirror], "bookworm"),
+        version="535.309.01",
+        branch="535",
+    )[str(gpu_driver.PREFERENCES)]
+    for release in (
+        "o=Debian,n=bookworm",
+        "o=Debian,n=bookworm-updates",
+        "o=Debian,n=bookworm-security",
+        "o=Mirror,n=bookworm",
+    ):
+        assert f"Package: *\nPin: release {release},c=non-free\nPin-Priority: -1\n" in pins
+    assert pins.count("c=") == 4
     assert "Pin: version 535.309.01*\nPin-Priority: 1001\n" in pins
     assert pins.index("nvidia-persistenced") < pins.index("Pin: version")
     own = gpu_driver.files(DEFAULTS, components=(), version="", branch="535")

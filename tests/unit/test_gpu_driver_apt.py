@@ -176,6 +176,28 @@ def test_apt_reads_the_hosts_sources_with_those_of_the_driver(
     assert root.candidate("firmware-iwlwifi") == "(none)"
 
 
+@pytest.mark.parametrize("codename", ["bookworm", "stable"])
+def test_components_of_others_archives_are_taken_from_as_before(root: Root, codename: str) -> None:
+    theirs = root.archive(
+        "theirs", "bookworm", {"non-free": {"virtualbox-7.0": "7.0.20"}}, codename=codename, origin="Oracle"
+    )
+    own = f"deb [trusted=yes] {debian(root)} bookworm main\n"
+    secure = root.archive(
+        "security",
+        "bookworm-security",
+        {"main": {"openssl": "3"}, "non-free": {"intel-microcode": "3"}},
+        codename="bookworm-security",
+        origin="Debian",
+    )
+    own += f"deb [trusted=yes] {secure} bookworm-security main\n"
+    root.source(own + f"deb [trusted=yes] {theirs} bookworm non-free\n")
+    add()
+    assert root.candidate("virtualbox-7.0") == "7.0.20"
+    assert root.candidate("nvidia-kernel-dkms") == "535.309.01-1"
+    assert root.candidate("firmware-iwlwifi") == "(none)"
+    assert root.candidate("intel-microcode") == "(none)"
+
+
 def test_sources_that_apt_cannot_read_are_taken_back_at_once(
     root: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
