@@ -78,7 +78,7 @@ options:
         choices: [never, when_needed]
         default: never
       force:
-        description: Try what is known to fail, or has no way back.
+        description: Try a combination that is known to fail, or a change whose way back no archive has.
         type: bool
         default: false
   service:
@@ -546,7 +546,7 @@ def refuse(problems: Sequence[str]) -> None:
 def check(
     changes: Sequence[packages.Change], settings: gpu_driver.Settings, installed: Mapping[str, str]
 ) -> None:
-    """Refuse what APT would do beyond the driver: other kernels, removals, changes without a way back."""
+    """Refuse what APT would do beyond the driver, and, unless it is forced, changes without a way back."""
     problems = []
     for change in changes:
         if not change.new and not gpu_driver.is_replaced(change, installed):
@@ -559,12 +559,12 @@ def check(
                 f"APT would also install the kernel {change.name} {change.new}."
                 " Upgrade the kernel first, and boot it."
             )
-        elif change.old and packages.lacking({change.name: change.old}, ARCHIVES):
+        elif change.old and not settings.force and packages.lacking({change.name: change.old}, ARCHIVES):
             problems.append(
                 f"{change.name} {change.old} is {'replaced' if change.new else 'removed'}, and no archive has"
                 " it any more: there is no way back. Try it all the same: -e gpu_driver_force=true"
             )
-    if problems and not settings.force:
+    if problems:
         raise DriverError("\n".join(problems))
 
 

@@ -752,12 +752,12 @@ def test_simulation_of_apt_is_read() -> None:
         (packages.Change("xserver-xorg-core", "21.1", ""), "APT would remove xserver-xorg-core 21.1"),
     ],
 )
-def test_what_apt_would_do_beyond_the_driver_is_refused_unless_forced(
-    change: packages.Change, words: str
+@pytest.mark.parametrize("force", [False, True])
+def test_what_apt_would_do_beyond_the_driver_is_refused_also_when_forced(
+    change: packages.Change, words: str, force: bool
 ) -> None:
     with pytest.raises(module.DriverError, match=words):
-        module.check([change], DEFAULTS, {})
-    module.check([change], replace(DEFAULTS, force=True), {})
+        module.check([change], replace(DEFAULTS, force=force), {})
 
 
 def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
@@ -773,6 +773,7 @@ def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
     monkeypatch.setattr(packages, "versions", lambda _: [])
     with pytest.raises(module.DriverError, match="is removed, and no archive"):
         module.check(gone[:2], DEFAULTS, installed)
+    module.check(gone[:2], replace(DEFAULTS, force=True), installed)
 
 
 def test_headers_follow_the_kernels_of_ubuntus_releases() -> None:
