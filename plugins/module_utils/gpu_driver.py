@@ -1036,13 +1036,22 @@ def compiler_errors(log: str, most: int = 4) -> list[str]:
     return (errors or lines[-most:])[:most]
 
 
-def restoration(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+def restoration(
+    before: Mapping[str, str], brought: Mapping[str, str], now: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
     """How to go back from the packages `now`: which are removed, which installed in their versions `before`.
 
-    `before`: of the packages that were changed, and no others; empty for one that was not there.
+    `before`: of the packages that were changed, and no others; empty for one that was not there. `brought`:
+    the versions that they were changed to; what is not of the driver, and has another by now, stays.
     """
     removed = sorted(name for name, old in before.items() if not old and name.partition(":")[0] in now)
-    installed = {name: old for name, old in before.items() if old and now.get(name) != old}
+    installed = {
+        name: old
+        for name, old in before.items()
+        if old
+        and now.get(name) != old
+        and (belongs(name) or name not in now or now[name] == brought.get(name))
+    }
     return removed, dict(sorted(installed.items()))
 
 

@@ -413,6 +413,7 @@ def begin(
             "begun": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "packages": dict(now.present),
             "changes": {},
+            "brought": {},
             "earlier": dict(seen.record.get("earlier", {})),
             "held_before": list(now.held),
             "held": list(seen.record.get("held", ())),
@@ -438,7 +439,14 @@ def remember(changes: Sequence[packages.Change]) -> None:
     """Record what APT is about to change, beside what it changed in a run that was interrupted."""
     kept = record()
     before = {change.name: change.old for change in changes}
-    write_record({**kept, "changes": before | kept.get("changes", {})})
+    after = {change.name: change.new for change in changes}
+    write_record(
+        {
+            **kept,
+            "changes": before | kept.get("changes", {}),
+            "brought": kept.get("brought", {}) | after,
+        }
+    )
 
 
 def add_sources(settings: gpu_driver.Settings, repository: Mapping[str, Any], seen: gpu_driver.Seen) -> None:
@@ -734,7 +742,7 @@ def undo() -> dict[str, Any]:
     now = packages.known()
     packages.hold(set(kept["held"]) & set(now.held) - set(kept["held_before"]), held=False)
     changes: dict[str, str] = kept.get("changes", {})
-    removed, wanted = gpu_driver.restoration(changes, now.present)
+    removed, wanted = gpu_driver.restoration(changes, kept.get("brought", {}), now.present)
     removed = packages.removable(removed, ARCHIVES)
     if lacking := packages.lacking(wanted, ARCHIVES):
         with contextlib.suppress(packages.PackagesError):

@@ -706,14 +706,17 @@ def test_way_back_is_that_of_what_was_changed_and_of_nothing_else() -> None:
         "openssl": "3.0.17-2",
         "postgresql-15": "15.14",
     }
-    assert gpu_driver.restoration(changed, now) == (
+    assert gpu_driver.restoration(changed, {}, now) == (
         ["libcuda1:i386", "nvidia-smi"],
         {"libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2"},
     )
-    assert gpu_driver.restoration(changed, {}) == (
-        [],
-        {"libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2"},
-    )
+    assert gpu_driver.restoration(changed, {}, {})[1].keys() == {"libcuda1", "ocl-icd-libopencl1"}
+    assert gpu_driver.restoration(changed, {}, {})[0] == []
+    brought = {"openssl": "3.0.17-1", "libcuda1": "535.300-1"}
+    upgraded = {"openssl": "3.0.16-1", "libcuda1": "535.261.03-1"}
+    assert gpu_driver.restoration(upgraded, brought, now) == ([], {"libcuda1": "535.261.03-1"})
+    again = gpu_driver.restoration(upgraded, brought, {**now, "openssl": "3.0.17-1"})
+    assert again == ([], upgraded)
 
 
 def test_backends_follow_from_the_device() -> None:
