@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu
 from ansible_collections.katago.fleet.plugins.module_utils.packages import Change
@@ -55,6 +56,7 @@ _OWN_VERSION = (
     "nvidia-support",
     "nvidia-installer-cleanup",
 )
+_DKMS = re.compile(r"nvidia-(.+-)?dkms(-.+)?")
 _OPEN_SINCE = ("turing", "ampere", "hopper", "ada", "blackwell")
 _OPEN_ONLY = ("blackwell",)
 # The first and the last branch that drives a chip.
@@ -116,7 +118,8 @@ class Seen:
     `key_state` what the firmware has of it.
     `modules`: the version of DKMS's module by kernel. `available`: the versions of the DKMS package
     that APT knows in the archives of the wanted source, the newest first; `elsewhere`: those that are in
-    others only. `release_known`: whether APT takes packages of the host's own release. `sources_trouble`:
+    others only. `release_known`: whether APT takes packages of the host's own release, `releases`: how pins
+    name it. `sources_trouble`:
     APT's words where this role's own sources keep it from reading any. `files`: the content of this
     role's files, None where there is none. `stale`: kernels whose initramfs is older than this role's
     modprobe file.
@@ -144,6 +147,7 @@ class Seen:
     elsewhere: Sequence[str] = ()
     lacking_components: Sequence[str] = ()
     release_known: bool = True
+    releases: Sequence[str] = ()
     sources_trouble: str = ""
     disk_free_mb: Mapping[str, int] = field(default_factory=dict)
     runfile: bool = False
@@ -232,6 +236,7 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         *_system_problems(settings, seen, branch),
         *_device_problems(settings, seen, devices, branch, kernel),
         *header_problems,
+        *_version_problems(settings, seen, dkms),
         *_boot_problems(settings, seen, reboot),
         *(_disk_problems(seen) if installs else ()),
         *(_ownership_problems(seen, wanted) if installs else ()),
@@ -520,8 +525,53 @@ def wanted_version(settings: Settings, seen: Seen) -> str:
     return upstream(seen.installed.get(dkms)) or ""
 
 
-def strays(changes: Iterable[Change], plan: Plan, seen: Seen, present: Mapping[str, str]) -> list[str]:
-    """What APT would install of the driver that is of another branch or source than planned.
+def lacks_version(settings: Settings, seen: Seen) -> bool:
+    """Whether the version that is wanted is neither there nor kept, and no archive of its source has it.
+
+    False where those archives are not all known yet, since this role has still to add them.
+    """
+    dkms, _ = driver_packages(settings, seen, branch_of(settings, seen))
+    if settings.source == NVIDIA:
+        known = seen.files.get(str(SOURCES)) == nvidia_source(seen.system, seen.release, settings.url)
+    else:
+        known = not seen.lacking_components
+    there = {seen.installed.get(dkms, ""), seen.record.get("earlier", {}).get(dkms, ""), *seen.available}
+    return (
+        settings.version not in ("", LATEST)
+        and known
+        and not any(_is_version(each, settings.version) for each in there)
+    )
+
+
+def _version_problems(settings: Settings, seen: Seen, dkms: str) -> Iterator[str]:
+    if lacks_version(settings, seen):
+        yield (
+            f"gpu_driver_version is {settings.version}, and no archive has {dkms} in that version; there are:"
+            f" {', '.join(seen.available) or 'none'}. Choose one of them."
+        )
+
+
+def returns(settings: Settings, seen: Seen) -> bool:
+    """Whether the version that is wanted is the earlier one, of which only the kept archives are left."""
+    dkms, _ = driver_packages(settings, seen, branch_of(settings, seen))
+    earlier = seen.record.get("earlier", {}).get(dkms, "")
+    offered = any(_is_version(each, settings.version) for each in seen.available)
+    return not offered and _is_version(earlier, settings.version)
+
+
+def earlier(changes: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
+    """The driver's packages that a change replaced, with versions; those `kept` where it replaced none.
+
+    `changes`: the packages of which the archives of before are there.
+    """
+    replaced = {name: old for name, old in changes.items() if belongs(name)}
+    return replaced if any(map(_DKMS.fullmatch, replaced)) else dict(kept)
+
+
+def strays(
+    changes: Iterable[Change], plan: Plan, seen: Seen, present: Mapping[str, str], *, version: str = ""
+) -> list[str]:
+    """What APT would install of the driver that is of another branch, source or `version` than planned.
 
     `seen`: the host after its archives were added. `present`: the versions of its packages, also of those
     that an interrupted run left in part, which APT finishes without installing them anew.
@@ -536,7 +586,9 @@ def strays(changes: Iterable[Change], plan: Plan, seen: Seen, present: Mapping[s
         and not of_branch(new, plan.branch)
     ]
     dkms = changed.get(plan.dkms_package, present.get(plan.dkms_package, ""))
-    if dkms in seen.elsewhere or (plan.dkms_package not in changed and not of_branch(dkms, plan.branch)):
+    wrong = version not in ("", LATEST) and not _is_version(dkms, version)
+    astray = plan.dkms_package not in changed and not of_branch(dkms, plan.branch)
+    if wrong or astray or dkms in seen.elsewhere:
         found.append(f"{plan.dkms_package} {dkms}")
     return list(dict.fromkeys(found))
 
@@ -557,6 +609,7 @@ def _reasons_to_configure(
     texts = files(
         settings,
         components=seen.record.get("components", ()),
+        releases=seen.releases,
         version=upstream(version) or "",
         branch=branch,
     )
@@ -588,11 +641,7 @@ def belongs(package: str) -> bool:
 
 def is_replaced(change: Change, installed: Mapping[str, str]) -> bool:
     """Whether a package that is removed is of the installed driver, whose branches replace each other."""
-    drivers = {
-        upstream(version)
-        for name, version in installed.items()
-        if re.fullmatch(r"nvidia-(.+-)?dkms(-.+)?", name)
-    }
+    drivers = {upstream(version) for name, version in installed.items() if _DKMS.fullmatch(name)}
     return belongs(change.name) and (change.name in _OWN_VERSION or upstream(change.old) in drivers)
 
 
@@ -788,10 +837,17 @@ def _ownership_problems(seen: Seen, wanted: Sequence[str]) -> Iterator[str]:
             yield f"{name} is held by somebody else. Ask who did it, then: apt-mark unhold {name}"
 
 
-def files(settings: Settings, *, components: Iterable[str], version: str, branch: str) -> dict[str, str]:
+def files(
+    settings: Settings,
+    *,
+    components: Sequence[str],
+    version: str,
+    branch: str,
+    releases: Sequence[str] = (),
+) -> dict[str, str]:
     """The role's own files by path: APT's pins, what unattended upgrades leave alone, nouveau's, the nodes'.
 
-    `components`: those that the host lacked, of which nothing but the driver is to be taken.
+    `components`: those that the host lacked, of which nothing but the driver is to be taken, in `releases`.
     `version`: of the driver, empty before it is known.
     """
     # APT takes the first record that names a package and matches a version, so the order matters.
@@ -805,7 +861,7 @@ def files(settings: Settings, *, components: Iterable[str], version: str, branch
     if version or branch:
         pins.append(_pin(_FAMILY, f"version {version}*" if version else of_its_branch, 1001))
     for component in components:
-        pins.append(_pin("*", f"release c={component}", -1))
+        pins += [_pin("*", f"release {release},c={component}", -1) for release in releases]
     if components:
         pins.append(_pin(_FAMILY, "release o=Debian", 500))
     patterns = sorted({each.replace("*", "") for each in _FAMILY})
@@ -853,6 +909,15 @@ INDEXTARGETS = (
 )
 
 
+def address(uri: str) -> str:
+    """A source's address as APT names it, by which two that are written differently are the same.
+
+    APT makes `file:/a/` of `file:///a`, reads `%20`, and leaves a user's name out where it tells of packages.
+    """
+    host = re.sub(r"^([\w.+-]+:)///", r"\1/", unquote(uri))
+    return re.sub(r"^([\w.+-]+://)[^/@]*@", r"\1", host).rstrip("/")
+
+
 def archives(targets: str) -> list[Archive]:
     """What `INDEXTARGETS` prints; APT prints the variable itself where there is no value."""
     rows = ([re.sub(r"\$\(.*", "", field) for field in row.split("|")] for row in targets.splitlines())
@@ -864,6 +929,17 @@ def own_archives(found: Iterable[Archive], codename: str) -> list[Archive]:
     names = {codename, f"{codename}-updates", f"{codename}-security"}
     mine = [each for each in found if names & {each.codename, each.suite}]
     return [each for each in mine if each.origin == "Debian"] or mine
+
+
+def pinned_releases(own: Iterable[Archive], codename: str) -> tuple[str, ...]:
+    """How pins name the releases to which components are added: Debian's, and what a mirror makes of them."""
+    usual = [f"o=Debian,n={codename}{kind}" for kind in ("", "-updates", "-security")]
+    mirrored = [
+        f"o={each.origin},n={each.codename}"
+        for each in own
+        if each.component == "main" and each.origin and each.codename
+    ]
+    return tuple(dict.fromkeys([*usual, *mirrored]))
 
 
 def lacking_components(own: Iterable[Archive], codename: str) -> list[str]:
@@ -880,7 +956,7 @@ def sources(
     They repeat the host's own entries with all their options, since APT reads no source at all when two
     entries of an archive differ in them. `texts`: the host's sources by file name. [sources.list(5)]
     """
-    known = {(each.uri.rstrip("/"), each.suite) for each in own if each.component == "main"}
+    known = {(address(each.uri), each.suite) for each in own if each.component == "main"}
     lines: dict[str, None] = {}
     stanzas: dict[str, None] = {}
     for name, text in texts.items():
@@ -901,7 +977,7 @@ _LINE = re.compile(
 
 def _lines(text: str, known: Container[tuple[str, str]], components: Sequence[str]) -> Iterator[str]:
     for found in filter(None, map(_LINE.match, text.splitlines())):
-        is_known = (found["uri"].rstrip("/"), found["suite"]) in known
+        is_known = (address(found["uri"]), found["suite"]) in known
         if is_known and "main" in found["components"].split():
             yield f"deb {found['options'] or ''}{found['uri']} {found['suite']} {' '.join(components)}"
 
@@ -918,9 +994,7 @@ def _stanzas(text: str, known: Container[tuple[str, str]], components: Sequence[
             continue
         uris = values.get("uris", [])
         suites = [
-            suite
-            for suite in values.get("suites", [])
-            if any((uri.rstrip("/"), suite) in known for uri in uris)
+            suite for suite in values.get("suites", []) if any((address(uri), suite) in known for uri in uris)
         ]
         if suites and "deb" in values.get("types", []) and "main" in values.get("components", []):
             fields |= {
@@ -933,16 +1007,16 @@ def _stanzas(text: str, known: Container[tuple[str, str]], components: Sequence[
 
 def of_nvidia(uri: str, archives: Iterable[Archive], url: str) -> bool:
     """Whether an archive is NVIDIA's, or the mirror of it at `url`."""
-    ours = (NVIDIA_REPOSITORY, *([url.rstrip("/")] if url else []))
-    return uri.startswith(ours) or any(
-        each.origin == "NVIDIA" and each.uri.rstrip("/") == uri.rstrip("/") for each in archives
+    ours = (NVIDIA_REPOSITORY, *([address(url)] if url else []))
+    return address(uri).startswith(ours) or any(
+        each.origin == "NVIDIA" and address(each.uri) == address(uri) for each in archives
     )
 
 
 def nvidia_source(system: str, release: str, url: str) -> str:
     """The line of NVIDIA's own repository, or of a mirror of it, for a system."""
-    address = url or f"{NVIDIA_REPOSITORY}/{system}{release.replace('.', '')}/x86_64/"
-    return _HEAD.format("#") + f"deb [signed-by={KEYRING}] {address} /\n"
+    uri = url or f"{NVIDIA_REPOSITORY}/{system}{release.replace('.', '')}/x86_64/"
+    return _HEAD.format("#") + f"deb [signed-by={KEYRING}] {uri} /\n"
 
 
 def dkms_modules(status: str) -> dict[str, str]:
@@ -962,10 +1036,22 @@ def compiler_errors(log: str, most: int = 4) -> list[str]:
     return (errors or lines[-most:])[:most]
 
 
-def restoration(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """How to go back from the packages `now` to those `before`: which are removed, which installed."""
-    removed = sorted(now.keys() - before.keys())
-    installed = {name: version for name, version in before.items() if now.get(name) != version}
+def restoration(
+    before: Mapping[str, str], brought: Mapping[str, str], now: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """How to go back from the packages `now`: which are removed, which installed in their versions `before`.
+
+    `before`: of the packages that were changed, and no others; empty for one that was not there. `brought`:
+    the versions that they were changed to; what is not of the driver, and has another by now, stays.
+    """
+    removed = sorted(name for name, old in before.items() if not old and name.partition(":")[0] in now)
+    installed = {
+        name: old
+        for name, old in before.items()
+        if old
+        and now.get(name) != old
+        and (belongs(name) or name not in now or now[name] == brought.get(name))
+    }
     return removed, dict(sorted(installed.items()))
 
 

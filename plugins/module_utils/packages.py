@@ -153,6 +153,25 @@ def archive(archives: Path, name: str, version: str) -> Path | None:
     return next(iter(archives.glob(f"{name}_{version.replace(':', '%3a')}_*.deb")), None)
 
 
+def lacking(wanted: Mapping[str, str], archives: Path) -> dict[str, str]:
+    """Those of the packages whose wanted version was not kept in `archives`, and which APT does not know."""
+    return {
+        name: version
+        for name, version in wanted.items()
+        if archive(archives, name, version) is None and version not in versions(name)
+    }
+
+
+def removable(names: Sequence[str], archives: Path) -> list[str]:
+    """Those of the packages whose removal takes none but them, since others may need the rest by now."""
+
+    def alone(removed: Sequence[str]) -> bool:
+        found = changes(apt("remove", *removed, archives=archives, simulate=True))
+        return all(change.name in names for change in found if not change.new)
+
+    return list(names) if not names or alone(names) else [name for name in names if alone([name])]
+
+
 def go_back(removed: Sequence[str], installed: Mapping[str, str], archives: Path) -> None:
     """Purge packages and install others in the versions that they had, from `archives` where they were kept.
 

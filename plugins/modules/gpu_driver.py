@@ -78,7 +78,7 @@ options:
         choices: [never, when_needed]
         default: never
       force:
-        description: Try what is known to fail, or has no way back.
+        description: Try a combination that is known to fail, or a change whose way back no archive has.
         type: bool
         default: false
   service:
@@ -142,7 +142,7 @@ queried:
   type: str
   returned: C(step=query)
 undone:
-  description: The packages that were removed and those that were put back.
+  description: The packages that were removed, those that were put back, and those that no archive has.
   type: dict
   returned: C(step=undo)
 """
@@ -390,6 +390,7 @@ def look_closely(
             gpu_driver.lacking_components(own, bare.codename) if bare.system == "debian" else ()
         ),
         release_known=bool(own),
+        releases=gpu_driver.pinned_releases(own, bare.codename),
         sources_trouble=trouble,
         disk_free_mb={path: free_mb(path) for path in gpu_driver.DISK_MB},
         runfile=Path("/usr/bin/nvidia-uninstall").exists(),
@@ -411,8 +412,12 @@ def begin(
             "unfinished": True,
             "begun": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "packages": dict(now.present),
+            "changes": {},
+            "brought": {},
+            "earlier": dict(seen.record.get("earlier", {})),
             "held_before": list(now.held),
             "held": list(seen.record.get("held", ())),
+            "own_held_before": list(seen.record.get("held", ())),
             "files": {
                 str(path): None if seen.sources_trouble and path in OF_APT else read(path) for path in FILES
             },
@@ -421,6 +426,25 @@ def begin(
             "target": plan.target,
             "loaded": seen.loaded,
             "service": service,
+        }
+    )
+
+
+def release() -> None:
+    """Take away the holds of this role's last change, which keep APT from another branch or source."""
+    packages.hold(set(record()["held"]) & set(packages.known().held), held=False)
+
+
+def remember(changes: Sequence[packages.Change]) -> None:
+    """Record what APT is about to change, beside what it changed in a run that was interrupted."""
+    kept = record()
+    before = {change.name: change.old for change in changes}
+    after = {change.name: change.new for change in changes}
+    write_record(
+        {
+            **kept,
+            "changes": before | kept.get("changes", {}),
+            "brought": kept.get("brought", {}) | after,
         }
     )
 
@@ -449,6 +473,7 @@ def write_sources(
     texts = gpu_driver.files(
         settings,
         components=components,
+        releases=seen.releases,
         version=gpu_driver.wanted_version(settings, seen),
         branch=gpu_driver.branch_of(settings, seen),
     )
@@ -482,6 +507,7 @@ def install(
     begin(settings, seen, plan, service=service)
     began = time.time()
     if plan.installs:
+        release()
         if plan.vendor == "nvidia":
             add_sources(settings, repository, seen)
             seen = look(settings)
@@ -489,22 +515,33 @@ def install(
         else:
             packages.apt("update", archives=ARCHIVES)
         try:
-            changes = packages.simulate(plan.packages, ARCHIVES)
+            wanted = requested(settings, plan, seen)
+            changes = packages.simulate(wanted, ARCHIVES)
         except packages.PackagesError as error:
             raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
         check(changes, settings, seen.installed)
-        check_branch(changes, plan, seen, packages.known().present)
+        check_branch(changes, plan, seen, packages.known().present, version=settings.version)
+        remember(changes)
         with contextlib.suppress(packages.PackagesError):
             # Whatever an interrupted run left half way; what is really wrong APT says next.
             packages.run(["dpkg", "--configure", "-a"])
         try:
-            packages.apt("install", *plan.packages, archives=ARCHIVES)
+            packages.apt("install", *wanted, archives=ARCHIVES)
         except packages.PackagesError as error:
             raise DriverError(f"{error}{build_failure(began)}") from error
     if plan.vendor == "nvidia":
-        configure(settings, plan)
+        configure(settings, plan, seen)
         verify_build(plan)
     return plan
+
+
+def requested(settings: gpu_driver.Settings, plan: gpu_driver.Plan, seen: gpu_driver.Seen) -> Sequence[str]:
+    """What APT is asked for: the packages, or the kept archives where only they have the wanted version."""
+    if plan.vendor != "nvidia" or not gpu_driver.returns(settings, seen):
+        return plan.packages
+    earlier = seen.record["earlier"]
+    kept = [packages.archive(ARCHIVES, name, version) for name, version in earlier.items()]
+    return [*(name for name in plan.packages if name not in earlier), *map(str, filter(None, kept))]
 
 
 def refuse(problems: Sequence[str]) -> None:
@@ -517,7 +554,7 @@ def refuse(problems: Sequence[str]) -> None:
 def check(
     changes: Sequence[packages.Change], settings: gpu_driver.Settings, installed: Mapping[str, str]
 ) -> None:
-    """Refuse what APT would do beyond the driver: other kernels, removals, changes without a way back."""
+    """Refuse what APT would do beyond the driver, and, unless it is forced, changes without a way back."""
     problems = []
     for change in changes:
         if not change.new and not gpu_driver.is_replaced(change, installed):
@@ -530,15 +567,12 @@ def check(
                 f"APT would also install the kernel {change.name} {change.new}."
                 " Upgrade the kernel first, and boot it."
             )
-        elif change.old and not (
-            packages.archive(ARCHIVES, change.name, change.old)
-            or change.old in packages.versions(change.name)
-        ):
+        elif change.old and not settings.force and packages.lacking({change.name: change.old}, ARCHIVES):
             problems.append(
                 f"{change.name} {change.old} is {'replaced' if change.new else 'removed'}, and no archive has"
                 " it any more: there is no way back. Try it all the same: -e gpu_driver_force=true"
             )
-    if problems and not settings.force:
+    if problems:
         raise DriverError("\n".join(problems))
 
 
@@ -547,9 +581,16 @@ def check_branch(
     plan: gpu_driver.Plan,
     seen: gpu_driver.Seen,
     present: Mapping[str, str],
+    *,
+    version: str = "",
 ) -> None:
-    """Refuse a driver that is not of the planned branch and source, which the devices were judged by."""
-    if plan.vendor == "nvidia" and (strays := gpu_driver.strays(changes, plan, seen, present)):
+    """Refuse a driver that is not of the planned branch and source, which the devices were judged by.
+
+    `version`: the one that was asked for.
+    """
+    if plan.vendor != "nvidia":
+        return
+    if strays := gpu_driver.strays(changes, plan, seen, present, version=version):
         offered = ", ".join(seen.available) or "none"
         raise DriverError(
             f"Planned is {plan.target}; what APT would leave there is not of it: {', '.join(strays)}."
@@ -568,16 +609,18 @@ def build_failure(since: float) -> str:
     return f"\nDKMS could not build {module}:\n" + "\n".join(errors)
 
 
-def configure(settings: gpu_driver.Settings, plan: gpu_driver.Plan) -> None:
+def configure(settings: gpu_driver.Settings, plan: gpu_driver.Plan, seen: gpu_driver.Seen) -> None:
     """Hold the driver's packages, and write pins and what keeps nouveau off, also into the initramfs."""
     kept = record()
     version = gpu_driver.upstream(packages.known().installed.get(plan.dkms_package)) or ""
-    texts = gpu_driver.files(settings, components=kept["components"], version=version, branch=plan.branch)
+    texts = gpu_driver.files(
+        settings, components=kept["components"], releases=seen.releases, version=version, branch=plan.branch
+    )
     for path, text in texts.items():
         put(Path(path), text)
     held = gpu_driver.held_packages(plan.packages)
-    packages.hold(held, held=True)
     write_record({**kept, "held": held})
+    packages.hold(held, held=True)
     kernels = bootable()
     for kernel in sorted({*stale(kernels), gpu_driver.newest(kernels)} - {""}):
         if Path(f"/boot/initrd.img-{kernel}").exists():
@@ -684,29 +727,41 @@ def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path) -> str
 
 
 def undo() -> dict[str, Any]:
-    """Bring packages, holds and files back to what was recorded; what was done."""
+    """Bring the packages that APT was to change, their holds and files back; what was done.
+
+    What others changed since stays. `lacking`: the versions of before that no archive has any more.
+    """
     kept = record()
     if not kept.get("unfinished"):
-        return {"removed": [], "installed": {}}
+        return {"removed": [], "installed": {}, "lacking": {}}
     for path in OF_APT:
         put(path, kept["files"].get(str(path)))
     with contextlib.suppress(packages.PackagesError):
         # Fails again where that is why it is undone.
         packages.run(["dpkg", "--configure", "-a"])
     now = packages.known()
-    packages.hold(set(now.held) - set(kept["held_before"]), held=False)
-    removed, installed = gpu_driver.restoration(kept["packages"], now.present)
+    packages.hold(set(kept["held"]) & set(now.held) - set(kept["held_before"]), held=False)
+    changes: dict[str, str] = kept.get("changes", {})
+    removed, wanted = gpu_driver.restoration(changes, kept.get("brought", {}), now.present)
+    removed = packages.removable(removed, ARCHIVES)
+    if lacking := packages.lacking(wanted, ARCHIVES):
+        with contextlib.suppress(packages.PackagesError):
+            # APT forgot the archives of before when it read those of the change.
+            packages.apt("update", archives=ARCHIVES)
+        lacking = packages.lacking(lacking, ARCHIVES)
+    installed = {name: version for name, version in wanted.items() if name not in lacking}
     packages.go_back(removed, installed, ARCHIVES)
-    packages.hold(kept["held_before"], held=True)
+    own_held = kept.get("own_held_before", [])
+    back = (changes.keys() | set(own_held)) & packages.known().present.keys()
+    packages.hold(back & set(kept["held_before"]), held=True)
     for path, text in kept["files"].items():
         put(Path(path), text)
     kernel = gpu_driver.newest(bootable())
     if Path(f"/boot/initrd.img-{kernel}").exists():
         packages.run(["update-initramfs", "-u", "-k", kernel])
     tidy()
-    before_held = [name for name in kept["held"] if name in kept["held_before"]]
-    write_record({**kept, "unfinished": False, "held": before_held, "components": kept["components_before"]})
-    return {"removed": removed, "installed": installed}
+    write_record({**kept, "unfinished": False, "held": own_held, "components": kept["components_before"]})
+    return {"removed": removed, "installed": installed, "lacking": lacking}
 
 
 def reload(before: str | None) -> str:
@@ -728,12 +783,10 @@ def reload(before: str | None) -> str:
 
 
 def tidy() -> None:
-    """Keep only the archives of the driver's packages that are installed: those to go back to."""
-    needed = {
-        packages.archive(ARCHIVES, name, version)
-        for name, version in packages.known().installed.items()
-        if gpu_driver.belongs(name)
-    }
+    """Keep only the archives to go back to: of the driver that is installed, and of the one before it."""
+    mine = [each for each in packages.known().installed.items() if gpu_driver.belongs(each[0])]
+    mine += record().get("earlier", {}).items()
+    needed = {packages.archive(ARCHIVES, name, version) for name, version in mine}
     for path in ARCHIVES.glob("*.deb"):
         if path not in needed:
             path.unlink()
@@ -745,9 +798,25 @@ def finish() -> bool:
     kept = record()
     if not kept.get("unfinished"):
         return False
+    there = {
+        name: old
+        for name, old in kept.get("changes", {}).items()
+        if old and packages.archive(ARCHIVES, name, old)
+    }
+    kept["earlier"] = gpu_driver.earlier(there, kept.get("earlier", {}))
+    write_record(kept)
     tidy()
     write_record({**kept, "unfinished": False})
     return True
+
+
+def refresh(settings: gpu_driver.Settings) -> None:
+    """Have APT read its archives anew where what they have decides."""
+    if settings.version == gpu_driver.LATEST or (
+        settings.version and gpu_driver.lacks_version(settings, look(settings))
+    ):
+        with readable_sources() as (_, options):
+            packages.apt("update", *options, archives=ARCHIVES)
 
 
 def settings_of(given: Mapping[str, Any]) -> gpu_driver.Settings:
@@ -810,9 +879,8 @@ def main() -> None:
         if step == "look":
             result["vendor"] = vendor
         elif step == "plan" or module.check_mode:
-            if settings.version == gpu_driver.LATEST and vendor == "nvidia" and not module.check_mode:
-                with readable_sources() as (_, options):
-                    packages.apt("update", *options, archives=ARCHIVES)
+            if vendor == "nvidia" and not module.check_mode:
+                refresh(settings)
             plan = gpu_driver.plan(settings, look(settings))
             refuse(plan.problems)
             kept = record() if plan.devices else {}

@@ -28,6 +28,7 @@ BARE = gpu_driver.Seen(
     image_packages={f"linux-image-{KERNEL}": "6.1.192-2", "linux-image-cloud-amd64": "6.1.192-2"},
     header_versions={"linux-headers-cloud-amd64": ("6.1.192-2",)},
     lacking_components=gpu_driver.COMPONENTS,
+    releases=gpu_driver.pinned_releases((), "bookworm"),
     disk_free_mb={"/usr": 9000, "/var": 9000, "/boot": 900},
 )
 TRIXIE = replace(
@@ -46,7 +47,13 @@ def done(
 ) -> gpu_driver.Seen:
     """The host after the plan was carried out and the driver loaded."""
     plan = gpu_driver.plan(settings, seen)
-    texts = gpu_driver.files(settings, components=plan.components, version="535.309.01", branch=plan.branch)
+    texts = gpu_driver.files(
+        settings,
+        components=plan.components,
+        releases=seen.releases,
+        version="535.309.01",
+        branch=plan.branch,
+    )
     host = replace(
         seen,
         installed=dict.fromkeys(plan.packages, VERSION),
@@ -355,10 +362,22 @@ def test_package_that_is_missing_brings_no_newer_driver(version: str, pinned: st
 
 
 def test_nothing_but_the_driver_is_taken_from_components_that_were_added() -> None:
-    pins = gpu_driver.files(DEFAULTS, components=("non-free",), version="535.309.01", branch="535")[
-        str(gpu_driver.PREFERENCES)
-    ]
-    assert "Package: *\nPin: release c=non-free\nPin-Priority: -1\n" in pins
+    mirror = gpu_driver.Archive("http://m.example.org/debian", "bookworm", "main", "bookworm", "Mirror")
+    pins = gpu_driver.files(
+        DEFAULTS,
+        components=("non-free",),
+        releases=gpu_driver.pinned_releases([mirror], "bookworm"),
+        version="535.309.01",
+        branch="535",
+    )[str(gpu_driver.PREFERENCES)]
+    for release in (
+        "o=Debian,n=bookworm",
+        "o=Debian,n=bookworm-updates",
+        "o=Debian,n=bookworm-security",
+        "o=Mirror,n=bookworm",
+    ):
+        assert f"Package: *\nPin: release {release},c=non-free\nPin-Priority: -1\n" in pins
+    assert pins.count("c=") == 4
     assert "Pin: version 535.309.01*\nPin-Priority: 1001\n" in pins
     assert pins.index("nvidia-persistenced") < pins.index("Pin: version")
     own = gpu_driver.files(DEFAULTS, components=(), version="", branch="535")
@@ -556,6 +575,37 @@ def test_simulation_that_keeps_a_driver_of_another_branch_is_refused() -> None:
         module.check_branch([], plan, host, host.installed)
 
 
+def test_version_that_no_archive_has_is_refused_with_what_there_is() -> None:
+    asked = gpu_driver.Settings(version="535.261.03", reboot="when_needed")
+    words = "535.261.03, and no archive has nvidia-kernel-dkms in that version; there are: 535.309.01-1."
+    host = replace(BARE, lacking_components=(), available=("535.309.01-1",))
+    assert words in " ".join(problems(asked, host))
+    assert "there are: none." in " ".join(problems(asked, replace(host, available=())))
+    assert problems(asked, BARE) == ()
+    there = replace(host, installed={"nvidia-kernel-dkms": "535.261.03-1"})
+    kept = replace(host, record={"earlier": {"nvidia-kernel-dkms": "535.261.03-1"}})
+    for fits in (there, kept, replace(host, available=("535.309.01-1", "535.261.03-1"))):
+        assert problems(asked, fits) == ()
+    theirs = replace(THEIRS, version="580.65.06", reboot="when_needed")
+    assert problems(theirs, replace(BARE, available=OFFERED)) == ()
+    source = {str(gpu_driver.SOURCES): gpu_driver.nvidia_source("debian", "12", "")}
+    assert "no archive has" in " ".join(problems(theirs, replace(BARE, available=OFFERED, files=source)))
+
+
+@pytest.mark.parametrize(
+    ("version", "updates"), [("", 0), ("535.309.01", 0), ("535.261.03", 1), (gpu_driver.LATEST, 1)]
+)
+def test_archives_are_read_anew_before_a_version_is_refused(
+    version: str, updates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(module, "look", lambda _: done(lacking_components=()))
+    monkeypatch.setattr(module, "index_targets", lambda *_: "")
+    monkeypatch.setattr(packages, "apt", lambda *arguments, **_: asked.append(arguments))
+    module.refresh(gpu_driver.Settings(version=version))
+    assert asked == [("update",)] * updates
+
+
 def test_driver_that_an_interrupted_run_left_in_part_is_of_the_branch_or_not() -> None:
     plan = gpu_driver.plan(DEFAULTS, BARE)
     module.check_branch([], plan, BARE, {"nvidia-kernel-dkms": "535.309.01-0+deb12u1"})
@@ -568,6 +618,9 @@ def test_archives_of_nvidia_are_known_by_address_origin_or_mirror() -> None:
     assert gpu_driver.of_nvidia(f"{gpu_driver.NVIDIA_REPOSITORY}/debian12/x86_64", [], "")
     assert gpu_driver.of_nvidia("http://m.example.org/cuda", [mirror], "")
     assert gpu_driver.of_nvidia("http://m.example.org/cuda", [], "http://m.example.org/cuda/")
+    assert gpu_driver.of_nvidia("file:/srv/cuda", [], "file:///srv/cuda/")
+    secret = replace(mirror, uri="http://user:word@m.example.org/cuda/")
+    assert gpu_driver.of_nvidia("http://m.example.org/cuda", [secret], "")
     assert not gpu_driver.of_nvidia("http://archive.example.org/debian", [mirror], "")
 
 
@@ -645,13 +698,25 @@ def test_compiler_is_quoted_from_a_failed_build() -> None:
     assert gpu_driver.compiler_errors("killed\n") == ["killed"]
 
 
-def test_way_back_removes_what_is_new_and_restores_what_changed() -> None:
-    before = {"libc6": "1", "libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2"}
-    now = {"libc6": "1", "libcuda1": "535.309.01-1", "nvidia-smi": "535.309.01-1"}
-    assert gpu_driver.restoration(before, now) == (
-        ["nvidia-smi"],
+def test_way_back_is_that_of_what_was_changed_and_of_nothing_else() -> None:
+    changed = {"libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2", "nvidia-smi": "", "libcuda1:i386": ""}
+    now = {
+        "libcuda1": "535.309.01-1",
+        "nvidia-smi": "535.309.01-1",
+        "openssl": "3.0.17-2",
+        "postgresql-15": "15.14",
+    }
+    assert gpu_driver.restoration(changed, {}, now) == (
+        ["libcuda1:i386", "nvidia-smi"],
         {"libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2"},
     )
+    assert gpu_driver.restoration(changed, {}, {})[1].keys() == {"libcuda1", "ocl-icd-libopencl1"}
+    assert gpu_driver.restoration(changed, {}, {})[0] == []
+    brought = {"openssl": "3.0.17-1", "libcuda1": "535.300-1"}
+    upgraded = {"openssl": "3.0.16-1", "libcuda1": "535.261.03-1"}
+    assert gpu_driver.restoration(upgraded, brought, now) == ([], {"libcuda1": "535.261.03-1"})
+    again = gpu_driver.restoration(upgraded, brought, {**now, "openssl": "3.0.17-1"})
+    assert again == ([], upgraded)
 
 
 def test_backends_follow_from_the_device() -> None:
@@ -690,12 +755,12 @@ def test_simulation_of_apt_is_read() -> None:
         (packages.Change("xserver-xorg-core", "21.1", ""), "APT would remove xserver-xorg-core 21.1"),
     ],
 )
-def test_what_apt_would_do_beyond_the_driver_is_refused_unless_forced(
-    change: packages.Change, words: str
+@pytest.mark.parametrize("force", [False, True])
+def test_what_apt_would_do_beyond_the_driver_is_refused_also_when_forced(
+    change: packages.Change, words: str, force: bool
 ) -> None:
     with pytest.raises(module.DriverError, match=words):
-        module.check([change], DEFAULTS, {})
-    module.check([change], replace(DEFAULTS, force=True), {})
+        module.check([change], replace(DEFAULTS, force=force), {})
 
 
 def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
@@ -711,6 +776,7 @@ def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
     monkeypatch.setattr(packages, "versions", lambda _: [])
     with pytest.raises(module.DriverError, match="is removed, and no archive"):
         module.check(gone[:2], DEFAULTS, installed)
+    module.check(gone[:2], replace(DEFAULTS, force=True), installed)
 
 
 def test_headers_follow_the_kernels_of_ubuntus_releases() -> None:

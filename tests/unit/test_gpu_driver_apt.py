@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Root:
     """A root of APT with archives beside it."""
 
     path: Path
+    relations: dict[str, str] = field(default_factory=dict)
+    """What packages need or exclude, by `name` or `name=version`."""
 
     @property
     def etc(self) -> Path:
@@ -39,7 +42,7 @@ class Root:
         for component, versions in components.items():
             index = top / component / "binary-amd64/Packages"
             index.parent.mkdir(parents=True)
-            index.write_text("\n".join(map(_package, versions.items())))
+            index.write_text("\n".join(self.package(*of) for of in versions.items()))
             digest = hashlib.sha256(index.read_bytes()).hexdigest()
             digests.append(f" {digest} {index.stat().st_size} {index.relative_to(top)}")
         (top / "Release").write_text(
@@ -54,18 +57,39 @@ class Root:
         (self.etc / "sources.list.d" / name).write_text(text)
         packages.run(["apt-get", "update"])
 
+    def package(self, name: str, version: str, status: str = "") -> str:
+        """A package's paragraph in an index, or in dpkg's status."""
+        related = self.relations.get(f"{name}={version}", self.relations.get(name, ""))
+        where = status or f"Filename: pool/{name}.deb\nSize: 1\nSHA256: {'0' * 64}\n"
+        return (
+            f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: nobody\n"
+            f"{related}{where}Description: none\n"
+        )
+
+    def install(self, versions: dict[str, str]) -> None:
+        """Have dpkg know packages as installed."""
+        self.change([packages.Change(name, "", new) for name, new in versions.items()])
+
+    def change(self, changes: list[packages.Change]) -> None:
+        """Have dpkg know what APT would do as done."""
+        status = self.path / "var/lib/dpkg/status"
+        found = {
+            each.partition("\n")[0].removeprefix("Package: "): each
+            for each in status.read_text().split("\n\n")
+            if each.strip()
+        }
+        for change in changes:
+            wanted = "hold" if "\nStatus: hold" in found.pop(change.name, "") else "install"
+            if change.new:
+                found[change.name] = self.package(
+                    change.name, change.new, f"Status: {wanted} ok installed\n"
+                ).rstrip()
+        status.write_text("\n\n".join(found.values()) + "\n")
+
     def candidate(self, package: str) -> str:
         """The version that APT would install."""
         policy = packages.run(["apt-cache", "policy", package])
         return policy.partition("Candidate: ")[2].splitlines()[0]
-
-
-def _package(of: tuple[str, str]) -> str:
-    name, version = of
-    return (
-        f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: nobody\n"
-        f"Filename: pool/{name}.deb\nSize: 1\nSHA256: {'0' * 64}\nDescription: none\n"
-    )
 
 
 @pytest.fixture
@@ -74,7 +98,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
     made = Root(tmp_path / "root")
     for directory in ("sources.list.d", "preferences.d", "keyrings", "apt.conf.d"):
         (made.etc / directory).mkdir(parents=True)
-    for directory in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/lib/dpkg"):
+    for directory in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/lib/dpkg/updates"):
         (made.path / directory).mkdir(parents=True)
     (made.path / "var/lib/dpkg/status").write_text("")
     config = tmp_path / "apt.conf"
@@ -84,6 +108,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
         'Acquire::Languages "none";\n'
     )
     monkeypatch.setenv("APT_CONFIG", str(config))
+    monkeypatch.setenv("DPKG_ADMINDIR", str(made.path / "var/lib/dpkg"))
     places = {name: made.path / str(getattr(gpu_driver, name)).lstrip("/") for name in NAMES}
     for name, place in places.items():
         monkeypatch.setattr(gpu_driver, name, place)
@@ -136,13 +161,41 @@ mDMEYxampleAAAA
 
 @pytest.mark.parametrize(("kind", "name"), [("trusted", "host.list"), ("inline", "host.sources")])
 @pytest.mark.parametrize("suite", ["bookworm", "stable"])
+@pytest.mark.parametrize("written", ["file:", "file://", "mirror+file://"])
 def test_apt_reads_the_hosts_sources_with_those_of_the_driver(
-    root: Root, kind: str, name: str, suite: str
+    root: Root, kind: str, name: str, suite: str, written: str
 ) -> None:
-    root.source(entries(root, kind, suite, debian(root, suite=suite)), name)
+    address = debian(root, suite=suite)
+    if written.startswith("mirror"):
+        mirrors = root.etc / "mirrors.list"
+        mirrors.write_text(f"{address}\n")
+        address = str(mirrors)
+    root.source(entries(root, kind, suite, written + address.removeprefix("file:")), name)
     add()
     assert root.candidate("nvidia-kernel-dkms") == "535.309.01-1"
     assert root.candidate("firmware-iwlwifi") == "(none)"
+
+
+@pytest.mark.parametrize("codename", ["bookworm", "stable"])
+def test_components_of_others_archives_are_taken_from_as_before(root: Root, codename: str) -> None:
+    theirs = root.archive(
+        "theirs", "bookworm", {"non-free": {"virtualbox-7.0": "7.0.20"}}, codename=codename, origin="Oracle"
+    )
+    own = f"deb [trusted=yes] {debian(root)} bookworm main\n"
+    secure = root.archive(
+        "security",
+        "bookworm-security",
+        {"main": {"openssl": "3"}, "non-free": {"intel-microcode": "3"}},
+        codename="bookworm-security",
+        origin="Debian",
+    )
+    own += f"deb [trusted=yes] {secure} bookworm-security main\n"
+    root.source(own + f"deb [trusted=yes] {theirs} bookworm non-free\n")
+    add()
+    assert root.candidate("virtualbox-7.0") == "7.0.20"
+    assert root.candidate("nvidia-kernel-dkms") == "535.309.01-1"
+    assert root.candidate("firmware-iwlwifi") == "(none)"
+    assert root.candidate("intel-microcode") == "(none)"
 
 
 def test_sources_that_apt_cannot_read_are_taken_back_at_once(
@@ -219,3 +272,210 @@ def test_apt_takes_the_planned_branch_of_nvidias_and_nothing_of_theirs_for_debia
         "595.45.04-1",
         "580.95.05-1",
     ]
+
+
+HEADERS = replace(DEFAULTS, headers=("linux-headers-amd64",))
+WANTED = gpu_driver.plan(HEADERS, BARE).packages
+V1, V2 = "535.261.03-1", "535.309.01-1"
+
+
+@pytest.fixture
+def host(root: Root, monkeypatch: pytest.MonkeyPatch) -> Root:
+    """A host of which the driver's packages are changed as APT says that it would."""
+    real = packages.apt
+
+    def apt(*arguments: str, archives: Path, simulate: bool = False) -> str:
+        said = real(*arguments, archives=archives, simulate=simulate or arguments[0] != "update")
+        if arguments[0] != "update" and not simulate:
+            root.change(packages.changes(re.sub("^Purg ", "Remv ", said, flags=re.M)))
+        return said
+
+    monkeypatch.setattr(packages, "apt", apt)
+    monkeypatch.setattr(module, "bootable", list)
+    monkeypatch.setattr(module, "look", lambda settings: seen_by(settings))
+    return root
+
+
+def seen_by(settings: gpu_driver.Settings) -> gpu_driver.Seen:
+    """The host with a device, as dpkg and APT know it."""
+    now = packages.known()
+    bare = replace(BARE, installed=now.installed, held=now.held, record=module.record())
+    dkms = gpu_driver.driver_packages(settings, bare, gpu_driver.branch_of(settings, bare))[0]
+    return replace(bare, lacking_components=(), available=packages.versions(dkms))
+
+
+def offer(root: Root, name: str, versions: dict[str, str]) -> None:
+    """An archive of the distribution, and its entry in the host's sources."""
+    address = root.archive(name, "bookworm", {"main": versions}, codename="bookworm", origin="Debian")
+    root.source(f"deb [trusted=yes] {address} bookworm main\n", f"{name}.list")
+
+
+def driver(version: str) -> dict[str, str]:
+    """The driver's packages in one version."""
+    return dict.fromkeys(WANTED, version)
+
+
+def fails(*_: object) -> None:
+    """A step that comes to nothing."""
+    raise module.DriverError("The module is not built")
+
+
+def test_way_back_leaves_what_others_changed_since_an_interrupted_run(
+    host: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.relations["nvidia-kernel-dkms"] = "Depends: dkms, libgcc-s1 (>= 2)\n"
+    host.relations["build-essential"] = "Depends: dkms\n"
+    offer(host, "old", {"openssl": "3.0.17-1", "libgcc-s1": "1"})
+    offer(host, "new", {"openssl": "3.0.17-2", "dkms": "3", "libgcc-s1": "2", **driver(V2)})
+    host.install({"openssl": "3.0.17-1", "bash": "5", "libgcc-s1": "1"})
+    monkeypatch.setattr(module, "configure", fails)
+    with pytest.raises(module.DriverError, match="is not built"):
+        module.install(HEADERS, {}, service=False)
+    assert packages.known().installed["nvidia-kernel-dkms"] == V2
+    since = {"openssl": "3.0.17-2", "postgresql-15": "15.14", "build-essential": "12", "bash": "5.1"}
+    host.install(since)
+    packages.hold(["postgresql-15", "nvidia-smi"], held=True)
+    with pytest.raises(module.DriverError, match="is not built"):
+        module.install(HEADERS, {}, service=False)
+    undone = module.undo()
+    assert set(undone["removed"]) == set(WANTED)
+    assert undone["installed"] == {"libgcc-s1": "1"}
+    # What others installed needs dkms by now.
+    assert packages.known().present == {**since, "dkms": "3", "libgcc-s1": "1"}
+    assert packages.known().held == ("postgresql-15",)
+
+
+def test_driver_of_before_is_back_where_an_archive_lost_another_package(host: Root) -> None:
+    host.relations[f"nvidia-smi={V2}"] = "Depends: zlib1g (>= 2)\n"
+    offer(host, "old", driver(V1))
+    host.install({"zlib1g": "1", **driver(V1)})
+    offer(host, "new", {"zlib1g": "2", **driver(V2)})
+    forced = replace(HEADERS, version="latest", reboot="when_needed", force=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "configure", fails)
+        with pytest.raises(module.DriverError, match="is not built"):
+            module.install(forced, {}, service=False)
+    undone = module.undo()
+    assert undone["lacking"] == {"zlib1g": "1"}
+    assert undone["removed"] == []
+    assert set(packages.known().installed.items()) == {("zlib1g", "2"), *((name, V1) for name in WANTED)}
+
+
+UBUNTU = replace(BARE, system="ubuntu", release="24.04", codename="noble", lacking_components=())
+
+
+def of_ubuntu(branch: str) -> dict[str, str]:
+    """Ubuntu's packages of a branch, which exclude those of another."""
+    seen = replace(UBUNTU, installed={f"nvidia-dkms-{branch}": ""})
+    version = f"{branch.partition('-')[0]}.95.05-0ubuntu1"
+    others = {"ocl-icd-libopencl1": "1", "linux-headers-amd64": "1"}
+    return dict.fromkeys(gpu_driver.plan(HEADERS, seen).packages, version) | others
+
+
+def test_branch_is_replaced_in_spite_of_the_roles_own_holds_which_the_way_back_restores(
+    host: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = of_ubuntu("570-server"), of_ubuntu("580-server")
+    for name in (*old, *new):
+        if kind := re.match(r"nvidia-\D+", name):
+            host.relations[name] = "".join(
+                f"{how}: {kind[0]}any\n" for how in ("Provides", "Conflicts", "Replaces")
+            )
+    offer(host, "archive", old | new)
+    host.install({**old, "theirs": "1"})
+    ours = gpu_driver.held_packages(old)
+    packages.hold([*ours, "theirs"], held=True)
+    module.write_record({"held": ours, "unfinished": False})
+    monkeypatch.setattr(f"{__name__}.BARE", UBUNTU)
+    monkeypatch.setattr(module, "verify_build", fails)
+    switched = replace(HEADERS, branch="580-server", reboot="when_needed")
+    with pytest.raises(module.DriverError, match="is not built"):
+        module.install(switched, {}, service=False)
+    assert packages.known().installed == {**new, "theirs": "1"}
+    assert packages.known().held == tuple(sorted([*gpu_driver.held_packages(new), "theirs"]))
+    module.undo()
+    assert packages.known().installed == {**old, "theirs": "1"}
+    assert packages.known().held == tuple(sorted([*ours, "theirs"]))
+    assert module.record()["held"] == ours
+
+
+def test_source_is_changed_in_spite_of_the_roles_own_holds(
+    host: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = "580.95.05-1"
+    host.relations[f"libcuda1={newer}"] = "Breaks: nvidia-smi (<< 580)\n"
+    host.relations["nvidia-driver-cuda"] = f"Depends: libcuda1 (= {newer})\n"
+    offer(host, "debian", driver(V2))
+    theirs = dict.fromkeys((*gpu_driver.plan(THEIRS, BARE).packages, "libcuda1"), newer)
+    offered = host.archive("nvidia", "cuda", {"main": theirs}, codename="cuda", origin="NVIDIA")
+    host.install(driver(V2))
+    ours = gpu_driver.held_packages(WANTED)
+    packages.hold(ours, held=True)
+    module.write_record({"held": ours, "unfinished": False})
+    line = f"deb [trusted=yes] {offered} cuda main\n"
+    monkeypatch.setattr(gpu_driver, "nvidia_source", lambda *_: line)
+    monkeypatch.setattr(module, "verify_build", lambda _: None)
+    theirs_wanted = replace(THEIRS, headers=HEADERS.headers, branch="580", reboot="when_needed")
+    module.install(theirs_wanted, {"key": "armoured"}, service=False)
+    now = packages.known().installed
+    assert (now["libcuda1"], now["nvidia-driver-cuda"]) == (newer, newer)
+    assert "nvidia-smi" not in now
+
+
+def test_version_that_apt_would_not_bring_is_not_installed(host: Root) -> None:
+    offer(host, "archive", driver(V2))
+    asked = replace(HEADERS, version="535.261.03")
+    with pytest.raises(module.DriverError, match=r"there are: 535\.309\.01-1"):
+        module.install(asked, {}, service=False)
+    bare = replace(seen_by(asked), lacking_components=("non-free",))
+    plan = gpu_driver.plan(asked, bare)
+    module.begin(asked, bare, plan, service=False)
+    module.put(
+        gpu_driver.PREFERENCES,
+        gpu_driver.files(asked, components=(), version="535.261.03", branch="535")[
+            str(gpu_driver.PREFERENCES)
+        ],
+    )
+    changes = packages.simulate(plan.packages, module.ARCHIVES)
+    with pytest.raises(module.DriverError, match=r"not of it: nvidia-kernel-dkms 535\.309\.01-1"):
+        module.check_branch(changes, plan, seen_by(asked), {}, version=asked.version)
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="the machine makes no packages")
+def test_earlier_version_is_kept_and_installed_again_when_no_archive_has_it(
+    host: Root, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "verify_build", lambda _: None)
+    mine = [name for name in WANTED if gpu_driver.belongs(name)]
+    for version in ("535.230.02-1", V1, V2):
+        others = {name: "1" for name in WANTED if name not in mine}
+        offer(host, f"archive{version}", {**others, **dict.fromkeys(mine, version)})
+        module.install(replace(HEADERS, version="latest", reboot="when_needed"), {}, service=False)
+        for name in mine:
+            keep(host, tmp_path, name, version)
+        module.finish()
+        (host.etc / f"sources.list.d/archive{version}.list").unlink()
+    left = {path.name for path in module.ARCHIVES.glob("*.deb")}
+    assert left == {f"{name}_{version}_amd64.deb" for name in mine for version in (V1, V2)}
+    for version, of in (("535.261.03", V1), ("535.309.01", V2)):
+        module.install(replace(HEADERS, version=version, reboot="when_needed"), {}, service=False)
+        module.finish()
+        assert {packages.known().installed[name] for name in mine} == {of}
+    assert {path.name for path in module.ARCHIVES.glob("*.deb")} == left
+
+
+def keep(root: Root, at: Path, name: str, version: str) -> None:
+    """A package's archive where the role keeps them, as APT leaves it."""
+    control = at / "made/DEBIAN/control"
+    control.parent.mkdir(parents=True, exist_ok=True)
+    control.write_text(root.package(name, version, "Section: misc\n"))
+    module.ARCHIVES.mkdir(parents=True, exist_ok=True)
+    packages.run(
+        [
+            "dpkg-deb",
+            "--root-owner-group",
+            "--build",
+            str(at / "made"),
+            str(module.ARCHIVES / f"{name}_{version}_amd64.deb"),
+        ]
+    )
