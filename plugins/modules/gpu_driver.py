@@ -9,9 +9,11 @@ short_description: The driver of a host's GPU, step by step
 description:
   - C(look) tells whose GPU there is. C(plan) looks at the PCI bus, the kernel and the packages, and says
     what would be done. It changes nothing, and refuses what cannot work.
-  - C(install) records what is there, adds what the package sources lack, has APT say what it would do,
-    installs, pins and holds the packages, keeps nouveau off, and verifies that the module is built for
-    the kernel that will boot. A run that was interrupted is continued.
+  - C(begin) records what is there, and whether the service ran, before anything is changed or stopped. The
+    record of a run that was interrupted is kept.
+  - C(install) adds what the package sources lack, has APT say what it would do, installs, pins and holds
+    the packages, keeps nouveau off, and verifies that the module is built for the kernel that will boot.
+    A run that was interrupted is continued.
   - C(load) loads the module and tells whether a reboot is needed. C(verify) asks C(nvidia-smi).
   - C(query) has the engine of the current release analyse once in the service's sandbox, and looks for a
     device in what it says. A host without a release, or whose engine does without a GPU, is not asked.
@@ -20,7 +22,7 @@ options:
   step:
     description: What is done.
     type: str
-    choices: [look, plan, install, load, verify, query, undo, finish]
+    choices: [look, plan, begin, install, load, verify, query, undo, finish]
     default: plan
   settings:
     description: What is wanted, the role's variables without their prefix.
@@ -82,7 +84,11 @@ options:
         type: bool
         default: false
   service:
-    description: Whether the service ran when the change was begun, for C(install).
+    description: Whether the service ran when the change was begun, for C(begin).
+    type: bool
+    default: false
+  continued:
+    description: Whether the change is one that an earlier run began, for C(install).
     type: bool
     default: false
   names:
@@ -127,6 +133,10 @@ reboot:
   description: Why a reboot is needed; empty when it is not.
   type: str
   returned: C(step=plan), C(step=load), C(step=undo)
+continued:
+  description: Whether an earlier run had begun the change.
+  type: bool
+  returned: C(step=begin)
 cards:
   description: What C(nvidia-smi) says of each device.
   type: list
@@ -472,14 +482,25 @@ def write_sources(
     put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
 
 
-def install(
-    settings: gpu_driver.Settings, repository: Mapping[str, Any], *, service: bool
-) -> gpu_driver.Plan:
-    """Bring packages, files and module to what is planned; DriverError says what stands in the way."""
+def prepare(settings: gpu_driver.Settings, *, service: bool) -> bool:
+    """Record what is there before anything is changed or stopped; whether an earlier run had begun."""
     seen = look(settings)
     plan = gpu_driver.plan(settings, seen)
     refuse(plan.problems)
     begin(settings, seen, plan, service=service)
+    return bool(seen.record.get("unfinished"))
+
+
+def install(
+    settings: gpu_driver.Settings, repository: Mapping[str, Any], *, continued: bool
+) -> gpu_driver.Plan:
+    """Bring packages, files and module to what is planned; DriverError says what stands in the way.
+
+    `continued`: whether an earlier run began the change, and may have left packages half way.
+    """
+    seen = look(settings)
+    plan = gpu_driver.plan(settings, replace(seen, record={**seen.record, "unfinished": continued}))
+    refuse(plan.problems)
     began = time.time()
     if plan.installs:
         if plan.vendor == "nvidia":
@@ -771,7 +792,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "step": {
-                "choices": ["look", "plan", "install", "load", "verify", "query", "undo", "finish"],
+                "choices": ["look", "plan", "begin", "install", "load", "verify", "query", "undo", "finish"],
                 "default": "plan",
             },
             "settings": {
@@ -795,6 +816,7 @@ def main() -> None:
                 },
             },
             "service": {"type": "bool", "default": False},
+            "continued": {"type": "bool", "default": False},
             "names": {"type": "list", "elements": "str", "default": []},
             "sandbox": {"type": "dict", "default": {}},
             "root": {"type": "path", "default": "/opt/katago-mcp"},
@@ -822,10 +844,12 @@ def main() -> None:
                 "reboot": plan.reboot,
                 "service": kept.get("service") if kept.get("unfinished") else None,
             }
+        elif step == "begin":
+            result["continued"] = prepare(settings, service=parameters["service"])
         elif step == "install":
             result |= {
                 "plan": install(
-                    settings, parameters["settings"]["repository"], service=parameters["service"]
+                    settings, parameters["settings"]["repository"], continued=parameters["continued"]
                 ).as_dict(),
                 "changed": True,
             }

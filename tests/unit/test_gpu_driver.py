@@ -122,6 +122,23 @@ def test_interrupted_run_is_continued() -> None:
     assert plan.problems == ()
 
 
+def test_beginning_is_recorded_once_and_makes_no_change_an_interrupted_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = done(held=())
+    monkeypatch.setattr(gpu_driver, "STATE", tmp_path)
+    monkeypatch.setattr(module, "RECORD", tmp_path / "state.json")
+    monkeypatch.setattr(module, "look", lambda _: replace(seen, record=module.record()))
+    monkeypatch.setattr(packages, "known", lambda: packages.Known(seen.installed, seen.installed, ()))
+    monkeypatch.setattr(module, "configure", lambda *_: None)
+    monkeypatch.setattr(module, "verify_build", lambda *_: None)
+    module.write_record({"components": list(gpu_driver.COMPONENTS)})
+    assert module.prepare(DEFAULTS, service=True) is False
+    assert module.prepare(DEFAULTS, service=False) is True
+    assert (module.record()["unfinished"], module.record()["service"]) == (True, True)
+    assert not module.install(DEFAULTS, {}, continued=False).installs
+
+
 @pytest.mark.parametrize(
     ("settings", "changes", "words"),
     [
