@@ -20,6 +20,12 @@ PCI = Path("/sys/bus/pci/devices")
 DEV = Path("/dev")
 PROC = Path("/proc/driver/nvidia/gpus")
 
+OPENCL_VENDORS: Mapping[str, tuple[str, ...]] = {
+    "amd": ("AMD", "Advanced Micro Devices, Inc."),
+    "intel": ("Intel", "Intel(R) Corporation"),
+}
+"""The vendors of cards as OpenCL has them, Mesa's words and their own; PoCL has others for processors."""
+
 AUTO = "auto"
 """The vendor that leaves the choice to what is there."""
 
@@ -278,6 +284,15 @@ def nodes(devices: Iterable[Device], *, dev: Path = DEV, pci: Path = PCI, proc: 
         if device.vendor == "amd" and (dev / "kfd").exists():
             shared = [dev / "kfd"]
     return [str(each) for each in (*sorted(cards, key=_number), *shared)] if cards else []
+
+
+def used_by_engine(words: str, vendor: str, names: Sequence[str]) -> str | None:
+    """The device that KataGo says it uses: of NVIDIA's one of `names`, of another vendor's any; or None."""
+    if vendor == "nvidia":
+        return next((name for name in names if name in words), None)
+    theirs = "|".join(map(re.escape, OPENCL_VENDORS[vendor]))
+    found = re.search(rf"Using OpenCL Device \d+: (.+) \((?:{theirs})\)", words)
+    return found[1] if found else None
 
 
 def _nvidia_nodes(address: str, dev: Path, proc: Path) -> list[Path]:

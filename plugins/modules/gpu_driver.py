@@ -14,7 +14,8 @@ description:
   - C(install) adds what the package sources lack, has APT say what it would do, installs, pins and holds
     the packages, keeps nouveau off, and verifies that the module is built for the kernel that will boot.
     A run that was interrupted is continued.
-  - C(load) loads the module and tells whether a reboot is needed. C(verify) asks C(nvidia-smi).
+  - C(load) loads the module and tells whether a reboot is needed. C(verify) asks C(nvidia-smi),
+    and of AMD's and Intel's cards looks for the render nodes.
   - C(query) has the engine of the current release analyse once in the service's sandbox, and looks for a
     device in what it says. A host without a release, or whose engine does without a GPU, is not asked.
   - C(undo) brings back the packages and files of before. C(finish) ends the change.
@@ -40,7 +41,9 @@ options:
         elements: dict
         default: []
       expected_devices:
-        description: How many devices C(nvidia-smi) must name; -1 for as many as there are, 0 asks none.
+        description:
+          - How many devices C(nvidia-smi) must name, or of AMD's and Intel's have a render node.
+          - -1 for as many as there are, 0 asks none.
         type: int
         default: -1
       source:
@@ -96,6 +99,11 @@ options:
     type: list
     elements: str
     default: []
+  vendor:
+    description: Whose devices they are, for C(query); of AMD's and Intel's the engine may use any.
+    type: str
+    choices: [nvidia, amd, intel]
+    default: nvidia
   sandbox:
     description: The systemd directives of the service's sandbox, for C(query).
     type: dict
@@ -124,7 +132,7 @@ plan:
 vendor:
   description: Whose GPU there is, C(none) without one.
   type: str
-  returned: C(step=look)
+  returned: C(step=look), C(step=verify)
 service:
   description: Whether the service ran before an interrupted change; null when none was.
   type: bool
@@ -138,7 +146,7 @@ continued:
   type: bool
   returned: C(step=begin)
 cards:
-  description: What C(nvidia-smi) says of each device.
+  description: What C(nvidia-smi) says of each device; C(name) of each of AMD's and Intel's.
   type: list
   elements: dict
   returned: C(step=verify)
@@ -664,20 +672,37 @@ def load(settings: gpu_driver.Settings) -> str:
 
 
 def verify(settings: gpu_driver.Settings) -> list[dict[str, Any]]:
-    """The devices as nvidia-smi names them; DriverError when something is wrong with them."""
-    plan = gpu_driver.plan(settings, look(settings))
-    if plan.vendor != "nvidia" or plan.expected == 0:
+    """The devices as nvidia-smi names them, or the kernel; DriverError when something is wrong with them."""
+    seen = look(settings)
+    plan = gpu_driver.plan(settings, seen)
+    if plan.expected == 0:
         return []
+    if plan.vendor != "nvidia":
+        return rendering(gpu_driver.devices_of(settings, seen.devices), plan.expected)
     answer = gpu.parse_smi(*ask(gpu.SMI))
     if problems := gpu.smi_problems(answer, expected=plan.expected, version=plan.installed or ""):
         raise DriverError("The driver does not work: " + "; ".join(problems))
     return [asdict(card) for card in answer.cards]
 
 
-def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path) -> str:
+def rendering(devices: Sequence[gpu.Device], expected: int) -> list[dict[str, Any]]:
+    """The devices of AMD or Intel for which the kernel made a render node; DriverError unless `expected`."""
+    able = [device for device in devices if gpu.nodes([device])]
+    if len(able) != expected:
+        unable = ", ".join(str(device) for device in devices if device not in able) or "none"
+        raise DriverError(
+            f"The driver does not work: {len(able)} devices have a render node, which OpenCL needs;"
+            f" expected are {expected}. Without one: {unable}."
+            " The kernel makes it when it has the device's driver and firmware: journalctl --dmesg"
+        )
+    return [{"name": str(device)} for device in able]
+
+
+def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path, *, vendor: str = "nvidia") -> str:
     """The device on which the current release's engine analysed once, or why it was not asked.
 
-    DriverError has the engine's words when it gives no answer, or not on one of the devices `names`.
+    DriverError has the engine's words when it gives no answer, or not on one of the devices `names` of
+    NVIDIA's, or one of another `vendor`.
     """
     layout = releases.Layout(root)
     release = layout.current_release()
@@ -685,8 +710,11 @@ def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path) -> str
         return "no release yet; the first one is tried before it is switched to"
     configured = json.loads((layout.current / "config.json").read_text())["katago"]
     binary = configured["binaryPath"]
-    if re.search(r"Using Eigen", ask([binary, "version"])[1]):
+    backend = ask([binary, "version"])[1]
+    if "Using Eigen" in backend:
         return f"the engine of {release} does without a GPU"
+    if vendor != "nvidia" and "Using OpenCL" not in backend:
+        return f"the engine of {release} is not for a GPU of {vendor}; a deployment brings one that is"
     directives = {**sandboxed, "DynamicUser": True, "CacheDirectory": QUERY_CACHE.name}
     directives["RuntimeMaxSec"] = str(QUERY_SECONDS)
     argv = [binary, "analysis", "-model", configured["modelPath"]]
@@ -696,7 +724,7 @@ def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path) -> str
     status, words = asking.ask(
         sandbox.command(directives, argv, unit=QUERY_UNIT), QUERY_SECONDS + 10, given=json.dumps(QUERY) + "\n"
     )
-    device = next((name for name in names if name in words), None)
+    device = gpu.used_by_engine(words, vendor, names)
     if status or '"rootInfo"' not in words or device is None:
         raise DriverError(
             f"The engine of {release} does not work on {' or '.join(names)}: {packages.last_words(words)}"
@@ -818,6 +846,7 @@ def main() -> None:
             "service": {"type": "bool", "default": False},
             "continued": {"type": "bool", "default": False},
             "names": {"type": "list", "elements": "str", "default": []},
+            "vendor": {"choices": ["nvidia", "amd", "intel"], "default": "nvidia"},
             "sandbox": {"type": "dict", "default": {}},
             "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
@@ -857,11 +886,17 @@ def main() -> None:
             result["reboot"] = load(settings)
         elif step == "verify":
             result |= {
+                "vendor": vendor,
                 "cards": verify(settings),
                 "nodes": gpu.nodes(gpu_driver.devices_of(settings, gpu.on_bus())),
             }
         elif step == "query":
-            result["queried"] = query(parameters["names"], parameters["sandbox"], Path(parameters["root"]))
+            result["queried"] = query(
+                parameters["names"],
+                parameters["sandbox"],
+                Path(parameters["root"]),
+                vendor=parameters["vendor"],
+            )
         elif step == "undo":
             kept = record()
             undone = undo()

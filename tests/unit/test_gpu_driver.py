@@ -631,6 +631,56 @@ def test_other_vendors_get_opencl(
     assert not gpu_driver.plan(gpu_driver.Settings(opencl=opencl), after).acts
 
 
+RADEONS = (gpu.Device("0000:03:00.0", "amd", "744c"), gpu.Device("0000:04:00.0", "amd", "744c"))
+
+
+@pytest.mark.parametrize(
+    ("able", "expected", "words"),
+    [
+        (2, None, ""),
+        (1, 1, ""),
+        (1, None, "1 devices have a render node, .* expected are 2. Without one: amd 744c at 0000:04:00.0"),
+        (2, 3, "2 devices have a render node, .* expected are 3. Without one: none"),
+        (0, 0, ""),
+    ],
+)
+def test_cards_of_other_vendors_need_their_render_nodes(
+    able: int, expected: int | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    having = RADEONS[:able]
+    monkeypatch.setattr(module, "look", lambda _: replace(BARE, devices=RADEONS))
+    monkeypatch.setattr(gpu, "nodes", lambda devices: ["/dev/dri/renderD128"] if devices[0] in having else [])
+    settings = gpu_driver.Settings(expected=expected)
+    if words:
+        with pytest.raises(module.DriverError, match=words):
+            module.verify(settings)
+    else:
+        assert module.verify(settings) == [{"name": str(device)} for device in having]
+
+
+MESA = "Using OpenCL Device 0: AMD Radeon RX 7900 XTX (radeonsi, navi31, LLVM 15.0.6) (AMD) OpenCL 3.0 (Ext"
+ROCM = "Using OpenCL Device 1: gfx1100 (Advanced Micro Devices, Inc.) OpenCL 2.0 (Extensions:"
+ARC = (
+    "Using OpenCL Device 0: Intel(R) Arc(TM) A770 Graphics (Intel(R) Corporation) OpenCL 3.0 NEO (Extensions:"
+)
+POCL = "Using OpenCL Device 0: cpu-znver3-AMD EPYC 7543 (AuthenticAMD) OpenCL 3.0 PoCL (Extensions:"
+FOUND = "Found OpenCL Device 0: gfx1100 (Advanced Micro Devices, Inc.) (score 11000200)\n"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "words", "device"),
+    [
+        ("amd", MESA, "AMD Radeon RX 7900 XTX (radeonsi, navi31, LLVM 15.0.6)"),
+        ("amd", ROCM, "gfx1100"),
+        ("intel", ARC, "Intel(R) Arc(TM) A770 Graphics"),
+        ("intel", MESA, None),
+        ("amd", FOUND + POCL, None),
+    ],
+)
+def test_device_of_opencl_is_known_by_its_vendor(vendor: str, words: str, device: str | None) -> None:
+    assert gpu.used_by_engine(words, vendor, ["amd 744c at 0000:03:00.0"]) == device
+
+
 def test_opencl_of_another_vendor_is_refused() -> None:
     seen = replace(BARE, devices=(gpu.Device("0000:03:00.0", "intel", "56c0"),))
     assert "must be one of intel, mesa" in " ".join(problems(gpu_driver.Settings(opencl="rocm"), seen))
@@ -903,6 +953,8 @@ def test_host_without_a_release_or_with_an_engine_for_processors_is_not_asked(
     (tmp_path / "config.json").write_text('{"katago": {"binaryPath": "/k/katago"}}')
     asks(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
     assert "does without a GPU" in module.query(["NVIDIA A40"], {}, tmp_path)
+    asks(monkeypatch, **{"/k/katago": (0, "Using CUDA backend")})
+    assert "not for a GPU of amd" in module.query(["amd 744c"], {}, tmp_path, vendor="amd")
 
 
 def test_words_of_a_command_that_failed_have_no_password_of_a_proxy() -> None:

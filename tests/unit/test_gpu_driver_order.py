@@ -133,3 +133,13 @@ def test_service_that_an_interrupted_run_stopped_runs_again(host: Host) -> None:
 def test_service_that_still_drains_for_an_interrupted_run_is_waited_for(host: Host) -> None:
     host.run(state={"state": {"unit": "deactivating"}}, gpu_driver__plan={"plan": PLAN, "service": True})
     assert host.steps()[:4] == ["plan", "begin", "restart.stopped", "install"]
+
+
+def test_engine_is_asked_on_cards_of_amd_in_their_sandbox(host: Host) -> None:
+    cards = {"vendor": "amd", "cards": [{"name": "amd 744c"}], "nodes": ["/dev/dri/renderD128", "/dev/kfd"]}
+    run = host.run(gpu_driver__verify=cards)
+    assert run.returncode == 0, run.stdout + run.stderr
+    asked = host.given("gpu_driver.query")
+    assert (asked["vendor"], asked["names"]) == ("amd", ["amd 744c"])
+    assert asked["sandbox"]["SupplementaryGroups"] == ["render"]
+    assert asked["sandbox"]["DeviceAllow"] == ["/dev/dri/renderD128 rw", "/dev/kfd rw"]
