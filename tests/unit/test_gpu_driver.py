@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import asking, gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    asking,
+    collectors,
+    gpu,
+    gpu_driver,
+    packages,
+)
 from ansible_collections.katago.fleet.plugins.modules import gpu_driver as module
 
 KERNEL = "6.1.0-56-cloud-amd64"
@@ -822,6 +828,26 @@ def test_driver_without_its_node_of_unified_memory_is_no_success(
 
 
 @pytest.mark.parametrize(
+    ("content", "enabled"),
+    [
+        (b"\x06\x00\x00\x00\x01", True),
+        (b"\x06\x00\x00\x00\x00", False),
+        (b"\x01\x00\x00\x00\x00", False),
+        (b"\x06\x00\x00\x00", None),
+        (None, None),
+    ],
+)
+def test_secure_boot_is_the_byte_after_the_attributes(
+    content: bytes | None, enabled: bool | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    variable = tmp_path / module.SECURE_BOOT.name
+    if content is not None:
+        variable.write_bytes(content)
+    monkeypatch.setattr(module, "SECURE_BOOT", variable)
+    assert module.secure_boot() is enabled
+
+
+@pytest.mark.parametrize(
     ("system", "texts", "key"),
     [
         ("debian", [], "/var/lib/dkms/mok.pub"),
@@ -874,6 +900,13 @@ def test_key_that_is_missing_is_created_before_it_is_enrolled(release: str, key:
     )
     assert words in said
     assert f"enroll it: mokutil --import {key}" in said
+
+
+def test_evidence_has_what_explains_a_driver() -> None:
+    found = {each.name: each for each in collectors.ALL}
+    assert found["gpu.txt"].command == ("nvidia-smi", "--query")
+    assert found["dkms.txt"].command == ("dkms", "status")
+    assert str(module.RECORD) in found["gpu-driver.txt"].files
 
 
 def test_problems_are_refused_together() -> None:

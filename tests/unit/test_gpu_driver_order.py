@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
 ROOT = Path(__file__).resolve().parents[2]
 STUBBED = ("gpu_driver", "restart", "state")
@@ -20,10 +22,11 @@ MODULE = """\
 import json, pathlib, sys
 given = json.loads(pathlib.Path(sys.argv[1]).read_text())
 step = given.get("step") or given.get("state") or ""
+called = {name!r} + (f".{{step}}" if step else "")
 log, answers = pathlib.Path({log!r}), json.loads(pathlib.Path({answers!r}).read_text())
 with log.open("a") as lines:
-    lines.write(json.dumps([{name!r} + (f".{{step}}" if step else ""), given]) + "\\n")
-print(json.dumps({{"changed": False, **answers.get({name!r} + f".{{step}}", answers.get({name!r}, {{}}))}}))
+    lines.write(json.dumps([called, given]) + "\\n")
+print(json.dumps({{"changed": False, **answers.get(called, {{}})}}))
 """
 PLAN = {
     "acts": True,
@@ -109,6 +112,50 @@ class Host:
 def host(tmp_path: Path) -> Host:
     """This machine."""
     return Host(tmp_path)
+
+
+WHOLE = ["plan", "begin", "restart.stopped", "install", "load", "verify", "query", "restart", "finish"]
+
+
+def test_driver_is_changed_under_no_service_and_verified_before_it_runs(host: Host) -> None:
+    run = host.run()
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert host.steps() == WHOLE
+
+
+@pytest.mark.parametrize("step", ["install", "verify", "query"])
+def test_step_that_fails_is_taken_back_before_the_service_runs(host: Host, step: str) -> None:
+    run = host.run(**{f"gpu_driver__{step}": {"failed": True, "msg": "It does not work."}})
+    assert run.returncode != 0
+    assert host.steps() == [*WHOLE[: WHOLE.index(step) + 1], "undo", "restart"]
+    assert "It does not work." in run.stdout.rpartition("The driver was not installed")[2]
+
+
+def test_service_that_does_not_run_on_the_driver_is_a_failure(host: Host) -> None:
+    assert host.run(restart={"failed": True, "msg": "the unit does not start"}).returncode != 0
+    assert host.steps() == [*WHOLE[: WHOLE.index("restart") + 1], "undo", "restart"]
+
+
+def test_service_that_nothing_is_loaded_under_is_not_stopped(host: Host) -> None:
+    host.run(gpu_driver__plan={"plan": {**PLAN, "stops_service": False}, "service": None})
+    assert host.steps() == [step for step in WHOLE if step != "restart.stopped"]
+
+
+def test_service_that_did_not_run_is_not_started(host: Host) -> None:
+    host.run(state={"state": {"unit": "inactive"}})
+    assert host.steps() == [step for step in WHOLE if not step.startswith("restart")]
+
+
+def test_host_that_needs_nothing_is_verified_only(host: Host) -> None:
+    host.run(gpu_driver__plan={"plan": {**PLAN, "acts": False}, "service": None})
+    assert host.steps() == ["plan", "verify"]
+
+
+def test_hosts_are_changed_one_after_the_other_and_none_after_a_failure() -> None:
+    (play,) = DataLoader().load_from_file(str(ROOT / "playbooks/gpu_driver.yml"), trusted_as_template=True)
+    templar = Templar(DataLoader(), variables={"ansible_check_mode": False})
+    assert templar.template(play["serial"]) == 1
+    assert templar.template(play["max_fail_percentage"]) == 0
 
 
 def test_service_is_known_to_have_run_before_it_is_stopped(host: Host) -> None:
