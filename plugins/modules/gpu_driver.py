@@ -8,7 +8,7 @@ module: gpu_driver
 short_description: The driver of a host's GPU, step by step
 description:
   - C(look) tells whose GPU there is. C(plan) looks at the PCI bus, the kernel and the packages, and says
-    what would be done. It changes nothing, and refuses what cannot work.
+    what would be done. It changes nothing, and refuses what cannot work, with the plan.
   - C(begin) records what is there, and whether the service ran, before anything is changed or stopped. The
     record of a run that was interrupted is kept.
   - C(install) adds what the package sources lack, has APT say what it would do, installs, pins and holds
@@ -494,7 +494,7 @@ def prepare(settings: gpu_driver.Settings, *, service: bool) -> bool:
     """Record what is there before anything is changed or stopped; whether an earlier run had begun."""
     seen = look(settings)
     plan = gpu_driver.plan(settings, seen)
-    refuse(plan.problems)
+    refuse(plan)
     begin(settings, seen, plan, service=service)
     return bool(seen.record.get("unfinished"))
 
@@ -508,7 +508,7 @@ def install(
     """
     seen = look(settings)
     plan = gpu_driver.plan(settings, replace(seen, record={**seen.record, "unfinished": continued}))
-    refuse(plan.problems)
+    refuse(plan)
     began = time.time()
     if plan.installs:
         if plan.vendor == "nvidia":
@@ -536,10 +536,10 @@ def install(
     return plan
 
 
-def refuse(problems: Sequence[str]) -> None:
-    """Fail with all problems at once."""
-    if problems:
-        listed = "\n".join(f"- {problem}" for problem in problems)
+def refuse(plan: gpu_driver.Plan) -> None:
+    """Fail with all problems of a plan at once, and the plan."""
+    if plan.problems:
+        listed = "\n".join((*(f"- {problem}" for problem in plan.problems), "The plan:", *plan.text()))
         raise DriverError(f"Refused; nothing was changed on this host.\n{listed}", refused=True)
 
 
@@ -865,7 +865,7 @@ def main() -> None:
                 with readable_sources() as (_, options):
                     packages.apt("update", *options, archives=ARCHIVES)
             plan = gpu_driver.plan(settings, look(settings))
-            refuse(plan.problems)
+            refuse(plan)
             kept = record() if plan.devices else {}
             result |= {
                 "plan": plan.as_dict(),

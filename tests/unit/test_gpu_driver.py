@@ -909,12 +909,15 @@ def test_evidence_has_what_explains_a_driver() -> None:
     assert str(module.RECORD) in found["gpu-driver.txt"].files
 
 
-def test_problems_are_refused_together() -> None:
+def test_problems_are_refused_together_and_with_the_plan() -> None:
+    plan = gpu_driver.plan(DEFAULTS, BARE)
     with pytest.raises(module.DriverError) as refused:
-        module.refuse(["one", "two"])
+        module.refuse(replace(plan, problems=("one", "two")))
     assert refused.value.refused
-    assert str(refused.value) == "Refused; nothing was changed on this host.\n- one\n- two"
-    module.refuse([])
+    said = str(refused.value).splitlines()
+    assert said[:3] == ["Refused; nothing was changed on this host.", "- one", "- two"]
+    assert said[3:] == ["The plan:", *plan.text()]
+    module.refuse(plan)
 
 
 def test_settings_are_the_modules_with_what_is_not_given_left_to_the_host() -> None:

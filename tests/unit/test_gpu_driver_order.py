@@ -158,6 +158,32 @@ def test_hosts_are_changed_one_after_the_other_and_none_after_a_failure() -> Non
     assert templar.template(play["max_fail_percentage"]) == 0
 
 
+@pytest.mark.parametrize(("arguments", "seen"), [((), ["one"]), (("--check",), ["one", "two", "three"])])
+def test_host_that_is_refused_hides_another_only_where_it_would_be_changed(
+    arguments: tuple[str, ...], seen: list[str], tmp_path: Path
+) -> None:
+    (real,) = DataLoader().load_from_file(str(ROOT / "playbooks/gpu_driver.yml"))
+    play = {
+        "hosts": "all",
+        "connection": "local",
+        "gather_facts": False,
+        "serial": real["serial"],
+        "max_fail_percentage": real["max_fail_percentage"],
+        "tasks": [{"ansible.builtin.fail": {"msg": "the plan of {{ inventory_hostname }}"}}],
+    }
+    path = tmp_path / "play.yml"
+    path.write_text(json.dumps([play]))
+    run = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "--inventory=one,two,three", str(path), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [name for name in ("one", "two", "three") if f"the plan of {name}" in run.stdout] == seen, run
+
+
 def test_service_is_known_to_have_run_before_it_is_stopped(host: Host) -> None:
     drains = host.run(restart__stopped={"failed": True, "msg": "still runs"})
     assert drains.returncode != 0
