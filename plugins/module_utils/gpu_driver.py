@@ -119,7 +119,8 @@ class Seen:
     others only. `release_known`: whether APT takes packages of the host's own release. `sources_trouble`:
     APT's words where this role's own sources keep it from reading any. `files`: the content of this
     role's files, None where there is none. `stale`: kernels whose initramfs is older than this role's
-    modprobe file.
+    modprobe file. `file_systems`: the number of the one that each path of `DISK_MB` is on; those that are
+    not named have one each.
     """
 
     system: str
@@ -146,6 +147,7 @@ class Seen:
     release_known: bool = True
     sources_trouble: str = ""
     disk_free_mb: Mapping[str, int] = field(default_factory=dict)
+    file_systems: Mapping[str, int] = field(default_factory=dict)
     runfile: bool = False
     files: Mapping[str, str | None] = field(default_factory=dict)
     stale: Sequence[str] = ()
@@ -773,10 +775,16 @@ def key_state(status: int, words: str) -> KeyState:
 
 
 def _disk_problems(seen: Seen) -> Iterator[str]:
-    for path, least in DISK_MB.items():
-        if path in seen.disk_free_mb and seen.disk_free_mb[path] < least:
+    together: dict[int | str, list[str]] = {}
+    for path in DISK_MB:
+        if path in seen.disk_free_mb:
+            together.setdefault(seen.file_systems.get(path, path), []).append(path)
+    for paths in together.values():
+        free, least = min(seen.disk_free_mb[path] for path in paths), sum(DISK_MB[path] for path in paths)
+        if free < least:
+            where = f"{paths[0]} has" if len(paths) == 1 else f"{', '.join(paths)} together have"
             yield (
-                f"{path} has {seen.disk_free_mb[path]} MB free; the driver needs {least} MB."
+                f"{where} {free} MB free; the driver needs {least} MB."
                 " Free some, or enlarge the file system."
             )
 

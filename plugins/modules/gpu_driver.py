@@ -410,6 +410,7 @@ def look_closely(
         release_known=bool(own),
         sources_trouble=trouble,
         disk_free_mb={path: free_mb(path) for path in gpu_driver.DISK_MB},
+        file_systems={path: Path(path).stat().st_dev for path in gpu_driver.DISK_MB},
         runfile=Path("/usr/bin/nvidia-uninstall").exists(),
         files={str(path): read(path) for path in FILES},
         stale=stale(kernels),

@@ -175,6 +175,31 @@ def test_what_cannot_work_is_refused_with_its_remedy(
     assert words in " ".join(problems(settings, replace(BARE, **changes)))
 
 
+@pytest.mark.parametrize(
+    ("free", "file_systems", "words"),
+    [
+        (
+            {"/usr": 3000, "/var": 3000, "/boot": 3000},
+            {"/usr": 1, "/var": 1, "/boot": 1},
+            "/usr, /var, /boot",
+        ),
+        (
+            {"/usr": 3000, "/var": 3000, "/boot": 200},
+            {"/usr": 1, "/var": 1, "/boot": 2},
+            "/usr, /var together",
+        ),
+        ({"/usr": 3000, "/var": 3000, "/boot": 200}, {"/usr": 1, "/var": 2, "/boot": 3}, ""),
+        ({"/usr": 3000, "/var": 3000, "/boot": 100}, {"/usr": 1, "/var": 2, "/boot": 3}, "/boot has 100 MB"),
+        ({"/usr": 4150, "/var": 4150, "/boot": 4150}, {"/usr": 1, "/var": 1, "/boot": 1}, ""),
+    ],
+)
+def test_needs_of_one_file_system_add_up(
+    free: dict[str, int], file_systems: dict[str, int], words: str
+) -> None:
+    found = problems(DEFAULTS, replace(BARE, disk_free_mb=free, file_systems=file_systems))
+    assert [words in each for each in found] == ([True] if words else [])
+
+
 def test_open_module_on_debian_13_is_refused_since_the_kernel_it_fails_on() -> None:
     settings = gpu_driver.Settings(kernel_module="open")
     assert "does not compile" in " ".join(problems(settings, TRIXIE))
