@@ -110,7 +110,8 @@ class Seen:
     """A host as it is.
 
     `kernels`: those that can be booted. `image_packages`: the installed packages of kernels and their
-    versions, `header_versions`: those that APT knows of the packages with their headers. `loaded` and
+    versions, `header_versions`: those that APT knows of the packages with their headers, without those of
+    which it cannot tell, since it has read no archive of the host's release. `loaded` and
     `nouveau`: what the running kernel has. `persistence`: whether nvidia-persistenced is enabled and runs.
     `secure_boot`: None where it cannot be told. `key`: the certificate of the key that DKMS signs with,
     `key_state` what the firmware has of it.
@@ -219,14 +220,14 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         return _opencl_plan(settings, seen, devices, kernel, expected)
     branch = branch_of(settings, seen)
     dkms, packages = driver_packages(settings, seen, branch)
-    headers, header_problems = headers_of(settings, seen, kernel)
-    wanted = (*packages, *headers)
     installed = upstream(seen.installed.get(dkms))
+    replaces = dkms not in seen.installed or bool(_other_version(settings, seen, dkms, branch))
+    reboot = "" if expected == 0 else reboot_reason(seen, kernel, will_change=replaces, target=installed)
+    headers, header_problems = headers_of(settings, seen, kernel, reboots=bool(reboot))
+    wanted = (*packages, *headers)
     because = list(_reasons_to_install(settings, seen, wanted, dkms, branch))
     installs = bool(because)
-    replaces = dkms not in seen.installed or bool(_other_version(settings, seen, dkms, branch))
     because += _reasons_to_configure(seen, wanted, dkms, settings, branch, kernel)
-    reboot = "" if expected == 0 else reboot_reason(seen, kernel, will_change=replaces, target=installed)
     if expected and installed:
         because += _reasons_to_load(seen, reboot)
     problems = [
@@ -425,24 +426,38 @@ def driver_packages(settings: Settings, seen: Seen, branch: str) -> tuple[str, t
     )
 
 
-def headers_of(settings: Settings, seen: Seen, kernel: str) -> tuple[tuple[str, ...], list[str]]:
+def headers_of(
+    settings: Settings, seen: Seen, kernel: str, *, reboots: bool = False
+) -> tuple[tuple[str, ...], list[str]]:
     """The packages with the headers of every kernel that may be booted, and what is wrong about them.
 
     A package that follows the newest kernel is among them, so that a later one is built too; but not
-    where only a newer version of it is left, which would bring a kernel that nobody asked for.
+    where only a newer version of it is left, which would bring a kernel that nobody asked for. Those of
+    the running kernel are not, where the host `reboots` to another, or boots another next and no archive
+    has them any more.
     """
     if settings.headers:
         return tuple(settings.headers), []
     images = {header_package(name): version for name, version in seen.image_packages.items()}
     metapackages = {header_package(name) for name in seen.image_packages if follows(name)}
     exact = {f"linux-headers-{each}" for each in (kernel, seen.running)} & images.keys()
+    gone = {name for name in exact - seen.installed.keys() if seen.header_versions.get(name) == ()}
+    booted = f"linux-headers-{kernel}"
+    if booted in exact:
+        exact -= ({f"linux-headers-{seen.running}"} if reboots else gone) - {booted}
     following = {
         name
         for name, version in images.items()
         if name in metapackages and (name in seen.installed or version in seen.header_versions.get(name, ()))
     }
     if exact:
-        return tuple(sorted(exact | following)), []
+        newer = " ".join(sorted(filter(follows, seen.image_packages))) or "the distribution's newest kernel"
+        return tuple(sorted(exact | following)), [
+            f"No archive of the host has {name}, without which the module cannot be built. Upgrade the"
+            f" kernel, boot the newer one, and run this again: apt-get update; apt-get install {newer};"
+            " reboot"
+            for name in sorted(gone & exact)
+        ]
     return (), [
         f"The running kernel {seen.running} belongs to no package, and no other is installed; whose headers"
         " are needed cannot be told. Name them in gpu_driver_headers, or install a kernel of the"
@@ -784,8 +799,7 @@ def _disk_problems(seen: Seen) -> Iterator[str]:
         if free < least:
             where = f"{paths[0]} has" if len(paths) == 1 else f"{', '.join(paths)} together have"
             yield (
-                f"{where} {free} MB free; the driver needs {least} MB."
-                " Free some, or enlarge the file system."
+                f"{where} {free} MB free; the driver needs {least} MB. Free some, or enlarge the file system."
             )
 
 

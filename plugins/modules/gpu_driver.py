@@ -173,7 +173,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -337,6 +337,19 @@ def readable_sources() -> Iterator[tuple[str, tuple[str, ...]]]:
         yield trouble, (f"--option=Dir::Etc::SourceParts={parts}",)
 
 
+def header_versions(
+    images: Iterable[str], own: Iterable[gpu_driver.Archive], options: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The versions that APT knows of the headers for packages with kernels.
+
+    Those of one kernel are left out where APT has read none of the `own` archives, and cannot tell.
+    """
+    # What has no origin was not read.
+    tells = any(each.origin for each in own)
+    names = [gpu_driver.header_package(name) for name in images if tells or gpu_driver.follows(name)]
+    return {name: tuple(packages.versions(name, options)) for name in names}
+
+
 def sources_of_host() -> dict[str, str]:
     """APT's sources by file name, without this role's own."""
     paths = [APT / "sources.list", *sorted((APT / "sources.list.d").glob("*"))]
@@ -378,7 +391,6 @@ def look_closely(
     images = {
         name: version for name, version in installed.installed.items() if name.startswith("linux-image-")
     }
-    following = [gpu_driver.header_package(name) for name in images if gpu_driver.follows(name)]
     enabled = secure_boot()
     key, key_state = signing_key(bare.system) if enabled else (bare.key, bare.key_state)
     kernels = bootable()
@@ -392,7 +404,7 @@ def look_closely(
         bare,
         kernels=kernels,
         image_packages=images,
-        header_versions={name: packages.versions(name, options) for name in following},
+        header_versions=header_versions(images, own, options),
         loaded=gpu.loaded_version(),
         nouveau=gpu.loaded_version("nouveau") is not None,
         persistence=persistence(),
@@ -521,7 +533,11 @@ def install(
         try:
             changes = packages.simulate(plan.packages, ARCHIVES)
         except packages.PackagesError as error:
-            raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
+            # Its archives were read anew since the plan.
+            problems = "".join(f"\n- {problem}" for problem in plan.problems)
+            raise DriverError(
+                f"APT refuses the packages, so none was installed: {error}{problems}"
+            ) from error
         check(changes, settings, seen.installed)
         check_branch(changes, plan, seen, packages.known().present)
         with contextlib.suppress(packages.PackagesError):

@@ -234,6 +234,45 @@ def test_headers_that_would_bring_another_kernel_are_left_out() -> None:
     assert f"linux-headers-{KERNEL}" in gpu_driver.plan(DEFAULTS, newer).packages
 
 
+def aged(running: str = KERNEL, **changes: Any) -> gpu_driver.Seen:
+    """A host whose archives have no headers of its kernel any more, and perhaps a newer kernel."""
+    kernels = (KERNEL, NEXT)
+    host = replace(
+        BARE,
+        running=running,
+        kernels=kernels,
+        image_packages={f"linux-image-{each}": "1" for each in kernels} | {"linux-image-cloud-amd64": "2"},
+        header_versions={f"linux-headers-{KERNEL}": (), f"linux-headers-{NEXT}": ("6.1.193-1",)},
+    )
+    return replace(host, **changes)
+
+
+def test_headers_that_no_archive_has_are_refused_with_the_way_to_a_newer_kernel() -> None:
+    alone = aged(kernels=(KERNEL,))
+    (said,) = problems(DEFAULTS, alone)
+    assert f"No archive of the host has linux-headers-{KERNEL}" in said
+    assert "apt-get install linux-image-cloud-amd64; reboot" in said
+    having = {f"linux-headers-{KERNEL}": "6.1.192-2"}
+    assert problems(DEFAULTS, replace(alone, installed=having)) == ()
+    unread = replace(alone, header_versions={})
+    assert problems(DEFAULTS, unread) == ()
+
+
+def test_headers_of_a_kernel_that_is_left_are_not_installed() -> None:
+    reboots = gpu_driver.plan(gpu_driver.Settings(reboot="when_needed"), aged())
+    assert (reboots.problems, bool(reboots.reboot)) == ((), True)
+    offered = {f"linux-headers-{each}": ("1",) for each in (KERNEL, NEXT)}
+    for plan in (
+        reboots,
+        gpu_driver.plan(gpu_driver.Settings(reboot="when_needed"), aged(header_versions=offered)),
+        gpu_driver.plan(gpu_driver.Settings(expected=0), aged()),
+    ):
+        assert [each for each in plan.packages if "headers" in each] == [f"linux-headers-{NEXT}"]
+        assert plan.problems == ()
+    gone = aged(header_versions={f"linux-headers-{NEXT}": ()})
+    assert f"has linux-headers-{NEXT}, without" in problems(gpu_driver.Settings(expected=0), gone)[0]
+
+
 def test_host_that_is_only_prepared_needs_no_reboot() -> None:
     seen = replace(BARE, running="6.18.0-other", nouveau=True)
     plan = gpu_driver.plan(gpu_driver.Settings(expected=0), seen)

@@ -219,3 +219,22 @@ def test_apt_takes_the_planned_branch_of_nvidias_and_nothing_of_theirs_for_debia
         "595.45.04-1",
         "580.95.05-1",
     ]
+
+
+def test_headers_are_known_to_be_gone_only_where_apt_has_read_its_archives(root: Root) -> None:
+    images = ["linux-image-6.1.0-56-amd64", "linux-image-6.1.0-57-amd64", "linux-image-amd64"]
+    versions = {"linux-headers-6.1.0-57-amd64": "6.1.193-1", "linux-headers-amd64": "6.1.193-1"}
+    address = root.archive("debian", "bookworm", {"main": versions}, codename="bookworm", origin="Debian")
+
+    def known() -> dict[str, tuple[str, ...]]:
+        own = gpu_driver.own_archives(gpu_driver.archives(module.index_targets()), "bookworm")
+        return module.header_versions(images, own, ())
+
+    (root.etc / "sources.list.d/host.list").write_text(f"deb [trusted=yes] {address} bookworm main\n")
+    assert known() == {"linux-headers-amd64": ()}
+    packages.run(["apt-get", "update"])
+    assert known() == {
+        "linux-headers-6.1.0-56-amd64": (),
+        "linux-headers-6.1.0-57-amd64": ("6.1.193-1",),
+        "linux-headers-amd64": ("6.1.193-1",),
+    }
