@@ -971,9 +971,10 @@ def dkms_modules(status: str) -> dict[str, str]:
     """The version of NVIDIA's module by kernel, of what `dkms status` calls installed.
 
     Its lines are `nvidia-current/535.309.01, 6.1.0-44-amd64, x86_64: installed`, possibly with a
-    warning in parentheses.
+    warning in parentheses. Debian names the driver nvidia-current, Ubuntu nvidia and nvidia-srv, each of
+    them its open module too; nvidia-fs and others of NVIDIA's have versions of their own.
     """
-    found = re.findall(r"^nvidia[\w-]*[/,] ?([\w.]+), ([^,\s]+), \w+: installed\b", status, re.M)
+    found = re.findall(r"^nvidia(?:-current|-srv)?(?:-open)?[/,] ?([\w.]+), ([^,\s]+), \w+: installed\b", status, re.M)
     return {kernel: version for version, kernel in found}
 
 

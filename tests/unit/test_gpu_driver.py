@@ -771,6 +771,22 @@ def test_modules_of_dkms_are_read_by_kernel() -> None:
     assert gpu_driver.dkms_modules(status) == {KERNEL: "535.309.01", "6.12.118+deb13-amd64": "580.95.05"}
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["nvidia", "nvidia-open", "nvidia-current", "nvidia-current-open", "nvidia-srv", "nvidia-srv-open"],
+)
+def test_other_modules_of_nvidia_are_not_the_driver(name: str) -> None:
+    status = (
+        f"nvidia-fs/2.24.3, {KERNEL}, x86_64: installed\n"
+        f"{name}/535.309.01, {KERNEL}, x86_64: installed\n"
+        f"nvidia-fs/2.24.3, {KERNEL}, x86_64: installed\n"
+        f"nvidia-peermem, 1.3, {KERNEL}, x86_64: installed\n"
+    )
+    assert gpu_driver.dkms_modules(status) == {KERNEL: "535.309.01"}
+    older = status.replace(f"{name}/", f"{name}, ")
+    assert gpu_driver.dkms_modules(older) == {KERNEL: "535.309.01"}
+
+
 def test_compiler_is_quoted_from_a_failed_build() -> None:
     log = (
         "  CC [M]  nvidia/nv.o\n"
