@@ -19,6 +19,7 @@ VENDORS: Mapping[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel
 PCI = Path("/sys/bus/pci/devices")
 DEV = Path("/dev")
 PROC = Path("/proc/driver/nvidia/gpus")
+VERSION = Path("/proc/driver/nvidia/version")
 
 OPENCL_VENDORS: Mapping[str, tuple[str, ...]] = {
     "amd": ("AMD", "Advanced Micro Devices, Inc."),
@@ -456,6 +457,15 @@ def loaded_version(module: str = "nvidia", root: Path = Path("/sys/module")) -> 
         return (directory / "version").read_text().strip()
     except OSError:
         return ""
+
+
+def loaded_kind(path: Path = VERSION) -> Literal["open", "proprietary"] | None:
+    """Which of NVIDIA's kernel modules is loaded, as the driver says it; None where it says nothing."""
+    try:
+        found = re.search(r"^NVRM version: NVIDIA UNIX (Open )?.*Kernel Module\b", path.read_text(), re.M)
+    except OSError:
+        return None
+    return None if found is None else "open" if found[1] else "proprietary"
 
 
 def state(

@@ -111,8 +111,9 @@ class Seen:
 
     `kernels`: those that can be booted. `image_packages`: the installed packages of kernels and their
     versions, `header_versions`: those that APT knows of the packages with their headers, without those of
-    which it cannot tell, since it has read no archive of the host's release. `loaded` and
-    `nouveau`: what the running kernel has. `persistence`: whether nvidia-persistenced is enabled and runs.
+    which it cannot tell, since it has read no archive of the host's release. `loaded` and `nouveau`: what
+    the running kernel has. `loaded_kind`: which of NVIDIA's kernel modules that is. `persistence`: whether
+    nvidia-persistenced is enabled and runs.
     `secure_boot`: None where it cannot be told. `key`: the certificate of the key that DKMS signs with,
     `key_state` what the firmware has of it.
     `modules`: the version of DKMS's module by kernel. `available`: the versions of the DKMS package
@@ -134,6 +135,7 @@ class Seen:
     image_packages: Mapping[str, str] = field(default_factory=dict)
     header_versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     loaded: str | None = None
+    loaded_kind: str | None = None
     nouveau: bool = False
     persistence: bool | None = None
     secure_boot: bool | None = None
@@ -222,7 +224,12 @@ def plan(settings: Settings, seen: Seen) -> Plan:
     dkms, packages = driver_packages(settings, seen, branch)
     installed = upstream(seen.installed.get(dkms))
     replaces = dkms not in seen.installed or bool(_other_version(settings, seen, dkms, branch))
-    reboot = "" if expected == 0 else reboot_reason(seen, kernel, will_change=replaces, target=installed)
+    kind = other_kind(settings, seen)
+    reboot = (
+        ""
+        if expected == 0
+        else reboot_reason(seen, kernel, will_change=replaces, target=installed, kind=kind)
+    )
     headers, header_problems = headers_of(settings, seen, kernel, reboots=bool(reboot))
     wanted = (*packages, *headers)
     because = list(_reasons_to_install(settings, seen, wanted, dkms, branch))
@@ -618,14 +625,24 @@ def held_packages(wanted: Iterable[str]) -> list[str]:
     return [each for each in wanted if not each.startswith(("linux-headers-", "ocl-icd"))]
 
 
-def reboot_reason(seen: Seen, kernel: str, *, will_change: bool, target: str | None) -> str:
+def other_kind(settings: Settings, seen: Seen) -> str:
+    """Why the loaded module is not the wanted one, whatever its version; empty where that cannot be told."""
+    if seen.loaded is None or seen.loaded_kind in (None, settings.kernel_module):
+        return ""
+    return (
+        f"the {seen.loaded_kind} kernel module is loaded, and the {settings.kernel_module} one is installed"
+    )
+
+
+def reboot_reason(seen: Seen, kernel: str, *, will_change: bool, target: str | None, kind: str = "") -> str:
     """Why the driver needs a reboot, by what is loaded and what is installed; empty when it does not.
 
+    `kind`: why it is not the wanted kernel module that is loaded, once that is installed.
     A newer kernel alone is no reason: what is loaded serves until the host is rebooted anyway.
     """
     if seen.nouveau:
         return "nouveau is loaded, and cannot be removed under a console"
-    is_loaded = not will_change and target is not None and seen.loaded == target
+    is_loaded = not will_change and target is not None and seen.loaded == target and not kind
     if kernel and kernel != seen.running and not is_loaded:
         return f"{seen.running} runs, and the module is for {kernel}"
     if seen.loaded is None:
@@ -634,7 +651,7 @@ def reboot_reason(seen: Seen, kernel: str, *, will_change: bool, target: str | N
         return f"the driver {seen.loaded} is loaded, and is replaced"
     if target is not None and seen.loaded != target:
         return f"the driver {seen.loaded} is loaded, and {target} is installed"
-    return ""
+    return kind
 
 
 def _host_problems(seen: Seen) -> Iterator[str]:
@@ -974,7 +991,8 @@ def dkms_modules(status: str) -> dict[str, str]:
     warning in parentheses. Debian names the driver nvidia-current, Ubuntu nvidia and nvidia-srv, each of
     them its open module too; nvidia-fs and others of NVIDIA's have versions of their own.
     """
-    found = re.findall(r"^nvidia(?:-current|-srv)?(?:-open)?[/,] ?([\w.]+), ([^,\s]+), \w+: installed\b", status, re.M)
+    name = r"nvidia(?:-current|-srv)?(?:-open)?"
+    found = re.findall(rf"^{name}[/,] ?([\w.]+), ([^,\s]+), \w+: installed\b", status, re.M)
     return {kernel: version for version, kernel in found}
 
 

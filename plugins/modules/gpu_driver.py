@@ -406,6 +406,7 @@ def look_closely(
         image_packages=images,
         header_versions=header_versions(images, own, options),
         loaded=gpu.loaded_version(),
+        loaded_kind=gpu.loaded_kind(),
         nouveau=gpu.loaded_version("nouveau") is not None,
         persistence=persistence(),
         secure_boot=enabled,
@@ -654,6 +655,11 @@ def verify_build(plan: gpu_driver.Plan) -> None:
         )
 
 
+def is_loaded(settings: gpu_driver.Settings, seen: gpu_driver.Seen, plan: gpu_driver.Plan) -> bool:
+    """Whether what is loaded is the installed driver, and of its kernel modules the wanted one."""
+    return seen.loaded == plan.installed and not gpu_driver.other_kind(settings, seen)
+
+
 def load(settings: gpu_driver.Settings) -> str:
     """Load the installed module in place of another; why that needs a reboot, empty when it is loaded.
 
@@ -669,11 +675,12 @@ def load(settings: gpu_driver.Settings) -> str:
         return ""
     if plan.reboot and (seen.nouveau or plan.kernel != seen.running):
         return plan.reboot
-    if seen.loaded is not None and seen.loaded != plan.installed:
+    if seen.loaded is not None and not is_loaded(settings, seen, plan):
         ask(["systemctl", "stop", PERSISTENCED])
         ask(["modprobe", "--remove", *MODULES])
     status, words = ask(["modprobe", "nvidia"])
-    if gpu.loaded_version() != plan.installed:
+    seen = replace(seen, loaded=gpu.loaded_version(), loaded_kind=gpu.loaded_kind())
+    if not is_loaded(settings, seen, plan):
         if status:
             raise DriverError(f"The module cannot be loaded: {packages.last_words(words)}")
         return gpu_driver.plan(settings, look(settings)).reboot

@@ -295,6 +295,44 @@ def test_reboot_follows_from_what_is_loaded(
     assert gpu_driver.reboot_reason(seen, KERNEL, will_change=will_change, target=target) == words
 
 
+OPEN = gpu_driver.Settings(source="nvidia", has_key=True, kernel_module="open", reboot="when_needed")
+
+
+def opened(kind: str | None) -> gpu_driver.Seen:
+    """A host whose open kernel module was installed in the version of the loaded one, which is of a kind."""
+    names = gpu_driver.plan(OPEN, BARE).packages
+    return replace(
+        BARE,
+        installed=dict.fromkeys(names, "580.95.05-1"),
+        loaded="580.95.05",
+        loaded_kind=kind,
+        modules={KERNEL: "580.95.05"},
+    )
+
+
+def test_other_kernel_module_in_the_same_version_is_not_the_installed_one() -> None:
+    plan = gpu_driver.plan(OPEN, opened("proprietary"))
+    assert plan.reboot == "the proprietary kernel module is loaded, and the open one is installed"
+    assert plan.reboot in plan.because
+    assert plan.stops_service
+    for kind in ("open", None):
+        assert gpu_driver.plan(OPEN, opened(kind)).reboot == ""
+
+
+@pytest.mark.parametrize(("after", "reboot"), [("open", False), ("proprietary", True)])
+def test_other_kernel_module_in_the_same_version_is_removed_or_left_by_a_reboot(
+    after: str, reboot: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asks(monkeypatch)
+    monkeypatch.setattr(module, "UVM", Path("/dev/null"))
+    monkeypatch.setattr(gpu, "loaded_version", lambda *_: "580.95.05")
+    monkeypatch.setattr(gpu, "loaded_kind", lambda *_: after)
+    looks = iter(("proprietary", after))
+    monkeypatch.setattr(module, "look", lambda _: opened(next(looks)))
+    assert bool(module.load(OPEN)) is reboot
+    assert ["modprobe", "--remove", *module.MODULES] in asked
+
+
 NEXT = "6.1.0-57-cloud-amd64"
 
 
