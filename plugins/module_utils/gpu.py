@@ -402,6 +402,17 @@ def _number_in(device: ElementTree.Element, path: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def without(answer: Smi, addresses: Iterable[str]) -> Smi:
+    """An answer without the devices at addresses of the bus; nvidia-smi writes their domain longer."""
+    left_out = {_place(address) for address in addresses}
+    return replace(answer, cards=tuple(card for card in answer.cards if _place(card.address) not in left_out))
+
+
+def _place(address: str) -> str:
+    domain, _, place = address.lower().partition(":")
+    return f"{domain.lstrip('0')}:{place}"
+
+
 def smi_problems(answer: Smi, *, expected: int, version: str) -> list[str]:
     """What is wrong with an answer: the number of devices, another driver than `version`, no persistence.
 

@@ -703,7 +703,10 @@ def verify(settings: gpu_driver.Settings) -> list[dict[str, Any]]:
         return []
     if plan.vendor != "nvidia":
         return rendering(gpu_driver.devices_of(settings, seen.devices), plan.expected)
-    answer = gpu.parse_smi(*ask(gpu.SMI))
+    used = gpu_driver.devices_of(settings, seen.devices)
+    # The driver drives all that are on the bus, also those that gpu_driver_devices does not name.
+    others = {each.address for each in seen.devices} - {each.address for each in used}
+    answer = gpu.without(gpu.parse_smi(*ask(gpu.SMI)), others)
     if problems := gpu.smi_problems(answer, expected=plan.expected, version=plan.installed or ""):
         raise DriverError("The driver does not work: " + "; ".join(problems))
     return [asdict(card) for card in answer.cards]

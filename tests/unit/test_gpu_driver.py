@@ -739,6 +739,46 @@ def test_other_vendors_get_opencl(
     assert not gpu_driver.plan(gpu_driver.Settings(opencl=opencl), after).acts
 
 
+SECOND = replace(A40, address="0000:41:00.0")
+T4 = gpu.Device("0000:c1:00.0", "nvidia", "1eb8")
+NAMED = {"vendor": "nvidia", "device": "2235"}
+
+
+@pytest.mark.parametrize(
+    ("named", "expected", "bus", "cards", "problem"),
+    [
+        ([NAMED], None, (A40, SECOND), [A40, SECOND], None),
+        ([NAMED], 1, (A40, SECOND), [A40, SECOND], None),
+        ([NAMED], None, (A40, T4), [A40, T4], None),
+        ([NAMED], None, (A40, SECOND), [SECOND], "names 0 devices; expected are 1"),
+        ([NAMED, NAMED], None, (A40, SECOND), [A40], "names 1 devices; expected are 2"),
+        ([NAMED, NAMED], None, (A40,), [A40, SECOND], None),
+        (None, None, (A40, SECOND), [A40, SECOND], None),
+        (None, 1, (A40, SECOND), [A40, SECOND], "names 2 devices; expected are 1"),
+    ],
+)
+def test_cards_that_are_not_named_are_not_counted(
+    named: list[dict[str, str]] | None,
+    expected: int | None,
+    bus: tuple[gpu.Device, ...],
+    cards: list[gpu.Device],
+    problem: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = "".join(
+        f"0000{each.address.upper()}, NVIDIA {each.id}, 535.309.01, Enabled, 41, 46068, 4\n" for each in cards
+    )
+    asks(monkeypatch, **{"nvidia-smi": (0, lines)})
+    monkeypatch.setattr(module, "look", lambda _: done(devices=bus))
+    settings = gpu_driver.Settings(devices=named, expected=expected)
+    if problem:
+        with pytest.raises(module.DriverError, match=problem):
+            module.verify(settings)
+        return
+    verified = [card["name"] for card in module.verify(settings)]
+    assert verified == ["NVIDIA 2235"] * len(named or bus)
+
+
 RADEONS = (gpu.Device("0000:03:00.0", "amd", "744c"), gpu.Device("0000:04:00.0", "amd", "744c"))
 
 
