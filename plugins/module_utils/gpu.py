@@ -19,6 +19,13 @@ VENDORS: Mapping[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel
 PCI = Path("/sys/bus/pci/devices")
 DEV = Path("/dev")
 PROC = Path("/proc/driver/nvidia/gpus")
+VERSION = Path("/proc/driver/nvidia/version")
+
+OPENCL_VENDORS: Mapping[str, tuple[str, ...]] = {
+    "amd": ("AMD", "Advanced Micro Devices, Inc."),
+    "intel": ("Intel", "Intel(R) Corporation"),
+}
+"""The vendors of cards as OpenCL has them, Mesa's words and their own; PoCL has others for processors."""
 
 AUTO = "auto"
 """The vendor that leaves the choice to what is there."""
@@ -280,6 +287,15 @@ def nodes(devices: Iterable[Device], *, dev: Path = DEV, pci: Path = PCI, proc: 
     return [str(each) for each in (*sorted(cards, key=_number), *shared)] if cards else []
 
 
+def used_by_engine(words: str, vendor: str, names: Sequence[str]) -> str | None:
+    """The device that KataGo says it uses: of NVIDIA's one of `names`, of another vendor's any; or None."""
+    if vendor == "nvidia":
+        return next((name for name in names if name in words), None)
+    theirs = "|".join(map(re.escape, OPENCL_VENDORS[vendor]))
+    found = re.search(rf"Using OpenCL Device \d+: (.+) \((?:{theirs})\)", words)
+    return found[1] if found else None
+
+
 def _nvidia_nodes(address: str, dev: Path, proc: Path) -> list[Path]:
     try:
         minor = re.search(r"^Device Minor:\s*(\d+)", (proc / address / "information").read_text(), re.M)
@@ -386,6 +402,17 @@ def _number_in(device: ElementTree.Element, path: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def without(answer: Smi, addresses: Iterable[str]) -> Smi:
+    """An answer without the devices at addresses of the bus; nvidia-smi writes their domain longer."""
+    left_out = {_place(address) for address in addresses}
+    return replace(answer, cards=tuple(card for card in answer.cards if _place(card.address) not in left_out))
+
+
+def _place(address: str) -> str:
+    domain, _, place = address.lower().partition(":")
+    return f"{domain.lstrip('0')}:{place}"
+
+
 def smi_problems(answer: Smi, *, expected: int, version: str) -> list[str]:
     """What is wrong with an answer: the number of devices, another driver than `version`, no persistence.
 
@@ -441,6 +468,15 @@ def loaded_version(module: str = "nvidia", root: Path = Path("/sys/module")) -> 
         return (directory / "version").read_text().strip()
     except OSError:
         return ""
+
+
+def loaded_kind(path: Path = VERSION) -> Literal["open", "proprietary"] | None:
+    """Which of NVIDIA's kernel modules is loaded, as the driver says it; None where it says nothing."""
+    try:
+        found = re.search(r"^NVRM version: NVIDIA UNIX (Open )?.*Kernel Module\b", path.read_text(), re.M)
+    except OSError:
+        return None
+    return None if found is None else "open" if found[1] else "proprietary"
 
 
 def state(

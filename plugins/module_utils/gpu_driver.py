@@ -112,8 +112,10 @@ class Seen:
     """A host as it is.
 
     `kernels`: those that can be booted. `image_packages`: the installed packages of kernels and their
-    versions, `header_versions`: those that APT knows of the packages with their headers. `loaded` and
-    `nouveau`: what the running kernel has. `persistence`: whether nvidia-persistenced is enabled and runs.
+    versions, `header_versions`: those that APT knows of the packages with their headers, without those of
+    which it cannot tell, since it has read no archive of the host's release. `loaded` and `nouveau`: what
+    the running kernel has. `loaded_kind`: which of NVIDIA's kernel modules that is. `persistence`: whether
+    nvidia-persistenced is enabled and runs.
     `secure_boot`: None where it cannot be told. `key`: the certificate of the key that DKMS signs with,
     `key_state` what the firmware has of it.
     `modules`: the version of DKMS's module by kernel. `available`: the versions of the DKMS package
@@ -122,7 +124,8 @@ class Seen:
     name it. `sources_trouble`:
     APT's words where this role's own sources keep it from reading any. `files`: the content of this
     role's files, None where there is none. `stale`: kernels whose initramfs is older than this role's
-    modprobe file.
+    modprobe file. `file_systems`: the number of the one that each path of `DISK_MB` is on; those that are
+    not named have one each.
     """
 
     system: str
@@ -135,6 +138,7 @@ class Seen:
     image_packages: Mapping[str, str] = field(default_factory=dict)
     header_versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     loaded: str | None = None
+    loaded_kind: str | None = None
     nouveau: bool = False
     persistence: bool | None = None
     secure_boot: bool | None = None
@@ -150,6 +154,7 @@ class Seen:
     releases: Sequence[str] = ()
     sources_trouble: str = ""
     disk_free_mb: Mapping[str, int] = field(default_factory=dict)
+    file_systems: Mapping[str, int] = field(default_factory=dict)
     runfile: bool = False
     files: Mapping[str, str | None] = field(default_factory=dict)
     stale: Sequence[str] = ()
@@ -221,14 +226,19 @@ def plan(settings: Settings, seen: Seen) -> Plan:
         return _opencl_plan(settings, seen, devices, kernel, expected)
     branch = branch_of(settings, seen)
     dkms, packages = driver_packages(settings, seen, branch)
-    headers, header_problems = headers_of(settings, seen, kernel)
-    wanted = (*packages, *headers)
     installed = upstream(seen.installed.get(dkms))
+    replaces = dkms not in seen.installed or bool(_other_version(settings, seen, dkms, branch))
+    kind = other_kind(settings, seen)
+    reboot = (
+        ""
+        if expected == 0
+        else reboot_reason(seen, kernel, will_change=replaces, target=installed, kind=kind)
+    )
+    headers, header_problems = headers_of(settings, seen, kernel, reboots=bool(reboot))
+    wanted = (*packages, *headers)
     because = list(_reasons_to_install(settings, seen, wanted, dkms, branch))
     installs = bool(because)
-    replaces = dkms not in seen.installed or bool(_other_version(settings, seen, dkms, branch))
     because += _reasons_to_configure(seen, wanted, dkms, settings, branch, kernel)
-    reboot = "" if expected == 0 else reboot_reason(seen, kernel, will_change=replaces, target=installed)
     if expected and installed:
         because += _reasons_to_load(seen, reboot)
     problems = [
@@ -428,24 +438,38 @@ def driver_packages(settings: Settings, seen: Seen, branch: str) -> tuple[str, t
     )
 
 
-def headers_of(settings: Settings, seen: Seen, kernel: str) -> tuple[tuple[str, ...], list[str]]:
+def headers_of(
+    settings: Settings, seen: Seen, kernel: str, *, reboots: bool = False
+) -> tuple[tuple[str, ...], list[str]]:
     """The packages with the headers of every kernel that may be booted, and what is wrong about them.
 
     A package that follows the newest kernel is among them, so that a later one is built too; but not
-    where only a newer version of it is left, which would bring a kernel that nobody asked for.
+    where only a newer version of it is left, which would bring a kernel that nobody asked for. Those of
+    the running kernel are not, where the host `reboots` to another, or boots another next and no archive
+    has them any more.
     """
     if settings.headers:
         return tuple(settings.headers), []
     images = {header_package(name): version for name, version in seen.image_packages.items()}
     metapackages = {header_package(name) for name in seen.image_packages if follows(name)}
     exact = {f"linux-headers-{each}" for each in (kernel, seen.running)} & images.keys()
+    gone = {name for name in exact - seen.installed.keys() if seen.header_versions.get(name) == ()}
+    booted = f"linux-headers-{kernel}"
+    if booted in exact:
+        exact -= ({f"linux-headers-{seen.running}"} if reboots else gone) - {booted}
     following = {
         name
         for name, version in images.items()
         if name in metapackages and (name in seen.installed or version in seen.header_versions.get(name, ()))
     }
     if exact:
-        return tuple(sorted(exact | following)), []
+        newer = " ".join(sorted(filter(follows, seen.image_packages))) or "the distribution's newest kernel"
+        return tuple(sorted(exact | following)), [
+            f"No archive of the host has {name}, without which the module cannot be built. Upgrade the"
+            f" kernel, boot the newer one, and run this again: apt-get update; apt-get install {newer};"
+            " reboot"
+            for name in sorted(gone & exact)
+        ]
     return (), [
         f"The running kernel {seen.running} belongs to no package, and no other is installed; whose headers"
         " are needed cannot be told. Name them in gpu_driver_headers, or install a kernel of the"
@@ -650,14 +674,24 @@ def held_packages(wanted: Iterable[str]) -> list[str]:
     return [each for each in wanted if not each.startswith(("linux-headers-", "ocl-icd"))]
 
 
-def reboot_reason(seen: Seen, kernel: str, *, will_change: bool, target: str | None) -> str:
+def other_kind(settings: Settings, seen: Seen) -> str:
+    """Why the loaded module is not the wanted one, whatever its version; empty where that cannot be told."""
+    if seen.loaded is None or seen.loaded_kind in (None, settings.kernel_module):
+        return ""
+    return (
+        f"the {seen.loaded_kind} kernel module is loaded, and the {settings.kernel_module} one is installed"
+    )
+
+
+def reboot_reason(seen: Seen, kernel: str, *, will_change: bool, target: str | None, kind: str = "") -> str:
     """Why the driver needs a reboot, by what is loaded and what is installed; empty when it does not.
 
+    `kind`: why it is not the wanted kernel module that is loaded, once that is installed.
     A newer kernel alone is no reason: what is loaded serves until the host is rebooted anyway.
     """
     if seen.nouveau:
         return "nouveau is loaded, and cannot be removed under a console"
-    is_loaded = not will_change and target is not None and seen.loaded == target
+    is_loaded = not will_change and target is not None and seen.loaded == target and not kind
     if kernel and kernel != seen.running and not is_loaded:
         return f"{seen.running} runs, and the module is for {kernel}"
     if seen.loaded is None:
@@ -666,7 +700,7 @@ def reboot_reason(seen: Seen, kernel: str, *, will_change: bool, target: str | N
         return f"the driver {seen.loaded} is loaded, and is replaced"
     if target is not None and seen.loaded != target:
         return f"the driver {seen.loaded} is loaded, and {target} is installed"
-    return ""
+    return kind
 
 
 def _host_problems(seen: Seen) -> Iterator[str]:
@@ -822,11 +856,16 @@ def key_state(status: int, words: str) -> KeyState:
 
 
 def _disk_problems(seen: Seen) -> Iterator[str]:
-    for path, least in DISK_MB.items():
-        if path in seen.disk_free_mb and seen.disk_free_mb[path] < least:
+    together: dict[int | str, list[str]] = {}
+    for path in DISK_MB:
+        if path in seen.disk_free_mb:
+            together.setdefault(seen.file_systems.get(path, path), []).append(path)
+    for paths in together.values():
+        free, least = min(seen.disk_free_mb[path] for path in paths), sum(DISK_MB[path] for path in paths)
+        if free < least:
+            where = f"{paths[0]} has" if len(paths) == 1 else f"{', '.join(paths)} together have"
             yield (
-                f"{path} has {seen.disk_free_mb[path]} MB free; the driver needs {least} MB."
-                " Free some, or enlarge the file system."
+                f"{where} {free} MB free; the driver needs {least} MB. Free some, or enlarge the file system."
             )
 
 
@@ -1023,9 +1062,11 @@ def dkms_modules(status: str) -> dict[str, str]:
     """The version of NVIDIA's module by kernel, of what `dkms status` calls installed.
 
     Its lines are `nvidia-current/535.309.01, 6.1.0-44-amd64, x86_64: installed`, possibly with a
-    warning in parentheses.
+    warning in parentheses. Debian names the driver nvidia-current, Ubuntu nvidia and nvidia-srv, each of
+    them its open module too; nvidia-fs and others of NVIDIA's have versions of their own.
     """
-    found = re.findall(r"^nvidia[\w-]*[/,] ?([\w.]+), ([^,\s]+), \w+: installed\b", status, re.M)
+    name = r"nvidia(?:-current|-srv)?(?:-open)?"
+    found = re.findall(rf"^{name}[/,] ?([\w.]+), ([^,\s]+), \w+: installed\b", status, re.M)
     return {kernel: version for version, kernel in found}
 
 

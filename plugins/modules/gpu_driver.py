@@ -8,11 +8,14 @@ module: gpu_driver
 short_description: The driver of a host's GPU, step by step
 description:
   - C(look) tells whose GPU there is. C(plan) looks at the PCI bus, the kernel and the packages, and says
-    what would be done. It changes nothing, and refuses what cannot work.
-  - C(install) records what is there, adds what the package sources lack, has APT say what it would do,
-    installs, pins and holds the packages, keeps nouveau off, and verifies that the module is built for
-    the kernel that will boot. A run that was interrupted is continued.
-  - C(load) loads the module and tells whether a reboot is needed. C(verify) asks C(nvidia-smi).
+    what would be done. It changes nothing, and refuses what cannot work, with the plan.
+  - C(begin) records what is there, and whether the service ran, before anything is changed or stopped. The
+    record of a run that was interrupted is kept.
+  - C(install) adds what the package sources lack, has APT say what it would do, installs, pins and holds
+    the packages, keeps nouveau off, and verifies that the module is built for the kernel that will boot.
+    A run that was interrupted is continued.
+  - C(load) loads the module and tells whether a reboot is needed. C(verify) asks C(nvidia-smi),
+    and of AMD's and Intel's cards looks for the render nodes.
   - C(query) has the engine of the current release analyse once in the service's sandbox, and looks for a
     device in what it says. A host without a release, or whose engine does without a GPU, is not asked.
   - C(undo) brings back the packages and files of before. C(finish) ends the change.
@@ -20,7 +23,7 @@ options:
   step:
     description: What is done.
     type: str
-    choices: [look, plan, install, load, verify, query, undo, finish]
+    choices: [look, plan, begin, install, load, verify, query, undo, finish]
     default: plan
   settings:
     description: What is wanted, the role's variables without their prefix.
@@ -38,7 +41,9 @@ options:
         elements: dict
         default: []
       expected_devices:
-        description: How many devices C(nvidia-smi) must name; -1 for as many as there are, 0 asks none.
+        description:
+          - How many devices C(nvidia-smi) must name, or of AMD's and Intel's have a render node.
+          - -1 for as many as there are, 0 asks none.
         type: int
         default: -1
       source:
@@ -82,7 +87,11 @@ options:
         type: bool
         default: false
   service:
-    description: Whether the service ran when the change was begun, for C(install).
+    description: Whether the service ran when the change was begun, for C(begin).
+    type: bool
+    default: false
+  continued:
+    description: Whether the change is one that an earlier run began, for C(install).
     type: bool
     default: false
   names:
@@ -90,6 +99,11 @@ options:
     type: list
     elements: str
     default: []
+  vendor:
+    description: Whose devices they are, for C(query); of AMD's and Intel's the engine may use any.
+    type: str
+    choices: [nvidia, amd, intel]
+    default: nvidia
   sandbox:
     description: The systemd directives of the service's sandbox, for C(query).
     type: dict
@@ -118,7 +132,7 @@ plan:
 vendor:
   description: Whose GPU there is, C(none) without one.
   type: str
-  returned: C(step=look)
+  returned: C(step=look), C(step=verify)
 service:
   description: Whether the service ran before an interrupted change; null when none was.
   type: bool
@@ -127,8 +141,12 @@ reboot:
   description: Why a reboot is needed; empty when it is not.
   type: str
   returned: C(step=plan), C(step=load), C(step=undo)
+continued:
+  description: Whether an earlier run had begun the change.
+  type: bool
+  returned: C(step=begin)
 cards:
-  description: What C(nvidia-smi) says of each device.
+  description: What C(nvidia-smi) says of each device; C(name) of each of AMD's and Intel's.
   type: list
   elements: dict
   returned: C(step=verify)
@@ -155,7 +173,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -319,6 +337,19 @@ def readable_sources() -> Iterator[tuple[str, tuple[str, ...]]]:
         yield trouble, (f"--option=Dir::Etc::SourceParts={parts}",)
 
 
+def header_versions(
+    images: Iterable[str], own: Iterable[gpu_driver.Archive], options: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The versions that APT knows of the headers for packages with kernels.
+
+    Those of one kernel are left out where APT has read none of the `own` archives, and cannot tell.
+    """
+    # What has no origin was not read.
+    tells = any(each.origin for each in own)
+    names = [gpu_driver.header_package(name) for name in images if tells or gpu_driver.follows(name)]
+    return {name: tuple(packages.versions(name, options)) for name in names}
+
+
 def sources_of_host() -> dict[str, str]:
     """APT's sources by file name, without this role's own."""
     paths = [APT / "sources.list", *sorted((APT / "sources.list.d").glob("*"))]
@@ -360,7 +391,6 @@ def look_closely(
     images = {
         name: version for name, version in installed.installed.items() if name.startswith("linux-image-")
     }
-    following = [gpu_driver.header_package(name) for name in images if gpu_driver.follows(name)]
     enabled = secure_boot()
     key, key_state = signing_key(bare.system) if enabled else (bare.key, bare.key_state)
     kernels = bootable()
@@ -374,8 +404,9 @@ def look_closely(
         bare,
         kernels=kernels,
         image_packages=images,
-        header_versions={name: packages.versions(name, options) for name in following},
+        header_versions=header_versions(images, own, options),
         loaded=gpu.loaded_version(),
+        loaded_kind=gpu.loaded_kind(),
         nouveau=gpu.loaded_version("nouveau") is not None,
         persistence=persistence(),
         secure_boot=enabled,
@@ -393,6 +424,7 @@ def look_closely(
         releases=gpu_driver.pinned_releases(own, bare.codename),
         sources_trouble=trouble,
         disk_free_mb={path: free_mb(path) for path in gpu_driver.DISK_MB},
+        file_systems={path: Path(path).stat().st_dev for path in gpu_driver.DISK_MB},
         runfile=Path("/usr/bin/nvidia-uninstall").exists(),
         files={str(path): read(path) for path in FILES},
         stale=stale(kernels),
@@ -497,14 +529,25 @@ def write_sources(
     put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
 
 
-def install(
-    settings: gpu_driver.Settings, repository: Mapping[str, Any], *, service: bool
-) -> gpu_driver.Plan:
-    """Bring packages, files and module to what is planned; DriverError says what stands in the way."""
+def prepare(settings: gpu_driver.Settings, *, service: bool) -> bool:
+    """Record what is there before anything is changed or stopped; whether an earlier run had begun."""
     seen = look(settings)
     plan = gpu_driver.plan(settings, seen)
-    refuse(plan.problems)
+    refuse(plan)
     begin(settings, seen, plan, service=service)
+    return bool(seen.record.get("unfinished"))
+
+
+def install(
+    settings: gpu_driver.Settings, repository: Mapping[str, Any], *, continued: bool
+) -> gpu_driver.Plan:
+    """Bring packages, files and module to what is planned; DriverError says what stands in the way.
+
+    `continued`: whether an earlier run began the change, and may have left packages half way.
+    """
+    seen = look(settings)
+    plan = gpu_driver.plan(settings, replace(seen, record={**seen.record, "unfinished": continued}))
+    refuse(plan)
     began = time.time()
     if plan.installs:
         release()
@@ -518,7 +561,11 @@ def install(
             wanted = requested(settings, plan, seen)
             changes = packages.simulate(wanted, ARCHIVES)
         except packages.PackagesError as error:
-            raise DriverError(f"APT refuses the packages, so none was installed: {error}") from error
+            # Its archives were read anew since the plan.
+            problems = "".join(f"\n- {problem}" for problem in plan.problems)
+            raise DriverError(
+                f"APT refuses the packages, so none was installed: {error}{problems}"
+            ) from error
         check(changes, settings, seen.installed)
         check_branch(changes, plan, seen, packages.known().present, version=settings.version)
         remember(changes)
@@ -544,10 +591,10 @@ def requested(settings: gpu_driver.Settings, plan: gpu_driver.Plan, seen: gpu_dr
     return [*(name for name in plan.packages if name not in earlier), *map(str, filter(None, kept))]
 
 
-def refuse(problems: Sequence[str]) -> None:
-    """Fail with all problems at once."""
-    if problems:
-        listed = "\n".join(f"- {problem}" for problem in problems)
+def refuse(plan: gpu_driver.Plan) -> None:
+    """Fail with all problems of a plan at once, and the plan."""
+    if plan.problems:
+        listed = "\n".join((*(f"- {problem}" for problem in plan.problems), "The plan:", *plan.text()))
         raise DriverError(f"Refused; nothing was changed on this host.\n{listed}", refused=True)
 
 
@@ -651,6 +698,11 @@ def verify_build(plan: gpu_driver.Plan) -> None:
         )
 
 
+def is_loaded(settings: gpu_driver.Settings, seen: gpu_driver.Seen, plan: gpu_driver.Plan) -> bool:
+    """Whether what is loaded is the installed driver, and of its kernel modules the wanted one."""
+    return seen.loaded == plan.installed and not gpu_driver.other_kind(settings, seen)
+
+
 def load(settings: gpu_driver.Settings) -> str:
     """Load the installed module in place of another; why that needs a reboot, empty when it is loaded.
 
@@ -666,11 +718,12 @@ def load(settings: gpu_driver.Settings) -> str:
         return ""
     if plan.reboot and (seen.nouveau or plan.kernel != seen.running):
         return plan.reboot
-    if seen.loaded is not None and seen.loaded != plan.installed:
+    if seen.loaded is not None and not is_loaded(settings, seen, plan):
         ask(["systemctl", "stop", PERSISTENCED])
         ask(["modprobe", "--remove", *MODULES])
     status, words = ask(["modprobe", "nvidia"])
-    if gpu.loaded_version() != plan.installed:
+    seen = replace(seen, loaded=gpu.loaded_version(), loaded_kind=gpu.loaded_kind())
+    if not is_loaded(settings, seen, plan):
         if status:
             raise DriverError(f"The module cannot be loaded: {packages.last_words(words)}")
         return gpu_driver.plan(settings, look(settings)).reboot
@@ -686,20 +739,40 @@ def load(settings: gpu_driver.Settings) -> str:
 
 
 def verify(settings: gpu_driver.Settings) -> list[dict[str, Any]]:
-    """The devices as nvidia-smi names them; DriverError when something is wrong with them."""
-    plan = gpu_driver.plan(settings, look(settings))
-    if plan.vendor != "nvidia" or plan.expected == 0:
+    """The devices as nvidia-smi names them, or the kernel; DriverError when something is wrong with them."""
+    seen = look(settings)
+    plan = gpu_driver.plan(settings, seen)
+    if plan.expected == 0:
         return []
-    answer = gpu.parse_smi(*ask(gpu.SMI))
+    if plan.vendor != "nvidia":
+        return rendering(gpu_driver.devices_of(settings, seen.devices), plan.expected)
+    used = gpu_driver.devices_of(settings, seen.devices)
+    # The driver drives all that are on the bus, also those that gpu_driver_devices does not name.
+    others = {each.address for each in seen.devices} - {each.address for each in used}
+    answer = gpu.without(gpu.parse_smi(*ask(gpu.SMI)), others)
     if problems := gpu.smi_problems(answer, expected=plan.expected, version=plan.installed or ""):
         raise DriverError("The driver does not work: " + "; ".join(problems))
     return [asdict(card) for card in answer.cards]
 
 
-def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path) -> str:
+def rendering(devices: Sequence[gpu.Device], expected: int) -> list[dict[str, Any]]:
+    """The devices of AMD or Intel for which the kernel made a render node; DriverError unless `expected`."""
+    able = [device for device in devices if gpu.nodes([device])]
+    if len(able) != expected:
+        unable = ", ".join(str(device) for device in devices if device not in able) or "none"
+        raise DriverError(
+            f"The driver does not work: {len(able)} devices have a render node, which OpenCL needs;"
+            f" expected are {expected}. Without one: {unable}."
+            " The kernel makes it when it has the device's driver and firmware: journalctl --dmesg"
+        )
+    return [{"name": str(device)} for device in able]
+
+
+def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path, *, vendor: str = "nvidia") -> str:
     """The device on which the current release's engine analysed once, or why it was not asked.
 
-    DriverError has the engine's words when it gives no answer, or not on one of the devices `names`.
+    DriverError has the engine's words when it gives no answer, or not on one of the devices `names` of
+    NVIDIA's, or one of another `vendor`.
     """
     layout = releases.Layout(root)
     release = layout.current_release()
@@ -707,8 +780,11 @@ def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path) -> str
         return "no release yet; the first one is tried before it is switched to"
     configured = json.loads((layout.current / "config.json").read_text())["katago"]
     binary = configured["binaryPath"]
-    if re.search(r"Using Eigen", ask([binary, "version"])[1]):
+    backend = ask([binary, "version"])[1]
+    if "Using Eigen" in backend:
         return f"the engine of {release} does without a GPU"
+    if vendor != "nvidia" and "Using OpenCL" not in backend:
+        return f"the engine of {release} is not for a GPU of {vendor}; a deployment brings one that is"
     directives = {**sandboxed, "DynamicUser": True, "CacheDirectory": QUERY_CACHE.name}
     directives["RuntimeMaxSec"] = str(QUERY_SECONDS)
     argv = [binary, "analysis", "-model", configured["modelPath"]]
@@ -718,7 +794,7 @@ def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path) -> str
     status, words = asking.ask(
         sandbox.command(directives, argv, unit=QUERY_UNIT), QUERY_SECONDS + 10, given=json.dumps(QUERY) + "\n"
     )
-    device = next((name for name in names if name in words), None)
+    device = gpu.used_by_engine(words, vendor, names)
     if status or '"rootInfo"' not in words or device is None:
         raise DriverError(
             f"The engine of {release} does not work on {' or '.join(names)}: {packages.last_words(words)}"
@@ -840,7 +916,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "step": {
-                "choices": ["look", "plan", "install", "load", "verify", "query", "undo", "finish"],
+                "choices": ["look", "plan", "begin", "install", "load", "verify", "query", "undo", "finish"],
                 "default": "plan",
             },
             "settings": {
@@ -864,7 +940,9 @@ def main() -> None:
                 },
             },
             "service": {"type": "bool", "default": False},
+            "continued": {"type": "bool", "default": False},
             "names": {"type": "list", "elements": "str", "default": []},
+            "vendor": {"choices": ["nvidia", "amd", "intel"], "default": "nvidia"},
             "sandbox": {"type": "dict", "default": {}},
             "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
@@ -882,7 +960,7 @@ def main() -> None:
             if vendor == "nvidia" and not module.check_mode:
                 refresh(settings)
             plan = gpu_driver.plan(settings, look(settings))
-            refuse(plan.problems)
+            refuse(plan)
             kept = record() if plan.devices else {}
             result |= {
                 "plan": plan.as_dict(),
@@ -890,10 +968,12 @@ def main() -> None:
                 "reboot": plan.reboot,
                 "service": kept.get("service") if kept.get("unfinished") else None,
             }
+        elif step == "begin":
+            result["continued"] = prepare(settings, service=parameters["service"])
         elif step == "install":
             result |= {
                 "plan": install(
-                    settings, parameters["settings"]["repository"], service=parameters["service"]
+                    settings, parameters["settings"]["repository"], continued=parameters["continued"]
                 ).as_dict(),
                 "changed": True,
             }
@@ -901,11 +981,17 @@ def main() -> None:
             result["reboot"] = load(settings)
         elif step == "verify":
             result |= {
+                "vendor": vendor,
                 "cards": verify(settings),
                 "nodes": gpu.nodes(gpu_driver.devices_of(settings, gpu.on_bus())),
             }
         elif step == "query":
-            result["queried"] = query(parameters["names"], parameters["sandbox"], Path(parameters["root"]))
+            result["queried"] = query(
+                parameters["names"],
+                parameters["sandbox"],
+                Path(parameters["root"]),
+                vendor=parameters["vendor"],
+            )
         elif step == "undo":
             kept = record()
             undone = undo()

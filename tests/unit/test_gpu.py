@@ -458,3 +458,25 @@ def test_gpu_whose_driver_was_never_installed_is_no_trouble() -> None:
     assert state(127, "nvidia-smi is not installed", loaded=None, devices=(A40,)) is None
     assert state(9, NO_DRIVER, loaded=None, devices=(A40,)) is not None
     assert state(0, WELL, loaded=None, devices=()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n"
+            "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1)\n",
+            "open",
+        ),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.309.01  Wed Jul 1\n", "proprietary"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_kernel_module_that_is_loaded_says_which_it_is(
+    text: str | None, kind: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "version"
+    if text is not None:
+        path.write_text(text)
+    assert gpu.loaded_kind(path) == kind

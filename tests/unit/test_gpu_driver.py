@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import asking, gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    asking,
+    collectors,
+    gpu,
+    gpu_driver,
+    packages,
+)
 from ansible_collections.katago.fleet.plugins.modules import gpu_driver as module
 
 KERNEL = "6.1.0-56-cloud-amd64"
@@ -129,6 +135,23 @@ def test_interrupted_run_is_continued() -> None:
     assert plan.problems == ()
 
 
+def test_beginning_is_recorded_once_and_makes_no_change_an_interrupted_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = done(held=())
+    monkeypatch.setattr(gpu_driver, "STATE", tmp_path)
+    monkeypatch.setattr(module, "RECORD", tmp_path / "state.json")
+    monkeypatch.setattr(module, "look", lambda _: replace(seen, record=module.record()))
+    monkeypatch.setattr(packages, "known", lambda: packages.Known(seen.installed, seen.installed, ()))
+    monkeypatch.setattr(module, "configure", lambda *_: None)
+    monkeypatch.setattr(module, "verify_build", lambda *_: None)
+    module.write_record({"components": list(gpu_driver.COMPONENTS)})
+    assert module.prepare(DEFAULTS, service=True) is False
+    assert module.prepare(DEFAULTS, service=False) is True
+    assert (module.record()["unfinished"], module.record()["service"]) == (True, True)
+    assert not module.install(DEFAULTS, {}, continued=False).installs
+
+
 @pytest.mark.parametrize(
     ("settings", "changes", "words"),
     [
@@ -157,6 +180,31 @@ def test_what_cannot_work_is_refused_with_its_remedy(
     settings: gpu_driver.Settings, changes: dict[str, Any], words: str
 ) -> None:
     assert words in " ".join(problems(settings, replace(BARE, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("free", "file_systems", "words"),
+    [
+        (
+            {"/usr": 3000, "/var": 3000, "/boot": 3000},
+            {"/usr": 1, "/var": 1, "/boot": 1},
+            "/usr, /var, /boot",
+        ),
+        (
+            {"/usr": 3000, "/var": 3000, "/boot": 200},
+            {"/usr": 1, "/var": 1, "/boot": 2},
+            "/usr, /var together",
+        ),
+        ({"/usr": 3000, "/var": 3000, "/boot": 200}, {"/usr": 1, "/var": 2, "/boot": 3}, ""),
+        ({"/usr": 3000, "/var": 3000, "/boot": 100}, {"/usr": 1, "/var": 2, "/boot": 3}, "/boot has 100 MB"),
+        ({"/usr": 4150, "/var": 4150, "/boot": 4150}, {"/usr": 1, "/var": 1, "/boot": 1}, ""),
+    ],
+)
+def test_needs_of_one_file_system_add_up(
+    free: dict[str, int], file_systems: dict[str, int], words: str
+) -> None:
+    found = problems(DEFAULTS, replace(BARE, disk_free_mb=free, file_systems=file_systems))
+    assert [words in each for each in found] == ([True] if words else [])
 
 
 def test_open_module_on_debian_13_is_refused_since_the_kernel_it_fails_on() -> None:
@@ -193,6 +241,45 @@ def test_headers_that_would_bring_another_kernel_are_left_out() -> None:
     assert f"linux-headers-{KERNEL}" in gpu_driver.plan(DEFAULTS, newer).packages
 
 
+def aged(running: str = KERNEL, **changes: Any) -> gpu_driver.Seen:
+    """A host whose archives have no headers of its kernel any more, and perhaps a newer kernel."""
+    kernels = (KERNEL, NEXT)
+    host = replace(
+        BARE,
+        running=running,
+        kernels=kernels,
+        image_packages={f"linux-image-{each}": "1" for each in kernels} | {"linux-image-cloud-amd64": "2"},
+        header_versions={f"linux-headers-{KERNEL}": (), f"linux-headers-{NEXT}": ("6.1.193-1",)},
+    )
+    return replace(host, **changes)
+
+
+def test_headers_that_no_archive_has_are_refused_with_the_way_to_a_newer_kernel() -> None:
+    alone = aged(kernels=(KERNEL,))
+    (said,) = problems(DEFAULTS, alone)
+    assert f"No archive of the host has linux-headers-{KERNEL}" in said
+    assert "apt-get install linux-image-cloud-amd64; reboot" in said
+    having = {f"linux-headers-{KERNEL}": "6.1.192-2"}
+    assert problems(DEFAULTS, replace(alone, installed=having)) == ()
+    unread = replace(alone, header_versions={})
+    assert problems(DEFAULTS, unread) == ()
+
+
+def test_headers_of_a_kernel_that_is_left_are_not_installed() -> None:
+    reboots = gpu_driver.plan(gpu_driver.Settings(reboot="when_needed"), aged())
+    assert (reboots.problems, bool(reboots.reboot)) == ((), True)
+    offered = {f"linux-headers-{each}": ("1",) for each in (KERNEL, NEXT)}
+    for plan in (
+        reboots,
+        gpu_driver.plan(gpu_driver.Settings(reboot="when_needed"), aged(header_versions=offered)),
+        gpu_driver.plan(gpu_driver.Settings(expected=0), aged()),
+    ):
+        assert [each for each in plan.packages if "headers" in each] == [f"linux-headers-{NEXT}"]
+        assert plan.problems == ()
+    gone = aged(header_versions={f"linux-headers-{NEXT}": ()})
+    assert f"has linux-headers-{NEXT}, without" in problems(gpu_driver.Settings(expected=0), gone)[0]
+
+
 def test_host_that_is_only_prepared_needs_no_reboot() -> None:
     seen = replace(BARE, running="6.18.0-other", nouveau=True)
     plan = gpu_driver.plan(gpu_driver.Settings(expected=0), seen)
@@ -213,6 +300,44 @@ def test_reboot_follows_from_what_is_loaded(
 ) -> None:
     seen = replace(BARE, loaded=loaded)
     assert gpu_driver.reboot_reason(seen, KERNEL, will_change=will_change, target=target) == words
+
+
+OPEN = gpu_driver.Settings(source="nvidia", has_key=True, kernel_module="open", reboot="when_needed")
+
+
+def opened(kind: str | None) -> gpu_driver.Seen:
+    """A host whose open kernel module was installed in the version of the loaded one, which is of a kind."""
+    names = gpu_driver.plan(OPEN, BARE).packages
+    return replace(
+        BARE,
+        installed=dict.fromkeys(names, "580.95.05-1"),
+        loaded="580.95.05",
+        loaded_kind=kind,
+        modules={KERNEL: "580.95.05"},
+    )
+
+
+def test_other_kernel_module_in_the_same_version_is_not_the_installed_one() -> None:
+    plan = gpu_driver.plan(OPEN, opened("proprietary"))
+    assert plan.reboot == "the proprietary kernel module is loaded, and the open one is installed"
+    assert plan.reboot in plan.because
+    assert plan.stops_service
+    for kind in ("open", None):
+        assert gpu_driver.plan(OPEN, opened(kind)).reboot == ""
+
+
+@pytest.mark.parametrize(("after", "reboot"), [("open", False), ("proprietary", True)])
+def test_other_kernel_module_in_the_same_version_is_removed_or_left_by_a_reboot(
+    after: str, reboot: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asks(monkeypatch)
+    monkeypatch.setattr(module, "UVM", Path("/dev/null"))
+    monkeypatch.setattr(gpu, "loaded_version", lambda *_: "580.95.05")
+    monkeypatch.setattr(gpu, "loaded_kind", lambda *_: after)
+    looks = iter(("proprietary", after))
+    monkeypatch.setattr(module, "look", lambda _: opened(next(looks)))
+    assert bool(module.load(OPEN)) is reboot
+    assert ["modprobe", "--remove", *module.MODULES] in asked
 
 
 NEXT = "6.1.0-57-cloud-amd64"
@@ -667,6 +792,96 @@ def test_other_vendors_get_opencl(
     assert not gpu_driver.plan(gpu_driver.Settings(opencl=opencl), after).acts
 
 
+SECOND = replace(A40, address="0000:41:00.0")
+T4 = gpu.Device("0000:c1:00.0", "nvidia", "1eb8")
+NAMED = {"vendor": "nvidia", "device": "2235"}
+
+
+@pytest.mark.parametrize(
+    ("named", "expected", "bus", "cards", "problem"),
+    [
+        ([NAMED], None, (A40, SECOND), [A40, SECOND], None),
+        ([NAMED], 1, (A40, SECOND), [A40, SECOND], None),
+        ([NAMED], None, (A40, T4), [A40, T4], None),
+        ([NAMED], None, (A40, SECOND), [SECOND], "names 0 devices; expected are 1"),
+        ([NAMED, NAMED], None, (A40, SECOND), [A40], "names 1 devices; expected are 2"),
+        ([NAMED, NAMED], None, (A40,), [A40, SECOND], None),
+        (None, None, (A40, SECOND), [A40, SECOND], None),
+        (None, 1, (A40, SECOND), [A40, SECOND], "names 2 devices; expected are 1"),
+    ],
+)
+def test_cards_that_are_not_named_are_not_counted(
+    named: list[dict[str, str]] | None,
+    expected: int | None,
+    bus: tuple[gpu.Device, ...],
+    cards: list[gpu.Device],
+    problem: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = "".join(
+        f"0000{each.address.upper()}, NVIDIA {each.id}, 535.309.01, Enabled, 41, 46068, 4\n" for each in cards
+    )
+    asks(monkeypatch, **{"nvidia-smi": (0, lines)})
+    monkeypatch.setattr(module, "look", lambda _: done(devices=bus))
+    settings = gpu_driver.Settings(devices=named, expected=expected)
+    if problem:
+        with pytest.raises(module.DriverError, match=problem):
+            module.verify(settings)
+        return
+    verified = [card["name"] for card in module.verify(settings)]
+    assert verified == ["NVIDIA 2235"] * len(named or bus)
+
+
+RADEONS = (gpu.Device("0000:03:00.0", "amd", "744c"), gpu.Device("0000:04:00.0", "amd", "744c"))
+
+
+@pytest.mark.parametrize(
+    ("able", "expected", "words"),
+    [
+        (2, None, ""),
+        (1, 1, ""),
+        (1, None, "1 devices have a render node, .* expected are 2. Without one: amd 744c at 0000:04:00.0"),
+        (2, 3, "2 devices have a render node, .* expected are 3. Without one: none"),
+        (0, 0, ""),
+    ],
+)
+def test_cards_of_other_vendors_need_their_render_nodes(
+    able: int, expected: int | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    having = RADEONS[:able]
+    monkeypatch.setattr(module, "look", lambda _: replace(BARE, devices=RADEONS))
+    monkeypatch.setattr(gpu, "nodes", lambda devices: ["/dev/dri/renderD128"] if devices[0] in having else [])
+    settings = gpu_driver.Settings(expected=expected)
+    if words:
+        with pytest.raises(module.DriverError, match=words):
+            module.verify(settings)
+    else:
+        assert module.verify(settings) == [{"name": str(device)} for device in having]
+
+
+MESA = "Using OpenCL Device 0: AMD Radeon RX 7900 XTX (radeonsi, navi31, LLVM 15.0.6) (AMD) OpenCL 3.0 (Ext"
+ROCM = "Using OpenCL Device 1: gfx1100 (Advanced Micro Devices, Inc.) OpenCL 2.0 (Extensions:"
+ARC = (
+    "Using OpenCL Device 0: Intel(R) Arc(TM) A770 Graphics (Intel(R) Corporation) OpenCL 3.0 NEO (Extensions:"
+)
+POCL = "Using OpenCL Device 0: cpu-znver3-AMD EPYC 7543 (AuthenticAMD) OpenCL 3.0 PoCL (Extensions:"
+FOUND = "Found OpenCL Device 0: gfx1100 (Advanced Micro Devices, Inc.) (score 11000200)\n"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "words", "device"),
+    [
+        ("amd", MESA, "AMD Radeon RX 7900 XTX (radeonsi, navi31, LLVM 15.0.6)"),
+        ("amd", ROCM, "gfx1100"),
+        ("intel", ARC, "Intel(R) Arc(TM) A770 Graphics"),
+        ("intel", MESA, None),
+        ("amd", FOUND + POCL, None),
+    ],
+)
+def test_device_of_opencl_is_known_by_its_vendor(vendor: str, words: str, device: str | None) -> None:
+    assert gpu.used_by_engine(words, vendor, ["amd 744c at 0000:03:00.0"]) == device
+
+
 def test_opencl_of_another_vendor_is_refused() -> None:
     seen = replace(BARE, devices=(gpu.Device("0000:03:00.0", "intel", "56c0"),))
     assert "must be one of intel, mesa" in " ".join(problems(gpu_driver.Settings(opencl="rocm"), seen))
@@ -685,6 +900,22 @@ def test_modules_of_dkms_are_read_by_kernel() -> None:
         "nvidia/580.95.05, 6.12.118+deb13-amd64, x86_64: installed (Original modules exist)\n"
     )
     assert gpu_driver.dkms_modules(status) == {KERNEL: "535.309.01", "6.12.118+deb13-amd64": "580.95.05"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nvidia", "nvidia-open", "nvidia-current", "nvidia-current-open", "nvidia-srv", "nvidia-srv-open"],
+)
+def test_other_modules_of_nvidia_are_not_the_driver(name: str) -> None:
+    status = (
+        f"nvidia-fs/2.24.3, {KERNEL}, x86_64: installed\n"
+        f"{name}/535.309.01, {KERNEL}, x86_64: installed\n"
+        f"nvidia-fs/2.24.3, {KERNEL}, x86_64: installed\n"
+        f"nvidia-peermem, 1.3, {KERNEL}, x86_64: installed\n"
+    )
+    assert gpu_driver.dkms_modules(status) == {KERNEL: "535.309.01"}
+    older = status.replace(f"{name}/", f"{name}, ")
+    assert gpu_driver.dkms_modules(older) == {KERNEL: "535.309.01"}
 
 
 def test_compiler_is_quoted_from_a_failed_build() -> None:
@@ -821,6 +1052,26 @@ def test_driver_without_its_node_of_unified_memory_is_no_success(
 
 
 @pytest.mark.parametrize(
+    ("content", "enabled"),
+    [
+        (b"\x06\x00\x00\x00\x01", True),
+        (b"\x06\x00\x00\x00\x00", False),
+        (b"\x01\x00\x00\x00\x00", False),
+        (b"\x06\x00\x00\x00", None),
+        (None, None),
+    ],
+)
+def test_secure_boot_is_the_byte_after_the_attributes(
+    content: bytes | None, enabled: bool | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    variable = tmp_path / module.SECURE_BOOT.name
+    if content is not None:
+        variable.write_bytes(content)
+    monkeypatch.setattr(module, "SECURE_BOOT", variable)
+    assert module.secure_boot() is enabled
+
+
+@pytest.mark.parametrize(
     ("system", "texts", "key"),
     [
         ("debian", [], "/var/lib/dkms/mok.pub"),
@@ -875,12 +1126,22 @@ def test_key_that_is_missing_is_created_before_it_is_enrolled(release: str, key:
     assert f"enroll it: mokutil --import {key}" in said
 
 
-def test_problems_are_refused_together() -> None:
+def test_evidence_has_what_explains_a_driver() -> None:
+    found = {each.name: each for each in collectors.ALL}
+    assert found["gpu.txt"].command == ("nvidia-smi", "--query")
+    assert found["dkms.txt"].command == ("dkms", "status")
+    assert str(module.RECORD) in found["gpu-driver.txt"].files
+
+
+def test_problems_are_refused_together_and_with_the_plan() -> None:
+    plan = gpu_driver.plan(DEFAULTS, BARE)
     with pytest.raises(module.DriverError) as refused:
-        module.refuse(["one", "two"])
+        module.refuse(replace(plan, problems=("one", "two")))
     assert refused.value.refused
-    assert str(refused.value) == "Refused; nothing was changed on this host.\n- one\n- two"
-    module.refuse([])
+    said = str(refused.value).splitlines()
+    assert said[:3] == ["Refused; nothing was changed on this host.", "- one", "- two"]
+    assert said[3:] == ["The plan:", *plan.text()]
+    module.refuse(plan)
 
 
 def test_settings_are_the_modules_with_what_is_not_given_left_to_the_host() -> None:
@@ -952,6 +1213,8 @@ def test_host_without_a_release_or_with_an_engine_for_processors_is_not_asked(
     (tmp_path / "config.json").write_text('{"katago": {"binaryPath": "/k/katago"}}')
     asks(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
     assert "does without a GPU" in module.query(["NVIDIA A40"], {}, tmp_path)
+    asks(monkeypatch, **{"/k/katago": (0, "Using CUDA backend")})
+    assert "not for a GPU of amd" in module.query(["amd 744c"], {}, tmp_path, vendor="amd")
 
 
 def test_words_of_a_command_that_failed_have_no_password_of_a_proxy() -> None:

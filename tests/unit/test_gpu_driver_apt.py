@@ -315,6 +315,12 @@ def driver(version: str) -> dict[str, str]:
     return dict.fromkeys(WANTED, version)
 
 
+def change(settings: gpu_driver.Settings, repository: dict[str, str]) -> None:
+    """The driver, changed as the role does it."""
+    continued = module.prepare(settings, service=False)
+    module.install(settings, repository, continued=continued)
+
+
 def fails(*_: object) -> None:
     """A step that comes to nothing."""
     raise module.DriverError("The module is not built")
@@ -330,13 +336,13 @@ def test_way_back_leaves_what_others_changed_since_an_interrupted_run(
     host.install({"openssl": "3.0.17-1", "bash": "5", "libgcc-s1": "1"})
     monkeypatch.setattr(module, "configure", fails)
     with pytest.raises(module.DriverError, match="is not built"):
-        module.install(HEADERS, {}, service=False)
+        change(HEADERS, {})
     assert packages.known().installed["nvidia-kernel-dkms"] == V2
     since = {"openssl": "3.0.17-2", "postgresql-15": "15.14", "build-essential": "12", "bash": "5.1"}
     host.install(since)
     packages.hold(["postgresql-15", "nvidia-smi"], held=True)
     with pytest.raises(module.DriverError, match="is not built"):
-        module.install(HEADERS, {}, service=False)
+        change(HEADERS, {})
     undone = module.undo()
     assert set(undone["removed"]) == set(WANTED)
     assert undone["installed"] == {"libgcc-s1": "1"}
@@ -354,7 +360,7 @@ def test_driver_of_before_is_back_where_an_archive_lost_another_package(host: Ro
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "configure", fails)
         with pytest.raises(module.DriverError, match="is not built"):
-            module.install(forced, {}, service=False)
+            change(forced, {})
     undone = module.undo()
     assert undone["lacking"] == {"zlib1g": "1"}
     assert undone["removed"] == []
@@ -390,7 +396,7 @@ def test_branch_is_replaced_in_spite_of_the_roles_own_holds_which_the_way_back_r
     monkeypatch.setattr(module, "verify_build", fails)
     switched = replace(HEADERS, branch="580-server", reboot="when_needed")
     with pytest.raises(module.DriverError, match="is not built"):
-        module.install(switched, {}, service=False)
+        change(switched, {})
     assert packages.known().installed == {**new, "theirs": "1"}
     assert packages.known().held == tuple(sorted([*gpu_driver.held_packages(new), "theirs"]))
     module.undo()
@@ -416,7 +422,7 @@ def test_source_is_changed_in_spite_of_the_roles_own_holds(
     monkeypatch.setattr(gpu_driver, "nvidia_source", lambda *_: line)
     monkeypatch.setattr(module, "verify_build", lambda _: None)
     theirs_wanted = replace(THEIRS, headers=HEADERS.headers, branch="580", reboot="when_needed")
-    module.install(theirs_wanted, {"key": "armoured"}, service=False)
+    change(theirs_wanted, {"key": "armoured"})
     now = packages.known().installed
     assert (now["libcuda1"], now["nvidia-driver-cuda"]) == (newer, newer)
     assert "nvidia-smi" not in now
@@ -426,7 +432,7 @@ def test_version_that_apt_would_not_bring_is_not_installed(host: Root) -> None:
     offer(host, "archive", driver(V2))
     asked = replace(HEADERS, version="535.261.03")
     with pytest.raises(module.DriverError, match=r"there are: 535\.309\.01-1"):
-        module.install(asked, {}, service=False)
+        change(asked, {})
     bare = replace(seen_by(asked), lacking_components=("non-free",))
     plan = gpu_driver.plan(asked, bare)
     module.begin(asked, bare, plan, service=False)
@@ -450,7 +456,7 @@ def test_earlier_version_is_kept_and_installed_again_when_no_archive_has_it(
     for version in ("535.230.02-1", V1, V2):
         others = {name: "1" for name in WANTED if name not in mine}
         offer(host, f"archive{version}", {**others, **dict.fromkeys(mine, version)})
-        module.install(replace(HEADERS, version="latest", reboot="when_needed"), {}, service=False)
+        change(replace(HEADERS, version="latest", reboot="when_needed"), {})
         for name in mine:
             keep(host, tmp_path, name, version)
         module.finish()
@@ -458,7 +464,7 @@ def test_earlier_version_is_kept_and_installed_again_when_no_archive_has_it(
     left = {path.name for path in module.ARCHIVES.glob("*.deb")}
     assert left == {f"{name}_{version}_amd64.deb" for name in mine for version in (V1, V2)}
     for version, of in (("535.261.03", V1), ("535.309.01", V2)):
-        module.install(replace(HEADERS, version=version, reboot="when_needed"), {}, service=False)
+        change(replace(HEADERS, version=version, reboot="when_needed"), {})
         module.finish()
         assert {packages.known().installed[name] for name in mine} == {of}
     assert {path.name for path in module.ARCHIVES.glob("*.deb")} == left
@@ -479,3 +485,22 @@ def keep(root: Root, at: Path, name: str, version: str) -> None:
             str(module.ARCHIVES / f"{name}_{version}_amd64.deb"),
         ]
     )
+
+
+def test_headers_are_known_to_be_gone_only_where_apt_has_read_its_archives(root: Root) -> None:
+    images = ["linux-image-6.1.0-56-amd64", "linux-image-6.1.0-57-amd64", "linux-image-amd64"]
+    versions = {"linux-headers-6.1.0-57-amd64": "6.1.193-1", "linux-headers-amd64": "6.1.193-1"}
+    address = root.archive("debian", "bookworm", {"main": versions}, codename="bookworm", origin="Debian")
+
+    def known() -> dict[str, tuple[str, ...]]:
+        own = gpu_driver.own_archives(gpu_driver.archives(module.index_targets()), "bookworm")
+        return module.header_versions(images, own, ())
+
+    (root.etc / "sources.list.d/host.list").write_text(f"deb [trusted=yes] {address} bookworm main\n")
+    assert known() == {"linux-headers-amd64": ()}
+    packages.run(["apt-get", "update"])
+    assert known() == {
+        "linux-headers-6.1.0-56-amd64": (),
+        "linux-headers-6.1.0-57-amd64": ("6.1.193-1",),
+        "linux-headers-amd64": ("6.1.193-1",),
+    }

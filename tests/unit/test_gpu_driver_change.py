@@ -132,8 +132,9 @@ def test_upgrade_whose_build_fails_is_taken_back_package_by_package(
         raise module.DriverError("not built")
 
     monkeypatch.setattr(module, "verify_build", fails)
+    continued = module.prepare(SETTINGS, service=True)
     with pytest.raises(module.DriverError, match="not built"):
-        module.install(SETTINGS, {}, service=True)
+        module.install(SETTINGS, {}, continued=continued)
     assert host.asked == [("update",), ("simulate", "install", *WANTED), ("install", *WANTED)]
     assert host.marks == [("unhold", *sorted(HELD)), ("hold", *sorted(HELD))]
     assert "pins of before" not in gpu_driver.PREFERENCES.read_text()
@@ -165,7 +166,8 @@ def test_upgrade_that_ends_keeps_the_archives_of_this_driver_and_of_the_one_befo
     host.keep("libxcb1", "2")
     host.keep("libcuda1", "535.230.02-1")
     (host.archives / "partial").mkdir()
-    module.install(SETTINGS, {}, service=False)
+    continued = module.prepare(SETTINGS, service=False)
+    module.install(SETTINGS, {}, continued=continued)
     assert module.finish()
     assert {path.name for path in host.archives.iterdir()} == {
         f"{name}_{version}_amd64.deb" for name in MINE for version in (V1, V2.replace(":", "%3a"))
