@@ -174,6 +174,7 @@ def test_hosts_may_carry_any_port(site: Site, entry: str) -> None:
     [
         ({"katago": {"defaultVisits": 2000}}, "katago.defaultVisits"),
         ({"katago": {"restartBackoffSeconds": 100}}, "katago.restartBackoffSeconds"),
+        ({"server": {"maxSessions": 63}}, "server.maxSessionsPerToken"),
     ],
 )
 def test_values_that_contradict_each_other_are_named(

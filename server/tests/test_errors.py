@@ -16,6 +16,7 @@ from katago_mcp.config import RateLimit
 from katago_mcp.errors import CATALOGUE, Failure, Invalid, Rejected, Status
 from rig import Rig, rig, until
 from support import Site
+from test_sessions import begin, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -111,6 +112,14 @@ async def rate_limited(site: Site) -> dict[str, Any]:
         return await ask("evaluateTerritory")
 
 
+async def too_many_sessions(site: Site) -> dict[str, Any]:
+    site.write(server={"maxSessionsPerToken": 1})
+    with site.serving() as running:
+        opened(running, None)
+        error: dict[str, Any] = begin(running, None).json()["error"]["data"]
+    return error
+
+
 async def draining(site: Site) -> dict[str, Any]:
     made = Rig(site, {})
     made.analyst.draining = True
@@ -198,6 +207,7 @@ SITUATIONS: dict[str, Callable[[Site], Awaitable[dict[str, Any]]]] = {
         invalid_profile,
         overloaded,
         rate_limited,
+        too_many_sessions,
         draining,
         forbidden,
         engine_starting,

@@ -7,7 +7,16 @@ import pytest
 from prometheus_client import generate_latest
 
 from katago_mcp.errors import Status
-from katago_mcp.metrics import ANALYSIS_TOOLS, REFUSALS, RELOADS, RESTART_REASONS, STATES, TOOLS, Metrics
+from katago_mcp.metrics import (
+    ANALYSIS_TOOLS,
+    REFUSALS,
+    RELOADS,
+    RESTART_REASONS,
+    SESSION_LIMITS,
+    STATES,
+    TOOLS,
+    Metrics,
+)
 
 CONTRACT = [
     *(
@@ -19,6 +28,8 @@ CONTRACT = [
     *(("katago_engine_state", {"state": state}) for state in STATES),
     *(("katago_engine_restarts_total", {"reason": reason}) for reason in RESTART_REASONS),
     *(("katago_mcp_http_refused_total", {"reason": reason}) for reason in REFUSALS),
+    ("katago_mcp_sessions", {}),
+    *(("katago_mcp_sessions_refused_total", {"reason": reason}) for reason in SESSION_LIMITS),
     *(("katago_mcp_reloads_total", {"result": result}) for result in RELOADS),
     ("katago_mcp_overlay_active", {}),
     ("katago_mcp_overlay_expires_timestamp_seconds", {}),

@@ -70,6 +70,12 @@ class Server(Section):
     """Analyses that may wait for the engine; a caller of whom nothing waits is still let in."""
     max_wait_seconds: Seconds = 120
     """How long an analysis may wait for its turn until it is refused; a review waits within its `maxTime`."""
+    max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 512
+    """Sessions that all clients together may have open; clients of protocol 2026-07-28 have none."""
+    max_sessions_per_token: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """Sessions that the clients of one token may have open; without tokens, all clients are one."""
+    session_idle_seconds: Seconds = 1800
+    """How long a session without a request or an open stream stays; a change is for those opened later."""
 
 
 class Katago(Section):
@@ -481,6 +487,11 @@ def _contradictions(config: Config, tokens_file: Path | None) -> list[str]:
             f"katago.restartBackoffSeconds: {katago.restart_backoff_seconds:g} is above "
             f"katago.restartBackoffMaxSeconds {katago.restart_backoff_max_seconds:g}: "
             "lower the one or raise the other"
+        )
+    if server.max_sessions_per_token > server.max_sessions:
+        problems.append(
+            f"server.maxSessionsPerToken: {server.max_sessions_per_token} is above server.maxSessions "
+            f"{server.max_sessions}: lower the one or raise the other"
         )
     if metrics.enabled and metrics.port == server.port:
         problems.append(f"metrics.port: {metrics.port} is server.port too: choose another one")

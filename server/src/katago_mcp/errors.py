@@ -178,6 +178,15 @@ CATALOGUE: dict[str, Entry] = {
     "rate_limited": Entry(
         "rejected", "The token has made too many calls.", None, "fewer calls a minute", _LATER
     ),
+    "too_many_sessions": Entry(
+        "rejected",
+        "The token, or all clients together, have as many sessions open as `server.maxSessionsPerToken` or "
+        "`server.maxSessions` allows. It answers no tool but `initialize`, before protocol 2026-07-28, with "
+        "HTTP 503, `Retry-After`, and this as `error.data`.",
+        None,
+        "fewer sessions, each ended with DELETE; or protocol 2026-07-28",
+        _LATER,
+    ),
     "draining": Entry(
         "rejected", "The server is being taken out of service.", None, "another server", _LATER
     ),

@@ -20,6 +20,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from prometheus_client import make_asgi_app
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +33,7 @@ from katago_mcp.config import Config
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.reload import Reloader
+from katago_mcp.sessions import Sessions
 from katago_mcp.settings import Settings
 from katago_mcp.supervisor import Supervisor
 from katago_mcp.tls import Tls
@@ -96,6 +98,18 @@ def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Appl
     # Stateful with SSE: the only mode that gives progress and cancellation to both generations
     # of the protocol.
     app: Starlette = mcp.streamable_http_app(transport_security=allowed)
+
+    def limit() -> None:
+        server, manager = operations.settings.config.server, mcp.session_manager
+        manager.max_sessions = server.max_sessions
+        manager.session_idle_timeout = server.session_idle_seconds
+
+    limit()
+    operations.settings.watch(limit)
+    # The last one, so that those before it have said who calls.
+    app.user_middleware.append(
+        Middleware(Sessions, operations.settings, operations.metrics, secured=operations.secured)
+    )
     return Application(app, operations.metrics)
 
 

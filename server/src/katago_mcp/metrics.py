@@ -24,6 +24,7 @@ UNKNOWN_TOOL = "unknown"
 STATES = ("starting", "tuning", "ready", "hung", "backoff", "config_error", "stopped")
 RESTART_REASONS = ("exited", "hung", "garbage", "start_timeout", "config_error", "requested")
 RELOADS = ("applied", "refused")
+SESSION_LIMITS = ("token", "total")
 REFUSALS = ("unauthenticated", "forbidden", "misdirected")
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
@@ -93,6 +94,14 @@ class Metrics:
             "HTTP requests refused: no valid token (401), missing scope or bad Origin (403), bad Host (421).",
             ("reason",),
         )
+        self.sessions = gauge(
+            "katago_mcp_sessions", "Sessions that are open; clients of protocol 2026-07-28 have none."
+        )
+        self.sessions_refused = counter(
+            "katago_mcp_sessions_refused_total",
+            "Sessions refused, because of the limit of one token or of all together.",
+            ("reason",),
+        )
         self.reloads = counter(
             "katago_mcp_reloads_total", "Reloads of the configuration, by what became of them.", ("result",)
         )
@@ -122,6 +131,8 @@ class Metrics:
             self.reloads.labels(result)
         for reason in REFUSALS:
             self.http_refused.labels(reason)
+        for reason in SESSION_LIMITS:
+            self.sessions_refused.labels(reason)
         self.engine_state("starting")
 
     def engine_state(self, current: str) -> None:
