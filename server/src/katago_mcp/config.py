@@ -70,9 +70,9 @@ class Server(Section):
     """Analyses that may wait for the engine; a caller of whom nothing waits is still let in."""
     max_wait_seconds: Seconds = 120
     """How long an analysis may wait for its turn until it is refused; a review waits within its `maxTime`."""
-    max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 512
+    max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """Sessions that all clients together may have open; clients of protocol 2026-07-28 have none."""
-    max_sessions_per_token: Annotated[int, Field(ge=1, le=100_000)] = 64
+    max_sessions_per_token: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Sessions that the clients of one token may have open; without tokens, all clients are one."""
     session_idle_seconds: Seconds = 1800
     """How long a session without a request or an open stream stays; a change is for those opened later."""
