@@ -210,11 +210,9 @@ def validate(terms: watch.Terms, layout: releases.Layout) -> dict[str, Any]:
         for result in seen.more
     ]
     failures += "".join(f"\n- probe: {problem}" for answer in probed for problem in answer["problems"])
-    # The call that must be refused is the caller's own fault, and no request that counts.
-    counted = [*(answers.get("results") or [])[:-1], *seen.more]
     return {
         "failures": [line.removeprefix("- ")[:_LONGEST_WORDS] for line in failures.splitlines() if line],
-        "own": [bool(result["ok"]) for result in counted],
+        "own": [validation.status(result) for result in [*(answers.get("results") or []), *seen.more]],
         "probe": {"value": {"answers": probed}},
     }
 

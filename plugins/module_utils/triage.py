@@ -559,11 +559,15 @@ def _error_rate(facts: _Facts) -> Iterator[Reason]:
 
 
 def _foreign(requests: Mapping[str, float], own: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """How many requests of others count, and how many of them failed."""
-    own_failed = sum(not answer["ok"] for answer in own)
+    """How many requests of others count, and how many of them failed.
+
+    `own`: triage's own calls, each with the `status` that the server counts it by.
+    """
+    own_failed = sum(answer["status"] in traffic.FAILED for answer in own)
+    own_answered = sum(answer["status"] == "ok" for answer in own)
     failed = max(0.0, traffic.failed(dict(requests)) - own_failed)
     answered = max(0.0, traffic.judged(dict(requests)) - traffic.failed(dict(requests)))
-    return failed + max(0.0, answered - (len(own) - own_failed)), failed
+    return failed + max(0.0, answered - own_answered), failed
 
 
 def _engine_up(facts: _Facts) -> Iterator[Reason]:

@@ -304,7 +304,7 @@ def probe(at: endpoints.Endpoints, layout: releases.Layout, parameters: dict[str
         "error": answer.get("error"),
         "answers": [
             {
-                "ok": bool(result["ok"]),
+                "status": validation.status(result),
                 "seconds": result["seconds"],
                 "problems": validation.probe_problems(result, parameters["visits"]),
             }

@@ -80,7 +80,7 @@ def healthy() -> Facts:
         "probe": {
             "asked": 5,
             "error": None,
-            "answers": [{"ok": True, "seconds": 0.5, "problems": []} for _ in range(5)],
+            "answers": [{"status": "ok", "seconds": 0.5, "problems": []} for _ in range(5)],
         },
         "traffic": {
             "served": True,
@@ -306,6 +306,16 @@ def test_own_probes_dilute_no_error_rate_and_callers_faults_do_not_count() -> No
     assert (reason.level, reason.measured) == ("P1", "6 of 10 requests failed in 10 s (60.0 %)")
 
 
+@pytest.mark.parametrize("status", ["rejected", "invalid"])
+@pytest.mark.parametrize("refused", range(6))
+def test_own_probes_that_were_refused_hide_no_failure_of_others(status: str, refused: int) -> None:
+    facts = having(traffic={"requests": {"ok": 6.0, "error": 2.0}})
+    for _ in range(refused):
+        fail_a_probe(facts, status)
+    (measured,) = [each.measured for each in judge(facts).reasons if each.rule == "error_rate"]
+    assert measured == "2 of 3 requests failed in 10 s (66.7 %)"
+
+
 def test_quiet_service_has_no_error_rate() -> None:
     verdict = judge(having(traffic={"requests": {"ok": 5.0}}))
     assert verdict.verdict == "healthy"
@@ -313,7 +323,7 @@ def test_quiet_service_has_no_error_rate() -> None:
 
 
 def probes(seconds: float, count: int = 5) -> dict[str, Any]:
-    return {"answers": [{"ok": True, "seconds": seconds, "problems": []} for _ in range(count)]}
+    return {"answers": [{"status": "ok", "seconds": seconds, "problems": []} for _ in range(count)]}
 
 
 @pytest.mark.parametrize(
@@ -747,13 +757,14 @@ def test_verdict_survives_its_way_through_json() -> None:
     assert triage.as_verdict(json.loads(json.dumps(triage.as_dict(verdict)))) == verdict
 
 
-def fail_a_probe(facts: Facts) -> None:
-    """One probe more fails, which the service counts as a request that failed."""
+def fail_a_probe(facts: Facts, status: str = "error") -> None:
+    """One probe more fails, which the service counts as a request that ended so."""
     requests = facts["traffic"]["value"]["requests"]
     for answer in facts["probe"]["value"]["answers"]:
-        if answer["ok"]:
-            answer.update(ok=False, problems=["x"])
-            requests.update(ok=requests["ok"] - 1, error=requests.get("error", 0) + 1)
+        if answer["status"] == "ok":
+            answer.update(status=status, problems=["x"])
+            requests["ok"] -= 1
+            requests[status] = requests.get(status, 0) + 1
             return
 
 
@@ -791,6 +802,8 @@ WORSE: dict[str, Callable[[Facts], object]] = {
     "stalls": lambda facts: facts["pressure"]["value"].update(memory={"full": {"avg60": 50}}),
     "few files": lambda facts: facts["limits"]["value"].update(open_files_limit=64),
     "probe fails": fail_a_probe,
+    "own probe rejected": lambda facts: fail_a_probe(facts, "rejected"),
+    "own probe over limit": lambda facts: fail_a_probe(facts, "invalid"),
     "probes slow": lambda facts: [
         answer.update(seconds=answer["seconds"] * 1.4) for answer in facts["probe"]["value"]["answers"]
     ],

@@ -33,7 +33,7 @@ def sample(number: int, **facts: Any) -> Sample:
         "ready": {"status": 200, "body": {"ready": True}, "seconds": 10},
         "release": "r-1",
         "baseline": BASELINE,
-        "validation": {"failures": [], "own": [True] * OWN},
+        "validation": {"failures": [], "own": ["ok"] * OWN},
         "probe": {"answers": [{"seconds": 1.0, "problems": []}]},
         "metrics": metrics(ok=OWN * (number + 1)),
     }
