@@ -151,6 +151,7 @@ class _Facts:
 
 
 _Rule = Callable[[_Facts], Iterator[Reason]]
+_RECORD = "run baseline.yml while all is well"
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What a rule trips over in a fact that is not as it was measured to be; it costs that rule alone."""
 
@@ -273,6 +274,8 @@ def baseline_problems(
         problems.append(f"its engine is {state}, and must be ready")
     if failures := facts["engine_journal"]["value"]["failures"]:
         problems.append(f"its engine failed {failures} times in the last {WINDOW_MINUTES} minutes")
+    if why := _fewer_visits(facts["probe"]["value"], facts["baseline"]["value"]):
+        problems.append(why)
     return problems
 
 
@@ -620,13 +623,36 @@ def _performance(facts: _Facts) -> Iterator[Reason]:
 
 def _compared(facts: _Facts) -> tuple[float, float] | None:
     """The median of the probes and of the baseline in seconds; None without a baseline that fits."""
-    if not facts.known("baseline") or not facts.known("probe"):
+    if not facts.known("probe") or _incomparable(facts):
         return None
-    found = facts["baseline"]["found"]
     median = median_seconds(facts["probe"]) if facts["probe"]["answers"] else None
-    if not found or found.get("identity") != facts["baseline"]["identity"] or median is None:
+    return None if median is None else (median, float(facts["baseline"]["found"]["median_seconds"]))
+
+
+def _incomparable(facts: _Facts) -> str | None:
+    """Why nothing can be compared with the baseline; None when it fits."""
+    if not facts.known("baseline"):
+        return facts.why("baseline")
+    baseline = facts["baseline"]
+    found = baseline["found"]
+    if not found:
+        return f"there is no baseline; {_RECORD}"
+    if found.get("identity") != baseline["identity"]:
+        return (
+            "the baseline is of another engine, network or configuration, or of another number of visits;"
+            f" {_RECORD}"
+        )
+    return _fewer_visits(facts["probe"], baseline) if facts.known("probe") else None
+
+
+def _fewer_visits(probe: Mapping[str, Any], baseline: Mapping[str, Any]) -> str | None:
+    """Why probes of fewer visits than a baseline's say nothing of speed; None when they have as many."""
+    if probe.get("visits", baseline.get("visits")) == baseline.get("visits"):
         return None
-    return median, float(found["median_seconds"])
+    return (
+        f"the limits are lowered, so a probe has {probe['visits']} visits, and the baseline is of"
+        f" {baseline['visits']}; it is known again when they are given back (mitigate.yml -e undo=true)"
+    )
 
 
 def _cache(facts: _Facts) -> Iterator[Reason]:
@@ -906,15 +932,8 @@ def _gpu_notes(facts: _Facts) -> Iterator[str]:
 
 
 def _performance_notes(facts: _Facts) -> Iterator[str]:
-    if not facts.known("baseline"):
-        yield f"performance is unknown: {facts.why('baseline')}"
-    elif not facts["baseline"]["found"]:
-        yield "performance is unknown: there is no baseline; run baseline.yml while all is well"
-    elif facts["baseline"]["found"].get("identity") != facts["baseline"]["identity"]:
-        yield (
-            "performance is unknown: the baseline is of another engine, network or configuration;"
-            " run baseline.yml while all is well"
-        )
+    if why := _incomparable(facts):
+        yield f"performance is unknown: {why}"
     elif figures := _compared(facts):
         yield f"a probe takes {figures[0]:.3f} s, at the baseline {figures[1]:.3f} s"
 

@@ -95,6 +95,19 @@ def most_visits(config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]]
     return int(overlay.get("keys", {}).get("katago.maxVisits", configured))
 
 
+def allowed(
+    visits: int, config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]] | None = None
+) -> int:
+    """So many visits, or the most that a call may ask for. `health` None leaves an overlay out of account.
+
+    As many as are wanted when the configuration does not say.
+    """
+    try:
+        return min(visits, most_visits(config, health))
+    except (LookupError, TypeError, ValueError):
+        return visits
+
+
 def probes(visits: int, variants: Sequence[int]) -> list[dict[str, Any]]:
     """One analysis for each variant of the position, Black's board; `variants` vary as in `calls`."""
     return [_analyse("B", visits, variant) for variant in variants]

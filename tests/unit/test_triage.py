@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu, history, triage
+from ansible_collections.katago.fleet.plugins.module_utils import endpoints, gpu, history, releases, triage
 from ansible_collections.katago.fleet.plugins.modules import triage as module
 from ansible_collections.katago.fleet.plugins.plugin_utils import triage_table
 
@@ -79,6 +80,7 @@ def healthy() -> Facts:
         },
         "probe": {
             "asked": 5,
+            "visits": 32,
             "error": None,
             "answers": [{"status": "ok", "seconds": 0.5, "problems": []} for _ in range(5)],
         },
@@ -375,6 +377,68 @@ def test_performance_without_a_baseline_that_fits_is_unknown_and_hides_no_health
     verdict = judge(having(baseline={"found": found}))
     assert verdict.verdict == "healthy"
     assert any("performance is unknown" in note and "baseline.yml" in note for note in verdict.notes)
+
+
+def test_probes_of_a_host_whose_limits_are_lowered_are_not_compared_with_its_baseline() -> None:
+    facts = having(probe={**probes(5.0), "visits": 10})
+    verdict = judge(facts)
+    assert (verdict.verdict, verdict.next) == ("healthy", None)
+    (told,) = [note for note in verdict.notes if "performance" in note]
+    assert told.startswith(
+        "performance is unknown: the limits are lowered, so a probe has 10 visits, and the"
+    )
+    assert "the baseline is of 32;" in told
+    (problem,) = triage.baseline_problems(verdict, facts, least_uptime=60)
+    assert f"performance is unknown: {problem}" == told
+
+
+class Service(endpoints.Endpoints):
+    """A service that answers with what it was asked for, in so far as its overlay allows it."""
+
+    def probe(self, path: str, seconds: float = 0) -> tuple[int, dict[str, Any]]:
+        assert path == "/health"
+        keys = {"katago.maxVisits": 10}
+        return 200, {"status": "ok", "overlay": {"keys": keys} if self.host == "lowered" else None}
+
+    def call(self, command: Path, calls: Sequence[Mapping[str, Any]], deadline: float) -> dict[str, Any]:
+        visits = [each["arguments"]["maxVisits"] for each in calls]
+        well = {"scoreLead": 70.0, "winrate": 0.99, "cached": False, "moves": [{"move": "E6"}]}
+        return {
+            "results": [
+                {
+                    "ok": True,
+                    "text": "",
+                    "error": None,
+                    "seconds": 0.1,
+                    "structured": {**well, "visits": each},
+                }
+                for each in visits
+            ]
+        }
+
+
+@pytest.mark.parametrize(
+    ("config", "host", "visits"),
+    [
+        ('{"katago": {"maxVisits": 1000}}', "as configured", 32),
+        ('{"katago": {"maxVisits": 20}}', "as configured", 20),
+        ('{"katago": {"maxVisits": 1000}}', "lowered", 10),
+        ('{"katago": {"maxVisits": 5}}', "as configured", 5),
+        ("{", "as configured", 32),
+        ("[]", "lowered", 32),
+    ],
+)
+def test_probe_asks_for_no_more_visits_than_are_allowed(
+    config: str, host: str, visits: int, tmp_path: Path
+) -> None:
+    release = tmp_path / "releases" / "r"
+    release.mkdir(parents=True)
+    (release / "config.json").write_text(config)
+    (tmp_path / "current").symlink_to("releases/r")
+    parameters = {"probes": 3, "visits": 32, "patience": 30}
+    found = module.probe(Service(host=host), releases.Layout(tmp_path), parameters)
+    assert found["visits"] == visits
+    assert [answer["problems"] for answer in found["answers"]] == [[], [], []]
 
 
 @pytest.mark.parametrize(("count", "level"), [(0, None), (2, None), (3, "P1"), (9, "P1")])
