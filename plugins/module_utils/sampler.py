@@ -25,6 +25,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     endpoints,
     exposition,
     history,
+    host,
     ledger,
     measuring,
     overlay,
@@ -185,8 +186,9 @@ def baseline(layout: releases.Layout, visits: int) -> dict[str, Any]:
     found = baselines.read()
     manifest = releases.manifest(layout.current) or {}
     visits = validation.allowed(visits, read_config(layout))
-    kept = {name: found.get(name) for name in ("identity", "median_seconds")} if found else None
-    return {"found": kept, "identity": baselines.identity(manifest, visits)}
+    kept = {name: found.get(name) for name in ("identity", "machine", "median_seconds")} if found else None
+    identity = baselines.identity(manifest, visits)
+    return {"found": kept, "identity": identity, "machine": host.machine()}
 
 
 def read_config(layout: releases.Layout) -> dict[str, Any]:

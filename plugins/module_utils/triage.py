@@ -293,7 +293,7 @@ def baseline(facts: Mapping[str, Mapping[str, Any]], *, now: datetime) -> dict[s
         "version": found["manifest"]["version"],
         "engine_version": found["manifest"]["engine_version"],
         "network": found["network"],
-        "device": found["device"],
+        "machine": found["machine"],
         "visits": found["visits"],
         "probes": len(seconds),
         "median_seconds": median,
@@ -642,7 +642,16 @@ def _incomparable(facts: _Facts) -> str | None:
             "the baseline is of another engine, network or configuration, or of another number of visits;"
             f" {_RECORD}"
         )
+    if found.get("machine") != baseline["machine"]:
+        recorded = _machine(found.get("machine"))
+        return f"the baseline is of {recorded}, and this is {_machine(baseline['machine'])}; {_RECORD}"
     return _fewer_visits(facts["probe"], baseline) if facts.known("probe") else None
+
+
+def _machine(machine: Mapping[str, Any] | None) -> str:
+    if machine is None:
+        return "a machine that it does not name"
+    return f"{machine['name']} ({machine['processors']} processors, {machine['device']})"
 
 
 def _fewer_visits(probe: Mapping[str, Any], baseline: Mapping[str, Any]) -> str | None:

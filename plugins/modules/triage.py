@@ -265,7 +265,7 @@ def read_baseline(layout: releases.Layout, visits: int, *, without: bool) -> dic
         "found": None if without else baselines.read(),
         "identity": baselines.identity(manifest, visits),
         "manifest": {name: manifest.get(name) for name in ("name", "engine_version", "version")},
-        "device": host.device(),
+        "machine": host.machine(),
         "network": baselines.network(manifest),
         "visits": visits,
     }

@@ -20,6 +20,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils import triage_table
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 Facts = dict[str, dict[str, Any]]
+MACHINE = {"name": "katago-1", "device": "4 x AMD EPYC", "processors": 4}
 
 
 def healthy() -> Facts:
@@ -71,11 +72,11 @@ def healthy() -> Facts:
         "history": {"records": [], "switch": None, "way_back": "0.1.0-old"},
         "packages": [],
         "baseline": {
-            "found": {"identity": "same", "median_seconds": 0.5},
+            "found": {"identity": "same", "machine": MACHINE, "median_seconds": 0.5},
             "identity": "same",
             "manifest": {"name": "0.1.0-aa", "version": "0.1.0", "engine_version": "1.18.1"},
             "network": "net.bin.gz",
-            "device": None,
+            "machine": MACHINE,
             "visits": 32,
         },
         "probe": {
@@ -349,7 +350,7 @@ def probes(seconds: float, count: int = 5) -> dict[str, Any]:
 def test_performance_against_the_baseline(percent: float, level: str | None, baseline: float) -> None:
     facts = having(
         probe=probes(baseline * (1 + percent / 100)),
-        baseline={"found": {"identity": "same", "median_seconds": baseline}},
+        baseline={"found": {"identity": "same", "machine": MACHINE, "median_seconds": baseline}},
     )
     assert rules(judge(facts)) == ({(level, "performance")} if level else set())
 
@@ -357,7 +358,7 @@ def test_performance_against_the_baseline(percent: float, level: str | None, bas
 @pytest.mark.parametrize("median", [0.0, float("inf"), float("nan")])
 def test_baseline_that_cannot_be_calculated_with_costs_its_own_entry_alone(median: float) -> None:
     facts = having(
-        baseline={"found": {"identity": "same", "median_seconds": median}},
+        baseline={"found": {"identity": "same", "machine": MACHINE, "median_seconds": median}},
         ready={"status": 503, "body": {"ready": False, "reason": "draining"}},
     )
     assert rules(judge(facts)) == {("P2", "ready"), ("unknown", "performance")}
@@ -372,11 +373,33 @@ def test_baseline_that_is_damaged_is_said_to_be_and_judged_without() -> None:
     assert f"performance is unknown: {why}" in verdict.notes
 
 
-@pytest.mark.parametrize("found", [None, {"identity": "another", "median_seconds": 0.1}])
+@pytest.mark.parametrize("found", [None, {"identity": "another", "machine": MACHINE, "median_seconds": 0.1}])
 def test_performance_without_a_baseline_that_fits_is_unknown_and_hides_no_health(found: Any) -> None:
     verdict = judge(having(baseline={"found": found}))
     assert verdict.verdict == "healthy"
     assert any("performance is unknown" in note and "baseline.yml" in note for note in verdict.notes)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "told"),
+    [
+        ({**MACHINE, "name": "katago-2"}, "katago-2 (4 processors, 4 x AMD EPYC)"),
+        ({**MACHINE, "processors": 64}, "katago-1 (64 processors, 4 x AMD EPYC)"),
+        ({**MACHINE, "device": "1 x NVIDIA A40"}, "katago-1 (4 processors, 1 x NVIDIA A40)"),
+        (None, "a machine that it does not name"),
+    ],
+)
+@pytest.mark.parametrize("seconds", [0.1, 5.0])
+def test_speed_of_another_machine_is_nothing_to_compare_with(
+    recorded: dict[str, Any] | None, told: str, seconds: float
+) -> None:
+    found = {"identity": "same", "median_seconds": 0.5, **({"machine": recorded} if recorded else {})}
+    verdict = judge(having(probe=probes(seconds), baseline={"found": found}))
+    assert (verdict.verdict, verdict.reasons) == ("healthy", ())
+    assert (
+        f"performance is unknown: the baseline is of {told}, and this is katago-1 (4 processors,"
+        " 4 x AMD EPYC); run baseline.yml while all is well"
+    ) in verdict.notes
 
 
 def test_probes_of_a_host_whose_limits_are_lowered_are_not_compared_with_its_baseline() -> None:
@@ -941,6 +964,7 @@ def test_baseline_says_what_it_is_of() -> None:
     recorded = triage.baseline(having(probe=probes(0.25)), now=NOW)
     assert recorded["median_seconds"] == 0.25
     assert recorded["visits_per_second"] == 128.0
+    assert recorded["machine"] == MACHINE
     assert (recorded["release"], recorded["engine_version"], recorded["network"]) == (
         "0.1.0-aa",
         "1.18.1",

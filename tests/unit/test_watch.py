@@ -21,7 +21,12 @@ START = 1000.0
 BEGUN = datetime(2026, 1, 31, 3, 0, tzinfo=UTC)
 TOOK = 2.0
 OWN = 4
-BASELINE = {"found": {"identity": "i", "median_seconds": 1.0}, "identity": "i"}
+MACHINE = {"name": "katago-1", "device": "4 x CPU", "processors": 4}
+BASELINE = {
+    "found": {"identity": "i", "machine": MACHINE, "median_seconds": 1.0},
+    "identity": "i",
+    "machine": MACHINE,
+}
 
 
 def sample(number: int, **facts: Any) -> Sample:
@@ -206,6 +211,7 @@ def test_a_few_slow_analyses_are_none() -> None:
     [
         ({"found": None, "identity": "i"}, "there is no baseline"),
         ({**BASELINE, "identity": "other"}, "the baseline is of another"),
+        ({**BASELINE, "machine": {**MACHINE, "name": "katago-3"}}, "and this is katago-3"),
         (BASELINE, "a probe takes 1.000 s"),
     ],
 )
