@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu, traffic
 
@@ -52,6 +52,7 @@ REFUSED_LOGINS_PER_SECOND = 2
 REFUSED_PERCENT_OF_ANSWERED = 10
 _LOGIN = ("unauthenticated", "forbidden")
 CONSUMERS_SHOWN = 4
+MEMORY_CONSUMERS_SHOWN = 3
 _GPU_GONE = {"lost": "the GPU is lost", "reset": "the GPU needs a reset"}
 
 ROOM = {
@@ -151,6 +152,7 @@ class _Facts:
 
 
 _Rule = Callable[[_Facts], Iterator[Reason]]
+_Told = TypeVar("_Told")
 _RECORD = "run baseline.yml while all is well"
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What a rule trips over in a fact that is not as it was measured to be; it costs that rule alone."""
@@ -923,6 +925,9 @@ def _notes(facts: _Facts) -> Iterator[str]:
     if facts.known("processes"):
         for hog in _hogs(facts):
             yield f"{hog['unit']} ({hog['name']}) takes {hog['cpu_percent']:g} % of a processor"
+        if any(_attempt(rule, facts) for rule in (_memory, _pressure)):
+            for unit, name, size in _largest(facts)[:MEMORY_CONSUMERS_SHOWN]:
+                yield f"{unit} ({name}) holds {size / (1 << 20):.0f} MB of memory"
 
 
 def _gpu_notes(facts: _Facts) -> Iterator[str]:
@@ -961,6 +966,16 @@ def _hogs(facts: _Facts) -> list[dict[str, Any]]:
     return [each for each in processes["others"] if each["cpu_percent"] >= bound]
 
 
+def _largest(facts: _Facts) -> list[tuple[str, str, int]]:
+    """The units with the most memory, the service's own among them: name, its largest process, bytes."""
+    own = facts["processes"]["unit"]
+    units = [(each["unit"], each["largest"], each["memory_bytes"]) for each in facts["processes"]["others"]]
+    if own:
+        largest = max(own["processes"], key=lambda each: each["memory_bytes"])
+        units.append((own["unit"], largest["name"], own["memory_bytes"]))
+    return sorted(units, key=lambda each: -each[2])
+
+
 def _proposals(facts: _Facts) -> Iterator[str]:
     if facts.known("filesystems") and facts.known("consumers"):
         yield from _room(facts)
@@ -994,7 +1009,7 @@ def _room(facts: _Facts) -> Iterator[str]:
         yield f"{each['path']} takes {size}: {ROOM[each['path']]}"
 
 
-def _attempt(describe: Callable[..., Iterator[str]], *arguments: Any) -> list[str]:
+def _attempt(describe: Callable[..., Iterator[_Told]], *arguments: Any) -> list[_Told]:
     """What a description says; one that trips over a fact it does not know says nothing."""
     try:
         return list(describe(*arguments))

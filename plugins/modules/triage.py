@@ -203,6 +203,7 @@ def watch_processes(seconds: float) -> dict[str, Any]:
             {
                 "unit": unit["unit"],
                 "name": max(unit["processes"], key=lambda each: each["cpu_percent"])["name"],
+                "largest": max(unit["processes"], key=lambda each: each["memory_bytes"])["name"],
                 "cpu_percent": unit["cpu_percent"],
                 "memory_bytes": unit["memory_bytes"],
             }

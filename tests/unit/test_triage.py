@@ -791,7 +791,7 @@ def test_what_changed_recently_is_told() -> None:
 
 def test_greedy_unit_is_named_with_a_proposal() -> None:
     def hog(percent: float) -> Facts:
-        used = {"unit": "backup.service", "name": "tar", "cpu_percent": percent, "memory_bytes": 1}
+        used = {"unit": "backup.service", "name": "tar", "largest": "tar", "cpu_percent": percent}
         return having(processes={"others": [used]})
 
     verdict = judge(hog(100.0))
@@ -799,6 +799,52 @@ def test_greedy_unit_is_named_with_a_proposal() -> None:
     assert any("backup.service (tar) takes 100 %" in note for note in verdict.notes)
     assert verdict.proposals == ("systemctl set-property --runtime backup.service CPUWeight=20",)
     assert judge(hog(99.9)).proposals == ()
+
+
+def holding(unit: str, name: str, megabytes: int, percent: float = 0.0) -> dict[str, Any]:
+    """A unit with so much memory, most of it in one process, and a small one that computes."""
+    return {
+        "unit": unit,
+        "name": "sh",
+        "largest": name,
+        "cpu_percent": percent,
+        "memory_bytes": megabytes << 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("short", "named"),
+    [
+        ({"memory": {"available_percent": 1.0}}, True),
+        ({"memory": {"available_percent": 4.9}}, True),
+        ({"pressure": {"memory": {"full": {"avg60": 30.0}}}}, True),
+        ({"memory": {"available_percent": 5.0}}, False),
+    ],
+)
+def test_largest_consumers_are_named_where_memory_is_short(short: dict[str, Any], named: bool) -> None:
+    member = {"pid": 101, "parent": 100, "state": "S", "cpu_percent": 0.0}
+    processes = [{**member, "name": "katago", "memory_bytes": 3000 << 20}, {**member, "memory_bytes": 9}]
+    own = {"unit": "katago-mcp.service", "memory_bytes": 3100 << 20, "processes": processes}
+    others = [
+        holding("cron.service", "cron", 3, percent=9.0),
+        holding("ssh.service", "sshd", 40),
+        holding("backup.service", "restic", 9000),
+        holding("db.service", "postgres", 500),
+    ]
+    verdict = judge(having(**short, processes={"others": others, "unit": own}))
+    told = [note for note in verdict.notes if "of memory" in note]
+    expected = [
+        "backup.service (restic) holds 9000 MB of memory",
+        "katago-mcp.service (katago) holds 3100 MB of memory",
+        "db.service (postgres) holds 500 MB of memory",
+    ]
+    assert told == (expected if named else [])
+
+
+def test_what_holds_memory_cannot_be_named_without_processes() -> None:
+    facts = having(memory={"available_percent": 1.0})
+    facts["processes"] = {"unknown": "no answer within 12 s"}
+    assert ("P2", "memory") in rules(judge(facts))
 
 
 def test_scarce_memory_proposes_a_smaller_cache_as_a_diff() -> None:
