@@ -377,8 +377,7 @@ def _refused_logins(facts: _Facts) -> Iterator[Reason]:
     counts = {reason: seen["refused"].get(reason, 0) for reason in _LOGIN}
     refused = sum(counts.values())
     # Those that failed do not count: a burst must not hide behind the trouble that it makes.
-    own = facts["probe"]["answers"] if facts.known("probe") else ()
-    judged, failed = _foreign(seen["requests"] or {}, own)
+    judged, failed = _foreign(seen["requests"] or {}, _own(facts))
     answered = judged - failed
     bound = max(
         REFUSED_LOGINS,
@@ -549,7 +548,7 @@ def _error_rate(facts: _Facts) -> Iterator[Reason]:
     if seen["requests"] is None:
         yield _unknown("error_rate", "katago_requests_total is missing or NaN")
         return
-    judged, failed = _foreign(seen["requests"], facts["probe"]["answers"] if facts.known("probe") else ())
+    judged, failed = _foreign(seen["requests"], _own(facts))
     for percent, level in ERROR_RATE:
         if judged and 100 * failed >= percent * judged:
             yield Reason(
@@ -561,6 +560,11 @@ def _error_rate(facts: _Facts) -> Iterator[Reason]:
                 next=RESTART if severity(level) >= severity("P2") else None,
             )
             return
+
+
+def _own(facts: _Facts) -> Sequence[Mapping[str, Any]]:
+    """The answers to triage's own calls; none where the probe is unknown or was skipped."""
+    return facts["probe"].get("answers", ()) if facts.known("probe") else ()
 
 
 def _foreign(requests: Mapping[str, float], own: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
@@ -627,7 +631,7 @@ def _compared(facts: _Facts) -> tuple[float, float] | None:
     """The median of the probes and of the baseline in seconds; None without a baseline that fits."""
     if not facts.known("probe") or _incomparable(facts):
         return None
-    median = median_seconds(facts["probe"]) if facts["probe"]["answers"] else None
+    median = median_seconds(facts["probe"]) if _own(facts) else None
     return None if median is None else (median, float(facts["baseline"]["found"]["median_seconds"]))
 
 
@@ -911,15 +915,7 @@ def _changes(facts: _Facts) -> Iterator[str]:
 
 
 def _notes(facts: _Facts) -> Iterator[str]:
-    if facts.known("traffic") and facts["traffic"]["served"] and facts["traffic"]["requests"]:
-        seen = facts["traffic"]
-        judged, failed = _foreign(seen["requests"], facts["probe"]["answers"] if facts.known("probe") else ())
-        words = f"{judged:g} requests of others in {seen['seconds']:.0f} s, {failed:g} failed"
-        if latency := seen["latency_seconds"]:
-            words += f"; analyses p50 {latency['p50']:.2f} s, p95 {latency['p95']:.2f} s"
-        if seen["hit_rate"] is not None:
-            words += f"; {100 * seen['hit_rate']:.0f} % from the cache"
-        yield words
+    yield _traffic_note(facts)
     if facts.known("pressure") and (absent := facts["pressure"].get("absent")):
         yield f"pressure is not accounted here ({absent})"
     if facts.known("processes"):
@@ -928,6 +924,34 @@ def _notes(facts: _Facts) -> Iterator[str]:
         if any(_attempt(rule, facts) for rule in (_memory, _pressure)):
             for unit, name, size in _largest(facts)[:MEMORY_CONSUMERS_SHOWN]:
                 yield f"{unit} ({name}) holds {size / (1 << 20):.0f} MB of memory"
+
+
+def _traffic_note(facts: _Facts) -> str:
+    """The requests of others, how fast and from where analyses were answered; what is not known, and why."""
+    if not facts.known("traffic"):
+        return f"requests, latency and hit rate unknown: {facts.why('traffic')}"
+    seen = facts["traffic"]
+    if not seen["served"]:
+        return f"requests, latency and hit rate unknown: /metrics {seen['why']}"
+    requests, latency, hit_rate = seen["requests"], seen["latency_seconds"], seen["hit_rate"]
+    if requests is None:
+        words = "requests unknown: katago_requests_total is missing or NaN"
+    else:
+        judged, failed = _foreign(requests, _own(facts))
+        words = f"{judged:g} requests of others in {seen['seconds']:.0f} s, {failed:g} failed"
+    if latency is None:
+        words += f"; latency unknown: {_no_latency(seen['analyses'])}"
+    else:
+        words += f"; analyses p50 {latency['p50']:.2f} s, p95 {latency['p95']:.2f} s"
+    if hit_rate is None:
+        return f"{words}; hit rate unknown: the cache was not asked in the window"
+    return f"{words}; {100 * hit_rate:.0f} % from the cache"
+
+
+def _no_latency(analyses: float | None) -> str:
+    if analyses is None:
+        return "katago_analysis_duration_seconds is NaN"
+    return "no analyses in the window"
 
 
 def _gpu_notes(facts: _Facts) -> Iterator[str]:

@@ -355,6 +355,7 @@ def compare(before: dict[str, Any], after: dict[str, Any], seconds: float) -> di
             "latency_seconds": dict(zip(("p50", "p95", "p99"), latencies, strict=True))
             if latencies
             else None,
+            "analyses": window.analyses(),
             "hit_rate": window.hit_rate(),
             "cache_errors": window.rise("katago_cache_errors_total"),
             "cache_bytes": window.after.value("katago_cache_size_bytes"),

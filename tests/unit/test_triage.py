@@ -94,6 +94,7 @@ def healthy() -> Facts:
             "engine_failures": 0.0,
             "engine_failures_since_start": None,
             "latency_seconds": {"p50": 0.4, "p95": 0.6, "p99": 0.7},
+            "analyses": 5.0,
             "hit_rate": 0.0,
             "cache_errors": 0.0,
             "cache_max_bytes": float(256 << 20),
@@ -323,6 +324,39 @@ def test_quiet_service_has_no_error_rate() -> None:
     verdict = judge(having(traffic={"requests": {"ok": 5.0}}))
     assert verdict.verdict == "healthy"
     assert verdict.notes[0].startswith("0 requests of others in 10 s")
+
+
+@pytest.mark.parametrize(
+    ("traffic", "told"),
+    [
+        ({}, "0 requests of others in 10 s, 0 failed; analyses p50 0.40 s, p95 0.60 s; 0 % from the cache"),
+        (
+            {"latency_seconds": None, "analyses": 0.0, "hit_rate": None},
+            "0 requests of others in 10 s, 0 failed; latency unknown: no analyses in the window; hit rate"
+            " unknown: the cache was not asked in the window",
+        ),
+        (
+            {"requests": {}, "latency_seconds": None, "analyses": 0.0},
+            "0 requests of others in 10 s, 0 failed; latency unknown: no analyses in the window; 0 % from the"
+            " cache",
+        ),
+        (
+            {"requests": None, "latency_seconds": None, "analyses": None},
+            "requests unknown: katago_requests_total is missing or NaN; latency unknown:"
+            " katago_analysis_duration_seconds is NaN; 0 % from the cache",
+        ),
+    ],
+)
+def test_latency_and_hit_rate_without_data_are_said_to_be_unknown(traffic: dict[str, Any], told: str) -> None:
+    assert judge(having(traffic=traffic)).notes[0] == told
+
+
+def test_latency_and_hit_rate_without_metrics_are_said_to_be_unknown() -> None:
+    facts = healthy()
+    facts["traffic"]["value"] = {"served": False, "why": "is not served"}
+    assert judge(facts).notes[0] == "requests, latency and hit rate unknown: /metrics is not served"
+    facts["traffic"] = {"unknown": "no answer within 10 s"}
+    assert judge(facts).notes[0] == "requests, latency and hit rate unknown: no answer within 10 s"
 
 
 def probes(seconds: float, count: int = 5) -> dict[str, Any]:
@@ -753,8 +787,11 @@ def test_unknown_starts_and_failures_are_no_reason_to_go_back() -> None:
 
 
 def test_skipped_probe_is_unknown() -> None:
-    verdict = judge(having(probe={"skipped": "/health does not answer"}))
-    assert rules(verdict) == {("unknown", "probe")}
+    facts = having(traffic={"requests": {"ok": 9.0, "error": 1.0}})
+    facts["probe"]["value"] = {"skipped": "/health does not answer"}
+    verdict = judge(facts)
+    assert rules(verdict) == {("unknown", "probe"), ("P2", "error_rate")}
+    assert verdict.notes[0].startswith("10 requests of others in 10 s, 1 failed")
 
 
 @pytest.mark.parametrize(
