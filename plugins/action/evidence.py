@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
@@ -58,7 +57,7 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "refused": True, "msg": f"Refused. {' '.join(problems)}"}
         if self._task.check_mode:
             return {**result, "changed": False, "skipped": True}
-        optional = boolean(arguments.get("optional") or False)
+        optional = inputs.switch(arguments, "optional", "procedure_without_evidence", default=False)
         began = time.monotonic()
         kept: evidence.Evidence | None = None
         try:

@@ -9,7 +9,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.katago.fleet.plugins.module_utils import triage
-from ansible_collections.katago.fleet.plugins.plugin_utils import failures
+from ansible_collections.katago.fleet.plugins.plugin_utils import failures, inputs
 
 
 class ActionModule(ActionBase):
@@ -21,7 +21,8 @@ class ActionModule(ActionBase):
         """Measure, judge."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        breach = bool(arguments.pop("breach", False))
+        breach = inputs.switch(arguments, "breach", "triage_breach", default=False)
+        arguments.pop("breach", None)
         try:
             measured = self._execute_module(
                 module_name="katago.fleet.triage", module_args=arguments, task_vars=task_vars

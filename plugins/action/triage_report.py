@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import atomic, triage
-from ansible_collections.katago.fleet.plugins.plugin_utils import triage_reports
+from ansible_collections.katago.fleet.plugins.plugin_utils import inputs, triage_reports
 
 display = Display()
 
@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
         """Gather every host's verdict, print, write."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         known = task_vars or {}
-        breach = bool(self._task.args.get("breach", False))
+        breach = inputs.switch(self._task.args, "breach", "triage_breach", default=False)
         fail_on = self._task.args.get("fail_on") or None
         if fail_on and fail_on not in triage.LEVELS[1:]:
             raise AnsibleActionFail(

@@ -11,11 +11,13 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import sampler, security, watch
+from ansible_collections.katago.fleet.plugins.plugin_utils import inputs
 from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
 
 display = Display()
 # A host that reboots is back by then; one that is gone is not waited for.
 GONE_SECONDS = 180
+_SWITCHES = {"probes": True, "wait": True, "restart": False, "fetch": False}
 
 
 class ActionModule(DeliveringAction):
@@ -25,11 +27,19 @@ class ActionModule(DeliveringAction):
         """Check, deliver, start or join, wait."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
-        terms = _terms(arguments)
-        if problems := _problems(terms, arguments):
+        try:
+            given = {
+                name: inputs.strict_bool(arguments.get(name, default), f"watch_{name}")
+                for name, default in _SWITCHES.items()
+            }
+            terms = _terms(arguments, probes=given["probes"])
+            problems = _problems(terms, arguments)
+        except ValueError as error:
+            problems = [f"{error}."]
+        if problems:
             msg = f"Refused; nothing was changed on this host. {' '.join(problems)}"
             return {**result, "failed": True, "refused": True, "msg": msg}
-        fetch = bool(arguments.get("fetch", False))
+        fetch = given["fetch"]
         if not fetch:
             delivered = self.deliver_program("sampler", str(sampler.PROGRAM), task_vars)
             if delivered.get("failed") or delivered.get("unreachable"):
@@ -39,7 +49,7 @@ class ActionModule(DeliveringAction):
                 return {**result, **_refused(mode, task_vars)}
         wanted = {
             "terms": asdict(terms),
-            "restart": bool(arguments.get("restart", False)),
+            "restart": given["restart"],
             "fetch": fetch,
             "incident": str(arguments.get("incident") or ""),
             "who": str(arguments["who"]),
@@ -50,7 +60,7 @@ class ActionModule(DeliveringAction):
             return {**result, **_refused(mode, task_vars)}
         if answer.get("failed") or answer.get("unreachable") or fetch or self._task.check_mode:
             return {**result, **answer}
-        if arguments.get("wait", True):
+        if given["wait"]:
             host = (task_vars or {})["inventory_hostname"]
             display.display(f"[{host}] {_beginning(answer)}")
             changed, joined = answer["changed"], answer["joined"]
@@ -98,10 +108,10 @@ def _refused(mode: Mapping[str, Any], task_vars: Mapping[str, Any] | None) -> di
     }
 
 
-def _terms(arguments: Mapping[str, Any]) -> watch.Terms:
+def _terms(arguments: Mapping[str, Any], *, probes: bool) -> watch.Terms:
     numbers = ("minutes", "interval", "patience", "fewest_requests", "visits")
     given = {name: int(arguments[name]) for name in numbers if name in arguments}
-    return watch.Terms(**given, probes=bool(arguments.get("probes", True)))
+    return watch.Terms(**given, probes=probes)
 
 
 def _problems(terms: watch.Terms, arguments: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from ansible.utils.display import Display
 from ansible_collections.katago.fleet.plugins.plugin_utils import (
     commands,
     incident_letters,
+    inputs,
     records,
     watch_table,
 )
@@ -28,7 +29,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Print, record; fail unless all hosts recovered, where that was waited or asked for."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        known = task_vars or {}
+        arguments, known = self._task.args, task_vars or {}
+        waited = inputs.switch(arguments, "wait", "watch_wait", default=True)
+        decided = inputs.switch(arguments, "fetch", "watch_fetch", default=False) or waited
         found = {
             host: known["hostvars"][host].get("watch_result") or {}
             for host in known["ansible_play_hosts_all"]
@@ -44,7 +47,7 @@ class ActionModule(ActionBase):
             # What is refused says nothing of the service.
             if not self._task.check_mode and verdicts[host] != "refused":
                 self._record(host, each)
-        expected = ("recovered",) if self._task.args.get("decided", True) else ("recovered", "watching")
+        expected = ("recovered",) if decided else ("recovered", "watching")
         short = [f"{host} is {each}" for host, each in verdicts.items() if each not in expected]
         if short:
             msg = f"Not recovered: {', '.join(short)}."

@@ -229,6 +229,14 @@ def device(proc: Path = PROC) -> str:
     return ", ".join(f"{count} x {name}" for name, count in names.items()) or "unknown"
 
 
+def machine(proc: Path = PROC) -> dict[str, Any]:
+    """What tells this machine from others, and stays when it is installed anew: name, device, processors.
+
+    Neither the machine's ID, which is another one after that, nor its firmware's, which containers share.
+    """
+    return {"name": os.uname().nodename, "device": device(proc), "processors": os.cpu_count() or 1}
+
+
 def upgrades(log: Path, since: str) -> list[str]:
     """The packages that dpkg upgraded or installed since a time, `YYYY-MM-DD HH:MM:SS` of the host."""
     try:

@@ -25,6 +25,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     endpoints,
     exposition,
     history,
+    host,
     ledger,
     measuring,
     overlay,
@@ -184,8 +185,16 @@ def baseline(layout: releases.Layout, visits: int) -> dict[str, Any]:
     """The recorded baseline, and what one of now would stand on."""
     found = baselines.read()
     manifest = releases.manifest(layout.current) or {}
-    kept = {name: found.get(name) for name in ("identity", "median_seconds")} if found else None
-    return {"found": kept, "identity": baselines.identity(manifest, visits)}
+    visits = validation.allowed(visits, read_config(layout))
+    kept = {name: found.get(name) for name in ("identity", "machine", "median_seconds")} if found else None
+    identity = baselines.identity(manifest, visits)
+    return {"found": kept, "identity": identity, "machine": host.machine()}
+
+
+def read_config(layout: releases.Layout) -> dict[str, Any]:
+    """The configuration of the current release. Raises OSError or ValueError without one."""
+    config: dict[str, Any] = json.loads((layout.current / "config.json").read_text())
+    return config
 
 
 def validate(terms: watch.Terms, layout: releases.Layout) -> dict[str, Any]:
@@ -194,11 +203,12 @@ def validate(terms: watch.Terms, layout: releases.Layout) -> dict[str, Any]:
     RuntimeError when the client itself does not run, which says nothing of the service.
     """
     manifest = releases.manifest(layout.current) or {}
-    config = json.loads((layout.current / "config.json").read_text())
+    config = read_config(layout)
     expected = validating.expected(manifest, config, manifest["name"])
-    more = validation.probes(terms.visits, [SystemRandom().randrange(validation.VARIANTS)])
+    visits = validation.allowed(terms.visits, config)
+    more = validation.probes(visits, [SystemRandom().randrange(validation.VARIANTS)])
     at = endpoints.Endpoints.of(config)
-    if validation.most_visits(config, at.probe("/health")) < terms.visits:
+    if validation.allowed(visits, config, at.probe("/health")) < visits:
         more = []
     seen = validating.observe(layout, config, 0, terms.patience, more)
     answers = seen.observed.answers
@@ -206,15 +216,13 @@ def validate(terms: watch.Terms, layout: releases.Layout) -> dict[str, Any]:
         raise RuntimeError(answers.get("error") or "the MCP client does not run")
     failures = validation.failures(validation.judge(seen.observed, expected, visits=seen.visits))
     probed = [
-        {"seconds": result["seconds"], "problems": validation.probe_problems(result, terms.visits)}
+        {"seconds": result["seconds"], "problems": validation.probe_problems(result, visits)}
         for result in seen.more
     ]
     failures += "".join(f"\n- probe: {problem}" for answer in probed for problem in answer["problems"])
-    # The call that must be refused is the caller's own fault, and no request that counts.
-    counted = [*(answers.get("results") or [])[:-1], *seen.more]
     return {
         "failures": [line.removeprefix("- ")[:_LONGEST_WORDS] for line in failures.splitlines() if line],
-        "own": [bool(result["ok"]) for result in counted],
+        "own": [validation.status(result) for result in [*(answers.get("results") or []), *seen.more]],
         "probe": {"value": {"answers": probed}},
     }
 

@@ -83,6 +83,12 @@ class Window:
             return None
         return [_quantile(bounds, buckets, quantile) for quantile in quantiles]
 
+    def analyses(self) -> float | None:
+        """How many analysis calls were answered; 0 where none ever was, None when a series is NaN."""
+        name = "katago_analysis_duration_seconds_count"
+        rises = [self.rise(name, **labels) for labels in self.after.labels(name)]
+        return _total(rises) if rises else 0
+
     def hit_rate(self) -> float | None:
         """Answers from the cache among all lookups, 0 to 1; None without a lookup."""
         hits, misses = self.rise("katago_cache_hits_total"), self.rise("katago_cache_misses_total")

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu, traffic
 
@@ -52,6 +52,7 @@ REFUSED_LOGINS_PER_SECOND = 2
 REFUSED_PERCENT_OF_ANSWERED = 10
 _LOGIN = ("unauthenticated", "forbidden")
 CONSUMERS_SHOWN = 4
+MEMORY_CONSUMERS_SHOWN = 3
 _GPU_GONE = {"lost": "the GPU is lost", "reset": "the GPU needs a reset"}
 
 ROOM = {
@@ -151,6 +152,8 @@ class _Facts:
 
 
 _Rule = Callable[[_Facts], Iterator[Reason]]
+_Told = TypeVar("_Told")
+_RECORD = "run baseline.yml while all is well"
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What a rule trips over in a fact that is not as it was measured to be; it costs that rule alone."""
 
@@ -273,6 +276,8 @@ def baseline_problems(
         problems.append(f"its engine is {state}, and must be ready")
     if failures := facts["engine_journal"]["value"]["failures"]:
         problems.append(f"its engine failed {failures} times in the last {WINDOW_MINUTES} minutes")
+    if why := _fewer_visits(facts["probe"]["value"], facts["baseline"]["value"]):
+        problems.append(why)
     return problems
 
 
@@ -290,7 +295,7 @@ def baseline(facts: Mapping[str, Mapping[str, Any]], *, now: datetime) -> dict[s
         "version": found["manifest"]["version"],
         "engine_version": found["manifest"]["engine_version"],
         "network": found["network"],
-        "device": found["device"],
+        "machine": found["machine"],
         "visits": found["visits"],
         "probes": len(seconds),
         "median_seconds": median,
@@ -372,8 +377,7 @@ def _refused_logins(facts: _Facts) -> Iterator[Reason]:
     counts = {reason: seen["refused"].get(reason, 0) for reason in _LOGIN}
     refused = sum(counts.values())
     # Those that failed do not count: a burst must not hide behind the trouble that it makes.
-    own = facts["probe"]["answers"] if facts.known("probe") else ()
-    judged, failed = _foreign(seen["requests"] or {}, own)
+    judged, failed = _foreign(seen["requests"] or {}, _own(facts))
     answered = judged - failed
     bound = max(
         REFUSED_LOGINS,
@@ -544,7 +548,7 @@ def _error_rate(facts: _Facts) -> Iterator[Reason]:
     if seen["requests"] is None:
         yield _unknown("error_rate", "katago_requests_total is missing or NaN")
         return
-    judged, failed = _foreign(seen["requests"], facts["probe"]["answers"] if facts.known("probe") else ())
+    judged, failed = _foreign(seen["requests"], _own(facts))
     for percent, level in ERROR_RATE:
         if judged and 100 * failed >= percent * judged:
             yield Reason(
@@ -558,12 +562,21 @@ def _error_rate(facts: _Facts) -> Iterator[Reason]:
             return
 
 
+def _own(facts: _Facts) -> Sequence[Mapping[str, Any]]:
+    """The answers to triage's own calls; none where the probe is unknown or was skipped."""
+    return facts["probe"].get("answers", ()) if facts.known("probe") else ()
+
+
 def _foreign(requests: Mapping[str, float], own: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """How many requests of others count, and how many of them failed."""
-    own_failed = sum(not answer["ok"] for answer in own)
+    """How many requests of others count, and how many of them failed.
+
+    `own`: triage's own calls, each with the `status` that the server counts it by.
+    """
+    own_failed = sum(answer["status"] in traffic.FAILED for answer in own)
+    own_answered = sum(answer["status"] == "ok" for answer in own)
     failed = max(0.0, traffic.failed(dict(requests)) - own_failed)
     answered = max(0.0, traffic.judged(dict(requests)) - traffic.failed(dict(requests)))
-    return failed + max(0.0, answered - (len(own) - own_failed)), failed
+    return failed + max(0.0, answered - own_answered), failed
 
 
 def _engine_up(facts: _Facts) -> Iterator[Reason]:
@@ -616,13 +629,45 @@ def _performance(facts: _Facts) -> Iterator[Reason]:
 
 def _compared(facts: _Facts) -> tuple[float, float] | None:
     """The median of the probes and of the baseline in seconds; None without a baseline that fits."""
-    if not facts.known("baseline") or not facts.known("probe"):
+    if not facts.known("probe") or _incomparable(facts):
         return None
-    found = facts["baseline"]["found"]
-    median = median_seconds(facts["probe"]) if facts["probe"]["answers"] else None
-    if not found or found.get("identity") != facts["baseline"]["identity"] or median is None:
+    median = median_seconds(facts["probe"]) if _own(facts) else None
+    return None if median is None else (median, float(facts["baseline"]["found"]["median_seconds"]))
+
+
+def _incomparable(facts: _Facts) -> str | None:
+    """Why nothing can be compared with the baseline; None when it fits."""
+    if not facts.known("baseline"):
+        return facts.why("baseline")
+    baseline = facts["baseline"]
+    found = baseline["found"]
+    if not found:
+        return f"there is no baseline; {_RECORD}"
+    if found.get("identity") != baseline["identity"]:
+        return (
+            "the baseline is of another engine, network or configuration, or of another number of visits;"
+            f" {_RECORD}"
+        )
+    if found.get("machine") != baseline["machine"]:
+        recorded = _machine(found.get("machine"))
+        return f"the baseline is of {recorded}, and this is {_machine(baseline['machine'])}; {_RECORD}"
+    return _fewer_visits(facts["probe"], baseline) if facts.known("probe") else None
+
+
+def _machine(machine: Mapping[str, Any] | None) -> str:
+    if machine is None:
+        return "a machine that it does not name"
+    return f"{machine['name']} ({machine['processors']} processors, {machine['device']})"
+
+
+def _fewer_visits(probe: Mapping[str, Any], baseline: Mapping[str, Any]) -> str | None:
+    """Why probes of fewer visits than a baseline's say nothing of speed; None when they have as many."""
+    if probe.get("visits", baseline.get("visits")) == baseline.get("visits"):
         return None
-    return median, float(found["median_seconds"])
+    return (
+        f"the limits are lowered, so a probe has {probe['visits']} visits, and the baseline is of"
+        f" {baseline['visits']}; it is known again when they are given back (mitigate.yml -e undo=true)"
+    )
 
 
 def _cache(facts: _Facts) -> Iterator[Reason]:
@@ -870,20 +915,43 @@ def _changes(facts: _Facts) -> Iterator[str]:
 
 
 def _notes(facts: _Facts) -> Iterator[str]:
-    if facts.known("traffic") and facts["traffic"]["served"] and facts["traffic"]["requests"]:
-        seen = facts["traffic"]
-        judged, failed = _foreign(seen["requests"], facts["probe"]["answers"] if facts.known("probe") else ())
-        words = f"{judged:g} requests of others in {seen['seconds']:.0f} s, {failed:g} failed"
-        if latency := seen["latency_seconds"]:
-            words += f"; analyses p50 {latency['p50']:.2f} s, p95 {latency['p95']:.2f} s"
-        if seen["hit_rate"] is not None:
-            words += f"; {100 * seen['hit_rate']:.0f} % from the cache"
-        yield words
+    yield _traffic_note(facts)
     if facts.known("pressure") and (absent := facts["pressure"].get("absent")):
         yield f"pressure is not accounted here ({absent})"
     if facts.known("processes"):
         for hog in _hogs(facts):
             yield f"{hog['unit']} ({hog['name']}) takes {hog['cpu_percent']:g} % of a processor"
+        if any(_attempt(rule, facts) for rule in (_memory, _pressure)):
+            for unit, name, size in _largest(facts)[:MEMORY_CONSUMERS_SHOWN]:
+                yield f"{unit} ({name}) holds {size / (1 << 20):.0f} MB of memory"
+
+
+def _traffic_note(facts: _Facts) -> str:
+    """The requests of others, how fast and from where analyses were answered; what is not known, and why."""
+    if not facts.known("traffic"):
+        return f"requests, latency and hit rate unknown: {facts.why('traffic')}"
+    seen = facts["traffic"]
+    if not seen["served"]:
+        return f"requests, latency and hit rate unknown: /metrics {seen['why']}"
+    requests, latency, hit_rate = seen["requests"], seen["latency_seconds"], seen["hit_rate"]
+    if requests is None:
+        words = "requests unknown: katago_requests_total is missing or NaN"
+    else:
+        judged, failed = _foreign(requests, _own(facts))
+        words = f"{judged:g} requests of others in {seen['seconds']:.0f} s, {failed:g} failed"
+    if latency is None:
+        words += f"; latency unknown: {_no_latency(seen['analyses'])}"
+    else:
+        words += f"; analyses p50 {latency['p50']:.2f} s, p95 {latency['p95']:.2f} s"
+    if hit_rate is None:
+        return f"{words}; hit rate unknown: the cache was not asked in the window"
+    return f"{words}; {100 * hit_rate:.0f} % from the cache"
+
+
+def _no_latency(analyses: float | None) -> str:
+    if analyses is None:
+        return "katago_analysis_duration_seconds is NaN"
+    return "no analyses in the window"
 
 
 def _gpu_notes(facts: _Facts) -> Iterator[str]:
@@ -902,15 +970,8 @@ def _gpu_notes(facts: _Facts) -> Iterator[str]:
 
 
 def _performance_notes(facts: _Facts) -> Iterator[str]:
-    if not facts.known("baseline"):
-        yield f"performance is unknown: {facts.why('baseline')}"
-    elif not facts["baseline"]["found"]:
-        yield "performance is unknown: there is no baseline; run baseline.yml while all is well"
-    elif facts["baseline"]["found"].get("identity") != facts["baseline"]["identity"]:
-        yield (
-            "performance is unknown: the baseline is of another engine, network or configuration;"
-            " run baseline.yml while all is well"
-        )
+    if why := _incomparable(facts):
+        yield f"performance is unknown: {why}"
     elif figures := _compared(facts):
         yield f"a probe takes {figures[0]:.3f} s, at the baseline {figures[1]:.3f} s"
 
@@ -927,6 +988,16 @@ def _hogs(facts: _Facts) -> list[dict[str, Any]]:
     processes = facts["processes"]
     bound = HOG_PERCENT_OF_HOST * processes["processors"]
     return [each for each in processes["others"] if each["cpu_percent"] >= bound]
+
+
+def _largest(facts: _Facts) -> list[tuple[str, str, int]]:
+    """The units with the most memory, the service's own among them: name, its largest process, bytes."""
+    own = facts["processes"]["unit"]
+    units = [(each["unit"], each["largest"], each["memory_bytes"]) for each in facts["processes"]["others"]]
+    if own:
+        largest = max(own["processes"], key=lambda each: each["memory_bytes"])
+        units.append((own["unit"], largest["name"], own["memory_bytes"]))
+    return sorted(units, key=lambda each: -each[2])
 
 
 def _proposals(facts: _Facts) -> Iterator[str]:
@@ -962,7 +1033,7 @@ def _room(facts: _Facts) -> Iterator[str]:
         yield f"{each['path']} takes {size}: {ROOM[each['path']]}"
 
 
-def _attempt(describe: Callable[..., Iterator[str]], *arguments: Any) -> list[str]:
+def _attempt(describe: Callable[..., Iterator[_Told]], *arguments: Any) -> list[_Told]:
     """What a description says; one that trips over a fact it does not know says nothing."""
     try:
         return list(describe(*arguments))

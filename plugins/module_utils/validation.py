@@ -24,6 +24,18 @@ OCCUPIED = "E5"
 # What getEngineStatus says of the configuration's section `katago`.
 LIMITS = ("maxVisits", "defaultVisits", "maxTime", "maxReviewVisits", "maxReviewTime")
 _CALLS = 4
+_NOT_FAILED: Mapping[str, frozenset[str]] = {
+    "invalid": frozenset(
+        {
+            *("invalid_rules", "invalid_board_size", "invalid_komi", "invalid_stone", "invalid_move"),
+            *("illegal_move", "too_many_moves", "invalid_sgf", "invalid_variation", "invalid_move_number"),
+            *("no_moves", "invalid_range", "invalid_thresholds", "invalid_region", "no_human_network"),
+            *("invalid_profile", "limit_exceeded", "invalid_arguments", "unknown_tool", "engine_refused"),
+        }
+    ),
+    "rejected": frozenset({"overloaded", "rate_limited", "draining", "forbidden"}),
+}
+"""The server's codes of what it did not fail at [docs/reference/errors.md]."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,19 @@ def most_visits(config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]]
     return int(overlay.get("keys", {}).get("katago.maxVisits", configured))
 
 
+def allowed(
+    visits: int, config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]] | None = None
+) -> int:
+    """So many visits, or the most that a call may ask for. `health` None leaves an overlay out of account.
+
+    As many as are wanted when the configuration does not say.
+    """
+    try:
+        return min(visits, most_visits(config, health))
+    except (LookupError, TypeError, ValueError):
+        return visits
+
+
 def probes(visits: int, variants: Sequence[int]) -> list[dict[str, Any]]:
     """One analysis for each variant of the position, Black's board; `variants` vary as in `calls`."""
     return [_analyse("B", visits, variant) for variant in variants]
@@ -92,6 +117,18 @@ def probe_problems(result: Mapping[str, Any], visits: int) -> list[str]:
     """What is wrong with the answer to one of `probes`; [] when it is what an engine must say."""
     check = _analysis("probe", result, 1, visits)
     return [] if check.ok else [check.message]
+
+
+def status(result: Mapping[str, Any]) -> str:
+    """As what the server counts a call with this result: `ok`, `invalid`, `rejected` or `error`.
+
+    `error` stands for `unavailable` and `timeout` too; `unknown` for a call that it gave no answer to.
+    """
+    if result["ok"]:
+        return "ok"
+    code = str(result.get("error")).partition(":")[0]
+    counted = next((name for name, codes in _NOT_FAILED.items() if code in codes), "error")
+    return "unknown" if result.get("text") is None else counted
 
 
 def _analyse(owner: str, visits: int, variant: int, moves: Sequence[list[str]] = ()) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Sample:
     `facts`: entries with `value`, or `unknown` and the reason. As triage has them: `unit`, `health`,
     `ready`, `baseline`, `probe`. Besides: `release` that runs; `metrics` with `served`, `requests` by
     their ends, `engine_up`, `engine_restarts`, `cache_errors`; `validation` with `failures` and, in
-    `own`, whether each request that counts went well.
+    `own`, the status that the server counts each of its requests by.
     """
 
     began: float
@@ -359,10 +359,10 @@ def _traffic(first: Sample, last: Sample) -> dict[str, Any]:
 
 
 def _own(samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
-    """The sampler's own requests that count among all: whether each went well."""
+    """The sampler's own requests among all, by their ends."""
     for sample in samples:
-        for ok in sample.facts.get("validation", {}).get("value", {}).get("own", ()):
-            yield {"ok": ok}
+        for status in sample.facts.get("validation", {}).get("value", {}).get("own", ()):
+            yield {"status": status}
 
 
 def _probed(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:

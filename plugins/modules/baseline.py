@@ -32,7 +32,7 @@ EXAMPLES = r"""
 RETURN = r"""
 baseline:
   description:
-    - "What was recorded; at, identity, release, version, engine_version, network, device, visits,
+    - "What was recorded; at, identity, release, version, engine_version, network, machine, visits,
       probes, median_seconds, fastest_seconds, slowest_seconds, visits_per_second."
   type: dict
   returned: success

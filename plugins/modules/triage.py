@@ -24,7 +24,7 @@ options:
     type: int
     default: 5
   visits:
-    description: Visits of each of them.
+    description: Visits of each of them; as many as are allowed where those are fewer.
     type: int
     default: 32
   patience:
@@ -203,6 +203,7 @@ def watch_processes(seconds: float) -> dict[str, Any]:
             {
                 "unit": unit["unit"],
                 "name": max(unit["processes"], key=lambda each: each["cpu_percent"])["name"],
+                "largest": max(unit["processes"], key=lambda each: each["memory_bytes"])["name"],
                 "cpu_percent": unit["cpu_percent"],
                 "memory_bytes": unit["memory_bytes"],
             }
@@ -265,10 +266,19 @@ def read_baseline(layout: releases.Layout, visits: int, *, without: bool) -> dic
         "found": None if without else baselines.read(),
         "identity": baselines.identity(manifest, visits),
         "manifest": {name: manifest.get(name) for name in ("name", "engine_version", "version")},
-        "device": host.device(),
+        "machine": host.machine(),
         "network": baselines.network(manifest),
         "visits": visits,
     }
+
+
+def read_config(layout: releases.Layout) -> dict[str, Any]:
+    """The configuration of the current release; an empty one when it cannot be read."""
+    try:
+        config = json.loads((layout.current / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def kernel_log() -> str:
@@ -288,25 +298,28 @@ def upgraded() -> list[str]:
 def probe(at: endpoints.Endpoints, layout: releases.Layout, parameters: dict[str, Any]) -> dict[str, Any]:
     """Analyses of positions that no cache knows: how long each took and what was wrong with it.
 
+    Of no more visits than an overlay leaves, since a host whose limits are lowered is as well as others.
     RuntimeError when the client itself does not run, which says nothing of the service.
     """
-    asked = parameters["probes"]
+    asked, quick = parameters["probes"], parameters["patience"] / 6
+    visits = validation.allowed(parameters["visits"], read_config(layout), at.probe("/health", quick))
     variants = random.SystemRandom().sample(range(validation.VARIANTS), asked)
     answer = at.call(
         layout.current / "venv" / "bin" / "katago-mcp",
-        validation.probes(parameters["visits"], variants),
+        validation.probes(visits, variants),
         parameters["patience"],
     )
     if "results" not in answer:
         raise RuntimeError(answer["error"])
     return {
         "asked": asked,
+        "visits": visits,
         "error": answer.get("error"),
         "answers": [
             {
-                "ok": bool(result["ok"]),
+                "status": validation.status(result),
                 "seconds": result["seconds"],
-                "problems": validation.probe_problems(result, parameters["visits"]),
+                "problems": validation.probe_problems(result, visits),
             }
             for result in answer["results"]
         ],
@@ -342,6 +355,7 @@ def compare(before: dict[str, Any], after: dict[str, Any], seconds: float) -> di
             "latency_seconds": dict(zip(("p50", "p95", "p99"), latencies, strict=True))
             if latencies
             else None,
+            "analyses": window.analyses(),
             "hit_rate": window.hit_rate(),
             "cache_errors": window.rise("katago_cache_errors_total"),
             "cache_bytes": window.after.value("katago_cache_size_bytes"),
@@ -359,7 +373,8 @@ def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
     """
     layout = releases.Layout(Path(parameters["root"]))
     window, patience = parameters["window"], parameters["patience"]
-    visits, without = parameters["visits"], parameters["without_baseline"]
+    without = parameters["without_baseline"]
+    visits = validation.allowed(parameters["visits"], read_config(layout))
     quick, answer = patience / 3, patience / 6
     running = measuring.Measuring()
     running.start("bound_to", lambda: asdict(endpoints.Endpoints.of_release(layout)), answer)

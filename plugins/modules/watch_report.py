@@ -25,10 +25,14 @@ options:
     description: Who asks for them.
     type: str
     required: true
-  decided:
-    description: Whether to fail also for hosts that are still watched.
+  wait:
+    description: Whether the verdict was waited for; hosts that are still watched fail then.
     type: bool
     default: true
+  fetch:
+    description: Whether the verdict was asked for; hosts that are still watched fail then.
+    type: bool
+    default: false
 author: The katago-mcp-fleet maintainers
 """
 

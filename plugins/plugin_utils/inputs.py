@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible import context
+from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.splitter import parse_kv
 
@@ -89,3 +90,17 @@ def strict_bool(value: object, name: str) -> bool:
         accepted = "true or false (or yes, no, on, off, 1, 0)"
         raise ValueError(f"-e {name} is {str(value)!r}; give {accepted}") from None
     return found
+
+
+def switch(arguments: Mapping[str, Any], name: str, variable: str, *, default: bool) -> bool:
+    """A task's argument that is true or false: `-e` and templates give words, and "false" is no true one.
+
+    `variable`: that of the role, which a mistake is told by.
+
+    Raises:
+        AnsibleActionFail: when it is neither.
+    """
+    try:
+        return strict_bool(arguments.get(name, default), variable)
+    except ValueError as error:
+        raise AnsibleActionFail(f"Refused. {error}.") from None

@@ -136,6 +136,12 @@ def test_device_is_the_gpu_or_the_processors(tmp_path: Path) -> None:
     assert host.device(tmp_path) == "1 x NVIDIA L4"
 
 
+def test_machine_is_told_by_its_name_and_what_computes(tmp_path: Path) -> None:
+    write(tmp_path / "cpuinfo", "model name : AMD EPYC\n")
+    found = host.machine(tmp_path)
+    assert found == {"name": os.uname().nodename, "device": "1 x AMD EPYC", "processors": os.cpu_count()}
+
+
 def test_upgrades_are_those_since_a_time(tmp_path: Path) -> None:
     log = tmp_path / "dpkg.log"
     assert host.upgrades(log, "2026-11-24 00:00:00") == []

@@ -8,13 +8,20 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from ansible import context
+from ansible.errors import AnsibleActionFail
 from ansible.parsing.splitter import parse_kv
+from ansible.plugins.action import ActionBase
 
+from ansible_collections.katago.fleet.plugins.action import triage as triage_action
+from ansible_collections.katago.fleet.plugins.action import triage_report as triage_report_action
+from ansible_collections.katago.fleet.plugins.action import watch as watch_action
+from ansible_collections.katago.fleet.plugins.action import watch_report as watch_report_action
 from ansible_collections.katago.fleet.plugins.plugin_utils import inputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +92,141 @@ def test_every_strictly_read_switch_is_known_as_one() -> None:
     read = {name for path in files for name in re.findall(r"strict_bool\('(\w+)'\)", path.read_text())}
     assert "force" in read
     assert read <= inputs.SWITCHES
+
+
+FALSE = ["false", "no", "0", False]
+TRUE = ["true", "yes", "1", True]
+
+
+@pytest.fixture
+def _without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
+
+
+class Watcher(watch_action.ActionModule):
+    """The control node's half of a watch; what it asks a host for is kept, and nothing is decided yet."""
+
+    def __init__(self, **arguments: object) -> None:
+        self._task = SimpleNamespace(check_mode=False, args={"minutes": 15, "who": "anna", **arguments})
+        self.delivered = 0
+        self.waited = False
+        self.asked: list[dict[str, Any]] = []
+
+    def deliver_program(self, *_: object) -> dict[str, Any]:
+        self.delivered += 1
+        return {"changed": False}
+
+    def _execute_module(self, module_args: dict[str, Any], **_: Any) -> dict[str, Any]:
+        self.asked.append(module_args)
+        verdict = {"verdict": "watching", "left": 0, "resets": []}
+        return {
+            "changed": True,
+            "joined": False,
+            "minutes": 15,
+            "alive": False,
+            "over": "",
+            "verdict": verdict,
+        }
+
+    def _wait(self, answer: dict[str, Any], *_: Any) -> dict[str, Any]:
+        self.waited = True
+        return answer
+
+    def of(self) -> dict[str, Any]:
+        return self.run(None, {"inventory_hostname": "katago-1"})
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize(("values", "expected"), [(FALSE, False), (TRUE, True)])
+def test_words_for_true_and_false_are_followed_by_a_watch(values: list[object], expected: bool) -> None:
+    for value in values:
+        watcher = Watcher(probes=value, wait=value, restart=value, fetch=value)
+        assert not watcher.of().get("failed")
+        (asked,) = watcher.asked
+        assert (asked["terms"]["probes"], asked["restart"], asked["fetch"]) == (expected, expected, expected)
+        assert watcher.delivered == (0 if expected else 1)
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize("value", [*FALSE, *TRUE])
+def test_words_say_whether_the_verdict_is_waited_for(value: object) -> None:
+    watcher = Watcher(wait=value)
+    watcher.of()
+    assert watcher.waited is (value in TRUE)
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize("name", ["probes", "wait", "restart", "fetch"])
+def test_watch_refuses_words_that_are_neither(name: str) -> None:
+    watcher = Watcher(**{name: "ture"})
+    result = watcher.of()
+    assert (result["failed"], result["refused"]) == (True, True)
+    assert f"-e watch_{name} is 'ture'; give true or false" in result["msg"]
+    assert (watcher.delivered, watcher.asked) == (0, [])
+
+
+class Triaged(triage_action.ActionModule):
+    """The control node's half of triage, and a host that cannot be measured."""
+
+    def __init__(self, breach: object) -> None:
+        self._task = SimpleNamespace(args={"breach": breach, "window": 2})
+
+    def _execute_module(self, module_args: dict[str, Any], **_: Any) -> dict[str, Any]:
+        assert module_args == {"window": 2}
+        return {"failed": True, "msg": "no room"}
+
+
+def triaged(breach: object) -> str:
+    return str(Triaged(breach).run(None, {})["verdict"]["verdict"])
+
+
+def reported(action: type, known: dict[str, Any], **arguments: object) -> dict[str, Any]:
+    """What a report's action says of a host that nothing is known of."""
+    report: Any = object.__new__(action)
+    report._task = SimpleNamespace(check_mode=False, args=arguments)
+    result: dict[str, Any] = report.run(None, {"ansible_play_hosts_all": ["a"], "hostvars": {"a": known}})
+    return result
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize(("values", "level"), [(FALSE, "unknown"), (TRUE, "P0")])
+def test_words_for_true_and_false_are_followed_by_triage(values: list[object], level: str) -> None:
+    for value in values:
+        assert triaged(value) == level
+        assert reported(triage_report_action.ActionModule, {}, breach=value)["verdict"] == level
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize("value", ["ture", "", None])
+def test_triage_refuses_words_that_are_neither(value: object) -> None:
+    words = "-e triage_breach is .*; give true or false"
+    with pytest.raises(AnsibleActionFail, match=words):
+        triaged(value)
+    with pytest.raises(AnsibleActionFail, match=words):
+        reported(triage_report_action.ActionModule, {}, breach=value)
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize(
+    ("wait", "fetch", "fails"),
+    [("false", "false", False), ("no", "0", False), ("true", "no", True), ("0", "yes", True)],
+)
+def test_words_say_whether_a_host_that_is_still_watched_fails(
+    wait: str, fetch: str, fails: bool, tmp_path: Path
+) -> None:
+    found = Watcher()._execute_module({})
+    found["verdict"] |= {"why": "well so far", "notes": [], "requests": 0}
+    given = {"wait": wait, "fetch": fetch, "records_dir": str(tmp_path), "incident": "", "who": "anna"}
+    result = reported(watch_report_action.ActionModule, {"watch_result": found}, **given)
+    assert result["verdicts"] == {"a": "watching"}
+    assert bool(result.get("failed")) is fails
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize("name", ["wait", "fetch"])
+def test_report_of_a_watch_refuses_words_that_are_neither(name: str) -> None:
+    with pytest.raises(AnsibleActionFail, match=f"-e watch_{name} is 'ture'; give true or false"):
+        reported(watch_report_action.ActionModule, {}, **{name: "ture"})
 
 
 @pytest.mark.parametrize(

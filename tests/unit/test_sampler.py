@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
+    baselines,
     endpoints,
     ledger,
     releases,
@@ -80,6 +81,16 @@ def test_sample_of_a_host_without_service_is_taken_and_is_a_breach(
     assert taken.value("health")["status"] is None
     assert taken.value("metrics")["served"] is False
     assert verdict.verdict == "breached"
+
+
+def test_baseline_that_a_sample_is_compared_with_is_of_visits_that_are_allowed(tmp_path: Path) -> None:
+    release = tmp_path / "releases" / "r"
+    release.mkdir(parents=True)
+    (release / "config.json").write_text('{"katago": {"maxVisits": 20}}')
+    (tmp_path / "current").symlink_to("releases/r")
+    layout = releases.Layout(tmp_path)
+    assert sampler.baseline(layout, 32)["identity"] == baselines.identity({}, 20)
+    assert sampler.baseline(layout, 8)["identity"] == baselines.identity({}, 8)
 
 
 class Exposed(endpoints.Endpoints):

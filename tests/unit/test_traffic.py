@@ -87,3 +87,19 @@ def test_engine_restarts_that_were_asked_for_are_no_failures() -> None:
 
     assert window(restarts(1, 0), restarts(4, 5)).engine_failures() == 3
     assert window("", "").engine_failures() is None
+
+
+ANSWERED = "katago_analysis_duration_seconds_count"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("", "", 0),
+        (f'{ANSWERED}{{tool="a"}} 3\n', f'{ANSWERED}{{tool="a"}} 3\n', 0),
+        (f'{ANSWERED}{{tool="a"}} 3\n', f'{ANSWERED}{{tool="a"}} 5\n{ANSWERED}{{tool="b"}} 1\n', 3),
+        ("", f'{ANSWERED}{{tool="a"}} NaN\n', None),
+    ],
+)
+def test_analyses_are_counted_and_nan_is_unknown(before: str, after: str, expected: float | None) -> None:
+    assert window(before, after).analyses() == expected

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu, history, triage
+from ansible_collections.katago.fleet.plugins.module_utils import endpoints, gpu, history, releases, triage
 from ansible_collections.katago.fleet.plugins.modules import triage as module
 from ansible_collections.katago.fleet.plugins.plugin_utils import triage_table
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 Facts = dict[str, dict[str, Any]]
+MACHINE = {"name": "katago-1", "device": "4 x AMD EPYC", "processors": 4}
 
 
 def healthy() -> Facts:
@@ -70,17 +72,18 @@ def healthy() -> Facts:
         "history": {"records": [], "switch": None, "way_back": "0.1.0-old"},
         "packages": [],
         "baseline": {
-            "found": {"identity": "same", "median_seconds": 0.5},
+            "found": {"identity": "same", "machine": MACHINE, "median_seconds": 0.5},
             "identity": "same",
             "manifest": {"name": "0.1.0-aa", "version": "0.1.0", "engine_version": "1.18.1"},
             "network": "net.bin.gz",
-            "device": None,
+            "machine": MACHINE,
             "visits": 32,
         },
         "probe": {
             "asked": 5,
+            "visits": 32,
             "error": None,
-            "answers": [{"ok": True, "seconds": 0.5, "problems": []} for _ in range(5)],
+            "answers": [{"status": "ok", "seconds": 0.5, "problems": []} for _ in range(5)],
         },
         "traffic": {
             "served": True,
@@ -91,6 +94,7 @@ def healthy() -> Facts:
             "engine_failures": 0.0,
             "engine_failures_since_start": None,
             "latency_seconds": {"p50": 0.4, "p95": 0.6, "p99": 0.7},
+            "analyses": 5.0,
             "hit_rate": 0.0,
             "cache_errors": 0.0,
             "cache_max_bytes": float(256 << 20),
@@ -306,14 +310,57 @@ def test_own_probes_dilute_no_error_rate_and_callers_faults_do_not_count() -> No
     assert (reason.level, reason.measured) == ("P1", "6 of 10 requests failed in 10 s (60.0 %)")
 
 
+@pytest.mark.parametrize("status", ["rejected", "invalid"])
+@pytest.mark.parametrize("refused", range(6))
+def test_own_probes_that_were_refused_hide_no_failure_of_others(status: str, refused: int) -> None:
+    facts = having(traffic={"requests": {"ok": 6.0, "error": 2.0}})
+    for _ in range(refused):
+        fail_a_probe(facts, status)
+    (measured,) = [each.measured for each in judge(facts).reasons if each.rule == "error_rate"]
+    assert measured == "2 of 3 requests failed in 10 s (66.7 %)"
+
+
 def test_quiet_service_has_no_error_rate() -> None:
     verdict = judge(having(traffic={"requests": {"ok": 5.0}}))
     assert verdict.verdict == "healthy"
     assert verdict.notes[0].startswith("0 requests of others in 10 s")
 
 
+@pytest.mark.parametrize(
+    ("traffic", "told"),
+    [
+        ({}, "0 requests of others in 10 s, 0 failed; analyses p50 0.40 s, p95 0.60 s; 0 % from the cache"),
+        (
+            {"latency_seconds": None, "analyses": 0.0, "hit_rate": None},
+            "0 requests of others in 10 s, 0 failed; latency unknown: no analyses in the window; hit rate"
+            " unknown: the cache was not asked in the window",
+        ),
+        (
+            {"requests": {}, "latency_seconds": None, "analyses": 0.0},
+            "0 requests of others in 10 s, 0 failed; latency unknown: no analyses in the window; 0 % from the"
+            " cache",
+        ),
+        (
+            {"requests": None, "latency_seconds": None, "analyses": None},
+            "requests unknown: katago_requests_total is missing or NaN; latency unknown:"
+            " katago_analysis_duration_seconds is NaN; 0 % from the cache",
+        ),
+    ],
+)
+def test_latency_and_hit_rate_without_data_are_said_to_be_unknown(traffic: dict[str, Any], told: str) -> None:
+    assert judge(having(traffic=traffic)).notes[0] == told
+
+
+def test_latency_and_hit_rate_without_metrics_are_said_to_be_unknown() -> None:
+    facts = healthy()
+    facts["traffic"]["value"] = {"served": False, "why": "is not served"}
+    assert judge(facts).notes[0] == "requests, latency and hit rate unknown: /metrics is not served"
+    facts["traffic"] = {"unknown": "no answer within 10 s"}
+    assert judge(facts).notes[0] == "requests, latency and hit rate unknown: no answer within 10 s"
+
+
 def probes(seconds: float, count: int = 5) -> dict[str, Any]:
-    return {"answers": [{"ok": True, "seconds": seconds, "problems": []} for _ in range(count)]}
+    return {"answers": [{"status": "ok", "seconds": seconds, "problems": []} for _ in range(count)]}
 
 
 @pytest.mark.parametrize(
@@ -337,7 +384,7 @@ def probes(seconds: float, count: int = 5) -> dict[str, Any]:
 def test_performance_against_the_baseline(percent: float, level: str | None, baseline: float) -> None:
     facts = having(
         probe=probes(baseline * (1 + percent / 100)),
-        baseline={"found": {"identity": "same", "median_seconds": baseline}},
+        baseline={"found": {"identity": "same", "machine": MACHINE, "median_seconds": baseline}},
     )
     assert rules(judge(facts)) == ({(level, "performance")} if level else set())
 
@@ -345,7 +392,7 @@ def test_performance_against_the_baseline(percent: float, level: str | None, bas
 @pytest.mark.parametrize("median", [0.0, float("inf"), float("nan")])
 def test_baseline_that_cannot_be_calculated_with_costs_its_own_entry_alone(median: float) -> None:
     facts = having(
-        baseline={"found": {"identity": "same", "median_seconds": median}},
+        baseline={"found": {"identity": "same", "machine": MACHINE, "median_seconds": median}},
         ready={"status": 503, "body": {"ready": False, "reason": "draining"}},
     )
     assert rules(judge(facts)) == {("P2", "ready"), ("unknown", "performance")}
@@ -360,11 +407,95 @@ def test_baseline_that_is_damaged_is_said_to_be_and_judged_without() -> None:
     assert f"performance is unknown: {why}" in verdict.notes
 
 
-@pytest.mark.parametrize("found", [None, {"identity": "another", "median_seconds": 0.1}])
+@pytest.mark.parametrize("found", [None, {"identity": "another", "machine": MACHINE, "median_seconds": 0.1}])
 def test_performance_without_a_baseline_that_fits_is_unknown_and_hides_no_health(found: Any) -> None:
     verdict = judge(having(baseline={"found": found}))
     assert verdict.verdict == "healthy"
     assert any("performance is unknown" in note and "baseline.yml" in note for note in verdict.notes)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "told"),
+    [
+        ({**MACHINE, "name": "katago-2"}, "katago-2 (4 processors, 4 x AMD EPYC)"),
+        ({**MACHINE, "processors": 64}, "katago-1 (64 processors, 4 x AMD EPYC)"),
+        ({**MACHINE, "device": "1 x NVIDIA A40"}, "katago-1 (4 processors, 1 x NVIDIA A40)"),
+        (None, "a machine that it does not name"),
+    ],
+)
+@pytest.mark.parametrize("seconds", [0.1, 5.0])
+def test_speed_of_another_machine_is_nothing_to_compare_with(
+    recorded: dict[str, Any] | None, told: str, seconds: float
+) -> None:
+    found = {"identity": "same", "median_seconds": 0.5, **({"machine": recorded} if recorded else {})}
+    verdict = judge(having(probe=probes(seconds), baseline={"found": found}))
+    assert (verdict.verdict, verdict.reasons) == ("healthy", ())
+    assert (
+        f"performance is unknown: the baseline is of {told}, and this is katago-1 (4 processors,"
+        " 4 x AMD EPYC); run baseline.yml while all is well"
+    ) in verdict.notes
+
+
+def test_probes_of_a_host_whose_limits_are_lowered_are_not_compared_with_its_baseline() -> None:
+    facts = having(probe={**probes(5.0), "visits": 10})
+    verdict = judge(facts)
+    assert (verdict.verdict, verdict.next) == ("healthy", None)
+    (told,) = [note for note in verdict.notes if "performance" in note]
+    assert told.startswith(
+        "performance is unknown: the limits are lowered, so a probe has 10 visits, and the"
+    )
+    assert "the baseline is of 32;" in told
+    (problem,) = triage.baseline_problems(verdict, facts, least_uptime=60)
+    assert f"performance is unknown: {problem}" == told
+
+
+class Service(endpoints.Endpoints):
+    """A service that answers with what it was asked for, in so far as its overlay allows it."""
+
+    def probe(self, path: str, seconds: float = 0) -> tuple[int, dict[str, Any]]:
+        assert path == "/health"
+        keys = {"katago.maxVisits": 10}
+        return 200, {"status": "ok", "overlay": {"keys": keys} if self.host == "lowered" else None}
+
+    def call(self, command: Path, calls: Sequence[Mapping[str, Any]], deadline: float) -> dict[str, Any]:
+        visits = [each["arguments"]["maxVisits"] for each in calls]
+        well = {"scoreLead": 70.0, "winrate": 0.99, "cached": False, "moves": [{"move": "E6"}]}
+        return {
+            "results": [
+                {
+                    "ok": True,
+                    "text": "",
+                    "error": None,
+                    "seconds": 0.1,
+                    "structured": {**well, "visits": each},
+                }
+                for each in visits
+            ]
+        }
+
+
+@pytest.mark.parametrize(
+    ("config", "host", "visits"),
+    [
+        ('{"katago": {"maxVisits": 1000}}', "as configured", 32),
+        ('{"katago": {"maxVisits": 20}}', "as configured", 20),
+        ('{"katago": {"maxVisits": 1000}}', "lowered", 10),
+        ('{"katago": {"maxVisits": 5}}', "as configured", 5),
+        ("{", "as configured", 32),
+        ("[]", "lowered", 32),
+    ],
+)
+def test_probe_asks_for_no_more_visits_than_are_allowed(
+    config: str, host: str, visits: int, tmp_path: Path
+) -> None:
+    release = tmp_path / "releases" / "r"
+    release.mkdir(parents=True)
+    (release / "config.json").write_text(config)
+    (tmp_path / "current").symlink_to("releases/r")
+    parameters = {"probes": 3, "visits": 32, "patience": 30}
+    found = module.probe(Service(host=host), releases.Layout(tmp_path), parameters)
+    assert found["visits"] == visits
+    assert [answer["problems"] for answer in found["answers"]] == [[], [], []]
 
 
 @pytest.mark.parametrize(("count", "level"), [(0, None), (2, None), (3, "P1"), (9, "P1")])
@@ -656,8 +787,11 @@ def test_unknown_starts_and_failures_are_no_reason_to_go_back() -> None:
 
 
 def test_skipped_probe_is_unknown() -> None:
-    verdict = judge(having(probe={"skipped": "/health does not answer"}))
-    assert rules(verdict) == {("unknown", "probe")}
+    facts = having(traffic={"requests": {"ok": 9.0, "error": 1.0}})
+    facts["probe"]["value"] = {"skipped": "/health does not answer"}
+    verdict = judge(facts)
+    assert rules(verdict) == {("unknown", "probe"), ("P2", "error_rate")}
+    assert verdict.notes[0].startswith("10 requests of others in 10 s, 1 failed")
 
 
 @pytest.mark.parametrize(
@@ -694,7 +828,7 @@ def test_what_changed_recently_is_told() -> None:
 
 def test_greedy_unit_is_named_with_a_proposal() -> None:
     def hog(percent: float) -> Facts:
-        used = {"unit": "backup.service", "name": "tar", "cpu_percent": percent, "memory_bytes": 1}
+        used = {"unit": "backup.service", "name": "tar", "largest": "tar", "cpu_percent": percent}
         return having(processes={"others": [used]})
 
     verdict = judge(hog(100.0))
@@ -702,6 +836,52 @@ def test_greedy_unit_is_named_with_a_proposal() -> None:
     assert any("backup.service (tar) takes 100 %" in note for note in verdict.notes)
     assert verdict.proposals == ("systemctl set-property --runtime backup.service CPUWeight=20",)
     assert judge(hog(99.9)).proposals == ()
+
+
+def holding(unit: str, name: str, megabytes: int, percent: float = 0.0) -> dict[str, Any]:
+    """A unit with so much memory, most of it in one process, and a small one that computes."""
+    return {
+        "unit": unit,
+        "name": "sh",
+        "largest": name,
+        "cpu_percent": percent,
+        "memory_bytes": megabytes << 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("short", "named"),
+    [
+        ({"memory": {"available_percent": 1.0}}, True),
+        ({"memory": {"available_percent": 4.9}}, True),
+        ({"pressure": {"memory": {"full": {"avg60": 30.0}}}}, True),
+        ({"memory": {"available_percent": 5.0}}, False),
+    ],
+)
+def test_largest_consumers_are_named_where_memory_is_short(short: dict[str, Any], named: bool) -> None:
+    member = {"pid": 101, "parent": 100, "state": "S", "cpu_percent": 0.0}
+    processes = [{**member, "name": "katago", "memory_bytes": 3000 << 20}, {**member, "memory_bytes": 9}]
+    own = {"unit": "katago-mcp.service", "memory_bytes": 3100 << 20, "processes": processes}
+    others = [
+        holding("cron.service", "cron", 3, percent=9.0),
+        holding("ssh.service", "sshd", 40),
+        holding("backup.service", "restic", 9000),
+        holding("db.service", "postgres", 500),
+    ]
+    verdict = judge(having(**short, processes={"others": others, "unit": own}))
+    told = [note for note in verdict.notes if "of memory" in note]
+    expected = [
+        "backup.service (restic) holds 9000 MB of memory",
+        "katago-mcp.service (katago) holds 3100 MB of memory",
+        "db.service (postgres) holds 500 MB of memory",
+    ]
+    assert told == (expected if named else [])
+
+
+def test_what_holds_memory_cannot_be_named_without_processes() -> None:
+    facts = having(memory={"available_percent": 1.0})
+    facts["processes"] = {"unknown": "no answer within 12 s"}
+    assert ("P2", "memory") in rules(judge(facts))
 
 
 def test_scarce_memory_proposes_a_smaller_cache_as_a_diff() -> None:
@@ -747,13 +927,14 @@ def test_verdict_survives_its_way_through_json() -> None:
     assert triage.as_verdict(json.loads(json.dumps(triage.as_dict(verdict)))) == verdict
 
 
-def fail_a_probe(facts: Facts) -> None:
-    """One probe more fails, which the service counts as a request that failed."""
+def fail_a_probe(facts: Facts, status: str = "error") -> None:
+    """One probe more fails, which the service counts as a request that ended so."""
     requests = facts["traffic"]["value"]["requests"]
     for answer in facts["probe"]["value"]["answers"]:
-        if answer["ok"]:
-            answer.update(ok=False, problems=["x"])
-            requests.update(ok=requests["ok"] - 1, error=requests.get("error", 0) + 1)
+        if answer["status"] == "ok":
+            answer.update(status=status, problems=["x"])
+            requests["ok"] -= 1
+            requests[status] = requests.get(status, 0) + 1
             return
 
 
@@ -791,6 +972,8 @@ WORSE: dict[str, Callable[[Facts], object]] = {
     "stalls": lambda facts: facts["pressure"]["value"].update(memory={"full": {"avg60": 50}}),
     "few files": lambda facts: facts["limits"]["value"].update(open_files_limit=64),
     "probe fails": fail_a_probe,
+    "own probe rejected": lambda facts: fail_a_probe(facts, "rejected"),
+    "own probe over limit": lambda facts: fail_a_probe(facts, "invalid"),
     "probes slow": lambda facts: [
         answer.update(seconds=answer["seconds"] * 1.4) for answer in facts["probe"]["value"]["answers"]
     ],
@@ -864,6 +1047,7 @@ def test_baseline_says_what_it_is_of() -> None:
     recorded = triage.baseline(having(probe=probes(0.25)), now=NOW)
     assert recorded["median_seconds"] == 0.25
     assert recorded["visits_per_second"] == 128.0
+    assert recorded["machine"] == MACHINE
     assert (recorded["release"], recorded["engine_version"], recorded["network"]) == (
         "0.1.0-aa",
         "1.18.1",

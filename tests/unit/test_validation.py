@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from ansible_collections.katago.fleet.plugins.module_utils import exposition, validation
 from ansible_collections.katago.fleet.plugins.module_utils.validation import Expected, Observed
 
+ROOT = Path(__file__).resolve().parents[2]
 VISITS = 12
 CONFIG: dict[str, Any] = {"katago": {"maxVisits": 1000, "defaultVisits": 200, "maxTime": 30}}
 EXPECTED = Expected(release="0.1.0-aa", version="0.1.0", engine_version="1.18.1", limits=CONFIG["katago"])
@@ -232,3 +235,17 @@ def test_server_of_an_earlier_version_need_not_tell_every_limit() -> None:
 def test_overlay_that_ends_between_two_answers_decides_nothing() -> None:
     assert failed(lowered(LOWERED, None)) == []
     assert failed(lowered({}, OVERLAY)) == []
+
+
+def test_call_is_counted_as_the_server_counts_it() -> None:
+    reference = (ROOT / "docs" / "reference" / "errors.md").read_text()
+    statuses = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", reference, re.M))
+    assert {"invalid", "rejected", "unavailable", "timeout", "error"} <= set(statuses.values())
+    failed = {"unavailable", "timeout", "error"}
+    for code, counted in statuses.items():
+        text = f"{code}: some words [maxVisits]; accepted: others"
+        result = {"ok": False, "error": text, "text": text}
+        assert validation.status(result) == ("error" if counted in failed else counted), code
+    assert validation.status({"ok": False, "error": "Error executing tool", "text": "Error"}) == "error"
+    assert validation.status({"ok": False, "error": "Connection closed", "text": None}) == "unknown"
+    assert validation.status(analysis(1)) == "ok"

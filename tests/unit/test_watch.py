@@ -21,7 +21,12 @@ START = 1000.0
 BEGUN = datetime(2026, 1, 31, 3, 0, tzinfo=UTC)
 TOOK = 2.0
 OWN = 4
-BASELINE = {"found": {"identity": "i", "median_seconds": 1.0}, "identity": "i"}
+MACHINE = {"name": "katago-1", "device": "4 x CPU", "processors": 4}
+BASELINE = {
+    "found": {"identity": "i", "machine": MACHINE, "median_seconds": 1.0},
+    "identity": "i",
+    "machine": MACHINE,
+}
 
 
 def sample(number: int, **facts: Any) -> Sample:
@@ -33,7 +38,7 @@ def sample(number: int, **facts: Any) -> Sample:
         "ready": {"status": 200, "body": {"ready": True}, "seconds": 10},
         "release": "r-1",
         "baseline": BASELINE,
-        "validation": {"failures": [], "own": [True] * OWN},
+        "validation": {"failures": [], "own": ["ok"] * OWN},
         "probe": {"answers": [{"seconds": 1.0, "problems": []}]},
         "metrics": metrics(ok=OWN * (number + 1)),
     }
@@ -206,6 +211,7 @@ def test_a_few_slow_analyses_are_none() -> None:
     [
         ({"found": None, "identity": "i"}, "there is no baseline"),
         ({**BASELINE, "identity": "other"}, "the baseline is of another"),
+        ({**BASELINE, "machine": {**MACHINE, "name": "katago-3"}}, "and this is katago-3"),
         (BASELINE, "a probe takes 1.000 s"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -148,6 +149,32 @@ def until_done(**given: Any) -> None:
     fleet.killed_everywhere(
         lambda tasks: fleet.play("mitigate.yml", limit, variables=given, kill_before=tasks), 40
     )
+
+
+def test_triage_finds_a_host_well_whose_limits_are_lowered(tmp_path: Path) -> None:
+    limit, path = f"--limit={FIRST.name}", tmp_path / "triage.json"
+    patient = {"triage_window": 2, "triage_patience": 60, "triage_baseline_uptime": 1}
+    on(FIRST, "journalctl --quiet --rotate; journalctl --quiet --vacuum-time=1s")
+    recorded = fleet.play("baseline.yml", limit, variables=patient)
+    assert recorded.returncode == 0, recorded.output
+    run = fleet.play("mitigate.yml", limit, variables={"visits": 10, "why": WHY})
+    assert run.returncode == 0, run.output
+    try:
+        assert limits(FIRST)["maxVisits"] == 10
+        run = fleet.play("triage.yml", limit, variables={**patient, "triage_json": str(path)})
+        refused = fleet.play("baseline.yml", limit, variables=patient)
+    finally:
+        undone = fleet.play("mitigate.yml", limit, variables={"undo": True})
+        on(FIRST, "rm /var/lib/katago-mcp/baseline.json")
+    assert (run.returncode, undone.returncode) == (0, 0), run.output + undone.output
+    found = json.loads(path.read_text())["hosts"][FIRST.name]
+    assert {"P0", "P1"}.isdisjoint(reason["level"] for reason in found["reasons"]), found["reasons"]
+    assert "probe" not in [reason["rule"] for reason in found["reasons"]]
+    assert "restart.yml" not in str(found["command"])
+    assert found["facts"]["probe"]["value"]["visits"] == 10
+    assert any("a probe has 10 visits, and the baseline is of 32" in note for note in found["notes"])
+    assert refused.returncode != 0
+    assert "a probe has 10 visits, and the baseline is of 32" in " ".join(refused.output.split())
 
 
 @pytest.fixture(scope="module")
