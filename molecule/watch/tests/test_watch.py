@@ -251,7 +251,7 @@ def test_service_without_traffic_is_unknown(control: Control) -> None:
 def test_sampler_that_is_killed_goes_on_and_one_that_is_stopped_is_unknown(
     control: Control, first: Any
 ) -> None:
-    control.start()
+    control.start(minutes=5)
     sampled(first, 2)
     before = taken(first)
     first.check_output(f"systemctl kill --signal=KILL {UNIT}")
