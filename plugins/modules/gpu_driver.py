@@ -457,6 +457,7 @@ def begin(
             "components_before": list(seen.record.get("components", ())),
             "target": plan.target,
             "loaded": seen.loaded,
+            "loaded_kind": seen.loaded_kind,
             "service": service,
         }
     )
@@ -840,21 +841,24 @@ def undo() -> dict[str, Any]:
     return {"removed": removed, "installed": installed, "lacking": lacking}
 
 
-def reload(before: str | None) -> str:
-    """Have loaded what was `before`; why that needs a reboot, empty when it does not."""
+def reload(before: str | None, kind: str | None) -> str:
+    """Have loaded what was `before`, and its `kind`; why that needs a reboot, empty when it does not."""
     loaded = gpu.loaded_version()
-    if loaded == before:
+    is_other_kind = None not in (kind, gpu.loaded_kind()) and gpu.loaded_kind() != kind
+    if loaded == before and not is_other_kind:
         return ""
     installed = built().get(platform.release())
-    if loaded is not None and loaded != installed:
+    if loaded is not None and (loaded != installed or is_other_kind):
         ask(["systemctl", "stop", PERSISTENCED])
         ask(["modprobe", "--remove", *MODULES])
     if installed is not None:
         ask(["modprobe", "nvidia"])
         ask(["systemctl", "start", PERSISTENCED])
-    now = gpu.loaded_version()
+    now, now_kind = gpu.loaded_version(), gpu.loaded_kind()
     if now == installed:
-        return ""
+        if None in (kind, now_kind) or now_kind == kind:
+            return ""
+        return f"the {now_kind} kernel module is loaded, and the {kind} one is installed"
     return f"the driver {now or 'none'} is loaded, and {installed or 'none'} is installed"
 
 
@@ -998,7 +1002,9 @@ def main() -> None:
             result |= {
                 "undone": undone,
                 "changed": bool(undone["removed"] or undone["installed"]),
-                "reboot": reload(kept.get("loaded")) if kept.get("unfinished") else "",
+                "reboot": reload(kept.get("loaded"), kept.get("loaded_kind"))
+                if kept.get("unfinished")
+                else "",
             }
         else:
             result["changed"] = finish()

@@ -433,8 +433,28 @@ def test_module_of_before_is_loaded_again_or_the_reboot_is_named(
     asked = asks(monkeypatch, dkms=(0, status))
     answers = iter(loaded)
     monkeypatch.setattr(gpu, "loaded_version", lambda *_: next(answers))
-    assert reboot in module.reload(before) if reboot else module.reload(before) == ""
+    said = module.reload(before, None)
+    assert reboot in said if reboot else said == ""
     assert [each[1] for each in asked if each[0] == "modprobe"] == after
+
+
+@pytest.mark.parametrize(
+    ("kinds", "reboot"),
+    [
+        (["open", "proprietary"], ""),
+        (["open", "open"], "the open kernel module is loaded, and the proprietary one is installed"),
+    ],
+)
+def test_kernel_module_of_before_is_loaded_again_where_the_other_has_its_version(
+    kinds: list[str], reboot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asks(
+        monkeypatch, dkms=(0, f"nvidia-current/535.309.01, {platform.release()}, x86_64: installed\n")
+    )
+    monkeypatch.setattr(gpu, "loaded_version", lambda *_: "535.309.01")
+    monkeypatch.setattr(gpu, "loaded_kind", lambda *_: kinds[["modprobe", "nvidia"] in asked])
+    assert module.reload("535.309.01", "proprietary") == reboot
+    assert [each[1] for each in asked if each[0] == "modprobe"] == ["--remove", "nvidia"]
 
 
 @pytest.mark.parametrize(
