@@ -13,6 +13,7 @@ turns: {"<turn>": how} overrides `analysis` for one turn of a query with analyze
 leads: scoreLead by turn; the last one also for all later turns.
 ownership, ownershipStdev: values instead of 0.5 and 0.1 everywhere, by candidate move; "" for the
 position itself, and for moves not named: {"": [...], "D4": [...]}.
+brief: names of fields; a query that has one of them gets one visit only.
 illegal: moves that allowMoves cannot make it play.
 Every query it reads is appended to the file beside the configuration named `<config>.queries`.
 """
@@ -97,7 +98,8 @@ def _search(
         elif how in ("answer", "anonymous"):
             if how == "anonymous":
                 _send({"error": "Request did not have an id"})
-            _send(_answer(query, query["maxVisits"], behaviour))
+            brief = any(name in query for name in behaviour.get("brief", []))
+            _send(_answer(query, 1 if brief else query["maxVisits"], behaviour))
         elif how == "hasty":
             _send(_answer(query, 1, behaviour))
         elif how == "slow":
@@ -146,6 +148,9 @@ def _answer(
         }
         for order, (move, gain) in enumerate(candidates)
     ]
+    if visits < 2:
+        # The first visit is of the position itself.
+        infos = []
     answer: dict[str, Any] = {
         "id": query["id"],
         "isDuringSearch": during,

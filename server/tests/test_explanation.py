@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from katago_mcp.errors import Failure
+from katago_mcp.errors import Failure, TimedOut
 from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.positions import Position
 from rig import Rig, rig, until
@@ -110,6 +110,49 @@ async def test_a_move_that_only_the_engine_knows_to_be_illegal_is_refused(site: 
         site.behave(illegal=["C3"])
         with pytest.raises(Failure, match=r"illegal_move.*the engine holds it to be illegal"):
             await explain(made, "C3")
+
+
+@pytest.mark.parametrize(
+    ("move", "behaviour"),
+    [
+        ("C3", {"analysis": "hasty"}),
+        ("C3", {"brief": ["allowMoves"]}),
+        ("A1", {"brief": ["allowMoves"]}),
+        ("A1", {"brief": ["avoidMoves"]}),
+    ],
+)
+async def test_a_search_without_time_for_a_second_visit_is_a_timeout(
+    site: Site, move: str, behaviour: dict[str, Any]
+) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(**behaviour)
+        with pytest.raises(TimedOut, match="analysis_timeout: the search ended before it had") as caught:
+            await explain(made, move)
+    assert caught.value.retry_after is not None
+
+
+async def test_an_explanation_takes_two_visits_where_the_server_would_take_one(site: Site) -> None:
+    site.write(katago={"defaultVisits": 1})
+    async with rig(site) as made:
+        await made.reaches("ready")
+        assert (await explain(made, "C3", max_visits=None)).visits
+        assert {query["maxVisits"] for query in site.queries()} == {2}
+
+
+@pytest.mark.parametrize(
+    ("katago", "asked", "said"),
+    [
+        ({}, 1, r"maxVisits cannot be 1 \[maxVisits\]; accepted: 2 to 1000"),
+        ({"maxVisits": 1, "defaultVisits": 1}, None, "2 visits are needed, and this server allows 1"),
+    ],
+)
+async def test_a_single_visit_explains_nothing(
+    site: Site, katago: dict[str, int], asked: int | None, said: str
+) -> None:
+    site.write(katago=katago)
+    with pytest.raises(Failure, match=f"limit_exceeded: {said}"):
+        await explain(Rig(site, {}), "C3", max_visits=asked)
 
 
 @pytest.mark.parametrize("fields", [{"alternatives": 0}, {"alternatives": 11}, {"pv_length": 61}])

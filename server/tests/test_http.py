@@ -187,6 +187,7 @@ async def test_the_tools_are_described_for_an_assistant(shared: tuple[Site, Runn
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
     assert set(tools) == set(TOOLS)
     assert all(tool.description and tool.output_schema for tool in tools.values())
+    assert tools["explainMove"].input_schema["properties"]["maxVisits"]["minimum"] == 2
     for name in ANALYSIS_TOOLS:
         schema = tools[name].input_schema
         position = schema["$defs"]["Position"]["properties"]

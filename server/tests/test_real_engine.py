@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import pytest
 
+from katago_mcp.analysis import Request
 from katago_mcp.config import load
 from katago_mcp.desk import options_of
 from katago_mcp.engine import Command, Engine, EngineRefused, launch
@@ -463,6 +464,27 @@ async def test_a_move_is_explained_whether_the_engine_likes_it_or_not(real: Site
     assert bad.swings
     assert good.points_lost < 1
     assert good.move not in [other.move for other in good.alternatives]
+
+
+async def test_one_visit_is_of_the_position_and_not_of_a_move(real: Site) -> None:
+    position = Position(board_x_size=9, board_y_size=9, moves=[("B", "E5"), ("W", "A1"), ("B", "E3")])
+    async with rig(real, os.environ) as made:
+        async with asyncio.timeout(START_SECONDS):
+            await made.supervisor.wait_for("ready")
+        desk = made.analyst
+        once = await desk.analyze(Request(position, max_visits=1, include_policy=True))
+        review = await find_mistakes(desk, ReviewRequest(position, max_visits=1, all_moves=True))
+        territory = await evaluate_territory(desk, TerritoryRequest(position, max_visits=1))
+        with pytest.raises(Invalid, match="limit_exceeded: maxVisits cannot be 1"):
+            await explain_move(desk, ExplanationRequest(position, "D4", max_visits=1))
+        twice = await explain_move(desk, ExplanationRequest(position, "D4", max_visits=2))
+    assert (once.visits, once.moves, once.partial) == (1, [], False)
+    assert [move.better_pv for move in review.moves if not move.best] == [
+        [move.better_move] for move in review.moves if not move.best
+    ]
+    assert (review.moves[1].best, review.mistakes[0], review.partial) == (False, 2, False)
+    assert (territory.visits, territory.partial) == (1, False)
+    assert (twice.visits, twice.partial) == (1, False)
 
 
 TERRITORY_GAME = [

@@ -332,6 +332,18 @@ async def test_a_turn_that_was_searched_less_than_asked_is_not_kept(site: Site) 
         assert (await review(made)).turns_cached == 4
 
 
+async def test_with_one_visit_the_network_alone_says_what_is_better(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await review(made, game([("B", "A5"), ("W", "C3")]), max_visits=1)
+    # The fake network holds all moves equally likely, and the first of them is the upper left corner.
+    assert [(move.best, move.better_move, move.better_pv) for move in result.moves] == [
+        (True, None, []),
+        (False, "A5", ["A5"]),
+    ]
+    assert result.partial is False
+
+
 async def test_a_move_out_of_turn_is_not_judged_and_said_so(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")

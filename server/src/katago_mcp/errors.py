@@ -226,7 +226,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "analysis_timeout": Entry(
         "timeout",
-        "The engine gave no answer in time.",
+        "The engine gave no answer in time, or none that says enough.",
         None,
         "fewer maxVisits, or another maxTime",
         _LATER,

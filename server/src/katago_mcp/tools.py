@@ -33,7 +33,7 @@ from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.auth import ADMIN, ANALYZE, ANONYMOUS, RateLimiter, Tokens
 from katago_mcp.desk import Result
 from katago_mcp.errors import Details, Failure, Invalid, Rejected, Status
-from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
+from katago_mcp.explanation import MIN_VISITS, ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
 from katago_mcp.games import Game, MoveNumber, Sgf, SgfBase64, Variation, given, given_whole
 from katago_mcp.illustrations import of_analysis, of_review, of_territory
@@ -360,7 +360,15 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
         variation: Variation = MAIN,
-        maxVisits: Visits = None,
+        maxVisits: Annotated[
+            int | None,
+            Field(
+                description=f"Visits for each of two or three searches, from {MIN_VISITS} to the server's "
+                "limit (getEngineStatus tells maxVisits): more is stronger and slower. Default: the "
+                "server's.",
+                json_schema_extra={"minimum": MIN_VISITS},
+            ),
+        ] = None,
         maxTime: Annotated[
             float | None,
             Field(
