@@ -14,6 +14,7 @@ leads: scoreLead by turn; the last one also for all later turns.
 ownership, ownershipStdev: values instead of 0.5 and 0.1 everywhere, by candidate move; "" for the
 position itself, and for moves not named: {"": [...], "D4": [...]}.
 brief: names of fields; a query that has one of them gets one visit only.
+policy: {"D4": 0.5, "pass": 0.1}, other values than the same one for all moves.
 illegal: moves that allowMoves cannot make it play.
 Every query it reads is appended to the file beside the configuration named `<config>.queries`.
 """
@@ -27,6 +28,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+COLUMNS = "ABCDEFGHJKLMNOPQRST"
 
 
 def main() -> None:
@@ -176,7 +179,9 @@ def _answer(
     if query.get("includeOwnershipStdev"):
         answer["ownershipStdev"] = _map(behaviour, "ownershipStdev", "", [0.1] * (width * height))
     if query.get("includePolicy"):
-        answer["policy"] = [1 / (width * height + 1)] * (width * height + 1)
+        points = [f"{column}{row}" for row in range(height, 0, -1) for column in COLUMNS[:width]]
+        chances = behaviour.get("policy", {})
+        answer["policy"] = [chances.get(move, 1 / (width * height + 1)) for move in [*points, "pass"]]
     return answer
 
 

@@ -29,6 +29,12 @@ ANALYZE_TOKEN = "analyze-token-of-the-tests"
 ADMIN_TOKEN = "admin-token-of-the-tests"
 BOTH_TOKEN = "both-scopes-token-of-the-tests"
 
+CHANCES: list[tuple[tuple[int, int], dict[str, float]]] = [
+    ((5, 5), {"A4": 0.5, "E4": 0.4, "A2": 0.3, "E2": 0.2, "B5": 0.1, "D5": 0.09, "B1": 0.08, "D1": 0.07}),
+    ((7, 4), {"B3": 0.5, "F3": 0.4, "B2": 0.3, "F2": 0.2, "pass": 0.1}),
+]
+"""Columns and rows of a board, and a policy for a point, all its mirror images, and the pass."""
+
 CLEAN_ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("KATAGO_")} | {
     "PYTHONPATH": str(SOURCE)
 }

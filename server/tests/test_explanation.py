@@ -9,7 +9,7 @@ from katago_mcp.errors import Failure, TimedOut
 from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.positions import Position
 from rig import Rig, rig, until
-from support import PATIENCE, Site
+from support import CHANCES, PATIENCE, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +37,19 @@ async def test_a_move_the_engine_does_not_look_at_is_searched_alone(site: Site) 
     assert result.continuation == ["A2", "B2"]
     assert [other.move for other in result.alternatives] == ["A1", "B1"]
     assert (result.policy_rank, result.prior) == (1, 0.1)
+
+
+@pytest.mark.parametrize(("size", "chances"), CHANCES)
+async def test_prior_and_rank_are_of_the_move_and_of_no_mirror_image(
+    site: Site, size: tuple[int, int], chances: dict[str, float]
+) -> None:
+    position = Position(board_x_size=size[0], board_y_size=size[1])
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(policy=chances)
+        results = [await explain(made, move, position) for move in chances]
+    assert {result.move: result.prior for result in results} == chances
+    assert [result.policy_rank for result in results] == [*range(1, len(chances) + 1)]
 
 
 async def test_the_engines_choice_is_compared_with_what_would_be_next(site: Site) -> None:
