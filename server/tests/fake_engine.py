@@ -8,7 +8,8 @@ with a missing network), "exit" (ends with status 3).
 analysis: "answer", "slow" (answers after `seconds` or when told "answer"; reports on
 the way), "silent" (never answers), "die" (kills itself), "garbage" (sends no JSON), "odd" (sends an answer
 without fields), "refuse" (answers with an error), "anonymous" (an error without id, then the answer),
-"nothing" (a search that ended before it had a result), "hasty" (one visit only).
+"warn" (a warning about the query, then the answer), "nothing" (a search that ended before it had a
+result), "hasty" (one visit only).
 turns: {"<turn>": how} overrides `analysis` for one turn of a query with analyzeTurns.
 leads: scoreLead by turn; the last one also for all later turns.
 ownership, ownershipStdev: values instead of 0.5 and 0.1 everywhere, by candidate move; "" for the
@@ -98,9 +99,11 @@ def _search(
             _send({"id": query["id"], "turnNumber": turn})
         elif how == "refuse":
             _send({"id": query["id"], "error": "Illegal move 0: A1", "field": "moves"})
-        elif how in ("answer", "anonymous"):
+        elif how in ("answer", "anonymous", "warn"):
             if how == "anonymous":
                 _send({"error": "Request did not have an id"})
+            if how == "warn" and turn == query.get("analyzeTurns", [turn])[0]:
+                _send({"id": query["id"], "field": "komi", "warning": "Unexpected or unused field"})
             brief = any(name in query for name in behaviour.get("brief", []))
             _send(_answer(query, 1 if brief else query["maxVisits"], behaviour))
         elif how == "hasty":

@@ -1,52 +1,21 @@
 """The catalogue is closed, and every code of it is one that a call can get."""
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, get_args
 
 import pytest
-from mcp import Client
 
-from katago_mcp import tools
-from katago_mcp.auth import RateLimiter
-from katago_mcp.config import RateLimit
 from katago_mcp.errors import CATALOGUE, Failure, Invalid, Rejected, Status
-from rig import Rig, rig, until
+from rig import Rig, asking, rig, until
 from support import Site
 from test_sessions import begin, opened
 
 pytestmark = pytest.mark.anyio
 
 GAME = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "D4"], ["W", "F6"]]}
-
-Ask = Callable[..., Awaitable[dict[str, Any]]]
-
-
-@contextlib.asynccontextmanager
-async def asking(made: Rig, *, secured: bool = False, burst: int | None = None) -> AsyncIterator[Ask]:
-    """The tools of a rig, called through the protocol."""
-    limit = RateLimit() if burst is None else RateLimit(enabled=True, requests_per_minute=1, burst=burst)
-    service = tools.Service(
-        supervisor=made.supervisor,
-        analyst=made.analyst,
-        metrics=made.metrics,
-        limiter=RateLimiter(lambda: limit),
-        settings=made.settings,
-        secured=secured,
-    )
-    async with Client(tools.build(service, None)) as session:
-
-        async def ask(tool: str = "analyzePosition", **arguments: Any) -> dict[str, Any]:
-            result = await session.call_tool(tool, arguments)
-            assert result.is_error
-            assert result.structured_content is not None
-            error: dict[str, Any] = result.structured_content["error"]
-            return error
-
-        yield ask
 
 
 def position(**fields: Any) -> dict[str, Any]:
