@@ -53,10 +53,10 @@ def main() -> None:
     jobs: queue.SimpleQueue[tuple[dict[str, Any], int]] = queue.SimpleQueue()
     threading.Thread(target=_search, args=(config, jobs, terminated), daemon=True).start()
     record = config.with_name(config.name + ".queries").open("a", encoding="utf-8")
-    for line in sys.stdin:
+    for line in sys.stdin.buffer:
         query = json.loads(line)
-        record.write(json.dumps({"argv": sys.argv[1:], "env": dict(os.environ), "query": query}))
-        record.write("\n")
+        read = {"argv": sys.argv[1:], "env": dict(os.environ), "line": line.hex(), "query": query}
+        record.write(json.dumps(read) + "\n")
         record.flush()
         if start == "mute":
             continue

@@ -120,7 +120,7 @@ class Site:
         self.write(auth={"tokensFile": "tokens.json"})
 
     def records(self) -> list[dict[str, Any]]:
-        """Everything the engine read: argv, environment and query of each line."""
+        """Everything the engine read: argv, environment, bytes in hexadecimal and query of each line."""
         path = self.engine_config.with_name(self.engine_config.name + ".queries")
         if not path.exists():
             return []
