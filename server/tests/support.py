@@ -48,11 +48,11 @@ def eventually(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on now."""
+    with contextlib.ExitStack() as held:
+        socks = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [sock.getsockname()[1] for sock in socks]
 
 
 class Site:
@@ -65,7 +65,7 @@ class Site:
         self.engine_config = directory / "analysis.json"
         network = directory / "net.bin.gz"
         network.write_bytes(b"weights")
-        self.port, self.metrics_port = free_port(), free_port()
+        self.port, self.metrics_port = free_ports(2)
         self.document: dict[str, dict[str, Any]] = {
             "server": {"port": self.port, "drainTimeoutSeconds": 5},
             "katago": {
