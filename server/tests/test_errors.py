@@ -1,6 +1,7 @@
 """The catalogue is closed, and every code of it is one that a call can get."""
 
 import asyncio
+import base64
 import os
 import re
 import signal
@@ -27,6 +28,10 @@ def record(text: str, **arguments: Any) -> dict[str, Any]:
     return {"sgf": f"(;SZ[9]{text})", **arguments}
 
 
+def encoded(text: str) -> dict[str, Any]:
+    return {"sgfBase64": base64.b64encode(text.encode()).decode()}
+
+
 PASSES = [["BW"[index % 2], "pass"] for index in range(2001)]
 DEAD_CORNER = [["B", "A1"], ["W", "A2"], ["W", "B1"]]
 
@@ -36,9 +41,11 @@ ARGUMENTS: list[tuple[str, str | None, str, dict[str, Any]]] = [
     ("invalid_board_size", "position.boardXSize", "analyzePosition", position(boardXSize=20)),
     ("invalid_board_size", "position.boardYSize", "evaluateTerritory", position(boardYSize=1)),
     ("invalid_board_size", "sgf", "findMistakes", {"sgf": "(;SZ[37];B[aa])"}),
+    ("invalid_board_size", "sgfBase64", "findMistakes", encoded("(;SZ[37];B[aa])")),
     ("invalid_komi", "position.komi", "analyzePosition", position(komi=6.25)),
     ("invalid_stone", "position.initialStones[0]", "analyzePosition", position(initialStones=DEAD_CORNER)),
     ("invalid_stone", "sgf", "analyzePosition", record("AB[aa]AW[ab][ba]")),
+    ("invalid_stone", "sgfBase64", "evaluateTerritory", encoded("(;SZ[9]AB[aa]AW[ab][ba])")),
     ("invalid_move", "position.moves[1]", "findMistakes", position(moves=[["B", "D4"], ["W", "K4"]])),
     ("invalid_move", "move", "explainMove", {**position(), "move": "I5"}),
     ("invalid_move", "allowMoves[1]", "analyzePosition", {**position(), "allowMoves": ["A1", "Z9"]}),
@@ -48,10 +55,12 @@ ARGUMENTS: list[tuple[str, str | None, str, dict[str, Any]]] = [
     ("illegal_move", "allowMoves", "analyzePosition", {**position(), "allowMoves": ["D4", "F6"]}),
     ("too_many_moves", "position.moves", "analyzePosition", position(moves=PASSES)),
     ("invalid_sgf", "sgf", "findMistakes", {"sgf": "no game"}),
+    ("invalid_sgf", "sgfBase64", "findMistakes", encoded("no game")),
     ("invalid_variation", "variation", "analyzePosition", record(";B[ee]", variation="1.2")),
     ("invalid_move_number", "moveNumber", "explainMove", record(";B[ee]", moveNumber=2, move="D4")),
     ("no_moves", "position.moves", "findMistakes", position(moves=[])),
     ("no_moves", "sgf", "findMistakes", record("AB[aa]")),
+    ("no_moves", "sgfBase64", "findMistakes", encoded("(;SZ[9]AB[aa])")),
     ("no_moves", "player", "findMistakes", record(";B[ee]", player="W")),
     ("invalid_range", "firstMove", "findMistakes", {**position(), "firstMove": 3}),
     ("invalid_range", "lastMove", "findMistakes", {**position(), "lastMove": 3}),
@@ -75,6 +84,8 @@ ARGUMENTS: list[tuple[str, str | None, str, dict[str, Any]]] = [
     ("limit_exceeded", "allowMoves", "analyzePosition", {**position(), "allowMoves": ["A1"] * 401}),
     ("limit_exceeded", "avoidMoves", "analyzePosition", {**position(), "avoidMoves": ["A1"] * 401}),
     ("limit_exceeded", "sgf", "analyzePosition", record(";B[]" * 2001)),
+    ("limit_exceeded", "sgfBase64", "analyzePosition", encoded("(;" + ";B[]" * 2001 + ")")),
+    ("invalid_arguments", "sgfBase64", "analyzePosition", {"sgfBase64": "(;SZ[9])"}),
     ("invalid_arguments", "position, sgf, sgfBase64", "evaluateTerritory", {}),
     ("invalid_arguments", "position.moves[0][1]", "findMistakes", position(moves=[["B"]])),
     ("unknown_tool", None, "analysePosition", {}),

@@ -49,7 +49,7 @@ CATALOGUE: dict[str, Entry] = {
     "invalid_board_size": Entry(
         "invalid",
         "The board cannot have that many lines.",
-        ("position.boardXSize", "position.boardYSize", "sgf"),
+        ("position.boardXSize", "position.boardYSize", "sgf", "sgfBase64"),
         "an integer from 2 to 19",
         _NO_RETRY,
     ),
@@ -63,7 +63,7 @@ CATALOGUE: dict[str, Entry] = {
     "invalid_stone": Entry(
         "invalid",
         "A stone of the setup is off the board, set up twice, without liberties, or of no colour.",
-        ("position.initialStones[i]", "sgf"),
+        ("position.initialStones[i]", "sgf", "sgfBase64"),
         "each point once, groups with a liberty, B or W",
         _NO_RETRY,
     ),
@@ -89,7 +89,7 @@ CATALOGUE: dict[str, Entry] = {
     "invalid_sgf": Entry(
         "invalid",
         "The record is no SGF, or not of a game of Go; the text gives line and column, from 1.",
-        ("sgf",),
+        ("sgf", "sgfBase64"),
         "a game record in SGF, FF[3] or FF[4]",
         _NO_RETRY,
     ),
@@ -110,7 +110,7 @@ CATALOGUE: dict[str, Entry] = {
     "no_moves": Entry(
         "invalid",
         "There is nothing to review: no move of the game is in the range, or by the player, asked for.",
-        ("position.moves", "sgf", "player"),
+        ("position.moves", "sgf", "sgfBase64", "player"),
         "a game with moves, a range within it, and a player who moved in it",
         _NO_RETRY,
     ),
@@ -154,7 +154,7 @@ CATALOGUE: dict[str, Entry] = {
         "A number, or the length of a list or of the record, is outside of what this server allows.",
         (
             *("maxVisits", "maxTime", "topMoves", "pvLength", "restrictedDepth", "alternatives"),
-            *("minPointsLost", "minWinrateLost", "lastMove", "allowMoves", "avoidMoves", "sgf"),
+            *("minPointsLost", "minWinrateLost", "lastMove", "allowMoves", "avoidMoves", "sgf", "sgfBase64"),
         ),
         "the range that the text gives",
         _NO_RETRY,

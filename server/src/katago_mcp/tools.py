@@ -547,8 +547,9 @@ class _Server(MCPServer[dict[str, Any]]):
             if failure is None:
                 status = "error"
                 raise
-            if arguments.get("sgf") is not None:
-                failure = _of_record(failure)
+            for record in ("sgf", "sgfBase64"):
+                if arguments.get(record) is not None:
+                    failure = _of_record(failure, record)
             status = failure.status
             return _refusal(failure)
         except Exception:
@@ -627,11 +628,12 @@ def _failure(error: ToolError) -> Failure | None:
     return Invalid("unknown_tool", "there is no such tool", accepted=", ".join(TOOLS))
 
 
-def _of_record(failure: Failure) -> Failure:
-    """The failure of a call that gave a record: it names no part of a position, which was not given."""
-    if not isinstance(failure, Invalid) or not (failure.field or "").startswith("position."):
+def _of_record(failure: Failure, given: str) -> Failure:
+    """The failure of a call that gave a record: it names the record, and no part of a position."""
+    field = failure.field or ""
+    if not isinstance(failure, Invalid) or not (field == "sgf" or field.startswith("position.")):
         return failure
-    return Invalid(failure.code, failure.message, field="sgf", accepted=failure.accepted)
+    return Invalid(failure.code, failure.message, field=given, accepted=failure.accepted)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
