@@ -141,8 +141,8 @@ def errors(notice: str) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{code}` | {entry.status} | {entry.meaning} | {entry.field or 'none'} | {entry.accepted} "
-        f"| {entry.retry} |"
+        f"| `{code}` | {entry.status} | {entry.meaning} | {', '.join(entry.fields) or 'none'} "
+        f"| {entry.accepted} | {entry.retry} |"
         for code, entry in catalogue.CATALOGUE.items()
     ]
     return "\n".join(lines) + "\n"

@@ -8,11 +8,14 @@ with a missing network), "exit" (ends with status 3).
 analysis: "answer", "slow" (answers after `seconds` or when told "answer"; reports on
 the way), "silent" (never answers), "die" (kills itself), "garbage" (sends no JSON), "odd" (sends an answer
 without fields), "refuse" (answers with an error), "anonymous" (an error without id, then the answer),
-"nothing" (a search that ended before it had a result), "hasty" (one visit only).
+"warn" (a warning about the query, then the answer), "nothing" (a search that ended before it had a
+result), "hasty" (one visit only).
 turns: {"<turn>": how} overrides `analysis` for one turn of a query with analyzeTurns.
 leads: scoreLead by turn; the last one also for all later turns.
 ownership, ownershipStdev: values instead of 0.5 and 0.1 everywhere, by candidate move; "" for the
 position itself, and for moves not named: {"": [...], "D4": [...]}.
+brief: names of fields; a query that has one of them gets one visit only.
+policy: {"D4": 0.5, "pass": 0.1}, other values than the same one for all moves.
 illegal: moves that allowMoves cannot make it play.
 Every query it reads is appended to the file beside the configuration named `<config>.queries`.
 """
@@ -26,6 +29,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+COLUMNS = "ABCDEFGHJKLMNOPQRST"
 
 
 def main() -> None:
@@ -48,10 +53,10 @@ def main() -> None:
     jobs: queue.SimpleQueue[tuple[dict[str, Any], int]] = queue.SimpleQueue()
     threading.Thread(target=_search, args=(config, jobs, terminated), daemon=True).start()
     record = config.with_name(config.name + ".queries").open("a", encoding="utf-8")
-    for line in sys.stdin:
+    for line in sys.stdin.buffer:
         query = json.loads(line)
-        record.write(json.dumps({"argv": sys.argv[1:], "env": dict(os.environ), "query": query}))
-        record.write("\n")
+        read = {"argv": sys.argv[1:], "env": dict(os.environ), "line": line.hex(), "query": query}
+        record.write(json.dumps(read) + "\n")
         record.flush()
         if start == "mute":
             continue
@@ -94,10 +99,13 @@ def _search(
             _send({"id": query["id"], "turnNumber": turn})
         elif how == "refuse":
             _send({"id": query["id"], "error": "Illegal move 0: A1", "field": "moves"})
-        elif how in ("answer", "anonymous"):
+        elif how in ("answer", "anonymous", "warn"):
             if how == "anonymous":
                 _send({"error": "Request did not have an id"})
-            _send(_answer(query, query["maxVisits"], behaviour))
+            if how == "warn" and turn == query.get("analyzeTurns", [turn])[0]:
+                _send({"id": query["id"], "field": "komi", "warning": "Unexpected or unused field"})
+            brief = any(name in query for name in behaviour.get("brief", []))
+            _send(_answer(query, 1 if brief else query["maxVisits"], behaviour))
         elif how == "hasty":
             _send(_answer(query, 1, behaviour))
         elif how == "slow":
@@ -146,6 +154,9 @@ def _answer(
         }
         for order, (move, gain) in enumerate(candidates)
     ]
+    if visits < 2:
+        # The first visit is of the position itself.
+        infos = []
     answer: dict[str, Any] = {
         "id": query["id"],
         "isDuringSearch": during,
@@ -171,7 +182,9 @@ def _answer(
     if query.get("includeOwnershipStdev"):
         answer["ownershipStdev"] = _map(behaviour, "ownershipStdev", "", [0.1] * (width * height))
     if query.get("includePolicy"):
-        answer["policy"] = [1 / (width * height + 1)] * (width * height + 1)
+        points = [f"{column}{row}" for row in range(height, 0, -1) for column in COLUMNS[:width]]
+        chances = behaviour.get("policy", {})
+        answer["policy"] = [chances.get(move, 1 / (width * height + 1)) for move in [*points, "pass"]]
     return answer
 
 

@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
+from mcp import Client
+
+from katago_mcp import tools
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
+from katago_mcp.auth import RateLimiter
 from katago_mcp.cache import Cache
-from katago_mcp.config import load
+from katago_mcp.config import RateLimit, load
 from katago_mcp.engine import Command
 from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
@@ -18,6 +22,7 @@ from katago_mcp.settings import Settings
 from katago_mcp.supervisor import State, Supervisor
 from support import PATIENCE, Site
 
+Ask = Callable[..., Awaitable[dict[str, Any]]]
 GAME = Position(moves=[("B", "D4"), ("W", "Q16")])
 
 
@@ -76,6 +81,30 @@ async def rig(
             made.supervisor.close()
             if made.cache is not None:
                 await made.cache.close()
+
+
+@contextlib.asynccontextmanager
+async def asking(made: Rig, *, secured: bool = False, burst: int | None = None) -> AsyncIterator[Ask]:
+    """The tools of a rig, called through the protocol with arguments that fail."""
+    limit = RateLimit() if burst is None else RateLimit(enabled=True, requests_per_minute=1, burst=burst)
+    service = tools.Service(
+        supervisor=made.supervisor,
+        analyst=made.analyst,
+        metrics=made.metrics,
+        limiter=RateLimiter(lambda: limit),
+        settings=made.settings,
+        secured=secured,
+    )
+    async with Client(tools.build(service, None)) as session:
+
+        async def ask(tool: str = "analyzePosition", **arguments: Any) -> dict[str, Any]:
+            result = await session.call_tool(tool, arguments)
+            assert result.is_error
+            assert result.structured_content is not None
+            error: dict[str, Any] = result.structured_content["error"]
+            return error
+
+        yield ask
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -29,6 +29,12 @@ ANALYZE_TOKEN = "analyze-token-of-the-tests"
 ADMIN_TOKEN = "admin-token-of-the-tests"
 BOTH_TOKEN = "both-scopes-token-of-the-tests"
 
+CHANCES: list[tuple[tuple[int, int], dict[str, float]]] = [
+    ((5, 5), {"A4": 0.5, "E4": 0.4, "A2": 0.3, "E2": 0.2, "B5": 0.1, "D5": 0.09, "B1": 0.08, "D1": 0.07}),
+    ((7, 4), {"B3": 0.5, "F3": 0.4, "B2": 0.3, "F2": 0.2, "pass": 0.1}),
+]
+"""Columns and rows of a board, and a policy for a point, all its mirror images, and the pass."""
+
 CLEAN_ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("KATAGO_")} | {
     "PYTHONPATH": str(SOURCE)
 }
@@ -42,11 +48,11 @@ def eventually(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on now."""
+    with contextlib.ExitStack() as held:
+        socks = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [sock.getsockname()[1] for sock in socks]
 
 
 class Site:
@@ -59,7 +65,7 @@ class Site:
         self.engine_config = directory / "analysis.json"
         network = directory / "net.bin.gz"
         network.write_bytes(b"weights")
-        self.port, self.metrics_port = free_port(), free_port()
+        self.port, self.metrics_port = free_ports(2)
         self.document: dict[str, dict[str, Any]] = {
             "server": {"port": self.port, "drainTimeoutSeconds": 5},
             "katago": {
@@ -114,7 +120,7 @@ class Site:
         self.write(auth={"tokensFile": "tokens.json"})
 
     def records(self) -> list[dict[str, Any]]:
-        """Everything the engine read: argv, environment and query of each line."""
+        """Everything the engine read: argv, environment, bytes in hexadecimal and query of each line."""
         path = self.engine_config.with_name(self.engine_config.name + ".queries")
         if not path.exists():
             return []

@@ -4,15 +4,18 @@ import asyncio
 import json
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from katago_mcp import logs
+from katago_mcp.analysis import Request
 from katago_mcp.cache import FILE, Cache, clear, key
 from katago_mcp.config import Cache as CacheConfig
 from katago_mcp.metrics import Metrics
+from katago_mcp.positions import Position
 from rig import rig, until
 from support import Site
 
@@ -296,6 +299,33 @@ async def test_the_configuration_counts_that_the_engine_was_started_with(site: S
         await until(lambda: made.supervisor.status().pid not in (None, before))
         await made.reaches("ready")
         assert not (await made.analyze()).cached
+
+
+COLUMNS = "ABCDEFGHJ"
+
+IMAGES: dict[str, Callable[[int, int], tuple[int, int]]] = {
+    "left to right": lambda x, y: (8 - x, y),
+    "top to bottom": lambda x, y: (x, 8 - y),
+    "turned by half": lambda x, y: (8 - x, 8 - y),
+    "along a diagonal": lambda x, y: (y, x),
+    "turned by a quarter": lambda x, y: (y, 8 - x),
+}
+
+
+@pytest.mark.parametrize("image", IMAGES)
+@pytest.mark.parametrize("placed", ["moves", "initial_stones"])
+async def test_a_mirror_image_is_a_position_of_its_own(site: Site, image: str, placed: str) -> None:
+    stones = [("B", 2, 3), ("W", 6, 5), ("B", 0, 7)]
+    turned = [(colour, *IMAGES[image](x, y)) for colour, x, y in stones]
+    answers = []
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        for points in (stones, turned, stones):
+            fields: Any = {placed: [(colour, f"{COLUMNS[x]}{y + 1}") for colour, x, y in points]}
+            position = Position(board_x_size=9, board_y_size=9, initial_player="W", **fields)
+            answers.append(await made.analyst.analyze(Request(position)))
+    assert [answer.cached for answer in answers] == [False, False, True]
+    assert len(site.queries()) == 2
 
 
 async def test_lower_bounds_are_kept_at_once_and_free_the_disk(tmp_path: Path) -> None:

@@ -1,20 +1,17 @@
 """The catalogue is closed, and every code of it is one that a call can get."""
 
 import asyncio
-import contextlib
+import base64
 import os
+import re
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, get_args
 
 import pytest
-from mcp import Client
 
-from katago_mcp import tools
-from katago_mcp.auth import RateLimiter
-from katago_mcp.config import RateLimit
-from katago_mcp.errors import CATALOGUE, Failure, Invalid, Rejected, Status
-from rig import Rig, rig, until
+from katago_mcp.errors import ANY_FIELD, CATALOGUE, Failure, Invalid, Rejected, Status
+from rig import Rig, asking, rig, until
 from support import Site
 from test_sessions import begin, opened
 
@@ -22,66 +19,97 @@ pytestmark = pytest.mark.anyio
 
 GAME = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "D4"], ["W", "F6"]]}
 
-Ask = Callable[..., Awaitable[dict[str, Any]]]
-
-
-@contextlib.asynccontextmanager
-async def asking(made: Rig, *, secured: bool = False, burst: int | None = None) -> AsyncIterator[Ask]:
-    """The tools of a rig, called through the protocol."""
-    limit = RateLimit() if burst is None else RateLimit(enabled=True, requests_per_minute=1, burst=burst)
-    service = tools.Service(
-        supervisor=made.supervisor,
-        analyst=made.analyst,
-        metrics=made.metrics,
-        limiter=RateLimiter(lambda: limit),
-        settings=made.settings,
-        secured=secured,
-    )
-    async with Client(tools.build(service, None)) as session:
-
-        async def ask(tool: str = "analyzePosition", **arguments: Any) -> dict[str, Any]:
-            result = await session.call_tool(tool, arguments)
-            assert result.is_error
-            assert result.structured_content is not None
-            error: dict[str, Any] = result.structured_content["error"]
-            return error
-
-        yield ask
-
 
 def position(**fields: Any) -> dict[str, Any]:
     return {"position": {**GAME, **fields}}
 
 
-ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "invalid_rules": ("analyzePosition", position(rules="go!")),
-    "invalid_board_size": ("analyzePosition", position(boardXSize=20)),
-    "invalid_komi": ("analyzePosition", position(komi=6.25)),
-    "invalid_stone": ("analyzePosition", position(initialStones=[["B", "pass"]])),
-    "invalid_move": ("explainMove", {**position(), "move": "I5"}),
-    "illegal_move": ("findMistakes", position(moves=[["B", "D4"], ["W", "D4"]])),
-    "too_many_moves": ("analyzePosition", position(moves=[["B", "pass"]] * 2001)),
-    "no_moves": ("findMistakes", position(moves=[])),
-    "invalid_range": ("findMistakes", {**position(), "firstMove": 3}),
-    "invalid_thresholds": ("findMistakes", {**position(), "lossThresholds": [1]}),
-    "invalid_region": ("analyzePosition", {**position(), "allowMoves": ["A1"], "avoidMoves": ["A2"]}),
-    "no_human_network": ("analyzePosition", {**position(), "humanSLProfile": "rank_5k"}),
-    "limit_exceeded": ("evaluateTerritory", {**position(), "maxVisits": 0}),
-    "invalid_arguments": ("evaluateTerritory", {}),
-    "unknown_tool": ("analysePosition", {}),
-    "invalid_sgf": ("findMistakes", {"sgf": "no game"}),
-    "invalid_variation": ("analyzePosition", {"sgf": "(;SZ[9];B[ee])", "variation": "1.2"}),
-    "invalid_move_number": ("explainMove", {"sgf": "(;SZ[9];B[ee])", "moveNumber": 2, "move": "D4"}),
-}
+def record(text: str, **arguments: Any) -> dict[str, Any]:
+    return {"sgf": f"(;SZ[9]{text})", **arguments}
 
 
-@pytest.mark.parametrize("code", ARGUMENTS)
-async def test_wrong_arguments(site: Site, code: str) -> None:
-    tool, arguments = ARGUMENTS[code]
+def encoded(text: str) -> dict[str, Any]:
+    return {"sgfBase64": base64.b64encode(text.encode()).decode()}
+
+
+PASSES = [["BW"[index % 2], "pass"] for index in range(2001)]
+DEAD_CORNER = [["B", "A1"], ["W", "A2"], ["W", "B1"]]
+
+ARGUMENTS: list[tuple[str, str | None, str, dict[str, Any]]] = [
+    ("invalid_rules", "position.rules", "analyzePosition", position(rules="go!")),
+    ("invalid_rules", "position.rules.ko", "explainMove", {**position(rules={"ko": "NONE"}), "move": "E5"}),
+    ("invalid_board_size", "position.boardXSize", "analyzePosition", position(boardXSize=20)),
+    ("invalid_board_size", "position.boardYSize", "evaluateTerritory", position(boardYSize=1)),
+    ("invalid_board_size", "sgf", "findMistakes", {"sgf": "(;SZ[37];B[aa])"}),
+    ("invalid_board_size", "sgfBase64", "findMistakes", encoded("(;SZ[37];B[aa])")),
+    ("invalid_komi", "position.komi", "analyzePosition", position(komi=6.25)),
+    ("invalid_stone", "position.initialStones[0]", "analyzePosition", position(initialStones=DEAD_CORNER)),
+    ("invalid_stone", "sgf", "analyzePosition", record("AB[aa]AW[ab][ba]")),
+    ("invalid_stone", "sgfBase64", "evaluateTerritory", encoded("(;SZ[9]AB[aa]AW[ab][ba])")),
+    ("invalid_move", "position.moves[1]", "findMistakes", position(moves=[["B", "D4"], ["W", "K4"]])),
+    ("invalid_move", "move", "explainMove", {**position(), "move": "I5"}),
+    ("invalid_move", "allowMoves[1]", "analyzePosition", {**position(), "allowMoves": ["A1", "Z9"]}),
+    ("invalid_move", "avoidMoves[0]", "analyzePosition", record(";B[ee]", avoidMoves=["Z9"])),
+    ("illegal_move", "position.moves[1]", "findMistakes", position(moves=[["B", "D4"], ["W", "D4"]])),
+    ("illegal_move", "move", "explainMove", record(";B[ee]", move="E5")),
+    ("illegal_move", "allowMoves", "analyzePosition", {**position(), "allowMoves": ["D4", "F6"]}),
+    ("too_many_moves", "position.moves", "analyzePosition", position(moves=PASSES)),
+    ("invalid_sgf", "sgf", "findMistakes", {"sgf": "no game"}),
+    ("invalid_sgf", "sgfBase64", "findMistakes", encoded("no game")),
+    ("invalid_variation", "variation", "analyzePosition", record(";B[ee]", variation="1.2")),
+    ("invalid_move_number", "moveNumber", "explainMove", record(";B[ee]", moveNumber=2, move="D4")),
+    ("no_moves", "position.moves", "findMistakes", position(moves=[])),
+    ("no_moves", "sgf", "findMistakes", record("AB[aa]")),
+    ("no_moves", "sgfBase64", "findMistakes", encoded("(;SZ[9]AB[aa])")),
+    ("no_moves", "player", "findMistakes", record(";B[ee]", player="W")),
+    ("invalid_range", "firstMove", "findMistakes", {**position(), "firstMove": 3}),
+    ("invalid_range", "lastMove", "findMistakes", {**position(), "lastMove": 3}),
+    ("invalid_thresholds", "lossThresholds", "findMistakes", {**position(), "lossThresholds": [1]}),
+    ("invalid_region", "allowMoves[0]", "analyzePosition", {**position(), "allowMoves": ["A1:pass"]}),
+    ("invalid_region", "avoidMoves[1]", "analyzePosition", record("", avoidMoves=["A1", "pass:A1"])),
+    (
+        *("invalid_region", "avoidMoves", "analyzePosition"),
+        {**position(), "allowMoves": ["A1"], "avoidMoves": ["A2"]},
+    ),
+    ("no_human_network", "humanSLProfile", "analyzePosition", {**position(), "humanSLProfile": "rank_5k"}),
+    ("limit_exceeded", "maxVisits", "evaluateTerritory", {**position(), "maxVisits": 0}),
+    ("limit_exceeded", "maxTime", "findMistakes", {**position(), "maxTime": 100_000}),
+    ("limit_exceeded", "topMoves", "analyzePosition", {**position(), "topMoves": 51}),
+    ("limit_exceeded", "pvLength", "findMistakes", {**position(), "pvLength": 0}),
+    ("limit_exceeded", "restrictedDepth", "analyzePosition", {**position(), "restrictedDepth": 61}),
+    ("limit_exceeded", "alternatives", "explainMove", {**position(), "move": "E5", "alternatives": 0}),
+    ("limit_exceeded", "minPointsLost", "findMistakes", {**position(), "minPointsLost": -1}),
+    ("limit_exceeded", "minWinrateLost", "findMistakes", {**position(), "minWinrateLost": 2}),
+    ("limit_exceeded", "lastMove", "findMistakes", position(moves=PASSES[:800])),
+    ("limit_exceeded", "allowMoves", "analyzePosition", {**position(), "allowMoves": ["A1"] * 401}),
+    ("limit_exceeded", "avoidMoves", "analyzePosition", {**position(), "avoidMoves": ["A1"] * 401}),
+    ("limit_exceeded", "sgf", "analyzePosition", record(";B[]" * 2001)),
+    ("limit_exceeded", "sgfBase64", "analyzePosition", encoded("(;" + ";B[]" * 2001 + ")")),
+    ("invalid_arguments", "sgfBase64", "analyzePosition", {"sgfBase64": "(;SZ[9])"}),
+    ("invalid_arguments", "position, sgf, sgfBase64", "evaluateTerritory", {}),
+    ("invalid_arguments", "position.moves[0][1]", "findMistakes", position(moves=[["B"]])),
+    ("unknown_tool", None, "analysePosition", {}),
+]
+
+
+def listed(code: str, field: str | None) -> set[str]:
+    """What the catalogue has for a field of an error."""
+    found = set()
+    for pattern in CATALOGUE[code].fields:
+        shape = re.escape(pattern).replace(r"\[i\]", r"\[\d+\]").replace(r"\*", r"\w+")
+        if field is not None and (pattern == ANY_FIELD or re.fullmatch(shape, field)):
+            found.add(pattern)
+    return found
+
+
+@pytest.mark.parametrize(("code", "field", "tool", "arguments"), ARGUMENTS)
+async def test_wrong_arguments(
+    site: Site, code: str, field: str | None, tool: str, arguments: dict[str, Any]
+) -> None:
     async with asking(Rig(site, {})) as ask:
         error = await ask(tool, **arguments)
-    assert error["code"] == code
-    assert (error["field"] is None) == (CATALOGUE[code].field is None)
+    assert (error["code"], error["field"]) == (code, field)
+    assert bool(listed(code, field)) == bool(CATALOGUE[code].fields)
     assert error["accepted"]
     assert error["retryAfterSeconds"] is None
 
@@ -228,11 +256,30 @@ SITUATIONS: dict[str, Callable[[Site], Awaitable[dict[str, Any]]]] = {
 async def test_situations(site: Site, code: str) -> None:
     error = await SITUATIONS[code](site)
     assert error["code"] == code
+    assert (error["field"] is None) == (not CATALOGUE[code].fields)
+    assert error["field"] is None or listed(code, error["field"])
     assert (error["retryAfterSeconds"] is not None) == (CATALOGUE[code].retry == "after `retryAfterSeconds`")
 
 
 def test_every_code_of_the_catalogue_is_produced_here() -> None:
-    assert ARGUMENTS.keys() | SITUATIONS.keys() == CATALOGUE.keys()
+    assert {code for code, *_ in ARGUMENTS} | SITUATIONS.keys() == CATALOGUE.keys()
+
+
+def test_every_field_that_the_catalogue_has_for_wrong_arguments_is_produced_here() -> None:
+    produced: dict[str, set[str]] = {}
+    for code, field, *_ in ARGUMENTS:
+        produced[code] = produced.get(code, set()) | listed(code, field)
+    assert produced == {code: set(CATALOGUE[code].fields) for code in produced}
+
+
+async def test_a_move_of_the_game_is_named_by_its_index_and_others_by_their_vertex(site: Site) -> None:
+    async with asking(Rig(site, {})) as ask:
+        played = await ask("findMistakes", **position(moves=[["B", "D4"], ["W", "D4"]]))
+        explained = await ask("explainMove", **position(), move="D4")
+        allowed = await ask("analyzePosition", **position(), allowMoves=["F6", "D4"])
+    assert played["message"].startswith("move 1 (W D4): ")
+    assert explained["message"].startswith("B D4: ")
+    assert "(F6: " in allowed["message"]
 
 
 @pytest.mark.parametrize(("kind", "code"), [(Invalid, "made_up"), (Rejected, "invalid_komi")])

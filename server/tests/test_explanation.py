@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from katago_mcp.errors import Failure
+from katago_mcp.errors import Failure, TimedOut
 from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.positions import Position
 from rig import Rig, rig, until
-from support import PATIENCE, Site
+from support import CHANCES, PATIENCE, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +37,19 @@ async def test_a_move_the_engine_does_not_look_at_is_searched_alone(site: Site) 
     assert result.continuation == ["A2", "B2"]
     assert [other.move for other in result.alternatives] == ["A1", "B1"]
     assert (result.policy_rank, result.prior) == (1, 0.1)
+
+
+@pytest.mark.parametrize(("size", "chances"), CHANCES)
+async def test_prior_and_rank_are_of_the_move_and_of_no_mirror_image(
+    site: Site, size: tuple[int, int], chances: dict[str, float]
+) -> None:
+    position = Position(board_x_size=size[0], board_y_size=size[1])
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(policy=chances)
+        results = [await explain(made, move, position) for move in chances]
+    assert {result.move: result.prior for result in results} == chances
+    assert [result.policy_rank for result in results] == [*range(1, len(chances) + 1)]
 
 
 async def test_the_engines_choice_is_compared_with_what_would_be_next(site: Site) -> None:
@@ -110,6 +123,49 @@ async def test_a_move_that_only_the_engine_knows_to_be_illegal_is_refused(site: 
         site.behave(illegal=["C3"])
         with pytest.raises(Failure, match=r"illegal_move.*the engine holds it to be illegal"):
             await explain(made, "C3")
+
+
+@pytest.mark.parametrize(
+    ("move", "behaviour"),
+    [
+        ("C3", {"analysis": "hasty"}),
+        ("C3", {"brief": ["allowMoves"]}),
+        ("A1", {"brief": ["allowMoves"]}),
+        ("A1", {"brief": ["avoidMoves"]}),
+    ],
+)
+async def test_a_search_without_time_for_a_second_visit_is_a_timeout(
+    site: Site, move: str, behaviour: dict[str, Any]
+) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(**behaviour)
+        with pytest.raises(TimedOut, match="analysis_timeout: the search ended before it had") as caught:
+            await explain(made, move)
+    assert caught.value.retry_after is not None
+
+
+async def test_an_explanation_takes_two_visits_where_the_server_would_take_one(site: Site) -> None:
+    site.write(katago={"defaultVisits": 1})
+    async with rig(site) as made:
+        await made.reaches("ready")
+        assert (await explain(made, "C3", max_visits=None)).visits
+        assert {query["maxVisits"] for query in site.queries()} == {2}
+
+
+@pytest.mark.parametrize(
+    ("katago", "asked", "said"),
+    [
+        ({}, 1, r"maxVisits cannot be 1 \[maxVisits\]; accepted: 2 to 1000"),
+        ({"maxVisits": 1, "defaultVisits": 1}, None, "2 visits are needed, and this server allows 1"),
+    ],
+)
+async def test_a_single_visit_explains_nothing(
+    site: Site, katago: dict[str, int], asked: int | None, said: str
+) -> None:
+    site.write(katago=katago)
+    with pytest.raises(Failure, match=f"limit_exceeded: {said}"):
+        await explain(Rig(site, {}), "C3", max_visits=asked)
 
 
 @pytest.mark.parametrize("fields", [{"alternatives": 0}, {"alternatives": 11}, {"pv_length": 61}])

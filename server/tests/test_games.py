@@ -12,8 +12,12 @@ from mcp.types import CallToolResult, ImageContent
 from PIL import Image
 
 from katago_mcp import tools
+from katago_mcp.analysis import PositionAnalysis
 from katago_mcp.auth import RateLimiter
 from katago_mcp.config import RateLimit
+from katago_mcp.illustrations import of_analysis, of_territory
+from katago_mcp.positions import Position
+from katago_mcp.territory import TerritoryEvaluation
 from rig import rig
 from support import Site
 
@@ -197,13 +201,19 @@ async def test_all_moves_of_record_are_reviewed_whatever_is_set_up_between_them(
 async def test_picture_comes_with_the_answer_when_it_is_asked_for(site: Site, tool: str) -> None:
     async with client(site) as session:
         _, without = await ask(session, tool, sgf=RECORD)
-        _, result = await ask(session, tool, sgf=RECORD, picture=True)
+        answer, result = await ask(session, tool, sgf=RECORD, picture=True)
     assert len(without.content) == 1
     picture = result.content[1]
     assert isinstance(picture, ImageContent)
     assert picture.mime_type == "image/png"
-    with Image.open(io.BytesIO(base64.b64decode(picture.data))) as image:
+    data = base64.b64decode(picture.data)
+    with Image.open(io.BytesIO(data)) as image:
         assert min(image.size) > 300
+    shown = Position.model_validate({"boardXSize": 9, "boardYSize": 9, "moves": MOVES})
+    if tool == "analyzePosition":
+        assert data == of_analysis(shown, PositionAnalysis.model_validate(answer))
+    elif tool == "evaluateTerritory":
+        assert data == of_territory(shown, TerritoryEvaluation.model_validate(answer))
 
 
 async def test_graph_does_not_lengthen_the_answer(site: Site) -> None:

@@ -63,6 +63,21 @@ def client(running: Running, generation: str, token: str = ANALYZE_TOKEN) -> Cli
     return Client(streamable_http_client(running.url, http_client=http), mode=MODES[generation])
 
 
+def test_what_the_engine_warns_of_is_told_once_by_every_tool(shared: tuple[Site, Running]) -> None:
+    site, _ = shared
+    game = {**SMALL, "moves": [["B", "J1"], ["B", "J3"]] + [["W", "pass"]] * 9}
+    calls = [(tool, {**arguments, "position": game}) for tool, arguments in NEW_TOOLS]
+    site.behave(analysis="warn")
+    report = site.call(("analyzePosition", {"position": game}), *calls, token=ANALYZE_TOKEN)
+    site.behave()
+    assert report["ok"], report
+    for result in report["results"]:
+        warnings = result["structured"]["warnings"]
+        assert warnings[0] == "move 1 is by B again"
+        assert warnings.count("komi: Unexpected or unused field") == 1
+        assert "Warning: komi: Unexpected or unused field" in result["text"]
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("generation", GENERATIONS)
 async def test_progress_reaches_the_client(shared: tuple[Site, Running], generation: str) -> None:
@@ -187,6 +202,7 @@ async def test_the_tools_are_described_for_an_assistant(shared: tuple[Site, Runn
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
     assert set(tools) == set(TOOLS)
     assert all(tool.description and tool.output_schema for tool in tools.values())
+    assert tools["explainMove"].input_schema["properties"]["maxVisits"]["minimum"] == 2
     for name in ANALYSIS_TOOLS:
         schema = tools[name].input_schema
         position = schema["$defs"]["Position"]["properties"]

@@ -163,15 +163,6 @@ class TestBoard:
     def test_a_pass_is_not_marked(self) -> None:
         assert board(BoardPicture(last_move="pass")) == board(BoardPicture())
 
-    def test_numbers_replace_the_mark_of_the_last_move(self) -> None:
-        numbered = BoardPicture(stones=(("B", "K10"),), numbers=(("K10", "12"),))
-        marked = BoardPicture(stones=(("B", "K10"),), numbers=(("K10", "12"),), last_move="K10")
-        assert board(numbered) == board(marked)
-        assert board(numbered) != board(BoardPicture(stones=(("B", "K10"),)))
-
-    def test_a_number_on_an_empty_point_hides_the_lines(self) -> None:
-        assert colour_at(BoardPicture(numbers=(("K4", "a"),)), "K4", 0.25) == WOOD
-
     def test_the_best_candidate_is_blue_and_a_blunder_red(self) -> None:
         picture = BoardPicture(candidates=(Candidate("C3", "A", 0), Candidate("G3", "B", 30)))
         red, _, blue = colour_at(picture, "C3", -0.35)
@@ -217,7 +208,7 @@ class TestBoard:
             ({"candidates": (Candidate("pass"),)}, "a pass has no place"),
             ({"last_move": "A20"}, "off the board"),
             ({"candidates": (Candidate("A1", "long"),)}, "at most 3"),
-            ({"numbers": (("A1", "a\nb"),)}, "at most 3"),
+            ({"candidates": (Candidate("A1", "a\nb"),)}, "at most 3"),
             ({"candidates": (Candidate("A1", "A", float("nan")),)}, "points lost"),
             ({"ownership": (0.0,) * 360}, "360 values"),
             ({"ownership": (1.5,) * 361}, "between -1 and 1"),
@@ -231,8 +222,8 @@ class TestBoard:
     def test_a_full_one_is_drawn_in_time(self) -> None:
         points = [vertex((x, y)) for x in range(19) for y in range(19)]
         stones: Any = tuple(("BW"[index % 2], name) for index, name in enumerate(points))
-        numbers = tuple((name, str(index)) for index, name in enumerate(points))
-        picture = BoardPicture(stones=stones, numbers=numbers, ownership=(-0.5,) * 361, cell=MAX_CELL)
+        candidates = tuple(Candidate(name, str(index), 2.5) for index, name in enumerate(points))
+        picture = BoardPicture(stones=stones, candidates=candidates, ownership=(-0.5,) * 361, cell=MAX_CELL)
         began = time.process_time()
         data = board(picture)
         assert time.process_time() - began < 5

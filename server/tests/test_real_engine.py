@@ -16,9 +16,10 @@ from typing import Any, get_args
 
 import pytest
 
+from katago_mcp.analysis import Request
 from katago_mcp.config import load
 from katago_mcp.desk import options_of
-from katago_mcp.engine import Command, Engine, EngineRefused, launch
+from katago_mcp.engine import Command, Engine, EngineGone, EngineRefused, launch
 from katago_mcp.errors import Invalid
 from katago_mcp.explanation import ExplanationRequest, explain_move
 from katago_mcp.metrics import Metrics
@@ -27,7 +28,7 @@ from katago_mcp.review import PRIORITY, ReviewRequest, find_mistakes
 from katago_mcp.rules import RULES, Ko, Rules
 from katago_mcp.territory import TerritoryRequest, evaluate_territory, handicap_bonus
 from katago_mcp.validate import validate
-from rig import rig
+from rig import Rig, asking, rig
 from support import PATIENCE, Site
 
 BINARY, NETWORK = os.environ.get("KATAGO_TEST_BINARY"), os.environ.get("KATAGO_TEST_NETWORK")
@@ -121,6 +122,129 @@ async def test_what_the_engine_refuses_is_refused_before_it(
         await ask(engine, **fields, **sizes)
     with pytest.raises(Invalid):
         check(Position.model_validate({**fields, **sizes}))
+
+
+ONE_MOVE: dict[str, Any] = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "D4"]]}
+
+NEVER_SENT: list[tuple[dict[str, Any], str | None, str, dict[str, Any], str]] = [
+    ({"maxVisits": 0}, r"1 to 2\^50", "analyzePosition", {"maxVisits": 0}, "limit_exceeded"),
+    ({"maxVisits": -1}, r"1 to 2\^50", "evaluateTerritory", {"maxVisits": -1}, "limit_exceeded"),
+    ({"maxVisits": "x"}, r"1 to 2\^50", "findMistakes", {"maxVisits": "x"}, "invalid_arguments"),
+    ({"analyzeTurns": [5]}, "Invalid turn number: 5", "findMistakes", {"lastMove": 5}, "invalid_range"),
+    (
+        {"analyzeTurns": [5]},
+        "Invalid turn number: 5",
+        "analyzePosition",
+        {"position": None, "sgf": "(;SZ[9];B[df])", "moveNumber": 5},
+        "invalid_move_number",
+    ),
+    (
+        {"allowMoves": [{"player": "W", "moves": ["D4"], "untilDepth": 1}], "maxVisits": 20},
+        None,
+        "analyzePosition",
+        {"allowMoves": ["D4"]},
+        "illegal_move",
+    ),
+    ({"komi": "6.25"}, "half-integer", "analyzePosition", {"position": {"komi": "6.25"}}, "invalid_komi"),
+]
+"""A query, what the engine says to it (None: a result without moves), and a call that would lead to it."""
+
+
+@pytest.mark.parametrize(("query", "said", "tool", "arguments", "code"), NEVER_SENT)
+async def test_what_the_engine_stumbles_over_is_refused_without_it(
+    engine: Engine,
+    site: Site,
+    query: dict[str, Any],
+    said: str | None,
+    tool: str,
+    arguments: dict[str, Any],
+    code: str,
+) -> None:
+    query = {"moves": ONE_MOVE["moves"], **query}
+    if said is None:
+        assert (await ask(engine, **query))["moveInfos"] == []
+    else:
+        with pytest.raises(EngineRefused, match=said):
+            await ask(engine, **query)
+    # No engine runs behind these tools.
+    async with asking(Rig(site, {})) as call:
+        assert (await call(tool, **{"position": ONE_MOVE, **arguments}))["code"] == code
+
+
+async def test_a_komi_in_quotes_reaches_the_engine_as_a_number(engine: Engine) -> None:
+    with pytest.raises(EngineRefused, match="half-integer"):
+        await ask(engine, komi="6.5")
+    position = check(Position.model_validate({**ONE_MOVE, "komi": "6.5"}))
+    assert "rootInfo" in await ask(engine, **position.query())
+
+
+@pytest.mark.parametrize(
+    ("extra", "field"),
+    [
+        ({"foo": 1}, "foo"),
+        ({"ü": "囲"}, "ü"),
+        ({"maxTime": 1}, "maxTime"),
+        ({"overrideSettings": {"foo": 1}}, "overrideSettings"),
+        ({"foo": 1, "analyzeTurns": [0, 1]}, "foo"),
+    ],
+)
+async def test_what_the_engine_does_not_know_it_warns_of_once(
+    engine: Engine, extra: dict[str, Any], field: str
+) -> None:
+    turns: list[int] = []
+
+    async def received(reply: dict[str, Any]) -> None:
+        turns.append(reply["turnNumber"])
+
+    query = {"rules": "chinese", **ONE_MOVE, "maxVisits": 2, **extra}
+    async with asyncio.timeout(PATIENCE):
+        if "analyzeTurns" in extra:
+            warnings = await engine.query_turns(query, received)
+        else:
+            answer = await engine.query(query)
+            await received(answer.reply)
+            warnings = answer.warnings
+    assert sorted(turns) == extra.get("analyzeTurns", [1])
+    (warning,) = warnings
+    assert warning.startswith(f"{field}: ")
+
+
+QUERY = '"rules":"chinese","boardXSize":9,"boardYSize":9,"moves":[["B","D4"]],"maxVisits":2'
+
+HARMLESS: list[tuple[list[str], int]] = [
+    (["not JSON"], 1),
+    (["[]"], 1),
+    ([f"{{{QUERY}}}"], 1),
+    ([f'{{"id":5,{QUERY}}}'], 1),
+    (['{"id":"x","action":"think"}'], 1),
+    ([f'{{"id":"x",{QUERY},"komi":NaN}}'], 1),
+    ([f'{{"id":"\\ud800",{QUERY}}}'], 1),
+    ([f'{{"id":"x",{QUERY},"analyzeTurns":[]}}'], 0),
+    ([f'{{"id":"x",{QUERY},"analyzeTurns":[0,0]}}'], 0),
+    ([f'{{"id":"x",{QUERY}}}'] * 2, 0),
+]
+"""Lines that the server never writes, and how many replies without an id the engine gives to them."""
+
+
+@pytest.mark.parametrize(("lines", "anonymous"), HARMLESS)
+async def test_lines_that_are_never_written_would_cost_no_other_query_its_answer(
+    engine: Engine, lines: list[str], anonymous: int
+) -> None:
+    stdin = engine._process.stdin
+    assert stdin is not None
+    stdin.write("".join(f"{line}\n" for line in lines).encode())
+    for _ in range(2):
+        assert (await ask(engine, moves=ONE_MOVE["moves"]))["turnNumber"] == 1
+    counted = engine._metrics.registry.get_sample_value("katago_engine_protocol_errors_total")
+    assert counted == anonymous
+
+
+async def test_a_byte_that_is_no_utf8_would_end_the_engine(engine: Engine) -> None:
+    stdin = engine._process.stdin
+    assert stdin is not None
+    stdin.write(b'{"id":"\xff"}\n')
+    with pytest.raises(EngineGone, match="exited with signal 6"):
+        await ask(engine, maxVisits=1_000_000)
 
 
 SILENTLY_ACCEPTED: list[tuple[dict[str, Any], bool]] = [
@@ -463,6 +587,27 @@ async def test_a_move_is_explained_whether_the_engine_likes_it_or_not(real: Site
     assert bad.swings
     assert good.points_lost < 1
     assert good.move not in [other.move for other in good.alternatives]
+
+
+async def test_one_visit_is_of_the_position_and_not_of_a_move(real: Site) -> None:
+    position = Position(board_x_size=9, board_y_size=9, moves=[("B", "E5"), ("W", "A1"), ("B", "E3")])
+    async with rig(real, os.environ) as made:
+        async with asyncio.timeout(START_SECONDS):
+            await made.supervisor.wait_for("ready")
+        desk = made.analyst
+        once = await desk.analyze(Request(position, max_visits=1, include_policy=True))
+        review = await find_mistakes(desk, ReviewRequest(position, max_visits=1, all_moves=True))
+        territory = await evaluate_territory(desk, TerritoryRequest(position, max_visits=1))
+        with pytest.raises(Invalid, match="limit_exceeded: maxVisits cannot be 1"):
+            await explain_move(desk, ExplanationRequest(position, "D4", max_visits=1))
+        twice = await explain_move(desk, ExplanationRequest(position, "D4", max_visits=2))
+    assert (once.visits, once.moves, once.partial) == (1, [], False)
+    assert [move.better_pv for move in review.moves if not move.best] == [
+        [move.better_move] for move in review.moves if not move.best
+    ]
+    assert (review.moves[1].best, review.mistakes[0], review.partial) == (False, 2, False)
+    assert (territory.visits, territory.partial) == (1, False)
+    assert (twice.visits, twice.partial) == (1, False)
 
 
 TERRITORY_GAME = [

@@ -12,7 +12,7 @@ from katago_mcp.errors import Failure, Invalid, TimedOut, Unavailable
 from katago_mcp.positions import Position
 from katago_mcp.review import GameReview, ReviewRequest, accuracy_of, find_mistakes, phase_of
 from rig import Rig, rig, until
-from support import PATIENCE, Site
+from support import CHANCES, PATIENCE, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -330,6 +330,35 @@ async def test_a_turn_that_was_searched_less_than_asked_is_not_kept(site: Site) 
         assert (await review(made)).partial
         site.behave()
         assert (await review(made)).turns_cached == 4
+
+
+@pytest.mark.parametrize(("size", "chances"), CHANCES)
+async def test_prior_and_rank_are_of_the_move_played_and_of_no_mirror_image(
+    site: Site, size: tuple[int, int], chances: dict[str, float]
+) -> None:
+    moves = [("BW"[index % 2], move) for index, move in enumerate(chances)]
+    played = Position(board_x_size=size[0], board_y_size=size[1], moves=moves)
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(policy=chances)
+        result = await review(made, played)
+        likeliest = await review(made, played, max_visits=1)
+    assert {move.move: move.prior for move in result.moves} == chances
+    assert [move.policy_rank for move in result.moves] == [*range(1, len(chances) + 1)]
+    assert {move.better_move for move in likeliest.moves[1:]} == {next(iter(chances))}
+    assert likeliest.moves[0].best
+
+
+async def test_with_one_visit_the_network_alone_says_what_is_better(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await review(made, game([("B", "A5"), ("W", "C3")]), max_visits=1)
+    # The fake network holds all moves equally likely, and the first of them is the upper left corner.
+    assert [(move.best, move.better_move, move.better_pv) for move in result.moves] == [
+        (True, None, []),
+        (False, "A5", ["A5"]),
+    ]
+    assert result.partial is False
 
 
 async def test_a_move_out_of_turn_is_not_judged_and_said_so(site: Site) -> None:

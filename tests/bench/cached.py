@@ -17,7 +17,7 @@ import httpx2
 from mcp import Client
 
 from lab import paths
-from support import CLEAN_ENVIRON, free_port
+from support import CLEAN_ENVIRON, free_ports
 from tests.bench import games, subjects
 from tests.bench.report import Figure, Report, median, paired, ratio
 
@@ -98,7 +98,7 @@ async def _compare(one: _Subject, other: _Subject, calls: int) -> tuple[float, f
 @contextlib.contextmanager
 def _trivial() -> Iterator[tuple[str, int]]:
     """The trivial server while the context lasts: its address and its process."""
-    port = free_port()
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}/mcp"
     environ = CLEAN_ENVIRON | {"PYTHONPATH": ":".join(sys.path)}
     process = subprocess.Popen(

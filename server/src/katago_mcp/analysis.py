@@ -60,7 +60,9 @@ class PositionAnalysis(Result):
         description="Spread of the predicted final score, in points; known to be biased high."
     )
     visits: int = Field(description="Visits searched.")
-    moves: list[MoveAnalysis] = Field(description="Candidate moves, best first.")
+    moves: list[MoveAnalysis] = Field(
+        description="Candidate moves, best first; none when there was one visit only."
+    )
     ownership: list[float] | None = Field(
         default=None,
         description="Row by row from the top left, 1 Black's to -1 White's; only when asked for.",
@@ -183,16 +185,23 @@ class Analyst(Desk):
             )
 
 
-def limits(desk: Desk, max_visits: int | None, max_time: float | None) -> Limits:
+def limits(desk: Desk, max_visits: int | None, max_time: float | None, least_visits: int = 1) -> Limits:
     """Visits and seconds of a search: the server's defaults, or what was asked for.
 
     Raises:
-        Invalid: if that is more than the server allows.
+        Invalid: if that is more than the server allows, or fewer visits than `least_visits`.
     """
     katago = desk.katago
-    visits = katago.default_visits if max_visits is None else max_visits
+    if katago.max_visits < least_visits:
+        raise Invalid(
+            "limit_exceeded",
+            f"{least_visits} visits are needed, and this server allows {katago.max_visits}",
+            field="maxVisits",
+            accepted="a call when getEngineStatus tells a higher maxVisits",
+        )
+    visits = max(katago.default_visits, least_visits) if max_visits is None else max_visits
     seconds = katago.max_time if max_time is None else max_time
-    within("maxVisits", visits, 1, katago.max_visits)
+    within("maxVisits", visits, least_visits, katago.max_visits)
     within("maxTime", seconds, 0.01, katago.max_time)
     return Limits(visits, seconds)
 

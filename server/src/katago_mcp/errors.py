@@ -20,16 +20,19 @@ Status = Literal["ok", "invalid", "rejected", "unavailable", "timeout", "error",
 class Entry:
     """One code of the catalogue.
 
-    `field` names the arguments that can be at fault, None when no argument is; `accepted` says
-    what would do; `retry` says whether and when the same call can succeed later.
+    `fields` are the arguments that can be at fault, with `[i]` for an index and `*` for a name,
+    or ANY_FIELD; none when no argument is. `accepted` says what would do; `retry` says whether and
+    when the same call can succeed later.
     """
 
     status: Status
     meaning: str
-    field: str | None
+    fields: tuple[str, ...]
     accepted: str
     retry: str
 
+
+ANY_FIELD = "any, by its path"
 
 _NO_RETRY = "no: the same call fails again"
 _LATER = "after `retryAfterSeconds`"
@@ -39,202 +42,203 @@ CATALOGUE: dict[str, Entry] = {
     "invalid_rules": Entry(
         "invalid",
         "The rule set is not known, or one of its parts is not.",
-        "position.rules, position.rules.ko and other parts",
+        ("position.rules", "position.rules.*"),
         "a name, or the values of a part, that the text lists",
         _NO_RETRY,
     ),
     "invalid_board_size": Entry(
         "invalid",
         "The board cannot have that many lines.",
-        "position.boardXSize, position.boardYSize",
+        ("position.boardXSize", "position.boardYSize", "sgf", "sgfBase64"),
         "an integer from 2 to 19",
         _NO_RETRY,
     ),
     "invalid_komi": Entry(
         "invalid",
         "Komi is no multiple of a half, or beyond reason.",
-        "position.komi",
+        ("position.komi",),
         "a multiple of 0.5 from -400 to 400",
         _NO_RETRY,
     ),
     "invalid_stone": Entry(
         "invalid",
         "A stone of the setup is off the board, set up twice, without liberties, or of no colour.",
-        "position.initialStones[i], sgf",
+        ("position.initialStones[i]", "sgf", "sgfBase64"),
         "each point once, groups with a liberty, B or W",
         _NO_RETRY,
     ),
     "invalid_move": Entry(
         "invalid",
         "A move has no colour or no vertex that exists on this board.",
-        "position.moves[i], move, allowMoves[i], avoidMoves[i]",
+        ("position.moves[i]", "move", "allowMoves[i]", "avoidMoves[i]"),
         'a vertex without the letter I, or "pass"',
         _NO_RETRY,
     ),
     "illegal_move": Entry(
         "invalid",
         "The rules do not allow a move: the point is occupied, it is suicide, it retakes a ko, or under "
-        "superko it repeats a position (the text says which). The text names its index, counted from 0, and "
-        "its vertex.",
-        "position.moves[i], move, allowMoves",
+        "superko it repeats a position (the text says which). The text names its vertex, and of a move of "
+        "the game the index, counted from 0; of allowMoves it names the first.",
+        ("position.moves[i]", "move", "allowMoves"),
         "a move that the rules allow",
         _NO_RETRY,
     ),
     "too_many_moves": Entry(
-        "invalid", "The game is longer than any game.", "position.moves", "at most 2000 moves", _NO_RETRY
+        "invalid", "The game is longer than any game.", ("position.moves",), "at most 2000 moves", _NO_RETRY
     ),
     "invalid_sgf": Entry(
         "invalid",
         "The record is no SGF, or not of a game of Go; the text gives line and column, from 1.",
-        "sgf",
+        ("sgf", "sgfBase64"),
         "a game record in SGF, FF[3] or FF[4]",
         _NO_RETRY,
     ),
     "invalid_variation": Entry(
         "invalid",
         "The record has no such variation.",
-        "variation",
+        ("variation",),
         "main, or a fork and branch that the text lists",
         _NO_RETRY,
     ),
     "invalid_move_number": Entry(
         "invalid",
         "The line of the record has fewer moves, or is cut short: the text gives place and reason.",
-        "moveNumber",
+        ("moveNumber",),
         "a number from 0 to the moves of the line",
         _NO_RETRY,
     ),
     "no_moves": Entry(
         "invalid",
         "There is nothing to review: no move of the game is in the range, or by the player, asked for.",
-        "position.moves, sgf, firstMove, player",
+        ("position.moves", "sgf", "sgfBase64", "player"),
         "a game with moves, a range within it, and a player who moved in it",
         _NO_RETRY,
     ),
     "invalid_range": Entry(
         "invalid",
         "The range of moves is empty or lies outside of the game.",
-        "firstMove, lastMove",
+        ("firstMove", "lastMove"),
         "1 <= firstMove <= lastMove <= number of moves",
         _NO_RETRY,
     ),
     "invalid_thresholds": Entry(
         "invalid",
         "The bounds between the classes of loss are not five ascending numbers.",
-        "lossThresholds",
+        ("lossThresholds",),
         "five ascending numbers of points above 0",
         _NO_RETRY,
     ),
     "invalid_region": Entry(
         "invalid",
         "An entry of allowMoves or avoidMoves is no rectangle, or both arguments are given.",
-        "allowMoves[i], avoidMoves[i]",
+        ("allowMoves[i]", "avoidMoves[i]", "avoidMoves"),
         'vertices, "pass", or rectangles such as "C3:G7", in one of the two arguments',
         _NO_RETRY,
     ),
     "no_human_network": Entry(
         "invalid",
         "humanSLProfile needs a network trained on human games, and this server has none.",
-        "humanSLProfile",
+        ("humanSLProfile",),
         "a call without humanSLProfile; or the operator sets katago.humanModelPath",
         _NO_RETRY,
     ),
     "invalid_profile": Entry(
         "invalid",
         "The profile of human play is not one that KataGo knows.",
-        "humanSLProfile",
+        ("humanSLProfile",),
         "rank_20k to rank_9d, preaz_20k to preaz_9d, proyear_1800 to proyear_2023",
         _NO_RETRY,
     ),
     "limit_exceeded": Entry(
         "invalid",
         "A number, or the length of a list or of the record, is outside of what this server allows.",
-        "maxVisits, maxTime, topMoves, pvLength and other numbers; allowMoves, avoidMoves; sgf",
+        (
+            *("maxVisits", "maxTime", "topMoves", "pvLength", "restrictedDepth", "alternatives"),
+            *("minPointsLost", "minWinrateLost", "lastMove", "allowMoves", "avoidMoves", "sgf", "sgfBase64"),
+        ),
         "the range that the text gives",
         _NO_RETRY,
     ),
     "invalid_arguments": Entry(
         "invalid",
         "The arguments do not fit the tool's input schema.",
-        "the path of the first argument at fault",
+        (ANY_FIELD,),
         "arguments that fit the schema",
         _NO_RETRY,
     ),
-    "unknown_tool": Entry("invalid", "There is no such tool.", None, "a tool that the text lists", _NO_RETRY),
+    "unknown_tool": Entry("invalid", "There is no such tool.", (), "a tool that the text lists", _NO_RETRY),
     "engine_refused": Entry(
         "invalid",
         "The engine itself refused the query; the text is KataGo's own.",
-        "the query's field at fault",
+        (ANY_FIELD,),
         "arguments that the engine takes",
         _NO_RETRY,
     ),
     "overloaded": Entry(
         "rejected",
         "So many analyses wait already; or this one waited `server.maxWaitSeconds` and had no turn.",
-        None,
+        (),
         "fewer requests at a time",
         _LATER,
     ),
     "rate_limited": Entry(
-        "rejected", "The token has made too many calls.", None, "fewer calls a minute", _LATER
+        "rejected", "The token has made too many calls.", (), "fewer calls a minute", _LATER
     ),
     "too_many_sessions": Entry(
         "rejected",
         "The token, or all clients together, have as many sessions open as `server.maxSessionsPerToken` or "
         "`server.maxSessions` allows. It answers no tool but `initialize`, before protocol 2026-07-28, with "
         "HTTP 503, `Retry-After`, and this as `error.data`.",
-        None,
+        (),
         "fewer sessions, each ended with DELETE; or protocol 2026-07-28",
         _LATER,
     ),
-    "draining": Entry(
-        "rejected", "The server is being taken out of service.", None, "another server", _LATER
-    ),
+    "draining": Entry("rejected", "The server is being taken out of service.", (), "another server", _LATER),
     "forbidden": Entry(
         "rejected",
         "The token lacks the scope that the tool needs.",
-        None,
+        (),
         "a token with the scope `admin`",
         _NO_RETRY,
     ),
-    "engine_starting": Entry("unavailable", "The engine is starting.", None, _ENGINE, _LATER),
+    "engine_starting": Entry("unavailable", "The engine is starting.", (), _ENGINE, _LATER),
     "engine_tuning": Entry(
-        "unavailable", "The engine tunes itself to a new device, for minutes.", None, _ENGINE, _LATER
+        "unavailable", "The engine tunes itself to a new device, for minutes.", (), _ENGINE, _LATER
     ),
     "engine_hung": Entry(
-        "unavailable", "The engine gave no sign of life and is being replaced.", None, _ENGINE, _LATER
+        "unavailable", "The engine gave no sign of life and is being replaced.", (), _ENGINE, _LATER
     ),
     "engine_backoff": Entry(
-        "unavailable", "The engine failed; the server waits before it starts another.", None, _ENGINE, _LATER
+        "unavailable", "The engine failed; the server waits before it starts another.", (), _ENGINE, _LATER
     ),
     "engine_config_error": Entry(
         "unavailable",
         "The engine was given something unusable, such as a damaged network; the text is its own reason.",
-        None,
+        (),
         "a call after an operator has repaired it",
         _LATER,
     ),
     "engine_stopped": Entry(
         "unavailable",
         "The engine was stopped on purpose, before or during the search.",
-        None,
+        (),
         "a call after `startEngine`",
         "when somebody starts the engine",
     ),
     "engine_restarted": Entry(
-        "unavailable", "The engine ended during the search; another one starts.", None, _ENGINE, _LATER
+        "unavailable", "The engine ended during the search; another one starts.", (), _ENGINE, _LATER
     ),
     "analysis_timeout": Entry(
         "timeout",
-        "The engine gave no answer in time.",
-        None,
+        "The engine gave no answer in time, or none that says enough.",
+        (),
         "fewer maxVisits, or another maxTime",
         _LATER,
     ),
     "engine_answer_unreadable": Entry(
         "error",
         "The engine's answer lacks what its protocol promises: a defect, of the engine or the server.",
-        None,
+        (),
         "nothing that a caller could change",
         _LATER,
     ),

@@ -16,13 +16,16 @@ from katago_mcp import positions
 from katago_mcp.analysis import MAX_PV_LENGTH, Limits, colour_name, limits
 from katago_mcp.auth import ANONYMOUS
 from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, options_of, readable, within
-from katago_mcp.errors import Invalid
+from katago_mcp.errors import Invalid, TimedOut
 from katago_mcp.flights import Report
 from katago_mcp.positions import Board, Checked, Colour, Point, Position, vertex
 from katago_mcp.scheduling import Claim
 
 SWING = 0.3
 """A point whose ownership differs by at least this much, of 2, belongs to a swing."""
+
+MIN_VISITS = 2
+"""Of each search: the first visit is of the position itself, and only later ones are of moves."""
 
 MAX_ALTERNATIVES = 10
 _MAX_REGIONS = 5
@@ -117,7 +120,7 @@ class MoveExplanation(Result):
 class ExplanationRequest:
     """What is asked: a move (GTP vertex or "pass") of the player to move.
 
-    `max_visits` and `max_time` are for each of the two or three searches.
+    `max_visits`, at least MIN_VISITS, and `max_time` are for each of the two or three searches.
     """
 
     position: Position
@@ -136,7 +139,8 @@ async def explain_move(
     Raises:
         Invalid: with `invalid_move` or `illegal_move` and the field `move`, or as
             `Analyst.analyze` does.
-        Failure: as `Analyst.analyze` does.
+        Failure: as `Analyst.analyze` does; `analysis_timeout` also when a search had no time for a
+            second visit.
     """
     checked = positions.check(request.position)
     explanation = _Explanation(desk, request, checked)
@@ -158,7 +162,7 @@ class _Explanation:
         self._checked = checked
         self._board = positions.board_of(checked)
         self._player = positions.to_move(checked)
-        self._limits: Limits = limits(desk, request.max_visits, request.max_time)
+        self._limits: Limits = limits(desk, request.max_visits, request.max_time, MIN_VISITS)
         within("alternatives", request.alternatives, 1, MAX_ALTERNATIVES)
         within("pvLength", request.pv_length, 1, MAX_PV_LENGTH)
         point = positions.read_move(request.move, checked.width, checked.height, "move")
@@ -221,7 +225,15 @@ class _Explanation:
         answer = await self._desk.search(query, self._limits.seconds, progress)
         self._warnings += [text for text in answer.warnings if text not in self._warnings]
         with readable():
-            self._visits += answer.reply["rootInfo"]["visits"]
+            visits = answer.reply["rootInfo"]["visits"]
+            self._visits += visits
+            if visits < MIN_VISITS and not answer.reply["moveInfos"]:
+                raise TimedOut(
+                    "analysis_timeout",
+                    "the search ended before it had looked at a single move",
+                    accepted="a longer maxTime",
+                    retry_after=1,
+                )
         await note((done + 1) * each, searches * each)
         return answer.reply
 

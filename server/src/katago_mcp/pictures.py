@@ -79,10 +79,9 @@ class Candidate:
 class BoardPicture:
     """What a picture of a board shows.
 
-    `stones` are (colour, vertex); `last_move` is a vertex, "pass" or None. `numbers` are (vertex, text) of
-    at most 3 characters, written on stones or empty points. `ownership` has a value for each point in
-    KataGo's order, row by row from the top left: 1 is Black's for certain, -1 White's. `cell` is the
-    distance of two lines in pixels, 16 to 64.
+    `stones` are (colour, vertex); `last_move` is a vertex, "pass" or None. `ownership` has a value for each
+    point in KataGo's order, row by row from the top left: 1 is Black's for certain, -1 White's. `cell` is
+    the distance of two lines in pixels, 16 to 64.
 
     Raises:
         ValueError: if something does not fit the board or its bounds.
@@ -93,7 +92,6 @@ class BoardPicture:
     stones: tuple[tuple[Colour, str], ...] = ()
     last_move: str | None = None
     candidates: tuple[Candidate, ...] = ()
-    numbers: tuple[tuple[str, str], ...] = ()
     ownership: tuple[float, ...] | None = None
     cell: int = 40
 
@@ -103,17 +101,15 @@ class BoardPicture:
         if not MIN_CELL <= self.cell <= MAX_CELL:
             raise ValueError(f"a cell has {MIN_CELL} to {MAX_CELL} pixels, not {self.cell}")
         points = [name for _, name in self.stones] + [candidate.vertex for candidate in self.candidates]
-        points += [name for name, _ in self.numbers]
         for name in points:
             if self.point(name) is None:
                 raise ValueError("a pass has no place on the board")
         if self.last_move is not None:
             self.point(self.last_move)
-        texts = [candidate.label for candidate in self.candidates] + [text for _, text in self.numbers]
-        for text in texts:
+        for candidate in self.candidates:
+            text = candidate.label
             if len(text) > MAX_LABEL or not text.isprintable():
                 raise ValueError(f"a label has at most {MAX_LABEL} printable characters, not {text[:12]!r}")
-        for candidate in self.candidates:
             if candidate.points_lost is not None and not math.isfinite(candidate.points_lost):
                 raise ValueError(f"points lost are a number, not {candidate.points_lost}")
         if self.ownership is not None:
@@ -197,7 +193,6 @@ def board(picture: BoardPicture) -> bytes:
     if picture.ownership is not None:
         _dead(draw, picture, picture.ownership)
     _candidates(image, draw, picture)
-    _numbers(draw, picture)
     _last_move(image, picture)
     return _png(image)
 
@@ -512,20 +507,7 @@ def _mixed(one: Rgb, other: Rgb, share: float) -> Rgb:
     return red, green, blue
 
 
-def _numbers(draw: ImageDraw.ImageDraw, picture: BoardPicture) -> None:
-    colours = {name.upper(): colour for colour, name in picture.stones}
-    for name, text in picture.numbers:
-        x, y = picture.point(name) or (0, 0)
-        colour = colours.get(name.upper())
-        size = round(picture.cell * (0.5 if len(text) < 3 else 0.4))
-        if colour is None:
-            half = round(picture.cell * 0.32)
-            draw.rectangle((x - half, y - half, x + half, y + half), fill=WOOD)
-        _write(draw, (x, y), text, size, WHITE if colour == "B" else BLACK)
-
-
 def _last_move(image: Image.Image, picture: BoardPicture) -> None:
-    name = picture.last_move
-    if name is None or any(name.upper() == numbered.upper() for numbered, _ in picture.numbers):
-        return
-    _paste(image, _disc(picture.cell, 0.17, (226, 62, 50), (255, 240, 232), 0.045), picture.point(name))
+    if picture.last_move is not None:
+        mark = _disc(picture.cell, 0.17, (226, 62, 50), (255, 240, 232), 0.045)
+        _paste(image, mark, picture.point(picture.last_move))

@@ -28,7 +28,7 @@ from katago_mcp.desk import Desk, Result, Wire, options_of, readable, within
 from katago_mcp.engine import Progress
 from katago_mcp.errors import Failure, Invalid, TimedOut
 from katago_mcp.flights import Report
-from katago_mcp.positions import Checked, Colour, Position
+from katago_mcp.positions import Checked, Colour, Point, Position
 from katago_mcp.scheduling import Claim
 
 MAX_TURNS = 2 * 361
@@ -74,7 +74,10 @@ class MoveReview(Wire):
     )
     mistake: bool = Field(description="Whether the loss reaches minPointsLost or minWinrateLost.")
     phase: Phase = Field(description="Part of the game the move is in.")
-    best: bool = Field(description="Whether it is the engine's choice, or a mirror image of it.")
+    best: bool = Field(
+        description="Whether it is the engine's choice, or a mirror image of it; with one visit, the "
+        "likeliest move."
+    )
     prior: float = Field(description="Probability the network gave the move before search, 0 to 1.")
     policy_rank: int = Field(description="Rank of that probability among all moves, 1 is the highest.")
     difficulty: float | None = Field(
@@ -82,7 +85,9 @@ class MoveReview(Wire):
         "probability the network gave it: what a first impression costs here. Null when the engine "
         "looked at none."
     )
-    better_move: str | None = Field(description="The engine's choice, where that is another move.")
+    better_move: str | None = Field(
+        description="The engine's choice, where that is another move; with one visit, the likeliest move."
+    )
     better_pv: list[str] = Field(description="Expected continuation of the better move, beginning with it.")
     score_lead: float = Field(description="Points that Black is ahead after the move.")
     winrate: float = Field(description="Black's chance to win after the move.")
@@ -206,7 +211,7 @@ class _Turn(Wire):
     winrate: float
     score_lead: float
     visits: int
-    best_move: str | None
+    best_move: str
     best_pv: list[str]
     difficulty: float | None
     played_best: bool
@@ -437,19 +442,24 @@ class _Review:
             infos = sorted(reply["moveInfos"], key=lambda info: int(info["order"]))
             move = self._played(at)
             played = None if move is None else move[1]
-            prior, rank = _prior(reply["policy"], played, self._checked)
-            best = infos[0]["move"] if infos else None
+            policy = reply["policy"]
+            prior, rank = _prior(policy, played, self._checked)
+            if infos:
+                best, pv = infos[0]["move"], infos[0]["pv"]
+            else:
+                # The first visit is of the position itself: what the network holds likeliest is known.
+                best = _likeliest(policy, self._checked)
+                pv = [best]
             return _Turn(
                 player=root["currentPlayer"],
                 winrate=root["winrate"],
                 score_lead=root["scoreLead"],
                 visits=root["visits"],
                 best_move=best,
-                best_pv=infos[0]["pv"][: self._request.pv_length] if infos else [],
+                best_pv=pv[: self._request.pv_length],
                 difficulty=_difficulty(root, infos),
-                played_best=any(
-                    info["move"] == played and best in (played, info.get("isSymmetryOf")) for info in infos
-                ),
+                played_best=played == best
+                or any(info["move"] == played and info.get("isSymmetryOf") == best for info in infos),
                 played_prior=prior,
                 played_rank=rank,
             )
@@ -595,6 +605,11 @@ def _difficulty(root: dict[str, Any], infos: Sequence[dict[str, Any]]) -> float 
         return None
     lost = (info["prior"] * max(0.0, sign * (root["scoreLead"] - info["scoreLead"])) for info in infos)
     return float(sum(lost) / weight)
+
+
+def _likeliest(policy: Sequence[float], checked: Checked) -> str:
+    moves: list[Point | None] = [*positions.points_top_down(checked.width, checked.height), None]
+    return positions.vertex(moves[policy.index(max(policy))])
 
 
 def _player(player: Colour, moves: list[MoveReview]) -> PlayerReview:

@@ -33,7 +33,7 @@ from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.auth import ADMIN, ANALYZE, ANONYMOUS, RateLimiter, Tokens
 from katago_mcp.desk import Result
 from katago_mcp.errors import Details, Failure, Invalid, Rejected, Status
-from katago_mcp.explanation import ExplanationRequest, MoveExplanation, explain_move
+from katago_mcp.explanation import MIN_VISITS, ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
 from katago_mcp.games import Game, MoveNumber, Sgf, SgfBase64, Variation, given, given_whole
 from katago_mcp.illustrations import of_analysis, of_review, of_territory
@@ -360,7 +360,15 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
         variation: Variation = MAIN,
-        maxVisits: Visits = None,
+        maxVisits: Annotated[
+            int | None,
+            Field(
+                description=f"Visits for each of two or three searches, from {MIN_VISITS} to the server's "
+                "limit (getEngineStatus tells maxVisits): more is stronger and slower. Default: the "
+                "server's.",
+                json_schema_extra={"minimum": MIN_VISITS},
+            ),
+        ] = None,
         maxTime: Annotated[
             float | None,
             Field(
@@ -539,8 +547,9 @@ class _Server(MCPServer[dict[str, Any]]):
             if failure is None:
                 status = "error"
                 raise
-            if arguments.get("sgf") is not None:
-                failure = _of_record(failure)
+            for record in ("sgf", "sgfBase64"):
+                if arguments.get(record) is not None:
+                    failure = _of_record(failure, record)
             status = failure.status
             return _refusal(failure)
         except Exception:
@@ -619,11 +628,12 @@ def _failure(error: ToolError) -> Failure | None:
     return Invalid("unknown_tool", "there is no such tool", accepted=", ".join(TOOLS))
 
 
-def _of_record(failure: Failure) -> Failure:
-    """The failure of a call that gave a record: it names no part of a position, which was not given."""
-    if not isinstance(failure, Invalid) or not (failure.field or "").startswith("position."):
+def _of_record(failure: Failure, given: str) -> Failure:
+    """The failure of a call that gave a record: it names the record, and no part of a position."""
+    field = failure.field or ""
+    if not isinstance(failure, Invalid) or not (field == "sgf" or field.startswith("position.")):
         return failure
-    return Invalid(failure.code, failure.message, field="sgf", accepted=failure.accepted)
+    return Invalid(failure.code, failure.message, field=given, accepted=failure.accepted)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
