@@ -33,7 +33,7 @@ _NOT_FAILED: Mapping[str, frozenset[str]] = {
             *("invalid_profile", "limit_exceeded", "invalid_arguments", "unknown_tool", "engine_refused"),
         }
     ),
-    "rejected": frozenset({"overloaded", "rate_limited", "draining", "forbidden"}),
+    "rejected": frozenset({"overloaded", "rate_limited", "too_many_sessions", "draining", "forbidden"}),
 }
 """The server's codes of what it did not fail at [docs/reference/errors.md]."""
 
