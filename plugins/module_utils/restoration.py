@@ -471,7 +471,7 @@ class Restoration:
             atomic.write(scratch, merged, mode=0o644)
         else:
             content = sealed_tokens(stage_of(path).read_bytes(), self._own_token())
-            atomic.write(scratch, content, mode=0o600)
+            atomic.write(scratch, content, mode=service.TOKENS_MODE, group=services_group())
         return scratch
 
     def _own_token(self) -> str:
@@ -542,11 +542,19 @@ def record_switch(who: str, release: str, why: str) -> bool:
 
 
 def make_parent(path: Path) -> None:
-    """Make the directory of a path, that of the credentials for root alone."""
+    """Make the directory of a path, that of the credentials closed but for what the service may read."""
     secret = path.is_relative_to(service.CREDENTIALS)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if secret else 0o755)
     if secret:
-        path.parent.chmod(0o700)
+        service.open_credentials(path.parent, services_group())
+
+
+def services_group() -> int:
+    """The numeric id of the service's group, made before anything is put back. Raises RestoreError."""
+    group = service.group_id()
+    if group is None:
+        raise RestoreError(f"there is no group {service.GROUP} on this host. {_DEPLOY_FIRST}")
+    return group
 
 
 def user_exists(name: str = USER) -> bool:
