@@ -169,8 +169,8 @@ def group_id(name: str = GROUP) -> int | None:
 
 
 def open_credentials(directory: Path, group: int) -> None:
-    """Let a group reach the files in a directory whose names it knows, as far as their modes allow it."""
-    os.chown(directory, -1, group)
+    """Have the own user keep a directory, and a group reach the files whose names and modes let it."""
+    os.chown(directory, os.geteuid(), group)
     directory.chmod(CREDENTIALS_MODE)
 
 
