@@ -147,11 +147,11 @@ class Survey:
         return history.current(history.read(self.at(history.FILE)))
 
     def tokens(self) -> Iterator[Finding]:
-        """The hashed tokens, which the unit says whether the service needs."""
+        """The hashed tokens, which unit and configuration say whether the service needs."""
         path = service.CREDENTIALS / service.TOKENS
         here = self.at(path)
         if not here.exists():
-            if self._is_handed_over(service.TOKENS, path):
+            if self._is_handed_over(service.TOKENS, path) or self._is_read(path):
                 yield Finding("tokens", str(path), "missing", f"{path} is missing")
             return
         operator = self.at(service.CREDENTIALS / service.OPERATOR_TOKEN)
@@ -184,6 +184,11 @@ class Survey:
         if not unit.is_file():
             return self.reference(str(path)) is not None
         return f"LoadCredential={name}:" in unit.read_text(errors="replace")
+
+    def _is_read(self, path: Path) -> bool:
+        """Whether the configuration has the server read a file of tokens by itself."""
+        config = self.layout().current / "config.json"
+        return config.is_file() and service.tokens_file(_object(config.read_bytes()) or {}) == path
 
     def history(self) -> Iterator[Finding]:
         """The history: every line a record, and what was backed up still its beginning."""

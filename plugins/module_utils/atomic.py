@@ -9,9 +9,9 @@ from pathlib import Path
 from ansible_collections.katago.fleet.plugins.module_utils import lines
 
 
-def write(path: Path, content: bytes, *, mode: int) -> None:
-    """Replace or create a file: written beside it, synced, renamed."""
-    scratch = _beside(path, content, mode)
+def write(path: Path, content: bytes, *, mode: int, group: int | None = None) -> None:
+    """Replace or create a file: written beside it, synced, renamed. `group`: a numeric id, or the own one."""
+    scratch = _beside(path, content, mode, group)
     try:
         scratch.rename(path)
     except BaseException:
@@ -86,11 +86,13 @@ def sync_tree(root: Path) -> None:
         sync_directory(Path(directory))
 
 
-def _beside(path: Path, content: bytes, mode: int) -> Path:
+def _beside(path: Path, content: bytes, mode: int, group: int | None = None) -> Path:
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+            if group is not None:
+                os.fchown(file.fileno(), -1, group)
             os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())

@@ -50,7 +50,7 @@ TAG = "katago-mcp"
 PROCEDURE = "backup"
 # The parts of a release that are small; the rest of it is its environment.
 SMALL = ("analysis.cfg", "config.json", service.UNIT, releases.MANIFEST)
-# What systemd hands to the service, by its name there; the host's own token is made anew by every host.
+# The service's, by its name where systemd hands it over; the host's own token is made anew by every host.
 KEPT_CREDENTIALS = {
     service.TOKENS: service.CREDENTIALS / service.TOKENS,
     service.CERTIFICATE: service.PINNED,
@@ -220,6 +220,7 @@ def trial(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[st
     directives["BindReadOnlyPaths"] = binds
     directives["RuntimeMaxSec"] = str(TRIAL_SECONDS)
     environment = [f"KATAGO_KATAGO_START_TIMEOUT_SECONDS={ENGINE_SECONDS}"]
+    environment.append(service.HANDED_TOKENS)
     directives["Environment"] = [*directives.get("Environment", []), *environment]
     handed = {name: scratch / str(path).lstrip("/") for name, path in KEPT_CREDENTIALS.items()}
     directives["LoadCredential"] = [f"{name}:{path}" for name, path in handed.items() if path.exists()]

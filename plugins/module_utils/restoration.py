@@ -487,7 +487,7 @@ class Restoration:
             atomic.write(scratch, merged, mode=0o644)
         else:
             content = sealed_tokens(stage_of(path).read_bytes(), self._own_token())
-            atomic.write(scratch, content, mode=0o600)
+            atomic.write(scratch, content, mode=service.TOKENS_MODE, group=services_group())
         return scratch
 
     def _own_token(self) -> str:
@@ -566,11 +566,22 @@ def _add(path: Path) -> None:
 
 
 def make_parent(path: Path) -> None:
-    """Make the directory of a path, those of the credentials and of the timekeeper for root alone."""
-    secret = path.is_relative_to(service.CREDENTIALS) or path.is_relative_to(assessment.REMINDERS)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if secret else 0o755)
-    if secret:
+    """Make the directory of a path: the timekeeper's for root alone, that of the credentials as it is kept."""
+    of_service = path.is_relative_to(service.CREDENTIALS)
+    closed = of_service or path.is_relative_to(assessment.REMINDERS)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if closed else 0o755)
+    if of_service:
+        service.open_credentials(path.parent, services_group())
+    elif closed:
         path.parent.chmod(0o700)
+
+
+def services_group() -> int:
+    """The numeric id of the service's group, made before anything is put back. Raises RestoreError."""
+    group = service.group_id()
+    if group is None:
+        raise RestoreError(f"there is no group {service.GROUP} on this host. {_DEPLOY_FIRST}")
+    return group
 
 
 def user_exists(name: str = USER) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import grp
+import os
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,13 @@ UNIT_FILE = Path("/etc/systemd/system") / UNIT
 OVERLAY = Path("/var/lib/katago-mcp/overlay.json")
 CREDENTIALS = Path("/etc/katago-mcp/credentials")
 TOKENS = "tokens.json"
+# The service reads the tokens, which are hashed, by itself, so that others need no restart: its group
+# may read that file, and may not even list what lies beside it.
+GROUP = "katago-mcp"
+TOKENS_MODE = 0o640
+CREDENTIALS_MODE = 0o710
+# For a trial: the server takes the tokens that systemd hands to it, not those that its configuration names.
+HANDED_TOKENS = "KATAGO_AUTH_TOKENS_FILE="
 CERTIFICATE = "tls.crt"
 KEY = "tls.key"
 # The certificate is no secret: whoever on the host talks to the service pins it.
@@ -141,6 +151,27 @@ def wanted_credentials(unit: str) -> dict[str, Path]:
     """The credentials that a unit file has systemd hand over: where each of them comes from."""
     lines = re.findall(r"^LoadCredential=([^:\n]+):(.+)$", unit, re.M)
     return {name: Path(path) for name, path in lines}
+
+
+def tokens_file(config: Mapping[str, Any]) -> Path | None:
+    """The file of tokens that a configuration has the server read by itself; None when it names none."""
+    section = config.get("auth")
+    name = section.get("tokensFile") if isinstance(section, Mapping) else None
+    return Path(name) if isinstance(name, str) and name else None
+
+
+def group_id(name: str = GROUP) -> int | None:
+    """The numeric id of a group; None when there is no such group."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def open_credentials(directory: Path, group: int) -> None:
+    """Have the own user keep a directory, and a group reach the files whose names and modes let it."""
+    os.chown(directory, os.geteuid(), group)
+    directory.chmod(CREDENTIALS_MODE)
 
 
 def loaded_credential(pid: int, name: str) -> bytes | None:

@@ -6,9 +6,18 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import endpoints, releases, service, validation
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    admin,
+    digest,
+    endpoints,
+    probes,
+    releases,
+    service,
+    validation,
+)
 
 FEWEST_VISITS = 8
 MOST_VISITS = 24
@@ -26,13 +35,22 @@ class Seen:
 
 def expected(manifest: Mapping[str, Any], config: Mapping[str, Any], release: str) -> validation.Expected:
     """What must be seen of a release. Raises KeyError or TypeError when manifest or config do not say."""
+    tokens = service.tokens_file(config)
     limits = {name: config["katago"][name] for name in validation.LIMITS if name in config["katago"]}
     return validation.Expected(
         release=release,
         version=manifest["version"],
         engine_version=manifest["engine_version"],
         limits=limits,
+        tokens=None if tokens is None else _sha256(tokens),
     )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return digest.of_file(path)
+    except OSError:
+        return ""
 
 
 def wait_until_ready(at: endpoints.Endpoints, deadline: float) -> tuple[int, dict[str, Any]] | None:
@@ -62,6 +80,9 @@ def observe(
     ready = wait_until_ready(at, deadline)
     visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
     visits = min(visits, validation.most_visits(config, at.probe("/health")))
+    tokens = None
+    if service.tokens_file(config) is not None:
+        tokens = admin.post(config, validation.TOKENS_PATH, seconds=probes.ASK_SECONDS)
     calls = validation.calls(visits, secrets.randbelow(validation.VARIANTS))
     before = at.scrape()
     answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
@@ -77,5 +98,6 @@ def observe(
         answers=answers,
         before=before,
         after=at.scrape(),
+        tokens=tokens,
     )
     return Seen(observed, visits, results[len(calls) :])

@@ -23,6 +23,7 @@ LEAST_WINRATE = 0.95
 OCCUPIED = "E5"
 # What getEngineStatus says of the configuration's section `katago`.
 LIMITS = ("maxVisits", "defaultVisits", "maxTime", "maxReviewVisits", "maxReviewTime")
+TOKENS_PATH = "/admin/tokens/reload"
 _CALLS = 4
 _NOT_FAILED: Mapping[str, frozenset[str]] = {
     "invalid": frozenset(
@@ -53,6 +54,7 @@ class Observed:
 
     `ready`, `health`: HTTP status and JSON body, or None when there was no answer. `answers`: what
     `katago-mcp call` printed. `before`, `after`: scrapes around the calls, None without an answer.
+    `tokens`: the answer to `TOKENS_PATH`, None also when it was not asked for.
     """
 
     ready: tuple[int, Mapping[str, Any]] | None
@@ -60,16 +62,22 @@ class Observed:
     answers: Mapping[str, Any]
     before: Scrape | None
     after: Scrape | None
+    tokens: tuple[int, Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What must be seen: the release and the engine of its manifest, the limits that are configured."""
+    """What must be seen: the release and the engine of its manifest, the limits that are configured.
+
+    `tokens`: the sha256 of the file of tokens that the server reads by itself, empty when it cannot be
+    read; None when the server is configured to read none.
+    """
 
     release: str
     version: str
     engine_version: str
     limits: Mapping[str, float]
+    tokens: str | None = None
 
 
 def stones(variant: int) -> list[str]:
@@ -155,6 +163,7 @@ def judge(observed: Observed, expected: Expected, *, visits: int) -> list[Check]
         _status("ready", observed.ready),
         _status("health", observed.health),
         _release(observed.health, expected),
+        *_tokens(observed, expected),
         *_answers(observed, expected, visits),
         *_metrics(observed, expected, visits),
     ]
@@ -181,6 +190,27 @@ def _status(name: str, answer: tuple[int, Mapping[str, Any]] | None) -> Check:
 def _release(health: tuple[int, Mapping[str, Any]] | None, expected: Expected) -> Check:
     seen = health[1].get("release") if health else None
     return Check("release", seen == expected.release, f"runs {seen}, expected {expected.release}")
+
+
+def _tokens(observed: Observed, expected: Expected) -> Iterator[Check]:
+    """The running server has the tokens of the file, whenever that was written."""
+    if expected.tokens is None:
+        return
+    if observed.tokens is None:
+        yield Check("tokens", False, f"{TOKENS_PATH} did not answer")
+        return
+    status, body = observed.tokens
+    if status in (401, 403):
+        words = "the service refuses the host's own token, so it did not take the tokens of the file"
+    elif status != 200:
+        told = "; ".join(map(str, body.get("problems") or [])) or f"{TOKENS_PATH} answered {status}"
+        words = f"the service did not take the tokens of the file and goes on with those it had: {told}"
+    elif body.get("sha256") != expected.tokens:
+        words = "the tokens in force are not those of the file"
+    else:
+        yield Check("tokens", True, f"{body.get('tokens')} tokens are in force, those of the file")
+        return
+    yield Check("tokens", False, words)
 
 
 def _answers(observed: Observed, expected: Expected, visits: int) -> Iterator[Check]:

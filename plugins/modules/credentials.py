@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Keeps the service's tokens, its certificate and its key on a host, secrets readable by root alone."""
+"""Keeps the service's hashed tokens for it to read, and its certificate; key and own token for root alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: credentials
 short_description: Keep the service's tokens, hashed, and its certificate
 description:
-  - Writes C(<directory>/tokens.json), which systemd hands to the service. It holds the sha256 of
-    every token, never a token.
+  - Writes C(<directory>/tokens.json), which the running service reads again when it changes; its group may
+    read it. It holds the sha256 of every token, never a token.
   - Makes C(<directory>/operator.token) once, a token of the host's own for its validation and its
     operators. It is made on the host and does not leave it.
   - Without tokens the service is open on its loopback address; C(tokens.json) then holds the host's own
@@ -34,6 +34,10 @@ options:
     description: Where credentials are kept on the host.
     type: path
     default: /etc/katago-mcp/credentials
+  group:
+    description: The service's group. It must exist, but in check mode.
+    type: str
+    default: katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -49,10 +53,17 @@ names:
   type: list
   elements: str
   returned: always
+replaced:
+  description: Whether C(tokens.json) was replaced by another content, or will be.
+  type: bool
+  returned: always
 """
 
 import json
+import os
 import secrets
+import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +80,44 @@ def tokens_file(tokens: list[dict[str, Any]], operator: str) -> str:
     return json.dumps({"tokens": [*tokens, own]}, indent=1) + "\n"
 
 
-def tls_files(directory: Path, certificate: str, key: str) -> dict[Path, tuple[str, int]]:
-    """Content and mode of the files of a certificate; none without one."""
-    if not certificate:
-        return {}
-    return {
-        directory / service.KEY: (key, 0o600),
-        directory.parent / service.CERTIFICATE: (certificate, 0o644),
+@dataclass(frozen=True)
+class Kept:
+    """A file as it must be: its content, its mode, and the numeric id of its group; it is the own user's."""
+
+    content: str
+    mode: int
+    group: int
+
+    def lies_at(self, path: Path) -> bool:
+        """Whether a file is so."""
+        return is_access(path, self.mode, self.group) and path.read_text() == self.content
+
+    def write(self, path: Path) -> None:
+        """Replace or create the file."""
+        atomic.write(path, self.content.encode(), mode=self.mode, group=self.group)
+
+
+def is_access(path: Path, mode: int, group: int) -> bool:
+    """Whether something is there with this mode and this group, and is the own user's."""
+    if not path.exists():
+        return False
+    status = path.stat()
+    return (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (mode, os.geteuid(), group)
+
+
+def files(
+    directory: Path, tokens: str, operator: str, certificate: str, key: str, group: int
+) -> dict[Path, Kept]:
+    """Every file that must be there, no certificate and key without one. `group`: the service's."""
+    own = os.getegid()
+    found = {
+        directory / service.OPERATOR_TOKEN: Kept(f"{operator}\n", 0o600, own),
+        directory / service.TOKENS: Kept(tokens, service.TOKENS_MODE, group),
     }
-
-
-def is_file(path: Path, content: str, mode: int) -> bool:
-    """Whether a file has this content and this mode."""
-    return path.is_file() and path.read_text() == content and path.stat().st_mode & 0o777 == mode
+    if certificate:
+        found[directory / service.KEY] = Kept(key, 0o600, own)
+        found[directory.parent / service.CERTIFICATE] = Kept(certificate, 0o644, own)
+    return found
 
 
 def main() -> None:
@@ -92,31 +128,41 @@ def main() -> None:
             "certificate": {"type": "str", "default": ""},
             "key": {"type": "str", "default": "", "no_log": True},
             "directory": {"type": "path", "default": str(service.CREDENTIALS)},
+            "group": {"type": "str", "default": service.GROUP},
         },
         supports_check_mode=True,
     )
-    directory = Path(module.params["directory"])
+    directory, group = Path(module.params["directory"]), service.group_id(module.params["group"])
+    if group is None and not module.check_mode:
+        module.fail_json(msg=f"There is no group {module.params['group']} on this host. Nothing was changed.")
     operator = directory / service.OPERATOR_TOKEN
     tokens = directory / service.TOKENS
     token = operator.read_text().strip() if operator.exists() else secrets.token_urlsafe(32)
     content = tokens_file(module.params["tokens"], token)
-    wrong_mode = directory.exists() and directory.stat().st_mode & 0o077 != 0
-    pair = tls_files(directory, module.params["certificate"], module.params["key"])
-    changed = (
-        any(not is_file(path, content, mode) for path, (content, mode) in pair.items())
-        or wrong_mode
-        or any(not path.exists() or path.stat().st_mode & 0o177 for path in (operator, tokens))
-        or tokens.read_text() != content
+    # In check mode there may be no such group yet, and so no file that is its.
+    found = files(
+        directory,
+        content,
+        token,
+        module.params["certificate"],
+        module.params["key"],
+        -1 if group is None else group,
     )
-    if changed and not module.check_mode:
+    replaced = not tokens.exists() or tokens.read_text() != content
+    wrong = {path: kept for path, kept in found.items() if not kept.lies_at(path)}
+    closed = group is not None and is_access(directory, service.CREDENTIALS_MODE, group)
+    if group is not None and not module.check_mode:
         directory.parent.mkdir(exist_ok=True, mode=0o755)
-        directory.mkdir(exist_ok=True)
-        directory.chmod(0o700)
-        atomic.write(operator, f"{token}\n".encode(), mode=0o600)
-        atomic.write(tokens, content.encode(), mode=0o600)
-        for path, (text, mode) in pair.items():
-            atomic.write(path, text.encode(), mode=mode)
-    module.exit_json(changed=changed, names=[entry["name"] for entry in module.params["tokens"]])
+        directory.mkdir(exist_ok=True, mode=0o700)
+        if not closed:
+            service.open_credentials(directory, group)
+        for path, kept in wrong.items():
+            kept.write(path)
+    module.exit_json(
+        changed=bool(wrong) or not closed,
+        names=[entry["name"] for entry in module.params["tokens"]],
+        replaced=replaced,
+    )
 
 
 if __name__ == "__main__":

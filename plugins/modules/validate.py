@@ -12,6 +12,7 @@ description:
     answers does not pass.
   - Checks that release, engine version and metrics are those of the current release's manifest,
     and that the counters rose by the work that was asked for.
+  - Has a service that reads its tokens by itself do so, and checks that those of the file are in force.
   - Reads only. A run asks about other positions than the last, so that no cache answers it.
 options:
   deadline:

@@ -119,6 +119,12 @@ class Site:
         (self.directory / "tokens.json").write_text(json.dumps({"tokens": tokens}))
         self.write(auth={"tokensFile": "tokens.json"})
 
+    def replace_tokens(self, *tokens: Mapping[str, object]) -> None:
+        """Replace the file of tokens at once, as whoever rotates them does."""
+        scratch = self.directory / "tokens.new"
+        scratch.write_text(json.dumps({"tokens": tokens}))
+        scratch.replace(self.directory / "tokens.json")
+
     def records(self) -> list[dict[str, Any]]:
         """Everything the engine read: argv, environment, bytes in hexadecimal and query of each line."""
         path = self.engine_config.with_name(self.engine_config.name + ".queries")

@@ -216,7 +216,7 @@ async def test_a_supervisor_without_progress_is_not_healthy(site: Site) -> None:
         cache=None,
         metrics=made.metrics,
         release=None,
-        secured=False,
+        tokens=None,
         started=0,
     )
     assert health(operations)[0]

@@ -222,6 +222,15 @@ def test_bare_host_lacks_the_tokens_that_the_backup_has(tmp_path: Path) -> None:
     assert list(Survey(root=tmp_path).tokens()) == []
 
 
+def test_tokens_that_the_configuration_names_are_missed(host: Fake) -> None:
+    host.tokens.unlink()
+    survey = Survey(root=host.root)
+    assert list(survey.tokens()) == []
+    named = {"auth": {"tokensFile": "/etc/katago-mcp/credentials/tokens.json"}}
+    (host.directory / "config.json").write_text(json.dumps(named))
+    assert [(each.item, each.condition) for each in survey.tokens()] == [("tokens", "missing")]
+
+
 def test_current_that_is_gone_is_told_by_the_history(host: Fake) -> None:
     (host.root / "opt/katago-mcp/current").unlink()
     (found,) = host.damaged()

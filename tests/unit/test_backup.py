@@ -126,6 +126,7 @@ def test_restored_release_is_tried_in_its_sandbox(host: Fake, assets: bool) -> N
     command = backup.trial(host.root, host.release, assets=assets, engine=assets)
     assert "--property=SystemCallFilter=~@privileged @resources" in command
     assert f"--property=LoadCredential=tokens.json:{host.tokens}" in command
+    assert "--property=Environment=KATAGO_AUTH_TOKENS_FILE=" in command
     assert ("--no-engine" in command) is not assets
     binds = [part for part in command if part.startswith("--property=BindReadOnlyPaths=")]
     assert (f"--property=BindReadOnlyPaths={host.root}/opt/katago:/opt/katago" in binds) is assets

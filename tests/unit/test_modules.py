@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,6 +139,8 @@ def test_unit_says_which_credentials_the_service_is_handed() -> None:
         ("LoadCredential=tls.crt:{}\n", b"old", ["its tls.crt is not the present one"]),
         ("LoadCredential=tls.crt:{}\n", None, ["its tls.crt is not the present one"]),
         ("", None, []),
+        # A release of an earlier time, which a rollback may lead to, has its tokens handed over.
+        ("LoadCredential=tokens.json:{}\n", b"old", ["its tokens.json is not the present one"]),
     ],
 )
 def test_service_with_other_credentials_than_the_present_is_restarted(
@@ -150,13 +153,49 @@ def test_service_with_other_credentials_than_the_present_is_restarted(
     assert service.restart_reasons("0.1.0-aa", unit.format(tmp_path / "tls.crt")) == reasons
 
 
-def test_key_is_readable_by_root_alone_and_the_certificate_by_all() -> None:
-    files = credentials.tls_files(service.CREDENTIALS, "a certificate", "a key")
-    assert files == {
-        Path("/etc/katago-mcp/credentials/tls.key"): ("a key", 0o600),
-        service.PINNED: ("a certificate", 0o644),
+def kept(certificate: str = "", group: int = 0) -> dict[Path, credentials.Kept]:
+    return credentials.files(service.CREDENTIALS, "hashes", "own-token", certificate, "a key", group)
+
+
+def test_secrets_are_for_root_alone_hashes_for_the_service_too_and_the_certificate_for_all() -> None:
+    own = os.getegid()
+    assert kept("a certificate", 77) == {
+        Path("/etc/katago-mcp/credentials/operator.token"): credentials.Kept("own-token\n", 0o600, own),
+        Path("/etc/katago-mcp/credentials/tokens.json"): credentials.Kept("hashes", 0o640, 77),
+        Path("/etc/katago-mcp/credentials/tls.key"): credentials.Kept("a key", 0o600, own),
+        service.PINNED: credentials.Kept("a certificate", 0o644, own),
     }
-    assert credentials.tls_files(service.CREDENTIALS, "", "") == {}
+    assert [path.name for path in kept()] == ["operator.token", "tokens.json"]
+
+
+def test_file_of_another_content_mode_or_group_is_replaced(tmp_path: Path) -> None:
+    path, own = tmp_path / "tokens.json", os.getegid()
+    wanted = credentials.Kept("hashes", 0o640, own)
+    assert not wanted.lies_at(path)
+    wanted.write(path)
+    assert (wanted.lies_at(path), path.read_text()) == (True, "hashes")
+    assert not credentials.Kept("others", 0o640, own).lies_at(path)
+    assert not credentials.Kept("hashes", 0o640, own + 1).lies_at(path)
+    path.chmod(0o600)
+    assert not wanted.lies_at(path)
+
+
+def test_names_beside_the_tokens_are_not_listed_for_the_service(tmp_path: Path) -> None:
+    service.open_credentials(tmp_path, os.getegid())
+    assert credentials.is_access(tmp_path, 0o710, os.getegid())
+
+
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        ({"auth": {"tokensFile": "/etc/t"}}, Path("/etc/t")),
+        ({"auth": {"tokensFile": None}}, None),
+        ({"auth": "damaged"}, None),
+        ({}, None),
+    ],
+)
+def test_configuration_says_which_tokens_the_server_reads(config: dict[str, Any], path: Path | None) -> None:
+    assert service.tokens_file(config) == path
 
 
 def test_trial_is_handed_what_the_service_will_be() -> None:
@@ -166,6 +205,14 @@ def test_trial_is_handed_what_the_service_will_be() -> None:
         "--property=LoadCredential=tls.crt:/run/katago-mcp-trial/tls.crt",
         "--property=LoadCredential=tls.key:/run/katago-mcp-trial/tls.key",
     ]
+
+
+def test_trial_takes_the_tokens_that_it_is_handed_and_not_those_of_the_running_service() -> None:
+    given = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
+    parameters = {"tokens": given, "certificate": "", "key": "", "sandbox": {}, "user": "u", "deadline": 1}
+    command = trial.command(parameters, Path("/opt/r"), engine=False)
+    assert "--property=LoadCredential=tokens.json:/run/katago-mcp-trial/tokens.json" in command
+    assert "--property=Environment=KATAGO_AUTH_TOKENS_FILE=" in command
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -22,8 +23,13 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     releases,
     restic,
     restoration,
+    service,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.restoration import Action, Restoration
+from ansible_collections.katago.fleet.plugins.module_utils.restoration import (
+    Action,
+    Restoration,
+    RestoreError,
+)
 
 SHA = "ab" * 32
 TOKENS = {"tokens": [{"name": name, "scopes": ["analyze"], "sha256": SHA} for name in ("anna", "operator")]}
@@ -270,6 +276,32 @@ def test_tokens_keep_the_hosts_own_one() -> None:
     assert [entry["sha256"] for entry in sealed["tokens"]] == [SHA, digest.of_text("own-token")]
     with pytest.raises(restoration.RestoreError, match=r"deploy\.yml"):
         restoration.sealed_tokens(b"{", "own-token")
+
+
+def test_restored_tokens_can_be_read_by_the_service(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = root / "credentials"
+    monkeypatch.setattr(service, "CREDENTIALS", place)
+    monkeypatch.setattr(service, "group_id", os.getegid)
+    chosen: list[int] = []
+    monkeypatch.setattr(os, "fchown", lambda _file, _user, group: chosen.append(group))
+    action = staged(place / "tokens.json", json.dumps(TOKENS))
+    begin().install([dataclasses.replace(action, how="tokens")])
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in (place, *place.iterdir())} == {
+        "credentials": "0o710",
+        "tokens.json": "0o640",
+        "operator.token": "0o600",
+    }
+    assert chosen == [os.getegid()]
+
+
+def test_restore_of_tokens_says_that_the_services_group_is_missing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "CREDENTIALS", root / "credentials")
+    monkeypatch.setattr(service, "group_id", lambda: None)
+    action = staged(root / "credentials" / "tokens.json", json.dumps(TOKENS))
+    with pytest.raises(RestoreError, match="no group katago-mcp"):
+        begin().install([dataclasses.replace(action, how="tokens")])
 
 
 def test_environment_tells_its_python() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import exposition, validation
+from ansible_collections.katago.fleet.plugins.module_utils import digest, exposition, validating, validation
 from ansible_collections.katago.fleet.plugins.module_utils.validation import Expected, Observed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +93,47 @@ def test_silence_fails() -> None:
         "mcp",
         "metrics",
     ]
+
+
+IN_FORCE = {"ok": True, "tokens": 3, "sha256": "aa"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((200, IN_FORCE), "3 tokens are in force"),
+        ((200, {**IN_FORCE, "sha256": "bb"}), "are not those of the file"),
+        ((200, {}), "are not those of the file"),
+        (
+            (422, {**IN_FORCE, "problems": ["auth.tokensFile: no JSON"]}),
+            "those it had: auth.tokensFile: no JSON",
+        ),
+        ((404, {}), "answered 404"),
+        ((401, {}), "refuses the host's own token"),
+        (None, "did not answer"),
+    ],
+)
+def test_tokens_of_the_file_are_in_force(answer: tuple[int, dict[str, Any]] | None, words: str) -> None:
+    checks = validation.judge(
+        replace(healthy(), tokens=answer), replace(EXPECTED, tokens="aa"), visits=VISITS
+    )
+    (found,) = [check for check in checks if check.name == "tokens"]
+    assert (found.ok, words in found.message) == (answer == (200, IN_FORCE), True)
+
+
+def test_server_that_reads_no_tokens_by_itself_is_not_asked_for_them() -> None:
+    checks = validation.judge(healthy(), EXPECTED, visits=VISITS)
+    assert "tokens" not in [check.name for check in checks]
+
+
+def test_file_of_tokens_that_cannot_be_read_is_never_in_force(tmp_path: Path) -> None:
+    manifest = {"version": "0.1.0", "engine_version": "1.18.1"}
+    path = tmp_path / "tokens.json"
+    config = {**CONFIG, "auth": {"tokensFile": str(path)}}
+    assert validating.expected(manifest, config, "r").tokens == ""
+    path.write_text("{}")
+    assert validating.expected(manifest, config, "r").tokens == digest.of_text("{}")
+    assert validating.expected(manifest, CONFIG, "r").tokens is None
 
 
 def with_result(index: int, change: Callable[[dict[str, Any]], None]) -> Observed:

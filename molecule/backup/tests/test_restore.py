@@ -242,5 +242,8 @@ def test_bare_host_is_rebuilt_from_another_ones_backup(hosts: dict[str, Any], va
     assert fleet.get(target, "/ready")[0] == 200
     headers = {"Authorization": f"Bearer {fleet.token()}", "Content-Type": "application/json"}
     assert fleet.get(target, "/mcp", method="POST", headers=headers)[0] not in (401, 403)
+    place = "/etc/katago-mcp/credentials"
+    modes = host.check_output(f"stat --format='%a %U %G' {place} {place}/tokens.json {place}/operator.token")
+    assert modes.splitlines() == ["710 root katago-mcp", "640 root katago-mcp", "600 root root"]
     own = host.check_output("cat /etc/katago-mcp/credentials/operator.token")
     assert own != hosts[FIRST].check_output("cat /etc/katago-mcp/credentials/operator.token")

@@ -28,7 +28,11 @@ for directory in (
     "/etc", "/usr", "/opt/katago", "/opt/katago-mcp/current", "/var/lib/katago-mcp", "/home", "/root"
 ):
     attempt(f"write to {directory}", lambda: pathlib.Path(directory, "probe").write_text(""))
-attempt("read the tokens", lambda: os.listdir("/etc/katago-mcp/credentials"))
+credentials = pathlib.Path("/etc/katago-mcp/credentials")
+attempt("list the credentials", lambda: os.listdir(credentials))
+attempt("read the operator's token", lambda: (credentials / "operator.token").read_bytes())
+attempt("read the key", lambda: (credentials / "tls.key").read_bytes())
+attempt("write to the tokens", lambda: (credentials / "tokens.json").open("a").close())
 attempt("list /root", lambda: os.listdir("/root"))
 attempt("list /home", lambda: os.listdir("/home"))
 attempt("see other processes", lambda: os.readlink("/proc/1/exe"))
@@ -51,6 +55,8 @@ for directory in ("/var/lib/katago-mcp/engine", "/var/cache/katago-mcp", "/tmp")
     path.write_text("")
     path.unlink()
     allowed.append(directory)
+(credentials / "tokens.json").read_bytes()
+allowed.append("tokens")
 print("PROBE", os.getuid() != 0, could, allowed)
 """
 
@@ -134,7 +140,7 @@ def test_sandbox_of_the_unit_is_enforced(host: Any) -> None:
         )
     finally:
         host.check_output(f"rm {unit} /run/katago-mcp-probe.py && systemctl daemon-reload")
-    assert "PROBE True [] ['/var/lib/katago-mcp/engine', '/var/cache/katago-mcp', '/tmp']" in words
+    assert "PROBE True [] ['/var/lib/katago-mcp/engine', '/var/cache/katago-mcp', '/tmp', 'tokens']" in words
 
 
 def test_running_processes_have_no_privilege(host: Any, engine_pid: int) -> None:

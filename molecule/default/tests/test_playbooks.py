@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from tests import fleet
+from tests.hosts import connect
 
 
 def test_check_mode_predicts_no_change() -> None:
@@ -57,6 +58,10 @@ def test_service_with_its_own_certificate_speaks_tls_only(tmp_path: Path) -> Non
         assert fleet.play("triage.yml", limit, variables={"triage_json": str(report)}).returncode == 0
         judged = json.loads(report.read_text())["hosts"][host.name]
         assert judged["facts"]["config"]["value"] == {"ok": True, "problems": []}
+        inside = connect(host.name)
+        path = "/etc/katago-mcp/credentials/tls.key"
+        assert inside.check_output(f"stat --format='%a %U %G' {path}") == "600 root root"
+        assert inside.run(f"runuser -u katago-mcp -- cat {path}").rc != 0
     finally:
         back = fleet.play("deploy.yml", limit)
     assert back.returncode == 0, back.output

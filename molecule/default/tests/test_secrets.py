@@ -16,17 +16,26 @@ def test_no_token_of_a_client_is_on_the_host(host: Any) -> None:
         assert found.stdout == ""
 
 
-def test_credentials_are_for_root_alone(host: Any) -> None:
-    modes = host.check_output(
-        "stat --format='%a %U %n' /etc/katago-mcp/credentials{,/*}".replace(
-            "{,/*}", " /etc/katago-mcp/credentials/operator.token /etc/katago-mcp/credentials/tokens.json"
-        )
-    )
-    assert [line.split()[:2] for line in modes.splitlines()] == [
-        ["700", "root"],
-        ["600", "root"],
-        ["600", "root"],
-    ]
+def test_the_service_may_read_the_hashes_and_nothing_beside_them(host: Any) -> None:
+    place = "/etc/katago-mcp/credentials"
+    paths = [place, f"{place}/operator.token", f"{place}/tokens.json"]
+    modes = host.check_output(f"stat --format='%a %U %G' {' '.join(paths)}")
+    assert modes.splitlines() == ["710 root katago-mcp", "600 root root", "640 root katago-mcp"]
+    host.check_output(f"touch {place}/tls.key.probe && chmod 0600 {place}/tls.key.probe")
+    try:
+        for command, allowed in (
+            (f"cat {place}/tokens.json", True),
+            (f"cat {place}/operator.token", False),
+            (f"cat {place}/tls.key.probe", False),
+            (f"ls {place}", False),
+            (f"touch {place}/tokens.json", False),
+            (f"touch {place}/new", False),
+        ):
+            assert (host.run(f"runuser -u katago-mcp -- {command}").rc == 0) is allowed, command
+            assert host.run(f"runuser -u nobody -- {command}").rc != 0, command
+    finally:
+        host.check_output(f"rm {place}/tls.key.probe")
+    assert "sha256" in host.check_output(f"cat {place}/tokens.json")
 
 
 def test_operators_token_is_in_no_other_file(host: Any) -> None:

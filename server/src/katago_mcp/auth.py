@@ -63,9 +63,11 @@ class Tokens:
     """
 
     def __init__(self, path: Path) -> None:
+        self.problems: tuple[str, ...] = ()
+        """What is wrong with the file as it is now; empty when its tokens are in force."""
         self._path = path
         self._stamp = _stamp(path)
-        self._tokens = _read(path)
+        self._tokens, self._sha256 = _read(path)
 
     def identify(self, secret: str) -> Identity | None:
         """Recognise a token, in time that does not depend on how much of it is right."""
@@ -77,6 +79,24 @@ class Tokens:
                 found = Identity(token.name, tuple(token.scopes))
         return found
 
+    def reload(self) -> None:
+        """Read the file again, changed or not; `problems` says whether it could be used."""
+        self._stamp = _stamp(self._path)
+        before = self._sha256
+        try:
+            self._tokens, self._sha256 = _read(self._path)
+        except ConfigError as error:
+            self.problems = error.problems
+            _log.error("tokens_not_reloaded", problems=list(error.problems))
+            return
+        self.problems = ()
+        if self._sha256 != before:
+            _log.info("tokens_reloaded", tokens=len(self._tokens))
+
+    def as_json(self) -> dict[str, object]:
+        """The tokens in force, without any: how many, and the sha256 of the file they were read from."""
+        return {"tokens": len(self._tokens), "sha256": self._sha256}
+
     async def verify_token(self, token: str) -> AccessToken | None:
         """Recognise a token for the MCP SDK (`mcp.server.auth.provider.TokenVerifier`)."""
         identity = self.identify(token)
@@ -86,16 +106,8 @@ class Tokens:
         return AccessToken(token=identity.name, client_id=identity.name, scopes=list(identity.scopes))
 
     def _refresh(self) -> None:
-        stamp = _stamp(self._path)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            self._tokens = _read(self._path)
-        except ConfigError as error:
-            _log.error("tokens_not_reloaded", problems=list(error.problems))
-        else:
-            _log.info("tokens_reloaded", tokens=len(self._tokens))
+        if _stamp(self._path) != self._stamp:
+            self.reload()
 
 
 class RateLimiter:
@@ -122,17 +134,20 @@ class RateLimiter:
         return None if granted else (1 - level) / rate
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ino
+    # The time of the change of the inode too: a file that becomes readable is as it was otherwise.
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _read(path: Path) -> Sequence[_Token]:
+def _read(path: Path) -> tuple[Sequence[_Token], str]:
+    """The tokens of a file, and the sha256 of its content."""
     try:
-        file = _TokensFile.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        file = _TokensFile.model_validate_json(content)
     except OSError as error:
         raise ConfigError(
             [f"auth.tokensFile: {path} cannot be read ({error.strerror}): make it readable"]
@@ -149,4 +164,4 @@ def _read(path: Path) -> Sequence[_Token]:
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise ConfigError([f"auth.tokensFile: {path}: the name {doubled[0]!r} occurs twice"])
-    return file.tokens
+    return file.tokens, hashlib.sha256(content).hexdigest()

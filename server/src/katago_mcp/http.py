@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from katago_mcp import __version__
 from katago_mcp.analysis import Analyst
-from katago_mcp.auth import ADMIN
+from katago_mcp.auth import ADMIN, Tokens
 from katago_mcp.cache import Cache, CacheTrouble
 from katago_mcp.config import Config
 from katago_mcp.logs import Log
@@ -60,7 +60,7 @@ class Operations:
     cache: Cache | None
     metrics: Metrics
     release: str | None
-    secured: bool
+    tokens: Tokens | None
     started: float
     """Of `time.monotonic`."""
 
@@ -108,7 +108,7 @@ def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Appl
     operations.settings.watch(limit)
     # The last one, so that those before it have said who calls.
     app.user_middleware.append(
-        Middleware(Sessions, operations.settings, operations.metrics, secured=operations.secured)
+        Middleware(Sessions, operations.settings, operations.metrics, secured=operations.tokens is not None)
     )
     return Application(app, operations.metrics)
 
@@ -258,7 +258,23 @@ def _add_admin(
             **_overlay(operations),
         }
 
+    async def reload_tokens() -> tuple[int, dict[str, Any]]:
+        tokens = operations.tokens
+        if tokens is None:
+            return 409, {"ok": False, "error": "no_tokens", "message": "no tokens are in use"}
+        tokens.reload()
+        if tokens.problems:
+            return 422, {
+                "ok": False,
+                "error": "invalid_tokens",
+                "message": "the tokens file was refused, and the tokens known before stay valid",
+                "problems": list(tokens.problems),
+                **tokens.as_json(),
+            }
+        return 200, {"ok": True, **tokens.as_json()}
+
     route("/admin/reload", reload)
+    route("/admin/tokens/reload", reload_tokens)
     route("/admin/cache/clear", clear_cache)
     route("/admin/engine/restart", restart_engine)
     route("/admin/drain", draining(True))
@@ -266,7 +282,7 @@ def _add_admin(
 
 
 def _denied(request: Request, operations: Operations) -> Response | None:
-    if not operations.secured:
+    if operations.tokens is None:
         # The configuration allows that on a loopback bind only.
         return None
     user = request.scope.get("user")

@@ -70,7 +70,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None
                 cache=parts.cache,
                 metrics=parts.metrics,
                 release=loaded.release,
-                secured=tokens is not None,
+                tokens=tokens,
                 started=time.monotonic(),
             )
             app = http.application(parts.mcp, operations)
