@@ -566,7 +566,7 @@ def _add(path: Path) -> None:
 
 
 def make_parent(path: Path) -> None:
-    """Make the directory of a path: the timekeeper's for root alone, that of the credentials as it is kept."""
+    """Make a path's directory: the timekeeper's for root alone, that of the credentials as it is kept."""
     of_service = path.is_relative_to(service.CREDENTIALS)
     closed = of_service or path.is_relative_to(assessment.REMINDERS)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if closed else 0o755)
