@@ -115,7 +115,11 @@ def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> lis
         "WorkingDirectory": str(directory),
         "StateDirectory": "katago-mcp/engine",
         "CacheDirectory": "katago-mcp",
-        "Environment": ["POCL_CACHE_DIR=/var/cache/katago-mcp/pocl", service.HANDED_TOKENS],
+        "Environment": [
+            *parameters["sandbox"].get("Environment", ()),
+            "POCL_CACHE_DIR=/var/cache/katago-mcp/pocl",
+            service.HANDED_TOKENS,
+        ],
         "LoadCredential": [f"{name}:{CREDENTIALS / name}" for name in credentials(parameters)],
         "RuntimeMaxSec": str(parameters["deadline"]),
     }

@@ -215,6 +215,13 @@ def test_trial_takes_the_tokens_that_it_is_handed_and_not_those_of_the_running_s
     assert "--property=Environment=KATAGO_AUTH_TOKENS_FILE=" in command
 
 
+def test_trial_has_the_environment_of_the_services_sandbox() -> None:
+    sandbox = {"Environment": ["RUSTICL_ENABLE=iris"]}
+    parameters = {"tokens": [], "certificate": "", "key": "", "sandbox": sandbox, "user": "u", "deadline": 1}
+    command = trial.command(parameters, Path("/opt/r"), engine=True)
+    assert "--property=Environment=RUSTICL_ENABLE=iris" in command
+
+
 @pytest.mark.parametrize(
     ("bound", "reached"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")]
 )

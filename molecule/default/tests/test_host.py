@@ -133,11 +133,11 @@ def test_sandbox_of_the_unit_is_enforced(host: Any) -> None:
         f" /etc/systemd/system/{SERVICE} > {unit}"
     )
     host.check_output("systemctl daemon-reload")
+    started = "journalctl --unit=katago-mcp-probe.service --output=cat --no-pager"
     try:
+        cursor = host.check_output("journalctl --lines=0 --show-cursor --quiet").partition(": ")[2].strip()
         host.run("systemctl start katago-mcp-probe.service")
-        words = host.check_output(
-            "journalctl --sync; journalctl --unit=katago-mcp-probe.service --output=cat --no-pager"
-        )
+        words = host.check_output(f"journalctl --sync; {started} --after-cursor='{cursor}'")
     finally:
         host.check_output(f"rm {unit} /run/katago-mcp-probe.py && systemctl daemon-reload")
     assert "PROBE True [] ['/var/lib/katago-mcp/engine', '/var/cache/katago-mcp', '/tmp', 'tokens']" in words
