@@ -21,6 +21,8 @@ from tests import fleet, hosts
 
 TARGET = fleet.LAB.hosts()[0].name
 LIMIT = f"--limit={TARGET}"
+# The first task of a return that changes the host.
+RETURNS = "The failed release is marked bad"
 # What a rollback leaves as it is: all of them lead through the link to the current release.
 LINKS = ("/etc/katago-mcp/config.json", "/usr/local/bin/katago-mcp", f"/etc/systemd/system/{hosts.SERVICE}")
 # What the server and its engine were started from and have loaded, and what systemd goes by.
@@ -211,8 +213,7 @@ def test_target_that_fails_is_left_again_marked_bad_and_refused_from_then_on(
     host: Any, target: Host, two: tuple[str, str]
 ) -> None:
     first, third = two
-    only_others = f"ExecStartPre=/bin/sh -c 'test $(readlink /opt/katago-mcp/current) != releases/{first}'"
-    with hosts.drop_in(host, only_others):
+    with unstartable(host, first):
         run = fleet.play("rollback.yml", LIMIT, variables={"validate_ready_deadline": 15})
     assert run.returncode != 0
     assert f"{first} is marked bad. This host returned to" in run.output
@@ -243,6 +244,63 @@ def test_killed_between_any_two_tasks_and_repeated_it_converges(
     assert not host.file(hosts.LOCK).exists
     last = switched(host)[-1]
     assert (last["release"], last["previous"]) == (first, third)
+
+
+def test_killed_between_any_two_tasks_of_the_return_and_repeated_it_ends_where_the_return_leads(
+    host: Any, target: Host, two: tuple[str, str]
+) -> None:
+    """The target of a rollback fails: killed before it is marked bad, before the switch back, and so on."""
+    first, third = two
+    known = host.check_output("ls /opt/katago-mcp/releases")
+    before = hosts.history(host)
+    host.check_output(f"cp --preserve {hosts.HISTORY} /root/history")
+    seen = []
+    with unstartable(host, first):
+        for tasks in range(10):
+            killed = fleet.play("rollback.yml", LIMIT, kill_before=tasks, counts_from=RETURNS)
+            assert killed.returncode == -9, killed.output
+            left = [(each["release"], each["verdict"]) for each in hosts.history(host)[len(before) :]]
+            seen.append((hosts.current(host), left[1:]))
+            again = fleet.play("rollback.yml", LIMIT)
+            assert "is taken over: its run is dead" in again.output
+            if left[1:]:
+                assert again.returncode == 0, again.output
+                assert f"{third} runs, validated; {first} was left." in again.output
+            else:
+                assert again.returncode != 0
+                assert f"{first} is marked bad. This host returned to" in again.output
+            assert running(target) == hosts.current(host) == third
+            now = hosts.history(host)
+            assert now[: len(before)] == before
+            assert (now[-1]["release"], now[-1]["verdict"]) == (third, "good")
+            assert [each["verdict"] for each in now if each["release"] == first and each["verdict"]][
+                -1
+            ] == "bad"
+            assert not host.file(hosts.LOCK).exists
+            assert host.check_output("ls /opt/katago-mcp/releases") == known
+            if left[-1] == (third, "good"):
+                break
+            host.check_output(
+                f"cp --preserve /root/history {hosts.HISTORY};"
+                f" ln --symbolic --force --no-dereference releases/{third} /opt/katago-mcp/current;"
+                f" systemctl daemon-reload; systemctl reset-failed {hosts.SERVICE};"
+                f" systemctl restart {hosts.SERVICE}"
+            )
+    back = (third, None)
+    assert seen == [
+        (first, []),
+        (first, [(first, "bad")]),
+        (third, [(first, "bad"), back]),
+        (third, [(first, "bad"), back]),
+        (third, [(first, "bad"), back]),
+        (third, [(first, "bad"), back, (third, "good")]),
+    ]
+
+
+def unstartable(host: Any, release: str) -> contextlib.AbstractContextManager[None]:
+    """A release that the service cannot be started from."""
+    others = f"test $(readlink /opt/katago-mcp/current) != releases/{release}"
+    return hosts.drop_in(host, f"ExecStartPre=/bin/sh -c '{others}'")
 
 
 def switched(host: Any) -> list[dict[str, Any]]:
