@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,13 +10,13 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import exposition
-from lab import paths
+from lab import paths, runtime
 from lab.hosts import Host, Lab
 
 LAB = Lab(paths.lab_name())
@@ -38,11 +39,13 @@ def play(
     variables: dict[str, Any] | None = None,
     user: str = "",
     kill_before: int | None = None,
+    counts_from: str = "",
 ) -> Run:
     """Run a playbook of the project against the lab.
 
     `user`: who runs it, as the history and the locks of hosts see it. `kill_before`: the number of
     tasks that may change a host, after which the run is killed with SIGKILL (return code -9).
+    `counts_from`: the name of the task from which on they count.
     """
     extra = [f"--extra-vars={json.dumps(variables)}"] if variables else []
     environment = {**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": LAB.name}
@@ -55,6 +58,7 @@ def play(
             "ANSIBLE_CALLBACK_PLUGINS": str(paths.ROOT / "tests" / "callbacks"),
             "ANSIBLE_CALLBACKS_ENABLED": "kill_before",
             "KILL_BEFORE": str(kill_before),
+            "KILL_COUNTS_FROM": counts_from,
         }
     done = subprocess.run(
         ["ansible-playbook", f"playbooks/{playbook}", *extra, *arguments],
@@ -91,6 +95,27 @@ def killed_everywhere(attempt: Callable[[int], Run], most: int) -> Run:
 def host_named(name: str) -> Host:
     """The lab's host of that name."""
     return next(host for host in LAB.hosts() if host.name == name)
+
+
+@contextlib.contextmanager
+def frozen(host: Host) -> Iterator[None]:
+    """The host takes connections and says nothing."""
+    runtime.podman("pause", host.container)
+    try:
+        yield
+    finally:
+        runtime.podman("unpause", host.container)
+
+
+@contextlib.contextmanager
+def absent(host: Host) -> Iterator[None]:
+    """The host is switched off; it is ready again when this is over."""
+    runtime.podman("stop", "--time=10", host.container)
+    try:
+        yield
+    finally:
+        runtime.podman("start", host.container)
+        eventually(lambda: get(host, "/ready")[0] == 200, within=120, what=f"{host.name} is back")
 
 
 def address(host: Host, service: str = "mcp", path: str = "/mcp") -> str:

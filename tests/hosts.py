@@ -76,20 +76,25 @@ def small_disk(host: Any, directory: str, options: str, fill: str) -> Iterator[N
 
 
 @contextlib.contextmanager
-def no_space(host: Any) -> Iterator[str]:
+def no_space(host: Any, directory: str = STATE) -> Iterator[str]:
     fill = "dd if=/dev/zero of=filler/zeros bs=4k 2>/dev/null"
-    with small_disk(host, STATE, "size=8m", fill):
-        assert host.run(f"dd if=/dev/zero of={STATE}/more bs=4k count=1").rc != 0
+    with small_disk(host, directory, f"size={taken(host, directory, '--block-size=1M') + 6}m", fill):
+        assert host.run(f"dd if=/dev/zero of={directory}/more bs=4k count=1").rc != 0
         yield "No space left on device"
 
 
 @contextlib.contextmanager
-def no_inodes(host: Any) -> Iterator[str]:
+def no_inodes(host: Any, directory: str = STATE) -> Iterator[str]:
     fill = "seq 1000 | xargs -I N touch filler/N 2>/dev/null"
-    with small_disk(host, STATE, "size=8m,nr_inodes=500", fill):
-        assert host.run(f"touch {STATE}/more").rc != 0
-        assert "100%" in host.check_output(f"df -i {STATE} | tail -1")
+    with small_disk(host, directory, f"nr_inodes={taken(host, directory, '--inodes') + 400}", fill):
+        assert host.run(f"touch {directory}/more").rc != 0
+        assert "100%" in host.check_output(f"df -i {directory} | tail -1")
         yield "No space left on device"
+
+
+def taken(host: Any, directory: str, unit: str) -> int:
+    """How much of a disk a directory takes, without what was set aside."""
+    return int(host.check_output(f"du --summarize --exclude=quarantine {unit} {directory}").split()[0])
 
 
 @contextlib.contextmanager

@@ -85,17 +85,18 @@ def ways_back(records: Sequence[Record], *, available: Sequence[str], besides: s
     return [release for release in reversed(_trail(records)) if release in available and release != besides]
 
 
-def unfinished_rollback(records: Sequence[Record], since: str) -> str | None:
-    """The release of a rollback that was killed; None when there is none to bring to its end.
+def unfinished_rollback(records: Sequence[Record], since: str) -> Record | None:
+    """The switch of a rollback that was killed; None when there is none to bring to its end.
 
-    It has no verdict yet; or the procedure that made it still goes on, which began at `since` (UTC).
+    Its release has no verdict yet; or the procedure that made it still goes on, which began at `since` (UTC).
+    Of one whose release failed it is the return, while that procedure goes on.
     """
     switch = next((record for record in reversed(records) if record.verdict is None), None)
-    if switch is None or switch.how != "rollback":
+    if switch is None or switch.how not in ("rollback", "return"):
         return None
     verdict = standing(records, switch.release)
-    going_on = verdict == "good" and switch.at >= since
-    return switch.release if verdict is None or going_on else None
+    going_on = switch.at >= since and verdict != "bad"
+    return switch if going_on or (switch.how == "rollback" and verdict is None) else None
 
 
 def _trail(records: Sequence[Record]) -> list[str]:

@@ -99,21 +99,25 @@ def process_state(pid: int, proc: Path = PROC) -> str | None:
 
 
 def filesystems(paths: Iterable[str]) -> list[dict[str, Any]]:
-    """The file system of each path, once: space, inodes (None where they are not counted), read-only."""
-    found: dict[int, dict[str, Any]] = {}
+    """The file system of each path, once: space, inodes (None where they are not counted), read-only.
+
+    One that is mounted read-only in one place and not in another counts twice.
+    """
+    found: dict[tuple[int, bool], dict[str, Any]] = {}
     for path in paths:
         device = Path(path).stat().st_dev
-        if device in found:
-            found[device]["paths"].append(path)
-            continue
         status = os.statvfs(path)
-        found[device] = {
+        read_only = bool(status.f_flag & os.ST_RDONLY)
+        if (device, read_only) in found:
+            found[device, read_only]["paths"].append(path)
+            continue
+        found[device, read_only] = {
             "paths": [path],
             "device": device,
             "free_bytes": status.f_bavail * status.f_frsize,
             "free_percent": _percent(status.f_bavail, status.f_blocks - status.f_bfree + status.f_bavail),
             "free_inodes_percent": _percent(status.f_favail, status.f_files),
-            "read_only": bool(status.f_flag & os.ST_RDONLY),
+            "read_only": read_only,
         }
     return list(found.values())
 

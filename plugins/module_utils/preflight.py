@@ -297,6 +297,8 @@ def _capacity_problems(host: Facts, networks: Mapping[str, int]) -> Iterator[str
                 f"{path} has {host['disk_free_mb'][path]} MB free; the deployment needs {least} MB."
                 " Free some, or enlarge the file system."
             )
+    for obstacle in host["disk_obstacles"]:
+        yield f"{obstacle}. Mend the disk first."
 
 
 def _listener_problems(host: Facts) -> Iterator[str]:

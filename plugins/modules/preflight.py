@@ -114,7 +114,7 @@ RETURN = r"""
 host:
   description:
     - "What was measured: os, architecture, python, systemd, processors, memory_mb,
-      memory_available_mb, disk_free_mb, lacks, gpu, gpu_vendor, gpu_nodes, listeners."
+      memory_available_mb, disk_free_mb, disk_obstacles, lacks, gpu, gpu_vendor, gpu_nodes, listeners."
   type: dict
   returned: always
 engine:
@@ -144,7 +144,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import capacity, service
+from ansible_collections.katago.fleet.plugins.module_utils import capacity, disk, service
 
 
 def operating_system() -> dict[str, str]:
@@ -232,6 +232,7 @@ def main() -> None:
             "processors": len(os.sched_getaffinity(0)),
             **memory_mb(),
             "disk_free_mb": {path: free_mb(path) for path in ("/opt", "/var")},
+            "disk_obstacles": list(disk.obstacles([Path("/opt"), *disk.WRITTEN_BY_SERVICE])),
             "lacks": [name for name, path in module.params["assets"].items() if not Path(path).exists()],
             "gpu": usable is not None,
             "gpu_vendor": usable.vendor if usable else None,

@@ -17,8 +17,8 @@ options:
     description:
       - The release's name; or C(last_good) for the one that was found good last, besides the current,
         was not found bad since, and is whole.
-      - A rollback to C(last_good) that was killed is brought to its end. One after the other goes further
-        back, never to what was left.
+      - A rollback to C(last_good) that was killed is brought to its end, or to that of its return where the
+        release had failed. One after the other goes further back, never to what was left.
     type: str
     required: true
   how:
@@ -65,7 +65,9 @@ release:
   type: str
   returned: success
 previous:
-  description: The release that was the current one before; null when there was none.
+  description:
+    - The release that was the current one before, also where a switch that was killed is brought to its end;
+      null when there was none.
   type: str
   returned: always
 verdict:
@@ -115,24 +117,30 @@ def way_back(layout: releases.Layout, records: list[history.Record], previous: s
     raise SwitchError(f"there is no earlier release that was found good and is whole{damaged}")
 
 
-def rollback_target(layout: releases.Layout, parameters: dict[str, Any], previous: str | None) -> str:
-    """The release that a rollback leads to; refuses one that is unknown or was found bad."""
+def rollback_target(
+    layout: releases.Layout, parameters: dict[str, Any], current: str | None
+) -> tuple[str, str | None]:
+    """The release that a rollback leads to, and the one that it leaves; refuses one unknown or found bad.
+
+    What the same procedure found bad before it was killed is no target any more, but what it returns from.
+    """
     records = history.read()
     wanted: str = parameters["release"]
-    if wanted == LAST_GOOD:
-        return history.unfinished_rollback(records, parameters["since"]) or way_back(
-            layout, records, previous
-        )
+    judged = history.verdict_on(records, wanted)
+    bad = judged is not None and judged.verdict == "bad" and not parameters["allow_bad"]
+    if wanted == LAST_GOOD or (judged and bad and judged.at >= parameters["since"]):
+        if unfinished := history.unfinished_rollback(records, parameters["since"]):
+            return unfinished.release, unfinished.previous
+        return way_back(layout, records, current), current
     if wanted not in layout.complete():
         raise SwitchError(
             f"there is no release {wanted!r}; there are {', '.join(layout.complete()) or 'none'}"
         )
-    judged = history.verdict_on(records, wanted)
-    if judged and judged.verdict == "bad" and not parameters["allow_bad"]:
+    if judged and bad:
         raise SwitchError(
             f"{wanted} was found bad on {judged.at}: {judged.why}. -e allow_bad=true goes there all the same"
         )
-    return wanted
+    return wanted, current
 
 
 def switch(layout: releases.Layout, record: history.Record) -> bool:
@@ -175,13 +183,13 @@ def main() -> None:
     )
     parameters = module.params
     layout = releases.Layout(Path(parameters["root"]))
-    previous = layout.current_release()
+    left = previous = layout.current_release()
     try:
         release = parameters["release"]
         if problems := list(disk.obstacles()):
             raise SwitchError(f"{'; '.join(problems)}. Mend the disk first")
         if parameters["how"] == "rollback":
-            release = rollback_target(layout, parameters, previous)
+            release, left = rollback_target(layout, parameters, previous)
         elif release == LAST_GOOD:
             release = way_back(layout, history.read(), previous)
         damage = releases.damage(layout.release(release))
@@ -224,7 +232,7 @@ def main() -> None:
     module.exit_json(
         changed=changed,
         release=release,
-        previous=previous,
+        previous=left,
         verdict=history.standing(history.read(), release),
         restart_reasons=reasons,
     )

@@ -1,4 +1,7 @@
-"""Kills ansible-playbook, as `kill -9` does, before the task that KILL_BEFORE counts to."""
+"""Kills ansible-playbook, as `kill -9` does, before the task that KILL_BEFORE counts to.
+
+It counts from the task on whose name is KILL_COUNTS_FROM, from the first one where there is none.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +39,13 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self._left = int(os.environ["KILL_BEFORE"])
+        self._awaited = os.environ.get("KILL_COUNTS_FROM", "")
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """Count down."""
-        if task.action in HARMLESS:
+        if self._awaited == task.name:
+            self._awaited = ""
+        if self._awaited or task.action in HARMLESS:
             return
         if self._left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -95,12 +95,22 @@ def test_rollback_that_was_killed_is_known_until_its_verdict_and_while_its_proce
     before, after = "2025-12-31T23:59:59Z", "2026-01-01T00:00:01Z"
     switched = [*deployed("a", "b"), record("a", how="rollback")]
     judged = [*switched, record("a", "good")]
-    assert history.unfinished_rollback(switched, after) == "a"
-    assert history.unfinished_rollback(judged, before) == "a"
+    assert history.unfinished_rollback(switched, after) == switched[-1]
+    assert history.unfinished_rollback(judged, before) == switched[-1]
     assert history.unfinished_rollback(judged, after) is None
     assert history.unfinished_rollback([*switched, record("a", "bad")], before) is None
     assert history.unfinished_rollback(deployed("a"), before) is None
     assert history.unfinished_rollback([], before) is None
+
+
+def test_return_of_a_rollback_is_brought_to_its_end_by_its_own_procedure_alone() -> None:
+    before, after = "2025-12-31T23:59:59Z", "2026-01-01T00:00:01Z"
+    failed = [*deployed("a", "b"), record("a", how="rollback"), record("a", "bad")]
+    returned = [*failed, record("b", how="return")]
+    for records in (returned, [*returned, record("b", "good")]):
+        assert history.unfinished_rollback(records, before) == returned[-1]
+        assert history.unfinished_rollback(records, after) is None
+    assert history.unfinished_rollback([*returned, record("b", "bad")], before) is None
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=1, unique=True))

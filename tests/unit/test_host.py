@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +66,24 @@ def test_paths_of_one_file_system_are_one_entry(tmp_path: Path) -> None:
     assert found["paths"] == [str(tmp_path), str(tmp_path.parent)]
     assert 0 <= found["free_percent"] <= 100
     assert found["read_only"] is False
+
+
+def test_file_system_that_is_read_only_in_one_place_is_told_of_that_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statvfs = os.statvfs
+
+    def mounted(path: str) -> SimpleNamespace:
+        found = statvfs(path)
+        shown = {name: getattr(found, name) for name in dir(found) if name.startswith("f_")}
+        return SimpleNamespace(**shown | {"f_flag": os.ST_RDONLY if path == str(tmp_path) else 0})
+
+    monkeypatch.setattr(os, "statvfs", mounted)
+    found = host.filesystems([str(tmp_path.parent), str(tmp_path)])
+    assert [(each["paths"], each["read_only"]) for each in found] == [
+        ([str(tmp_path.parent)], False),
+        ([str(tmp_path)], True),
+    ]
 
 
 def test_what_takes_room_is_told_largest_first_and_links_are_not_followed(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def host() -> dict[str, Any]:
         "processors": 2,
         "memory_mb": 4096,
         "disk_free_mb": {"/opt": 5000, "/var": 5000},
+        "disk_obstacles": [],
         "lacks": ["engine", "network"],
         "gpu": False,
         "gpu_vendor": None,
@@ -192,6 +193,10 @@ def test_loopback_needs_no_token_and_no_names() -> None:
         ({"memory_mb": 300}, "300 MB of memory"),
         ({"disk_free_mb": {"/opt": 100, "/var": 5000}}, "/opt has 100 MB free"),
         ({"disk_free_mb": {"/opt": 5000, "/var": 10}}, "/var has 10 MB free"),
+        (
+            {"disk_obstacles": ["/opt cannot be written: no"]},
+            "/opt cannot be written: no. Mend the disk first.",
+        ),
         (
             {"listeners": [{"address": "10.1.1.1", "port": 8080, "error": "Cannot assign"}]},
             "10.1.1.1 port 8080 cannot be bound on the host: Cannot assign",

@@ -103,6 +103,30 @@ def test_way_back_passes_over_a_release_whose_manifest_was_changed(
         switch.way_back(layout, records, None)
 
 
+def test_rollback_that_was_killed_after_its_release_failed_leads_where_its_return_does(
+    tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = releases.Layout(tmp_path)
+    bad, good = release.name, built(tmp_path, "{ }").name
+    at, later = "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"
+
+    def record(name: str, verdict: history.Verdict | None, how: history.How) -> history.Record:
+        return history.Record(at, "anna", name, good if name == bad else bad, "test", verdict, how)
+
+    records = [record(name, "good", "deployment") for name in (bad, good)]
+    records += [record(bad, None, "rollback"), record(bad, "bad", "rollback")]
+    monkeypatch.setattr(history, "read", lambda: records)
+    for current in (bad, good):
+        for wanted in (switch.LAST_GOOD, bad):
+            given = {"release": wanted, "allow_bad": False, "since": at}
+            assert switch.rollback_target(layout, given, current) == (good, bad)
+        with pytest.raises(switch.SwitchError, match="was found bad on"):
+            switch.rollback_target(layout, {"release": bad, "allow_bad": False, "since": later}, current)
+        allowed = {"release": bad, "allow_bad": True, "since": at}
+        assert switch.rollback_target(layout, allowed, current) == (bad, current)
+        records.append(record(good, None, "return"))
+
+
 @changing
 def test_changed_manifest_of_the_current_release_is_p0_and_suspicious(
     release: Path, change: Callable[[Path], None]

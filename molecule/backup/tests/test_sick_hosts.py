@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from lab import runtime
-from lab.hosts import Host
 from tests import fleet
 from tests import hosts as seen
 
@@ -18,6 +16,11 @@ from .conftest import SECOND, Vault, state
 CONFIG = "/opt/katago-mcp/current/config.json"
 LIMIT = f"--limit={SECOND}"
 PLAYBOOKS = ("backup.yml", "restore.yml")
+# Where a backup is restored to be verified, and its repository; what is said when they take nothing.
+WRITTEN = {
+    "/var/lib/katago-backup": "/var/lib/katago-backup cannot be written: No space left on device",
+    "/srv/katago": "the repository has no space left: /srv/katago",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,31 +76,29 @@ def test_backup_of_a_read_only_host_is_a_failed_one(host: Any, vault: Vault) -> 
     assert words in run.output
 
 
+@pytest.mark.parametrize(("directory", "words"), WRITTEN.items(), ids=WRITTEN)
+@pytest.mark.parametrize("fault", [seen.no_space, seen.no_inodes])
+def test_backup_onto_a_disk_that_takes_nothing_is_a_failed_one(
+    host: Any,
+    vault: Vault,
+    fault: Callable[[Any, str], contextlib.AbstractContextManager[str]],
+    directory: str,
+    words: str,
+) -> None:
+    before = seen.main_pid(host)
+    with fault(host, directory):
+        run = vault.play("backup.yml", LIMIT)
+        assert seen.main_pid(host) == before
+    assert run.returncode != 0
+    assert words in run.output
+
+
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 @pytest.mark.usefixtures("host")
 def test_frozen_and_absent_hosts_are_called_unreachable(vault: Vault, playbook: str) -> None:
     target = fleet.host_named(SECOND)
-    for gone in (frozen, absent):
+    for gone in (fleet.frozen, fleet.absent):
         with gone(target):
             run = vault.play(playbook, LIMIT, "--timeout=5")
         assert run.returncode == 4
         assert "UNREACHABLE" in run.output
-
-
-@contextlib.contextmanager
-def frozen(target: Host) -> Iterator[None]:
-    runtime.podman("pause", target.container)
-    try:
-        yield
-    finally:
-        runtime.podman("unpause", target.container)
-
-
-@contextlib.contextmanager
-def absent(target: Host) -> Iterator[None]:
-    runtime.podman("stop", "--time=10", target.container)
-    try:
-        yield
-    finally:
-        runtime.podman("start", target.container)
-        fleet.eventually(lambda: fleet.get(target, "/health")[0] == 200, within=90, what="the host is back")

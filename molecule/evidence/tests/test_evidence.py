@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import collectors
-from lab import paths, runtime
+from lab import paths
+from lab.hosts import Host
 from tests import fleet, hosts
 
 FIRST, SECOND = (host.name for host in fleet.LAB.hosts())
@@ -185,13 +186,12 @@ def test_service_that_is_stopped_or_frozen_costs_its_own_items(host: Any, site: 
     assert "State:\\tT" in (kept(site)[0] / "unit-processes.jsonl").read_text()
 
 
-def test_host_that_is_frozen_is_named_and_costs_the_others_nothing(site: dict[str, Any]) -> None:
-    container = fleet.host_named(SECOND).container
-    runtime.podman("pause", container)
-    try:
+@pytest.mark.parametrize("gone", [fleet.frozen, fleet.absent])
+def test_host_that_is_gone_is_named_and_costs_the_others_nothing(
+    site: dict[str, Any], gone: Callable[[Host], contextlib.AbstractContextManager[None]]
+) -> None:
+    with gone(fleet.host_named(SECOND)):
         run = fleet.play("evidence.yml", variables=site)
-    finally:
-        runtime.podman("unpause", container)
     assert run.returncode == 2, run.output
     assert f"Not all was kept of {SECOND}" in run.output
     assert f"{FIRST}: ok." in run.output

@@ -3,19 +3,56 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from ansible_collections.katago.fleet.plugins.plugin_utils import assets as sources
+from lab import assets, paths
+from lab.engine import VARIABLES
 from lab.hosts import Host
 from tests import fleet, hosts
 
 TARGET = fleet.LAB.hosts()[0].name
 LIMIT = f"--limit={TARGET}"
-# One release for each, told apart from outside by the limit that the service tells.
-LIMITS = (1000, 970, 980)
+# The first task of a return that changes the host.
+RETURNS = "The failed release is marked bad"
+# What a rollback leaves as it is: all of them lead through the link to the current release.
+LINKS = ("/etc/katago-mcp/config.json", "/usr/local/bin/katago-mcp", f"/etc/systemd/system/{hosts.SERVICE}")
+# What the server and its engine were started from and have loaded, and what systemd goes by.
+RUNNING = r"""
+import hashlib, json, pathlib, re, subprocess
+def shown(name):
+    command = ["systemctl", "show", "katago-mcp.service", "--value", f"--property={name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+def digest(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+def words(process):
+    return process.joinpath("cmdline").read_text().split("\0")
+server = pathlib.Path("/proc", shown("MainPID"))
+numbers = server.joinpath("task", server.name, "children").read_text().split()
+children = [pathlib.Path("/proc", number) for number in numbers]
+(engine,) = [child for child in children if "-model" in words(child)]
+given = dict(zip(words(engine), words(engine)[1:]))
+loaded = re.findall("/opt/katago-mcp/releases/([^/]+)/venv/", server.joinpath("maps").read_text())
+print(json.dumps({
+    "release": server.joinpath("cwd").readlink().name,
+    "server": sorted(set(loaded)),
+    "command": words(engine),
+    "engine": str(engine.joinpath("exe").readlink()),
+    "network": digest(given["-model"]),
+    "settings": digest(given["-config"]),
+    "configuration": digest("/etc/katago-mcp/config.json"),
+    "unit": digest("/etc/systemd/system/katago-mcp.service"),
+    "patience": shown("TimeoutStopUSec"),
+}))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +66,57 @@ def target() -> Host:
 
 
 @pytest.fixture(scope="module")
-def releases(host: Any) -> list[str]:
-    """Three good releases, deployed one after the other."""
-    names = []
-    for limit in LIMITS:
-        run = fleet.play("deploy.yml", LIMIT, variables={"katago_mcp_max_visits": limit})
+def variants(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The variables of three releases, told apart from outside by a limit; the third has nothing of others.
+
+    Its engine and its network do what those of the lab do, from files that are others.
+    """
+    directory = tmp_path_factory.mktemp("others")
+    cached = (paths.CACHE, print)
+    engine = yaml.safe_load(VARIABLES.read_text())["katago_engine"]
+    network = assets.network(shared=assets.shared_wanted())
+    program = sources.obtain("katago_engine", engine, *cached).path.read_bytes()
+    weights = gzip.decompress(sources.obtain("katago_network", network, *cached).path.read_bytes())
+    others = {
+        "katago_engine": engine | file(directory / "katago", program + b"\0"),
+        "katago_network": file(directory / "other.bin.gz", gzip.compress(weights, compresslevel=1, mtime=0)),
+        "katago_nn_cache_size_power_of_two": 14,
+        "katago_mcp_drain_timeout": 25,
+    }
+    return [
+        {"katago_mcp_max_visits": 1000},
+        {"katago_mcp_max_visits": 970},
+        {"katago_mcp_max_visits": 980, **others},
+    ]
+
+
+def file(path: Path, content: bytes) -> dict[str, str]:
+    """A new file on the control node, as an asset comes from there."""
+    path.write_bytes(content)
+    return {"source": "file", "path": str(path), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def what_runs(host: Any) -> dict[str, Any]:
+    """Everything of a release as the processes have it, by kind."""
+    found: dict[str, Any] = json.loads(host.check_output(f"python3 - <<'END'\n{RUNNING}\nEND"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def deployed(host: Any, variants: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Three good releases, deployed one after the other, and what ran then."""
+    found = {}
+    for variables in variants:
+        run = fleet.play("deploy.yml", LIMIT, variables=variables)
         assert run.returncode == 0, run.output
-        names.append(hosts.current(host))
-    return names
+        found[hosts.current(host)] = what_runs(host)
+    return found
+
+
+@pytest.fixture(scope="module")
+def releases(deployed: dict[str, dict[str, Any]]) -> list[str]:
+    """Their names."""
+    return list(deployed)
 
 
 @pytest.fixture
@@ -48,11 +128,11 @@ def untouched(host: Any, releases: list[str]) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def two(host: Any, releases: list[str]) -> tuple[str, str]:
+def two(host: Any, releases: list[str], variants: list[dict[str, Any]]) -> tuple[str, str]:
     """The first release, and the third, which is current and leads back to the first."""
     first, _, third = releases
-    for limit in (LIMITS[0], LIMITS[2]):
-        run = fleet.play("deploy.yml", LIMIT, variables={"katago_mcp_max_visits": limit})
+    for variables in (variants[0], variants[2]):
+        run = fleet.play("deploy.yml", LIMIT, variables=variables)
         assert run.returncode == 0, run.output
     assert hosts.current(host) == third
     return first, third
@@ -101,9 +181,15 @@ def test_bad_input_is_refused(untouched: list[str], variables: dict[str, Any], w
 
 
 def test_every_rollback_goes_one_good_release_further_back_until_there_is_none(
-    host: Any, target: Host, releases: list[str]
+    host: Any, target: Host, deployed: dict[str, dict[str, Any]]
 ) -> None:
-    first, second, third = releases
+    """R10: server, engine, network, configuration and unit of one release, by one link."""
+    first, second, third = deployed
+    assert not [kind for kind, value in deployed[third].items() if value == deployed[second][kind]]
+    assert what_runs(host) == deployed[third]
+    links = f"stat --format='%N %i %Z' {' '.join(LINKS)}"
+    others = host.check_output(links)
+    switches = len(switched(host))
     went = [third]
     with cut_off(host):
         while True:
@@ -114,8 +200,11 @@ def test_every_rollback_goes_one_good_release_further_back_until_there_is_none(
             went.append(running(target))
             # Never back and forth; hosts may have had releases before those of this module.
             assert len(set(went)) == len(went)
+            assert what_runs(host) == deployed.get(went[-1], what_runs(host))
             assert hosts.history(host)[-1]["verdict"] == "good"
     assert went[:3] == [third, second, first]
+    assert [record["release"] for record in switched(host)[switches:]] == went[1:]
+    assert host.check_output(links) == others
     assert "there is no earlier release that was found good and is whole" in run.output
     assert hosts.untouched(host) == before
 
@@ -124,8 +213,7 @@ def test_target_that_fails_is_left_again_marked_bad_and_refused_from_then_on(
     host: Any, target: Host, two: tuple[str, str]
 ) -> None:
     first, third = two
-    only_others = f"ExecStartPre=/bin/sh -c 'test $(readlink /opt/katago-mcp/current) != releases/{first}'"
-    with hosts.drop_in(host, only_others):
+    with unstartable(host, first):
         run = fleet.play("rollback.yml", LIMIT, variables={"validate_ready_deadline": 15})
     assert run.returncode != 0
     assert f"{first} is marked bad. This host returned to" in run.output
@@ -154,8 +242,70 @@ def test_killed_between_any_two_tasks_and_repeated_it_converges(
     assert running(target) == first
     assert host.check_output("ls /opt/katago-mcp/releases") == known
     assert not host.file(hosts.LOCK).exists
-    switches = [record for record in hosts.history(host) if record["verdict"] is None]
-    assert (switches[-1]["release"], switches[-1]["previous"]) == (first, third)
+    last = switched(host)[-1]
+    assert (last["release"], last["previous"]) == (first, third)
+
+
+def test_killed_between_any_two_tasks_of_the_return_and_repeated_it_ends_where_the_return_leads(
+    host: Any, target: Host, two: tuple[str, str]
+) -> None:
+    """The target of a rollback fails: killed before it is marked bad, before the switch back, and so on."""
+    first, third = two
+    known = host.check_output("ls /opt/katago-mcp/releases")
+    before = hosts.history(host)
+    host.check_output(f"cp --preserve {hosts.HISTORY} /root/history")
+    seen = []
+    with unstartable(host, first):
+        for tasks in range(10):
+            killed = fleet.play("rollback.yml", LIMIT, kill_before=tasks, counts_from=RETURNS)
+            assert killed.returncode == -9, killed.output
+            left = [(each["release"], each["verdict"]) for each in hosts.history(host)[len(before) :]]
+            seen.append((hosts.current(host), left[1:]))
+            again = fleet.play("rollback.yml", LIMIT)
+            assert "is taken over: its run is dead" in again.output
+            if left[1:]:
+                assert again.returncode == 0, again.output
+                assert f"{third} runs, validated; {first} was left." in again.output
+            else:
+                assert again.returncode != 0
+                assert f"{first} is marked bad. This host returned to" in again.output
+            assert running(target) == hosts.current(host) == third
+            now = hosts.history(host)
+            assert now[: len(before)] == before
+            assert (now[-1]["release"], now[-1]["verdict"]) == (third, "good")
+            assert [each["verdict"] for each in now if each["release"] == first and each["verdict"]][
+                -1
+            ] == "bad"
+            assert not host.file(hosts.LOCK).exists
+            assert host.check_output("ls /opt/katago-mcp/releases") == known
+            if left[-1] == (third, "good"):
+                break
+            host.check_output(
+                f"cp --preserve /root/history {hosts.HISTORY};"
+                f" ln --symbolic --force --no-dereference releases/{third} /opt/katago-mcp/current;"
+                f" systemctl daemon-reload; systemctl reset-failed {hosts.SERVICE};"
+                f" systemctl restart {hosts.SERVICE}"
+            )
+    back = (third, None)
+    assert seen == [
+        (first, []),
+        (first, [(first, "bad")]),
+        (third, [(first, "bad"), back]),
+        (third, [(first, "bad"), back]),
+        (third, [(first, "bad"), back]),
+        (third, [(first, "bad"), back, (third, "good")]),
+    ]
+
+
+def unstartable(host: Any, release: str) -> contextlib.AbstractContextManager[None]:
+    """A release that the service cannot be started from."""
+    others = f"test $(readlink /opt/katago-mcp/current) != releases/{release}"
+    return hosts.drop_in(host, f"ExecStartPre=/bin/sh -c '{others}'")
+
+
+def switched(host: Any) -> list[dict[str, Any]]:
+    """The switches of the host's history."""
+    return [record for record in hosts.history(host) if record["verdict"] is None]
 
 
 @contextlib.contextmanager

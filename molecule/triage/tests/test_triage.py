@@ -12,7 +12,7 @@ import json
 import statistics
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +24,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from lab import paths, runtime
 from lab.hosts import Host
-from tests import fleet
+from tests import fleet, hosts
 
 SERVICE = "katago-mcp.service"
 BASELINE = "/var/lib/katago-mcp/baseline.json"
@@ -378,6 +378,18 @@ def test_full_disk_and_no_inodes(first: Any, second: Any, tmp_path: Path) -> Non
         assert room.startswith(f"{CACHE} takes ")
 
 
+def test_read_only_root(first: Any, tmp_path: Path) -> None:
+    before = hosts.untouched(first)
+    with hosts.read_only(first):
+        report = triage(tmp_path)
+        assert hosts.untouched(first) == before
+    found = reasons(report, FIRST)
+    assert "is mounted read-only" in found["P2", "filesystems"]
+    # The configuration is as it was; no procedure works there.
+    assert not [rule for level, rule in found if level in ("P0", "unknown")]
+    assert report["hosts"][FIRST.name]["command"] is None
+
+
 def test_few_open_files_and_a_greedy_unit(first: Any, second: Any, tmp_path: Path) -> None:
     first.check_output(
         f"mkdir -p $(dirname {DROP_IN}) && printf '[Service]\\nLimitNOFILE=64\\n' > {DROP_IN}"
@@ -428,14 +440,14 @@ def test_crash_soon_after_a_restart_and_a_check_that_hangs(first: Any, second: A
     assert second.run("pgrep --full /run/hangs").rc == 1
 
 
-def test_host_that_is_frozen_is_unknown_and_costs_the_others_nothing(second: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gone", [fleet.frozen, fleet.absent])
+def test_host_that_is_gone_is_unknown_and_costs_the_others_nothing(
+    second: Any, tmp_path: Path, gone: Callable[[Host], contextlib.AbstractContextManager[None]]
+) -> None:
     # A connection kept open from before must not hide it.
     second.check_output("true")
-    runtime.podman("pause", SECOND.container)
-    try:
+    with gone(SECOND):
         report = triage(tmp_path)
-    finally:
-        runtime.podman("unpause", SECOND.container)
     assert report["hosts"][SECOND.name]["verdict"] == "unknown"
     assert "no answer" in reasons(report, SECOND)["unknown", "reachable"]
     assert report["hosts"][FIRST.name]["facts"]["health"]["value"]["status"] == 200

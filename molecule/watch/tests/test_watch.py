@@ -9,13 +9,14 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab import paths, runtime
+from lab.hosts import Host
 from tests import fleet, hosts
 
 FIRST, SECOND = fleet.LAB.hosts()
@@ -274,6 +275,18 @@ def test_host_that_is_frozen_for_a_while_has_not_recovered_meanwhile(control: Co
         runtime.podman("unpause", FIRST.container)
     told = control.wait("the window began anew", within=90)
     assert "recovered  -" not in told
+
+
+@pytest.mark.parametrize("gone", [fleet.frozen, fleet.absent])
+def test_host_that_is_gone_is_unknown_and_costs_the_others_nothing(
+    control: Control, first: Any, gone: Callable[[Host], contextlib.AbstractContextManager[None]]
+) -> None:
+    with gone(SECOND):
+        run = control.watch("--limit=all", wait=False)
+    assert run.returncode == 2, run.output
+    assert f"Not recovered: {SECOND.name} is unknown." in run.output
+    assert re.search(f"^{SECOND.name} +unknown +- +no answer: ", run.output, re.M)
+    sampled(first, 1)
 
 
 @contextlib.contextmanager
