@@ -9,6 +9,7 @@ import json
 import re
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,15 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
 
 
 @pytest.fixture(scope="module")
-def host() -> Any:
+def connected() -> Any:
     return hosts.connect(TARGET)
+
+
+@pytest.fixture
+def host(connected: Any) -> Any:
+    """The host, with an empty journal: what earlier tests left there is known to it no more."""
+    connected.check_output("journalctl --rotate --vacuum-size=1")
+    return connected
 
 
 def put(host: Any, path: str, content: str) -> None:
@@ -190,25 +198,45 @@ def forms(canary: str) -> set[bytes]:
 
 
 @contextlib.contextmanager
-def planted(host: Any) -> Iterator[None]:
-    """All of them, seen to have landed."""
+def unit(host: Any, *settings: str) -> Iterator[None]:
+    """Secrets in the unit, among further settings of it, and in the file of its environment.
+
+    Those of the process are in that file too, so that they are known when it was ended with the service.
+    """
     # A specifier of systemd begins with a percent sign.
     token, secret = (canary.replace("%", "%%") for canary in IN_UNIT[:2])
     drop_in = (
         f'Environment="SITE_TOKEN={token}" "SITE_SECRET={secret}"',
         f"Environment={' '.join(f'{name}={word}' for name, word in SHORT.items())}",
         "EnvironmentFile=-/run/canary-environment",
+        *settings,
     )
-    put(host, "/run/canary-environment", f"WEBHOOK_TOKEN={IN_UNIT[2]}\nexport_KEY='{IN_UNIT[3]}'\n")
-    with files(host), hosts.drop_in(host, *drop_in), configuration(host), process(host) as pid:
-        journal = host.check_output(
-            f"journalctl --unit={hosts.SERVICE} --identifier=canary --output=cat --all"
-        )
-        assert IN_JOURNAL[0] in journal, "what was logged has landed in the unit's journal"
-        assert IN_PROCESS[0] in host.check_output(f"cat /proc/{pid}/environ")
+    given = {"WEBHOOK_TOKEN": IN_UNIT[2], "export_KEY": f"'{IN_UNIT[3]}'"}
+    given |= {f"GIVEN_{number}_TOKEN": canary for number, canary in enumerate(IN_PROCESS)}
+    put(host, "/run/canary-environment", "".join(f"{name}={value}\n" for name, value in given.items()))
+    with hosts.drop_in(host, *drop_in):
         assert "SITE_TOKEN" in host.check_output(f"systemctl show {hosts.SERVICE} --property=Environment")
         yield
     host.check_output("rm /run/canary-environment")
+
+
+@contextlib.contextmanager
+def planted(host: Any) -> Iterator[None]:
+    """All of them, seen to have landed."""
+    with files(host), unit(host), configuration(host), logged(host):
+        yield
+
+
+@contextlib.contextmanager
+def logged(host: Any) -> Iterator[None]:
+    """A process with secrets runs beside the service, and what it logged is in the service's journal."""
+    with process(host) as pid:
+        journal = host.check_output(
+            f"journalctl --unit={hosts.SERVICE} --identifier=canary --output=cat --all"
+        )
+        assert IN_JOURNAL[0] in journal
+        assert IN_PROCESS[0] in host.check_output(f"cat /proc/{pid}/environ")
+        yield
 
 
 def leaks(written: dict[str, bytes]) -> dict[str, list[str]]:
@@ -345,6 +373,68 @@ def test_no_canary_is_in_what_is_said_of_the_host(host: Any, tmp_path: Path) -> 
     assert {"letters.jsonl", "index.html", f"incidents/{INCIDENT}/timeline.jsonl"} <= written.keys()
     assert any(name.endswith("review.html") for name in written)
     assert leaks(written) == {}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A control node with records of its own, and the steps of a test."""
+
+    directory: Path
+
+    @property
+    def records(self) -> Path:
+        return self.directory / "records"
+
+    def play(self, playbook: str, **given: Any) -> tuple[str, fleet.Run]:
+        """As verbose as it gets, with the secrets in a file of variables."""
+        number = len(list(self.directory.glob("*.json")))
+        variables = self.directory / f"{number}.json"
+        site = {
+            "incident": INCIDENT,
+            "procedure_records_dir": str(self.records),
+            "evidence_key": str(self.directory / "key.pem"),
+        }
+        variables.write_text(json.dumps({**site, **given}))
+        run = fleet.play(playbook, f"--limit={TARGET}", "-vvv", "--diff", f"--extra-vars=@{variables}")
+        return f"output {number} of {playbook}", run
+
+
+def test_configuration_that_runs_is_kept_beside_the_one_of_the_next_start(host: Any, tmp_path: Path) -> None:
+    """As a switch leaves a host whose run was killed before the restart; what runs has secrets of its own."""
+    running = hosts.current(host)
+    releases = "/opt/katago-mcp/releases"
+    config = json.loads(host.check_output("cat /etc/katago-mcp/config.json"))
+    limits = {**config["katago"], "maxVisits": config["katago"]["maxVisits"] - 10}
+    host.check_output(
+        f"mkdir {releases}/canary && find {releases}/{running} -maxdepth 1 -type f"
+        f" -exec cp --preserve {{}} {releases}/canary/ ';'"
+    )
+    put(host, f"{releases}/canary/config.json", json.dumps({**config, "katago": limits}))
+    put(host, "/run/canary-said", "".join(f"bare {canary}\n" for canary in IN_CONFIG[:3]))
+    put(host, "/run/canary-log.py", LOG)
+    site = Site(tmp_path)
+    with configuration(host):
+        host.check_output("python3 /run/canary-log.py && rm /run/canary-log.py /run/canary-said")
+        host.check_output(f"ln -sfn releases/canary {releases}/../current")
+        try:
+            name, run = site.play("evidence.yml")
+        finally:
+            host.check_output(f"ln -sfn releases/{running} {releases}/../current && rm -r {releases}/canary")
+    assert run.returncode == 0, run.output[-3000:]
+    (directory,) = (site.records / "evidence" / INCIDENT / TARGET).iterdir()
+    next_one, this_one = (
+        json.loads((directory / name).read_text()) for name in ("config.json", "config-running.json")
+    )
+    assert this_one.pop("site") == {
+        "apiKey": "[redacted:config.json]",
+        "db": {"password": "[redacted:config.json]"},
+        "tokens": ["[redacted:config.json]"],
+        "url": "https://me:[redacted]@db/x",
+    }
+    assert this_one == config
+    assert next_one == {**config, "katago": limits}
+    assert "bare [redacted:config.json]" in (directory / "journal.jsonl").read_text()
+    assert leaks({**kept(site.records), name: run.output.encode()}) == {}
 
 
 def test_secrets_that_cannot_be_read_leave_figures_alone(host: Any, tmp_path: Path) -> None:
