@@ -399,6 +399,35 @@ class Site:
         return f"output {number} of {playbook}", run
 
 
+@pytest.fixture
+def open_site(tmp_path: Path) -> Site:
+    """Where an incident is open, so that every task is in its timeline."""
+    site = Site(tmp_path)
+    opened = {"do": "open", "lead": "Anna", "severity": "P2", "impact": "some", "summary": "slow"}
+    message = {"name": "letters", "kind": "file", "path": str(site.records / "letters.jsonl")}
+    sinks = [{"group": "team", "audience": "team", "sinks": [message]}]
+    _, run = site.play("incident.yml", **opened, incident_timekeeper="", incident_sinks=sinks)
+    assert run.returncode == 0, run.output[-3000:]
+    return site
+
+
+@pytest.fixture
+def vault(host: Any) -> Iterator[dict[str, Any]]:
+    """Variables of a backup, whose secrets are those that lie on the host, and nothing of it afterwards."""
+    key = f"-----BEGIN PRIVATE KEY-----\n{IN_FILES[5]}\n-----END PRIVATE KEY-----\n"
+    yield {
+        "backup_repository": "/srv/canaries",
+        "backup_password": IN_FILES[3],
+        "backup_environment": {"AWS_SECRET_ACCESS_KEY": IN_FILES[4]},
+        "backup_ssh_private_key": key,
+        "backup_assets": False,
+        "backup_validate_engine": False,
+    }
+    left = f"/etc/systemd/system/katago-backup.* /var/lib/katago-backup /srv/canaries {BACKUP}"
+    host.run(f"systemctl disable --now katago-backup.timer; rm -rf {left}")
+    host.check_output("systemctl daemon-reload")
+
+
 def test_configuration_that_runs_is_kept_beside_the_one_of_the_next_start(host: Any, tmp_path: Path) -> None:
     """As a switch leaves a host whose run was killed before the restart; what runs has secrets of its own."""
     running = hosts.current(host)
@@ -455,3 +484,79 @@ def test_secrets_that_cannot_be_read_leave_figures_alone(host: Any, tmp_path: Pa
     assert {"memory.txt", "limits.txt", "control-group.txt"} <= there
     assert "journal.jsonl" not in there
     assert "canary.big has more than" in run.output
+
+
+def test_no_canary_is_said_by_procedures_that_change_the_host(
+    host: Any, open_site: Site, vault: dict[str, Any]
+) -> None:
+    """The service is started anew by some, which is why its configuration has none that it would refuse."""
+    mitigation = {"visits": 100, "minutes": 5, "why": "the queue is long"}
+    token = {"name": "canary", "scopes": ["analyze"], "token": IN_FILES[1]}
+    damage = "echo >> /opt/katago-mcp/current/analysis.cfg"
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("restart.yml", {}),
+        ("mitigate.yml", mitigation),
+        ("mitigate.yml", {"undo": True}),
+        ("purge_cache.yml", {}),
+        ("deploy.yml", {"katago_mcp_max_visits": 990, "katago_mcp_tokens": [*fleet.LAB.tokens(), token]}),
+        ("backup.yml", vault),
+        ("restore.yml", vault),
+        ("rollback.yml", {}),
+        ("deploy.yml", {}),
+    ]
+    written: dict[str, bytes] = {}
+    with files(host), unit(host):
+        for playbook, given in steps:
+            if playbook == "restore.yml":
+                host.check_output(damage)
+            with logged(host):
+                name, run = open_site.play(playbook, **given)
+            assert run.returncode == 0, (name, run.output[-5000:])
+            written[name] = run.output.encode()
+    assert_nothing_is_said(open_site, written)
+    assert len(list(open_site.records.glob(f"evidence/{INCIDENT}/{TARGET}/*/manifest.jsonl"))) >= 6
+
+
+def test_no_canary_is_said_by_procedures_that_fail(host: Any, open_site: Site, vault: dict[str, Any]) -> None:
+    """Of a service that does not start the last words are printed, with secrets in them."""
+    said = (*IN_FILES[:3], *IN_UNIT, *IN_PROCESS[:3], *IN_CONFIG[:2], IN_SINKS[2])
+    words = [
+        *(f"THE LAST WORDS OF IT {canary} {half_encoded(canary)}" for canary in said[:4]),
+        json.dumps({"level": "critical", "event": "LAST EVENT", "tried": list(said[4:8])}),
+        *(f"opened with {canary} {base64.b64encode(canary.encode()).decode()}" for canary in said[8:]),
+    ]
+    fails = 'ExecStartPre=+/bin/sh -c "cat /run/canary-words; exit 1"'
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("backup.yml", {**vault, "backup_repository": "/proc/canaries"}),
+        ("restart.yml", {}),
+        ("mitigate.yml", {"visits": 100, "minutes": 5, "why": "the queue is long"}),
+        ("purge_cache.yml", {}),
+        ("deploy.yml", {"katago_mcp_max_visits": 991}),
+        ("rollback.yml", {}),
+        ("restore.yml", {**vault, "backup_password": IN_FILES[2]}),
+        ("restart.yml", {"force": True}),
+    ]
+    written: dict[str, bytes] = {}
+    put(host, "/run/canary-words", "\n".join(words) + "\n")
+    with files(host), unit(host, fails), configuration(host):
+        for playbook, given in steps:
+            with logged(host):
+                name, run = open_site.play(playbook, **given)
+            assert run.returncode != 0, (name, run.output[-5000:])
+            written[name] = run.output.encode()
+    host.check_output("rm /run/canary-words")
+    restarts = [content for name, content in written.items() if name.endswith("restart.yml")]
+    for content in restarts:
+        assert b"Its last words" in content
+        assert b"THE LAST WORDS OF IT [redacted" in content
+        assert b"LAST EVENT" in content
+    assert_nothing_is_said(open_site, written)
+    _, run = open_site.play("deploy.yml")
+    assert run.returncode == 0, run.output[-3000:]
+
+
+def assert_nothing_is_said(site: Site, written: dict[str, bytes]) -> None:
+    """No canary is in output, timeline, messages, evidence or any other record."""
+    written |= kept(site.records)
+    assert {"letters.jsonl", f"incidents/{INCIDENT}/timeline.jsonl"} <= written.keys()
+    assert leaks(written) == {}
