@@ -142,20 +142,24 @@ class ActionModule(ActionBase):
         received = time.time()
         if answer.get("failed") or "packed" not in answer:
             raise CutShortError(f"the host could not collect it: {failures.reason(answer)}")
-        clocks = clock(sent, answer["began"], answer["ended"], received)
+        times = {
+            **clock(sent, answer["began"], answer["ended"], received),
+            "tier_seconds": round(answer["seconds"], 3),
+            "tier_deadline_seconds": answer["deadline"],
+        }
         wanted = {collector.name: collector for collector in collectors.of(tier)}
         for item in answer["packed"]:
             # Only what was asked for becomes a file.
             collector = wanted.pop(str(item.get("name")), None)
             if collector is not None:
-                self._keep_item(kept, collector, item, clocks)
+                self._keep_item(kept, collector, item, times)
 
     def _keep_item(
         self,
         kept: evidence.Evidence,
         collector: collectors.Collector,
         item: Mapping[str, Any],
-        clocks: Mapping[str, float],
+        times: Mapping[str, float],
     ) -> None:
         withheld = str(item.get("withheld") or "")
         content = None
@@ -172,11 +176,12 @@ class ActionModule(ActionBase):
                 "exit": item.get("exit"),
                 "began": item.get("began") or None,
                 "seconds": item.get("seconds"),
+                "deadline_seconds": item.get("deadline"),
                 "source_bytes": item.get("source_bytes"),
                 "problem": item.get("problem") or None,
                 "redacted": item.get("redacted") or 0,
                 "withheld": withheld or None,
-                **clocks,
+                **times,
             },
             content,
         )

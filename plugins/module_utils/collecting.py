@@ -100,6 +100,7 @@ class Raw:
     """What a collector got, not redacted. `exit` is a command's status, `seen` the bytes that there were.
 
     `began`: when, by the host's clock, in seconds since the epoch; 0 when it could not be started.
+    `deadline`: the seconds that it was given.
     """
 
     content: bytes
@@ -108,6 +109,7 @@ class Raw:
     problem: str = ""
     seen: int = 0
     began: float = 0.0
+    deadline: float = 0.0
 
 
 @dataclass
@@ -138,7 +140,8 @@ class _Gathering:
         try:
             running = self._started(collector, began)
         except OSError as error:
-            self.raw[collector.name] = Raw(b"", 0.0, problem=_said(error, collector))
+            said, deadline = _said(error, collector), min(collector.seconds, self._end - began)
+            self.raw[collector.name] = Raw(b"", 0.0, problem=said, deadline=deadline)
             return
         self._running[collector.name] = running
         for pipe in running.pipes:
@@ -160,8 +163,7 @@ class _Gathering:
                 elif not running.pipes and self._reaped(running):
                     self._finish(running, _status(running), ended=True)
                 elif now >= self._deadline(running):
-                    allowed = self._deadline(running) - running.began
-                    self._finish(running, f"no end within {allowed:.3g} s")
+                    self._finish(running, f"no end within {self._allowed(running):.3g} s")
         return self.raw
 
     def _started(self, collector: Collector, began: float) -> _Running:
@@ -183,6 +185,9 @@ class _Gathering:
 
     def _deadline(self, running: _Running) -> float:
         return min(running.began + running.collector.seconds, self._end)
+
+    def _allowed(self, running: _Running) -> float:
+        return self._deadline(running) - running.began
 
     def _read(self, running: _Running, pipe: int) -> None:
         try:
@@ -231,6 +236,7 @@ class _Gathering:
             problem="; ".join(filter(None, problems)),
             seen=buffer.seen,
             began=running.began_at,
+            deadline=self._allowed(running),
         )
 
 
@@ -280,6 +286,7 @@ def collect(tier: Tier) -> Iterator[dict[str, Any]]:
             "exit": got.exit,
             "began": round(got.began, 3),
             "seconds": round(got.seconds, 3),
+            "deadline": round(got.deadline, 3),
             "source_bytes": got.seen,
             "problem": "",
             "redacted": 0,

@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils import (
     measuring,
     redaction,
+    releases,
     restic,
     service,
     timekeeper,
@@ -63,7 +64,7 @@ def kept(root: Path = Path("/")) -> list[redaction.Secret]:
         for name in re.findall(r"^\s*EnvironmentFile=-?(/\S+)", text, re.M):
             for file in _matching(root, name):
                 found += _named(file.name, _in_environment_file(_read(file)))
-    for path in _matching(root, str(service.CONFIG)):
+    for path in _configurations(root):
         config = _parsed(_read(path))
         found += _named(path.name, redaction.in_json(config))
         for name in _named_files(config):
@@ -135,6 +136,20 @@ def texts(block: bytes) -> list[str]:
 def as_variables(words: list[str]) -> dict[str, str]:
     """Words such as `NAME=value` as a mapping."""
     return {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
+
+
+def _configurations(root: Path) -> Iterator[Path]:
+    """The present one, and those of all releases: one of them may run, and the journal is of them all."""
+    yield from _matching(root, str(service.CONFIG))
+    layout = releases.Layout(root / releases.ROOT.relative_to("/"))
+    try:
+        found = sorted(layout.releases.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfidentialError(f"{layout.releases}: {error.strerror}") from error
+    for release in found:
+        yield from _matching(release, service.CONFIG.name)
 
 
 def _matching(root: Path, *patterns: str) -> Iterator[Path]:

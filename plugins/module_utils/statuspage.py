@@ -13,7 +13,7 @@ KEPT = timedelta(days=7)
 
 _STYLE = (
     "body{font-family:system-ui,sans-serif;line-height:1.5;max-width:42rem;margin:2rem auto;padding:0 1rem;"
-    "color:#1c1c1c;background:#fff}"
+    "color:#1c1c1c;background:#fff;overflow-wrap:anywhere}"
     "h1{font-size:1.4rem}h2{font-size:1.1rem;margin-bottom:0}"
     ".now{padding:.75rem 1rem;border-left:.4rem solid;background:#f5f5f5}"
     ".well{border-color:#1a7f37}.ill{border-color:#b35900}"

@@ -71,8 +71,9 @@ directory:
   returned: when some was kept
 items:
   description:
-    - What was kept; name, tier, sha256, bytes, source_bytes, exit, began, seconds, problem, redacted,
-      withheld, clock_offset_seconds, clock_uncertainty_seconds.
+    - What was kept; name, tier, sha256, bytes, source_bytes, exit, began, seconds, deadline_seconds,
+      tier_seconds, tier_deadline_seconds, problem, redacted, withheld, clock_offset_seconds,
+      clock_uncertainty_seconds.
   type: list
   elements: dict
   returned: when some was kept
@@ -103,9 +104,17 @@ def main() -> None:
         argument_spec={"tier": {"type": "str", "choices": list(collectors.TIERS), "required": True}},
         supports_check_mode=True,
     )
-    began = time.time()
-    packed = list(collecting.collect(module.params["tier"]))
-    module.exit_json(changed=False, began=began, ended=time.time(), packed=packed)
+    tier: collectors.Tier = module.params["tier"]
+    began, started = time.time(), time.monotonic()
+    packed = list(collecting.collect(tier))
+    module.exit_json(
+        changed=False,
+        began=began,
+        ended=time.time(),
+        seconds=time.monotonic() - started,
+        deadline=collecting.worst_seconds(tier),
+        packed=packed,
+    )
 
 
 if __name__ == "__main__":

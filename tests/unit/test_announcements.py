@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -356,6 +357,11 @@ def test_page_is_whole_self_contained_and_newest_first() -> None:
     page = parsed(statuspage.render([told], "Status", NOW))
     assert page.text.index("Second.") < page.text.rindex("First.")
     assert page.tags.count("li") == 2
+
+
+def test_page_breaks_a_word_that_is_wider_than_it() -> None:
+    (style,) = re.findall(r"<style>(.*)</style>", statuspage.render([], "Status", NOW))
+    assert "overflow-wrap:anywhere" in re.findall(r"^body\{(.*?)\}", style)[0]
 
 
 def test_page_of_a_quiet_week_says_that_all_is_well() -> None:

@@ -48,6 +48,11 @@ def test_collector_that_hangs_costs_its_own_item_and_what_it_said_is_kept() -> N
     )
     assert time.monotonic() - began < 5
     assert raw["hung"].problem == "no end within 0.4 s"
+    assert {name: round(each.deadline, 6) for name, each in raw.items()} == {
+        "hung": 0.4,
+        "well": 5,
+        "no-program": 5,
+    }
     assert raw["hung"].content == b"first\n"
     assert (raw["well"].content, raw["well"].problem, raw["well"].exit) == (b"well\n", "", 0)
     assert at <= raw["well"].began <= raw["well"].began + raw["well"].seconds <= time.time()
@@ -55,7 +60,9 @@ def test_collector_that_hangs_costs_its_own_item_and_what_it_said_is_kept() -> N
 
 
 def test_tier_ends_in_time_whatever_its_collectors_may_take() -> None:
-    assert got(shell("slow", "sleep 60", seconds=50), seconds=0.3).problem.startswith("no end within")
+    slow = got(shell("slow", "sleep 60", seconds=50), seconds=0.3)
+    assert slow.problem.startswith("no end within")
+    assert slow.deadline <= 0.3
 
 
 def test_what_a_collector_started_ends_with_it(tmp_path: Path) -> None:

@@ -288,6 +288,7 @@ def answer(tier: collectors.Tier, **changed: Any) -> dict[str, Any]:
             "exit": 0,
             "began": 100.2,
             "seconds": 0.1,
+            "deadline": 5.0,
             "source_bytes": 3,
             "problem": "",
             "redacted": 0,
@@ -296,7 +297,8 @@ def answer(tier: collectors.Tier, **changed: Any) -> dict[str, Any]:
         }
         for name in collectors.names(tier)
     ]
-    return {"began": 100.0, "ended": 101.0, "packed": packed, **changed}
+    times = {"began": 100.0, "ended": 101.0, "seconds": 1.0, "deadline": collecting.worst_seconds(tier)}
+    return {**times, "packed": packed, **changed}
 
 
 @pytest.fixture(autouse=True)
@@ -314,6 +316,11 @@ def test_both_tiers_are_kept_and_verified(tmp_path: Path) -> None:
     assert [item["name"] for item in result["items"]] == collectors.names("hot", "full")
     assert {item["tier"] for item in result["items"]} == {"hot", "full"}
     assert {(item["began"], item["seconds"]) for item in result["items"]} == {(100.2, 0.1)}
+    assert {item["deadline_seconds"] for item in result["items"]} == {5.0}
+    assert {item["tier_seconds"] for item in result["items"]} == {1.0}
+    assert {(item["tier"], item["tier_deadline_seconds"]) for item in result["items"]} == {
+        (tier, collecting.worst_seconds(tier)) for tier in collectors.TIERS
+    }
     assert problems(Path(result["directory"])) == []
 
 

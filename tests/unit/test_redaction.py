@@ -294,9 +294,15 @@ def host(root: Path, canaries: list[str]) -> None:
     (process / "cmdline").write_bytes(f"serve\0--token\0{next(it)}\0--db-password={next(it)}\0".encode())
     (process / "environ").write_bytes(f"LANG=C\0STRIPE_KEY={next(it)}\0DB_PWD={next(it)}\0".encode())
     (process / "cgroup").write_text("0::/system.slice/katago-mcp.service\n")
+    old = root / "opt/katago-mcp/releases/old"
+    old.mkdir(parents=True)
+    (old / "config.json").write_text(
+        json.dumps({"site": {"tokens": [next(it)]}, "auth": {"tokensFile": "/etc/old.json"}})
+    )
+    (root / "etc/old.json").write_text(json.dumps({"tokens": [{"name": "a", "token": next(it)}]}))
 
 
-PLANTED = 17
+PLANTED = 19
 
 
 def test_fifty_planted_secrets_are_nowhere(tmp_path: Path) -> None:

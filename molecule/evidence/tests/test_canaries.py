@@ -9,6 +9,7 @@ import json
 import re
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,15 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
 
 
 @pytest.fixture(scope="module")
-def host() -> Any:
+def connected() -> Any:
     return hosts.connect(TARGET)
+
+
+@pytest.fixture
+def host(connected: Any) -> Any:
+    """The host, with an empty journal: what earlier tests left there is known to it no more."""
+    connected.check_output("journalctl --rotate --vacuum-size=1")
+    return connected
 
 
 def put(host: Any, path: str, content: str) -> None:
@@ -190,25 +198,45 @@ def forms(canary: str) -> set[bytes]:
 
 
 @contextlib.contextmanager
-def planted(host: Any) -> Iterator[None]:
-    """All of them, seen to have landed."""
+def unit(host: Any, *settings: str) -> Iterator[None]:
+    """Secrets in the unit, among further settings of it, and in the file of its environment.
+
+    Those of the process are in that file too, so that they are known when it was ended with the service.
+    """
     # A specifier of systemd begins with a percent sign.
     token, secret = (canary.replace("%", "%%") for canary in IN_UNIT[:2])
     drop_in = (
         f'Environment="SITE_TOKEN={token}" "SITE_SECRET={secret}"',
         f"Environment={' '.join(f'{name}={word}' for name, word in SHORT.items())}",
         "EnvironmentFile=-/run/canary-environment",
+        *settings,
     )
-    put(host, "/run/canary-environment", f"WEBHOOK_TOKEN={IN_UNIT[2]}\nexport_KEY='{IN_UNIT[3]}'\n")
-    with files(host), hosts.drop_in(host, *drop_in), configuration(host), process(host) as pid:
-        journal = host.check_output(
-            f"journalctl --unit={hosts.SERVICE} --identifier=canary --output=cat --all"
-        )
-        assert IN_JOURNAL[0] in journal, "what was logged has landed in the unit's journal"
-        assert IN_PROCESS[0] in host.check_output(f"cat /proc/{pid}/environ")
+    given = {"WEBHOOK_TOKEN": IN_UNIT[2], "export_KEY": f"'{IN_UNIT[3]}'"}
+    given |= {f"GIVEN_{number}_TOKEN": canary for number, canary in enumerate(IN_PROCESS)}
+    put(host, "/run/canary-environment", "".join(f"{name}={value}\n" for name, value in given.items()))
+    with hosts.drop_in(host, *drop_in):
         assert "SITE_TOKEN" in host.check_output(f"systemctl show {hosts.SERVICE} --property=Environment")
         yield
     host.check_output("rm /run/canary-environment")
+
+
+@contextlib.contextmanager
+def planted(host: Any) -> Iterator[None]:
+    """All of them, seen to have landed."""
+    with files(host), unit(host), configuration(host), logged(host):
+        yield
+
+
+@contextlib.contextmanager
+def logged(host: Any) -> Iterator[None]:
+    """A process with secrets runs beside the service, and what it logged is in the service's journal."""
+    with process(host) as pid:
+        journal = host.check_output(
+            f"journalctl --unit={hosts.SERVICE} --identifier=canary --output=cat --all"
+        )
+        assert IN_JOURNAL[0] in journal
+        assert IN_PROCESS[0] in host.check_output(f"cat /proc/{pid}/environ")
+        yield
 
 
 def leaks(written: dict[str, bytes]) -> dict[str, list[str]]:
@@ -347,6 +375,97 @@ def test_no_canary_is_in_what_is_said_of_the_host(host: Any, tmp_path: Path) -> 
     assert leaks(written) == {}
 
 
+@dataclass(frozen=True)
+class Site:
+    """A control node with records of its own, and the steps of a test."""
+
+    directory: Path
+
+    @property
+    def records(self) -> Path:
+        return self.directory / "records"
+
+    def play(self, playbook: str, **given: Any) -> tuple[str, fleet.Run]:
+        """As verbose as it gets, with the secrets in a file of variables."""
+        number = len(list(self.directory.glob("*.json")))
+        variables = self.directory / f"{number}.json"
+        site = {
+            "incident": INCIDENT,
+            "procedure_records_dir": str(self.records),
+            "evidence_key": str(self.directory / "key.pem"),
+        }
+        variables.write_text(json.dumps({**site, **given}))
+        run = fleet.play(playbook, f"--limit={TARGET}", "-vvv", "--diff", f"--extra-vars=@{variables}")
+        return f"output {number} of {playbook}", run
+
+
+@pytest.fixture
+def open_site(tmp_path: Path) -> Site:
+    """Where an incident is open, so that every task is in its timeline."""
+    site = Site(tmp_path)
+    opened = {"do": "open", "lead": "Anna", "severity": "P2", "impact": "some", "summary": "slow"}
+    message = {"name": "letters", "kind": "file", "path": str(site.records / "letters.jsonl")}
+    sinks = [{"group": "team", "audience": "team", "sinks": [message]}]
+    _, run = site.play("incident.yml", **opened, incident_timekeeper="", incident_sinks=sinks)
+    assert run.returncode == 0, run.output[-3000:]
+    return site
+
+
+@pytest.fixture
+def vault(host: Any) -> Iterator[dict[str, Any]]:
+    """Variables of a backup, whose secrets are those that lie on the host, and nothing of it afterwards."""
+    key = f"-----BEGIN PRIVATE KEY-----\n{IN_FILES[5]}\n-----END PRIVATE KEY-----\n"
+    yield {
+        "backup_repository": "/srv/canaries",
+        "backup_password": IN_FILES[3],
+        "backup_environment": {"AWS_SECRET_ACCESS_KEY": IN_FILES[4]},
+        "backup_ssh_private_key": key,
+        "backup_assets": False,
+        "backup_validate_engine": False,
+    }
+    left = f"/etc/systemd/system/katago-backup.* /var/lib/katago-backup /srv/canaries {BACKUP}"
+    host.run(f"systemctl disable --now katago-backup.timer; rm -rf {left}")
+    host.check_output("systemctl daemon-reload")
+
+
+def test_configuration_that_runs_is_kept_beside_the_one_of_the_next_start(host: Any, tmp_path: Path) -> None:
+    """As a switch leaves a host whose run was killed before the restart; what runs has secrets of its own."""
+    running = hosts.current(host)
+    releases = "/opt/katago-mcp/releases"
+    config = json.loads(host.check_output("cat /etc/katago-mcp/config.json"))
+    limits = {**config["katago"], "maxVisits": config["katago"]["maxVisits"] - 10}
+    host.check_output(
+        f"mkdir {releases}/canary && find {releases}/{running} -maxdepth 1 -type f"
+        f" -exec cp --preserve {{}} {releases}/canary/ ';'"
+    )
+    put(host, f"{releases}/canary/config.json", json.dumps({**config, "katago": limits}))
+    put(host, "/run/canary-said", "".join(f"bare {canary}\n" for canary in IN_CONFIG[:3]))
+    put(host, "/run/canary-log.py", LOG)
+    site = Site(tmp_path)
+    with configuration(host):
+        host.check_output("python3 /run/canary-log.py && rm /run/canary-log.py /run/canary-said")
+        host.check_output(f"ln -sfn releases/canary {releases}/../current")
+        try:
+            name, run = site.play("evidence.yml")
+        finally:
+            host.check_output(f"ln -sfn releases/{running} {releases}/../current && rm -r {releases}/canary")
+    assert run.returncode == 0, run.output[-3000:]
+    (directory,) = (site.records / "evidence" / INCIDENT / TARGET).iterdir()
+    next_one, this_one = (
+        json.loads((directory / name).read_text()) for name in ("config.json", "config-running.json")
+    )
+    assert this_one.pop("site") == {
+        "apiKey": "[redacted:config.json]",
+        "db": {"password": "[redacted:config.json]"},
+        "tokens": ["[redacted:config.json]"],
+        "url": "https://me:[redacted]@db/x",
+    }
+    assert this_one == config
+    assert next_one == {**config, "katago": limits}
+    assert "bare [redacted:config.json]" in (directory / "journal.jsonl").read_text()
+    assert leaks({**kept(site.records), name: run.output.encode()}) == {}
+
+
 def test_secrets_that_cannot_be_read_leave_figures_alone(host: Any, tmp_path: Path) -> None:
     """A file of secrets that is too large to be one cannot be searched for."""
     site = {
@@ -365,3 +484,79 @@ def test_secrets_that_cannot_be_read_leave_figures_alone(host: Any, tmp_path: Pa
     assert {"memory.txt", "limits.txt", "control-group.txt"} <= there
     assert "journal.jsonl" not in there
     assert "canary.big has more than" in run.output
+
+
+def test_no_canary_is_said_by_procedures_that_change_the_host(
+    host: Any, open_site: Site, vault: dict[str, Any]
+) -> None:
+    """The service is started anew by some, which is why its configuration has none that it would refuse."""
+    mitigation = {"visits": 100, "minutes": 5, "why": "the queue is long"}
+    token = {"name": "canary", "scopes": ["analyze"], "token": IN_FILES[1]}
+    damage = "echo >> /opt/katago-mcp/current/analysis.cfg"
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("restart.yml", {}),
+        ("mitigate.yml", mitigation),
+        ("mitigate.yml", {"undo": True}),
+        ("purge_cache.yml", {}),
+        ("deploy.yml", {"katago_mcp_max_visits": 990, "katago_mcp_tokens": [*fleet.LAB.tokens(), token]}),
+        ("backup.yml", vault),
+        ("restore.yml", vault),
+        ("rollback.yml", {}),
+        ("deploy.yml", {}),
+    ]
+    written: dict[str, bytes] = {}
+    with files(host), unit(host):
+        for playbook, given in steps:
+            if playbook == "restore.yml":
+                host.check_output(damage)
+            with logged(host):
+                name, run = open_site.play(playbook, **given)
+            assert run.returncode == 0, (name, run.output[-5000:])
+            written[name] = run.output.encode()
+    assert_nothing_is_said(open_site, written)
+    assert len(list(open_site.records.glob(f"evidence/{INCIDENT}/{TARGET}/*/manifest.jsonl"))) >= 6
+
+
+def test_no_canary_is_said_by_procedures_that_fail(host: Any, open_site: Site, vault: dict[str, Any]) -> None:
+    """Of a service that does not start the last words are printed, with secrets in them."""
+    said = (*IN_FILES[:3], *IN_UNIT, *IN_PROCESS[:3], *IN_CONFIG[:2], IN_SINKS[2])
+    words = [
+        *(f"THE LAST WORDS OF IT {canary} {half_encoded(canary)}" for canary in said[:4]),
+        json.dumps({"level": "critical", "event": "LAST EVENT", "tried": list(said[4:8])}),
+        *(f"opened with {canary} {base64.b64encode(canary.encode()).decode()}" for canary in said[8:]),
+    ]
+    fails = 'ExecStartPre=+/bin/sh -c "cat /run/canary-words; exit 1"'
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("backup.yml", {**vault, "backup_repository": "/proc/canaries"}),
+        ("restart.yml", {}),
+        ("mitigate.yml", {"visits": 100, "minutes": 5, "why": "the queue is long"}),
+        ("purge_cache.yml", {}),
+        ("deploy.yml", {"katago_mcp_max_visits": 991}),
+        ("rollback.yml", {}),
+        ("restore.yml", {**vault, "backup_password": IN_FILES[2]}),
+        ("restart.yml", {"force": True}),
+    ]
+    written: dict[str, bytes] = {}
+    put(host, "/run/canary-words", "\n".join(words) + "\n")
+    with files(host), unit(host, fails), configuration(host):
+        for playbook, given in steps:
+            with logged(host):
+                name, run = open_site.play(playbook, **given)
+            assert run.returncode != 0, (name, run.output[-5000:])
+            written[name] = run.output.encode()
+    host.check_output("rm /run/canary-words")
+    restarts = [content for name, content in written.items() if name.endswith("restart.yml")]
+    for content in restarts:
+        assert b"Its last words" in content
+        assert b"THE LAST WORDS OF IT [redacted" in content
+        assert b"LAST EVENT" in content
+    assert_nothing_is_said(open_site, written)
+    _, run = open_site.play("deploy.yml")
+    assert run.returncode == 0, run.output[-3000:]
+
+
+def assert_nothing_is_said(site: Site, written: dict[str, bytes]) -> None:
+    """No canary is in output, timeline, messages, evidence or any other record."""
+    written |= kept(site.records)
+    assert {"letters.jsonl", f"incidents/{INCIDENT}/timeline.jsonl"} <= written.keys()
+    assert leaks(written) == {}

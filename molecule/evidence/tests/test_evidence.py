@@ -54,6 +54,14 @@ def items(directory: Path) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in entries(directory) if "name" in entry}
 
 
+def deadlines(found: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The seconds that each tier was given on the host, in which each of its items has its own."""
+    bounds = {each["tier"]: each["tier_deadline_seconds"] for each in found.values()}
+    for each in found.values():
+        assert 0 < each["deadline_seconds"] < each["tier_deadline_seconds"] == bounds[each["tier"]]
+    return bounds
+
+
 def arrived(site: dict[str, Any], names: list[str]) -> bool:
     """Whether these items are kept already, while a manifest is written."""
     with contextlib.suppress(OSError, ValueError, IndexError):
@@ -111,6 +119,9 @@ def test_all_is_kept_of_all_hosts_within_a_minute_and_nothing_is_changed(site: d
         found = items(directory)
         assert list(found) == collectors.names("hot", "full")
         assert not [each for each in found.values() if each["withheld"]]
+        bounds = deadlines(found)
+        assert bounds["hot"] <= 10
+        assert sum(bounds.values()) <= 60
         assert (
             abs(found["metrics.txt"]["clock_offset_seconds"])
             <= found["metrics.txt"]["clock_uncertainty_seconds"] + 1
@@ -164,7 +175,12 @@ def test_collector_that_hangs_and_one_that_does_not_end_cost_their_own_items(
     assert run.returncode == 0, run.output
     (directory,) = kept(site)
     found = items(directory)
-    assert found["journal.jsonl"]["problem"].startswith("no end within")
+    for name in ("journal.jsonl", "journal-long.jsonl"):
+        hung = found[name]
+        assert hung["problem"] == f"no end within {hung['deadline_seconds']:.3g} s"
+        # It had all of its own time, and its tier ended in what is left of the tier's.
+        assert hung["deadline_seconds"] <= hung["seconds"] <= hung["tier_seconds"]
+        assert hung["tier_seconds"] <= hung["tier_deadline_seconds"] == deadlines(found)[hung["tier"]]
     assert found["packages.txt"]["problem"] == "the first 1048576 bytes are kept"
     assert (directory / "packages.txt").read_text().startswith("a line\na line\n")
     assert not found["metrics.txt"]["problem"]

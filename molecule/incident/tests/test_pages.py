@@ -1,0 +1,94 @@
+"""What people look at, in a real browser: all of it is there, fits, fetches nothing and has no errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import incidents, statuspage
+from tests import browser, recorded
+
+NOW = incidents.parse("2026-11-03T03:00:00Z")
+# No place in it where a line is broken.
+LONG = "https://status.go.net/" + "aVeryLongWord" * 12
+TOLD = (
+    statuspage.Told(
+        True,
+        (
+            incidents.Public(1, "2026-11-03T02:05:00Z", "investigating", recorded.HOSTILE),
+            incidents.Public(2, "2026-11-03T02:15:00Z", "identified", LONG),
+        ),
+    ),
+    statuspage.Told(
+        False,
+        (incidents.Public(1, "2026-11-01T02:05:00Z", "resolved", statuspage.TEXTS["resolved"]),),
+    ),
+)
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "status": (
+        *("Our status", LONG, recorded.HOSTILE, "Identified", "Investigating", "2026-11-03 02:15 UTC"),
+        *("Analyses work normally again", "Written 2026-11-03 03:00 UTC"),
+    ),
+    "quiet": ("Our status", "Everything works normally.", "There was no incident in the last seven days."),
+    "review": (
+        *("Review of the incident 2026-11-03-1", "P1 at worst", "The review is complete."),
+        *("What happened", "What may have caused it", "Limit threads by the host's memory", "Timeline"),
+        *("katago-2", "rolled back to 0.1.0-1f0368f2a11c", "evidence/2026-11-03-1/katago-2/"),
+        *(recorded.HOSTILE, "withheld: gpu.txt"),
+    ),
+    "2026Q4": (
+        *("Incidents of 2026Q4", "Median time to resolve", "2 open, of which 1 overdue"),
+        *("2026-12-01-1: it was 2026-11-03-1 again", recorded.HOSTILE),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with every page, written anew."""
+    directory = tmp_path_factory.mktemp("pages")
+    documents = recorded.write_golden(tmp_path_factory.mktemp("records"))
+    made = {
+        "status": statuspage.render(TOLD, "Our status", NOW),
+        "quiet": statuspage.render([], "Our status", NOW),
+        **{name: documents[f"{name}.html"] for name in ("review", "2026Q4")},
+    }
+    for name, html in made.items():
+        (directory / f"{name}.html").write_text(html)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
+    with browser.started(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", NEEDED)
+def test_page_shows_all_that_people_need_and_nothing_is_wrong(
+    pages: Path, chromium: browser.Browser, name: str, width: int
+) -> None:
+    page = pages / f"{name}.html"
+    shown = chromium.show(page, width, pages / f"{name}-{width}.png")
+    text = " ".join(shown.text.split())
+    assert [words for words in NEEDED[name] if words not in text] == []
+    assert shown.page_width <= width
+    assert shown.trouble == []
+    assert shown.asked == [page.as_uri()]
+
+
+def test_page_that_is_wrong_is_seen(chromium: browser.Browser, tmp_path: Path) -> None:
+    """The browser tells what the others are free of."""
+    page = tmp_path / "wrong.html"
+    page.write_text(
+        '<meta name="viewport" content="width=device-width"><p style="display:none">hidden</p>'
+        f"<p>{LONG}</p><script>throw new Error('gone wrong')</script><img src='http://127.0.0.1:1/x.png'>"
+    )
+    shown = chromium.show(page, 390)
+    assert "hidden" not in shown.text
+    assert shown.page_width > 390
+    assert shown.asked == [page.as_uri(), "http://127.0.0.1:1/x.png"]
+    assert any("gone wrong" in each for each in shown.trouble)
