@@ -410,7 +410,7 @@ def test_few_open_files_and_a_greedy_unit(first: Any, second: Any, tmp_path: Pat
     assert f"the unit is changed by {DROP_IN}" in report["hosts"][FIRST.name]["changes"]
     assert any(DROP_IN in proposal for proposal in report["hosts"][FIRST.name]["proposals"])
     found = report["hosts"][SECOND.name]
-    assert any("greedy.service (sh) takes" in note for note in found["notes"])
+    assert any("greedy.service (sh) takes" in note for note in found["notes"]), found["notes"]
     assert "systemctl set-property --runtime greedy.service CPUWeight=20" in found["proposals"]
 
 
