@@ -15,9 +15,13 @@ KOMI = 7.0
 # board belongs to that colour, by at least half of its points.
 _COLUMNS = "ABCDEFGHJ"
 _WALLS = tuple(f"{column}{row}" for row in (3, 5, 7) for column in _COLUMNS)
-# Further stones of that colour on a subset of the edge make a position that no cache knows.
+# Further stones of that colour on a subset of the edge make another position.
 _EDGE = tuple(f"{column}{row}" for row in (1, 9) for column in _COLUMNS[1:-1])
-VARIANTS = 1 << len(_EDGE)
+_POSITIONS = 1 << len(_EDGE)
+# How much of the answer is told makes another question of each, so that no cache knows it: also one that
+# keeps what was asked in years.
+_PV_LENGTHS, _TOP_MOVES = 60, 50
+VARIANTS = _POSITIONS * _PV_LENGTHS * _TOP_MOVES
 LEAST_LEAD = 20.0
 LEAST_WINRATE = 0.95
 OCCUPIED = "E5"
@@ -140,6 +144,7 @@ def status(result: Mapping[str, Any]) -> str:
 
 
 def _analyse(owner: str, visits: int, variant: int, moves: Sequence[list[str]] = ()) -> dict[str, Any]:
+    told = variant // _POSITIONS
     return {
         "tool": "analyzePosition",
         "arguments": {
@@ -153,6 +158,8 @@ def _analyse(owner: str, visits: int, variant: int, moves: Sequence[list[str]] =
                 "moves": list(moves),
             },
             "maxVisits": visits,
+            "pvLength": 1 + told % _PV_LENGTHS,
+            "topMoves": 1 + told // _PV_LENGTHS,
         },
     }
 

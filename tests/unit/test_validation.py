@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -212,7 +213,18 @@ def test_calls_ask_for_the_visits_and_the_occupied_point() -> None:
     assert illegal["arguments"]["position"]["moves"][0][1] in stones
 
 
-def test_every_variant_is_another_position_without_a_stone_on_a_stone() -> None:
+def test_no_two_variants_are_the_same_question_and_what_is_cached_in_years_answers_none() -> None:
+    edge = 1 << 14
+    near = [0, 1, edge - 1, edge, edge + 1, 60 * edge - 1, 60 * edge, validation.VARIANTS - 1]
+    asked = [json.dumps(call["arguments"]) for call in validation.probes(VISITS, near)]
+    assert len(set(asked)) == len(near)
+    last = json.loads(asked[-1])
+    assert (last["pvLength"], last["topMoves"]) == (60, 50)
+    # Each one of a probe every ten seconds for a day is kept: one more is known once in 5000 times.
+    assert validation.VARIANTS / (24 * 360) > 5000
+
+
+def test_every_position_is_another_without_a_stone_on_a_stone() -> None:
     variants = [validation.stones(variant) for variant in (0, 1, 5, validation.VARIANTS - 1)]
     assert all(len(set(points)) == len(points) for points in variants)
     assert len({tuple(points) for points in variants}) == len(variants)
