@@ -19,7 +19,7 @@ BASELINE = "/var/lib/katago-mcp/baseline.json"
 # Ends when the unit was stopped, which its restarts never show, and says how many processes it has then.
 RACER = """
 group=$(systemctl show katago-mcp.service --property=ControlGroup --value)
-while [ "$(systemctl is-active katago-mcp.service)" != inactive ]; do
+until systemctl is-active katago-mcp.service | grep --quiet --line-regexp -e inactive -e failed; do
     systemctl kill --signal=KILL katago-mcp.service
     sleep 0.2
 done
