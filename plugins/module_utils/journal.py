@@ -6,10 +6,15 @@ word "error" occurs does not count.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import redaction, service
@@ -24,6 +29,11 @@ _ENDED = ("backoff", "config_error")
 _CODES = ("code", "state", "reason", "errorType")
 MOST_LINES = 5000
 _LONGEST_CODE = 120
+# Where journald keeps what outlasts a boot, and what does not.
+PLACES = (Path("/var/log/journal"), Path("/run/log/journal"))
+# A file that is being written to fails its verification now and then, each time at another place.
+_TRIALS = 4
+_AT = re.compile(r"^File corruption detected at .+:(\w+) \(of ", re.M)
 
 
 class JournalError(Exception):
@@ -137,3 +147,64 @@ def runs(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
         if kind:
             found[kind].append(int(entry["__REALTIME_TIMESTAMP"]) / 1e6)
     return found
+
+
+@dataclass
+class Verification:
+    """Of the journal's files: how many are whole, why others are damaged by path, how many were not tried."""
+
+    whole: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+    left: int = 0
+
+
+def verified(seconds: float) -> Verification:
+    """Verify every file of the journal, the newest first, as long as there is time.
+
+    A file counts as damaged when `journalctl --verify` names the same place of it over and over.
+    """
+    seen = Verification()
+    end = time.monotonic() + seconds
+    for path in _files():
+        try:
+            trouble = _trouble(path, end)
+        except subprocess.TimeoutExpired:
+            seen.left += 1
+            continue
+        if trouble is None:
+            seen.whole += 1
+        else:
+            seen.damaged[str(path)] = trouble
+    return seen
+
+
+def _files() -> list[Path]:
+    found: dict[Path, float] = {}
+    for place in PLACES:
+        # *.journal~ are those that were not closed in order.
+        for path in [*place.glob("*/*.journal"), *place.glob("*/*.journal~")]:
+            with contextlib.suppress(FileNotFoundError):
+                found[path] = path.stat().st_mtime
+    return sorted(found, key=lambda path: -found[path])
+
+
+def _trouble(path: Path, end: float) -> str | None:
+    """Why a file is damaged; None when it is not, or was rotated away meanwhile. Raises TimeoutExpired."""
+    places = set()
+    words = ""
+    for _ in range(_TRIALS):
+        left = max(end - time.monotonic(), 0)
+        done = subprocess.run(
+            ["journalctl", "--verify", f"--file={path}"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=left,
+            check=False,
+        )
+        found = _AT.search(done.stderr)
+        places.add(found and found[1])
+        if done.returncode == 0 or len(places) > 1 or not path.exists():
+            return None
+        words = redaction.plain(done.stderr).strip().partition("\n")[0]
+    return words or "journalctl says no more"

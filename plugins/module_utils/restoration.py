@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import pwd
 import re
 import secrets
 import shutil
@@ -19,8 +18,8 @@ from typing import Any, Literal
 from ansible_collections.katago.fleet.plugins.module_utils import (
     assessment,
     atomic,
-    cache,
     digest,
+    examination,
     history,
     releases,
     restic,
@@ -39,14 +38,13 @@ ROOTS = (
     assessment.REMINDERS,
     Path("/etc/katago-mcp"),
 )
-CACHE = Path("/var/cache/katago-mcp")
-CACHE_FILES = ("answers.sqlite3", "answers.sqlite3-wal", "answers.sqlite3-shm")
-USER = "katago-mcp"
 STAGE_SECONDS = 3600
 _SPARE_BYTES = 64 << 20
 # More paths than this are restored by their directory.
 _MOST_PATHS = 200
 
+# The configuration itself is a file of the release.
+_IN_NO_BACKUP = {"schema", "journal"}
 _DEPLOY_FIRST = "`ansible-playbook playbooks/deploy.yml` first, then playbooks/restore.yml -e scope=state"
 
 Scope = Literal["damaged", "state", "all"]
@@ -83,6 +81,12 @@ class Plan:
     actions: Sequence[Action]
     release: str
     findings: Sequence[Finding]
+
+    @property
+    def unmended(self) -> list[Finding]:
+        """What was found that no backup mends; of a configuration that is mended, the validation tells."""
+        spared = {"schema"} if self.actions else set()
+        return [each for each in assessment.damaged(self.findings) if each.item in _IN_NO_BACKUP - spared]
 
 
 class Planner:
@@ -122,7 +126,7 @@ class Planner:
 
     def plan(self) -> Plan:
         """The plan. Raises RestoreError when the snapshot does not have what is needed."""
-        findings = [*self._survey.findings(self._names()), *cache_findings()]
+        findings = [*self._survey.findings(self._names()), *examination.findings()]
         actions = [action for finding in assessment.damaged(findings) for action in self._mend(finding)]
         if self._scope in ("state", "all") or self._is_bare():
             actions += self._state_of_snapshot()
@@ -166,6 +170,8 @@ class Planner:
         if finding.item == "cache":
             how: How = "judge" if finding.condition == "unknown" else "set_aside"
             yield Action(path, how, words)
+        elif finding.item in _IN_NO_BACKUP:
+            return
         elif finding.item == "links":
             yield from self._link(finding)
         elif finding.item == "history":
@@ -300,20 +306,6 @@ def sealed_tokens(kept: bytes, operator: str | None) -> bytes:
         if entry["name"] == "operator" and operator is not None:
             entry["sha256"] = digest.of_text(operator)
     return json.dumps(value, indent=1).encode() + b"\n"
-
-
-def cache_findings() -> list[Finding]:
-    """What the release's own command says of the cache, asked as the service's user."""
-    path = CACHE / CACHE_FILES[0]
-    if not path.exists():
-        return []
-    try:
-        report = cache.verified(USER)
-        if report["ok"]:
-            return [Finding("cache", str(path), "whole", f"{path}: {report['entries']} answers")]
-        return [Finding("cache", str(path), "damaged", f"{path}: {'; '.join(report['problems'])}")]
-    except cache.UnverifiedError:
-        return [Finding("cache", str(path), "unknown", f"{path} cannot be checked by the present release")]
 
 
 def stage_of(path: str | Path) -> Path:
@@ -451,7 +443,7 @@ class Restoration:
         aside: list[str] = []
         for action in actions:
             path = Path(action.path)
-            if action.how == "judge" and all(f.condition == "whole" for f in cache_findings()):
+            if action.how == "judge" and all(f.condition == "whole" for f in examination.of_cache()):
                 continue
             if action.how in ("set_aside", "judge"):
                 aside += self._set_aside(path)
@@ -502,10 +494,10 @@ class Restoration:
         if path.is_symlink() or path.is_file():
             path.unlink()
             atomic.sync_directory(path.parent)
-        if path == CACHE / CACHE_FILES[0]:
-            # A journal belongs to the file it was written for.
-            for name in CACHE_FILES[1:]:
-                aside += self._set_aside(path.with_name(name))
+        if path == examination.ANSWERS:
+            # SQLite's journal belongs to the file it was written for.
+            for end in ("-wal", "-shm"):
+                aside += self._set_aside(path.with_name(f"{path.name}{end}"))
         return aside
 
     def _quarantine(self, path: Path) -> list[str]:
@@ -582,15 +574,6 @@ def services_group() -> int:
     if group is None:
         raise RestoreError(f"there is no group {service.GROUP} on this host. {_DEPLOY_FIRST}")
     return group
-
-
-def user_exists(name: str = USER) -> bool:
-    """Whether the service's user is there."""
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 def _fewer(paths: Sequence[str]) -> list[str]:

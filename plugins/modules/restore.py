@@ -87,6 +87,10 @@ actions:
   type: list
   elements: dict
   returned: success
+unmended:
+  description: What was found that no backup mends, as words; empty when there is nothing of that kind.
+  type: str
+  returned: for C(plan)
 assessment:
   description: The findings and the actions in a few lines.
   type: str
@@ -125,6 +129,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     backup,
     capacity,
     disk,
+    examination,
     restic,
     restoration,
 )
@@ -168,6 +173,8 @@ def summary(
         )
     lines += _list("Damaged or missing", [finding.words for finding in bad])
     lines += _list("To do", [f"{action.how.replace('_', ' ')} {action.path}" for action in plan.actions])
+    if plan.unmended:
+        lines += _list("Mended by no backup", [finding.words for finding in plan.unmended])
     lines.append(f"Whole: {', '.join(whole) or 'nothing'}")
     return "\n".join(lines)
 
@@ -195,7 +202,7 @@ def warm_up(release: str) -> None:
 
     Without them, the first analysis takes so long that it is cut off.
     """
-    if not (restoration.CACHE / "pocl").exists():
+    if not (examination.CACHE / "pocl").exists():
         command = backup.trial(Path("/"), release, assets=True, engine=True)
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(command, check=False, capture_output=True, timeout=backup.TRIAL_SECONDS)
@@ -258,6 +265,7 @@ def main() -> None:
             unfinished = restoration.Restoration.unfinished()
             record = unfinished.record if unfinished else None
             result["findings"] = [asdict(finding) for finding in plan.findings]
+            result["unmended"] = "; ".join(finding.words for finding in plan.unmended)
             result["assessment"] = summary(snapshot, plan, record)
             result["unfinished"] = record
             result["acts"] = bool(actions or record)

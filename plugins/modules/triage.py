@@ -72,8 +72,6 @@ import json
 import os
 import random
 import re
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -87,6 +85,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     asking,
     baselines,
     confidential,
+    configuration,
     endpoints,
     exposition,
     gpu,
@@ -94,7 +93,6 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     host,
     journal,
     measuring,
-    redaction,
     releases,
     security,
     service,
@@ -113,61 +111,12 @@ PLACES = ("/", "/opt", "/var", "/var/lib/katago-mcp", "/var/cache/katago-mcp")
 # Where what fills a disk is looked for.
 LARGE = tuple(triage.ROOM)
 EXPECTED_OPEN_FILES = 8192
-STATE = Path("/var/lib/katago-mcp")
-# By this name a release tells whether the service could write there.
-HOME = "home_data_dir"
 
 
 def look_at_release(layout: releases.Layout) -> dict[str, Any]:
     """The current release and every difference from its manifest, by full checksums."""
     name = layout.current_release()
     return {"name": name, "damage": releases.damage(layout.current) if name else []}
-
-
-def check_config(layout: releases.Layout) -> dict[str, Any]:
-    """What the release's own schema says of the configuration that the service reads.
-
-    OSError or ValueError when the release's command does not run.
-    """
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "LC_ALL": "C.UTF-8",
-        # Nothing may be written into a release.
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    command = layout.current / "venv" / "bin" / "katago-mcp"
-    unit = (layout.current / service.UNIT).read_text()
-    with tempfile.TemporaryDirectory() as credentials:
-        for name, path in service.wanted_credentials(unit).items():
-            (Path(credentials) / name).symlink_to(path)
-            environment["CREDENTIALS_DIRECTORY"] = credentials
-        done = subprocess.run(
-            [command, "validate", "--no-engine", "--json", "--config", service.CONFIG],
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd="/",
-            check=False,
-        )
-    try:
-        report = json.loads(done.stdout)
-    except ValueError:
-        raise ValueError(
-            f"katago-mcp validate does not run: {redaction.last_lines(done.stderr, 1000)}"
-        ) from None
-    failed = [check for check in report["checks"] if not check["ok"]]
-    # Where nothing can be written, the rule for file systems says so; the configuration is as it was.
-    spared = [check for check in failed if check["name"] == HOME and is_read_only(STATE)]
-    problems = [check["message"] for check in failed if check not in spared]
-    return {
-        "ok": not problems if spared else bool(report["ok"]) and done.returncode == 0,
-        "problems": problems,
-    }
-
-
-def is_read_only(path: Path) -> bool:
-    """Whether a path is there, on a file system that is mounted read-only."""
-    return path.exists() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def read_limits(layout: releases.Layout) -> dict[str, Any] | None:
@@ -423,7 +372,7 @@ def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
     running.start("processes", lambda: watch_processes(window), window + quick)
     running.wait(checks.keys(), at_most=answer)
     running.start("release", lambda: look_at_release(layout), patience)
-    running.start("config", lambda: check_config(layout), patience)
+    running.start("config", lambda: configuration.checked(layout), patience)
     running.wait({*checks, "release", "config"}, at_most=max(window, quick))
     if running.entries.get("health", {}).get("value", {}).get("status") is None:
         running.start("probe", lambda: {"skipped": "/health does not answer"}, quick)

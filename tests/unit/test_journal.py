@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,61 @@ def test_engine_lines_are_found_as_the_server_writes_them_now_and_wrote_them_bef
     (pattern,) = re.findall(r"--grep=(.*engine_state\S*)", (tmp_path / "journalctl.asked").read_text())
     for text in (json.dumps({"event": "engine_state"}), '{"event":"engine_state"}'):
         assert re.search(pattern, text)
+
+
+# Takes the end of its answer from what it is asked of: "at PLACE", "moving", "slow", or nothing.
+JOURNALCTL = """#!/bin/sh
+file=${2#--file=}
+read -r how place < "$file"
+case $how in
+  slow) sleep 30 ;;
+  moving) place=$(date +%N) ;;
+  gone) rm "$file"; place=1 ;;
+  at) ;;
+  *) echo "PASS: $file" >&2; exit 0 ;;
+esac
+echo "$place: Invalid hash password=canary-Zq8x" >&2
+echo "File corruption detected at $file:$place (of 8388608 bytes, 47%)." >&2
+echo "FAIL: $file (Bad message)" >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of the journal, and a journalctl that reads in its files what to say of them."""
+    program = tmp_path / "journalctl"
+    program.write_text(JOURNALCTL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    directory = tmp_path / "log" / "machine"
+    directory.mkdir(parents=True)
+    monkeypatch.setattr(journal, "PLACES", (directory.parent, tmp_path / "none"))
+    return directory
+
+
+def test_file_whose_damage_stays_in_its_place_is_damaged(files: Path) -> None:
+    (files / "system.journal").write_text("whole\n")
+    (files / "system@1.journal").write_text("at 3cdc40\n")
+    (files / "system@2.journal~").write_text("at 5616\n")
+    seen = journal.verified(30)
+    assert (seen.whole, seen.left) == (1, 0)
+    assert seen.damaged == {
+        str(files / "system@1.journal"): "3cdc40: Invalid hash password=[redacted]",
+        str(files / "system@2.journal~"): "5616: Invalid hash password=[redacted]",
+    }
+
+
+@pytest.mark.parametrize("how", ["moving", "gone"])
+def test_file_that_is_written_to_or_rotated_meanwhile_is_not_damaged(files: Path, how: str) -> None:
+    (files / "system.journal").write_text(f"{how}\n")
+    assert journal.verified(30) == journal.Verification(whole=1)
+
+
+def test_what_there_was_no_time_for_is_told_and_the_newest_comes_first(files: Path) -> None:
+    for age, (name, how) in enumerate([("new", "at 1"), ("middle", "slow"), ("old", "at 2")]):
+        path = files / f"{name}.journal"
+        path.write_text(f"{how}\n")
+        os.utime(path, (1e9 - age, 1e9 - age))
+    seen = journal.verified(1)
+    assert (list(seen.damaged), seen.whole, seen.left) == ([str(files / "new.journal")], 0, 2)

@@ -20,6 +20,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     assessment,
     atomic,
     digest,
+    examination,
     releases,
     restic,
     restoration,
@@ -356,3 +357,33 @@ def test_bare_host_that_the_snapshot_does_not_fit_is_refused(
     )
     with pytest.raises(restoration.RestoreError, match=words):
         planner.plan()
+
+
+@pytest.mark.parametrize(
+    ("actions", "told"),
+    [((), ["schema", "journal"]), ((Action("/opt/config.json", "put", "was changed"),), ["journal"])],
+)
+def test_what_no_backup_mends_is_told(actions: tuple[Action, ...], told: list[str]) -> None:
+    """The schema only where no file is mended, which may be what it complains of."""
+    findings = [
+        assessment.Finding(item, "/a/path", condition, "words")
+        for item in ("schema", "journal", "release")
+        for condition in ("whole", "damaged")
+    ]
+    plan = restoration.Plan(actions, "r", findings)
+    assert [finding.item for finding in plan.unmended] == told
+
+
+def test_damaged_journal_and_schema_are_part_of_the_plan_and_order_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [assessment.Finding(item, "/a/path", "damaged", item) for item in ("schema", "journal")]
+    monkeypatch.setattr(examination, "findings", lambda: found)
+    monkeypatch.setattr(assessment.Survey, "findings", lambda *_: [])
+    monkeypatch.setattr(restoration.Planner, "_names", lambda _: [])
+    monkeypatch.setattr(restoration.Planner, "_is_bare", lambda _: False)
+    planner = restoration.Planner(
+        repository(tmp_path, {"/etc/hosts": ""}, monkeypatch), SNAPSHOT, "damaged", newest=SNAPSHOT
+    )
+    plan = planner.plan()
+    assert (list(plan.actions), list(plan.findings), plan.unmended) == ([], found, found)

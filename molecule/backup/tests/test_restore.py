@@ -96,6 +96,45 @@ def test_one_byte_in_each_is_named_mended_and_kept(
     assert health(host) == "active"
 
 
+def test_configuration_that_the_release_refuses_is_told_in_its_words_and_mended(
+    hosts: dict[str, Any], vault: Vault
+) -> None:
+    host = hosts[SECOND]
+    config = host.check_output(FILES["config"])
+    host.check_output(f'sed --in-place \'s/"port":/"pork":/\' {config} && grep pork {config}')
+    predicted = vault.play("restore.yml", f"--limit={SECOND}", "--check")
+    assert predicted.returncode == 0, predicted.output
+    assert "/etc/katago-mcp/config.json is not what the release takes" in predicted.output
+    assert "pork" in predicted.output
+    run = vault.play("restore.yml", f"--limit={SECOND}")
+    assert run.returncode == 0, run.output
+    assert "mended by no backup" not in run.output.lower()
+    host.check_output("katago-mcp validate --no-engine --config /etc/katago-mcp/config.json")
+
+
+def test_damaged_journal_is_told_as_what_no_backup_mends_while_it_is_written_to(
+    hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
+) -> None:
+    host = hosts[SECOND]
+    host.check_output("journalctl --rotate")
+    journal = host.check_output("ls --sort=time /var/log/journal/*/system@*.journal | head -1")
+    flip(host, journal, 333333)
+    broken = host.file(journal).sha256sum
+    # A file that grows fails its verification now and then, which is no damage.
+    noise = "for i in $(seq 3000); do logger --tag noise $(seq 200); done"
+    host.check_output(f"nohup sh -c '{noise}' > /dev/null 2>&1 & true")
+    try:
+        run = vault.play("restore.yml", f"--limit={SECOND}")
+        assert run.returncode == 0, run.output
+        assert f"Nothing but what no backup mends ({journal} is damaged: " in run.output
+        assert "/system.journal is damaged" not in run.output
+        assert "runs, validated" in run.output
+        assert host.file(journal).sha256sum == broken
+    finally:
+        host.run(f"pkill --full 'logger --tag noise|seq 3000'; rm {journal}")
+    assert "no backup mends" not in vault.play("restore.yml", f"--limit={SECOND}").output
+
+
 def test_service_that_starts_again_by_itself_is_stopped_all_the_same(
     hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
 ) -> None:

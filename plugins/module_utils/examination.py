@@ -1,0 +1,72 @@
+"""What programs find damaged on a host that no digest tells: its configuration, its cache, its journal."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from ansible_collections.katago.fleet.plugins.module_utils import (
+    cache,
+    configuration,
+    journal,
+    releases,
+    service,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.assessment import Finding
+
+CACHE = Path("/var/cache/katago-mcp")
+ANSWERS = CACHE / "answers.sqlite3"
+USER = "katago-mcp"
+_SECONDS = 60
+
+
+def findings() -> list[Finding]:
+    """Everything that was found."""
+    return [*of_configuration(), *of_cache(), *of_journal()]
+
+
+def of_configuration(layout: releases.Layout | None = None) -> Iterator[Finding]:
+    """What the current release's own schema says of the configuration; nothing where there is no release."""
+    layout = layout or releases.Layout()
+    if layout.current_release() is None:
+        return
+    path = str(service.CONFIG)
+    try:
+        report = configuration.checked(layout, seconds=_SECONDS)
+    except (OSError, ValueError, LookupError, TypeError, subprocess.SubprocessError):
+        yield Finding("schema", path, "unknown", f"{path} cannot be checked by the present release")
+        return
+    if report["ok"]:
+        yield Finding("schema", path, "whole", f"{path} is what the release takes")
+    else:
+        words = "; ".join(report["problems"]) or "no reason is given"
+        yield Finding("schema", path, "damaged", f"{path} is not what the release takes: {words}")
+
+
+def of_cache() -> Iterator[Finding]:
+    """What the release's own command says of the cache, asked as the service's user."""
+    path = str(ANSWERS)
+    if not ANSWERS.exists():
+        return
+    try:
+        report = cache.verified(USER)
+    except cache.UnverifiedError:
+        yield Finding("cache", path, "unknown", f"{path} cannot be checked by the present release")
+        return
+    if report["ok"]:
+        yield Finding("cache", path, "whole", f"{path}: {report['entries']} answers")
+    else:
+        yield Finding("cache", path, "damaged", f"{path}: {'; '.join(report['problems'])}")
+
+
+def of_journal() -> Iterator[Finding]:
+    """What journalctl says of the journal's files."""
+    seen = journal.verified(_SECONDS)
+    for path, words in seen.damaged.items():
+        yield Finding("journal", path, "damaged", f"{path} is damaged: {words}")
+    if seen.left:
+        words = f"{seen.left} of the journal's files were not verified within {_SECONDS} s"
+        yield Finding("journal", str(journal.PLACES[0]), "unknown", words)
+    elif seen.whole and not seen.damaged:
+        yield Finding("journal", str(journal.PLACES[0]), "whole", f"{seen.whole} files of the journal")
