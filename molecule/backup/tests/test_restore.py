@@ -121,8 +121,8 @@ def test_damaged_journal_is_told_as_what_no_backup_mends_while_it_is_written_to(
     flip(host, journal, 333333)
     broken = host.file(journal).sha256sum
     # A file that grows fails its verification now and then, which is no damage.
-    noise = "for i in $(seq 3000); do logger --tag noise $(seq 200); done"
-    host.check_output(f"nohup sh -c '{noise}' > /dev/null 2>&1 & true")
+    noise = "for i in $(seq 9000); do logger --tag noise $(seq 200); done"
+    host.check_output(f"systemd-run --quiet --collect --unit=noise sh -c '{noise}'")
     try:
         run = vault.play("restore.yml", f"--limit={SECOND}")
         assert run.returncode == 0, run.output
@@ -131,7 +131,7 @@ def test_damaged_journal_is_told_as_what_no_backup_mends_while_it_is_written_to(
         assert "runs, validated" in run.output
         assert host.file(journal).sha256sum == broken
     finally:
-        host.run(f"pkill --full 'logger --tag noise|seq 3000'; rm {journal}")
+        host.check_output(f"systemctl stop noise.service; rm {journal}")
     assert "no backup mends" not in vault.play("restore.yml", f"--limit={SECOND}").output
 
 
