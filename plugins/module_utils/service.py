@@ -46,6 +46,19 @@ _DETAILS = (
     "NRestarts",
     "DropInPaths",
 )
+# As systemd.time(7) writes a span: "1min 30s".
+_SPAN = re.compile(r"([\d.]+)(us|ms|s|min|h|d|w|month|y)\b")
+_SECONDS = {
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1,
+    "min": 60,
+    "h": 3600,
+    "d": 86400,
+    "w": 7 * 86400,
+    "month": 30.44 * 86400,
+    "y": 365.25 * 86400,
+}
 OPERATOR_TOKEN = "operator.token"  # noqa: S105 (a file's name)
 
 
@@ -202,6 +215,18 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
+
+
+def stop_timeout() -> float | None:
+    """Seconds that systemd gives the unit to stop; None when it waits for ever."""
+    shown = subprocess.run(
+        ["systemctl", "show", UNIT, "--property=TimeoutStopUSec", "--value"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    spans = _SPAN.findall(shown.stdout)
+    return sum(float(number) * _SECONDS[unit] for number, unit in spans) if spans else None
 
 
 def prepare_restart() -> None:

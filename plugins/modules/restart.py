@@ -14,7 +14,7 @@ description:
   - A stop that takes too long fails and says who still runs; a service that was to be restarted starts when
     they have ended.
   - Refuses to restart without C(force) where the disk is full or read-only, since the engine would not
-    start again.
+    start again, unless another procedure has tried that.
 options:
   force:
     description: Kill the control group instead of waiting for an orderly end.
@@ -25,10 +25,10 @@ options:
     type: str
     choices: [started, stopped]
     default: started
-  stop_deadline:
-    description: Seconds that the unit may take to stop.
-    type: int
-    default: 60
+  disk_was_tried:
+    description: Whether the disk was tried before something was changed that calls for the restart.
+    type: bool
+    default: false
   start_deadline:
     description: Seconds that the unit may take to start; the engine may take longer to be ready.
     type: int
@@ -60,18 +60,23 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import confidential, disk, service
+from ansible_collections.katago.fleet.plugins.module_utils import confidential, disk, redaction, service
 
 POLL_SECONDS = 0.05
 KILL_SECONDS = 10
+# Over what systemd gives the unit, whose processes it kills then; and where it would wait for ever.
+SPARE_SECONDS = 15
+PATIENCE_SECONDS = 120
 
 
 class RestartError(Exception):
     """The unit did not do what it was told; the message says what was seen."""
 
 
-def stop(group: str, seconds: float, *, force: bool) -> None:
+def stop(group: str, *, force: bool) -> None:
     """Stop the unit and wait until its control group is empty."""
+    patience = service.stop_timeout()
+    seconds = PATIENCE_SECONDS if patience is None else patience + SPARE_SECONDS
     # First, so that systemd does not start it again when its processes are killed.
     systemctl("stop", "--no-block", service.UNIT)
     if force:
@@ -94,7 +99,7 @@ def stop(group: str, seconds: float, *, force: bool) -> None:
 def restart(group: str, parameters: Mapping[str, Any]) -> None:
     """Stop and start; a service that does not stop in time is to start when it has ended."""
     try:
-        stop(group, parameters["stop_deadline"], force=parameters["force"])
+        stop(group, force=parameters["force"])
     except (RestartError, OSError, subprocess.SubprocessError):
         systemctl("start", "--no-block", service.UNIT, check=False)
         raise
@@ -120,7 +125,7 @@ def start(seconds: float) -> None:
     except subprocess.CalledProcessError as failed:
         words = confidential.shown(service.journal())
         raise RestartError(
-            f"the unit does not start: {failed.stderr.strip()}\nIts last words:\n{words}"
+            f"the unit does not start: {redaction.plain(failed.stderr).strip()}\nIts last words:\n{words}"
         ) from failed
 
 
@@ -135,7 +140,7 @@ def main() -> None:
         argument_spec={
             "force": {"type": "bool", "default": False},
             "state": {"choices": ["started", "stopped"], "default": "started"},
-            "stop_deadline": {"type": "int", "default": 60},
+            "disk_was_tried": {"type": "bool", "default": False},
             "start_deadline": {"type": "int", "default": 90},
         },
         supports_check_mode=True,
@@ -150,7 +155,8 @@ def main() -> None:
             ),
             refused=True,
         )
-    problems = [] if stopping or parameters["force"] else list(disk.obstacles())
+    is_tried = stopping or parameters["force"] or parameters["disk_was_tried"]
+    problems = [] if is_tried else list(disk.obstacles())
     if problems:
         module.fail_json(
             msg=(
@@ -166,7 +172,7 @@ def main() -> None:
     try:
         service.prepare_restart()
         if stopping:
-            stop(group, parameters["stop_deadline"], force=parameters["force"])
+            stop(group, force=parameters["force"])
         else:
             restart(group, parameters)
     except (RestartError, OSError, subprocess.SubprocessError) as error:

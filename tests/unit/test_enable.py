@@ -1,4 +1,4 @@
-"""The service is restarted, stopped and enabled without a word on what its unit was given."""
+"""The service is enabled without a word on what its unit was given."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Tells of the unit what systemd tells, and writes down what it is ordered.
+# Tells of the unit what systemd tells, and writes down what else it is ordered.
 SYSTEMCTL = """#!/bin/sh
 case "$1" in
-  show) printf 'ActiveState=%s\\nMainPID=7\\nEnvironment=SITE_TOKEN=canary-Zq8x\\n' "$(cat ACTIVE)" ;;
   is-enabled) test -e ENABLED ;;
   *)
     echo "$1" >> ORDERS
-    test ! -e BROKEN || { echo 'Job failed: password=canary-Zq8x, see the journal' >&2; exit 1; } ;;
+    test ! -e BROKEN || { echo 'Read-only: password=canary-Zq8x, see the journal' >&2; exit 1; } ;;
 esac
 """
 
@@ -31,19 +30,15 @@ class Host:
         self.directory = directory
         program = directory / "systemctl"
         text = SYSTEMCTL
-        for name in ("ACTIVE", "ENABLED", "ORDERS", "BROKEN"):
+        for name in ("ENABLED", "ORDERS", "BROKEN"):
             text = text.replace(name, str(directory / name))
         program.write_text(text)
         program.chmod(0o755)
-        self.become("active")
-
-    def become(self, state: str) -> None:
-        (self.directory / "ACTIVE").write_text(state)
 
     def run(self, **arguments: Any) -> tuple[dict[str, Any], list[str]]:
         """The module's answer, and what systemd was ordered to do."""
         done = subprocess.run(
-            [sys.executable, "-m", "ansible_collections.katago.fleet.plugins.modules.unit"],
+            [sys.executable, "-m", "ansible_collections.katago.fleet.plugins.modules.enable"],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
             env={
                 **os.environ,
@@ -64,36 +59,23 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def test_restart_is_always_one(host: Host) -> None:
-    answer, orders = host.run(state="restarted")
-    assert (answer["changed"], orders) == (True, ["restart"])
-    assert "status" not in answer
-
-
-@pytest.mark.parametrize(("state", "expected"), [("active", ["stop"]), ("inactive", []), ("failed", [])])
-def test_what_is_stopped_is_left(host: Host, state: str, expected: list[str]) -> None:
-    host.become(state)
-    answer, orders = host.run(state="stopped")
-    assert (answer["changed"], orders) == (bool(expected), expected)
-
-
 def test_what_is_enabled_is_left(host: Host) -> None:
-    answer, orders = host.run(enabled=True)
+    answer, orders = host.run()
     assert (answer["changed"], orders) == (True, ["enable"])
     (host.directory / "ENABLED").touch()
-    answer, orders = host.run(enabled=True)
+    answer, orders = host.run()
     assert (answer["changed"], orders) == (False, ["enable"])
 
 
 def test_check_mode_orders_nothing(host: Host) -> None:
-    answer, orders = host.run(state="restarted", enabled=True, _ansible_check_mode=True)
+    answer, orders = host.run(_ansible_check_mode=True)
     assert (answer["changed"], orders) == (True, [])
 
 
 def test_failure_is_told_in_systemds_words_without_secrets(host: Host) -> None:
     (host.directory / "BROKEN").touch()
-    answer, _ = host.run(state="restarted")
+    answer, _ = host.run()
     assert answer["failed"]
     assert answer["msg"] == (
-        "Unable to restart katago-mcp.service: Job failed: password=[redacted], see the journal"
+        "katago-mcp.service was not enabled: Read-only: password=[redacted], see the journal"
     )
