@@ -21,7 +21,7 @@ def test_reason_is_kept_when_the_service_does_not_run_on_what_was_before(tmp_pat
             "gpu_driver_vendor": "none",
             "_gpu_driver_ran": True,
             # Fails before anything of this machine is restarted.
-            "katago_mcp_drain_timeout": "{{ not_there }}",
+            "force": "neither",
         },
         "tasks": [
             {
@@ -53,4 +53,4 @@ def test_reason_is_kept_when_the_service_does_not_run_on_what_was_before(tmp_pat
     assert "The module cannot be loaded." in told, said
     assert "0 packages were removed again" in told
     assert "The service does not run on what was there before" in told
-    assert "not_there" in told
+    assert "neither" in told
