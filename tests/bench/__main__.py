@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from tests import fleet
 from tests.bench import (
     cached,
     evidence,
@@ -67,6 +68,11 @@ def main() -> int:
     chosen = {asked.name: asked}
     if asked.name == "all":
         chosen = {name: parser.parse_args([name]) for name in BENCHMARKS}
+    if chosen.keys() & OF_PROCEDURES.keys() and not fleet.LAB.hosts():
+        lab = fleet.LAB.name
+        parser.error(
+            f"the lab {lab!r} has no hosts. Boot them: LAB_NAME={lab} bin/lab up; or set LAB_NAME to another"
+        )
     reports = []
     for name, arguments in chosen.items():
         report = _measured(name, arguments)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from lab import paths
 from tests.bench.ledger import Absence, Ask, Ledger, quarters
 from tests.bench.report import Figure, Report, median, number, paired, percentile, ratio
 from tests.bench.rollback import Watch
@@ -183,3 +187,18 @@ def test_gap_is_from_the_first_refusal_to_the_first_answer_after_the_last() -> N
     assert Watch([(0, True)]).gap == 0
     with pytest.raises(ValueError, match="not back"):
         _ = Watch([(0, True), (1, False)]).gap
+
+
+def test_benchmark_of_a_procedure_without_hosts_is_refused_with_what_boots_them() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.bench", "rollback"],
+        cwd=paths.ROOT,
+        env={**os.environ, "PYTHONPATH": ".:collections:server/src:server/tests", "LAB_NAME": "no-such-lab"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert (
+        "error: the lab 'no-such-lab' has no hosts. Boot them: LAB_NAME=no-such-lab bin/lab up" in run.stderr
+    )
