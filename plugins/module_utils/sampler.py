@@ -30,6 +30,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     measuring,
     overlay,
     releases,
+    sandbox,
     service,
     traffic,
     validating,
@@ -72,21 +73,7 @@ StateDirectoryMode=0700
 RuntimeDirectory={FILE.parent.name}
 RuntimeDirectoryMode=0700
 RuntimeDirectoryPreserve=yes
-ProtectSystem=strict
-ProtectHome=true
-PrivateTmp=true
-PrivateDevices=true
-ProtectKernelTunables=true
-ProtectKernelModules=true
-ProtectKernelLogs=true
-ProtectControlGroups=true
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-RestrictNamespaces=true
-RestrictRealtime=true
-LockPersonality=true
-NoNewPrivileges=true
-SystemCallArchitectures=native
-CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_KILL
+{sandbox.HARDENED}CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_KILL
 
 [Install]
 WantedBy=multi-user.target

@@ -1,8 +1,26 @@
-"""Programs run once under the same systemd sandbox as the service."""
+"""The systemd sandboxes of programs: the service's own for what is run once, and that of further units."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+
+# What keeps a program of the project's own, which goes on without the control node, to what it is for.
+HARDENED = """\
+ProtectSystem=strict
+ProtectHome=true
+PrivateTmp=true
+PrivateDevices=true
+ProtectKernelTunables=true
+ProtectKernelModules=true
+ProtectKernelLogs=true
+ProtectControlGroups=true
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=true
+RestrictRealtime=true
+LockPersonality=true
+NoNewPrivileges=true
+SystemCallArchitectures=native
+"""
 
 Directives = Mapping[str, "str | bool | Sequence[str]"]
 

@@ -21,6 +21,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import (
     dispatch,
     incidents,
     ledger,
+    sandbox,
     sinks,
 )
 
@@ -165,21 +166,7 @@ LoadCredential=sinks:{SINKS}
 StateDirectory={STATE.name}
 StateDirectoryMode=0700
 TimeoutStartSec=300
-ProtectSystem=strict
-ProtectHome=true
-PrivateTmp=true
-PrivateDevices=true
-ProtectKernelTunables=true
-ProtectKernelModules=true
-ProtectKernelLogs=true
-ProtectControlGroups=true
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-RestrictNamespaces=true
-RestrictRealtime=true
-LockPersonality=true
-MemoryDenyWriteExecute=true
-NoNewPrivileges=true
-SystemCallArchitectures=native
+{sandbox.HARDENED}MemoryDenyWriteExecute=true
 CapabilityBoundingSet=
 UMask=0077
 """,
