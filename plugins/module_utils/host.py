@@ -38,11 +38,11 @@ class Process:
 
 @dataclass(frozen=True)
 class Sample:
-    """All processes and disks at one moment; `at` of time.monotonic()."""
+    """All processes and disks at one moment; `at` of time.monotonic(), `disks` None if not counted."""
 
     at: float
     processes: Mapping[int, Process]
-    disks: Mapping[str, tuple[int, int, int]]
+    disks: Mapping[str, tuple[int, int, int]] | None
 
 
 def memory(proc: Path = PROC) -> dict[str, float]:
@@ -208,8 +208,13 @@ def by_unit(before: Sample, after: Sample, *, without: int | None = None) -> lis
     return sorted(used, key=lambda unit: unit["cpu_percent"], reverse=True)
 
 
-def by_disk(before: Sample, after: Sample) -> list[dict[str, Any]]:
-    """What each disk did between two samples: share of the time busy (%), bytes read and written a second."""
+def by_disk(before: Sample, after: Sample) -> list[dict[str, Any]] | dict[str, str]:
+    """What each disk did between two samples: share of the time busy (%), bytes read and written a second.
+
+    `absent` when disks are not counted.
+    """
+    if before.disks is None or after.disks is None:
+        return {"absent": f"{PROC / 'diskstats'} cannot be read"}
     seconds = max(after.at - before.at, 1e-3)
     return [
         {
@@ -279,11 +284,11 @@ def _below(processes: Mapping[int, Process], root: int | None) -> set[int]:
     return found
 
 
-def _disks(proc: Path) -> dict[str, tuple[int, int, int]]:
+def _disks(proc: Path) -> dict[str, tuple[int, int, int]] | None:
     try:
         lines = (proc / "diskstats").read_text().splitlines()
     except OSError:
-        return {}
+        return None
     rows = (line.split() for line in lines)
     return {row[2]: (int(row[5]), int(row[9]), int(row[12])) for row in rows if _DISK.fullmatch(row[2])}
 

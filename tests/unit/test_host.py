@@ -148,6 +148,14 @@ def test_disks_are_read_without_iostat(tmp_path: Path) -> None:
     ]
 
 
+def test_disks_that_are_not_counted_are_told_as_absent(tmp_path: Path) -> None:
+    before = host.sample(0.0, tmp_path)
+    write(tmp_path / "diskstats", "7 0 loop0 1 2 3 4 5 6 7 8 9 10 11\n")
+    after = host.sample(2.0, tmp_path)
+    assert host.by_disk(before, after) == {"absent": "/proc/diskstats cannot be read"}
+    assert host.by_disk(after, after) == []
+
+
 def test_device_is_the_gpu_or_the_processors(tmp_path: Path) -> None:
     write(tmp_path / "cpuinfo", "model name : AMD EPYC\nflags : a\nmodel name : AMD EPYC\n")
     assert host.device(tmp_path) == "2 x AMD EPYC"

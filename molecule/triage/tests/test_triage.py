@@ -251,6 +251,18 @@ def test_well_hosts_are_healthy_and_compared_with_their_baseline(
     assert set(reasons(report, SECOND)) == {("P1", "performance")}
     assert report["hosts"][SECOND.name]["command"] == command(SECOND, "mitigate")
     assert (report["verdict"], report["counts"]) == ("P1", {"P1": 1, "healthy": 1})
+    for name, host in ((FIRST.name, first), (SECOND.name, second)):
+        # R17: without the tools of the runbook.
+        assert host.run("command -v iostat").rc == 127
+        facts = report["hosts"][name]["facts"]
+        assert len(facts["load"]["value"]["averages"]) == 3
+        assert facts["pressure"]["value"].keys() in ({"cpu", "memory", "io"}, {"absent"})
+        counted = host.check_output(
+            "awk '$3 ~ /^(sd|hd|vd|xvd|nvme|mmcblk|dm-|md)/ {print $3}' /proc/diskstats"
+        )
+        disks = {disk["disk"]: disk for disk in facts["processes"]["value"]["disks"]}
+        assert disks.keys() == set(counted.split())
+        assert all(0 <= disk["busy_percent"] <= 100 for disk in disks.values())
     second.check_output(f"rm {BASELINE}")
 
 
