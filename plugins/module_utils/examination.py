@@ -62,11 +62,16 @@ def of_cache() -> Iterator[Finding]:
 
 def of_journal() -> Iterator[Finding]:
     """What journalctl says of the journal's files."""
-    seen = journal.verified(_SECONDS)
+    place = str(journal.PLACES[0])
+    try:
+        seen = journal.verified(_SECONDS)
+    except OSError as error:
+        yield Finding("journal", place, "unknown", f"the journal cannot be verified: {error}")
+        return
     for path, words in seen.damaged.items():
         yield Finding("journal", path, "damaged", f"{path} is damaged: {words}")
     if seen.left:
         words = f"{seen.left} of the journal's files were not verified within {_SECONDS} s"
-        yield Finding("journal", str(journal.PLACES[0]), "unknown", words)
+        yield Finding("journal", place, "unknown", words)
     elif seen.whole and not seen.damaged:
-        yield Finding("journal", str(journal.PLACES[0]), "whole", f"{seen.whole} files of the journal")
+        yield Finding("journal", place, "whole", f"{seen.whole} files of the journal")

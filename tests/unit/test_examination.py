@@ -116,3 +116,14 @@ def test_journal_tells_its_damage_and_what_was_not_looked_at(monkeypatch: pytest
     seen.damaged.clear()
     seen.whole = seen.left = 0
     assert list(examination.of_journal()) == []
+
+
+def test_journal_that_cannot_be_verified_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine" / "system.journal").touch()
+    monkeypatch.setattr(journal, "PLACES", (tmp_path,))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = examination.of_journal()
+    assert finding.condition == "unknown"
+    assert finding.words.startswith("the journal cannot be verified: ")
+    assert "journalctl" in finding.words
