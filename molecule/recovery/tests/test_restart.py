@@ -44,6 +44,8 @@ def test_frozen_server_is_restarted(host: Any, target: Host) -> None:
     assert run.returncode == 0, run.output
     assert "Restarted, runs" in run.output
     assert hosts.main_pid(host) not in (0, before)
+    # Not by systemd's watchdog, which would help where the procedure does nothing.
+    assert host.check_output(f"systemctl show {hosts.SERVICE} --property=NRestarts --value") == "0"
 
 
 def test_network_that_takes_long_to_load_is_waited_for(host: Any) -> None:
