@@ -32,7 +32,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import probes, releases, service
+from ansible_collections.katago.fleet.plugins.module_utils import endpoints, releases, service
 
 
 def look() -> dict[str, Any]:
@@ -44,14 +44,22 @@ def look() -> dict[str, Any]:
         seen["unit"] = now.active
         seen["running"] = service.running_release(now.pid) if now.pid else None
         if now.pid:
-            config = json.loads(Path(f"/proc/{now.pid}/cwd/config.json").read_text())
-            server, tls = config["server"], probes.secured(config)
-            answer = probes.ask_json(server["host"], server["port"], "/ready", tls=tls)
-            seen["ready"] = answer is not None and answer[0] == 200
-            seen["reason"] = answer[1].get("reason") if answer else "no answer"
-    except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as error:
+            seen["ready"], seen["reason"] = readiness(Path(f"/proc/{now.pid}/cwd/config.json"))
+    except (OSError, subprocess.CalledProcessError) as error:
         seen["reason"] = str(error)
     return seen
+
+
+def readiness(config: Path) -> tuple[bool | None, str | None]:
+    """Whether a service with this configuration is ready, None when it cannot be asked; and why not."""
+    try:
+        at = endpoints.Endpoints.of(json.loads(config.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"{service.CONFIG} does not say where it listens: {type(error).__name__} {error}"
+    answer = at.probe("/ready")
+    if answer is None:
+        return False, "no answer"
+    return answer[0] == 200, answer[1].get("reason")
 
 
 def main() -> None:

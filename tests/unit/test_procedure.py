@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,8 @@ import yaml
 from ansible import constants
 
 from ansible_collections.katago.fleet.plugins.filter import fleet
-from ansible_collections.katago.fleet.plugins.module_utils import disk, procedure, service
+from ansible_collections.katago.fleet.plugins.module_utils import disk, endpoints, procedure, service
+from ansible_collections.katago.fleet.plugins.modules import state
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 WITHOUT_EVIDENCE = {
@@ -72,11 +74,33 @@ def test_commands_of_a_message_have_the_inventory_of_the_run_unless_it_is_the_de
 
 
 def test_message_ends_with_state_and_next_step() -> None:
-    state = {**RUNNING, "ready": False, "reason": "engine starting", "current": "2-bb"}
-    assert procedure.explanation({"msg": "It failed.\n"}, state, "do this").splitlines() == [
+    seen = {**RUNNING, "ready": False, "reason": "engine starting", "current": "2-bb"}
+    assert procedure.explanation({"msg": "It failed.\n"}, seen, "do this").splitlines() == [
         "It failed.",
         "The service is active, runs 1-aa, not ready (engine starting); the current release is 2-bb.",
         "Next: do this",
+    ]
+
+
+def test_service_whose_configuration_is_damaged_is_not_called_ready_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.json"
+    for text in ("{", "[]", '{"server": {"host": "127.0.0.1", "pork": 8080}}'):
+        config.write_text(text)
+        ready, reason = state.readiness(config)
+        assert ready is None
+        words = procedure.left({**RUNNING, "ready": ready, "reason": reason})
+        assert "runs 1-aa, whether it is ready is unknown (/etc/katago-mcp/config.json does not say" in words
+    assert "KeyError 'port'" in words
+    whole = {"server": {"host": "127.0.0.1", "port": 1}, "metrics": {"host": "", "port": 1}}
+    config.write_text(json.dumps(whole))
+    asked = iter([None, (503, {"reason": "engine starting"}), (200, {})])
+    monkeypatch.setattr(endpoints.Endpoints, "probe", lambda *_: next(asked))
+    assert [state.readiness(config) for _ in range(3)] == [
+        (False, "no answer"),
+        (False, "engine starting"),
+        (True, None),
     ]
 
 

@@ -25,6 +25,13 @@ until systemctl is-active katago-mcp.service | grep --quiet --line-regexp -e ina
 done
 cat /sys/fs/cgroup/*$group/cgroup.procs /sys/fs/cgroup$group/cgroup.procs 2>/dev/null | wc -l > /run/stopped
 """
+# Says how many processes the unit has at the moment when the file of its argument becomes another one.
+WITNESS = """
+group=$(systemctl show katago-mcp.service --property=ControlGroup --value)
+before=$(stat --format=%i $1)
+until [ "$(stat --format=%i $1)" != $before ]; do sleep 0.05; done
+cat /sys/fs/cgroup/*$group/cgroup.procs /sys/fs/cgroup$group/cgroup.procs 2>/dev/null | wc -l > /run/witness
+"""
 TIMER = "/etc/systemd/system/katago-backup.timer"
 CURRENT = "/opt/katago-mcp/current"
 FILES = {
@@ -157,6 +164,25 @@ def test_service_that_starts_again_by_itself_is_stopped_all_the_same(
     assert host.file(config).sha256sum == whole
     assert health(host) == "active"
     assert "runs, validated" in run.output
+
+
+def test_nothing_of_the_service_runs_when_its_files_are_replaced_however_long_its_end_takes(
+    hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
+) -> None:
+    """R22."""
+    host = hosts[SECOND]
+    config = host.check_output(FILES["config"])
+    flip(host, config, 50)
+    host.check_output(f"cat > /run/witness.sh <<'END'\n{WITNESS}\nEND")
+    host.check_output(f"systemd-run --quiet --collect --unit=witness sh /run/witness.sh {config}")
+    try:
+        with drop_in(host, "ExecStop=/bin/sleep 10"):
+            run = vault.play("restore.yml", f"--limit={SECOND}")
+            assert run.returncode == 0, run.output
+    finally:
+        host.run("systemctl stop witness.service")
+    assert host.check_output("cat /run/witness") == "0"
+    assert health(host) == "active"
 
 
 def test_service_that_is_down_although_nothing_is_damaged_runs_again_validated(
