@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
     cache,
+    confidential,
     configuration,
     journal,
     releases,
@@ -40,7 +41,8 @@ def of_configuration(layout: releases.Layout | None = None) -> Iterator[Finding]
     if report["ok"]:
         yield Finding("schema", path, "whole", f"{path} is what the release takes")
     else:
-        words = "; ".join(report["problems"]) or "no reason is given"
+        # They name the value that is wrong, which may be a secret in the wrong place.
+        words = confidential.shown("; ".join(report["problems"])) or "no reason is given"
         yield Finding("schema", path, "damaged", f"{path} is not what the release takes: {words}")
 
 

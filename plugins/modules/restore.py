@@ -127,6 +127,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import (
     assessment,
     backup,
+    cache,
     capacity,
     disk,
     examination,
@@ -202,7 +203,7 @@ def warm_up(release: str) -> None:
 
     Without them, the first analysis takes so long that it is cut off.
     """
-    if not (examination.CACHE / "pocl").exists():
+    if not (examination.CACHE / cache.KERNELS).exists():
         command = backup.trial(Path("/"), release, assets=True, engine=True)
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(command, check=False, capture_output=True, timeout=backup.TRIAL_SECONDS)

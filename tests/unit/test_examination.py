@@ -9,9 +9,11 @@ import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import (
     cache,
+    confidential,
     configuration,
     examination,
     journal,
+    redaction,
     releases,
     service,
 )
@@ -59,6 +61,26 @@ def test_configuration_that_the_release_refuses_is_damaged_in_its_words(layout: 
     (finding,) = examination.of_configuration(layout)
     assert finding.condition == "damaged"
     assert finding.words.endswith("is not what the release takes: server.pork is no field; no certificate")
+
+
+def test_secret_in_the_wrong_place_of_a_configuration_is_not_told(
+    layout: releases.Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = redaction.Secret(b"canary-Zq8xWv3k", "operator.token")
+    monkeypatch.setattr(confidential, "kept", lambda: [secret])
+    monkeypatch.setattr(confidential, "of_unit", list)
+    says(("schema", False, "server.port is 'canary-Zq8xWv3k'; give a number"))
+    (finding,) = examination.of_configuration(layout)
+    assert "canary" not in finding.words
+    assert "server.port is '[redacted" in finding.words
+
+    def unknown() -> list[redaction.Secret]:
+        raise confidential.ConfidentialError("the key cannot be read")
+
+    monkeypatch.setattr(confidential, "kept", unknown)
+    (finding,) = examination.of_configuration(layout)
+    assert "canary" not in finding.words
+    assert "the key cannot be read" in finding.words
 
 
 def test_release_that_does_not_answer_tells_nothing_of_its_configuration(

@@ -108,11 +108,15 @@ def test_configuration_that_the_release_refuses_is_told_in_its_words_and_mended(
 ) -> None:
     host = hosts[SECOND]
     config = host.check_output(FILES["config"])
-    host.check_output(f'sed --in-place \'s/"port":/"pork":/\' {config} && grep pork {config}')
+    token = host.check_output("cat /etc/katago-mcp/credentials/operator.token")
+    wrong = f'-e \'s/"port": 9090/"pork": 9090/\' -e \'s/"port": 8080/"port": "{token}"/\''
+    host.check_output(f"sed --in-place {wrong} {config} && grep pork {config} && grep '{token}' {config}")
     predicted = vault.play("restore.yml", f"--limit={SECOND}", "--check")
     assert predicted.returncode == 0, predicted.output
     assert "/etc/katago-mcp/config.json is not what the release takes" in predicted.output
     assert "pork" in predicted.output
+    assert "server.port" in predicted.output
+    assert token not in predicted.output
     run = vault.play("restore.yml", f"--limit={SECOND}")
     assert run.returncode == 0, run.output
     assert "mended by no backup" not in run.output.lower()
