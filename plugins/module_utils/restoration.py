@@ -124,9 +124,13 @@ class Planner:
             self._kept[path] = self.repository.dump(snapshot.id, path) if is_file else None
         return self._kept[path]
 
-    def plan(self) -> Plan:
-        """The plan. Raises RestoreError when the snapshot does not have what is needed."""
-        findings = [*self._survey.findings(self._names()), *examination.findings()]
+    def plan(self, *, told: bool = True) -> Plan:
+        """The plan, with what no backup mends if that is `told`, which takes its time.
+
+        Raises RestoreError when the snapshot does not have what is needed.
+        """
+        asked = examination.findings() if told else examination.of_cache()
+        findings = [*self._survey.findings(self._names()), *asked]
         actions = [action for finding in assessment.damaged(findings) for action in self._mend(finding)]
         if self._scope in ("state", "all") or self._is_bare():
             actions += self._state_of_snapshot()

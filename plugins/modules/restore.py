@@ -155,7 +155,7 @@ def planned(parameters: dict[str, Any]) -> tuple[restic.Snapshot, restoration.Pl
     snapshot, newest = choose(repository, at, parameters["host"])
     known = backup.State.read().known
     planner = restoration.Planner(repository, snapshot, parameters["scope"], newest=newest, known=known)
-    return snapshot, planner, planner.plan()
+    return snapshot, planner, planner.plan(told=parameters["step"] == "plan")
 
 
 def summary(

@@ -387,3 +387,5 @@ def test_damaged_journal_and_schema_are_part_of_the_plan_and_order_nothing(
     )
     plan = planner.plan()
     assert (list(plan.actions), list(plan.findings), plan.unmended) == ([], found, found)
+    monkeypatch.setattr(examination, "of_cache", lambda: iter(found[:1]))
+    assert list(planner.plan(told=False).findings) == found[:1]
