@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.katago.fleet.plugins.plugin_utils import assets as sources
+from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import assets as deploy_assets
 from lab import assets, paths
 
 CONFIG = """\
@@ -27,8 +27,8 @@ VARIABLES = paths.ROOT / "inventories" / "lab" / "group_vars" / "katago.yml"
 def environment(*, shared: bool) -> dict[str, str]:
     """The variables by which the server's tests find an engine, a network and a tuned home."""
     engine_spec: dict[str, Any] = yaml.safe_load(VARIABLES.read_text())["katago_engine"]
-    engine = sources.obtain("katago_engine", engine_spec, paths.CACHE, print)
-    network = sources.obtain("katago_network", assets.network(shared=shared), paths.CACHE, print)
+    engine = deploy_assets.obtain("katago_engine", engine_spec, paths.CACHE, print)
+    network = deploy_assets.obtain("katago_network", assets.network(shared=shared), paths.CACHE, print)
     home = paths.CACHE / "engine" / "home"
     tuned = home / "opencltuning"
     tuned.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def environment(*, shared: bool) -> dict[str, str]:
     }
 
 
-def _unpacked(engine: sources.Asset) -> Path:
+def _unpacked(engine: deploy_assets.Asset) -> Path:
     directory = paths.CACHE / "engine" / engine.sha256
     if not directory.exists():
         scratch = directory.with_suffix(".partial")

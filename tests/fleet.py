@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import exposition
+from ansible_collections.katago.fleet.plugins.module_utils.common import prometheus
 from lab import paths, runtime
 from lab.hosts import Host, Lab
 
@@ -151,7 +151,7 @@ def get(
 def metric(host: Host, name: str, **labels: str) -> float | None:
     """The value of a metric; None when it cannot be had."""
     status, body = get(host, "/metrics", service="metrics")
-    return exposition.parse(body).value(name, **labels) if status == 200 else None
+    return prometheus.parse(body).value(name, **labels) if status == 200 else None
 
 
 def send(name: str, content: bytes, command: str) -> None:

@@ -1,7 +1,7 @@
 """A night on record: two hosts 120 s apart, a killed engine, a restart, a rollback, evidence cut short.
 
-`PYTHONPATH=collections:. python -m tests.recorded` writes the golden files of tests/unit anew; look through
-what changed before it is committed.
+`PYTHONPATH=collections:. python -m tests.recorded` writes the golden files of tests/unit/review again.
+Look through what changed before you commit it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ansible_collections.katago.fleet.plugins.module_utils import history, incidents, ledger
-from ansible_collections.katago.fleet.plugins.plugin_utils import quarterly, records, review_records, signing
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import ledger
+from ansible_collections.katago.fleet.plugins.module_utils.incident import state as incident_state
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records, signing
+from ansible_collections.katago.fleet.plugins.plugin_utils.review import quarterly
+from ansible_collections.katago.fleet.plugins.plugin_utils.review import records as review_records
 
-GOLDEN = Path(__file__).resolve().parent / "unit" / "golden"
+GOLDEN = Path(__file__).resolve().parent / "unit" / "review" / "golden"
 INCIDENT = "2026-11-03-1"
 FLEET = ("katago-1", "katago-2", "katago-3")
 AHEAD = {"katago-1": 0.0, "katago-2": 120.0, "katago-3": -0.4}
@@ -65,7 +69,7 @@ def at(clock: str, day: str = "2026-11-03") -> float:
 
 def stamp(seconds: float) -> str:
     """A time as records carry it."""
-    return history.stamp(seconds)
+    return timestamps.stamp(seconds)
 
 
 @dataclass
@@ -280,7 +284,7 @@ def quarter(root: Path) -> None:
         opened = {
             **{"event": "opened", "id": f"{day}-1", "started": stamp(start), "severity": severity},
             **{"severity_by": "triage", "worst": severity, "lead": lead, "impact": "Analyses are slow"},
-            "respond_by": incidents.respond_by(severity, datetime.fromtimestamp(start, UTC)),  # type: ignore[arg-type]
+            "respond_by": incident_state.respond_by(severity, datetime.fromtimestamp(start, UTC)),  # type: ignore[arg-type]
             "recurrence_of": INCIDENT if day == "2026-12-01" else "",
             "findings": [{"host": "katago-1", "level": severity, "rule": "performance", "measured": "slow"}],
         }

@@ -12,15 +12,10 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.module_utils import collecting, collectors, history
-from ansible_collections.katago.fleet.plugins.plugin_utils import (
-    evidence,
-    failures,
-    inputs,
-    records,
-    runs,
-    signing,
-)
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.evidence import items, runner
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import bundle, records, signing
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, inputs, runs
 
 display = Display()
 
@@ -59,7 +54,7 @@ class ActionModule(ActionBase):
             return {**result, "changed": False, "skipped": True}
         optional = inputs.switch(arguments, "optional", "procedure_without_evidence", default=False)
         began = time.monotonic()
-        kept: evidence.Evidence | None = None
+        kept: bundle.Evidence | None = None
         try:
             kept = self._begun(arguments, task_vars or {})
             self._keep(kept, arguments, task_vars)
@@ -90,7 +85,7 @@ class ActionModule(ActionBase):
         if not arguments.get("procedure"):
             return
         event = {
-            "at": history.now(),
+            "at": timestamps.now(),
             "host": host,
             "who": str(arguments["who"]),
             "run": runs.this_run(),
@@ -104,21 +99,21 @@ class ActionModule(ActionBase):
         except (records.RecordError, OSError) as error:
             display.warning(f"[{host}] The event is not in the timeline: {error}")
 
-    def _begun(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> evidence.Evidence:
+    def _begun(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> bundle.Evidence:
         kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))
         key = Path(arguments.get("key") or signing.default_path()).expanduser()
         return kept.begin_evidence(
             task_vars["inventory_hostname"],
-            history.now(),
-            collectors.names(*self._tiers()),
+            timestamps.now(),
+            items.names(*self._tiers()),
             signing.Signer.load(key),
         )
 
-    def _tiers(self) -> tuple[collectors.Tier, ...]:
-        return collectors.TIERS if self._task.args.get("tier") == "full" else collectors.TIERS[:1]
+    def _tiers(self) -> tuple[items.Tier, ...]:
+        return items.TIERS if self._task.args.get("tier") == "full" else items.TIERS[:1]
 
     def _keep(
-        self, kept: evidence.Evidence, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None
+        self, kept: bundle.Evidence, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None
     ) -> None:
         """Keep a tier before the next one is collected; whatever happens, say at the end what is missing."""
         why = "it ended before all was collected"
@@ -132,9 +127,7 @@ class ActionModule(ActionBase):
         finally:
             kept.close(complete=not why, why=why)
 
-    def _keep_tier(
-        self, kept: evidence.Evidence, tier: collectors.Tier, task_vars: dict[str, Any] | None
-    ) -> None:
+    def _keep_tier(self, kept: bundle.Evidence, tier: items.Tier, task_vars: dict[str, Any] | None) -> None:
         sent = time.time()
         answer = self._execute_module(
             module_name="katago.fleet.evidence", module_args={"tier": tier}, task_vars=task_vars
@@ -147,7 +140,7 @@ class ActionModule(ActionBase):
             "tier_seconds": round(answer["seconds"], 3),
             "tier_deadline_seconds": answer["deadline"],
         }
-        wanted = {collector.name: collector for collector in collectors.of(tier)}
+        wanted = {collector.name: collector for collector in items.of(tier)}
         for item in answer["packed"]:
             # Only what was asked for becomes a file.
             collector = wanted.pop(str(item.get("name")), None)
@@ -156,8 +149,8 @@ class ActionModule(ActionBase):
 
     def _keep_item(
         self,
-        kept: evidence.Evidence,
-        collector: collectors.Collector,
+        kept: bundle.Evidence,
+        collector: items.Collector,
         item: Mapping[str, Any],
         times: Mapping[str, float],
     ) -> None:
@@ -166,7 +159,7 @@ class ActionModule(ActionBase):
         if not withheld:
             try:
                 # Marks may be longer than what they stand for.
-                content = collecting.unpack(str(item["content"]), 4 * collector.limit)
+                content = runner.unpack(str(item["content"]), 4 * collector.limit)
             except (KeyError, ValueError) as error:
                 withheld = f"what the host sent is damaged: {error}"
         kept.keep(

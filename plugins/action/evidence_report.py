@@ -8,8 +8,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils import history
-from ansible_collections.katago.fleet.plugins.plugin_utils import evidence_table, records
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records, table
 
 display = Display()
 
@@ -30,8 +30,8 @@ class ActionModule(ActionBase):
             host: known["hostvars"][host].get("evidence_result") or {}
             for host in known["ansible_play_hosts_all"]
         }
-        display.display(evidence_table.render(found))
-        outcomes = {host: evidence_table.outcome(each) for host, each in found.items()}
+        display.display(table.render(found))
+        outcomes = {host: table.outcome(each) for host, each in found.items()}
         for host, (outcome, message) in outcomes.items():
             self._record(host, outcome, message)
         short = [host for host, (outcome, _) in outcomes.items() if outcome != "ok"]
@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
     def _record(self, host: str, outcome: str, message: str) -> None:
         arguments = self._task.args
         event = {
-            "at": history.now(),
+            "at": timestamps.now(),
             "host": host,
             "who": str(arguments["who"]),
             "procedure": "evidence",

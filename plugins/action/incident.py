@@ -15,33 +15,28 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.module_utils import (
-    announcements,
-    dispatch,
-    incidents,
-    sinks,
-    timekeeper,
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.incident import (
+    channels,
+    delivery,
+    messages,
+    reminders,
+    state,
     wording,
 )
-from ansible_collections.katago.fleet.plugins.plugin_utils import (
-    actors,
-    commands,
-    incident_inputs,
-    incident_letters,
-    incident_plans,
-    incident_records,
-    inputs,
-    records,
-    review_answers,
-    roster,
-    triage_reports,
-)
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox, planner, roster
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident import request as incident_request
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store as incident_store
+from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_reports
+from ansible_collections.katago.fleet.plugins.plugin_utils.review import answers
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, inputs
 
 display = Display()
 _REFUSALS = (
-    incident_inputs.InputError,
-    incidents.RefusedError,
-    incidents.DamagedError,
+    incident_request.InputError,
+    state.RefusedError,
+    state.DamagedError,
     records.RecordError,
     roster.RosterError,
 )
@@ -61,11 +56,11 @@ class ActionModule(ActionBase):
         now = datetime.now(UTC).replace(microsecond=0)
         try:
             request = self._request(now)
-            store = incident_records.IncidentRecords(Path(self._task.args["records_dir"]))
+            store = incident_store.IncidentRecords(Path(self._task.args["records_dir"]))
             if self._task.args.get("only_check"):
                 store.state(request.incident)
                 if request.do not in ("open", "show"):
-                    incident_plans.find(request.incident, self._all(store))
+                    planner.find(request.incident, self._all(store))
                 return {**result, "changed": False, "do": request.do}
             if request.do == "show":
                 return {**result, **self._show(store, request)}
@@ -80,24 +75,24 @@ class ActionModule(ActionBase):
         except OSError as error:
             raise AnsibleActionFail(f"The incident's record cannot be kept: {error}") from error
 
-    def _request(self, now: datetime) -> incident_inputs.Request:
+    def _request(self, now: datetime) -> incident_request.Request:
         given = load_extra_vars(self._loader)
         if "action" in given:
-            raise incident_inputs.InputError("Ansible keeps the name `action` for itself; give -e do=...")
-        names = [*incident_inputs.NAMES, *self._task.args.get("inputs", [])]
+            raise incident_request.InputError("Ansible keeps the name `action` for itself; give -e do=...")
+        names = [*incident_request.NAMES, *self._task.args.get("inputs", [])]
         if problems := inputs.problems(given, names):
-            raise incident_inputs.InputError(" ".join(problems))
+            raise incident_request.InputError(" ".join(problems))
         # Those of triage are the role's to look at.
         wanted = {
             name: given[name]
-            for name in incident_inputs.NAMES
+            for name in incident_request.NAMES
             if name in given and name not in ("breach", "triage_json")
         }
         for name in wanted.keys() & {"resend", "without_watch"}:
             wanted[name] = inputs.strict_bool(wanted[name], name)
-        return incident_inputs.parse(wanted, now)
+        return incident_request.parse(wanted, now)
 
-    def _all(self, store: incident_records.IncidentRecords) -> dict[str, incidents.Incident]:
+    def _all(self, store: incident_store.IncidentRecords) -> dict[str, state.Incident]:
         found, problems = store.load_all()
         for problem in problems:
             display.warning(problem)
@@ -105,8 +100,8 @@ class ActionModule(ActionBase):
 
     def _do(
         self,
-        store: incident_records.IncidentRecords,
-        request: incident_inputs.Request,
+        store: incident_store.IncidentRecords,
+        request: incident_request.Request,
         now: datetime,
         known: Mapping[str, Any],
     ) -> dict[str, Any]:
@@ -119,9 +114,9 @@ class ActionModule(ActionBase):
                 # What is damaged is not opened anew.
                 store.load(request.incident)
             there = self._all(store)
-            plan = incident_plans.plan(
+            plan = planner.plan(
                 request,
-                incident_plans.Known(
+                planner.Known(
                     now=now,
                     who=who,
                     all=there,
@@ -131,7 +126,7 @@ class ActionModule(ActionBase):
                     hosts=_names_of_hosts(known),
                     jargon=self._task.args["jargon"],
                     timelines={
-                        name: incident_letters.read_timeline(store.timeline(name))
+                        name: outbox.read_timeline(store.timeline(name))
                         for name, each in there.items()
                         if each.is_open
                     },
@@ -143,7 +138,7 @@ class ActionModule(ActionBase):
             if self._task.check_mode:
                 incident = self._predicted(store, plan, now, who)
             elif plan.events:
-                store.append(plan.incident, *plan.events, at=incidents.stamp(now), who=who)
+                store.append(plan.incident, *plan.events, at=timestamps.stamp(now), who=who)
         predicted = " (predicted)" if self._task.check_mode else ""
         display.display(f"{plan.words}{predicted}")
         for call in calls:
@@ -153,7 +148,7 @@ class ActionModule(ActionBase):
         else:
             told = self._tell(store, plan.incident, request.resend, now, who, _names_of_hosts(known))
             incident = self._loaded(store, plan.incident)
-        told += dispatch.Report(problems=tuple(uncalled))
+        told += delivery.Report(problems=tuple(uncalled))
         self._advise(incident, now, known.get("ansible_inventory_sources") or [])
         for warning in (*plan.warnings, *told.passed, *self._roster_problems(now)):
             display.warning(warning)
@@ -173,15 +168,15 @@ class ActionModule(ActionBase):
 
     def _predicted(
         self,
-        store: incident_records.IncidentRecords,
-        plan: incident_plans.Plan,
+        store: incident_store.IncidentRecords,
+        plan: planner.Plan,
         now: datetime,
         who: str,
-    ) -> incidents.Incident:
-        return store.predict(plan.incident, *plan.events, at=incidents.stamp(now), who=who)
+    ) -> state.Incident:
+        return store.predict(plan.incident, *plan.events, at=timestamps.stamp(now), who=who)
 
     def _calls(
-        self, request: incident_inputs.Request, incident: incidents.Incident, now: datetime
+        self, request: incident_request.Request, incident: state.Incident, now: datetime
     ) -> tuple[list[dict[str, Any]], list[str]]:
         """Who is called without anybody's order, and a sentence for each who cannot be.
 
@@ -193,7 +188,7 @@ class ActionModule(ActionBase):
         if not wanted or not roles or request.do not in ("open", "update"):
             return [], []
         calls, problems = [], []
-        for call in incident_plans.calls(incident, roles, str(self._task.args["escalate_to"]), now):
+        for call in planner.calls(incident, roles, str(self._task.args["escalate_to"]), now):
             try:
                 roster.contact(self._task.args["roster"], call["to"])
             except roster.RosterError as error:
@@ -208,27 +203,27 @@ class ActionModule(ActionBase):
             return triage_reports.gather(known, now, breach=breach).as_dict(now)
         try:
             report = json.loads(Path(path).expanduser().read_bytes())
-            incidents.findings(report)
-            incidents.error_groups(report)
+            state.findings(report)
+            state.error_groups(report)
             return {**report, "verdict": str(report["verdict"])}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise incident_inputs.InputError(
+            raise incident_request.InputError(
                 f"-e triage_json is {path}, which is no report of playbooks/triage.yml: {error}."
             ) from error
 
     def _letters(
         self,
-        store: incident_records.IncidentRecords,
-        incident: incidents.Incident,
+        store: incident_store.IncidentRecords,
+        incident: state.Incident,
         now: datetime,
         hosts: Sequence[str],
-    ) -> tuple[list[dispatch.Letter], list[str]]:
+    ) -> tuple[list[delivery.Letter], list[str]]:
         arguments = self._task.args
         title = str(arguments["page_title"])
-        groups, _ = sinks.groups(arguments["sinks"])
+        groups, _ = channels.groups(arguments["sinks"])
         has_page = any(sink.kind == "page" for group in groups for sink in group.sinks)
         others = [each for name, each in store.load_all()[0].items() if name != incident.id]
-        desk = incident_letters.Desk(
+        desk = outbox.Desk(
             now=now,
             setting=self._setting(),
             page_title=title,
@@ -240,72 +235,72 @@ class ActionModule(ActionBase):
                 if has_page
             ],
         )
-        timeline = incident_letters.read_timeline(store.timeline(incident.id))
-        return incident_letters.letters(incident, timeline, desk)
+        timeline = outbox.read_timeline(store.timeline(incident.id))
+        return outbox.letters(incident, timeline, desk)
 
     def _tell(
         self,
-        store: incident_records.IncidentRecords,
+        store: incident_store.IncidentRecords,
         name: str,
         resend: bool,
         now: datetime,
         who: str,
         hosts: Sequence[str],
-    ) -> dispatch.Report:
+    ) -> delivery.Report:
         """Send what is owed. Without sinks, show it, to be sent by hand."""
 
-        def note(outcome: incidents.Outcome, key: str, why: str) -> None:
+        def note(outcome: state.Outcome, key: str, why: str) -> None:
             event = {"event": outcome, "key": key, **({"why": why} if why else {})}
             with store.locked():
-                store.append(name, event, at=incidents.stamp(datetime.now(UTC)), who=who)
+                store.append(name, event, at=timestamps.stamp(datetime.now(UTC)), who=who)
 
-        groups, problems = sinks.groups(self._task.args["sinks"])
+        groups, problems = channels.groups(self._task.args["sinks"])
         with store.sending(name):
             incident = self._loaded(store, name)
             letters, missing = self._letters(store, incident, now, hosts)
-            report = dispatch.Report(problems=(*problems, *missing))
+            report = delivery.Report(problems=(*problems, *missing))
             if not groups:
                 _show_letters(letters, "No sink is configured (incident_sinks). To be sent by hand:")
                 return report
-            report += dispatch.deliver(letters, groups, incident.deliveries, note, resend=resend)
+            report += delivery.deliver(letters, groups, incident.deliveries, note, resend=resend)
         if report.sent:
             display.display(f"Sent: {', '.join(report.sent)}.")
         return report
 
     def _predict(
         self,
-        store: incident_records.IncidentRecords,
-        incident: incidents.Incident,
+        store: incident_store.IncidentRecords,
+        incident: state.Incident,
         now: datetime,
         hosts: Sequence[str],
-    ) -> dispatch.Report:
+    ) -> delivery.Report:
         """What would be sent, and what would be in the way."""
-        groups, problems = sinks.groups(self._task.args["sinks"])
+        groups, problems = channels.groups(self._task.args["sinks"])
         letters, missing = self._letters(store, incident, now, hosts)
         _show_letters(letters, "Would be sent, unless it was:")
         wrong = [
             f"{group.name}/{sink.name}: {problem}"
             for letter in letters
-            for group in dispatch.receivers(letter.message, groups)
+            for group in delivery.receivers(letter.message, groups)
             for sink in group.sinks
-            for problem in sinks.problems(sink, letter.message)
+            for problem in channels.problems(sink, letter.message)
         ]
-        return dispatch.Report(passed=tuple(dict.fromkeys(wrong)), problems=(*problems, *missing))
+        return delivery.Report(passed=tuple(dict.fromkeys(wrong)), problems=(*problems, *missing))
 
-    def _clock(self, incident: incidents.Incident) -> dict[str, str]:
+    def _clock(self, incident: state.Incident) -> dict[str, str]:
         """What the timekeeper is to know; an empty plan for an incident that is closed."""
         try:
             contact = roster.contact(self._task.args["roster"], str(self._task.args["escalate_to"]))
         except roster.RosterError:
             contact = None
-        plan = timekeeper.plan(incident, contact, self._setting())
-        return {"incident": incident.id, "plan": timekeeper.as_text(plan) if plan.alarms else ""}
+        plan = reminders.plan(incident, contact, self._setting())
+        return {"incident": incident.id, "plan": reminders.as_text(plan) if plan.alarms else ""}
 
-    def _setting(self) -> announcements.Setting:
+    def _setting(self) -> messages.Setting:
         arguments = self._task.args
-        return announcements.Setting(str(arguments["service"]), str(arguments.get("status_page") or ""))
+        return messages.Setting(str(arguments["service"]), str(arguments.get("status_page") or ""))
 
-    def _loaded(self, store: incident_records.IncidentRecords, name: str) -> incidents.Incident:
+    def _loaded(self, store: incident_store.IncidentRecords, name: str) -> state.Incident:
         incident = store.load(name).incident
         if incident is None:
             raise records.RecordError(f"{store.state(name)} was emptied meanwhile")
@@ -314,15 +309,15 @@ class ActionModule(ActionBase):
     def _roster_problems(self, now: datetime) -> list[str]:
         return list(roster.problems(self._task.args["roster"], now.date()))
 
-    def _advise(self, incident: incidents.Incident, now: datetime, sources: Sequence[str]) -> None:
+    def _advise(self, incident: state.Incident, now: datetime, sources: Sequence[str]) -> None:
         """What is due next."""
         playbook = commands.with_inventory("ansible-playbook playbooks/", sources)
         if incident.is_open:
             display.display(f"The next update is due by {incident.update_due}.")
         else:
-            due = review_answers.due(incident)
+            due = answers.due(incident)
             display.display(f"The review is due by {due}: {playbook}review.yml -e incident={incident.id}")
-        triggered = incidents.triggers(incident, now)
+        triggered = state.triggers(incident, now)
         for trigger in triggered:
             display.display(f"ESCALATE: {trigger.why}.")
         if triggered:
@@ -330,11 +325,11 @@ class ActionModule(ActionBase):
             display.display(f"  NEXT: {playbook}incident.yml {arguments}")
 
     def _show(
-        self, store: incident_records.IncidentRecords, request: incident_inputs.Request
+        self, store: incident_store.IncidentRecords, request: incident_request.Request
     ) -> dict[str, Any]:
         found = self._all(store)
         if request.incident:
-            chosen = [incident_plans.find(request.incident, found)]
+            chosen = [planner.find(request.incident, found)]
         else:
             chosen = [each for each in found.values() if each.is_open]
         for each in chosen:
@@ -356,19 +351,19 @@ def _names_of_hosts(known: Mapping[str, Any]) -> list[str]:
     return sorted(names - {"localhost"})
 
 
-def _show_letters(letters: Sequence[dispatch.Letter], heading: str) -> None:
+def _show_letters(letters: Sequence[delivery.Letter], heading: str) -> None:
     if letters:
         display.display("\n\n".join([heading, *(each.message.text for each in letters)]) + "\n")
 
 
-def _summary(incident: incidents.Incident) -> str:
+def _summary(incident: state.Incident) -> str:
     lines = [
         f"{incident.id}: {incident.severity} by {incident.severity_by}, {incident.status}"
         f"{'' if incident.is_open else f', closed {incident.closed_at}'}",
         f"  started {incident.started}, opened {incident.opened_at}, respond by {incident.respond_by},"
         f" acknowledged {incident.acknowledged_at or 'not yet'}",
         f"  lead {incident.lead or 'none'}; next update by {incident.update_due or '-'};"
-        f" {announcements.counted(incident.joins + 1, 'alert')}",
+        f" {messages.counted(incident.joins + 1, 'alert')}",
         f"  impact: {incident.impact or 'not told'}",
         f"  findings: {incident.summary or 'none'}",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
+from ansible_collections.katago.fleet.plugins.plugin_utils.transfer.host_files import DeliveringAction
 
 
 class ActionModule(DeliveringAction):

@@ -10,8 +10,8 @@ from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils import preflight
-from ansible_collections.katago.fleet.plugins.plugin_utils import assets, certificates, variables
+from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import assets, certificates, preflight
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import variables
 
 display = Display()
 ROLES = Path(__file__).resolve().parents[2] / "roles"

@@ -11,13 +11,11 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.module_utils import incidents
-from ansible_collections.katago.fleet.plugins.plugin_utils import (
-    inputs,
-    records,
-    review_answers,
-    review_records,
-)
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.incident import state
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records as evidence_records
+from ansible_collections.katago.fleet.plugins.plugin_utils.review import answers, records
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
 
 display = Display()
 
@@ -40,8 +38,8 @@ class ActionModule(ActionBase):
         root = Path(self._task.args["records_dir"])
         fleet = [str(host) for host in (task_vars or {})["groups"].get("katago", [])]
         try:
-            built = review_records.build(root, incident, fleet, dry=self._task.check_mode)
-        except (records.RecordError, incidents.DamagedError, review_answers.AnswersError) as error:
+            built = records.build(root, incident, fleet, dry=self._task.check_mode)
+        except (evidence_records.RecordError, state.DamagedError, answers.AnswersError) as error:
             msg = f"Refused; nothing was written. {error}"
             return {**result, "failed": True, "refused": True, "msg": msg}
         except OSError as error:
@@ -56,7 +54,7 @@ class ActionModule(ActionBase):
             "who": built.standing.who,
         }
 
-    def _say(self, incident: str, root: Path, built: review_records.Built) -> None:
+    def _say(self, incident: str, root: Path, built: records.Built) -> None:
         standing = built.standing
         for place in built.said.secrets:
             display.warning(f"{place} looks like it holds a secret; it is shown redacted. Take it out there.")
@@ -67,10 +65,10 @@ class ActionModule(ActionBase):
             display.display(f"{incident}: the review is complete.{late}")
             return
         due = f", due by {standing.due}" if standing.due else ""
-        now = incidents.stamp(datetime.now(UTC))
+        now = timestamps.stamp(datetime.now(UTC))
         overdue = " OVERDUE." if standing.is_overdue(now) else ""
         display.display(f"{incident}: the review is open; {standing.who}{due}.{overdue} Unanswered:")
         for words in standing.unanswered:
             display.display(f"  {words}")
-        path = root / "incidents" / incident / review_answers.FILE
+        path = root / "incidents" / incident / answers.FILE
         display.display(f"Answer in {path}, and run this again.")

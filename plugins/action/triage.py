@@ -8,8 +8,8 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.katago.fleet.plugins.module_utils import triage
-from ansible_collections.katago.fleet.plugins.plugin_utils import failures, inputs
+from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, inputs
 
 
 class ActionModule(ActionBase):
@@ -34,9 +34,9 @@ class ActionModule(ActionBase):
             measured, why = {}, str(error)
         now = datetime.now(UTC)
         if facts := measured.get("facts"):
-            verdict = triage.judge(facts, now=now, breach=breach)
+            verdict = rules.judge(facts, now=now, breach=breach)
         else:
-            verdict = triage.unreachable(
+            verdict = rules.unreachable(
                 f"it was reached and could not be measured: {why.strip()}", now=now, breach=breach
             )
-        return {**result, "changed": False, "verdict": triage.as_dict(verdict), "facts": facts or {}}
+        return {**result, "changed": False, "verdict": rules.as_dict(verdict), "facts": facts or {}}

@@ -12,8 +12,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils import atomic, triage
-from ansible_collections.katago.fleet.plugins.plugin_utils import inputs, triage_reports
+from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.severity import LEVELS, rank
+from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_reports
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
 
 display = Display()
 
@@ -30,9 +32,9 @@ class ActionModule(ActionBase):
         known = task_vars or {}
         breach = inputs.switch(self._task.args, "breach", "triage_breach", default=False)
         fail_on = self._task.args.get("fail_on") or None
-        if fail_on and fail_on not in triage.LEVELS[1:]:
+        if fail_on and fail_on not in LEVELS[1:]:
             raise AnsibleActionFail(
-                f"triage_fail_on is {fail_on!r}; accepted: {', '.join(reversed(triage.LEVELS[1:]))}"
+                f"triage_fail_on is {fail_on!r}; accepted: {', '.join(reversed(LEVELS[1:]))}"
             )
         now = datetime.now(UTC)
         gathered = triage_reports.gather(known, now, breach=breach)
@@ -40,7 +42,7 @@ class ActionModule(ActionBase):
         report, fleet = gathered.as_dict(now), gathered.fleet
         if path := self._task.args.get("path"):
             display.display(f"Written to {_write(Path(path).expanduser(), report)}.")
-        if fail_on and triage.severity(fleet.verdict) >= triage.severity(fail_on):
+        if fail_on and rank(fleet.verdict) >= rank(fail_on):
             msg = f"The fleet is {fleet.verdict}; triage_fail_on is {fail_on}."
             return {**result, "failed": True, "msg": msg, "verdict": fleet.verdict}
         return {**result, "changed": False, "verdict": fleet.verdict}

@@ -10,9 +10,11 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils import sampler, security, watch
-from ansible_collections.katago.fleet.plugins.plugin_utils import inputs
-from ansible_collections.katago.fleet.plugins.plugin_utils.delivery import DeliveringAction
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
+from ansible_collections.katago.fleet.plugins.module_utils.watch import window
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
+from ansible_collections.katago.fleet.plugins.plugin_utils.transfer.host_files import DeliveringAction
 
 display = Display()
 # A host that reboots is back by then; one that is gone is not waited for.
@@ -41,7 +43,7 @@ class ActionModule(DeliveringAction):
             return {**result, "failed": True, "refused": True, "msg": msg}
         fetch = given["fetch"]
         if not fetch:
-            delivered = self.deliver_program("sampler", str(sampler.PROGRAM), task_vars)
+            delivered = self.deliver_program("watch.sampler", str(paths.WATCH_PROGRAM), task_vars)
             if delivered.get("failed") or delivered.get("unreachable"):
                 why = str(delivered.get("msg") or "no reason given").strip().splitlines()[-1]
                 return {**result, **delivered, "msg": f"The sampler cannot be installed: {why}"}
@@ -72,7 +74,7 @@ class ActionModule(DeliveringAction):
         self,
         answer: dict[str, Any],
         wanted: dict[str, Any],
-        terms: watch.Terms,
+        terms: window.Terms,
         task_vars: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """Ask again and again until something is decided; a host that does not answer may be back."""
@@ -103,20 +105,20 @@ def _refused(mode: Mapping[str, Any], task_vars: Mapping[str, Any] | None) -> di
     return {
         "failed": True,
         "refused": True,
-        "msg": security.refusal(mode, host, "watch"),
+        "msg": security_mode.refusal(mode, host, "watch"),
         "next_step": f"ansible-playbook playbooks/security.yml -l {host} -e do=show",
     }
 
 
-def _terms(arguments: Mapping[str, Any], *, probes: bool) -> watch.Terms:
+def _terms(arguments: Mapping[str, Any], *, probes: bool) -> window.Terms:
     numbers = ("minutes", "interval", "patience", "fewest_requests", "visits")
     given = {name: int(arguments[name]) for name in numbers if name in arguments}
-    return watch.Terms(**given, probes=probes)
+    return window.Terms(**given, probes=probes)
 
 
-def _problems(terms: watch.Terms, arguments: Mapping[str, Any]) -> list[str]:
+def _problems(terms: window.Terms, arguments: Mapping[str, Any]) -> list[str]:
     """What is out of bounds."""
-    least, most = (int(each) for each in arguments.get("bounds", (15, watch.MOST_MINUTES)))
+    least, most = (int(each) for each in arguments.get("bounds", (15, window.MOST_MINUTES)))
     if not least <= terms.minutes <= most:
         return [f"-e minutes={terms.minutes} is out of bounds; give {least} to {most}."]
     bounds = {"interval": (1, int(terms.seconds) // 4), "patience": (3, 600), "fewest_requests": (1, 1 << 30)}

@@ -9,13 +9,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.plugin_utils import (
-    commands,
-    incident_letters,
-    inputs,
-    records,
-    watch_table,
-)
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox
+from ansible_collections.katago.fleet.plugins.plugin_utils.reports import watch_table
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, inputs
 
 display = Display()
 
@@ -59,7 +56,7 @@ class ActionModule(ActionBase):
         line = watch_table.event(host, found, datetime.now(UTC), str(arguments["who"]))
         try:
             kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))
-            if not watch_table.is_told(line, incident_letters.read_timeline(kept.timeline)):
+            if not watch_table.is_told(line, outbox.read_timeline(kept.timeline)):
                 kept.add_event(line)
         except (records.RecordError, OSError) as error:
             display.warning(f"[{host}] The verdict is not in the timeline: {error}")

@@ -39,13 +39,11 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.callback import CallbackBase
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.module_utils import history, lines
-from ansible_collections.katago.fleet.plugins.plugin_utils import (
-    actors,
-    commands,
-    incident_records,
-    records,
-)
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import lines
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands
 
 OPENS = ("katago.fleet.incident",)
 # What is written about incidents is no part of them, and has to be the same the next time.
@@ -102,7 +100,7 @@ class CallbackModule(CallbackBase):
             "who": actors.actor(),
             "command": commands.shown(context.CLIARGS.get("args", ()), context.CLIARGS, extra),
         }
-        self._incident = incident_records.current(self._root, str(extra.get("incident") or ""))
+        self._incident = store.current(self._root, str(extra.get("incident") or ""))
 
     @_harmless
     def v2_runner_on_ok(self, result: Any) -> None:
@@ -145,7 +143,7 @@ class CallbackModule(CallbackBase):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         event = {
-            "at": history.now(),
+            "at": timestamps.now(),
             "host": result.host.get_name(),
             **self._common,
             "task": _name(result.task),

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import digest, procedure, sandbox, sizing
-from ansible_collections.katago.fleet.plugins.plugin_utils import certificates, commands, inputs
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.release import sizing
+from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import certificates
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, inputs, outcome
 
 
 def hashed_tokens(tokens: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -31,7 +33,7 @@ def explanation(
     failure: Mapping[str, Any] | None, state: Mapping[str, Any], next_step: str, sources: Sequence[str]
 ) -> str:
     """The message of a failed procedure; its commands have the inventory of the run, `sources`."""
-    return commands.with_inventory(procedure.explanation(failure, state, next_step), sources)
+    return commands.with_inventory(outcome.explanation(failure, state, next_step), sources)
 
 
 class FilterModule:
@@ -45,7 +47,7 @@ class FilterModule:
             "hashed_tokens": hashed_tokens,
             "pem": certificates.pem,
             "memory_needed_mb": sizing.memory_needed_mb,
-            "result_of": procedure.result,
+            "result_of": outcome.result,
             "strict_bool": inputs.strict_bool,
-            "unit_lines": sandbox.properties,
+            "unit_lines": systemd_run.properties,
         }

@@ -13,7 +13,7 @@ options: {}
 
 EXAMPLES = r"""
 - name: The switch is recorded under a name
-  katago.fleet.switch:
+  katago.fleet.release_switch:
     release: last_good
     why: drill
     who: "{{ lookup('katago.fleet.actor') }}"
@@ -30,7 +30,7 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.katago.fleet.plugins.plugin_utils import actors
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors
 
 
 class LookupModule(LookupBase):

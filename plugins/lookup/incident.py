@@ -18,7 +18,7 @@ options:
 
 EXAMPLES = r"""
 - name: The end is recorded
-  katago.fleet.event:
+  katago.fleet.procedure_event:
     records_dir: records
     incident: "{{ lookup('katago.fleet.incident', 'records', '') }}"
     procedure: restart
@@ -38,7 +38,8 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.katago.fleet.plugins.plugin_utils import incident_records, records
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store
 
 
 class LookupModule(LookupBase):
@@ -48,6 +49,6 @@ class LookupModule(LookupBase):
         """Return one id."""
         directory, given = terms
         try:
-            return [incident_records.current(Path(directory), given)]
+            return [store.current(Path(directory), given)]
         except records.RecordError:
             return [""]

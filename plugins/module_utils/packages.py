@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.katago.fleet.plugins.module_utils import redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
 
 _STATUS = "${Package}\t${Version}\t${db:Status-Abbrev}\n"
 # The letters of dpkg-query(1): what is wanted, and what is.

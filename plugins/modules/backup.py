@@ -44,14 +44,10 @@ import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import (
-    assessment,
-    backup,
-    confidential,
-    disk,
-    history,
-    service,
-)
+from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.backup import run, survey
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk
+from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, unit
 
 
 def main() -> None:
@@ -61,21 +57,21 @@ def main() -> None:
     )
     if module.check_mode:
         try:
-            settings = backup.Settings.load()
-            paths = backup.contents(assessment.Survey(), assets=settings.assets)
-        except backup.BackupError as error:
+            settings = run.Settings.load()
+            contents = run.contents(survey.Survey(), assets=settings.assets)
+        except run.BackupError as error:
             module.fail_json(msg=f"Refused: {error}.")
         except OSError:
             module.exit_json(changed=True, paths=[], msg="The backup is not set up on this host yet.")
-        module.exit_json(changed=True, paths=paths, msg=f"Would back up {len(paths)} paths.")
-    if problems := list(disk.obstacles([backup.DIRECTORY, backup.CACHE])):
+        module.exit_json(changed=True, paths=contents, msg=f"Would back up {len(contents)} paths.")
+    if problems := list(disk.obstacles([paths.BACKUP_DIRECTORY, paths.BACKUP_CACHE])):
         module.fail_json(
             msg=f"Refused; nothing was backed up. {'; '.join(problems)}. Mend the disk first.", refused=True
         )
-    asked = history.now()
+    asked = timestamps.now()
     try:
         started = subprocess.run(
-            ["systemctl", "start", backup.UNIT],
+            ["systemctl", "start", paths.BACKUP_UNIT],
             capture_output=True,
             text=True,
             timeout=module.params["deadline"],
@@ -85,18 +81,18 @@ def main() -> None:
         module.fail_json(
             msg=(
                 f"The backup goes on after {module.params['deadline']} s. It was left running:"
-                f" `journalctl -u {backup.UNIT}` shows it, running this again joins it."
+                f" `journalctl -u {paths.BACKUP_UNIT}` shows it, running this again joins it."
             )
         )
-    outcome = backup.State.read().last_run
+    outcome = run.State.read().last_run
     if outcome is None or (outcome["at"] < asked and started.returncode != 0):
-        words = confidential.shown(service.journal(unit=backup.UNIT))
-        module.fail_json(msg=f"The backup did not run. The last words of {backup.UNIT}:\n{words}")
+        words = host_secrets.shown(unit.journal(unit=paths.BACKUP_UNIT))
+        module.fail_json(msg=f"The backup did not run. The last words of {paths.BACKUP_UNIT}:\n{words}")
     elif not outcome["ok"]:
         module.fail_json(msg=outcome["message"], outcome=outcome)
     elif started.returncode != 0:
         module.fail_json(
-            msg=f"{outcome['message']}, but the unit failed: `journalctl -u {backup.UNIT}` says why.",
+            msg=f"{outcome['message']}, but the unit failed: `journalctl -u {paths.BACKUP_UNIT}` says why.",
             outcome=outcome,
         )
     else:

@@ -71,7 +71,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import atomic, restic
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
+from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
 
 MODE = 0o600
 SHORTEST_PASSWORD = 12
@@ -104,11 +106,11 @@ def files(parameters: Mapping[str, Any]) -> dict[str, str]:
 
     environment = "".join(f"{name}={value}\n" for name, value in sorted(parameters["environment"].items()))
     return {
-        restic.REPOSITORY: ended(parameters["repository"]),
-        restic.PASSWORD: ended(parameters["password"]),
-        restic.ENVIRONMENT: environment,
-        restic.SSH_KEY: ended(parameters["ssh_private_key"]),
-        restic.KNOWN_HOSTS: ended(parameters["ssh_known_hosts"]),
+        paths.RESTIC_REPOSITORY: ended(parameters["repository"]),
+        paths.RESTIC_PASSWORD: ended(parameters["password"]),
+        paths.RESTIC_ENVIRONMENT: environment,
+        paths.RESTIC_SSH_KEY: ended(parameters["ssh_private_key"]),
+        paths.RESTIC_KNOWN_HOSTS: ended(parameters["ssh_known_hosts"]),
     }
 
 
@@ -132,7 +134,7 @@ def trouble(wanted: Mapping[str, str], *, existing: bool) -> str:
             restic.Repository(Path(directory)).probe()
         except restic.ResticError as error:
             if error.kind == "absent":
-                address = restic.shown(wanted[restic.REPOSITORY].strip())
+                address = restic.shown(wanted[paths.RESTIC_REPOSITORY].strip())
                 return f"{address}: {error}" if existing else ""
             return str(error)
     return ""
@@ -149,7 +151,7 @@ def main() -> None:
             "ssh_private_key": {"type": "raw", "default": "", "no_log": True},
             "ssh_known_hosts": {"type": "str", "default": ""},
             "existing": {"type": "bool", "default": False},
-            "directory": {"type": "path", "default": str(restic.SECRETS)},
+            "directory": {"type": "path", "default": str(paths.BACKUP_SECRETS)},
         },
         supports_check_mode=True,
     )

@@ -34,7 +34,9 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import backup, digest, restic
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, run
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 
 INITIALIZATION_SECONDS = 120
 
@@ -44,7 +46,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={"initialize": {"type": "bool", "default": False}}, supports_check_mode=True
     )
-    if module.check_mode and not (restic.SECRETS / restic.REPOSITORY).exists():
+    if module.check_mode and not (paths.BACKUP_SECRETS / paths.RESTIC_REPOSITORY).exists():
         module.exit_json(changed=True, repository="", msg="The repository's address is not on the host yet.")
     repository = restic.Repository()
     if module.check_mode and not shutil.which("restic"):
@@ -56,7 +58,7 @@ def main() -> None:
             module.fail_json(msg=f"{sentence(error)} Nothing was backed up; what runs was not touched.")
     else:
         module.exit_json(changed=False, repository=repository.shown)
-    state = backup.State.read()
+    state = run.State.read()
     if state.repository == digest.of_text(repository.address) and not module.params["initialize"]:
         good = state.last_good or {}
         module.fail_json(

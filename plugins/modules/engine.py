@@ -66,7 +66,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
 
 EXTRACTION_SECONDS = 120
 VERSION_SECONDS = 30

@@ -95,24 +95,24 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import collecting, collectors
+from ansible_collections.katago.fleet.plugins.module_utils.evidence import items, runner
 
 
 def main() -> None:
     """Collect a tier and send it."""
     module = AnsibleModule(
-        argument_spec={"tier": {"type": "str", "choices": list(collectors.TIERS), "required": True}},
+        argument_spec={"tier": {"type": "str", "choices": list(items.TIERS), "required": True}},
         supports_check_mode=True,
     )
-    tier: collectors.Tier = module.params["tier"]
+    tier: items.Tier = module.params["tier"]
     began, started = time.time(), time.monotonic()
-    packed = list(collecting.collect(tier))
+    packed = list(runner.collect(tier))
     module.exit_json(
         changed=False,
         began=began,
         ended=time.time(),
         seconds=time.monotonic() - started,
-        deadline=collecting.worst_seconds(tier),
+        deadline=runner.worst_seconds(tier),
         packed=packed,
     )
 

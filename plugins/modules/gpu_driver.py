@@ -181,15 +181,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import (
-    asking,
-    atomic,
-    gpu,
-    gpu_driver,
-    packages,
-    releases,
-    sandbox,
-)
+from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, commands, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 
 RECORD = gpu_driver.STATE / "state.json"
 ARCHIVES = gpu_driver.STATE / "archives"
@@ -227,7 +221,7 @@ class DriverError(Exception):
 
 def ask(command: Sequence[str], seconds: float = SMI_SECONDS) -> tuple[int, str]:
     """As `asking.ask`: none of these programs may hold up the run."""
-    return asking.ask(command, seconds)
+    return commands.ask(command, seconds)
 
 
 def record() -> dict[str, Any]:
@@ -775,7 +769,7 @@ def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path, *, ven
     DriverError has the engine's words when it gives no answer, or not on one of the devices `names` of
     NVIDIA's, or one of another `vendor`.
     """
-    layout = releases.Layout(root)
+    layout = release_layout.Layout(root)
     release = layout.current_release()
     if release is None:
         return "no release yet; the first one is tried before it is switched to"
@@ -792,8 +786,10 @@ def query(names: Sequence[str], sandboxed: Mapping[str, Any], root: Path, *, ven
     argv += ["-config", str(layout.current / configured["configPath"])]
     argv += ["-override-config", f"homeDataDir={QUERY_CACHE},logToStderr=true"]
     # The engine ends with its input, after it has answered.
-    status, words = asking.ask(
-        sandbox.command(directives, argv, unit=QUERY_UNIT), QUERY_SECONDS + 10, given=json.dumps(QUERY) + "\n"
+    status, words = commands.ask(
+        systemd_run.command(directives, argv, unit=QUERY_UNIT),
+        QUERY_SECONDS + 10,
+        given=json.dumps(QUERY) + "\n",
     )
     device = gpu.used_by_engine(words, vendor, names)
     if status or '"rootInfo"' not in words or device is None:

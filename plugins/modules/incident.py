@@ -97,7 +97,7 @@ update_due:
   type: str
   returned: when something was recorded or sent
 clock:
-  description: The alarms for C(katago.fleet.incident_clock).
+  description: The alarms for C(katago.fleet.incident_reminders).
   type: dict
   returned: when something was recorded or sent
 sent:

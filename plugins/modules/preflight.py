@@ -144,7 +144,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import capacity, disk, service
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk
+from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
+from ansible_collections.katago.fleet.plugins.module_utils.service import unit
 
 
 def operating_system() -> dict[str, str]:
@@ -181,7 +183,7 @@ def own_sockets() -> set[int]:
     """The ports that the running service holds, by its own configuration."""
     try:
         # The configuration that it was started with, whatever is the current one.
-        config = json.loads(Path(f"/proc/{service.state().pid}/cwd/config.json").read_text())
+        config = json.loads(Path(f"/proc/{unit.state().pid}/cwd/config.json").read_text())
         return {config["server"]["port"], config["metrics"]["port"]}
     except (OSError, ValueError, KeyError):
         return set()

@@ -81,25 +81,21 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import (
-    asking,
-    baselines,
-    confidential,
-    configuration,
+from ansible_collections.katago.fleet.plugins.module_utils import gpu, paths, timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import commands, procfs, prometheus, workers
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
+from ansible_collections.katago.fleet.plugins.module_utils.release import history
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
+from ansible_collections.katago.fleet.plugins.module_utils.service import (
+    config_check,
     endpoints,
-    exposition,
-    gpu,
-    history,
-    host,
+    host_secrets,
     journal,
-    measuring,
-    releases,
-    security,
-    service,
-    traffic,
-    triage,
-    validation,
+    metrics,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
+from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline, rules
 
 CLIENT_SECONDS = 20
 LAST_LINES = 20
@@ -109,32 +105,32 @@ DPKG_LOG = Path("/var/log/dpkg.log")
 ENGINES = Path("/opt/katago/engines")
 PLACES = ("/", "/opt", "/var", "/var/lib/katago-mcp", "/var/cache/katago-mcp")
 # Where what fills a disk is looked for.
-LARGE = tuple(triage.ROOM)
+LARGE = tuple(rules.ROOM)
 EXPECTED_OPEN_FILES = 8192
 
 
-def look_at_release(layout: releases.Layout) -> dict[str, Any]:
+def look_at_release(layout: release_layout.Layout) -> dict[str, Any]:
     """The current release and every difference from its manifest, by full checksums."""
     name = layout.current_release()
-    return {"name": name, "damage": releases.damage(layout.current) if name else []}
+    return {"name": name, "damage": release_layout.damage(layout.current) if name else []}
 
 
-def read_limits(layout: releases.Layout) -> dict[str, Any] | None:
+def read_limits(layout: release_layout.Layout) -> dict[str, Any] | None:
     """The limits of the running main process beside those of the release's unit; None without one."""
-    pid = service.state().pid
+    pid = service_unit.state().pid
     if not pid:
         return None
     try:
-        unit = (layout.current / service.UNIT).read_text()
+        unit = (layout.current / paths.SERVICE_UNIT).read_text()
     except OSError:
         unit = ""
     found = re.search(r"^LimitNOFILE=(\d+)", unit, re.M)
-    return {**host.limits(pid), "open_files_expected": int(found[1]) if found else EXPECTED_OPEN_FILES}
+    return {**procfs.limits(pid), "open_files_expected": int(found[1]) if found else EXPECTED_OPEN_FILES}
 
 
 def read_journal() -> dict[str, Any]:
     """The service's own lines of the window, grouped; the last of them word for word."""
-    entries = journal.own(triage.WINDOW_MINUTES)
+    entries = journal.own(rules.WINDOW_MINUTES)
     return {
         "groups": journal.groups(entries),
         "unstructured": journal.unstructured(entries),
@@ -146,13 +142,13 @@ def read_journal() -> dict[str, Any]:
 
 def watch_processes(seconds: float) -> dict[str, Any]:
     """What the unit, the other units and the disks used over so many seconds."""
-    before = host.sample(time.monotonic())
+    before = procfs.sample(time.monotonic())
     time.sleep(seconds)
-    after = host.sample(time.monotonic())
-    units = host.by_unit(before, after, without=os.getppid())
-    own = next((unit for unit in units if unit["unit"] == service.UNIT), None)
+    after = procfs.sample(time.monotonic())
+    units = procfs.by_unit(before, after, without=os.getppid())
+    own = next((unit for unit in units if unit["unit"] == paths.SERVICE_UNIT), None)
     members = own["processes"] if own else []
-    others = [unit for unit in units if unit["unit"] != service.UNIT]
+    others = [unit for unit in units if unit["unit"] != paths.SERVICE_UNIT]
     greedy = [
         *others[:CONSUMERS],
         *sorted(others[CONSUMERS:], key=lambda unit: -unit["memory_bytes"])[:CONSUMERS],
@@ -170,7 +166,7 @@ def watch_processes(seconds: float) -> dict[str, Any]:
             }
             for unit in greedy
         ],
-        "disks": host.by_disk(before, after),
+        "disks": procfs.by_disk(before, after),
         "processors": os.cpu_count() or 1,
     }
 
@@ -195,13 +191,13 @@ def newest_switch(records: Sequence[history.Record]) -> history.Record | None:
     return next((each for each in switches if each.previous != each.release), None)
 
 
-def read_history(layout: releases.Layout) -> dict[str, Any]:
+def read_history(layout: release_layout.Layout) -> dict[str, Any]:
     """The newest records, the newest switch from one release to another, and the way back."""
     records = history.read()
     switch = newest_switch(records)
     ago = None
     if switch:
-        at = datetime.strptime(switch.at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        at = timestamps.parse(switch.at)
         ago = (datetime.now(UTC) - at).total_seconds()
     ways = history.ways_back(records, available=layout.complete(), besides=layout.current_release())
     return {
@@ -220,20 +216,20 @@ def read_history(layout: releases.Layout) -> dict[str, Any]:
     }
 
 
-def read_baseline(layout: releases.Layout, visits: int, *, without: bool) -> dict[str, Any]:
+def read_baseline(layout: release_layout.Layout, visits: int, *, without: bool) -> dict[str, Any]:
     """The recorded baseline, if any, and what a baseline of now would stand on."""
-    manifest = releases.manifest(layout.current) or {}
+    manifest = release_layout.manifest(layout.current) or {}
     return {
-        "found": None if without else baselines.read(),
-        "identity": baselines.identity(manifest, visits),
+        "found": None if without else baseline.read(),
+        "identity": baseline.identity(manifest, visits),
         "manifest": {name: manifest.get(name) for name in ("name", "engine_version", "version")},
-        "machine": host.machine(),
-        "network": baselines.network(manifest),
+        "machine": procfs.machine(),
+        "network": baseline.network(manifest),
         "visits": visits,
     }
 
 
-def read_config(layout: releases.Layout) -> dict[str, Any]:
+def read_config(layout: release_layout.Layout) -> dict[str, Any]:
     """The configuration of the current release; an empty one when it cannot be read."""
     try:
         config = json.loads((layout.current / "config.json").read_text())
@@ -244,30 +240,32 @@ def read_config(layout: releases.Layout) -> dict[str, Any]:
 
 def kernel_log() -> str:
     """What the kernel said in the last 24 hours; its own buffer where the journal does not keep it."""
-    status, lines = asking.ask(
+    status, lines = commands.ask(
         ["journalctl", "--dmesg", "--since=-24h", "--output=short", "--no-pager", "--quiet"]
     )
-    return lines if status == 0 and lines else asking.ask(["dmesg"])[1]
+    return lines if status == 0 and lines else commands.ask(["dmesg"])[1]
 
 
 def upgraded() -> list[str]:
     """The packages installed or upgraded in the last 24 hours, by the host's own clock."""
     since = datetime.now().astimezone() - timedelta(hours=24)
-    return host.upgrades(DPKG_LOG, since.strftime("%Y-%m-%d %H:%M:%S"))
+    return procfs.upgrades(DPKG_LOG, since.strftime("%Y-%m-%d %H:%M:%S"))
 
 
-def probe(at: endpoints.Endpoints, layout: releases.Layout, parameters: dict[str, Any]) -> dict[str, Any]:
+def probe(
+    at: endpoints.Endpoints, layout: release_layout.Layout, parameters: dict[str, Any]
+) -> dict[str, Any]:
     """Analyses of positions that no cache knows: how long each took and what was wrong with it.
 
     Of no more visits than an overlay leaves, since a host whose limits are lowered is as well as others.
     RuntimeError when the client itself does not run, which says nothing of the service.
     """
     asked, quick = parameters["probes"], parameters["patience"] / 6
-    visits = validation.allowed(parameters["visits"], read_config(layout), at.probe("/health", quick))
-    variants = random.SystemRandom().sample(range(validation.VARIANTS), asked)
+    visits = service_checks.allowed(parameters["visits"], read_config(layout), at.probe("/health", quick))
+    variants = random.SystemRandom().sample(range(service_checks.VARIANTS), asked)
     answer = at.call(
         layout.current / "venv" / "bin" / "katago-mcp",
-        validation.probes(visits, variants),
+        service_checks.probes(visits, variants),
         parameters["patience"],
     )
     if "results" not in answer:
@@ -278,9 +276,9 @@ def probe(at: endpoints.Endpoints, layout: releases.Layout, parameters: dict[str
         "error": answer.get("error"),
         "answers": [
             {
-                "status": validation.status(result),
+                "status": service_checks.status(result),
                 "seconds": result["seconds"],
-                "problems": validation.probe_problems(result, visits),
+                "problems": service_checks.probe_problems(result, visits),
             }
             for result in answer["results"]
         ],
@@ -296,12 +294,12 @@ def compare(before: dict[str, Any], after: dict[str, Any], seconds: float) -> di
     if texts[1] is None or texts[0] is None:
         return {"value": {"served": False, "why": "is not served"}}
     try:
-        window = traffic.Window(exposition.parse(texts[0]), exposition.parse(texts[1]))
+        window = metrics.Window(prometheus.parse(texts[0]), prometheus.parse(texts[1]))
     except ValueError as error:
         return {"value": {"served": False, "why": f"is not in the exposition format: {error}"}}
     latencies = window.latencies((0.5, 0.95, 0.99))
     uptime = time.time() - (window.after.value("process_start_time_seconds") or 0)
-    young = uptime < triage.WINDOW_MINUTES * 60
+    young = uptime < rules.WINDOW_MINUTES * 60
     return {
         "value": {
             "served": True,
@@ -311,7 +309,7 @@ def compare(before: dict[str, Any], after: dict[str, Any], seconds: float) -> di
             "engine_up": window.after.value("katago_engine_up"),
             "engine_failures": window.engine_failures(),
             "engine_failures_since_start": (
-                traffic.Window(exposition.parse(""), window.after).engine_failures() if young else None
+                metrics.Window(prometheus.parse(""), window.after).engine_failures() if young else None
             ),
             "latency_seconds": dict(zip(("p50", "p95", "p99"), latencies, strict=True))
             if latencies
@@ -326,18 +324,18 @@ def compare(before: dict[str, Any], after: dict[str, Any], seconds: float) -> di
     }
 
 
-def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
+def measure(parameters: dict[str, Any]) -> dict[str, workers.Entry]:
     """Every check's entry.
 
     What takes a processor waits for what is quick, and the probes wait for both, so that they are
     not slowed down by triage itself.
     """
-    layout = releases.Layout(Path(parameters["root"]))
+    layout = release_layout.Layout(Path(parameters["root"]))
     window, patience = parameters["window"], parameters["patience"]
     without = parameters["without_baseline"]
-    visits = validation.allowed(parameters["visits"], read_config(layout))
+    visits = service_checks.allowed(parameters["visits"], read_config(layout))
     quick, answer = patience / 3, patience / 6
-    running = measuring.Measuring()
+    running = workers.Measuring()
     running.start("bound_to", lambda: asdict(endpoints.Endpoints.of_release(layout)), answer)
     running.wait({"bound_to"}, at_most=answer)
     at = endpoints.Endpoints(**running.entries.pop("bound_to").get("value", {}))
@@ -347,32 +345,30 @@ def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
         "before": lambda: at.exposed(answer),
         "health": lambda: at.answer("/health", answer),
         "ready": lambda: at.answer("/ready", answer),
-        "unit": service.details,
+        "unit": service_unit.details,
         "limits": lambda: read_limits(layout),
-        "filesystems": lambda: host.filesystems(present(PLACES)),
-        "consumers": lambda: host.consumers(LARGE),
-        "memory": host.memory,
-        "pressure": host.pressure,
-        "load": host.load,
-        "gpu": lambda: gpu.state(asking.ask, kernel_log, devices=gpu.on_bus(), loaded=gpu.loaded_version()),
+        "filesystems": lambda: procfs.filesystems(present(PLACES)),
+        "consumers": lambda: procfs.consumers(LARGE),
+        "memory": procfs.memory,
+        "pressure": procfs.pressure,
+        "load": procfs.load,
+        "gpu": lambda: gpu.state(commands.ask, kernel_log, devices=gpu.on_bus(), loaded=gpu.loaded_version()),
         "clock": time.time,
         "history": lambda: read_history(layout),
         "baseline": lambda: read_baseline(layout, visits, without=without),
         "packages": upgraded,
-        "last_lines": lambda: service.journal(LAST_LINES).splitlines(),
+        "last_lines": lambda: service_unit.journal(LAST_LINES).splitlines(),
         "journal": read_journal,
-        "engine_journal": lambda: {
-            "failures": journal.engine_failures(journal.engine(triage.WINDOW_MINUTES))
-        },
-        "security": security.look,
-        "runs": lambda: journal.runs(journal.manager(triage.WINDOW_MINUTES)),
+        "engine_journal": lambda: {"failures": journal.engine_failures(journal.engine(rules.WINDOW_MINUTES))},
+        "security": security_mode.look,
+        "runs": lambda: journal.runs(journal.manager(rules.WINDOW_MINUTES)),
     }
     for name, check in checks.items():
         running.start(name, check, quick)
     running.start("processes", lambda: watch_processes(window), window + quick)
     running.wait(checks.keys(), at_most=answer)
     running.start("release", lambda: look_at_release(layout), patience)
-    running.start("config", lambda: configuration.checked(layout), patience)
+    running.start("config", lambda: config_check.checked(layout), patience)
     running.wait({*checks, "release", "config"}, at_most=max(window, quick))
     if running.entries.get("health", {}).get("value", {}).get("status") is None:
         running.start("probe", lambda: {"skipped": "/health does not answer"}, quick)
@@ -385,13 +381,13 @@ def measure(parameters: dict[str, Any]) -> dict[str, measuring.Entry]:
     entries = running.results()
     before, after = entries.pop("before"), entries.pop("after")
     traffic = {**compare(before, after, seconds), "seconds": round(seconds, 2)}
-    shown: dict[str, Any] = confidential.shown({**entries, "traffic": traffic})
+    shown: dict[str, Any] = host_secrets.shown({**entries, "traffic": traffic})
     return shown
 
 
-def present(paths: tuple[str, ...]) -> list[str]:
-    """The paths that exist."""
-    return [path for path in paths if Path(path).exists()]
+def present(candidates: tuple[str, ...]) -> list[str]:
+    """Those of the paths that exist."""
+    return [path for path in candidates if Path(path).exists()]
 
 
 def main() -> None:

@@ -111,15 +111,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import (
-    atomic,
-    releases,
-    sampler,
-    security,
-    watch,
-)
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout
+from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, window
 
-NEVER = watch.Verdict("unknown", "it was not watched since the host was started")
+NEVER = window.Verdict("unknown", "it was not watched since the host was started")
 
 
 def systemctl(*arguments: str, required: bool = True) -> None:
@@ -127,24 +125,24 @@ def systemctl(*arguments: str, required: bool = True) -> None:
     subprocess.run(["systemctl", *arguments], check=required, capture_output=True, text=True, timeout=120)
 
 
-def look() -> tuple[watch.Watched | None, watch.Verdict, bool]:
+def look() -> tuple[window.Watched | None, window.Verdict, bool]:
     """What there is of a watch, the verdict on it, and whether its sampler works."""
     alive = sampler.is_alive()
     try:
         found = sampler.watched()
     except (ValueError, KeyError, TypeError) as error:
-        return None, watch.Verdict("unknown", f"{sampler.FILE} is damaged: {error}"), alive
+        return None, window.Verdict("unknown", f"{paths.WATCH_SAMPLES} is damaged: {error}"), alive
     if found is None:
         return None, NEVER, alive
-    return found, watch.judge(found, now=sampler.now(), alive=alive), alive
+    return found, window.judge(found, now=sampler.now(), alive=alive), alive
 
 
-def running_service(terms: watch.Terms, root: Path) -> watch.Identity:
+def running_service(terms: window.Terms, root: Path) -> window.Identity:
     """The service as it is now, to be compared with the one that was watched."""
-    return watch.identity(sampler.take(terms, releases.Layout(root)).facts)
+    return window.identity(sampler.take(terms, layout.Layout(root)).facts)
 
 
-def refusal(found: watch.Watched, terms: watch.Terms, alive: bool) -> str:
+def refusal(found: window.Watched, terms: window.Terms, alive: bool) -> str:
     """Why a window that is running cannot be joined; empty when it can."""
     if not alive or found.terms == terms:
         return ""
@@ -159,15 +157,15 @@ def refusal(found: watch.Watched, terms: watch.Terms, alive: bool) -> str:
 
 def start(order: dict[str, Any]) -> None:
     """Leave the order and have the sampler work on it, now and after a reboot. Raises OSError."""
-    systemctl("stop", sampler.UNIT, required=False)
+    systemctl("stop", paths.WATCH_UNIT, required=False)
     wanted = sampler.unit()
-    if not sampler.UNIT_FILE.is_file() or sampler.UNIT_FILE.read_text() != wanted:
-        atomic.write(sampler.UNIT_FILE, wanted.encode(), mode=0o644)
+    if not paths.WATCH_UNIT_FILE.is_file() or paths.WATCH_UNIT_FILE.read_text() != wanted:
+        atomic.write(paths.WATCH_UNIT_FILE, wanted.encode(), mode=0o644)
         systemctl("daemon-reload")
     sampler.begin(order, rebooted=False)
-    systemctl("reset-failed", sampler.UNIT, required=False)
-    systemctl("enable", sampler.UNIT)
-    systemctl("start", sampler.UNIT)
+    systemctl("reset-failed", paths.WATCH_UNIT, required=False)
+    systemctl("enable", paths.WATCH_UNIT)
+    systemctl("start", paths.WATCH_UNIT)
 
 
 def main() -> None:
@@ -183,8 +181,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    terms = watch.Terms(**module.params["terms"])
-    if not module.params["fetch"] and (mode := security.standing()):
+    terms = window.Terms(**module.params["terms"])
+    if not module.params["fetch"] and (mode := security_mode.standing()):
         module.exit_json(changed=False, security_mode=asdict(mode))
     root, restart = Path(module.params["root"]), module.params["restart"]
     try:
@@ -195,7 +193,7 @@ def main() -> None:
                 module.fail_json(msg=msg, refused=True)
             joined = (alive and not found.over) or (
                 found.terms == terms
-                and watch.may_join(found, verdict, now=sampler.now(), running=running_service(terms, root))
+                and window.may_join(found, verdict, now=sampler.now(), running=running_service(terms, root))
             )
         if not joined and not module.check_mode:
             names = ("incident", "who", "root")
@@ -208,7 +206,7 @@ def main() -> None:
     module.exit_json(
         changed=not joined,
         joined=joined,
-        verdict=watch.as_dict(verdict),
+        verdict=window.as_dict(verdict),
         now=sampler.now(),
         minutes=found.terms.minutes if found else 0,
         who=found.who if found else "",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ansible_collections.katago.fleet.plugins.module_utils.validation import (
+from ansible_collections.katago.fleet.plugins.module_utils.service.checks import (
     LEAST_LEAD,
     LEAST_WINRATE,
     OCCUPIED,

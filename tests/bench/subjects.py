@@ -19,7 +19,7 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from ansible_collections.katago.fleet.plugins.module_utils import sizing
+from ansible_collections.katago.fleet.plugins.module_utils.release import sizing
 from katago_mcp.desk import options_of
 from katago_mcp.engine import LINE_LIMIT, Command
 from katago_mcp.positions import Position, check

@@ -11,14 +11,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import (
-    asking,
-    collectors,
-    gpu,
-    gpu_driver,
-    packages,
-)
-from ansible_collections.katago.fleet.plugins.modules import gpu_driver as module
+from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver, packages
+from ansible_collections.katago.fleet.plugins.module_utils.common import commands
+from ansible_collections.katago.fleet.plugins.module_utils.evidence import items
+from ansible_collections.katago.fleet.plugins.modules import gpu_driver as gpu_driver_module
 
 KERNEL = "6.1.0-56-cloud-amd64"
 A40 = gpu.Device("0000:01:00.0", "nvidia", "2235")
@@ -140,16 +136,16 @@ def test_beginning_is_recorded_once_and_makes_no_change_an_interrupted_one(
 ) -> None:
     seen = done(held=())
     monkeypatch.setattr(gpu_driver, "STATE", tmp_path)
-    monkeypatch.setattr(module, "RECORD", tmp_path / "state.json")
-    monkeypatch.setattr(module, "look", lambda _: replace(seen, record=module.record()))
+    monkeypatch.setattr(gpu_driver_module, "RECORD", tmp_path / "state.json")
+    monkeypatch.setattr(gpu_driver_module, "look", lambda _: replace(seen, record=gpu_driver_module.record()))
     monkeypatch.setattr(packages, "known", lambda: packages.Known(seen.installed, seen.installed, ()))
-    monkeypatch.setattr(module, "configure", lambda *_: None)
-    monkeypatch.setattr(module, "verify_build", lambda *_: None)
-    module.write_record({"components": list(gpu_driver.COMPONENTS)})
-    assert module.prepare(DEFAULTS, service=True) is False
-    assert module.prepare(DEFAULTS, service=False) is True
-    assert (module.record()["unfinished"], module.record()["service"]) == (True, True)
-    assert not module.install(DEFAULTS, {}, continued=False).installs
+    monkeypatch.setattr(gpu_driver_module, "configure", lambda *_: None)
+    monkeypatch.setattr(gpu_driver_module, "verify_build", lambda *_: None)
+    gpu_driver_module.write_record({"components": list(gpu_driver.COMPONENTS)})
+    assert gpu_driver_module.prepare(DEFAULTS, service=True) is False
+    assert gpu_driver_module.prepare(DEFAULTS, service=False) is True
+    assert (gpu_driver_module.record()["unfinished"], gpu_driver_module.record()["service"]) == (True, True)
+    assert not gpu_driver_module.install(DEFAULTS, {}, continued=False).installs
 
 
 @pytest.mark.parametrize(
@@ -331,13 +327,13 @@ def test_other_kernel_module_in_the_same_version_is_removed_or_left_by_a_reboot(
     after: str, reboot: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = asks(monkeypatch)
-    monkeypatch.setattr(module, "UVM", Path("/dev/null"))
+    monkeypatch.setattr(gpu_driver_module, "UVM", Path("/dev/null"))
     monkeypatch.setattr(gpu, "loaded_version", lambda *_: "580.95.05")
     monkeypatch.setattr(gpu, "loaded_kind", lambda *_: after)
     looks = iter(("proprietary", after))
-    monkeypatch.setattr(module, "look", lambda _: opened(next(looks)))
-    assert bool(module.load(OPEN)) is reboot
-    assert ["modprobe", "--remove", *module.MODULES] in asked
+    monkeypatch.setattr(gpu_driver_module, "look", lambda _: opened(next(looks)))
+    assert bool(gpu_driver_module.load(OPEN)) is reboot
+    assert ["modprobe", "--remove", *gpu_driver_module.MODULES] in asked
 
 
 NEXT = "6.1.0-57-cloud-amd64"
@@ -365,11 +361,11 @@ def test_newer_kernel_that_waits_for_a_reboot_is_told_and_not_refused() -> None:
 
 def test_loading_is_finished_while_a_newer_kernel_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = asks(monkeypatch)
-    monkeypatch.setattr(module, "UVM", Path("/dev/null"))
-    monkeypatch.setattr(module, "look", lambda _: pending(persistence=False))
+    monkeypatch.setattr(gpu_driver_module, "UVM", Path("/dev/null"))
+    monkeypatch.setattr(gpu_driver_module, "look", lambda _: pending(persistence=False))
     monkeypatch.setattr(gpu, "loaded_version", lambda *_: "535.309.01")
-    assert module.load(DEFAULTS) == ""
-    assert ["systemctl", "enable", "--now", module.PERSISTENCED] in asked
+    assert gpu_driver_module.load(DEFAULTS) == ""
+    assert ["systemctl", "enable", "--now", gpu_driver_module.PERSISTENCED] in asked
 
 
 def asks(monkeypatch: pytest.MonkeyPatch, **answers: tuple[int, str]) -> list[list[str]]:
@@ -380,7 +376,7 @@ def asks(monkeypatch: pytest.MonkeyPatch, **answers: tuple[int, str]) -> list[li
         asked.append(list(command))
         return answers.get(command[0], (0, ""))
 
-    monkeypatch.setattr(module, "ask", answer)
+    monkeypatch.setattr(gpu_driver_module, "ask", answer)
     return asked
 
 
@@ -403,10 +399,12 @@ def test_service_is_stopped_before_every_reboot() -> None:
 def test_module_of_another_version_is_built_anew_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
     old = f"nvidia-current/535.261.03, {KERNEL}, x86_64: installed\n"
     asked = asks(monkeypatch, dkms=(0, old))
-    monkeypatch.setattr(module, "bootable", lambda: [KERNEL])
+    monkeypatch.setattr(gpu_driver_module, "bootable", lambda: [KERNEL])
     monkeypatch.setattr(packages, "known", lambda: packages.Known({"nvidia-kernel-dkms": VERSION}, {}, ()))
-    with pytest.raises(module.DriverError, match=r"535\.309\.01 is not built for .* has 535\.261\.03"):
-        module.verify_build(gpu_driver.plan(DEFAULTS, done()))
+    with pytest.raises(
+        gpu_driver_module.DriverError, match=r"535\.309\.01 is not built for .* has 535\.261\.03"
+    ):
+        gpu_driver_module.verify_build(gpu_driver.plan(DEFAULTS, done()))
     assert ["dkms", "autoinstall", "-k", KERNEL] in asked
 
 
@@ -433,7 +431,7 @@ def test_module_of_before_is_loaded_again_or_the_reboot_is_named(
     asked = asks(monkeypatch, dkms=(0, status))
     answers = iter(loaded)
     monkeypatch.setattr(gpu, "loaded_version", lambda *_: next(answers))
-    said = module.reload(before, None)
+    said = gpu_driver_module.reload(before, None)
     assert reboot in said if reboot else said == ""
     assert [each[1] for each in asked if each[0] == "modprobe"] == after
 
@@ -453,7 +451,7 @@ def test_kernel_module_of_before_is_loaded_again_where_the_other_has_its_version
     )
     monkeypatch.setattr(gpu, "loaded_version", lambda *_: "535.309.01")
     monkeypatch.setattr(gpu, "loaded_kind", lambda *_: kinds[["modprobe", "nvidia"] in asked])
-    assert module.reload("535.309.01", "proprietary") == reboot
+    assert gpu_driver_module.reload("535.309.01", "proprietary") == reboot
     assert [each[1] for each in asked if each[0] == "modprobe"] == ["--remove", "nvidia"]
 
 
@@ -471,8 +469,8 @@ def test_persistence_needs_a_daemon_that_is_enabled_and_runs(
     enabled: tuple[int, str], active: int, seen: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = {"is-enabled": enabled, "is-active": (active, "")}
-    monkeypatch.setattr(module, "ask", lambda command, *_: answers[command[1]])
-    assert module.persistence() is seen
+    monkeypatch.setattr(gpu_driver_module, "ask", lambda command, *_: answers[command[1]])
+    assert gpu_driver_module.persistence() is seen
 
 
 def test_daemon_that_does_not_run_matters_only_where_a_device_is_expected() -> None:
@@ -707,17 +705,17 @@ def test_simulation_must_bring_the_branch_and_source_that_were_planned(
     changes = [packages.Change(name, "", version) for name in ("nvidia-kernel-dkms", "libcuda1")]
     changes.append(packages.Change("nvidia-modprobe", "", "595.45.04-1"))
     if words is None:
-        module.check_branch(changes, plan, host, host.installed)
+        gpu_driver_module.check_branch(changes, plan, host, host.installed)
     else:
-        with pytest.raises(module.DriverError, match=words):
-            module.check_branch(changes, plan, host, host.installed)
+        with pytest.raises(gpu_driver_module.DriverError, match=words):
+            gpu_driver_module.check_branch(changes, plan, host, host.installed)
 
 
 def test_simulation_that_keeps_a_driver_of_another_branch_is_refused() -> None:
     host = installed_of("595.45.04-1", THEIRS)
     plan = gpu_driver.plan(replace(THEIRS, branch="580"), host)
-    with pytest.raises(module.DriverError, match="apt-cache policy nvidia-kernel-dkms"):
-        module.check_branch([], plan, host, host.installed)
+    with pytest.raises(gpu_driver_module.DriverError, match="apt-cache policy nvidia-kernel-dkms"):
+        gpu_driver_module.check_branch([], plan, host, host.installed)
 
 
 def test_version_that_no_archive_has_is_refused_with_what_there_is() -> None:
@@ -744,18 +742,18 @@ def test_archives_are_read_anew_before_a_version_is_refused(
     version: str, updates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(module, "look", lambda _: done(lacking_components=()))
-    monkeypatch.setattr(module, "index_targets", lambda *_: "")
+    monkeypatch.setattr(gpu_driver_module, "look", lambda _: done(lacking_components=()))
+    monkeypatch.setattr(gpu_driver_module, "index_targets", lambda *_: "")
     monkeypatch.setattr(packages, "apt", lambda *arguments, **_: asked.append(arguments))
-    module.refresh(gpu_driver.Settings(version=version))
+    gpu_driver_module.refresh(gpu_driver.Settings(version=version))
     assert asked == [("update",)] * updates
 
 
 def test_driver_that_an_interrupted_run_left_in_part_is_of_the_branch_or_not() -> None:
     plan = gpu_driver.plan(DEFAULTS, BARE)
-    module.check_branch([], plan, BARE, {"nvidia-kernel-dkms": "535.309.01-0+deb12u1"})
-    with pytest.raises(module.DriverError, match=r"not of it: nvidia-kernel-dkms 550\.163\.01"):
-        module.check_branch([], plan, BARE, {"nvidia-kernel-dkms": "550.163.01-2"})
+    gpu_driver_module.check_branch([], plan, BARE, {"nvidia-kernel-dkms": "535.309.01-0+deb12u1"})
+    with pytest.raises(gpu_driver_module.DriverError, match=r"not of it: nvidia-kernel-dkms 550\.163\.01"):
+        gpu_driver_module.check_branch([], plan, BARE, {"nvidia-kernel-dkms": "550.163.01-2"})
 
 
 def test_archives_of_nvidia_are_known_by_address_origin_or_mirror() -> None:
@@ -842,13 +840,13 @@ def test_cards_that_are_not_named_are_not_counted(
         f"0000{each.address.upper()}, NVIDIA {each.id}, 535.309.01, Enabled, 41, 46068, 4\n" for each in cards
     )
     asks(monkeypatch, **{"nvidia-smi": (0, lines)})
-    monkeypatch.setattr(module, "look", lambda _: done(devices=bus))
+    monkeypatch.setattr(gpu_driver_module, "look", lambda _: done(devices=bus))
     settings = gpu_driver.Settings(devices=named, expected=expected)
     if problem:
-        with pytest.raises(module.DriverError, match=problem):
-            module.verify(settings)
+        with pytest.raises(gpu_driver_module.DriverError, match=problem):
+            gpu_driver_module.verify(settings)
         return
-    verified = [card["name"] for card in module.verify(settings)]
+    verified = [card["name"] for card in gpu_driver_module.verify(settings)]
     assert verified == ["NVIDIA 2235"] * len(named or bus)
 
 
@@ -869,14 +867,14 @@ def test_cards_of_other_vendors_need_their_render_nodes(
     able: int, expected: int | None, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     having = RADEONS[:able]
-    monkeypatch.setattr(module, "look", lambda _: replace(BARE, devices=RADEONS))
+    monkeypatch.setattr(gpu_driver_module, "look", lambda _: replace(BARE, devices=RADEONS))
     monkeypatch.setattr(gpu, "nodes", lambda devices: ["/dev/dri/renderD128"] if devices[0] in having else [])
     settings = gpu_driver.Settings(expected=expected)
     if words:
-        with pytest.raises(module.DriverError, match=words):
-            module.verify(settings)
+        with pytest.raises(gpu_driver_module.DriverError, match=words):
+            gpu_driver_module.verify(settings)
     else:
-        assert module.verify(settings) == [{"name": str(device)} for device in having]
+        assert gpu_driver_module.verify(settings) == [{"name": str(device)} for device in having]
 
 
 MESA = "Using OpenCL Device 0: AMD Radeon RX 7900 XTX (radeonsi, navi31, LLVM 15.0.6) (AMD) OpenCL 3.0 (Ext"
@@ -1010,8 +1008,8 @@ def test_simulation_of_apt_is_read() -> None:
 def test_what_apt_would_do_beyond_the_driver_is_refused_also_when_forced(
     change: packages.Change, words: str, force: bool
 ) -> None:
-    with pytest.raises(module.DriverError, match=words):
-        module.check([change], replace(DEFAULTS, force=force), {})
+    with pytest.raises(gpu_driver_module.DriverError, match=words):
+        gpu_driver_module.check([change], replace(DEFAULTS, force=force), {})
 
 
 def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
@@ -1021,13 +1019,13 @@ def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
     installed = {"nvidia-dkms-570-server": old, "nvidia-utils-570-server": old, "nvidia-cuda-toolkit": "12.0"}
     gone = [packages.Change(name, version, "") for name, version in installed.items()]
     monkeypatch.setattr(packages, "versions", lambda name: [installed[name]])
-    module.check(gone[:2], DEFAULTS, installed)
-    with pytest.raises(module.DriverError, match="APT would remove nvidia-cuda-toolkit"):
-        module.check(gone, DEFAULTS, installed)
+    gpu_driver_module.check(gone[:2], DEFAULTS, installed)
+    with pytest.raises(gpu_driver_module.DriverError, match="APT would remove nvidia-cuda-toolkit"):
+        gpu_driver_module.check(gone, DEFAULTS, installed)
     monkeypatch.setattr(packages, "versions", lambda _: [])
-    with pytest.raises(module.DriverError, match="is removed, and no archive"):
-        module.check(gone[:2], DEFAULTS, installed)
-    module.check(gone[:2], replace(DEFAULTS, force=True), installed)
+    with pytest.raises(gpu_driver_module.DriverError, match="is removed, and no archive"):
+        gpu_driver_module.check(gone[:2], DEFAULTS, installed)
+    gpu_driver_module.check(gone[:2], replace(DEFAULTS, force=True), installed)
 
 
 def test_headers_follow_the_kernels_of_ubuntus_releases() -> None:
@@ -1064,11 +1062,11 @@ def test_driver_without_its_node_of_unified_memory_is_no_success(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asks(monkeypatch)
-    monkeypatch.setattr(module, "look", lambda _: done())
+    monkeypatch.setattr(gpu_driver_module, "look", lambda _: done())
     monkeypatch.setattr(gpu, "loaded_version", lambda *_: "535.309.01")
-    monkeypatch.setattr(module, "UVM", tmp_path / "nvidia-uvm")
-    with pytest.raises(module.DriverError, match="Install: nvidia-modprobe"):
-        module.load(DEFAULTS)
+    monkeypatch.setattr(gpu_driver_module, "UVM", tmp_path / "nvidia-uvm")
+    with pytest.raises(gpu_driver_module.DriverError, match="Install: nvidia-modprobe"):
+        gpu_driver_module.load(DEFAULTS)
 
 
 @pytest.mark.parametrize(
@@ -1084,11 +1082,11 @@ def test_driver_without_its_node_of_unified_memory_is_no_success(
 def test_secure_boot_is_the_byte_after_the_attributes(
     content: bytes | None, enabled: bool | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    variable = tmp_path / module.SECURE_BOOT.name
+    variable = tmp_path / gpu_driver_module.SECURE_BOOT.name
     if content is not None:
         variable.write_bytes(content)
-    monkeypatch.setattr(module, "SECURE_BOOT", variable)
-    assert module.secure_boot() is enabled
+    monkeypatch.setattr(gpu_driver_module, "SECURE_BOOT", variable)
+    assert gpu_driver_module.secure_boot() is enabled
 
 
 @pytest.mark.parametrize(
@@ -1121,11 +1119,11 @@ def test_answers_of_mokutil(
     parts = tmp_path / "framework.conf.d"
     parts.mkdir()
     (parts / "own.conf").write_text(f"mok_certificate={key}\n")
-    monkeypatch.setattr(module, "FRAMEWORK", tmp_path)
+    monkeypatch.setattr(gpu_driver_module, "FRAMEWORK", tmp_path)
     asked = asks(monkeypatch, mokutil=(status, words.format(key=key)))
-    assert module.signing_key("debian") == (str(key), "missing")
+    assert gpu_driver_module.signing_key("debian") == (str(key), "missing")
     key.touch()
-    assert module.signing_key("debian") == (str(key), state)
+    assert gpu_driver_module.signing_key("debian") == (str(key), state)
     assert asked == [["mokutil", "--test-key", str(key)]]
 
 
@@ -1147,21 +1145,21 @@ def test_key_that_is_missing_is_created_before_it_is_enrolled(release: str, key:
 
 
 def test_evidence_has_what_explains_a_driver() -> None:
-    found = {each.name: each for each in collectors.ALL}
+    found = {each.name: each for each in items.ALL}
     assert found["gpu.txt"].command == ("nvidia-smi", "--query")
     assert found["dkms.txt"].command == ("dkms", "status")
-    assert str(module.RECORD) in found["gpu-driver.txt"].files
+    assert str(gpu_driver_module.RECORD) in found["gpu-driver.txt"].files
 
 
 def test_problems_are_refused_together_and_with_the_plan() -> None:
     plan = gpu_driver.plan(DEFAULTS, BARE)
-    with pytest.raises(module.DriverError) as refused:
-        module.refuse(replace(plan, problems=("one", "two")))
+    with pytest.raises(gpu_driver_module.DriverError) as refused:
+        gpu_driver_module.refuse(replace(plan, problems=("one", "two")))
     assert refused.value.refused
     said = str(refused.value).splitlines()
     assert said[:3] == ["Refused; nothing was changed on this host.", "- one", "- two"]
     assert said[3:] == ["The plan:", *plan.text()]
-    module.refuse(plan)
+    gpu_driver_module.refuse(plan)
 
 
 def test_settings_are_the_modules_with_what_is_not_given_left_to_the_host() -> None:
@@ -1179,10 +1177,10 @@ def test_settings_are_the_modules_with_what_is_not_given_left_to_the_host() -> N
         "reboot": "never",
         "force": False,
     }
-    settings = module.settings_of(given)
+    settings = gpu_driver_module.settings_of(given)
     assert (settings.devices, settings.expected, settings.has_key) == (None, None, True)
     assert (settings.source, settings.kernel_module) == ("nvidia", "open")
-    assert module.settings_of({**given, "expected_devices": 0}).expected == 0
+    assert gpu_driver_module.settings_of({**given, "expected_devices": 0}).expected == 0
 
 
 ANSWER = '{"id":"gpu","rootInfo":{"visits":2}}'
@@ -1213,13 +1211,15 @@ def test_engine_must_answer_on_the_device(
         asked.extend((" ".join(command), given))
         return status, words
 
-    monkeypatch.setattr(asking, "ask", answer)
+    monkeypatch.setattr(commands, "ask", answer)
     directives = {"DeviceAllow": ["/dev/nvidia0 rw"]}
     if problem:
-        with pytest.raises(module.DriverError, match=problem):
-            module.query(["NVIDIA A40"], directives, tmp_path)
+        with pytest.raises(gpu_driver_module.DriverError, match=problem):
+            gpu_driver_module.query(["NVIDIA A40"], directives, tmp_path)
     else:
-        assert module.query(["NVIDIA A40"], directives, tmp_path).endswith("answered on NVIDIA A40")
+        assert gpu_driver_module.query(["NVIDIA A40"], directives, tmp_path).endswith(
+            "answered on NVIDIA A40"
+        )
     assert "DeviceAllow=/dev/nvidia0 rw" in asked[0]
     assert "/k/katago analysis -model /k/net.bin.gz" in asked[0]
     assert json.loads(asked[1])["maxVisits"] == 2
@@ -1228,13 +1228,13 @@ def test_engine_must_answer_on_the_device(
 def test_host_without_a_release_or_with_an_engine_for_processors_is_not_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert "no release yet" in module.query(["NVIDIA A40"], {}, tmp_path)
+    assert "no release yet" in gpu_driver_module.query(["NVIDIA A40"], {}, tmp_path)
     (tmp_path / "current").symlink_to(tmp_path)
     (tmp_path / "config.json").write_text('{"katago": {"binaryPath": "/k/katago"}}')
     asks(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
-    assert "does without a GPU" in module.query(["NVIDIA A40"], {}, tmp_path)
+    assert "does without a GPU" in gpu_driver_module.query(["NVIDIA A40"], {}, tmp_path)
     asks(monkeypatch, **{"/k/katago": (0, "Using CUDA backend")})
-    assert "not for a GPU of amd" in module.query(["amd 744c"], {}, tmp_path, vendor="amd")
+    assert "not for a GPU of amd" in gpu_driver_module.query(["amd 744c"], {}, tmp_path, vendor="amd")
 
 
 def test_words_of_a_command_that_failed_have_no_password_of_a_proxy() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu_driver, packages
-from ansible_collections.katago.fleet.plugins.modules import gpu_driver as module
+from ansible_collections.katago.fleet.plugins.modules import gpu_driver as gpu_driver_module
 from tests.unit.test_gpu_driver import BARE, DEFAULTS, THEIRS
 
 pytestmark = pytest.mark.skipif(shutil.which("apt-get") is None, reason="the machine has no APT")
@@ -112,14 +112,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
     places = {name: made.path / str(getattr(gpu_driver, name)).lstrip("/") for name in NAMES}
     for name, place in places.items():
         monkeypatch.setattr(gpu_driver, name, place)
-    monkeypatch.setattr(module, "APT", made.etc)
+    monkeypatch.setattr(gpu_driver_module, "APT", made.etc)
     monkeypatch.setattr(
-        module, "OF_APT", tuple(places[name] for name in ("KEYRING", "SOURCES", "STANZAS", "PREFERENCES"))
+        gpu_driver_module,
+        "OF_APT",
+        tuple(places[name] for name in ("KEYRING", "SOURCES", "STANZAS", "PREFERENCES")),
     )
-    monkeypatch.setattr(module, "FILES", tuple(places.values()))
+    monkeypatch.setattr(gpu_driver_module, "FILES", tuple(places.values()))
     monkeypatch.setattr(gpu_driver, "STATE", tmp_path / "state")
-    monkeypatch.setattr(module, "RECORD", tmp_path / "state/state.json")
-    monkeypatch.setattr(module, "ARCHIVES", tmp_path / "state/archives")
+    monkeypatch.setattr(gpu_driver_module, "RECORD", tmp_path / "state/state.json")
+    monkeypatch.setattr(gpu_driver_module, "ARCHIVES", tmp_path / "state/archives")
     yield made
 
 
@@ -137,8 +139,8 @@ def debian(root: Root, *, suite: str = "bookworm") -> str:
 
 def add(**record: Any) -> None:
     """Add the archives of Debian's driver."""
-    module.write_record({"components": ["non-free"], **record})
-    module.add_sources(DEFAULTS, {}, BARE)
+    gpu_driver_module.write_record({"components": ["non-free"], **record})
+    gpu_driver_module.add_sources(DEFAULTS, {}, BARE)
 
 
 def entries(root: Root, kind: str, suite: str, address: str) -> str:
@@ -205,7 +207,7 @@ def test_sources_that_apt_cannot_read_are_taken_back_at_once(
     root.source(f"deb [trusted=yes] {address} bookworm main\n")
     bad = {gpu_driver.SOURCES: f"deb {address} bookworm non-free\n", gpu_driver.STANZAS: None}
     monkeypatch.setattr(gpu_driver, "sources", lambda *_: bad)
-    with pytest.raises(module.DriverError, match="Conflicting values set for option Trusted"):
+    with pytest.raises(gpu_driver_module.DriverError, match="Conflicting values set for option Trusted"):
         add()
     assert not gpu_driver.SOURCES.exists()
     assert not gpu_driver.PREFERENCES.exists()
@@ -215,38 +217,38 @@ def test_sources_that_apt_cannot_read_are_taken_back_at_once(
 def test_own_sources_that_break_apt_are_seen_and_written_anew(root: Root) -> None:
     address = debian(root)
     root.source(f"deb [trusted=yes] {address} bookworm main\n")
-    module.put(gpu_driver.SOURCES, f"deb {address} bookworm non-free\n")
-    with module.readable_sources() as (trouble, options):
+    gpu_driver_module.put(gpu_driver.SOURCES, f"deb {address} bookworm non-free\n")
+    with gpu_driver_module.readable_sources() as (trouble, options):
         assert "Conflicting values" in trouble
-        found = gpu_driver.archives(module.index_targets(options))
+        found = gpu_driver.archives(gpu_driver_module.index_targets(options))
         assert [each.component for each in found] == ["main"]
         assert packages.versions("libc6", options) == ["2.36"]
     host = gpu_driver.Seen(**{**vars(BARE), "sources_trouble": trouble})
     assert "APT reads no source" in " ".join(gpu_driver.plan(DEFAULTS, host).because)
-    module.write_record({"components": ["non-free"]})
-    module.add_sources(DEFAULTS, {}, host)
+    gpu_driver_module.write_record({"components": ["non-free"]})
+    gpu_driver_module.add_sources(DEFAULTS, {}, host)
     assert root.candidate("nvidia-kernel-dkms") == "535.309.01-1"
 
 
 def test_broken_sources_are_not_recorded_as_those_to_go_back_to(root: Root) -> None:
-    module.put(gpu_driver.SOURCES, "broken")
+    gpu_driver_module.put(gpu_driver.SOURCES, "broken")
     host = gpu_driver.Seen(**{**vars(BARE), "sources_trouble": "Conflicting values"})
-    module.begin(DEFAULTS, host, gpu_driver.plan(DEFAULTS, host), service=False)
-    assert module.record()["files"][str(gpu_driver.SOURCES)] is None
+    gpu_driver_module.begin(DEFAULTS, host, gpu_driver.plan(DEFAULTS, host), service=False)
+    assert gpu_driver_module.record()["files"][str(gpu_driver.SOURCES)] is None
 
 
 def test_way_back_mends_the_sources_before_it_asks_apt(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     address = debian(root)
     root.source(f"deb [trusted=yes] {address} bookworm main\n")
-    module.begin(DEFAULTS, BARE, gpu_driver.plan(DEFAULTS, BARE), service=False)
-    module.put(gpu_driver.SOURCES, f"deb {address} bookworm non-free\n")
+    gpu_driver_module.begin(DEFAULTS, BARE, gpu_driver.plan(DEFAULTS, BARE), service=False)
+    gpu_driver_module.put(gpu_driver.SOURCES, f"deb {address} bookworm non-free\n")
     readable: list[str] = []
     monkeypatch.setattr(
         packages, "hold", lambda *_, **__: readable.append(packages.run(gpu_driver.INDEXTARGETS))
     )
-    module.undo()
+    gpu_driver_module.undo()
     assert readable
-    assert not module.record()["unfinished"]
+    assert not gpu_driver_module.record()["unfinished"]
     assert not gpu_driver.SOURCES.exists()
 
 
@@ -264,10 +266,10 @@ def test_apt_takes_the_planned_branch_of_nvidias_and_nothing_of_theirs_for_debia
         texts = gpu_driver.files(
             settings, components=(), version="", branch=gpu_driver.branch_of(settings, BARE)
         )
-        module.put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
+        gpu_driver_module.put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
         assert root.candidate("nvidia-kernel-dkms") == version
     offers = packages.offers("nvidia-kernel-dkms")
-    archives = gpu_driver.archives(module.index_targets())
+    archives = gpu_driver.archives(gpu_driver_module.index_targets())
     assert [each.version for each in offers if gpu_driver.of_nvidia(each.uri, archives, "")] == [
         "595.45.04-1",
         "580.95.05-1",
@@ -291,15 +293,15 @@ def host(root: Root, monkeypatch: pytest.MonkeyPatch) -> Root:
         return said
 
     monkeypatch.setattr(packages, "apt", apt)
-    monkeypatch.setattr(module, "bootable", list)
-    monkeypatch.setattr(module, "look", lambda settings: seen_by(settings))
+    monkeypatch.setattr(gpu_driver_module, "bootable", list)
+    monkeypatch.setattr(gpu_driver_module, "look", lambda settings: seen_by(settings))
     return root
 
 
 def seen_by(settings: gpu_driver.Settings) -> gpu_driver.Seen:
     """The host with a device, as dpkg and APT know it."""
     now = packages.known()
-    bare = replace(BARE, installed=now.installed, held=now.held, record=module.record())
+    bare = replace(BARE, installed=now.installed, held=now.held, record=gpu_driver_module.record())
     dkms = gpu_driver.driver_packages(settings, bare, gpu_driver.branch_of(settings, bare))[0]
     return replace(bare, lacking_components=(), available=packages.versions(dkms))
 
@@ -317,13 +319,13 @@ def driver(version: str) -> dict[str, str]:
 
 def change(settings: gpu_driver.Settings, repository: dict[str, str]) -> None:
     """The driver, changed as the role does it."""
-    continued = module.prepare(settings, service=False)
-    module.install(settings, repository, continued=continued)
+    continued = gpu_driver_module.prepare(settings, service=False)
+    gpu_driver_module.install(settings, repository, continued=continued)
 
 
 def fails(*_: object) -> None:
     """A step that comes to nothing."""
-    raise module.DriverError("The module is not built")
+    raise gpu_driver_module.DriverError("The module is not built")
 
 
 def test_way_back_leaves_what_others_changed_since_an_interrupted_run(
@@ -334,16 +336,16 @@ def test_way_back_leaves_what_others_changed_since_an_interrupted_run(
     offer(host, "old", {"openssl": "3.0.17-1", "libgcc-s1": "1"})
     offer(host, "new", {"openssl": "3.0.17-2", "dkms": "3", "libgcc-s1": "2", **driver(V2)})
     host.install({"openssl": "3.0.17-1", "bash": "5", "libgcc-s1": "1"})
-    monkeypatch.setattr(module, "configure", fails)
-    with pytest.raises(module.DriverError, match="is not built"):
+    monkeypatch.setattr(gpu_driver_module, "configure", fails)
+    with pytest.raises(gpu_driver_module.DriverError, match="is not built"):
         change(HEADERS, {})
     assert packages.known().installed["nvidia-kernel-dkms"] == V2
     since = {"openssl": "3.0.17-2", "postgresql-15": "15.14", "build-essential": "12", "bash": "5.1"}
     host.install(since)
     packages.hold(["postgresql-15", "nvidia-smi"], held=True)
-    with pytest.raises(module.DriverError, match="is not built"):
+    with pytest.raises(gpu_driver_module.DriverError, match="is not built"):
         change(HEADERS, {})
-    undone = module.undo()
+    undone = gpu_driver_module.undo()
     assert set(undone["removed"]) == set(WANTED)
     assert undone["installed"] == {"libgcc-s1": "1"}
     # What others installed needs dkms by now.
@@ -358,10 +360,10 @@ def test_driver_of_before_is_back_where_an_archive_lost_another_package(host: Ro
     offer(host, "new", {"zlib1g": "2", **driver(V2)})
     forced = replace(HEADERS, version="latest", reboot="when_needed", force=True)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(module, "configure", fails)
-        with pytest.raises(module.DriverError, match="is not built"):
+        patched.setattr(gpu_driver_module, "configure", fails)
+        with pytest.raises(gpu_driver_module.DriverError, match="is not built"):
             change(forced, {})
-    undone = module.undo()
+    undone = gpu_driver_module.undo()
     assert undone["lacking"] == {"zlib1g": "1"}
     assert undone["removed"] == []
     assert set(packages.known().installed.items()) == {("zlib1g", "2"), *((name, V1) for name in WANTED)}
@@ -391,18 +393,18 @@ def test_branch_is_replaced_in_spite_of_the_roles_own_holds_which_the_way_back_r
     host.install({**old, "theirs": "1"})
     ours = gpu_driver.held_packages(old)
     packages.hold([*ours, "theirs"], held=True)
-    module.write_record({"held": ours, "unfinished": False})
+    gpu_driver_module.write_record({"held": ours, "unfinished": False})
     monkeypatch.setattr(f"{__name__}.BARE", UBUNTU)
-    monkeypatch.setattr(module, "verify_build", fails)
+    monkeypatch.setattr(gpu_driver_module, "verify_build", fails)
     switched = replace(HEADERS, branch="580-server", reboot="when_needed")
-    with pytest.raises(module.DriverError, match="is not built"):
+    with pytest.raises(gpu_driver_module.DriverError, match="is not built"):
         change(switched, {})
     assert packages.known().installed == {**new, "theirs": "1"}
     assert packages.known().held == tuple(sorted([*gpu_driver.held_packages(new), "theirs"]))
-    module.undo()
+    gpu_driver_module.undo()
     assert packages.known().installed == {**old, "theirs": "1"}
     assert packages.known().held == tuple(sorted([*ours, "theirs"]))
-    assert module.record()["held"] == ours
+    assert gpu_driver_module.record()["held"] == ours
 
 
 def test_source_is_changed_in_spite_of_the_roles_own_holds(
@@ -417,10 +419,10 @@ def test_source_is_changed_in_spite_of_the_roles_own_holds(
     host.install(driver(V2))
     ours = gpu_driver.held_packages(WANTED)
     packages.hold(ours, held=True)
-    module.write_record({"held": ours, "unfinished": False})
+    gpu_driver_module.write_record({"held": ours, "unfinished": False})
     line = f"deb [trusted=yes] {offered} cuda main\n"
     monkeypatch.setattr(gpu_driver, "nvidia_source", lambda *_: line)
-    monkeypatch.setattr(module, "verify_build", lambda _: None)
+    monkeypatch.setattr(gpu_driver_module, "verify_build", lambda _: None)
     theirs_wanted = replace(THEIRS, headers=HEADERS.headers, branch="580", reboot="when_needed")
     change(theirs_wanted, {"key": "armoured"})
     now = packages.known().installed
@@ -431,27 +433,27 @@ def test_source_is_changed_in_spite_of_the_roles_own_holds(
 def test_version_that_apt_would_not_bring_is_not_installed(host: Root) -> None:
     offer(host, "archive", driver(V2))
     asked = replace(HEADERS, version="535.261.03")
-    with pytest.raises(module.DriverError, match=r"there are: 535\.309\.01-1"):
+    with pytest.raises(gpu_driver_module.DriverError, match=r"there are: 535\.309\.01-1"):
         change(asked, {})
     bare = replace(seen_by(asked), lacking_components=("non-free",))
     plan = gpu_driver.plan(asked, bare)
-    module.begin(asked, bare, plan, service=False)
-    module.put(
+    gpu_driver_module.begin(asked, bare, plan, service=False)
+    gpu_driver_module.put(
         gpu_driver.PREFERENCES,
         gpu_driver.files(asked, components=(), version="535.261.03", branch="535")[
             str(gpu_driver.PREFERENCES)
         ],
     )
-    changes = packages.simulate(plan.packages, module.ARCHIVES)
-    with pytest.raises(module.DriverError, match=r"not of it: nvidia-kernel-dkms 535\.309\.01-1"):
-        module.check_branch(changes, plan, seen_by(asked), {}, version=asked.version)
+    changes = packages.simulate(plan.packages, gpu_driver_module.ARCHIVES)
+    with pytest.raises(gpu_driver_module.DriverError, match=r"not of it: nvidia-kernel-dkms 535\.309\.01-1"):
+        gpu_driver_module.check_branch(changes, plan, seen_by(asked), {}, version=asked.version)
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="the machine makes no packages")
 def test_earlier_version_is_kept_and_installed_again_when_no_archive_has_it(
     host: Root, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "verify_build", lambda _: None)
+    monkeypatch.setattr(gpu_driver_module, "verify_build", lambda _: None)
     mine = [name for name in WANTED if gpu_driver.belongs(name)]
     for version in ("535.230.02-1", V1, V2):
         others = {name: "1" for name in WANTED if name not in mine}
@@ -459,15 +461,15 @@ def test_earlier_version_is_kept_and_installed_again_when_no_archive_has_it(
         change(replace(HEADERS, version="latest", reboot="when_needed"), {})
         for name in mine:
             keep(host, tmp_path, name, version)
-        module.finish()
+        gpu_driver_module.finish()
         (host.etc / f"sources.list.d/archive{version}.list").unlink()
-    left = {path.name for path in module.ARCHIVES.glob("*.deb")}
+    left = {path.name for path in gpu_driver_module.ARCHIVES.glob("*.deb")}
     assert left == {f"{name}_{version}_amd64.deb" for name in mine for version in (V1, V2)}
     for version, of in (("535.261.03", V1), ("535.309.01", V2)):
         change(replace(HEADERS, version=version, reboot="when_needed"), {})
-        module.finish()
+        gpu_driver_module.finish()
         assert {packages.known().installed[name] for name in mine} == {of}
-    assert {path.name for path in module.ARCHIVES.glob("*.deb")} == left
+    assert {path.name for path in gpu_driver_module.ARCHIVES.glob("*.deb")} == left
 
 
 def keep(root: Root, at: Path, name: str, version: str) -> None:
@@ -475,14 +477,14 @@ def keep(root: Root, at: Path, name: str, version: str) -> None:
     control = at / "made/DEBIAN/control"
     control.parent.mkdir(parents=True, exist_ok=True)
     control.write_text(root.package(name, version, "Section: misc\n"))
-    module.ARCHIVES.mkdir(parents=True, exist_ok=True)
+    gpu_driver_module.ARCHIVES.mkdir(parents=True, exist_ok=True)
     packages.run(
         [
             "dpkg-deb",
             "--root-owner-group",
             "--build",
             str(at / "made"),
-            str(module.ARCHIVES / f"{name}_{version}_amd64.deb"),
+            str(gpu_driver_module.ARCHIVES / f"{name}_{version}_amd64.deb"),
         ]
     )
 
@@ -493,8 +495,8 @@ def test_headers_are_known_to_be_gone_only_where_apt_has_read_its_archives(root:
     address = root.archive("debian", "bookworm", {"main": versions}, codename="bookworm", origin="Debian")
 
     def known() -> dict[str, tuple[str, ...]]:
-        own = gpu_driver.own_archives(gpu_driver.archives(module.index_targets()), "bookworm")
-        return module.header_versions(images, own, ())
+        own = gpu_driver.own_archives(gpu_driver.archives(gpu_driver_module.index_targets()), "bookworm")
+        return gpu_driver_module.header_versions(images, own, ())
 
     (root.etc / "sources.list.d/host.list").write_text(f"deb [trusted=yes] {address} bookworm main\n")
     assert known() == {"linux-headers-amd64": ()}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu_driver, packages
-from ansible_collections.katago.fleet.plugins.modules import gpu_driver as module
+from ansible_collections.katago.fleet.plugins.modules import gpu_driver as gpu_driver_module
 from tests.unit.test_gpu_driver import BARE, DEFAULTS
 
 V1, V2 = "535.261.03-1", "1:535.309.01-1"
@@ -99,17 +99,17 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     for name, path in zip(names, files, strict=True):
         monkeypatch.setattr(gpu_driver, name, path)
     monkeypatch.setattr(gpu_driver, "STATE", tmp_path / "state")
-    monkeypatch.setattr(module, "RECORD", tmp_path / "state/state.json")
-    monkeypatch.setattr(module, "ARCHIVES", made.archives)
-    monkeypatch.setattr(module, "FILES", files)
-    monkeypatch.setattr(module, "OF_APT", [gpu_driver.PREFERENCES, gpu_driver.SOURCES])
-    monkeypatch.setattr(module, "bootable", list)
-    monkeypatch.setattr(module, "verify_build", lambda _: None)
-    monkeypatch.setattr(module, "look", lambda _: seen(made))
+    monkeypatch.setattr(gpu_driver_module, "RECORD", tmp_path / "state/state.json")
+    monkeypatch.setattr(gpu_driver_module, "ARCHIVES", made.archives)
+    monkeypatch.setattr(gpu_driver_module, "FILES", files)
+    monkeypatch.setattr(gpu_driver_module, "OF_APT", [gpu_driver.PREFERENCES, gpu_driver.SOURCES])
+    monkeypatch.setattr(gpu_driver_module, "bootable", list)
+    monkeypatch.setattr(gpu_driver_module, "verify_build", lambda _: None)
+    monkeypatch.setattr(gpu_driver_module, "look", lambda _: seen(made))
     for name in ("apt", "run", "known"):
         monkeypatch.setattr(packages, name, getattr(made, name))
     gpu_driver.PREFERENCES.write_text("pins of before\n")
-    module.write_record({"held": HELD, "unfinished": False, "components": []})
+    gpu_driver_module.write_record({"held": HELD, "unfinished": False, "components": []})
     return made
 
 
@@ -121,7 +121,7 @@ def seen(host: Host) -> gpu_driver.Seen:
         installed=host.present,
         held=sorted(host.held),
         available=(V2,),
-        record=module.record(),
+        record=gpu_driver_module.record(),
     )
 
 
@@ -129,20 +129,20 @@ def test_upgrade_whose_build_fails_is_taken_back_package_by_package(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: object) -> None:
-        raise module.DriverError("not built")
+        raise gpu_driver_module.DriverError("not built")
 
-    monkeypatch.setattr(module, "verify_build", fails)
-    continued = module.prepare(SETTINGS, service=True)
-    with pytest.raises(module.DriverError, match="not built"):
-        module.install(SETTINGS, {}, continued=continued)
+    monkeypatch.setattr(gpu_driver_module, "verify_build", fails)
+    continued = gpu_driver_module.prepare(SETTINGS, service=True)
+    with pytest.raises(gpu_driver_module.DriverError, match="not built"):
+        gpu_driver_module.install(SETTINGS, {}, continued=continued)
     assert host.asked == [("update",), ("simulate", "install", *WANTED), ("install", *WANTED)]
     assert host.marks == [("unhold", *sorted(HELD)), ("hold", *sorted(HELD))]
     assert "pins of before" not in gpu_driver.PREFERENCES.read_text()
-    assert module.record()["service"]
+    assert gpu_driver_module.record()["service"]
     host.asked.clear()
     host.ran.clear()
     before = {"libxcb1": "1", **dict.fromkeys(sorted(MINE), V1)}
-    undone = module.undo()
+    undone = gpu_driver_module.undo()
     assert undone == {"removed": ["libnvidia-new"], "installed": dict(sorted(before.items())), "lacking": {}}
     kept = {name: str(host.archives / f"{name}_{V1}_amd64.deb") for name in MINE}
     assert host.asked == [
@@ -156,25 +156,25 @@ def test_upgrade_whose_build_fails_is_taken_back_package_by_package(
     assert host.held == {*HELD, "libc6"}
     assert {str(path) for path in host.archives.iterdir()} == set(kept.values())
     assert gpu_driver.PREFERENCES.read_text() == "pins of before\n"
-    assert not any(path.exists() for path in module.FILES if path != gpu_driver.PREFERENCES)
-    assert not module.record()["unfinished"]
-    assert module.record()["held"] == HELD
-    assert module.undo() == {"removed": [], "installed": {}, "lacking": {}}
+    assert not any(path.exists() for path in gpu_driver_module.FILES if path != gpu_driver.PREFERENCES)
+    assert not gpu_driver_module.record()["unfinished"]
+    assert gpu_driver_module.record()["held"] == HELD
+    assert gpu_driver_module.undo() == {"removed": [], "installed": {}, "lacking": {}}
 
 
 def test_upgrade_that_ends_keeps_the_archives_of_this_driver_and_of_the_one_before(host: Host) -> None:
     host.keep("libxcb1", "2")
     host.keep("libcuda1", "535.230.02-1")
     (host.archives / "partial").mkdir()
-    continued = module.prepare(SETTINGS, service=False)
-    module.install(SETTINGS, {}, continued=continued)
-    assert module.finish()
+    continued = gpu_driver_module.prepare(SETTINGS, service=False)
+    gpu_driver_module.install(SETTINGS, {}, continued=continued)
+    assert gpu_driver_module.finish()
     assert {path.name for path in host.archives.iterdir()} == {
         f"{name}_{version}_amd64.deb" for name in MINE for version in (V1, V2.replace(":", "%3a"))
     }
     assert host.held == {*HELD, "libc6"}
-    assert module.record()["earlier"] == dict.fromkeys(MINE, V1)
-    assert not module.finish()
+    assert gpu_driver_module.record()["earlier"] == dict.fromkeys(MINE, V1)
+    assert not gpu_driver_module.finish()
 
 
 def test_kept_archive_is_that_of_the_whole_name_and_version(host: Host) -> None:

@@ -15,7 +15,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
 ROOT = Path(__file__).resolve().parents[2]
-STUBBED = ("gpu_driver", "restart", "state")
+STUBBED = ("gpu_driver", "service_restart", "service_info")
 MODULE = """\
 #!/usr/bin/python
 # WANT_JSON
@@ -36,7 +36,7 @@ PLAN = {
     "devices": ["one"],
 }
 WELL: Mapping[str, Mapping[str, Any]] = {
-    "state": {"state": {"unit": "active"}},
+    "service_info": {"state": {"unit": "active"}},
     "gpu_driver.plan": {"plan": PLAN, "service": None},
     "gpu_driver.begin": {"continued": False},
     "gpu_driver.load": {"reboot": ""},
@@ -101,7 +101,7 @@ class Host:
 
     def steps(self) -> list[str]:
         """The modules that were run, without those that only look."""
-        return [name.removeprefix("gpu_driver.") for name, _ in self.calls() if name != "state"]
+        return [name.removeprefix("gpu_driver.") for name, _ in self.calls() if name != "service_info"]
 
     def given(self, name: str) -> dict[str, Any]:
         """What a module was given."""
@@ -114,7 +114,17 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-WHOLE = ["plan", "begin", "restart.stopped", "install", "load", "verify", "query", "restart", "finish"]
+WHOLE = [
+    "plan",
+    "begin",
+    "service_restart.stopped",
+    "install",
+    "load",
+    "verify",
+    "query",
+    "service_restart",
+    "finish",
+]
 
 
 def test_driver_is_changed_under_no_service_and_verified_before_it_runs(host: Host) -> None:
@@ -127,23 +137,23 @@ def test_driver_is_changed_under_no_service_and_verified_before_it_runs(host: Ho
 def test_step_that_fails_is_taken_back_before_the_service_runs(host: Host, step: str) -> None:
     run = host.run(**{f"gpu_driver__{step}": {"failed": True, "msg": "It does not work."}})
     assert run.returncode != 0
-    assert host.steps() == [*WHOLE[: WHOLE.index(step) + 1], "undo", "restart"]
+    assert host.steps() == [*WHOLE[: WHOLE.index(step) + 1], "undo", "service_restart"]
     assert "It does not work." in run.stdout.rpartition("The driver was not installed")[2]
 
 
 def test_service_that_does_not_run_on_the_driver_is_a_failure(host: Host) -> None:
-    assert host.run(restart={"failed": True, "msg": "the unit does not start"}).returncode != 0
-    assert host.steps() == [*WHOLE[: WHOLE.index("restart") + 1], "undo", "restart"]
+    assert host.run(service_restart={"failed": True, "msg": "the unit does not start"}).returncode != 0
+    assert host.steps() == [*WHOLE[: WHOLE.index("service_restart") + 1], "undo", "service_restart"]
 
 
 def test_service_that_nothing_is_loaded_under_is_not_stopped(host: Host) -> None:
     host.run(gpu_driver__plan={"plan": {**PLAN, "stops_service": False}, "service": None})
-    assert host.steps() == [step for step in WHOLE if step != "restart.stopped"]
+    assert host.steps() == [step for step in WHOLE if step != "service_restart.stopped"]
 
 
 def test_service_that_did_not_run_is_not_started(host: Host) -> None:
-    host.run(state={"state": {"unit": "inactive"}})
-    assert host.steps() == [step for step in WHOLE if not step.startswith("restart")]
+    host.run(service_info={"state": {"unit": "inactive"}})
+    assert host.steps() == [step for step in WHOLE if not step.startswith("service_restart")]
 
 
 def test_host_that_needs_nothing_is_verified_only(host: Host) -> None:
@@ -185,27 +195,29 @@ def test_host_that_is_refused_hides_another_only_where_it_would_be_changed(
 
 
 def test_service_is_known_to_have_run_before_it_is_stopped(host: Host) -> None:
-    drains = host.run(restart__stopped={"failed": True, "msg": "still runs"})
+    drains = host.run(service_restart__stopped={"failed": True, "msg": "still runs"})
     assert drains.returncode != 0
     steps = host.steps()
-    assert steps.index("begin") < steps.index("restart.stopped"), drains.stdout
+    assert steps.index("begin") < steps.index("service_restart.stopped"), drains.stdout
     assert host.given("gpu_driver.begin")["service"] is True
 
 
 def test_service_that_an_interrupted_run_stopped_runs_again(host: Host) -> None:
     again = host.run(
-        state={"state": {"unit": "inactive"}},
+        service_info={"state": {"unit": "inactive"}},
         gpu_driver__plan={"plan": PLAN, "service": True},
         gpu_driver__begin={"continued": True},
     )
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "restart" in host.steps()
+    assert "service_restart" in host.steps()
     assert host.given("gpu_driver.install")["continued"] is True
 
 
 def test_service_that_still_drains_for_an_interrupted_run_is_waited_for(host: Host) -> None:
-    host.run(state={"state": {"unit": "deactivating"}}, gpu_driver__plan={"plan": PLAN, "service": True})
-    assert host.steps()[:4] == ["plan", "begin", "restart.stopped", "install"]
+    host.run(
+        service_info={"state": {"unit": "deactivating"}}, gpu_driver__plan={"plan": PLAN, "service": True}
+    )
+    assert host.steps()[:4] == ["plan", "begin", "service_restart.stopped", "install"]
 
 
 def test_engine_is_asked_on_cards_of_amd_in_their_sandbox(host: Host) -> None:

@@ -9,7 +9,9 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from ansible_collections.katago.fleet.plugins.module_utils import capacity, gpu, sandbox
+from ansible_collections.katago.fleet.plugins.module_utils import gpu
+from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "katago"
 CARDS = {
@@ -102,7 +104,7 @@ def unit_lines(vendor: str | None, nodes: list[str]) -> list[str]:
     }
     found = {"host": {"gpu": vendor is not None, "gpu_vendor": vendor, "gpu_nodes": nodes}}
     templar = Templar(loader, variables={**variables, "preflight_found": found})
-    return sandbox.properties(templar.template(variables["katago_sandbox"]))
+    return systemd_run.properties(templar.template(variables["katago_sandbox"]))
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import capacity, digest, probes, releases, service
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import http
+from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 from ansible_collections.katago.fleet.plugins.modules import (
-    credentials,
     engine,
-    prune,
-    release,
-    trial,
-    tuning,
+    engine_tuning,
+    release_build,
+    release_prune,
+    release_trial,
+    service_credentials,
 )
 
 SCRIPT = "#!/bin/sh\necho 'KataGo v1.18.1'\n"
@@ -65,7 +69,7 @@ def test_appimage_is_told_by_its_magic(tmp_path: Path) -> None:
 
 
 def test_current_is_the_last_link_of_a_switch() -> None:
-    links = service.links(releases.Layout(Path("/opt/katago-mcp")), "0.1.0-aa")
+    links = service_unit.links(layout.Layout(Path("/opt/katago-mcp")), "0.1.0-aa")
     assert list(links.items())[-1] == (Path("/opt/katago-mcp/current"), "releases/0.1.0-aa")
     through = [target for path, target in links.items() if path != Path("/opt/katago-mcp/current")]
     assert all(target.startswith("/opt/katago-mcp/current/") for target in through)
@@ -73,7 +77,7 @@ def test_current_is_the_last_link_of_a_switch() -> None:
 
 def test_tokens_file_has_the_hosts_own_token_hashed() -> None:
     given = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
-    content = credentials.tokens_file(given, "op-token-itself")
+    content = service_credentials.tokens_file(given, "op-token-itself")
     assert [entry["name"] for entry in json.loads(content)["tokens"]] == ["anna", "operator"]
     assert "op-token-itself" not in content
 
@@ -96,32 +100,32 @@ def test_assets_that_a_release_stands_on_are_not_pruned(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "engines" / ("e" * 64)).write_text("a file")
     stood_on = {tmp_path / "engines" / a, tmp_path / "networks" / c / "net.bin.gz"}
-    assert [path.name for path in prune.unreferenced(tmp_path, stood_on)] == [b, d]
+    assert [path.name for path in release_prune.unreferenced(tmp_path, stood_on)] == [b, d]
 
 
 def test_killed_builds_are_pruned_and_what_was_set_aside_is_not(tmp_path: Path) -> None:
     for name in ("0.1.0-aa", "0.1.0-bb", ".damaged-0.1.0-cc"):
         (tmp_path / "releases" / name).mkdir(parents=True)
-    (tmp_path / "releases" / "0.1.0-aa" / releases.MANIFEST).write_text("{}")
-    found = prune.unfinished(releases.Layout(tmp_path))
+    (tmp_path / "releases" / "0.1.0-aa" / layout.MANIFEST).write_text("{}")
+    found = release_prune.unfinished(layout.Layout(tmp_path))
     assert [path.name for path in found] == ["0.1.0-bb"]
 
 
 def test_damaged_tuning_result_is_replaced(tmp_path: Path) -> None:
-    path, new = tuning.install("result", tmp_path)
-    assert (path.read_text(), new, tuning.is_whole(path)) == ("result", True, True)
-    assert tuning.install("result", tmp_path) == (path, False)
+    path, new = engine_tuning.install("result", tmp_path)
+    assert (path.read_text(), new, engine_tuning.is_whole(path)) == ("result", True, True)
+    assert engine_tuning.install("result", tmp_path) == (path, False)
     path.write_text("damaged")
-    assert not tuning.is_whole(path)
-    assert tuning.install("result", tmp_path) == (path, True)
+    assert not engine_tuning.is_whole(path)
+    assert engine_tuning.install("result", tmp_path) == (path, True)
 
 
 def test_only_a_release_that_was_complete_is_set_aside(tmp_path: Path) -> None:
     directory = tmp_path / "0.1.0-aa"
     directory.mkdir()
-    assert release.set_aside(directory) is None
-    (directory / releases.MANIFEST).write_text("{}")
-    aside = release.set_aside(directory)
+    assert release_build.set_aside(directory) is None
+    (directory / layout.MANIFEST).write_text("{}")
+    aside = release_build.set_aside(directory)
     assert aside is not None
     assert aside.name.startswith(".damaged-0.1.0-aa-")
     assert not directory.exists()
@@ -129,7 +133,7 @@ def test_only_a_release_that_was_complete_is_set_aside(tmp_path: Path) -> None:
 
 def test_unit_says_which_credentials_the_service_is_handed() -> None:
     unit = "User=katago-mcp\nLoadCredential=tokens.json:/etc/t\nLoadCredential=tls.key:/etc/k\n"
-    assert service.wanted_credentials(unit) == {"tokens.json": Path("/etc/t"), "tls.key": Path("/etc/k")}
+    assert service_unit.wanted_credentials(unit) == {"tokens.json": Path("/etc/t"), "tls.key": Path("/etc/k")}
 
 
 @pytest.mark.parametrize(
@@ -147,42 +151,44 @@ def test_service_with_other_credentials_than_the_present_is_restarted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, handed: bytes | None, reasons: list[str]
 ) -> None:
     (tmp_path / "tls.crt").write_text("new")
-    monkeypatch.setattr(service, "state", lambda: service.State("active", 7))
-    monkeypatch.setattr(service, "running_release", lambda pid: "0.1.0-aa")
-    monkeypatch.setattr(service, "loaded_credential", lambda pid, name: handed)
-    assert service.restart_reasons("0.1.0-aa", unit.format(tmp_path / "tls.crt")) == reasons
+    monkeypatch.setattr(service_unit, "state", lambda: service_unit.State("active", 7))
+    monkeypatch.setattr(service_unit, "running_release", lambda pid: "0.1.0-aa")
+    monkeypatch.setattr(service_unit, "loaded_credential", lambda pid, name: handed)
+    assert service_unit.restart_reasons("0.1.0-aa", unit.format(tmp_path / "tls.crt")) == reasons
 
 
-def kept(certificate: str = "", group: int = 0) -> dict[Path, credentials.Kept]:
-    return credentials.files(service.CREDENTIALS, "hashes", "own-token", certificate, "a key", group)
+def kept(certificate: str = "", group: int = 0) -> dict[Path, service_credentials.Kept]:
+    return service_credentials.files(paths.CREDENTIALS, "hashes", "own-token", certificate, "a key", group)
 
 
 def test_secrets_are_for_root_alone_hashes_for_the_service_too_and_the_certificate_for_all() -> None:
     own = os.getegid()
     assert kept("a certificate", 77) == {
-        Path("/etc/katago-mcp/credentials/operator.token"): credentials.Kept("own-token\n", 0o600, own),
-        Path("/etc/katago-mcp/credentials/tokens.json"): credentials.Kept("hashes", 0o640, 77),
-        Path("/etc/katago-mcp/credentials/tls.key"): credentials.Kept("a key", 0o600, own),
-        service.PINNED: credentials.Kept("a certificate", 0o644, own),
+        Path("/etc/katago-mcp/credentials/operator.token"): service_credentials.Kept(
+            "own-token\n", 0o600, own
+        ),
+        Path("/etc/katago-mcp/credentials/tokens.json"): service_credentials.Kept("hashes", 0o640, 77),
+        Path("/etc/katago-mcp/credentials/tls.key"): service_credentials.Kept("a key", 0o600, own),
+        paths.PINNED_CERTIFICATE: service_credentials.Kept("a certificate", 0o644, own),
     }
     assert [path.name for path in kept()] == ["operator.token", "tokens.json"]
 
 
 def test_file_of_another_content_mode_or_group_is_replaced(tmp_path: Path) -> None:
     path, own = tmp_path / "tokens.json", os.getegid()
-    wanted = credentials.Kept("hashes", 0o640, own)
+    wanted = service_credentials.Kept("hashes", 0o640, own)
     assert not wanted.lies_at(path)
     wanted.write(path)
     assert (wanted.lies_at(path), path.read_text()) == (True, "hashes")
-    assert not credentials.Kept("others", 0o640, own).lies_at(path)
-    assert not credentials.Kept("hashes", 0o640, own + 1).lies_at(path)
+    assert not service_credentials.Kept("others", 0o640, own).lies_at(path)
+    assert not service_credentials.Kept("hashes", 0o640, own + 1).lies_at(path)
     path.chmod(0o600)
     assert not wanted.lies_at(path)
 
 
 def test_names_beside_the_tokens_are_not_listed_for_the_service(tmp_path: Path) -> None:
-    service.open_credentials(tmp_path, os.getegid())
-    assert credentials.is_access(tmp_path, 0o710, os.getegid())
+    service_unit.open_credentials(tmp_path, os.getegid())
+    assert service_credentials.is_access(tmp_path, 0o710, os.getegid())
 
 
 @pytest.mark.parametrize(
@@ -195,12 +201,12 @@ def test_names_beside_the_tokens_are_not_listed_for_the_service(tmp_path: Path) 
     ],
 )
 def test_configuration_says_which_tokens_the_server_reads(config: dict[str, Any], path: Path | None) -> None:
-    assert service.tokens_file(config) == path
+    assert service_unit.tokens_file(config) == path
 
 
 def test_trial_is_handed_what_the_service_will_be() -> None:
     parameters = {"tokens": [], "certificate": "c", "key": "k", "sandbox": {}, "user": "u", "deadline": 1}
-    command = trial.command(parameters, Path("/opt/r"), engine=False)
+    command = release_trial.command(parameters, Path("/opt/r"), engine=False)
     assert [line for line in command if "Credential" in line] == [
         "--property=LoadCredential=tls.crt:/run/katago-mcp-trial/tls.crt",
         "--property=LoadCredential=tls.key:/run/katago-mcp-trial/tls.key",
@@ -210,7 +216,7 @@ def test_trial_is_handed_what_the_service_will_be() -> None:
 def test_trial_takes_the_tokens_that_it_is_handed_and_not_those_of_the_running_service() -> None:
     given = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
     parameters = {"tokens": given, "certificate": "", "key": "", "sandbox": {}, "user": "u", "deadline": 1}
-    command = trial.command(parameters, Path("/opt/r"), engine=False)
+    command = release_trial.command(parameters, Path("/opt/r"), engine=False)
     assert "--property=LoadCredential=tokens.json:/run/katago-mcp-trial/tokens.json" in command
     assert "--property=Environment=KATAGO_AUTH_TOKENS_FILE=" in command
 
@@ -218,7 +224,7 @@ def test_trial_takes_the_tokens_that_it_is_handed_and_not_those_of_the_running_s
 def test_trial_has_the_environment_of_the_services_sandbox() -> None:
     sandbox = {"Environment": ["RUSTICL_ENABLE=iris"]}
     parameters = {"tokens": [], "certificate": "", "key": "", "sandbox": sandbox, "user": "u", "deadline": 1}
-    command = trial.command(parameters, Path("/opt/r"), engine=True)
+    command = release_trial.command(parameters, Path("/opt/r"), engine=True)
     assert "--property=Environment=RUSTICL_ENABLE=iris" in command
 
 
@@ -226,12 +232,12 @@ def test_trial_has_the_environment_of_the_services_sandbox() -> None:
     ("bound", "reached"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")]
 )
 def test_bound_address_is_reached_from_the_host(bound: str, reached: str) -> None:
-    assert probes.reachable(bound) == reached
+    assert http.reachable(bound) == reached
 
 
 def test_process_tells_its_release_by_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "0.1.0-aa"
     directory.mkdir()
     monkeypatch.chdir(directory)
-    assert service.running_release(os.getpid()) == "0.1.0-aa"
-    assert service.running_release(0) is None
+    assert service_unit.running_release(os.getpid()) == "0.1.0-aa"
+    assert service_unit.running_release(0) is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.katago.fleet.plugins.plugin_utils import variables
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import variables
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 NAMES = sorted(path.name for path in ROLES.iterdir())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import exposition
+from ansible_collections.katago.fleet.plugins.module_utils.common import prometheus
 from tests import fleet
 
 from .conftest import FIRST, SECOND, STATE, Vault, run_unit, state
@@ -33,7 +33,7 @@ while True:
 
 
 def metric(host: Any, name: str) -> float | None:
-    return exposition.parse(host.check_output(f"cat {METRICS}")).value(f"katago_backup_{name}")
+    return prometheus.parse(host.check_output(f"cat {METRICS}")).value(f"katago_backup_{name}")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import collecting
+from ansible_collections.katago.fleet.plugins.module_utils.evidence import runner
 from tests import fleet, hosts
 
 TARGET = fleet.LAB.hosts()[0].name
@@ -315,7 +315,7 @@ def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
     for number, packed in enumerate(
         re.findall(r'"content": "([A-Za-z0-9+/=]+)"', run.output.replace("\\", ""))
     ):
-        written[f"packed-{number}"] = collecting.unpack(packed, 1 << 26)
+        written[f"packed-{number}"] = runner.unpack(packed, 1 << 26)
     assert leaks(written) == {}
     manifest = [json.loads(line)["entry"] for line in (directory / "manifest.jsonl").read_text().splitlines()]
     counts = {entry["name"]: entry["redacted"] for entry in manifest if entry.get("redacted")}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import collectors
+from ansible_collections.katago.fleet.plugins.module_utils.evidence import items as evidence_items
 from lab import paths
 from lab.hosts import Host
 from tests import fleet, hosts
@@ -117,7 +117,7 @@ def test_all_is_kept_of_all_hosts_within_a_minute_and_nothing_is_changed(site: d
     for name in (FIRST, SECOND):
         (directory,) = kept(site, name)
         found = items(directory)
-        assert list(found) == collectors.names("hot", "full")
+        assert list(found) == evidence_items.names("hot", "full")
         assert not [each for each in found.values() if each["withheld"]]
         bounds = deadlines(found)
         assert bounds["hot"] <= 10
@@ -227,7 +227,7 @@ def test_run_that_is_killed_leaves_what_it_had_and_a_true_manifest(host: Any, si
         )
         try:
             fleet.eventually(
-                lambda: arrived(site, collectors.names("hot")),
+                lambda: arrived(site, evidence_items.names("hot")),
                 within=60,
                 what="the volatile evidence is there",
             )
@@ -235,7 +235,7 @@ def test_run_that_is_killed_leaves_what_it_had_and_a_true_manifest(host: Any, si
             kill(run.pid)
             run.wait()
     (directory,) = kept(site)
-    assert list(items(directory)) == collectors.names("hot")
+    assert list(items(directory)) == evidence_items.names("hot")
     said = verified(directory)
     assert said.returncode == 1
     assert "has no end: the run was cut short" in said.stdout
@@ -244,14 +244,14 @@ def test_run_that_is_killed_leaves_what_it_had_and_a_true_manifest(host: Any, si
     again = fleet.play("evidence.yml", LIMIT, variables=site)
     assert again.returncode == 0, again.output
     assert len(kept(site)) == 2
-    assert list(items(directory)) == collectors.names("hot")
+    assert list(items(directory)) == evidence_items.names("hot")
 
 
 def test_procedure_that_is_killed_has_its_evidence(site: dict[str, Any]) -> None:
     killed = fleet.play("restart.yml", LIMIT, variables=site, kill_before=3)
     assert killed.returncode == -9, killed.output
     (directory,) = kept(site)
-    assert list(items(directory)) == collectors.names("hot")
+    assert list(items(directory)) == evidence_items.names("hot")
     assert verified(directory).returncode == 0
     assert fleet.play("restart.yml", LIMIT, variables=site).returncode == 0
 

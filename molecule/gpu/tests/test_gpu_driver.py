@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver, sandbox
+from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver
+from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run
 from lab import runtime
 from tests import fleet, hosts
 
@@ -280,7 +281,7 @@ def test_sandbox_names_exactly_the_nodes_of_the_cards() -> None:
             f"python3 -c {shlex.quote(_NODES)} <<'END'\n{Path(gpu.__file__).read_text()}\nEND"
         ).split()
         directives = {"DevicePolicy": "closed", "DeviceAllow": [f"{node} rw" for node in listed]}
-        host.check_output(shlex.join(sandbox.command(directives, ["sleep", "60"], unit=unit, wait=False)))
+        host.check_output(shlex.join(systemd_run.command(directives, ["sleep", "60"], unit=unit, wait=False)))
         shown = host.check_output(f"systemctl show {unit} --property=DevicePolicy,DeviceAllow").splitlines()
     finally:
         host.run(f"systemctl stop {unit}; rm -r /run/gpus {' '.join((*names, *others))}")

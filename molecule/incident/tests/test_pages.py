@@ -7,23 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import incidents, statuspage
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.incident import state
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident import statuspage
 from tests import browser, recorded
 
-NOW = incidents.parse("2026-11-03T03:00:00Z")
+NOW = timestamps.parse("2026-11-03T03:00:00Z")
 # No place in it where a line is broken.
 LONG = "https://status.go.net/" + "aVeryLongWord" * 12
 TOLD = (
     statuspage.Told(
         True,
         (
-            incidents.Public(1, "2026-11-03T02:05:00Z", "investigating", recorded.HOSTILE),
-            incidents.Public(2, "2026-11-03T02:15:00Z", "identified", LONG),
+            state.Public(1, "2026-11-03T02:05:00Z", "investigating", recorded.HOSTILE),
+            state.Public(2, "2026-11-03T02:15:00Z", "identified", LONG),
         ),
     ),
     statuspage.Told(
         False,
-        (incidents.Public(1, "2026-11-01T02:05:00Z", "resolved", statuspage.TEXTS["resolved"]),),
+        (state.Public(1, "2026-11-01T02:05:00Z", "resolved", statuspage.TEXTS["resolved"]),),
     ),
 )
 NEEDED: Mapping[str, tuple[str, ...]] = {

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.katago.fleet.plugins.plugin_utils import assets as sources
+from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import assets as deploy_assets
 from lab import assets, paths
 from lab.engine import VARIABLES
 from lab.hosts import Host
@@ -75,8 +75,8 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     cached = (paths.CACHE, print)
     engine = yaml.safe_load(VARIABLES.read_text())["katago_engine"]
     network = assets.network(shared=assets.shared_wanted())
-    program = sources.obtain("katago_engine", engine, *cached).path.read_bytes()
-    weights = gzip.decompress(sources.obtain("katago_network", network, *cached).path.read_bytes())
+    program = deploy_assets.obtain("katago_engine", engine, *cached).path.read_bytes()
+    weights = gzip.decompress(deploy_assets.obtain("katago_network", network, *cached).path.read_bytes())
     others = {
         "katago_engine": engine | file(directory / "katago", program + b"\0"),
         "katago_network": file(directory / "other.bin.gz", gzip.compress(weights, compresslevel=1, mtime=0)),

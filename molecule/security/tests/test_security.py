@@ -340,7 +340,7 @@ def test_procedure_that_changes_the_host_is_refused_and_leaves_nothing_changed(
 def test_nothing_is_pruned(first: Any) -> None:
     unfinished = "/opt/katago-mcp/releases/0.0.0-unfinished"
     first.check_output(f"mkdir {unfinished}")
-    command = ["ansible", FIRST.name, "-m", "katago.fleet.prune", "-a", "keep=1"]
+    command = ["ansible", FIRST.name, "-m", "katago.fleet.release_prune", "-a", "keep=1"]
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"),

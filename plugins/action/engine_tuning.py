@@ -1,0 +1,130 @@
+"""The control node's half of `katago.fleet.engine_tuning`: one tuning for each kind of device, shared."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
+
+display = Display()
+POLL_SECONDS = 5
+
+
+class Refused(Exception):
+    """A step on the host failed; carries its result."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__(result.get("msg"))
+        self.result = result
+
+
+class ActionModule(ActionBase):
+    """Probes the device, takes the result from the cache or tunes, and installs it."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Probe, obtain, install."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        self._vars = task_vars or {}
+        try:
+            probed = self._step("probe")
+            if not probed["installed"]:
+                return {**result, "changed": True, "file": "", "sha256": "", "device": "unknown"}
+            key = result_name(probed, str(self._task.args["version"]))
+            kept = Path(self._task.args["cache_dir"]).expanduser() / "tuning" / f"{key}.txt"
+            with locked(kept.with_suffix(".lock")):
+                elsewhere = made_elsewhere(str(self._task.args.get("results") or ""), probed)
+                if not kept.exists() and elsewhere:
+                    replace(kept, elsewhere.read_text())
+                elif not kept.exists():
+                    if self._task.check_mode:
+                        return {
+                            **result,
+                            "changed": True,
+                            "file": "",
+                            "sha256": "",
+                            "device": probed["device"],
+                        }
+                    content = self._tune(probed["device"], digest.of_text(key)[:12])
+                    replace(kept, content)
+            installed = self._step("install", content=kept.read_text())
+        except Refused as refused:
+            return {**result, **refused.result}
+        return {**result, **installed, "device": probed["device"]}
+
+    def _tune(self, device: str, key: str) -> str:
+        host = self._vars["inventory_hostname"]
+        deadline = time.monotonic() + int(self._task.args.get("deadline", 3600))
+        display.display(f"[{host}] Tuning for {device}: minutes, once for this kind of device")
+        self._step("start", key=key)
+        shown = ""
+        while time.monotonic() < deadline:
+            polled = self._step("poll", key=key)
+            if polled["state"] == "done":
+                return str(polled["content"])
+            if polled["state"] == "absent":
+                raise Refused(
+                    {
+                        "failed": True,
+                        "msg": f"The tuning for {device} ended without a result: {polled['progress']}",
+                    }
+                )
+            words = " ".join(polled["progress"].split()[:4])
+            if words != shown:
+                display.display(f"[{host}] {words}")
+                shown = words
+            time.sleep(POLL_SECONDS)
+        raise Refused(
+            {
+                "failed": True,
+                "msg": (
+                    f"The tuning for {device} was not done in time. It goes on on the host: run again"
+                    " to join it, or raise katago_tuning_deadline."
+                ),
+            }
+        )
+
+    def _step(self, step: str, **arguments: Any) -> dict[str, Any]:
+        given = {
+            key: self._task.args[key]
+            for key in ("binary", "network", "sandbox", "root")
+            if key in self._task.args
+        }
+        outcome: dict[str, Any] = self._execute_module(
+            module_name="katago.fleet.engine_tuning",
+            module_args={**given, **arguments, "step": step},
+            task_vars=self._vars,
+        )
+        if outcome.get("failed") or outcome.get("unreachable"):
+            raise Refused(outcome)
+        return outcome
+
+
+def replace(path: Path, content: str) -> None:
+    """Write a file on the control node whole or not at all."""
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(content)
+    scratch.rename(path)
+
+
+def made_elsewhere(directory: str, probed: dict[str, str]) -> Path | None:
+    """The result for a device and a network's shape among files as KataGo names them (tuner.cpp)."""
+    if not directory:
+        return None
+    device = re.sub(r"[^A-Za-z0-9]", "", probed["device"])
+    pattern = f"tune*_gpu{device}_x19_y19_c{probed['channels']}_mv{probed['version']}.txt"
+    return max(Path(directory).expanduser().glob(pattern), default=None)
+
+
+def result_name(probed: dict[str, str], version: str) -> str:
+    """The name of a tuning result: device, network shape and engine version."""
+    device = re.sub(r"[^A-Za-z0-9]+", "-", probed["device"]).strip("-")
+    return f"{device}_c{probed['channels']}_mv{probed['version']}_v{version}"

@@ -1,0 +1,52 @@
+"""Records what a procedure did on a host in the incident's timeline, and says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, runs
+
+display = Display()
+RESULTS = ("begun", "ok", "changed", "refused", "partial", "unknown")
+
+
+class ActionModule(ActionBase):
+    """Works on the control node alone."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Append the event, except in check mode; a full disk here is no reason to stop a rescue."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = self._task.args
+        host = (task_vars or {})["inventory_hostname"]
+        outcome = str(arguments["result"])
+        if outcome not in RESULTS:
+            return {**result, "failed": True, "msg": f"result is {outcome!r}; one of {', '.join(RESULTS)}"}
+        event = {
+            "at": timestamps.now(),
+            "host": host,
+            "who": str(arguments["who"]),
+            "run": runs.this_run(),
+            "procedure": str(arguments["procedure"]),
+            "result": outcome,
+            "message": str(arguments.get("message") or ""),
+        }
+        # Of a failure Ansible has shown the message already.
+        if outcome in ("ok", "changed"):
+            predicted = " (predicted)" if self._task.check_mode else ""
+            words = f"[{host}] {event['procedure']}: {outcome}{predicted}. {event['message']}".rstrip()
+            sources = (task_vars or {}).get("ansible_inventory_sources") or []
+            display.display(commands.with_inventory(words, sources))
+        if not self._task.check_mode:
+            try:
+                records.Records(Path(arguments["records_dir"]), str(arguments["incident"])).add_event(event)
+            except (records.RecordError, OSError) as error:
+                display.warning(f"[{host}] The event is not in the timeline: {error}")
+        return {**result, "changed": False, "event": event}

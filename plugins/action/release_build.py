@@ -1,0 +1,56 @@
+"""The control node's half of `katago.fleet.release_build`: the release's name and what it is built from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.utils.display import Display
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout
+from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import wheels
+from ansible_collections.katago.fleet.plugins.plugin_utils.transfer.host_files import DeliveringAction
+
+display = Display()
+
+
+class ActionModule(DeliveringAction):
+    """Builds a release on a host unless it is there; changes nothing that runs."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Build the wheel set, compute the name, ask the host, deliver, build."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = self._task.args
+        try:
+            wheel_set = wheels.build(
+                Path(arguments["server"]).expanduser().resolve(),
+                python=".".join(str(part) for part in arguments["python"][:2]),
+                machine=str(arguments["machine"]),
+                cache=Path(arguments["cache_dir"]).expanduser(),
+                say=display.display,
+            )
+        except (wheels.WheelError, OSError) as error:
+            return {**result, "failed": True, "msg": f"{error}. Nothing was changed on this host."}
+        stands_on = {str(path): str(sha256) for path, sha256 in arguments["stands_on"].items() if path}
+        files = {str(name): str(content) for name, content in arguments["files"].items()}
+        inputs = {
+            "wheels": wheel_set.sha256,
+            "engine_version": str(arguments["engine_version"]),
+            "stands_on": stands_on,
+            "files": {name: digest.of_text(content) for name, content in files.items()},
+        }
+        name = layout.name(wheel_set.version, inputs)
+        delivered = self.deliver(
+            "katago.fleet.release_build",
+            {
+                "name": name,
+                "version": wheel_set.version,
+                "inputs": inputs,
+                "files": files,
+                **({"root": arguments["root"]} if "root" in arguments else {}),
+            },
+            str(wheel_set.archive),
+            task_vars,
+        )
+        return {**result, **delivered, "name": name, "version": wheel_set.version}

@@ -1,0 +1,448 @@
+"""restic as the backups use it: how it is called, what its failures mean, which snapshot is meant."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
+
+VERIFIED = "verified"
+UNVERIFIED = "unverified"
+RELEASE_TAG = "release="
+
+# restic renews its locks every 5 minutes and takes one of 30 minutes for dead (internal/restic/lock.go).
+LOCK_LIFETIME = timedelta(minutes=30)
+PROBE_SECONDS = 60
+LOCK_POLL_SECONDS = 5.0
+_LONGEST_WORDS = 400
+
+# What restic 0.14 and 0.18 print, most telling first; the first that is found decides.
+_SIGNS = (
+    ("password", r"wrong password or no key found"),
+    ("locked", r"already locked"),
+    ("full", r"no space left on device|disk quota exceeded|not enough space"),
+    (
+        "damaged",
+        r"Pack ID does not match|ciphertext verification failed|repository contains errors"
+        r"|invalid data returned|pack \w+: does not exist|decrypting blob \S+ failed",
+    ),
+    ("snapshot", r"no (?:matching ID|snapshot) found|no matching ID"),
+    (
+        "denied",
+        r"[Pp]ermission denied|Host key verification failed|[Uu]nauthorized|\((?:401|403)\)"
+        r"|Access ?Denied|InvalidAccessKeyId|SignatureDoesNotMatch",
+    ),
+    (
+        "unreachable",
+        r"connection refused|Connection refused|no such host|Could not resolve|No route to host"
+        r"|network is unreachable|Network is unreachable|i/o timeout|timed out"
+        r"|unable to start the sftp session|connection reset|Connection closed|read-only file system",
+    ),
+    (
+        "absent",
+        r"Is there a repository at the following location|repository does not exist|file does not exist"
+        r"|no such file or directory|The specified (?:key|bucket) does not exist",
+    ),
+)
+_EXIT_STATUS = {10: "absent", 11: "locked", 12: "password"}
+_MEANING = {
+    "password": (
+        "the password does not open the repository",
+        "Correct backup_password; the repository itself is untouched.",
+    ),
+    "locked": ("the repository is locked", "Wait until the other process is done, or end it."),
+    "full": (
+        "the repository has no space left",
+        "Make room there or keep fewer snapshots (backup_keep_*); what was kept before is untouched.",
+    ),
+    "damaged": (
+        "the repository is damaged",
+        "Look at its disk. Another backup_repository begins anew; this one stays for rescue.",
+    ),
+    "snapshot": ("there is no such snapshot", "`katago-backup snapshots` lists them."),
+    "denied": ("the repository refused this host", "Correct the credentials or the permissions there."),
+    "unreachable": (
+        "the repository cannot be reached",
+        "Mend the way there or the server, then run again.",
+    ),
+    "absent": (
+        "there is no repository",
+        "Mount or correct backup_repository; playbooks/backup.yml makes a new one.",
+    ),
+    "unknown": ("restic failed", "Its words say why."),
+}
+
+
+class ResticError(Exception):
+    """restic failed; `kind` is one of the keys of `_MEANING`, the message what was seen and what to do."""
+
+    def __init__(self, kind: str, words: str) -> None:
+        meaning, remedy = _MEANING[kind]
+        super().__init__(f"{meaning}: {words}. {remedy}" if words else f"{meaning}. {remedy}")
+        self.kind = kind
+        self.words = words
+
+
+class NoSuchSnapshot(Exception):
+    """No snapshot is what was asked for; the message lists what there is."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One backup in the repository; `time` is in UTC, `paths` are those that restic was given."""
+
+    id: str
+    time: datetime
+    host: str
+    tags: tuple[str, ...]
+    paths: tuple[str, ...]
+    original: str = ""
+
+    @property
+    def name(self) -> str:
+        """The short id, as restic prints it."""
+        return self.id[:8]
+
+    @property
+    def verified(self) -> bool:
+        """Whether it was read back, restored and validated after it was made."""
+        return VERIFIED in self.tags
+
+    @property
+    def release(self) -> str:
+        """The release that was the current one."""
+        found = (tag.removeprefix(RELEASE_TAG) for tag in self.tags if tag.startswith(RELEASE_TAG))
+        return next(found, "")
+
+    def __str__(self) -> str:
+        state = "" if self.verified else ", not verified"
+        return f"{self.name} of {self.host}, {timestamps.stamp(self.time)}, release {self.release}{state}"
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock in the repository and the process that made it."""
+
+    id: str
+    time: datetime
+    host: str
+    pid: int
+    exclusive: bool
+
+    def __str__(self) -> str:
+        kind = "exclusive lock" if self.exclusive else "lock"
+        return f"{kind} {self.id[:8]} of process {self.pid} on {self.host}, {timestamps.stamp(self.time)}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One entry of a snapshot; `size` in bytes, 0 for what is no file."""
+
+    path: str
+    type: str
+    size: int
+
+
+def parse_time(text: str) -> datetime:
+    """An ISO 8601 time; UTC where it names no zone. restic's nanoseconds are cut. Raises ValueError."""
+    found = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def kind_of(returncode: int, text: str) -> str:
+    """What a failure means, by restic's exit status and words."""
+    for kind, pattern in _SIGNS:
+        if re.search(pattern, text):
+            return kind
+    return _EXIT_STATUS.get(returncode, "unknown")
+
+
+def words_of(text: str) -> str:
+    """The lines of restic's output that say what went wrong, as one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if any(re.search(pattern, line) for _, pattern in _SIGNS)]
+    chosen = telling or [line for line in lines if not line.startswith(("[", "using ", "create "))][-2:]
+    return "; ".join(dict.fromkeys(chosen))[:_LONGEST_WORDS].rstrip(".")
+
+
+def shown(address: str) -> str:
+    """A repository's address without the user and password that it may hold."""
+    kind, separator, rest = address.partition(":")
+    if separator and "://" in rest:
+        parts = urllib.parse.urlsplit(rest)
+        return f"{kind}:{parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
+    return address
+
+
+def local_path(address: str) -> str | None:
+    """The directory of a repository on the host's own disk; None for any other."""
+    path = address.removeprefix("local:")
+    return path if path.startswith("/") else None
+
+
+def sftp_command(address: str, key: Path | None, known_hosts: Path | None) -> str | None:
+    """The command by which restic reaches an SFTP repository; None for any other repository."""
+    if not address.startswith("sftp:"):
+        return None
+    if address.startswith("sftp://"):
+        parts = urllib.parse.urlsplit(address)
+        port = ["-p", str(parts.port)] if parts.port else []
+        login = f"{parts.username}@{parts.hostname}" if parts.username else str(parts.hostname)
+    else:
+        port, login = [], address.removeprefix("sftp:").partition(":")[0]
+    options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=15"]
+    options += ["ServerAliveInterval=15", "ServerAliveCountMax=4"]
+    options += [f"IdentityFile={key}", "IdentitiesOnly=yes"] if key else []
+    options += [f"UserKnownHostsFile={known_hosts}"] if known_hosts else []
+    command = ["ssh", *(part for option in options for part in ("-o", option)), *port, login, "-s", "sftp"]
+    return shlex.join(command)
+
+
+def choose(snapshots: Sequence[Snapshot], at: str, host: str) -> Snapshot:
+    """The snapshot that `at` means: `latest`, an id or its beginning, or a time.
+
+    `latest` and a time choose among the verified snapshots of `host`; an id may name one that is
+    not. Raises NoSuchSnapshot.
+    """
+    own = sorted((each for each in snapshots if each.host == host), key=lambda each: each.time)
+    good = [each for each in own if each.verified]
+    if at == "latest":
+        if good:
+            return good[-1]
+        raise NoSuchSnapshot(f"there is no verified snapshot of {host}. {listing(snapshots, host)}")
+    if re.fullmatch(r"[0-9a-f]{8,64}", at):
+        matching = [each for each in snapshots if each.id.startswith(at) or each.original.startswith(at)]
+        if not matching:
+            raise NoSuchSnapshot(f"there is no snapshot {at}. {listing(snapshots, host)}")
+        if matching[0].host != host:
+            raise NoSuchSnapshot(
+                f"the snapshot {at} is of {matching[0].host}, not of {host}."
+                f" If that is meant: -e from_host={matching[0].host}"
+            )
+        return matching[0]
+    try:
+        limit = parse_time(at)
+    except ValueError:
+        raise NoSuchSnapshot(
+            f"at={at!r} is neither `latest`, nor 8 or more digits of a snapshot's id, nor a time such as"
+            " 2026-11-24T06:00:00Z"
+        ) from None
+    earlier = [each for each in good if each.time <= limit]
+    if not earlier:
+        raise NoSuchSnapshot(
+            f"there is no verified snapshot of {host} at or before {timestamps.stamp(limit)}."
+            f" {listing(snapshots, host)}"
+        )
+    return earlier[-1]
+
+
+def listing(snapshots: Sequence[Snapshot], host: str) -> str:
+    """What there is instead, as one sentence."""
+    own = sorted((each for each in snapshots if each.host == host), key=lambda each: each.time)
+    if own:
+        return "There are: " + "; ".join(str(each) for each in own[-5:])
+    others = sorted({each.host for each in snapshots})
+    return f"The repository has snapshots of: {', '.join(others) or 'no host'}"
+
+
+def is_stale(lock: Lock, *, hostname: str, alive: Callable[[int], bool], now: datetime) -> bool:
+    """Whether a lock's process is dead: gone from this host, or silent for longer than restic allows."""
+    if lock.host == hostname:
+        return not alive(lock.pid)
+    return now - lock.time > LOCK_LIFETIME
+
+
+def runs_restic(pid: int) -> bool:
+    """Whether a process of this host is restic."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "restic"
+    except OSError:
+        return False
+
+
+class Repository:
+    """A repository as this host reaches it.
+
+    `secrets`: the directory of its address, password, environment and SSH key. `cache`: restic's
+    cache directory, None to do without, as what reads the repository back must.
+    """
+
+    def __init__(self, secrets: Path = paths.BACKUP_SECRETS, *, cache: Path | None = None) -> None:
+        self._secrets = secrets
+        self._cache = cache
+
+    @property
+    def address(self) -> str:
+        """The repository in restic's own syntax; may hold a password."""
+        return (self._secrets / paths.RESTIC_REPOSITORY).read_text().strip()
+
+    @property
+    def shown(self) -> str:
+        """The address as it may be printed."""
+        return shown(self.address)
+
+    def run(self, *arguments: str, deadline: float, lock: bool = False) -> str:
+        """As `output`, as text."""
+        return self.output(*arguments, deadline=deadline, lock=lock).decode(errors="replace")
+
+    def output(self, *arguments: str, deadline: float, lock: bool = False) -> bytes:
+        """Run restic; return what it printed. Raises ResticError, whose words hold no secret.
+
+        `deadline`: seconds. Without `lock` restic writes nothing to the repository, so that reading
+        works when it is full, read-only or locked.
+        """
+        command = ["restic", f"--repository-file={self._secrets / paths.RESTIC_REPOSITORY}"]
+        command += [
+            f"--password-file={self._secrets / paths.RESTIC_PASSWORD}",
+            *([] if lock else ["--no-lock"]),
+        ]
+        command += [f"--cache-dir={self._cache}"] if self._cache else ["--no-cache"]
+        if ssh := sftp_command(
+            self.address, self._file(paths.RESTIC_SSH_KEY), self._file(paths.RESTIC_KNOWN_HOSTS)
+        ):
+            command += [f"--option=sftp.command={ssh}"]
+        try:
+            done = subprocess.run(
+                [*command, *arguments],
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=deadline,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            words = f"no answer of `restic {arguments[0]}` on {self.shown} within {deadline:g} s"
+            raise ResticError("unreachable", words) from error
+        except FileNotFoundError as error:
+            raise ResticError("unknown", "restic is not installed on this host") from error
+        if done.returncode != 0:
+            text = self._redacted((done.stderr + b"\n" + done.stdout).decode(errors="replace"))
+            words = words_of(text) or f"exit status {done.returncode}"
+            raise ResticError(kind_of(done.returncode, text), f"{self.shown}: {words}")
+        return done.stdout
+
+    def probe(self) -> None:
+        """Open the repository. Raises ResticError when that does not work."""
+        self.run("cat", "config", deadline=PROBE_SECONDS)
+
+    def patiently(self, *arguments: str, deadline: float, wait: float, say: Callable[[str], None]) -> str:
+        """Run what needs a lock; others' locks are waited for, stale ones removed and named.
+
+        `deadline`: seconds for the work; `wait`: seconds for locks. Raises ResticError.
+        """
+        end = time.monotonic() + wait
+        while True:
+            try:
+                return self.run(*arguments, deadline=deadline, lock=True)
+            except ResticError as error:
+                if error.kind != "locked":
+                    raise
+                for removed in self.remove_stale_locks():
+                    say(f"Removed a stale {removed}: its process is dead")
+                if time.monotonic() >= end:
+                    held = "; ".join(str(lock) for lock in self.locks()) or error.words
+                    raise ResticError("locked", f"{self.shown}, for {wait:g} s: {held}") from error
+            time.sleep(LOCK_POLL_SECONDS)
+
+    def locks(self) -> list[Lock]:
+        """The locks that there are."""
+        found = []
+        for name in self.run("list", "locks", deadline=PROBE_SECONDS).split():
+            try:
+                fields = json.loads(self.run("cat", "lock", name, deadline=PROBE_SECONDS))
+            except ResticError:
+                # Given back since it was listed.
+                continue
+            found.append(
+                Lock(name, parse_time(fields["time"]), fields["hostname"], fields["pid"], fields["exclusive"])
+            )
+        return found
+
+    def remove_stale_locks(self) -> list[Lock]:
+        """Have restic remove locks whose processes are dead, where there are any; return those."""
+        before = self.locks()
+        now = datetime.now(UTC)
+        hostname = socket.gethostname()
+        if not any(is_stale(lock, hostname=hostname, alive=runs_restic, now=now) for lock in before):
+            return []
+        # Without --remove-all, restic removes stale locks only.
+        self.run("unlock", deadline=PROBE_SECONDS, lock=True)
+        remaining = {lock.id for lock in self.locks()}
+        return [lock for lock in before if lock.id not in remaining]
+
+    def snapshots(self) -> list[Snapshot]:
+        """All snapshots, oldest first."""
+        found = json.loads(self.run("snapshots", "--json", deadline=PROBE_SECONDS)) or []
+        return sorted(map(_snapshot, found), key=lambda each: each.time)
+
+    def nodes(self, snapshot: str) -> dict[str, Node]:
+        """Everything in a snapshot, by path."""
+        lines = self.run("ls", "--json", snapshot, deadline=10 * PROBE_SECONDS).splitlines()
+        found = (json.loads(line) for line in lines)
+        return {
+            each["path"]: Node(each["path"], each["type"], int(each.get("size") or 0))
+            for each in found
+            if each.get("struct_type") == "node"
+        }
+
+    def dump(self, snapshot: str, path: str) -> bytes:
+        """A file's content. Raises ResticError."""
+        return self.output("dump", snapshot, path, deadline=PROBE_SECONDS)
+
+    def restore(self, snapshot: str, target: Path, files: Sequence[str], *, deadline: float) -> None:
+        """Restore `files`, all when there are none, below `target`. Raises ResticError."""
+        included = [f"--include={_literal(path)}" for path in files]
+        self.run("restore", snapshot, f"--target={target}", *included, deadline=deadline)
+
+    def _file(self, name: str) -> Path | None:
+        path = self._secrets / name
+        return path if path.exists() else None
+
+    def _environment(self) -> dict[str, str]:
+        base = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **base, **self._settings()}
+
+    def _settings(self) -> Mapping[str, str]:
+        path = self._file(paths.RESTIC_ENVIRONMENT)
+        lines = path.read_text().splitlines() if path else []
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def _redacted(self, text: str) -> str:
+        address = self.address
+        secrets = [
+            (self._secrets / paths.RESTIC_PASSWORD).read_text().strip(),
+            *self._settings().values(),
+        ]
+        userinfo = re.search(r"//([^/@\s]+)@", address)
+        secrets += userinfo[1].split(":", 1)[1:] if userinfo else []
+        for secret in secrets:
+            if len(secret) > 3:
+                text = text.replace(secret, "***")
+        return text
+
+
+def _snapshot(fields: Mapping[str, Any]) -> Snapshot:
+    return Snapshot(
+        id=fields["id"],
+        time=parse_time(fields["time"]),
+        host=fields["hostname"],
+        tags=tuple(fields.get("tags") or ()),
+        paths=tuple(fields["paths"]),
+        original=fields.get("original") or "",
+    )
+
+
+def _literal(path: str) -> str:
+    return re.sub(r"([\\*?\[])", r"\\\1", path)

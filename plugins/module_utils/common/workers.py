@@ -1,0 +1,108 @@
+"""Checks that run at the same time, each in a process of its own and with a deadline of its own.
+
+A check that hangs, even in the kernel on a dead disk, costs its own entry and nothing else: its
+process is killed and not waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import forking
+
+Entry = dict[str, Any]
+"""`value` when it was measured, or `unknown` with the reason; `seconds` that it took."""
+
+_LONGEST_WORDS = 2000
+
+
+@dataclass
+class _Running:
+    name: str
+    pid: int
+    pipe: int
+    began: float
+    deadline: float
+    received: bytearray = field(default_factory=bytearray)
+
+
+class Measuring:
+    """Checks in flight; `entries` has those that ended."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._running: dict[str, _Running] = {}
+        self.entries: dict[str, Entry] = {}
+
+    def start(self, name: str, check: Callable[[], Any], deadline: float) -> None:
+        """Run `check`, which returns a JSON value, for at most `deadline` seconds."""
+        began = time.monotonic()
+        reading, writing = os.pipe()
+        try:
+            pid = forking.fork(lambda: _measure(check, writing))
+        except OSError as error:
+            os.close(reading)
+            os.close(writing)
+            self.entries[name] = {"unknown": f"no process for it: {error.strerror}", "seconds": 0.0}
+            return
+        os.close(writing)
+        self._running[name] = running = _Running(name, pid, reading, began, began + deadline)
+        self._selector.register(reading, selectors.EVENT_READ, running)
+
+    def wait(self, names: Collection[str], at_most: float) -> None:
+        """Wait until these checks have ended, for at most so many seconds."""
+        end = time.monotonic() + at_most
+        while self._running.keys() & names and (now := time.monotonic()) < end:
+            soonest = min(end, *(running.deadline for running in self._running.values()))
+            for key, _ in self._selector.select(max(0.0, soonest - now)):
+                self._read(key.data)
+            now = time.monotonic()
+            for running in [each for each in self._running.values() if each.deadline <= now]:
+                self._end(running, {"unknown": f"no answer within {running.deadline - running.began:g} s"})
+
+    def results(self) -> dict[str, Entry]:
+        """Every check's entry, once all have ended or passed their deadlines."""
+        while self._running:
+            self.wait(list(self._running), max(each.deadline for each in self._running.values()))
+        return self.entries
+
+    def _read(self, running: _Running) -> None:
+        block = os.read(running.pipe, 1 << 16)
+        if block:
+            running.received += block
+            return
+        try:
+            entry = json.loads(running.received)
+        except ValueError:
+            entry = {"unknown": "its process died"}
+        self._end(running, entry)
+
+    def _end(self, running: _Running, entry: Entry) -> None:
+        self._selector.unregister(running.pipe)
+        os.close(running.pipe)
+        del self._running[running.name]
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(running.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(running.pid, os.WNOHANG)
+        self.entries[running.name] = {**entry, "seconds": round(time.monotonic() - running.began, 2)}
+
+
+def _measure(check: Callable[[], Any], pipe: int) -> None:
+    """One JSON object into the pipe."""
+    try:
+        entry: Entry = {"value": check()}
+        text = json.dumps(entry, allow_nan=False)
+    except Exception as error:
+        kind, words = type(error).__name__, str(error)
+        # Half of a secret would not be found in it.
+        text = json.dumps({"unknown": f"{kind}: {words}" if len(words) <= _LONGEST_WORDS else kind})
+    forking.write(pipe, text.encode())

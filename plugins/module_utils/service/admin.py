@@ -1,0 +1,56 @@
+"""The running service's configuration and its admin endpoints, used on its own host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import prometheus
+from ansible_collections.katago.fleet.plugins.module_utils.service import http, unit
+
+Answer = tuple[int, dict[str, Any]]
+
+
+def running_config() -> dict[str, Any] | None:
+    """The configuration that the process was started from, whatever is the current one.
+
+    None when there is no process, or its configuration cannot be used.
+    """
+    pid = unit.state().pid
+    if not pid:
+        return None
+    try:
+        config = json.loads(Path(f"/proc/{pid}/cwd/config.json").read_text())
+        sections = [config[name] for name in ("server", "katago", "cache", "metrics")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return config if all(isinstance(section, dict) for section in sections) else None
+
+
+def get(config: dict[str, Any], path: str) -> Answer | None:
+    """Status and body of `/health` or `/ready`; None without an answer."""
+    server = config["server"]
+    return http.ask_json(server["host"], server["port"], path, tls=http.secured(config))
+
+
+def post(config: dict[str, Any], path: str, *, seconds: float) -> Answer | None:
+    """Have an admin endpoint do something, with the host's own token; None without an answer."""
+    file = paths.CREDENTIALS / paths.OPERATOR_TOKEN
+    token = file.read_text().strip() if file.exists() else ""
+    server = config["server"]
+    return http.ask_json(
+        server["host"],
+        server["port"],
+        path,
+        method="POST",
+        token=token,
+        seconds=seconds,
+        tls=http.secured(config),
+    )
+
+
+def scrape(config: dict[str, Any]) -> prometheus.Scrape | None:
+    """The metrics; None when there are none."""
+    return http.scrape(config["metrics"]["host"], config["metrics"]["port"])

@@ -1,0 +1,87 @@
+#!/usr/bin/python
+"""Installs a program that is made of the collection's own modules."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_program
+short_description: Install a program that runs on a host without the control node
+description:
+  - Makes one executable file of a module of C(plugins/module_utils) and all that it imports from
+    there, and installs it for root. The host needs nothing but Python 3.11.
+  - What a timer runs and what a playbook orders are so the same code.
+  - Nothing is installed on a host in security mode.
+options:
+  module:
+    description: The module of C(plugins/module_utils) whose C(main()) is run.
+    type: str
+    required: true
+  path:
+    description: The program on the host.
+    type: path
+    required: true
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: The backup program is installed
+  katago.fleet.host_program:
+    module: backup
+    path: /usr/local/sbin/katago-backup
+"""
+
+RETURN = r"""
+present:
+  description: Whether the program is installed.
+  type: bool
+  returned: always
+security_mode:
+  description: The mode that the host is in, by which nothing is installed.
+  type: dict
+  returned: when it is in one, and the program is not installed
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
+
+MODE = 0o755
+
+
+def is_installed(path: Path, sha256: str) -> bool:
+    """Whether the program is there, whole and executable."""
+    return path.is_file() and path.stat().st_mode & 0o777 == MODE and digest.of_file(path) == sha256
+
+
+def main() -> None:
+    """Answer whether the program is there, or install it from `source`."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "sha256": {"type": "str", "required": True},
+            "source": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    path = Path(module.params["path"])
+    present = is_installed(path, module.params["sha256"])
+    if not present and (mode := security_mode.standing()):
+        module.exit_json(changed=False, present=False, security_mode=asdict(mode))
+    if present or module.params["source"] is None:
+        module.exit_json(changed=False, present=present)
+    content = Path(module.params["source"]).read_bytes()
+    if digest.of_bytes(content) != module.params["sha256"]:
+        module.fail_json(msg=f"{path} was not installed: it arrived damaged. Run again.")
+    try:
+        atomic.write(path, content, mode=MODE)
+    except OSError as error:
+        module.fail_json(msg=f"{path} was not installed: {error.strerror}")
+    module.exit_json(changed=True, present=True)
+
+
+if __name__ == "__main__":
+    main()

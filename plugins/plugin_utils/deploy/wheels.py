@@ -1,0 +1,175 @@
+"""The wheel set of a release: the server and its locked dependencies, for a host's Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.markers import Marker, default_environment
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction
+from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
+
+# Platforms whose wheels run on Debian 12 and newer (PEP 600).
+_GLIBC_MINORS = (17, 24, 26, 27, 28, 31, 34, 35)
+_HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
+
+CONTROL_LOCK = Path(__file__).resolve().parents[3] / "requirements.lock"
+
+Say = Callable[[str], None]
+
+
+class WheelError(Exception):
+    """A wheel set cannot be built; the message holds pip's own words."""
+
+
+@dataclass(frozen=True)
+class WheelSet:
+    """An archive of wheels with a `requirements.txt` of hashes; `sha256` is that of its content."""
+
+    archive: Path
+    sha256: str
+    version: str
+
+
+def build(server: Path, *, python: str, machine: str, cache: Path, say: Say) -> WheelSet:
+    """The wheel set of the server's sources for a Python (`3.11`) and a machine (`x86_64`).
+
+    Built once for the same sources, lock, Python and machine. Raises WheelError.
+    """
+    version = tomllib.loads((server / "pyproject.toml").read_text())["project"]["version"]
+    key = digest.of_json(
+        {
+            "sources": digest.of_tree(server / "src", skip=_compiled(server / "src")),
+            "project": digest.of_file(server / "pyproject.toml"),
+            "lock": digest.of_file(server / "requirements.lock"),
+            "python": python,
+            "machine": machine,
+        }
+    )
+    directory = cache / "wheels" / key
+    archive = directory / "wheels.zip"
+    record = directory / "sha256"
+    with locked(cache / "wheels" / f".{key}.lock"):
+        if not record.exists():
+            say(f"Building the server's wheel set for Python {python} on {machine}")
+            directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=directory) as scratch:
+                content = _collect(server, Path(scratch), python, machine)
+                partial = archive.with_suffix(".partial")
+                _pack(Path(scratch), partial)
+                partial.rename(archive)
+            record.write_text(content)
+    return WheelSet(archive, record.read_text(), version)
+
+
+def requirements(lock: str, *, python: str, machine: str) -> Iterator[str]:
+    """The lines of a lock that apply to a host's Python: `name==version --hash=...`, no markers.
+
+    pip judges markers by the Python that runs it, which is the control node's.
+    """
+    environment = dict(default_environment()) | {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "platform_machine": machine,
+        "platform_system": "Linux",
+        "sys_platform": "linux",
+        "os_name": "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+    }
+    for line in lock.replace("\\\n", " ").splitlines():
+        line = line.split(" #")[0].strip()
+        if not line or line.startswith("#"):
+            continue
+        requirement, _, rest = line.partition(" --hash")
+        pinned, _, marker = requirement.partition(";")
+        if marker.strip() and not Marker(marker.strip()).evaluate(
+            {key: str(value) for key, value in environment.items()}
+        ):
+            continue
+        hashes = " ".join(f"--hash={value}" for value in _HASH.findall("--hash" + rest))
+        yield f"{pinned.strip()} {hashes}"
+
+
+def _compiled(root: Path) -> frozenset[str]:
+    return frozenset(path.relative_to(root).as_posix() for path in root.rglob("*.pyc"))
+
+
+def _collect(server: Path, scratch: Path, python: str, machine: str) -> str:
+    lines = list(requirements((server / "requirements.lock").read_text(), python=python, machine=machine))
+    wanted = scratch / "wanted.txt"
+    wanted.write_text("\n".join(lines) + "\n")
+    platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS]
+    _pip(
+        "download",
+        "--require-hashes",
+        "--no-deps",
+        "--only-binary=:all:",
+        f"--python-version={python}",
+        "--implementation=cp",
+        *platforms,
+        f"--platform=manylinux2014_{machine}",
+        f"--platform=manylinux1_{machine}",
+        f"--requirement={wanted}",
+        f"--dest={scratch}",
+    )
+    wanted.unlink()
+    _pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={scratch}", str(server))
+    (own,) = scratch.glob("katago_mcp-*.whl")
+    lines.append(f"katago-mcp=={own.name.split('-')[1]} --hash=sha256:{digest.of_file(own)}")
+    (scratch / "requirements.txt").write_text("\n".join(lines) + "\n")
+    # Hosts install with the control node's locked pip, so that a release needs none of its own.
+    installer = scratch / "installer.txt"
+    installer.write_text(_locked_pip(python, machine))
+    _pip(
+        "download",
+        "--require-hashes",
+        "--no-deps",
+        "--only-binary=:all:",
+        f"--requirement={installer}",
+        f"--dest={scratch}",
+    )
+    installer.unlink()
+    wheels = {
+        path.name: digest.of_file(path) for path in scratch.iterdir() if not path.name.startswith("pip-")
+    }
+    return digest.of_json(wheels)
+
+
+def _locked_pip(python: str, machine: str) -> str:
+    lines = requirements(CONTROL_LOCK.read_text(), python=python, machine=machine)
+    return next(line for line in lines if line.startswith("pip=="))
+
+
+def _pip(*arguments: str) -> None:
+    environment = {
+        **os.environ,
+        "SOURCE_DATE_EPOCH": "1577836800",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        words = redaction.plain(result.stderr).splitlines()
+        last = [line for line in words if not line.startswith("WARNING")][-3:]
+        raise WheelError(f"The server's wheel set cannot be built: {' '.join(last)}")
+
+
+def _pack(directory: Path, archive: Path) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        for path in sorted(directory.iterdir()):
+            packed.write(path, path.name)

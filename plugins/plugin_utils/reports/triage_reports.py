@@ -1,0 +1,67 @@
+"""The report of a triage: the verdicts on all hosts of a play, those that are gone included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_table
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands as run_commands
+
+
+@dataclass(frozen=True)
+class Report:
+    """Verdicts and facts by host, the fleet's verdict, and the command to run next by host."""
+
+    verdicts: Mapping[str, rules.Verdict]
+    facts: Mapping[str, Mapping[str, Any]]
+    fleet: rules.Fleet
+    commands: Mapping[str, str]
+
+    def as_table(self) -> str:
+        """The report for people."""
+        return triage_table.render(self.verdicts, self.fleet, self.commands, self.facts)
+
+    def as_dict(self, now: datetime) -> dict[str, Any]:
+        """The report for programs."""
+        return {
+            "at": timestamps.stamp(now),
+            **rules.as_dict(self.fleet),
+            "hosts": {
+                host: {
+                    **rules.as_dict(verdict),
+                    "command": self.commands.get(host),
+                    "facts": self.facts[host],
+                }
+                for host, verdict in self.verdicts.items()
+            },
+            "counts": self.fleet.hosts,
+        }
+
+
+def gather(task_vars: Mapping[str, Any], now: datetime, *, breach: bool) -> Report:
+    """What the hosts of a play have as `triage_result`, from the variables of a task of it."""
+    measured = {
+        host: task_vars["hostvars"][host].get("triage_result") or {}
+        for host in task_vars["ansible_play_hosts_all"]
+    }
+    verdicts = {host: _verdict(found, now, breach) for host, found in measured.items()}
+    inventory = run_commands.inventory_arguments(task_vars.get("ansible_inventory_sources") or [])
+    proposed = {
+        host: triage_table.command(verdict.next, host, inventory)
+        for host, verdict in verdicts.items()
+        if verdict.next
+    }
+    facts = {host: found.get("facts") or {} for host, found in measured.items()}
+    return Report(verdicts, facts, rules.fleet(verdicts, now=now), proposed)
+
+
+def _verdict(found: Mapping[str, Any], now: datetime, breach: bool) -> rules.Verdict:
+    if "verdict" in found:
+        return rules.as_verdict(found["verdict"])
+    why = str(found.get("msg") or "it was not asked").strip().splitlines()
+    return rules.unreachable(f"no answer: {why[-1][-300:]}", now=now, breach=breach)

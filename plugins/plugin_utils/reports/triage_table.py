@@ -1,0 +1,82 @@
+"""The verdicts on a fleet as a table for a person at 3 a.m.: the worst host first."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils.severity import rank
+from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+
+_WIDTH = 118
+_LAST_LINES = 5
+
+
+def command(step: str, host: str, inventory: Sequence[str] = ()) -> str:
+    """The command line for a host's next step, `restart.yml -e force=true` for example."""
+    playbook, _, arguments = step.partition(" ")
+    words = ["ansible-playbook", *inventory, f"playbooks/{playbook}", "-l", host]
+    return " ".join([*words, arguments]).rstrip()
+
+
+def render(
+    verdicts: Mapping[str, rules.Verdict],
+    fleet: rules.Fleet,
+    commands: Mapping[str, str],
+    facts: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """One line for each host, then the details of those that need somebody, then the fleet."""
+    ordered = sorted(verdicts, key=lambda host: (-rank(verdicts[host].verdict), host))
+    rows = [("HOST", "VERDICT", "RESPOND BY", "WHY")]
+    rows += [(host, *_row(verdicts[host])) for host in ordered]
+    counts = ", ".join(f"{count} {level}" for level, count in fleet.hosts.items())
+    rows.append(("FLEET", fleet.verdict, fleet.respond_by or "-", counts or "no hosts"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()
+        for row in rows
+    ]
+    for host in ordered:
+        lines += ["", *_details(host, verdicts[host], commands.get(host), facts.get(host, {}))]
+    return "\n".join(["", *lines, ""])
+
+
+def _row(verdict: rules.Verdict) -> tuple[str, str, str]:
+    more = f" (and {len(verdict.reasons) - 1} more)" if len(verdict.reasons) > 1 else ""
+    why = (
+        f"{verdict.reasons[0].measured.splitlines()[0][:90]}{more}"
+        if verdict.reasons
+        else "all checks passed"
+    )
+    return verdict.verdict, verdict.respond_by or "-", why
+
+
+def _details(
+    host: str, verdict: rules.Verdict, next_command: str | None, facts: Mapping[str, Any]
+) -> Iterator[str]:
+    yield f"{host}: {verdict.verdict}"
+    for reason in verdict.reasons:
+        label = reason.level if reason.level != "unknown" else "??"
+        yield from _wrapped(f"{label:3} {reason.rule}: ", f"{reason.measured} [wanted: {reason.threshold}]")
+    for words in verdict.escalate:
+        yield from _wrapped("ESCALATE: ", words)
+    for words in verdict.notes:
+        yield from _wrapped("note: ", words)
+    if verdict.verdict != "healthy":
+        for words in verdict.changes:
+            yield from _wrapped("changed: ", words)
+    for proposal in verdict.proposals:
+        for line in proposal.splitlines():
+            yield f"  propose: {line}"
+    if verdict.verdict in ("P0", "P1"):
+        for line in facts.get("last_lines", {}).get("value", [])[-_LAST_LINES:]:
+            yield f"  log: {line[:_WIDTH]}"
+    if next_command:
+        yield f"  NEXT: {next_command}"
+
+
+def _wrapped(label: str, words: str) -> list[str]:
+    return textwrap.wrap(
+        words, _WIDTH, initial_indent=f"  {label}", subsequent_indent=" " * 6, break_on_hyphens=False
+    )

@@ -1,0 +1,242 @@
+"""Documents for people, from one content: as Markdown, and as a page of HTML that fetches nothing.
+
+Pure. All texts are plain; what they hold of markup, line breaks, controls or what looks like a secret is
+taken for text, or taken out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
+from ansible_collections.katago.fleet.plugins.module_utils.incident import wording
+
+Tone = Literal["plain", "warning", "good"]
+
+_STYLE = """\
+:root{color-scheme:light}
+*{box-sizing:border-box}
+body{font-family:system-ui,sans-serif;line-height:1.5;max-width:64rem;margin:0 auto;padding:1rem;\
+color:#1c1c1c;background:#fff;overflow-wrap:anywhere}
+h1{font-size:1.5rem;line-height:1.25}
+h2{font-size:1.2rem;margin:2rem 0 .5rem;border-bottom:1px solid #ccc}
+h3{font-size:1rem;margin:1.25rem 0 .25rem}
+p{margin:.5rem 0}
+.warning,.good{padding:.5rem .75rem;border-left:.35rem solid;background:#f5f5f5}
+.warning{border-color:#b35900}
+.good{border-color:#1a7f37}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem;margin:.5rem 0}
+dt{font-weight:600}
+dd{margin:0}
+ul{padding-left:1.25rem}
+table{border-collapse:collapse;width:100%;font-size:.875rem;margin:.5rem 0}
+th,td{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid #ddd}
+th{background:#f5f5f5;overflow-wrap:normal}
+figure{margin:1rem 0}
+.wide{overflow-x:auto}
+svg{display:block;width:100%;min-width:34rem;height:auto}
+figcaption{font-size:.875rem;color:#595959}
+@media (min-width:40.01rem){
+.short{white-space:nowrap}
+}
+@media screen and (max-width:40rem){
+dl{grid-template-columns:1fr;gap:0}
+dd{margin-bottom:.5rem}
+thead{display:none}
+tr{display:block;padding:.5rem 0;border-bottom:1px solid #bbb}
+td{display:grid;grid-template-columns:6rem 1fr;gap:.5rem;border:0;padding:.1rem 0}
+td::before{content:attr(data-label);color:#595959}
+}
+@media print{
+body{max-width:none;padding:0;font-size:10pt}
+svg{min-width:0}
+tr,figure{break-inside:avoid}
+h2,h3{break-after:avoid}
+thead{display:table-header-group}
+}"""
+# Nothing of the page may fetch or run anything, whatever got into it.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_REDACTOR = redaction.Redactor()
+# Characters of a cell that is not broken where there is room: a time, a name.
+_SHORT = 20
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; the title of the document is level 1, and not among its blocks."""
+
+    text: str
+    level: Literal[2, 3] = 2
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Text, one that warns, or one that says that all is well."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names with what belongs to them."""
+
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as wide as the head."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing (`svg`, markup that is trusted), and the same in words for where there is none."""
+
+    svg: str
+    caption: str
+    words: tuple[str, ...]
+
+
+Block = Heading | Paragraph | Bullets | Facts | Table | Figure
+
+
+@dataclass(frozen=True)
+class Document:
+    """A title and what follows it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+def clean(text: str) -> str:
+    """A text on one line, without controls and without what looks like a secret."""
+    redacted, _ = _REDACTOR.redact(text.encode(errors="replace"))
+    return wording.one_line(redacted.decode(errors="replace"))
+
+
+def looks_secret(text: str) -> bool:
+    """Whether a text holds what looks like a secret, and would be shown without it."""
+    return _REDACTOR.redact(text.encode(errors="replace"))[1] > 0
+
+
+def as_markdown(document: Document) -> str:
+    """The document in GitHub's Markdown."""
+    parts = [f"# {_plain(document.title)}", *(_markdown(block) for block in document.blocks)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def as_html(document: Document) -> str:
+    """The document as one page, readable on a telephone and in print."""
+    title = _safe(document.title)
+    body = "\n".join(_html(block) for block in document.blocks)
+    return f"""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{_STYLE}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def _markdown(block: Block) -> str:
+    match block:
+        case Heading(text, level):
+            return f"{'#' * level} {_plain(text)}"
+        case Paragraph(text, tone):
+            return f"**{_plain(text)}**" if tone == "warning" else _plain(text)
+        case Bullets(items):
+            return "\n".join(f"- {_plain(item)}" for item in items)
+        case Facts(rows):
+            return "\n".join(f"- **{_plain(name)}**: {_plain(text)}" for name, text in rows)
+        case Table(head, rows):
+            made = ["| " + " | ".join(_inline(cell) for cell in line) + " |" for line in (head, *rows)]
+            return "\n".join([made[0], "|" + "---|" * len(head), *made[1:]])
+        case Figure(_, caption, words):
+            return "\n".join([_plain(caption), "", *(f"- {_plain(each)}" for each in words)]).strip()
+
+
+def _html(block: Block) -> str:
+    match block:
+        case Heading(text, level):
+            return f"<h{level}>{_safe(text)}</h{level}>"
+        case Paragraph(text, tone):
+            kind = "" if tone == "plain" else f' class="{tone}"'
+            return f"<p{kind}>{_safe(text)}</p>"
+        case Bullets(items):
+            return "<ul>\n" + "\n".join(f"<li>{_safe(item)}</li>" for item in items) + "\n</ul>"
+        case Facts(rows):
+            entries = "\n".join(f"<dt>{_safe(name)}</dt><dd>{_safe(text)}</dd>" for name, text in rows)
+            return f"<dl>\n{entries}\n</dl>"
+        case Table(head, rows):
+            top = "".join(f"<th>{_safe(name)}</th>" for name in head)
+            body = "\n".join(_row(head, row) for row in rows)
+            return f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+        case Figure(svg, caption, _):
+            caption = _safe(caption)
+            return (
+                f'<figure>\n<div class="wide">\n{svg}\n</div>\n<figcaption>{caption}</figcaption>\n</figure>'
+            )
+
+
+def _row(head: Iterable[str], cells: Iterable[str]) -> str:
+    made = []
+    for name, cell in zip(head, cells, strict=True):
+        kind = ' class="short"' if len(cell) <= _SHORT else ""
+        made.append(f'<td{kind} data-label="{_safe(name)}">{_safe(cell)}</td>')
+    return f"<tr>{''.join(made)}</tr>"
+
+
+def _safe(text: str) -> str:
+    return escape(clean(text))
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown shows as it is, also at the beginning of a line."""
+    return re.sub(r"^([#+=-]|\d+(?=[.)]))", _escaped_start, _inline(text))
+
+
+def _inline(text: str) -> str:
+    """A text that Markdown shows as it is within a line, also in a table."""
+    made = clean(text)
+    made = made.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    made = re.sub(r"[\\`*\[\]|~]", r"\\\g<0>", made)
+    # Within a word an underscore marks nothing.
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", made)
+
+
+def _escaped_start(match: re.Match[str]) -> str:
+    found = match[0]
+    return f"{found}\\" if found.isdigit() else f"\\{found}"
+
+
+def lines(text: str) -> Iterator[str]:
+    """The lines of a text that say something."""
+    yield from (line for line in text.splitlines() if line.strip())

@@ -1,0 +1,126 @@
+"""Reviews and reports among the records of the control node: read all, write what changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.incident import state
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox, store
+from ansible_collections.katago.fleet.plugins.plugin_utils.review import answers, blocks, quarterly
+from ansible_collections.katago.fleet.plugins.plugin_utils.review import document as review_document
+from ansible_collections.katago.fleet.plugins.plugin_utils.review import sources as review_sources
+
+KINDS = ("incidents", "drills")
+"""The directories of records; a drill has the same files as an incident."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A review: how far it is, what people said, and what of it would be, or was, written."""
+
+    standing: answers.Standing
+    said: answers.Answers
+    written: tuple[Path, ...]
+
+
+def build(root: Path, incident: str, fleet: Sequence[str], *, dry: bool) -> Built:
+    """Make the review of an incident; with `dry` only say which files would change.
+
+    Raises:
+        RecordError: for a bad id, and an incident that there is no record of.
+        DamagedError: if the incident's state cannot be understood.
+        AnswersError: if what people wrote cannot be.
+    """
+    sources = review_sources.read(root, incident, fleet)
+    directory = root / "incidents" / incident
+    said = _answers(directory)
+    wanted = {}
+    if not (directory / answers.FILE).exists():
+        wanted[directory / answers.FILE] = answers.template(sources.incident)
+    wanted |= _both(directory / "review", review_document.build(sources, said))
+    standing = answers.standing(sources.incident, said)
+    return Built(standing, said, _written(wanted, dry=dry))
+
+
+def report(root: Path, name: str, document: blocks.Document, *, dry: bool) -> tuple[Path, ...]:
+    """Write a report as `reports/<name>.md` and `.html`; return what changed."""
+    return _written(_both(root / "reports" / name, document), dry=dry)
+
+
+def read_all(root: Path) -> quarterly.Records:
+    """All incidents and drills; what cannot be read is told, and left out."""
+    found: list[quarterly.Record | None] = []
+    unread: list[str] = []
+    for kind in KINDS:
+        for path in sorted((root / kind).glob(f"*/{store.STATE}")):
+            try:
+                found.append(_record(path, unread, is_drill=kind == "drills"))
+            except (state.DamagedError, OSError) as error:
+                unread.append(str(error).replace(f"{root}/", ""))
+    other = root / "incidents" / records.NO_INCIDENT / "timeline.jsonl"
+    return quarterly.Records(tuple(each for each in found if each), tuple(_events(other)), tuple(unread))
+
+
+def _record(path: Path, unread: list[str], *, is_drill: bool) -> quarterly.Record | None:
+    content = path.read_bytes()
+    folded = state.fold(content, str(path))
+    if folded.incident is None:
+        return None
+    # A drill may also be kept among the incidents, and say so where it is opened.
+    is_drill = is_drill or bool(json.loads(content.partition(b"\n")[0]).get("drill"))
+    try:
+        said = _answers(path.parent)
+    except answers.AnswersError as error:
+        said = answers.Answers()
+        unread += str(error).splitlines()
+    timeline = tuple(_events(path.with_name("timeline.jsonl")))
+    return quarterly.Record(folded.incident, timeline, said, is_drill, content)
+
+
+def _events(path: Path) -> Iterator[dict[str, object]]:
+    """The events of procedures that have a time."""
+    for event in outbox.read_timeline(path):
+        try:
+            timestamps.parse(event["at"])
+        except ValueError:
+            continue
+        if event.get("procedure"):
+            yield event
+
+
+def _answers(directory: Path) -> answers.Answers:
+    path = directory / answers.FILE
+    name = "/".join(path.parts[-3:])
+    try:
+        return answers.parse(path.read_text(), name)
+    except FileNotFoundError:
+        return answers.Answers()
+    except UnicodeDecodeError as error:
+        raise answers.AnswersError(f"{name}: it is no text in UTF-8: {error.reason}") from error
+
+
+def _both(stem: Path, document: blocks.Document) -> dict[Path, str]:
+    return {
+        stem.with_name(f"{stem.name}.md"): blocks.as_markdown(document),
+        stem.with_name(f"{stem.name}.html"): blocks.as_html(document),
+    }
+
+
+def _written(wanted: dict[Path, str], *, dry: bool) -> tuple[Path, ...]:
+    """The files that were not so yet, written whole or not at all."""
+    changed = []
+    for path, text in wanted.items():
+        content = text.encode()
+        if path.exists() and path.read_bytes() == content:
+            continue
+        changed.append(path)
+        if not dry:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            atomic.write(path, content, mode=0o600)
+    return tuple(changed)

@@ -1,0 +1,298 @@
+"""What a review is made from: the record of an incident and its evidence, as read and verified."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.incident import state as incident_state
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import (
+    bundle,
+    records,
+    table,
+    verification,
+)
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store as incident_store
+
+# Manifests have offsets in milliseconds.
+_ROUNDED = 0.001
+
+
+@dataclass(frozen=True)
+class Line:
+    """A JSON object of a file of such, and its number, from 1."""
+
+    number: int
+    value: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file of evidence. `offset`: seconds by which the host's clock was ahead, None when not known.
+
+    `exit`: its command's status, None when there was none, or when it was cut; `problem`: what was wrong.
+    `began`: when it was taken, by the host's clock, and `seconds` how long that took; None when not told.
+    `moved`: by how many seconds the clock was moved since the evidence before, and `since`: the time, by the
+    control node's clock, from which on it is known not to have been.
+    """
+
+    path: str
+    text: str
+    offset: float | None
+    uncertainty: float
+    exit: int | None = None
+    problem: str = ""
+    began: float | None = None
+    seconds: float = 0.0
+    moved: float = 0.0
+    since: float = -math.inf
+
+    @property
+    def whole(self) -> bool:
+        """Whether it came to its own end: no deadline cut it, and its command did not fail."""
+        return self.exit == 0 or (self.exit is None and not self.problem)
+
+    def corrected(self, at: float) -> float:
+        """A time of the host's clock, in seconds since the epoch, by the control node's."""
+        return at - (self.offset or 0.0)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The evidence of a host at one time. `problems` are those of its verification.
+
+    `withheld` and `failed` are items that did not leave the host, and that are not there as they should be.
+    """
+
+    host: str
+    at: float
+    path: str
+    items: Mapping[str, Item]
+    problems: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    @property
+    def verified(self) -> bool:
+        """Whether it is, byte for byte, what was kept, and all of it."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All that is known of an incident. `fleet`: the hosts that there are; `unread`: what cannot be read."""
+
+    incident: incident_state.Incident
+    state: Sequence[Line] = ()
+    timeline: Sequence[Line] = ()
+    collections: Sequence[Collection] = ()
+    fleet: Sequence[str] = ()
+    unread: Sequence[str] = field(default=())
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The fleet's hosts, and those that the incident or the evidence names besides."""
+        named = {*self.fleet, *self.incident.hosts, *(each.host for each in self.collections)}
+        return tuple(sorted(named))
+
+    def of(self, host: str) -> list[Collection]:
+        """The evidence of a host, the oldest first."""
+        return [each for each in self.collections if each.host == host]
+
+
+def read(root: Path, incident: str, fleet: Sequence[str]) -> Sources:
+    """What the records below `root` have of an incident.
+
+    Raises:
+        RecordError: for a bad id, and an incident that there is no record of.
+        DamagedError: if the incident's state has a line that cannot be understood.
+    """
+    store = incident_store.IncidentRecords(root)
+    folded = store.load(incident)
+    if folded.incident is None:
+        known = ", ".join(sorted(store.load_all()[0])) or "none"
+        raise records.RecordError(f"there is no record of an incident {incident!r}; there are: {known}")
+    unread: list[str] = []
+    if folded.torn:
+        unread.append(f"{incident_store.STATE}: its last line was cut short, by a run that was killed")
+    directory = store.state(incident).parent
+    state = _lines(directory / incident_store.STATE, unread)
+    timeline = _lines(directory / "timeline.jsonl", unread)
+    collections = list(moved(agreed(list(_collections(root, incident)))))
+    return Sources(folded.incident, state, timeline, collections, tuple(fleet), tuple(unread))
+
+
+def agreed(collections: Sequence[Collection]) -> list[Collection]:
+    """The same with one offset for all measurements of a host's clock that can be of one that was not moved.
+
+    What is true of each is true of all: it is within each of their bounds (RFC 5905, section 11.2.1). So
+    times of a host are held against each other by its own clock.
+    """
+    clocks: dict[str, set[tuple[str, float, float]]] = {}
+    for each in collections:
+        clocks.setdefault(each.host, set()).update(
+            (each.path, item.offset, item.uncertainty)
+            for item in each.items.values()
+            if item.offset is not None
+        )
+    known: dict[tuple[str, float, float], tuple[float, float]] = {}
+    for measured in clocks.values():
+        together: list[tuple[str, float, float]] = []
+        low, high = -math.inf, math.inf
+        for clock in sorted(measured):
+            _, offset, doubt = clock
+            least, most = offset - doubt, offset + doubt
+            if together and (least > high + _ROUNDED or most < low - _ROUNDED):
+                together, low, high = [], -math.inf, math.inf
+            together.append(clock)
+            low, high = max(low, least), min(high, most)
+            known |= dict.fromkeys(together, ((low + high) / 2, abs(high - low) / 2))
+    return [
+        replace(each, items={name: _clocked(each.path, item, known) for name, item in each.items.items()})
+        for each in collections
+    ]
+
+
+def moved(collections: Sequence[Collection]) -> Iterator[Collection]:
+    """The same, a host's in their order, those since its clock was moved saying so."""
+    before: dict[str, float] = {}
+    since: dict[str, float] = {}
+    for each in collections:
+        offsets = [item.offset for item in each.items.values() if item.offset is not None]
+        if not offsets:
+            yield each
+            continue
+        # Tiers of one collection that differ: what is in between is as uncertain.
+        known = [before.get(each.host, offsets[0]), *offsets]
+        distance = max(known) - min(known)
+        if distance:
+            taken = (item.corrected(item.began) for item in each.items.values() if item.began is not None)
+            since[each.host] = max(taken, default=each.at)
+        before[each.host] = offsets[-1]
+        start = since.get(each.host, -math.inf)
+        items = {name: replace(item, moved=distance, since=start) for name, item in each.items.items()}
+        yield replace(each, items=items)
+
+
+def _clocked(path: str, item: Item, known: Mapping[tuple[str, float, float], tuple[float, float]]) -> Item:
+    if item.offset is None:
+        return item
+    offset, uncertainty = known[(path, item.offset, item.uncertainty)]
+    return replace(item, offset=offset, uncertainty=uncertainty)
+
+
+def parsed_lines(text: str) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
+    """The lines of JSON with their numbers, from 1; None for one that is no JSON object."""
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        yield number, value if isinstance(value, dict) else None
+
+
+def _lines(path: Path, unread: list[str]) -> list[Line]:
+    """The lines of a file that have a time; the others are added to `unread`."""
+    try:
+        text = path.read_text(errors="replace")
+    except FileNotFoundError:
+        unread.append(f"{path.name}: there is none")
+        return []
+    found, damaged = [], []
+    for number, value in parsed_lines(text):
+        if value is None or not _is_time(value.get("at")):
+            damaged.append(str(number))
+        else:
+            found.append(Line(number, value))
+    if damaged:
+        unread.append(f"{path.name}: lines that cannot be understood: {', '.join(damaged)}")
+    return found
+
+
+def _is_time(value: object) -> bool:
+    try:
+        timestamps.parse(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _collections(root: Path, incident: str) -> Iterator[Collection]:
+    top = root / "evidence" / incident
+    for directory in sorted(verification.kept_below(top)):
+        if directory == top:
+            continue
+        found = bundle.verify(directory, [root / bundle.KEYS])
+        entries = list(_entries(directory / bundle.MANIFEST))
+        # An item is what its file is called; what the manifest does not list has no clock.
+        listed = {str(entry["name"]): entry for entry in entries if "name" in entry}
+        host = directory.parent.name if found.host == "?" else found.host
+        items = {
+            path.name: _item(path, root, listed.get(path.name, {}))
+            for path in sorted(directory.iterdir())
+            if path.is_file() and not path.is_symlink() and path.name != bundle.MANIFEST
+        }
+        yield Collection(
+            host=host,
+            at=_began(found.at, directory.name),
+            path=str(directory.relative_to(root)),
+            items=items,
+            problems=tuple(problem.replace(f"{root}/", "") for problem in found.problems),
+            absent=tuple(found.absent),
+            withheld=tuple(
+                f"{name}: {entry['withheld']}" for name, entry in listed.items() if entry.get("withheld")
+            ),
+            failed=tuple(
+                f"{name}: {entry['problem']}"
+                for name, entry in listed.items()
+                if table.became(entry) in ("failed", "cut")
+            ),
+        )
+
+
+def _entries(manifest: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        text = manifest.read_text(errors="replace")
+    except OSError:
+        return
+    for _, value in parsed_lines(text):
+        entry = value.get("entry") if value else None
+        if isinstance(entry, dict):
+            yield entry
+
+
+def _item(path: Path, root: Path, entry: Mapping[str, Any]) -> Item:
+    offset = _number(entry.get("clock_offset_seconds"))
+    uncertainty = _number(entry.get("clock_uncertainty_seconds"))
+    return Item(
+        path=str(path.relative_to(root)),
+        text=path.read_text(errors="replace"),
+        offset=offset,
+        uncertainty=uncertainty or 0.0 if offset is not None else 0.0,
+        exit=entry["exit"] if isinstance(entry.get("exit"), int) else None,
+        problem=str(entry.get("problem") or "") if entry else "it is not in the manifest",
+        began=_number(entry.get("began")),
+        seconds=_number(entry.get("seconds")) or 0.0,
+    )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _began(at: str, name: str) -> float:
+    """When a collection was begun, by its manifest, or else by the name of its directory."""
+    day, _, clock = name[:18].partition("T")
+    named = f"{day}T{clock[:2]}:{clock[2:4]}:{clock[4:6]}Z"
+    for text in (at, named):
+        try:
+            return timestamps.parse(text).timestamp()
+        except ValueError:
+            continue
+    return 0.0

@@ -1,0 +1,38 @@
+"""Runs of ansible-playbook, told apart: which one this is, and whether another one lives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock
+
+
+def this_run() -> str:
+    """This run of ansible-playbook: control node, process, and when that was started."""
+    # Tasks are worked on by children of ansible-playbook.
+    return _name(os.getppid())
+
+
+def life(run: str) -> host_lock.Life:
+    """Whether another run is still at work; what runs on another control node cannot be seen."""
+    machine, _, process = run.partition(":")
+    if machine != _machine():
+        return "unknown"
+    pid, _, _ = process.partition(":")
+    return "alive" if _name(int(pid)) == run else "dead"
+
+
+def _name(pid: int) -> str:
+    try:
+        # The 22nd field, after the name in parentheses, which may hold anything (proc(5)).
+        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        started = "gone"
+    return f"{_machine()}:{pid}:{started}"
+
+
+def _machine() -> str:
+    # Processes are numbered anew after a boot, and in every container.
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"

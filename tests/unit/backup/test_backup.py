@@ -1,0 +1,243 @@
+"""What a backup keeps, how it is tried, and what is told of it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, run, survey
+from ansible_collections.katago.fleet.plugins.module_utils.common import prometheus
+from ansible_collections.katago.fleet.plugins.modules import backup_access
+from ansible_collections.katago.fleet.plugins.plugin_utils.transfer import zipapps
+from tests.unit.backup.test_survey import Fake
+
+UNIT = """\
+[Unit]
+Description=KataGo MCP server
+[Service]
+Type=notify
+User=katago-mcp
+WorkingDirectory=/opt/katago-mcp/current
+ExecStart=/opt/katago-mcp/current/venv/bin/katago-mcp serve
+LoadCredential=tokens.json:/etc/katago-mcp/credentials/tokens.json
+WatchdogSec=30
+# a comment
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+CapabilityBoundingSet=
+[Install]
+WantedBy=multi-user.target
+"""
+GOOD: dict[str, Any] = {"at": "2026-11-24T03:00:00Z", "ok": True, "seconds": 40.5, "size": 1024}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Fake:
+    return Fake(tmp_path)
+
+
+def settings(tmp_path: Path) -> run.Settings:
+    return run.Settings(
+        host="katago-1",
+        assets=True,
+        engine=True,
+        keep={"daily": 7},
+        read_data="all",
+        scratch=str(tmp_path),
+        metrics=str(tmp_path / "metrics" / "katago_backup.prom"),
+        lock_wait=1,
+        deadline=1,
+    )
+
+
+def test_with_assets_everything_that_the_release_needs_is_kept(host: Fake) -> None:
+    kept = run.contents(survey.Survey(root=host.root), assets=True)
+    assert f"/opt/katago-mcp/releases/{host.release}" in kept
+    assert {
+        "/opt/katago/engines/e",
+        "/opt/katago/networks/n/net.bin.gz",
+        "/opt/katago/tuning/t/tuning.txt",
+    } <= set(kept)
+
+
+def test_without_assets_the_small_parts_and_the_tuning_are_kept(host: Fake) -> None:
+    kept = run.contents(survey.Survey(root=host.root), assets=False)
+    directory = f"/opt/katago-mcp/releases/{host.release}"
+    assert [path for path in kept if path.startswith("/opt")] == [
+        "/opt/katago-mcp/current",
+        *(f"{directory}/{name}" for name in sorted(run.SMALL)),
+        "/opt/katago/tuning/t/tuning.txt",
+    ]
+
+
+def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: Fake) -> None:
+    for path in ("quarantine/2026/x.json", "engine/log", ".restore/x"):
+        host.write(f"var/lib/katago-mcp/{path}", "{}")
+    host.write("etc/katago-mcp/credentials/operator.token", "secret")
+    host.write("etc/katago-mcp/credentials/tls.key", "key")
+    host.write("etc/katago-mcp/tls.crt", "certificate")
+    kept = run.contents(survey.Survey(root=host.root), assets=False)
+    assert [path for path in kept if path.startswith(("/var", "/etc/katago-mcp"))] == [
+        "/etc/katago-mcp/config.json",
+        "/etc/katago-mcp/credentials/tls.key",
+        "/etc/katago-mcp/credentials/tokens.json",
+        "/etc/katago-mcp/tls.crt",
+        "/var/lib/katago-mcp/baseline.json",
+        "/var/lib/katago-mcp/history.jsonl",
+    ]
+
+
+def test_of_the_timekeeper_what_it_has_sent_is_kept_and_no_plan(host: Fake) -> None:
+    assert paths.INCIDENT_STATE == paths.INCIDENT_STATE
+    for name in ("i-1.json", "i-1.jsonl", "i-2.jsonl", ".restore/var/lib/katago-incident/i-3.jsonl"):
+        host.write(f"var/lib/katago-incident/{name}", "{}\n")
+    kept = run.contents(survey.Survey(root=host.root), assets=False)
+    assert [path for path in kept if "incident" in path] == [
+        "/var/lib/katago-incident/i-1.jsonl",
+        "/var/lib/katago-incident/i-2.jsonl",
+    ]
+
+
+def test_bare_host_has_nothing_to_back_up(tmp_path: Path) -> None:
+    with pytest.raises(run.BackupError, match="no release is the current one"):
+        run.contents(survey.Survey(root=tmp_path), assets=True)
+
+
+def test_sandbox_of_a_unit_is_what_confines_it() -> None:
+    assert run.sandbox_of(UNIT) == {
+        "User": ["katago-mcp"],
+        "SystemCallFilter": ["@system-service", "~@privileged @resources"],
+        "CapabilityBoundingSet": [""],
+    }
+
+
+@pytest.mark.parametrize("assets", [True, False])
+def test_restored_release_is_tried_in_its_sandbox(host: Fake, assets: bool) -> None:
+    host.write(f"opt/katago-mcp/releases/{host.release}/katago-mcp.service", UNIT)
+    command = run.trial(host.root, host.release, assets=assets, engine=assets)
+    assert "--property=SystemCallFilter=~@privileged @resources" in command
+    assert f"--property=LoadCredential=tokens.json:{host.tokens}" in command
+    assert "--property=Environment=KATAGO_AUTH_TOKENS_FILE=" in command
+    assert ("--no-engine" in command) is not assets
+    binds = [part for part in command if part.startswith("--property=BindReadOnlyPaths=")]
+    assert (f"--property=BindReadOnlyPaths={host.root}/opt/katago:/opt/katago" in binds) is assets
+
+
+def test_metric_of_a_failed_backup_still_tells_of_the_last_good_one() -> None:
+    failed = {**GOOD, "at": "2026-11-25T03:00:00Z", "ok": False}
+    scrape = prometheus.parse(run.exposition(run.State(last_good=GOOD, last_run=failed)))
+    good = restic.parse_time(GOOD["at"]).timestamp()
+    assert scrape.value("katago_backup_last_good_timestamp_seconds") == good
+    assert scrape.value("katago_backup_last_run_timestamp_seconds") == good + 86400
+    assert scrape.value("katago_backup_last_run_success") == 0
+    assert scrape.value("katago_backup_last_good_size_bytes") == 1024
+
+
+def test_host_that_was_never_backed_up_has_no_samples() -> None:
+    assert prometheus.parse(run.exposition(run.State())).samples == {}
+
+
+def test_killed_backup_is_recorded_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.State.write, "__defaults__", (tmp_path / "state.json",))
+    state = run.State(running="2026-11-24T03:00:00Z", last_good=GOOD)
+    run.ended(state, settings(tmp_path), "timeout, TERM")
+    written = run.State.read(tmp_path / "state.json")
+    assert written.last_run is not None
+    assert (written.running, written.last_run["ok"], written.last_good) == ("", False, GOOD)
+    assert "timeout, TERM" in written.last_run["message"]
+    assert "success 0" in (tmp_path / "metrics" / "katago_backup.prom").read_text()
+
+
+def test_backup_that_ended_by_itself_is_left_as_it_is(tmp_path: Path) -> None:
+    state = run.State(last_run=GOOD)
+    run.ended(state, settings(tmp_path), "success, 0")
+    assert state.last_run == GOOD
+
+
+def test_two_backups_of_a_host_do_not_run_at_once(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with (
+        run.alone(lock),
+        pytest.raises(run.BackupError, match=r"runs \(process \d+ since 20"),
+        run.alone(lock),
+    ):
+        pass
+    with run.alone(lock):
+        assert lock.exists()
+
+
+def test_access_is_files_for_root_and_nothing_that_was_not_given() -> None:
+    files = backup_access.files(
+        {
+            "repository": "/srv/backup",
+            "password": "pass",
+            "environment": {"B": "2", "A": "1"},
+            "ssh_private_key": "",
+            "ssh_known_hosts": " ",
+        }
+    )
+    assert files == {
+        "repository": "/srv/backup\n",
+        "password": "pass\n",
+        "environment": "A=1\nB=2\n",
+        "ssh_key": "",
+        "known_hosts": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"repository": ""}, "backup_repository is empty"),
+        ({"password": "short-one"}, "backup_password must have 12"),
+        ({"password": {"a-secret": 1}}, "backup_password must be a text"),
+        ({"environment": "A=a-secret"}, "backup_environment must be a mapping"),
+        ({"environment": {"A": "a-secret\nB=2"}}, "backup_environment must be a mapping"),
+    ],
+)
+def test_wrong_access_is_named_without_its_value(given: dict[str, Any], words: str) -> None:
+    right = {
+        "repository": "/srv/backup",
+        "password": "correct horse battery",
+        "environment": {"A": "1"},
+        "ssh_private_key": "",
+    }
+    assert backup_access.problems(right) == []
+    (problem,) = backup_access.problems({**right, **given})
+    assert problem.startswith(words)
+    assert "secret" not in problem
+
+
+def test_absent_repository_is_no_trouble_unless_there_is_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: Any) -> None:
+        raise restic.ResticError("absent", "Is there a repository at the following location?")
+
+    monkeypatch.setattr(restic.Repository, "probe", absent)
+    wanted = {
+        paths.RESTIC_REPOSITORY: "rest:http://u:a-secret@vault/katgo\n",
+        paths.RESTIC_PASSWORD: "pass\n",
+    }
+    assert backup_access.trouble(wanted, existing=False) == ""
+    words = backup_access.trouble(wanted, existing=True)
+    assert words.startswith("rest:http://vault/katgo: there is no repository")
+    assert "secret" not in words
+
+
+def test_program_has_all_that_it_needs_and_runs_alone(tmp_path: Path) -> None:
+    program = tmp_path / "katago-backup"
+    program.write_bytes(zipapps.pack("backup.run"))
+    program.chmod(0o755)
+    done = subprocess.run(
+        [program, "--help"], cwd="/", env={"PATH": "/usr/bin"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "back up, verify, forget what is old" in done.stdout
+
+
+def test_program_is_the_same_every_time() -> None:
+    assert zipapps.pack("backup.run") == zipapps.pack("backup.run")
+    assert "backup.restoration" not in zipapps.needed("backup.run")

@@ -1,0 +1,153 @@
+"""What no digest tells is asked of the programs that know, and what does not answer is unknown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.backup import program_checks
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import (
+    cache,
+    config_check,
+    host_secrets,
+    journal,
+)
+
+# Reads its verdict in the configuration, and has the credentials of the unit at hand.
+COMMAND = """#!/bin/sh
+test "$1 $2 $3 $4" = "validate --no-engine --json --config" || exit 64
+test -e "$CREDENTIALS_DIRECTORY/tls.key" || exit 65
+cat "$5"
+! grep -q '"ok": false' "$5"
+"""
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release_layout.Layout:
+    """A host with a release whose command says of its configuration what that holds."""
+    root = tmp_path / "katago-mcp"
+    command = root / "releases" / "r" / "venv" / "bin" / "katago-mcp"
+    command.parent.mkdir(parents=True)
+    command.write_text(COMMAND)
+    command.chmod(0o755)
+    key = tmp_path / "key"
+    key.touch()
+    (root / "releases" / "r" / paths.SERVICE_UNIT).write_text(f"[Service]\nLoadCredential=tls.key:{key}\n")
+    (root / "current").symlink_to("releases/r")
+    monkeypatch.setattr(paths, "CONFIG", tmp_path / "config.json")
+    return release_layout.Layout(root)
+
+
+def says(*checks: tuple[str, bool, str]) -> None:
+    report = [{"name": name, "ok": ok, "message": message} for name, ok, message in checks]
+    paths.CONFIG.write_text(json.dumps({"ok": all(ok for _, ok, _ in checks), "checks": report}))
+
+
+def test_configuration_that_the_release_takes_is_whole(layout: release_layout.Layout) -> None:
+    says(("schema", True, ""))
+    (finding,) = program_checks.of_configuration(layout)
+    assert (finding.item, finding.condition, finding.path) == ("schema", "whole", str(paths.CONFIG))
+
+
+def test_configuration_that_the_release_refuses_is_damaged_in_its_words(
+    layout: release_layout.Layout,
+) -> None:
+    says(
+        ("schema", False, "server.pork is no field"), ("network", True, ""), ("tls", False, "no certificate")
+    )
+    (finding,) = program_checks.of_configuration(layout)
+    assert finding.condition == "damaged"
+    assert finding.words.endswith("is not what the release takes: server.pork is no field; no certificate")
+
+
+def test_secret_in_the_wrong_place_of_a_configuration_is_not_told(
+    layout: release_layout.Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = redaction.Secret(b"canary-Zq8xWv3k", "operator.token")
+    monkeypatch.setattr(host_secrets, "kept", lambda: [secret])
+    monkeypatch.setattr(host_secrets, "of_unit", list)
+    says(("schema", False, "server.port is 'canary-Zq8xWv3k'; give a number"))
+    (finding,) = program_checks.of_configuration(layout)
+    assert "canary" not in finding.words
+    assert "server.port is '[redacted" in finding.words
+
+    def unknown() -> list[redaction.Secret]:
+        raise host_secrets.ConfidentialError("the key cannot be read")
+
+    monkeypatch.setattr(host_secrets, "kept", unknown)
+    (finding,) = program_checks.of_configuration(layout)
+    assert "canary" not in finding.words
+    assert "the key cannot be read" in finding.words
+
+
+def test_release_that_does_not_answer_tells_nothing_of_its_configuration(
+    layout: release_layout.Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in ("", "{}", "[]", '{"checks": [1], "ok": true}'):
+        paths.CONFIG.write_text(text)
+        (finding,) = program_checks.of_configuration(layout)
+        assert finding.condition == "unknown", text
+    command = layout.current / "venv" / "bin" / "katago-mcp"
+    command.write_text("#!/bin/sh\nexec sleep 30\n")
+    monkeypatch.setattr(program_checks, "_SECONDS", 0.2)
+    (finding,) = program_checks.of_configuration(layout)
+    assert finding.condition == "unknown"
+    command.unlink()
+    (finding,) = program_checks.of_configuration(layout)
+    assert finding.condition == "unknown"
+
+
+def test_bare_host_has_no_configuration_to_judge(tmp_path: Path) -> None:
+    assert list(program_checks.of_configuration(release_layout.Layout(tmp_path))) == []
+
+
+def test_read_only_state_is_no_damage_of_the_configuration(
+    layout: release_layout.Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(("home_data_dir", False, "cannot be written"))
+    assert config_check.checked(layout)["ok"] is False
+    monkeypatch.setattr(config_check, "_is_read_only", lambda _path: True)
+    assert config_check.checked(layout) == {"ok": True, "problems": []}
+
+
+def test_cache_is_what_the_release_says_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "ANSWERS", tmp_path / "answers.sqlite3")
+    assert list(program_checks.of_cache()) == []
+    paths.ANSWERS.touch()
+    report = {"ok": True, "entries": 3, "bytes": 9, "problems": []}
+    monkeypatch.setattr(cache, "verified", lambda _user: report)
+    assert [finding.condition for finding in program_checks.of_cache()] == ["whole"]
+    report |= {"ok": False, "problems": ["page 7 is torn"]}
+    (finding,) = program_checks.of_cache()
+    assert (finding.condition, finding.words) == ("damaged", f"{paths.ANSWERS}: page 7 is torn")
+
+
+def test_journal_tells_its_damage_and_what_was_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = journal.Verification(whole=2)
+    monkeypatch.setattr(journal, "verified", lambda _seconds: seen)
+    assert [finding.condition for finding in program_checks.of_journal()] == ["whole"]
+    seen.damaged["/var/log/journal/m/system.journal"] = "5616: Invalid hash"
+    seen.left = 1
+    damaged, unknown = program_checks.of_journal()
+    assert (damaged.item, damaged.path) == ("journal", "/var/log/journal/m/system.journal")
+    assert damaged.words == f"{damaged.path} is damaged: 5616: Invalid hash"
+    assert (unknown.condition, unknown.words[:37]) == ("unknown", "1 of the journal's files were not ver")
+    seen.damaged.clear()
+    seen.whole = seen.left = 0
+    assert list(program_checks.of_journal()) == []
+
+
+def test_journal_that_cannot_be_verified_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine" / "system.journal").touch()
+    monkeypatch.setattr(paths, "JOURNALS", (tmp_path,))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = program_checks.of_journal()
+    assert finding.condition == "unknown"
+    assert finding.words.startswith("the journal cannot be verified: ")
+    assert "journalctl" in finding.words

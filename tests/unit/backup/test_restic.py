@@ -1,0 +1,197 @@
+"""What restic says is understood, the right snapshot is meant, and no secret is passed on."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
+from ansible_collections.katago.fleet.plugins.module_utils.backup.restic import Lock, Snapshot
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+PASSWORD = "correct horse battery staple"
+
+
+def snapshot(number: int, host: str = "katago-1", *, verified: bool = True, hours: int = 0) -> Snapshot:
+    tags = ("katago-mcp", restic.VERIFIED if verified else restic.UNVERIFIED, "release=0.1.0-aa")
+    time = NOW - timedelta(hours=hours)
+    return Snapshot(f"{number:x}" * 64, time, host, tags, ("/x",), original="f" * 64 if number == 1 else "")
+
+
+# Printed by restic 0.14 and 0.18.
+@pytest.mark.parametrize(
+    ("returncode", "words", "kind"),
+    [
+        (1, "Fatal: wrong password or no key found", "password"),
+        (12, "Fatal: wrong password or no key found", "password"),
+        (
+            1,
+            "Fatal: unable to open config file: stat /x/config: no such file or directory\n"
+            "Is there a repository at the following location?\n/x",
+            "absent",
+        ),
+        (10, "Fatal: repository does not exist: unable to open config file", "absent"),
+        (
+            1,
+            "subprocess ssh: ssh: connect to host 127.0.0.1 port 9: Connection refused\nFatal: unable to open"
+            " repository at sftp:root@127.0.0.1:/x: unable to start the sftp session, error: EOF",
+            "unreachable",
+        ),
+        (
+            1,
+            'Fatal: unable to open config file: client.Head: Head "http://127.0.0.1:9/config": dial tcp'
+            " 127.0.0.1:9: connect: connection refused\nIs there a repository at the following location?",
+            "unreachable",
+        ),
+        (
+            1,
+            "unable to create lock in backend: repository is already locked by PID 27663 on vm by root"
+            " (UID 0, GID 0)\nlock was created at 2026-11-24 06:18:44 (1.7s ago)\nstorage ID 658a9d5d",
+            "locked",
+        ),
+        (
+            1,
+            "Fatal: unable to save snapshot: write /x/data/91/91-tmp-1: no space left on device",
+            "full",
+        ),
+        (
+            1,
+            "read all data\nPack ID does not match, want 8bbe8c85, got 91f4ea0e\n"
+            "Fatal: repository contains errors",
+            "damaged",
+        ),
+        (1, "pack 8bbe8c85: does not exist\nFatal: repository contains errors", "damaged"),
+        (1, "subprocess ssh: vault@katago-2: Permission denied (publickey).", "denied"),
+        (1, "subprocess ssh: Host key verification failed.", "denied"),
+        (1, "Fatal: unexpected HTTP response (401): 401 Unauthorized", "denied"),
+        (2, "panic: something new", "unknown"),
+    ],
+)
+def test_failure_is_understood(returncode: int, words: str, kind: str) -> None:
+    assert restic.kind_of(returncode, words) == kind
+
+
+def test_message_has_the_telling_words_and_the_remedy() -> None:
+    printed = "create exclusive lock for repository\nload indexes\nPack ID does not match, want 8b, got 91\n"
+    error = restic.ResticError("damaged", restic.words_of(printed))
+    assert str(error).startswith("the repository is damaged: Pack ID does not match, want 8b, got 91. ")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("/srv/backup", "/srv/backup"),
+        ("sftp:vault@host:/srv", "sftp:vault@host:/srv"),
+        ("rest:https://anna:hunter2@host:8000/x", "rest:https://host:8000/x"),
+        ("s3:https://s3.example.org/bucket", "s3:https://s3.example.org/bucket"),
+    ],
+)
+def test_address_is_shown_without_its_secrets(address: str, expected: str) -> None:
+    assert restic.shown(address) == expected
+
+
+def test_sftp_checks_the_host_key_and_asks_nothing() -> None:
+    command = restic.sftp_command("sftp:vault@host:/srv", Path("/k"), Path("/h")) or ""
+    assert command.startswith("ssh -o BatchMode=yes -o StrictHostKeyChecking=yes ")
+    assert "-o IdentityFile=/k -o IdentitiesOnly=yes -o UserKnownHostsFile=/h" in command
+    assert command.endswith(" vault@host -s sftp")
+    assert "-p 2222 vault@host" in (restic.sftp_command("sftp://vault@host:2222//srv", None, None) or "")
+    assert restic.sftp_command("/srv", None, None) is None
+
+
+def test_latest_is_the_newest_verified_snapshot_of_the_host() -> None:
+    there = [snapshot(1, hours=3), snapshot(2, verified=False), snapshot(3, "katago-2")]
+    assert restic.choose(there, "latest", "katago-1") == there[0]
+
+
+@pytest.mark.parametrize(
+    ("at", "number"), [("2026-11-24T09:30:00Z", 2), ("2026-11-24 10:00", 3), ("2026-11-24T11:30:00+01:00", 3)]
+)
+def test_time_means_the_newest_verified_one_until_then(at: str, number: int) -> None:
+    there = [snapshot(2, hours=3), snapshot(3, hours=2), snapshot(4, verified=False, hours=2), snapshot(5)]
+    assert restic.choose(there, at, "katago-1").id == f"{number}" * 64
+
+
+def test_id_names_a_snapshot_also_by_what_it_was_before_its_verification() -> None:
+    there = [snapshot(1), snapshot(2, verified=False)]
+    assert restic.choose(there, "f" * 8, "katago-1") == there[0]
+    assert restic.choose(there, "22222222", "katago-1") == there[1]
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        ("latest", "no verified snapshot of katago-9"),
+        ("11111111", "is of katago-1, not of katago-9. If that is meant: -e from_host=katago-1"),
+        ("abcdef12", "no snapshot abcdef12"),
+        ("2026-01-01", "at or before 2026-01-01T00:00:00Z"),
+        ("yesterday", "neither `latest`"),
+    ],
+)
+def test_what_is_not_there_is_refused(at: str, words: str) -> None:
+    with pytest.raises(restic.NoSuchSnapshot, match=words):
+        restic.choose([snapshot(1)], at, "katago-9")
+
+
+@pytest.mark.parametrize(
+    ("host", "minutes", "alive", "stale"),
+    [
+        ("here", 0, False, True),
+        ("here", 600, True, False),
+        ("elsewhere", 29, False, False),
+        ("elsewhere", 31, True, True),
+    ],
+)
+def test_lock_is_stale_when_its_process_is_dead(host: str, minutes: int, alive: bool, stale: bool) -> None:
+    lock = Lock("ab" * 32, NOW - timedelta(minutes=minutes), host, 42, exclusive=False)
+    assert restic.is_stale(lock, hostname="here", alive=lambda _: alive, now=NOW) is stale
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> restic.Repository:
+    """A repository whose restic is the script that a test puts there."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name, text in (
+        (paths.RESTIC_REPOSITORY, "rest:http://anna:hunter22@127.0.0.1/x\n"),
+        (paths.RESTIC_PASSWORD, f"{PASSWORD}\n"),
+        (paths.RESTIC_ENVIRONMENT, "AWS_SECRET_ACCESS_KEY=a-secret-key\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    return restic.Repository(tmp_path)
+
+
+def pretend(directory: Path, script: str) -> None:
+    program = directory / "restic"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def test_no_secret_is_in_arguments_or_errors(repository: restic.Repository, tmp_path: Path) -> None:
+    pretend(
+        tmp_path, f'echo "$@" > {tmp_path}/seen; echo "Fatal: $AWS_SECRET_ACCESS_KEY hunter22" >&2; exit 1'
+    )
+    with pytest.raises(restic.ResticError) as failed:
+        repository.run("cat", "config", deadline=10)
+    for secret in (PASSWORD, "hunter22", "a-secret-key"):
+        assert secret not in (tmp_path / "seen").read_text()
+        assert secret not in str(failed.value)
+    assert "*** ***" in str(failed.value)
+
+
+def test_repository_that_does_not_answer_is_unreachable(
+    repository: restic.Repository, tmp_path: Path
+) -> None:
+    pretend(tmp_path, "exec sleep 60")
+    with pytest.raises(restic.ResticError, match="no answer of `restic cat`") as failed:
+        repository.run("cat", "config", deadline=0.2)
+    assert failed.value.kind == "unreachable"
+
+
+def test_reading_takes_no_lock(repository: restic.Repository, tmp_path: Path) -> None:
+    pretend(tmp_path, 'echo "$@"')
+    assert "--no-lock" in repository.run("snapshots", deadline=10)
+    assert "--no-lock" not in repository.run("backup", deadline=10, lock=True)

@@ -1,0 +1,110 @@
+"""Lines are appended whole or not at all, by every file that only grows."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, ledger
+from ansible_collections.katago.fleet.plugins.module_utils.release import history
+from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
+
+
+def _atomic(directory: Path, number: int) -> Path:
+    path = directory / "lines.jsonl"
+    atomic.append(path, json.dumps({"number": number}).encode() + b"\n", mode=0o600)
+    return path
+
+
+def _history(directory: Path, number: int) -> Path:
+    path = directory / "history.jsonl"
+    history.append(history.Record("2026-01-01T00:00:00Z", "anna", f"r{number}", None, "test"), path)
+    return path
+
+
+def _timeline(directory: Path, number: int) -> Path:
+    kept = records.Records(directory, "")
+    kept.add_event({"number": number})
+    return kept.timeline
+
+
+def _ledger(directory: Path, number: int) -> Path:
+    path = directory / "ledger.jsonl"
+    ledger.append(path, {"number": number}, at="2026-01-01T00:00:00Z", who="anna")
+    return path
+
+
+Append = Callable[[Path, int], Path]
+appending = pytest.mark.parametrize("append", [_atomic, _history, _timeline, _ledger])
+
+
+@appending
+def test_line_that_a_full_disk_takes_in_part_is_an_error_and_leaves_nothing(
+    append: Append, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = append(tmp_path, 1)
+    before = path.read_bytes()
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda file, content: write(file, content[:10]))
+        with pytest.raises(OSError, match="No space left on device"):
+            append(tmp_path, 2)
+    assert path.read_bytes() == before
+    append(tmp_path, 3)
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+@appending
+def test_line_that_cannot_be_made_durable_is_taken_back(
+    append: Append, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = append(tmp_path, 1)
+    before = path.read_bytes()
+
+    def failing(_file: int) -> None:
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", failing)
+        with pytest.raises(OSError, match="the disk is gone"):
+            append(tmp_path, 2)
+    assert path.read_bytes() == before
+
+
+@appending
+def test_half_a_line_of_a_dead_writer_does_not_swallow_the_next(append: Append, tmp_path: Path) -> None:
+    path = append(tmp_path, 1)
+    path.write_bytes(path.read_bytes() + b'{"at": "2026')
+    append(tmp_path, 2)
+    lines = path.read_text().splitlines()
+    assert json.loads(lines[0]) and json.loads(lines[-1])
+
+
+def test_lines_of_many_processes_are_all_there(tmp_path: Path) -> None:
+    """One whose disk is full for a moment takes back its own line, never another's."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_append_some, args=(tmp_path, first)) for first in (0, 100, 200)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    lines = (tmp_path / "lines.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["number"] for line in lines) == sorted(
+        first + number for first in (0, 100, 200) for number in range(20)
+    )
+
+
+def _append_some(directory: Path, first: int) -> None:
+    write = os.write
+    for number in range(20):
+        with pytest.MonkeyPatch.context() as full:
+            full.setattr(os, "write", lambda file, content: write(file, content[:5]))
+            with pytest.raises(OSError):
+                _atomic(directory, first + number)
+        _atomic(directory, first + number)

@@ -1,0 +1,395 @@
+"""No secret is left in what leaves a host, however it is written, and harmless text stays as it was."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common.redaction import MARK, Redactor, Secret
+from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets
+
+KEY = b"""-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJx4Q9sYy0bE8m1XkqgVnYyq3q3zWf7m0aXl7m2v3J9d
+-----END PRIVATE KEY-----
+"""
+SECRETS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=8, max_size=40).filter(
+    lambda text: text.encode() not in MARK
+)
+TEXT = st.binary(max_size=200)
+
+
+def redacted(text: str | bytes, *secrets: str) -> str:
+    redactor = Redactor(Secret(secret.encode(), "known") for secret in secrets)
+    content, _ = redactor.redact(text.encode() if isinstance(text, str) else text)
+    return content.decode()
+
+
+@given(secret=SECRETS, before=TEXT, after=TEXT)
+def test_known_secret_is_found_wherever_it_is(secret: str, before: bytes, after: bytes) -> None:
+    value = secret.encode()
+    content, count = Redactor([Secret(value, "x")]).redact(before + value + after)
+    assert count >= 1
+    assert value not in content.replace(b"[redacted:x]", b"").replace(MARK, b"") or value in MARK + b":x"
+
+
+@given(secret=SECRETS, before=st.binary(max_size=20), after=st.binary(max_size=20))
+def test_known_secret_is_found_in_every_encoding(secret: str, before: bytes, after: bytes) -> None:
+    value = secret.encode()
+    redactor = Redactor([Secret(value, "x")])
+    for encoded in (
+        urllib.parse.quote(secret, safe="").encode(),
+        urllib.parse.quote_plus(secret).encode(),
+        json.dumps(secret)[1:-1].encode(),
+        json.dumps(json.dumps({"a": secret})).encode(),
+        base64.b64encode(before + value + after),
+        base64.urlsafe_b64encode(before + value + after),
+    ):
+        content, count = redactor.redact(b"harmless " + encoded + b" words")
+        assert count >= 1
+        assert content.startswith(b"harmless ")
+        assert content.endswith(b" words")
+
+
+CODED = "c4n/\"é&<'! @\\(x)*\n+~9"
+ENCODERS: dict[str, Callable[[str], str]] = {
+    "encodeURIComponent": lambda text: urllib.parse.quote(text, safe="!'()*~"),
+    "partly": lambda text: text.replace("/", "%2f").replace("@", "%40"),
+    "twice in a URL": lambda text: urllib.parse.quote(urllib.parse.quote(text, safe=""), safe=""),
+    "every byte": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
+    "at sign": lambda text: json.dumps(text)[1:-1].replace("@", "\\u0040").replace("<", "\\u003C"),
+    "html": html.escape,
+    "html twice": lambda text: html.escape(html.escape(text)),
+    "numbers": lambda text: "".join(f"&#{ord(char)};" for char in text),
+    "systemd": lambda text: "".join(
+        char if char.isascii() and char.isalnum() else "".join(f"\\x{byte:02x}" for byte in char.encode())
+        for char in text
+    ),
+    "three times in JSON": lambda text: json.dumps(json.dumps(json.dumps(text))),
+    "JSON in a URL": lambda text: urllib.parse.quote(json.dumps(text)),
+}
+
+
+@pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
+@pytest.mark.parametrize("secret", [CODED, "p@ss/word!", "€uro@home & garden"])
+def test_known_secret_is_found_however_it_is_encoded(secret: str, encode: Callable[[str], str]) -> None:
+    told = redacted(f"before {encode(secret)} after", secret)
+    assert re.fullmatch(r'before [\\"%2C5]*\[redacted:known\][\\"%2C5]* after', told), told
+
+
+def test_encoded_text_without_a_secret_stays_as_it_was() -> None:
+    text = rb"GET /%41%42?x=%2541 \u0041 &#65; &amp; 100%"
+    assert Redactor([Secret(b"a-known-secret", "x")]).redact(text) == (text, 0)
+
+
+@given(st.lists(SECRETS, max_size=3), TEXT)
+def test_what_was_redacted_is_left_as_it_is(secrets: list[str], text: bytes) -> None:
+    redactor = Redactor(Secret(secret.encode(), "x") for secret in secrets)
+    once, _ = redactor.redact(text + b" password=hunter2 " + "".join(secrets).encode())
+    assert redactor.redact(once)[0].count(MARK) >= once.count(MARK)
+    assert b"hunter2" not in once
+
+
+@given(st.text(st.sampled_from("pastoken=:\"'\\ \n,;)]}{&-u/@x1"), max_size=120))
+def test_redaction_ends_and_is_the_same_again(text: str) -> None:
+    redactor = Redactor()
+    once, _ = redactor.redact(text.encode())
+    assert redactor.redact(once) == (once, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Authorization: Bearer abc123", "Authorization: Bearer [redacted]"),
+        ('{"authorization": "Basic dTpw"}', '{"authorization": "Basic [redacted]"}'),
+        ("curl -H 'Authorization: Bearer abc123' x", "curl -H 'Authorization: Bearer [redacted]' x"),
+        ("sent Bearer abcdefgh1 to it", "sent Bearer [redacted] to it"),
+        ("GET /mcp?token=abc&board=19", "GET /mcp?token=[redacted]&board=19"),
+        ("serve --api-key hunter2 --port 1", "serve --api-key [redacted] --port 1"),
+        ("serve --password=hunter2 --port 1", "serve --password=[redacted] --port 1"),
+        ('{"apiKey": "a\\"b", "port": 1}', '{"apiKey": "[redacted]", "port": 1}'),
+        ('{"token":"abc","port":1}', '{"token":"[redacted]","port":1}'),
+        ('{"MESSAGE":"{\\"secret\\": \\"a\\\\\\"b\\"}"}', '{"MESSAGE":"{\\"secret\\": \\"[redacted]\\"}"}'),
+        ("rest:https://me:p@ss@host/x", "rest:https://me:[redacted]@host/x"),
+        ("https://aaaaaaaaaaaaaaaaaaaa@host/x", "https://[redacted]@host/x"),
+        ('Environment="A_TOKEN=abc" "B=1"', 'Environment="A_TOKEN=[redacted]" "B=1"'),
+        ('Environment="A_SECRET=two words" LANG=C', 'Environment="A_SECRET=[redacted]" LANG=C'),
+        ("Environment=DB_PASS=sunshine LANG=C", "Environment=DB_PASS=[redacted] LANG=C"),
+        ("Environment=LANG=C db_pass=sunshine", "Environment=LANG=C db_pass=[redacted]"),
+        ('Environment="REDIS_AUTH=correct horse" A=1', 'Environment="REDIS_AUTH=[redacted]" A=1'),
+        (
+            "MYSQL_PWD=12345678 STRIPE_KEY='a b' PASS=x",
+            "MYSQL_PWD=[redacted] STRIPE_KEY='[redacted]' PASS=[redacted]",
+        ),
+        ("Environment=SENTRY_DSN=/a/path", "Environment=SENTRY_DSN=[redacted]"),
+        ('["serve", "--db-password=a b", "x"]', '["serve", "--db-password=[redacted]", "x"]'),
+        (
+            "argv[]=/bin/x --token abc ; ignore_errors=no",
+            "argv[]=/bin/x --token [redacted] ; ignore_errors=no",
+        ),
+        ("SetCredential=name:two words", "SetCredential=name:[redacted]"),
+        ("Set-Cookie: session=1; path=/", "Set-Cookie: [redacted]"),
+        ("curl -u me:hunter2 http://x", "curl -u me:[redacted] http://x"),
+        ("AWS_SECRET_ACCESS_KEY=abc/def+ghi", "AWS_SECRET_ACCESS_KEY=[redacted]"),
+        (
+            "POST https://hooks.slack.com/services/T01/B02/abcDEF said no",
+            "POST https://hooks.slack.com/services/[redacted] said no",
+        ),
+        (
+            '"https:\\/\\/hooks.slack.com\\/services\\/T01\\/B02\\/abcDEF"',
+            '"https:\\/\\/hooks.slack.com\\/services\\/[redacted]"',
+        ),
+        ("id AKIAIOSFODNN7EXAMPLE used", "id [redacted] used"),
+        ("password='two words' next", "password='[redacted]' next"),
+        ("db_passwd: hunter2,", "db_passwd: [redacted],"),
+        (f"a\n{KEY.decode()}b", "a\n[redacted]\nb"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nabcd\nefgh", "[redacted]"),
+        ("a log:\nabcd\n-----END RSA PRIVATE KEY-----", "a log:[redacted]"),
+    ],
+)
+def test_what_looks_like_a_secret_goes_and_its_surroundings_stay(text: str, expected: str) -> None:
+    assert redacted(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sha256 489caa966fa395a6ad459239641a927e4a2057963370e450109fe77120de662f",
+        "/opt/katago/networks/489caa/g170-b6c96-s175395328-d26788732.bin.gz",
+        "tokens: 3",
+        '{"tokens": 3, "maxTokens": 100, "tokensFile": "/etc/katago-mcp/tokens.json"}',
+        "LoadCredential=tokens.json:/etc/katago-mcp/credentials/tokens.json",
+        "KeyringMode=private",
+        "a basic analysis, and bearer authentication is required",
+        "Accepted publickey for root from 10.0.0.1 port 22 ssh2: ED25519 SHA256:abc",
+        'katago_requests_total{tool="analyzePosition",status="ok"} 12\n# HELP katago_engine_up 1 when it is',
+        '{"event": "request", "caller": "lab", "seconds": 0.12}',
+        "status installed base-passwd:amd64 3.6.1",
+        "libsecret-1-0 0.20.5 amd64 install ok installed",
+        "ps -u 1000:1000 http://127.0.0.1:8080/mcp ssh://git@host/x",
+        '{"password": null, "secret": ""}',
+        "net.ipv4.tcp_syncookies = 1",
+        "key=3 cache_key=489caa966f board_pass=black Auth=none PWD=/root OLDPWD=/srv X_KEY=12",
+        "2026-11-24T10:00:00+00:00 passed 12 checks; key cache hit",
+    ],
+)
+def test_harmless_text_stays_as_it_was(text: str) -> None:
+    assert Redactor([Secret(b"a-known-secret", "x")]).redact(text.encode()) == (text.encode(), 0)
+
+
+@pytest.mark.parametrize("piece", ["token=", 'token="', "-----BEGIN PRIVATE KEY-----", "-u a:", "://", "\\"])
+def test_text_that_is_made_to_be_slow_is_not(piece: str) -> None:
+    """Within the deadline that is given to it, by far."""
+    Redactor().redact(piece.encode() * 40_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "expected"),
+    [("a\nb\n", 10, "a\nb"), ("half secret\nb b\nc", 6, "b b\nc"), ("half a secret", 6, ""), ("", 6, "")],
+)
+def test_last_lines_are_whole(text: str, most: int, expected: str) -> None:
+    assert redaction.last_lines(text, most) == expected
+
+
+def test_mark_names_the_secret_unless_the_name_has_it() -> None:
+    content, _ = Redactor(
+        [Secret(b"0123456789", "operator.token"), Secret(b"credential", "a-credential")]
+    ).redact(b"0123456789 credential")
+    assert content == b"[redacted:operator.token] [redacted]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        (["serve", "--token", "ab c", "--port", "1"], ["ab c"]),
+        (["serve", "--token=ab c"], ["ab c"]),
+        (["env", "DB_PASS=x y", "serve"], ["x y"]),
+        (["curl", "-u", "me:pa ss"], ["pa ss"]),
+        (["serve", "--config", "/etc/x", "--tokens-file", "/etc/y"], []),
+    ],
+)
+def test_arguments_tell_their_secrets(arguments: list[str], values: list[str]) -> None:
+    assert list(redaction.in_arguments(arguments)) == values
+
+
+@pytest.mark.parametrize("name", ["password", "apiKey", "tokens", "AWS_SECRET_ACCESS_KEY", "db.passwd"])
+def test_names_of_secrets(name: str) -> None:
+    assert redaction.is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokensFile", "maxTokens_count", "PWD", "OLDPWD", "passed", "secretary", "path"]
+)
+def test_names_of_no_secrets(name: str) -> None:
+    assert not redaction.is_secret_name(name)
+    assert not redaction.is_secret_variable(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("tokens.json", b'{"tokens": [{"name": "lab", "token": "0123456789"}]}', [b"0123456789"]),
+        ("password", b"pass word = 12\n", [b"pass word = 12"]),
+        ("token", b"c2VjcmV0c2VjcmV0==\n", [b"c2VjcmV0c2VjcmV0=="]),
+        ("environment", b"export B='12345678'\n", [b"export B='12345678'", b"12345678"]),
+        ("tls.key", KEY, [KEY.splitlines()[1]]),
+        ("tls.crt", b"-----BEGIN CERTIFICATE-----\nMIIB\n", []),
+    ],
+)
+def test_file_of_secrets_is_read_by_what_it_is(name: str, content: bytes, expected: list[bytes]) -> None:
+    values = [secret.value for secret in redaction.in_file(name, content)]
+    assert set(expected) <= set(values)
+    assert len(values) <= len(expected) + 1
+
+
+def test_address_tells_its_password_as_it_is_written_and_as_it_is_meant() -> None:
+    found = redaction.in_address("repository", b"rest:https://u:a%20b@h/")
+    assert [secret.value for secret in found] == [b"a%20b", b"a b"]
+    assert redaction.in_address("repository", b"sftp:user@host:/srv/katago") == []
+
+
+def host(root: Path, canaries: list[str]) -> None:
+    """A host that keeps secrets where hosts keep them, and whose service was given some."""
+    it = iter(canaries)
+    credentials, backup = root / "etc/katago-mcp/credentials", root / "etc/katago-backup"
+    units, run = root / "etc/systemd/system", root / "run/credentials/katago-mcp.service"
+    process = root / "proc/42"
+    for directory in (
+        credentials,
+        backup,
+        units / "katago-mcp.service.d",
+        run,
+        process,
+        root / "etc/default",
+    ):
+        directory.mkdir(parents=True)
+    (credentials / "operator.token").write_text(f"{next(it)}\n")
+    (credentials / "tokens.json").write_text(json.dumps({"tokens": [{"name": "a", "token": next(it)}]}))
+    (credentials / "tls.key").write_text(
+        f"-----BEGIN PRIVATE KEY-----\n{next(it)}\n-----END PRIVATE KEY-----\n"
+    )
+    (run / "tokens.json").write_text(json.dumps({"tokens": [{"name": "a", "token": next(it)}]}))
+    (backup / "password").write_text(next(it))
+    (backup / "ssh_key").write_text(
+        f"-----BEGIN OPENSSH PRIVATE KEY-----\n{next(it)}\n-----END OPENSSH PRIVATE KEY-----\n"
+    )
+    (backup / "environment").write_text(f"AWS_ACCESS_KEY_ID={next(it)}\nAWS_SECRET_ACCESS_KEY={next(it)}\n")
+    (backup / "repository").write_text(f"rest:https://vault:{next(it)}@backup/katago\n")
+    (units / "katago-mcp.service.d" / "site.conf").write_text(
+        f'[Service]\nEnvironment="UPSTREAM_TOKEN={next(it)}" LANG=C\nEnvironmentFile=-/etc/default/katago\n'
+    )
+    (root / "etc/default/katago").write_text(f"WEBHOOK_SECRET='{next(it)}'\n")
+    (root / "etc/katago-mcp/config.json").write_text(
+        json.dumps({"auth": {"apiKey": next(it), "tokensFile": "/etc/tokens.json"}, "port": 8080})
+    )
+    (root / "etc/tokens.json").write_text(json.dumps({"tokens": [{"name": "a", "token": next(it)}]}))
+    (process / "cmdline").write_bytes(f"serve\0--token\0{next(it)}\0--db-password={next(it)}\0".encode())
+    (process / "environ").write_bytes(f"LANG=C\0STRIPE_KEY={next(it)}\0DB_PWD={next(it)}\0".encode())
+    (process / "cgroup").write_text("0::/system.slice/katago-mcp.service\n")
+    old = root / "opt/katago-mcp/releases/old"
+    old.mkdir(parents=True)
+    (old / "config.json").write_text(
+        json.dumps({"site": {"tokens": [next(it)]}, "auth": {"tokensFile": "/etc/old.json"}})
+    )
+    (root / "etc/old.json").write_text(json.dumps({"tokens": [{"name": "a", "token": next(it)}]}))
+
+
+PLANTED = 19
+
+
+def test_fifty_planted_secrets_are_nowhere(tmp_path: Path) -> None:
+    canaries = [f"canary{number:02}-{'Zq8+/x' * 3}{number}==" for number in range(50)]
+    host(tmp_path, canaries)
+    known = [
+        *host_secrets.kept(tmp_path),
+        *host_secrets.given(host_secrets.of_unit(tmp_path / "proc"), tmp_path / "proc"),
+    ]
+    assert {canary.encode() for canary in canaries[:PLANTED]} <= {secret.value for secret in known}
+    # Those that the host keeps turn up anywhere, and in any encoding; the others where their form tells them.
+    text = "".join(
+        f"said {canary} {urllib.parse.quote(canary)} {urllib.parse.quote(canary, safe='')}\n"
+        f"{base64.b64encode(f'user:{canary}'.encode()).decode()} {json.dumps(json.dumps([canary]))}\n"
+        for canary in canaries[:PLANTED]
+    )
+    forms: tuple[Callable[[str], str], ...] = (
+        lambda canary: f"Authorization: Bearer {canary}",
+        lambda canary: json.dumps({"level": "info", "password": canary}),
+        lambda canary: f"GET /mcp?access_token={canary}&x=1 HTTP/1.1",
+        lambda canary: f"postgres://katago:{urllib.parse.quote(canary, safe='')}@db/x",
+        lambda canary: f"run --client-secret {canary} --port 1",
+        lambda canary: f"SMTP_PASSWORD={canary}",
+        lambda canary: json.dumps({"MESSAGE": json.dumps({"event": "x", "token": canary})}),
+        lambda canary: f"curl -u admin:{canary} http://x",
+        lambda canary: f"api_key: {canary}",
+        lambda canary: f"-----BEGIN EC PRIVATE KEY-----\n{canary}\n-----END EC PRIVATE KEY-----",
+    )
+    for number, canary in enumerate(canaries[PLANTED:]):
+        text += forms[number % len(forms)](canary) + "\n"
+    content, count = Redactor(known).redact(text.encode())
+    assert count >= 50
+    for canary in canaries:
+        assert canary[:12].encode() not in content
+        middle = base64.b64encode(f"user:{canary}".encode())[8:20]
+        assert middle not in content
+    for harmless in (b"said ", b"HTTP/1.1", b"postgres://katago:", b"--port 1", b'\\"event\\": \\"x\\"'):
+        assert harmless in content
+
+
+@pytest.mark.parametrize("place", ["etc/katago-incident", "run/credentials/katago-incident.service"])
+def test_sinks_of_a_timekeeper_are_known(tmp_path: Path, place: str) -> None:
+    given = [
+        {
+            "group": "team",
+            "audience": "team",
+            "sinks": [
+                {"name": "chat", "kind": "slack", "url": "https://chat.go.net/hooks/xoDLq4JmTV7fGk2p"},
+                {
+                    "name": "hook",
+                    "kind": "webhook",
+                    "url": "https://me:hook%20pass1@go.net/incidents",
+                    "headers": {"X-Key": "header-value-1", "Authorization": "Bearer header-value-2"},
+                },
+                {"name": "mail", "kind": "smtp", "host": "go.net", "password": "mail-pass-1"},
+            ],
+        }
+    ]
+    (tmp_path / place).mkdir(parents=True)
+    name = "sinks.json" if place.startswith("etc") else "sinks"
+    (tmp_path / place / name).write_text(json.dumps(given))
+    secrets = (
+        *("https://chat.go.net/hooks/xoDLq4JmTV7fGk2p", "xoDLq4JmTV7fGk2p", "hook pass1"),
+        *("https://me:hook%20pass1@go.net/incidents", "header-value-1", "header-value-2", "mail-pass-1"),
+    )
+    text = "\n".join((*secrets, "go.net/incidents is the team's")).encode()
+    content, _ = Redactor(host_secrets.kept(tmp_path)).redact(text)
+    assert content.decode().splitlines() == [
+        *[f"[redacted:{name}]"] * len(secrets),
+        "go.net/incidents is the team's",
+    ]
+
+
+def test_file_of_secrets_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    credentials = tmp_path / "etc/katago-mcp/credentials"
+    credentials.mkdir(parents=True)
+    (credentials / "big").write_bytes(b"x" * (host_secrets.LARGEST + 1))
+    with pytest.raises(host_secrets.ConfidentialError, match="big has more than"):
+        host_secrets.kept(tmp_path)
+    assert host_secrets.kept(tmp_path / "elsewhere") == []
+
+
+def test_environment_of_a_unit_is_read_as_systemd_reads_it() -> None:
+    unit = """[Service]
+Environment="A_TOKEN=two words" LANG=C 'B_SECRET=50%%'
+ExecStart=/bin/x Environment=no
+Environment=C_KEY=last
+"""
+    assert list(redaction.in_unit(unit)) == ["two words", "50%%", "50%", "last"]

@@ -1,0 +1,84 @@
+"""Checks at the same time: one that hangs, dies or raises costs its own entry."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils.common.workers import Measuring
+
+
+def measured(**checks: Any) -> dict[str, dict[str, Any]]:
+    running = Measuring()
+    for name, check in checks.items():
+        running.start(name, check, deadline=0.5 if name == "hangs" else 20)
+    return running.results()
+
+
+def test_checks_have_their_values() -> None:
+    entries = measured(one=lambda: {"a": [1]}, nothing=lambda: None, big=lambda: "x" * 300_000)
+    assert entries["one"]["value"] == {"a": [1]}
+    assert entries["nothing"]["value"] is None
+    assert len(entries["big"]["value"]) == 300_000
+
+
+def test_check_that_fails_is_unknown_with_the_reason_and_costs_no_other() -> None:
+    def fails() -> None:
+        raise PermissionError("no")
+
+    def dies() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    entries = measured(
+        fails=fails, dies=dies, hangs=lambda: time.sleep(60), nan=lambda: float("nan"), well=lambda: 1
+    )
+    assert entries["fails"]["unknown"] == "PermissionError: no"
+    assert entries["dies"]["unknown"] == "its process died"
+    assert entries["hangs"]["unknown"] == "no answer within 0.5 s"
+    assert "unknown" in entries["nan"]
+    assert entries["well"]["value"] == 1
+
+
+def test_what_a_hanging_check_started_is_gone_with_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+
+    def hangs() -> None:
+        child = subprocess.Popen(["sleep", "60"])
+        pid.write_text(str(child.pid))
+        child.wait()
+
+    measured(hangs=hangs)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        status = Path(f"/proc/{pid.read_text()}/stat")
+        if not status.exists() or status.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("the child lives on")
+
+
+def test_waiting_ends_with_the_named_checks() -> None:
+    running = Measuring()
+    running.start("quick", lambda: 1, deadline=20)
+    running.start("slow", lambda: time.sleep(2), deadline=20)
+    running.wait({"quick"}, at_most=10)
+    assert running.entries.keys() == {"quick"}
+    running.wait({"slow"}, at_most=0.1)
+    assert running.entries.keys() == {"quick"}
+    assert running.results().keys() == {"quick", "slow"}
+
+
+def test_check_does_not_write_into_the_answer_of_the_module(capfd: pytest.CaptureFixture[str]) -> None:
+    def talks() -> int:
+        os.write(1, b"not JSON")
+        os.write(2, b"noise")
+        return 1
+
+    assert measured(talks=talks)["talks"]["value"] == 1
+    assert capfd.readouterr() == ("", "")

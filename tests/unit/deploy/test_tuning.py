@@ -1,0 +1,31 @@
+"""Tuning results are told apart by device, network shape and engine version."""
+
+from pathlib import Path
+
+from ansible_collections.katago.fleet.plugins.action import engine_tuning
+from ansible_collections.katago.fleet.plugins.modules.engine_tuning import TUNING_FOR
+
+PROBED = {"device": "pthread-skylake-avx512-AMD EPYC", "channels": "96", "version": "8"}
+
+
+def test_device_and_shape_are_read_from_the_tuners_words() -> None:
+    line = "Beginning GPU tuning for pthread-skylake-avx512-AMD EPYC modelVersion 8 channels 96"
+    found = TUNING_FOR.search(line)
+    assert found is not None
+    assert found.groupdict() == PROBED
+
+
+def test_name_is_a_file_name_and_differs_by_engine() -> None:
+    name = engine_tuning.result_name(PROBED, "1.18.1")
+    assert name == "pthread-skylake-avx512-AMD-EPYC_c96_mv8_v1.18.1"
+    assert name != engine_tuning.result_name(PROBED, "1.18.2")
+
+
+def test_result_made_elsewhere_is_found_by_katagos_own_name(tmp_path: Path) -> None:
+    mine = tmp_path / "tune13_gpupthreadskylakeavx512AMDEPYC_x19_y19_c96_mv8.txt"
+    other = tmp_path / "tune13_gpupthreadskylakeavx512AMDEPYC_x19_y19_c192_mv8.txt"
+    mine.touch()
+    other.touch()
+    assert engine_tuning.made_elsewhere(str(tmp_path), PROBED) == mine
+    assert engine_tuning.made_elsewhere(str(tmp_path), PROBED | {"device": "cpu"}) is None
+    assert engine_tuning.made_elsewhere("", PROBED) is None

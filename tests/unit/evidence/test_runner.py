@@ -1,0 +1,372 @@
+"""What hangs, fails or does not end costs its own item, and nothing leaves that was not redacted."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.katago.fleet.plugins.module_utils.common.redaction import Redactor, Secret
+from ansible_collections.katago.fleet.plugins.module_utils.evidence import items as evidence_items
+from ansible_collections.katago.fleet.plugins.module_utils.evidence import runner
+from ansible_collections.katago.fleet.plugins.module_utils.evidence.items import Collector
+from ansible_collections.katago.fleet.plugins.module_utils.evidence.runner import Buffer, Raw
+from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets
+
+REDACTOR = Redactor([Secret(b"a-known-secret", "known")])
+
+
+def shell(name: str, script: str, **settings: Any) -> Collector:
+    return Collector(name, ("sh", "-c", script), **settings)
+
+
+def got(collector: Collector, seconds: float = 20) -> Raw:
+    return runner.gather([collector], seconds)[collector.name]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_collector_that_hangs_costs_its_own_item_and_what_it_said_is_kept() -> None:
+    began, at = time.monotonic(), time.time()
+    raw = runner.gather(
+        [
+            shell("hung", "echo first; printf half; exec sleep 60", seconds=0.4),
+            shell("well", "echo well"),
+            Collector("no-program", ("no-such-program",)),
+        ],
+        20,
+    )
+    assert time.monotonic() - began < 5
+    assert raw["hung"].problem == "no end within 0.4 s"
+    assert {name: round(each.deadline, 6) for name, each in raw.items()} == {
+        "hung": 0.4,
+        "well": 5,
+        "no-program": 5,
+    }
+    assert raw["hung"].content == b"first\n"
+    assert (raw["well"].content, raw["well"].problem, raw["well"].exit) == (b"well\n", "", 0)
+    assert at <= raw["well"].began <= raw["well"].began + raw["well"].seconds <= time.time()
+    assert raw["no-program"].problem == "no-such-program: No such file or directory"
+
+
+def test_tier_ends_in_time_whatever_its_collectors_may_take() -> None:
+    slow = got(shell("slow", "sleep 60", seconds=50), seconds=0.3)
+    assert slow.problem.startswith("no end within")
+    assert slow.deadline <= 0.3
+
+
+def test_what_a_collector_started_ends_with_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    assert got(shell("hung", f"sleep 60 & echo $! > {pid}; wait", seconds=0.5)).problem
+    left = shell("left", f"sleep 60 >/dev/null 2>&1 & echo $! > {pid}.2")
+    assert got(left).problem == ""
+    for file in (pid, Path(f"{pid}.2")):
+        end = time.monotonic() + 5
+        while is_running(int(file.read_text())) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not is_running(int(file.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("collector", "words", "status"),
+    [
+        (shell("a", "echo it said; echo no >&2; exit 3"), "status 3: no", 3),
+        (Collector("a", files=("/nowhere/file",)), "/nowhere/file: No such file or directory", None),
+        (Collector("a", look="gone"), "RuntimeError: gone", None),
+    ],
+)
+def test_collector_that_fails_says_why(
+    collector: Collector, words: str, status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: runner.Write) -> None:
+        raise RuntimeError("gone")
+
+    monkeypatch.setitem(runner._LOOKS, "gone", gone)
+    raw = got(collector)
+    assert (raw.problem, raw.exit) == (words, status)
+
+
+def test_of_what_does_not_end_the_first_or_the_newest_whole_lines_are_kept() -> None:
+    first = got(shell("first", "yes line", limit=1002))
+    assert first.content == b"line\n" * 200
+    assert first.problem == "the first 1002 bytes are kept"
+    newest = got(shell("newest", "seq 100000; echo newest", limit=1000, keep="newest"))
+    assert newest.content.endswith(b"99999\n100000\nnewest\n")
+    assert newest.content[:1].isdigit()
+    assert len(newest.content) <= 1000
+    assert newest.problem == "the newest 1000 bytes are kept"
+
+
+@given(
+    st.lists(st.binary(max_size=50), max_size=20),
+    st.integers(1, 60),
+    st.sampled_from(["newest", "first"]),
+)
+def test_buffer_never_holds_more_than_its_limit(blocks: list[bytes], limit: int, keep: Any) -> None:
+    buffer = Buffer(limit, keep)
+    for block in blocks:
+        buffer.add(block)
+        assert len(buffer._content) <= limit
+    whole = b"".join(blocks)
+    assert buffer.cut == (len(whole) > limit)
+    kept = buffer.whole_lines(ended=True)
+    if not buffer.cut:
+        assert kept == whole
+    else:
+        assert kept in (whole[-limit:] if keep == "newest" else whole[:limit])
+        assert keep != "first" or kept == b"" or kept.endswith(b"\n")
+
+
+def test_memory_is_bounded_however_much_there_is() -> None:
+    """A quarter of a gigabyte is read, and the process grows by little."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = resident()
+    raw = got(shell("huge", "head -c 268435456 /dev/zero; echo; echo newest", limit=4096, keep="newest"))
+    assert raw.content == b"newest\n"
+    assert resident() - before < 32 << 20
+
+
+def test_files_are_read_with_their_names_and_one_alone_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.stat").write_text("1\n")
+    (tmp_path / "b.stat").write_text("2")
+    several = got(Collector("x", files=(f"{tmp_path}/*.stat", f"{tmp_path}/none")))
+    assert several.content.decode() == (
+        f"==> {tmp_path}/a.stat <==\n1\n\n==> {tmp_path}/b.stat <==\n2\n"
+        f"==> {tmp_path}/none <==\nNo such file or directory\n\n"
+    )
+    assert got(Collector("x", files=(f"{tmp_path}/b.stat",))).content == b"2"
+
+
+def test_of_a_large_file_the_newest_lines_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("".join(f"{number}\n" for number in range(10_000)))
+    raw = got(Collector("x", files=(f"{tmp_path}/log",), limit=100, keep="newest"))
+    assert raw.content.endswith(b"9998\n9999\n")
+    assert len(raw.content) <= 100
+
+
+def test_files_stand_in_for_a_program_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "tcp").write_text("sl local_address\n")
+    raw = got(Collector("x", ("no-such-program",), instead=(f"{tmp_path}/tcp",)))
+    assert raw.content == b"sl local_address\n"
+    assert raw.problem == f"no-such-program is not on this host; {tmp_path}/tcp were read"
+
+
+def cleaned(content: bytes, problem: str = "", unknown: str = "", **settings: Any) -> dict[str, Any]:
+    return runner.cleaned(
+        Collector("x", **settings), Raw(content, 0.1, problem=problem, seen=9), REDACTOR, unknown
+    )
+
+
+def test_item_leaves_redacted_with_its_problem() -> None:
+    result = cleaned(b"said a-known-secret\n", "status 1: password=hunter2")
+    assert runner.unpack(result["content"], 1000) == b"said [redacted:known]\n"
+    assert result["problem"] == "status 1: password=[redacted]"
+    assert result["redacted"] == 1
+
+
+@pytest.mark.parametrize("length", [270, 285, 295, 1000])
+def test_trouble_is_redacted_before_it_is_cut(length: int) -> None:
+    secret = "two words of a secret"
+    redactor = Redactor([Secret(secret.encode(), "known")])
+    script = f"echo 'no: {secret}' {'x ' * (length // 2)} >&2; exit 3"
+    result = runner.cleaned(Collector("x"), got(shell("x", script)), redactor)
+    assert not any(word in result["problem"] for word in ("two", "words", "secret"))
+    assert len(result["problem"]) <= 310
+    assert result["problem"].endswith("x x")
+
+
+def test_trouble_that_is_a_line_which_was_cut_is_withheld() -> None:
+    raw = got(shell("x", "head -c 5000 /dev/zero | tr '\\0' s >&2; exit 3"))
+    assert raw.problem == "status 3: its words are a line that was cut"
+
+
+def test_trouble_of_a_look_that_is_too_long_is_told_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: runner.Write) -> None:
+        raise ValueError("s" * 5000)
+
+    monkeypatch.setitem(runner._LOOKS, "failing", fail)
+    assert got(Collector("a", look="failing")).problem == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("content", "unknown", "words"),
+    [
+        (b"text\n", "/etc/x: Input/output error", "the secrets of this host are not known: /etc/x"),
+        (b"\x7fELF\0\0", "", "it is no text"),
+        (b"", "", "a line that was cut"),
+    ],
+)
+def test_what_cannot_be_redacted_is_withheld_with_the_reason(
+    content: bytes, unknown: str, words: str
+) -> None:
+    result = cleaned(content, unknown=unknown)
+    assert words in result["withheld"]
+    assert "content" not in result
+
+
+def test_figures_leave_even_when_the_secrets_are_not_known() -> None:
+    assert "content" in cleaned(b"MemFree: 1 kB\n", unknown="no", figures=True)
+
+
+def test_journals_text_that_is_given_as_numbers_is_redacted_too() -> None:
+    entry = {"MESSAGE": list(b"\x1b[1m a-known-secret"), "_PID": "1"}
+    result = cleaned(json.dumps(entry).encode() + b"\nno JSON\n", journal=True)
+    lines = runner.unpack(result["content"], 1000).splitlines()
+    assert json.loads(lines[0])["MESSAGE"] == "\x1b[1m [redacted:known]"
+    assert lines[1] == b"no JSON"
+
+
+@pytest.mark.parametrize(("packed", "words"), [("%", "base64"), ("YWJj", "incorrect header check")])
+def test_what_was_not_packed_is_no_content(packed: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        runner.unpack(packed, 10)
+
+
+def test_more_than_was_agreed_is_no_content() -> None:
+    with pytest.raises(ValueError, match="more than 10 bytes"):
+        runner.unpack(runner.pack(b"x" * 11), 10)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A host on which a tier is three collectors."""
+    tier = (
+        shell("a.txt", "echo said a-known-secret"),
+        shell("b.txt", "echo b; sleep 60", seconds=0.3),
+        Collector("c.txt", files=("/proc/loadavg",), figures=True),
+    )
+    monkeypatch.setattr(runner, "of", lambda _: tier)
+    monkeypatch.setattr(host_secrets, "kept", lambda: [Secret(b"a-known-secret", "known")])
+    monkeypatch.setattr(host_secrets, "of_unit", list)
+    yield
+
+
+@pytest.mark.usefixtures("few")
+def test_tier_is_collected_redacted_and_in_its_order() -> None:
+    items = list(runner.collect("hot"))
+    assert [item["name"] for item in items] == ["a.txt", "b.txt", "c.txt"]
+    assert runner.unpack(items[0]["content"], 1000) == b"said [redacted:known]\n"
+    assert (items[0]["redacted"], items[0]["exit"]) == (1, 0)
+    assert items[1]["problem"] == "no end within 0.3 s"
+
+
+@pytest.mark.usefixtures("few")
+def test_tier_of_a_host_whose_secrets_cannot_be_read_is_withheld_but_for_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> list[Secret]:
+        raise host_secrets.ConfidentialError("/etc/katago-mcp/credentials/x: Input/output error")
+
+    monkeypatch.setattr(host_secrets, "kept", fail)
+    items = list(runner.collect("hot"))
+    assert ["content" in item for item in items] == [False, False, True]
+    assert "credentials/x: Input/output error" in items[0]["withheld"]
+
+
+@pytest.mark.usefixtures("few")
+def test_value_is_shown_without_secrets_and_is_otherwise_what_it_was() -> None:
+    value = {
+        "lines": ["said a-known-secret", "Authorization: Bearer abcdefgh12345678"],
+        "count": 3,
+        "none": None,
+    }
+    shown = host_secrets.shown(value)
+    assert shown["lines"][0] == "said [redacted:known]"
+    assert "abcdefgh12345678" not in shown["lines"][1]
+    assert (shown["count"], shown["none"]) == (3, None)
+
+
+@pytest.mark.usefixtures("few")
+def test_texts_of_a_host_whose_secrets_cannot_be_read_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> list[Secret]:
+        raise host_secrets.ConfidentialError("/etc/katago-mcp/credentials/x: Input/output error")
+
+    monkeypatch.setattr(host_secrets, "kept", fail)
+    shown = host_secrets.shown({"line": "said a-known-secret", "state": "active", "pid": 7})
+    assert (shown["state"], shown["pid"]) == ("active", 7)
+    assert "a-known-secret" not in shown["line"]
+    assert "credentials/x: Input/output error" in shown["line"]
+
+
+@pytest.mark.usefixtures("few")
+def test_secrets_are_known_however_long_a_collector_hangs_and_however_many_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long = [Secret(b"secret-%0300d" % number, "x") for number in range(300)]
+    many = [Secret(b"a-known-secret", "known"), *long, Secret(b"the-last-secret", "last")]
+    hung = (shell("a.txt", "echo said a-known-secret the-last-secret; sleep 60"),)
+    monkeypatch.setattr(host_secrets, "kept", lambda: many)
+    monkeypatch.setattr(runner, "of", lambda _: hung)
+    monkeypatch.setattr(runner, "SECONDS", {"hot": 1.5})
+    monkeypatch.setattr(runner, "REDACTION_SECONDS", {"hot": 20})
+    (item,) = runner.collect("hot")
+    assert item["problem"] == "no end within 1.5 s"
+    assert runner.unpack(item["content"], 1000) == b"said [redacted:known] [redacted:last]\n"
+
+
+@pytest.mark.usefixtures("few")
+def test_item_whose_redaction_does_not_end_is_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "REDACTION_SECONDS", {"hot": 0.3})
+    monkeypatch.setattr(runner, "worst_seconds", lambda _: 0)
+    monkeypatch.setattr(Redactor, "redact", lambda *_: time.sleep(60))
+    items = list(runner.collect("hot"))
+    assert all("could not be redacted: no answer within 0.3 s" in item["withheld"] for item in items)
+
+
+def test_processes_are_told_with_what_they_were_started_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = os.getpid()
+    monkeypatch.setattr(host_secrets, "of_unit", lambda: [own])
+    lines = got(Collector("x", look="processes", limit=1 << 20)).content.splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert first["pid"] == second["pid"] == own
+    assert any(line.startswith("Max open files") for line in first["limits"])
+    assert "python" in " ".join(second["arguments"]) or "pytest" in " ".join(second["arguments"])
+
+
+def test_service_that_does_not_answer_costs_its_own_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"server": {"host": "127.0.0.1", "port": 1}}
+    monkeypatch.setattr(runner, "_configuration", lambda: config)
+    assert got(Collector("x", address="server:/health")).problem == "no answer"
+
+
+def test_names_of_items_are_names_of_files_and_differ() -> None:
+    names = evidence_items.names("hot", "full")
+    assert len(set(names)) == len(names) == len(evidence_items.ALL)
+    assert all(name == Path(name).name and not name.startswith((".", "manifest")) for name in names)
+
+
+@pytest.mark.parametrize("collector", evidence_items.ALL, ids=lambda collector: collector.name)
+def test_every_collector_reads_one_thing_and_ends_within_its_tier(collector: Collector) -> None:
+    read = [collector.command, collector.files, collector.address, collector.look]
+    assert sum(bool(each) for each in read) == 1
+    assert 0 < collector.seconds <= evidence_items.SECONDS[collector.tier]
+    assert not collector.instead or collector.command
+
+
+def test_what_is_called_figures_shows_no_text_of_a_process() -> None:
+    for collector in evidence_items.ALL:
+        if collector.figures:
+            words = " ".join((*collector.command, *collector.files))
+            assert not any(
+                part in words for part in ("cmdline", "environ", "journal", "/etc/", "$pid/cgroup")
+            )
+
+
+def test_tiers_together_take_less_than_a_minute_and_hot_less_than_ten_seconds() -> None:
+    assert runner.worst_seconds("hot") < 10
+    assert sum(runner.worst_seconds(tier) for tier in evidence_items.TIERS) < 60

@@ -1,0 +1,297 @@
+"""The security mode's record, what it refuses and what it cuts off."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.action import ActionBase
+from ansible.template import Templar, trust_as_template
+
+from ansible_collections.katago.fleet.plugins.action import incident_reminders as incident_reminders_action
+from ansible_collections.katago.fleet.plugins.action import watch as watch_module
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, run
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
+from ansible_collections.katago.fleet.plugins.module_utils.procedure.security_mode import Mode, RefusedError
+from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, window
+from ansible_collections.katago.fleet.plugins.modules import host_program, incident_reminders, watch
+from ansible_collections.katago.fleet.plugins.plugin_utils.reports import watch_table
+
+ROOT = Path(__file__).resolve().parents[3]
+MODE = Mode("2026-11-24T02:00:00Z", "anna@ops", "odd logins", "2026-11-24-1")
+
+
+@pytest.mark.parametrize("there", [("volatile",), ("lasting",), ("volatile", "lasting")])
+def test_mode_stands_by_either_record(tmp_path: Path, there: tuple[str, ...]) -> None:
+    for name in there:
+        (tmp_path / name).write_text(security_mode.as_text(MODE))
+    assert security_mode.standing(tmp_path / "volatile", tmp_path / "lasting") == MODE
+
+
+def test_host_without_records_is_in_no_mode(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert security_mode.standing(tmp_path / "none", tmp_path / "file" / "none") is None
+
+
+@pytest.mark.parametrize("content", [b"", b'{"since": "20', b"[]", b'{"who": 1}', b"\xff\xfe"])
+def test_record_that_cannot_be_read_is_a_mode_and_gives_way_to_one_that_can(
+    tmp_path: Path, content: bytes
+) -> None:
+    volatile, lasting = tmp_path / "volatile", tmp_path / "lasting"
+    volatile.write_bytes(content)
+    mode = security_mode.standing(volatile, lasting)
+    assert mode is not None
+    assert (mode.who, mode.isolated) == ("unknown", False)
+    assert str(volatile) in mode.why
+    lasting.write_text(security_mode.as_text(MODE))
+    assert security_mode.standing(volatile, lasting) == MODE
+
+
+def enter(before: Mode | None, **given: Any) -> Mode:
+    values = {"now": "later", "who": "bo", "why": "again", "incident": "", "isolated": True, "egress": False}
+    return security_mode.entered(before, **{**values, **given})
+
+
+def test_who_began_it_stays_and_what_is_cut_off_is_never_less() -> None:
+    mode = enter(MODE, isolated=False, egress=True)
+    assert (mode.since, mode.who, mode.why) == (MODE.since, MODE.who, MODE.why)
+    assert (mode.isolated, mode.egress) == (True, True)
+    again = enter(mode, isolated=False, egress=False)
+    assert again == mode
+
+
+@pytest.mark.parametrize("why", ["", "  \n ", "x" * 1001])
+def test_reason_is_needed(why: str) -> None:
+    with pytest.raises(RefusedError, match="give the reason"):
+        enter(None, why=why)
+
+
+def test_reason_is_one_line() -> None:
+    assert enter(None, why=" odd\n\x0blogins ").why == "odd logins"
+
+
+def test_refusal_names_since_when_by_whom_why_and_what_ends_it() -> None:
+    words = security_mode.refusal(asdict(MODE), "katago-1", "restart")
+    assert words.startswith("Refused; nothing was changed on this host. katago-1 is in security mode since")
+    for part in (MODE.since, MODE.who, MODE.why, MODE.incident, "-l katago-1 -e do=off"):
+        assert part in words
+
+
+@pytest.mark.parametrize("user", [None, 999])
+def test_ruleset_spares_the_host_itself_and_ssh_before_it_drops(user: int | None) -> None:
+    text = security_mode.ruleset({9090, 8080}, {22, 2222}, user)
+    for chain, direction in (("input", "dport"), ("output", "sport")):
+        lines = text.partition(f"chain {chain} {{")[2].partition("}\n\n")[0].splitlines()
+        rules = [line.strip() for line in lines]
+        spared = rules.index(f"tcp {direction} {{ 22, 2222 }} accept")
+        assert spared < rules.index(f"tcp {direction} {{ 8080, 9090 }} drop")
+    assert ("meta skuid 999 drop" in text) == (user is not None)
+    assert "policy drop" not in text
+    assert text.splitlines()[1] == "delete table inet katago_security"
+
+
+def test_ports_of_a_process_are_those_on_which_it_listens() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as two,
+    ):
+        ports = {one.getsockname()[1], two.getsockname()[1]}
+        with socket.create_connection(one.getsockname()):
+            assert security_mode.listening([os.getpid()]) >= ports
+            assert security_mode.listening([2**22 + 1]) == set()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 2222"}, {2222}),
+        ({"SSH_CONNECTION": "nonsense"}, {22}),
+        ({}, {22}),
+    ],
+)
+def test_operators_own_way_in_is_known(
+    tmp_path: Path, environment: dict[str, str], expected: set[int]
+) -> None:
+    assert security_mode.ssh_ports(environment, tmp_path) == expected
+
+
+def test_unit_loads_the_table_after_what_flushes_all_and_before_the_network() -> None:
+    unit = security_mode.unit()
+    assert "After=nftables.service" in unit
+    assert "Before=network-pre.target katago-mcp.service" in unit
+    assert f"ConditionPathExists={paths.SECURITY_MODE_LASTING}" in unit
+
+
+def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security_mode, "standing", lambda: MODE)
+    said: list[str] = []
+    settings = run.Settings(
+        host="katago-1",
+        assets=True,
+        engine=True,
+        keep={"daily": 1},
+        read_data="all",
+        scratch=str(tmp_path),
+        metrics="",
+        lock_wait=1,
+        deadline=1,
+    )
+    # A repository that is not there: whatever were asked of it would fail.
+    repository = restic.Repository.__new__(restic.Repository)
+    run.Backup(settings, run.State(), repository, repository, said.append)._forget()
+    assert said == [f"Nothing is forgotten: the host is in security mode {MODE}"]
+
+
+def test_refusal_of_what_was_asked_for_counts_the_words_that_were_lost_and_does_not_tell_them() -> None:
+    (task,) = yaml.safe_load((ROOT / "roles/security/tasks/inputs.yml").read_text())
+    message = trust_as_template(task["ansible.builtin.assert"]["fail_msg"])
+    given = {"do": "on", "why": "correct", "_raw_params": "horse battery"}
+    told = Templar(DataLoader(), variables=given).template(message)
+    assert "-e why is correct, without words that followed: 2. Give" in told
+    assert "horse" not in told
+
+
+class EndedError(Exception):
+    """A module has answered."""
+
+
+def answered(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, *, check: bool = False, **parameters: Any
+) -> dict[str, Any]:
+    """What a module says on a host in the mode."""
+
+    class Module:
+        check_mode = check
+        params = parameters
+
+        def __init__(self, **_: Any) -> None:
+            self.answer: dict[str, Any] = {}
+
+        def exit_json(self, **answer: Any) -> None:
+            raise EndedError(answer)
+
+        fail_json = exit_json
+
+    monkeypatch.setattr(security_mode, "standing", lambda: MODE)
+    monkeypatch.setattr(module, "AnsibleModule", Module)
+    with pytest.raises(EndedError) as ended:
+        module.main()
+    return dict(ended.value.args[0])
+
+
+TERMS = asdict(window.Terms(minutes=15))
+WATCHED = {"terms": TERMS, "restart": True, "incident": "", "who": "anna", "root": "/nowhere"}
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_host_in_the_mode_is_not_watched(monkeypatch: pytest.MonkeyPatch, check: bool) -> None:
+    monkeypatch.setattr(watch, "start", lambda order: pytest.fail(f"begun: {order}"))
+    monkeypatch.setattr(watch, "look", lambda: (None, watch.NEVER, False))
+    monkeypatch.setattr(sampler, "take", lambda *_: pytest.fail("sampled"))
+    answer = answered(monkeypatch, watch, check=check, fetch=False, **WATCHED)
+    assert answer == {"changed": False, "security_mode": asdict(MODE)}
+    answer = answered(monkeypatch, watch, check=check, fetch=True, **WATCHED)
+    assert answer["verdict"]["verdict"] == "unknown"
+
+
+def test_no_program_is_installed_on_a_host_in_the_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "program"
+    source = tmp_path / "source"
+    source.write_bytes(b"new")
+    given: dict[str, Any] = {"path": str(path), "sha256": digest.of_bytes(b"new"), "source": str(source)}
+    assert answered(monkeypatch, host_program, **given)["security_mode"] == asdict(MODE)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "plan"), [("", "new"), ("old", "new"), ("old", ""), ("new", "new"), ("", "")]
+)
+def test_timekeeper_in_the_mode_is_left_as_it_is_and_tells_what_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, plan: str
+) -> None:
+    monkeypatch.setattr(paths, "INCIDENT_STATE", tmp_path)
+    for name in ("arm", "disarm"):
+        monkeypatch.setattr(incident_reminders, name, lambda *_, **__: pytest.fail("changed"))
+    if before:
+        (tmp_path / "i.json").write_text(before)
+    done = {"at": MODE.since, "event": "overdue", "name": "update"}
+    (tmp_path / "i.jsonl").write_text(json.dumps(done) + "\n")
+    answer = answered(monkeypatch, incident_reminders, incident="i", plan=plan, sinks="[]")
+    assert answer["done"] == [done]
+    assert answer["changed"] is False
+    assert answer.get("security_mode") == (None if before == plan else asdict(MODE))
+
+
+CHAT = {"name": "chat", "kind": "slack", "url": "https://go.net/x"}
+SINKS = [{"group": "team", "audience": "team", "sinks": [CHAT]}]
+
+
+class Timekeeper(incident_reminders_action.ActionModule):
+    """The control node's half, with a host in the mode at its other end."""
+
+    def __init__(self, directory: Path, plan: str) -> None:
+        clock = {"incident": "i", "plan": plan}
+        arguments = {"clock": clock, "sinks": SINKS, "records_dir": str(directory)}
+        self._task = SimpleNamespace(delegate_to=None, check_mode=False, args=arguments)
+
+    def deliver_program(self, *_: Any) -> dict[str, Any]:
+        """It is not installed."""
+        return {"changed": False, "present": False, "security_mode": asdict(MODE)}
+
+    def _execute_module(self, **_: Any) -> dict[str, Any]:
+        done = [{"at": MODE.since, "event": "overdue", "name": "update"}]
+        return {"changed": False, "done": done, "security_mode": asdict(MODE)}
+
+
+@pytest.mark.parametrize("plan", ["new", ""])
+def test_incident_goes_on_when_its_timekeeper_is_in_the_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(incident_reminders_action.display, "warning", said.append)
+    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
+    result = Timekeeper(tmp_path, plan).run(None, {"inventory_hostname": "katago-1"})
+    assert not result.get("failed")
+    words = [*result["problems"], *said]
+    assert len(words) == 1
+    assert f"The timekeeper katago-1 is in security mode {MODE}" in words[0]
+    assert bool(result["problems"]) is bool(plan)
+    assert "overdue" in (tmp_path / "incidents" / "i" / "timeline.jsonl").read_text()
+
+
+class Watcher(watch_module.ActionModule):
+    """The control node's half of a watch; the host lacks the sampler, or has it already."""
+
+    def __init__(self, *, has_sampler: bool) -> None:
+        arguments = {"minutes": 15, "who": "anna"}
+        self._task = SimpleNamespace(check_mode=False, args=arguments)
+        self._has_sampler = has_sampler
+
+    def _execute_module(self, module_name: str, **_: Any) -> dict[str, Any]:
+        if module_name.endswith(".program") and self._has_sampler:
+            return {"changed": False, "present": True}
+        return {"changed": False, "present": False, "security_mode": asdict(MODE)}
+
+
+@pytest.mark.parametrize("has_sampler", [False, True])
+def test_watch_of_a_host_in_the_mode_is_refused_in_the_words_of_others(
+    monkeypatch: pytest.MonkeyPatch, has_sampler: bool
+) -> None:
+    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
+    result = Watcher(has_sampler=has_sampler).run(None, {"inventory_hostname": "katago-1"})
+    assert (result["failed"], result["refused"]) == (True, True)
+    assert result["msg"] == security_mode.refusal(asdict(MODE), "katago-1", "watch")
+    table = watch_table.render({"katago-1": result})
+    assert "NEXT: ansible-playbook playbooks/security.yml -l katago-1 -e do=show" in table

@@ -1,0 +1,300 @@
+"""The quarterly report and what is overdue, over records; both playbooks really run on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.katago.fleet.plugins.plugin_utils.review import blocks, quarterly, records
+from ansible_collections.katago.fleet.plugins.plugin_utils.review.quarterly import Quarter
+from tests import recorded
+
+ROOT = Path(__file__).resolve().parents[3]
+Q4 = Quarter(2026, 4)
+
+
+def add(root: Path, name: str, file: str, at: str, **line: object) -> None:
+    path = root / "incidents" / name / file
+    recorded.write_lines(path, [(recorded.at("09:00", at), line)])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three months of records."""
+    recorded.quarter(tmp_path / "records")
+    return tmp_path / "records"
+
+
+def report(root: Path, as_of: str = "2026-12-31", roster: object = None, quarter: Quarter = Q4) -> str:
+    found = records.read_all(root)
+    return blocks.as_markdown(quarterly.build(found, quarter, date.fromisoformat(as_of), roster))
+
+
+@given(st.dates(date(2000, 1, 1), date(2099, 12, 31)))
+def test_every_day_is_in_one_quarter_between_those_before_and_after(day: date) -> None:
+    quarter = quarterly.of_day(day)
+    assert quarter.first <= day <= quarter.last
+    assert quarterly.parse(quarter.name) == quarter
+    assert quarter.after.before == quarter.before.after == quarter
+    assert (quarter.first - quarter.before.last).days == 1
+
+
+@pytest.mark.parametrize("text", ["2026", "2026Q5", "Q42026", "1999Q1", "2026Q4 "])
+def test_what_is_no_quarter_is_refused(text: str) -> None:
+    with pytest.raises(quarterly.QuarterError, match="give one such as 2026Q4"):
+        quarterly.parse(text)
+
+
+def test_report_is_the_same_for_the_same_records(root: Path) -> None:
+    assert report(root) == report(root)
+
+
+def test_what_is_recorded_later_changes_no_byte_of_the_report(root: Path) -> None:
+    before = report(root)
+    name, state = "2026-12-01-1", "state.jsonl"
+    later = "2027-01-02"
+    add(root, name, state, later, event="joined", severity="P0", severity_by="Bo", findings=[], lead="Bo")
+    add(root, name, state, later, event="escalated", to="senior", why="it lasts")
+    add(root, name, state, later, event="overdue", due="2026-12-01T12:00:00Z")
+    add(root, name, "timeline.jsonl", later, host="katago-1", procedure="restart", result="ok")
+    add(root, name, state, "2027-01-03", event="closed", resolution="mended")
+    assert report(root) == before
+    assert "mended" not in before
+    after = report(root, "2027-01-03")
+    assert after.count("| P0 | 2 |") == 1
+
+
+def test_report_of_an_earlier_day_knows_nothing_of_what_came_after(root: Path) -> None:
+    found = report(root, "2026-11-09")
+    assert "before the quarter ended" in found
+    assert "2026-12-01-1" not in found
+    assert "backup" not in found
+    assert "2 open, of which 0 overdue; 1 done or dropped in the quarter." in found
+    assert "3 open, of which 0 overdue; 0 done" in report(root, "2026-11-08")
+
+
+def incident_of(root: Path, name: str, started: str, opened: str) -> None:
+    event = {"event": "opened", "id": name, "severity": "P1", "severity_by": "Bo", "worst": "P1"}
+    line = {"at": opened, "who": "Bo", **event, "started": started, "respond_by": opened}
+    path = root / "incidents" / name / "state.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{json.dumps(line)}\n")
+
+
+def listed(found: str, heading: str = "The incidents") -> list[str]:
+    """The incidents that a report lists below a heading."""
+    part = found.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return [line.split(" | ")[0].removeprefix("| ") for line in part.splitlines() if line.startswith("| i-")]
+
+
+def test_every_incident_is_in_the_report_of_one_quarter_and_the_figures_agree(tmp_path: Path) -> None:
+    incident_of(tmp_path, "i-1", "2026-12-31T23:50:00Z", "2027-01-01T00:10:00Z")
+    incident_of(tmp_path, "i-2", "2026-12-31T23:50:00Z", "2026-12-31T23:59:59Z")
+    incident_of(tmp_path, "i-3", "2026-08-01T00:00:00Z", "2027-01-01T00:00:00Z")
+    incident_of(tmp_path, "i-4", "2026-10-01T00:00:00Z", "2026-10-01T00:00:00Z")
+    expected = {"2026Q2": [], "2026Q3": [], "2026Q4": ["i-2", "i-4"], "2027Q1": ["i-1", "i-3"], "2027Q2": []}
+    before = 0
+    for name, incidents in expected.items():
+        quarter = quarterly.parse(name)
+        found = report(tmp_path, str(quarter.last), quarter=quarter)
+        assert sorted(listed(found)) == sorted(listed(found, "Reviews")) == incidents
+        assert f"| All | {len(incidents)} | {before} |" in found
+        assert f"| Incidents | {len(incidents)} | {before} |" in found
+        before = len(incidents)
+
+
+def test_times_are_held_against_the_deadlines_of_the_runbook(root: Path) -> None:
+    state = root / "incidents" / "2026-10-05-1" / "state.jsonl"
+    state.write_text(state.read_text().replace('"lead": "Anna", ', ""))
+    found = report(root)
+    row = next(line for line in found.splitlines() if line.startswith("| 2026-10-05-1 | P0"))
+    assert "| unknown | 5 min | missed | 25 min |" in row
+    assert "| P0 | 1 | 0 | 5 min | 0 of 1 |" in found
+
+
+def test_drill_among_the_incidents_that_says_so_is_no_incident(root: Path) -> None:
+    state = root / "incidents" / "2026-10-05-1" / "state.jsonl"
+    state.write_text(state.read_text().replace('"event": "opened"', '"event": "opened", "drill": true'))
+    found = report(root)
+    assert "| All | 2 | 1 |" in found
+    assert "2026-10-05-1" in found.partition("## Drills")[2].partition("##")[0]
+
+
+def test_records_that_cannot_be_read_are_told(root: Path) -> None:
+    (root / "incidents" / "2026-10-05-1" / "state.jsonl").write_text("damaged\n")
+    (root / "incidents" / recorded.INCIDENT / "answers.yml").write_text("lead: [x]\n")
+    found = report(root).partition("## What could not be read")[2]
+    assert "incidents/2026-10-05-1/state.jsonl, line 1 of 1 is damaged" in found
+    assert f"incidents/{recorded.INCIDENT}/answers.yml, line 1: lead must be text" in found
+
+
+@pytest.mark.parametrize(
+    ("roster", "words"),
+    [
+        (None, "There is no roster"),
+        ({"contacts": {"senior": {"name": "Bo"}}}, "which is no date"),
+        (recorded.ROSTER, "1 role, to be looked through by 2026-10-31: overdue."),
+        ({**recorded.ROSTER, "verify_by": "2027-01-31"}, "1 role, to be looked through by 2027-01-31."),
+    ],
+)
+def test_date_by_which_contacts_are_looked_through_is_held(root: Path, roster: object, words: str) -> None:
+    found = report(root, roster=roster)
+    assert words in found
+    assert "bo@go.net" not in found
+
+
+def test_no_records_give_a_report_that_says_so(tmp_path: Path) -> None:
+    found = report(tmp_path)
+    assert "There was none." in found
+    assert "| All | 0 | 0 |" in found
+
+
+def play(root: Path, playbook: str, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook with hosts that nobody can reach."""
+    gone = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
+    variables = {"incident_records_dir": str(root), "incident_roster": recorded.ROSTER}
+    inventory = root.parent / "inventory.yml"
+    hosts = dict.fromkeys(recorded.FLEET, gone)
+    inventory.write_text(yaml.safe_dump({"katago": {"hosts": hosts, "vars": variables}}))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "ansible",
+                "playbook",
+                f"--inventory={inventory}",
+                f"playbooks/{playbook}",
+            ),
+            *(part for name, value in given.items() for part in ("-e", f"{name}={value}")),
+            *arguments,
+        ],
+        cwd=ROOT,
+        env=environment | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "KATAGO_FLEET_RECORDS": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def words(run: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((run.stdout + run.stderr).split())
+
+
+def test_review_is_built_without_any_host_and_leaves_no_trace_in_the_timeline(root: Path) -> None:
+    directory = root / "incidents" / recorded.INCIDENT
+    timeline = (directory / "timeline.jsonl").read_bytes()
+    run = play(root, "review.yml", incident=recorded.INCIDENT)
+    assert run.returncode == 0, words(run)
+    assert f"{recorded.INCIDENT}: the review is complete." in words(run)
+    assert (directory / "review.md").read_text() == (recorded.GOLDEN / "review.md").read_text()
+    assert (directory / "review.html").stat().st_mode & 0o777 == 0o600
+    assert (directory / "timeline.jsonl").read_bytes() == timeline
+    again = play(root, "review.yml", incident=recorded.INCIDENT)
+    assert "Written: nothing, all is as it was." in words(again)
+    assert "changed=0" in again.stdout
+
+
+def test_review_says_what_is_unanswered_and_that_it_is_overdue(root: Path) -> None:
+    (root / "incidents" / recorded.INCIDENT / "answers.yml").unlink()
+    run = play(root, "review.yml", incident=recorded.INCIDENT)
+    assert run.returncode == 0, words(run)
+    assert "the review is open; Anna, due by 2026-11-05T02:36:00Z. OVERDUE. Unanswered:" in words(run)
+    assert "What allowed it to happen?" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "Say which incident: -e incident=ID."),
+        ({"incident": "nope"}, "there is no record of an incident 'nope'; there are: 2026-08-12-1"),
+        ({"incident": "../up"}, "the incident's id is '../up'"),
+        ({"incident": recorded.INCIDENT, "review_rostr": "x"}, "did you mean review_roster?"),
+    ],
+)
+def test_review_that_cannot_be_built_is_refused(root: Path, given: dict[str, str], told: str) -> None:
+    run = play(root, "review.yml", **given)
+    assert run.returncode == 2
+    assert told in words(run)
+
+
+def test_answers_that_do_not_fit_leave_the_review_as_it_was(root: Path) -> None:
+    answers = root / "incidents" / recorded.INCIDENT / "answers.yml"
+    answers.write_text(answers.read_text().replace("High", "Urgent"))
+    run = play(root, "review.yml", incident=recorded.INCIDENT)
+    assert run.returncode == 2
+    assert f"{recorded.INCIDENT}/answers.yml, line 15: action_items[1].priority is 'Urgent'" in words(run)
+    assert not (answers.parent / "review.md").exists()
+
+
+def test_what_is_overdue_is_printed_and_fails(root: Path) -> None:
+    for day in ("2026-08-12-1", "2026-10-05-1"):
+        (root / "incidents" / day / "answers.yml").write_text("no_action_items: none is needed\n")
+    run = play(root, "report.yml", do="actions", as_of="2026-11-21")
+    assert run.returncode == 2
+    item = f"OVERDUE {recorded.INCIDENT}: Limit threads by the host's memory; Anna, due 2026-11-20, High"
+    assert item in words(run)
+    assert "OVERDUE 2026-10-05-1: its review; Anna, due 2026-10-07T10:25:00Z" in words(run)
+    assert "As of 2026-11-21: 2 action items open, 1 overdue; 2 reviews overdue." in words(run)
+
+
+def test_nothing_overdue_succeeds(root: Path) -> None:
+    for day in ("2026-08-12-1", "2026-10-05-1", "2026-12-01-1"):
+        (root / "incidents" / day / "state.jsonl").unlink()
+    run = play(root, "report.yml", do="actions", as_of="2026-11-20")
+    assert run.returncode == 0, words(run)
+    assert "As of 2026-11-20: 2 action items open, 0 overdue; 0 reviews overdue." in words(run)
+
+
+def test_records_that_cannot_be_read_are_no_all_clear(root: Path) -> None:
+    for path in root.glob("incidents/*/state.jsonl"):
+        path.write_text("damaged\n")
+    run = play(root, "report.yml", do="actions")
+    assert run.returncode == 2
+    assert "what is unread may be overdue" in words(run)
+
+
+def test_report_of_a_quarter_is_rebuilt_byte_for_byte(root: Path) -> None:
+    predicted = play(root, "report.yml", "--check", do="quarter", quarter="2026Q4")
+    assert "Would be written" in words(predicted)
+    assert not (root / "reports").exists()
+    run = play(root, "report.yml", do="quarter", quarter="2026Q4", as_of="2026-12-31")
+    assert run.returncode == 0, words(run)
+    for name in ("2026Q4.md", "2026Q4.html"):
+        assert (root / "reports" / name).read_text() == (recorded.GOLDEN / name).read_text()
+    again = play(root, "report.yml", do="quarter", quarter="2026Q4", as_of="2026-12-31")
+    assert "changed=0" in again.stdout
+    assert "As of" in (root / "reports" / "2026Q4.md").read_text()
+
+
+def test_quarter_that_goes_on_is_told_as_of_the_newest_record(root: Path) -> None:
+    assert quarterly.default_as_of(records.read_all(root), Q4) == date(2026, 12, 1)
+    assert quarterly.default_as_of(records.read_all(root), Quarter(2026, 3)) == date(2026, 9, 30)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "-e do is ''; give one of actions, quarter."),
+        ({"do": "quarter", "quarter": "winter"}, "-e quarter is 'winter'; give one such as 2026Q4"),
+        ({"do": "quarter", "quarter": "2026Q4", "as_of": "2026-01-01"}, "before 2026Q4 begins"),
+        ({"do": "actions", "as_of": "today"}, "-e as_of is 'today'; give a day"),
+        ({"do": "actions", "quarter": "2026Q4"}, "do=actions does not take it"),
+        ({"do": "quarter", "quartr": "2026Q4"}, "did you mean quarter?"),
+    ],
+)
+def test_report_that_cannot_be_made_is_refused(root: Path, given: dict[str, str], told: str) -> None:
+    run = play(root, "report.yml", **given)
+    assert run.returncode == 2
+    assert "Refused; nothing was written." in words(run)
+    assert told in words(run)

@@ -1,0 +1,273 @@
+"""Typing errors, lost words and switches that are neither on nor off are refused by every playbook."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from ansible import context
+from ansible.errors import AnsibleActionFail
+from ansible.parsing.splitter import parse_kv
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.katago.fleet.plugins.action import triage, triage_report, watch, watch_report
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_extra_variable_that_resembles_a_known_one_is_refused_and_others_are_not() -> None:
+    known = ["release", "allow_bad", "incident"]
+    assert list(inputs.mistaken({"release": "a", "site_color": "b"}, known)) == []
+    (problem,) = inputs.mistaken({"relase": "a"}, known)
+    assert problem == "-e relase is no variable of this playbook; did you mean release?"
+
+
+def test_words_that_ansible_lost_are_refused_with_the_quotes_that_keep_them() -> None:
+    (problem,) = inputs.mistaken(parse_kv("why=the rollback failed"), ["why"])
+    assert problem.startswith("-e has lost 2 words, since Ansible ends a value at its first blank")
+    assert "-e 'why=\"two words\"'" in problem
+    assert list(inputs.mistaken(parse_kv('why="the rollback failed"'), ["why"])) == []
+
+
+def test_words_that_ansible_lost_are_counted_for_their_variable_and_never_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = ("vault_x=correct horse battery staple=1", "@secrets.yml", "why=rolled back", "wait=1")
+    monkeypatch.setattr(context, "CLIARGS", {"extra_vars": arguments})
+    given = {"_raw_params": "back", "vault_x": "correct", "staple": "1", "why": "rolled", "wait": "1"}
+    first, second = inputs.mistaken(given, ["why", "wait"])
+    assert first.startswith("-e vault_x=... has lost 2 words, since")
+    assert second.startswith("-e why=... has lost 1 word, since")
+    assert not any(word in first + second for word in ("horse", "battery", "staple", "back"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(True, True), ("true", True), ("Yes", True), (1, True), (False, False), ("off", False), ("0", False)],
+)
+def test_switch_that_is_on_or_off_is_understood(value: object, expected: bool) -> None:
+    assert inputs.strict_bool(value, "force") is expected
+    assert inputs.problems({"force": value}, ["force"]) == []
+
+
+@pytest.mark.parametrize("value", ["ture", "yep", "", 2, None])
+def test_switch_that_is_neither_is_refused_with_name_value_and_what_is_accepted(value: object) -> None:
+    (problem,) = inputs.problems({"force": value}, ["force"])
+    assert problem == f"-e force is {str(value)!r}; give true or false (or yes, no, on, off, 1, 0)."
+
+
+def test_switches_of_roles_and_of_every_procedure_are_looked_at_and_those_of_others_are_not() -> None:
+    given = {"without_evidence": "ture", "triage_baseline_replace": "yse", "wait": "5m"}
+    assert [problem.split()[1] for problem in inputs.problems(given)] == [
+        "triage_baseline_replace",
+        "without_evidence",
+    ]
+
+
+def test_template_is_left_to_where_it_is_used() -> None:
+    assert inputs.problems({"force": "{{ site_force }}"}, ["force"]) == []
+
+
+def test_no_switch_is_read_leniently() -> None:
+    """A lenient conversion takes every mistyped word for false."""
+    for path in (*ROOT.glob("roles/*/*/*.yml"), *ROOT.glob("playbooks/*.yml")):
+        lenient = re.findall(r"(\w+) \| default\((?:true|false)\) \| bool", path.read_text())
+        assert lenient == [], path
+
+
+def test_every_strictly_read_switch_is_known_as_one() -> None:
+    files = (*ROOT.glob("roles/*/*/*.yml"), *ROOT.glob("playbooks/*.yml"))
+    read = {name for path in files for name in re.findall(r"strict_bool\('(\w+)'\)", path.read_text())}
+    assert "force" in read
+    assert read <= inputs.SWITCHES
+
+
+FALSE = ["false", "no", "0", False]
+TRUE = ["true", "yes", "1", True]
+
+
+@pytest.fixture
+def _without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
+
+
+class Watcher(watch.ActionModule):
+    """The control node's half of a watch; what it asks a host for is kept, and nothing is decided yet."""
+
+    def __init__(self, **arguments: object) -> None:
+        self._task = SimpleNamespace(check_mode=False, args={"minutes": 15, "who": "anna", **arguments})
+        self.delivered = 0
+        self.waited = False
+        self.asked: list[dict[str, Any]] = []
+
+    def deliver_program(self, *_: object) -> dict[str, Any]:
+        self.delivered += 1
+        return {"changed": False}
+
+    def _execute_module(self, module_args: dict[str, Any], **_: Any) -> dict[str, Any]:
+        self.asked.append(module_args)
+        verdict = {"verdict": "watching", "left": 0, "resets": []}
+        return {
+            "changed": True,
+            "joined": False,
+            "minutes": 15,
+            "alive": False,
+            "over": "",
+            "verdict": verdict,
+        }
+
+    def _wait(self, answer: dict[str, Any], *_: Any) -> dict[str, Any]:
+        self.waited = True
+        return answer
+
+    def of(self) -> dict[str, Any]:
+        return self.run(None, {"inventory_hostname": "katago-1"})
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize(("values", "expected"), [(FALSE, False), (TRUE, True)])
+def test_words_for_true_and_false_are_followed_by_a_watch(values: list[object], expected: bool) -> None:
+    for value in values:
+        watcher = Watcher(probes=value, wait=value, restart=value, fetch=value)
+        assert not watcher.of().get("failed")
+        (asked,) = watcher.asked
+        assert (asked["terms"]["probes"], asked["restart"], asked["fetch"]) == (expected, expected, expected)
+        assert watcher.delivered == (0 if expected else 1)
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize("value", [*FALSE, *TRUE])
+def test_words_say_whether_the_verdict_is_waited_for(value: object) -> None:
+    watcher = Watcher(wait=value)
+    watcher.of()
+    assert watcher.waited is (value in TRUE)
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize("name", ["probes", "wait", "restart", "fetch"])
+def test_watch_refuses_words_that_are_neither(name: str) -> None:
+    watcher = Watcher(**{name: "ture"})
+    result = watcher.of()
+    assert (result["failed"], result["refused"]) == (True, True)
+    assert f"-e watch_{name} is 'ture'; give true or false" in result["msg"]
+    assert (watcher.delivered, watcher.asked) == (0, [])
+
+
+class Triaged(triage.ActionModule):
+    """The control node's half of triage, and a host that cannot be measured."""
+
+    def __init__(self, breach: object) -> None:
+        self._task = SimpleNamespace(args={"breach": breach, "window": 2})
+
+    def _execute_module(self, module_args: dict[str, Any], **_: Any) -> dict[str, Any]:
+        assert module_args == {"window": 2}
+        return {"failed": True, "msg": "no room"}
+
+
+def triaged(breach: object) -> str:
+    return str(Triaged(breach).run(None, {})["verdict"]["verdict"])
+
+
+def reported(action: type, known: dict[str, Any], **arguments: object) -> dict[str, Any]:
+    """What a report's action says of a host that nothing is known of."""
+    report: Any = object.__new__(action)
+    report._task = SimpleNamespace(check_mode=False, args=arguments)
+    result: dict[str, Any] = report.run(None, {"ansible_play_hosts_all": ["a"], "hostvars": {"a": known}})
+    return result
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize(("values", "level"), [(FALSE, "unknown"), (TRUE, "P0")])
+def test_words_for_true_and_false_are_followed_by_triage(values: list[object], level: str) -> None:
+    for value in values:
+        assert triaged(value) == level
+        assert reported(triage_report.ActionModule, {}, breach=value)["verdict"] == level
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize("value", ["ture", "", None])
+def test_triage_refuses_words_that_are_neither(value: object) -> None:
+    words = "-e triage_breach is .*; give true or false"
+    with pytest.raises(AnsibleActionFail, match=words):
+        triaged(value)
+    with pytest.raises(AnsibleActionFail, match=words):
+        reported(triage_report.ActionModule, {}, breach=value)
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize(
+    ("wait", "fetch", "fails"),
+    [("false", "false", False), ("no", "0", False), ("true", "no", True), ("0", "yes", True)],
+)
+def test_words_say_whether_a_host_that_is_still_watched_fails(
+    wait: str, fetch: str, fails: bool, tmp_path: Path
+) -> None:
+    found = Watcher()._execute_module({})
+    found["verdict"] |= {"why": "well so far", "notes": [], "requests": 0}
+    given = {"wait": wait, "fetch": fetch, "records_dir": str(tmp_path), "incident": "", "who": "anna"}
+    result = reported(watch_report.ActionModule, {"watch_result": found}, **given)
+    assert result["verdicts"] == {"a": "watching"}
+    assert bool(result.get("failed")) is fails
+
+
+@pytest.mark.usefixtures("_without_ansible")
+@pytest.mark.parametrize("name", ["wait", "fetch"])
+def test_report_of_a_watch_refuses_words_that_are_neither(name: str) -> None:
+    with pytest.raises(AnsibleActionFail, match=f"-e watch_{name} is 'ture'; give true or false"):
+        reported(watch_report.ActionModule, {}, **{name: "ture"})
+
+
+@pytest.mark.parametrize(
+    ("playbook", "name", "value", "words"),
+    [
+        ("triage.yml", "breach", "ture", "-e breach is 'ture'; give true or false"),
+        ("triage.yml", "brech", "true", "did you mean breach?"),
+        ("validate.yml", "validate_redy_deadline", 3, "did you mean validate_ready_deadline?"),
+        ("baseline.yml", "triage_baseline_replace", "yse", "-e triage_baseline_replace is 'yse'"),
+        ("restart.yml", "force", "yep", "-e force is 'yep'"),
+        ("mitigate.yml", "undo", "treu", "-e undo is 'treu'"),
+        ("purge_cache.yml", "replace_engine", "flase", "-e replace_engine is 'flase'"),
+        ("rollback.yml", "allow_bad", "yse", "-e allow_bad is 'yse'"),
+        ("watch.yml", "wait", "nope", "-e wait is 'nope'"),
+        ("evidence.yml", "without_evidence", "ture", "-e without_evidence is 'ture'"),
+        ("deploy.yml", "deploy_seral", 2, "did you mean deploy_serial?"),
+    ],
+)
+def test_playbook_refuses_what_cannot_be_followed(
+    playbook: str, name: str, value: object, words: str, tmp_path: Path
+) -> None:
+    run = play(tmp_path, playbook, **{name: value})
+    assert run.returncode != 0, run.stdout
+    said = " ".join((run.stdout + run.stderr).split())
+    assert "Refused" in said
+    assert words in said
+    assert "Next:" not in said
+
+
+def play(directory: Path, playbook: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    """Run a playbook, with extra variables, on a host that is this machine."""
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    kept = {"procedure_records_dir": str(directory / "records")}
+    inventory = {"katago": {"hosts": {"katago-1": {}}, "vars": {**local, **kept}}}
+    path = directory / "inventory.yml"
+    path.write_text(yaml.safe_dump(inventory))
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "ansible", "playbook", f"--inventory={path}", f"playbooks/{playbook}"),
+            *("-e", json.dumps(given)),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,0 +1,184 @@
+"""A failed procedure says what it saw, what it left and what to do next."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible import constants
+
+from ansible_collections.katago.fleet.plugins.filter import fleet
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk
+from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints, unit
+from ansible_collections.katago.fleet.plugins.modules import service_info as state_module
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import outcome
+
+PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
+WITHOUT_EVIDENCE = {
+    ("backup.yml", "Back up"): "reads what runs",
+    ("baseline.yml", "Record the baseline"): "measures what runs",
+    ("deploy.yml", "Build the release, changing nothing that runs"): "builds beside what runs",
+    ("site.yml", "Keep backups"): "sets a timer up that reads what runs",
+}
+"""Plays that lock a host and do not keep its evidence first, and why they need not."""
+WITHOUT_LOCK = {
+    ("evidence.yml", "Evidence"): "reads",
+    ("incident.yml", "Measure and judge, when an incident is to be opened"): "reads",
+    ("incident.yml", "Record and tell"): "sets a timer of its own",
+    ("report.yml", "Report"): "works on the control node",
+    ("review.yml", "Review"): "works on the control node",
+    ("site.yml", "Know the hosts with a GPU, all of which the service can run on"): "reads",
+    ("triage.yml", "Triage"): "reads",
+    ("validate.yml", "Validate the service"): "reads",
+    ("watch.yml", "Watch"): "sets a sampler of its own",
+}
+"""Plays that change nothing which a procedure could be in the way of, and why."""
+RUNNING = {"unit": "active", "current": "1-aa", "running": "1-aa", "ready": True, "reason": None}
+
+
+@pytest.mark.parametrize(
+    ("failure", "state", "expected"),
+    [
+        ({"msg": "no", "refused": True}, RUNNING, "refused"),
+        ({"msg": "no"}, RUNNING, "partial"),
+        ({"msg": "no"}, {"unit": None}, "unknown"),
+        (None, RUNNING, "partial"),
+    ],
+)
+def test_result_tells_refused_from_half_done_and_from_unknown(
+    failure: dict[str, Any] | None, state: dict[str, Any], expected: str
+) -> None:
+    assert outcome.result(failure, state) == expected
+
+
+def test_next_step_that_a_failure_knows_takes_the_place_of_the_procedures() -> None:
+    failure = {"msg": "no", "refused": True, "next_step": "look at the mode"}
+    assert outcome.explanation(failure, RUNNING, "restart by force").endswith("\nNext: look at the mode")
+
+
+def test_refusal_proposes_no_step_of_a_procedure_that_never_began() -> None:
+    failure = {"msg": "katago-1 is locked by berta. Wait for it", "refused": True}
+    assert "Next" not in outcome.explanation(failure, RUNNING, "restart by force")
+
+
+def test_commands_of_a_message_have_the_inventory_of_the_run_unless_it_is_the_default() -> None:
+    step = "run it again, or ansible-playbook playbooks/rollback.yml -l katago-1"
+    other = os.path.relpath("/etc/fleet/hosts.yml")
+    said = fleet.explanation({"msg": "no"}, RUNNING, step, ["/etc/fleet/hosts.yml"])
+    assert said.endswith(f"or ansible-playbook -i {other} playbooks/rollback.yml -l katago-1")
+    said = fleet.explanation({"msg": "no"}, RUNNING, step, constants.DEFAULT_HOST_LIST)
+    assert said.endswith(step)
+
+
+def test_message_ends_with_state_and_next_step() -> None:
+    seen = {**RUNNING, "ready": False, "reason": "engine starting", "current": "2-bb"}
+    assert outcome.explanation({"msg": "It failed.\n"}, seen, "do this").splitlines() == [
+        "It failed.",
+        "The service is active, runs 1-aa, not ready (engine starting); the current release is 2-bb.",
+        "Next: do this",
+    ]
+
+
+def test_service_whose_configuration_is_damaged_is_not_called_ready_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.json"
+    for text in ("{", "[]", '{"server": {"host": "127.0.0.1", "pork": 8080}}'):
+        config.write_text(text)
+        ready, reason = state_module.readiness(config)
+        assert ready is None
+        words = outcome.left({**RUNNING, "ready": ready, "reason": reason})
+        assert "runs 1-aa, whether it is ready is unknown (/etc/katago-mcp/config.json does not say" in words
+    assert "KeyError 'port'" in words
+    whole = {"server": {"host": "127.0.0.1", "port": 1}, "metrics": {"host": "", "port": 1}}
+    config.write_text(json.dumps(whole))
+    asked = iter([None, (503, {"reason": "engine starting"}), (200, {})])
+    monkeypatch.setattr(endpoints.Endpoints, "probe", lambda *_: next(asked))
+    assert [state_module.readiness(config) for _ in range(3)] == [
+        (False, "no answer"),
+        (False, "engine starting"),
+        (True, None),
+    ]
+
+
+def test_host_that_was_ended_by_another_ones_failure_says_so() -> None:
+    assert outcome.explanation(None, RUNNING, "").splitlines()[0] == "Ended, since another host failed."
+
+
+def test_state_that_cannot_be_seen_is_not_made_up() -> None:
+    assert "cannot be seen: no bus" in outcome.left({"unit": None, "reason": "no bus"})
+
+
+def test_disk_that_takes_files_is_no_obstacle_and_one_that_does_not_is_named(tmp_path: Path) -> None:
+    assert list(disk.obstacles([tmp_path, tmp_path / "absent"])) == []
+    (problem,) = disk.obstacles([Path("/proc/self")])
+    assert problem.startswith("/proc/self cannot be written: ")
+
+
+class Vanishing:
+    """A hierarchy whose group ends between being found and being read."""
+
+    def __truediv__(self, name: str) -> Vanishing:
+        return self
+
+    def glob(self, pattern: str) -> Any:
+        raise FileNotFoundError(pattern)
+
+
+def test_control_group_that_ends_while_it_is_looked_at_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = tmp_path / "system.slice" / paths.SERVICE_UNIT
+    group.mkdir(parents=True)
+    (group / "cgroup.procs").write_text("4194305\n")
+    monkeypatch.setattr(paths, "CONTROL_GROUPS", (Vanishing(), tmp_path))
+    assert unit.processes(f"system.slice/{paths.SERVICE_UNIT}") == [{"pid": 4194305, "name": ""}]
+    monkeypatch.setattr(paths, "CONTROL_GROUPS", (Vanishing(),))
+    assert unit.processes(f"system.slice/{paths.SERVICE_UNIT}") == []
+
+
+def plays() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All plays with the names of their playbooks, but those that only import another playbook."""
+    for path in sorted(PLAYBOOKS.glob("*.yml")):
+        for play in yaml.safe_load(path.read_text()):
+            if "hosts" in play:
+                yield path.name, play
+
+
+def steps(tasks: list[dict[str, Any]]) -> Iterator[str]:
+    """What tasks do, in the order in which they are come to: a role and its file of tasks, or a module."""
+    for task in tasks:
+        parts = [part for part in ("block", "rescue", "always") if part in task]
+        for part in parts:
+            yield from steps(task[part])
+        role = task.get("ansible.builtin.import_role") or task.get("ansible.builtin.include_role")
+        if role:
+            yield f"{role['name']}/{role.get('tasks_from', 'main')}"
+        elif not parts:
+            yield next(key for key in task if "." in key)
+
+
+def test_every_play_that_changes_a_host_keeps_its_evidence_before_anything_else() -> None:
+    role = "katago.fleet.procedure"
+    # What a request or the batch before is checked by, and what answers a request that only asks.
+    harmless = {"katago.fleet.security/inputs", "katago.fleet.security/show", "ansible.builtin.assert"}
+    only_lock, neither = set(), set()
+    for playbook, play in plays():
+        name = playbook, str(play["name"])
+        assert not play.keys() & {"roles", "pre_tasks", "post_tasks", "handlers"}, name
+        taken = list(steps(play["tasks"]))
+        if f"{role}/begin" in taken:
+            assert set(taken[: taken.index(f"{role}/begin")]) <= harmless, name
+            assert taken[-2:] == [f"{role}/fail", f"{role}/end"], name
+        elif f"{role}/lock" in taken:
+            only_lock.add(name)
+        else:
+            neither.add(name)
+    assert only_lock == set(WITHOUT_EVIDENCE)
+    assert neither == set(WITHOUT_LOCK)

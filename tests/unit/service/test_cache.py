@@ -1,0 +1,215 @@
+"""The cache is called empty only when that is proven, and is set aside by renames alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import prometheus
+from ansible_collections.katago.fleet.plugins.module_utils.service import cache
+from ansible_collections.katago.fleet.plugins.module_utils.service.cache import Size
+
+AT = "2026-11-24T06:30:00Z"
+EMPTY = {"entries": 0, "bytes": 0}
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that a service was deployed with; all that is of it lies in a directory of its own."""
+    place = tmp_path / "cache" / "katago-mcp"
+    place.mkdir(parents=True)
+    config, unit = tmp_path / "config.json", tmp_path / "katago-mcp.service"
+    config.write_text(json.dumps({"cache": {"directory": str(place)}}))
+    unit.touch()
+    monkeypatch.setattr(paths, "CONFIG", config)
+    monkeypatch.setattr(paths, "SERVICE_UNIT_FILE", unit)
+    return place
+
+
+def fill(directory: Path) -> dict[str, str]:
+    """Put there what a service leaves; return what is to be set aside."""
+    (directory / "pocl" / "AB").mkdir(parents=True)
+    (directory / "pocl" / "AB" / "kernel").write_text("compiled")
+    files = {"answers.sqlite3": "rows", "answers.sqlite3-wal": "journal", ".hidden": "dot"}
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    return files
+
+
+def answer(before: object = None, after: object = None, **words: object) -> tuple[int, dict[str, Any]]:
+    return 200, {
+        "ok": True,
+        "before": before or {"entries": 5, "bytes": 90},
+        "after": after or EMPTY,
+        **words,
+    }
+
+
+def test_cache_is_empty_when_answer_and_metrics_say_so() -> None:
+    assert cache.problem(answer(), Size(0, 0)) is None
+    assert cache.problem(answer(before=EMPTY), Size(0, 0)) is None
+
+
+def test_answers_that_clients_put_there_meanwhile_do_not_count() -> None:
+    assert cache.problem(answer(), Size(4, 80)) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "metrics", "words"),
+    [
+        (None, Size(0, 0), "the service gave no answer to the order to clear it"),
+        ((500, {"message": "disk I/O error"}), Size(0, 0), "the service answered 500 to the order"),
+        ((401, {}), Size(0, 0), "(no words)"),
+        ((200, {"ok": True}), Size(0, 0), "the service answered 200 to the order"),
+        ((200, {"before": "5", "after": EMPTY}), Size(0, 0), "the service answered 200 to the order"),
+        (answer(after={"entries": 1, "bytes": 9}), Size(0, 0), "the service says that 1 answer, 9 bytes"),
+        (answer(), None, "the metrics do not show its size"),
+        (answer(), Size(5, 90), "the metrics show 5 answers, 90 bytes after 5 answers, 90 bytes"),
+        (answer(before=EMPTY), Size(1, 9), "the metrics show 1 answer"),
+    ],
+)
+def test_cache_is_not_called_empty_without_proof(
+    told: tuple[int, dict[str, Any]] | None, metrics: Size | None, words: str
+) -> None:
+    assert words in str(cache.problem(told, metrics))
+
+
+def test_size_that_the_metrics_show_needs_both_series() -> None:
+    both = "katago_cache_entries 3\nkatago_cache_size_bytes 70\n"
+    assert cache.shown(prometheus.parse(both)) == Size(3, 70)
+    assert cache.shown(prometheus.parse(both.splitlines()[0])) is None
+    assert cache.shown(prometheus.parse("katago_cache_entries NaN\nkatago_cache_size_bytes 70\n")) is None
+    assert cache.shown(None) is None
+
+
+def test_cache_of_the_current_release_is_found(directory: Path) -> None:
+    assert cache.directory() == directory
+    directory.rmdir()
+    assert cache.directory() == directory
+
+
+def test_symlink_is_refused_and_named(directory: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    directory.rename(elsewhere)
+    directory.symlink_to(elsewhere)
+    with pytest.raises(cache.RefusedError, match=f"is a symlink to {elsewhere}, which is not followed"):
+        cache.directory()
+    directory.unlink()
+    directory.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(cache.RefusedError, match="is a symlink"):
+        cache.directory()
+
+
+def test_file_in_place_of_the_directory_is_refused(directory: Path) -> None:
+    directory.rmdir()
+    directory.touch()
+    with pytest.raises(cache.RefusedError, match="is no directory"):
+        cache.directory()
+
+
+@pytest.mark.parametrize("missing", ["SERVICE_UNIT_FILE", "CONFIG"])
+@pytest.mark.usefixtures("directory")
+def test_host_without_a_service_is_refused(missing: str) -> None:
+    path: Path = getattr(paths, missing)
+    path.unlink()
+    with pytest.raises(cache.RefusedError, match=r"playbooks/deploy\.yml installs it"):
+        cache.directory()
+
+
+def test_all_but_the_compiled_kernels_is_set_aside_whole(directory: Path) -> None:
+    files = fill(directory)
+    assert cache.content(directory) == {name: len(text) for name, text in files.items()}
+    moved = cache.set_aside(directory, AT)
+    assert {path.name: path.read_text() for path in moved} == {
+        f"2026-11-24T063000Z-{name}": text for name, text in files.items()
+    }
+    assert {path.parent for path in moved} == {directory.parent / "katago-mcp-quarantine"}
+    assert moved[0].parent.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in directory.iterdir()] == ["pocl"]
+    assert (directory / "pocl" / "AB" / "kernel").read_text() == "compiled"
+    assert cache.earlier(directory) == sorted(moved)
+
+
+def test_what_was_set_aside_before_stays(directory: Path) -> None:
+    fill(directory)
+    first = cache.set_aside(directory, AT)
+    (directory / "answers.sqlite3").write_text("newer")
+    cache.set_aside(directory, "2026-11-24T06:30:01Z")
+    assert first[1].read_text() == "rows"
+    assert len(cache.earlier(directory)) == 4
+
+
+def test_links_are_moved_and_what_they_lead_to_is_not(directory: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("stays")
+    (directory / "answers.sqlite3").symlink_to(precious)
+    (moved,) = cache.set_aside(directory, AT)
+    assert moved.readlink() == precious
+    assert precious.read_text() == "stays"
+
+
+def test_directory_that_became_a_link_meanwhile_is_not_followed(directory: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    fill(directory)
+    directory.rename(elsewhere)
+    directory.symlink_to(elsewhere)
+    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
+        cache.set_aside(directory, AT)
+    assert (elsewhere / "answers.sqlite3").read_text() == "rows"
+
+
+def test_cache_stays_in_its_own_file_system_where_a_rename_cannot_leave_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(directory)
+    monkeypatch.setattr(cache, "quarantine", lambda place: place)
+    moved = cache.set_aside(directory, AT)
+    assert moved[0].name == ".quarantine-2026-11-24T063000Z-.hidden"
+    assert {path.parent for path in moved} == {directory}
+    assert cache.content(directory) == {}
+    assert cache.set_aside(directory, AT) == []
+
+
+def test_disk_without_room_for_a_directory_is_no_hindrance(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(directory)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert {path.parent for path in cache.set_aside(directory, AT)} == {directory}
+
+
+def test_run_that_was_killed_half_way_is_brought_to_its_end(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fill(directory)
+    rename = os.rename
+    done: list[Any] = []
+
+    def killed(*names: Any, **descriptors: Any) -> None:
+        if done:
+            raise KeyboardInterrupt
+        rename(*names, **descriptors)
+        done.append(names)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "rename", killed)
+        cache.set_aside(directory, AT)
+    assert len(cache.content(directory)) == 2
+    cache.set_aside(directory, "2026-11-24T06:31:00Z")
+    assert sorted(path.read_text() for path in cache.earlier(directory)) == sorted(files.values())
+
+
+def test_empty_and_missing_directories_hold_nothing(directory: Path) -> None:
+    assert cache.set_aside(directory, AT) == []
+    directory.rmdir()
+    assert cache.content(directory) == {}
+    assert cache.set_aside(directory, AT) == []

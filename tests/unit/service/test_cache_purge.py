@@ -1,0 +1,185 @@
+"""The running service is had to replace its engine and empty its cache, and is not just believed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.service import cache, unit
+from ansible_collections.katago.fleet.plugins.modules import cache_purge
+
+TOKEN = "token-of-the-host"
+SOUND: dict[str, Any] = {"ok": True, "entries": 3, "bytes": 70, "problems": []}
+
+
+class FakeService:
+    """A service with a cache and an engine, over HTTP; what it does can be changed by tests."""
+
+    def __init__(self) -> None:
+        self.entries = 3
+        self.pid, self.next_pid, self.state = 100, 101, "ready"
+        self.clear: Callable[[], tuple[int, dict[str, Any]]] = self.cleared
+        self.asked: list[tuple[str, str | None]] = []
+
+    def cleared(self) -> tuple[int, dict[str, Any]]:
+        before, self.entries = self.entries, 0
+        return 200, {"before": {"entries": before, "bytes": 70}, "after": {"entries": 0, "bytes": 0}}
+
+    def answer(self, path: str) -> tuple[int, object]:
+        if path == "/health":
+            return 200, {"engine": {"state": self.state, "pid": self.pid, "reason": None}}
+        if path == "/metrics":
+            return 200, f"katago_cache_entries {self.entries}\nkatago_cache_size_bytes {self.entries * 9}\n"
+        if path == "/admin/engine/restart":
+            before, self.pid = self.pid, self.next_pid
+            return 202, {"before": {"pid": before}}
+        return self.clear()
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    (tmp_path / paths.OPERATOR_TOKEN).write_text(f"{TOKEN}\n")
+    monkeypatch.setattr(paths, "CREDENTIALS", tmp_path)
+    monkeypatch.setattr(unit, "processes", lambda _: [{"pid": 101, "name": "katago"}])
+    monkeypatch.setattr(unit, "control_group", lambda: "system.slice/katago-mcp.service")
+    monkeypatch.setattr(cache, "verified", lambda _: SOUND)
+    monkeypatch.setattr(cache_purge, "POLL_SECONDS", 0.01)
+    yield FakeService()
+
+
+@pytest.fixture
+def config(fake: FakeService) -> Iterator[dict[str, Any]]:
+    """The configuration of a service that is `fake`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fake.asked.append((self.path, self.headers.get("Authorization")))
+            status, body = fake.answer(self.path)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write((body if isinstance(body, str) else json.dumps(body)).encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = {"host": "127.0.0.1", "port": server.server_address[1]}
+        yield {"server": where, "metrics": where}
+        server.shutdown()
+
+
+def purge(config: dict[str, Any], *, engine: bool = True, check_mode: bool = False) -> dict[str, Any]:
+    parameters = {"user": "katago-mcp", "engine": engine, "deadline": 0.1}
+    return cache_purge.purge(config, parameters, check_mode=check_mode)
+
+
+def test_engine_is_replaced_before_the_cache_is_emptied(config: dict[str, Any], fake: FakeService) -> None:
+    result = purge(config)
+    assert result["cleared"]
+    assert (result["problem"], result["engine_problem"]) == (None, None)
+    assert result["message"] == "The engine 101 replaced 100. The cache was emptied: 3 answers, 70 bytes."
+    orders = [path for path, _ in fake.asked if path.startswith("/admin")]
+    assert orders == ["/admin/engine/restart", "/admin/cache/clear"]
+
+
+def test_orders_carry_the_hosts_own_token(config: dict[str, Any], fake: FakeService) -> None:
+    purge(config)
+    assert {token for path, token in fake.asked if path.startswith("/admin")} == {f"Bearer {TOKEN}"}
+    assert {token for path, token in fake.asked if not path.startswith("/admin")} == {None}
+
+
+def test_engine_is_left_alone_on_request(config: dict[str, Any], fake: FakeService) -> None:
+    assert purge(config, engine=False)["cleared"]
+    assert fake.pid == 100
+
+
+def test_check_mode_asks_for_nothing(config: dict[str, Any], fake: FakeService) -> None:
+    result = purge(config, check_mode=True)
+    assert result["cleared"]
+    assert (
+        result["message"] == "The cache would be emptied: 3 answers, 70 bytes. The engine would be replaced."
+    )
+    assert (fake.asked, fake.entries, fake.pid) == ([], 3, 100)
+
+
+def test_damaged_cache_is_left_as_it_is(
+    config: dict[str, Any], fake: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "verified", lambda _: {"problems": ["1 entries are damaged"]})
+    result = purge(config)
+    assert not result["cleared"]
+    assert result["problem"] == "the cache is damaged (1 entries are damaged)"
+    assert (fake.asked, fake.entries) == ([], 3)
+
+
+@pytest.mark.parametrize(
+    ("state", "next_pid", "words"),
+    [
+        ("ready", 100, "no other engine than 100 is ready after 0.1 s (ready)"),
+        ("starting", 101, "no other engine than 100 is ready after 0.1 s (starting)"),
+    ],
+)
+def test_engine_that_is_not_replaced_is_told(
+    config: dict[str, Any], fake: FakeService, state: str, next_pid: int, words: str
+) -> None:
+    fake.state, fake.next_pid = state, next_pid
+    result = purge(config)
+    assert result["engine_problem"] == words
+    assert result["cleared"]
+
+
+def test_engine_that_is_still_there_beside_the_new_one_is_not_replaced(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unit, "processes", lambda _: [{"pid": 100}, {"pid": 101}])
+    assert purge(config)["engine_problem"].startswith("no other engine than 100 is ready")
+
+
+def test_refused_order_is_told(config: dict[str, Any], fake: FakeService) -> None:
+    fake.clear = lambda: (500, {"message": "disk I/O error"})
+    result = purge(config)
+    assert not result["cleared"]
+    assert result["problem"] == "the service answered 500 to the order to clear it (disk I/O error)"
+
+
+def test_cache_that_is_not_emptied_although_it_says_so_is_told(
+    config: dict[str, Any], fake: FakeService
+) -> None:
+    def pretended() -> tuple[int, dict[str, Any]]:
+        return 200, {"before": {"entries": 3, "bytes": 70}, "after": {"entries": 0, "bytes": 0}}
+
+    fake.clear = pretended
+    result = purge(config)
+    assert result["problem"] == "the metrics show 3 answers, 27 bytes after 3 answers, 70 bytes were dropped"
+
+
+def test_cache_that_clients_fill_at_once_is_emptied_again(config: dict[str, Any], fake: FakeService) -> None:
+    answers = fake.cleared
+    rounds = []
+
+    def refilled() -> tuple[int, dict[str, Any]]:
+        told = answers()
+        rounds.append(told)
+        fake.entries = 3 if len(rounds) == 1 else 0
+        return told
+
+    fake.clear = refilled
+    assert purge(config)["cleared"]
+    assert len(rounds) == 2
+
+
+def test_service_that_is_gone_is_told(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(config, "server", {"host": "127.0.0.1", "port": 1})
+    result = purge(config)
+    assert result["engine_problem"] == "the service's answer to the order to replace the engine is no answer"
+    assert result["problem"] == "the service gave no answer to the order to clear it"

@@ -1,0 +1,306 @@
+"""A service that merely answers does not pass: every field is compared with an engine's."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, prometheus
+from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
+from ansible_collections.katago.fleet.plugins.module_utils.service import observe
+from ansible_collections.katago.fleet.plugins.module_utils.service.checks import Expected, Observed
+
+ROOT = Path(__file__).resolve().parents[3]
+VISITS = 12
+CONFIG: dict[str, Any] = {"katago": {"maxVisits": 1000, "defaultVisits": 200, "maxTime": 30}}
+EXPECTED = Expected(release="0.1.0-aa", version="0.1.0", engine_version="1.18.1", limits=CONFIG["katago"])
+OVERLAY = {
+    "keys": {"katago.maxVisits": 10, "katago.defaultVisits": 10, "server.maxQueued": 4},
+    "expiresAt": "2026-01-01T00:00:00Z",
+    "why": "load",
+    "who": "anna@control",
+}
+
+
+def scrape(*, requests: int, visits: int, up: str = "1", release: str = "0.1.0-aa") -> prometheus.Scrape:
+    return prometheus.parse(
+        f"katago_engine_up {up}\n"
+        f'katago_mcp_build_info{{version="0.1.0",release="{release}"}} 1\n'
+        f"katago_visits_total {visits}\n"
+        f'katago_requests_total{{tool="analyzePosition",status="ok"}} {requests}\n'
+    )
+
+
+def analysis(sign: int) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "error": None,
+        "structured": {
+            "scoreLead": sign * 70.0,
+            "winrate": 0.99 if sign > 0 else 0.01,
+            "visits": VISITS,
+            "cached": False,
+            "moves": [{"move": "E6"}],
+        },
+    }
+
+
+def healthy() -> Observed:
+    told = {"state": "ready", "engineVersion": "1.18.1", "loweredUntil": None, **CONFIG["katago"]}
+    status = {"ok": True, "structured": told}
+    refused = {"ok": False, "error": "illegal_move: move 0, E5, is on an occupied point"}
+    return Observed(
+        ready=(200, {"ready": True}),
+        health=(200, {"release": "0.1.0-aa"}),
+        answers={
+            "server": {"name": "katago-mcp", "version": "0.1.0"},
+            "results": [status, analysis(1), analysis(-1), refused],
+        },
+        before=scrape(requests=5, visits=1000),
+        after=scrape(requests=7, visits=1000 + 2 * VISITS),
+    )
+
+
+def failed(observed: Observed) -> list[str]:
+    return [check.name for check in service_checks.judge(observed, EXPECTED, visits=VISITS) if not check.ok]
+
+
+def test_healthy_service_passes_every_check() -> None:
+    assert failed(healthy()) == []
+
+
+def test_server_that_answers_200_to_everything_fails_every_check() -> None:
+    silly = Observed((200, {}), (200, {}), {"error": "no MCP"}, prometheus.parse(""), prometheus.parse(""))
+    assert failed(silly) == [
+        "release",
+        "mcp",
+        "engine_up",
+        "build_info",
+        "katago_visits_total",
+        "katago_requests_total",
+    ]
+
+
+def test_silence_fails() -> None:
+    assert failed(Observed(None, None, {}, None, None)) == [
+        "ready",
+        "health",
+        "release",
+        "mcp",
+        "metrics",
+    ]
+
+
+IN_FORCE = {"ok": True, "tokens": 3, "sha256": "aa"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((200, IN_FORCE), "3 tokens are in force"),
+        ((200, {**IN_FORCE, "sha256": "bb"}), "are not those of the file"),
+        ((200, {}), "are not those of the file"),
+        (
+            (422, {**IN_FORCE, "problems": ["auth.tokensFile: no JSON"]}),
+            "those it had: auth.tokensFile: no JSON",
+        ),
+        ((404, {}), "answered 404"),
+        ((401, {}), "refuses the host's own token"),
+        (None, "did not answer"),
+    ],
+)
+def test_tokens_of_the_file_are_in_force(answer: tuple[int, dict[str, Any]] | None, words: str) -> None:
+    checks = service_checks.judge(
+        replace(healthy(), tokens=answer), replace(EXPECTED, tokens="aa"), visits=VISITS
+    )
+    (found,) = [check for check in checks if check.name == "tokens"]
+    assert (found.ok, words in found.message) == (answer == (200, IN_FORCE), True)
+
+
+def test_server_that_reads_no_tokens_by_itself_is_not_asked_for_them() -> None:
+    checks = service_checks.judge(healthy(), EXPECTED, visits=VISITS)
+    assert "tokens" not in [check.name for check in checks]
+
+
+def test_file_of_tokens_that_cannot_be_read_is_never_in_force(tmp_path: Path) -> None:
+    manifest = {"version": "0.1.0", "engine_version": "1.18.1"}
+    path = tmp_path / "tokens.json"
+    config = {**CONFIG, "auth": {"tokensFile": str(path)}}
+    assert observe.expected(manifest, config, "r").tokens == ""
+    path.write_text("{}")
+    assert observe.expected(manifest, config, "r").tokens == digest.of_text("{}")
+    assert observe.expected(manifest, CONFIG, "r").tokens is None
+
+
+def with_result(index: int, change: Callable[[dict[str, Any]], None]) -> Observed:
+    observed = healthy()
+    answers = copy.deepcopy(dict(observed.answers))
+    change(answers["results"][index])
+    return replace(observed, answers=answers)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("scoreLead", 3.0),
+        ("scoreLead", -70.0),
+        ("scoreLead", None),
+        ("scoreLead", float("nan")),
+        ("winrate", 0.5),
+        ("winrate", 1.5),
+        ("visits", VISITS - 1),
+        ("cached", True),
+        ("moves", []),
+        ("moves", [{"move": "E5"}]),
+    ],
+)
+def test_one_implausible_field_fails_the_analysis(field: str, value: object) -> None:
+    observed = with_result(1, lambda result: result["structured"].update({field: value}))
+    assert failed(observed) == ["black_owns_board"]
+
+
+def test_winrate_and_lead_must_follow_the_colours() -> None:
+    """An engine that reports from the side to move is told from one that reports from Black's."""
+    observed = with_result(2, lambda result: result.update(analysis(1)))
+    assert failed(observed) == ["white_owns_board"]
+
+
+def test_illegal_move_must_be_refused_and_named() -> None:
+    assert failed(with_result(3, lambda result: result.update(analysis(1)))) == ["illegal_move"]
+    assert failed(with_result(3, lambda result: result.update({"error": "overloaded"}))) == ["illegal_move"]
+
+
+def test_engine_must_be_the_deployed_one_and_ready() -> None:
+    for change in ({"state": "backoff"}, {"engineVersion": "1.17.0"}):
+        observed = with_result(0, lambda result, change=change: result["structured"].update(change))  # type: ignore[misc]
+        assert failed(observed) == ["engine"]
+
+
+def test_other_release_than_the_deployed_one_fails() -> None:
+    observed = replace(healthy(), health=(200, {"release": "0.1.0-bb"}))
+    assert failed(observed) == ["release"]
+    observed = replace(healthy(), after=scrape(requests=7, visits=2000, release="0.1.0-bb"))
+    assert failed(observed) == ["build_info"]
+
+
+def test_not_ready_fails_with_its_reason() -> None:
+    checks = service_checks.judge(
+        replace(healthy(), ready=(503, {"reason": "engine is tuning"})), EXPECTED, visits=VISITS
+    )
+    assert service_checks.failures(checks) == "- ready: /ready answered 503 engine is tuning"
+
+
+def test_counters_that_did_not_rise_fail() -> None:
+    observed = replace(healthy(), after=scrape(requests=5, visits=1000))
+    assert failed(observed) == ["katago_visits_total", "katago_requests_total"]
+
+
+def test_engine_up_of_zero_fails() -> None:
+    observed = replace(healthy(), after=scrape(requests=7, visits=2000, up="0"))
+    assert failed(observed) == ["engine_up"]
+
+
+def test_calls_ask_for_the_visits_and_the_occupied_point() -> None:
+    status, black, white, illegal = service_checks.calls(VISITS, variant=5)
+    assert status["tool"] == "getEngineStatus"
+    assert black["arguments"]["maxVisits"] == white["arguments"]["maxVisits"] == VISITS
+    stones = {point for _, point in illegal["arguments"]["position"]["initialStones"]}
+    assert illegal["arguments"]["position"]["moves"][0][1] in stones
+
+
+def test_no_two_variants_are_the_same_question_and_what_is_cached_in_years_answers_none() -> None:
+    edge = 1 << 14
+    near = [0, 1, edge - 1, edge, edge + 1, 60 * edge - 1, 60 * edge, service_checks.VARIANTS - 1]
+    asked = [json.dumps(call["arguments"]) for call in service_checks.probes(VISITS, near)]
+    assert len(set(asked)) == len(near)
+    last = json.loads(asked[-1])
+    assert (last["pvLength"], last["topMoves"]) == (60, 50)
+    # Each one of a probe every ten seconds for a day is kept: one more is known once in 5000 times.
+    assert service_checks.VARIANTS / (24 * 360) > 5000
+
+
+def test_every_position_is_another_without_a_stone_on_a_stone() -> None:
+    variants = [service_checks.stones(variant) for variant in (0, 1, 5, service_checks.VARIANTS - 1)]
+    assert all(len(set(points)) == len(points) for points in variants)
+    assert len({tuple(points) for points in variants}) == len(variants)
+    assert len(variants[-1]) < service_checks.SIZE**2 / 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("health", "visits"),
+    [
+        (None, 1000),
+        ((200, {}), 1000),
+        ((200, {"overlay": None}), 1000),
+        ((200, {"overlay": {"keys": {"katago.maxTime": 5}}}), 1000),
+        ((200, {"overlay": {"keys": {"katago.maxVisits": 10}}}), 10),
+    ],
+)
+def test_no_more_visits_are_asked_for_than_an_overlay_leaves(
+    health: tuple[int, dict[str, Any]] | None, visits: int
+) -> None:
+    assert service_checks.most_visits({"katago": {"maxVisits": 1000}}, health) == visits
+
+
+def lowered(said: dict[str, Any], overlay: dict[str, Any] | None) -> Observed:
+    """A service that says these limits, and shows this overlay."""
+    observed = healthy()
+    results = copy.deepcopy(observed.answers["results"])
+    results[0]["structured"] |= said
+    health = (200, {"release": "0.1.0-aa", "overlay": overlay})
+    return replace(observed, health=health, answers={**observed.answers, "results": results})
+
+
+LOWERED = {"maxVisits": 10, "defaultVisits": 10, "loweredUntil": "2026-01-01T00:00:00Z"}
+
+
+def test_limits_that_an_overlay_lowers_are_expected() -> None:
+    assert failed(lowered(LOWERED, OVERLAY)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "overlay"),
+    [
+        ({"maxVisits": 999}, None),
+        ({**LOWERED, "maxVisits": 1000}, OVERLAY),
+        ({**LOWERED, "maxTime": 10}, OVERLAY),
+        ({"maxTime": None}, None),
+    ],
+)
+def test_limits_that_are_not_those_in_force_fail(
+    said: dict[str, Any], overlay: dict[str, Any] | None
+) -> None:
+    assert failed(lowered(said, overlay)) == ["limits"]
+
+
+def test_server_of_an_earlier_version_need_not_tell_every_limit() -> None:
+    observed = healthy()
+    results = copy.deepcopy(observed.answers["results"])
+    del results[0]["structured"]["defaultVisits"]
+    assert failed(replace(observed, answers={**observed.answers, "results": results})) == []
+
+
+def test_overlay_that_ends_between_two_answers_decides_nothing() -> None:
+    assert failed(lowered(LOWERED, None)) == []
+    assert failed(lowered({}, OVERLAY)) == []
+
+
+def test_call_is_counted_as_the_server_counts_it() -> None:
+    reference = (ROOT / "docs" / "reference" / "errors.md").read_text()
+    statuses = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", reference, re.M))
+    assert {"invalid", "rejected", "unavailable", "timeout", "error"} <= set(statuses.values())
+    failed = {"unavailable", "timeout", "error"}
+    for code, counted in statuses.items():
+        text = f"{code}: some words [maxVisits]; accepted: others"
+        result = {"ok": False, "error": text, "text": text}
+        assert service_checks.status(result) == ("error" if counted in failed else counted), code
+    assert service_checks.status({"ok": False, "error": "Error executing tool", "text": "Error"}) == "error"
+    assert service_checks.status({"ok": False, "error": "Connection closed", "text": None}) == "unknown"
+    assert service_checks.status(analysis(1)) == "ok"

@@ -1,0 +1,155 @@
+"""The journal as data: a line counts by its fields, not by the words in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.service import journal
+
+
+def line(level: str, event: str, **fields: Any) -> dict[str, Any]:
+    return {"MESSAGE": json.dumps({"level": level, "event": event, **fields})}
+
+
+def test_lines_are_grouped_by_level_event_and_code() -> None:
+    entries = [
+        *[line("warning", "call", code="engine_restarted", status="unavailable")] * 3,
+        line("error", "tokens_not_reloaded"),
+        line("error", "call_failed", errorType="KeyError", traceback="Traceback ..."),
+        line("info", "call", status="ok"),
+    ]
+    assert journal.groups(entries) == [
+        {"level": "warning", "event": "call", "code": "engine_restarted", "count": 3, "exception": False},
+        {"level": "error", "event": "tokens_not_reloaded", "code": "", "count": 1, "exception": False},
+        {"level": "error", "event": "call_failed", "code": "KeyError", "count": 1, "exception": True},
+    ]
+
+
+def test_word_error_in_a_harmless_line_does_not_count() -> None:
+    entries = [
+        line("info", "call", tool="error", note="no error, nothing failed"),
+        {"MESSAGE": "error: this is no line of the server"},
+        {"MESSAGE": '"error"'},
+        {"MESSAGE": None},
+    ]
+    assert journal.groups(entries) == []
+    assert journal.unstructured(entries) == 3
+
+
+def test_bytes_that_are_no_text_are_read() -> None:
+    text = json.dumps({"level": "error", "event": "x"}).encode()
+    assert journal.groups([{"MESSAGE": list(text)}])[0]["event"] == "x"
+
+
+def test_every_end_of_the_engine_counts_once() -> None:
+    states = [
+        "starting",
+        "ready",
+        "hung",
+        "backoff",
+        "starting",
+        "ready",
+        "backoff",
+        "config_error",
+        "stopped",
+    ]
+    entries = [line("warning", "engine_state", state=state) for state in states]
+    assert journal.engine_failures([*entries, line("info", "engine_restarting", reason="requested")]) == 3
+
+
+def test_cache_that_recovered_is_no_trouble() -> None:
+    trouble = line("warning", "cache_trouble", reason="disk full")
+    assert journal.cache_trouble([]) is None
+    assert journal.cache_trouble([trouble]) == "disk full"
+    assert journal.cache_trouble([trouble, line("info", "cache_recovered")]) is None
+    assert journal.cache_trouble([line("info", "cache_recovered"), trouble]) == "disk full"
+
+
+def test_starts_and_failures_of_the_unit_are_told_by_the_id_of_the_message() -> None:
+    def manager(number: str, at: int) -> dict[str, Any]:
+        return {"MESSAGE_ID": number, "__REALTIME_TIMESTAMP": str(at), "MESSAGE": "Failed to fail"}
+
+    entries = [
+        manager("39f53479d3a045ac8e11786248231fbf", 1_000_000),
+        manager("d9b373ed55a64feb8242e02dbe79a49c", 2_500_000),
+        manager("another", 3_000_000),
+    ]
+    assert journal.runs(entries) == {"started": [1.0], "failed": [2.5]}
+
+
+def test_engine_lines_are_found_as_the_server_writes_them_now_and_wrote_them_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "journalctl"
+    program.write_text('#!/bin/sh\nprintf "%s" "$*" > "$0.asked"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert journal.engine(10) == []
+    (pattern,) = re.findall(r"--grep=(.*engine_state\S*)", (tmp_path / "journalctl.asked").read_text())
+    for text in (json.dumps({"event": "engine_state"}), '{"event":"engine_state"}'):
+        assert re.search(pattern, text)
+
+
+# Takes the end of its answer from what it is asked of: "at PLACE", "moving", "slow", or nothing.
+JOURNALCTL = """#!/bin/sh
+file=${2#--file=}
+read -r how place < "$file"
+case $how in
+  slow) sleep 30 ;;
+  moving) place=$(date +%N) ;;
+  gone) rm "$file"; place=1 ;;
+  at) ;;
+  *) echo "PASS: $file" >&2; exit 0 ;;
+esac
+echo "$place: Invalid hash password=canary-Zq8x" >&2
+echo "File corruption detected at $file:$place (of 8388608 bytes, 47%)." >&2
+echo "FAIL: $file (Bad message)" >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of the journal, and a journalctl that reads in its files what to say of them."""
+    program = tmp_path / "journalctl"
+    program.write_text(JOURNALCTL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    directory = tmp_path / "log" / "machine"
+    directory.mkdir(parents=True)
+    monkeypatch.setattr(paths, "JOURNALS", (directory.parent, tmp_path / "none"))
+    return directory
+
+
+def test_file_whose_damage_stays_in_its_place_is_damaged(files: Path) -> None:
+    (files / "system.journal").write_text("whole\n")
+    (files / "system@1.journal").write_text("at 3cdc40\n")
+    (files / "system@2.journal~").write_text("at 5616\n")
+    seen = journal.verified(30)
+    assert (seen.whole, seen.left) == (1, 0)
+    assert seen.damaged == {
+        str(files / "system@1.journal"): "3cdc40: Invalid hash password=[redacted]",
+        str(files / "system@2.journal~"): "5616: Invalid hash password=[redacted]",
+    }
+
+
+@pytest.mark.parametrize("how", ["moving", "gone"])
+def test_file_that_is_written_to_or_rotated_meanwhile_is_not_damaged(files: Path, how: str) -> None:
+    (files / "system.journal").write_text(f"{how}\n")
+    assert journal.verified(30) == journal.Verification(whole=1)
+
+
+def test_what_there_was_no_time_for_is_told_and_the_newest_comes_first(files: Path) -> None:
+    for age, (name, how) in enumerate([("new", "at 1"), ("middle", "slow"), ("old", "at 2")]):
+        path = files / f"{name}.journal"
+        path.write_text(f"{how}\n")
+        os.utime(path, (1e9 - age, 1e9 - age))
+    seen = journal.verified(1)
+    assert (list(seen.damaged), seen.whole, seen.left) == ([str(files / "new.journal")], 0, 2)

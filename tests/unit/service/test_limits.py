@@ -1,0 +1,186 @@
+"""At any moment limits are the old or the new ones, with a timer, or end by themselves when they were to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, disk
+from ansible_collections.katago.fleet.plugins.module_utils.service import overlay
+from ansible_collections.katago.fleet.plugins.modules import service_limits as overlay_module
+
+EARLIER, LATER = (datetime(2026, 11, 24, hour, tzinfo=UTC) for hour in (6, 7))
+
+
+class KilledError(BaseException):
+    """The module is killed here."""
+
+
+@dataclass
+class Host:
+    """The overlay and its units below a directory, and what systemd knows of the timer.
+
+    `trouble` is asked before every step that changes something, and raises to make it fail.
+    """
+
+    root: Path
+    armed: str | None = None
+    enabled: bool = False
+    trouble: Callable[[str], None] = lambda step: None
+    steps: list[str] = field(default_factory=list)
+
+    def at(self, step: str) -> None:
+        self.steps.append(step)
+        self.trouble(step)
+
+    def systemctl(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        verb, units = command[1], command[2:]
+        self.at(verb)
+        timer = paths.SERVICE_UNIT_FILE.with_name(paths.OVERLAY_TIMER)
+        due = next((line for line in self.lines(timer) if line.startswith("OnCalendar=")), None)
+        if paths.OVERLAY_TIMER in units:
+            self.enabled = {"enable": True, "disable": False}.get(verb, self.enabled)
+            self.armed = {"restart": due, "stop": None}.get(verb, self.armed)
+        if verb == "daemon-reload" and self.armed:
+            self.armed = due
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    def lines(self, path: Path) -> list[str]:
+        return path.read_text().splitlines() if path.exists() else []
+
+    def seen(self) -> tuple[dict[str, str], str | None, bool]:
+        """Everything that a mitigation leaves on a host."""
+        files = (paths.OVERLAY, *overlay.units(EARLIER))
+        return {path.name: path.read_text() for path in files if path.exists()}, self.armed, self.enabled
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host(tmp_path)
+    monkeypatch.setattr(paths, "SERVICE_UNIT_FILE", tmp_path / paths.SERVICE_UNIT)
+    monkeypatch.setattr(paths, "OVERLAY", tmp_path / "overlay.json")
+    monkeypatch.setattr(subprocess, "run", host.systemctl)
+    write = atomic.write
+
+    def writing(path: Path, content: bytes, *, mode: int) -> None:
+        host.at(f"write {path.name}")
+        write(path, content, mode=mode)
+        host.at(f"sync {path.name}")
+
+    monkeypatch.setattr(atomic, "write", writing)
+    return host
+
+
+def document(expires: datetime) -> dict[str, Any]:
+    return overlay.document({"katago.maxVisits": 100}, expires, "load", "anna@control")
+
+
+def due(expires: datetime) -> str:
+    return f"OnCalendar={expires:%Y-%m-%d %H:%M:%S} UTC"
+
+
+spans = pytest.mark.parametrize(
+    ("old", "new"), [(None, EARLIER), (EARLIER, LATER), (LATER, EARLIER)], ids=["first", "longer", "shorter"]
+)
+
+
+def steps_of(host: Host, old: datetime | None, new: datetime) -> int:
+    """How many steps it takes to lay the new overlay over the old one; the old one lies afterwards."""
+    overlay_module.lay(new, document(new))
+    count = len(host.steps)
+    overlay_module.disarm()
+    paths.OVERLAY.unlink()
+    if old:
+        overlay_module.lay(old, document(old))
+        host.steps.clear()
+        state = host.seen()
+        overlay_module.lay(new, document(new))
+        count = len(host.steps)
+        overlay_module.lay(old, document(old))
+        assert host.seen() == state
+    host.steps.clear()
+    return count
+
+
+def at_step(number: int, host: Host, error: BaseException) -> Callable[[str], None]:
+    """Trouble at one step, once."""
+
+    def trouble(_step: str) -> None:
+        if len(host.steps) == number:
+            raise error
+
+    return trouble
+
+
+@spans
+def test_killed_anywhere_what_lies_there_is_old_or_new_and_has_a_timer(
+    host: Host, old: datetime | None, new: datetime
+) -> None:
+    for number in range(1, steps_of(host, old, new) + 1):
+        host.trouble = at_step(number, host, KilledError())
+        with pytest.raises(KilledError):
+            overlay_module.lay(new, document(new))
+        host.trouble = lambda step: None
+        files, armed, enabled = host.seen()
+        if "overlay.json" in files:
+            laid = json.loads(files["overlay.json"])
+            assert (laid, armed) in (
+                (document(old or new), due(old or new)),
+                (document(old or new), due(new)),
+                (document(new), due(new)),
+            )
+            assert enabled
+        assert old is None or "overlay.json" in files
+        overlay_module.disarm()
+        paths.OVERLAY.unlink(missing_ok=True)
+        if old:
+            overlay_module.lay(old, document(old))
+        host.steps.clear()
+
+
+@spans
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, os.strerror(28)),
+        subprocess.CalledProcessError(1, "systemctl", stderr="No space left on device"),
+    ],
+    ids=["file", "systemd"],
+)
+def test_what_fails_anywhere_is_undone_and_refused(
+    host: Host, old: datetime | None, new: datetime, error: Exception
+) -> None:
+    count = steps_of(host, old, new)
+    before = host.seen()
+    for number in range(1, count + 1):
+        host.trouble = at_step(number, host, error)
+        with pytest.raises(
+            overlay_module.RefusedError, match=r"cannot be written: .*No space left on device"
+        ):
+            overlay_module.lay(new, document(new))
+        assert host.seen() == before
+        host.steps.clear()
+
+
+def test_disk_that_takes_nothing_is_refused_with_nothing_touched(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"katago": {"maxVisits": 1000, "defaultVisits": 200}}
+    monkeypatch.setattr(overlay_module, "look", lambda: (config, {"overlay": None}))
+    monkeypatch.setattr(disk, "obstacles", lambda places: [f"{place} cannot be written" for place in places])
+    wanted = {"limits": {"visits": 100}, "minutes": 5, "why": "load", "who": "anna"}
+    with pytest.raises(
+        overlay_module.RefusedError, match=r"cannot be written; .* cannot be written\. Mend the disk"
+    ):
+        overlay_module.lower(SimpleNamespace(params=wanted, check_mode=False))
+    assert (host.steps, host.seen()) == ([], ({}, None, False))

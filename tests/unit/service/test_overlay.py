@@ -1,0 +1,196 @@
+"""Limits are lowered, never raised; every problem is named at once; what ends them needs nobody."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.katago.fleet.plugins.module_utils.service import overlay
+from ansible_collections.katago.fleet.plugins.module_utils.service.overlay import OverlayError
+
+CONFIG: dict[str, Any] = {
+    "server": {"maxQueued": 64},
+    "katago": {
+        "maxVisits": 1000,
+        "defaultVisits": 200,
+        "maxTime": 30,
+        "maxReviewVisits": 200_000,
+        "maxReviewTime": 900,
+        "maxConcurrent": 2,
+    },
+    "cache": {"maxSizeBytes": 256 << 20},
+}
+NOW = datetime(2026, 11, 24, 6, 30, 0, 1, tzinfo=UTC)
+DOCUMENT = overlay.document({"katago.maxVisits": 100}, NOW.replace(microsecond=0), "load", "anna@control")
+
+
+def wanted(**limits: object) -> dict[str, float]:
+    return dict(overlay.wanted(limits, 60, "load").limits)
+
+
+def problems(limits: dict[str, object], minutes: object = 60, why: str = "load") -> list[str]:
+    with pytest.raises(OverlayError) as refused:
+        overlay.wanted(limits, minutes, why)
+    return refused.value.problems
+
+
+def test_limits_are_taken_as_numbers_or_texts_in_the_units_of_operators() -> None:
+    assert wanted(visits="200", seconds="2.5", concurrent=1, queued=0, cache_mb=64, default_visits=None) == {
+        "katago.maxVisits": 200,
+        "katago.maxTime": 2.5,
+        "katago.maxConcurrent": 1,
+        "server.maxQueued": 0,
+        "cache.maxSizeBytes": 64 << 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"visits": "many"}, "visits is 'many'; give a whole number from 1."),
+        ({"visits": 0}, "visits is 0; give a whole number from 1."),
+        ({"visits": "1.5"}, "visits is '1.5'; give a whole number from 1."),
+        ({"visits": True}, "visits is True; give a whole number from 1."),
+        ({"visits": ""}, "visits is ''; give a whole number from 1."),
+        ({"seconds": "nan"}, "seconds is 'nan'; give a number from 1."),
+        ({"seconds": 0.5}, "seconds is 0.5; give a number from 1."),
+        ({"seconds": "inf"}, "seconds is 'inf'; give a number from 1."),
+        ({"queued": -1}, "queued is -1; give a whole number from 0."),
+        ({"visits": None}, "No limit is given: give one or more of visits, default_visits, seconds,"),
+    ],
+)
+def test_limit_that_is_none_is_named_with_what_is_accepted(limits: dict[str, object], words: str) -> None:
+    (problem,) = problems(limits)
+    assert problem.startswith(words)
+
+
+@pytest.mark.parametrize("minutes", [0, 0.09, 1441, "nan", "soon", -1, None, True])
+def test_span_is_bounded(minutes: object) -> None:
+    (problem,) = problems({"visits": 1}, minutes)
+    assert problem.startswith(f"minutes is {minutes!r}; give a number from 0.1 to 1440.")
+
+
+@pytest.mark.parametrize("why", ["", "  ", "x" * 1001])
+def test_reason_is_needed(why: str) -> None:
+    (problem,) = problems({"visits": 1}, 60, why)
+    assert problem.startswith("why has ")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    assert len(problems({"visits": "many", "seconds": -1}, 0, "")) == 4
+
+
+def test_default_visits_are_lowered_along() -> None:
+    assert overlay.in_force(CONFIG, {"katago.maxVisits": 100}) == {
+        "katago.maxVisits": 100,
+        "katago.defaultVisits": 100,
+    }
+    assert overlay.in_force(CONFIG, {"katago.maxVisits": 300}) == {"katago.maxVisits": 300}
+    both = {"katago.maxVisits": 100, "katago.defaultVisits": 50}
+    assert overlay.in_force(CONFIG, both) == both
+
+
+def test_limit_above_the_configured_one_is_refused_in_the_units_of_operators() -> None:
+    with pytest.raises(OverlayError) as refused:
+        overlay.in_force(CONFIG, {"katago.maxVisits": 1001, "cache.maxSizeBytes": 300 << 20})
+    assert refused.value.problems == [
+        "visits is 1001, and katago.maxVisits is configured as 1000: give less. A mitigation never raises.",
+        "cache_mb is 300, and cache.maxSizeBytes is configured as 256: give less. A mitigation never raises.",
+    ]
+
+
+def test_limit_that_is_the_configured_one_is_left_out_and_alone_is_refused() -> None:
+    limits = {"katago.maxConcurrent": 2, "katago.maxTime": 10}
+    assert overlay.in_force(CONFIG, limits) == {"katago.maxTime": 10}
+    with pytest.raises(OverlayError, match=r"Nothing would be lowered: katago\.maxConcurrent is 2 already"):
+        overlay.in_force(CONFIG, {"katago.maxConcurrent": 2})
+
+
+def test_limit_that_the_release_does_not_know_is_refused() -> None:
+    config = copy.deepcopy(CONFIG)
+    del config["katago"]["maxReviewTime"]
+    with pytest.raises(OverlayError, match=r"the configuration has no katago\.maxReviewTime"):
+        overlay.in_force(config, {"katago.maxReviewTime": 60})
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([limit.key for limit in overlay.LIMITS]), st.integers(0, 1 << 29), min_size=1
+    )
+)
+def test_nothing_is_ever_raised(limits: dict[str, float]) -> None:
+    before = overlay.effective(CONFIG, {})
+    try:
+        lowered = overlay.in_force(CONFIG, limits)
+    except OverlayError:
+        return
+    after = overlay.effective(CONFIG, lowered)
+    assert all(after[key] <= before[key] for key in before)
+    assert after != before
+    assert after["katago.defaultVisits"] <= after["katago.maxVisits"]
+
+
+@given(st.floats(overlay.SHORTEST_MINUTES, overlay.LONGEST_MINUTES))
+def test_end_is_a_whole_second_no_earlier_than_asked_for(minutes: float) -> None:
+    ends = overlay.expiry(minutes, NOW)
+    assert ends.microsecond == 0
+    assert 0 <= (ends - NOW).total_seconds() - minutes * 60 < 1.000_001
+
+
+def test_timer_is_absolute_in_utc_persistent_and_enabled() -> None:
+    ending, timer = overlay.units(NOW.replace(microsecond=0)).items()
+    assert timer[0] == Path("/etc/systemd/system/katago-mcp-overlay-expiry.timer")
+    for line in ("OnCalendar=2026-11-24 06:30:00 UTC", "Persistent=true", "WantedBy=timers.target"):
+        assert line in timer[1].splitlines()
+    assert ending[0].stem == timer[0].stem
+
+
+def test_ending_removes_overlay_timer_and_itself() -> None:
+    (path, ending), (timer, _) = overlay.units(NOW).items()
+    commands = [line for line in ending.splitlines() if line.startswith("ExecStart=")]
+    assert commands[0].endswith("/rm --force /var/lib/katago-mcp/overlay.json")
+    assert f"/usr/bin/rm --force {timer} {path}" in commands[3]
+
+
+def test_diff_shows_every_limit_and_until_when() -> None:
+    lowered = overlay.in_force(CONFIG, {"katago.maxVisits": 100})
+    before = overlay.lines(overlay.effective(CONFIG, {}), None).splitlines()
+    after = overlay.lines(overlay.effective(CONFIG, lowered), DOCUMENT["expiresAt"]).splitlines()
+    assert set(before) - set(after) == {
+        "katago.maxVisits: 1000",
+        "katago.defaultVisits: 200",
+        "until: changed by a deployment",
+    }
+    assert set(after) - set(before) == {
+        "katago.maxVisits: 100",
+        "katago.defaultVisits: 100",
+        "until: 2026-11-24T06:30:00Z",
+    }
+
+
+def shown(**changed: object) -> dict[str, Any]:
+    """What /health shows of `DOCUMENT`."""
+    told = {name: DOCUMENT[name] for name in ("expiresAt", "why", "who")}
+    return {"keys": {"katago.maxVisits": 100}, **told, **changed}
+
+
+def test_overlay_that_the_service_shows_is_compared_whole() -> None:
+    lowered = {"katago.maxVisits": 100}
+    assert list(overlay.differences(shown(), DOCUMENT, lowered)) == []
+    assert list(overlay.differences(None, DOCUMENT, lowered)) == ["the service shows none"]
+    for name, value in {"keys": {}, "expiresAt": "2026-11-24T07:00:00Z", "why": "x", "who": "y"}.items():
+        (problem,) = overlay.differences(shown(**{name: value}), DOCUMENT, lowered)
+        assert problem.startswith(f"{name} is {value!r}")
+
+
+def test_overlay_is_told_in_a_sentence() -> None:
+    assert overlay.words(shown()) == (
+        "limits are lowered until 2026-11-24T06:30:00Z by anna@control (katago.maxVisits 100; load)"
+    )
+    assert overlay.words(None) == ""

@@ -1,0 +1,73 @@
+"""A restart waits as long as systemd itself does, and says who still runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils.service import unit
+from ansible_collections.katago.fleet.plugins.modules import service_restart
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes systemctl another one, that gives a unit so long to stop and writes down its orders."""
+
+    def make(patience: str) -> Path:
+        orders = tmp_path / "orders"
+        program = tmp_path / "systemctl"
+        program.write_text(f"#!/bin/sh\ntest $1 = show && echo '{patience}' || echo $* >> {orders}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        return orders
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("patience", "seconds"),
+    [
+        ("35s", 35),
+        ("1min 30s", 90),
+        ("2h 250ms", 7200.25),
+        ("1d 1us", 86400.000001),
+        ("0", None),
+        ("infinity", None),
+    ],
+)
+def test_patience_of_systemd_is_read(
+    systemd: Callable[[str], Path], patience: str, seconds: float | None
+) -> None:
+    systemd(patience)
+    assert unit.stop_timeout() == seconds
+
+
+@pytest.mark.parametrize(
+    ("patience", "force", "expected"), [("35s", False, 50), ("infinity", False, 120), ("35s", True, 10)]
+)
+def test_stop_waits_longer_than_systemd_and_names_who_still_runs(
+    systemd: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    patience: str,
+    force: bool,
+    expected: int,
+) -> None:
+    orders = systemd(patience)
+    clock = {"now": 0.0}
+    time = SimpleNamespace(monotonic=lambda: clock["now"], sleep=lambda _: clock.update(now=clock["now"] + 1))
+    monkeypatch.setattr(f"{service_restart.__name__}.time", time)
+    monkeypatch.setattr(unit, "state", lambda: unit.State("deactivating", 7))
+    monkeypatch.setattr(unit, "processes", lambda _: [{"pid": 7, "name": "python3"}])
+    killed: list[Any] = []
+    monkeypatch.setattr(service_restart, "kill", killed.append)
+    words = f"the unit is deactivating after {expected} s, and still runs: python3 \\(7\\)"
+    with pytest.raises(service_restart.RestartError, match=words):
+        service_restart.stop("group", force=force)
+    assert clock["now"] == expected + 1
+    assert bool(killed) is force
+    assert "stop --no-block katago-mcp.service" in orders.read_text()

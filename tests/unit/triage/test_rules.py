@@ -1,0 +1,1093 @@
+"""The runbook's levels as rules over facts: bounds and a hair either side, worse never gives better."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.katago.fleet.plugins.module_utils import gpu as gpu_module
+from ansible_collections.katago.fleet.plugins.module_utils.release import history, layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints
+from ansible_collections.katago.fleet.plugins.module_utils.severity import rank
+from ansible_collections.katago.fleet.plugins.module_utils.triage import rules as triage_rules
+from ansible_collections.katago.fleet.plugins.modules import triage
+from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_table
+
+NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+Facts = dict[str, dict[str, Any]]
+MACHINE = {"name": "katago-1", "device": "4 x AMD EPYC", "processors": 4}
+
+
+def healthy() -> Facts:
+    """A host that is well, quiet, and as fast as its baseline."""
+    values: dict[str, Any] = {
+        "unit": {
+            "load": "loaded",
+            "active": "active",
+            "sub": "running",
+            "result": "success",
+            "exit_status": 0,
+            "pid": 100,
+            "process_state": "S",
+            "restarts": 0,
+            "started_at": NOW.timestamp() - 7200,
+            "drop_ins": [],
+        },
+        "health": {
+            "status": 200,
+            "body": {"status": "ok", "uptimeSeconds": 7200.0, "engine": {"state": "ready"}, "overlay": None},
+            "seconds": 3.0,
+        },
+        "ready": {"status": 200, "body": {"ready": True, "reason": None}, "seconds": 3.0},
+        "release": {"name": "0.1.0-aa", "damage": []},
+        "config": {"ok": True, "problems": []},
+        "limits": {"open_files_limit": 8192, "open_files": 40, "open_files_expected": 8192},
+        "filesystems": [
+            {
+                "paths": ["/", "/opt", "/var", "/var/lib/katago-mcp", "/var/cache/katago-mcp"],
+                "device": 7,
+                "free_bytes": 1 << 35,
+                "free_percent": 50.0,
+                "free_inodes_percent": 50.0,
+                "read_only": False,
+            }
+        ],
+        "consumers": [{"path": "/var/log/journal", "device": 7, "bytes": 300 << 20, "inodes": 12}],
+        "memory": {"available_percent": 50.0},
+        "pressure": {"memory": {"full": {"avg10": 0.0, "avg60": 0.0}}},
+        "load": {"averages": [0.1, 0.1, 0.1], "processors": 4},
+        "gpu": None,
+        "clock": NOW.timestamp(),
+        "processes": {"engines": [101], "others": [], "processors": 4, "unit": None, "disks": []},
+        "journal": {"groups": [], "unstructured": 0, "cache_trouble": None, "lines": 10, "truncated": False},
+        "engine_journal": {"failures": 0},
+        "runs": {"started": [NOW.timestamp() - 7200], "failed": []},
+        "last_lines": ["{}"],
+        "security": {"mode": None, "isolated": None},
+        "history": {"records": [], "switch": None, "way_back": "0.1.0-old"},
+        "packages": [],
+        "baseline": {
+            "found": {"identity": "same", "machine": MACHINE, "median_seconds": 0.5},
+            "identity": "same",
+            "manifest": {"name": "0.1.0-aa", "version": "0.1.0", "engine_version": "1.18.1"},
+            "network": "net.bin.gz",
+            "machine": MACHINE,
+            "visits": 32,
+        },
+        "probe": {
+            "asked": 5,
+            "visits": 32,
+            "error": None,
+            "answers": [{"status": "ok", "seconds": 0.5, "problems": []} for _ in range(5)],
+        },
+        "traffic": {
+            "served": True,
+            "seconds": 10.0,
+            "requests": {"ok": 5.0},
+            "refused": {"unauthenticated": 0.0, "forbidden": 0.0, "misdirected": 0.0},
+            "engine_up": 1.0,
+            "engine_failures": 0.0,
+            "engine_failures_since_start": None,
+            "latency_seconds": {"p50": 0.4, "p95": 0.6, "p99": 0.7},
+            "analyses": 5.0,
+            "hit_rate": 0.0,
+            "cache_errors": 0.0,
+            "cache_max_bytes": float(256 << 20),
+        },
+    }
+    return {name: {"value": value, "seconds": 0.1} for name, value in values.items()}
+
+
+def having(**changes: dict[str, Any]) -> Facts:
+    """A well host but for some keys of some facts."""
+    facts = healthy()
+    for name, change in changes.items():
+        facts[name]["value"] = {**facts[name]["value"], **change}
+    return facts
+
+
+def judge(facts: Facts, **how: Any) -> triage_rules.Verdict:
+    return triage_rules.judge(facts, now=NOW, **how)
+
+
+def rules(verdict: triage_rules.Verdict) -> set[tuple[str, str]]:
+    return {(reason.level, reason.rule) for reason in verdict.reasons}
+
+
+def test_well_host_is_healthy_without_a_deadline_or_a_next_step() -> None:
+    verdict = judge(healthy())
+    assert (verdict.verdict, verdict.reasons, verdict.respond_by, verdict.next) == ("healthy", (), None, None)
+
+
+def condition(**changes: Any) -> dict[str, Any]:
+    """How a well card fares but for some keys."""
+    well = gpu_module.Condition(
+        address="00000000:01:00.0",
+        temperature=41,
+        warm_at=88,
+        slow_at=95,
+        slowed=(),
+        free_percent=97.8,
+        utilization=62,
+        recovery="",
+    )
+    return asdict(replace(well, **changes))
+
+
+def with_gpu(**changes: Any) -> Facts:
+    """A well host with one GPU but for some keys of what it says."""
+    card = {
+        "address": "00000000:01:00.0",
+        "name": "NVIDIA A40",
+        "driver": "535.309.01",
+        "persistence": True,
+        "temperature": 41,
+        "memory_mb": 46068,
+        "memory_used_mb": 812,
+    }
+    gpu = {
+        "devices": 1,
+        "loaded": "535.309.01",
+        "trouble": None,
+        "words": "",
+        "notes": [],
+        "cards": [card],
+        "conditions": [condition()],
+        "unread": "",
+        "xids": [],
+    }
+    return {**healthy(), "gpu": {"value": {**gpu, **changes}, "seconds": 0.1}}
+
+
+def test_well_gpu_is_noted_with_temperature_memory_and_driver() -> None:
+    verdict = judge(with_gpu())
+    assert verdict.verdict == "healthy"
+    assert "NVIDIA A40: 41 °C, 812 of 46068 MB of its memory used, driver 535.309.01" in verdict.notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "escalates", "step"),
+    [
+        (
+            {"trouble": "mismatch", "words": "Driver/library version mismatch", "cards": []},
+            "P1",
+            (),
+            "gpu_driver.yml",
+        ),
+        ({"trouble": "lost", "words": "GPU is lost", "cards": []}, "P1", ("the GPU is lost",), None),
+        (
+            {"trouble": "reset", "words": "temperature.gpu of 00000000:01:00.0 is [GPU requires reset]"},
+            "P1",
+            ("the GPU needs a reset",),
+            None,
+        ),
+        ({"trouble": "unknown", "words": "[Unknown Error]"}, "P1", (), "gpu_driver.yml"),
+        ({"devices": 2}, "P2", (), "gpu_driver.yml"),
+        (
+            {"xids": gpu_module.xids("NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus.")},
+            "P2",
+            ("the GPU reports a hardware fault",),
+            None,
+        ),
+    ],
+)
+def test_ill_gpu_is_judged(
+    changes: dict[str, Any], level: str, escalates: tuple[str, ...], step: str | None
+) -> None:
+    verdict = judge(with_gpu(**changes))
+    assert rules(verdict) == {(level, "gpu")}
+    assert (verdict.escalate, verdict.next) == (escalates, step)
+
+
+def test_xid_of_a_program_is_only_noted() -> None:
+    verdict = judge(with_gpu(xids=gpu_module.xids(2 * "NVRM: Xid (PCI:0000:01:00): 31, MMU Fault\n")))
+    assert verdict.verdict == "healthy"
+    assert "Xid 31 of 0000:01:00, 2 times: MMU Fault" in verdict.notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"temperature": 87}, set()),
+        ({"temperature": 88}, {("P3", "gpu")}),
+        ({"temperature": 94}, {("P3", "gpu")}),
+        ({"temperature": 95}, {("P2", "gpu")}),
+        ({"temperature": 95, "warm_at": None}, {("P2", "gpu")}),
+        ({"temperature": 94, "warm_at": None}, set()),
+        ({"temperature": 99, "warm_at": None, "slow_at": None}, set()),
+        ({"temperature": None}, set()),
+        ({"slowed": ("sw_thermal_slowdown",)}, {("P3", "gpu")}),
+        ({"slowed": ("hw_thermal_slowdown",)}, {("P2", "gpu")}),
+        ({"slowed": ("hw_power_brake_slowdown",)}, {("P2", "gpu")}),
+        ({"free_percent": 5.0}, set()),
+        ({"free_percent": 4.9}, {("P3", "gpu")}),
+        ({"free_percent": 2.0}, {("P3", "gpu")}),
+        ({"free_percent": 1.9}, {("P2", "gpu")}),
+        ({"free_percent": None}, set()),
+        ({"recovery": "Drain and Reset"}, {("P2", "gpu")}),
+    ],
+)
+def test_card_is_judged_by_its_own_limits(changes: dict[str, Any], expected: set[tuple[str, str]]) -> None:
+    assert rules(judge(with_gpu(conditions=[condition(**changes)]))) == expected
+
+
+def test_hot_card_is_said_with_its_limit_and_relieved() -> None:
+    verdict = judge(with_gpu(conditions=[condition(), condition(address="00000000:41:00.0", temperature=96)]))
+    (reason,) = verdict.reasons
+    assert reason.measured == "00000000:41:00.0 has 96 °C; at 95 °C its hardware slows it down"
+    assert (reason.threshold, verdict.next) == ("below 95 °C", "mitigate.yml")
+
+
+def test_card_without_free_memory_is_exhausted() -> None:
+    verdict = judge(with_gpu(conditions=[condition(free_percent=0.6)]))
+    assert verdict.escalate == ("resources are exhausted",)
+
+
+def test_card_whose_condition_cannot_be_read_is_unknown() -> None:
+    verdict = judge(with_gpu(conditions=[], unread="no XML"))
+    assert rules(verdict) == {("unknown", "gpu")}
+
+
+def test_card_that_tells_no_limit_is_noted() -> None:
+    verdict = judge(with_gpu(conditions=[condition(slow_at=None)]))
+    assert verdict.verdict == "healthy"
+    assert any("does not tell at what temperature" in note for note in verdict.notes)
+
+
+def test_xid_is_judged_with_what_it_needs() -> None:
+    (reason,) = judge(with_gpu(xids=gpu_module.xids("NVRM: Xid (PCI:0000:01:00): 140, ECC"))).reasons
+    assert reason.measured == "Xid 140 of 0000:01:00, 1 times: ECC; it needs: reset the GPU"
+
+
+def test_corrupted_inforom_is_only_noted() -> None:
+    verdict = judge(with_gpu(notes=["WARNING: infoROM is corrupted at gpu 0000:01:00.0"]))
+    assert verdict.verdict == "healthy"
+    assert "WARNING: infoROM is corrupted at gpu 0000:01:00.0" in verdict.notes
+
+
+def test_gpu_that_does_not_answer_is_unknown() -> None:
+    facts = {**healthy(), "gpu": {"unknown": "no answer within 10 s", "seconds": 10.0}}
+    assert rules(judge(facts)) == {("unknown", "gpu")}
+
+
+def requests(failed: float, ok: float) -> Facts:
+    """So many requests of others, beside the five probes."""
+    return having(traffic={"requests": {"ok": ok + 5, "unavailable": failed}})
+
+
+@pytest.mark.parametrize(
+    ("failed", "level"),
+    [
+        (0, None),
+        (9, None),
+        (10, "P3"),
+        (11, "P3"),
+        (99, "P3"),
+        (100, "P2"),
+        (101, "P2"),
+        (499, "P2"),
+        (500, "P1"),
+        (501, "P1"),
+        (600, "P1"),
+        (1000, "P1"),
+    ],
+)
+def test_error_rate_of_a_thousand_requests(failed: int, level: str | None) -> None:
+    verdict = judge(requests(failed, 1000 - failed))
+    assert rules(verdict) == ({(level, "error_rate")} if level else set())
+
+
+def test_own_probes_dilute_no_error_rate_and_callers_faults_do_not_count() -> None:
+    facts = having(
+        traffic={"requests": {"ok": 9.0, "timeout": 4.0, "error": 2.0, "invalid": 90.0, "rejected": 9.0}}
+    )
+    (reason,) = judge(facts).reasons
+    assert (reason.level, reason.measured) == ("P1", "6 of 10 requests failed in 10 s (60.0 %)")
+
+
+@pytest.mark.parametrize("status", ["rejected", "invalid"])
+@pytest.mark.parametrize("refused", range(6))
+def test_own_probes_that_were_refused_hide_no_failure_of_others(status: str, refused: int) -> None:
+    facts = having(traffic={"requests": {"ok": 6.0, "error": 2.0}})
+    for _ in range(refused):
+        fail_a_probe(facts, status)
+    (measured,) = [each.measured for each in judge(facts).reasons if each.rule == "error_rate"]
+    assert measured == "2 of 3 requests failed in 10 s (66.7 %)"
+
+
+def test_quiet_service_has_no_error_rate() -> None:
+    verdict = judge(having(traffic={"requests": {"ok": 5.0}}))
+    assert verdict.verdict == "healthy"
+    assert verdict.notes[0].startswith("0 requests of others in 10 s")
+
+
+@pytest.mark.parametrize(
+    ("traffic", "told"),
+    [
+        ({}, "0 requests of others in 10 s, 0 failed; analyses p50 0.40 s, p95 0.60 s; 0 % from the cache"),
+        (
+            {"latency_seconds": None, "analyses": 0.0, "hit_rate": None},
+            "0 requests of others in 10 s, 0 failed; latency unknown: no analyses in the window; hit rate"
+            " unknown: the cache was not asked in the window",
+        ),
+        (
+            {"requests": {}, "latency_seconds": None, "analyses": 0.0},
+            "0 requests of others in 10 s, 0 failed; latency unknown: no analyses in the window; 0 % from the"
+            " cache",
+        ),
+        (
+            {"requests": None, "latency_seconds": None, "analyses": None},
+            "requests unknown: katago_requests_total is missing or NaN; latency unknown:"
+            " katago_analysis_duration_seconds is NaN; 0 % from the cache",
+        ),
+    ],
+)
+def test_latency_and_hit_rate_without_data_are_said_to_be_unknown(traffic: dict[str, Any], told: str) -> None:
+    assert judge(having(traffic=traffic)).notes[0] == told
+
+
+def test_latency_and_hit_rate_without_metrics_are_said_to_be_unknown() -> None:
+    facts = healthy()
+    facts["traffic"]["value"] = {"served": False, "why": "is not served"}
+    assert judge(facts).notes[0] == "requests, latency and hit rate unknown: /metrics is not served"
+    facts["traffic"] = {"unknown": "no answer within 10 s"}
+    assert judge(facts).notes[0] == "requests, latency and hit rate unknown: no answer within 10 s"
+
+
+def probes(seconds: float, count: int = 5) -> dict[str, Any]:
+    return {"answers": [{"status": "ok", "seconds": seconds, "problems": []} for _ in range(count)]}
+
+
+@pytest.mark.parametrize(
+    ("percent", "level"),
+    [
+        (-50, None),
+        (0, None),
+        (9.99, None),
+        (10, "P3"),
+        (10.01, "P3"),
+        (19.99, "P3"),
+        (20, "P2"),
+        (20.01, "P2"),
+        (79.99, "P2"),
+        (80, "P1"),
+        (80.01, "P1"),
+        (400, "P1"),
+    ],
+)
+@pytest.mark.parametrize("baseline", [0.1, 0.3, 0.5, 0.7, 1.1])
+def test_performance_against_the_baseline(percent: float, level: str | None, baseline: float) -> None:
+    facts = having(
+        probe=probes(baseline * (1 + percent / 100)),
+        baseline={"found": {"identity": "same", "machine": MACHINE, "median_seconds": baseline}},
+    )
+    assert rules(judge(facts)) == ({(level, "performance")} if level else set())
+
+
+@pytest.mark.parametrize("median", [0.0, float("inf"), float("nan")])
+def test_baseline_that_cannot_be_calculated_with_costs_its_own_entry_alone(median: float) -> None:
+    facts = having(
+        baseline={"found": {"identity": "same", "machine": MACHINE, "median_seconds": median}},
+        ready={"status": 503, "body": {"ready": False, "reason": "draining"}},
+    )
+    assert rules(judge(facts)) == {("P2", "ready"), ("unknown", "performance")}
+
+
+def test_baseline_that_is_damaged_is_said_to_be_and_judged_without() -> None:
+    facts = healthy()
+    why = "ValueError: /b.json: median_seconds is 0.0: record one anew with baseline.yml"
+    facts["baseline"] = {"unknown": why}
+    verdict = judge(facts)
+    assert verdict.verdict == "healthy"
+    assert f"performance is unknown: {why}" in verdict.notes
+
+
+@pytest.mark.parametrize("found", [None, {"identity": "another", "machine": MACHINE, "median_seconds": 0.1}])
+def test_performance_without_a_baseline_that_fits_is_unknown_and_hides_no_health(found: Any) -> None:
+    verdict = judge(having(baseline={"found": found}))
+    assert verdict.verdict == "healthy"
+    assert any("performance is unknown" in note and "baseline.yml" in note for note in verdict.notes)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "told"),
+    [
+        ({**MACHINE, "name": "katago-2"}, "katago-2 (4 processors, 4 x AMD EPYC)"),
+        ({**MACHINE, "processors": 64}, "katago-1 (64 processors, 4 x AMD EPYC)"),
+        ({**MACHINE, "device": "1 x NVIDIA A40"}, "katago-1 (4 processors, 1 x NVIDIA A40)"),
+        (None, "a machine that it does not name"),
+    ],
+)
+@pytest.mark.parametrize("seconds", [0.1, 5.0])
+def test_speed_of_another_machine_is_nothing_to_compare_with(
+    recorded: dict[str, Any] | None, told: str, seconds: float
+) -> None:
+    found = {"identity": "same", "median_seconds": 0.5, **({"machine": recorded} if recorded else {})}
+    verdict = judge(having(probe=probes(seconds), baseline={"found": found}))
+    assert (verdict.verdict, verdict.reasons) == ("healthy", ())
+    assert (
+        f"performance is unknown: the baseline is of {told}, and this is katago-1 (4 processors,"
+        " 4 x AMD EPYC); run baseline.yml while all is well"
+    ) in verdict.notes
+
+
+def test_probes_of_a_host_whose_limits_are_lowered_are_not_compared_with_its_baseline() -> None:
+    facts = having(probe={**probes(5.0), "visits": 10})
+    verdict = judge(facts)
+    assert (verdict.verdict, verdict.next) == ("healthy", None)
+    (told,) = [note for note in verdict.notes if "performance" in note]
+    assert told.startswith(
+        "performance is unknown: the limits are lowered, so a probe has 10 visits, and the"
+    )
+    assert "the baseline is of 32;" in told
+    (problem,) = triage_rules.baseline_problems(verdict, facts, least_uptime=60)
+    assert f"performance is unknown: {problem}" == told
+
+
+class Service(endpoints.Endpoints):
+    """A service that answers with what it was asked for, in so far as its overlay allows it."""
+
+    def probe(self, path: str, seconds: float = 0) -> tuple[int, dict[str, Any]]:
+        assert path == "/health"
+        keys = {"katago.maxVisits": 10}
+        return 200, {"status": "ok", "overlay": {"keys": keys} if self.host == "lowered" else None}
+
+    def call(self, command: Path, calls: Sequence[Mapping[str, Any]], deadline: float) -> dict[str, Any]:
+        visits = [each["arguments"]["maxVisits"] for each in calls]
+        well = {"scoreLead": 70.0, "winrate": 0.99, "cached": False, "moves": [{"move": "E6"}]}
+        return {
+            "results": [
+                {
+                    "ok": True,
+                    "text": "",
+                    "error": None,
+                    "seconds": 0.1,
+                    "structured": {**well, "visits": each},
+                }
+                for each in visits
+            ]
+        }
+
+
+@pytest.mark.parametrize(
+    ("config", "host", "visits"),
+    [
+        ('{"katago": {"maxVisits": 1000}}', "as configured", 32),
+        ('{"katago": {"maxVisits": 20}}', "as configured", 20),
+        ('{"katago": {"maxVisits": 1000}}', "lowered", 10),
+        ('{"katago": {"maxVisits": 5}}', "as configured", 5),
+        ("{", "as configured", 32),
+        ("[]", "lowered", 32),
+    ],
+)
+def test_probe_asks_for_no_more_visits_than_are_allowed(
+    config: str, host: str, visits: int, tmp_path: Path
+) -> None:
+    release = tmp_path / "releases" / "r"
+    release.mkdir(parents=True)
+    (release / "config.json").write_text(config)
+    (tmp_path / "current").symlink_to("releases/r")
+    parameters = {"probes": 3, "visits": 32, "patience": 30}
+    found = triage.probe(Service(host=host), layout.Layout(tmp_path), parameters)
+    assert found["visits"] == visits
+    assert [answer["problems"] for answer in found["answers"]] == [[], [], []]
+
+
+@pytest.mark.parametrize(("count", "level"), [(0, None), (2, None), (3, "P1"), (9, "P1")])
+def test_engine_that_fails_repeatedly(count: int, level: str | None) -> None:
+    expected = {(level, "engine_failures")} if level else set()
+    assert rules(judge(having(engine_journal={"failures": count}))) == expected
+    assert rules(judge(having(traffic={"engine_failures_since_start": float(count)}))) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "step", "escalates"),
+    [
+        ({"unit": {"active": "inactive", "sub": "dead"}}, ("P0", "unit"), "restart.yml", False),
+        (
+            {"unit": {"active": "failed", "result": "start-limit-hit"}},
+            ("P0", "unit"),
+            "restart.yml -e force=true",
+            True,
+        ),
+        (
+            {"unit": {"active": "failed", "exit_status": 78}},
+            ("P0", "unit"),
+            "restart.yml -e force=true",
+            True,
+        ),
+        (
+            {"unit": {"active": "activating", "restarts": 3}},
+            ("P0", "unit"),
+            "restart.yml -e force=true",
+            True,
+        ),
+        ({"unit": {"active": "activating", "restarts": 2}}, ("P0", "unit"), "restart.yml", False),
+        ({"unit": {"load": "not-found"}}, ("P0", "unit"), "deploy.yml", False),
+        ({"unit": {"process_state": "T"}}, ("P0", "unit"), "restart.yml -e force=true", False),
+        ({"health": {"status": None}}, ("P0", "health"), "restart.yml -e force=true", False),
+        ({"health": {"status": 503}}, ("P0", "health"), "restart.yml -e force=true", False),
+        ({"health": {"body": {}}}, ("P0", "health"), "restart.yml -e force=true", False),
+        ({"ready": {"status": None}}, ("P0", "ready"), "restart.yml -e force=true", False),
+        (
+            {"ready": {"status": 503, "body": {"reason": "engine backoff"}}},
+            ("P1", "ready"),
+            "restart.yml",
+            False,
+        ),
+        ({"ready": {"status": 503, "body": {"reason": "draining"}}}, ("P2", "ready"), None, False),
+        ({"ready": {"status": 503, "body": {"reason": "saturated"}}}, ("P2", "ready"), "mitigate.yml", False),
+        ({"ready": {"body": {"ready": False}}}, ("P1", "ready"), "restart.yml", False),
+        ({"release": {"name": None}}, ("P0", "release"), "deploy.yml", False),
+        ({"release": {"damage": ["/opt/net is missing"]}}, ("P0", "release"), "restore.yml", False),
+        ({"release": {"damage": ["config.json is missing"]}}, ("P0", "release"), "restore.yml", True),
+        ({"config": {"ok": False, "problems": ["is not JSON"]}}, ("P0", "config"), "restore.yml", True),
+        ({"processes": {"engines": []}}, ("P1", "engines"), "restart.yml", False),
+        ({"processes": {"engines": [1, 2]}}, ("P2", "engines"), "restart.yml -e force=true", False),
+        ({"traffic": {"engine_up": 0.0}}, ("P1", "engine_up"), "restart.yml", False),
+        ({"limits": {"open_files_limit": 64}}, ("P2", "limits"), "deploy.yml", False),
+        ({"limits": {"open_files_limit": 8191}}, ("P3", "limits"), "deploy.yml", False),
+        ({"limits": {"open_files": 7373}}, ("P2", "limits"), "restart.yml", True),
+        ({"memory": {"available_percent": 1.9}}, ("P2", "memory"), "mitigate.yml", True),
+        ({"memory": {"available_percent": 4.9}}, ("P3", "memory"), None, False),
+        ({"pressure": {"memory": {"full": {"avg60": 20.0}}}}, ("P2", "pressure"), "mitigate.yml", True),
+        ({"journal": {"cache_trouble": "disk full"}}, ("P2", "cache"), "purge_cache.yml", False),
+        ({"traffic": {"cache_errors": 1.0}}, ("P2", "cache"), "purge_cache.yml", False),
+        (
+            {"journal": {"groups": [{"level": "error", "event": "x", "code": "y", "count": 2}]}},
+            ("P3", "logged_errors"),
+            None,
+            False,
+        ),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
+)
+def test_one_fault_is_one_reason_with_its_next_step(
+    change: dict[str, Any], reason: tuple[str, str], step: str | None, escalates: bool
+) -> None:
+    verdict = judge(having(**change))
+    assert rules(verdict) == {reason}
+    assert verdict.verdict == reason[0]
+    assert verdict.next == step
+    assert bool(verdict.escalate) == escalates
+    assert verdict.reasons[0].measured
+    assert verdict.reasons[0].threshold
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "scarce", "exhausted"),
+    [
+        ({"free_percent": 0.9}, "P2", True, True),
+        ({"free_percent": 1.0}, "P3", True, False),
+        ({"free_percent": 5.0}, None, False, False),
+        ({"free_inodes_percent": 0.0}, "P2", True, True),
+        ({"free_inodes_percent": None}, None, False, False),
+        ({"read_only": True}, "P2", False, False),
+    ],
+)
+def test_file_systems(change: dict[str, Any], level: str | None, scarce: bool, exhausted: bool) -> None:
+    facts = healthy()
+    facts["filesystems"]["value"][0].update(change)
+    verdict = judge(facts)
+    assert rules(verdict) == ({(level, "filesystems")} if level else set())
+    assert verdict.next is None
+    room = ["/var/log/journal takes 300 MB in 12 files: journalctl --vacuum-size=200M"]
+    assert list(verdict.proposals) == (room if scarce else [])
+    assert bool(verdict.escalate) == exhausted
+
+
+def test_no_procedure_is_proposed_that_a_full_disk_has_refused() -> None:
+    facts = having(unit={"active": "failed"})
+    assert judge(facts).next is not None
+    facts["filesystems"]["value"][0].update(free_percent=0)
+    assert judge(facts).next is None
+
+
+@pytest.mark.parametrize(("after", "level"), [(240, "P1"), (300, "P1"), (301, None)])
+def test_failing_again_within_five_minutes_is_escalated_and_not_just_restarted(
+    after: int, level: str | None
+) -> None:
+    at = NOW.timestamp()
+    facts = having(runs={"started": [at - 5000, at - 400, at - 10], "failed": [at - 400 + after]})
+    verdict = judge(facts)
+    assert rules(verdict) == ({(level, "fails_again")} if level else set())
+    if level:
+        assert verdict.escalate == ("it failed again within 5 minutes after a restart",)
+        assert verdict.next == "rollback.yml -e release=0.1.0-old"
+
+
+@pytest.mark.parametrize(("ago", "rolls_back"), [(60, True), (3600, True), (3601, False)])
+def test_way_back_is_taken_instead_of_a_restart_after_a_recent_switch(ago: int, rolls_back: bool) -> None:
+    facts = having(unit={"active": "failed", "result": "exit-code"}, history={"switch": {"seconds_ago": ago}})
+    step = judge(facts).next or ""
+    assert step.startswith("rollback.yml -e release=0.1.0-old" if rolls_back else "restart.yml")
+
+
+def test_breach_is_p0_and_neither_restarted_nor_purged() -> None:
+    verdict = judge(having(unit={"active": "inactive"}), breach=True)
+    assert ("P0", "breach") in rules(verdict)
+    assert verdict.next == triage_rules.isolation("a breach is known")
+    assert verdict.escalate[0] == "security breach"
+
+
+def refused(count: float, *, ok: float = 0, seconds: float = 10) -> Facts:
+    """So many refused logins, half of them forbidden, beside answered requests of others."""
+    counts = {"unauthenticated": count / 2, "forbidden": count / 2, "misdirected": 1e6}
+    return having(traffic={"refused": counts, "requests": {"ok": ok + 5}, "seconds": seconds})
+
+
+@pytest.mark.parametrize(
+    ("facts", "found"),
+    [
+        (refused(19), False),
+        (refused(20), True),
+        (refused(0), False),
+        (refused(40, seconds=30), False),
+        (refused(60, seconds=30), True),
+        (refused(20, seconds=2), True),
+        (refused(20, ok=200), True),
+        (refused(20, ok=210), False),
+        (refused(199, ok=2000), False),
+        (refused(200, ok=2000), True),
+    ],
+)
+def test_burst_of_refused_logins_by_number_rate_and_traffic(facts: Facts, found: bool) -> None:
+    verdict = judge(facts)
+    assert rules(verdict) == ({("P1", "refused_logins")} if found else set())
+    if found:
+        assert verdict.next == triage_rules.isolation("a burst of refused logins")
+        assert verdict.escalate == ("unusual access",)
+
+
+def test_refused_logins_that_are_not_known_are_unknown() -> None:
+    assert rules(judge(having(traffic={"refused": None}))) == {("unknown", "refused_logins")}
+
+
+@pytest.mark.parametrize("damage", ["venv/x.py was changed", "venv/x.pth was added", "/opt/e was changed"])
+def test_files_that_do_not_match_the_manifest_are_evidence(damage: str) -> None:
+    verdict = judge(having(release={"damage": [damage]}))
+    assert rules(verdict) == {("P0", "release")}
+    assert verdict.next == triage_rules.isolation("files of the release were changed")
+    assert verdict.escalate == ("data integrity is in doubt",)
+
+
+MODE = {"since": "2026-11-24T02:00:00Z", "who": "anna@ops", "why": "odd logins", "incident": "2026-11-24-1"}
+SUSPICIOUS: dict[str, Callable[[], Facts]] = {
+    "logins": lambda: refused(100),
+    "integrity": lambda: having(release={"damage": ["config.json was changed"]}),
+    "mode": lambda: having(security={"mode": MODE, "isolated": True}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SUSPICIOUS))
+def test_nothing_that_destroys_evidence_is_proposed_on_a_suspicious_host(name: str) -> None:
+    facts = SUSPICIOUS[name]()
+    facts["unit"]["value"].update(active="failed", result="start-limit-hit")
+    facts["journal"]["value"].update(cache_trouble="x")
+    facts["filesystems"]["value"][0].update(free_percent=0.5)
+    facts["runs"]["value"].update(started=[NOW.timestamp() - 100], failed=[NOW.timestamp() - 50])
+    verdict = judge(facts)
+    assert (verdict.next or "").startswith("security.yml ")
+    assert verdict.proposals == ()
+    assert {reason.next for reason in verdict.reasons if not reason.suspicious} == {None}
+    assert triage_rules.PRESERVE in verdict.notes
+
+
+def test_host_in_security_mode_is_told_with_who_and_since_when() -> None:
+    verdict = judge(having(security={"mode": MODE, "isolated": True}))
+    assert (verdict.verdict, rules(verdict)) == ("P0", {("P0", "security_mode")})
+    assert verdict.next == "security.yml -e do=show"
+    assert "2026-11-24T02:00:00Z security mode by anna@ops (odd logins)" in verdict.changes
+    assert "since 2026-11-24T02:00:00Z, by anna@ops (odd logins)" in verdict.reasons[0].measured
+
+
+def test_isolation_that_was_taken_away_is_put_back() -> None:
+    verdict = judge(having(security={"mode": MODE, "isolated": False}, release={"damage": ["x was changed"]}))
+    assert verdict.next == triage_rules.isolation("the isolation was taken away")
+    assert any("NOT cut off" in reason.measured for reason in verdict.reasons)
+
+
+def test_mode_without_isolation_is_not_called_lost() -> None:
+    verdict = judge(having(security={"mode": MODE, "isolated": None}))
+    assert verdict.next == "security.yml -e do=show"
+
+
+@pytest.mark.parametrize(("failing", "level"), [(0, None), (1, "P2"), (2, "P2"), (3, "P1"), (5, "P1")])
+def test_probes_that_fail(failing: int, level: str | None) -> None:
+    facts = healthy()
+    for answer in facts["probe"]["value"]["answers"][:failing]:
+        answer.update(problems=["answered from a cache"])
+    assert rules(judge(facts)) == ({(level, "probe")} if level else set())
+
+
+def test_probes_without_an_answer_fail() -> None:
+    facts = having(probe={"answers": [], "error": "deadline of 20 s passed"})
+    assert rules(judge(facts)) == {("P1", "probe")}
+    assert "deadline of 20 s" in judge(facts).reasons[0].measured
+
+
+def test_metrics_that_are_gone_are_a_matter_of_monitoring_and_leave_the_error_rate_unknown() -> None:
+    facts = healthy()
+    facts["traffic"]["value"] = {"served": False, "why": "gave no answer within 3 s"}
+    verdict = judge(facts)
+    assert rules(verdict) == {("P3", "metrics"), ("unknown", "error_rate")}
+    assert (verdict.verdict, verdict.undecided) == ("P3", ("error_rate",))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"), [({"requests": None}, "error_rate"), ({"engine_up": None}, "engine_up")]
+)
+def test_series_that_is_missing_or_nan_is_unknown(change: dict[str, Any], rule: str) -> None:
+    verdict = judge(having(traffic=change))
+    assert (verdict.verdict, rules(verdict)) == ("unknown", {("unknown", rule)})
+    assert verdict.next == "validate.yml"
+
+
+ESSENTIAL = sorted({name for needs, _ in triage_rules._RULES.values() for name in needs})
+
+
+@pytest.mark.parametrize("name", ESSENTIAL)
+@pytest.mark.parametrize("entry", [{"unknown": "no answer within 5 s"}, None, {"value": "nonsense"}])
+def test_essential_check_that_cannot_be_decided_is_unknown(name: str, entry: dict[str, Any] | None) -> None:
+    facts = healthy()
+    if entry is None:
+        del facts[name]
+    else:
+        facts[name] = entry
+    verdict = judge(facts)
+    assert verdict.verdict == "unknown"
+    assert verdict.undecided
+
+
+def test_restore_of_the_same_release_is_no_switch_that_a_rollback_could_undo() -> None:
+    deployed = history.Record("2026-11-23T02:00:00Z", "anna", "0.2.0-bb", "0.1.0-aa", "deployment")
+    restored = history.Record(
+        "2026-11-24T02:30:00Z", "anna", "0.2.0-bb", "0.2.0-bb", "damaged", how="restore"
+    )
+    assert triage.newest_switch([deployed, restored]) == deployed
+    assert triage.newest_switch([restored]) is None
+
+
+@pytest.mark.parametrize("name", ["load", "clock", "history", "packages", "baseline", "last_lines"])
+def test_check_that_decides_nothing_does_not_hide_health(name: str) -> None:
+    facts = healthy()
+    facts[name] = {"unknown": "no answer within 5 s"}
+    assert judge(facts).verdict == "healthy"
+
+
+def test_unknown_starts_and_failures_are_no_reason_to_go_back() -> None:
+    facts = healthy()
+    facts["runs"] = {"unknown": "no answer within 10 s"}
+    assert judge(facts).next == "validate.yml"
+
+
+def test_skipped_probe_is_unknown() -> None:
+    facts = having(traffic={"requests": {"ok": 9.0, "error": 1.0}})
+    facts["probe"]["value"] = {"skipped": "/health does not answer"}
+    verdict = judge(facts)
+    assert rules(verdict) == {("unknown", "probe"), ("P2", "error_rate")}
+    assert verdict.notes[0].startswith("10 requests of others in 10 s, 1 failed")
+
+
+@pytest.mark.parametrize(
+    ("level", "minutes"), [("P0", 5), ("P1", 30), ("P2", 120), ("P3", 1440), ("unknown", None)]
+)
+def test_deadline_of_the_response(level: str, minutes: int | None) -> None:
+    faults: dict[str, Facts] = {
+        "P0": having(unit={"active": "failed"}),
+        "P1": having(engine_journal={"failures": 3}),
+        "P2": having(journal={"cache_trouble": "x"}),
+        "P3": requests(50, 950),
+        "unknown": having(traffic={"requests": None}),
+    }
+    verdict = judge(faults[level])
+    expected = NOW + timedelta(minutes=minutes) if minutes else None
+    assert (verdict.verdict, verdict.respond_by) == (
+        level,
+        expected.strftime("%Y-%m-%dT%H:%M:%SZ") if expected else None,
+    )
+
+
+def test_what_changed_recently_is_told() -> None:
+    record = {"at": "2026-11-24T02:50:00Z", "who": "anna@ops", "release": "0.1.0-aa", "why": "deployment"}
+    facts = having(
+        history={"records": [{**record, "verdict": None}]},
+        unit={"drop_ins": ["/etc/systemd/system/katago-mcp.service.d/x.conf"]},
+        health={"body": {"status": "ok", "overlay": {"expires": "2026-11-24T04:00:00Z"}}},
+    )
+    facts["packages"]["value"] = ["libc6"]
+    told = "\n".join(judge(facts).changes)
+    for words in ("switched to 0.1.0-aa by anna@ops (deployment)", "x.conf", "overlay", "libc6"):
+        assert words in told
+
+
+def test_greedy_unit_is_named_with_a_proposal() -> None:
+    def hog(percent: float) -> Facts:
+        used = {"unit": "backup.service", "name": "tar", "largest": "tar", "cpu_percent": percent}
+        return having(processes={"others": [used]})
+
+    verdict = judge(hog(100.0))
+    assert verdict.verdict == "healthy"
+    assert any("backup.service (tar) takes 100 %" in note for note in verdict.notes)
+    assert verdict.proposals == ("systemctl set-property --runtime backup.service CPUWeight=20",)
+    assert judge(hog(99.9)).proposals == ()
+
+
+def holding(unit: str, name: str, megabytes: int, percent: float = 0.0) -> dict[str, Any]:
+    """A unit with so much memory, most of it in one process, and a small one that computes."""
+    return {
+        "unit": unit,
+        "name": "sh",
+        "largest": name,
+        "cpu_percent": percent,
+        "memory_bytes": megabytes << 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("short", "named"),
+    [
+        ({"memory": {"available_percent": 1.0}}, True),
+        ({"memory": {"available_percent": 4.9}}, True),
+        ({"pressure": {"memory": {"full": {"avg60": 30.0}}}}, True),
+        ({"memory": {"available_percent": 5.0}}, False),
+    ],
+)
+def test_largest_consumers_are_named_where_memory_is_short(short: dict[str, Any], named: bool) -> None:
+    member = {"pid": 101, "parent": 100, "state": "S", "cpu_percent": 0.0}
+    processes = [{**member, "name": "katago", "memory_bytes": 3000 << 20}, {**member, "memory_bytes": 9}]
+    own = {"unit": "katago-mcp.service", "memory_bytes": 3100 << 20, "processes": processes}
+    others = [
+        holding("cron.service", "cron", 3, percent=9.0),
+        holding("ssh.service", "sshd", 40),
+        holding("backup.service", "restic", 9000),
+        holding("db.service", "postgres", 500),
+    ]
+    verdict = judge(having(**short, processes={"others": others, "unit": own}))
+    told = [note for note in verdict.notes if "of memory" in note]
+    expected = [
+        "backup.service (restic) holds 9000 MB of memory",
+        "katago-mcp.service (katago) holds 3100 MB of memory",
+        "db.service (postgres) holds 500 MB of memory",
+    ]
+    assert told == (expected if named else [])
+
+
+def test_what_holds_memory_cannot_be_named_without_processes() -> None:
+    facts = having(memory={"available_percent": 1.0})
+    facts["processes"] = {"unknown": "no answer within 12 s"}
+    assert ("P2", "memory") in rules(judge(facts))
+
+
+def test_scarce_memory_proposes_a_smaller_cache_as_a_diff() -> None:
+    assert judge(having(memory={"available_percent": 3.0})).proposals == (
+        "-katago_mcp_cache_size_mb: 256\n+katago_mcp_cache_size_mb: 128",
+    )
+
+
+def test_missing_pressure_is_recorded_and_decides_nothing() -> None:
+    facts = having(pressure={"absent": "/proc/pressure/cpu: No such file or directory"})
+    verdict = judge(facts)
+    assert verdict.verdict == "healthy"
+    assert any("/proc/pressure/cpu" in note for note in verdict.notes)
+
+
+def test_clock_that_is_off_is_told() -> None:
+    facts = healthy()
+    facts["clock"]["value"] = NOW.timestamp() - 120
+    assert "its clock differs from this machine's by -120 s" in judge(facts).notes
+
+
+def test_unreachable_host_is_unknown_and_says_so() -> None:
+    verdict = triage_rules.unreachable("Connection timed out", now=NOW)
+    assert (verdict.verdict, verdict.undecided, verdict.respond_by) == ("unknown", ("reachable",), None)
+    assert "Connection timed out" in verdict.reasons[0].measured
+
+
+def test_fleet_has_the_verdict_of_its_worst_host_and_names_the_unknown_ones() -> None:
+    hosts = {
+        "a": judge(healthy()),
+        "b": triage_rules.unreachable("gone", now=NOW),
+        "c": judge(having(journal={"cache_trouble": "x"})),
+    }
+    fleet = triage_rules.fleet(hosts, now=NOW)
+    assert (fleet.verdict, fleet.unknown) == ("P2", ("b",))
+    assert fleet.hosts == {"P2": 1, "unknown": 1, "healthy": 1}
+    assert triage_rules.fleet({name: hosts[name] for name in "ab"}, now=NOW).verdict == "unknown"
+    assert triage_rules.fleet({}, now=NOW).verdict == "unknown"
+
+
+def test_verdict_survives_its_way_through_json() -> None:
+    verdict = judge(having(unit={"active": "failed"}))
+    assert triage_rules.as_verdict(json.loads(json.dumps(triage_rules.as_dict(verdict)))) == verdict
+
+
+def fail_a_probe(facts: Facts, status: str = "error") -> None:
+    """One probe more fails, which the service counts as a request that ended so."""
+    requests = facts["traffic"]["value"]["requests"]
+    for answer in facts["probe"]["value"]["answers"]:
+        if answer["status"] == "ok":
+            answer.update(status=status, problems=["x"])
+            requests["ok"] -= 1
+            requests[status] = requests.get(status, 0) + 1
+            return
+
+
+# Ways in which a fact gets worse: each takes facts and changes them in place.
+WORSE: dict[str, Callable[[Facts], object]] = {
+    "unit stopped": lambda facts: facts["unit"]["value"].update(active="failed", process_state=None),
+    "frozen": lambda facts: facts["unit"]["value"].update(process_state="T"),
+    "health gone": lambda facts: facts["health"]["value"].update(status=None, body={}),
+    "ready 503": lambda facts: facts["ready"]["value"].update(status=503, body={"reason": "engine hung"}),
+    "drained": lambda facts: (
+        facts["ready"]["value"].update(status=503, body={"reason": "draining"})
+        if facts["ready"]["value"]["status"] == 200
+        else None
+    ),
+    "damaged": lambda facts: facts["release"]["value"]["damage"].append("config.json was changed"),
+    "bad config": lambda facts: facts["config"]["value"].update(ok=False),
+    "file changed": lambda facts: facts["release"]["value"]["damage"].append("venv/x.py was changed"),
+    "logins refused": lambda facts: facts["traffic"]["value"]["refused"].update(
+        unauthenticated=facts["traffic"]["value"]["refused"]["unauthenticated"] + 12
+    ),
+    "security mode": lambda facts: facts["security"]["value"].update(mode=MODE, isolated=True),
+    "isolation lost": lambda facts: facts["security"]["value"].update(mode=MODE, isolated=False),
+    "engine failed": lambda facts: facts["engine_journal"]["value"].update(
+        failures=facts["engine_journal"]["value"]["failures"] + 1
+    ),
+    "second engine": lambda facts: facts["processes"]["value"]["engines"].append(7),
+    "cache": lambda facts: facts["journal"]["value"].update(cache_trouble="x"),
+    "error logged": lambda facts: facts["journal"]["value"]["groups"].append(
+        {"level": "error", "event": "x", "code": "", "count": 1}
+    ),
+    "space": lambda facts: [each.update(free_percent=0.1) for each in facts["filesystems"]["value"]],
+    "inodes": lambda facts: [each.update(free_inodes_percent=3) for each in facts["filesystems"]["value"]],
+    "read-only": lambda facts: [each.update(read_only=True) for each in facts["filesystems"]["value"]],
+    "memory": lambda facts: facts["memory"]["value"].update(available_percent=1.0),
+    "stalls": lambda facts: facts["pressure"]["value"].update(memory={"full": {"avg60": 50}}),
+    "few files": lambda facts: facts["limits"]["value"].update(open_files_limit=64),
+    "probe fails": fail_a_probe,
+    "own probe rejected": lambda facts: fail_a_probe(facts, "rejected"),
+    "own probe over limit": lambda facts: fail_a_probe(facts, "invalid"),
+    "probes slow": lambda facts: [
+        answer.update(seconds=answer["seconds"] * 1.4) for answer in facts["probe"]["value"]["answers"]
+    ],
+    "a request fails": lambda facts: facts["traffic"]["value"]["requests"].update(
+        error=facts["traffic"]["value"]["requests"].get("error", 0) + 1
+    ),
+    "crash": lambda facts: facts["runs"]["value"].update(
+        started=[NOW.timestamp() - 100], failed=[NOW.timestamp() - 50]
+    ),
+}
+worsened = st.lists(st.sampled_from(sorted(WORSE)), max_size=8)
+
+
+def after(names: list[str]) -> Facts:
+    facts = copy.deepcopy(healthy())
+    for name in names:
+        WORSE[name](facts)
+    return facts
+
+
+@settings(deadline=None)
+@given(names=worsened, one_more=st.sampled_from(sorted(WORSE)))
+def test_worse_facts_never_give_a_better_verdict(names: list[str], one_more: str) -> None:
+    before, later = judge(after(names)), judge(after([*names, one_more]))
+    assert rank(later.verdict) >= rank(before.verdict)
+
+
+@settings(deadline=None)
+@given(names=worsened, lost=st.sets(st.sampled_from(ESSENTIAL), min_size=1))
+def test_unknown_is_never_healthy(names: list[str], lost: set[str]) -> None:
+    facts = after(names)
+    for name in lost:
+        facts[name] = {"unknown": "no answer within 5 s"}
+    assert judge(facts).verdict != "healthy"
+
+
+@settings(deadline=None)
+@given(hosts=st.lists(worsened, min_size=1, max_size=5), seed=st.randoms())
+def test_order_of_hosts_does_not_matter(hosts: list[list[str]], seed: Any) -> None:
+    verdicts = {f"h{number}": judge(after(names)) for number, names in enumerate(hosts)}
+    verdicts["gone"] = triage_rules.unreachable("gone", now=NOW)
+    shuffled = list(verdicts.items())
+    seed.shuffle(shuffled)
+    assert triage_rules.fleet(dict(shuffled), now=NOW) == triage_rules.fleet(verdicts, now=NOW)
+
+
+@settings(deadline=None)
+@given(hosts=st.lists(worsened, min_size=1, max_size=4), one_more=st.sampled_from(sorted(WORSE)))
+def test_worse_host_never_gives_a_better_fleet(hosts: list[list[str]], one_more: str) -> None:
+    def level(of: list[list[str]]) -> int:
+        verdicts = {str(number): judge(after(names)) for number, names in enumerate(of)}
+        return rank(triage_rules.fleet(verdicts, now=NOW).verdict)
+
+    assert level([[*hosts[0], one_more], *hosts[1:]]) >= level(hosts)
+
+
+def test_baseline_is_refused_on_a_host_that_is_not_well_or_not_warm() -> None:
+    facts = having(journal={"cache_trouble": "x"})
+    (problem,) = triage_rules.baseline_problems(judge(facts), facts, least_uptime=60)
+    assert problem == "P2 cache: the cache does not work: x"
+    young = having(health={"body": {"status": "ok", "uptimeSeconds": 59, "engine": {"state": "ready"}}})
+    assert triage_rules.baseline_problems(judge(young), young, least_uptime=60) == [
+        "the service is up for 59 s, and must be for 60 s"
+    ]
+    failed = having(engine_journal={"failures": 1})
+    assert (
+        "its engine failed 1 times"
+        in triage_rules.baseline_problems(judge(failed), failed, least_uptime=60)[0]
+    )
+    assert triage_rules.baseline_problems(judge(healthy()), healthy(), least_uptime=60) == []
+
+
+def test_baseline_says_what_it_is_of() -> None:
+    recorded = triage_rules.baseline(having(probe=probes(0.25)), now=NOW)
+    assert recorded["median_seconds"] == 0.25
+    assert recorded["visits_per_second"] == 128.0
+    assert recorded["machine"] == MACHINE
+    assert (recorded["release"], recorded["engine_version"], recorded["network"]) == (
+        "0.1.0-aa",
+        "1.18.1",
+        "net.bin.gz",
+    )
+
+
+def test_command_line_is_complete() -> None:
+    assert triage_table.command("restart.yml -e force=true", "katago-1") == (
+        "ansible-playbook playbooks/restart.yml -l katago-1 -e force=true"
+    )
+    assert triage_table.command("restore.yml", "b", ["-i", "inventories/production"]) == (
+        "ansible-playbook -i inventories/production playbooks/restore.yml -l b"
+    )
+
+
+def test_table_has_a_line_for_each_host_the_worst_first_with_why_and_next() -> None:
+    verdicts = {
+        "a": judge(healthy()),
+        "long-name": judge(having(unit={"active": "inactive", "sub": "dead"})),
+        "gone": triage_rules.unreachable("cannot be reached", now=NOW),
+    }
+    text = triage_table.render(
+        verdicts,
+        triage_rules.fleet(verdicts, now=NOW),
+        {"long-name": "ansible-playbook X"},
+        {"long-name": healthy()},
+    )
+    lines = text.strip().splitlines()
+    assert [line.split()[0] for line in lines[:5]] == ["HOST", "long-name", "gone", "a", "FLEET"]
+    assert (
+        len({line.index(word) for line, word in zip(lines, ("VERDICT", "P0", "unknown"), strict=False)}) == 1
+    )
+    assert "  NEXT: ansible-playbook X" in lines
+    assert any("P0  unit: katago-mcp.service is inactive (dead" in line for line in lines)
+    assert all(len(line) <= 120 for line in lines)

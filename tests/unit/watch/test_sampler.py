@@ -1,0 +1,174 @@
+"""The sampler on its host: what it leaves, what it takes of a service, and that nothing of it gets lost."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import ledger
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints
+from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline
+from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, window
+from ansible_collections.katago.fleet.plugins.plugin_utils.transfer import zipapps
+
+TERMS = window.Terms(minutes=1, interval=1, patience=3)
+ORDER = {"terms": vars(TERMS), "who": "anna", "incident": "i-1", "root": "/opt/katago-mcp"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> dict[str, Path]:
+    """The files of a host that was never watched."""
+    return {"order_file": tmp_path / "lib" / "order.json", "file": tmp_path / "run" / "samples.jsonl"}
+
+
+def test_order_lies_on_the_disk_and_samples_begin_with_it(place: dict[str, Path]) -> None:
+    sampler.begin(ORDER, rebooted=False, **place)
+    assert json.loads(place["order_file"].read_text()) == ORDER
+    found = sampler.watched(place["file"])
+    assert found is not None
+    assert (found.terms, found.who, found.incident, found.rebooted) == (TERMS, "anna", "i-1", False)
+    assert [path.stat().st_mode & 0o777 for path in place.values()] == [0o600, 0o600]
+
+
+def test_new_order_leaves_nothing_of_the_one_before(place: dict[str, Path]) -> None:
+    for _ in range(2):
+        sampler.begin(ORDER, rebooted=False, **place)
+        ledger.append(place["file"], {"event": "over", "why": "x"}, at="2026-01-31T03:00:00Z", who="sampler")
+    sampler.begin(ORDER, rebooted=True, **place)
+    found = sampler.watched(place["file"])
+    assert found is not None
+    assert (found.rebooted, found.over) == (True, "")
+
+
+def test_order_without_room_for_samples_is_none(
+    place: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ledger, "append", full)
+    with pytest.raises(OSError, match="No space left"):
+        sampler.begin(ORDER, rebooted=False, **place)
+    assert not place["order_file"].exists()
+    # The end is reached all the same.
+    place["order_file"].write_text("{}")
+    sampler.end("the window is full", **place)
+    assert not place["order_file"].exists()
+
+
+def test_sample_of_a_host_without_service_is_taken_and_is_a_breach(
+    tmp_path: Path, place: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens, there is no release: every fact is an entry, and the verdict is no recovery."""
+    monkeypatch.setattr(
+        endpoints.Endpoints, "of_release", lambda _: endpoints.Endpoints(port=1, metrics_port=1)
+    )
+    sampler.begin(ORDER, rebooted=False, **place)
+    verdict = sampler.step(TERMS, release_layout.Layout(tmp_path), place["file"])
+    found = sampler.watched(place["file"])
+    assert found is not None
+    (taken,) = found.samples
+    assert {"unit", "health", "ready", "release", "baseline", "validation", "metrics"} <= set(taken.facts)
+    assert taken.value("health")["status"] is None
+    assert taken.value("metrics")["served"] is False
+    assert verdict.verdict == "breached"
+
+
+def test_baseline_that_a_sample_is_compared_with_is_of_visits_that_are_allowed(tmp_path: Path) -> None:
+    release = tmp_path / "releases" / "r"
+    release.mkdir(parents=True)
+    (release / "config.json").write_text('{"katago": {"maxVisits": 20}}')
+    (tmp_path / "current").symlink_to("releases/r")
+    layout = release_layout.Layout(tmp_path)
+    assert sampler.baseline(layout, 32)["identity"] == baseline.identity({}, 20)
+    assert sampler.baseline(layout, 8)["identity"] == baseline.identity({}, 8)
+
+
+class Exposed(endpoints.Endpoints):
+    """A service that serves a text as its metrics."""
+
+    text: str | None = None
+
+    def exposed(self, seconds: float = 0) -> str | None:
+        return self.text
+
+
+def scraped(text: str | None) -> dict[str, Any]:
+    served = Exposed()
+    object.__setattr__(served, "text", text)
+    return sampler.metrics(served, 1)
+
+
+METRICS = """\
+katago_requests_total{tool="a",status="ok"} 3
+katago_requests_total{tool="b",status="ok"} 4
+katago_requests_total{tool="a",status="error"} 1
+katago_engine_up 1
+katago_engine_restarts_total{reason="crashed"} 2
+katago_engine_restarts_total{reason="requested"} 1
+katago_cache_errors_total 0
+"""
+
+
+def test_figures_are_totals_and_nan_is_none() -> None:
+    assert scraped(METRICS) == {
+        "served": True,
+        "requests": {"ok": 7.0, "error": 1.0},
+        "engine_up": 1.0,
+        "engine_restarts": 3.0,
+        "cache_errors": 0.0,
+    }
+    seen = scraped(METRICS.replace(" 1\n", " NaN\n"))
+    assert (seen["requests"], seen["engine_up"], seen["engine_restarts"]) == (None, None, None)
+    assert scraped("katago_engine_up 1\n")["engine_restarts"] == 0
+
+
+@pytest.mark.parametrize("text", [None, "<html>"])
+def test_metrics_that_are_none_are_not_served(text: str | None) -> None:
+    assert scraped(text)["served"] is False
+
+
+def test_body_of_a_probe_is_kept_short_and_by_name() -> None:
+    answer = {"status": 200, "body": {"status": "x" * 9999, "secret": "s", "ready": True, "reason": None}}
+    kept = sampler.short(answer, "status", "ready", "reason")
+    assert kept["body"] == {"status": "x" * 200, "ready": True, "reason": None}
+
+
+def test_dead_checks_are_taken_notice_of() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    sampler.reap()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, os.WNOHANG)
+
+
+def test_clock_is_the_hosts_own_and_goes_on_only() -> None:
+    before = sampler.now()
+    assert math.isfinite(before)
+    assert sampler.now() >= before
+
+
+def test_program_has_all_that_it_imports() -> None:
+    assert {"watch.window", "triage.rules", "service.metrics", "service.observe"} <= zipapps.needed(
+        "watch.sampler"
+    )
+    assert zipapps.pack("watch.sampler") == zipapps.pack("watch.sampler")
+
+
+def test_unit_may_do_what_the_sampler_needs_and_no_more() -> None:
+    unit = sampler.unit()
+    for line in (
+        f"ConditionPathExists={paths.WATCH_ORDER}",
+        "RuntimeDirectoryPreserve=yes",
+        "ProtectSystem=strict",
+    ):
+        assert line in unit
