@@ -19,7 +19,8 @@ from ansible_collections.katago.fleet.plugins.module_utils import paths, timesta
 from ansible_collections.katago.fleet.plugins.module_utils.backup import program_checks, restic
 from ansible_collections.katago.fleet.plugins.module_utils.backup import survey as backup_survey
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
@@ -345,12 +346,12 @@ def _fetch(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
         make_parent(target)
         target.mkdir(mode=0o700)
         planner.repository.restore(snapshot, target, _fewer(files), deadline=STAGE_SECONDS)
-        atomic.sync_tree(target)
+        common_files.sync_tree(target)
     for action in actions:
         if action.how in ("merge", "tokens"):
             target = stage_of(action.path)
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            atomic.write(target, planner.kept(action.path) or b"", mode=0o600)
+            common_files.write(target, planner.kept(action.path) or b"", mode=0o600)
         if action.how in ("put", "add") and (trouble := staged_trouble(action)):
             raise RestoreError(f"the snapshot does not give {action.path} as it should be: {trouble}")
 
@@ -455,7 +456,7 @@ class Restoration:
             aside += self._quarantine(path)
             make_parent(path)
             staged.rename(path)
-            atomic.sync_directory(path.parent)
+            common_files.sync_directory(path.parent)
         return aside
 
     def finish(self, result: str) -> None:
@@ -476,24 +477,24 @@ class Restoration:
         elif action.how == "merge":
             present = path.read_bytes() if path.exists() else b""
             merged = backup_survey.merged_history(stage_of(path).read_bytes(), present)
-            atomic.write(scratch, merged, mode=0o644)
+            common_files.write(scratch, merged, mode=0o644)
         else:
             content = sealed_tokens(stage_of(path).read_bytes(), self._own_token())
-            atomic.write(scratch, content, mode=unit.TOKENS_MODE, group=services_group())
+            common_files.write(scratch, content, mode=unit.TOKENS_MODE, group=services_group())
         return scratch
 
     def _own_token(self) -> str:
         token = operator_token()
         if token is None:
             token = secrets.token_urlsafe(32)
-            atomic.write(paths.CREDENTIALS / paths.OPERATOR_TOKEN, f"{token}\n".encode(), mode=0o600)
+            common_files.write(paths.CREDENTIALS / paths.OPERATOR_TOKEN, f"{token}\n".encode(), mode=0o600)
         return token
 
     def _set_aside(self, path: Path) -> list[str]:
         aside = self._quarantine(path)
         if path.is_symlink() or path.is_file():
             path.unlink()
-            atomic.sync_directory(path.parent)
+            common_files.sync_directory(path.parent)
         if path == paths.ANSWERS:
             # SQLite's journal belongs to the file it was written for.
             for end in ("-wal", "-shm"):
@@ -515,7 +516,7 @@ class Restoration:
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
                     raise
                 shutil.copy2(path, place, follow_symlinks=False)
-        atomic.sync_directory(place.parent)
+        common_files.sync_directory(place.parent)
         return [str(place)]
 
     def _move(self, path: Path, place: Path) -> Path:
@@ -529,11 +530,11 @@ class Restoration:
             place = _free(root / ".quarantine" / self.directory.name / path.relative_to(root))
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.rename(place)
-        atomic.sync_directory(path.parent)
+        common_files.sync_directory(path.parent)
         return place
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        atomic.write(self.directory / RECORD, json.dumps(record, indent=1).encode() + b"\n", mode=0o600)
+        common_files.write(self.directory / RECORD, json.dumps(record, indent=1).encode() + b"\n", mode=0o600)
 
 
 def record_switch(who: str, release: str, why: str) -> bool:
@@ -556,7 +557,7 @@ def _add(path: Path) -> None:
     make_parent(path)
     with contextlib.suppress(FileExistsError):
         os.link(stage_of(path), path)
-    atomic.sync_directory(path.parent)
+    common_files.sync_directory(path.parent)
 
 
 def make_parent(path: Path) -> None:
@@ -605,5 +606,5 @@ def _new_directory(parent: Path, name: str) -> Path:
     parent.chmod(0o700)
     directory = _free(parent / name)
     directory.mkdir(mode=0o700)
-    atomic.sync_directory(parent)
+    common_files.sync_directory(parent)
     return directory

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 
 Verdict = Literal["good", "bad"]
 How = Literal["deployment", "rollback", "return", "restore"]
@@ -48,7 +48,7 @@ def read(path: Path = paths.HISTORY) -> list[Record]:
 def append(record: Record, path: Path = paths.HISTORY) -> None:
     """Add a record durably, whole or not at all. Raises OSError, with the file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    atomic.append(path, json.dumps(asdict(record)).encode() + b"\n", mode=0o644)
+    files.append(path, json.dumps(asdict(record)).encode() + b"\n", mode=0o644)
 
 
 def verdict_on(records: Sequence[Record], release: str) -> Record | None:
