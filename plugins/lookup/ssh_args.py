@@ -37,6 +37,7 @@ _raw:
 from typing import Any
 
 from ansible import constants
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.lookup import LookupBase
 
 ALIVE = "-o ServerAliveInterval=15 -o ServerAliveCountMax=4"
@@ -48,11 +49,10 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return one text."""
-        self.set_options(var_options=variables, direct=kwargs)
         known = variables or {}
         # Without the variables of the play, which are what this lookup is the value of.
         host = known["hostvars"][known["inventory_hostname"]]
         own = host.get("ansible_ssh_args")
         if own is None:
             own = constants.config.get_config_value("ssh_args", plugin_type="connection", plugin_name="ssh")
-        return [f"{FRESH} {own}".strip() if self.get_option("fresh") else f"{own} {ALIVE}".strip()]
+        return [f"{FRESH} {own}".strip() if boolean(kwargs.get("fresh", False)) else f"{own} {ALIVE}".strip()]
