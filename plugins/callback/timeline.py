@@ -109,6 +109,9 @@ class CallbackModule(CallbackBase):
         if self._off or self._root is not None:
             return
         variables, template = _variables(play)
+        if not variables.get("groups", {}).get(FLEET):
+            self._display.warning(f"The inventory has no host in the group {FLEET}: -i names another one.")
+            return
         root = records_dir.of_task(variables, template)
         if notice := records_dir.notice(variables, variables["ansible_inventory_sources"], root):
             self._display.warning(notice)

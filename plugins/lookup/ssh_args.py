@@ -38,6 +38,7 @@ from typing import Any
 
 from ansible import constants
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.loader import connection_loader
 from ansible.plugins.lookup import LookupBase
 
 ALIVE = "-o ServerAliveInterval=15 -o ServerAliveCountMax=4"
@@ -54,5 +55,7 @@ class LookupModule(LookupBase):
         host = known["hostvars"][known["inventory_hostname"]]
         own = host.get("ansible_ssh_args")
         if own is None:
+            # The options of a plugin are known once it was loaded.
+            connection_loader.get("ssh", class_only=True)
             own = constants.config.get_config_value("ssh_args", plugin_type="connection", plugin_name="ssh")
         return [f"{FRESH} {own}".strip() if boolean(kwargs.get("fresh", False)) else f"{own} {ALIVE}".strip()]

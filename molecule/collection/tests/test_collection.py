@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import venv
@@ -95,8 +94,23 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Stranger:
     return made
 
 
+BASTION = """\
+Host bastion-{name}
+  HostName 127.0.0.1
+  Port {ansible_port}
+  User root
+  IdentityFile {ansible_ssh_private_key_file}
+  IdentitiesOnly yes
+  UserKnownHostsFile {known_hosts}
+  StrictHostKeyChecking yes
+"""
+
+
 def write_inventory(user: Stranger) -> None:
-    """The lab's host in an inventory of the user's own, with the host keys that he knows."""
+    """The lab's host in an inventory of the user's own: reached through a bastion, and in no other way.
+
+    The host is its own bastion, behind which it is 127.0.0.1. On this machine that is another one.
+    """
     listed = json.loads(
         subprocess.run(
             [sys.executable, "inventories/lab/hosts.py"], cwd=paths.ROOT, capture_output=True, check=True
@@ -106,10 +120,20 @@ def write_inventory(user: Stranger) -> None:
         (paths.ROOT / "inventories/lab/group_vars/katago.yml").read_text()
     )
     user.inventory.mkdir()
-    shutil.copy(fleet.LAB.known_hosts, user.directory / "known_hosts")
+    known_hosts, config = user.directory / "known_hosts", user.directory / "ssh_config"
+    lines = fleet.LAB.known_hosts.read_text().splitlines()
+    known_hosts.write_text("".join(f"{line}\n127.0.0.1 {line.partition(' ')[2]}\n" for line in lines))
     hosts = {name: dict(values) for name, values in listed["_meta"]["hostvars"].items()}
-    for values in hosts.values():
-        values["ansible_ssh_common_args"] = f"-o UserKnownHostsFile={user.directory / 'known_hosts'}"
+    bastions = [
+        BASTION.format(name=name, known_hosts=known_hosts, **values) for name, values in hosts.items()
+    ]
+    config.write_text("".join(bastions))
+    for name, values in hosts.items():
+        values |= {
+            "ansible_port": 22,
+            "ansible_ssh_args": f"-F {config} -o ProxyJump=bastion-{name} -o ControlPersist=60s",
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=yes",
+        }
     fleet_variables = {**variables, **listed["katago"]["vars"]}
     (user.inventory / "hosts.yml").write_text(
         yaml.safe_dump({"katago": {"hosts": hosts, "vars": fleet_variables}})
