@@ -257,7 +257,7 @@ def listening(pids: Iterable[int], proc: Path = Path("/proc")) -> set[int]:
 
 def _configuration() -> dict[str, Any] | None:
     try:
-        value = json.loads((layout.Layout().current / "config.json").read_text())
+        value = json.loads((layout.Layout(paths.RELEASE_ROOT).current / "config.json").read_text())
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
