@@ -196,7 +196,7 @@ def newest_switch(records: Sequence[history.Record]) -> history.Record | None:
 
 def read_history(layout: release_layout.Layout) -> dict[str, Any]:
     """The newest records, the newest switch from one release to another, and the way back."""
-    records = history.read()
+    records = history.read(paths.HISTORY)
     switch = newest_switch(records)
     ago = None
     if switch:

@@ -142,12 +142,13 @@ class Planner:
 
     def _is_bare(self) -> bool:
         """Whether the host has neither a release nor a history, and so no state of its own to keep."""
-        return release_layout.Layout().current_release() is None and not paths.HISTORY.exists()
+        layout = release_layout.Layout(paths.RELEASE_ROOT)
+        return layout.current_release() is None and not paths.HISTORY.exists()
 
     def _names(self) -> list[str]:
         """The releases to look at: those that the host needs, and those that the snapshot has whole."""
-        layout = release_layout.Layout()
-        needed = backup_survey.current_and_way_back(layout, history.read())
+        layout = release_layout.Layout(paths.RELEASE_ROOT)
+        needed = backup_survey.current_and_way_back(layout, history.read(paths.HISTORY))
         if not needed or self._scope == "all":
             kept = [name for name in self._whole_releases() if name not in needed]
             needed += sorted(kept, key=lambda name: name != self._snapshot.release)
@@ -163,7 +164,8 @@ class Planner:
         return [found[1] for path in self._nodes if (found := pattern.fullmatch(path))]
 
     def _release(self) -> str:
-        present = release_layout.Layout().current_release() or history.current(history.read())
+        layout = release_layout.Layout(paths.RELEASE_ROOT)
+        present = layout.current_release() or history.current(history.read(paths.HISTORY))
         return self._snapshot.release if self._scope == "all" or present is None else present
 
     def _mend(self, finding: Finding) -> Iterator[Action]:
@@ -192,7 +194,7 @@ class Planner:
             yield from self._switch(self._release())
 
     def _switch(self, release: str) -> Iterator[Action]:
-        for path, target in unit.links(release_layout.Layout(), release).items():
+        for path, target in unit.links(release_layout.Layout(paths.RELEASE_ROOT), release).items():
             if not (path.is_symlink() and str(path.readlink()) == target):
                 yield Action(str(path), "link", f"{path} leads to {target}", f"link:{target}")
 
@@ -223,7 +225,7 @@ class Planner:
     def _require_release(self, release: str, actions: Sequence[Action]) -> None:
         """Refuse to switch to what is neither here nor in the snapshot."""
         coming = {Path(action.path).name for action in actions if action.how == "put"}
-        if release not in coming and release not in release_layout.Layout().complete():
+        if release not in coming and release not in release_layout.Layout(paths.RELEASE_ROOT).complete():
             raise RestoreError(
                 f"{release} is not on this host, and the snapshot {self._snapshot} has its small parts alone."
                 " -e scope=state restores the rest"
@@ -539,15 +541,16 @@ class Restoration:
 
 def record_switch(who: str, release: str, why: str) -> bool:
     """Record the restore in the history unless it is its newest record; return whether it was not."""
-    records = history.read()
+    records = history.read(paths.HISTORY)
     newest = records[-1] if records else None
     if newest and newest.how == "restore" and newest.verdict is None and newest.release == release:
         return False
-    previous = release_layout.Layout().current_release()
+    previous = release_layout.Layout(paths.RELEASE_ROOT).current_release()
     history.append(
         history.Record(
             at=timestamps.now(), who=who, release=release, previous=previous, why=why, how="restore"
-        )
+        ),
+        paths.HISTORY,
     )
     return True
 
@@ -590,7 +593,7 @@ def _rank(path: str) -> tuple[int, str]:
     """Engines and networks before releases, and `current` last."""
     if Path(path).is_relative_to(paths.ASSETS):
         return 0, path
-    return (2 if path == str(release_layout.Layout().current) else 1), path
+    return (2 if path == str(release_layout.Layout(paths.RELEASE_ROOT).current) else 1), path
 
 
 def _free(path: Path) -> Path:

@@ -155,7 +155,7 @@ def contents(survey: backup_survey.Survey, *, assets: bool) -> list[str]:
         raise BackupError("there is nothing to back up: no release is the current one. Deploy one")
     records = release_history.read(survey.at(paths.HISTORY))
     whole = backup_survey.current_and_way_back(layout, records) if assets else []
-    files = {str(path) for path in service_unit.links(release_layout.Layout(), current)}
+    files = {str(path) for path in service_unit.links(release_layout.Layout(paths.RELEASE_ROOT), current)}
     for name in layout.complete():
         directory = paths.RELEASE_ROOT / "releases" / name
         here = release_layout.own_manifest(layout.release(name)) or {"stands_on": {}}
@@ -282,7 +282,7 @@ class Backup:
         try:
             self._wait_for_procedure()
             files = contents(backup_survey.Survey(), assets=self._settings.assets)
-            self._release = release_layout.Layout().current_release() or ""
+            self._release = release_layout.Layout(paths.RELEASE_ROOT).current_release() or ""
             self._enter("repository", "Opening the repository")
             self._cached.probe()
             self._enter("backup", f"Backing up {len(files)} paths of {self._release}")
