@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields
 
 VERIFIED = "verified"
 UNVERIFIED = "unverified"
@@ -279,7 +279,7 @@ class Repository:
     cache directory, None to do without, as what reads the repository back must.
     """
 
-    def __init__(self, secrets: Path = paths.BACKUP_SECRETS, *, cache: Path | None = None) -> None:
+    def __init__(self, secrets: Path, *, cache: Path | None) -> None:
         self._secrets = secrets
         self._cache = cache
 
@@ -361,12 +361,19 @@ class Repository:
         found = []
         for name in self.run("list", "locks", deadline=PROBE_SECONDS).split():
             try:
-                fields = json.loads(self.run("cat", "lock", name, deadline=PROBE_SECONDS))
+                printed = self.run("cat", "lock", name, deadline=PROBE_SECONDS)
             except ResticError:
                 # Given back since it was listed.
                 continue
+            fields = Fields.parse(printed, f"the lock {name} of {self.shown}")
             found.append(
-                Lock(name, parse_time(fields["time"]), fields["hostname"], fields["pid"], fields["exclusive"])
+                Lock(
+                    name,
+                    _time(fields),
+                    fields.get("hostname", str, ""),
+                    fields.get("pid", int, 0),
+                    fields.get("exclusive", bool, False),
+                )
             )
         return found
 
@@ -384,18 +391,21 @@ class Repository:
 
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, oldest first."""
-        found = json.loads(self.run("snapshots", "--json", deadline=PROBE_SECONDS)) or []
-        return sorted(map(_snapshot, found), key=lambda each: each.time)
+        printed = self.run("snapshots", "--json", deadline=PROBE_SECONDS)
+        # restic prints null where there is none.
+        listed = Fields("the list of snapshots", {"snapshots": json.loads(printed) or []})
+        return sorted(map(_snapshot, listed.sections("snapshots")), key=lambda each: each.time)
 
     def nodes(self, snapshot: str) -> dict[str, Node]:
         """Everything in a snapshot, by path."""
         lines = self.run("ls", "--json", snapshot, deadline=10 * PROBE_SECONDS).splitlines()
-        found = (json.loads(line) for line in lines)
-        return {
-            each["path"]: Node(each["path"], each["type"], int(each.get("size") or 0))
-            for each in found
-            if each.get("struct_type") == "node"
-        }
+        listed = (Fields.parse(line, f"the content of the snapshot {snapshot}") for line in lines)
+        nodes = [
+            Node(each.get("path", str), each.get("type", str), each.optional("size", int) or 0)
+            for each in listed
+            if each.values.get("struct_type") == "node"
+        ]
+        return {node.path: node for node in nodes}
 
     def dump(self, snapshot: str, path: str) -> bytes:
         """A file's content. Raises ResticError."""
@@ -433,15 +443,22 @@ class Repository:
         return text
 
 
-def _snapshot(fields: Mapping[str, Any]) -> Snapshot:
+def _snapshot(fields: Fields) -> Snapshot:
     return Snapshot(
-        id=fields["id"],
-        time=parse_time(fields["time"]),
-        host=fields["hostname"],
-        tags=tuple(fields.get("tags") or ()),
-        paths=tuple(fields["paths"]),
-        original=fields.get("original") or "",
+        id=fields.get("id", str),
+        time=_time(fields),
+        host=fields.get("hostname", str),
+        tags=tuple(fields.texts("tags")) if fields.values.get("tags") else (),
+        paths=tuple(fields.texts("paths")),
+        original=fields.optional("original", str) or "",
     )
+
+
+def _time(fields: Fields) -> datetime:
+    try:
+        return parse_time(fields.get("time", str))
+    except ValueError as error:
+        raise fields.wrong("time", "a time") from error
 
 
 def _literal(path: str) -> str:

@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
 
 Verdict = Literal["good", "bad"]
 How = Literal["deployment", "rollback", "return", "restore"]
@@ -32,16 +34,38 @@ class Record:
 
 
 def read(path: Path) -> list[Record]:
-    """All records, oldest first. A line that a power cut left half written is passed over."""
+    """All records, oldest first. A line that is no record, as a power cut leaves one, is passed over."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(errors="replace").splitlines():
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            records.append(Record(**json.loads(line)))
-        except (ValueError, TypeError):
+            records.append(parse(line, f"{path} line {number}"))
+        except MalformedError:
             continue
     return records
+
+
+def parse(line: bytes, place: str) -> Record:
+    """The record that a line is. Raises MalformedError with `place`.
+
+    What a later version adds to a record is ignored; an earlier one wrote none of `how`.
+    """
+    fields = Fields.parse(line, place)
+    record = Record(
+        at=fields.get("at", str),
+        who=fields.get("who", str),
+        release=fields.get("release", str),
+        previous=fields.optional("previous", str),
+        why=fields.get("why", str),
+        verdict=fields.choice("verdict", get_args(Verdict)) if fields.values.get("verdict") else None,
+        how=fields.choice("how", get_args(How), "deployment"),
+    )
+    try:
+        timestamps.parse(record.at)
+    except ValueError as error:
+        raise fields.wrong("at", "a time in UTC such as 2026-11-24T06:00:00Z") from error
+    return record
 
 
 def append(record: Record, path: Path) -> None:

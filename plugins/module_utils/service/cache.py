@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import grp
 import os
+import pwd
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 
 KERNELS = "pocl"
@@ -75,17 +76,40 @@ class UnverifiedError(Exception):
     """The cache was not inspected, which is no damage; the message says why, as a sentence."""
 
 
-def verified(user: str) -> dict[str, Any]:
-    """What the current release's `katago-mcp cache verify` finds, run as the service's user.
+@dataclass(frozen=True)
+class Report:
+    """What the release's command found in the file of the cache; `bytes` are those of its answers."""
 
-    `ok`, `entries`, `bytes`, `problems`.
+    ok: bool
+    entries: int
+    bytes: int
+    problems: Sequence[str]
+
+    @property
+    def size(self) -> Size:
+        """How much is in it."""
+        return Size(self.entries, self.bytes)
+
+
+def report(text: str) -> Report:
+    """The report that `katago-mcp cache verify --json` printed. Raises fields.MalformedError."""
+    found = Fields.parse(text, "the report of katago-mcp cache verify")
+    return Report(
+        found.get("ok", bool), found.get("entries", int), found.get("bytes", int), found.texts("problems")
+    )
+
+
+def verified(user: str, command: Path, config: Path) -> Report:
+    """What a release's `katago-mcp cache verify` finds, run as the service's user.
 
     Raises:
         UnverifiedError: if it comes to no verdict.
     """
+    if not _is_user(user):
+        raise UnverifiedError(f"The cache cannot be inspected: there is no user {user}.")
     try:
         asked = subprocess.run(
-            [paths.COMMAND, "cache", "verify", "--json", "--config", str(paths.CONFIG)],
+            [command, "cache", "verify", "--json", "--config", str(config)],
             capture_output=True,
             text=True,
             timeout=VERIFY_SECONDS,
@@ -96,33 +120,43 @@ def verified(user: str) -> dict[str, Any]:
             env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired, KeyError) as error:
+    except (OSError, subprocess.TimeoutExpired) as error:
         raise UnverifiedError(f"The cache cannot be inspected: {error}.") from error
     try:
-        found = json.loads(asked.stdout)
-        return {name: found[name] for name in ("ok", "entries", "bytes", "problems")}
-    except (ValueError, KeyError, TypeError) as error:
-        words = redaction.end_of(redaction.plain(asked.stderr).strip(), 300) or "it says nothing"
+        return report(asked.stdout)
+    except MalformedError as error:
+        words = redaction.end_of(redaction.plain(asked.stderr).strip(), 300) or str(error)
         raise UnverifiedError(f"The cache cannot be inspected: {words}.") from error
+
+
+def _is_user(name: str) -> bool:
+    """Whether there are a user and a group of that name."""
+    try:
+        pwd.getpwnam(name)
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 class RefusedError(Exception):
     """Nothing may be done to the cache; the message says why and the remedy, in sentences."""
 
 
-def directory() -> Path:
-    """Where the current release keeps its cache; a directory, or not there yet: systemd makes it.
+def directory(unit: Path, config: Path) -> Path:
+    """Where a configuration keeps the cache; a directory, or not there yet: systemd makes it.
 
     Raises:
-        RefusedError: if there is no service, or what is there is a symlink or no directory.
+        RefusedError: if there is no service with that unit file, its configuration does not say, or what is
+            there is a symlink or no directory.
     """
     try:
-        paths.SERVICE_UNIT_FILE.stat()
-        place = Path(json.loads(paths.CONFIG.read_text())["cache"]["directory"])
+        unit.stat()
+        place = Path(Fields.read(config).section("cache").get("directory", str))
         mode = place.lstat().st_mode if os.path.lexists(place) else stat.S_IFDIR
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, MalformedError) as error:
         raise RefusedError(
-            f"There is no service that could be purged, or it is damaged: {error!r}. playbooks/deploy.yml"
+            f"There is no service that could be purged, or it is damaged: {error}. playbooks/deploy.yml"
             " installs it."
         ) from error
     if stat.S_ISLNK(mode):
