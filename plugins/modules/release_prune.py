@@ -97,7 +97,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if security_mode.standing():
+    if security_mode.standing(*paths.SECURITY_MODE):
         # Any of them may be what the host was broken into by.
         module.exit_json(changed=False, removed=[])
     layout = release_layout.Layout(Path(module.params["root"]))

@@ -88,7 +88,7 @@ from typing import Any, get_args
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, disk
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
@@ -157,10 +157,10 @@ def switch(layout: release_layout.Layout, record: history.Record) -> bool:
             history.append(record, paths.HISTORY)
         for path, target in missing.items():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-            atomic.link(path, target)
+            files.link(path, target)
     except OSError as error:
         if record.previous and layout.current_release() != record.previous:
-            atomic.link(layout.current, f"releases/{record.previous}")
+            files.link(layout.current, f"releases/{record.previous}")
         raise SwitchError(str(error)) from error
     return bool(missing)
 

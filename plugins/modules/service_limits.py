@@ -97,7 +97,8 @@ from typing import Any, TypedDict
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, disk
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.common.fields import MalformedError
 from ansible_collections.katago.fleet.plugins.module_utils.service import admin, overlay, unit
 
@@ -169,12 +170,12 @@ def lay(expires: datetime, document: overlay.Document) -> None:
     overlaid = paths.OVERLAY.read_bytes() if paths.OVERLAY.exists() else None
     try:
         arm({path: content.encode() for path, content in overlay.units(expires).items()})
-        atomic.write(paths.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
+        common_files.write(paths.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
     except (OSError, subprocess.SubprocessError) as error:
         if overlaid is None:
             paths.OVERLAY.unlink(missing_ok=True)
         elif paths.OVERLAY.read_bytes() != overlaid:
-            atomic.write(paths.OVERLAY, overlaid, mode=MODE)
+            common_files.write(paths.OVERLAY, overlaid, mode=MODE)
         kept = {path: content for path, content in before.items() if content is not None}
         if kept.keys() == before.keys():
             arm(kept)
@@ -190,7 +191,7 @@ def arm(units: Mapping[Path, bytes]) -> None:
     systemctl("stop", paths.OVERLAY_EXPIRY_UNIT, check=False)
     for path, content in units.items():
         if not path.exists() or path.read_bytes() != content:
-            atomic.write(path, content, mode=MODE)
+            common_files.write(path, content, mode=MODE)
     systemctl("daemon-reload")
     systemctl("enable", paths.OVERLAY_TIMER)
     systemctl("restart", paths.OVERLAY_TIMER)

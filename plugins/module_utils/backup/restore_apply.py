@@ -28,7 +28,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan i
     sealed_tokens,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding, below
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
@@ -83,12 +84,12 @@ def _fetch(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
         target = below(planner.root, root) / STAGE
         target.mkdir(mode=0o700)
         planner.repository.restore(snapshot, target, _fewer(files), deadline=STAGE_SECONDS)
-        atomic.sync_tree(target)
+        common_files.sync_tree(target)
     for action in actions:
         if action.how in ("merge", "tokens"):
             target = stage_of(planner.root, action.path)
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            atomic.write(target, planner.kept(action.path) or b"", mode=0o600)
+            common_files.write(target, planner.kept(action.path) or b"", mode=0o600)
         if action.how in ("put", "add") and (trouble := staged_trouble(planner.root, action)):
             raise RestoreError(f"the snapshot does not give {action.path} as it should be: {trouble}")
 
@@ -259,7 +260,7 @@ class Restoration:
             make_parent(self._host, path)
             here = self._at(path)
             staged.rename(here)
-            atomic.sync_directory(here.parent)
+            common_files.sync_directory(here.parent)
         return aside
 
     def finish(self, result: str) -> None:
@@ -284,10 +285,10 @@ class Restoration:
         elif action.how == "merge":
             present = here.read_bytes() if here.exists() else b""
             merged = backup_survey.merged_history(stage_of(self._host, path).read_bytes(), present)
-            atomic.write(scratch, merged, mode=0o644)
+            common_files.write(scratch, merged, mode=0o644)
         else:
             content = sealed_tokens(stage_of(self._host, path).read_bytes(), self._own_token())
-            atomic.write(scratch, content, mode=unit.TOKENS_MODE, group=services_group())
+            common_files.write(scratch, content, mode=unit.TOKENS_MODE, group=services_group())
         return scratch
 
     def _own_token(self) -> str:
@@ -295,7 +296,7 @@ class Restoration:
         if token is None:
             token = secrets.token_urlsafe(32)
             path = self._at(paths.CREDENTIALS / paths.OPERATOR_TOKEN)
-            atomic.write(path, f"{token}\n".encode(), mode=0o600)
+            common_files.write(path, f"{token}\n".encode(), mode=0o600)
         return token
 
     def _set_aside(self, path: Path) -> list[str]:
@@ -303,7 +304,7 @@ class Restoration:
         here = self._at(path)
         if here.is_symlink() or here.is_file():
             here.unlink()
-            atomic.sync_directory(here.parent)
+            common_files.sync_directory(here.parent)
         if path == paths.ANSWERS:
             # SQLite's journal belongs to the file it was written for.
             for end in ("-wal", "-shm"):
@@ -326,7 +327,7 @@ class Restoration:
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
                     raise
                 shutil.copy2(here, place, follow_symlinks=False)
-        atomic.sync_directory(place.parent)
+        common_files.sync_directory(place.parent)
         return [str(place)]
 
     def _move(self, path: Path, place: Path) -> Path:
@@ -342,7 +343,7 @@ class Restoration:
             place = _free(beside / path.relative_to(root))
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             here.rename(place)
-        atomic.sync_directory(here.parent)
+        common_files.sync_directory(here.parent)
         return place
 
     def _add(self, path: Path) -> None:
@@ -351,11 +352,11 @@ class Restoration:
         here = self._at(path)
         with contextlib.suppress(FileExistsError):
             os.link(stage_of(self._host, path), here)
-        atomic.sync_directory(here.parent)
+        common_files.sync_directory(here.parent)
 
     def _write(self, record: Record) -> None:
         content = json.dumps(asdict(record), indent=1).encode() + b"\n"
-        atomic.write(self.directory / RECORD, content, mode=0o600)
+        common_files.write(self.directory / RECORD, content, mode=0o600)
 
 
 def record_switch(host: Path, who: str, release: str, why: str) -> bool:
@@ -415,5 +416,5 @@ def _new_directory(parent: Path, name: str) -> Path:
     parent.chmod(0o700)
     directory = _free(parent / name)
     directory.mkdir(mode=0o700)
-    atomic.sync_directory(parent)
+    common_files.sync_directory(parent)
     return directory

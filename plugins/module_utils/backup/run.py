@@ -28,7 +28,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.settings impor
     State,
     state_or_none,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, sizing
@@ -176,7 +177,7 @@ class Backup:
         """Let a procedure that changes the host end first; not for ever, since the verification judges."""
         end = time.monotonic() + self._settings.lock_wait
         waits = False
-        while (holder := host_lock.holder()) and holder.procedure != PROCEDURE:
+        while (holder := host_lock.holder(paths.HOST_LOCK)) and holder.procedure != PROCEDURE:
             if not waits:
                 self._say(f"Waiting for {holder.procedure} of {holder.owner}, at work since {holder.since}")
                 waits = True
@@ -291,7 +292,7 @@ class Backup:
         self._snapshot = found[-1].name
 
     def _forget(self) -> None:
-        if mode := security_mode.standing():
+        if mode := security_mode.standing(*paths.SECURITY_MODE):
             self._say(f"Nothing is forgotten: the host is in security mode {mode}")
             return
         own = [f"--host={self._settings.host}", "--group-by=host"]
@@ -322,7 +323,7 @@ def publish(state: State, settings: Settings, path: Path) -> None:
     if settings.metrics:
         metrics = Path(settings.metrics)
         metrics.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        atomic.write(metrics, exposition(state).encode(), mode=0o644)
+        common_files.write(metrics, exposition(state).encode(), mode=0o644)
 
 
 @contextlib.contextmanager

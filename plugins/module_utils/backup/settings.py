@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
 
 
@@ -143,7 +143,7 @@ class State:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         # What was never known of the history is an empty object there.
         content = {**asdict(self), "history": asdict(self.history) if self.history else {}}
-        atomic.write(path, json.dumps(content, indent=1).encode() + b"\n", mode=0o644)
+        files.write(path, json.dumps(content, indent=1).encode() + b"\n", mode=0o644)
 
 
 def state_or_none(path: Path) -> tuple[State, str]:

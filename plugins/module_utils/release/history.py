@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
 
 Verdict = Literal["good", "bad"]
@@ -71,7 +71,7 @@ def parse(line: bytes, place: str) -> Record:
 def append(record: Record, path: Path) -> None:
     """Add a record durably, whole or not at all. Raises OSError, with the file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    atomic.append(path, json.dumps(asdict(record)).encode() + b"\n", mode=0o644)
+    files.append(path, json.dumps(asdict(record)).encode() + b"\n", mode=0o644)
 
 
 def verdict_on(records: Sequence[Record], release: str) -> Record | None:

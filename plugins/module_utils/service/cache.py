@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
 from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 
@@ -209,7 +210,7 @@ def set_aside(directory: Path, at: str) -> list[Path]:
             os.rename(name, prefix + name, src_dir_fd=source, dst_dir_fd=target)
             moved.append(place / (prefix + name))
     for changed in {directory, place}:
-        atomic.sync_directory(changed)
+        common_files.sync_directory(changed)
     return moved
 
 

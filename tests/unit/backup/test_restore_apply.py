@@ -20,7 +20,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan i
     RestoreError,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Condition, Finding, below
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
 from tests.unit.backup.test_restore_plan import SNAPSHOT, TOKENS, planner
@@ -273,7 +274,7 @@ def test_restore_whose_record_cannot_be_written_leaves_no_stage(
     def full(*_arguments: object, **_more: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(atomic, "write", full)
+    monkeypatch.setattr(common_files, "write", full)
     with pytest.raises(OSError, match="No space left"):
         begin(host, action)
     assert list(at(host, ROOT).iterdir()) == []
