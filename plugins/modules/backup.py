@@ -49,8 +49,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.backup import contents, survey
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import BackupError, Settings, State
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import MalformedError
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, shape
 from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, unit
 
 
@@ -90,7 +89,7 @@ def main() -> None:
         )
     try:
         outcome = State.read(paths.BACKUP_STATE).last_run
-    except (OSError, MalformedError) as error:
+    except (OSError, shape.ShapeError) as error:
         module.fail_json(msg=f"It is not known what became of the backup: {error}.")
     if outcome is None or (outcome.at < asked and started.returncode != 0):
         words = host_secrets.shown(unit.journal(unit=paths.BACKUP_UNIT))

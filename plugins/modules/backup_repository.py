@@ -37,8 +37,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import State
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import MalformedError
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 
 INITIALIZATION_SECONDS = 120
 
@@ -62,7 +61,7 @@ def main() -> None:
         module.exit_json(changed=False, repository=repository.shown)
     try:
         state = State.read(paths.BACKUP_STATE)
-    except (OSError, MalformedError) as error:
+    except (OSError, shape.ShapeError) as error:
         if not module.params["initialize"]:
             module.fail_json(
                 msg=(

@@ -121,7 +121,7 @@ def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
     else:
         return "", problem
     try:
-        problems = list(cache.verified(user, paths.COMMAND, paths.CONFIG).problems)
+        problems = cache.verified(user, paths.COMMAND, paths.CONFIG)["problems"]
     except cache.UnverifiedError as error:
         problems = [str(error)]
     dropped = cache.size(answer[1]["before"]) if answer else None
@@ -131,10 +131,10 @@ def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
 def purge(config: dict[str, Any], parameters: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Do, or predict, all that the running service can be had to do; the module's result."""
     found = cache.verified(parameters["user"], paths.COMMAND, paths.CONFIG)
-    if found.problems:
-        return unable(f"the cache is damaged ({'; '.join(found.problems)})")
+    if found["problems"]:
+        return unable(f"the cache is damaged ({'; '.join(found['problems'])})")
     if check_mode:
-        words = f"The cache would be emptied: {found.size}."
+        words = f"The cache would be emptied: {cache.size(found)}."
         words += " The engine would be replaced." if parameters["engine"] else ""
         return {"cleared": True, "problem": None, "engine_problem": None, "message": words}
     replaced, engine_problem = (

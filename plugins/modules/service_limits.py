@@ -97,9 +97,8 @@ from typing import Any, TypedDict
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import MalformedError
 from ansible_collections.katago.fleet.plugins.module_utils.service import admin, overlay, unit
 
 POLL_SECONDS = 0.1
@@ -150,8 +149,8 @@ def look() -> tuple[dict[str, Any], overlay.Shown | None]:
 def shown(health: Mapping[str, Any]) -> overlay.Shown | None:
     """The overlay that an answer of `/health` shows."""
     try:
-        return overlay.Shown.of(health.get("overlay"))
-    except MalformedError as error:
+        return overlay.shown(health.get("overlay"))
+    except shape.ShapeError as error:
         raise RefusedError(f"The service does not say which limits are lowered: {error}.") from error
 
 
@@ -253,7 +252,12 @@ def lower(module: AnsibleModule) -> Result:
         "diff": difference(
             config,
             before,
-            overlay.Shown(lowered, document["expiresAt"], document["why"], document["who"]),
+            {
+                "keys": lowered,
+                "expiresAt": document["expiresAt"],
+                "why": document["why"],
+                "who": document["who"],
+            },
         ),
     }
 
@@ -285,8 +289,10 @@ def difference(
 ) -> Difference:
     """The limits in force under two overlays."""
     now, then = (
-        overlay.lines(overlay.effective(config, each.keys if each else {}), each.expires_at if each else None)
-        for each in (before, after)
+        overlay.lines(overlay.effective(config, laid["keys"]), laid["expiresAt"])
+        if laid
+        else overlay.lines(overlay.effective(config, {}), None)
+        for laid in (before, after)
     )
     header = "limits in force"
     return {"before": now, "after": then, "before_header": header, "after_header": header}

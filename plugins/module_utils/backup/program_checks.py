@@ -57,10 +57,10 @@ def of_cache(answers: Path) -> Iterator[Finding]:
     except cache.UnverifiedError:
         yield Finding("cache", path, "unknown", f"{path} cannot be checked by the present release")
         return
-    if report.ok:
-        yield Finding("cache", path, "whole", f"{path}: {report.entries} answers")
+    if report["ok"]:
+        yield Finding("cache", path, "whole", f"{path}: {report['entries']} answers")
     else:
-        yield Finding("cache", path, "damaged", f"{path}: {'; '.join(report.problems)}")
+        yield Finding("cache", path, "damaged", f"{path}: {'; '.join(report['problems'])}")
 
 
 def of_journal(places: Sequence[Path]) -> Iterator[Finding]:

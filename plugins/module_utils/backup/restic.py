@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -14,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths as paths_module
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 
 VERIFIED = "verified"
 UNVERIFIED = "unverified"
@@ -100,6 +100,40 @@ class NoSuchSnapshot(Exception):
     """No snapshot is what was asked for; the message lists what there is."""
 
 
+class Summary(TypedDict):
+    """What is used of the summary of `restic backup`; the id is the whole one."""
+
+    snapshot_id: str
+
+
+class Statistics(TypedDict):
+    """What is used of the answer of `restic stats`: bytes."""
+
+    total_size: int
+
+
+class _Lock(TypedDict):
+    time: str
+    hostname: str
+    pid: int
+    exclusive: NotRequired[bool]
+
+
+class _Snapshot(TypedDict):
+    id: str
+    time: str
+    hostname: str
+    tags: NotRequired[list[str] | None]
+    paths: list[str]
+    original: NotRequired[str | None]
+
+
+class _Node(TypedDict):
+    path: str
+    type: str
+    size: NotRequired[int | None]
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One backup in the repository; `time` is in UTC, `paths` are those that restic was given."""
@@ -154,6 +188,17 @@ class Node:
     path: str
     type: str
     size: int
+
+
+def summary(printed: str) -> Summary:
+    """The last line of `restic backup --json`. Raises shape.ShapeError."""
+    last = printed.strip().rpartition("\n")[2]
+    return shape.typed(Summary, shape.parsed(last), "the summary of restic backup")
+
+
+def statistics(printed: str) -> Statistics:
+    """The answer of `restic stats --json`. Raises shape.ShapeError."""
+    return shape.typed(Statistics, shape.parsed(printed), "the answer of restic stats")
 
 
 def parse_time(text: str) -> datetime:
@@ -366,15 +411,9 @@ class Repository:
             except ResticError:
                 # Given back since it was listed.
                 continue
-            fields = Fields.parse(printed, f"the lock {name} of {self.shown}")
+            lock = shape.typed(_Lock, shape.parsed(printed), f"the lock {name} of {self.shown}")
             found.append(
-                Lock(
-                    name,
-                    _time(fields),
-                    fields.get("hostname", str, ""),
-                    fields.get("pid", int, 0),
-                    fields.get("exclusive", bool, False),
-                )
+                Lock(name, _time(lock["time"]), lock["hostname"], lock["pid"], lock.get("exclusive", False))
             )
         return found
 
@@ -394,19 +433,19 @@ class Repository:
         """All snapshots, oldest first."""
         printed = self.run("snapshots", "--json", deadline=PROBE_SECONDS)
         # restic prints null where there is none.
-        listed = Fields("the list of snapshots", {"snapshots": json.loads(printed) or []})
-        return sorted(map(_snapshot, listed.sections("snapshots")), key=lambda each: each.time)
+        listed = shape.typed(list[_Snapshot], shape.parsed(printed) or [], "the list of snapshots")
+        return sorted(map(_snapshot, listed), key=lambda each: each.time)
 
     def nodes(self, snapshot: str) -> dict[str, Node]:
         """Everything in a snapshot, by path."""
         lines = self.run("ls", "--json", snapshot, deadline=10 * PROBE_SECONDS).splitlines()
-        listed = (Fields.parse(line, f"the content of the snapshot {snapshot}") for line in lines)
+        place = f"the content of the snapshot {snapshot}"
         nodes = [
-            Node(each.get("path", str), each.get("type", str), each.optional("size", int) or 0)
-            for each in listed
-            if each.values.get("struct_type") == "node"
+            shape.typed(_Node, entry, place)
+            for entry in (shape.mapping(shape.parsed(line), place) for line in lines)
+            if entry.get("struct_type") == "node"
         ]
-        return {node.path: node for node in nodes}
+        return {node["path"]: Node(node["path"], node["type"], node.get("size") or 0) for node in nodes}
 
     def dump(self, snapshot: str, path: str) -> bytes:
         """A file's content. Raises ResticError."""
@@ -444,22 +483,22 @@ class Repository:
         return text
 
 
-def _snapshot(fields: Fields) -> Snapshot:
+def _snapshot(listed: _Snapshot) -> Snapshot:
     return Snapshot(
-        id=fields.get("id", str),
-        time=_time(fields),
-        host=fields.get("hostname", str),
-        tags=tuple(fields.texts("tags")) if fields.values.get("tags") else (),
-        paths=tuple(fields.texts("paths")),
-        original=fields.optional("original", str) or "",
+        id=listed["id"],
+        time=_time(listed["time"]),
+        host=listed["hostname"],
+        tags=tuple(listed.get("tags") or ()),
+        paths=tuple(listed["paths"]),
+        original=listed.get("original") or "",
     )
 
 
-def _time(fields: Fields) -> datetime:
+def _time(text: str) -> datetime:
     try:
-        return parse_time(fields.get("time", str))
+        return parse_time(text)
     except ValueError as error:
-        raise fields.wrong("time", "a time") from error
+        raise shape.ShapeError(f"restic says that it is {text!r:.60}, which is no time") from error
 
 
 def _literal(path: str) -> str:

@@ -28,9 +28,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan i
     sealed_tokens,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding, below
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
@@ -126,25 +125,14 @@ class Order:
     who: str
     snapshot: str
     release: str
-    actions: Sequence[Action]
-
-    @classmethod
-    def of(cls, fields: Fields) -> Order:
-        """The one that a record holds. Raises MalformedError."""
-        return cls(
-            at=fields.get("at", str),
-            who=fields.get("who", str),
-            snapshot=fields.get("snapshot", str),
-            release=fields.get("release", str),
-            actions=tuple(map(Action.of, fields.sections("actions"))),
-        )
+    actions: tuple[Action, ...]
 
 
 @dataclass(frozen=True)
 class Record:
     """A restore: the orders of the runs that it took, the last one last, and when and how it ended."""
 
-    orders: Sequence[Order]
+    orders: tuple[Order, ...]
     finished: str | None = None
     result: str = ""
 
@@ -152,27 +140,26 @@ class Record:
     def read(cls, path: Path) -> Record:
         """The one that a file holds. Raises OSError; RestoreError when it cannot be used."""
         try:
-            fields = Fields.read(path)
-            orders = tuple(map(Order.of, fields.sections("orders")))
-            if not orders:
-                raise fields.wrong("orders", "a list with an order")
-            return cls(orders, fields.optional("finished", str), fields.get("result", str, ""))
-        except MalformedError as error:
+            found = shape.record(cls, shape.parsed(path.read_bytes()))
+            if not found.orders:
+                raise shape.ShapeError("orders is empty")
+            return found
+        except shape.ShapeError as error:
             raise _unusable(path, error) from error
 
 
 def _is_finished(path: Path) -> bool:
     """Whether the record in a file is that of a restore that ended, whatever else it holds."""
     try:
-        return bool(Fields.read(path).optional("finished", str))
-    except MalformedError as error:
+        return bool(shape.mapping(shape.parsed(path.read_bytes())).get("finished"))
+    except shape.ShapeError as error:
         raise _unusable(path, error) from error
 
 
-def _unusable(path: Path, error: MalformedError) -> RestoreError:
+def _unusable(path: Path, error: shape.ShapeError) -> RestoreError:
     return RestoreError(
-        f"the record of a restore cannot be used: {error}. Move {path.parent} elsewhere and run the restore"
-        " again"
+        f"the record of a restore cannot be used: {path}: {error}. Move {path.parent} elsewhere and run the"
+        " restore again"
     )
 
 

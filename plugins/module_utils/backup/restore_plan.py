@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
@@ -17,7 +17,6 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup import survey 
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
@@ -60,17 +59,6 @@ class Action:
     why: str
     expected: str = ""
     size: int = 0
-
-    @classmethod
-    def of(cls, fields: Fields) -> Action:
-        """The one that the record of a restore holds. Raises MalformedError."""
-        return cls(
-            path=fields.get("path", str),
-            how=fields.choice("how", get_args(How)),
-            why=fields.get("why", str),
-            expected=fields.get("expected", str, ""),
-            size=fields.get("size", int, 0),
-        )
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.settings impor
     State,
     state_or_none,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, sizing
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
@@ -199,8 +198,7 @@ class Backup:
                 *(f"--tag={tag}" for tag in tags),
                 f"--files-from-verbatim={listed.name}",
             )
-        summary = Fields.parse((printed.strip().splitlines() or [""])[-1], "the summary of restic backup")
-        self._snapshot = summary.get("snapshot_id", str)[:8]
+        self._snapshot = restic.summary(printed)["snapshot_id"][:8]
 
     def _read_back(self) -> None:
         share = self._settings.read_data
@@ -212,7 +210,7 @@ class Backup:
         printed = self._plain.run(
             "stats", "--mode=restore-size", "--json", self._snapshot, deadline=self._settings.deadline
         )
-        self._size = Fields.parse(printed, "the answer of restic stats").get("total_size", int)
+        self._size = restic.statistics(printed)["total_size"]
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True, mode=0o700)
         free = shutil.disk_usage(self._scratch).free
@@ -258,14 +256,15 @@ class Backup:
         )
         try:
             report = validate_report.parse(done.stdout)
-        except MalformedError as error:
+        except shape.ShapeError as error:
             words = " ".join(redaction.plain(done.stderr or done.stdout).split())
             words = redaction.end_of(words, 300) or str(error)
             raise BackupError(f"the restored release does not validate: {words}") from error
-        if not report.ok or report.failed:
-            words = "; ".join(map(str, report.failed)) or "it does not say why"
+        failed = validate_report.failed(report)
+        if not report["ok"] or failed:
+            words = "; ".join(map(validate_report.as_words, failed)) or "it does not say why"
             raise BackupError(f"the restored release does not validate: {words}")
-        self._checks += [str(check) for check in report.checks]
+        self._checks += map(validate_report.as_words, report["checks"])
 
     def _memory_needed(self) -> int:
         restored = backup_survey.Survey(root=self._scratch)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
+from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
 
 
 class BackupError(Exception):
@@ -38,27 +37,20 @@ class Settings:
     def load(cls, path: Path) -> Settings:
         """The settings that a file holds. Raises OSError; BackupError when they cannot be used."""
         try:
-            fields = Fields.read(path)
-            keep = fields.section("keep")
-            return cls(
-                host=fields.get("host", str),
-                assets=fields.get("assets", bool),
-                engine=fields.get("engine", bool),
-                keep={period: _count(keep, period) for period in keep.values},
-                read_data=fields.get("read_data", str),
-                scratch=fields.get("scratch", str),
-                metrics=fields.get("metrics", str),
-                lock_wait=fields.get("lock_wait", int),
-                deadline=fields.get("deadline", int),
-            )
-        except MalformedError as error:
-            raise BackupError(f"{error}. playbooks/backup.yml writes the settings again") from error
+            content = shape.mapping(shape.parsed(path.read_bytes()))
+            return shape.record(cls, {**content, "keep": _counts(content.get("keep"))})
+        except shape.ShapeError as error:
+            raise BackupError(f"{path}: {error}. playbooks/backup.yml writes the settings again") from error
 
 
-def _count(keep: Fields, period: str) -> int:
-    """A number of snapshots; an inventory may have it as a text."""
-    value = keep.values[period]
-    return int(value) if isinstance(value, str) and value.isdecimal() else keep.get(period, int)
+def _counts(keep: object) -> object:
+    """Numbers of snapshots as numbers; an inventory may have them as texts."""
+    if not isinstance(keep, Mapping):
+        return keep
+    return {
+        period: int(count) if isinstance(count, str) and count.isdecimal() else count
+        for period, count in keep.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -67,11 +59,6 @@ class Known:
 
     size: int
     sha256: str
-
-    @classmethod
-    def of(cls, fields: Fields) -> Known:
-        """The one that the state holds. Raises MalformedError."""
-        return cls(fields.get("size", int), fields.get("sha256", str))
 
 
 @dataclass(frozen=True)
@@ -86,22 +73,7 @@ class Outcome:
     snapshot: str = ""
     release: str = ""
     size: int = 0
-    checks: Sequence[str] = ()
-
-    @classmethod
-    def of(cls, fields: Fields) -> Outcome:
-        """The one that the state holds. Raises MalformedError."""
-        return cls(
-            at=fields.get("at", str),
-            ok=fields.get("ok", bool),
-            step=fields.get("step", str),
-            message=fields.get("message", str),
-            seconds=fields.get("seconds", float),
-            snapshot=fields.get("snapshot", str, ""),
-            release=fields.get("release", str, ""),
-            size=fields.get("size", int, 0),
-            checks=tuple(fields.texts("checks")) if "checks" in fields.values else (),
-        )
+    checks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -121,27 +93,23 @@ class State:
 
     @classmethod
     def read(cls, path: Path) -> State:
-        """The state that a file holds, an empty one when there is no file. Raises OSError, MalformedError."""
+        """The state that a file holds, an empty one when there is no file.
+
+        Raises:
+            OSError, shape.ShapeError: if there is one that cannot be used.
+        """
         if not path.exists():
             return cls()
-        fields = Fields.read(path)
-        run, good, history = (
-            fields.section(name) if fields.values.get(name) else None
-            for name in ("last_run", "last_good", "history")
-        )
-        return cls(
-            host=fields.get("host", str, ""),
-            repository=fields.get("repository", str, ""),
-            running=fields.get("running", str, ""),
-            last_run=Outcome.of(run) if run else None,
-            last_good=Outcome.of(good) if good else None,
-            history=Known.of(history) if history else None,
-        )
+        try:
+            content = shape.mapping(shape.parsed(path.read_bytes()))
+            # Nothing known of the history is an empty object there.
+            return shape.record(cls, {**content, "history": content.get("history") or None})
+        except shape.ShapeError as error:
+            raise shape.ShapeError(f"{path}: {error}") from error
 
     def write(self, path: Path) -> None:
         """Replace the state's file."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        # What was never known of the history is an empty object there.
         content = {**asdict(self), "history": asdict(self.history) if self.history else {}}
         files.write(path, json.dumps(content, indent=1).encode() + b"\n", mode=0o644)
 
@@ -150,5 +118,5 @@ def state_or_none(path: Path) -> tuple[State, str]:
     """The state, for what must not fail of a damaged one: an empty one then, and why."""
     try:
         return State.read(path), ""
-    except (OSError, MalformedError) as error:
+    except (OSError, shape.ShapeError) as error:
         return State(), str(error)

@@ -16,8 +16,7 @@ from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import MalformedError
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
@@ -97,14 +96,14 @@ class Survey:
         path = directory / release_layout.MANIFEST
         if not here.is_dir():
             yield Finding("release", str(directory), "missing", f"{directory} is missing")
-            lost = _manifest(self.reference(str(path)), path)
+            lost = _manifest(self.reference(str(path)))
             yield from self._all_needed(lost["stands_on"] if lost else {})
             return
         manifest = release_layout.own_manifest(here)
         trusted = manifest is not None
         if manifest is None:
             kept = self.reference(str(path))
-            manifest = _manifest(kept, path)
+            manifest = _manifest(kept)
             if manifest is None or not release_layout.fits_name(manifest):
                 words = f"{path} cannot be used, and the release without it cannot be judged"
                 yield Finding("release", str(directory), "damaged", words)
@@ -342,8 +341,8 @@ def pair_trouble(certificate: Path, key: Path) -> str:
 def is_record(line: bytes) -> bool:
     """Whether a line is one of the history's; what a later version adds to one is no trouble."""
     try:
-        release_history.parse(line, "a line of the history")
-    except MalformedError:
+        release_history.parse(line)
+    except shape.ShapeError:
         return False
     return True
 
@@ -392,11 +391,11 @@ def _differing(
             yield Finding(item, path, "damaged", f"{path} was changed", expected[name])
 
 
-def _manifest(content: bytes | None, path: Path) -> release_layout.Manifest | None:
+def _manifest(content: bytes | None) -> release_layout.Manifest | None:
     """The manifest that a snapshot has; None when it has none that can be used."""
     try:
-        return None if content is None else release_layout.parse(content, str(path))
-    except MalformedError:
+        return None if content is None else release_layout.parse(content)
+    except shape.ShapeError:
         return None
 
 

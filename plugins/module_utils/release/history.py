@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
+from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
 
 Verdict = Literal["good", "bad"]
 How = Literal["deployment", "rollback", "return", "restore"]
@@ -38,33 +37,26 @@ def read(path: Path) -> list[Record]:
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for line in path.read_bytes().splitlines():
         try:
-            records.append(parse(line, f"{path} line {number}"))
-        except MalformedError:
+            records.append(parse(line))
+        except shape.ShapeError:
             continue
     return records
 
 
-def parse(line: bytes, place: str) -> Record:
-    """The record that a line is. Raises MalformedError with `place`.
+def parse(line: bytes) -> Record:
+    """The record that a line is. Raises shape.ShapeError.
 
     What a later version adds to a record is ignored; an earlier one wrote none of `how`.
     """
-    fields = Fields.parse(line, place)
-    record = Record(
-        at=fields.get("at", str),
-        who=fields.get("who", str),
-        release=fields.get("release", str),
-        previous=fields.optional("previous", str),
-        why=fields.get("why", str),
-        verdict=fields.choice("verdict", get_args(Verdict)) if fields.values.get("verdict") else None,
-        how=fields.choice("how", get_args(How), "deployment"),
-    )
+    content = shape.mapping(shape.parsed(line), "the record")
+    declared = {field.name: content[field.name] for field in fields(Record) if field.name in content}
+    record = shape.record(Record, {"previous": None, **declared})
     try:
         timestamps.parse(record.at)
     except ValueError as error:
-        raise fields.wrong("at", "a time in UTC such as 2026-11-24T06:00:00Z") from error
+        raise shape.ShapeError(f"at is {record.at!r:.40}, not a time such as 2026-11-24T06:00:00Z") from error
     return record
 
 

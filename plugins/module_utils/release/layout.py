@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 
 # Written last and synced: a release without it was not built to the end.
 MANIFEST = "manifest.json"
@@ -65,26 +64,16 @@ class Manifest(TypedDict):
     stands_on: dict[str, str]
 
 
-def parse(content: bytes, place: str) -> Manifest:
-    """The manifest that a file holds. Raises fields.MalformedError with `place`."""
-    fields = Fields.parse(content, place)
-    known: Manifest = {
-        "name": fields.get("name", str),
-        "version": fields.get("version", str),
-        "engine_version": fields.get("engine_version", str),
-        "files": fields.text_by_name("files"),
-        "stands_on": fields.text_by_name("stands_on"),
-    }
-    # The release's name is made of them too.
-    return cast(Manifest, {**fields.values, **known})
+def parse(content: bytes) -> Manifest:
+    """The manifest that a file holds. Raises shape.ShapeError."""
+    return shape.typed(Manifest, shape.parsed(content))
 
 
 def manifest(directory: Path) -> Manifest | None:
     """The manifest of a release's directory, None when there is none that can be used."""
-    path = directory / MANIFEST
     try:
-        return parse(path.read_bytes(), str(path))
-    except (OSError, MalformedError):
+        return parse((directory / MANIFEST).read_bytes())
+    except (OSError, shape.ShapeError):
         return None
 
 
@@ -143,7 +132,7 @@ def to_prune(releases: Mapping[str, float], *, keep: int, protected: Iterable[st
 
 def _is_object(path: Path) -> bool:
     try:
-        Fields.read(path)
-    except (OSError, MalformedError):
+        shape.mapping(shape.parsed(path.read_bytes()))
+    except (OSError, shape.ShapeError):
         return False
     return True

@@ -8,14 +8,13 @@ import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 
 KERNELS = "pocl"
@@ -77,27 +76,13 @@ class UnverifiedError(Exception):
     """The cache was not inspected, which is no damage; the message says why, as a sentence."""
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(TypedDict):
     """What the release's command found in the file of the cache; `bytes` are those of its answers."""
 
     ok: bool
     entries: int
     bytes: int
-    problems: Sequence[str]
-
-    @property
-    def size(self) -> Size:
-        """How much is in it."""
-        return Size(self.entries, self.bytes)
-
-
-def report(text: str) -> Report:
-    """The report that `katago-mcp cache verify --json` printed. Raises fields.MalformedError."""
-    found = Fields.parse(text, "the report of katago-mcp cache verify")
-    return Report(
-        found.get("ok", bool), found.get("entries", int), found.get("bytes", int), found.texts("problems")
-    )
+    problems: list[str]
 
 
 def verified(user: str, command: Path, config: Path) -> Report:
@@ -124,8 +109,8 @@ def verified(user: str, command: Path, config: Path) -> Report:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnverifiedError(f"The cache cannot be inspected: {error}.") from error
     try:
-        return report(asked.stdout)
-    except MalformedError as error:
+        return shape.typed(Report, shape.parsed(asked.stdout), "the report")
+    except shape.ShapeError as error:
         words = redaction.end_of(redaction.plain(asked.stderr).strip(), 300) or str(error)
         raise UnverifiedError(f"The cache cannot be inspected: {words}.") from error
 
@@ -144,6 +129,14 @@ class RefusedError(Exception):
     """Nothing may be done to the cache; the message says why and the remedy, in sentences."""
 
 
+class _Cache(TypedDict):
+    directory: str
+
+
+class _Settings(TypedDict):
+    cache: _Cache
+
+
 def directory(unit: Path, config: Path) -> Path:
     """Where a configuration keeps the cache; a directory, or not there yet: systemd makes it.
 
@@ -153,12 +146,12 @@ def directory(unit: Path, config: Path) -> Path:
     """
     try:
         unit.stat()
-        place = Path(Fields.read(config).section("cache").get("directory", str))
+        place = Path(shape.typed(_Settings, shape.parsed(config.read_bytes()))["cache"]["directory"])
         mode = place.lstat().st_mode if os.path.lexists(place) else stat.S_IFDIR
-    except (OSError, MalformedError) as error:
+    except (OSError, shape.ShapeError) as error:
         raise RefusedError(
-            f"There is no service that could be purged, or it is damaged: {error}. playbooks/deploy.yml"
-            " installs it."
+            f"There is no service that could be purged, or it is damaged ({config}: {error})."
+            " playbooks/deploy.yml installs it."
         ) from error
     if stat.S_ISLNK(mode):
         raise RefusedError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common.fields import Fields, MalformedError
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 
 SHORTEST_MINUTES = 0.1
 LONGEST_MINUTES = 1440.0
@@ -73,28 +73,18 @@ class Document(TypedDict):
     who: str
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(TypedDict):
     """The overlay that `/health` shows: what it lowers, until when, why, and who laid it."""
 
-    keys: Mapping[str, Number]
-    expires_at: str
+    keys: dict[str, Number]
+    expiresAt: str
     why: str
     who: str
 
-    @classmethod
-    def of(cls, value: object) -> Shown | None:
-        """The one that an answer has under `overlay`; None when there is none. Raises MalformedError."""
-        if not value:
-            return None
-        fields = Fields.of(value, "the overlay in /health")
-        keys = fields.section("keys")
-        return cls(
-            {key: keys.number(key) for key in keys.values},
-            fields.get("expiresAt", str),
-            fields.get("why", str),
-            fields.get("who", str),
-        )
+
+def shown(value: object) -> Shown | None:
+    """The one that an answer has under `overlay`; None when there is none. Raises shape.ShapeError."""
+    return shape.typed(Shown, value, "the overlay in /health") if value else None
 
 
 def wanted(limits: Mapping[str, object], minutes: object, why: str) -> Wanted:
@@ -237,18 +227,18 @@ def changes(before: Mapping[str, Number], after: Mapping[str, Number]) -> str:
 def words(value: object) -> str:
     """What the overlay that `/health` shows means for people; empty when there is none."""
     try:
-        shown = Shown.of(value)
-    except MalformedError as error:
+        laid = shown(value)
+    except shape.ShapeError as error:
         return f"limits are lowered, and the service does not say which: {error}"
-    if shown is None:
+    if laid is None:
         return ""
-    keys = ", ".join(f"{key} {_plain(value)}" for key, value in shown.keys.items()) or "none that counts"
-    return f"limits are lowered until {shown.expires_at} by {shown.who} ({keys}; {shown.why})"
+    keys = ", ".join(f"{key} {_plain(value)}" for key, value in laid["keys"].items()) or "none that counts"
+    return f"limits are lowered until {laid['expiresAt']} by {laid['who']} ({keys}; {laid['why']})"
 
 
-def differences(shown: object, document: Document, lowered: Mapping[str, Number]) -> Iterator[str]:
+def differences(value: object, document: Document, lowered: Mapping[str, Number]) -> Iterator[str]:
     """How the overlay that `/health` shows differs from the one that was laid."""
-    if not isinstance(shown, Mapping):
+    if not isinstance(value, Mapping):
         yield "the service shows none"
         return
     expected = {
@@ -257,9 +247,9 @@ def differences(shown: object, document: Document, lowered: Mapping[str, Number]
         "why": document["why"],
         "who": document["who"],
     }
-    for name, value in expected.items():
-        if shown.get(name) != value:
-            yield f"{name} is {shown.get(name)!r}, expected {value!r}"
+    for name, each in expected.items():
+        if value.get(name) != each:
+            yield f"{name} is {value.get(name)!r}, expected {each!r}"
 
 
 def _value(config: Mapping[str, Any], key: str) -> Number | None:

@@ -324,12 +324,12 @@ def test_state_before_the_first_backup_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "state.json is not JSON"),
-        ([], "state.json is [], not an object"),
+        ("{", "state.json: it is not JSON"),
+        ([], "state.json: the value is a list, not an object"),
         ({**OLD_STATE, "host": 1}, "state.json: host is 1, not a text"),
-        ({**OLD_STATE, "last_good": "yes"}, 'state.json: last_good is "yes", not an object'),
-        ({**OLD_STATE, "last_run": {"at": "x"}}, "state.json: last_run has no ok; it must be true or false"),
-        ({**OLD_STATE, "history": {"size": "10", "sha256": ""}}, 'history: size is "10", not a whole number'),
+        ({**OLD_STATE, "last_good": "yes"}, "state.json: last_good is 'yes', not an object"),
+        ({**OLD_STATE, "last_run": {"at": "x"}}, "state.json: last_run.ok is missing"),
+        ({**OLD_STATE, "history": {"size": "10", "sha256": ""}}, "history.size is '10', not a whole number"),
     ],
 )
 def test_damaged_state_is_named_and_fails_no_backup(tmp_path: Path, content: object, message: str) -> None:
@@ -346,10 +346,10 @@ def test_settings_of_the_previous_version_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"keep": {"daily": "many"}}, 'settings.json: keep: daily is "many", not a whole number'),
-        ({"assets": "yes"}, 'settings.json: assets is "yes", not true or false'),
-        ({"deadline": None}, "settings.json: deadline is null, not a whole number"),
-        ({"lock_wait": True}, "settings.json: lock_wait is true, not a whole number"),
+        ({"keep": {"daily": "many"}}, "settings.json: keep.daily is 'many', not a whole number"),
+        ({"assets": "yes"}, "settings.json: assets is 'yes', not true or false"),
+        ({"deadline": None}, "settings.json: deadline is None, not a whole number"),
+        ({"lock_wait": True}, "settings.json: lock_wait is True, not a whole number"),
     ],
 )
 def test_damaged_settings_are_named_with_what_to_do(

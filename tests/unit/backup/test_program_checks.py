@@ -42,8 +42,8 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release_layout.La
     (root / "current").symlink_to("releases/r")
     monkeypatch.setattr(paths, "CONFIG", tmp_path / "config.json")
     monkeypatch.setattr(paths, "STATE", tmp_path)
-    monkeypatch.setattr(host_secrets, "kept", list)
-    monkeypatch.setattr(host_secrets, "of_unit", list)
+    monkeypatch.setattr(host_secrets, "kept", lambda _root: [])
+    monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [])
     return release_layout.Layout(root)
 
 
