@@ -24,6 +24,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.incident import (
     state,
     wording,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.incident import report as incident_report
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox, planner, roster
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import request as incident_request
@@ -197,16 +198,13 @@ class ActionModule(ActionBase):
                 calls.append(call)
         return calls, problems
 
-    def _report(self, known: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    def _report(self, known: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
         if not (path := self._task.args.get("triage_json")):
             breach = inputs.strict_bool(self._task.args.get("breach", False), "breach")
             return triage_reports.gather(known, now, breach=breach).as_dict(now)
         try:
-            report = json.loads(Path(path).expanduser().read_bytes())
-            state.findings(report)
-            state.error_groups(report)
-            return {**report, "verdict": str(report["verdict"])}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return incident_report.check(json.loads(Path(path).expanduser().read_bytes()))
+        except (OSError, ValueError) as error:
             raise incident_request.InputError(
                 f"-e triage_json is {path}, which is no report of playbooks/triage.yml: {error}."
             ) from error

@@ -40,7 +40,7 @@ from ansible.plugins.callback import CallbackBase
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import lines
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands
@@ -150,7 +150,7 @@ class CallbackModule(CallbackBase):
             "action": str(result.task.action),
             "result": outcome,
         }
-        lines.append(self._file, json.dumps(event).encode() + b"\n", durable=False)
+        files.append_lines(self._file, json.dumps(event).encode() + b"\n", durable=False)
 
 
 def _name(task: Any) -> str:

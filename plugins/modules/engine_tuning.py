@@ -89,7 +89,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files, systemd_run
 
 CONFIG = "numAnalysisThreads = 1\nnumSearchThreads = 1\nlogToStderr = true\n"
 PROBE_SECONDS = 60
@@ -187,7 +187,7 @@ class Tuner:
             "Environment": [f"POCL_CACHE_DIR={self.scratch}/pocl", f"HOME={self.scratch}"],
         }
         config = Path("/run/katago-tuning.cfg")
-        atomic.write(config, CONFIG.encode(), mode=0o644)
+        files.write(config, CONFIG.encode(), mode=0o644)
         argv = [self._parameters["binary"], "tuner", "-config", str(config)]
         argv += ["-model", self._parameters["network"], "-output", str(output or self.output(key))]
         argv += ["-override-config", f"homeDataDir={self.scratch}"]
@@ -205,7 +205,7 @@ def install(content: str, root: Path) -> tuple[Path, bool]:
     if is_whole(target):
         return target, False
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    atomic.write(target, content.encode(), mode=0o644)
+    files.write(target, content.encode(), mode=0o644)
     return target, True
 
 

@@ -84,7 +84,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.common import files, systemd_run
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
 
@@ -156,7 +156,7 @@ def main() -> None:
     CREDENTIALS.mkdir(mode=0o700)
     try:
         for name, content in credentials(parameters).items():
-            atomic.write(CREDENTIALS / name, content.encode(), mode=0o600)
+            files.write(CREDENTIALS / name, content.encode(), mode=0o600)
         tried = subprocess.run(
             command(parameters, directory, engine=deferred is None),
             capture_output=True,

@@ -97,7 +97,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, disk
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, files
 from ansible_collections.katago.fleet.plugins.module_utils.service import admin, overlay, unit
 
 POLL_SECONDS = 0.1
@@ -142,12 +142,12 @@ def lay(expires: datetime, document: Mapping[str, Any]) -> None:
     overlaid = paths.OVERLAY.read_bytes() if paths.OVERLAY.exists() else None
     try:
         arm({path: content.encode() for path, content in overlay.units(expires).items()})
-        atomic.write(paths.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
+        files.write(paths.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
     except (OSError, subprocess.SubprocessError) as error:
         if overlaid is None:
             paths.OVERLAY.unlink(missing_ok=True)
         elif paths.OVERLAY.read_bytes() != overlaid:
-            atomic.write(paths.OVERLAY, overlaid, mode=MODE)
+            files.write(paths.OVERLAY, overlaid, mode=MODE)
         kept = {path: content for path, content in before.items() if content is not None}
         if kept.keys() == before.keys():
             arm(kept)
@@ -163,7 +163,7 @@ def arm(units: Mapping[Path, bytes]) -> None:
     systemctl("stop", paths.OVERLAY_EXPIRY_UNIT, check=False)
     for path, content in units.items():
         if not path.exists() or path.read_bytes() != content:
-            atomic.write(path, content, mode=MODE)
+            files.write(path, content, mode=MODE)
     systemctl("daemon-reload")
     systemctl("enable", paths.OVERLAY_TIMER)
     systemctl("restart", paths.OVERLAY_TIMER)

@@ -59,14 +59,19 @@ checks:
   returned: always
 """
 
-import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import (
+    admin,
+    host_secrets,
+    observe,
+    overlay,
+    unit,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
-from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, observe, overlay, unit
 
 
 def main() -> None:
@@ -99,10 +104,10 @@ def main() -> None:
             checks=[],
         )
     try:
-        config = json.loads((layout.current / "config.json").read_text())
+        config = admin.read_config(layout.current)
         expected = observe.expected(manifest, config, release)
         seen = observe.observe(layout, config, module.params["deadline"], module.params["call_deadline"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         module.fail_json(
             msg=(
                 f"The current release, {release}, is damaged: its config.json cannot be used"

@@ -25,7 +25,7 @@ def findings() -> list[Finding]:
 
 def of_configuration(layout: release_layout.Layout | None = None) -> Iterator[Finding]:
     """What the current release's own schema says of the configuration; nothing where there is no release."""
-    layout = layout or release_layout.Layout()
+    layout = layout or release_layout.Layout(paths.RELEASE_ROOT)
     if layout.current_release() is None:
         return
     path = str(paths.CONFIG)

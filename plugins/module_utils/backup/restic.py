@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
+from ansible_collections.katago.fleet.plugins.module_utils import paths as paths_module
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 
 VERIFIED = "verified"
 UNVERIFIED = "unverified"
@@ -279,14 +280,14 @@ class Repository:
     cache directory, None to do without, as what reads the repository back must.
     """
 
-    def __init__(self, secrets: Path = paths.BACKUP_SECRETS, *, cache: Path | None = None) -> None:
+    def __init__(self, secrets: Path = paths_module.BACKUP_SECRETS, *, cache: Path | None = None) -> None:
         self._secrets = secrets
         self._cache = cache
 
     @property
     def address(self) -> str:
         """The repository in restic's own syntax; may hold a password."""
-        return (self._secrets / paths.RESTIC_REPOSITORY).read_text().strip()
+        return (self._secrets / paths_module.RESTIC_REPOSITORY).read_text().strip()
 
     @property
     def shown(self) -> str:
@@ -303,14 +304,14 @@ class Repository:
         `deadline`: seconds. Without `lock` restic writes nothing to the repository, so that reading
         works when it is full, read-only or locked.
         """
-        command = ["restic", f"--repository-file={self._secrets / paths.RESTIC_REPOSITORY}"]
+        command = ["restic", f"--repository-file={self._secrets / paths_module.RESTIC_REPOSITORY}"]
         command += [
-            f"--password-file={self._secrets / paths.RESTIC_PASSWORD}",
+            f"--password-file={self._secrets / paths_module.RESTIC_PASSWORD}",
             *([] if lock else ["--no-lock"]),
         ]
         command += [f"--cache-dir={self._cache}"] if self._cache else ["--no-cache"]
         if ssh := sftp_command(
-            self.address, self._file(paths.RESTIC_SSH_KEY), self._file(paths.RESTIC_KNOWN_HOSTS)
+            self.address, self._file(paths_module.RESTIC_SSH_KEY), self._file(paths_module.RESTIC_KNOWN_HOSTS)
         ):
             command += [f"--option=sftp.command={ssh}"]
         try:
@@ -415,14 +416,14 @@ class Repository:
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **base, **self._settings()}
 
     def _settings(self) -> Mapping[str, str]:
-        path = self._file(paths.RESTIC_ENVIRONMENT)
+        path = self._file(paths_module.RESTIC_ENVIRONMENT)
         lines = path.read_text().splitlines() if path else []
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def _redacted(self, text: str) -> str:
         address = self.address
         secrets = [
-            (self._secrets / paths.RESTIC_PASSWORD).read_text().strip(),
+            (self._secrets / paths_module.RESTIC_PASSWORD).read_text().strip(),
             *self._settings().values(),
         ]
         userinfo = re.search(r"//([^/@\s]+)@", address)

@@ -19,7 +19,8 @@ from ansible_collections.katago.fleet.plugins.module_utils import paths, timesta
 from ansible_collections.katago.fleet.plugins.module_utils.backup import program_checks, restic
 from ansible_collections.katago.fleet.plugins.module_utils.backup import survey as backup_survey
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
@@ -141,12 +142,13 @@ class Planner:
 
     def _is_bare(self) -> bool:
         """Whether the host has neither a release nor a history, and so no state of its own to keep."""
-        return release_layout.Layout().current_release() is None and not paths.HISTORY.exists()
+        layout = release_layout.Layout(paths.RELEASE_ROOT)
+        return layout.current_release() is None and not paths.HISTORY.exists()
 
     def _names(self) -> list[str]:
         """The releases to look at: those that the host needs, and those that the snapshot has whole."""
-        layout = release_layout.Layout()
-        needed = backup_survey.current_and_way_back(layout, history.read())
+        layout = release_layout.Layout(paths.RELEASE_ROOT)
+        needed = backup_survey.current_and_way_back(layout, history.read(paths.HISTORY))
         if not needed or self._scope == "all":
             kept = [name for name in self._whole_releases() if name not in needed]
             needed += sorted(kept, key=lambda name: name != self._snapshot.release)
@@ -162,7 +164,8 @@ class Planner:
         return [found[1] for path in self._nodes if (found := pattern.fullmatch(path))]
 
     def _release(self) -> str:
-        present = release_layout.Layout().current_release() or history.current(history.read())
+        layout = release_layout.Layout(paths.RELEASE_ROOT)
+        present = layout.current_release() or history.current(history.read(paths.HISTORY))
         return self._snapshot.release if self._scope == "all" or present is None else present
 
     def _mend(self, finding: Finding) -> Iterator[Action]:
@@ -191,7 +194,7 @@ class Planner:
             yield from self._switch(self._release())
 
     def _switch(self, release: str) -> Iterator[Action]:
-        for path, target in unit.links(release_layout.Layout(), release).items():
+        for path, target in unit.links(release_layout.Layout(paths.RELEASE_ROOT), release).items():
             if not (path.is_symlink() and str(path.readlink()) == target):
                 yield Action(str(path), "link", f"{path} leads to {target}", f"link:{target}")
 
@@ -222,7 +225,7 @@ class Planner:
     def _require_release(self, release: str, actions: Sequence[Action]) -> None:
         """Refuse to switch to what is neither here nor in the snapshot."""
         coming = {Path(action.path).name for action in actions if action.how == "put"}
-        if release not in coming and release not in release_layout.Layout().complete():
+        if release not in coming and release not in release_layout.Layout(paths.RELEASE_ROOT).complete():
             raise RestoreError(
                 f"{release} is not on this host, and the snapshot {self._snapshot} has its small parts alone."
                 " -e scope=state restores the rest"
@@ -345,12 +348,12 @@ def _fetch(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
         make_parent(target)
         target.mkdir(mode=0o700)
         planner.repository.restore(snapshot, target, _fewer(files), deadline=STAGE_SECONDS)
-        atomic.sync_tree(target)
+        common_files.sync_tree(target)
     for action in actions:
         if action.how in ("merge", "tokens"):
             target = stage_of(action.path)
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            atomic.write(target, planner.kept(action.path) or b"", mode=0o600)
+            common_files.write(target, planner.kept(action.path) or b"", mode=0o600)
         if action.how in ("put", "add") and (trouble := staged_trouble(action)):
             raise RestoreError(f"the snapshot does not give {action.path} as it should be: {trouble}")
 
@@ -455,7 +458,7 @@ class Restoration:
             aside += self._quarantine(path)
             make_parent(path)
             staged.rename(path)
-            atomic.sync_directory(path.parent)
+            common_files.sync_directory(path.parent)
         return aside
 
     def finish(self, result: str) -> None:
@@ -476,24 +479,24 @@ class Restoration:
         elif action.how == "merge":
             present = path.read_bytes() if path.exists() else b""
             merged = backup_survey.merged_history(stage_of(path).read_bytes(), present)
-            atomic.write(scratch, merged, mode=0o644)
+            common_files.write(scratch, merged, mode=0o644)
         else:
             content = sealed_tokens(stage_of(path).read_bytes(), self._own_token())
-            atomic.write(scratch, content, mode=unit.TOKENS_MODE, group=services_group())
+            common_files.write(scratch, content, mode=unit.TOKENS_MODE, group=services_group())
         return scratch
 
     def _own_token(self) -> str:
         token = operator_token()
         if token is None:
             token = secrets.token_urlsafe(32)
-            atomic.write(paths.CREDENTIALS / paths.OPERATOR_TOKEN, f"{token}\n".encode(), mode=0o600)
+            common_files.write(paths.CREDENTIALS / paths.OPERATOR_TOKEN, f"{token}\n".encode(), mode=0o600)
         return token
 
     def _set_aside(self, path: Path) -> list[str]:
         aside = self._quarantine(path)
         if path.is_symlink() or path.is_file():
             path.unlink()
-            atomic.sync_directory(path.parent)
+            common_files.sync_directory(path.parent)
         if path == paths.ANSWERS:
             # SQLite's journal belongs to the file it was written for.
             for end in ("-wal", "-shm"):
@@ -515,7 +518,7 @@ class Restoration:
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
                     raise
                 shutil.copy2(path, place, follow_symlinks=False)
-        atomic.sync_directory(place.parent)
+        common_files.sync_directory(place.parent)
         return [str(place)]
 
     def _move(self, path: Path, place: Path) -> Path:
@@ -529,24 +532,25 @@ class Restoration:
             place = _free(root / ".quarantine" / self.directory.name / path.relative_to(root))
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.rename(place)
-        atomic.sync_directory(path.parent)
+        common_files.sync_directory(path.parent)
         return place
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        atomic.write(self.directory / RECORD, json.dumps(record, indent=1).encode() + b"\n", mode=0o600)
+        common_files.write(self.directory / RECORD, json.dumps(record, indent=1).encode() + b"\n", mode=0o600)
 
 
 def record_switch(who: str, release: str, why: str) -> bool:
     """Record the restore in the history unless it is its newest record; return whether it was not."""
-    records = history.read()
+    records = history.read(paths.HISTORY)
     newest = records[-1] if records else None
     if newest and newest.how == "restore" and newest.verdict is None and newest.release == release:
         return False
-    previous = release_layout.Layout().current_release()
+    previous = release_layout.Layout(paths.RELEASE_ROOT).current_release()
     history.append(
         history.Record(
             at=timestamps.now(), who=who, release=release, previous=previous, why=why, how="restore"
-        )
+        ),
+        paths.HISTORY,
     )
     return True
 
@@ -556,7 +560,7 @@ def _add(path: Path) -> None:
     make_parent(path)
     with contextlib.suppress(FileExistsError):
         os.link(stage_of(path), path)
-    atomic.sync_directory(path.parent)
+    common_files.sync_directory(path.parent)
 
 
 def make_parent(path: Path) -> None:
@@ -589,7 +593,7 @@ def _rank(path: str) -> tuple[int, str]:
     """Engines and networks before releases, and `current` last."""
     if Path(path).is_relative_to(paths.ASSETS):
         return 0, path
-    return (2 if path == str(release_layout.Layout().current) else 1), path
+    return (2 if path == str(release_layout.Layout(paths.RELEASE_ROOT).current) else 1), path
 
 
 def _free(path: Path) -> Path:
@@ -605,5 +609,5 @@ def _new_directory(parent: Path, name: str) -> Path:
     parent.chmod(0o700)
     directory = _free(parent / name)
     directory.mkdir(mode=0o700)
-    atomic.sync_directory(parent)
+    common_files.sync_directory(parent)
     return directory

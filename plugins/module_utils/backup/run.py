@@ -23,12 +23,8 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
 from ansible_collections.katago.fleet.plugins.module_utils.backup import survey as backup_survey
-from ansible_collections.katago.fleet.plugins.module_utils.common import (
-    atomic,
-    digest,
-    redaction,
-    systemd_run,
-)
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, sizing
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
@@ -136,7 +132,7 @@ class State:
     def write(self, path: Path = paths.BACKUP_STATE) -> None:
         """Replace the state's file."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        atomic.write(path, json.dumps(asdict(self), indent=1).encode() + b"\n", mode=0o644)
+        common_files.write(path, json.dumps(asdict(self), indent=1).encode() + b"\n", mode=0o644)
 
     @property
     def known(self) -> backup_survey.Known | None:
@@ -159,7 +155,7 @@ def contents(survey: backup_survey.Survey, *, assets: bool) -> list[str]:
         raise BackupError("there is nothing to back up: no release is the current one. Deploy one")
     records = release_history.read(survey.at(paths.HISTORY))
     whole = backup_survey.current_and_way_back(layout, records) if assets else []
-    files = {str(path) for path in service_unit.links(release_layout.Layout(), current)}
+    files = {str(path) for path in service_unit.links(release_layout.Layout(paths.RELEASE_ROOT), current)}
     for name in layout.complete():
         directory = paths.RELEASE_ROOT / "releases" / name
         here = release_layout.own_manifest(layout.release(name)) or {"stands_on": {}}
@@ -286,7 +282,7 @@ class Backup:
         try:
             self._wait_for_procedure()
             files = contents(backup_survey.Survey(), assets=self._settings.assets)
-            self._release = release_layout.Layout().current_release() or ""
+            self._release = release_layout.Layout(paths.RELEASE_ROOT).current_release() or ""
             self._enter("repository", "Opening the repository")
             self._cached.probe()
             self._enter("backup", f"Backing up {len(files)} paths of {self._release}")
@@ -347,7 +343,7 @@ class Backup:
         """Let a procedure that changes the host end first; not for ever, since the verification judges."""
         end = time.monotonic() + self._settings.lock_wait
         waits = False
-        while (holder := host_lock.holder()) and holder.procedure != PROCEDURE:
+        while (holder := host_lock.holder(paths.HOST_LOCK)) and holder.procedure != PROCEDURE:
             if not waits:
                 self._say(f"Waiting for {holder.procedure} of {holder.owner}, at work since {holder.since}")
                 waits = True
@@ -463,7 +459,7 @@ class Backup:
         self._snapshot = found[-1].name
 
     def _forget(self) -> None:
-        if mode := security_mode.standing():
+        if mode := security_mode.standing(*paths.SECURITY_MODE):
             self._say(f"Nothing is forgotten: the host is in security mode {mode}")
             return
         own = [f"--host={self._settings.host}", "--group-by=host"]
@@ -494,7 +490,7 @@ def publish(state: State, settings: Settings) -> None:
     if settings.metrics:
         path = Path(settings.metrics)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        atomic.write(path, exposition(state).encode(), mode=0o644)
+        common_files.write(path, exposition(state).encode(), mode=0o644)
 
 
 @contextlib.contextmanager

@@ -133,7 +133,7 @@ class Survey:
             )
             return
         whole = True
-        for path, target in service_unit.links(release_layout.Layout(), name).items():
+        for path, target in service_unit.links(release_layout.Layout(paths.RELEASE_ROOT), name).items():
             here = self.at(path)
             if here.is_symlink() and str(here.readlink()) == target:
                 continue

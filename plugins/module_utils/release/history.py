@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 
 Verdict = Literal["good", "bad"]
 How = Literal["deployment", "rollback", "return", "restore"]
@@ -32,7 +31,7 @@ class Record:
     how: How = "deployment"
 
 
-def read(path: Path = paths.HISTORY) -> list[Record]:
+def read(path: Path) -> list[Record]:
     """All records, oldest first. A line that a power cut left half written is passed over."""
     if not path.exists():
         return []
@@ -45,10 +44,10 @@ def read(path: Path = paths.HISTORY) -> list[Record]:
     return records
 
 
-def append(record: Record, path: Path = paths.HISTORY) -> None:
+def append(record: Record, path: Path) -> None:
     """Add a record durably, whole or not at all. Raises OSError, with the file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    atomic.append(path, json.dumps(asdict(record)).encode() + b"\n", mode=0o644)
+    files.append(path, json.dumps(asdict(record)).encode() + b"\n", mode=0o644)
 
 
 def verdict_on(records: Sequence[Record], release: str) -> Record | None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 
 # Written last and synced: a release without it was not built to the end.
@@ -25,7 +24,7 @@ def name(version: str, inputs: Mapping[str, Any]) -> str:
 class Layout:
     """Where releases lie below `root`."""
 
-    root: Path = paths.RELEASE_ROOT
+    root: Path
 
     @property
     def releases(self) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import files, redaction
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 
 KERNELS = "pocl"
@@ -175,7 +175,7 @@ def set_aside(directory: Path, at: str) -> list[Path]:
             os.rename(name, prefix + name, src_dir_fd=source, dst_dir_fd=target)
             moved.append(place / (prefix + name))
     for changed in {directory, place}:
-        atomic.sync_directory(changed)
+        files.sync_directory(changed)
     return moved
 
 

@@ -69,14 +69,14 @@ def test_secret_in_the_wrong_place_of_a_configuration_is_not_told(
     layout: release_layout.Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = redaction.Secret(b"canary-Zq8xWv3k", "operator.token")
-    monkeypatch.setattr(host_secrets, "kept", lambda: [secret])
-    monkeypatch.setattr(host_secrets, "of_unit", list)
+    monkeypatch.setattr(host_secrets, "kept", lambda _root: [secret])
+    monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [])
     says(("schema", False, "server.port is 'canary-Zq8xWv3k'; give a number"))
     (finding,) = program_checks.of_configuration(layout)
     assert "canary" not in finding.words
     assert "server.port is '[redacted" in finding.words
 
-    def unknown() -> list[redaction.Secret]:
+    def unknown(_root: Path) -> list[redaction.Secret]:
         raise host_secrets.ConfidentialError("the key cannot be read")
 
     monkeypatch.setattr(host_secrets, "kept", unknown)

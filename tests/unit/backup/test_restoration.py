@@ -28,7 +28,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.restoration im
     Restoration,
     RestoreError,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
 
 SHA = "ab" * 32
@@ -235,7 +236,7 @@ def test_restore_whose_record_cannot_be_written_leaves_no_stage(
     def full(*_arguments: object, **_more: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(atomic, "write", full)
+    monkeypatch.setattr(common_files, "write", full)
     with pytest.raises(OSError, match="No space left"):
         begin(action)
     assert list(root.iterdir()) == []
