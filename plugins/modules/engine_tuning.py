@@ -121,7 +121,7 @@ class Tuner:
         `readable` says whether this version of the engine can read the result `supplied`.
         """
         if supplied is not None:
-            atomic.write(SUPPLIED, supplied.encode(), mode=0o644)
+            files.write(SUPPLIED, supplied.encode(), mode=0o644)
         # What a run whose connection was lost left behind.
         subprocess.run(["systemctl", "stop", UNIT.format(key="probe")], check=False, capture_output=True)
         process = subprocess.Popen(
