@@ -105,7 +105,7 @@ def main() -> None:
         name: (layout.release(name) / release_layout.MANIFEST).stat().st_mtime for name in layout.complete()
     }
     current = layout.current_release()
-    ways_back = history.ways_back(history.read(), available=list(built), besides=current)
+    ways_back = history.ways_back(history.read(paths.HISTORY), available=list(built), besides=current)
     protected = [name for name in (current, *ways_back[:1]) if name]
     old = release_layout.to_prune(built, keep=module.params["keep"], protected=protected)
     stood_on = needed(layout, built.keys() - set(old))

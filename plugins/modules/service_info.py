@@ -41,7 +41,7 @@ def look() -> dict[str, Any]:
     """What can be seen of the service now."""
     seen: dict[str, Any] = dict.fromkeys(("unit", "current", "running", "ready", "reason"))
     try:
-        seen["current"] = layout.Layout().current_release()
+        seen["current"] = layout.Layout(paths.RELEASE_ROOT).current_release()
         now = unit.state()
         seen["unit"] = now.active
         seen["running"] = unit.running_release(now.pid) if now.pid else None
