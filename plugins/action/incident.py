@@ -24,7 +24,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.incident import (
     state,
     wording,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.incident import report as triage_report
+from ansible_collections.katago.fleet.plugins.module_utils.incident import report as incident_report
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox, planner, roster
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import request as incident_request
@@ -203,7 +203,7 @@ class ActionModule(ActionBase):
             breach = inputs.strict_bool(self._task.args.get("breach", False), "breach")
             return triage_reports.gather(known, now, breach=breach).as_dict(now)
         try:
-            return triage_report.check(json.loads(Path(path).expanduser().read_bytes()))
+            return incident_report.check(json.loads(Path(path).expanduser().read_bytes()))
         except (OSError, ValueError) as error:
             raise incident_request.InputError(
                 f"-e triage_json is {path}, which is no report of playbooks/triage.yml: {error}."
