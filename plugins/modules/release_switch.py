@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: release_switch
 short_description: Make a release the current one
 description:
-  - Replaces the symlink C(<root>/current) by rename. Unit, configuration and command lead through
+  - Replaces the symlink C(/opt/katago-mcp/current) by rename. Unit, configuration and command lead through
     it, so that all of them change at once.
   - Refuses a release that is missing or damaged, before anything is touched.
   - Records the switch in C(/var/lib/katago-mcp/history.jsonl).
@@ -44,10 +44,6 @@ options:
     description: Who switches, for the history.
     type: str
     required: true
-  root:
-    description: Where releases are kept on the host.
-    type: path
-    default: /opt/katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -175,12 +171,11 @@ def main() -> None:
             "since": {"type": "str", "default": "9999"},
             "why": {"type": "str", "required": True},
             "who": {"type": "str", "required": True},
-            "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
         supports_check_mode=True,
     )
     parameters = module.params
-    layout = release_layout.Layout(Path(parameters["root"]))
+    layout = release_layout.Layout(paths.RELEASE_ROOT)
     left = previous = layout.current_release()
     try:
         release = parameters["release"]
