@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: network
 short_description: Install a network, content-addressed
 description:
-  - Installs the network as C(/opt/katago/networks/<sha256>/<name>), owned by root and writable by nobody else.
+  - Installs the network as C(/opt/katago/networks/<sha256>/<name>), writable by root alone.
   - A network that is there and whole is not touched and not sent again.
 options:
   path:
