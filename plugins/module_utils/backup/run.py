@@ -26,7 +26,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.settings impor
     Outcome,
     Settings,
     State,
-    state_or_none,
+    state_or_empty,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
@@ -133,9 +133,7 @@ class Backup:
             self._good = True
             self._enter("retention", "Forgetting what is older than wanted")
             self._forget()
-        except restic.ResticError as error:
-            message = self._failure(str(error))
-        except BackupError as error:
+        except (BackupError, restic.ResticError, shape.ShapeError) as error:
             message = self._failure(str(error))
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             message = self._failure(f"{type(error).__name__}: {error}")
@@ -387,7 +385,7 @@ def _run(settings: Settings, secrets: Path) -> int:
 
 def _state() -> State:
     """What is known of the backups; nothing, which is said, where the file is damaged."""
-    state, trouble = state_or_none(paths.BACKUP_STATE)
+    state, trouble = state_or_empty(paths.BACKUP_STATE)
     if trouble:
         _say(f"What was known of earlier backups is lost: {trouble}")
     return state
@@ -418,7 +416,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = os.environ.get("SERVICE_RESULT", "unknown")
         result = f"{result}, {os.environ.get('EXIT_STATUS', '?')}"
         ended(_state(), settings, result, paths.BACKUP_STATE)
-    except (BackupError, restic.ResticError, OSError) as error:
+    except (BackupError, restic.ResticError, shape.ShapeError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
