@@ -92,7 +92,7 @@ class Backup:
         root: Path,
         state_file: Path,
     ) -> None:
-        self._host = backup_survey.Survey(root=root)
+        self._root = root
         self._state_file = state_file
         self._settings = settings
         self._state = state
@@ -114,8 +114,9 @@ class Backup:
         message = ""
         try:
             self._wait_for_procedure()
-            files = contents.of_host(self._host, assets=self._settings.assets)
-            self._release = self._host.layout().current_release() or ""
+            files = contents.of_host(self._root, assets=self._settings.assets)
+            layout = release_layout.Layout(contents.below(self._root, paths.RELEASE_ROOT))
+            self._release = layout.current_release() or ""
             self._enter("repository", "Opening the repository")
             self._cached.probe()
             self._enter("backup", f"Backing up {len(files)} paths of {self._release}")
@@ -224,7 +225,7 @@ class Backup:
             root=self._scratch, assets=self._settings.assets, known=self._state.history
         )
         layout = survey.layout()
-        names = backup_survey.current_and_way_back(layout, release_history.read(survey.at(paths.HISTORY)))
+        names = contents.current_and_way_back(layout, release_history.read(survey.at(paths.HISTORY)))
         if not self._settings.assets:
             names = layout.complete()
         found = survey.findings(names)

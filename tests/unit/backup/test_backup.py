@@ -16,7 +16,6 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup import (
     contents,
     restic,
     run,
-    survey,
     validation,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import (
@@ -80,7 +79,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_with_assets_everything_that_the_release_needs_is_kept(host: Fake) -> None:
-    kept = contents.of_host(survey.Survey(root=host.root), assets=True)
+    kept = contents.of_host(host.root, assets=True)
     assert f"/opt/katago-mcp/releases/{host.release}" in kept
     assert {
         "/opt/katago/engines/e",
@@ -90,7 +89,7 @@ def test_with_assets_everything_that_the_release_needs_is_kept(host: Fake) -> No
 
 
 def test_without_assets_the_small_parts_and_the_tuning_are_kept(host: Fake) -> None:
-    kept = contents.of_host(survey.Survey(root=host.root), assets=False)
+    kept = contents.of_host(host.root, assets=False)
     directory = f"/opt/katago-mcp/releases/{host.release}"
     assert [path for path in kept if path.startswith("/opt")] == [
         "/opt/katago-mcp/current",
@@ -105,7 +104,7 @@ def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: F
     host.write("etc/katago-mcp/credentials/operator.token", "secret")
     host.write("etc/katago-mcp/credentials/tls.key", "key")
     host.write("etc/katago-mcp/tls.crt", "certificate")
-    kept = contents.of_host(survey.Survey(root=host.root), assets=False)
+    kept = contents.of_host(host.root, assets=False)
     assert [path for path in kept if path.startswith(("/var", "/etc/katago-mcp"))] == [
         "/etc/katago-mcp/config.json",
         "/etc/katago-mcp/credentials/tls.key",
@@ -119,7 +118,7 @@ def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: F
 def test_of_the_timekeeper_what_it_has_sent_is_kept_and_no_plan(host: Fake) -> None:
     for name in ("i-1.json", "i-1.jsonl", "i-2.jsonl", ".restore/var/lib/katago-incident/i-3.jsonl"):
         host.write(f"var/lib/katago-incident/{name}", "{}\n")
-    kept = contents.of_host(survey.Survey(root=host.root), assets=False)
+    kept = contents.of_host(host.root, assets=False)
     assert [path for path in kept if "incident" in path] == [
         "/var/lib/katago-incident/i-1.jsonl",
         "/var/lib/katago-incident/i-2.jsonl",
@@ -128,7 +127,17 @@ def test_of_the_timekeeper_what_it_has_sent_is_kept_and_no_plan(host: Fake) -> N
 
 def test_bare_host_has_nothing_to_back_up(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="no release is the current one"):
-        contents.of_host(survey.Survey(root=tmp_path), assets=True)
+        contents.of_host(tmp_path, assets=True)
+
+
+@pytest.mark.parametrize("manifest", ["{}", "{", '{"files": 1}'])
+def test_release_whose_manifest_was_changed_is_kept_for_the_verification_to_find(
+    host: Fake, manifest: str
+) -> None:
+    (host.directory / "manifest.json").write_text(manifest)
+    kept = contents.of_host(host.root, assets=True)
+    assert f"/opt/katago-mcp/releases/{host.release}" in kept
+    assert [finding.item for finding in host.damaged()] == ["release"]
 
 
 def test_sandbox_of_a_unit_is_what_confines_it() -> None:
