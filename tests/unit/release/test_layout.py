@@ -109,7 +109,7 @@ def test_way_back_passes_over_a_release_whose_manifest_was_changed(
 
 
 def test_rollback_that_was_killed_after_its_release_failed_leads_where_its_return_does(
-    tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, release: Path
 ) -> None:
     layout = release_layout.Layout(tmp_path)
     bad, good = release.name, built(tmp_path, "{ }").name
@@ -120,17 +120,16 @@ def test_rollback_that_was_killed_after_its_release_failed_leads_where_its_retur
 
     records = [record(name, "good", "deployment") for name in (bad, good)]
     records += [record(bad, None, "rollback"), record(bad, "bad", "rollback")]
-    monkeypatch.setattr(history, "read", lambda _: records)
     for current in (bad, good):
         for wanted in (release_switch.LAST_GOOD, bad):
             given = {"release": wanted, "allow_bad": False, "since": at}
-            assert release_switch.rollback_target(layout, given, current) == (good, bad)
+            assert release_switch.rollback_target(layout, records, given, current) == (good, bad)
         with pytest.raises(release_switch.SwitchError, match="was found bad on"):
             release_switch.rollback_target(
-                layout, {"release": bad, "allow_bad": False, "since": later}, current
+                layout, records, {"release": bad, "allow_bad": False, "since": later}, current
             )
         allowed = {"release": bad, "allow_bad": True, "since": at}
-        assert release_switch.rollback_target(layout, allowed, current) == (bad, current)
+        assert release_switch.rollback_target(layout, records, allowed, current) == (bad, current)
         records.append(record(good, None, "return"))
 
 
