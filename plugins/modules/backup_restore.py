@@ -252,8 +252,6 @@ def main() -> None:
     step = parameters["step"]
     if module.check_mode and step != "plan":
         module.exit_json(changed=True, quarantine=str(paths.QUARANTINE))
-    if step == "finish":
-        finish(module)
     if module.check_mode and not shutil.which("restic"):
         module.fail_json(
             msg="The restore cannot be predicted: restic is not on this host yet. The real run installs it.",
@@ -264,6 +262,9 @@ def main() -> None:
         f" (restic and its access in {paths.BACKUP_SECRETS})."
     )
     try:
+        if step == "finish":
+            untouched = "The end of the restore was not recorded."
+            finish(module)
         if step == "install":
             untouched = (
                 "The restore stopped half way; what it replaced is kept, and running it again goes on."
@@ -297,9 +298,9 @@ def main() -> None:
         restic.ResticError,
         shape.ShapeError,
     ) as error:
-        module.fail_json(msg=f"{untouched} {sentence(str(error))}", refused=step != "install")
+        module.fail_json(msg=f"{untouched} {sentence(str(error))}", refused=step in ("plan", "stage"))
     except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{untouched} {type(error).__name__}: {error}.", refused=step != "install")
+        module.fail_json(msg=f"{untouched} {type(error).__name__}: {error}.", refused=step in ("plan", "stage"))
 
 
 def sentence(words: str) -> str:
