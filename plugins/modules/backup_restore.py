@@ -261,6 +261,7 @@ def main() -> None:
         "Refused; nothing was changed on this host but what reads a backup"
         f" (restic and its access in {paths.BACKUP_SECRETS})."
     )
+    refused = step in ("plan", "stage")
     try:
         if step == "finish":
             untouched = "The end of the restore was not recorded."
@@ -298,9 +299,9 @@ def main() -> None:
         restic.ResticError,
         shape.ShapeError,
     ) as error:
-        module.fail_json(msg=f"{untouched} {sentence(str(error))}", refused=step in ("plan", "stage"))
+        module.fail_json(msg=f"{untouched} {sentence(str(error))}", refused=refused)
     except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{untouched} {type(error).__name__}: {error}.", refused=step in ("plan", "stage"))
+        module.fail_json(msg=f"{untouched} {type(error).__name__}: {error}.", refused=refused)
 
 
 def sentence(words: str) -> str:
