@@ -8,16 +8,30 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu_driver, packages
-from ansible_collections.katago.fleet.plugins.modules import gpu_driver as gpu_driver_module
-from tests.unit.test_gpu_driver import BARE, DEFAULTS, THEIRS
+from ansible_collections.katago.fleet.plugins.module_utils.common import apt
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
+    apt_sources,
+    driver_change,
+    driver_files,
+    driver_inspection,
+    driver_packages,
+    driver_plan,
+    driver_record,
+    kernels,
+    texts,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_host import Host
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record import Record
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import Settings
+from ansible_collections.katago.fleet.plugins.modules.gpu_driver_record import record
+from tests.unit.gpu import places
+from tests.unit.gpu.hosts import BARE, DEFAULTS, THEIRS
 
 pytestmark = pytest.mark.skipif(shutil.which("apt-get") is None, reason="the machine has no APT")
-NAMES = ("PREFERENCES", "SOURCES", "STANZAS", "KEYRING", "UNATTENDED", "BLACKLIST", "DROP_IN")
 
 
 @dataclass
@@ -55,7 +69,7 @@ class Root:
     def source(self, text: str, name: str = "host.list") -> None:
         """Write a file of the host's sources, and have APT read it."""
         (self.etc / "sources.list.d" / name).write_text(text)
-        packages.run(["apt-get", "update"])
+        apt.run(["apt-get", "update"])
 
     def package(self, name: str, version: str, status: str = "") -> str:
         """A package's paragraph in an index, or in dpkg's status."""
@@ -68,9 +82,9 @@ class Root:
 
     def install(self, versions: dict[str, str]) -> None:
         """Have dpkg know packages as installed."""
-        self.change([packages.Change(name, "", new) for name, new in versions.items()])
+        self.change([apt.Change(name, "", new) for name, new in versions.items()])
 
-    def change(self, changes: list[packages.Change]) -> None:
+    def change(self, changes: list[apt.Change]) -> None:
         """Have dpkg know what APT would do as done."""
         status = self.path / "var/lib/dpkg/status"
         found = {
@@ -88,7 +102,7 @@ class Root:
 
     def candidate(self, package: str) -> str:
         """The version that APT would install."""
-        policy = packages.run(["apt-cache", "policy", package])
+        policy = apt.run(["apt-cache", "policy", package])
         return policy.partition("Candidate: ")[2].splitlines()[0]
 
 
@@ -109,19 +123,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
     )
     monkeypatch.setenv("APT_CONFIG", str(config))
     monkeypatch.setenv("DPKG_ADMINDIR", str(made.path / "var/lib/dpkg"))
-    places = {name: made.path / str(getattr(gpu_driver, name)).lstrip("/") for name in NAMES}
-    for name, place in places.items():
-        monkeypatch.setattr(gpu_driver, name, place)
-    monkeypatch.setattr(gpu_driver_module, "APT", made.etc)
-    monkeypatch.setattr(
-        gpu_driver_module,
-        "OF_APT",
-        tuple(places[name] for name in ("KEYRING", "SOURCES", "STANZAS", "PREFERENCES")),
-    )
-    monkeypatch.setattr(gpu_driver_module, "FILES", tuple(places.values()))
-    monkeypatch.setattr(gpu_driver, "STATE", tmp_path / "state")
-    monkeypatch.setattr(gpu_driver_module, "RECORD", tmp_path / "state/state.json")
-    monkeypatch.setattr(gpu_driver_module, "ARCHIVES", tmp_path / "state/archives")
+    places.move(monkeypatch, made.path)
     yield made
 
 
@@ -137,10 +139,10 @@ def debian(root: Root, *, suite: str = "bookworm") -> str:
     )
 
 
-def add(**record: Any) -> None:
+def add() -> None:
     """Add the archives of Debian's driver."""
-    gpu_driver_module.write_record({"components": ["non-free"], **record})
-    gpu_driver_module.add_sources(DEFAULTS, {}, BARE)
+    driver_record.write(Record(components=("non-free",)))
+    driver_change.add_sources(DEFAULTS, BARE)
 
 
 def entries(root: Root, kind: str, suite: str, address: str) -> str:
@@ -205,51 +207,49 @@ def test_sources_that_apt_cannot_read_are_taken_back_at_once(
 ) -> None:
     address = debian(root)
     root.source(f"deb [trusted=yes] {address} bookworm main\n")
-    bad = {gpu_driver.SOURCES: f"deb {address} bookworm non-free\n", gpu_driver.STANZAS: None}
-    monkeypatch.setattr(gpu_driver, "sources", lambda *_: bad)
-    with pytest.raises(gpu_driver_module.DriverError, match="Conflicting values set for option Trusted"):
+    bad = {driver_files.SOURCES: f"deb {address} bookworm non-free\n", driver_files.STANZAS: None}
+    monkeypatch.setattr(apt_sources, "sources", lambda *_: bad)
+    with pytest.raises(DriverError, match="Conflicting values set for option Trusted"):
         add()
-    assert not gpu_driver.SOURCES.exists()
-    assert not gpu_driver.PREFERENCES.exists()
-    packages.run(["apt-get", "update"])
+    assert not driver_files.SOURCES.exists()
+    assert not driver_files.PREFERENCES.exists()
+    apt.run(["apt-get", "update"])
 
 
 def test_own_sources_that_break_apt_are_seen_and_written_anew(root: Root) -> None:
     address = debian(root)
     root.source(f"deb [trusted=yes] {address} bookworm main\n")
-    gpu_driver_module.put(gpu_driver.SOURCES, f"deb {address} bookworm non-free\n")
-    with gpu_driver_module.readable_sources() as (trouble, options):
+    texts.put(driver_files.SOURCES, f"deb {address} bookworm non-free\n")
+    with apt_sources.readable_sources() as (trouble, options):
         assert "Conflicting values" in trouble
-        found = gpu_driver.archives(gpu_driver_module.index_targets(options))
+        found = apt_sources.archives(apt_sources.index_targets(options))
         assert [each.component for each in found] == ["main"]
-        assert packages.versions("libc6", options) == ["2.36"]
-    host = gpu_driver.Seen(**{**vars(BARE), "sources_trouble": trouble})
-    assert "APT reads no source" in " ".join(gpu_driver.plan(DEFAULTS, host).because)
-    gpu_driver_module.write_record({"components": ["non-free"]})
-    gpu_driver_module.add_sources(DEFAULTS, {}, host)
+        assert apt.versions("libc6", options) == ["2.36"]
+    host = Host(**{**vars(BARE), "sources_trouble": trouble})
+    assert "APT reads no source" in " ".join(driver_plan.plan(DEFAULTS, host).because)
+    driver_record.write(Record(components=("non-free",)))
+    driver_change.add_sources(DEFAULTS, host)
     assert root.candidate("nvidia-kernel-dkms") == "535.309.01-1"
 
 
 def test_broken_sources_are_not_recorded_as_those_to_go_back_to(root: Root) -> None:
-    gpu_driver_module.put(gpu_driver.SOURCES, "broken")
-    host = gpu_driver.Seen(**{**vars(BARE), "sources_trouble": "Conflicting values"})
-    gpu_driver_module.begin(DEFAULTS, host, gpu_driver.plan(DEFAULTS, host), service=False)
-    assert gpu_driver_module.record()["files"][str(gpu_driver.SOURCES)] is None
+    texts.put(driver_files.SOURCES, "broken")
+    host = Host(**{**vars(BARE), "sources_trouble": "Conflicting values"})
+    driver_change.start(host, driver_plan.plan(DEFAULTS, host), service=False)
+    assert driver_record.read().files[str(driver_files.SOURCES)] is None
 
 
 def test_way_back_mends_the_sources_before_it_asks_apt(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     address = debian(root)
     root.source(f"deb [trusted=yes] {address} bookworm main\n")
-    gpu_driver_module.begin(DEFAULTS, BARE, gpu_driver.plan(DEFAULTS, BARE), service=False)
-    gpu_driver_module.put(gpu_driver.SOURCES, f"deb {address} bookworm non-free\n")
+    driver_change.start(BARE, driver_plan.plan(DEFAULTS, BARE), service=False)
+    texts.put(driver_files.SOURCES, f"deb {address} bookworm non-free\n")
     readable: list[str] = []
-    monkeypatch.setattr(
-        packages, "hold", lambda *_, **__: readable.append(packages.run(gpu_driver.INDEXTARGETS))
-    )
-    gpu_driver_module.undo()
+    monkeypatch.setattr(apt, "hold", lambda *_, **__: readable.append(apt.run(apt_sources.INDEXTARGETS)))
+    driver_change.restore()
     assert readable
-    assert not gpu_driver_module.record()["unfinished"]
-    assert not gpu_driver.SOURCES.exists()
+    assert not driver_record.read().unfinished
+    assert not driver_files.SOURCES.exists()
 
 
 def test_apt_takes_the_planned_branch_of_nvidias_and_nothing_of_theirs_for_debians(root: Root) -> None:
@@ -263,47 +263,47 @@ def test_apt_takes_the_planned_branch_of_nvidias_and_nothing_of_theirs_for_debia
     root.source(own + f"deb [trusted=yes] {theirs} cuda main\ndeb [trusted=yes] {older} cuda main\n")
     assert root.candidate("nvidia-kernel-dkms") == "595.45.04-1"
     for settings, version in ((THEIRS, "580.95.05-1"), (DEFAULTS, "535.309.01-1")):
-        texts = gpu_driver.files(
-            settings, components=(), version="", branch=gpu_driver.branch_of(settings, BARE)
+        contents = driver_files.contents(
+            settings, components=(), version="", branch=driver_packages.branch_of(settings, BARE)
         )
-        gpu_driver_module.put(gpu_driver.PREFERENCES, texts[str(gpu_driver.PREFERENCES)])
+        texts.put(driver_files.PREFERENCES, contents[str(driver_files.PREFERENCES)])
         assert root.candidate("nvidia-kernel-dkms") == version
-    offers = packages.offers("nvidia-kernel-dkms")
-    archives = gpu_driver.archives(gpu_driver_module.index_targets())
-    assert [each.version for each in offers if gpu_driver.of_nvidia(each.uri, archives, "")] == [
+    offers = apt.offers("nvidia-kernel-dkms")
+    archives = apt_sources.archives(apt_sources.index_targets())
+    assert [each.version for each in offers if apt_sources.of_nvidia(each.uri, archives, "")] == [
         "595.45.04-1",
         "580.95.05-1",
     ]
 
 
 HEADERS = replace(DEFAULTS, headers=("linux-headers-amd64",))
-WANTED = gpu_driver.plan(HEADERS, BARE).packages
+WANTED = driver_plan.plan(HEADERS, BARE).packages
 V1, V2 = "535.261.03-1", "535.309.01-1"
 
 
 @pytest.fixture
 def host(root: Root, monkeypatch: pytest.MonkeyPatch) -> Root:
     """A host of which the driver's packages are changed as APT says that it would."""
-    real = packages.apt
+    real = apt.get
 
-    def apt(*arguments: str, archives: Path, simulate: bool = False) -> str:
+    def get(*arguments: str, archives: Path, simulate: bool = False) -> str:
         said = real(*arguments, archives=archives, simulate=simulate or arguments[0] != "update")
         if arguments[0] != "update" and not simulate:
-            root.change(packages.changes(re.sub("^Purg ", "Remv ", said, flags=re.M)))
+            root.change(apt.changes(re.sub("^Purg ", "Remv ", said, flags=re.M)))
         return said
 
-    monkeypatch.setattr(packages, "apt", apt)
-    monkeypatch.setattr(gpu_driver_module, "bootable", list)
-    monkeypatch.setattr(gpu_driver_module, "look", lambda settings: seen_by(settings))
+    monkeypatch.setattr(apt, "get", get)
+    monkeypatch.setattr(kernels, "bootable", list)
+    monkeypatch.setattr(driver_inspection, "inspect", lambda settings: seen_by(settings))
     return root
 
 
-def seen_by(settings: gpu_driver.Settings) -> gpu_driver.Seen:
+def seen_by(settings: Settings) -> Host:
     """The host with a device, as dpkg and APT know it."""
-    now = packages.known()
-    bare = replace(BARE, installed=now.installed, held=now.held, record=gpu_driver_module.record())
-    dkms = gpu_driver.driver_packages(settings, bare, gpu_driver.branch_of(settings, bare))[0]
-    return replace(bare, lacking_components=(), available=packages.versions(dkms))
+    now = apt.query()
+    bare = replace(BARE, installed=now.installed, held=now.held, record=driver_record.read())
+    dkms = driver_packages.of_driver(settings, bare, driver_packages.branch_of(settings, bare))[0]
+    return replace(bare, lacking_components=(), available=apt.versions(dkms))
 
 
 def offer(root: Root, name: str, versions: dict[str, str]) -> None:
@@ -317,15 +317,15 @@ def driver(version: str) -> dict[str, str]:
     return dict.fromkeys(WANTED, version)
 
 
-def change(settings: gpu_driver.Settings, repository: dict[str, str]) -> None:
+def change(settings: Settings) -> None:
     """The driver, changed as the role does it."""
-    continued = gpu_driver_module.prepare(settings, service=False)
-    gpu_driver_module.install(settings, repository, continued=continued)
+    continued = record(settings, service=False, write=True)["continued"]
+    driver_change.install(settings, continued=continued)
 
 
 def fails(*_: object) -> None:
     """A step that comes to nothing."""
-    raise gpu_driver_module.DriverError("The module is not built")
+    raise DriverError("The module is not built")
 
 
 def test_way_back_leaves_what_others_changed_since_an_interrupted_run(
@@ -336,21 +336,21 @@ def test_way_back_leaves_what_others_changed_since_an_interrupted_run(
     offer(host, "old", {"openssl": "3.0.17-1", "libgcc-s1": "1"})
     offer(host, "new", {"openssl": "3.0.17-2", "dkms": "3", "libgcc-s1": "2", **driver(V2)})
     host.install({"openssl": "3.0.17-1", "bash": "5", "libgcc-s1": "1"})
-    monkeypatch.setattr(gpu_driver_module, "configure", fails)
-    with pytest.raises(gpu_driver_module.DriverError, match="is not built"):
-        change(HEADERS, {})
-    assert packages.known().installed["nvidia-kernel-dkms"] == V2
+    monkeypatch.setattr(driver_change, "configure", fails)
+    with pytest.raises(DriverError, match="is not built"):
+        change(HEADERS)
+    assert apt.query().installed["nvidia-kernel-dkms"] == V2
     since = {"openssl": "3.0.17-2", "postgresql-15": "15.14", "build-essential": "12", "bash": "5.1"}
     host.install(since)
-    packages.hold(["postgresql-15", "nvidia-smi"], held=True)
-    with pytest.raises(gpu_driver_module.DriverError, match="is not built"):
-        change(HEADERS, {})
-    undone = gpu_driver_module.undo()
+    apt.hold(["postgresql-15", "nvidia-smi"], held=True)
+    with pytest.raises(DriverError, match="is not built"):
+        change(HEADERS)
+    undone = driver_change.restore()
     assert set(undone["removed"]) == set(WANTED)
     assert undone["installed"] == {"libgcc-s1": "1"}
     # What others installed needs dkms by now.
-    assert packages.known().present == {**since, "dkms": "3", "libgcc-s1": "1"}
-    assert packages.known().held == ("postgresql-15",)
+    assert apt.query().present == {**since, "dkms": "3", "libgcc-s1": "1"}
+    assert apt.query().held == ("postgresql-15",)
 
 
 def test_driver_of_before_is_back_where_an_archive_lost_another_package(host: Root) -> None:
@@ -360,13 +360,13 @@ def test_driver_of_before_is_back_where_an_archive_lost_another_package(host: Ro
     offer(host, "new", {"zlib1g": "2", **driver(V2)})
     forced = replace(HEADERS, version="latest", reboot="when_needed", force=True)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(gpu_driver_module, "configure", fails)
-        with pytest.raises(gpu_driver_module.DriverError, match="is not built"):
-            change(forced, {})
-    undone = gpu_driver_module.undo()
+        patched.setattr(driver_change, "configure", fails)
+        with pytest.raises(DriverError, match="is not built"):
+            change(forced)
+    undone = driver_change.restore()
     assert undone["lacking"] == {"zlib1g": "1"}
     assert undone["removed"] == []
-    assert set(packages.known().installed.items()) == {("zlib1g", "2"), *((name, V1) for name in WANTED)}
+    assert set(apt.query().installed.items()) == {("zlib1g", "2"), *((name, V1) for name in WANTED)}
 
 
 UBUNTU = replace(BARE, system="ubuntu", release="24.04", codename="noble", lacking_components=())
@@ -377,7 +377,7 @@ def of_ubuntu(branch: str) -> dict[str, str]:
     seen = replace(UBUNTU, installed={f"nvidia-dkms-{branch}": ""})
     version = f"{branch.partition('-')[0]}.95.05-0ubuntu1"
     others = {"ocl-icd-libopencl1": "1", "linux-headers-amd64": "1"}
-    return dict.fromkeys(gpu_driver.plan(HEADERS, seen).packages, version) | others
+    return dict.fromkeys(driver_plan.plan(HEADERS, seen).packages, version) | others
 
 
 def test_branch_is_replaced_in_spite_of_the_roles_own_holds_which_the_way_back_restores(
@@ -391,20 +391,20 @@ def test_branch_is_replaced_in_spite_of_the_roles_own_holds_which_the_way_back_r
             )
     offer(host, "archive", old | new)
     host.install({**old, "theirs": "1"})
-    ours = gpu_driver.held_packages(old)
-    packages.hold([*ours, "theirs"], held=True)
-    gpu_driver_module.write_record({"held": ours, "unfinished": False})
+    ours = driver_packages.held(old)
+    apt.hold([*ours, "theirs"], held=True)
+    driver_record.write(Record(held=tuple(ours)))
     monkeypatch.setattr(f"{__name__}.BARE", UBUNTU)
-    monkeypatch.setattr(gpu_driver_module, "verify_build", fails)
+    monkeypatch.setattr(driver_change, "verify_build", fails)
     switched = replace(HEADERS, branch="580-server", reboot="when_needed")
-    with pytest.raises(gpu_driver_module.DriverError, match="is not built"):
-        change(switched, {})
-    assert packages.known().installed == {**new, "theirs": "1"}
-    assert packages.known().held == tuple(sorted([*gpu_driver.held_packages(new), "theirs"]))
-    gpu_driver_module.undo()
-    assert packages.known().installed == {**old, "theirs": "1"}
-    assert packages.known().held == tuple(sorted([*ours, "theirs"]))
-    assert gpu_driver_module.record()["held"] == ours
+    with pytest.raises(DriverError, match="is not built"):
+        change(switched)
+    assert apt.query().installed == {**new, "theirs": "1"}
+    assert apt.query().held == tuple(sorted([*driver_packages.held(new), "theirs"]))
+    driver_change.restore()
+    assert apt.query().installed == {**old, "theirs": "1"}
+    assert apt.query().held == tuple(sorted([*ours, "theirs"]))
+    assert driver_record.read().held == tuple(ours)
 
 
 def test_source_is_changed_in_spite_of_the_roles_own_holds(
@@ -414,18 +414,18 @@ def test_source_is_changed_in_spite_of_the_roles_own_holds(
     host.relations[f"libcuda1={newer}"] = "Breaks: nvidia-smi (<< 580)\n"
     host.relations["nvidia-driver-cuda"] = f"Depends: libcuda1 (= {newer})\n"
     offer(host, "debian", driver(V2))
-    theirs = dict.fromkeys((*gpu_driver.plan(THEIRS, BARE).packages, "libcuda1"), newer)
+    theirs = dict.fromkeys((*driver_plan.plan(THEIRS, BARE).packages, "libcuda1"), newer)
     offered = host.archive("nvidia", "cuda", {"main": theirs}, codename="cuda", origin="NVIDIA")
     host.install(driver(V2))
-    ours = gpu_driver.held_packages(WANTED)
-    packages.hold(ours, held=True)
-    gpu_driver_module.write_record({"held": ours, "unfinished": False})
+    ours = driver_packages.held(WANTED)
+    apt.hold(ours, held=True)
+    driver_record.write(Record(held=tuple(ours)))
     line = f"deb [trusted=yes] {offered} cuda main\n"
-    monkeypatch.setattr(gpu_driver, "nvidia_source", lambda *_: line)
-    monkeypatch.setattr(gpu_driver_module, "verify_build", lambda _: None)
+    monkeypatch.setattr(apt_sources, "nvidia_source", lambda *_: line)
+    monkeypatch.setattr(driver_change, "verify_build", lambda _: None)
     theirs_wanted = replace(THEIRS, headers=HEADERS.headers, branch="580", reboot="when_needed")
-    change(theirs_wanted, {"key": "armoured"})
-    now = packages.known().installed
+    change(replace(theirs_wanted, key="armoured"))
+    now = apt.query().installed
     assert (now["libcuda1"], now["nvidia-driver-cuda"]) == (newer, newer)
     assert "nvidia-smi" not in now
 
@@ -433,43 +433,43 @@ def test_source_is_changed_in_spite_of_the_roles_own_holds(
 def test_version_that_apt_would_not_bring_is_not_installed(host: Root) -> None:
     offer(host, "archive", driver(V2))
     asked = replace(HEADERS, version="535.261.03")
-    with pytest.raises(gpu_driver_module.DriverError, match=r"there are: 535\.309\.01-1"):
-        change(asked, {})
+    with pytest.raises(DriverError, match=r"there are: 535\.309\.01-1"):
+        change(asked)
     bare = replace(seen_by(asked), lacking_components=("non-free",))
-    plan = gpu_driver.plan(asked, bare)
-    gpu_driver_module.begin(asked, bare, plan, service=False)
-    gpu_driver_module.put(
-        gpu_driver.PREFERENCES,
-        gpu_driver.files(asked, components=(), version="535.261.03", branch="535")[
-            str(gpu_driver.PREFERENCES)
+    plan = driver_plan.plan(asked, bare)
+    driver_change.start(bare, plan, service=False)
+    texts.put(
+        driver_files.PREFERENCES,
+        driver_files.contents(asked, components=(), version="535.261.03", branch="535")[
+            str(driver_files.PREFERENCES)
         ],
     )
-    changes = packages.simulate(plan.packages, gpu_driver_module.ARCHIVES)
-    with pytest.raises(gpu_driver_module.DriverError, match=r"not of it: nvidia-kernel-dkms 535\.309\.01-1"):
-        gpu_driver_module.check_branch(changes, plan, seen_by(asked), {}, version=asked.version)
+    changes = apt.simulate(plan.packages, driver_record.ARCHIVES)
+    with pytest.raises(DriverError, match=r"not of it: nvidia-kernel-dkms 535\.309\.01-1"):
+        driver_change.check_branch(changes, plan, seen_by(asked), {}, version=asked.version)
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="the machine makes no packages")
 def test_earlier_version_is_kept_and_installed_again_when_no_archive_has_it(
     host: Root, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(gpu_driver_module, "verify_build", lambda _: None)
-    mine = [name for name in WANTED if gpu_driver.belongs(name)]
+    monkeypatch.setattr(driver_change, "verify_build", lambda _: None)
+    mine = [name for name in WANTED if driver_packages.belongs(name)]
     for version in ("535.230.02-1", V1, V2):
         others = {name: "1" for name in WANTED if name not in mine}
         offer(host, f"archive{version}", {**others, **dict.fromkeys(mine, version)})
-        change(replace(HEADERS, version="latest", reboot="when_needed"), {})
+        change(replace(HEADERS, version="latest", reboot="when_needed"))
         for name in mine:
             keep(host, tmp_path, name, version)
-        gpu_driver_module.finish()
+        driver_change.finish()
         (host.etc / f"sources.list.d/archive{version}.list").unlink()
-    left = {path.name for path in gpu_driver_module.ARCHIVES.glob("*.deb")}
+    left = {path.name for path in driver_record.ARCHIVES.glob("*.deb")}
     assert left == {f"{name}_{version}_amd64.deb" for name in mine for version in (V1, V2)}
     for version, of in (("535.261.03", V1), ("535.309.01", V2)):
-        change(replace(HEADERS, version=version, reboot="when_needed"), {})
-        gpu_driver_module.finish()
-        assert {packages.known().installed[name] for name in mine} == {of}
-    assert {path.name for path in gpu_driver_module.ARCHIVES.glob("*.deb")} == left
+        change(replace(HEADERS, version=version, reboot="when_needed"))
+        driver_change.finish()
+        assert {apt.query().installed[name] for name in mine} == {of}
+    assert {path.name for path in driver_record.ARCHIVES.glob("*.deb")} == left
 
 
 def keep(root: Root, at: Path, name: str, version: str) -> None:
@@ -477,14 +477,14 @@ def keep(root: Root, at: Path, name: str, version: str) -> None:
     control = at / "made/DEBIAN/control"
     control.parent.mkdir(parents=True, exist_ok=True)
     control.write_text(root.package(name, version, "Section: misc\n"))
-    gpu_driver_module.ARCHIVES.mkdir(parents=True, exist_ok=True)
-    packages.run(
+    driver_record.ARCHIVES.mkdir(parents=True, exist_ok=True)
+    apt.run(
         [
             "dpkg-deb",
             "--root-owner-group",
             "--build",
             str(at / "made"),
-            str(gpu_driver_module.ARCHIVES / f"{name}_{version}_amd64.deb"),
+            str(driver_record.ARCHIVES / f"{name}_{version}_amd64.deb"),
         ]
     )
 
@@ -495,12 +495,12 @@ def test_headers_are_known_to_be_gone_only_where_apt_has_read_its_archives(root:
     address = root.archive("debian", "bookworm", {"main": versions}, codename="bookworm", origin="Debian")
 
     def known() -> dict[str, tuple[str, ...]]:
-        own = gpu_driver.own_archives(gpu_driver.archives(gpu_driver_module.index_targets()), "bookworm")
-        return gpu_driver_module.header_versions(images, own, ())
+        own = apt_sources.own_archives(apt_sources.archives(apt_sources.index_targets()), "bookworm")
+        return apt_sources.header_versions(images, own, ())
 
     (root.etc / "sources.list.d/host.list").write_text(f"deb [trusted=yes] {address} bookworm main\n")
     assert known() == {"linux-headers-amd64": ()}
-    packages.run(["apt-get", "update"])
+    apt.run(["apt-get", "update"])
     assert known() == {
         "linux-headers-6.1.0-56-amd64": (),
         "linux-headers-6.1.0-57-amd64": ("6.1.193-1",),

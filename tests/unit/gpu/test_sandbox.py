@@ -9,11 +9,11 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
 
-ROLE = Path(__file__).resolve().parents[2] / "roles" / "katago"
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "katago"
 CARDS = {
     "nvidia": ("0000:01:00.0", "10de", "2235"),
     "amd": ("0000:03:00.0", "1002", "74a1"),
@@ -49,16 +49,12 @@ class Machine:
 @pytest.fixture
 def usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """What preflight says of a host with these cards."""
-    look, find = gpu.on_bus, gpu.nodes
 
     def usable(*cards: str, vendor: str = "auto") -> tuple[str | None, list[str]]:
         machine = Machine(tmp_path, *cards)
-        monkeypatch.setattr(gpu, "on_bus", lambda: look(machine.pci))
-        monkeypatch.setattr(
-            gpu,
-            "nodes",
-            lambda devices: find(devices, dev=machine.dev, pci=machine.pci, proc=machine.proc),
-        )
+        monkeypatch.setattr(paths, "PCI_DEVICES", machine.pci)
+        monkeypatch.setattr(paths, "DEV", machine.dev)
+        monkeypatch.setattr(paths, "NVIDIA_GPUS", machine.proc)
         found = capacity.usable_gpu(vendor)
         if found is None:
             return None, []

@@ -14,15 +14,18 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-ROOT = Path(__file__).resolve().parents[2]
-STUBBED = ("gpu_driver", "service_restart", "service_info")
+ROOT = Path(__file__).resolve().parents[3]
+DRIVER = tuple(
+    f"gpu_driver_{step}" for step in ("plan", "record", "install", "load", "verify", "restore", "finish")
+)
+STUBBED = (*DRIVER, "gpu_query", "service_restart", "service_info")
 MODULE = """\
 #!/usr/bin/python
 # WANT_JSON
 import json, pathlib, sys
 given = json.loads(pathlib.Path(sys.argv[1]).read_text())
-step = given.get("step") or given.get("state") or ""
-called = {name!r} + (f".{{step}}" if step else "")
+state = given.get("state") or ""
+called = {name!r} + (f".{{state}}" if state else "")
 log, answers = pathlib.Path({log!r}), json.loads(pathlib.Path({answers!r}).read_text())
 with log.open("a") as lines:
     lines.write(json.dumps([called, given]) + "\\n")
@@ -37,11 +40,11 @@ PLAN = {
 }
 WELL: Mapping[str, Mapping[str, Any]] = {
     "service_info": {"state": {"unit": "active"}},
-    "gpu_driver.plan": {"plan": PLAN, "service": None},
-    "gpu_driver.begin": {"continued": False},
-    "gpu_driver.load": {"reboot": ""},
-    "gpu_driver.verify": {"vendor": "nvidia", "cards": [{"name": "NVIDIA A40"}], "nodes": ["/dev/nvidia0"]},
-    "gpu_driver.undo": {"undone": {"removed": [], "installed": {}}, "reboot": ""},
+    "gpu_driver_plan": {"plan": PLAN, "service": None},
+    "gpu_driver_record": {"continued": False},
+    "gpu_driver_load": {"reboot": ""},
+    "gpu_driver_verify": {"vendor": "nvidia", "cards": [{"name": "NVIDIA A40"}], "nodes": ["/dev/nvidia0"]},
+    "gpu_driver_restore": {"undone": {"removed": [], "installed": {}, "lacking": {}}, "reboot": ""},
 }
 
 
@@ -101,7 +104,7 @@ class Host:
 
     def steps(self) -> list[str]:
         """The modules that were run, without those that only look."""
-        return [name.removeprefix("gpu_driver.") for name, _ in self.calls() if name != "service_info"]
+        return [name.removeprefix("gpu_driver_") for name, _ in self.calls() if name != "service_info"]
 
     def given(self, name: str) -> dict[str, Any]:
         """What a module was given."""
@@ -116,12 +119,12 @@ def host(tmp_path: Path) -> Host:
 
 WHOLE = [
     "plan",
-    "begin",
+    "record",
     "service_restart.stopped",
     "install",
     "load",
     "verify",
-    "query",
+    "gpu_query",
     "service_restart",
     "finish",
 ]
@@ -133,21 +136,22 @@ def test_driver_is_changed_under_no_service_and_verified_before_it_runs(host: Ho
     assert host.steps() == WHOLE
 
 
-@pytest.mark.parametrize("step", ["install", "verify", "query"])
+@pytest.mark.parametrize("step", ["install", "verify", "gpu_query"])
 def test_step_that_fails_is_taken_back_before_the_service_runs(host: Host, step: str) -> None:
-    run = host.run(**{f"gpu_driver__{step}": {"failed": True, "msg": "It does not work."}})
+    module = step if step in STUBBED else f"gpu_driver_{step}"
+    run = host.run(**{module: {"failed": True, "msg": "It does not work."}})
     assert run.returncode != 0
-    assert host.steps() == [*WHOLE[: WHOLE.index(step) + 1], "undo", "service_restart"]
-    assert "It does not work." in run.stdout.rpartition("The driver was not installed")[2]
+    assert host.steps() == [*WHOLE[: WHOLE.index(step) + 1], "restore", "service_restart"]
+    assert "It does not work." in run.stdout.rpartition("Fail with what happened and what was restored")[2]
 
 
 def test_service_that_does_not_run_on_the_driver_is_a_failure(host: Host) -> None:
     assert host.run(service_restart={"failed": True, "msg": "the unit does not start"}).returncode != 0
-    assert host.steps() == [*WHOLE[: WHOLE.index("service_restart") + 1], "undo", "service_restart"]
+    assert host.steps() == [*WHOLE[: WHOLE.index("service_restart") + 1], "restore", "service_restart"]
 
 
 def test_service_that_nothing_is_loaded_under_is_not_stopped(host: Host) -> None:
-    host.run(gpu_driver__plan={"plan": {**PLAN, "stops_service": False}, "service": None})
+    host.run(gpu_driver_plan={"plan": {**PLAN, "stops_service": False}, "service": None})
     assert host.steps() == [step for step in WHOLE if step != "service_restart.stopped"]
 
 
@@ -157,7 +161,7 @@ def test_service_that_did_not_run_is_not_started(host: Host) -> None:
 
 
 def test_host_that_needs_nothing_is_verified_only(host: Host) -> None:
-    host.run(gpu_driver__plan={"plan": {**PLAN, "acts": False}, "service": None})
+    host.run(gpu_driver_plan={"plan": {**PLAN, "acts": False}, "service": None})
     assert host.steps() == ["plan", "verify"]
 
 
@@ -198,33 +202,33 @@ def test_service_is_known_to_have_run_before_it_is_stopped(host: Host) -> None:
     drains = host.run(service_restart__stopped={"failed": True, "msg": "still runs"})
     assert drains.returncode != 0
     steps = host.steps()
-    assert steps.index("begin") < steps.index("service_restart.stopped"), drains.stdout
-    assert host.given("gpu_driver.begin")["service"] is True
+    assert steps.index("record") < steps.index("service_restart.stopped"), drains.stdout
+    assert host.given("gpu_driver_record")["service"] is True
 
 
 def test_service_that_an_interrupted_run_stopped_runs_again(host: Host) -> None:
     again = host.run(
         service_info={"state": {"unit": "inactive"}},
-        gpu_driver__plan={"plan": PLAN, "service": True},
-        gpu_driver__begin={"continued": True},
+        gpu_driver_plan={"plan": PLAN, "service": True},
+        gpu_driver_record={"continued": True},
     )
     assert again.returncode == 0, again.stdout + again.stderr
     assert "service_restart" in host.steps()
-    assert host.given("gpu_driver.install")["continued"] is True
+    assert host.given("gpu_driver_install")["continued"] is True
 
 
 def test_service_that_still_drains_for_an_interrupted_run_is_waited_for(host: Host) -> None:
     host.run(
-        service_info={"state": {"unit": "deactivating"}}, gpu_driver__plan={"plan": PLAN, "service": True}
+        service_info={"state": {"unit": "deactivating"}}, gpu_driver_plan={"plan": PLAN, "service": True}
     )
-    assert host.steps()[:4] == ["plan", "begin", "service_restart.stopped", "install"]
+    assert host.steps()[:4] == ["plan", "record", "service_restart.stopped", "install"]
 
 
 def test_engine_is_asked_on_cards_of_amd_in_their_sandbox(host: Host) -> None:
     cards = {"vendor": "amd", "cards": [{"name": "amd 744c"}], "nodes": ["/dev/dri/renderD128", "/dev/kfd"]}
-    run = host.run(gpu_driver__verify=cards)
+    run = host.run(gpu_driver_verify=cards)
     assert run.returncode == 0, run.stdout + run.stderr
-    asked = host.given("gpu_driver.query")
+    asked = host.given("gpu_query")
     assert (asked["vendor"], asked["names"]) == ("amd", ["amd 744c"])
     assert asked["sandbox"]["SupplementaryGroups"] == ["render"]
     assert asked["sandbox"]["DeviceAllow"] == ["/dev/dri/renderD128 rw", "/dev/kfd rw"]

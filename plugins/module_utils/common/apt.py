@@ -36,7 +36,7 @@ class PackagesError(Exception):
 
 
 @dataclass(frozen=True)
-class Known:
+class Packages:
     """Packages of a host: `installed` wholly, `present` also in part, both with versions; `held`."""
 
     installed: Mapping[str, str]
@@ -53,15 +53,15 @@ class Change:
     new: str
 
 
-def known() -> Known:
+def query() -> Packages:
     """Ask dpkg."""
-    return parse(run(["dpkg-query", "--show", f"--showformat={_STATUS}"]))
+    return parse_status(run(["dpkg-query", "--show", f"--showformat={_STATUS}"]))
 
 
-def parse(listing: str) -> Known:
+def parse_status(listing: str) -> Packages:
     """What `dpkg-query` lists: name, version, abbreviated status, separated by tabs."""
     rows = [row for row in (line.split("\t") for line in listing.splitlines()) if len(row) == 3]
-    return Known(
+    return Packages(
         installed={name: version for name, version, status in rows if status[1] == "i"},
         present={name: version for name, version, status in rows if status[1] not in _ABSENT},
         held=tuple(sorted({name for name, _, status in rows if status[0] == "h"})),
@@ -70,7 +70,7 @@ def parse(listing: str) -> Known:
 
 def simulate(packages: Sequence[str], archives: Path) -> list[Change]:
     """What installing would do; PackagesError with APT's own words when it cannot be done."""
-    return changes(apt("install", *packages, archives=archives, simulate=True))
+    return changes(get("install", *packages, archives=archives, simulate=True))
 
 
 def changes(simulated: str) -> list[Change]:
@@ -102,7 +102,7 @@ def offers(package: str, options: Sequence[str] = ()) -> list[Offer]:
     return [Offer(row[1].strip(), row[2].split()[0]) for row in rows if len(row) > 2]
 
 
-def apt(*arguments: str, archives: Path, simulate: bool = False) -> str:
+def get(*arguments: str, archives: Path, simulate: bool = False) -> str:
     """Run apt-get without questions; downloads are kept in `archives`. Returns its output.
 
     PackagesError with its last words when it fails.
@@ -125,7 +125,7 @@ def run(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         output = redaction.plain(done.stdout)
-        words = unmet(output) or last_words(redaction.plain(done.stderr) or output)
+        words = unmet(output) or last_lines(redaction.plain(done.stderr) or output)
         raise PackagesError(f"{' '.join(command[:1])} failed ({done.returncode}): {words}", output)
     return done.stdout
 
@@ -133,10 +133,10 @@ def run(command: Sequence[str]) -> str:
 def unmet(output: str) -> str:
     """The dependencies that APT says it cannot meet; empty when it does not say so."""
     _, found, listed = output.partition("unmet dependencies:\n")
-    return last_words(listed) if found else ""
+    return last_lines(listed) if found else ""
 
 
-def last_words(output: str, most: int = 6) -> str:
+def last_lines(output: str, most: int = 6) -> str:
     """The end of an output in one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return "; ".join(lines[-most:])[-900:]
@@ -153,7 +153,7 @@ def archive(archives: Path, name: str, version: str) -> Path | None:
     return next(iter(archives.glob(f"{name}_{version.replace(':', '%3a')}_*.deb")), None)
 
 
-def lacking(wanted: Mapping[str, str], archives: Path) -> dict[str, str]:
+def unavailable(wanted: Mapping[str, str], archives: Path) -> dict[str, str]:
     """Those of the packages whose wanted version was not kept in `archives`, and which APT does not know."""
     return {
         name: version
@@ -166,21 +166,21 @@ def removable(names: Sequence[str], archives: Path) -> list[str]:
     """Those of the packages whose removal takes none but them, since others may need the rest by now."""
 
     def alone(removed: Sequence[str]) -> bool:
-        found = changes(apt("remove", *removed, archives=archives, simulate=True))
+        found = changes(get("remove", *removed, archives=archives, simulate=True))
         return all(change.name in names for change in found if not change.new)
 
     return list(names) if not names or alone(names) else [name for name in names if alone([name])]
 
 
-def go_back(removed: Sequence[str], installed: Mapping[str, str], archives: Path) -> None:
+def restore(removed: Sequence[str], installed: Mapping[str, str], archives: Path) -> None:
     """Purge packages and install others in the versions that they had, from `archives` where they were kept.
 
     The parts of a package whose installation failed are purged too.
     """
     if removed:
-        apt("purge", *removed, archives=archives)
+        get("purge", *removed, archives=archives)
     wanted = [
         str(archive(archives, name, version) or f"{name}={version}") for name, version in installed.items()
     ]
     if wanted:
-        apt("install", *wanted, archives=archives)
+        get("install", *wanted, archives=archives)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_reason_is_kept_when_the_service_does_not_run_on_what_was_before(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_reason_is_kept_when_the_service_does_not_run_on_what_was_before(tmp_pat
                     {
                         "ansible.builtin.include_role": {
                             "name": "katago.fleet.gpu_driver",
-                            "tasks_from": "return",
+                            "tasks_from": "restore",
                         }
                     }
                 ],
@@ -49,8 +49,8 @@ def test_reason_is_kept_when_the_service_does_not_run_on_what_was_before(tmp_pat
     )
     said = run.stdout + run.stderr
     assert run.returncode != 0, said
-    told = said.rpartition("The driver was not installed")[2]
+    told = said.rpartition("Fail with what happened and what was restored")[2]
     assert "The module cannot be loaded." in told, said
     assert "0 packages were removed again" in told
-    assert "The service does not run on what was there before" in told
+    assert "The service does not run on the previous driver" in told
     assert "neither" in told
