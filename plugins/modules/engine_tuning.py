@@ -38,6 +38,12 @@ options:
     description: A directory on the control node with results made elsewhere, under KataGo's own file names.
     type: path
     default: ""
+  tuner_file:
+    description:
+      - A result on the control node, under KataGo's own file name, that the host uses as it is, whatever its
+        device. It is refused when it is for another network shape or engine version. Empty for none.
+    type: path
+    default: ""
   deadline:
     description: Seconds after which a tuning counts as failed.
     type: int
@@ -88,11 +94,14 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import digest,
 CONFIG = "numAnalysisThreads = 1\nnumSearchThreads = 1\nlogToStderr = true\n"
 PROBE_SECONDS = 60
 UNIT = "katago-tuning-{key}"
+# A result that was made elsewhere, for the engine to read.
+SUPPLIED = Path("/run/katago-tuning-supplied.txt")
 # The tuner's own words: what it tunes for, and the end of the work (tuner.cpp).
 TUNING_FOR = re.compile(
     r"Beginning GPU tuning for (?P<device>.+)"
     r" modelVersion (?P<version>\d+) channels (?P<channels>\d+)"
 )
+UNREADABLE = "unable to parse parameters in"
 
 
 class TuningError(Exception):
@@ -106,12 +115,17 @@ class Tuner:
         self._parameters = parameters
         self.scratch = Path("/var/cache/katago-tuning")
 
-    def probe(self) -> dict[str, str]:
-        """The device and the network's shape, as the tuner names them before it starts to work."""
+    def probe(self, supplied: str | None = None) -> dict[str, Any]:
+        """The device and the network's shape, as the tuner names them before it starts to work.
+
+        `readable` says whether this version of the engine can read the result `supplied`.
+        """
+        if supplied is not None:
+            files.write(SUPPLIED, supplied.encode(), mode=0o644)
         # What a run whose connection was lost left behind.
         subprocess.run(["systemctl", "stop", UNIT.format(key="probe")], check=False, capture_output=True)
         process = subprocess.Popen(
-            self._command("probe", wait=True),
+            self._command("probe", wait=True, output=SUPPLIED if supplied is not None else None),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -125,7 +139,7 @@ class Tuner:
             for line in process.stdout or ():
                 lines.append(line)
                 if found := TUNING_FOR.search(line):
-                    return found.groupdict()
+                    return {**found.groupdict(), "readable": not any(UNREADABLE in each for each in lines)}
         finally:
             timer.cancel()
             subprocess.run(
@@ -165,7 +179,7 @@ class Tuner:
         """Where the tuner writes its result."""
         return self.scratch / f"{key}.txt"
 
-    def _command(self, key: str, *, wait: bool) -> list[str]:
+    def _command(self, key: str, *, wait: bool, output: Path | None = None) -> list[str]:
         directives = {
             **self._parameters["sandbox"],
             "DynamicUser": True,
@@ -175,7 +189,7 @@ class Tuner:
         config = Path("/run/katago-tuning.cfg")
         files.write(config, CONFIG.encode(), mode=0o644)
         argv = [self._parameters["binary"], "tuner", "-config", str(config)]
-        argv += ["-model", self._parameters["network"], "-output", str(self.output(key))]
+        argv += ["-model", self._parameters["network"], "-output", str(output or self.output(key))]
         argv += ["-override-config", f"homeDataDir={self.scratch}"]
         return systemd_run.command(directives, argv, unit=UNIT.format(key=key), wait=wait)
 
@@ -215,7 +229,7 @@ def main() -> None:
         if parameters["step"] == "probe":
             if not Path(parameters["binary"]).exists():
                 module.exit_json(changed=False, installed=False)
-            module.exit_json(changed=False, installed=True, **tuner.probe())
+            module.exit_json(changed=False, installed=True, **tuner.probe(parameters["content"]))
         if parameters["step"] == "start":
             tuner.start(parameters["key"])
             module.exit_json(changed=True)
