@@ -24,13 +24,13 @@ RETURN = r"""
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils.gpu import driver_change, driver_module
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import driver_module, driver_restore
 
 
 def main() -> None:
     """Finish and return."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    driver_module.run(module, lambda: {"changed": not module.check_mode and driver_change.finish()})
+    driver_module.run(module, lambda: {"changed": not module.check_mode and driver_restore.finish()})
 
 
 if __name__ == "__main__":

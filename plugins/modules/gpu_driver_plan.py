@@ -41,20 +41,35 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.katago.fleet.plugins.module_utils.common import apt
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
-    driver_change,
+    apt_sources,
+    driver_host,
     driver_inspection,
     driver_module,
     driver_plan,
+    driver_record,
     driver_settings,
+    driver_versions,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import Settings
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_host import Host
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import LATEST, Settings
+
+
+def refresh(settings: Settings, host: Host) -> bool:
+    """Have APT read its archives again where what they have decides; whether it did."""
+    decides = settings.version == LATEST or driver_versions.lacks_version(settings, host)
+    if driver_host.vendor_of(settings, host.devices) != "nvidia" or not decides:
+        return False
+    with apt_sources.readable_sources() as (_, options):
+        apt.get("update", *options, archives=driver_record.ARCHIVES)
+    return True
 
 
 def plan(settings: Settings, *, update: bool) -> dict[str, Any]:
     """The module's result; with `update` APT reads its archives again where they decide."""
     host = driver_inspection.inspect(settings)
-    if update and driver_change.refresh(settings, host):
+    if update and refresh(settings, host):
         host = driver_inspection.inspect(settings)
     planned = driver_plan.plan(settings, host)
     driver_plan.refuse(planned)

@@ -37,28 +37,27 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
-    driver_change,
-    driver_load,
     driver_module,
     driver_record,
+    driver_restore,
 )
 
 
 def restore() -> dict[str, Any]:
     """The module's result."""
     before = driver_record.read()
-    undone = driver_change.restore()
+    undone = driver_restore.restore()
     return {
         "changed": bool(undone["removed"] or undone["installed"]),
         "undone": undone,
-        "reboot": driver_load.reload(before.loaded, before.loaded_kind) if before.unfinished else "",
+        "reboot": driver_restore.reload(before.loaded, before.loaded_kind) if before.unfinished else "",
     }
 
 
 def main() -> None:
     """Restore and return."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    nothing = {"undone": driver_change.NOTHING_RESTORED, "reboot": ""}
+    nothing = {"undone": driver_restore.NOTHING_RESTORED, "reboot": ""}
     driver_module.run(module, lambda: nothing if module.check_mode else restore())
 
 

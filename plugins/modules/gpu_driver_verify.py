@@ -44,9 +44,9 @@ from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     devices,
     driver_host,
-    driver_load,
     driver_module,
     driver_settings,
+    driver_verify,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import Settings
 
@@ -56,8 +56,8 @@ def verify(settings: Settings) -> dict[str, Any]:
     on_bus = devices.on_bus(paths.PCI_DEVICES)
     return {
         "vendor": driver_host.vendor_of(settings, on_bus),
-        "cards": driver_load.verify(settings),
-        "nodes": driver_load.nodes(driver_host.devices_of(settings, on_bus)),
+        "cards": driver_verify.verify(settings),
+        "nodes": driver_verify.nodes(driver_host.devices_of(settings, on_bus)),
     }
 
 

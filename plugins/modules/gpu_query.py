@@ -53,7 +53,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import apt, commands, shape, systemd_run
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices, driver_module, programs
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 
 QUERY = {

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import apt
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     apt_sources,
     dkms,
     driver_files,
-    driver_host,
     driver_inspection,
     driver_packages,
     driver_plan,
@@ -26,10 +23,11 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     programs,
     texts,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_host import Host
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError, Plan
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import Plan
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record import Record
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import LATEST, NVIDIA, Settings
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import NVIDIA, Settings
 
 
 def start(host: Host, plan: Plan, *, service: bool) -> None:
@@ -258,90 +256,3 @@ def verify_build(plan: Plan) -> None:
         raise DriverError(
             f"DKMS calls the module installed for {kernel}, and /lib/modules/{kernel}/updates/dkms has none."
         )
-
-
-class Restored(TypedDict):
-    """The packages that were removed, those in their previous versions, and those that no archive has."""
-
-    removed: list[str]
-    installed: dict[str, str]
-    lacking: dict[str, str]
-
-
-NOTHING_RESTORED = Restored(removed=[], installed={}, lacking={})
-
-
-def restore() -> Restored:
-    """Restore the packages that APT was to change, their holds and this role's files; what was done.
-
-    What others changed since stays.
-    """
-    record = driver_record.read()
-    if not record.unfinished:
-        return NOTHING_RESTORED
-    for path in driver_files.OF_APT:
-        texts.put(path, record.files.get(str(path)))
-    with contextlib.suppress(apt.PackagesError):
-        # Fails again where that is why it is restored.
-        apt.run(["dpkg", "--configure", "-a"])
-    now = apt.query()
-    apt.hold(set(record.held) & set(now.held) - set(record.held_before), held=False)
-    removed, wanted = driver_versions.restoration(record.changes, record.brought, now.present)
-    removed = apt.removable(removed, driver_record.ARCHIVES)
-    if lacking := apt.unavailable(wanted, driver_record.ARCHIVES):
-        with contextlib.suppress(apt.PackagesError):
-            # APT forgot the previous archives when it read those of the change.
-            apt.get("update", archives=driver_record.ARCHIVES)
-        lacking = apt.unavailable(lacking, driver_record.ARCHIVES)
-    installed = {name: version for name, version in wanted.items() if name not in lacking}
-    apt.restore(removed, installed, driver_record.ARCHIVES)
-    back = (record.changes.keys() | set(record.own_held_before)) & apt.query().present.keys()
-    apt.hold(back & set(record.held_before), held=True)
-    for name, text in record.files.items():
-        texts.put(Path(name), text)
-    kernel = kernels.newest(kernels.bootable())
-    if Path(f"/boot/initrd.img-{kernel}").exists():
-        apt.run(["update-initramfs", "-u", "-k", kernel])
-    tidy()
-    driver_record.write(
-        replace(record, unfinished=False, held=record.own_held_before, components=record.components_before)
-    )
-    return Restored(removed=removed, installed=installed, lacking=lacking)
-
-
-def tidy() -> None:
-    """Keep only the archives to go back to: of the driver that is installed, and of the one before it."""
-    mine = [each for each in apt.query().installed.items() if driver_packages.belongs(each[0])]
-    mine += driver_record.read().earlier.items()
-    needed = {apt.archive(driver_record.ARCHIVES, name, version) for name, version in mine}
-    for path in driver_record.ARCHIVES.glob("*.deb"):
-        if path not in needed:
-            path.unlink()
-    shutil.rmtree(driver_record.ARCHIVES / "partial", ignore_errors=True)
-
-
-def finish() -> bool:
-    """Finish the change; whether there was one."""
-    record = driver_record.read()
-    if not record.unfinished:
-        return False
-    replaced = {
-        name: old
-        for name, old in record.changes.items()
-        if old and apt.archive(driver_record.ARCHIVES, name, old)
-    }
-    record = replace(record, earlier=driver_versions.earlier(replaced, record.earlier))
-    driver_record.write(record)
-    tidy()
-    driver_record.write(replace(record, unfinished=False))
-    return True
-
-
-def refresh(settings: Settings, host: Host) -> bool:
-    """Have APT read its archives again where what they have decides; whether it did."""
-    decides = settings.version == LATEST or driver_versions.lacks_version(settings, host)
-    if driver_host.vendor_of(settings, host.devices) != "nvidia" or not decides:
-        return False
-    with apt_sources.readable_sources() as (_, options):
-        apt.get("update", *options, archives=driver_record.ARCHIVES)
-    return True

@@ -20,6 +20,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     driver_host,
     driver_packages,
     driver_record,
+    kernel_module,
     kernels,
     nvidia_kernel,
     programs,
@@ -29,15 +30,13 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_host import Host
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import NVIDIA, Settings
 
-PERSISTENCED = "nvidia-persistenced.service"
-
 
 def persistence() -> bool | None:
     """Whether the daemon that keeps the driver loaded is enabled and runs; None where there is none."""
-    status, output = programs.ask(["systemctl", "is-enabled", PERSISTENCED])
+    status, output = programs.ask(["systemctl", "is-enabled", kernel_module.PERSISTENCED])
     if status and output.strip() != "disabled":
         return None
-    return status == 0 and programs.ask(["systemctl", "is-active", PERSISTENCED])[0] == 0
+    return status == 0 and programs.ask(["systemctl", "is-active", kernel_module.PERSISTENCED])[0] == 0
 
 
 def free_mb(path: str) -> int:
@@ -88,8 +87,8 @@ def inspect_driver(settings: Settings, bare: Host, options: Sequence[str], troub
         kernels=can_boot,
         image_packages=images,
         header_versions=apt_sources.header_versions(images, own, options),
-        loaded=nvidia_kernel.loaded_version("nvidia", paths.KERNEL_MODULES),
-        loaded_kind=nvidia_kernel.loaded_kind(paths.NVIDIA_VERSION),
+        loaded=kernel_module.version(),
+        loaded_kind=kernel_module.kind(),
         nouveau=nvidia_kernel.loaded_version("nouveau", paths.KERNEL_MODULES) is not None,
         persistence=persistence(),
         secure_boot=enabled,

@@ -8,7 +8,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils.common.apt import PackagesError
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record import RecordError
 
 

@@ -15,6 +15,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     kernels,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.devices import Device
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_host import Host
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import (
     DISTRIBUTION,
@@ -287,14 +288,6 @@ def reboot_reason(host: Host, kernel: str, *, will_change: bool, target: str | N
     if target is not None and host.loaded != target:
         return f"the driver {host.loaded} is loaded, and {target} is installed"
     return kind
-
-
-class DriverError(Exception):
-    """A step failed; the message says what was seen. `refused`: nothing was left changed."""
-
-    def __init__(self, message: str, *, refused: bool = False) -> None:
-        super().__init__(message)
-        self.refused = refused
 
 
 def refuse(plan: Plan) -> None:

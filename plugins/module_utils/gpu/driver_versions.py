@@ -87,15 +87,6 @@ def returns(settings: Settings, host: Host) -> bool:
     return not offered and is_version(earlier, settings.version)
 
 
-def earlier(changes: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
-    """The driver's packages that a change replaced, with versions; those `kept` where it replaced none.
-
-    `changes`: the packages of which the archives of before are there.
-    """
-    replaced = {name: old for name, old in changes.items() if driver_packages.belongs(name)}
-    return replaced if any(map(driver_packages.DKMS.fullmatch, replaced)) else dict(kept)
-
-
 def strays(
     changes: Iterable[Change],
     host: Host,
@@ -130,22 +121,3 @@ def strays(
 def is_version(version: str, wanted: str) -> bool:
     """Whether a package's version is the driver's or the package's own that is wanted."""
     return driver_packages.upstream(version) == wanted or version == wanted
-
-
-def restoration(
-    before: Mapping[str, str], brought: Mapping[str, str], now: Mapping[str, str]
-) -> tuple[list[str], dict[str, str]]:
-    """How to go back from the packages `now`: which are removed, which installed in their versions `before`.
-
-    `before`: of the packages that were changed, and no others; empty for one that was not there. `brought`:
-    the versions that they were changed to; what is not of the driver, and has another by now, stays.
-    """
-    removed = sorted(name for name, old in before.items() if not old and name.partition(":")[0] in now)
-    installed = {
-        name: old
-        for name, old in before.items()
-        if old
-        and now.get(name) != old
-        and (driver_packages.belongs(name) or name not in now or now[name] == brought.get(name))
-    }
-    return removed, dict(sorted(installed.items()))

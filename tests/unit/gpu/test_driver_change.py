@@ -16,10 +16,11 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     driver_packages,
     driver_plan,
     driver_record,
+    driver_restore,
     kernels,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_host import Host
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record import Record
 from ansible_collections.katago.fleet.plugins.modules.gpu_driver_record import record
 from tests.unit.gpu import places
@@ -147,7 +148,7 @@ def test_upgrade_whose_build_fails_is_taken_back_package_by_package(
     machine.asked.clear()
     machine.ran.clear()
     before = {"libxcb1": "1", **dict.fromkeys(sorted(MINE), V1)}
-    undone = driver_change.restore()
+    undone = driver_restore.restore()
     assert undone == {"removed": ["libnvidia-new"], "installed": dict(sorted(before.items())), "lacking": {}}
     kept = {name: str(machine.archives / f"{name}_{V1}_amd64.deb") for name in MINE}
     assert machine.asked == [
@@ -164,7 +165,7 @@ def test_upgrade_whose_build_fails_is_taken_back_package_by_package(
     assert not any(path.exists() for path in driver_files.FILES if path != driver_files.PREFERENCES)
     assert not driver_record.read().unfinished
     assert driver_record.read().held == tuple(HELD)
-    assert driver_change.restore() == {"removed": [], "installed": {}, "lacking": {}}
+    assert driver_restore.restore() == {"removed": [], "installed": {}, "lacking": {}}
 
 
 def test_upgrade_that_ends_keeps_the_archives_of_this_driver_and_of_the_one_before(machine: Machine) -> None:
@@ -173,13 +174,13 @@ def test_upgrade_that_ends_keeps_the_archives_of_this_driver_and_of_the_one_befo
     (machine.archives / "partial").mkdir()
     continued = record(SETTINGS, service=False, write=True)["continued"]
     driver_change.install(SETTINGS, continued=continued)
-    assert driver_change.finish()
+    assert driver_restore.finish()
     assert {path.name for path in machine.archives.iterdir()} == {
         f"{name}_{version}_amd64.deb" for name in MINE for version in (V1, V2.replace(":", "%3a"))
     }
     assert machine.held == {*HELD, "libc6"}
     assert driver_record.read().earlier == dict.fromkeys(MINE, V1)
-    assert not driver_change.finish()
+    assert not driver_restore.finish()
 
 
 def test_kept_archive_is_that_of_the_whole_name_and_version(machine: Machine) -> None:

@@ -17,7 +17,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     driver_record,
     kernels,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record import Record
 from ansible_collections.katago.fleet.plugins.modules import gpu_driver_record
 from tests.unit.gpu import places

@@ -11,11 +11,13 @@ import pytest
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     driver_inspection,
     driver_load,
-    nvidia_kernel,
+    driver_restore,
+    driver_verify,
+    kernel_module,
     programs,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.devices import Device
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import Settings
 from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, OPEN, asks, done, opened, pending
 
@@ -26,21 +28,21 @@ def test_other_kernel_module_in_the_same_version_is_removed_or_left_by_a_reboot(
 ) -> None:
     asked = asks(monkeypatch)
     monkeypatch.setattr(driver_load, "UVM", Path("/dev/null"))
-    monkeypatch.setattr(nvidia_kernel, "loaded_version", lambda *_: "580.95.05")
-    monkeypatch.setattr(nvidia_kernel, "loaded_kind", lambda *_: after)
+    monkeypatch.setattr(kernel_module, "version", lambda *_: "580.95.05")
+    monkeypatch.setattr(kernel_module, "kind", lambda *_: after)
     looks = iter(("proprietary", after))
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: opened(next(looks)))
     assert bool(driver_load.load(OPEN)) is reboot
-    assert ["modprobe", "--remove", *driver_load.MODULES] in asked
+    assert ["modprobe", "--remove", *kernel_module.MODULES] in asked
 
 
 def test_loading_is_finished_while_a_newer_kernel_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = asks(monkeypatch)
     monkeypatch.setattr(driver_load, "UVM", Path("/dev/null"))
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: pending(persistence=False))
-    monkeypatch.setattr(nvidia_kernel, "loaded_version", lambda *_: "535.309.01")
+    monkeypatch.setattr(kernel_module, "version", lambda *_: "535.309.01")
     assert driver_load.load(DEFAULTS) == ""
-    assert ["systemctl", "enable", "--now", driver_inspection.PERSISTENCED] in asked
+    assert ["systemctl", "enable", "--now", kernel_module.PERSISTENCED] in asked
 
 
 @pytest.mark.parametrize(
@@ -65,8 +67,8 @@ def test_module_of_before_is_loaded_again_or_the_reboot_is_named(
     status = f"nvidia-current/{built}, {platform.release()}, x86_64: installed\n" if built else ""
     asked = asks(monkeypatch, dkms=(0, status))
     answers = iter(loaded)
-    monkeypatch.setattr(nvidia_kernel, "loaded_version", lambda *_: next(answers))
-    said = driver_load.reload(before, None)
+    monkeypatch.setattr(kernel_module, "version", lambda *_: next(answers))
+    said = driver_restore.reload(before, None)
     assert reboot in said if reboot else said == ""
     assert [each[1] for each in asked if each[0] == "modprobe"] == after
 
@@ -84,9 +86,9 @@ def test_kernel_module_of_before_is_loaded_again_where_the_other_has_its_version
     asked = asks(
         monkeypatch, dkms=(0, f"nvidia-current/535.309.01, {platform.release()}, x86_64: installed\n")
     )
-    monkeypatch.setattr(nvidia_kernel, "loaded_version", lambda *_: "535.309.01")
-    monkeypatch.setattr(nvidia_kernel, "loaded_kind", lambda *_: kinds[["modprobe", "nvidia"] in asked])
-    assert driver_load.reload("535.309.01", "proprietary") == reboot
+    monkeypatch.setattr(kernel_module, "version", lambda *_: "535.309.01")
+    monkeypatch.setattr(kernel_module, "kind", lambda *_: kinds[["modprobe", "nvidia"] in asked])
+    assert driver_restore.reload("535.309.01", "proprietary") == reboot
     assert [each[1] for each in asked if each[0] == "modprobe"] == ["--remove", "nvidia"]
 
 
@@ -146,9 +148,9 @@ def test_cards_that_are_not_named_are_not_counted(
     settings = Settings(devices=named, expected=expected)
     if problem:
         with pytest.raises(DriverError, match=problem):
-            driver_load.verify(settings)
+            driver_verify.verify(settings)
         return
-    verified = [card["name"] for card in driver_load.verify(settings)]
+    verified = [card["name"] for card in driver_verify.verify(settings)]
     assert verified == ["NVIDIA 2235"] * len(named or bus)
 
 
@@ -171,14 +173,14 @@ def test_cards_of_other_vendors_need_their_render_nodes(
     having = RADEONS[:able]
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: replace(BARE, devices=RADEONS))
     monkeypatch.setattr(
-        driver_load, "nodes", lambda cards: ["/dev/dri/renderD128"] if cards[0] in having else []
+        driver_verify, "nodes", lambda cards: ["/dev/dri/renderD128"] if cards[0] in having else []
     )
     settings = Settings(expected=expected)
     if words:
         with pytest.raises(DriverError, match=words):
-            driver_load.verify(settings)
+            driver_verify.verify(settings)
     else:
-        assert driver_load.verify(settings) == [{"name": str(device)} for device in having]
+        assert driver_verify.verify(settings) == [{"name": str(device)} for device in having]
 
 
 def test_driver_without_its_node_of_unified_memory_is_no_success(
@@ -186,7 +188,7 @@ def test_driver_without_its_node_of_unified_memory_is_no_success(
 ) -> None:
     asks(monkeypatch)
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: done())
-    monkeypatch.setattr(nvidia_kernel, "loaded_version", lambda *_: "535.309.01")
+    monkeypatch.setattr(kernel_module, "version", lambda *_: "535.309.01")
     monkeypatch.setattr(driver_load, "UVM", tmp_path / "nvidia-uvm")
     with pytest.raises(DriverError, match="Install: nvidia-modprobe"):
         driver_load.load(DEFAULTS)

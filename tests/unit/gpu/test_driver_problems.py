@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import driver_plan
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.devices import Device
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import Settings
 from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, TRIXIE, problems
 

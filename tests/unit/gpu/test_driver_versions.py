@@ -13,12 +13,14 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     driver_files,
     driver_packages,
     driver_plan,
+    driver_restore,
     driver_settings,
     driver_versions,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record import Record
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import Settings
+from ansible_collections.katago.fleet.plugins.modules import gpu_driver_plan
 from tests.unit.gpu.hosts import (
     BARE,
     DEFAULTS,
@@ -111,9 +113,9 @@ def test_archives_are_read_anew_before_a_version_is_refused(
     monkeypatch.setattr(apt_sources, "index_targets", lambda *_: "")
     monkeypatch.setattr(apt, "get", lambda *arguments, **_: asked.append(arguments))
     host = done(lacking_components=())
-    assert driver_change.refresh(Settings(version=version), host) is bool(updates)
+    assert gpu_driver_plan.refresh(Settings(version=version), host) is bool(updates)
     assert asked == [("update",)] * updates
-    assert not driver_change.refresh(Settings(version="latest"), replace(host, devices=()))
+    assert not gpu_driver_plan.refresh(Settings(version="latest"), replace(host, devices=()))
 
 
 def test_driver_that_an_interrupted_run_left_in_part_is_of_the_branch_or_not() -> None:
@@ -131,14 +133,14 @@ def test_way_back_is_that_of_what_was_changed_and_of_nothing_else() -> None:
         "openssl": "3.0.17-2",
         "postgresql-15": "15.14",
     }
-    assert driver_versions.restoration(changed, {}, now) == (
+    assert driver_restore.restoration(changed, {}, now) == (
         ["libcuda1:i386", "nvidia-smi"],
         {"libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2"},
     )
-    assert driver_versions.restoration(changed, {}, {})[1].keys() == {"libcuda1", "ocl-icd-libopencl1"}
-    assert driver_versions.restoration(changed, {}, {})[0] == []
+    assert driver_restore.restoration(changed, {}, {})[1].keys() == {"libcuda1", "ocl-icd-libopencl1"}
+    assert driver_restore.restoration(changed, {}, {})[0] == []
     brought = {"openssl": "3.0.17-1", "libcuda1": "535.300-1"}
     upgraded = {"openssl": "3.0.16-1", "libcuda1": "535.261.03-1"}
-    assert driver_versions.restoration(upgraded, brought, now) == ([], {"libcuda1": "535.261.03-1"})
-    again = driver_versions.restoration(upgraded, brought, {**now, "openssl": "3.0.17-1"})
+    assert driver_restore.restoration(upgraded, brought, now) == ([], {"libcuda1": "535.261.03-1"})
+    again = driver_restore.restoration(upgraded, brought, {**now, "openssl": "3.0.17-1"})
     assert again == ([], upgraded)

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import commands
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.modules import gpu_query
 from tests.unit.gpu.hosts import asks
 

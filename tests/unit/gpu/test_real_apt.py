@@ -20,11 +20,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     driver_packages,
     driver_plan,
     driver_record,
+    driver_restore,
     kernels,
     texts,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_host import Host
-from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_plan import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record import Record
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import Settings
 from ansible_collections.katago.fleet.plugins.modules.gpu_driver_record import record
@@ -246,7 +247,7 @@ def test_way_back_mends_the_sources_before_it_asks_apt(root: Root, monkeypatch: 
     texts.put(driver_files.SOURCES, f"deb {address} bookworm non-free\n")
     readable: list[str] = []
     monkeypatch.setattr(apt, "hold", lambda *_, **__: readable.append(apt.run(apt_sources.INDEXTARGETS)))
-    driver_change.restore()
+    driver_restore.restore()
     assert readable
     assert not driver_record.read().unfinished
     assert not driver_files.SOURCES.exists()
@@ -345,7 +346,7 @@ def test_way_back_leaves_what_others_changed_since_an_interrupted_run(
     apt.hold(["postgresql-15", "nvidia-smi"], held=True)
     with pytest.raises(DriverError, match="is not built"):
         change(HEADERS)
-    undone = driver_change.restore()
+    undone = driver_restore.restore()
     assert set(undone["removed"]) == set(WANTED)
     assert undone["installed"] == {"libgcc-s1": "1"}
     # What others installed needs dkms by now.
@@ -363,7 +364,7 @@ def test_driver_of_before_is_back_where_an_archive_lost_another_package(host: Ro
         patched.setattr(driver_change, "configure", fails)
         with pytest.raises(DriverError, match="is not built"):
             change(forced)
-    undone = driver_change.restore()
+    undone = driver_restore.restore()
     assert undone["lacking"] == {"zlib1g": "1"}
     assert undone["removed"] == []
     assert set(apt.query().installed.items()) == {("zlib1g", "2"), *((name, V1) for name in WANTED)}
@@ -401,7 +402,7 @@ def test_branch_is_replaced_in_spite_of_the_roles_own_holds_which_the_way_back_r
         change(switched)
     assert apt.query().installed == {**new, "theirs": "1"}
     assert apt.query().held == tuple(sorted([*driver_packages.held(new), "theirs"]))
-    driver_change.restore()
+    driver_restore.restore()
     assert apt.query().installed == {**old, "theirs": "1"}
     assert apt.query().held == tuple(sorted([*ours, "theirs"]))
     assert driver_record.read().held == tuple(ours)
@@ -461,13 +462,13 @@ def test_earlier_version_is_kept_and_installed_again_when_no_archive_has_it(
         change(replace(HEADERS, version="latest", reboot="when_needed"))
         for name in mine:
             keep(host, tmp_path, name, version)
-        driver_change.finish()
+        driver_restore.finish()
         (host.etc / f"sources.list.d/archive{version}.list").unlink()
     left = {path.name for path in driver_record.ARCHIVES.glob("*.deb")}
     assert left == {f"{name}_{version}_amd64.deb" for name in mine for version in (V1, V2)}
     for version, of in (("535.261.03", V1), ("535.309.01", V2)):
         change(replace(HEADERS, version=version, reboot="when_needed"))
-        driver_change.finish()
+        driver_restore.finish()
         assert {apt.query().installed[name] for name in mine} == {of}
     assert {path.name for path in driver_record.ARCHIVES.glob("*.deb")} == left
 
