@@ -10,11 +10,15 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, progress
+from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import tuning_progress
 from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
 
 display = Display()
 POLL_SECONDS = 5
+SHOW_SECONDS = 15
+PATIENCE_SECONDS = 300
+DEADLINE_SECONDS = 21600
 
 
 class Refused(Exception):
@@ -62,34 +66,35 @@ class ActionModule(ActionBase):
 
     def _tune(self, device: str, key: str) -> str:
         host = self._vars["inventory_hostname"]
-        deadline = time.monotonic() + int(self._task.args.get("deadline", 3600))
+        patience = int(self._task.args.get("patience", PATIENCE_SECONDS))
+        began = shown = time.monotonic()
         display.display(f"[{host}] Tuning for {device}: minutes, once for this kind of device")
         self._step("start", key=key)
-        shown = ""
-        while time.monotonic() < deadline:
+        watch: progress.Watch | None = None
+        while time.monotonic() - began < int(self._task.args.get("deadline", DEADLINE_SECONDS)):
             polled = self._step("poll", key=key)
             if polled["state"] == "done":
                 return str(polled["content"])
+            wrote = f"Last log lines: {polled['log']}" if polled["log"] else "It wrote nothing."
             if polled["state"] == "absent":
-                raise Refused(
-                    {
-                        "failed": True,
-                        "msg": f"The tuning for {device} ended without a result: {polled['progress']}",
-                    }
+                raise failure(f"The tuning for {device} ended without a result. {wrote}")
+            activity = progress.Activity.from_json(polled["activity"])
+            watch = watch or progress.Watch(activity)
+            if watch.look(activity) > patience:
+                self._step("stop", key=key)
+                raise failure(
+                    f"The tuning for {device} was stopped, since it wrote no line and used no processor for"
+                    f" {watch.still:.0f} s. {wrote}"
                 )
-            words = " ".join(polled["progress"].split()[:4])
-            if words != shown:
-                display.display(f"[{host}] {words}")
-                shown = words
+            if time.monotonic() - shown >= SHOW_SECONDS:
+                shown = time.monotonic()
+                at = tuning_progress.of_lines(polled["steps"])
+                elapsed = max(float(polled["seconds"]), shown - began)
+                display.display(f"[{host}] {at.sentence(elapsed) if at else 'tuning, it starts'}")
             time.sleep(POLL_SECONDS)
-        raise Refused(
-            {
-                "failed": True,
-                "msg": (
-                    f"The tuning for {device} was not done in time. It goes on on the host: run again"
-                    " to join it, or raise katago_tuning_deadline."
-                ),
-            }
+        raise failure(
+            f"The tuning for {device} was not done within {time.monotonic() - began:.0f} s, though it was at"
+            " work. It continues on the host: run again to join it, or raise katago_tuning_deadline."
         )
 
     def _step(self, step: str, **arguments: Any) -> dict[str, Any]:
@@ -106,6 +111,11 @@ class ActionModule(ActionBase):
         if outcome.get("failed") or outcome.get("unreachable"):
             raise Refused(outcome)
         return outcome
+
+
+def failure(message: str) -> Refused:
+    """The end of the task."""
+    return Refused({"failed": True, "msg": message})
 
 
 def replace(path: Path, content: str) -> None:

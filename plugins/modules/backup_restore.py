@@ -113,10 +113,8 @@ quarantine:
   returned: for C(install)
 """
 
-import contextlib
 import json
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -200,8 +198,7 @@ def warm_up(release: str) -> None:
     """
     if not (paths.CACHE / cache.KERNELS).exists():
         command = run.trial(Path("/"), release, assets=True, engine=True)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(command, check=False, capture_output=True, timeout=run.TRIAL_SECONDS)
+        run.try_out(command)
 
 
 def finish(module: AnsibleModule) -> None:

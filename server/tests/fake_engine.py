@@ -3,10 +3,10 @@
 
 How it behaves is read from the JSON file named by `-config`, at its start and again before every
 analysis: `{"start": ..., "analysis": ..., "seconds": ...}`.
-start: "ready", "tune" (logs tuning for `seconds`, a line every 0.05 s), "frozen" (says that it tunes and then
-does nothing for `seconds`), "work" (uses the processor for `seconds` and says nothing), "trt" (builds caches in
-homeDataDir for `seconds` and logs it as TensorRT's backend, or finds them there), "mute" (never answers),
-"missing" (aborts as with a missing network), "exit" (ends with status 3).
+start: "ready", "tune" (logs tuning for `seconds`, a line every 0.05 s), "frozen" (says that it tunes and
+then does nothing for `seconds`), "work" (uses the processor for `seconds` and says nothing), "trt" (builds
+caches in homeDataDir for `seconds` and logs it as TensorRT's backend, or finds them there), "mute" (never
+answers), "missing" (aborts as with a missing network), "exit" (ends with status 3).
 analysis: "answer", "slow" (answers after `seconds` or when told "answer"; reports on
 the way), "silent" (never answers), "die" (kills itself), "garbage" (sends no JSON), "odd" (sends an answer
 without fields), "refuse" (answers with an error), "anonymous" (an error without id, then the answer),

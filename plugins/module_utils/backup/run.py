@@ -47,7 +47,9 @@ KEPT_CREDENTIALS = {
     paths.KEY: paths.CREDENTIALS / paths.KEY,
 }
 UNVERIFIED_KEPT = 3
-TRIAL_SECONDS = 300
+# Seconds of the restored release's validation: without any progress, and in all.
+TRIAL_PATIENCE = 180
+TRIAL_SECONDS = 3600
 # Seconds for a restored engine to be ready: a busy host is no reason to call a backup bad.
 ENGINE_SECONDS = 240
 _SPARE_BYTES = 64 << 20
@@ -208,7 +210,8 @@ def trial(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[st
         binds = [f"{restored}:{paths.BACKUP_TRIAL_CONFIG}"]
         config = paths.BACKUP_TRIAL_CONFIG / "config.json"
     directives["BindReadOnlyPaths"] = binds
-    directives["RuntimeMaxSec"] = str(TRIAL_SECONDS)
+    # Over what `try_out` waits, for a program that was killed.
+    directives["RuntimeMaxSec"] = str(TRIAL_SECONDS + 60)
     environment = [f"KATAGO_KATAGO_START_TIMEOUT_SECONDS={ENGINE_SECONDS}"]
     environment.append(service_unit.HANDED_TOKENS)
     directives["Environment"] = [*directives.get("Environment", []), *environment]
@@ -216,7 +219,14 @@ def trial(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[st
     directives["LoadCredential"] = [f"{name}:{path}" for name, path in handed.items() if path.exists()]
     argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json", "--config", str(config)]
     return systemd_run.command(
-        directives, [*argv, *([] if engine else ["--no-engine"])], unit=paths.BACKUP_TRIAL_UNIT
+        directives, [*argv, *([] if engine else ["--no-engine"])], unit=paths.BACKUP_TRIAL_UNIT, collect=False
+    )
+
+
+def try_out(command: Sequence[str]) -> systemd_run.Run:
+    """Run what `trial` made, until it ends or nothing of it moves any more."""
+    return systemd_run.watched(
+        command, paths.BACKUP_TRIAL_UNIT, patience=TRIAL_PATIENCE, deadline=TRIAL_SECONDS
     )
 
 
@@ -420,23 +430,16 @@ class Backup:
         if engine and (reason := capacity.reason_to_defer(self._memory_needed())):
             engine = False
             self._checks.append(f"the engine was not started: {reason}")
-        subprocess.run(["systemctl", "stop", paths.BACKUP_TRIAL_UNIT], check=False, capture_output=True)
-        done = subprocess.run(
-            trial(self._scratch, self._release, assets=assets, engine=engine),
-            capture_output=True,
-            text=True,
-            timeout=TRIAL_SECONDS + 10,
-            check=False,
-        )
+        done = try_out(trial(self._scratch, self._release, assets=assets, engine=engine))
         try:
-            report = json.loads(done.stdout)
+            report = json.loads(done.output)
             failed = [f"{check['name']}: {check['message']}" for check in report["checks"] if not check["ok"]]
             ok = report["ok"] and not failed
         except (ValueError, KeyError, TypeError):
-            words = " ".join(redaction.plain(done.stderr or done.stdout).split())
-            failed, ok = [redaction.end_of(words, 300) or "it said nothing"], False
+            failed, ok = [], False
         if not ok:
-            raise BackupError(f"the restored release does not validate: {'; '.join(failed)}")
+            said = "; ".join(failed) or done.words(redaction.plain)
+            raise BackupError(f"the restored release does not validate: {said}")
         self._checks += [f"{check['name']}: {check['message']}" for check in report["checks"]]
 
     def _memory_needed(self) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, endings, redaction
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 
 KERNELS = "pocl"
@@ -102,7 +102,7 @@ def verified(user: str) -> dict[str, Any]:
         found = json.loads(asked.stdout)
         return {name: found[name] for name in ("ok", "entries", "bytes", "problems")}
     except (ValueError, KeyError, TypeError) as error:
-        words = redaction.end_of(redaction.plain(asked.stderr).strip(), 300) or "it says nothing"
+        words = endings.said(redaction.plain(asked.stderr), status=asked.returncode, most=300)
         raise UnverifiedError(f"The cache cannot be inspected: {words}.") from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 
@@ -53,7 +53,7 @@ def checked(layout: release_layout.Layout, *, seconds: float | None = None) -> d
         report = json.loads(done.stdout)
     except ValueError:
         raise ValueError(
-            f"katago-mcp validate does not run: {redaction.last_lines(done.stderr, 1000)}"
+            f"katago-mcp validate does not run: {endings.said(done.stderr, status=done.returncode)}"
         ) from None
     failed = [check for check in report["checks"] if not check["ok"]]
     # Where nothing can be written, the rule for file systems says so; the configuration is as it was.
