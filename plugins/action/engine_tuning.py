@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, progress
-from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import tuning_progress
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import host_work, tuning_progress
 from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
 
 display = Display()
-POLL_SECONDS = 5
-SHOW_SECONDS = 15
 PATIENCE_SECONDS = 300
 DEADLINE_SECONDS = 21600
 
@@ -66,36 +64,21 @@ class ActionModule(ActionBase):
 
     def _tune(self, device: str, key: str) -> str:
         host = self._vars["inventory_hostname"]
-        patience = int(self._task.args.get("patience", PATIENCE_SECONDS))
-        began = shown = time.monotonic()
         display.display(f"[{host}] Tuning for {device}: minutes, once for this kind of device")
         self._step("start", key=key)
-        watch: progress.Watch | None = None
-        while time.monotonic() - began < int(self._task.args.get("deadline", DEADLINE_SECONDS)):
-            polled = self._step("poll", key=key)
-            if polled["state"] == "done":
-                return str(polled["content"])
-            wrote = f"Last log lines: {polled['log']}" if polled["log"] else "It wrote nothing."
-            if polled["state"] == "absent":
-                raise failure(f"The tuning for {device} ended without a result. {wrote}")
-            activity = progress.Activity.from_json(polled["activity"])
-            watch = watch or progress.Watch(activity)
-            if watch.look(activity) > patience:
-                self._step("stop", key=key)
-                raise failure(
-                    f"The tuning for {device} was stopped, since it wrote no line and used no processor for"
-                    f" {watch.still:.0f} s. {wrote}"
-                )
-            if time.monotonic() - shown >= SHOW_SECONDS:
-                shown = time.monotonic()
-                at = tuning_progress.of_lines(polled["steps"])
-                elapsed = max(float(polled["seconds"]), shown - began)
-                display.display(f"[{host}] {at.sentence(elapsed) if at else 'tuning, it starts'}")
-            time.sleep(POLL_SECONDS)
-        raise failure(
-            f"The tuning for {device} was not done within {time.monotonic() - began:.0f} s, though it was at"
-            " work. It continues on the host: run again to join it, or raise katago_tuning_deadline."
-        )
+        try:
+            done = host_work.follow(
+                f"The tuning for {device}",
+                lambda step: self._step(step, key=key),
+                lambda sentence: display.display(f"[{host}] {sentence}"),
+                how_far,
+                patience=float(self._task.args.get("patience", PATIENCE_SECONDS)),
+                deadline=float(self._task.args.get("deadline", DEADLINE_SECONDS)),
+                variable="katago_tuning_deadline",
+            )
+        except host_work.WorkError as error:
+            raise Refused({"failed": True, "msg": str(error)}) from error
+        return str(done["content"])
 
     def _step(self, step: str, **arguments: Any) -> dict[str, Any]:
         given = {
@@ -113,9 +96,10 @@ class ActionModule(ActionBase):
         return outcome
 
 
-def failure(message: str) -> Refused:
-    """The end of the task."""
-    return Refused({"failed": True, "msg": message})
+def how_far(polled: Mapping[str, Any], elapsed: float) -> str:
+    """How far the tuner is by what its host says, and about how long it will still take."""
+    at = tuning_progress.of_lines(polled["steps"])
+    return at.sentence(elapsed) if at else "tuning, the engine starts"
 
 
 def replace(path: Path, content: str) -> None:

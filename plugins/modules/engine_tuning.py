@@ -85,7 +85,6 @@ device:
 import json
 import re
 import subprocess
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -180,20 +179,7 @@ class Tuner:
 
     def running_for(self, key: str) -> float:
         """For how many seconds the tuning has run; 0 when it does not."""
-        shown = subprocess.run(
-            [
-                "systemctl",
-                "show",
-                UNIT.format(key=key),
-                "--property=ActiveEnterTimestampMonotonic",
-                "--value",
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        since = int(shown.stdout.strip() or 0) / 1e6
-        return time.monotonic() - since if since else 0.0
+        return systemd_run.running_for(UNIT.format(key=key))
 
     def activity(self, key: str, lines: int) -> progress.Activity:
         """What the tuner's processes did until now."""

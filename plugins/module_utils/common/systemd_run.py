@@ -72,7 +72,8 @@ def command(
     is the unit `unit`, which a caller that starts it again stops first. Without `collect` systemd keeps
     a unit that failed, and its result, until `clear`.
     """
-    how = ["--pipe", "--wait"] if wait else ["--no-block"]
+    # Without waiting it is started all the same when the command returns, so that it can be asked for.
+    how = ["--pipe", "--wait"] if wait else []
     kept = ["--collect"] if collect else []
     named = [f"--unit={unit}"] if unit else []
     settings = [f"--property={line}" for line in properties(directives)]
@@ -94,6 +95,12 @@ def processes(unit: str) -> list[int]:
             with contextlib.suppress(OSError):
                 found.update(map(int, file.read_text().split()))
     return sorted(found)
+
+
+def running_for(unit: str) -> float:
+    """For how many seconds a unit has run; 0 when it does not."""
+    since = _show(unit, "ActiveEnterTimestampMonotonic").get("ActiveEnterTimestampMonotonic", "")
+    return time.monotonic() - int(since) / 1e6 if int(since or 0) else 0.0
 
 
 def ending(unit: str, status: int) -> str:

@@ -24,7 +24,6 @@ case "$1" in
   kill) kill -9 $(cat PID) ;;
 esac
 """
-PATIENT = {"patience": 60.0, "deadline": 600.0}
 
 
 @pytest.fixture
@@ -40,10 +39,10 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(host: Path, code: str, **terms: float) -> systemd_run.Run:
+def run(host: Path, code: str, patience: float = 60, deadline: float = 600) -> systemd_run.Run:
     text = f"import os; open({str(host / 'PID')!r}, 'w').write(str(os.getpid())); {code}"
     command = systemd_run.command({}, [sys.executable, "-S", "-c", text], unit=UNIT, collect=False)
-    return systemd_run.watched(command, UNIT, **{**PATIENT, **terms})
+    return systemd_run.watched(command, UNIT, patience=patience, deadline=deadline)
 
 
 def test_program_that_ends_is_passed_on(host: Path) -> None:
@@ -101,7 +100,9 @@ def test_line_that_is_waited_for_ends_it(host: Path) -> None:
     command = systemd_run.command(
         {}, ["sh", "-c", f"echo $$ > {host}/PID; echo found it; sleep 600"], unit=UNIT
     )
-    done = systemd_run.watched(command, UNIT, **PATIENT, is_enough=lambda line: "found" in line)
+    done = systemd_run.watched(
+        command, UNIT, patience=60, deadline=600, is_enough=lambda line: "found" in line
+    )
     assert (done.output, done.stopped) == ("found it\n", None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.service.patience import Patience
@@ -21,7 +22,7 @@ def health(state: str, restarts: int = 0) -> tuple[int, dict[str, Any]]:
 
 
 def ends(
-    states: list[tuple[int, dict[str, Any]] | None], deadline: float, start_deadline: float
+    states: Sequence[tuple[int, dict[str, Any]] | None], deadline: float, start_deadline: float
 ) -> int | None:
     """After how many seconds the patience is over, when /health answers these, one in each second."""
     clock = Clock()
