@@ -130,3 +130,23 @@ def test_who_watches_seldom_counts_little() -> None:
     watch = progress.Watch(progress.Activity, lambda: 0, longest_step=2, clock=lambda: now[0])
     now[0] = 600.0
     assert watch.look() == 2.0
+
+
+QUIET = progress.Activity({7: 1.0}, {7: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_starved"),
+    [
+        (QUIET, QUIET, False),
+        (QUIET, progress.Activity({7: 11.0}, {7: 1.0}, runnable=True), False),
+        (QUIET, progress.Activity({7: 1.1}, {7: 9.0}), True),
+        (progress.Activity(runnable=True), progress.Activity(runnable=True), True),
+        (progress.Activity(runnable=True), progress.Activity({7: 9.0}, runnable=True), False),
+    ],
+    ids=["asleep", "spins", "waited", "never ran", "runs"],
+)
+def test_starved_is_who_was_kept_from_the_processor(
+    before: progress.Activity, after: progress.Activity, is_starved: bool
+) -> None:
+    assert progress.is_starved(before, after, 10.0) is is_starved

@@ -61,6 +61,33 @@ async def test_a_stopped_engine_is_hung_and_replaced(site: Site) -> None:
             os.kill(first, 0)
 
 
+async def test_an_engine_that_gets_no_processor_is_not_hung(site: Site) -> None:
+    site.write(health={"heartbeatTimeoutSeconds": 0.3})
+    asked: list[int] = []
+
+    def starved(session: int) -> progress.Activity:
+        asked.append(session)
+        return progress.Activity({session: 0.0}, {}, runnable=True)
+
+    async with rig(site, activity=starved) as made:
+        await made.reaches("ready")
+        asked.clear()
+        os.kill(made.pid(), signal.SIGSTOP)
+        await until(lambda: len(asked) >= 5)
+        assert not made.supervisor.beating
+        os.kill(made.pid(), signal.SIGCONT)
+        await until(lambda: made.supervisor.beating)
+        assert made.restarts("hung") == 0
+
+
+async def test_an_engine_that_gets_no_processor_is_hung_in_the_end(site: Site) -> None:
+    site.write(health={"heartbeatTimeoutSeconds": 0.2}, katago={"startTimeoutSeconds": 1})
+    async with rig(site, activity=lambda _: progress.Activity(runnable=True)) as made:
+        await made.reaches("ready")
+        os.kill(made.pid(), signal.SIGSTOP)
+        await until(lambda: made.restarts("hung") == 1)
+
+
 async def test_an_engine_that_sends_garbage_is_replaced(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")

@@ -59,6 +59,15 @@ def _stat(path: Path) -> list[str]:
     return path.read_text().rpartition(")")[2].split()
 
 
+def is_starved(before: Activity, after: Activity, seconds: float) -> bool:
+    """Whether processes were kept from the processor for most of the `seconds` between two looks.
+
+    One that is kept from it all the time has waited for nothing yet that the kernel has counted.
+    """
+    used, waited = _gained(before.used, after.used), _gained(before.waited, after.waited)
+    return waited >= seconds / 2 or (before.runnable and after.runnable and used < seconds / 10)
+
+
 class Watch:
     """Counts the seconds without progress.
 

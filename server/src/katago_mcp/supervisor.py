@@ -320,13 +320,27 @@ class Supervisor:
         return True
 
     async def _beat(self, engine: Engine) -> bool:
-        """Ask for a sign of life; an engine that gives none in time is ended as hung."""
+        """Ask for a sign of life; an engine that gives none in time is ended as hung.
+
+        One that others keep from the processor gets more time, as much as without progress at its start.
+        """
         seconds = self._health.heartbeat_timeout_seconds
         asked = asyncio.create_task(engine.query({"action": "query_version"}))
         try:
-            deadline = time.monotonic() + seconds
-            while not asked.done() and self._wanted and time.monotonic() < deadline:
-                await self._step({asked}, min(self._tick, max(0.0, deadline - time.monotonic())))
+            began = time.monotonic()
+            last = began + max(seconds, self._katago.start_timeout_seconds)
+            deadline = began + seconds
+            seen: tuple[float, progress.Activity] | None = None
+            while not asked.done() and self._wanted and (now := time.monotonic()) < deadline:
+                if seen is None and now > began + seconds / 2:
+                    seen = now, self._activity(engine.pid)
+                await self._step({asked}, min(self._tick, max(0.0, deadline - now)))
+                now = time.monotonic()
+                if seen is not None and deadline <= now < last and not asked.done():
+                    activity = self._activity(engine.pid)
+                    if progress.is_starved(seen[1], activity, now - seen[0]):
+                        seen, deadline = (now, activity), min(last, now + seconds)
+            seconds = time.monotonic() - began
             if asked.done():
                 with contextlib.suppress(EngineGone, EngineRefused):
                     await asked
@@ -334,8 +348,8 @@ class Supervisor:
                     return True
                 return not engine.ended.is_set()
             if self._wanted:
-                self._set("hung", f"no heartbeat for {seconds:g} s")
-                engine.end("hung", f"hung: no heartbeat for {seconds:g} s")
+                self._set("hung", f"no heartbeat for {seconds:.1f} s")
+                engine.end("hung", f"hung: no heartbeat for {seconds:.1f} s")
             return False
         finally:
             asked.cancel()
