@@ -99,7 +99,10 @@ class ActionModule(ActionBase):
 def how_far(polled: Mapping[str, Any], elapsed: float) -> str:
     """How far the tuner is by what its host says, and about how long it will still take."""
     at = tuning_progress.of_lines(polled["steps"])
-    return at.sentence(elapsed) if at else "tuning, the engine starts"
+    if at is None:
+        return "tuning, the engine starts"
+    told = float(polled["seconds_of_steps"])
+    return at.sentence(told, max(0.0, elapsed - told))
 
 
 def replace(path: Path, content: str) -> None:

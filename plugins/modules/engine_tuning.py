@@ -111,6 +111,7 @@ TUNING_FOR = re.compile(
     r"Beginning GPU tuning for (?P<device>.+)"
     r" modelVersion (?P<version>\d+) channels (?P<channels>\d+)"
 )
+JOURNAL_LINE = re.compile(r"(?P<at>\d+\.\d+) \S+ [^:]+?: (?P<text>.*)")
 # The first line of every start, which a logger and the standard error both get.
 STARTING = "Running with following config:"
 # Its lines that say how far it is.
@@ -158,23 +159,24 @@ class Tuner:
         """Stop the tuning; what it did is lost."""
         systemd_run.clear(UNIT.format(key=key))
 
-    def log(self, key: str) -> list[str]:
-        """The tuner's last lines."""
+    def log(self, key: str) -> list[tuple[float, str]]:
+        """The tuner's last lines, each with its time in seconds since the epoch."""
         journal = subprocess.run(
             [
                 "journalctl",
                 f"--unit={UNIT.format(key=key)}",
                 f"--lines={JOURNAL_LINES}",
-                "--output=cat",
+                "--output=short-unix",
                 "--quiet",
             ],
             capture_output=True,
             text=True,
             check=False,
         )
-        lines = [line for line in journal.stdout.splitlines() if line.strip("-= ")]
+        found = (JOURNAL_LINE.fullmatch(line) for line in journal.stdout.splitlines())
+        lines = [(float(line["at"]), line["text"]) for line in found if line and line["text"].strip("-= ")]
         # Those of an earlier attempt are not of this one.
-        starts = [number for number, line in enumerate(lines) if line.endswith(STARTING)]
+        starts = [number for number, (_, text) in enumerate(lines) if text.endswith(STARTING)]
         return lines[starts[-1] :] if starts else lines
 
     def running_for(self, key: str) -> float:
@@ -247,12 +249,14 @@ def main() -> None:
             state = tuner.state(parameters["key"])
             content = tuner.output(parameters["key"]).read_text() if state == "done" else None
             log = tuner.log(parameters["key"])
+            steps = [(at, text) for at, text in log if STEP.match(text)]
             module.exit_json(
                 changed=False,
                 state=state,
                 seconds=tuner.running_for(parameters["key"]),
-                steps=[line for line in log if STEP.match(line)],
-                log=endings.last_lines("\n".join(log)),
+                steps=[text for _, text in steps],
+                seconds_of_steps=steps[-1][0] - log[0][0] if steps else 0.0,
+                log=endings.last_lines("\n".join(text for _, text in log)),
                 activity=asdict(tuner.activity(parameters["key"], len(log))),
                 content=content,
             )

@@ -14,7 +14,7 @@ import pytest
 from lab.hosts import Host
 from tests import fleet, hosts
 
-FIRST = fleet.LAB.hosts()[0].name
+LAST = fleet.LAB.hosts()[-1].name
 # The real engine of the current release behind a script that starts slowly, or not at all.
 WRAPPER = """#!/bin/sh
 if [ "$1" = analysis ]; then
@@ -50,11 +50,11 @@ done
 
 
 @pytest.fixture(scope="module")
-def first() -> Iterator[Any]:
-    """The first host, which runs the release of the lab again in the end."""
-    host = hosts.connect(FIRST)
+def last() -> Iterator[Any]:
+    """The last host, which runs the release of the lab again in the end."""
+    host = hosts.connect(LAST)
     yield host
-    run = fleet.play("deploy.yml", f"--limit={FIRST}")
+    run = fleet.play("deploy.yml", f"--limit={LAST}")
     assert run.returncode == 0, run.output
 
 
@@ -77,73 +77,73 @@ def deploy(host: Any, directory: Path, before: str, **variables: Any) -> fleet.R
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     return fleet.play(
-        "deploy.yml", f"--limit={FIRST}", variables={"katago_engine": spec, **SHORT, **variables}
+        "deploy.yml", f"--limit={LAST}", variables={"katago_engine": spec, **SHORT, **variables}
     )
 
 
 @pytest.mark.parametrize("before", [SPEAKS, WORKS], ids=["shows progress", "only works"])
-def test_engine_that_starts_slowly_is_deployed(first: Any, tmp_path: Path, before: str) -> None:
-    release = hosts.current(first)
-    run = deploy(first, tmp_path, before)
+def test_engine_that_starts_slowly_is_deployed(last: Any, tmp_path: Path, before: str) -> None:
+    release = hosts.current(last)
+    run = deploy(last, tmp_path, before)
     assert run.returncode == 0, run.output
-    assert hosts.current(first) != release
-    assert hosts.history(first)[-1]["verdict"] == "good"
+    assert hosts.current(last) != release
+    assert hosts.history(last)[-1]["verdict"] == "good"
 
 
-def test_engine_that_hangs_is_given_up_by_the_trial(first: Any, tmp_path: Path) -> None:
-    before = hosts.untouched(first)
-    run = deploy(first, tmp_path, HANGS)
+def test_engine_that_hangs_is_given_up_by_the_trial(last: Any, tmp_path: Path) -> None:
+    before = hosts.untouched(last)
+    run = deploy(last, tmp_path, HANGS)
     assert run.returncode != 0
     assert "gave no sign of progress for" in run.output, run.output
     assert "its last log lines: Waiting for a device" in run.output
     assert "Nothing was switched" in run.output
-    assert hosts.untouched(first) == before
+    assert hosts.untouched(last) == before
 
 
-def test_trial_that_is_stopped_says_so(first: Any, tmp_path: Path) -> None:
-    before = hosts.untouched(first)
-    run = deploy(first, tmp_path, SPEAKS, katago_mcp_trial_deadline=10)
+def test_trial_that_is_stopped_says_so(last: Any, tmp_path: Path) -> None:
+    before = hosts.untouched(last)
+    run = deploy(last, tmp_path, SPEAKS, katago_mcp_trial_deadline=10)
     assert run.returncode != 0
     assert "it was stopped after" in run.output, run.output
     assert "Last log lines:" in run.output
     assert "Preparing" in run.output
-    assert hosts.untouched(first) == before
-    assert first.run("systemctl is-active katago-mcp-trial.service").stdout.strip() == "inactive"
+    assert hosts.untouched(last) == before
+    assert last.run("systemctl is-active katago-mcp-trial.service").stdout.strip() == "inactive"
 
 
-def test_engine_that_gets_no_processor_is_waited_for(first: Any, target: Host) -> None:
+def test_engine_that_gets_no_processor_is_waited_for(last: Any, target: Host) -> None:
     """All processors are taken, and the engine is only to run where nobody else wants to."""
     pid = "pgrep --parent $(systemctl show katago-mcp.service --property=MainPID --value)"
-    with hosts.drop_in(first, "Environment=KATAGO_KATAGO_START_TIMEOUT_SECONDS=8"):
-        first.check_output("systemctl restart katago-mcp.service")
+    with hosts.drop_in(last, "Environment=KATAGO_KATAGO_START_TIMEOUT_SECONDS=8"):
+        last.check_output("systemctl restart katago-mcp.service")
         fleet.eventually(lambda: fleet.get(target, "/ready")[0] == 200, within=90, what="it is ready")
         count = engine(target)["restarts"]
-        first.check_output(
+        last.check_output(
             "systemd-run --unit=hogs --collect --property=RuntimeMaxSec=40 sh -c"
             " 'for n in $(seq $((2 * $(nproc)))); do sh -c \"while :; do :; done\" & done; wait'"
         )
         try:
-            first.check_output(
+            last.check_output(
                 f"old=$({pid}); kill -KILL $old;"
                 f' until new=$({pid}) && [ "$new" != "$old" ]; do :; done;'
                 " chrt --idle --all-tasks --pid 0 $new"
             )
             seen = set()
-            while first.run("systemctl is-active hogs.service").stdout.strip() == "active":
+            while last.run("systemctl is-active hogs.service").stdout.strip() == "active":
                 seen.add((engine(target)["state"], engine(target)["restarts"]))
                 time.sleep(1)
         finally:
-            first.run("systemctl stop hogs.service")
+            last.run("systemctl stop hogs.service")
         assert seen == {("starting", count + 1)}
         fleet.eventually(lambda: fleet.get(target, "/ready")[0] == 200, within=60, what="it is ready again")
         assert engine(target)["restarts"] == count + 1
-    first.check_output("systemctl restart katago-mcp.service")
+    last.check_output("systemctl restart katago-mcp.service")
 
 
 @pytest.fixture
 def target() -> Host:
-    """The first host as seen from outside."""
-    return fleet.host_named(FIRST)
+    """The last host as seen from outside."""
+    return fleet.host_named(LAST)
 
 
 def engine(target: Host) -> dict[str, Any]:
@@ -152,27 +152,25 @@ def engine(target: Host) -> dict[str, Any]:
     return found
 
 
-def test_tensorrts_caches_are_built_once_with_progress_and_found_by_the_service(first: Any) -> None:
+def test_tensorrts_caches_are_built_once_with_progress_and_found_by_the_service(last: Any) -> None:
     """With a scripted engine: the lab has no GPU."""
     home, kept = "/var/lib/katago-mcp/engine/trtcache", "/opt/katago/tuning/trt-*/trtcache"
-    first.check_output(f"cat > /opt/scripted-trt <<'END'\n{TRT}\nEND\nchmod 755 /opt/scripted-trt")
+    last.check_output(f"cat > /opt/scripted-trt <<'END'\n{TRT}\nEND\nchmod 755 /opt/scripted-trt")
     try:
-        run = fleet.play("../molecule/engine_faults/caches.yml", f"--limit={FIRST}")
+        run = fleet.play("../molecule/engine_faults/caches.yml", f"--limit={LAST}")
         assert run.returncode == 0, run.output
         assert "built: trt-10_plan trt-10_timing" in run.output
         assert "TensorRT's timing cache is built, for" in run.output
         # As the service's user, and its alone.
-        assert first.check_output(f"cat {home}/*").split() == ["katago-mcp", "katago-mcp"]
-        assert first.file(f"{home}/trt-10_plan").user == "katago-mcp"
-        assert first.check_output(f"stat --format=%U {kept}/*").split() == ["root", "root"]
-        again = fleet.play("../molecule/engine_faults/caches.yml", f"--limit={FIRST}")
-        assert (again.returncode, again.changed[FIRST]) == (0, 0), again.output
-        first.check_output(f"rm {home}/trt-10_plan")
-        restored = fleet.play("../molecule/engine_faults/caches.yml", f"--limit={FIRST}")
+        assert last.check_output(f"cat {home}/*").split() == ["katago-mcp", "katago-mcp"]
+        assert last.file(f"{home}/trt-10_plan").user == "katago-mcp"
+        assert last.check_output(f"stat --format=%U {kept}/*").split() == ["root", "root"]
+        again = fleet.play("../molecule/engine_faults/caches.yml", f"--limit={LAST}")
+        assert (again.returncode, again.changed[LAST]) == (0, 0), again.output
+        last.check_output(f"rm {home}/trt-10_plan")
+        restored = fleet.play("../molecule/engine_faults/caches.yml", f"--limit={LAST}")
         assert "built: nothing" in restored.output, restored.output
-        assert first.file(f"{home}/trt-10_plan").exists
-        assert first.run("systemctl is-active 'katago-caches-*'").stdout.strip() in ("", "inactive")
+        assert last.file(f"{home}/trt-10_plan").exists
+        assert last.run("systemctl is-active 'katago-caches-*'").stdout.strip() in ("", "inactive")
     finally:
-        first.check_output(
-            f"rm -r /opt/scripted-trt {home} /opt/katago/tuning/trt-* /var/cache/katago-caches"
-        )
+        last.check_output(f"rm -r /opt/scripted-trt {home} /opt/katago/tuning/trt-* /var/cache/katago-caches")

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 # of the work: measured on a processor, which skips what needs 16-bit arithmetic.
 STEPS: tuple[tuple[str, float], ...] = (
     ("xGemmDirect for", 40),
-    ("xGemm for convolutions", 18),
-    ("hGemmWmma for", 6),
-    ("hGemmWmmaNCHW for", 4),
-    ("xGemm for convolutions - trying with FP16", 6),
-    ("winograd transform", 7),
-    ("winograd untransform", 13),
-    ("global pooling", 6),
+    ("xGemm for convolutions", 16),
+    ("hGemmWmma for", 4),
+    ("hGemmWmmaNCHW for", 3),
+    ("xGemm for convolutions - trying with FP16", 4),
+    ("winograd transform", 6),
+    ("winograd untransform", 11),
+    ("global pooling", 16),
 )
 # Too little to tell from.
 LEAST_SHARE = 0.03
@@ -33,15 +33,16 @@ class Progress:
     name: str
     share: float
 
-    def seconds_left(self, elapsed: float) -> float | None:
-        """About how long it will still take after `elapsed` seconds; None while that cannot be told."""
-        return None if self.share < LEAST_SHARE else elapsed * (1 - self.share) / self.share
+    def sentence(self, elapsed: float, since: float = 0) -> str:
+        """For people: how far it is, and about how long it will still take.
 
-    def sentence(self, elapsed: float) -> str:
-        """For people: how far it is, and about how long it will still take."""
+        `elapsed`: seconds until the line that says how far it is; `since`: seconds since then.
+        """
         words = f"tuning, kernel {self.step} of {len(STEPS)} ({self.name}), {100 * self.share:.0f} %"
-        left = self.seconds_left(elapsed)
-        return words if left is None else f"{words}, about {span(left)} left"
+        if self.share < LEAST_SHARE:
+            return words
+        left = elapsed * (1 - self.share) / self.share - since
+        return f"{words}, about {span(max(0.0, left))} left"
 
 
 def of_lines(lines: Sequence[str]) -> Progress | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.modules.engine_tuning import STEP
+from ansible_collections.katago.fleet.plugins.modules.engine_tuning import JOURNAL_LINE, STEP
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import tuning_progress
 
 # Of a tuning on a processor, which has no 16-bit arithmetic; the time stands before what the logger writes.
@@ -89,6 +89,20 @@ def test_time_left_follows_from_what_was_done() -> None:
     progress = tuning_progress.Progress(3, "hGemmWmma", 0.4)
     assert progress.sentence(60) == "tuning, kernel 3 of 8 (hGemmWmma), 40 %, about 90 s left"
     assert progress.sentence(600) == "tuning, kernel 3 of 8 (hGemmWmma), 40 %, about 15 min left"
+
+
+def test_time_left_shrinks_while_the_tuner_says_nothing() -> None:
+    progress = tuning_progress.Progress(3, "hGemmWmma", 0.4)
+    assert progress.sentence(60, since=30).endswith("about 60 s left")
+    assert progress.sentence(60, since=600).endswith("about 10 s left")
+
+
+def test_lines_of_the_journal_are_read_with_their_time() -> None:
+    line = "1795873461.755123 katago-1 AppRun[812]: Tuning 0/55 (reference) Calls/sec 392.204 A: 1"
+    found = JOURNAL_LINE.fullmatch(line)
+    assert found is not None
+    assert found["at"] == "1795873461.755123"
+    assert found["text"] == "Tuning 0/55 (reference) Calls/sec 392.204 A: 1"
 
 
 def test_no_time_is_told_from_too_little() -> None:
