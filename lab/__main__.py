@@ -17,6 +17,7 @@ from lab import assets, image, paths, runtime
 from lab.hosts import Lab, build_images
 
 DEFAULT_COUNT = int(os.environ.get("LAB_COUNT", "2"))
+DEFAULT_TUNE = os.environ.get("LAB_TUNE") == "true"
 
 
 @contextlib.contextmanager
@@ -28,30 +29,31 @@ def step(title: str) -> Iterator[None]:
     print(f"   {time.monotonic() - begun:.0f} s", flush=True)
 
 
-def hosts(lab: Lab, count: int) -> None:
-    """Bring the lab to `count` booted hosts."""
+def hosts(lab: Lab, count: int, *, tune: bool) -> None:
+    """Bring the lab to `count` booted hosts, whose deployments tune the engine when `tune` says so."""
     with step("Host images"):
         for suite in build_images(count):
             print(f"   built {suite}")
         print(f"   runtime: {runtime.detect(image.name(image.SUITES[0]))}")
     with step(f"{count} hosts"):
+        lab.set_tuning(tune)
         touched = lab.create(count)
         for host in lab.hosts():
             state = "started" if host.name in touched else "runs already"
             print(f"   {host.name} ({host.suite}): {state}")
 
 
-def up(lab: Lab, count: int) -> int:
+def up(lab: Lab, count: int, *, tune: bool) -> int:
     """Boot the hosts, deploy the service on them, and say how to call it."""
     begun = time.monotonic()
-    hosts(lab, count)
+    hosts(lab, count, tune=tune)
     with step("Deployment (ansible-playbook playbooks/site.yml)"):
         deployed = subprocess.run(["ansible-playbook", "playbooks/site.yml"], cwd=paths.ROOT, check=False)
     if deployed.returncode != 0:
-        print("\nThe deployment did not succeed; the message above says why. After mending it: bin/lab up")
+        print("\nThe deployment failed; the message above says why. Correct that, then run bin/lab up again.")
         return deployed.returncode
     status(lab)
-    print(f"\nAll of it took {time.monotonic() - begun:.0f} s. Next: bin/test, or bin/lab ssh katago-1")
+    print(f"\nThis took {time.monotonic() - begun:.0f} s. Next: bin/test, or bin/lab ssh katago-1")
     return 0
 
 
@@ -128,6 +130,12 @@ def _arguments() -> argparse.Namespace:
             type=_count,
             help=f"number of hosts (default: as many as there are, or {DEFAULT_COUNT})",
         )
+        command.add_argument(
+            "--tune",
+            action="store_true",
+            default=DEFAULT_TUNE,
+            help="tune the engine for this machine's processor, which takes minutes",
+        )
     commands.add_parser("engine", help="where the server's tests find an engine on this machine")
     commands.add_parser("status", help="what there is and how to call it")
     shell = commands.add_parser("ssh", help="a shell or a command on a host")
@@ -152,9 +160,10 @@ def main() -> int:
     try:
         match arguments.command:
             case "up":
-                return up(lab, arguments.count or len(lab.hosts()) or DEFAULT_COUNT)
+                count = arguments.count or len(lab.hosts()) or DEFAULT_COUNT
+                return up(lab, count, tune=arguments.tune)
             case "hosts":
-                hosts(lab, arguments.count or DEFAULT_COUNT)
+                hosts(lab, arguments.count or DEFAULT_COUNT, tune=arguments.tune)
                 return 0
             case "engine":
                 return engine()

@@ -1,8 +1,9 @@
-"""Which network the lab deploys: the small one beside the checkout where there is one, else one from PyPI."""
+"""The lab's network, the small one beside the checkout or else one from PyPI, and its tuning results."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from lab import paths
 
@@ -17,9 +18,10 @@ PACKAGED = {
     "member": "katrain/models/g170e-b15c192-s1672170752-d466197061.bin.gz",
     "sha256": "8eddea97a853564338543ba7d44826284347542b070c5dbee61945e8be3258d0",
 }
-
-
-TUNING_RESULTS = paths.SHARED / "katago" / "opencltuning"
+# Results of KataGo 1.18.1 on PoCL, under its own names. The engine accepts them on every CPU.
+TUNING = paths.ROOT / "lab" / "tuning"
+SMALL_TUNING = TUNING / "tune13_gpupthreadskylakeavx512AMDEPYC_x19_y19_c96_mv8.txt"
+PACKAGED_TUNING = TUNING / "tune13_gpupthreadskylakeavx512AMDEPYC_x19_y19_c192_mv8.txt"
 
 
 def shared_wanted() -> bool:
@@ -27,13 +29,15 @@ def shared_wanted() -> bool:
     return os.environ.get("LAB_ASSETS") != "packages"
 
 
-def tuning_results(*, shared: bool) -> str:
-    """The value of `katago_tuning_results` for the lab's hosts."""
-    return str(TUNING_RESULTS) if shared and TUNING_RESULTS.is_dir() else ""
-
-
 def network(*, shared: bool) -> dict[str, str]:
     """The value of `katago_network` for the lab's hosts."""
-    if shared and (paths.SHARED / "katago").is_dir():
-        return SMALL
-    return PACKAGED
+    return SMALL if _small(shared=shared) else PACKAGED
+
+
+def tuner_file(*, shared: bool) -> Path:
+    """The tuning result that belongs to the lab's network."""
+    return SMALL_TUNING if _small(shared=shared) else PACKAGED_TUNING
+
+
+def _small(*, shared: bool) -> bool:
+    return shared and (paths.SHARED / "katago").is_dir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ numSearchThreadsPerAnalysisThread = 1
 nnMaxBatchSize = 1
 """
 VARIABLES = paths.ROOT / "inventories" / "lab" / "group_vars" / "katago.yml"
+# PoCL's devices are processors, and their names begin with these words.
+UNTUNED = re.compile(r"No existing tuning parameters found .* at: (?P<file>\S+/tune\d+_gpu(pthread|cpu)\S+)")
 
 
 def environment(*, shared: bool) -> dict[str, str]:
@@ -30,13 +33,10 @@ def environment(*, shared: bool) -> dict[str, str]:
     engine = deploy_assets.obtain("katago_engine", engine_spec, paths.CACHE, print)
     network = deploy_assets.obtain("katago_network", assets.network(shared=shared), paths.CACHE, print)
     home = paths.CACHE / "engine" / "home"
-    tuned = home / "opencltuning"
-    tuned.mkdir(parents=True, exist_ok=True)
-    if results := assets.tuning_results(shared=shared):
-        shutil.copytree(results, tuned, dirs_exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     binary = _unpacked(engine)
     with _alone(home):
-        _tune(binary, network.path, home)
+        _start_once(binary, network.path, home, assets.tuner_file(shared=shared))
     return {
         "KATAGO_TEST_BINARY": str(binary),
         "KATAGO_TEST_NETWORK": str(network.path),
@@ -59,22 +59,37 @@ def _unpacked(engine: deploy_assets.Asset) -> Path:
 
 @contextlib.contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """Two that start at once would both tune, for minutes; the second one finds what the first one made."""
+    """Only one process prepares the directory; the next one finds it prepared."""
     with (home / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _tune(binary: Path, network: Path, home: Path) -> None:
-    """Start the engine once and let it end: it tunes for this machine's device unless it has."""
+def _start_once(binary: Path, network: Path, home: Path, tuner_file: Path) -> None:
+    """Start the engine once; where it has no tuning result for this processor, with that of the lab."""
     config = home / "analysis.cfg"
     config.write_text(CONFIG)
-    print("Starting the engine once: seconds, or minutes when it has to tune for this machine", flush=True)
+    print("Starting the engine once: seconds, or minutes where it has to tune for a GPU", flush=True)
     command = [str(binary), "analysis", "-config", str(config), "-model", str(network)]
     command += ["-quit-without-waiting", "-override-config", f"homeDataDir={home}"]
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, check=False, capture_output=True, text=True)
-    if ended.returncode:
-        said = (ended.stderr.strip() or ended.stdout.strip() or "it said nothing").splitlines()[-5:]
-        raise RuntimeError(
-            "\n  ".join([f"the engine ended with {ended.returncode} when it was tried:", *said])
-        )
+    if missing := _untuned(command):
+        shutil.copy(tuner_file, missing)
+        if _untuned(command):
+            raise RuntimeError(f"the engine does not accept the tuning result {tuner_file}")
+
+
+def _untuned(command: list[str]) -> Path | None:
+    """Run the engine; return the tuning result for this processor that it lacks, or None when it started."""
+    lines = []
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line.rstrip())
+            if found := UNTUNED.search(line):
+                process.kill()
+                return Path(found["file"])
+    if process.returncode:
+        message = [f"the engine failed with exit status {process.returncode} when it was tried:", *lines[-5:]]
+        raise RuntimeError("\n  ".join(message))
+    return None

@@ -40,6 +40,7 @@ class Lab:
         self.known_hosts = self.directory / "known_hosts"
         self.token = self.directory / "token"
         self.admin_token = self.directory / "admin-token"
+        self._tune = self.directory / "tune"
         self._state = self.directory / "hosts.json"
 
     def hosts(self) -> list[Host]:
@@ -47,6 +48,18 @@ class Lab:
         if not self._state.exists():
             return []
         return [Host(**host) for host in json.loads(self._state.read_text())]
+
+    def tunes(self) -> bool:
+        """Whether deployments tune the engine for this machine's processor."""
+        return self._tune.exists()
+
+    def set_tuning(self, wanted: bool) -> None:
+        """Have all further deployments tune the engine, or use the lab's own tuning results."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if wanted:
+            self._tune.touch()
+        else:
+            self._tune.unlink(missing_ok=True)
 
     def create(self, count: int) -> list[str]:
         """Bring the lab to `count` running hosts; return the names of those it created or started."""

@@ -17,7 +17,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import ledger
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state as incident_state
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records, signing
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import quarterly
@@ -250,7 +250,7 @@ def write_lines(
     """A record of lines at their times."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for when, line in lines:
-        ledger.append(path, line, at=stamp(when), who=who)
+        files.append_events(path, line, at=stamp(when), who=who)
 
 
 def night(root: Path) -> None:

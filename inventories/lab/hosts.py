@@ -33,7 +33,7 @@ def inventory() -> dict[str, Any]:
     variables = {
         "katago_mcp_tokens": lab.tokens(),
         "katago_network": assets.network(shared=shared),
-        "katago_tuning_results": assets.tuning_results(shared=shared),
+        "katago_opencl_tuner_file": "" if lab.tunes() else str(assets.tuner_file(shared=shared)),
     }
     return {
         "_meta": {"hostvars": hostvars},

@@ -19,6 +19,16 @@ PATIENCE_SECONDS = 300
 DEADLINE_SECONDS = 21600
 
 
+UNFIT = "katago_opencl_tuner_file cannot be used"
+FIX = (
+    "The service was not changed. Name a file that was tuned for this network by this version of the engine,"
+    " or leave katago_opencl_tuner_file empty to tune the host's own device."
+)
+NAME = re.compile(
+    r"tune\d+_gpu\w*_x(?P<x>\d+)_y(?P<y>\d+)_c(?P<channels>\d+)_mv(?P<version>\d+)\.txt", re.ASCII
+)
+
+
 class Refused(Exception):
     """A step on the host failed; carries its result."""
 
@@ -37,6 +47,8 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._vars = task_vars or {}
         try:
+            if supplied := str(self._task.args.get("tuner_file") or ""):
+                return {**result, **self._use(Path(supplied).expanduser())}
             probed = self._step("probe")
             if not probed["installed"]:
                 return {**result, "changed": True, "file": "", "sha256": "", "device": "unknown"}
@@ -61,6 +73,26 @@ class ActionModule(ActionBase):
         except Refused as refused:
             return {**result, **refused.result}
         return {**result, **installed, "device": probed["device"]}
+
+    def _use(self, path: Path) -> dict[str, Any]:
+        """Install the result that the inventory names, when it is for this network and this engine."""
+        try:
+            content = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise Refused(
+                {"failed": True, "msg": f"{UNFIT}: {path} cannot be read: {reason}. {FIX}"}
+            ) from None
+        probed = self._step("probe", content=content)
+        if not probed["installed"]:
+            return {"changed": True, "file": "", "sha256": "", "device": "unknown"}
+        if problem := unfit(path.name, probed, str(self._task.args["version"])):
+            raise Refused({"failed": True, "msg": f"{UNFIT}: {path} {problem}. {FIX}"})
+        display.display(
+            f"[{self._vars['inventory_hostname']}] uses the tuning result {path.name} that the inventory"
+            f" names; it was not tuned for {probed['device']}"
+        )
+        return {**self._step("install", content=content), "device": probed["device"]}
 
     def _tune(self, device: str, key: str) -> str:
         host = self._vars["inventory_hostname"]
@@ -119,6 +151,22 @@ def made_elsewhere(directory: str, probed: dict[str, str]) -> Path | None:
     device = re.sub(r"[^A-Za-z0-9]", "", probed["device"])
     pattern = f"tune*_gpu{device}_x19_y19_c{probed['channels']}_mv{probed['version']}.txt"
     return max(Path(directory).expanduser().glob(pattern), default=None)
+
+
+def unfit(name: str, probed: dict[str, Any], engine: str) -> str:
+    """Why a result that KataGo named `name` (tuner.cpp) does not fit the network or the engine, if so."""
+    if not (shape := NAME.fullmatch(name)):
+        return "does not have a file name that KataGo gives, as tune13_gpuDEVICE_x19_y19_c96_mv8.txt"
+    if (shape["x"], shape["y"]) != ("19", "19"):
+        return f"is for boards of {shape['x']}x{shape['y']}, and the service needs 19x19"
+    if (shape["channels"], shape["version"]) != (probed["channels"], probed["version"]):
+        return (
+            f"is for networks with {shape['channels']} channels and model version {shape['version']}, and the"
+            f" network has {probed['channels']} channels and model version {probed['version']}"
+        )
+    if not probed["readable"]:
+        return f"cannot be read by the engine {engine}: it is damaged, or another version wrote it"
+    return ""
 
 
 def result_name(probed: dict[str, str], version: str) -> str:

@@ -24,6 +24,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.incident import (
     state,
     wording,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.incident import report as incident_report
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox, planner, roster
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import request as incident_request
@@ -70,7 +71,7 @@ class ActionModule(ActionBase):
                 **result,
                 "failed": True,
                 "refused": True,
-                "msg": commands.with_inventory(f"Refused; nothing was recorded. {error}", sources),
+                "msg": commands.as_run_here(f"Refused; nothing was recorded. {error}", sources),
             }
         except OSError as error:
             raise AnsibleActionFail(f"The incident's record cannot be kept: {error}") from error
@@ -197,16 +198,13 @@ class ActionModule(ActionBase):
                 calls.append(call)
         return calls, problems
 
-    def _report(self, known: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    def _report(self, known: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
         if not (path := self._task.args.get("triage_json")):
             breach = inputs.strict_bool(self._task.args.get("breach", False), "breach")
             return triage_reports.gather(known, now, breach=breach).as_dict(now)
         try:
-            report = json.loads(Path(path).expanduser().read_bytes())
-            state.findings(report)
-            state.error_groups(report)
-            return {**report, "verdict": str(report["verdict"])}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return incident_report.check(json.loads(Path(path).expanduser().read_bytes()))
+        except (OSError, ValueError) as error:
             raise incident_request.InputError(
                 f"-e triage_json is {path}, which is no report of playbooks/triage.yml: {error}."
             ) from error
@@ -311,18 +309,20 @@ class ActionModule(ActionBase):
 
     def _advise(self, incident: state.Incident, now: datetime, sources: Sequence[str]) -> None:
         """What is due next."""
-        playbook = commands.with_inventory("ansible-playbook playbooks/", sources)
         if incident.is_open:
             display.display(f"The next update is due by {incident.update_due}.")
         else:
             due = answers.due(incident)
-            display.display(f"The review is due by {due}: {playbook}review.yml -e incident={incident.id}")
+            command = f"ansible-playbook playbooks/review.yml -e incident={incident.id}"
+            display.display(commands.as_run_here(f"The review is due by {due}: {command}", sources))
         triggered = state.triggers(incident, now)
         for trigger in triggered:
             display.display(f"ESCALATE: {trigger.why}.")
         if triggered:
-            arguments = f"-e do=escalate -e incident={incident.id} -e to=ROLE"
-            display.display(f"  NEXT: {playbook}incident.yml {arguments}")
+            command = (
+                f"ansible-playbook playbooks/incident.yml -e do=escalate -e incident={incident.id} -e to=ROLE"
+            )
+            display.display(commands.as_run_here(f"  NEXT: {command}", sources))
 
     def _show(
         self, store: incident_store.IncidentRecords, request: incident_request.Request

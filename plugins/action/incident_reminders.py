@@ -11,7 +11,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.incident import reminders
+from ansible_collections.katago.fleet.plugins.module_utils.incident import reminder_timer, reminders
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox
@@ -87,7 +87,7 @@ class ActionModule(DeliveringAction):
             event = {
                 "at": line["at"],
                 "host": host,
-                "who": reminders.WHO,
+                "who": reminder_timer.WHO,
                 "event": line["event"],
                 "message": f"{what} {line.get('why', '')}".strip(),
             }

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.severity import LEVELS, rank
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_reports
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
 
 def _write(path: Path, report: Mapping[str, Any]) -> Path:
     try:
-        atomic.write(path, (json.dumps(report, indent=2, default=str) + "\n").encode(), mode=0o600)
+        files.write(path, (json.dumps(report, indent=2, default=str) + "\n").encode(), mode=0o600)
     except OSError as error:
         raise AnsibleActionFail(
             f"triage_json is {path}, which cannot be written: {error.strerror}. Name a file in a"

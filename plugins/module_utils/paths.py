@@ -50,6 +50,7 @@ SECURITY_DIRECTORY = Path("/var/lib/katago-security")
 # The one works where disks are full or read-only, the other survives a reboot.
 SECURITY_MODE_VOLATILE = Path("/run/katago-security.json")
 SECURITY_MODE_LASTING = SECURITY_DIRECTORY / "mode.json"
+SECURITY_MODE = (SECURITY_MODE_VOLATILE, SECURITY_MODE_LASTING)
 ISOLATION_RULES = SECURITY_DIRECTORY / "isolation.nft"
 ISOLATION_UNIT = "katago-security.service"
 

@@ -73,7 +73,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 
 MODE = 0o600
 SHORTEST_PASSWORD = 12
@@ -129,9 +129,9 @@ def trouble(wanted: Mapping[str, str], *, existing: bool) -> str:
     with tempfile.TemporaryDirectory(prefix="katago-backup-") as directory:
         for name, content in wanted.items():
             if content:
-                atomic.write(Path(directory, name), content.encode(), mode=MODE)
+                common_files.write(Path(directory, name), content.encode(), mode=MODE)
         try:
-            restic.Repository(Path(directory)).probe()
+            restic.Repository(Path(directory), cache=None).probe()
         except restic.ResticError as error:
             if error.kind == "absent":
                 address = restic.shown(wanted[paths.RESTIC_REPOSITORY].strip())
@@ -178,7 +178,7 @@ def main() -> None:
         directory.chmod(0o700)
         for name, content in differing.items():
             if content:
-                atomic.write(directory / name, content.encode(), mode=MODE)
+                common_files.write(directory / name, content.encode(), mode=MODE)
             else:
                 (directory / name).unlink()
     module.exit_json(

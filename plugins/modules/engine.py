@@ -66,7 +66,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest, endings
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 
 # For a host that is slow or busy: what hangs does so for ever.
 EXTRACTION_SECONDS = 900
@@ -105,11 +106,11 @@ def install(source: Path, sha256: str, version: str, directory: Path) -> None:
         check_version(binary(tree), version)
         # Written last: an engine without it was not installed to the end.
         record = json.dumps(digest.of_tree(tree), indent=1)
-        atomic.write(tree / digest.RECORD, record.encode(), mode=0o644)
-        atomic.sync_tree(tree)
+        common_files.write(tree / digest.RECORD, record.encode(), mode=0o644)
+        common_files.sync_tree(tree)
         shutil.rmtree(directory, ignore_errors=True)
         tree.rename(directory)
-        atomic.sync_directory(directory.parent)
+        common_files.sync_directory(directory.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -99,26 +99,27 @@ deferred:
   returned: when they were not
 """
 
-import contextlib
 import json
 import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
-    atomic,
     digest,
     endings,
     progress,
+    shape,
     systemd_run,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
 
 # Where the engine keeps them in its home (trtbackend.cpp).
@@ -142,6 +143,18 @@ mkdir -p "$1" && for file in "$0"/*; do
   cmp -s "$file" "$1/${file##*/}" || { cp "$file" "$1/.new" && mv "$1/.new" "$1/${file##*/}"; } || exit 1
 done
 """
+
+
+class Record(TypedDict):
+    """What is kept: the files with their sha256, and by which configurations they suffice.
+
+    `seconds`: what it took to build them. `depends_on`: the files for which they were built.
+    """
+
+    files: dict[str, str]
+    configs: list[str]
+    seconds: float
+    depends_on: list[str]
 
 
 class CachesError(Exception):
@@ -182,27 +195,20 @@ class Caches:
         """The files themselves."""
         return self.directory / DIRECTORY
 
-    def record(self) -> dict[str, Any]:
-        """What is kept, when it is whole: `files` with their sha256, `configs`, and `seconds`; else {}."""
-        try:
-            record: dict[str, Any] = json.loads((self.directory / RECORD).read_text())
-            files: dict[str, str] = record["files"]
-            is_whole = all(digest.of_file(self.kept / name) == sha256 for name, sha256 in files.items())
-        except (OSError, ValueError, KeyError):
-            return {}
-        return record if is_whole else {}
+    def record(self) -> Record | None:
+        """What is kept; None when that is nothing, or damaged."""
+        record = read(self.directory / RECORD)
+        return record if record and is_there(self.kept, record["files"]) else None
 
     def suffice(self) -> bool:
         """Whether an engine with this configuration has started with what is kept."""
-        return self._config() in self.record().get("configs", [])
+        record = self.record()
+        return record is not None and self._config() in record["configs"]
 
     def seconds_before(self) -> float:
         """How long it took the last time, for another GPU, driver, engine or network; 0 when unknown."""
         records = sorted(Path(self._parameters["root"]).glob(f"trt-*/{RECORD}"), key=os.path.getmtime)
-        for path in reversed(records):
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                return float(json.loads(path.read_text())["seconds"])
-        return 0.0
+        return next((record["seconds"] for record in map(read, reversed(records)) if record), 0.0)
 
     def _config(self) -> str:
         try:
@@ -266,15 +272,14 @@ class Caches:
             raise CachesError(
                 f"the engine started and left no file in {DIRECTORY}: is it one of the TensorRT backend?"
             )
-        new = sorted(files.keys() - before.get("files", {}).keys())
-        record = {
-            "for": self.made_for,
-            "files": files,
-            "configs": sorted({*before.get("configs", []), self._config()}),
-            "seconds": round(seconds) if new else before.get("seconds", 0),
-            "depends_on": [self._parameters["binary"], self._parameters["network"]],
-        }
-        atomic.write(scratch / RECORD, json.dumps(record, indent=1).encode() + b"\n", mode=0o644)
+        new = sorted(files.keys() - (before["files"].keys() if before else ()))
+        record = Record(
+            files=files,
+            configs=sorted({*(before["configs"] if before else ()), self._config()}),
+            seconds=before["seconds"] if before and not new else round(seconds),
+            depends_on=[self._parameters["binary"], self._parameters["network"]],
+        )
+        common_files.write(scratch / RECORD, json.dumps(record, indent=1).encode() + b"\n", mode=0o644)
         for folder in (scratch, scratch / DIRECTORY):
             folder.chmod(0o755)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -286,19 +291,14 @@ class Caches:
     def _forget_others(self) -> None:
         """Remove what was kept for an engine or a network that the host no longer has."""
         for path in Path(self._parameters["root"]).glob(f"trt-*/{RECORD}"):
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                if not all(Path(each).exists() for each in json.loads(path.read_text())["depends_on"]):
-                    shutil.rmtree(path.parent)
+            record = read(path)
+            if record and not all(Path(each).exists() for each in record["depends_on"]):
+                shutil.rmtree(path.parent)
 
     def seeded(self) -> bool:
         """Whether the service's engine finds all that is kept."""
-        files = self.record().get("files", {})
-        try:
-            return bool(files) and all(
-                digest.of_file(HOME / DIRECTORY / name) == sha256 for name, sha256 in files.items()
-            )
-        except OSError:
-            return False
+        record = self.record()
+        return record is not None and is_there(HOME / DIRECTORY, record["files"])
 
     def seed(self) -> None:
         """Put what is kept where the service's engine looks for it."""
@@ -313,6 +313,22 @@ class Caches:
         )
         if run.status != 0 or run.stopped:
             raise CachesError(f"the caches cannot be put into {HOME / DIRECTORY}: {run.words()}")
+
+
+def read(path: Path) -> Record | None:
+    """A record; None where there is none that can be used."""
+    try:
+        return shape.typed(Record, shape.parsed(path.read_text()), str(path))
+    except (OSError, shape.ShapeError):
+        return None
+
+
+def is_there(directory: Path, files: Mapping[str, str]) -> bool:
+    """Whether a directory has files of these names and sha256."""
+    try:
+        return all(digest.of_file(directory / name) == sha256 for name, sha256 in files.items())
+    except OSError:
+        return False
 
 
 def copy_files(source: Path, target: Path) -> None:

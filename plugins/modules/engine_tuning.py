@@ -40,6 +40,12 @@ options:
     description: A directory on the control node with results made elsewhere, under KataGo's own file names.
     type: path
     default: ""
+  tuner_file:
+    description:
+      - A result on the control node, under KataGo's own file name, that the host uses as it is, whatever its
+        device. It is refused when it is for another network shape or engine version. Empty for none.
+    type: path
+    default: ""
   patience:
     description:
       - Seconds without any progress, after which a tuning is stopped.
@@ -92,9 +98,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
-    atomic,
     digest,
     endings,
+    files,
     progress,
     systemd_run,
 )
@@ -106,11 +112,14 @@ PROBE_SECONDS = 1800
 # What one step of the tuner writes, and more: the lines that say how far it is.
 JOURNAL_LINES = 3000
 UNIT = "katago-tuning-{key}"
+# A result that was made elsewhere, for the engine to read.
+SUPPLIED = Path("/run/katago-tuning-supplied.txt")
 # The tuner's own words: what it tunes for, and the end of the work (tuner.cpp).
 TUNING_FOR = re.compile(
     r"Beginning GPU tuning for (?P<device>.+)"
     r" modelVersion (?P<version>\d+) channels (?P<channels>\d+)"
 )
+UNREADABLE = "unable to parse parameters in"
 JOURNAL_LINE = re.compile(r"(?P<at>\d+\.\d+) \S+ [^:]+?: (?P<text>.*)")
 # The first line of every start, which a logger and the standard error both get.
 STARTING = "Running with following config:"
@@ -129,17 +138,23 @@ class Tuner:
         self._parameters = parameters
         self.scratch = Path("/var/cache/katago-tuning")
 
-    def probe(self) -> dict[str, str]:
-        """The device and the network's shape, as the tuner names them before it starts to work."""
+    def probe(self, supplied: str | None = None) -> dict[str, Any]:
+        """The device and the network's shape, as the tuner names them before it starts to work.
+
+        `readable` says whether this version of the engine can read the result `supplied`.
+        """
+        if supplied is not None:
+            files.write(SUPPLIED, supplied.encode(), mode=0o644)
         run = systemd_run.watched(
-            self._command("probe", wait=True),
+            self._command("probe", wait=True, output=SUPPLIED if supplied is not None else None),
             UNIT.format(key="probe"),
             patience=PROBE_PATIENCE,
             deadline=PROBE_SECONDS,
             is_enough=lambda line: TUNING_FOR.search(line) is not None,
         )
-        if found := TUNING_FOR.search(run.output) or TUNING_FOR.search(run.log):
-            return found.groupdict()
+        said = run.output + run.log
+        if found := TUNING_FOR.search(said):
+            return {**found.groupdict(), "readable": UNREADABLE not in said}
         raise TuningError(f"the engine found no OpenCL device: {run.words()}")
 
     def start(self, key: str) -> None:
@@ -191,7 +206,7 @@ class Tuner:
         """Where the tuner writes its result."""
         return self.scratch / f"{key}.txt"
 
-    def _command(self, key: str, *, wait: bool) -> list[str]:
+    def _command(self, key: str, *, wait: bool, output: Path | None = None) -> list[str]:
         directives = {
             **self._parameters["sandbox"],
             "DynamicUser": True,
@@ -199,9 +214,9 @@ class Tuner:
             "Environment": [f"POCL_CACHE_DIR={self.scratch}/pocl", f"HOME={self.scratch}"],
         }
         config = Path("/run/katago-tuning.cfg")
-        atomic.write(config, CONFIG.encode(), mode=0o644)
+        files.write(config, CONFIG.encode(), mode=0o644)
         argv = [self._parameters["binary"], "tuner", "-config", str(config)]
-        argv += ["-model", self._parameters["network"], "-output", str(self.output(key))]
+        argv += ["-model", self._parameters["network"], "-output", str(output or self.output(key))]
         argv += ["-override-config", f"homeDataDir={self.scratch}"]
         return systemd_run.command(directives, argv, unit=UNIT.format(key=key), wait=wait, collect=not wait)
 
@@ -217,7 +232,7 @@ def install(content: str, root: Path) -> tuple[Path, bool]:
     if is_whole(target):
         return target, False
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    atomic.write(target, content.encode(), mode=0o644)
+    files.write(target, content.encode(), mode=0o644)
     return target, True
 
 
@@ -241,7 +256,7 @@ def main() -> None:
         if parameters["step"] == "probe":
             if not Path(parameters["binary"]).exists():
                 module.exit_json(changed=False, installed=False)
-            module.exit_json(changed=False, installed=True, **tuner.probe())
+            module.exit_json(changed=False, installed=True, **tuner.probe(parameters["content"]))
         if parameters["step"] == "start":
             tuner.start(parameters["key"])
             module.exit_json(changed=True)

@@ -182,7 +182,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver, packages
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, commands, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.common import commands, files, systemd_run
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 
 RECORD = gpu_driver.STATE / "state.json"
@@ -236,7 +236,7 @@ def record() -> dict[str, Any]:
 def write_record(content: Mapping[str, Any]) -> None:
     """Replace the record."""
     gpu_driver.STATE.mkdir(mode=0o755, parents=True, exist_ok=True)
-    atomic.write(RECORD, (json.dumps(content, indent=1) + "\n").encode(), mode=0o644)
+    files.write(RECORD, (json.dumps(content, indent=1) + "\n").encode(), mode=0o644)
 
 
 def read(path: Path) -> str | None:
@@ -253,7 +253,7 @@ def put(path: Path, text: str | None) -> None:
         path.unlink(missing_ok=True)
     elif read(path) != text:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        atomic.write(path, text.encode(), mode=0o644)
+        files.write(path, text.encode(), mode=0o644)
 
 
 def secure_boot() -> bool | None:

@@ -91,13 +91,13 @@ def main() -> None:
     parameters = module.params
     if parameters["state"] == "released":
         try:
-            released = not module.check_mode and host_lock.release(parameters["run"])
+            released = not module.check_mode and host_lock.release(parameters["run"], paths.HOST_LOCK)
         except OSError as error:
             module.fail_json(
                 msg=f"The lock {paths.HOST_LOCK} is not given back: {error}. Once that is mended, remove it."
             )
         module.exit_json(changed=False, released=released, holder=None)
-    mode = security_mode.standing()
+    mode = security_mode.standing(*paths.SECURITY_MODE)
     if mode and parameters["procedure"] not in security_mode.ALLOWED:
         module.exit_json(changed=False, holder=None, security_mode=asdict(mode))
     broken = host_lock.Holder(**parameters["instead_of"]) if parameters["instead_of"] else None
@@ -110,7 +110,9 @@ def main() -> None:
     )
     try:
         now = (
-            (host_lock.holder() or wanted) if module.check_mode else host_lock.take(wanted, instead_of=broken)
+            (host_lock.holder(paths.HOST_LOCK) or wanted)
+            if module.check_mode
+            else host_lock.take(wanted, paths.HOST_LOCK, instead_of=broken)
         )
     except OSError as error:
         module.fail_json(

@@ -46,7 +46,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 
 MODE = 0o755
@@ -69,7 +70,7 @@ def main() -> None:
     )
     path = Path(module.params["path"])
     present = is_installed(path, module.params["sha256"])
-    if not present and (mode := security_mode.standing()):
+    if not present and (mode := security_mode.standing(*paths.SECURITY_MODE)):
         module.exit_json(changed=False, present=False, security_mode=asdict(mode))
     if present or module.params["source"] is None:
         module.exit_json(changed=False, present=present)
@@ -77,7 +78,7 @@ def main() -> None:
     if digest.of_bytes(content) != module.params["sha256"]:
         module.fail_json(msg=f"{path} was not installed: it arrived damaged. Run again.")
     try:
-        atomic.write(path, content, mode=MODE)
+        files.write(path, content, mode=MODE)
     except OSError as error:
         module.fail_json(msg=f"{path} was not installed: {error.strerror}")
     module.exit_json(changed=True, present=True)

@@ -56,8 +56,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, endings
-from ansible_collections.katago.fleet.plugins.module_utils.incident import reminders
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, files
+from ansible_collections.katago.fleet.plugins.module_utils.incident import reminder_timer
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 
 
@@ -72,7 +72,7 @@ def put(path: Path, content: str, mode: int, *, check: bool) -> bool:
         return False
     if not check:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        atomic.write(path, content.encode(), mode=mode)
+        files.write(path, content.encode(), mode=mode)
     return True
 
 
@@ -85,7 +85,7 @@ def arm(plan: Path, content: str, sinks: str, *, check: bool) -> bool:
     """Leave the alarms and see that the timer runs; return whether anything was changed."""
     changed = put(paths.INCIDENT_CHANNELS, sinks, 0o600, check=check)
     changed |= put(plan, content, 0o600, check=check)
-    written = [put(path, text, 0o644, check=check) for path, text in reminders.units().items()]
+    written = [put(path, text, 0o644, check=check) for path, text in reminder_timer.units().items()]
     if check:
         return changed or any(written)
     if any(written):
@@ -102,7 +102,7 @@ def disarm(plan: Path, *, check: bool) -> bool:
     plan.unlink(missing_ok=True)
     if not list(paths.INCIDENT_STATE.glob("*.json")):
         systemctl("disable", "--now", paths.REMINDER_TIMER, required=False)
-        for path in (*reminders.units(), paths.INCIDENT_CHANNELS):
+        for path in (*reminder_timer.units(), paths.INCIDENT_CHANNELS):
             there |= path.exists()
             path.unlink(missing_ok=True)
         systemctl("daemon-reload")
@@ -127,8 +127,8 @@ def main() -> None:
     )
     plan = paths.INCIDENT_STATE / f"{module.params['incident']}.json"
     try:
-        done = reminders.read(plan.with_suffix(".jsonl"))
-        mode = security_mode.standing()
+        done = reminder_timer.read(plan.with_suffix(".jsonl"))
+        mode = security_mode.standing(*paths.SECURITY_MODE)
         if mode and not is_set(plan, module.params["plan"]):
             module.exit_json(changed=False, done=done, security_mode=asdict(mode))
         if mode:

@@ -52,7 +52,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def main() -> None:
             )
         )
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    atomic.write(target, Path(parameters["source"]).read_bytes(), mode=0o644)
+    files.write(target, Path(parameters["source"]).read_bytes(), mode=0o644)
     module.exit_json(changed=True, present=True, file=str(target))
 
 

@@ -90,7 +90,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest, endings
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings, files
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 
 # For a host that is slow or busy: what hangs does so for ever.
@@ -122,8 +122,8 @@ def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
         **parameters["inputs"],
         "files": digest.of_tree(directory),
     }
-    atomic.sync_tree(directory)
-    atomic.write(directory / layout.MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n", mode=0o644)
+    files.sync_tree(directory)
+    files.write(directory / layout.MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n", mode=0o644)
 
 
 def install_environment(venv: Path, wheels: Path) -> None:

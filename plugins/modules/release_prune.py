@@ -49,6 +49,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
@@ -96,7 +97,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if security_mode.standing():
+    if security_mode.standing(*paths.SECURITY_MODE):
         # Any of them may be what the host was broken into by.
         module.exit_json(changed=False, removed=[])
     layout = release_layout.Layout(Path(module.params["root"]))
@@ -104,7 +105,7 @@ def main() -> None:
         name: (layout.release(name) / release_layout.MANIFEST).stat().st_mtime for name in layout.complete()
     }
     current = layout.current_release()
-    ways_back = history.ways_back(history.read(), available=list(built), besides=current)
+    ways_back = history.ways_back(history.read(paths.HISTORY), available=list(built), besides=current)
     protected = [name for name in (current, *ways_back[:1]) if name]
     old = release_layout.to_prune(built, keep=module.params["keep"], protected=protected)
     stood_on = needed(layout, built.keys() - set(old))

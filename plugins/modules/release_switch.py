@@ -88,7 +88,7 @@ from typing import Any, get_args
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, disk
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
@@ -122,7 +122,7 @@ def rollback_target(
 
     What the same procedure found bad before it was killed is no target any more, but what it returns from.
     """
-    records = history.read()
+    records = history.read(paths.HISTORY)
     wanted: str = parameters["release"]
     judged = history.verdict_on(records, wanted)
     bad = judged is not None and judged.verdict == "bad" and not parameters["allow_bad"]
@@ -153,14 +153,14 @@ def switch(layout: release_layout.Layout, record: history.Record) -> bool:
         if not is_link(path, target)
     }
     try:
-        if history.current(history.read()) != record.release:
-            history.append(record)
+        if history.current(history.read(paths.HISTORY)) != record.release:
+            history.append(record, paths.HISTORY)
         for path, target in missing.items():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-            atomic.link(path, target)
+            files.link(path, target)
     except OSError as error:
         if record.previous and layout.current_release() != record.previous:
-            atomic.link(layout.current, f"releases/{record.previous}")
+            files.link(layout.current, f"releases/{record.previous}")
         raise SwitchError(str(error)) from error
     return bool(missing)
 
@@ -189,7 +189,7 @@ def main() -> None:
         if parameters["how"] == "rollback":
             release, left = rollback_target(layout, parameters, previous)
         elif release == LAST_GOOD:
-            release = way_back(layout, history.read(), previous)
+            release = way_back(layout, history.read(paths.HISTORY), previous)
         damage = release_layout.damage(layout.release(release))
         if damage and module.check_mode and parameters["how"] == "deployment":
             # Nothing was built in check mode; a deployment would have built it anew.
@@ -231,7 +231,7 @@ def main() -> None:
         changed=changed,
         release=release,
         previous=left,
-        verdict=history.standing(history.read(), release),
+        verdict=history.standing(history.read(paths.HISTORY), release),
         restart_reasons=reasons,
     )
 

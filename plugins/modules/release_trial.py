@@ -91,13 +91,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import (
-    atomic,
-    redaction,
-    systemd_run,
-)
+from ansible_collections.katago.fleet.plugins.module_utils.common import files, redaction, shape, systemd_run
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import unit, validate_report
 
 UNIT = "katago-mcp-trial.service"
 # The credentials that the service has are not touched before the switch.
@@ -138,18 +134,16 @@ def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> lis
     return systemd_run.command(directives, argv, unit=UNIT, collect=False)
 
 
-def judged(tried: systemd_run.Run) -> tuple[list[dict[str, Any]], list[str]]:
+def judged(tried: systemd_run.Run) -> tuple[list[validate_report.Check], list[str]]:
     """The checks that a trial made, and what is wrong; nothing is wrong when that is empty."""
     try:
-        report = json.loads(tried.output)
-        checks = list(report["checks"])
-        problems = [f"- {check['name']}: {check['message']}" for check in checks if not check["ok"]]
-        is_whole = report["ok"] is True and tried.status == 0
-    except (ValueError, KeyError, TypeError):
+        report = validate_report.parse(tried.output)
+    except shape.ShapeError:
         return [], [f"- trial: {tried.words(redaction.plain)}"]
-    if not problems and not is_whole:
+    problems = [f"- {validate_report.as_words(check)}" for check in validate_report.failed(report)]
+    if not problems and not (report["ok"] and tried.status == 0):
         problems = [f"- trial: {tried.words(redaction.plain)}"]
-    return checks, problems
+    return report["checks"], problems
 
 
 def main() -> None:
@@ -184,7 +178,7 @@ def main() -> None:
     CREDENTIALS.mkdir(mode=0o700)
     try:
         for name, content in credentials(parameters).items():
-            atomic.write(CREDENTIALS / name, content.encode(), mode=0o600)
+            files.write(CREDENTIALS / name, content.encode(), mode=0o600)
         tried = systemd_run.watched(
             command(parameters, directory, engine=deferred is None),
             UNIT,

@@ -44,7 +44,7 @@ RETURN = r"""
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 
 
@@ -60,9 +60,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters = module.params
-    changed = history.standing(history.read(), parameters["release"]) != parameters["verdict"]
+    records = history.read(paths.HISTORY)
+    changed = history.standing(records, parameters["release"]) != parameters["verdict"]
     if changed and not module.check_mode:
-        history.append(history.Record(at=timestamps.now(), previous=None, **parameters))
+        record = history.Record(at=timestamps.now(), previous=None, **parameters)
+        history.append(record, paths.HISTORY)
     module.exit_json(changed=changed)
 
 

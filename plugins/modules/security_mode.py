@@ -71,6 +71,7 @@ message:
 """
 
 import contextlib
+import os
 import pwd
 import subprocess
 from collections.abc import Mapping
@@ -81,8 +82,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, endings
-from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, files
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation, security_mode
 
 UNIT_FILE = Path("/etc/systemd/system") / paths.ISOLATION_UNIT
 WANTED = Path("/etc/systemd/system/sysinit.target.wants") / paths.ISOLATION_UNIT
@@ -110,11 +111,11 @@ def wanted_rules(mode: security_mode.Mode) -> str:
             f"{paths.NFT} is missing, without which clients cannot be cut off: apt-get install nftables,"
             " as playbooks/deploy.yml does; or -e isolate=false for the mode without that."
         )
-    ssh = security_mode.ssh_ports()
-    ports = security_mode.service_ports() - ssh
+    ssh = isolation.ssh_ports(os.environ, paths.PROC)
+    ports = isolation.service_ports() - ssh
     if not ports:
         raise security_mode.RefusedError("Every port of the service is one of SSH, which is never cut off.")
-    return security_mode.ruleset(ports, ssh, service_user() if mode.egress else None)
+    return isolation.ruleset(ports, ssh, service_user() if mode.egress else None)
 
 
 def service_user() -> int:
@@ -138,10 +139,10 @@ def service_user() -> int:
 def record(mode: security_mode.Mode) -> str:
     """Write the mode down; why it does not hold over a reboot, empty when it does."""
     content = security_mode.as_text(mode).encode()
-    atomic.write(paths.SECURITY_MODE_VOLATILE, content, mode=0o600)
+    files.write(paths.SECURITY_MODE_VOLATILE, content, mode=0o600)
     try:
         paths.SECURITY_DIRECTORY.mkdir(mode=0o700, exist_ok=True)
-        atomic.write(paths.SECURITY_MODE_LASTING, content, mode=0o600)
+        files.write(paths.SECURITY_MODE_LASTING, content, mode=0o600)
     except OSError as error:
         return str(error)
     return ""
@@ -150,10 +151,10 @@ def record(mode: security_mode.Mode) -> str:
 def load_at_boot(rules: str) -> str:
     """Have the table loaded at every boot; why that cannot be, empty when it is so."""
     try:
-        atomic.write(paths.ISOLATION_RULES, rules.encode(), mode=0o600)
-        atomic.write(UNIT_FILE, security_mode.unit().encode(), mode=0o644)
+        files.write(paths.ISOLATION_RULES, rules.encode(), mode=0o600)
+        files.write(UNIT_FILE, isolation.unit().encode(), mode=0o644)
         WANTED.parent.mkdir(parents=True, exist_ok=True)
-        atomic.link(WANTED, str(UNIT_FILE))
+        files.link(WANTED, str(UNIT_FILE))
         run("systemctl", "daemon-reload")
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
@@ -164,7 +165,7 @@ def is_lasting(mode: security_mode.Mode, rules: str) -> bool:
     """Whether all that holds over a reboot is there as it is to be."""
     expected = {paths.SECURITY_MODE_LASTING: security_mode.as_text(mode)}
     if rules:
-        expected |= {paths.ISOLATION_RULES: rules, UNIT_FILE: security_mode.unit()}
+        expected |= {paths.ISOLATION_RULES: rules, UNIT_FILE: isolation.unit()}
     try:
         return all(path.read_text() == text for path, text in expected.items()) and (
             not rules or WANTED.is_symlink()
@@ -181,18 +182,18 @@ def isolate(mode: security_mode.Mode, rules: str) -> security_mode.Mode:
     """
     try:
         run(paths.NFT, "-f", "-", given=rules)
-        there = security_mode.listed()
+        there = isolation.listed()
     except (OSError, subprocess.SubprocessError) as error:
         raise IsolationError(endings.of_error(error)) from error
     if there is None:
-        raise IsolationError(f"nft took the table, and does not list {security_mode.TABLE}")
+        raise IsolationError(f"nft took the table, and does not list {isolation.TABLE}")
     return replace(mode, rules=there)
 
 
 def put_on(module: AnsibleModule) -> dict[str, Any]:
     """Record, see that it holds over a reboot, cut off; the module's result."""
     given = module.params
-    before = security_mode.standing()
+    before = security_mode.standing(*paths.SECURITY_MODE)
     mode = security_mode.entered(
         before,
         now=timestamps.now(),
@@ -203,7 +204,7 @@ def put_on(module: AnsibleModule) -> dict[str, Any]:
         egress=given["egress"],
     )
     rules = wanted_rules(mode)
-    there = security_mode.listed() if rules else None
+    there = isolation.listed() if rules else None
     in_force = not rules or (bool(mode.rules) and there == mode.rules)
     done = before == mode and in_force and paths.SECURITY_MODE_VOLATILE.exists() and is_lasting(mode, rules)
     problem = ""
@@ -230,7 +231,9 @@ def told(mode: security_mode.Mode, rules: str) -> str:
     """What is cut off, in words."""
     if not rules:
         return "Clients are not cut off."
-    ports = ", ".join(map(str, sorted(security_mode.service_ports() - security_mode.ssh_ports())))
+    ports = ", ".join(
+        map(str, sorted(isolation.service_ports() - isolation.ssh_ports(os.environ, paths.PROC)))
+    )
     words = f"Clients are cut off from the ports {ports}"
     return f"{words}, and what the service's user sends is dropped." if mode.egress else f"{words}."
 
@@ -238,8 +241,8 @@ def told(mode: security_mode.Mode, rules: str) -> str:
 def put_off(module: AnsibleModule) -> dict[str, Any]:
     """Take away the table, what loads it and, last of all, the record; the module's result."""
     why = security_mode.reason(module.params["why"])
-    mode = security_mode.standing()
-    there = security_mode.listed() if paths.NFT.exists() else None
+    mode = security_mode.standing(*paths.SECURITY_MODE)
+    there = isolation.listed() if paths.NFT.exists() else None
     left = [
         path
         for path in (WANTED, UNIT_FILE, paths.ISOLATION_RULES, paths.SECURITY_MODE_LASTING)
@@ -250,7 +253,7 @@ def put_off(module: AnsibleModule) -> dict[str, Any]:
     if not module.check_mode:
         if mode and not paths.SECURITY_MODE_VOLATILE.exists():
             # It is what says, until the end, that this is not done.
-            atomic.write(paths.SECURITY_MODE_VOLATILE, security_mode.as_text(mode).encode(), mode=0o600)
+            files.write(paths.SECURITY_MODE_VOLATILE, security_mode.as_text(mode).encode(), mode=0o600)
         for path in left:
             path.unlink(missing_ok=True)
         if UNIT_FILE in left:
@@ -258,7 +261,7 @@ def put_off(module: AnsibleModule) -> dict[str, Any]:
         with contextlib.suppress(OSError):
             paths.SECURITY_DIRECTORY.rmdir()
         if there is not None:
-            run(paths.NFT, "delete", "table", "inet", security_mode.TABLE)
+            run(paths.NFT, "delete", "table", "inet", isolation.TABLE)
         paths.SECURITY_MODE_VOLATILE.unlink(missing_ok=True)
     was = f", which it was in {mode}," if mode else ""
     words = f"The host is in security mode{was} no more: {why.rstrip('.')}. The firewall is as it was before."
@@ -272,7 +275,7 @@ def result(changed: bool, message: str, seen: Mapping[str, Any] | None = None) -
 
 def show() -> dict[str, Any]:
     """What mode the host is in; the module's result."""
-    seen = security_mode.look()
+    seen = isolation.look()
     if seen["mode"] is None:
         return result(False, "The host is in no security mode.", seen)
     cut = {
@@ -285,7 +288,7 @@ def show() -> dict[str, Any]:
 
 def difference(before: str | None, after: str | None) -> dict[str, str]:
     """The table before and after, as Ansible shows differences."""
-    header = f"nftables: inet {security_mode.TABLE}"
+    header = f"nftables: inet {isolation.TABLE}"
     return {
         "before": before or "",
         "after": after or "",
@@ -322,7 +325,7 @@ def main() -> None:
             " it. Take it out of the balancer, or cut it off where its network is; then run this again."
         )
     except (OSError, subprocess.SubprocessError) as error:
-        there = "is" if security_mode.standing() else "is not"
+        there = "is" if security_mode.standing(*paths.SECURITY_MODE) else "is not"
         said = endings.of_error(error)
         module.fail_json(msg=f"The host {there} in security mode; not all was done: {said}")
 

@@ -70,7 +70,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
 
 OPERATOR = "operator"
@@ -96,7 +97,7 @@ class Kept:
 
     def write(self, path: Path) -> None:
         """Replace or create the file."""
-        atomic.write(path, self.content.encode(), mode=self.mode, group=self.group)
+        common_files.write(path, self.content.encode(), mode=self.mode, group=self.group)
 
 
 def is_access(path: Path, mode: int, group: int) -> bool:

@@ -41,7 +41,7 @@ def look() -> dict[str, Any]:
     """What can be seen of the service now."""
     seen: dict[str, Any] = dict.fromkeys(("unit", "current", "running", "ready", "reason"))
     try:
-        seen["current"] = layout.Layout().current_release()
+        seen["current"] = layout.Layout(paths.RELEASE_ROOT).current_release()
         now = unit.state()
         seen["unit"] = now.active
         seen["running"] = unit.running_release(now.pid) if now.pid else None
@@ -56,8 +56,8 @@ def readiness(config: Path) -> tuple[bool | None, str | None]:
     """Whether a service with this configuration is ready, None when it cannot be asked; and why not."""
     try:
         at = endpoints.Endpoints.of(json.loads(config.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return None, f"{paths.CONFIG} does not say where it listens: {type(error).__name__} {error}"
+    except (OSError, ValueError) as error:
+        return None, f"{paths.CONFIG} does not say where it listens: {error}"
     answer = at.probe("/ready")
     if answer is None:
         return False, "no answer"

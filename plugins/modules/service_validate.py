@@ -65,14 +65,21 @@ checks:
   returned: always
 """
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import (
+    admin,
+    host_secrets,
+    observe,
+    overlay,
+    unit,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
-from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, observe, overlay, unit
 
 
 def main() -> None:
@@ -88,25 +95,25 @@ def main() -> None:
         supports_check_mode=True,
     )
     layout = release_layout.Layout(Path(module.params["root"]))
-    manifest = release_layout.manifest(layout.current) or {}
-    if not manifest:
+    if not layout.current.exists():
         module.fail_json(
             msg=f"There is nothing to validate: {layout.current} leads to no release. Deploy one.",
             release=None,
             checks=[],
         )
     release = str(module.params["release"] or layout.current.resolve().name)
-    if release_layout.own_manifest(layout.current) is None:
+    manifest: Mapping[str, Any] = release_layout.own_manifest(layout.current) or {}
+    if not manifest:
         module.fail_json(
             msg=(
-                f"The current release, {release}, is damaged: its {release_layout.MANIFEST} was changed."
-                " Deploying it again builds it anew."
+                f"The current release, {release}, is damaged: its {release_layout.MANIFEST} was changed or"
+                " cannot be read. Deploying it again builds it anew."
             ),
             release=release,
             checks=[],
         )
     try:
-        config = json.loads((layout.current / "config.json").read_text())
+        config = admin.read_config(layout.current)
         expected = observe.expected(manifest, config, release)
         seen = observe.observe(
             layout,
@@ -115,7 +122,7 @@ def main() -> None:
             module.params["call_deadline"],
             start_deadline=module.params["start_deadline"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         module.fail_json(
             msg=(
                 f"The current release, {release}, is damaged: its config.json cannot be used"

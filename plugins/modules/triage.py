@@ -73,7 +73,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,7 +83,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import gpu, paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import commands, procfs, prometheus, workers
-from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
@@ -125,7 +125,10 @@ def read_limits(layout: release_layout.Layout) -> dict[str, Any] | None:
     except OSError:
         unit = ""
     found = re.search(r"^LimitNOFILE=(\d+)", unit, re.M)
-    return {**procfs.limits(pid), "open_files_expected": int(found[1]) if found else EXPECTED_OPEN_FILES}
+    return {
+        **procfs.limits(pid, paths.PROC),
+        "open_files_expected": int(found[1]) if found else EXPECTED_OPEN_FILES,
+    }
 
 
 def read_journal() -> dict[str, Any]:
@@ -142,9 +145,9 @@ def read_journal() -> dict[str, Any]:
 
 def watch_processes(seconds: float) -> dict[str, Any]:
     """What the unit, the other units and the disks used over so many seconds."""
-    before = procfs.sample(time.monotonic())
+    before = procfs.sample(time.monotonic(), paths.PROC)
     time.sleep(seconds)
-    after = procfs.sample(time.monotonic())
+    after = procfs.sample(time.monotonic(), paths.PROC)
     units = procfs.by_unit(before, after, without=os.getppid())
     own = next((unit for unit in units if unit["unit"] == paths.SERVICE_UNIT), None)
     members = own["processes"] if own else []
@@ -193,7 +196,7 @@ def newest_switch(records: Sequence[history.Record]) -> history.Record | None:
 
 def read_history(layout: release_layout.Layout) -> dict[str, Any]:
     """The newest records, the newest switch from one release to another, and the way back."""
-    records = history.read()
+    records = history.read(paths.HISTORY)
     switch = newest_switch(records)
     ago = None
     if switch:
@@ -218,12 +221,12 @@ def read_history(layout: release_layout.Layout) -> dict[str, Any]:
 
 def read_baseline(layout: release_layout.Layout, visits: int, *, without: bool) -> dict[str, Any]:
     """The recorded baseline, if any, and what a baseline of now would stand on."""
-    manifest = release_layout.manifest(layout.current) or {}
+    manifest: Mapping[str, Any] = release_layout.manifest(layout.current) or {}
     return {
         "found": None if without else baseline.read(),
         "identity": baseline.identity(manifest, visits),
         "manifest": {name: manifest.get(name) for name in ("name", "engine_version", "version")},
-        "machine": procfs.machine(),
+        "machine": procfs.machine(paths.PROC),
         "network": baseline.network(manifest),
         "visits": visits,
     }
@@ -349,9 +352,9 @@ def measure(parameters: dict[str, Any]) -> dict[str, workers.Entry]:
         "limits": lambda: read_limits(layout),
         "filesystems": lambda: procfs.filesystems(present(PLACES)),
         "consumers": lambda: procfs.consumers(LARGE),
-        "memory": procfs.memory,
-        "pressure": procfs.pressure,
-        "load": procfs.load,
+        "memory": lambda: procfs.memory(paths.PROC),
+        "pressure": lambda: procfs.pressure(paths.PROC),
+        "load": lambda: procfs.load(paths.PROC),
         "gpu": lambda: gpu.state(commands.ask, kernel_log, devices=gpu.on_bus(), loaded=gpu.loaded_version()),
         "clock": time.time,
         "history": lambda: read_history(layout),
@@ -360,7 +363,7 @@ def measure(parameters: dict[str, Any]) -> dict[str, workers.Entry]:
         "last_lines": lambda: service_unit.journal(LAST_LINES).splitlines(),
         "journal": read_journal,
         "engine_journal": lambda: {"failures": journal.engine_failures(journal.engine(rules.WINDOW_MINUTES))},
-        "security": security_mode.look,
+        "security": isolation.look,
         "runs": lambda: journal.runs(journal.manager(rules.WINDOW_MINUTES)),
     }
     for name, check in checks.items():
@@ -368,7 +371,7 @@ def measure(parameters: dict[str, Any]) -> dict[str, workers.Entry]:
     running.start("processes", lambda: watch_processes(window), window + quick)
     running.wait(checks.keys(), at_most=answer)
     running.start("release", lambda: look_at_release(layout), patience)
-    running.start("config", lambda: config_check.checked(layout), patience)
+    running.start("config", lambda: config_check.checked(layout, paths.CONFIG, paths.STATE), patience)
     running.wait({*checks, "release", "config"}, at_most=max(window, quick))
     if running.entries.get("health", {}).get("value", {}).get("status") is None:
         running.start("probe", lambda: {"skipped": "/health does not answer"}, quick)

@@ -112,7 +112,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, endings
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, files
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, window
@@ -129,7 +129,7 @@ def look() -> tuple[window.Watched | None, window.Verdict, bool]:
     """What there is of a watch, the verdict on it, and whether its sampler works."""
     alive = sampler.is_alive()
     try:
-        found = sampler.watched()
+        found = sampler.watched(paths.WATCH_SAMPLES)
     except (ValueError, KeyError, TypeError) as error:
         return None, window.Verdict("unknown", f"{paths.WATCH_SAMPLES} is damaged: {error}"), alive
     if found is None:
@@ -160,9 +160,9 @@ def start(order: dict[str, Any]) -> None:
     systemctl("stop", paths.WATCH_UNIT, required=False)
     wanted = sampler.unit()
     if not paths.WATCH_UNIT_FILE.is_file() or paths.WATCH_UNIT_FILE.read_text() != wanted:
-        atomic.write(paths.WATCH_UNIT_FILE, wanted.encode(), mode=0o644)
+        files.write(paths.WATCH_UNIT_FILE, wanted.encode(), mode=0o644)
         systemctl("daemon-reload")
-    sampler.begin(order, rebooted=False)
+    sampler.begin(order, rebooted=False, order_file=paths.WATCH_ORDER, file=paths.WATCH_SAMPLES)
     systemctl("reset-failed", paths.WATCH_UNIT, required=False)
     systemctl("enable", paths.WATCH_UNIT)
     systemctl("start", paths.WATCH_UNIT)
@@ -182,7 +182,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     terms = window.Terms(**module.params["terms"])
-    if not module.params["fetch"] and (mode := security_mode.standing()):
+    if not module.params["fetch"] and (mode := security_mode.standing(*paths.SECURITY_MODE)):
         module.exit_json(changed=False, security_mode=asdict(mode))
     root, restart = Path(module.params["root"]), module.params["restart"]
     try:

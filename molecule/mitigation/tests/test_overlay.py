@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from lab import runtime
 from lab.hosts import Host
 from tests import fleet
+from tests.clients import call, limits
 
 FIRST, SECOND = fleet.LAB.hosts()
 OVERLAY = "/var/lib/katago-mcp/overlay.json"
@@ -53,24 +50,6 @@ def unchanged(target: Host) -> dict[str, str]:
 def left(target: Host) -> str:
     """What lies on a host of a mitigation."""
     return on(target, f"ls {OVERLAY} {' '.join(UNITS)} 2>/dev/null || true").strip()
-
-
-def call(target: Host, tool: str, arguments: dict[str, Any]) -> Any:
-    async def ask() -> Any:
-        headers = {"Authorization": f"Bearer {fleet.token()}"}
-        async with (
-            httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(60)) as http,
-            Client(streamable_http_client(fleet.address(target), http_client=http)) as client,
-        ):
-            return await client.call_tool(tool, arguments)
-
-    return asyncio.run(ask())
-
-
-def limits(target: Host) -> dict[str, Any]:
-    """The limits that getEngineStatus tells clients."""
-    told = call(target, "getEngineStatus", {}).structured_content
-    return {name: told[name] for name in ("maxVisits", "defaultVisits", "maxTime", "maxReviewVisits")}
 
 
 def is_ready(target: Host) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.katago.fleet.plugins.module_utils.common import process as common_process
+
 PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -45,7 +47,7 @@ class Sample:
     disks: Mapping[str, tuple[int, int, int]] | None
 
 
-def memory(proc: Path = PROC) -> dict[str, float]:
+def memory(proc: Path) -> dict[str, float]:
     """Total, available and free swap memory in bytes; `available_percent` of the total."""
     fields = dict(re.findall(r"^(\w+): +(\d+) kB$", (proc / "meminfo").read_text(), re.M))
     total, available = int(fields["MemTotal"]) << 10, int(fields["MemAvailable"]) << 10
@@ -57,7 +59,7 @@ def memory(proc: Path = PROC) -> dict[str, float]:
     }
 
 
-def pressure(proc: Path = PROC) -> dict[str, Any]:
+def pressure(proc: Path) -> dict[str, Any]:
     """Stalls in percent of the last 10 and 60 s, by resource and kind; `absent` when not accounted."""
     found: dict[str, Any] = {}
     for resource in ("cpu", "memory", "io"):
@@ -72,13 +74,13 @@ def pressure(proc: Path = PROC) -> dict[str, Any]:
     return found
 
 
-def load(proc: Path = PROC) -> dict[str, Any]:
+def load(proc: Path) -> dict[str, Any]:
     """The load over 1, 5 and 15 minutes, and the number of processors."""
     averages = [float(word) for word in (proc / "loadavg").read_text().split()[:3]]
     return {"averages": averages, "processors": os.cpu_count() or 1}
 
 
-def limits(pid: int, proc: Path = PROC) -> dict[str, int | None]:
+def limits(pid: int, proc: Path) -> dict[str, int | None]:
     """A running process's limit of open files (None: unlimited) and how many it has open."""
     text = (proc / str(pid) / "limits").read_text()
     found = re.search(r"^Max open files +(\S+)", text, re.M)
@@ -88,14 +90,6 @@ def limits(pid: int, proc: Path = PROC) -> dict[str, int | None]:
         "open_files_limit": None if found[1] == "unlimited" else int(found[1]),
         "open_files": len(list((proc / str(pid) / "fd").iterdir())),
     }
-
-
-def process_state(pid: int, proc: Path = PROC) -> str | None:
-    """The state letter of a process, T when it is stopped; None when there is no such process."""
-    try:
-        return _stat(proc / str(pid))[1][0]
-    except OSError:
-        return None
 
 
 def filesystems(paths: Iterable[str]) -> list[dict[str, Any]]:
@@ -147,14 +141,14 @@ def _entries(path: str, device: int) -> Iterator[os.stat_result]:
                 yield Path(directory, name).lstat()
 
 
-def sample(at: float, proc: Path = PROC) -> Sample:
+def sample(at: float, proc: Path) -> Sample:
     """All processes but kernel threads, and the disks' counters, now."""
     processes = {}
     for directory in proc.iterdir():
         if not directory.name.isdigit():
             continue
         try:
-            name, fields = _stat(directory)
+            name, fields = common_process.stat(directory)
             unit = _unit((directory / "cgroup").read_text())
         except OSError:
             continue
@@ -228,7 +222,7 @@ def by_disk(before: Sample, after: Sample) -> list[dict[str, Any]] | dict[str, s
     ]
 
 
-def device(proc: Path = PROC) -> str:
+def device(proc: Path) -> str:
     """What computes here: the GPUs that NVIDIA's driver names, else the processors."""
     gpus = sorted((proc / "driver" / "nvidia" / "gpus").glob("*/information"))
     models = [re.search(r"^Model:\s*(.+)$", gpu.read_text(), re.M) for gpu in gpus]
@@ -238,7 +232,7 @@ def device(proc: Path = PROC) -> str:
     return ", ".join(f"{count} x {name}" for name, count in names.items()) or "unknown"
 
 
-def machine(proc: Path = PROC) -> dict[str, Any]:
+def machine(proc: Path) -> dict[str, Any]:
     """What tells this machine from others, and stays when it is installed anew: name, device, processors.
 
     Neither the machine's ID, which is another one after that, nor its firmware's, which containers share.
@@ -254,13 +248,6 @@ def upgrades(log: Path, since: str) -> list[str]:
         return []
     found = (re.match(r"(\S+ \S+) (?:upgrade|install) ([^: ]+)", line) for line in lines)
     return [match[2] for match in found if match and match[1] >= since]
-
-
-def _stat(directory: Path) -> tuple[str, list[str]]:
-    """A process's name, which may hold anything, and the fields of `stat` after it [proc(5)]."""
-    text = (directory / "stat").read_text(errors="replace")
-    end = text.rindex(")")
-    return text[text.index("(") + 1 : end], text[end + 2 :].split()
 
 
 def _unit(cgroup: str) -> str:

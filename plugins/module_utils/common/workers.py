@@ -12,16 +12,19 @@ import os
 import selectors
 import signal
 import time
+import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
-
-from ansible_collections.katago.fleet.plugins.module_utils.common import forking
+from pathlib import Path
+from typing import Any, NoReturn
 
 Entry = dict[str, Any]
 """`value` when it was measured, or `unknown` with the reason; `seconds` that it took."""
 
 _LONGEST_WORDS = 2000
+# What only a mistake in the code raises: values from outside are checked where they come in.
+_DEFECTS = (AssertionError, AttributeError, NameError, TypeError)
+DEFECT = "a defect of this check"
 
 
 @dataclass
@@ -47,7 +50,7 @@ class Measuring:
         began = time.monotonic()
         reading, writing = os.pipe()
         try:
-            pid = forking.fork(lambda: _measure(check, writing))
+            pid = fork(lambda: _measure(check, writing))
         except OSError as error:
             os.close(reading)
             os.close(writing)
@@ -102,7 +105,54 @@ def _measure(check: Callable[[], Any], pipe: int) -> None:
         entry: Entry = {"value": check()}
         text = json.dumps(entry, allow_nan=False)
     except Exception as error:
-        kind, words = type(error).__name__, str(error)
-        # Half of a secret would not be found in it.
-        text = json.dumps({"unknown": f"{kind}: {words}" if len(words) <= _LONGEST_WORDS else kind})
-    forking.write(pipe, text.encode())
+        text = json.dumps({"unknown": _reason(error)})
+    write_all(pipe, text.encode())
+
+
+def _reason(error: Exception) -> str:
+    """Why a value is unknown. An error of the check itself says so: it is no finding about the host."""
+    kind, message = type(error).__name__, str(error)
+    # Half of a secret would not be found in it.
+    reason = f"{kind}: {message}" if len(message) <= _LONGEST_WORDS else kind
+    if not isinstance(error, _DEFECTS):
+        return reason
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{DEFECT} ({Path(frame.filename).name}, line {frame.lineno}): {reason}"
+
+
+def fork(work: Callable[[], None]) -> int:
+    """Run `work` in a process of its own that leads its group; its number.
+
+    Its status is 0 when `work` returned. Pipes that this process has open are open there too.
+
+    Raises:
+        OSError: if there can be no process.
+    """
+    pid = os.fork()
+    if pid == 0:
+        _be(work)
+    # Both do it, since nobody knows who comes first.
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)
+    return pid
+
+
+def write_all(pipe: int, content: bytes) -> None:
+    """Write all of it."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(pipe, left) :]
+
+
+def _be(work: Callable[[], None]) -> NoReturn:
+    status = 1
+    try:
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nothing, stream)
+        work()
+        status = 0
+    finally:
+        os._exit(status)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import forking, redaction, workers
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, workers
 from ansible_collections.katago.fleet.plugins.module_utils.evidence.items import (
     REDACTION_SECONDS,
     SECONDS,
@@ -253,9 +253,9 @@ def collect(tier: Tier) -> Iterator[dict[str, Any]]:
     secrets.start("places", places, _PLACES_SECONDS)
     # Their answers are read when the collectors have ended.
     patience = _PLACES_SECONDS + SECONDS[tier] + _GRACE_SECONDS
-    secrets.start("kept", lambda: _plain(host_secrets.kept()), patience)
+    secrets.start("kept", lambda: _plain(host_secrets.kept(Path("/"))), patience)
     # Each by itself: reading what a process was given can hang with the process.
-    processes = {f"given-{pid}": pid for pid in host_secrets.of_unit()[:_MOST_PROCESSES]}
+    processes = {f"given-{pid}": pid for pid in host_secrets.of_unit(paths.PROC)[:_MOST_PROCESSES]}
     for name, pid in processes.items():
         secrets.start(name, functools.partial(_given, pid), patience)
     secrets.wait({"places"}, at_most=_PLACES_SECONDS)
@@ -297,7 +297,7 @@ def worst_seconds(tier: Tier) -> float:
 
 def places() -> dict[str, str]:
     """The service's main process and the path of its control group, as the kernel tells them."""
-    processes = host_secrets.of_unit()
+    processes = host_secrets.of_unit(paths.PROC)
     for pid in processes:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         if int(fields[1]) not in processes:
@@ -379,7 +379,7 @@ def _problem(raw: Raw, redactor: redaction.Redactor) -> str:
 
 
 def _given(pid: int) -> list[tuple[str, str]]:
-    return _plain(host_secrets.given([pid]))
+    return _plain(host_secrets.given([pid], paths.PROC))
 
 
 def _plain(secrets: Sequence[redaction.Secret]) -> list[tuple[str, str]]:
@@ -435,7 +435,7 @@ def _forked(work: Callable[[Write], None]) -> tuple[int, int, int]:
     output, output_end = os.pipe()
     words, words_end = os.pipe()
     try:
-        pid = forking.fork(lambda: _collect(work, output_end, words_end))
+        pid = workers.fork(lambda: _collect(work, output_end, words_end))
     except OSError:
         for pipe in (output, output_end, words, words_end):
             os.close(pipe)
@@ -447,7 +447,7 @@ def _forked(work: Callable[[Write], None]) -> tuple[int, int, int]:
 
 def _collect(work: Callable[[Write], None], output: int, words: int) -> None:
     try:
-        work(lambda content: forking.write(output, content))
+        work(lambda content: workers.write_all(output, content))
     except Exception as error:
         trouble = _trouble(error).encode(errors="replace")
         os.write(words, trouble if len(trouble) <= _WORDS else type(error).__name__.encode())
@@ -527,7 +527,7 @@ def _processes(write: Write) -> None:
 
     Reading the latter can hang with the process.
     """
-    processes = host_secrets.of_unit()
+    processes = host_secrets.of_unit(paths.PROC)
     for pid in processes:
         directory = Path(f"/proc/{pid}")
         kernel = {

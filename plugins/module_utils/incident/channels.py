@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import wording
 from ansible_collections.katago.fleet.plugins.module_utils.incident.messages import Message
 
@@ -194,14 +194,14 @@ def send(sink: Sink, parcel: Parcel) -> str:
 def _file(options: Mapping[str, Any], parcel: Parcel) -> None:
     line = json.dumps(_document(parcel)) + "\n"
     try:
-        atomic.append(Path(options["path"]), line.encode(), mode=0o640)
+        files.append(Path(options["path"]), line.encode(), mode=0o640)
     except OSError as error:
         raise FailedError(_words(error)) from None
 
 
 def _page(options: Mapping[str, Any], parcel: Parcel) -> None:
     try:
-        atomic.write(Path(options["path"]), parcel.page.encode(), mode=0o644)
+        files.write(Path(options["path"]), parcel.page.encode(), mode=0o644)
     except OSError as error:
         raise FailedError(_words(error)) from None
 
@@ -253,7 +253,7 @@ def _post(options: Mapping[str, Any], document: Mapping[str, Any], headers: Mapp
         raise FailedError(f"it answered {error.code}") from None
     except urllib.error.URLError as error:
         raise FailedError(_words(error.reason)) from None
-    except (http.client.InvalidURL, ValueError, TypeError):
+    except (http.client.InvalidURL, ValueError):
         raise FailedError("its url or its headers cannot be sent") from None
     except (OSError, http.client.HTTPException) as error:
         raise UnknownError(f"it took the request and gave no answer: {_words(error)}") from None

@@ -10,18 +10,22 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import ledger, systemd_run
-from ansible_collections.katago.fleet.plugins.module_utils.incident import channels, delivery, messages
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
+from ansible_collections.katago.fleet.plugins.module_utils.incident import (
+    channels,
+    delivery,
+    messages,
+    reminder_timer,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state as incident_state
 
-WHO = "timekeeper"
 REMINDERS = 8
 RETRIED_FOR = timedelta(minutes=10)
 
@@ -74,10 +78,8 @@ def as_text(made: Plan) -> str:
 
 
 def as_plan(text: str) -> Plan:
-    """What `as_text` wrote. Raises ValueError, KeyError or TypeError for anything else."""
-    value = json.loads(text)
-    alarms = [Alarm(each["at"], each["due"], messages.Message(**each["message"])) for each in value["alarms"]]
-    return Plan(value["incident"], value["severity"], tuple(alarms))
+    """What `as_text` wrote. Raises ValueError for anything else."""
+    return shape.record(Plan, json.loads(text))
 
 
 def reachable(given: object) -> list[dict[str, Any]]:
@@ -109,13 +111,13 @@ def tick(
     """
     made = as_plan(path.read_text())
     book = path.with_suffix(".jsonl")
-    done = read(book)
+    done = reminder_timer.read(book)
     known = {line["key"]: line["event"] for line in done if "key" in line}
     begun = {line["name"]: timestamps.parse(line["at"]) for line in done if line["event"] == "alarm"}
 
     def note(outcome: incident_state.Outcome, key: str, why: str) -> None:
         event = {"event": outcome, "key": key, **({"why": why} if why else {})}
-        ledger.append(book, event, at=timestamps.stamp(now), who=WHO)
+        files.append_events(book, event, at=timestamps.stamp(now), who=reminder_timer.WHO)
 
     report = delivery.Report()
     for alarm in made.alarms:
@@ -124,53 +126,10 @@ def tick(
             continue
         if name not in begun:
             event = {"event": "alarm", "name": name, "due": alarm.due}
-            ledger.append(book, event, at=timestamps.stamp(now), who=WHO)
+            files.append_events(book, event, at=timestamps.stamp(now), who=reminder_timer.WHO)
         letter = delivery.Letter(made.incident, made.severity, alarm.message)
         report += delivery.deliver([letter], groups, known, note, send=send)
     return report
-
-
-def read(book: Path) -> list[dict[str, Any]]:
-    """What was done, the oldest first; a line that was cut short is left out."""
-    if not book.exists():
-        return []
-    whole = book.read_bytes().rpartition(b"\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def units() -> Mapping[Path, str]:
-    """The timer and what it starts; secrets are handed over by systemd."""
-    directory = Path("/etc/systemd/system")
-    return {
-        directory / paths.REMINDER_UNIT: f"""\
-[Unit]
-Description=Reminders of incidents of the KataGo MCP server
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-Type=oneshot
-ExecStart={paths.REMINDER_PROGRAM}
-LoadCredential=sinks:{paths.INCIDENT_CHANNELS}
-StateDirectory={paths.INCIDENT_STATE.name}
-StateDirectoryMode=0700
-TimeoutStartSec=300
-{systemd_run.HARDENED}MemoryDenyWriteExecute=true
-CapabilityBoundingSet=
-UMask=0077
-""",
-        directory / paths.REMINDER_TIMER: """\
-[Unit]
-Description=Reminders of incidents of the KataGo MCP server
-
-[Timer]
-OnCalendar=minutely
-AccuracySec=1s
-
-[Install]
-WantedBy=timers.target
-""",
-    }
 
 
 def main() -> int:
@@ -182,8 +141,8 @@ def main() -> int:
     for path in sorted(state.glob("*.json")):
         try:
             report = tick(path, groups, datetime.now(UTC))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            print(f"{path}: {type(error).__name__}: {error}", file=sys.stderr)
+        except (OSError, ValueError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
             status = 1
             continue
         for sentence in report.sent:

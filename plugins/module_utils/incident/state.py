@@ -7,13 +7,13 @@ line without its end was cut short by the death of its writer and counts for not
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.incident import events
 from ansible_collections.katago.fleet.plugins.module_utils.severity import RESPONSE, SEVERITIES, Severity
 
 Status = Literal["investigating", "identified", "monitoring", "resolved"]
@@ -209,26 +209,17 @@ def fold(content: bytes, name: str) -> Folded:
     incident: Incident | None = None
     for number, line in enumerate(whole, start=1):
         try:
-            incident = _apply(incident, _event(line))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            incident = _apply(incident, events.parse(line))
+        except ValueError as error:
             raise DamagedError(
-                f"{name}, line {number} of {len(whole)} is damaged: {what}. Its other lines may be whole:"
+                f"{name}, line {number} of {len(whole)} is damaged: {error}. Its other lines may be whole:"
                 " look at the line, mend it or take it out, and keep a copy of the file"
             ) from error
     return Folded(incident, bool(rest))
 
 
-def _event(line: bytes) -> dict[str, Any]:
-    event = json.loads(line)
-    if not isinstance(event, dict):
-        raise ValueError("it is no JSON object")
-    return event
-
-
 def _apply(incident: Incident | None, event: Mapping[str, Any]) -> Incident | None:
-    kind, at = str(event["event"]), str(event["at"])
-    timestamps.parse(at)
+    kind, at = event["event"], event["at"]
     # What a torn line had said never was.
     if kind == "torn":
         return incident
@@ -238,11 +229,13 @@ def _apply(incident: Incident | None, event: Mapping[str, Any]) -> Incident | No
         incident = Incident(**{name: event[name] for name in _OPENING}, opened_at=at, opened_by=event["who"])
     elif kind == "opened":
         raise ValueError("it opens what is open")
+    if kind not in _APPLIED:
+        raise ValueError(f"event is {kind!r}, not one of {', '.join(_APPLIED)}")
     _APPLIED[kind](incident, at, event)
     return incident
 
 
-_OPENING = ("id", "started", "severity", "severity_by", "worst", "respond_by")
+_OPENING = events.REQUIRED["opened"]
 _TEXTS = ("lead", "impact", "summary", "next_steps", "eta", "resolution")
 
 
@@ -317,7 +310,9 @@ _APPLIED: Mapping[str, Callable[[Incident, str, Mapping[str, Any]], None]] = {
 
 def _saw(incident: Incident, event: Mapping[str, Any]) -> None:
     for entry in event.get("findings", ()):
-        finding = Finding(**entry)
+        finding = Finding(
+            entry["host"], entry["level"], entry["rule"], entry["measured"], entry.get("suspicious", False)
+        )
         incident.findings[finding.mark] = finding
         incident.ill[finding.host] = str(event["at"])
     incident.ill |= dict.fromkeys(event.get("undecided", ()), str(event["at"]))
@@ -349,7 +344,8 @@ def _moved(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
     if event.get("without_watch"):
         incident.without_watch = at
     if (status := event.get("status", incident.status)) != incident.status:
-        STATUSES.index(status)
+        if status not in STATUSES:
+            raise ValueError(f"status is {status!r}, not one of {', '.join(STATUSES)}")
         if incident.status == "resolved":
             incident.without_watch = ""
         incident.recurrences += incident.status == "resolved"
@@ -387,28 +383,6 @@ def check_open(incident: Incident) -> None:
         )
 
 
-def findings(report: Mapping[str, Any]) -> list[Finding]:
-    """What a report of triage found, the worst first; what is unknown is no finding."""
-    found = [
-        Finding(
-            host,
-            reason["level"],
-            reason["rule"],
-            reason["measured"],
-            bool(reason.get("suspicious", False)),
-        )
-        for host, verdict in report["hosts"].items()
-        for reason in verdict["reasons"]
-        if reason["level"] in SEVERITIES
-    ]
-    return sorted(found, key=lambda each: (SEVERITIES.index(each.level), each.host, each.rule))
-
-
-def undecided(report: Mapping[str, Any]) -> list[str]:
-    """The hosts that a report of triage could not measure or decide on: unknown is not healthy."""
-    return sorted(host for host, verdict in report["hosts"].items() if verdict.get("verdict") == "unknown")
-
-
 def fingerprint(found: Iterable[Finding]) -> str:
     """What tells an alert from others: 16 hexadecimal digits of its hosts and rules, in any order."""
     marks = "\n".join(sorted({each.mark for each in found}))
@@ -434,28 +408,6 @@ def same(
         if eligible and (incident.alert == alert if named else bool(marks & incident.marks)):
             return incident
     return None
-
-
-def error_groups(report: Mapping[str, Any]) -> set[str]:
-    """The kinds of errors in the journals of all hosts: level, event and code, without what varies."""
-    return {_kind_of_error(each) for each in _groups(report)}
-
-
-def bugs(report: Mapping[str, Any]) -> set[str]:
-    """Those of `error_groups` that are exceptions which the application had not foreseen."""
-    return {_kind_of_error(each) for each in _groups(report) if each.get("exception")}
-
-
-def _groups(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [
-        group
-        for host in report["hosts"].values()
-        for group in host.get("facts", {}).get("journal", {}).get("value", {}).get("groups", [])
-    ]
-
-
-def _kind_of_error(group: Mapping[str, Any]) -> str:
-    return " ".join(filter(None, (group["level"], group["event"], group["code"])))
 
 
 def respond_by(severity: Severity, at: datetime) -> str:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
 
 # Who takes or releases a lock holds its guard for that moment.
 GUARD = ".guard"
@@ -43,20 +43,20 @@ class Holder:
         return ((now or datetime.now(UTC)) - taken).total_seconds()
 
 
-def holder(path: Path = paths.HOST_LOCK) -> Holder | None:
+def holder(path: Path) -> Holder | None:
     """Who holds the lock now; None when nobody does.
 
     A lock that cannot be read is held all the same, by `unknown`.
     """
     try:
-        return Holder(**json.loads(path.read_text()))
+        return shape.record(Holder, json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         return Holder("unknown", "unknown", "unknown", timestamps.stamp(path.lstat().st_mtime))
 
 
-def take(wanted: Holder, path: Path = paths.HOST_LOCK, *, instead_of: Holder | None = None) -> Holder:
+def take(wanted: Holder, path: Path, *, instead_of: Holder | None = None) -> Holder:
     """Take the lock unless somebody has it; return who holds it now.
 
     A run that holds it already keeps it as it is. `instead_of` is whose lock is broken for it. Raises
@@ -67,11 +67,11 @@ def take(wanted: Holder, path: Path = paths.HOST_LOCK, *, instead_of: Holder | N
         if now is not None and now != instead_of:
             return now
         # Never shows half a lock to those who only look.
-        atomic.write(path, json.dumps(asdict(wanted)).encode() + b"\n", mode=0o644)
+        files.write(path, json.dumps(asdict(wanted)).encode() + b"\n", mode=0o644)
     return wanted
 
 
-def release(run: str, path: Path = paths.HOST_LOCK) -> bool:
+def release(run: str, path: Path) -> bool:
     """Give the lock back; False when `run` does not hold it. Raises OSError, as `take` does."""
     with _guarded(path):
         now = holder(path)

@@ -13,6 +13,14 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import http, 
 Answer = tuple[int, dict[str, Any]]
 
 
+def read_config(directory: Path) -> dict[str, Any]:
+    """The configuration of a release's directory. Raises OSError or ValueError when it cannot be used."""
+    config = json.loads((directory / "config.json").read_text())
+    if not isinstance(config, dict):
+        raise ValueError("config.json is not an object")
+    return config
+
+
 def running_config() -> dict[str, Any] | None:
     """The configuration that the process was started from, whatever is the current one.
 
@@ -22,10 +30,10 @@ def running_config() -> dict[str, Any] | None:
     if not pid:
         return None
     try:
-        config = json.loads(Path(f"/proc/{pid}/cwd/config.json").read_text())
-        sections = [config[name] for name in ("server", "katago", "cache", "metrics")]
-    except (OSError, ValueError, KeyError, TypeError):
+        config = read_config(Path(f"/proc/{pid}/cwd"))
+    except (OSError, ValueError):
         return None
+    sections = [config.get(name) for name in ("server", "katago", "cache", "metrics")]
     return config if all(isinstance(section, dict) for section in sections) else None
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 from ansible_collections.katago.fleet.plugins.module_utils.service import overlay as service_overlay
 
@@ -41,6 +42,22 @@ _NOT_FAILED: Mapping[str, frozenset[str]] = {
     "rejected": frozenset({"overloaded", "rate_limited", "too_many_sessions", "draining", "forbidden"}),
 }
 """The server's codes of what it did not fail at [docs/reference/errors.md]."""
+
+
+class Move(TypedDict):
+    """A candidate of an analysis, in GTP coordinates."""
+
+    move: str
+
+
+class Analysis(TypedDict):
+    """What is checked of the answer of `analyzePosition`, from the side of the player who asked."""
+
+    scoreLead: float
+    winrate: float
+    visits: int
+    moves: list[Move]
+    cached: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -102,9 +119,20 @@ def calls(visits: int, variant: int) -> list[dict[str, Any]]:
 
 def most_visits(config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]] | None) -> int:
     """The most visits that a call may ask for: as configured, or as lowered by an overlay."""
-    overlay = (health[1] if health else {}).get("overlay") or {}
-    configured = int(config["katago"]["maxVisits"])
-    return int(overlay.get("keys", {}).get("katago.maxVisits", configured))
+    configured = configured_visits(config)
+    if configured is None:
+        raise ValueError("katago.maxVisits is missing, or is not a whole number")
+    overlay = health[1].get("overlay") if health else None
+    keys = overlay.get("keys") if isinstance(overlay, Mapping) else None
+    lowered = keys.get("katago.maxVisits") if isinstance(keys, Mapping) else None
+    return lowered if isinstance(lowered, int) else configured
+
+
+def configured_visits(config: Mapping[str, Any]) -> int | None:
+    """The most visits of a configuration; None when it does not say."""
+    section = config.get("katago")
+    value = section.get("maxVisits") if isinstance(section, Mapping) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def allowed(
@@ -114,10 +142,9 @@ def allowed(
 
     As many as are wanted when the configuration does not say.
     """
-    try:
-        return min(visits, most_visits(config, health))
-    except (LookupError, TypeError, ValueError):
+    if configured_visits(config) is None:
         return visits
+    return min(visits, most_visits(config, health))
 
 
 def probes(visits: int, variants: Sequence[int]) -> list[dict[str, Any]]:
@@ -273,12 +300,14 @@ def _limits(status: Mapping[str, Any], health: Mapping[str, Any], expected: Expe
 
 def _analysis(name: str, result: Mapping[str, Any], sign: int, visits: int) -> Check:
     """`sign`: 1 when the board is Black's, -1 when it is White's; values are from Black's side."""
-    seen = result.get("structured") or {}
     try:
-        lead, winrate = float(seen["scoreLead"]), float(seen["winrate"])
-        searched, best = int(seen["visits"]), str(seen["moves"][0]["move"])
-    except (KeyError, IndexError, TypeError, ValueError):
+        analysis = shape.typed(Analysis, result.get("structured"))
+    except ValueError:
         return Check(name, False, f"no usable analysis; {_words(result)}")
+    if not analysis["moves"]:
+        return Check(name, False, f"no usable analysis; {_words(result)}")
+    lead, winrate = analysis["scoreLead"], analysis["winrate"]
+    searched, best = analysis["visits"], analysis["moves"][0]["move"]
     owner_winrate = winrate if sign > 0 else 1 - winrate
     problems = [
         words
@@ -288,7 +317,7 @@ def _analysis(name: str, result: Mapping[str, Any], sign: int, visits: int) -> C
             (not sign * lead >= LEAST_LEAD, f"scoreLead {lead:+.1f}"),
             (not LEAST_WINRATE <= owner_winrate <= 1, f"winrate {winrate:.3f}"),
             (searched < visits, f"{searched} visits of {visits}"),
-            (seen.get("cached") is not False, "answered from a cache"),
+            (analysis.get("cached") is not False, "answered from a cache"),
             (best in _WALLS, f"best move {best} is occupied"),
         )
         if wrong

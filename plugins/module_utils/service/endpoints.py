@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import endings, prometheus
@@ -16,6 +16,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import http
 
 # What the client takes to start and to say goodbye on a busy host, beyond its own deadline.
 _CLIENT_SECONDS = 15
+
+T = TypeVar("T", str, int)
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,12 @@ class Endpoints:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Endpoints:
-        """Those of a configuration; KeyError or TypeError when it does not say."""
+        """Those of a configuration. Raises ValueError when it does not say."""
         return cls(
-            host=config["server"]["host"],
-            port=config["server"]["port"],
-            metrics_host=config["metrics"]["host"],
-            metrics_port=config["metrics"]["port"],
+            host=_setting(config, "server", "host", str),
+            port=_setting(config, "server", "port", int),
+            metrics_host=_setting(config, "metrics", "host", str),
+            metrics_port=_setting(config, "metrics", "port", int),
             tls=http.secured(config),
         )
 
@@ -44,7 +46,7 @@ class Endpoints:
         """Those of the current release; the defaults when its configuration cannot be read."""
         try:
             return cls.of(json.loads((layout.current / "config.json").read_text()))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             return cls()
 
     @property
@@ -110,3 +112,12 @@ class Endpoints:
         except ValueError:
             said = endings.said(asked.stderr, status=asked.returncode)
             return {"error": f"the MCP client failed: {said}"}
+
+
+def _setting(config: object, section: str, name: str, kind: type[T]) -> T:
+    """A setting of a configuration that nobody has checked. Its value stays unsaid: it may be a secret."""
+    values = config.get(section) if isinstance(config, Mapping) else None
+    value = values.get(name) if isinstance(values, Mapping) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{section}.{name} is missing, or is not {'a text' if kind is str else 'a number'}")
+    return value

@@ -40,7 +40,7 @@ class ConfidentialError(Exception):
     """The secrets of a host cannot be known; the message says which, and why, as part of a sentence."""
 
 
-def kept(root: Path = Path("/")) -> list[redaction.Secret]:
+def kept(root: Path) -> list[redaction.Secret]:
     """The secrets in files: tokens, keys, passwords, and what unit and configuration are given.
 
     Raises ConfidentialError when one of the files is there and cannot be read.
@@ -71,7 +71,7 @@ def kept(root: Path = Path("/")) -> list[redaction.Secret]:
     return found
 
 
-def given(processes: list[int], proc: Path = Path("/proc")) -> list[redaction.Secret]:
+def given(processes: list[int], proc: Path) -> list[redaction.Secret]:
     """The secrets in arguments and environments of processes; those that are gone have none."""
     found: list[redaction.Secret] = []
     for pid in processes:
@@ -83,7 +83,7 @@ def given(processes: list[int], proc: Path = Path("/proc")) -> list[redaction.Se
     return found
 
 
-def of_unit(proc: Path = Path("/proc")) -> list[int]:
+def of_unit(proc: Path) -> list[int]:
     """The processes of the service's control group, from /proc alone."""
     found = []
     for directory in proc.iterdir():
@@ -110,7 +110,7 @@ def shown(value: Any) -> Any:
 
 
 def _without_secrets(value: Any) -> Any:
-    redactor = redaction.Redactor([*kept(), *given(of_unit())])
+    redactor = redaction.Redactor([*kept(Path("/")), *given(of_unit(paths.PROC), paths.PROC)])
     return _changed(
         value, lambda text: redactor.redact(text.encode(errors="replace"))[0].decode(errors="replace")
     )

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import admin, checks, endpoints, http, unit
 from ansible_collections.katago.fleet.plugins.module_utils.service.patience import Patience
@@ -28,15 +28,23 @@ class Seen:
     more: Sequence[Mapping[str, Any]]
 
 
+class Versions(TypedDict):
+    """What the manifest of a release says of its server and its engine."""
+
+    version: str
+    engine_version: str
+
+
 def expected(manifest: Mapping[str, Any], config: Mapping[str, Any], release: str) -> checks.Expected:
-    """What must be seen of a release. Raises KeyError or TypeError when manifest or config do not say."""
+    """What must be seen of a release. Raises ValueError when manifest or config do not say."""
     tokens = unit.tokens_file(config)
-    limits = {name: config["katago"][name] for name in checks.LIMITS if name in config["katago"]}
+    settings = shape.mapping(config.get("katago"), "katago")
+    versions = shape.typed(Versions, manifest, "manifest.json")
     return checks.Expected(
         release=release,
-        version=manifest["version"],
-        engine_version=manifest["engine_version"],
-        limits=limits,
+        version=versions["version"],
+        engine_version=versions["engine_version"],
+        limits={name: settings[name] for name in checks.LIMITS if name in settings},
         tokens=None if tokens is None else _sha256(tokens),
     )
 

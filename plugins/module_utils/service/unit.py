@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import procfs
+from ansible_collections.katago.fleet.plugins.module_utils.common import process
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 
 TOKENS_MODE = 0o640
@@ -99,7 +99,7 @@ def details() -> dict[str, Any]:
         "result": fields["Result"],
         "exit_status": int(fields["ExecMainStatus"]),
         "pid": pid,
-        "process_state": procfs.process_state(pid) if pid else None,
+        "process_state": process.state(pid, paths.PROC) if pid else None,
         "restarts": int(fields["NRestarts"]),
         "started_at": float(started) if started else None,
         "drop_ins": fields["DropInPaths"].split(),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files
 
 _FIGURES = ("median_seconds", "fastest_seconds", "slowest_seconds", "visits_per_second")
 _REMEDY = "record one anew with baseline.yml"
@@ -37,7 +37,7 @@ def read(path: Path = paths.BASELINE) -> dict[str, Any] | None:
 
 def write(baseline: Mapping[str, Any], path: Path = paths.BASELINE) -> None:
     """Replace the baseline, whole or not at all."""
-    atomic.write(path, (json.dumps(baseline, indent=2) + "\n").encode(), mode=0o644)
+    files.write(path, (json.dumps(baseline, indent=2) + "\n").encode(), mode=0o644)
 
 
 def identity(manifest: Mapping[str, Any], visits: int) -> str:

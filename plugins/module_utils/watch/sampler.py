@@ -21,16 +21,15 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
-    atomic,
-    ledger,
+    files,
     procfs,
     prometheus,
     systemd_run,
     workers,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import admin, endpoints, observe, overlay
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
-from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints, observe, overlay
 from ansible_collections.katago.fleet.plugins.module_utils.service import metrics as service_metrics
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline as triage_baseline
@@ -77,8 +76,8 @@ def begin(
     order: Mapping[str, Any],
     *,
     rebooted: bool,
-    order_file: Path = paths.WATCH_ORDER,
-    file: Path = paths.WATCH_SAMPLES,
+    order_file: Path,
+    file: Path,
 ) -> None:
     """Leave what is asked for, and begin its file of samples. Raises OSError, with no order left."""
     for directory in (order_file.parent, file.parent):
@@ -91,16 +90,16 @@ def begin(
         rebooted=rebooted,
     )
     if not rebooted:
-        atomic.write(order_file, (json.dumps(order, indent=1) + "\n").encode(), mode=0o600)
+        files.write(order_file, (json.dumps(order, indent=1) + "\n").encode(), mode=0o600)
     try:
         file.unlink(missing_ok=True)
-        ledger.append(file, first, at=timestamps.now(), who=WHO)
+        files.append_events(file, first, at=timestamps.now(), who=WHO)
     except OSError:
         order_file.unlink(missing_ok=True)
         raise
 
 
-def watched(file: Path = paths.WATCH_SAMPLES) -> watch_window.Watched | None:
+def watched(file: Path) -> watch_window.Watched | None:
     """What was sampled; None for nothing since the boot.
 
     Raises ValueError, KeyError or TypeError when the file is damaged, OSError when it cannot be read.
@@ -170,17 +169,11 @@ def short(answer: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def baseline(layout: release_layout.Layout, visits: int) -> dict[str, Any]:
     """The recorded baseline, and what one of now would stand on."""
     found = triage_baseline.read()
-    manifest = release_layout.manifest(layout.current) or {}
-    visits = service_checks.allowed(visits, read_config(layout))
+    manifest: Mapping[str, Any] = release_layout.manifest(layout.current) or {}
+    visits = service_checks.allowed(visits, admin.read_config(layout.current))
     kept = {name: found.get(name) for name in ("identity", "machine", "median_seconds")} if found else None
     identity = triage_baseline.identity(manifest, visits)
-    return {"found": kept, "identity": identity, "machine": procfs.machine()}
-
-
-def read_config(layout: release_layout.Layout) -> dict[str, Any]:
-    """The configuration of the current release. Raises OSError or ValueError without one."""
-    config: dict[str, Any] = json.loads((layout.current / "config.json").read_text())
-    return config
+    return {"found": kept, "identity": identity, "machine": procfs.machine(paths.PROC)}
 
 
 def validate(terms: watch_window.Terms, layout: release_layout.Layout) -> dict[str, Any]:
@@ -188,8 +181,8 @@ def validate(terms: watch_window.Terms, layout: release_layout.Layout) -> dict[s
 
     RuntimeError when the client itself does not run, which says nothing of the service.
     """
-    manifest = release_layout.manifest(layout.current) or {}
-    config = read_config(layout)
+    manifest: Mapping[str, Any] = release_layout.manifest(layout.current) or {}
+    config = admin.read_config(layout.current)
     expected = observe.expected(manifest, config, manifest["name"])
     visits = service_checks.allowed(terms.visits, config)
     more = service_checks.probes(visits, [SystemRandom().randrange(service_checks.VARIANTS)])
@@ -234,13 +227,11 @@ def metrics(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
     }
 
 
-def step(
-    terms: watch_window.Terms, layout: release_layout.Layout, file: Path = paths.WATCH_SAMPLES
-) -> watch_window.Verdict:
+def step(terms: watch_window.Terms, layout: release_layout.Layout, file: Path) -> watch_window.Verdict:
     """Take a sample, keep it, judge all of them. Raises OSError when it cannot be kept."""
     sample = take(terms, layout)
     reap()
-    ledger.append(file, watch_window.as_line(sample), at=sample.at, who=WHO)
+    files.append_events(file, watch_window.as_line(sample), at=sample.at, who=WHO)
     found = watch_window.read(file.read_bytes())
     return watch_window.judge(found, now=now(), alive=True)
 
@@ -252,34 +243,35 @@ def reap() -> None:
             pass
 
 
-def end(why: str, *, order_file: Path = paths.WATCH_ORDER, file: Path = paths.WATCH_SAMPLES) -> None:
+def end(why: str, *, order_file: Path, file: Path) -> None:
     """Take the order back, and say why nothing is sampled any more where that can be written."""
     order_file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        ledger.append(file, {"event": "over", "why": why}, at=timestamps.now(), who=WHO)
+        files.append_events(file, {"event": "over", "why": why}, at=timestamps.now(), who=WHO)
 
 
 def main() -> int:
     """Sample until the window is full, or for so long that it is given up."""
     order = json.loads(paths.WATCH_ORDER.read_text())
     terms, layout = watch_window.Terms(**order["terms"]), release_layout.Layout(Path(order["root"]))
-    found = watched()
+    place = {"order_file": paths.WATCH_ORDER, "file": paths.WATCH_SAMPLES}
+    found = watched(paths.WATCH_SAMPLES)
     if found is None:
-        begin(order, rebooted=True)
-        found = watched()
+        begin(order, rebooted=True, **place)
+        found = watched(paths.WATCH_SAMPLES)
     begun = found.begun if found else now()
     while True:
         began = now()
         try:
-            verdict = step(terms, layout)
+            verdict = step(terms, layout, paths.WATCH_SAMPLES)
         except OSError as error:
             # A sample that is lost is a gap, which no window bridges.
             print(f"{datetime.now(UTC):%H:%M:%S} no sample: {error}", file=sys.stderr)
         else:
             if verdict.verdict == "recovered":
-                end(RECOVERED)
+                end(RECOVERED, **place)
                 return 0
         if now() - begun > terms.at_most:
-            end(f"given up after {terms.at_most / 60:g} minutes")
+            end(f"given up after {terms.at_most / 60:g} minutes", **place)
             return 0
         time.sleep(max(0.0, began + terms.interval - now()))

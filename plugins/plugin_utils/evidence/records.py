@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import bundle, signing
 
 NO_INCIDENT = "no-incident"
@@ -56,7 +56,7 @@ class Records:
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Append an event to the timeline durably, whole or not at all. Raises OSError."""
         _make_private(self.timeline.parent)
-        atomic.append(self.timeline, json.dumps(event).encode() + b"\n", mode=0o600)
+        files.append(self.timeline, json.dumps(event).encode() + b"\n", mode=0o600)
 
     def _new_directory(self, parent: Path, name: str) -> Path:
         _make_private(parent)

@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 
 
 class SigningError(Exception):
@@ -60,7 +60,7 @@ class Signer:
         """Keep the public key in a directory, under its fingerprint; return its file."""
         path = directory / f"{fingerprint(self.public)}.pem"
         if not path.exists():
-            atomic.create(path, public_pem(self.public), mode=0o644)
+            files.create(path, public_pem(self.public), mode=0o644)
         return path
 
 
@@ -102,4 +102,4 @@ def _make(path: Path) -> None:
     pem = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    atomic.create(path, pem, mode=0o600)
+    files.create(path, pem, mode=0o600)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.incident import messages, state, wording
+from ansible_collections.katago.fleet.plugins.module_utils.incident import report as incident_report
 from ansible_collections.katago.fleet.plugins.module_utils.incident.state import (
     Incident,
     RefusedError,
@@ -91,9 +92,9 @@ def find(given: str, all_incidents: Mapping[str, Incident]) -> Incident:
 
 def _open(request: Request, known: Known) -> Plan:
     report = known.report or {"hosts": {}, "verdict": "healthy"}
-    found = state.findings(report)
-    errors = state.error_groups(report)
-    undecided = state.undecided(report)
+    found = incident_report.findings(report)
+    errors = incident_report.error_groups(report)
+    undecided = incident_report.undecided(report)
     saw = {"findings": [vars(each) for each in found], "errors": sorted(errors), "undecided": undecided}
     if request.incident in known.all:
         there = known.all[request.incident]
@@ -187,7 +188,7 @@ def _seen(known: Known) -> set[str]:
 
 def _unfamiliar(report: Mapping[str, Any], new: set[str]) -> dict[str, list[str]]:
     """Errors that no incident had before, and which of them are the application's own."""
-    own = state.bugs(report) & new if new else set()
+    own = incident_report.bugs(report) & new if new else set()
     return {"unfamiliar": sorted(new), "bugs": sorted(own)}
 
 

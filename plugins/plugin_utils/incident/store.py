@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, ledger
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state as incident_state
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import file_lock
@@ -85,8 +85,8 @@ class IncidentRecords:
         path = self.state(incident)
         if not path.parent.exists():
             path.parent.mkdir(parents=True, mode=0o700)
-            atomic.sync_directory(self._directory)
-        ledger.append(path, *events, at=at, who=who)
+            files.sync_directory(self._directory)
+        files.append_events(path, *events, at=at, who=who)
 
     def predict(
         self, incident: str, *events: Mapping[str, Any], at: str, who: str

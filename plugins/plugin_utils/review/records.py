@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox, store
@@ -122,5 +122,5 @@ def _written(wanted: dict[Path, str], *, dry: bool) -> tuple[Path, ...]:
         changed.append(path)
         if not dry:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            atomic.write(path, content, mode=0o600)
+            files.write(path, content, mode=0o600)
     return tuple(changed)

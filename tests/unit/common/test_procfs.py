@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.katago.fleet.plugins.module_utils.common import process as common_process
 from ansible_collections.katago.fleet.plugins.module_utils.common import procfs
 
 LIMITS = """\
@@ -56,9 +57,9 @@ def test_limits_are_those_of_the_process(tmp_path: Path) -> None:
 
 
 def test_own_process_is_read() -> None:
-    assert procfs.process_state(os.getpid()) == "R"
-    assert procfs.process_state(2**22 + 1) is None
-    assert procfs.sample(0.0).processes[os.getpid()].parent == os.getppid()
+    assert common_process.state(os.getpid(), Path("/proc")) == "R"
+    assert common_process.state(2**22 + 1, Path("/proc")) is None
+    assert procfs.sample(0.0, Path("/proc")).processes[os.getpid()].parent == os.getppid()
 
 
 def test_paths_of_one_file_system_are_one_entry(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Tuning results are told apart by device, network shape and engine version."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ansible_collections.katago.fleet.plugins.action import engine_tuning
 from ansible_collections.katago.fleet.plugins.modules.engine_tuning import TUNING_FOR
@@ -29,3 +32,27 @@ def test_result_made_elsewhere_is_found_by_katagos_own_name(tmp_path: Path) -> N
     assert engine_tuning.made_elsewhere(str(tmp_path), PROBED) == mine
     assert engine_tuning.made_elsewhere(str(tmp_path), PROBED | {"device": "cpu"}) is None
     assert engine_tuning.made_elsewhere("", PROBED) is None
+
+
+CARRIED = "tune13_gpupthreadskylakeavx512AMDEPYC_x19_y19_c96_mv8.txt"
+
+
+def test_supplied_result_fits_whatever_the_device() -> None:
+    probed = PROBED | {"device": "cpu-haswell-AMD EPYC", "readable": True}
+    assert engine_tuning.unfit(CARRIED, probed, "1.18.1") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "probed", "reason"),
+    [
+        (CARRIED, {"channels": "192"}, "96 channels and model version 8, and the network has 192 channels"),
+        (CARRIED, {"version": "11"}, "the network has 96 channels and model version 11"),
+        (CARRIED.replace("x19_y19", "x13_y13"), {}, "for boards of 13x13"),
+        (CARRIED, {"readable": False}, "cannot be read by the engine 1.18.1"),
+        ("tuning.txt", {}, "does not have a file name that KataGo gives"),
+    ],
+)
+def test_supplied_result_that_does_not_fit_is_refused_with_the_reason(
+    name: str, probed: dict[str, Any], reason: str
+) -> None:
+    assert reason in engine_tuning.unfit(name, PROBED | {"readable": True} | probed, "1.18.1")

@@ -251,8 +251,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         Collector("c.txt", files=("/proc/loadavg",), figures=True),
     )
     monkeypatch.setattr(runner, "of", lambda _: tier)
-    monkeypatch.setattr(host_secrets, "kept", lambda: [Secret(b"a-known-secret", "known")])
-    monkeypatch.setattr(host_secrets, "of_unit", list)
+    monkeypatch.setattr(host_secrets, "kept", lambda _root: [Secret(b"a-known-secret", "known")])
+    monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [])
     yield
 
 
@@ -269,7 +269,7 @@ def test_tier_is_collected_redacted_and_in_its_order() -> None:
 def test_tier_of_a_host_whose_secrets_cannot_be_read_is_withheld_but_for_figures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail() -> list[Secret]:
+    def fail(_root: Path) -> list[Secret]:
         raise host_secrets.ConfidentialError("/etc/katago-mcp/credentials/x: Input/output error")
 
     monkeypatch.setattr(host_secrets, "kept", fail)
@@ -293,7 +293,7 @@ def test_value_is_shown_without_secrets_and_is_otherwise_what_it_was() -> None:
 
 @pytest.mark.usefixtures("few")
 def test_texts_of_a_host_whose_secrets_cannot_be_read_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> list[Secret]:
+    def fail(_root: Path) -> list[Secret]:
         raise host_secrets.ConfidentialError("/etc/katago-mcp/credentials/x: Input/output error")
 
     monkeypatch.setattr(host_secrets, "kept", fail)
@@ -310,7 +310,7 @@ def test_secrets_are_known_however_long_a_collector_hangs_and_however_many_they_
     long = [Secret(b"secret-%0300d" % number, "x") for number in range(300)]
     many = [Secret(b"a-known-secret", "known"), *long, Secret(b"the-last-secret", "last")]
     hung = (shell("a.txt", "echo said a-known-secret the-last-secret; sleep 60"),)
-    monkeypatch.setattr(host_secrets, "kept", lambda: many)
+    monkeypatch.setattr(host_secrets, "kept", lambda _root: many)
     monkeypatch.setattr(runner, "of", lambda _: hung)
     monkeypatch.setattr(runner, "SECONDS", {"hot": 1.5})
     monkeypatch.setattr(runner, "REDACTION_SECONDS", {"hot": 20})
@@ -330,7 +330,7 @@ def test_item_whose_redaction_does_not_end_is_withheld(monkeypatch: pytest.Monke
 
 def test_processes_are_told_with_what_they_were_started_with(monkeypatch: pytest.MonkeyPatch) -> None:
     own = os.getpid()
-    monkeypatch.setattr(host_secrets, "of_unit", lambda: [own])
+    monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [own])
     lines = got(Collector("x", look="processes", limit=1 << 20)).content.splitlines()
     first, second = (json.loads(line) for line in lines)
     assert first["pid"] == second["pid"] == own

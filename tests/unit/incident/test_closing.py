@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.action import evidence
-from ansible_collections.katago.fleet.plugins.action import procedure_event as event_module
+from ansible_collections.katago.fleet.plugins.action import evidence, procedure_event
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state
 from ansible_collections.katago.fleet.plugins.module_utils.incident.state import (
@@ -159,9 +158,9 @@ def action_of(plugin: Any, tmp_path: Path, **arguments: str) -> Any:
 
 
 def test_every_beginning_and_end_names_its_run(tmp_path: Path) -> None:
-    action_of(event_module, tmp_path, result="begun").run(None, {"inventory_hostname": "a"})
+    action_of(procedure_event, tmp_path, result="begun").run(None, {"inventory_hostname": "a"})
     action_of(evidence, tmp_path)._go_on_without("no room", "a")
-    action_of(event_module, tmp_path, result="refused").run(None, {"inventory_hostname": "a"})
+    action_of(procedure_event, tmp_path, result="refused").run(None, {"inventory_hostname": "a"})
     lines = (tmp_path / "incidents" / "i-1" / "timeline.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines]
     assert [each["run"] for each in events] == 3 * [runs.this_run()]

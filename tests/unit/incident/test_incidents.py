@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.lookup import incident as incident_module
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import ledger
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import delivery, messages, state
 from ansible_collections.katago.fleet.plugins.module_utils.incident.state import (
     DamagedError,
@@ -574,7 +576,8 @@ def test_record_that_was_cut_anywhere_can_be_gone_on_with(tmp_path: Path) -> Non
     # The last line is the closing: while it lacks its end, the incident is open.
     for cut in range(content.rfind(b"\n", 0, len(content) - 1) + 1, len(content)):
         path.write_bytes(content[:cut])
-        ledger.append(path, {"event": "closed", "resolution": "again"}, at="2026-01-31T09:00:00Z", who=WHO)
+        closed = {"event": "closed", "resolution": "again"}
+        files.append_events(path, closed, at="2026-01-31T09:00:00Z", who=WHO)
         folded = fold(path.read_bytes(), str(path))
         assert folded.incident is not None
         assert (folded.incident.closed_at, folded.torn) == ("2026-01-31T09:00:00Z", False)
@@ -654,7 +657,9 @@ def test_run_belongs_to_the_given_incident_or_to_the_only_open_one(desk: Desk, t
     desk.do(report(("katago-2", "P2", "memory")), do="open")
     with pytest.raises(RecordError, match=r"2 incidents are open \(2026-01-31-1, 2026-01-31-2\)"):
         current(tmp_path, "")
-    assert incident_module.LookupModule().run([str(tmp_path), ""]) == [""]
+    assert incident_module.LookupModule(templar=Templar(DataLoader())).run(
+        [""], {"katago_records_dir": str(tmp_path)}
+    ) == [""]
     desk.do(do="close", incident="2026-01-31-1", resolution="r")
     assert incident_module.LookupModule().run([str(tmp_path), ""]) == ["2026-01-31-2"]
     assert open_incidents(tmp_path) == ["2026-01-31-2"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.incident import channels, reminders
+from ansible_collections.katago.fleet.plugins.module_utils.incident import channels, reminder_timer, reminders
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state as incident_state
 from ansible_collections.katago.fleet.plugins.module_utils.incident.messages import Contact, Setting
 from ansible_collections.katago.fleet.plugins.modules import incident_reminders
@@ -60,7 +60,7 @@ class Host:
         return reminders.tick(self.path, self.groups, NOW + timedelta(**span))
 
     def events(self) -> list[str]:
-        return [line["event"] for line in reminders.read(self.path.with_suffix(".jsonl"))]
+        return [line["event"] for line in reminder_timer.read(self.path.with_suffix(".jsonl"))]
 
 
 def url(server: loopback.Http) -> str:
@@ -82,7 +82,7 @@ def test_update_that_did_not_come_is_an_event_and_a_reminder(tmp_path: Path) -> 
         assert host.events() == ["alarm", "sending", "sent"]
         host.tick(minutes=31)
     assert firsts(server) == ["OVERDUE: update of the KataGo MCP Server incident"] * 2
-    line = reminders.read(host.path.with_suffix(".jsonl"))[0]
+    line = reminder_timer.read(host.path.with_suffix(".jsonl"))[0]
     assert line["due"] == "2026-01-31T08:15:00Z"
 
 
@@ -203,8 +203,8 @@ class Systemd:
         self.asked: list[str] = []
         monkeypatch.setattr(paths, "INCIDENT_STATE", directory / "state")
         monkeypatch.setattr(paths, "INCIDENT_CHANNELS", directory / "etc" / "sinks.json")
-        units = {directory / path.name: text for path, text in reminders.units().items()}
-        monkeypatch.setattr(reminders, "units", lambda: units)
+        units = {directory / path.name: text for path, text in reminder_timer.units().items()}
+        monkeypatch.setattr(reminder_timer, "units", lambda: units)
         monkeypatch.setattr(
             incident_reminders, "systemctl", lambda *words, **_: self.asked.append(" ".join(words))
         )
@@ -226,13 +226,13 @@ def test_timer_comes_with_the_first_incident_and_goes_with_the_last(
     assert paths.INCIDENT_CHANNELS.exists()
     assert incident_reminders.disarm(plans[1], check=False)
     assert not paths.INCIDENT_CHANNELS.exists()
-    assert not any(path.exists() for path in reminders.units())
+    assert not any(path.exists() for path in reminder_timer.units())
     assert f"disable --now {paths.REMINDER_TIMER}" in systemd.asked
     assert not incident_reminders.disarm(plans[1], check=False)
 
 
 def test_unit_hands_the_secrets_over_and_keeps_everything_else_out() -> None:
-    service = next(text for path, text in reminders.units().items() if path.suffix == ".service")
+    service = next(text for path, text in reminder_timer.units().items() if path.suffix == ".service")
     assert f"LoadCredential=sinks:{paths.INCIDENT_CHANNELS}" in service
     assert "CapabilityBoundingSet=\n" in service
     assert "ProtectSystem=strict" in service

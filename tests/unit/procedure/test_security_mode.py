@@ -16,12 +16,13 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar, trust_as_template
 
-from ansible_collections.katago.fleet.plugins.action import incident_reminders as incident_reminders_action
+from ansible_collections.katago.fleet.plugins.action import incident_reminders as incident_reminders_module
 from ansible_collections.katago.fleet.plugins.action import watch as watch_module
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, run
+from ansible_collections.katago.fleet.plugins.module_utils.backup import settings as backup_settings
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
-from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation, security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.procedure.security_mode import Mode, RefusedError
 from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, window
 from ansible_collections.katago.fleet.plugins.modules import host_program, incident_reminders, watch
@@ -89,7 +90,7 @@ def test_refusal_names_since_when_by_whom_why_and_what_ends_it() -> None:
 
 @pytest.mark.parametrize("user", [None, 999])
 def test_ruleset_spares_the_host_itself_and_ssh_before_it_drops(user: int | None) -> None:
-    text = security_mode.ruleset({9090, 8080}, {22, 2222}, user)
+    text = isolation.ruleset({9090, 8080}, {22, 2222}, user)
     for chain, direction in (("input", "dport"), ("output", "sport")):
         lines = text.partition(f"chain {chain} {{")[2].partition("}\n\n")[0].splitlines()
         rules = [line.strip() for line in lines]
@@ -107,8 +108,8 @@ def test_ports_of_a_process_are_those_on_which_it_listens() -> None:
     ):
         ports = {one.getsockname()[1], two.getsockname()[1]}
         with socket.create_connection(one.getsockname()):
-            assert security_mode.listening([os.getpid()]) >= ports
-            assert security_mode.listening([2**22 + 1]) == set()
+            assert isolation.listening([os.getpid()], Path("/proc")) >= ports
+            assert isolation.listening([2**22 + 1], Path("/proc")) == set()
 
 
 @pytest.mark.parametrize(
@@ -122,20 +123,20 @@ def test_ports_of_a_process_are_those_on_which_it_listens() -> None:
 def test_operators_own_way_in_is_known(
     tmp_path: Path, environment: dict[str, str], expected: set[int]
 ) -> None:
-    assert security_mode.ssh_ports(environment, tmp_path) == expected
+    assert isolation.ssh_ports(environment, tmp_path) == expected
 
 
 def test_unit_loads_the_table_after_what_flushes_all_and_before_the_network() -> None:
-    unit = security_mode.unit()
+    unit = isolation.unit()
     assert "After=nftables.service" in unit
     assert "Before=network-pre.target katago-mcp.service" in unit
     assert f"ConditionPathExists={paths.SECURITY_MODE_LASTING}" in unit
 
 
 def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(security_mode, "standing", lambda: MODE)
+    monkeypatch.setattr(security_mode, "standing", lambda *_: MODE)
     said: list[str] = []
-    settings = run.Settings(
+    settings = backup_settings.Settings(
         host="katago-1",
         assets=True,
         engine=True,
@@ -148,7 +149,15 @@ def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.
     )
     # A repository that is not there: whatever were asked of it would fail.
     repository = restic.Repository.__new__(restic.Repository)
-    run.Backup(settings, run.State(), repository, repository, said.append)._forget()
+    run.Backup(
+        settings,
+        backup_settings.State(),
+        repository,
+        repository,
+        said.append,
+        root=tmp_path,
+        state_file=tmp_path / "state.json",
+    )._forget()
     assert said == [f"Nothing is forgotten: the host is in security mode {MODE}"]
 
 
@@ -182,7 +191,7 @@ def answered(
 
         fail_json = exit_json
 
-    monkeypatch.setattr(security_mode, "standing", lambda: MODE)
+    monkeypatch.setattr(security_mode, "standing", lambda *_: MODE)
     monkeypatch.setattr(module, "AnsibleModule", Module)
     with pytest.raises(EndedError) as ended:
         module.main()
@@ -238,7 +247,7 @@ CHAT = {"name": "chat", "kind": "slack", "url": "https://go.net/x"}
 SINKS = [{"group": "team", "audience": "team", "sinks": [CHAT]}]
 
 
-class Timekeeper(incident_reminders_action.ActionModule):
+class Timekeeper(incident_reminders_module.ActionModule):
     """The control node's half, with a host in the mode at its other end."""
 
     def __init__(self, directory: Path, plan: str) -> None:
@@ -260,7 +269,7 @@ def test_incident_goes_on_when_its_timekeeper_is_in_the_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: str
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(incident_reminders_action.display, "warning", said.append)
+    monkeypatch.setattr(incident_reminders_module.display, "warning", said.append)
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
     result = Timekeeper(tmp_path, plan).run(None, {"inventory_hostname": "katago-1"})
     assert not result.get("failed")

@@ -24,6 +24,7 @@ def built(root: Path, config: str) -> Path:
     (engine / "katago").write_text("engine")
     network.write_text("network")
     inputs = {
+        "engine_version": "1.18.1",
         "files": {"config.json": digest.of_text(config)},
         "stands_on": {str(path): digest.of_path(path) for path in (engine, network)},
     }
@@ -118,7 +119,7 @@ def test_rollback_that_was_killed_after_its_release_failed_leads_where_its_retur
 
     records = [record(name, "good", "deployment") for name in (bad, good)]
     records += [record(bad, None, "rollback"), record(bad, "bad", "rollback")]
-    monkeypatch.setattr(history, "read", lambda: records)
+    monkeypatch.setattr(history, "read", lambda _: records)
     for current in (bad, good):
         for wanted in (release_switch.LAST_GOOD, bad):
             given = {"release": wanted, "allow_bad": False, "since": at}

@@ -16,7 +16,7 @@ from ansible_collections.katago.fleet.plugins.filter import fleet
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk
 from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints, unit
-from ansible_collections.katago.fleet.plugins.modules import service_info as state_module
+from ansible_collections.katago.fleet.plugins.modules import service_info
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import outcome
 
 PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
@@ -91,16 +91,16 @@ def test_service_whose_configuration_is_damaged_is_not_called_ready_or_not(
     config = tmp_path / "config.json"
     for text in ("{", "[]", '{"server": {"host": "127.0.0.1", "pork": 8080}}'):
         config.write_text(text)
-        ready, reason = state_module.readiness(config)
+        ready, reason = service_info.readiness(config)
         assert ready is None
         words = outcome.left({**RUNNING, "ready": ready, "reason": reason})
         assert "runs 1-aa, whether it is ready is unknown (/etc/katago-mcp/config.json does not say" in words
-    assert "KeyError 'port'" in words
+    assert "server.port is missing" in words
     whole = {"server": {"host": "127.0.0.1", "port": 1}, "metrics": {"host": "", "port": 1}}
     config.write_text(json.dumps(whole))
     asked = iter([None, (503, {"reason": "engine starting"}), (200, {})])
     monkeypatch.setattr(endpoints.Endpoints, "probe", lambda *_: next(asked))
-    assert [state_module.readiness(config) for _ in range(3)] == [
+    assert [service_info.readiness(config) for _ in range(3)] == [
         (False, "no answer"),
         (False, "engine starting"),
         (True, None),

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, disk
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.service import overlay
-from ansible_collections.katago.fleet.plugins.modules import service_limits as overlay_module
+from ansible_collections.katago.fleet.plugins.modules import service_limits
 
 EARLIER, LATER = (datetime(2026, 11, 24, hour, tzinfo=UTC) for hour in (6, 7))
 
@@ -70,18 +71,18 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(paths, "SERVICE_UNIT_FILE", tmp_path / paths.SERVICE_UNIT)
     monkeypatch.setattr(paths, "OVERLAY", tmp_path / "overlay.json")
     monkeypatch.setattr(subprocess, "run", host.systemctl)
-    write = atomic.write
+    write = common_files.write
 
     def writing(path: Path, content: bytes, *, mode: int) -> None:
         host.at(f"write {path.name}")
         write(path, content, mode=mode)
         host.at(f"sync {path.name}")
 
-    monkeypatch.setattr(atomic, "write", writing)
+    monkeypatch.setattr(common_files, "write", writing)
     return host
 
 
-def document(expires: datetime) -> dict[str, Any]:
+def document(expires: datetime) -> overlay.Document:
     return overlay.document({"katago.maxVisits": 100}, expires, "load", "anna@control")
 
 
@@ -96,17 +97,17 @@ spans = pytest.mark.parametrize(
 
 def steps_of(host: Host, old: datetime | None, new: datetime) -> int:
     """How many steps it takes to lay the new overlay over the old one; the old one lies afterwards."""
-    overlay_module.lay(new, document(new))
+    service_limits.lay(new, document(new))
     count = len(host.steps)
-    overlay_module.disarm()
+    service_limits.disarm()
     paths.OVERLAY.unlink()
     if old:
-        overlay_module.lay(old, document(old))
+        service_limits.lay(old, document(old))
         host.steps.clear()
         state = host.seen()
-        overlay_module.lay(new, document(new))
+        service_limits.lay(new, document(new))
         count = len(host.steps)
-        overlay_module.lay(old, document(old))
+        service_limits.lay(old, document(old))
         assert host.seen() == state
     host.steps.clear()
     return count
@@ -129,7 +130,7 @@ def test_killed_anywhere_what_lies_there_is_old_or_new_and_has_a_timer(
     for number in range(1, steps_of(host, old, new) + 1):
         host.trouble = at_step(number, host, KilledError())
         with pytest.raises(KilledError):
-            overlay_module.lay(new, document(new))
+            service_limits.lay(new, document(new))
         host.trouble = lambda step: None
         files, armed, enabled = host.seen()
         if "overlay.json" in files:
@@ -141,10 +142,10 @@ def test_killed_anywhere_what_lies_there_is_old_or_new_and_has_a_timer(
             )
             assert enabled
         assert old is None or "overlay.json" in files
-        overlay_module.disarm()
+        service_limits.disarm()
         paths.OVERLAY.unlink(missing_ok=True)
         if old:
-            overlay_module.lay(old, document(old))
+            service_limits.lay(old, document(old))
         host.steps.clear()
 
 
@@ -165,9 +166,9 @@ def test_what_fails_anywhere_is_undone_and_refused(
     for number in range(1, count + 1):
         host.trouble = at_step(number, host, error)
         with pytest.raises(
-            overlay_module.RefusedError, match=r"cannot be written: .*No space left on device"
+            service_limits.RefusedError, match=r"cannot be written: .*No space left on device"
         ):
-            overlay_module.lay(new, document(new))
+            service_limits.lay(new, document(new))
         assert host.seen() == before
         host.steps.clear()
 
@@ -176,11 +177,11 @@ def test_disk_that_takes_nothing_is_refused_with_nothing_touched(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = {"katago": {"maxVisits": 1000, "defaultVisits": 200}}
-    monkeypatch.setattr(overlay_module, "look", lambda: (config, {"overlay": None}))
+    monkeypatch.setattr(service_limits, "look", lambda: (config, None))
     monkeypatch.setattr(disk, "obstacles", lambda places: [f"{place} cannot be written" for place in places])
     wanted = {"limits": {"visits": 100}, "minutes": 5, "why": "load", "who": "anna"}
     with pytest.raises(
-        overlay_module.RefusedError, match=r"cannot be written; .* cannot be written\. Mend the disk"
+        service_limits.RefusedError, match=r"cannot be written; .* cannot be written\. Mend the disk"
     ):
-        overlay_module.lower(SimpleNamespace(params=wanted, check_mode=False))
+        service_limits.lower(SimpleNamespace(params=wanted, check_mode=False))
     assert (host.steps, host.seen()) == ([], ({}, None, False))

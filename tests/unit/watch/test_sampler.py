@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import ledger
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline
@@ -40,7 +40,8 @@ def test_order_lies_on_the_disk_and_samples_begin_with_it(place: dict[str, Path]
 def test_new_order_leaves_nothing_of_the_one_before(place: dict[str, Path]) -> None:
     for _ in range(2):
         sampler.begin(ORDER, rebooted=False, **place)
-        ledger.append(place["file"], {"event": "over", "why": "x"}, at="2026-01-31T03:00:00Z", who="sampler")
+        over = {"event": "over", "why": "x"}
+        files.append_events(place["file"], over, at="2026-01-31T03:00:00Z", who="sampler")
     sampler.begin(ORDER, rebooted=True, **place)
     found = sampler.watched(place["file"])
     assert found is not None
@@ -53,7 +54,7 @@ def test_order_without_room_for_samples_is_none(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ledger, "append", full)
+    monkeypatch.setattr(files, "append_events", full)
     with pytest.raises(OSError, match="No space left"):
         sampler.begin(ORDER, rebooted=False, **place)
     assert not place["order_file"].exists()

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import atomic, ledger
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 
 
 def _atomic(directory: Path, number: int) -> Path:
     path = directory / "lines.jsonl"
-    atomic.append(path, json.dumps({"number": number}).encode() + b"\n", mode=0o600)
+    files.append(path, json.dumps({"number": number}).encode() + b"\n", mode=0o600)
     return path
 
 
@@ -35,7 +35,7 @@ def _timeline(directory: Path, number: int) -> Path:
 
 def _ledger(directory: Path, number: int) -> Path:
     path = directory / "ledger.jsonl"
-    ledger.append(path, {"number": number}, at="2026-01-01T00:00:00Z", who="anna")
+    files.append_events(path, {"number": number}, at="2026-01-01T00:00:00Z", who="anna")
     return path
 
 

@@ -1,0 +1,260 @@
+"""Every playbook once, in one story; after each, what a client or an operator sees of it.
+
+The tests build on one another. Molecule has run site.yml.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import paths
+from lab.hosts import Host
+from tests import fleet, hosts
+from tests.clients import call, limits
+
+FIRST, SECOND = fleet.LAB.hosts()
+BASELINE = "/var/lib/katago-mcp/baseline.json"
+CONFIG = "/opt/katago-mcp/current/config.json"
+POSITION = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "E5"]]}
+# Two hosts that share two processors need patience.
+QUICK = {
+    "triage_window": 2,
+    "triage_patience": 60,
+    "triage_baseline_uptime": 1,
+    "watch_bounds": [1, 15],
+    "watch_interval": 10,
+    "watch_fewest_requests": 10,
+    "incident_timekeeper": SECOND.name,
+}
+
+
+class Control:
+    """A control node with records of its own, which knows what it has run."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.records = directory / "records"
+        self.ran = {"site.yml"}
+
+    def run(self, playbook: str, *arguments: str, rc: int = 0, **given: Any) -> fleet.Run:
+        """Run a playbook, which must end with this exit status."""
+        self.ran.add(playbook)
+        variables = {**QUICK, "procedure_records_dir": str(self.records), **given}
+        run = fleet.play(playbook, *arguments, variables=variables)
+        assert run.returncode == rc, run.output
+        return run
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """A file of the only incident."""
+        (path,) = self.records.glob(f"incidents/*/{name}")
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def results(self, procedure: str) -> set[str]:
+        """The results of a procedure in the incident's timeline."""
+        return {line["result"] for line in self.lines("timeline.jsonl") if line.get("procedure") == procedure}
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Control:
+    return Control(tmp_path_factory.mktemp("control"))
+
+
+@pytest.fixture(scope="module")
+def first() -> Any:
+    return hosts.connect(FIRST.name)
+
+
+@pytest.fixture(scope="module")
+def second() -> Any:
+    return hosts.connect(SECOND.name)
+
+
+def only(target: Host) -> str:
+    return f"--limit={target.name}"
+
+
+def expect_service(target: Host) -> None:
+    """A client's position is analysed."""
+    result = call(target, "analyzePosition", {"position": POSITION, "maxVisits": 4})
+    assert not result.is_error, result
+    assert result.structured_content["moves"]
+
+
+def health(target: Host) -> dict[str, Any]:
+    """What /health says; empty where nothing answers."""
+    _, body = fleet.get(target, "/health", seconds=3)
+    answer: dict[str, Any] = json.loads(body or "{}")
+    return answer
+
+
+def expect_switch(host: Any, how: str) -> None:
+    """The newest switch of the host was made by this procedure, and validated."""
+    switch, verdict = hosts.history(host)[-2:]
+    assert (switch["how"], switch["release"], switch["verdict"]) == (how, hosts.current(host), None)
+    assert (verdict["release"], verdict["verdict"]) == (switch["release"], "good")
+
+
+def test_site_has_deployed_the_service_for_clients_of_every_name(first: Any, second: Any) -> None:
+    for target, host in ((FIRST, first), (SECOND, second)):
+        expect_service(target)
+        expect_switch(host, "deployment")
+        for name in (FIRST.name, SECOND.name):
+            headers = {"Host": f"{name}:8080", "Content-Type": "application/json"}
+            assert fleet.get(target, "/mcp", method="POST", headers=headers)[0] == 401
+
+
+def test_validate_names_the_release_of_every_host(control: Control, first: Any, second: Any) -> None:
+    run = control.run("validate.yml")
+    for host in (first, second):
+        assert hosts.current(host) in run.output
+    assert set(run.changed.values()) == {0}
+
+
+def test_triage_calls_healthy_hosts_healthy(control: Control) -> None:
+    report = control.directory / "triage.json"
+    run = control.run("triage.yml", triage_json=str(report))
+    verdicts = {name: host["verdict"] for name, host in json.loads(report.read_text())["hosts"].items()}
+    assert verdicts == {FIRST.name: "healthy", SECOND.name: "healthy"}, run.output
+
+
+def test_gpu_driver_leaves_a_host_without_a_gpu_alone(control: Control, first: Any) -> None:
+    installed = "dpkg-query --show"
+    before = first.check_output(installed)
+    run = control.run("gpu_driver.yml", "--check", only(FIRST))
+    assert run.changed == {FIRST.name: 0}
+    assert first.check_output(installed) == before
+
+
+def test_restart_replaces_the_process(control: Control, first: Any) -> None:
+    before = hosts.main_pid(first)
+    control.run("restart.yml", only(FIRST))
+    assert hosts.main_pid(first) not in (0, before)
+    expect_service(FIRST)
+
+
+def test_deploy_brings_a_new_setting_and_rollback_the_previous_one(control: Control, first: Any) -> None:
+    release, visits = hosts.current(first), limits(FIRST)["maxVisits"]
+    control.run("deploy.yml", only(FIRST), katago_mcp_max_visits=visits - 1)
+    assert limits(FIRST)["maxVisits"] == visits - 1
+    expect_switch(first, "deployment")
+    control.run("rollback.yml", only(FIRST))
+    assert limits(FIRST)["maxVisits"] == visits
+    assert hosts.current(first) == release
+    expect_switch(first, "rollback")
+
+
+def test_purge_empties_the_cache_and_replaces_the_engine(control: Control) -> None:
+    for number in range(6):
+        position = {**POSITION, "moves": [["B", f"{'ABCDEF'[number]}5"]]}
+        assert not call(FIRST, "analyzePosition", {"position": position, "maxVisits": 2}).is_error
+    engine, entries = health(FIRST)["engine"]["pid"], fleet.metric(FIRST, "katago_cache_entries")
+    control.run("purge_cache.yml", only(FIRST))
+    assert health(FIRST)["engine"]["pid"] != engine
+    # Those of the validation.
+    assert (fleet.metric(FIRST, "katago_cache_entries") or 0) < (entries or 0)
+    expect_service(FIRST)
+
+
+def test_mitigation_lowers_a_limit_for_clients_and_undo_restores_it(control: Control) -> None:
+    before = limits(FIRST)
+    control.run("mitigate.yml", only(FIRST), visits=4, why="the queue is long")
+    refused = call(FIRST, "analyzePosition", {"position": POSITION, "maxVisits": 5})
+    assert refused.content[0].text.startswith("limit_exceeded: ")
+    control.run("mitigate.yml", only(FIRST), undo=True)
+    assert limits(FIRST) == before
+    assert health(FIRST)["overlay"] is None
+
+
+@pytest.fixture(scope="module")
+def repository() -> dict[str, str]:
+    return {"backup_repository": "/srv/katago", "backup_password": "of-a-disposable-host"}
+
+
+def test_backup_is_verified_and_scheduled(control: Control, second: Any, repository: dict[str, str]) -> None:
+    control.run("backup.yml", only(SECOND), **repository)
+    backup = json.loads(second.check_output("cat /var/lib/katago-backup/state.json"))["last_good"]
+    assert backup["release"] == hosts.current(second)
+    assert backup["snapshot"] in second.check_output("katago-backup snapshots")
+    assert second.check_output("systemctl is-active katago-backup.timer") == "active"
+
+
+def test_restore_repairs_what_was_damaged(control: Control, second: Any, repository: dict[str, str]) -> None:
+    whole = second.file(CONFIG).sha256sum
+    second.check_output(f"sed --in-place s/8080/8088/ {CONFIG}")
+    assert second.file(CONFIG).sha256sum != whole
+    control.run("restore.yml", only(SECOND), **repository)
+    assert second.file(CONFIG).sha256sum == whole
+    expect_switch(second, "restore")
+    expect_service(SECOND)
+
+
+def test_security_mode_cuts_clients_off_and_refuses_procedures_until_it_ends(
+    control: Control, second: Any
+) -> None:
+    pid = hosts.main_pid(second)
+    control.run("security.yml", only(SECOND), do="on", why="odd logins")
+    assert fleet.get(SECOND, "/health", seconds=3)[0] == 0
+    expect_service(FIRST)
+    control.run("restart.yml", only(SECOND), rc=2)
+    assert hosts.main_pid(second) == pid
+    control.run("security.yml", only(SECOND), do="off", why="an old client")
+    expect_service(SECOND)
+    assert hosts.main_pid(second) == pid
+
+
+def test_incident_is_opened_for_a_service_that_is_down(control: Control, first: Any, second: Any) -> None:
+    first.check_output(f"systemctl stop {hosts.SERVICE}")
+    control.run("incident.yml", do="open", lead="Anna")
+    opened = control.lines("state.jsonl")[0]
+    assert (opened["event"], opened["severity"]) == ("opened", "P0")
+    control.run("restart.yml", only(FIRST))
+    assert control.results("restart") == {"begun", "changed"}
+    expect_service(FIRST)
+
+
+def test_evidence_of_both_hosts_is_kept_and_verifies(control: Control) -> None:
+    control.run("evidence.yml")
+    evidence = control.records / "evidence" / control.lines("state.jsonl")[0]["id"]
+    for target in (FIRST, SECOND):
+        assert list(evidence.glob(f"{target.name}/*/manifest.jsonl"))
+    verify = ["bin/evidence", "verify", str(evidence)]
+    verified = subprocess.run(verify, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_incident_is_closed_when_its_host_was_watched_and_not_before(control: Control) -> None:
+    control.run("incident.yml", rc=2, do="close", resolution="restarted")
+    control.run("watch.yml", only(FIRST), minutes=1)
+    assert "ok" in control.results("watch")
+    control.run("incident.yml", do="close", resolution="restarted")
+    assert "closed" in {line["event"] for line in control.lines("state.jsonl")}
+
+
+def test_review_and_reports_are_written(control: Control) -> None:
+    incident = control.lines("state.jsonl")[0]["id"]
+    control.run("review.yml", incident=incident)
+    review = (control.records / "incidents" / incident / "review.md").read_text()
+    assert "Anna" in review
+    assert f"| {FIRST.name} |" in review
+    control.run("report.yml", do="actions")
+    control.run("report.yml", rc=2, do="actions", as_of="2999-01-01")
+    year, month = int(incident[:4]), int(incident[5:7])
+    quarter = f"{year}Q{(month + 2) // 3}"
+    control.run("report.yml", do="quarter", quarter=quarter)
+    assert incident in (control.records / "reports" / f"{quarter}.md").read_text()
+
+
+def test_baseline_is_recorded_for_the_current_release(control: Control, second: Any) -> None:
+    control.run("baseline.yml", only(SECOND))
+    baseline = json.loads(second.check_output(f"cat {BASELINE}"))
+    assert baseline["release"] == hosts.current(second)
+    assert baseline["median_seconds"] > 0
+
+
+def test_no_playbook_was_left_out(control: Control) -> None:
+    assert {path.name for path in (paths.ROOT / "playbooks").glob("*.yml")} - control.ran == set()

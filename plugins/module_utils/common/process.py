@@ -1,0 +1,20 @@
+"""One process in /proc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def state(pid: int, proc: Path) -> str | None:
+    """The state letter of a process, T when it is stopped; None when there is no such process."""
+    try:
+        return stat(proc / str(pid))[1][0]
+    except OSError:
+        return None
+
+
+def stat(directory: Path) -> tuple[str, list[str]]:
+    """A process's name, which may hold anything, and the fields of `stat` after it [proc(5)]."""
+    text = (directory / "stat").read_text(errors="replace")
+    end = text.rindex(")")
+    return text[text.index("(") + 1 : end], text[end + 2 :].split()

@@ -1,0 +1,36 @@
+"""The service as an MCP client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from lab.hosts import Host
+from tests import fleet
+
+
+async def ask(
+    target: Host, tool: str, arguments: dict[str, Any], *, token: str = "", seconds: float = 60
+) -> Any:
+    """Call a tool with a token of the lab, or another one; return the result, which may be an error."""
+    headers = {"Authorization": f"Bearer {token or fleet.token()}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(seconds)) as http,
+        Client(streamable_http_client(fleet.address(target), http_client=http)) as client,
+    ):
+        return await client.call_tool(tool, arguments)
+
+
+def call(target: Host, tool: str, arguments: dict[str, Any]) -> Any:
+    """The same from code that is not asynchronous."""
+    return asyncio.run(ask(target, tool, arguments))
+
+
+def limits(target: Host) -> dict[str, Any]:
+    """The limits that getEngineStatus reports to clients."""
+    status = call(target, "getEngineStatus", {}).structured_content
+    return {name: status[name] for name in ("maxVisits", "defaultVisits", "maxTime", "maxReviewVisits")}
