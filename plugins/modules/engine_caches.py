@@ -118,6 +118,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import (
     progress,
     shape,
     systemd_run,
+    transient_unit,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
@@ -220,7 +221,7 @@ class Caches:
         """Start the engine, which builds what it lacks and then ends, unless it runs already."""
         if self.state() == "running":
             return
-        systemd_run.clear(self.unit)
+        transient_unit.clear(self.unit)
         (SCRATCH / FINISHED).unlink(missing_ok=True)
         engine = [self._parameters["binary"], "analysis", "-config", self._parameters["config"]]
         engine += ["-model", self._parameters["network"]]
@@ -258,7 +259,7 @@ class Caches:
 
     def running_for(self) -> float:
         """For how many seconds it has run; 0 when it does not."""
-        return systemd_run.running_for(self.unit)
+        return transient_unit.running_for(self.unit)
 
     def keep(self, seconds: float) -> list[str]:
         """Keep what was built, and return the names of new files."""
@@ -305,7 +306,7 @@ class Caches:
         directives = {**self._directives(), "StateDirectory": f"{paths.STATE.name}/{HOME.name}"}
         argv = ["/bin/sh", "-c", SEED, str(self.kept), str(HOME / DIRECTORY)]
         unit = UNIT.format(key="seed")
-        run = systemd_run.watched(
+        run = transient_unit.watched(
             systemd_run.command(directives, argv, unit=unit, collect=False),
             unit,
             patience=SEED_SECONDS,
@@ -379,7 +380,7 @@ def main() -> None:
             caches.start()
         if step == "poll":
             log = caches.log()
-            activity = progress.of_processes(systemd_run.processes(caches.unit), len(log))
+            activity = progress.of_processes(transient_unit.processes(caches.unit), len(log))
             module.exit_json(
                 changed=False,
                 state=caches.state(),
@@ -389,7 +390,7 @@ def main() -> None:
                 activity=asdict(activity),
             )
         if step == "stop":
-            systemd_run.clear(caches.unit)
+            transient_unit.clear(caches.unit)
         if step == "finish":
             built = [] if caches.suffice() else caches.keep(module.params["seconds"])
             if not caches.seeded():

@@ -103,6 +103,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import (
     files,
     progress,
     systemd_run,
+    transient_unit,
 )
 
 CONFIG = "numAnalysisThreads = 1\nnumSearchThreads = 1\nlogToStderr = true\n"
@@ -145,7 +146,7 @@ class Tuner:
         """
         if supplied is not None:
             files.write(SUPPLIED, supplied.encode(), mode=0o644)
-        run = systemd_run.watched(
+        run = transient_unit.watched(
             self._command("probe", wait=True, output=SUPPLIED if supplied is not None else None),
             UNIT.format(key="probe"),
             patience=PROBE_PATIENCE,
@@ -172,7 +173,7 @@ class Tuner:
 
     def stop(self, key: str) -> None:
         """Stop the tuning; what it did is lost."""
-        systemd_run.clear(UNIT.format(key=key))
+        transient_unit.clear(UNIT.format(key=key))
 
     def log(self, key: str) -> list[tuple[float, str]]:
         """The tuner's last lines, each with its time in seconds since the epoch."""
@@ -196,11 +197,11 @@ class Tuner:
 
     def running_for(self, key: str) -> float:
         """For how many seconds the tuning has run; 0 when it does not."""
-        return systemd_run.running_for(UNIT.format(key=key))
+        return transient_unit.running_for(UNIT.format(key=key))
 
     def activity(self, key: str, lines: int) -> progress.Activity:
         """What the tuner's processes did until now."""
-        return progress.of_processes(systemd_run.processes(UNIT.format(key=key)), lines)
+        return progress.of_processes(transient_unit.processes(UNIT.format(key=key)), lines)
 
     def output(self, key: str) -> Path:
         """Where the tuner writes its result."""

@@ -91,7 +91,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import files, redaction, shape, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    files,
+    redaction,
+    shape,
+    systemd_run,
+    transient_unit,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit, validate_report
 
@@ -134,7 +140,7 @@ def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> lis
     return systemd_run.command(directives, argv, unit=UNIT, collect=False)
 
 
-def judged(tried: systemd_run.Run) -> tuple[list[validate_report.Check], list[str]]:
+def judged(tried: transient_unit.Run) -> tuple[list[validate_report.Check], list[str]]:
     """The checks that a trial made, and what is wrong; nothing is wrong when that is empty."""
     try:
         report = validate_report.parse(tried.output)
@@ -173,13 +179,13 @@ def main() -> None:
         module.exit_json(changed=False, deferred="check mode")
     deferred = capacity.reason_to_defer(parameters["memory_needed_mb"])
     # What a run whose connection was lost left behind.
-    systemd_run.clear(UNIT)
+    transient_unit.clear(UNIT)
     shutil.rmtree(CREDENTIALS, ignore_errors=True)
     CREDENTIALS.mkdir(mode=0o700)
     try:
         for name, content in credentials(parameters).items():
             files.write(CREDENTIALS / name, content.encode(), mode=0o600)
-        tried = systemd_run.watched(
+        tried = transient_unit.watched(
             command(parameters, directory, engine=deferred is None),
             UNIT,
             patience=parameters["patience"],

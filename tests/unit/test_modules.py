@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, transient_unit
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import http
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
@@ -228,8 +228,10 @@ def test_trial_has_the_environment_of_the_services_sandbox() -> None:
     assert "--property=Environment=RUSTICL_ENABLE=iris" in command
 
 
-def trial_run(output: str, *, status: int = 0, log: str = "", stopped: str | None = None) -> systemd_run.Run:
-    return systemd_run.Run(status, output, log, f"it ended with status {status}", stopped)
+def trial_run(
+    output: str, *, status: int = 0, log: str = "", stopped: str | None = None
+) -> transient_unit.Run:
+    return transient_unit.Run(status, output, log, f"it ended with status {status}", stopped)
 
 
 GOOD = '{"ok": true, "checks": [{"name": "engine", "ok": true, "message": "is ready"}]}'
@@ -254,7 +256,7 @@ BAD = '{"ok": false, "checks": [{"name": "engine", "ok": false, "message": "did 
         (trial_run('{"ok": false, "checks": []}', status=1), "- trial: it ended with status 1."),
     ],
 )
-def test_failed_trial_always_says_why(tried: systemd_run.Run, problem: str) -> None:
+def test_failed_trial_always_says_why(tried: transient_unit.Run, problem: str) -> None:
     _, problems = release_trial.judged(tried)
     assert len(problems) == 1
     assert problems[0].startswith(problem)

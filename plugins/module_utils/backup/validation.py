@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import contents
-from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run, transient_unit
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 
 # Of the validation: without any progress, and in all.
@@ -72,6 +72,6 @@ def command(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[
     )
 
 
-def try_out(argv: Sequence[str]) -> systemd_run.Run:
+def try_out(argv: Sequence[str]) -> transient_unit.Run:
     """Run what `command` made, until it ends or nothing of it moves any more."""
-    return systemd_run.watched(argv, paths.BACKUP_TRIAL_UNIT, patience=PATIENCE, deadline=SECONDS)
+    return transient_unit.watched(argv, paths.BACKUP_TRIAL_UNIT, patience=PATIENCE, deadline=SECONDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run, transient_unit
 
 UNIT = "trial.service"
 RUN = """#!/bin/sh
@@ -39,10 +39,10 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(host: Path, code: str, patience: float = 60, deadline: float = 600) -> systemd_run.Run:
+def run(host: Path, code: str, patience: float = 60, deadline: float = 600) -> transient_unit.Run:
     text = f"import os; open({str(host / 'PID')!r}, 'w').write(str(os.getpid())); {code}"
     command = systemd_run.command({}, [sys.executable, "-S", "-c", text], unit=UNIT, collect=False)
-    return systemd_run.watched(command, UNIT, patience=patience, deadline=deadline)
+    return transient_unit.watched(command, UNIT, patience=patience, deadline=deadline)
 
 
 def test_program_that_ends_is_passed_on(host: Path) -> None:
@@ -100,7 +100,7 @@ def test_line_that_is_waited_for_ends_it(host: Path) -> None:
     command = systemd_run.command(
         {}, ["sh", "-c", f"echo $$ > {host}/PID; echo found it; sleep 600"], unit=UNIT
     )
-    done = systemd_run.watched(
+    done = transient_unit.watched(
         command, UNIT, patience=60, deadline=600, is_enough=lambda line: "found" in line
     )
     assert (done.output, done.stopped) == ("found it\n", None)
