@@ -11,12 +11,15 @@ from dataclasses import dataclass
 STEPS: tuple[tuple[str, float], ...] = (
     ("xGemmDirect for", 40),
     ("xGemm for convolutions", 16),
-    ("hGemmWmma for", 4),
-    ("hGemmWmmaNCHW for", 3),
-    ("xGemm for convolutions - trying with FP16", 4),
-    ("winograd transform", 6),
+    ("hGemmWmma for", 3),
+    ("hGemmWmmaNCHW for", 2),
+    ("xGemm for convolutions - trying with FP16", 3),
+    ("winograd transform", 5),
     ("winograd untransform", 11),
-    ("global pooling", 16),
+    ("global pooling", 15),
+    ("pointWise", 1),
+    ("addChannelBiasesNCHW", 1),
+    ("spatialRMSNorm", 3),
 )
 # Too little to tell from.
 LEAST_SHARE = 0.03
@@ -47,15 +50,16 @@ class Progress:
 
 def of_lines(lines: Sequence[str]) -> Progress | None:
     """How far the tuner is by its lines; None before its first step."""
-    step, inside = -1, 0.0
+    step, inside, is_known = -1, 0.0, True
     for line in lines:
-        if found := _AT.match(line):
+        if (found := _AT.match(line)) and is_known:
             inside = int(found["done"]) / max(1, int(found["all"]))
         elif found := _BEGINS.match(line):
             # The names of some begin with those of others, which come before.
             named = [index for index, (name, _) in enumerate(STEPS) if found["what"].startswith(name)]
-            if named and named[-1] > step:
-                step, inside = named[-1], 0.0
+            is_known = bool(named) and named[-1] >= step
+            # Another version may have steps of its own; the last one that is known is over then.
+            step, inside = (named[-1], 0.0) if is_known else (step, 1.0)
     if step < 0:
         return None
     done = sum(weight for _, weight in STEPS[:step]) + inside * STEPS[step][1]

@@ -44,6 +44,15 @@ Tuning 80/109 ...
 Tuning global pooling strides
 Testing 104 different configs
 Tuning 20/104 ...
+Tuning pointWise (addPointWise + swiGLU)
+Testing 20 different configs
+Tuning 3/20 Calls/sec 24172.8 ErrorProp 0 ELTS_PER_THREAD=2 LOCAL_SIZE=64
+Tuning addChannelBiasesNCHW
+Testing 12 different configs
+Tuning 2/12 Calls/sec 17648.5 ErrorProp 0 XY_ELTS_PER_THREAD=2
+Tuning spatialRMSNorm
+Testing 25 different configs
+Tuning 24/25 Calls/sec 4221.26 ErrorProp 1.22961e-06 TILE_SIZE=512
 2026-11-28 13:48:03+0000: Tuning dummy thread numeric total: 6.94356e+07
 Done tuning
 """.splitlines()
@@ -65,6 +74,9 @@ def upto(line: str) -> tuning_progress.Progress | None:
         ("Tuning winograd transform for convolutions", 6, "winograd transform"),
         ("Tuning 80/109 ...", 7, "winograd untransform"),
         ("Tuning 20/104 ...", 8, "global pooling"),
+        ("Tuning pointWise (addPointWise + swiGLU)", 9, "pointWise"),
+        ("Tuning addChannelBiasesNCHW", 10, "addChannelBiasesNCHW"),
+        ("Tuning spatialRMSNorm", 11, "spatialRMSNorm"),
     ],
 )
 def test_step_is_told(line: str, step: int, name: str) -> None:
@@ -82,13 +94,22 @@ def test_share_grows_with_every_line() -> None:
     seen = [tuning_progress.of_lines(steps[:number]) for number in range(1, len(steps) + 1)]
     shares = [progress.share for progress in seen if progress]
     assert shares == sorted(shares)
-    assert 0.8 < shares[-1] < 1
+    assert 0.95 < shares[-1] < 1
+
+
+def test_step_that_is_not_known_never_takes_it_back() -> None:
+    lines = ["Tuning global pooling strides", "Tuning 100/104 ..."]
+    before = tuning_progress.of_lines(lines)
+    after = tuning_progress.of_lines([*lines, "Tuning what is new", "Tuning 0/30 (reference)"])
+    assert before is not None
+    assert after is not None
+    assert (after.step, after.share > before.share) == (8, True)
 
 
 def test_time_left_follows_from_what_was_done() -> None:
     progress = tuning_progress.Progress(3, "hGemmWmma", 0.4)
-    assert progress.sentence(60) == "tuning, kernel 3 of 8 (hGemmWmma), 40 %, about 90 s left"
-    assert progress.sentence(600) == "tuning, kernel 3 of 8 (hGemmWmma), 40 %, about 15 min left"
+    assert progress.sentence(60) == "tuning, kernel 3 of 11 (hGemmWmma), 40 %, about 90 s left"
+    assert progress.sentence(600) == "tuning, kernel 3 of 11 (hGemmWmma), 40 %, about 15 min left"
 
 
 def test_time_left_shrinks_while_the_tuner_says_nothing() -> None:
@@ -107,5 +128,5 @@ def test_lines_of_the_journal_are_read_with_their_time() -> None:
 
 def test_no_time_is_told_from_too_little() -> None:
     assert tuning_progress.Progress(1, "xGemmDirect", 0.01).sentence(5) == (
-        "tuning, kernel 1 of 8 (xGemmDirect), 1 %"
+        "tuning, kernel 1 of 11 (xGemmDirect), 1 %"
     )
