@@ -134,16 +134,13 @@ SEED_SECONDS = 600
 JOURNAL_LINES = 200
 # As the trial of a release, which starts beside the running engine.
 SMALL = "nnCacheSizePowerOfTwo=12,nnMutexPoolSizePowerOfTwo=10"
-# Both run as the service's user, to whom the places belong that they write.
+# Both run as the service's user, to whom the places belong that they write. systemd would replace `$name` by
+# a variable of its own, so they have none but the shell's arguments.
 BUILD = """\
 rm -rf "$0/finished" "$0/trtcache" && mkdir "$0/trtcache" && \
 if [ -d "$1" ]; then cp "$1"/* "$0/trtcache/"; fi && shift && "$@" && touch "$0/finished"
 """
-SEED = """\
-mkdir -p "$1" && for file in "$0"/*; do
-  cmp -s "$file" "$1/${file##*/}" || { cp "$file" "$1/.new" && mv "$1/.new" "$1/${file##*/}"; } || exit 1
-done
-"""
+SEED = 'mkdir -p "$1" && cp "$0"/* "$1"/'
 
 
 class Record(TypedDict):
