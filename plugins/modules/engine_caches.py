@@ -10,8 +10,8 @@ description:
   - KataGo's TensorRT backend builds a timing cache and a plan cache at its first start, which takes minutes.
     This starts the engine once, as the service's user and in the service's sandbox, so that neither the trial
     of a release nor the service has to.
-  - What was built is kept as C(<root>/trt-<key>/), by GPU, driver, engine and network, and put where the
-    service's engine looks for it, C(trtcache) in its C(homeDataDir).
+  - What was built is kept as C(/opt/katago/tuning/trt-<key>/), by GPU, driver, engine and network, and put
+    where the service's engine looks for it, C(trtcache) in its C(homeDataDir).
   - A file that is there is not built again; another C(nnMaxBatchSize) needs other files.
   - While it runs, a line every 15 s says what it does. It is given up when nothing moves any more.
   - Left to the service's own start, with the reason, where memory does not allow a second engine.
@@ -63,10 +63,6 @@ options:
     description: Seconds after which it is no longer waited for, though it is at work.
     type: int
     default: 21600
-  root:
-    description: Where the caches are kept on the host.
-    type: path
-    default: /opt/katago/tuning
 author: The katago-mcp-fleet maintainers
 """
 
@@ -123,6 +119,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import (
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
 
+KEPT = paths.ASSETS / "tuning"
 # Where the engine keeps them in its home (trtbackend.cpp).
 DIRECTORY = "trtcache"
 HOME = paths.STATE / "engine"
@@ -185,7 +182,7 @@ class Caches:
             "networks": parameters["networks_sha256"],
         }
         self.key = digest.of_text(json.dumps(self.made_for, sort_keys=True))[:12]
-        self.directory = Path(parameters["root"], f"trt-{self.key}")
+        self.directory = KEPT / f"trt-{self.key}"
         self.unit = UNIT.format(key=self.key)
 
     @property
@@ -205,7 +202,7 @@ class Caches:
 
     def seconds_before(self) -> float:
         """How long it took the last time, for another GPU, driver, engine or network; 0 when unknown."""
-        records = sorted(Path(self._parameters["root"]).glob(f"trt-*/{RECORD}"), key=os.path.getmtime)
+        records = sorted(KEPT.glob(f"trt-*/{RECORD}"), key=os.path.getmtime)
         return next((record["seconds"] for record in map(read, reversed(records)) if record), 0.0)
 
     def _config(self) -> str:
@@ -288,7 +285,7 @@ class Caches:
 
     def _forget_others(self) -> None:
         """Remove what was kept for an engine or a network that the host no longer has."""
-        for path in Path(self._parameters["root"]).glob(f"trt-*/{RECORD}"):
+        for path in KEPT.glob(f"trt-*/{RECORD}"):
             record = read(path)
             if record and not all(Path(each).exists() for each in record["depends_on"]):
                 shutil.rmtree(path.parent)
@@ -355,7 +352,6 @@ def main() -> None:
             "user": {"type": "str", "required": True},
             "sandbox": {"type": "dict", "required": True},
             "memory_needed_mb": {"type": "int", "required": True},
-            "root": {"type": "path", "default": "/opt/katago/tuning"},
             "seconds": {"type": "float", "default": 0},
         },
         supports_check_mode=True,

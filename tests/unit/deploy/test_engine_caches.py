@@ -60,6 +60,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setattr(engine_caches, "SCRATCH", tmp_path / "scratch")
     monkeypatch.setattr(engine_caches, "HOME", tmp_path / "home")
+    monkeypatch.setattr(engine_caches, "KEPT", tmp_path / "tuning")
     behave(tmp_path)
     return tmp_path
 
@@ -79,7 +80,6 @@ def caches(host: Path, **parameters: Any) -> engine_caches.Caches:
             "config": str(host / "analysis.cfg"),
             "user": "u",
             "sandbox": {},
-            "root": str(host / "tuning"),
             **parameters,
         }
     )
