@@ -35,6 +35,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.incident import reque
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident.store import (
     IncidentRecords,
     current,
+    open_incidents,
 )
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
