@@ -39,18 +39,20 @@ def roles() -> str:
 
 
 def plugins() -> str:
-    """Every module, lookup and callback."""
+    """Every module, filter, lookup and callback."""
     lines = ["# Modules and other plugins", "", NOTICE]
-    for kind in ("modules", "lookup", "callback"):
-        for path in sorted((ROOT / "plugins" / kind).glob("*.py")):
-            documentation = _literal(path, "DOCUMENTATION")
+    for kind in ("modules", "filter", "lookup", "callback"):
+        # A filter's documentation is a file of its own.
+        for path in sorted((ROOT / "plugins" / kind).glob("*.yml" if kind == "filter" else "*.py")):
+            documented = _documented(path)
+            documentation = documented["DOCUMENTATION"]
             lines += ["", f"## katago.fleet.{path.stem}", "", f"{documentation['short_description']}."]
             lines += [_plain(sentence) for sentence in documentation["description"]]
             lines += _options(documentation["options"])
             if kind == "callback":
                 continue
-            lines += ["", "```yaml", _text(path, "EXAMPLES").strip(), "```"]
-            if returned := _literal(path, "RETURN"):
+            lines += ["", "```yaml", documented["EXAMPLES"].strip(), "```"]
+            if returned := documented["RETURN"]:
                 lines += ["", "| Returns | Type | What |", "|---|---|---|"]
                 lines += [
                     f"| `{name}` | {spec['type']} | {_joined(spec['description'])} |"
@@ -98,7 +100,18 @@ def _joined(description: str | list[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[CIB]\(([^)]*)\)", r"`\1`", text)
+    return re.sub(r"[CIBM]\(([^)]*)\)|P\(([^)#]*)#\w+\)", lambda match: f"`{match[1] or match[2]}`", text)
+
+
+def _documented(path: Path) -> dict[str, Any]:
+    """The parts of a plugin's documentation by name, from its code or from the file beside it."""
+    if path.suffix == ".yml":
+        found: dict[str, Any] = yaml.safe_load(path.read_text())
+        return found
+    parts = {"DOCUMENTATION": _literal(path, "DOCUMENTATION")}
+    if path.parent.name != "callback":
+        parts |= {"EXAMPLES": _text(path, "EXAMPLES"), "RETURN": _literal(path, "RETURN")}
+    return parts
 
 
 def _text(path: Path, name: str) -> str:

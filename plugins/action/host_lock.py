@@ -9,7 +9,7 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, runs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, records_dir, runs
 
 display = Display()
 
@@ -24,9 +24,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         taking = arguments["state"] == "held"
-        if taking and (
-            problems := inputs.problems(load_extra_vars(self._loader), arguments.get("inputs", []))
-        ):
+        if taking and (problems := self._problems(task_vars or {})):
             words = f"Refused; nothing was changed on this host. {' '.join(problems)}"
             return {**result, "failed": True, "refused": True, "msg": words}
         wanted = {
@@ -46,6 +44,14 @@ class ActionModule(ActionBase):
         if answer["holder"]["run"] == wanted["run"]:
             return {**result, **answer}
         return {**result, **self._contest(answer, wanted, task_vars)}
+
+    def _problems(self, task_vars: dict[str, Any]) -> list[str]:
+        problems = inputs.problems(load_extra_vars(self._loader), self._task.args.get("inputs", []))
+        try:
+            records_dir.of_task(task_vars, self._templar.template)
+        except records_dir.PlaceError as error:
+            problems.append(str(error))
+        return problems
 
     def _contest(
         self, answer: dict[str, Any], wanted: dict[str, Any], task_vars: dict[str, Any] | None

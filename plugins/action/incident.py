@@ -71,7 +71,7 @@ class ActionModule(ActionBase):
                 **result,
                 "failed": True,
                 "refused": True,
-                "msg": commands.with_inventory(f"Refused; nothing was recorded. {error}", sources),
+                "msg": commands.as_run_here(f"Refused; nothing was recorded. {error}", sources),
             }
         except OSError as error:
             raise AnsibleActionFail(f"The incident's record cannot be kept: {error}") from error
@@ -309,18 +309,20 @@ class ActionModule(ActionBase):
 
     def _advise(self, incident: state.Incident, now: datetime, sources: Sequence[str]) -> None:
         """What is due next."""
-        playbook = commands.with_inventory("ansible-playbook playbooks/", sources)
         if incident.is_open:
             display.display(f"The next update is due by {incident.update_due}.")
         else:
             due = answers.due(incident)
-            display.display(f"The review is due by {due}: {playbook}review.yml -e incident={incident.id}")
+            command = f"ansible-playbook playbooks/review.yml -e incident={incident.id}"
+            display.display(commands.as_run_here(f"The review is due by {due}: {command}", sources))
         triggered = state.triggers(incident, now)
         for trigger in triggered:
             display.display(f"ESCALATE: {trigger.why}.")
         if triggered:
-            arguments = f"-e do=escalate -e incident={incident.id} -e to=ROLE"
-            display.display(f"  NEXT: {playbook}incident.yml {arguments}")
+            command = (
+                f"ansible-playbook playbooks/incident.yml -e do=escalate -e incident={incident.id} -e to=ROLE"
+            )
+            display.display(commands.as_run_here(f"  NEXT: {command}", sources))
 
     def _show(
         self, store: incident_store.IncidentRecords, request: incident_request.Request

@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
             predicted = " (predicted)" if self._task.check_mode else ""
             words = f"[{host}] {event['procedure']}: {outcome}{predicted}. {event['message']}".rstrip()
             sources = (task_vars or {}).get("ansible_inventory_sources") or []
-            display.display(commands.with_inventory(words, sources))
+            display.display(commands.as_run_here(words, sources))
         if not self._task.check_mode:
             try:
                 records.Records(Path(arguments["records_dir"]), str(arguments["incident"])).add_event(event)

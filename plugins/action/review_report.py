@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -115,8 +114,6 @@ def _day(text: str) -> date | None:
     if not text:
         return None
     try:
-        if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            raise ValueError
-        return date.fromisoformat(text)
+        return timestamps.parse_day(text)
     except ValueError:
         raise InputError(f"-e as_of is {text!r}; give a day such as 2026-12-31.") from None

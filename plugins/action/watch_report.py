@@ -38,8 +38,9 @@ class ActionModule(ActionBase):
             for host, each in found.items():
                 display.display(f"[{host}] watch: {_predicted(each)} (predicted).")
             return {**result, "changed": False, "verdicts": {}}
-        inventory = commands.inventory_arguments(known.get("ansible_inventory_sources") or [])
-        display.display(watch_table.render(found, inventory))
+        sources = known.get("ansible_inventory_sources") or []
+        table = watch_table.render(found, commands.inventory_arguments(sources))
+        display.display(commands.as_run_here(table, sources))
         for host, each in found.items():
             # What is refused says nothing of the service.
             if not self._task.check_mode and verdicts[host] != "refused":

@@ -7,23 +7,16 @@ name: timeline
 type: notification
 short_description: Keep an incident's timeline
 description:
-  - Appends a line of JSON to C(records/incidents/<incident>/timeline.jsonl) for every result of a task
-    of any playbook; UTC time, actor, command, host, task, result. It has no output of tasks, and of
-    extra variables only the values that are known to be no secrets.
+  - Appends a line of JSON to C(incidents/<incident>/timeline.jsonl) in the directory of the records for every
+    result of a task of any playbook; UTC time, actor, command, host, task, result. It has no output of tasks,
+    and of extra variables only the values that are known to be no secrets.
+  - The directory is that of the lookup P(katago.fleet.records_dir#lookup), for the first host of the group
+    C(katago).
   - The incident is that of C(-e incident=ID), or else the only one that is open. From the task that
     opens one on, it is that one. A run in check mode leaves nothing, nor does one that reviews or reports.
   - Never makes a run fail. What cannot be written is told once, as a warning.
-options:
-  records_dir:
-    description:
-      - The directory of the records; C(records) beside the directory of the playbook when it is not given.
-      - The same as the variable C(procedure_records_dir), which counts only when it is given with C(-e).
-    type: path
-    ini:
-      - section: callback_timeline
-        key: records_dir
-    env:
-      - name: KATAGO_FLEET_RECORDS
+  - The playbooks of this collection enable it; C(callbacks_enabled) is needed only for playbooks of your own.
+options: {}
 author: The katago-mcp-fleet maintainers
 """
 
@@ -32,22 +25,25 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible import context
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.callback import CallbackBase
+from ansible.template import Templar
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, records_dir
 
+FLEET = "katago"
 OPENS = ("katago.fleet.incident",)
 # What is written about incidents is no part of them, and has to be the same the next time.
 ABOUT = ("review.yml", "report.yml")
+_EXPLAINED = (records.RecordError, records_dir.PlaceError, OSError)
 
 
 def _harmless(method: Callable[..., None]) -> Callable[..., None]:
@@ -71,36 +67,56 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "katago.fleet.timeline"
     CALLBACK_NEEDS_ENABLED = True
 
+    _writer: ClassVar[CallbackModule | None] = None
+    """The one that writes, where both a playbook and ansible.cfg enable the timeline."""
+
     def __init__(self) -> None:
         super().__init__()
         self._file: int | None = None
-        self._root = Path()
+        self._root: Path | None = None
+        self._extra: dict[str, Any] = {}
         self._incident = ""
         self._common: dict[str, str] = {}
         self._warned = False
-        self._off = bool(context.CLIARGS.get("check"))
+        self._off = False
 
     def give_up(self, error: Exception) -> None:
         """Say once that the timeline lacks something, and why."""
         if not self._warned:
             self._warned = True
-            kind = "" if isinstance(error, records.RecordError | OSError) else f"{type(error).__name__}: "
+            kind = "" if isinstance(error, _EXPLAINED) else f"{type(error).__name__}: "
             self._display.warning(f"This run is not, or not wholly, in an incident's timeline: {kind}{error}")
 
     @_harmless
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Find out which incident this is about, and what is run."""
-        self._off = self._off or Path(playbook._file_name).name in ABOUT
-        if self._off:
+        if CallbackModule._writer is None:
+            CallbackModule._writer = self
+        self._off = (
+            bool(context.CLIARGS.get("check"))
+            or CallbackModule._writer is not self
+            or Path(playbook._file_name).name in ABOUT
+        )
+        if not self._off:
+            self._extra = load_extra_vars(DataLoader())
+            arguments = context.CLIARGS.get("args", ())
+            command = commands.shown(arguments, context.CLIARGS, self._extra)
+            self._common = {"who": actors.actor(), "command": command}
+
+    @_harmless
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        """Find out where the records are, which only variables of the inventory tell."""
+        if self._off or self._root is not None:
             return
-        extra = load_extra_vars(DataLoader())
-        given = extra.get("procedure_records_dir") or self.get_option("records_dir")
-        self._root = Path(given) if given else Path(playbook._basedir).parent / "records"
-        self._common = {
-            "who": actors.actor(),
-            "command": commands.shown(context.CLIARGS.get("args", ()), context.CLIARGS, extra),
-        }
-        self._incident = store.current(self._root, str(extra.get("incident") or ""))
+        variables, template = _variables(play)
+        if not variables.get("groups", {}).get(FLEET):
+            self._display.warning(f"The inventory has no host in the group {FLEET}: -i names another one.")
+            return
+        root = records_dir.of_task(variables, template)
+        if notice := records_dir.notice(variables, variables["ansible_inventory_sources"], root):
+            self._display.warning(notice)
+        self._incident = store.current(root, str(self._extra.get("incident") or ""))
+        self._root = root
 
     @_harmless
     def v2_runner_on_ok(self, result: Any) -> None:
@@ -133,7 +149,7 @@ class CallbackModule(CallbackBase):
             self._file = None
 
     def _add(self, result: Any, outcome: str) -> None:
-        if self._off or not self._incident:
+        if self._off or self._root is None or not self._incident:
             return
         if self._file is None:
             path = records.Records(self._root, self._incident).timeline
@@ -151,6 +167,14 @@ class CallbackModule(CallbackBase):
             "result": outcome,
         }
         files.append_lines(self._file, json.dumps(event).encode() + b"\n", durable=False)
+
+
+def _variables(play: Any) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """The variables of the fleet's first host, and what renders them."""
+    manager = play.get_variable_manager()
+    hosts = manager._inventory.get_hosts(FLEET, ignore_limits=True, ignore_restrictions=True)
+    variables = manager.get_vars(play=play, host=hosts[0] if hosts else None)
+    return variables, Templar(loader=play.get_loader(), variables=variables).template
 
 
 def _name(task: Any) -> str:

@@ -33,7 +33,7 @@ def explanation(
     failure: Mapping[str, Any] | None, state: Mapping[str, Any], next_step: str, sources: Sequence[str]
 ) -> str:
     """The message of a failed procedure; its commands have the inventory of the run, `sources`."""
-    return commands.with_inventory(outcome.explanation(failure, state, next_step), sources)
+    return commands.as_run_here(outcome.explanation(failure, state, next_step), sources)
 
 
 class FilterModule:

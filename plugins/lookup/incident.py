@@ -7,10 +7,11 @@ name: incident
 short_description: The incident that this run belongs to
 description:
   - The one that is given, or else the only one that is open; empty for none, and when several are open.
+  - Incidents are read from the directory that the lookup P(katago.fleet.records_dir#lookup) gives.
 author: The katago-mcp-fleet maintainers
 options:
   _terms:
-    description: The directory of the records, and the id that is given or an empty text.
+    description: The id that is given, or an empty text.
     type: list
     elements: str
     required: true
@@ -19,8 +20,8 @@ options:
 EXAMPLES = r"""
 - name: The end is recorded
   katago.fleet.procedure_event:
-    records_dir: records
-    incident: "{{ lookup('katago.fleet.incident', 'records', '') }}"
+    records_dir: "{{ lookup('katago.fleet.records_dir') }}"
+    incident: "{{ lookup('katago.fleet.incident', '') }}"
     procedure: restart
     result: changed
     who: "{{ lookup('katago.fleet.actor') }}"
@@ -33,22 +34,27 @@ _raw:
   elements: str
 """
 
-from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import records_dir
 
 
 class LookupModule(LookupBase):
-    """`lookup('katago.fleet.incident', directory, given)`."""
+    """`lookup('katago.fleet.incident', given)`."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return one id."""
-        directory, given = terms
+        (given,) = terms
+        if given:
+            return [given]
         try:
-            return [store.current(Path(directory), given)]
+            return [store.current(records_dir.of_task(variables or {}, self._templar.template), "")]
+        except records_dir.PlaceError as error:
+            raise AnsibleError(f"Refused. {error}") from None
         except records.RecordError:
             return [""]

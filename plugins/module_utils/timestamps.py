@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, date, datetime
 
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -22,3 +23,10 @@ def stamp(moment: datetime | float) -> str:
 def parse(text: str) -> datetime:
     """A time that a record carries. Raises ValueError for anything else."""
     return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
+
+
+def parse_day(text: str) -> date:
+    """A day such as 2026-12-31. Raises ValueError for anything else, other forms of ISO 8601 too."""
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        raise ValueError(f"{text!r} is not a day such as 2026-12-31")
+    return date.fromisoformat(text)

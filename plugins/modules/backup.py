@@ -41,12 +41,15 @@ paths:
 """
 
 import subprocess
+from dataclasses import asdict
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.backup import run, survey
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk
+from ansible_collections.katago.fleet.plugins.module_utils.backup import contents, survey
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import BackupError, Settings, State
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, shape
 from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, unit
 
 
@@ -57,13 +60,13 @@ def main() -> None:
     )
     if module.check_mode:
         try:
-            settings = run.Settings.load()
-            contents = run.contents(survey.Survey(), assets=settings.assets)
-        except run.BackupError as error:
+            settings = Settings.load(paths.BACKUP_SETTINGS)
+            kept = contents.of_host(survey.Survey(root=Path("/")), assets=settings.assets)
+        except BackupError as error:
             module.fail_json(msg=f"Refused: {error}.")
         except OSError:
             module.exit_json(changed=True, paths=[], msg="The backup is not set up on this host yet.")
-        module.exit_json(changed=True, paths=contents, msg=f"Would back up {len(contents)} paths.")
+        module.exit_json(changed=True, paths=kept, msg=f"Would back up {len(kept)} paths.")
     if problems := list(disk.obstacles([paths.BACKUP_DIRECTORY, paths.BACKUP_CACHE])):
         module.fail_json(
             msg=f"Refused; nothing was backed up. {'; '.join(problems)}. Mend the disk first.", refused=True
@@ -84,20 +87,23 @@ def main() -> None:
                 f" `journalctl -u {paths.BACKUP_UNIT}` shows it, running this again joins it."
             )
         )
-    outcome = run.State.read().last_run
-    if outcome is None or (outcome["at"] < asked and started.returncode != 0):
+    try:
+        outcome = State.read(paths.BACKUP_STATE).last_run
+    except (OSError, shape.ShapeError) as error:
+        module.fail_json(msg=f"It is not known what became of the backup: {error}.")
+    if outcome is None or (outcome.at < asked and started.returncode != 0):
         words = host_secrets.shown(unit.journal(unit=paths.BACKUP_UNIT))
         module.fail_json(msg=f"The backup did not run. The last words of {paths.BACKUP_UNIT}:\n{words}")
-    elif not outcome["ok"]:
-        module.fail_json(msg=outcome["message"], outcome=outcome)
+    elif not outcome.ok:
+        module.fail_json(msg=outcome.message, outcome=asdict(outcome))
     elif started.returncode != 0:
         module.fail_json(
-            msg=f"{outcome['message']}, but the unit failed: `journalctl -u {paths.BACKUP_UNIT}` says why.",
-            outcome=outcome,
+            msg=f"{outcome.message}, but the unit failed: `journalctl -u {paths.BACKUP_UNIT}` says why.",
+            outcome=asdict(outcome),
         )
     else:
         module.exit_json(
-            changed=True, snapshot=outcome["snapshot"], outcome=outcome, msg=f"{outcome['message']}."
+            changed=True, snapshot=outcome.snapshot, outcome=asdict(outcome), msg=f"{outcome.message}."
         )
 
 

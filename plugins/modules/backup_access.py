@@ -131,7 +131,7 @@ def trouble(wanted: Mapping[str, str], *, existing: bool) -> str:
             if content:
                 common_files.write(Path(directory, name), content.encode(), mode=MODE)
         try:
-            restic.Repository(Path(directory)).probe()
+            restic.Repository(Path(directory), cache=None).probe()
         except restic.ResticError as error:
             if error.kind == "absent":
                 address = restic.shown(wanted[paths.RESTIC_REPOSITORY].strip())

@@ -35,8 +35,9 @@ import shutil
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, run
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import State
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 
 INITIALIZATION_SECONDS = 120
 
@@ -48,7 +49,7 @@ def main() -> None:
     )
     if module.check_mode and not (paths.BACKUP_SECRETS / paths.RESTIC_REPOSITORY).exists():
         module.exit_json(changed=True, repository="", msg="The repository's address is not on the host yet.")
-    repository = restic.Repository()
+    repository = restic.Repository(paths.BACKUP_SECRETS, cache=None)
     if module.check_mode and not shutil.which("restic"):
         module.exit_json(changed=True, repository=repository.shown, msg="restic is not installed yet.")
     try:
@@ -58,13 +59,24 @@ def main() -> None:
             module.fail_json(msg=f"{sentence(error)} Nothing was backed up; what runs was not touched.")
     else:
         module.exit_json(changed=False, repository=repository.shown)
-    state = run.State.read()
+    try:
+        state = State.read(paths.BACKUP_STATE)
+    except (OSError, shape.ShapeError) as error:
+        if not module.params["initialize"]:
+            module.fail_json(
+                msg=(
+                    f"{repository.shown} is no repository, and it is not known whether it was one: {error}."
+                    " Nothing was made there. Is its disk mounted? -e backup_initialize=true makes a new one."
+                )
+            )
+        state = State()
     if state.repository == digest.of_text(repository.address) and not module.params["initialize"]:
-        good = state.last_good or {}
+        good = state.last_good
+        last = f" with the snapshot {good.snapshot} of {good.at}" if good else ""
         module.fail_json(
             msg=(
-                f"{repository.shown} was a repository with the snapshot {good.get('snapshot')} of"
-                f" {good.get('at')} and is none now. Nothing was made there. Is its disk mounted?"
+                f"{repository.shown} was a repository{last} and is none now. Nothing was made there."
+                " Is its disk mounted?"
                 " If it is lost: -e backup_initialize=true begins anew."
             )
         )

@@ -114,7 +114,6 @@ quarantine:
 """
 
 import contextlib
-import json
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -125,11 +124,20 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, restoration, run, survey
+from ansible_collections.katago.fleet.plugins.module_utils.backup import (
+    program_checks,
+    restic,
+    restore_apply,
+    restore_plan,
+    survey,
+    validation,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import state_or_none
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
 from ansible_collections.katago.fleet.plugins.module_utils.service import cache
 
+HOST = Path("/")
 _SHOWN = 12
 
 
@@ -143,30 +151,37 @@ def choose(repository: restic.Repository, at: str, host: str) -> tuple[restic.Sn
         return chosen, chosen
 
 
-def planned(parameters: dict[str, Any]) -> tuple[restic.Snapshot, restoration.Planner, restoration.Plan]:
+def planned(parameters: dict[str, Any]) -> tuple[restic.Snapshot, restore_plan.Planner, restore_plan.Plan]:
     """The plan and what it was made with."""
-    repository = restic.Repository()
+    repository = restic.Repository(paths.BACKUP_SECRETS, cache=None)
     at = parameters["snapshot"] or parameters["at"]
     snapshot, newest = choose(repository, at, parameters["host"])
-    known = run.State.read().known
-    planner = restoration.Planner(repository, snapshot, parameters["scope"], newest=newest, known=known)
-    return snapshot, planner, planner.plan(told=parameters["step"] == "plan")
+    state, _ = state_or_none(paths.BACKUP_STATE)
+    planner = restore_plan.Planner(
+        repository, snapshot, parameters["scope"], newest=newest, known=state.history, root=HOST
+    )
+    # What no backup restores is reported once, when the restore is planned.
+    checked = program_checks.findings() if parameters["step"] == "plan" else of_cache()
+    return snapshot, planner, planner.plan(checked)
+
+
+def of_cache() -> list[survey.Finding]:
+    """What the release finds in this host's cache."""
+    return list(program_checks.of_cache(paths.ANSWERS))
 
 
 def summary(
     snapshot: restic.Snapshot,
-    plan: restoration.Plan,
-    unfinished: dict[str, Any] | None,
+    plan: restore_plan.Plan,
+    unfinished: restore_apply.Record | None,
 ) -> str:
     """What an operator reads before the host is touched."""
     bad = survey.damaged(plan.findings)
     whole = sorted({finding.item for finding in plan.findings} - {finding.item for finding in bad})
     lines = [f"Snapshot {snapshot}"]
     if unfinished:
-        order = unfinished["orders"][-1]
-        lines.append(
-            f"A restore of {order['who']}, begun {order['at']}, was not finished; it is gone on with"
-        )
+        order = unfinished.orders[-1]
+        lines.append(f"A restore of {order.who}, started {order.at}, was not finished; resuming it")
     lines += _list("Damaged or missing", [finding.words for finding in bad])
     lines += _list("To do", [f"{action.how.replace('_', ' ')} {action.path}" for action in plan.actions])
     if plan.unmended:
@@ -184,12 +199,12 @@ def _list(title: str, lines: Sequence[str]) -> list[str]:
 
 def install(module: AnsibleModule) -> None:
     """Put what was staged in its place; the record of the restore says what that is."""
-    begun = restoration.Restoration.unfinished()
+    begun = restore_apply.Restoration.unfinished(HOST)
     if begun is None:
         module.fail_json(msg="Refused; nothing was changed on this host. Nothing is staged.", refused=True)
     else:
-        aside = begun.carry_out()
-        warm_up(str(begun.record["orders"][-1]["release"]))
+        aside = begun.carry_out(of_cache)
+        warm_up(begun.record.orders[-1].release)
         module.exit_json(changed=True, quarantine=str(begun.directory), set_aside=aside)
 
 
@@ -199,21 +214,21 @@ def warm_up(release: str) -> None:
     Without them, the first analysis takes so long that it is cut off.
     """
     if not (paths.CACHE / cache.KERNELS).exists():
-        command = run.trial(Path("/"), release, assets=True, engine=True)
+        command = validation.command(HOST, release, assets=True, engine=True)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(command, check=False, capture_output=True, timeout=run.TRIAL_SECONDS)
+            subprocess.run(command, check=False, capture_output=True, timeout=validation.SECONDS)
 
 
 def finish(module: AnsibleModule) -> None:
     """Record the end, and forget what the last backup said of a history that was mended since."""
-    unfinished = restoration.Restoration.unfinished()
+    unfinished = restore_apply.Restoration.unfinished(HOST)
     if unfinished:
         unfinished.finish(str(module.params["result"]))
-        state = run.State.read()
-        found = survey.Survey(known=state.known).history()
-        if any(finding.condition != "whole" for finding in found):
-            state.history = {}
-            state.write()
+        state, _ = state_or_none(paths.BACKUP_STATE)
+        found = survey.Survey(root=HOST, known=state.history).history()
+        if state.history and any(finding.condition != "whole" for finding in found):
+            state.history = None
+            state.write(paths.BACKUP_STATE)
     module.exit_json(changed=unfinished is not None)
 
 
@@ -258,27 +273,27 @@ def main() -> None:
         actions = [{"path": a.path, "how": a.how, "why": a.why} for a in plan.actions]
         result: dict[str, Any] = {"snapshot": snapshot.id, "release": plan.release, "actions": actions}
         if step == "plan":
-            unfinished = restoration.Restoration.unfinished()
+            unfinished = restore_apply.Restoration.unfinished(HOST)
             record = unfinished.record if unfinished else None
             result["findings"] = [asdict(finding) for finding in plan.findings]
             result["unmended"] = "; ".join(finding.words for finding in plan.unmended)
             result["assessment"] = summary(snapshot, plan, record)
-            result["unfinished"] = record
+            result["unfinished"] = asdict(record) if record else None
             result["acts"] = bool(actions or record)
             if result["acts"] and (problems := list(disk.obstacles())):
-                raise restoration.RestoreError(
+                raise restore_plan.RestoreError(
                     f"{'; '.join(problems)}: a restored engine would not start. Mend the disk first"
                 )
             result["gpu"] = (
                 capacity.usable_gpu(parameters["gpu_vendor"], parameters["gpu_devices"]) is not None
             )
             module.exit_json(changed=False, **result)
-        restoration.stage(planner, snapshot.id, plan.actions)
-        restoration.Restoration.begin(parameters["who"], snapshot.id, plan)
+        restore_apply.stage(planner, snapshot.id, plan.actions)
+        restore_apply.Restoration.begin(HOST, parameters["who"], snapshot.id, plan)
         module.exit_json(changed=bool(actions), **result)
-    except (restoration.RestoreError, restic.NoSuchSnapshot, restic.ResticError) as error:
+    except (restore_plan.RestoreError, restic.NoSuchSnapshot, restic.ResticError) as error:
         module.fail_json(msg=f"{untouched} {sentence(str(error))}", refused=step != "install")
-    except (OSError, ValueError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         module.fail_json(msg=f"{untouched} {type(error).__name__}: {error}.", refused=step != "install")
 
 

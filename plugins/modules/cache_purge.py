@@ -69,6 +69,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk
 from ansible_collections.katago.fleet.plugins.module_utils.service import admin, cache, unit
 
@@ -120,7 +121,7 @@ def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
     else:
         return "", problem
     try:
-        problems = cache.verified(user)["problems"]
+        problems = cache.verified(user, paths.COMMAND, paths.CONFIG)["problems"]
     except cache.UnverifiedError as error:
         problems = [str(error)]
     dropped = cache.size(answer[1]["before"]) if answer else None
@@ -129,7 +130,7 @@ def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
 
 def purge(config: dict[str, Any], parameters: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Do, or predict, all that the running service can be had to do; the module's result."""
-    found = cache.verified(parameters["user"])
+    found = cache.verified(parameters["user"], paths.COMMAND, paths.CONFIG)
     if found["problems"]:
         return unable(f"the cache is damaged ({'; '.join(found['problems'])})")
     if check_mode:
@@ -166,7 +167,7 @@ def main() -> None:
     )
     parameters = module.params
     try:
-        cache.directory()
+        cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)
         config = admin.running_config()
         answers = config is not None and admin.get(config, "/health") is not None
         obstacles = "; ".join(disk.obstacles())

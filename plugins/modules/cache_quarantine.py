@@ -40,7 +40,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.service import cache, unit
 
 
@@ -60,7 +60,7 @@ def main() -> None:
     """Refuse, or rename."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     try:
-        directory = cache.directory()
+        directory = cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)
         running = [] if module.check_mode else unit.processes(unit.control_group())
         if running:
             names = ", ".join(f"{each['name']} ({each['pid']})" for each in running)

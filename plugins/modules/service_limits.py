@@ -92,12 +92,13 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.service import admin, overlay, unit
 
 POLL_SECONDS = 0.1
@@ -110,8 +111,26 @@ class RefusedError(Exception):
     """Nothing can be lowered on this host; the message says why and the remedy, in sentences."""
 
 
-def look() -> tuple[dict[str, Any], Mapping[str, Any]]:
-    """The configuration of the running process, and what `/health` says."""
+class Difference(TypedDict):
+    """The limits in force before and after, as Ansible shows differences."""
+
+    before: str
+    after: str
+    before_header: str
+    after_header: str
+
+
+class Result(TypedDict):
+    """What the module returns; `expires_at`: when limits are as configured again, None when they are."""
+
+    changed: bool
+    expires_at: str | None
+    message: str
+    diff: Difference | None
+
+
+def look() -> tuple[dict[str, Any], overlay.Shown | None]:
+    """The configuration of the running process, and the overlay that `/health` shows."""
     config = admin.running_config()
     if config is None:
         raise RefusedError(f"The service does not run: {paths.SERVICE_UNIT} is {unit.state().active}.")
@@ -124,7 +143,15 @@ def look() -> tuple[dict[str, Any], Mapping[str, Any]]:
         raise RefusedError(
             f"The release {answer[1].get('release')} cannot lower limits. Deploy one that can."
         )
-    return config, answer[1]
+    return config, shown(answer[1])
+
+
+def shown(health: Mapping[str, Any]) -> overlay.Shown | None:
+    """The overlay that an answer of `/health` shows."""
+    try:
+        return overlay.shown(health.get("overlay"))
+    except shape.ShapeError as error:
+        raise RefusedError(f"The service does not say which limits are lowered: {error}.") from error
 
 
 def systemctl(*arguments: str, check: bool = True) -> None:
@@ -132,7 +159,7 @@ def systemctl(*arguments: str, check: bool = True) -> None:
     subprocess.run(["systemctl", *arguments], check=check, capture_output=True, text=True, timeout=60)
 
 
-def lay(expires: datetime, document: Mapping[str, Any]) -> None:
+def lay(expires: datetime, document: overlay.Document) -> None:
     """Set the timer that ends the overlay, then write the overlay, each instead of an earlier one.
 
     Killed anywhere, what lies there has a timer, and ends by the server itself at its own time. What
@@ -142,12 +169,12 @@ def lay(expires: datetime, document: Mapping[str, Any]) -> None:
     overlaid = paths.OVERLAY.read_bytes() if paths.OVERLAY.exists() else None
     try:
         arm({path: content.encode() for path, content in overlay.units(expires).items()})
-        files.write(paths.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
+        common_files.write(paths.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
     except (OSError, subprocess.SubprocessError) as error:
         if overlaid is None:
             paths.OVERLAY.unlink(missing_ok=True)
         elif paths.OVERLAY.read_bytes() != overlaid:
-            files.write(paths.OVERLAY, overlaid, mode=MODE)
+            common_files.write(paths.OVERLAY, overlaid, mode=MODE)
         kept = {path: content for path, content in before.items() if content is not None}
         if kept.keys() == before.keys():
             arm(kept)
@@ -163,7 +190,7 @@ def arm(units: Mapping[Path, bytes]) -> None:
     systemctl("stop", paths.OVERLAY_EXPIRY_UNIT, check=False)
     for path, content in units.items():
         if not path.exists() or path.read_bytes() != content:
-            files.write(path, content, mode=MODE)
+            common_files.write(path, content, mode=MODE)
     systemctl("daemon-reload")
     systemctl("enable", paths.OVERLAY_TIMER)
     systemctl("restart", paths.OVERLAY_TIMER)
@@ -178,7 +205,9 @@ def disarm() -> None:
     systemctl("daemon-reload")
 
 
-def reload(config: dict[str, Any], document: Mapping[str, Any] | None, lowered: Mapping[str, Any]) -> None:
+def reload(
+    config: dict[str, Any], document: overlay.Document | None, lowered: Mapping[str, overlay.Number]
+) -> None:
     """Have the service read the overlay, and wait until it shows exactly that one, or none.
 
     Raises:
@@ -188,12 +217,12 @@ def reload(config: dict[str, Any], document: Mapping[str, Any] | None, lowered: 
     end = time.monotonic() + SHOWN_SECONDS
     while True:
         answer = admin.get(config, "/health")
-        shown = answer[1].get("overlay") if answer else "no answer"
+        present = answer[1].get("overlay") if answer else "no answer"
         problems = list(answer[1].get("overlayProblems") or []) if answer else ["no answer"]
         if document is not None:
-            problems += overlay.differences(shown, document, lowered)
-        elif shown is not None:
-            problems.append(f"the service still shows {shown}")
+            problems += overlay.differences(present, document, lowered)
+        elif present is not None:
+            problems.append(f"the service still shows {present}")
         if not problems:
             return
         if time.monotonic() > end:
@@ -201,15 +230,14 @@ def reload(config: dict[str, Any], document: Mapping[str, Any] | None, lowered: 
         time.sleep(POLL_SECONDS)
 
 
-def lower(module: AnsibleModule) -> dict[str, Any]:
+def lower(module: AnsibleModule) -> Result:
     """Lower limits; the module's result."""
     parameters = module.params
     wanted = overlay.wanted(parameters["limits"], parameters["minutes"], parameters["why"])
-    config, health = look()
+    config, before = look()
     lowered = overlay.in_force(config, wanted.limits)
     expires = overlay.expiry(wanted.minutes, datetime.now(UTC))
     document = overlay.document(wanted.limits, expires, wanted.why, parameters["who"])
-    before = health["overlay"] or {}
     configured = overlay.effective(config, {})
     if problems := list(disk.obstacles((paths.OVERLAY.parent, paths.SERVICE_UNIT_FILE.parent))):
         raise RefusedError(f"{'; '.join(problems)}. Mend the disk first.")
@@ -221,23 +249,32 @@ def lower(module: AnsibleModule) -> dict[str, Any]:
         "changed": True,
         "expires_at": document["expiresAt"],
         "message": f"Lowered until {document['expiresAt']}: {told}.",
-        "diff": difference(config, before, {"keys": lowered, **document}),
+        "diff": difference(
+            config,
+            before,
+            {
+                "keys": lowered,
+                "expiresAt": document["expiresAt"],
+                "why": document["why"],
+                "who": document["who"],
+            },
+        ),
     }
 
 
-def restore(module: AnsibleModule) -> dict[str, Any]:
+def restore(module: AnsibleModule) -> Result:
     """Give the configured limits back; the module's result."""
     if given := [name for name, value in module.params["limits"].items() if value is not None]:
         raise RefusedError(f"undo gives all limits back and takes none: {', '.join(given)} is given.")
     there = any(path.exists() for path in (paths.OVERLAY, *overlay.units(datetime.now(UTC))))
     config = admin.running_config()
     answer = admin.get(config, "/health") if config else None
-    before = (answer[1].get("overlay") if answer else None) or {}
-    result = {
-        "changed": there or bool(before),
+    before = shown(answer[1]) if answer else None
+    result: Result = {
+        "changed": there or before is not None,
         "expires_at": None,
         "message": "Limits are as configured again." if there or before else "No limits were lowered.",
-        "diff": difference(config, before, {}) if config else {},
+        "diff": difference(config, before, None) if config else None,
     }
     if result["changed"] and not module.check_mode:
         paths.OVERLAY.unlink(missing_ok=True)
@@ -247,11 +284,15 @@ def restore(module: AnsibleModule) -> dict[str, Any]:
     return result
 
 
-def difference(config: dict[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    """The limits in force before and after, as Ansible shows differences."""
+def difference(
+    config: dict[str, Any], before: overlay.Shown | None, after: overlay.Shown | None
+) -> Difference:
+    """The limits in force under two overlays."""
     now, then = (
-        overlay.lines(overlay.effective(config, each.get("keys", {})), each.get("expiresAt"))
-        for each in (before, after)
+        overlay.lines(overlay.effective(config, laid["keys"]), laid["expiresAt"])
+        if laid
+        else overlay.lines(overlay.effective(config, {}), None)
+        for laid in (before, after)
     )
     header = "limits in force"
     return {"before": now, "after": then, "before_header": header, "after_header": header}

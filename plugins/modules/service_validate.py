@@ -59,7 +59,9 @@ checks:
   returned: always
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -86,19 +88,19 @@ def main() -> None:
         supports_check_mode=True,
     )
     layout = release_layout.Layout(Path(module.params["root"]))
-    manifest = release_layout.manifest(layout.current) or {}
-    if not manifest:
+    if not layout.current.exists():
         module.fail_json(
             msg=f"There is nothing to validate: {layout.current} leads to no release. Deploy one.",
             release=None,
             checks=[],
         )
     release = str(module.params["release"] or layout.current.resolve().name)
-    if release_layout.own_manifest(layout.current) is None:
+    manifest: Mapping[str, Any] = release_layout.own_manifest(layout.current) or {}
+    if not manifest:
         module.fail_json(
             msg=(
-                f"The current release, {release}, is damaged: its {release_layout.MANIFEST} was changed."
-                " Deploying it again builds it anew."
+                f"The current release, {release}, is damaged: its {release_layout.MANIFEST} was changed or"
+                " cannot be read. Deploying it again builds it anew."
             ),
             release=release,
             checks=[],

@@ -73,7 +73,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -221,7 +221,7 @@ def read_history(layout: release_layout.Layout) -> dict[str, Any]:
 
 def read_baseline(layout: release_layout.Layout, visits: int, *, without: bool) -> dict[str, Any]:
     """The recorded baseline, if any, and what a baseline of now would stand on."""
-    manifest = release_layout.manifest(layout.current) or {}
+    manifest: Mapping[str, Any] = release_layout.manifest(layout.current) or {}
     return {
         "found": None if without else baseline.read(),
         "identity": baseline.identity(manifest, visits),
@@ -371,7 +371,7 @@ def measure(parameters: dict[str, Any]) -> dict[str, workers.Entry]:
     running.start("processes", lambda: watch_processes(window), window + quick)
     running.wait(checks.keys(), at_most=answer)
     running.start("release", lambda: look_at_release(layout), patience)
-    running.start("config", lambda: config_check.checked(layout), patience)
+    running.start("config", lambda: config_check.checked(layout, paths.CONFIG, paths.STATE), patience)
     running.wait({*checks, "release", "config"}, at_most=max(window, quick))
     if running.entries.get("health", {}).get("value", {}).get("status") is None:
         running.start("probe", lambda: {"skipped": "/health does not answer"}, quick)

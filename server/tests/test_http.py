@@ -51,7 +51,7 @@ def test_a_position_is_analysed_in_both_generations(shared: tuple[Site, Running]
         protocol=generation,
     )
     assert report["ok"], report
-    assert report["server"] == {"name": "katago-mcp", "version": "0.1.0"}
+    assert report["server"] == {"name": "katago-mcp", "version": "0.2.0"}
     assert report["protocol"].startswith(generation)
     analysis, status = (result["structured"] for result in report["results"])
     assert (analysis["perspective"], analysis["nextPlayer"], analysis["visits"]) == ("BLACK", "B", 10)
@@ -425,7 +425,7 @@ def test_the_metrics_are_complete_at_the_first_scrape(site: Site) -> None:
         samples = running.scrape()
     contract = [
         *(series for series in CONTRACT if series[0] != "katago_mcp_build_info"),
-        ("katago_mcp_build_info", {"version": "0.1.0", "release": "none"}),
+        ("katago_mcp_build_info", {"version": "0.2.0", "release": "none"}),
     ]
     series = [(name, frozenset(labels.items())) for name, labels in contract]
     assert [wanted for wanted in series if wanted not in samples] == []

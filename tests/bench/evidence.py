@@ -79,7 +79,7 @@ def _hot(host: Host, scratch: Path) -> float:
 def _all(host: Host, scratch: Path) -> float:
     variables = {
         "incident": "bench",
-        "evidence_records_dir": f"{scratch}/records",
+        "katago_records_dir": f"{scratch}/records",
         "evidence_key": f"{scratch}/key.pem",
     }
     begun = time.monotonic()

@@ -280,7 +280,7 @@ def test_no_canary_is_in_the_refusal_of_an_argument(
     playbook: str, given: dict[str, Any], tmp_path: Path
 ) -> None:
     variables = tmp_path / "vault.json"
-    variables.write_text(json.dumps({"procedure_records_dir": str(tmp_path / "records"), **given}))
+    variables.write_text(json.dumps({"katago_records_dir": str(tmp_path / "records"), **given}))
     run = fleet.play(playbook, f"--limit={TARGET}", "-vvv", "--check", "--diff", f"--extra-vars=@{variables}")
     assert run.returncode != 0, run.output[-3000:]
     assert leaks({"output": run.output.encode(), **kept(tmp_path / "records")}) == {}
@@ -292,7 +292,7 @@ def test_no_canary_is_in_the_refusal_of_words_that_belong_to_no_variable(
 ) -> None:
     """A passphrase of several words, given without the second kind of quotes."""
     phrase = " ".join(canary.rstrip("=") for canary in CANARIES[:3])
-    records = f"--extra-vars=procedure_records_dir={tmp_path / 'records'}"
+    records = f"--extra-vars=katago_records_dir={tmp_path / 'records'}"
     run = fleet.play(
         playbook, f"--limit={TARGET}", "-vvv", "--check", records, f"--extra-vars=vault_x={phrase}"
     )
@@ -303,7 +303,7 @@ def test_no_canary_is_in_the_refusal_of_words_that_belong_to_no_variable(
 def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
     site = {
         "incident": INCIDENT,
-        "procedure_records_dir": str(tmp_path / "records"),
+        "katago_records_dir": str(tmp_path / "records"),
         "evidence_key": str(tmp_path / "key.pem"),
     }
     with planted(host):
@@ -340,7 +340,7 @@ def test_no_canary_is_in_what_is_said_of_the_host(host: Any, tmp_path: Path) -> 
     page = {"name": "page", "kind": "page", "path": str(tmp_path / "records" / "index.html")}
     site = {
         "incident": INCIDENT,
-        "procedure_records_dir": str(tmp_path / "records"),
+        "katago_records_dir": str(tmp_path / "records"),
         "evidence_key": str(tmp_path / "key.pem"),
         "incident_timekeeper": "",
         "incident_sinks": [
@@ -391,7 +391,7 @@ class Site:
         variables = self.directory / f"{number}.json"
         site = {
             "incident": INCIDENT,
-            "procedure_records_dir": str(self.records),
+            "katago_records_dir": str(self.records),
             "evidence_key": str(self.directory / "key.pem"),
         }
         variables.write_text(json.dumps({**site, **given}))
@@ -470,7 +470,7 @@ def test_secrets_that_cannot_be_read_leave_figures_alone(host: Any, tmp_path: Pa
     """A file of secrets that is too large to be one cannot be searched for."""
     site = {
         "incident": INCIDENT,
-        "procedure_records_dir": str(tmp_path / "records"),
+        "katago_records_dir": str(tmp_path / "records"),
         "evidence_key": str(tmp_path / "key.pem"),
     }
     host.check_output(f"head -c 2000000 /dev/zero > {CREDENTIALS}/canary.big")

@@ -33,14 +33,14 @@ def site(tmp_path: Path) -> dict[str, Any]:
     """Records and a key of the test's own, and its incident."""
     return {
         "incident": INCIDENT,
-        "procedure_records_dir": str(tmp_path / "records"),
+        "katago_records_dir": str(tmp_path / "records"),
         "evidence_key": str(tmp_path / "key.pem"),
     }
 
 
 def kept(site: dict[str, Any], name: str = FIRST) -> list[Path]:
     """The directories of evidence of a host, the oldest first."""
-    parent = Path(site["procedure_records_dir"]) / "evidence" / INCIDENT / name
+    parent = Path(site["katago_records_dir"]) / "evidence" / INCIDENT / name
     return sorted(parent.iterdir()) if parent.exists() else []
 
 
@@ -82,7 +82,7 @@ def verified(*directories: Path) -> subprocess.CompletedProcess[str]:
 
 def timeline(site: dict[str, Any]) -> list[dict[str, Any]]:
     """What procedures did, without the tasks that it took."""
-    path = Path(site["procedure_records_dir"]) / "incidents" / INCIDENT / "timeline.jsonl"
+    path = Path(site["katago_records_dir"]) / "incidents" / INCIDENT / "timeline.jsonl"
     events = [json.loads(line) for line in path.read_text().splitlines()]
     return [event for event in events if "procedure" in event]
 
@@ -134,7 +134,7 @@ def test_all_is_kept_of_all_hosts_within_a_minute_and_nothing_is_changed(site: d
         assert f"{name}: ok. {len(found)} items, 0 withheld" in run.output
         assert str(directory) in run.output
     assert {event["host"] for event in timeline(site)} == {FIRST, SECOND}
-    assert verified(Path(site["procedure_records_dir"]) / "evidence").returncode == 0
+    assert verified(Path(site["katago_records_dir"]) / "evidence").returncode == 0
 
 
 def test_harmless_content_is_as_it_was(host: Any, site: dict[str, Any]) -> None:

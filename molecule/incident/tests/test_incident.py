@@ -61,7 +61,7 @@ class Control:
         page = {"name": "page", "kind": "page", "path": str(self.page)}
         self.variables = {
             **QUICK,
-            "procedure_records_dir": str(self.records),
+            "katago_records_dir": str(self.records),
             "incident_timekeeper": SECOND.name,
             "incident_sinks": [
                 {"group": "team", "audience": "team", "sinks": [chat]},

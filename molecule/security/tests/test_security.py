@@ -93,7 +93,7 @@ class Control:
         }
         self.variables = {
             **QUICK,
-            "procedure_records_dir": str(self.records),
+            "katago_records_dir": str(self.records),
             "incident_timekeeper": "",
             "incident_sinks": [{"group": "all", "audience": "team", "sinks": [sink]}],
             "incident_roster": {"verify_by": "2999-01-01", "contacts": contacts},

@@ -44,7 +44,7 @@ class Control:
 
     def __init__(self, directory: Path) -> None:
         self.records = directory / "records"
-        self.variables = {**QUICK, "procedure_records_dir": str(self.records)}
+        self.variables = {**QUICK, "katago_records_dir": str(self.records)}
 
     def watch(self, *arguments: str, **given: object) -> fleet.Run:
         """Run playbooks/watch.yml, on the first host unless told otherwise."""
@@ -351,7 +351,7 @@ def test_incident_ends_after_its_host_was_watched_and_not_before(control: Contro
 
     first.check_output(f"systemctl stop {hosts.SERVICE}")
     assert incident(do="open", lead="Anna").returncode == 0
-    records = {"procedure_records_dir": str(control.records)}
+    records = {"katago_records_dir": str(control.records)}
     run = fleet.play("restart.yml", f"--limit={FIRST.name}", variables=records)
     assert run.returncode == 0, run.output
     early = incident(do="update", status="resolved", resolution="restarted")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding
@@ -19,36 +20,40 @@ _SECONDS = 60
 
 
 def findings() -> list[Finding]:
-    """Everything that was found."""
-    return [*of_configuration(), *of_cache(), *of_journal()]
+    """Everything that was found on this host."""
+    layout = release_layout.Layout(paths.RELEASE_ROOT)
+    return [
+        *of_configuration(layout, paths.CONFIG, paths.STATE),
+        *of_cache(paths.ANSWERS),
+        *of_journal(paths.JOURNALS),
+    ]
 
 
-def of_configuration(layout: release_layout.Layout | None = None) -> Iterator[Finding]:
+def of_configuration(layout: release_layout.Layout, config: Path, state: Path) -> Iterator[Finding]:
     """What the current release's own schema says of the configuration; nothing where there is no release."""
-    layout = layout or release_layout.Layout(paths.RELEASE_ROOT)
     if layout.current_release() is None:
         return
-    path = str(paths.CONFIG)
+    path = str(config)
     try:
-        report = config_check.checked(layout, seconds=_SECONDS)
-    except (OSError, ValueError, LookupError, TypeError, subprocess.SubprocessError):
+        verdict = config_check.checked(layout, config, state, seconds=_SECONDS)
+    except (OSError, config_check.CheckError, subprocess.SubprocessError):
         yield Finding("schema", path, "unknown", f"{path} cannot be checked by the present release")
         return
-    if report["ok"]:
+    if verdict["ok"]:
         yield Finding("schema", path, "whole", f"{path} is what the release takes")
     else:
         # They name the value that is wrong, which may be a secret in the wrong place.
-        words = host_secrets.shown("; ".join(report["problems"])) or "no reason is given"
+        words = host_secrets.shown("; ".join(verdict["problems"])) or "no reason is given"
         yield Finding("schema", path, "damaged", f"{path} is not what the release takes: {words}")
 
 
-def of_cache() -> Iterator[Finding]:
-    """What the release's own command says of the cache, asked as the service's user."""
-    path = str(paths.ANSWERS)
-    if not paths.ANSWERS.exists():
+def of_cache(answers: Path) -> Iterator[Finding]:
+    """What the release's own command says of the cache in this file, asked as the service's user."""
+    path = str(answers)
+    if not answers.exists():
         return
     try:
-        report = cache.verified(paths.SERVICE_USER)
+        report = cache.verified(paths.SERVICE_USER, paths.COMMAND, paths.CONFIG)
     except cache.UnverifiedError:
         yield Finding("cache", path, "unknown", f"{path} cannot be checked by the present release")
         return
@@ -58,11 +63,11 @@ def of_cache() -> Iterator[Finding]:
         yield Finding("cache", path, "damaged", f"{path}: {'; '.join(report['problems'])}")
 
 
-def of_journal() -> Iterator[Finding]:
-    """What journalctl says of the journal's files."""
-    place = str(paths.JOURNALS[0])
+def of_journal(places: Sequence[Path]) -> Iterator[Finding]:
+    """What journalctl says of the files of the journal in these places."""
+    place = str(places[0])
     try:
-        seen = journal.verified(_SECONDS)
+        seen = journal.verified(places, _SECONDS)
     except OSError as error:
         yield Finding("journal", place, "unknown", f"the journal cannot be verified: {error}")
         return

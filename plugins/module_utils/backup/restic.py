@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -14,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths as paths_module
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 
 VERIFIED = "verified"
 UNVERIFIED = "unverified"
@@ -100,6 +100,40 @@ class NoSuchSnapshot(Exception):
     """No snapshot is what was asked for; the message lists what there is."""
 
 
+class Summary(TypedDict):
+    """What is used of the summary of `restic backup`; the id is the whole one."""
+
+    snapshot_id: str
+
+
+class Statistics(TypedDict):
+    """What is used of the answer of `restic stats`: bytes."""
+
+    total_size: int
+
+
+class _Lock(TypedDict):
+    time: str
+    hostname: str
+    pid: int
+    exclusive: NotRequired[bool]
+
+
+class _Snapshot(TypedDict):
+    id: str
+    time: str
+    hostname: str
+    tags: NotRequired[list[str] | None]
+    paths: list[str]
+    original: NotRequired[str | None]
+
+
+class _Node(TypedDict):
+    path: str
+    type: str
+    size: NotRequired[int | None]
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One backup in the repository; `time` is in UTC, `paths` are those that restic was given."""
@@ -154,6 +188,17 @@ class Node:
     path: str
     type: str
     size: int
+
+
+def summary(printed: str) -> Summary:
+    """The last line of `restic backup --json`. Raises shape.ShapeError."""
+    last = printed.strip().rpartition("\n")[2]
+    return shape.typed(Summary, shape.parsed(last), "the summary of restic backup")
+
+
+def statistics(printed: str) -> Statistics:
+    """The answer of `restic stats --json`. Raises shape.ShapeError."""
+    return shape.typed(Statistics, shape.parsed(printed), "the answer of restic stats")
 
 
 def parse_time(text: str) -> datetime:
@@ -280,7 +325,7 @@ class Repository:
     cache directory, None to do without, as what reads the repository back must.
     """
 
-    def __init__(self, secrets: Path = paths_module.BACKUP_SECRETS, *, cache: Path | None = None) -> None:
+    def __init__(self, secrets: Path, *, cache: Path | None) -> None:
         self._secrets = secrets
         self._cache = cache
 
@@ -362,12 +407,13 @@ class Repository:
         found = []
         for name in self.run("list", "locks", deadline=PROBE_SECONDS).split():
             try:
-                fields = json.loads(self.run("cat", "lock", name, deadline=PROBE_SECONDS))
+                printed = self.run("cat", "lock", name, deadline=PROBE_SECONDS)
             except ResticError:
                 # Given back since it was listed.
                 continue
+            lock = shape.typed(_Lock, shape.parsed(printed), f"the lock {name} of {self.shown}")
             found.append(
-                Lock(name, parse_time(fields["time"]), fields["hostname"], fields["pid"], fields["exclusive"])
+                Lock(name, _time(lock["time"]), lock["hostname"], lock["pid"], lock.get("exclusive", False))
             )
         return found
 
@@ -385,18 +431,21 @@ class Repository:
 
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, oldest first."""
-        found = json.loads(self.run("snapshots", "--json", deadline=PROBE_SECONDS)) or []
-        return sorted(map(_snapshot, found), key=lambda each: each.time)
+        printed = self.run("snapshots", "--json", deadline=PROBE_SECONDS)
+        # restic prints null where there is none.
+        listed = shape.typed(list[_Snapshot], shape.parsed(printed) or [], "the list of snapshots")
+        return sorted(map(_snapshot, listed), key=lambda each: each.time)
 
     def nodes(self, snapshot: str) -> dict[str, Node]:
         """Everything in a snapshot, by path."""
         lines = self.run("ls", "--json", snapshot, deadline=10 * PROBE_SECONDS).splitlines()
-        found = (json.loads(line) for line in lines)
-        return {
-            each["path"]: Node(each["path"], each["type"], int(each.get("size") or 0))
-            for each in found
-            if each.get("struct_type") == "node"
-        }
+        place = f"the content of the snapshot {snapshot}"
+        nodes = [
+            shape.typed(_Node, entry, place)
+            for entry in (shape.mapping(shape.parsed(line), place) for line in lines)
+            if entry.get("struct_type") == "node"
+        ]
+        return {node["path"]: Node(node["path"], node["type"], node.get("size") or 0) for node in nodes}
 
     def dump(self, snapshot: str, path: str) -> bytes:
         """A file's content. Raises ResticError."""
@@ -434,15 +483,22 @@ class Repository:
         return text
 
 
-def _snapshot(fields: Mapping[str, Any]) -> Snapshot:
+def _snapshot(listed: _Snapshot) -> Snapshot:
     return Snapshot(
-        id=fields["id"],
-        time=parse_time(fields["time"]),
-        host=fields["hostname"],
-        tags=tuple(fields.get("tags") or ()),
-        paths=tuple(fields["paths"]),
-        original=fields.get("original") or "",
+        id=listed["id"],
+        time=_time(listed["time"]),
+        host=listed["hostname"],
+        tags=tuple(listed.get("tags") or ()),
+        paths=tuple(listed["paths"]),
+        original=listed.get("original") or "",
     )
+
+
+def _time(text: str) -> datetime:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise shape.ShapeError(f"restic says that it is {text!r:.60}, which is no time") from error
 
 
 def _literal(path: str) -> str:

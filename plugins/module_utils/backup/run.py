@@ -1,6 +1,6 @@
-"""A backup of a host: what is kept, how it is proved that it can be restored, and what is told of it.
+"""The program `katago-backup`: one backup of a host, verified, and what is known of it afterwards.
 
-The timer and playbooks/backup.yml run the same program, `katago-backup`, which this is.
+The timer and playbooks/backup.yml run the same program.
 """
 
 from __future__ import annotations
@@ -8,212 +8,40 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
+from ansible_collections.katago.fleet.plugins.module_utils.backup import contents, restic, validation
 from ansible_collections.katago.fleet.plugins.module_utils.backup import survey as backup_survey
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import (
+    BackupError,
+    Known,
+    Outcome,
+    Settings,
+    State,
+    state_or_none,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, sizing
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import validate_report
 
 TAG = "katago-mcp"
 # The playbook's name for itself in the host's lock.
 PROCEDURE = "backup"
-# The parts of a release that are small; the rest of it is its environment.
-SMALL = ("analysis.cfg", "config.json", paths.SERVICE_UNIT, release_layout.MANIFEST)
-# The service's, by its name where systemd hands it over; the host's own token is made anew by every host.
-KEPT_CREDENTIALS = {
-    paths.TOKENS: paths.CREDENTIALS / paths.TOKENS,
-    paths.CERTIFICATE: paths.PINNED_CERTIFICATE,
-    paths.KEY: paths.CREDENTIALS / paths.KEY,
-}
 UNVERIFIED_KEPT = 3
-TRIAL_SECONDS = 300
-# Seconds for a restored engine to be ready: a busy host is no reason to call a backup bad.
-ENGINE_SECONDS = 240
 _SPARE_BYTES = 64 << 20
-# What of the service's unit does not belong to its sandbox.
-_NOT_SANDBOX = (
-    "Exec",
-    "Type",
-    "Restart",
-    "Timeout",
-    "Watchdog",
-    "KillMode",
-    "LoadCredential",
-    "WorkingDirectory",
-)
-
 Say = Callable[[str], None]
-
-
-class BackupError(Exception):
-    """The backup failed; the message says what was seen and what to do."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the role `backup` has decided for a host.
-
-    `keep`: restic's policy, such as `{"daily": 7}`. `read_data`: `all`, or a share as restic's
-    `--read-data-subset` takes it. `metrics`: a file for node_exporter, empty for none. `lock_wait`
-    and `deadline`: seconds that locks are waited for, and that one step may take.
-    """
-
-    host: str
-    assets: bool
-    engine: bool
-    keep: Mapping[str, int]
-    read_data: str
-    scratch: str
-    metrics: str
-    lock_wait: int
-    deadline: int
-
-    @classmethod
-    def load(cls, path: Path = paths.BACKUP_SETTINGS) -> Settings:
-        """The settings of this host. Raises OSError, ValueError, TypeError."""
-        return cls(**json.loads(path.read_text()))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a backup ended. `step` is the last one, `snapshot` the id, `size` in bytes as restored."""
-
-    at: str
-    ok: bool
-    step: str
-    message: str
-    seconds: float
-    snapshot: str = ""
-    release: str = ""
-    size: int = 0
-    checks: Sequence[str] = ()
-
-
-@dataclass
-class State:
-    """What is known of this host's backups, for the metric and for triage.
-
-    `running`: since when one runs, empty when none does. `history`: size and sha256 of the history
-    in the last good one. `repository`: the sha256 of the address that it went to.
-    """
-
-    host: str = ""
-    repository: str = ""
-    running: str = ""
-    last_run: dict[str, Any] | None = None
-    last_good: dict[str, Any] | None = None
-    history: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path = paths.BACKUP_STATE) -> State:
-        """The state; an empty one when there is none that can be read."""
-        try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
-            return cls()
-
-    def write(self, path: Path = paths.BACKUP_STATE) -> None:
-        """Replace the state's file."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        common_files.write(path, json.dumps(asdict(self), indent=1).encode() + b"\n", mode=0o644)
-
-    @property
-    def known(self) -> backup_survey.Known | None:
-        """The history as the last good backup has it."""
-        if not self.history:
-            return None
-        return backup_survey.Known(size=int(self.history["size"]), sha256=str(self.history["sha256"]))
-
-
-def contents(survey: backup_survey.Survey, *, assets: bool) -> list[str]:
-    """The paths that a backup of this host keeps, as they are named on a host. Raises BackupError.
-
-    The current release and the one to return to, with all they stand on, or with their small parts
-    and their tuning alone; the small parts of every other release; links, credentials and state; of the
-    timekeeper of incidents what it has sent, and no plan, by which an old reminder would be sent again.
-    """
-    layout = survey.layout()
-    current = layout.current_release()
-    if current is None or release_layout.manifest(layout.release(current)) is None:
-        raise BackupError("there is nothing to back up: no release is the current one. Deploy one")
-    records = release_history.read(survey.at(paths.HISTORY))
-    whole = backup_survey.current_and_way_back(layout, records) if assets else []
-    files = {str(path) for path in service_unit.links(release_layout.Layout(paths.RELEASE_ROOT), current)}
-    for name in layout.complete():
-        directory = paths.RELEASE_ROOT / "releases" / name
-        here = release_layout.own_manifest(layout.release(name)) or {"stands_on": {}}
-        if name in whole:
-            files.add(str(directory))
-        else:
-            files |= {str(directory / part) for part in SMALL if survey.at(directory / part).exists()}
-        for needed in here["stands_on"]:
-            tuning = Path(needed).is_relative_to(paths.ASSETS / "tuning")
-            if tuning or name in whole:
-                files.add(str(needed))
-    state = [survey.at(paths.HISTORY), *backup_survey.state_files(survey.at(paths.STATE))]
-    state += survey.at(paths.INCIDENT_STATE).glob("*.jsonl")
-    files |= {str(Path("/") / path.relative_to(survey.root)) for path in state if path.exists()}
-    files |= {str(path) for path in KEPT_CREDENTIALS.values()}
-    return sorted(path for path in files if os.path.lexists(survey.at(path)))
-
-
-def sandbox_of(unit: str) -> dict[str, list[str]]:
-    """The directives of a unit's service that are its sandbox, every line of each."""
-    found: dict[str, list[str]] = {}
-    section = ""
-    for line in unit.splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            section = line
-        elif section == "[Service]" and "=" in line and not line.startswith(("#", ";", *_NOT_SANDBOX)):
-            key, value = line.split("=", 1)
-            found.setdefault(key, []).append(value)
-    return found
-
-
-def trial(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[str]:
-    """The command that has a restored release validate itself in the service's sandbox.
-
-    With assets it runs the restored environment on the restored engine and network, which lie in
-    their own places as far as it can see; without, the present environment on the restored files.
-    """
-    restored = scratch / "opt" / "katago-mcp" / "releases" / release
-    directory = paths.RELEASE_ROOT / "releases" / release
-    directives: dict[str, Any] = dict(sandbox_of((restored / paths.SERVICE_UNIT).read_text()))
-    if assets:
-        binds = [f"{scratch}/opt/katago-mcp:/opt/katago-mcp", f"{scratch}/opt/katago:/opt/katago"]
-        config = directory / "config.json"
-    else:
-        binds = [f"{restored}:{paths.BACKUP_TRIAL_CONFIG}"]
-        config = paths.BACKUP_TRIAL_CONFIG / "config.json"
-    directives["BindReadOnlyPaths"] = binds
-    directives["RuntimeMaxSec"] = str(TRIAL_SECONDS)
-    environment = [f"KATAGO_KATAGO_START_TIMEOUT_SECONDS={ENGINE_SECONDS}"]
-    environment.append(service_unit.HANDED_TOKENS)
-    directives["Environment"] = [*directives.get("Environment", []), *environment]
-    handed = {name: scratch / str(path).lstrip("/") for name, path in KEPT_CREDENTIALS.items()}
-    directives["LoadCredential"] = [f"{name}:{path}" for name, path in handed.items() if path.exists()]
-    argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json", "--config", str(config)]
-    return systemd_run.command(
-        directives, [*argv, *([] if engine else ["--no-engine"])], unit=paths.BACKUP_TRIAL_UNIT
-    )
 
 
 def exposition(state: State) -> str:
@@ -229,19 +57,19 @@ def exposition(state: State) -> str:
     gauge(
         "last_good_timestamp_seconds",
         "When the last backup began that was read back, restored and validated.",
-        restic.parse_time(good["at"]).timestamp() if good else None,
+        restic.parse_time(good.at).timestamp() if good else None,
     )
     gauge(
         "last_run_timestamp_seconds",
         "When the last backup began, whatever came of it.",
-        restic.parse_time(run["at"]).timestamp() if run else None,
+        restic.parse_time(run.at).timestamp() if run else None,
     )
-    gauge("last_run_success", "Whether the last backup succeeded.", run["ok"] if run else None)
-    gauge("last_run_duration_seconds", "How long the last backup took.", run["seconds"] if run else None)
+    gauge("last_run_success", "Whether the last backup succeeded.", run.ok if run else None)
+    gauge("last_run_duration_seconds", "How long the last backup took.", run.seconds if run else None)
     gauge(
         "last_good_size_bytes",
         "The size of the last good backup as restored.",
-        good["size"] if good else None,
+        good.size if good else None,
     )
     return "\n".join(lines) + "\n"
 
@@ -249,8 +77,8 @@ def exposition(state: State) -> str:
 class Backup:
     """One backup of this host, from the survey to the retention.
 
-    `survey`: how the host is looked at. `cached` and `plain`: the repository with and without
-    restic's cache; what verifies uses none.
+    `root`: where the host's files lie. `state_file`: where what is known of its backups is kept.
+    `cached` and `plain`: the repository with and without restic's cache; what verifies uses none.
     """
 
     def __init__(
@@ -260,7 +88,12 @@ class Backup:
         cached: restic.Repository,
         plain: restic.Repository,
         say: Say,
+        *,
+        root: Path,
+        state_file: Path,
     ) -> None:
+        self._host = backup_survey.Survey(root=root)
+        self._state_file = state_file
         self._settings = settings
         self._state = state
         self._cached = cached
@@ -272,7 +105,7 @@ class Backup:
         self._release = ""
         self._size = 0
         self._checks: list[str] = []
-        self._history: dict[str, Any] = {}
+        self._history: Known | None = None
         self._good = False
 
     def run(self) -> Outcome:
@@ -281,8 +114,8 @@ class Backup:
         message = ""
         try:
             self._wait_for_procedure()
-            files = contents(backup_survey.Survey(), assets=self._settings.assets)
-            self._release = release_layout.Layout(paths.RELEASE_ROOT).current_release() or ""
+            files = contents.of_host(self._host, assets=self._settings.assets)
+            self._release = self._host.layout().current_release() or ""
             self._enter("repository", "Opening the repository")
             self._cached.probe()
             self._enter("backup", f"Backing up {len(files)} paths of {self._release}")
@@ -336,7 +169,7 @@ class Backup:
         good = self._state.last_good
         last = "There is no good one yet."
         if good:
-            last = f"The last good one, {good['snapshot']} of {good['at']}, was not touched."
+            last = f"The last good one, {good.snapshot} of {good.at}, was not touched."
         return f"The backup failed ({self._step}): {words.rstrip('.')}. {kept}. {last}"
 
     def _wait_for_procedure(self) -> None:
@@ -365,8 +198,7 @@ class Backup:
                 *(f"--tag={tag}" for tag in tags),
                 f"--files-from-verbatim={listed.name}",
             )
-        summary = json.loads(printed.strip().splitlines()[-1])
-        self._snapshot = str(summary["snapshot_id"])[:8]
+        self._snapshot = restic.summary(printed)["snapshot_id"][:8]
 
     def _read_back(self) -> None:
         share = self._settings.read_data
@@ -375,12 +207,10 @@ class Backup:
         self._checks.append(f"read back ({share})")
 
     def _restore(self) -> None:
-        told = json.loads(
-            self._plain.run(
-                "stats", "--mode=restore-size", "--json", self._snapshot, deadline=self._settings.deadline
-            )
+        printed = self._plain.run(
+            "stats", "--mode=restore-size", "--json", self._snapshot, deadline=self._settings.deadline
         )
-        self._size = int(told["total_size"])
+        self._size = restic.statistics(printed)["total_size"]
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True, mode=0o700)
         free = shutil.disk_usage(self._scratch).free
@@ -393,7 +223,7 @@ class Backup:
 
     def _inspect(self) -> None:
         survey = backup_survey.Survey(
-            root=self._scratch, assets=self._settings.assets, known=self._state.known
+            root=self._scratch, assets=self._settings.assets, known=self._state.history
         )
         layout = survey.layout()
         names = backup_survey.current_and_way_back(layout, release_history.read(survey.at(paths.HISTORY)))
@@ -407,7 +237,7 @@ class Backup:
                 " It is so on the host: `ansible-playbook playbooks/restore.yml` mends it"
             )
         content = survey.at(paths.HISTORY).read_bytes()
-        self._history = {"size": len(content), "sha256": digest.of_bytes(content)}
+        self._history = Known(len(content), digest.of_bytes(content))
         self._checks += [f"{each.item}: {each.words}" for each in found]
 
     def _validate(self) -> None:
@@ -418,28 +248,30 @@ class Backup:
             self._checks.append(f"the engine was not started: {reason}")
         subprocess.run(["systemctl", "stop", paths.BACKUP_TRIAL_UNIT], check=False, capture_output=True)
         done = subprocess.run(
-            trial(self._scratch, self._release, assets=assets, engine=engine),
+            validation.command(self._scratch, self._release, assets=assets, engine=engine),
             capture_output=True,
             text=True,
-            timeout=TRIAL_SECONDS + 10,
+            timeout=validation.SECONDS + 10,
             check=False,
         )
         try:
-            report = json.loads(done.stdout)
-            failed = [f"{check['name']}: {check['message']}" for check in report["checks"] if not check["ok"]]
-            ok = report["ok"] and not failed
-        except (ValueError, KeyError, TypeError):
+            report = validate_report.parse(done.stdout)
+        except shape.ShapeError as error:
             words = " ".join(redaction.plain(done.stderr or done.stdout).split())
-            failed, ok = [redaction.end_of(words, 300) or "it said nothing"], False
-        if not ok:
-            raise BackupError(f"the restored release does not validate: {'; '.join(failed)}")
-        self._checks += [f"{check['name']}: {check['message']}" for check in report["checks"]]
+            words = redaction.end_of(words, 300) or str(error)
+            raise BackupError(f"the restored release does not validate: {words}") from error
+        failed = validate_report.failed(report)
+        if not report["ok"] or failed:
+            words = "; ".join(map(validate_report.as_words, failed)) or "it does not say why"
+            raise BackupError(f"the restored release does not validate: {words}")
+        self._checks += map(validate_report.as_words, report["checks"])
 
     def _memory_needed(self) -> int:
-        manifest = release_layout.manifest(self._scratch / "opt/katago-mcp/releases" / self._release) or {}
+        restored = backup_survey.Survey(root=self._scratch)
+        manifest = release_layout.manifest(restored.layout().release(self._release))
         networks = [
-            self._scratch / path.lstrip("/")
-            for path in manifest.get("stands_on", ())
+            restored.at(path)
+            for path in (manifest["stands_on"] if manifest else ())
             if Path(path).is_relative_to(paths.ASSETS / "networks")
         ]
         return sizing.memory_needed_mb(sum(path.stat().st_size for path in networks))
@@ -476,25 +308,25 @@ class Backup:
     def _record(self, outcome: Outcome) -> None:
         self._state.host = self._settings.host
         self._state.running = ""
-        self._state.last_run = asdict(outcome)
+        self._state.last_run = outcome
         if self._good:
-            self._state.last_good = asdict(outcome)
+            self._state.last_good = outcome
             self._state.history = self._history
             self._state.repository = digest.of_text(self._cached.address)
-        publish(self._state, self._settings)
+        publish(self._state, self._settings, self._state_file)
 
 
-def publish(state: State, settings: Settings) -> None:
-    """Write the state and the metric of it."""
-    state.write()
+def publish(state: State, settings: Settings, path: Path) -> None:
+    """Write the state to its file, and the metric of it."""
+    state.write(path)
     if settings.metrics:
-        path = Path(settings.metrics)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        common_files.write(path, exposition(state).encode(), mode=0o644)
+        metrics = Path(settings.metrics)
+        metrics.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        common_files.write(metrics, exposition(state).encode(), mode=0o644)
 
 
 @contextlib.contextmanager
-def alone(path: Path = paths.BACKUP_LOCK) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Hold the lock of this host's backups; the kernel gives it back, however the process ends.
 
     Raises BackupError when another backup runs.
@@ -515,7 +347,7 @@ def alone(path: Path = paths.BACKUP_LOCK) -> Iterator[None]:
         os.close(descriptor)
 
 
-def ended(state: State, settings: Settings, result: str) -> None:
+def ended(state: State, settings: Settings, result: str, path: Path) -> None:
     """Record a backup that was killed; one that ended by itself has done so."""
     if not state.running:
         return
@@ -527,8 +359,8 @@ def ended(state: State, settings: Settings, result: str) -> None:
         seconds=round(time.time() - restic.parse_time(state.running).timestamp(), 1),
     )
     state.running = ""
-    state.last_run = asdict(outcome)
-    publish(state, settings)
+    state.last_run = outcome
+    publish(state, settings, path)
 
 
 def _say(words: str) -> None:
@@ -536,18 +368,33 @@ def _say(words: str) -> None:
 
 
 def _run(settings: Settings, secrets: Path) -> int:
-    with alone():
-        state = State.read()
+    with alone(paths.BACKUP_LOCK):
+        state = _state()
         state.running = timestamps.now()
-        state.write()
-        cached = restic.Repository(secrets, cache=paths.BACKUP_CACHE)
-        outcome = Backup(settings, state, cached, restic.Repository(secrets), _say).run()
+        state.write(paths.BACKUP_STATE)
+        outcome = Backup(
+            settings,
+            state,
+            restic.Repository(secrets, cache=paths.BACKUP_CACHE),
+            restic.Repository(secrets, cache=None),
+            _say,
+            root=Path("/"),
+            state_file=paths.BACKUP_STATE,
+        ).run()
     _say(outcome.message)
     return 0 if outcome.ok else 1
 
 
+def _state() -> State:
+    """What is known of the backups; nothing, which is said, where the file is damaged."""
+    state, trouble = state_or_none(paths.BACKUP_STATE)
+    if trouble:
+        _say(f"What was known of earlier backups is lost: {trouble}")
+    return state
+
+
 def _snapshots(settings: Settings, secrets: Path) -> int:
-    for snapshot in restic.Repository(secrets).snapshots():
+    for snapshot in restic.Repository(secrets, cache=None).snapshots():
         if snapshot.host == settings.host:
             _say(str(snapshot))
     return 0
@@ -563,14 +410,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser.parse_args(argv).command
     secrets = Path(os.environ.get("CREDENTIALS_DIRECTORY") or paths.BACKUP_SECRETS)
     try:
-        settings = Settings.load()
+        settings = Settings.load(paths.BACKUP_SETTINGS)
         if command == "run":
             return _run(settings, secrets)
         if command == "snapshots":
             return _snapshots(settings, secrets)
         result = os.environ.get("SERVICE_RESULT", "unknown")
-        ended(State.read(), settings, f"{result}, {os.environ.get('EXIT_STATUS', '?')}")
-    except (BackupError, restic.ResticError, OSError, ValueError, TypeError) as error:
+        result = f"{result}, {os.environ.get('EXIT_STATUS', '?')}"
+        ended(_state(), settings, result, paths.BACKUP_STATE)
+    except (BackupError, restic.ResticError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
@@ -28,7 +29,6 @@ Condition = Literal["whole", "damaged", "missing", "added", "unknown"]
 # A file's content in the snapshot, None when it is not there.
 Reference = Callable[[str], bytes | None]
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -51,12 +51,9 @@ class Finding:
         return f"{self.item}: {self.words}"
 
 
-@dataclass(frozen=True)
-class Known:
-    """The history as it was at the last good backup: so many bytes with this sha256."""
-
-    size: int
-    sha256: str
+def below(root: Path, path: str | Path) -> Path:
+    """Where something of a host lies whose files are below `root`."""
+    return root / str(path).lstrip("/")
 
 
 def nothing(_path: str) -> bytes | None:
@@ -72,7 +69,7 @@ class Survey:
     and environments are left out, as a backup without them does.
     """
 
-    root: Path = Path("/")
+    root: Path
     reference: Reference = nothing
     assets: bool = True
     known: Known | None = None
@@ -82,8 +79,8 @@ class Survey:
         return release_layout.Layout(self.at(paths.RELEASE_ROOT))
 
     def at(self, path: str | Path) -> Path:
-        """Where something lies below the root."""
-        return self.root / str(path).lstrip("/")
+        """Where something of the host lies."""
+        return below(self.root, path)
 
     def findings(self, names: Sequence[str]) -> list[Finding]:
         """Everything that was found of the releases `names` and of the host's state."""
@@ -99,13 +96,14 @@ class Survey:
         path = directory / release_layout.MANIFEST
         if not here.is_dir():
             yield Finding("release", str(directory), "missing", f"{directory} is missing")
-            yield from self._all_needed(_object(self.reference(str(path))) or {})
+            lost = _manifest(self.reference(str(path)))
+            yield from self._all_needed(lost["stands_on"] if lost else {})
             return
         manifest = release_layout.own_manifest(here)
         trusted = manifest is not None
         if manifest is None:
             kept = self.reference(str(path))
-            manifest = _object(kept)
+            manifest = _manifest(kept)
             if manifest is None or not release_layout.fits_name(manifest):
                 words = f"{path} cannot be used, and the release without it cannot be judged"
                 yield Finding("release", str(directory), "damaged", words)
@@ -121,7 +119,7 @@ class Survey:
         yield from differing
         if trusted and not differing:
             yield Finding("release", str(directory), "whole", f"{directory} is what was built")
-        yield from self._all_needed(manifest)
+        yield from self._all_needed(manifest["stands_on"])
 
     def links(self) -> Iterator[Finding]:
         """The symlinks of a switched host; where `current` leads to nothing, the history tells."""
@@ -221,8 +219,8 @@ class Survey:
             if trouble := json_trouble(path):
                 yield Finding("state", name, "damaged", f"{name} {trouble}")
 
-    def _all_needed(self, manifest: Mapping[str, Any]) -> Iterator[Finding]:
-        for path, sha256 in sorted(manifest.get("stands_on", {}).items()):
+    def _all_needed(self, stands_on: Mapping[str, str]) -> Iterator[Finding]:
+        for path, sha256 in sorted(stands_on.items()):
             yield from self._needed(Path(path), sha256)
 
     def _needed(self, path: Path, sha256: str) -> Iterator[Finding]:
@@ -342,13 +340,11 @@ def pair_trouble(certificate: Path, key: Path) -> str:
 
 def is_record(line: bytes) -> bool:
     """Whether a line is one of the history's; what a later version adds to one is no trouble."""
-    value = _object(line)
-    return (
-        value is not None
-        and all(isinstance(value.get(key), str) for key in ("who", "release", "why"))
-        and _TIME.fullmatch(str(value.get("at"))) is not None
-        and value.get("verdict") in (None, "good", "bad")
-    )
+    try:
+        release_history.parse(line)
+    except shape.ShapeError:
+        return False
+    return True
 
 
 def merged_history(kept: bytes, present: bytes) -> bytes:
@@ -393,6 +389,14 @@ def _differing(
             yield Finding(item, path, "added", f"{path} was added")
         elif actual[name] != expected[name]:
             yield Finding(item, path, "damaged", f"{path} was changed", expected[name])
+
+
+def _manifest(content: bytes | None) -> release_layout.Manifest | None:
+    """The manifest that a snapshot has; None when it has none that can be used."""
+    try:
+        return None if content is None else release_layout.parse(content)
+    except shape.ShapeError:
+        return None
 
 
 def _object(content: bytes | None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ lists, mappings, literals and plain values.
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,14 @@ _LONGEST_SHOWN = 60
 
 class ShapeError(ValueError):
     """A value does not have the shape that is declared; the message names its place and what is accepted."""
+
+
+def parsed(content: str | bytes) -> object:
+    """The value that a JSON text holds. Raises ShapeError."""
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ShapeError(f"it is not JSON: {error}") from error
 
 
 def record(kind: type[T], value: object, place: str = "") -> T:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
 
 Verdict = Literal["good", "bad"]
 How = Literal["deployment", "rollback", "return", "restore"]
@@ -32,16 +33,31 @@ class Record:
 
 
 def read(path: Path) -> list[Record]:
-    """All records, oldest first. A line that a power cut left half written is passed over."""
+    """All records, oldest first. A line that is no record, as a power cut leaves one, is passed over."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            records.append(Record(**json.loads(line)))
-        except (ValueError, TypeError):
+            records.append(parse(line))
+        except shape.ShapeError:
             continue
     return records
+
+
+def parse(line: bytes) -> Record:
+    """The record that a line is. Raises shape.ShapeError.
+
+    What a later version adds to a record is ignored; an earlier one wrote none of `how`.
+    """
+    content = shape.mapping(shape.parsed(line), "the record")
+    declared = {field.name: content[field.name] for field in fields(Record) if field.name in content}
+    record = shape.record(Record, {"previous": None, **declared})
+    try:
+        timestamps.parse(record.at)
+    except ValueError as error:
+        raise shape.ShapeError(f"at is {record.at!r:.40}, not a time such as 2026-11-24T06:00:00Z") from error
+    return record
 
 
 def append(record: Record, path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 
 # Written last and synced: a release without it was not built to the end.
 MANIFEST = "manifest.json"
@@ -52,35 +51,48 @@ class Layout:
         return sorted(release for release in found if not release.startswith("."))
 
 
-def manifest(directory: Path) -> dict[str, Any] | None:
-    """The manifest of a release's directory, None when there is none that can be read."""
+class Manifest(TypedDict):
+    """What a release is made of; keys that only the release itself knows may be added.
+
+    `files`: its own files and `stands_on`: what it needs besides, each by path with its digest.
+    """
+
+    name: str
+    version: str
+    engine_version: str
+    files: dict[str, str]
+    stands_on: dict[str, str]
+
+
+def parse(content: bytes) -> Manifest:
+    """The manifest that a file holds. Raises shape.ShapeError."""
+    return shape.typed(Manifest, shape.parsed(content))
+
+
+def manifest(directory: Path) -> Manifest | None:
+    """The manifest of a release's directory, None when there is none that can be used."""
     try:
-        value = json.loads((directory / MANIFEST).read_text())
-    except (OSError, ValueError):
+        return parse((directory / MANIFEST).read_bytes())
+    except (OSError, shape.ShapeError):
         return None
-    return value if isinstance(value, dict) else None
 
 
-def fits_name(manifest: Mapping[str, Any]) -> bool:
+def fits_name(manifest: Manifest) -> bool:
     """Whether a manifest is the one that its release was named by, so that a changed manifest shows.
 
     What the manifest adds to the inputs are the files that were made of them, the environment's.
     """
-    try:
-        inputs = {key: value for key, value in manifest.items() if key not in ("name", "version")}
-        given = {path: sha256 for path, sha256 in manifest["files"].items() if "/" not in path}
-        expected: str = manifest["name"]
-        return expected == name(manifest["version"], {**inputs, "files": given})
-    except (KeyError, AttributeError, TypeError):
-        return False
+    inputs = {key: value for key, value in manifest.items() if key not in ("name", "version")}
+    files = {path: sha256 for path, sha256 in manifest["files"].items() if "/" not in path}
+    return manifest["name"] == name(manifest["version"], {**inputs, "files": files})
 
 
-def own_manifest(directory: Path) -> dict[str, Any] | None:
+def own_manifest(directory: Path) -> Manifest | None:
     """The manifest that a release's directory is named by; None when it cannot be read or was changed."""
     found = manifest(directory)
-    if found is None or found.get("name") != directory.resolve().name or not fits_name(found):
+    if found is None or found["name"] != directory.resolve().name or not fits_name(found):
         return None
-    return found if isinstance(found.get("stands_on"), dict) else None
+    return found
 
 
 def damage(directory: Path) -> list[str]:
@@ -90,8 +102,8 @@ def damage(directory: Path) -> list[str]:
     """
     found = own_manifest(directory)
     if found is None:
-        readable = manifest(directory) is not None
-        return [f"{MANIFEST} was changed" if readable else f"{MANIFEST} is missing or cannot be read"]
+        words = "was changed" if _is_object(directory / MANIFEST) else "is missing or cannot be read"
+        return [f"{MANIFEST} {words}"]
     problems = []
     try:
         problems += digest.differences(found["files"], digest.of_tree(directory, skip=frozenset({MANIFEST})))
@@ -116,3 +128,11 @@ def to_prune(releases: Mapping[str, float], *, keep: int, protected: Iterable[st
             break
         kept.add(release)
     return sorted(releases.keys() - kept, key=lambda each: (releases[each], each))
+
+
+def _is_object(path: Path) -> bool:
+    try:
+        shape.mapping(shape.parsed(path.read_bytes()))
+    except (OSError, shape.ShapeError):
+        return False
+    return True

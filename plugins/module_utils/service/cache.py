@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import grp
 import os
+import pwd
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import files, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 
 KERNELS = "pocl"
@@ -75,17 +76,26 @@ class UnverifiedError(Exception):
     """The cache was not inspected, which is no damage; the message says why, as a sentence."""
 
 
-def verified(user: str) -> dict[str, Any]:
-    """What the current release's `katago-mcp cache verify` finds, run as the service's user.
+class Report(TypedDict):
+    """What the release's command found in the file of the cache; `bytes` are those of its answers."""
 
-    `ok`, `entries`, `bytes`, `problems`.
+    ok: bool
+    entries: int
+    bytes: int
+    problems: list[str]
+
+
+def verified(user: str, command: Path, config: Path) -> Report:
+    """What a release's `katago-mcp cache verify` finds, run as the service's user.
 
     Raises:
         UnverifiedError: if it comes to no verdict.
     """
+    if not _is_user(user):
+        raise UnverifiedError(f"The cache cannot be inspected: there is no user {user}.")
     try:
         asked = subprocess.run(
-            [paths.COMMAND, "cache", "verify", "--json", "--config", str(paths.CONFIG)],
+            [command, "cache", "verify", "--json", "--config", str(config)],
             capture_output=True,
             text=True,
             timeout=VERIFY_SECONDS,
@@ -96,34 +106,52 @@ def verified(user: str) -> dict[str, Any]:
             env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired, KeyError) as error:
+    except (OSError, subprocess.TimeoutExpired) as error:
         raise UnverifiedError(f"The cache cannot be inspected: {error}.") from error
     try:
-        found = json.loads(asked.stdout)
-        return {name: found[name] for name in ("ok", "entries", "bytes", "problems")}
-    except (ValueError, KeyError, TypeError) as error:
-        words = redaction.end_of(redaction.plain(asked.stderr).strip(), 300) or "it says nothing"
+        return shape.typed(Report, shape.parsed(asked.stdout), "the report")
+    except shape.ShapeError as error:
+        words = redaction.end_of(redaction.plain(asked.stderr).strip(), 300) or str(error)
         raise UnverifiedError(f"The cache cannot be inspected: {words}.") from error
+
+
+def _is_user(name: str) -> bool:
+    """Whether there are a user and a group of that name."""
+    try:
+        pwd.getpwnam(name)
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 class RefusedError(Exception):
     """Nothing may be done to the cache; the message says why and the remedy, in sentences."""
 
 
-def directory() -> Path:
-    """Where the current release keeps its cache; a directory, or not there yet: systemd makes it.
+class _Cache(TypedDict):
+    directory: str
+
+
+class _Settings(TypedDict):
+    cache: _Cache
+
+
+def directory(unit: Path, config: Path) -> Path:
+    """Where a configuration keeps the cache; a directory, or not there yet: systemd makes it.
 
     Raises:
-        RefusedError: if there is no service, or what is there is a symlink or no directory.
+        RefusedError: if there is no service with that unit file, its configuration does not say, or what is
+            there is a symlink or no directory.
     """
     try:
-        paths.SERVICE_UNIT_FILE.stat()
-        place = Path(json.loads(paths.CONFIG.read_text())["cache"]["directory"])
+        unit.stat()
+        place = Path(shape.typed(_Settings, shape.parsed(config.read_bytes()))["cache"]["directory"])
         mode = place.lstat().st_mode if os.path.lexists(place) else stat.S_IFDIR
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, shape.ShapeError) as error:
         raise RefusedError(
-            f"There is no service that could be purged, or it is damaged: {error!r}. playbooks/deploy.yml"
-            " installs it."
+            f"There is no service that could be purged, or it is damaged ({config}: {error})."
+            " playbooks/deploy.yml installs it."
         ) from error
     if stat.S_ISLNK(mode):
         raise RefusedError(
@@ -175,7 +203,7 @@ def set_aside(directory: Path, at: str) -> list[Path]:
             os.rename(name, prefix + name, src_dir_fd=source, dst_dir_fd=target)
             moved.append(place / (prefix + name))
     for changed in {directory, place}:
-        files.sync_directory(changed)
+        common_files.sync_directory(changed)
     return moved
 
 

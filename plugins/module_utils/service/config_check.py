@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import validate_report
 
-_STATE = Path("/var/lib/katago-mcp")
 # The server's check of the engine's home, which lies below the state.
 _HOME = "home_data_dir"
 
 
-def checked(layout: release_layout.Layout, *, seconds: float | None = None) -> dict[str, Any]:
-    """What `katago-mcp validate` of the current release says of it, without an engine.
+class Verdict(TypedDict):
+    """Whether the release takes the configuration, and what failed, in the release's own words."""
 
-    `ok`, and `problems`: what failed, in the release's own words.
+    ok: bool
+    problems: list[str]
+
+
+class CheckError(Exception):
+    """The release's command gave no verdict; the message says why."""
+
+
+def checked(
+    layout: release_layout.Layout, config: Path, state: Path, *, seconds: float | None = None
+) -> Verdict:
+    """What `katago-mcp validate` of the current release says of a configuration, without an engine.
+
+    `state`: the directory that holds the service's state.
 
     Raises:
-        OSError, ValueError: if the release's command does not run.
+        OSError, CheckError: if the release's command does not run.
         TimeoutExpired: if it takes longer than `seconds`.
     """
     environment = {
@@ -41,7 +53,7 @@ def checked(layout: release_layout.Layout, *, seconds: float | None = None) -> d
             (Path(credentials) / name).symlink_to(path)
             environment["CREDENTIALS_DIRECTORY"] = credentials
         done = subprocess.run(
-            [command, "validate", "--no-engine", "--json", "--config", paths.CONFIG],
+            [command, "validate", "--no-engine", "--json", "--config", config],
             capture_output=True,
             text=True,
             env=environment,
@@ -50,17 +62,16 @@ def checked(layout: release_layout.Layout, *, seconds: float | None = None) -> d
             check=False,
         )
     try:
-        report = json.loads(done.stdout)
-    except ValueError:
-        raise ValueError(
-            f"katago-mcp validate does not run: {redaction.last_lines(done.stderr, 1000)}"
-        ) from None
-    failed = [check for check in report["checks"] if not check["ok"]]
+        report = validate_report.parse(done.stdout)
+    except shape.ShapeError as error:
+        words = redaction.last_lines(done.stderr, 1000) or str(error)
+        raise CheckError(f"katago-mcp validate does not run: {words}") from error
     # Where nothing can be written, the rule for file systems says so; the configuration is as it was.
-    spared = [check for check in failed if check["name"] == _HOME and _is_read_only(_STATE)]
+    failed = validate_report.failed(report)
+    spared = [check for check in failed if check["name"] == _HOME and _is_read_only(state)]
     problems = [check["message"] for check in failed if check not in spared]
     return {
-        "ok": not problems if spared else bool(report["ok"]) and done.returncode == 0,
+        "ok": not problems if spared else report["ok"] and done.returncode == 0,
         "problems": problems,
     }
 

@@ -22,7 +22,8 @@ def reachable(host: str) -> str:
 
 def secured(config: Mapping[str, Any]) -> bool:
     """Whether a server with this configuration serves its main port over TLS."""
-    return bool(config.get("tls", {}).get("enabled"))
+    section = config.get("tls")
+    return isinstance(section, Mapping) and bool(section.get("enabled"))
 
 
 def pinned(certificate: Path) -> ssl.SSLContext:

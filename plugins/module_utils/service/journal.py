@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
@@ -33,6 +33,23 @@ _LONGEST_CODE = 120
 # A file that is being written to fails its verification now and then, each time at another place.
 _TRIALS = 4
 _AT = re.compile(r"^File corruption detected at .+:(\w+) \(of ", re.M)
+
+
+class Group(TypedDict):
+    """Warnings or errors that are alike: how many, and whether one was an exception nobody had foreseen."""
+
+    level: str
+    event: str
+    code: str
+    count: int
+    exception: bool
+
+
+class Runs(TypedDict):
+    """When the unit was started and when it failed, in seconds since the epoch."""
+
+    started: list[float]
+    failed: list[float]
 
 
 class JournalError(Exception):
@@ -91,11 +108,8 @@ def fields(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) and "level" in parsed else None
 
 
-def groups(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Warnings and errors by level, event and code, with how often each was, the most frequent first.
-
-    `exception`: whether one of them was an exception that nobody had foreseen, with its traceback.
-    """
+def groups(entries: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """Warnings and errors by level, event and code, the most frequent first."""
     counts: Counter[tuple[str, str, str]] = Counter()
     raised = set[tuple[str, str, str]]()
     for entry in entries:
@@ -138,14 +152,17 @@ def cache_trouble(entries: Sequence[Mapping[str, Any]]) -> str | None:
     return trouble
 
 
-def runs(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """When the unit was started and when it failed, in seconds since the epoch."""
-    found: dict[str, list[float]] = {"started": [], "failed": []}
-    for entry in entries:
-        kind = {_STARTED: "started", _FAILED: "failed"}.get(str(entry.get("MESSAGE_ID")))
-        if kind:
-            found[kind].append(int(entry["__REALTIME_TIMESTAMP"]) / 1e6)
-    return found
+def runs(entries: Sequence[Mapping[str, Any]]) -> Runs:
+    """The starts and failures that systemd wrote of."""
+
+    def at(message_id: str) -> list[float]:
+        return [int(each["__REALTIME_TIMESTAMP"]) / 1e6 for each in entries if _is(each, message_id)]
+
+    return {"started": at(_STARTED), "failed": at(_FAILED)}
+
+
+def _is(entry: Mapping[str, Any], message_id: str) -> bool:
+    return entry.get("MESSAGE_ID") == message_id
 
 
 @dataclass
@@ -157,14 +174,14 @@ class Verification:
     left: int = 0
 
 
-def verified(seconds: float) -> Verification:
-    """Verify every file of the journal, the newest first, as long as there is time.
+def verified(places: Sequence[Path], seconds: float) -> Verification:
+    """Verify every file of the journal in `places`, the newest first, as long as there is time.
 
     A file counts as damaged when `journalctl --verify` names the same place of it over and over.
     """
     seen = Verification()
     end = time.monotonic() + seconds
-    for path in _files():
+    for path in _files(places):
         try:
             trouble = _trouble(path, end)
         except subprocess.TimeoutExpired:
@@ -177,9 +194,9 @@ def verified(seconds: float) -> Verification:
     return seen
 
 
-def _files() -> list[Path]:
+def _files(places: Sequence[Path]) -> list[Path]:
     found: dict[Path, float] = {}
-    for place in paths.JOURNALS:
+    for place in places:
         # *.journal~ are those that were not closed in order.
         for path in [*place.glob("*/*.journal"), *place.glob("*/*.journal~")]:
             with contextlib.suppress(FileNotFoundError):

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 
 SHORTEST_MINUTES = 0.1
 LONGEST_MINUTES = 1440.0
@@ -61,6 +62,29 @@ class Wanted:
     limits: Mapping[str, Number]
     minutes: float
     why: str
+
+
+class Document(TypedDict):
+    """The overlay's file as the server reads it; `set`: values by key of the configuration."""
+
+    set: dict[str, Number]
+    expiresAt: str
+    why: str
+    who: str
+
+
+class Shown(TypedDict):
+    """The overlay that `/health` shows: what it lowers, until when, why, and who laid it."""
+
+    keys: dict[str, Number]
+    expiresAt: str
+    why: str
+    who: str
+
+
+def shown(value: object) -> Shown | None:
+    """The one that an answer has under `overlay`; None when there is none. Raises shape.ShapeError."""
+    return shape.typed(Shown, value, "the overlay in /health") if value else None
 
 
 def wanted(limits: Mapping[str, object], minutes: object, why: str) -> Wanted:
@@ -134,7 +158,7 @@ def expiry(minutes: float, now: datetime) -> datetime:
     return (now + timedelta(minutes=minutes, microseconds=999_999)).astimezone(UTC).replace(microsecond=0)
 
 
-def document(limits: Mapping[str, Number], expires: datetime, why: str, who: str) -> dict[str, Any]:
+def document(limits: Mapping[str, Number], expires: datetime, why: str, who: str) -> Document:
     """The overlay's file as the server reads it."""
     return {"set": dict(limits), "expiresAt": f"{expires:%Y-%m-%dT%H:%M:%SZ}", "why": why, "who": who}
 
@@ -200,31 +224,38 @@ def changes(before: Mapping[str, Number], after: Mapping[str, Number]) -> str:
     )
 
 
-def words(shown: object) -> str:
+def words(value: object) -> str:
     """What the overlay that `/health` shows means for people; empty when there is none."""
-    if not isinstance(shown, Mapping) or not shown:
+    try:
+        laid = shown(value)
+    except shape.ShapeError as error:
+        return f"limits are lowered, and the service does not say which: {error}"
+    if laid is None:
         return ""
-    keys = ", ".join(f"{key} {_plain(value)}" for key, value in shown.get("keys", {}).items())
-    return (
-        f"limits are lowered until {shown.get('expiresAt')} by {shown.get('who')}"
-        f" ({keys or 'none that counts'}; {shown.get('why')})"
-    )
+    keys = ", ".join(f"{key} {_plain(value)}" for key, value in laid["keys"].items()) or "none that counts"
+    return f"limits are lowered until {laid['expiresAt']} by {laid['who']} ({keys}; {laid['why']})"
 
 
-def differences(shown: object, document: Mapping[str, Any], lowered: Mapping[str, Number]) -> Iterator[str]:
+def differences(value: object, document: Document, lowered: Mapping[str, Number]) -> Iterator[str]:
     """How the overlay that `/health` shows differs from the one that was laid."""
-    if not isinstance(shown, Mapping):
+    if not isinstance(value, Mapping):
         yield "the service shows none"
         return
-    expected = {"keys": dict(lowered), **{name: document[name] for name in ("expiresAt", "why", "who")}}
-    for name, value in expected.items():
-        if shown.get(name) != value:
-            yield f"{name} is {shown.get(name)!r}, expected {value!r}"
+    expected = {
+        "keys": dict(lowered),
+        "expiresAt": document["expiresAt"],
+        "why": document["why"],
+        "who": document["who"],
+    }
+    for name, each in expected.items():
+        if value.get(name) != each:
+            yield f"{name} is {value.get(name)!r}, expected {each!r}"
 
 
 def _value(config: Mapping[str, Any], key: str) -> Number | None:
-    section, name = key.split(".")
-    value = config.get(section, {}).get(name)
+    section_name, name = key.split(".")
+    section = config.get(section_name)
+    value = section.get(name) if isinstance(section, Mapping) else None
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 

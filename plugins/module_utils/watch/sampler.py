@@ -169,7 +169,7 @@ def short(answer: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def baseline(layout: release_layout.Layout, visits: int) -> dict[str, Any]:
     """The recorded baseline, and what one of now would stand on."""
     found = triage_baseline.read()
-    manifest = release_layout.manifest(layout.current) or {}
+    manifest: Mapping[str, Any] = release_layout.manifest(layout.current) or {}
     visits = service_checks.allowed(visits, admin.read_config(layout.current))
     kept = {name: found.get(name) for name in ("identity", "machine", "median_seconds")} if found else None
     identity = triage_baseline.identity(manifest, visits)
@@ -181,7 +181,7 @@ def validate(terms: watch_window.Terms, layout: release_layout.Layout) -> dict[s
 
     RuntimeError when the client itself does not run, which says nothing of the service.
     """
-    manifest = release_layout.manifest(layout.current) or {}
+    manifest: Mapping[str, Any] = release_layout.manifest(layout.current) or {}
     config = admin.read_config(layout.current)
     expected = observe.expected(manifest, config, manifest["name"])
     visits = service_checks.allowed(terms.visits, config)

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
         metavar="DIR",
         nargs="+",
         type=Path,
-        help="a host's evidence of one time, or a directory above such, as records/evidence/INCIDENT",
+        help="a host's evidence of one time, or a directory above such, as RECORDS/evidence/INCIDENT",
     )
     verify.add_argument(
         "--key",

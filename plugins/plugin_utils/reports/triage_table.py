@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.severity import rank
 from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands as run_commands
 
 _WIDTH = 118
 _LAST_LINES = 5
@@ -16,7 +17,7 @@ _LAST_LINES = 5
 def command(step: str, host: str, inventory: Sequence[str] = ()) -> str:
     """The command line for a host's next step, `restart.yml -e force=true` for example."""
     playbook, _, arguments = step.partition(" ")
-    words = ["ansible-playbook", *inventory, f"playbooks/{playbook}", "-l", host]
+    words = ["ansible-playbook", *inventory, run_commands.playbook(playbook.removesuffix(".yml")), "-l", host]
     return " ".join([*words, arguments]).rstrip()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -256,9 +255,7 @@ class _Reader:
         if not text:
             return None
         try:
-            if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-                raise ValueError
-            return date.fromisoformat(text)
+            return timestamps.parse_day(text)
         except ValueError:
             self._problem(node, f"{where} is {text!r}; a day such as 2026-01-31 is accepted")
             return None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible import constants
+
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import records_dir
 
 # Extra variables whose values are no secrets; of any other only the name is recorded.
 SHOWN = frozenset(
@@ -23,6 +26,8 @@ SHOWN = frozenset(
 )
 HIDDEN = "***"
 _LONGEST = 120
+_PROPOSED = re.compile(r"ansible-playbook playbooks/(\w+)\.yml")
+_ROOT = Path(__file__).resolve().parents[3]
 
 
 def shown(playbooks: Iterable[str], options: Mapping[str, Any], extra_variables: Mapping[str, Any]) -> str:
@@ -48,10 +53,21 @@ def inventory_arguments(sources: Sequence[str]) -> list[str]:
     return [part for source in sources for part in ("-i", shlex.quote(os.path.relpath(source)))]
 
 
-def with_inventory(text: str, sources: Sequence[str]) -> str:
-    """A text with the inventory of the run, `sources`, in every command that it proposes."""
+def playbook(name: str) -> str:
+    """A playbook of the collection, `restart` for example, as ansible-playbook finds it from here."""
+    if records_dir.installed_collection(_ROOT):
+        return f"katago.fleet.{name}"
+    path = _ROOT / "playbooks" / f"{name}.yml"
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def as_run_here(text: str, sources: Sequence[str]) -> str:
+    """A text whose commands, written as `ansible-playbook playbooks/NAME.yml`, can be run from here.
+
+    They get the inventory of the run, `sources`.
+    """
     command = " ".join(["ansible-playbook", *inventory_arguments(sources)])
-    return text.replace("ansible-playbook playbooks/", f"{command} playbooks/")
+    return _PROPOSED.sub(lambda match: f"{command} {playbook(match[1])}", text)
 
 
 def _several(value: object) -> Sequence[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,21 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, run, survey
+from ansible_collections.katago.fleet.plugins.module_utils.backup import (
+    contents,
+    restic,
+    run,
+    survey,
+    validation,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import (
+    BackupError,
+    Known,
+    Outcome,
+    Settings,
+    State,
+    state_or_none,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.common import prometheus
 from ansible_collections.katago.fleet.plugins.modules import backup_access
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer import zipapps
@@ -32,7 +49,15 @@ CapabilityBoundingSet=
 [Install]
 WantedBy=multi-user.target
 """
-GOOD: dict[str, Any] = {"at": "2026-11-24T03:00:00Z", "ok": True, "seconds": 40.5, "size": 1024}
+GOOD = Outcome(
+    at="2026-11-24T03:00:00Z",
+    ok=True,
+    step="retention",
+    message="5a5a5a5a of r is verified",
+    seconds=40.5,
+    snapshot="5a5a5a5a",
+    size=1024,
+)
 
 
 @pytest.fixture
@@ -40,8 +65,8 @@ def host(tmp_path: Path) -> Fake:
     return Fake(tmp_path)
 
 
-def settings(tmp_path: Path) -> run.Settings:
-    return run.Settings(
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
         host="katago-1",
         assets=True,
         engine=True,
@@ -55,7 +80,7 @@ def settings(tmp_path: Path) -> run.Settings:
 
 
 def test_with_assets_everything_that_the_release_needs_is_kept(host: Fake) -> None:
-    kept = run.contents(survey.Survey(root=host.root), assets=True)
+    kept = contents.of_host(survey.Survey(root=host.root), assets=True)
     assert f"/opt/katago-mcp/releases/{host.release}" in kept
     assert {
         "/opt/katago/engines/e",
@@ -65,11 +90,11 @@ def test_with_assets_everything_that_the_release_needs_is_kept(host: Fake) -> No
 
 
 def test_without_assets_the_small_parts_and_the_tuning_are_kept(host: Fake) -> None:
-    kept = run.contents(survey.Survey(root=host.root), assets=False)
+    kept = contents.of_host(survey.Survey(root=host.root), assets=False)
     directory = f"/opt/katago-mcp/releases/{host.release}"
     assert [path for path in kept if path.startswith("/opt")] == [
         "/opt/katago-mcp/current",
-        *(f"{directory}/{name}" for name in sorted(run.SMALL)),
+        *(f"{directory}/{name}" for name in sorted(contents.SMALL)),
         "/opt/katago/tuning/t/tuning.txt",
     ]
 
@@ -80,7 +105,7 @@ def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: F
     host.write("etc/katago-mcp/credentials/operator.token", "secret")
     host.write("etc/katago-mcp/credentials/tls.key", "key")
     host.write("etc/katago-mcp/tls.crt", "certificate")
-    kept = run.contents(survey.Survey(root=host.root), assets=False)
+    kept = contents.of_host(survey.Survey(root=host.root), assets=False)
     assert [path for path in kept if path.startswith(("/var", "/etc/katago-mcp"))] == [
         "/etc/katago-mcp/config.json",
         "/etc/katago-mcp/credentials/tls.key",
@@ -92,10 +117,9 @@ def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: F
 
 
 def test_of_the_timekeeper_what_it_has_sent_is_kept_and_no_plan(host: Fake) -> None:
-    assert paths.INCIDENT_STATE == paths.INCIDENT_STATE
     for name in ("i-1.json", "i-1.jsonl", "i-2.jsonl", ".restore/var/lib/katago-incident/i-3.jsonl"):
         host.write(f"var/lib/katago-incident/{name}", "{}\n")
-    kept = run.contents(survey.Survey(root=host.root), assets=False)
+    kept = contents.of_host(survey.Survey(root=host.root), assets=False)
     assert [path for path in kept if "incident" in path] == [
         "/var/lib/katago-incident/i-1.jsonl",
         "/var/lib/katago-incident/i-2.jsonl",
@@ -103,12 +127,12 @@ def test_of_the_timekeeper_what_it_has_sent_is_kept_and_no_plan(host: Fake) -> N
 
 
 def test_bare_host_has_nothing_to_back_up(tmp_path: Path) -> None:
-    with pytest.raises(run.BackupError, match="no release is the current one"):
-        run.contents(survey.Survey(root=tmp_path), assets=True)
+    with pytest.raises(BackupError, match="no release is the current one"):
+        contents.of_host(survey.Survey(root=tmp_path), assets=True)
 
 
 def test_sandbox_of_a_unit_is_what_confines_it() -> None:
-    assert run.sandbox_of(UNIT) == {
+    assert validation.sandbox_of(UNIT) == {
         "User": ["katago-mcp"],
         "SystemCallFilter": ["@system-service", "~@privileged @resources"],
         "CapabilityBoundingSet": [""],
@@ -118,7 +142,7 @@ def test_sandbox_of_a_unit_is_what_confines_it() -> None:
 @pytest.mark.parametrize("assets", [True, False])
 def test_restored_release_is_tried_in_its_sandbox(host: Fake, assets: bool) -> None:
     host.write(f"opt/katago-mcp/releases/{host.release}/katago-mcp.service", UNIT)
-    command = run.trial(host.root, host.release, assets=assets, engine=assets)
+    command = validation.command(host.root, host.release, assets=assets, engine=assets)
     assert "--property=SystemCallFilter=~@privileged @resources" in command
     assert f"--property=LoadCredential=tokens.json:{host.tokens}" in command
     assert "--property=Environment=KATAGO_AUTH_TOKENS_FILE=" in command
@@ -128,9 +152,9 @@ def test_restored_release_is_tried_in_its_sandbox(host: Fake, assets: bool) -> N
 
 
 def test_metric_of_a_failed_backup_still_tells_of_the_last_good_one() -> None:
-    failed = {**GOOD, "at": "2026-11-25T03:00:00Z", "ok": False}
-    scrape = prometheus.parse(run.exposition(run.State(last_good=GOOD, last_run=failed)))
-    good = restic.parse_time(GOOD["at"]).timestamp()
+    failed = dataclasses.replace(GOOD, at="2026-11-25T03:00:00Z", ok=False)
+    scrape = prometheus.parse(run.exposition(State(last_good=GOOD, last_run=failed)))
+    good = restic.parse_time(GOOD.at).timestamp()
     assert scrape.value("katago_backup_last_good_timestamp_seconds") == good
     assert scrape.value("katago_backup_last_run_timestamp_seconds") == good + 86400
     assert scrape.value("katago_backup_last_run_success") == 0
@@ -138,23 +162,24 @@ def test_metric_of_a_failed_backup_still_tells_of_the_last_good_one() -> None:
 
 
 def test_host_that_was_never_backed_up_has_no_samples() -> None:
-    assert prometheus.parse(run.exposition(run.State())).samples == {}
+    assert prometheus.parse(run.exposition(State())).samples == {}
 
 
-def test_killed_backup_is_recorded_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run.State.write, "__defaults__", (tmp_path / "state.json",))
-    state = run.State(running="2026-11-24T03:00:00Z", last_good=GOOD)
-    run.ended(state, settings(tmp_path), "timeout, TERM")
-    written = run.State.read(tmp_path / "state.json")
+def test_killed_backup_is_recorded_as_failed(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    run.ended(
+        State(running="2026-11-24T03:00:00Z", last_good=GOOD), settings(tmp_path), "timeout, TERM", file
+    )
+    written = State.read(file)
     assert written.last_run is not None
-    assert (written.running, written.last_run["ok"], written.last_good) == ("", False, GOOD)
-    assert "timeout, TERM" in written.last_run["message"]
+    assert (written.running, written.last_run.ok, written.last_good) == ("", False, GOOD)
+    assert "timeout, TERM" in written.last_run.message
     assert "success 0" in (tmp_path / "metrics" / "katago_backup.prom").read_text()
 
 
 def test_backup_that_ended_by_itself_is_left_as_it_is(tmp_path: Path) -> None:
-    state = run.State(last_run=GOOD)
-    run.ended(state, settings(tmp_path), "success, 0")
+    state = State(last_run=GOOD)
+    run.ended(state, settings(tmp_path), "success, 0", tmp_path / "state.json")
     assert state.last_run == GOOD
 
 
@@ -162,7 +187,7 @@ def test_two_backups_of_a_host_do_not_run_at_once(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with (
         run.alone(lock),
-        pytest.raises(run.BackupError, match=r"runs \(process \d+ since 20"),
+        pytest.raises(BackupError, match=r"runs \(process \d+ since 20"),
         run.alone(lock),
     ):
         pass
@@ -240,4 +265,96 @@ def test_program_has_all_that_it_needs_and_runs_alone(tmp_path: Path) -> None:
 
 def test_program_is_the_same_every_time() -> None:
     assert zipapps.pack("backup.run") == zipapps.pack("backup.run")
-    assert "backup.restoration" not in zipapps.needed("backup.run")
+    assert "backup.restore_apply" not in zipapps.needed("backup.run")
+
+
+# As version 0.1.0 wrote them.
+OLD_STATE: dict[str, Any] = {
+    "host": "katago-1",
+    "repository": "ab" * 32,
+    "running": "",
+    "last_run": {
+        "at": "2026-11-24T03:00:00Z",
+        "ok": True,
+        "step": "retention",
+        "message": "5a5a5a5a of 0.1.0-aa is verified",
+        "seconds": 40.5,
+        "snapshot": "5a5a5a5a",
+        "release": "0.1.0-aa",
+        "size": 1024,
+        "checks": ["read back (all)"],
+    },
+    "last_good": None,
+    "history": {"size": 10, "sha256": "cd" * 32},
+}
+OLD_SETTINGS: dict[str, Any] = {
+    "host": "katago-1",
+    "assets": True,
+    "engine": False,
+    "keep": {"last": 3, "daily": "7"},
+    "read_data": "10%",
+    "scratch": "/var/lib/katago-backup",
+    "metrics": "",
+    "lock_wait": 600,
+    "deadline": 7200,
+}
+
+
+def written(path: Path, content: object) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_state_of_the_previous_version_is_read_and_written_back_as_it_was(tmp_path: Path) -> None:
+    file = written(tmp_path / "state.json", OLD_STATE)
+    state = State.read(file)
+    assert state.last_run == Outcome(**{**OLD_STATE["last_run"], "checks": ("read back (all)",)})
+    assert (state.last_good, state.history) == (None, Known(10, "cd" * 32))
+    state.write(file)
+    assert json.loads(file.read_text()) == OLD_STATE
+
+
+def test_state_before_the_first_backup_is_read(tmp_path: Path) -> None:
+    assert State.read(tmp_path / "none.json") == State()
+    State(running="2026-11-24T03:00:00Z").write(tmp_path / "state.json")
+    assert json.loads((tmp_path / "state.json").read_text())["history"] == {}
+    assert State.read(tmp_path / "state.json") == State(running="2026-11-24T03:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "state.json: it is not JSON"),
+        ([], "state.json: the value is a list, not an object"),
+        ({**OLD_STATE, "host": 1}, "state.json: host is 1, not a text"),
+        ({**OLD_STATE, "last_good": "yes"}, "state.json: last_good is 'yes', not an object"),
+        ({**OLD_STATE, "last_run": {"at": "x"}}, "state.json: last_run.ok is missing"),
+        ({**OLD_STATE, "history": {"size": "10", "sha256": ""}}, "history.size is '10', not a whole number"),
+    ],
+)
+def test_damaged_state_is_named_and_fails_no_backup(tmp_path: Path, content: object, message: str) -> None:
+    state, trouble = state_or_none(written(tmp_path / "state.json", content))
+    assert message in trouble
+    assert state == State()
+
+
+def test_settings_of_the_previous_version_are_read(tmp_path: Path) -> None:
+    found = Settings.load(written(tmp_path / "settings.json", OLD_SETTINGS))
+    assert dataclasses.asdict(found) == {**OLD_SETTINGS, "keep": {"last": 3, "daily": 7}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"keep": {"daily": "many"}}, "settings.json: keep.daily is 'many', not a whole number"),
+        ({"assets": "yes"}, "settings.json: assets is 'yes', not true or false"),
+        ({"deadline": None}, "settings.json: deadline is None, not a whole number"),
+        ({"lock_wait": True}, "settings.json: lock_wait is True, not a whole number"),
+    ],
+)
+def test_damaged_settings_are_named_with_what_to_do(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    file = written(tmp_path / "settings.json", {**OLD_SETTINGS, **changed})
+    with pytest.raises(BackupError, match=rf"{re.escape(message)}.*playbooks/backup\.yml"):
+        Settings.load(file)

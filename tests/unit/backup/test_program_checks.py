@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.backup import program_checks
+from ansible_collections.katago.fleet.plugins.module_utils.backup import program_checks, survey
 from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import (
@@ -40,7 +41,14 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release_layout.La
     (root / "releases" / "r" / paths.SERVICE_UNIT).write_text(f"[Service]\nLoadCredential=tls.key:{key}\n")
     (root / "current").symlink_to("releases/r")
     monkeypatch.setattr(paths, "CONFIG", tmp_path / "config.json")
+    monkeypatch.setattr(paths, "STATE", tmp_path)
+    monkeypatch.setattr(host_secrets, "kept", lambda _root: [])
+    monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [])
     return release_layout.Layout(root)
+
+
+def judged(layout: release_layout.Layout) -> Iterator[survey.Finding]:
+    return program_checks.of_configuration(layout, paths.CONFIG, paths.STATE)
 
 
 def says(*checks: tuple[str, bool, str]) -> None:
@@ -50,7 +58,7 @@ def says(*checks: tuple[str, bool, str]) -> None:
 
 def test_configuration_that_the_release_takes_is_whole(layout: release_layout.Layout) -> None:
     says(("schema", True, ""))
-    (finding,) = program_checks.of_configuration(layout)
+    (finding,) = judged(layout)
     assert (finding.item, finding.condition, finding.path) == ("schema", "whole", str(paths.CONFIG))
 
 
@@ -60,7 +68,7 @@ def test_configuration_that_the_release_refuses_is_damaged_in_its_words(
     says(
         ("schema", False, "server.pork is no field"), ("network", True, ""), ("tls", False, "no certificate")
     )
-    (finding,) = program_checks.of_configuration(layout)
+    (finding,) = judged(layout)
     assert finding.condition == "damaged"
     assert finding.words.endswith("is not what the release takes: server.pork is no field; no certificate")
 
@@ -72,7 +80,7 @@ def test_secret_in_the_wrong_place_of_a_configuration_is_not_told(
     monkeypatch.setattr(host_secrets, "kept", lambda _root: [secret])
     monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [])
     says(("schema", False, "server.port is 'canary-Zq8xWv3k'; give a number"))
-    (finding,) = program_checks.of_configuration(layout)
+    (finding,) = judged(layout)
     assert "canary" not in finding.words
     assert "server.port is '[redacted" in finding.words
 
@@ -80,7 +88,7 @@ def test_secret_in_the_wrong_place_of_a_configuration_is_not_told(
         raise host_secrets.ConfidentialError("the key cannot be read")
 
     monkeypatch.setattr(host_secrets, "kept", unknown)
-    (finding,) = program_checks.of_configuration(layout)
+    (finding,) = judged(layout)
     assert "canary" not in finding.words
     assert "the key cannot be read" in finding.words
 
@@ -90,64 +98,66 @@ def test_release_that_does_not_answer_tells_nothing_of_its_configuration(
 ) -> None:
     for text in ("", "{}", "[]", '{"checks": [1], "ok": true}'):
         paths.CONFIG.write_text(text)
-        (finding,) = program_checks.of_configuration(layout)
+        (finding,) = judged(layout)
         assert finding.condition == "unknown", text
     command = layout.current / "venv" / "bin" / "katago-mcp"
     command.write_text("#!/bin/sh\nexec sleep 30\n")
     monkeypatch.setattr(program_checks, "_SECONDS", 0.2)
-    (finding,) = program_checks.of_configuration(layout)
+    (finding,) = judged(layout)
     assert finding.condition == "unknown"
     command.unlink()
-    (finding,) = program_checks.of_configuration(layout)
+    (finding,) = judged(layout)
     assert finding.condition == "unknown"
 
 
 def test_bare_host_has_no_configuration_to_judge(tmp_path: Path) -> None:
-    assert list(program_checks.of_configuration(release_layout.Layout(tmp_path))) == []
+    assert list(judged(release_layout.Layout(tmp_path))) == []
 
 
 def test_read_only_state_is_no_damage_of_the_configuration(
     layout: release_layout.Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     says(("home_data_dir", False, "cannot be written"))
-    assert config_check.checked(layout)["ok"] is False
+    assert config_check.checked(layout, paths.CONFIG, paths.STATE)["ok"] is False
     monkeypatch.setattr(config_check, "_is_read_only", lambda _path: True)
-    assert config_check.checked(layout) == {"ok": True, "problems": []}
+    assert config_check.checked(layout, paths.CONFIG, paths.STATE) == {"ok": True, "problems": []}
 
 
 def test_cache_is_what_the_release_says_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "ANSWERS", tmp_path / "answers.sqlite3")
-    assert list(program_checks.of_cache()) == []
-    paths.ANSWERS.touch()
-    report = {"ok": True, "entries": 3, "bytes": 9, "problems": []}
-    monkeypatch.setattr(cache, "verified", lambda _user: report)
-    assert [finding.condition for finding in program_checks.of_cache()] == ["whole"]
-    report |= {"ok": False, "problems": ["page 7 is torn"]}
-    (finding,) = program_checks.of_cache()
-    assert (finding.condition, finding.words) == ("damaged", f"{paths.ANSWERS}: page 7 is torn")
+    answers = tmp_path / "answers.sqlite3"
+    assert list(program_checks.of_cache(answers)) == []
+    answers.touch()
+    reports = {
+        "whole": cache.Report(ok=True, entries=3, bytes=9, problems=[]),
+        "damaged": cache.Report(ok=False, entries=3, bytes=9, problems=["page 7 is torn"]),
+    }
+    for condition, report in reports.items():
+        monkeypatch.setattr(cache, "verified", lambda *_, report=report: report)
+        (finding,) = program_checks.of_cache(answers)
+        assert finding.condition == condition
+    assert finding.words == f"{answers}: page 7 is torn"
 
 
 def test_journal_tells_its_damage_and_what_was_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = journal.Verification(whole=2)
-    monkeypatch.setattr(journal, "verified", lambda _seconds: seen)
-    assert [finding.condition for finding in program_checks.of_journal()] == ["whole"]
+    monkeypatch.setattr(journal, "verified", lambda *_: seen)
+    assert [finding.condition for finding in program_checks.of_journal(paths.JOURNALS)] == ["whole"]
     seen.damaged["/var/log/journal/m/system.journal"] = "5616: Invalid hash"
     seen.left = 1
-    damaged, unknown = program_checks.of_journal()
+    damaged, unknown = program_checks.of_journal(paths.JOURNALS)
     assert (damaged.item, damaged.path) == ("journal", "/var/log/journal/m/system.journal")
     assert damaged.words == f"{damaged.path} is damaged: 5616: Invalid hash"
     assert (unknown.condition, unknown.words[:37]) == ("unknown", "1 of the journal's files were not ver")
     seen.damaged.clear()
     seen.whole = seen.left = 0
-    assert list(program_checks.of_journal()) == []
+    assert list(program_checks.of_journal(paths.JOURNALS)) == []
 
 
 def test_journal_that_cannot_be_verified_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "machine").mkdir()
     (tmp_path / "machine" / "system.journal").touch()
-    monkeypatch.setattr(paths, "JOURNALS", (tmp_path,))
     monkeypatch.setenv("PATH", str(tmp_path))
-    (finding,) = program_checks.of_journal()
+    (finding,) = program_checks.of_journal([tmp_path])
     assert finding.condition == "unknown"
     assert finding.words.startswith("the journal cannot be verified: ")
     assert "journalctl" in finding.words

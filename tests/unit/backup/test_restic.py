@@ -161,7 +161,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> restic.Reposi
         (paths.RESTIC_ENVIRONMENT, "AWS_SECRET_ACCESS_KEY=a-secret-key\n"),
     ):
         (tmp_path / name).write_text(text)
-    return restic.Repository(tmp_path)
+    return restic.Repository(tmp_path, cache=None)
 
 
 def pretend(directory: Path, script: str) -> None:

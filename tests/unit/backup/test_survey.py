@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.module_utils.backup import survey as backup_survey
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Survey
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.module_utils.release import history, layout
@@ -42,6 +43,7 @@ class Fake:
         inputs = {
             "stands_on": stands_on,
             "wheels": "w",
+            "engine_version": "1.18.1",
             "files": {name: digest.of_text(text) for name, text in given.items()},
         }
         self.release = layout.name(VERSION, inputs)
@@ -157,7 +159,7 @@ def test_backup_without_assets_is_judged_by_what_it_has(host: Fake) -> None:
 
 def test_history_that_was_changed_within_a_value_is_found_by_its_backup(host: Fake) -> None:
     before = host.history.read_bytes()
-    known = backup_survey.Known(len(before), digest.of_bytes(before))
+    known = Known(len(before), digest.of_bytes(before))
     host.history.write_bytes(before.replace(b"anna", b"anne") + record(2).encode() + b"\n")
     assert [each.item for each in host.damaged()] == []
     assert [each.item for each in host.damaged(known=known)] == ["history"]

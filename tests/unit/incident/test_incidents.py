@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -655,7 +657,9 @@ def test_run_belongs_to_the_given_incident_or_to_the_only_open_one(desk: Desk, t
     desk.do(report(("katago-2", "P2", "memory")), do="open")
     with pytest.raises(RecordError, match=r"2 incidents are open \(2026-01-31-1, 2026-01-31-2\)"):
         current(tmp_path, "")
-    assert incident_module.LookupModule().run([str(tmp_path), ""]) == [""]
+    assert incident_module.LookupModule(templar=Templar(DataLoader())).run(
+        [""], {"katago_records_dir": str(tmp_path)}
+    ) == [""]
     desk.do(do="close", incident="2026-01-31-1", resolution="r")
     assert incident_module.LookupModule().run([str(tmp_path), ""]) == ["2026-01-31-2"]
     assert open_incidents(tmp_path) == ["2026-01-31-2"]

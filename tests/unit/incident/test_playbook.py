@@ -42,7 +42,7 @@ class Control:
         self.variables: dict[str, Any] = {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
-            "incident_records_dir": str(self.records),
+            "katago_records_dir": str(self.records),
             # Its module is for hosts, and this machine is none.
             "incident_timekeeper": "",
         }
@@ -61,7 +61,6 @@ class Control:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "KATAGO_FLEET_RECORDS": str(self.records),
         }
         return subprocess.run(
             [

@@ -20,6 +20,7 @@ from ansible_collections.katago.fleet.plugins.action import incident_reminders a
 from ansible_collections.katago.fleet.plugins.action import watch as watch_module
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, run
+from ansible_collections.katago.fleet.plugins.module_utils.backup import settings as backup_settings
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation, security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.procedure.security_mode import Mode, RefusedError
@@ -135,7 +136,7 @@ def test_unit_loads_the_table_after_what_flushes_all_and_before_the_network() ->
 def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(security_mode, "standing", lambda *_: MODE)
     said: list[str] = []
-    settings = run.Settings(
+    settings = backup_settings.Settings(
         host="katago-1",
         assets=True,
         engine=True,
@@ -148,7 +149,15 @@ def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.
     )
     # A repository that is not there: whatever were asked of it would fail.
     repository = restic.Repository.__new__(restic.Repository)
-    run.Backup(settings, run.State(), repository, repository, said.append)._forget()
+    run.Backup(
+        settings,
+        backup_settings.State(),
+        repository,
+        repository,
+        said.append,
+        root=tmp_path,
+        state_file=tmp_path / "state.json",
+    )._forget()
     assert said == [f"Nothing is forgotten: the host is in security mode {MODE}"]
 
 

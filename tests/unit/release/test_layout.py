@@ -24,6 +24,7 @@ def built(root: Path, config: str) -> Path:
     (engine / "katago").write_text("engine")
     network.write_text("network")
     inputs = {
+        "engine_version": "1.18.1",
         "files": {"config.json": digest.of_text(config)},
         "stands_on": {str(path): digest.of_path(path) for path in (engine, network)},
     }

@@ -161,7 +161,7 @@ def test_no_records_give_a_report_that_says_so(tmp_path: Path) -> None:
 def play(root: Path, playbook: str, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
     """Run a playbook with hosts that nobody can reach."""
     gone = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
-    variables = {"incident_records_dir": str(root), "incident_roster": recorded.ROSTER}
+    variables = {"katago_records_dir": str(root), "incident_roster": recorded.ROSTER}
     inventory = root.parent / "inventory.yml"
     hosts = dict.fromkeys(recorded.FLEET, gone)
     inventory.write_text(yaml.safe_dump({"katago": {"hosts": hosts, "vars": variables}}))
@@ -180,7 +180,7 @@ def play(root: Path, playbook: str, *arguments: str, **given: str) -> subprocess
             *arguments,
         ],
         cwd=ROOT,
-        env=environment | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "KATAGO_FLEET_RECORDS": str(root)},
+        env=environment | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         capture_output=True,
         text=True,
         check=False,

@@ -256,7 +256,7 @@ def test_playbook_refuses_what_cannot_be_followed(
 def play(directory: Path, playbook: str, **given: Any) -> subprocess.CompletedProcess[str]:
     """Run a playbook, with extra variables, on a host that is this machine."""
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    kept = {"procedure_records_dir": str(directory / "records")}
+    kept = {"katago_records_dir": str(directory / "records")}
     inventory = {"katago": {"hosts": {"katago-1": {}}, "vars": {**local, **kept}}}
     path = directory / "inventory.yml"
     path.write_text(yaml.safe_dump(inventory))

@@ -88,9 +88,9 @@ def test_size_that_the_metrics_show_needs_both_series() -> None:
 
 
 def test_cache_of_the_current_release_is_found(directory: Path) -> None:
-    assert cache.directory() == directory
+    assert cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG) == directory
     directory.rmdir()
-    assert cache.directory() == directory
+    assert cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG) == directory
 
 
 def test_symlink_is_refused_and_named(directory: Path, tmp_path: Path) -> None:
@@ -98,18 +98,18 @@ def test_symlink_is_refused_and_named(directory: Path, tmp_path: Path) -> None:
     directory.rename(elsewhere)
     directory.symlink_to(elsewhere)
     with pytest.raises(cache.RefusedError, match=f"is a symlink to {elsewhere}, which is not followed"):
-        cache.directory()
+        cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)
     directory.unlink()
     directory.symlink_to(tmp_path / "nowhere")
     with pytest.raises(cache.RefusedError, match="is a symlink"):
-        cache.directory()
+        cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)
 
 
 def test_file_in_place_of_the_directory_is_refused(directory: Path) -> None:
     directory.rmdir()
     directory.touch()
     with pytest.raises(cache.RefusedError, match="is no directory"):
-        cache.directory()
+        cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)
 
 
 @pytest.mark.parametrize("missing", ["SERVICE_UNIT_FILE", "CONFIG"])
@@ -118,7 +118,7 @@ def test_host_without_a_service_is_refused(missing: str) -> None:
     path: Path = getattr(paths, missing)
     path.unlink()
     with pytest.raises(cache.RefusedError, match=r"playbooks/deploy\.yml installs it"):
-        cache.directory()
+        cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)
 
 
 def test_all_but_the_compiled_kernels_is_set_aside_whole(directory: Path) -> None:

@@ -16,7 +16,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import cache,
 from ansible_collections.katago.fleet.plugins.modules import cache_purge
 
 TOKEN = "token-of-the-host"
-SOUND: dict[str, Any] = {"ok": True, "entries": 3, "bytes": 70, "problems": []}
+SOUND = cache.Report(ok=True, entries=3, bytes=70, problems=[])
 
 
 class FakeService:
@@ -49,7 +49,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServic
     monkeypatch.setattr(paths, "CREDENTIALS", tmp_path)
     monkeypatch.setattr(unit, "processes", lambda _: [{"pid": 101, "name": "katago"}])
     monkeypatch.setattr(unit, "control_group", lambda: "system.slice/katago-mcp.service")
-    monkeypatch.setattr(cache, "verified", lambda _: SOUND)
+    monkeypatch.setattr(cache, "verified", lambda *_: SOUND)
     monkeypatch.setattr(cache_purge, "POLL_SECONDS", 0.01)
     yield FakeService()
 
@@ -115,7 +115,8 @@ def test_check_mode_asks_for_nothing(config: dict[str, Any], fake: FakeService) 
 def test_damaged_cache_is_left_as_it_is(
     config: dict[str, Any], fake: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "verified", lambda _: {"problems": ["1 entries are damaged"]})
+    damaged = cache.Report(ok=False, entries=3, bytes=70, problems=["1 entries are damaged"])
+    monkeypatch.setattr(cache, "verified", lambda *_: damaged)
     result = purge(config)
     assert not result["cleared"]
     assert result["problem"] == "the cache is damaged (1 entries are damaged)"

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.service import journal
 
 
@@ -124,7 +123,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     directory = tmp_path / "log" / "machine"
     directory.mkdir(parents=True)
-    monkeypatch.setattr(paths, "JOURNALS", (directory.parent, tmp_path / "none"))
     return directory
 
 
@@ -132,7 +130,7 @@ def test_file_whose_damage_stays_in_its_place_is_damaged(files: Path) -> None:
     (files / "system.journal").write_text("whole\n")
     (files / "system@1.journal").write_text("at 3cdc40\n")
     (files / "system@2.journal~").write_text("at 5616\n")
-    seen = journal.verified(30)
+    seen = journal.verified([files.parent], 30)
     assert (seen.whole, seen.left) == (1, 0)
     assert seen.damaged == {
         str(files / "system@1.journal"): "3cdc40: Invalid hash password=[redacted]",
@@ -143,7 +141,7 @@ def test_file_whose_damage_stays_in_its_place_is_damaged(files: Path) -> None:
 @pytest.mark.parametrize("how", ["moving", "gone"])
 def test_file_that_is_written_to_or_rotated_meanwhile_is_not_damaged(files: Path, how: str) -> None:
     (files / "system.journal").write_text(f"{how}\n")
-    assert journal.verified(30) == journal.Verification(whole=1)
+    assert journal.verified([files.parent], 30) == journal.Verification(whole=1)
 
 
 def test_what_there_was_no_time_for_is_told_and_the_newest_comes_first(files: Path) -> None:
@@ -151,5 +149,5 @@ def test_what_there_was_no_time_for_is_told_and_the_newest_comes_first(files: Pa
         path = files / f"{name}.journal"
         path.write_text(f"{how}\n")
         os.utime(path, (1e9 - age, 1e9 - age))
-    seen = journal.verified(1)
+    seen = journal.verified([files.parent], 1)
     assert (list(seen.damaged), seen.whole, seen.left) == ([str(files / "new.journal")], 0, 2)

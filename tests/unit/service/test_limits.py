@@ -82,7 +82,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return host
 
 
-def document(expires: datetime) -> dict[str, Any]:
+def document(expires: datetime) -> overlay.Document:
     return overlay.document({"katago.maxVisits": 100}, expires, "load", "anna@control")
 
 
@@ -177,7 +177,7 @@ def test_disk_that_takes_nothing_is_refused_with_nothing_touched(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = {"katago": {"maxVisits": 1000, "defaultVisits": 200}}
-    monkeypatch.setattr(service_limits, "look", lambda: (config, {"overlay": None}))
+    monkeypatch.setattr(service_limits, "look", lambda: (config, None))
     monkeypatch.setattr(disk, "obstacles", lambda places: [f"{place} cannot be written" for place in places])
     wanted = {"limits": {"visits": 100}, "minutes": 5, "why": "load", "who": "anna"}
     with pytest.raises(
