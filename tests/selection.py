@@ -104,20 +104,11 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("bin/lab", "packaged"),
     ("bin/prepare", "packaged"),
     ("bin/evidence", "evidence"),
-    ("bin/fleet", "smoke"),
 )
 # What lint and unit tests cover.
 NO_MORE: tuple[str, ...] = (
-    *("*.md", "LICENSE", "docs/*", "inventories/production/*", "inventories/staging/*"),
-    *(
-        ".ansible-lint",
-        ".gitignore",
-        ".yamllint",
-        ".ci/*",
-        "bin/bench",
-        "bin/test",
-    ),
-    *("tests/unit/*", "tests/selection.py"),
+    *("*.md", "LICENSE", "docs/*", "inventories/production/*", "tests/unit/*", "tests/selection.py"),
+    *(".ansible-lint", ".gitignore", ".yamllint", ".ci/*", "bin/bench", "bin/test"),
 )
 
 
