@@ -16,13 +16,19 @@ description:
   - Reads only. A run asks about other positions than the last, so that no cache answers it.
 options:
   deadline:
-    description: Seconds to wait for readiness; loading a large network takes its time.
+    description:
+      - Seconds to wait for readiness. The time in which the engine starts, tunes or builds caches and makes
+        progress does not count.
     type: int
     default: 120
+  start_deadline:
+    description: Seconds to wait for readiness in all.
+    type: int
+    default: 7800
   call_deadline:
     description: Seconds for all tool calls together.
     type: int
-    default: 120
+    default: 300
   release:
     description: The release that must run. The current one when it is not given.
     type: str
@@ -77,7 +83,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "deadline": {"type": "int", "default": 120},
-            "call_deadline": {"type": "int", "default": 120},
+            "start_deadline": {"type": "int", "default": 7800},
+            "call_deadline": {"type": "int", "default": 300},
             "release": {"type": "str"},
         },
         supports_check_mode=True,
@@ -103,7 +110,13 @@ def main() -> None:
     try:
         config = admin.read_config(layout.current)
         expected = observe.expected(manifest, config, release)
-        seen = observe.observe(layout, config, module.params["deadline"], module.params["call_deadline"])
+        seen = observe.observe(
+            layout,
+            config,
+            module.params["deadline"],
+            module.params["call_deadline"],
+            start_deadline=module.params["start_deadline"],
+        )
     except (OSError, ValueError) as error:
         module.fail_json(
             msg=(

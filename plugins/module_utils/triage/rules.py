@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu, timestamps
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.nvidia_smi import SLOWDOWNS
 from ansible_collections.katago.fleet.plugins.module_utils.service import metrics
 from ansible_collections.katago.fleet.plugins.module_utils.severity import LEVELS, RESPONSE, Level, rank
 
@@ -808,7 +809,7 @@ def _gpu_heat(card: Mapping[str, Any]) -> Iterator[Reason]:
         yield Reason(
             "P2" if by_hardware else "P3",
             "gpu",
-            f"{where} is slowed down by {' and '.join(gpu.SLOWDOWNS[name] for name in card['slowed'])}",
+            f"{where} is slowed down by {' and '.join(SLOWDOWNS[name] for name in card['slowed'])}",
             "by nothing",
             next=MITIGATE if by_hardware else None,
         )

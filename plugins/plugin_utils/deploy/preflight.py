@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu_driver
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices
 from ansible_collections.katago.fleet.plugins.module_utils.release import sizing
 
 Facts = Mapping[str, Any]
@@ -99,14 +99,14 @@ def engine_for(engine: Settings, gpu_engines: Mapping[str, Settings], vendor: st
 
     `gpu_engines` by backend; `engine` where none of them fits.
     """
-    for backend in gpu_driver.backends(vendor) if vendor else ():
+    for backend in devices.backends(vendor) if vendor else ():
         if backend in gpu_engines:
             return {**gpu_engines[backend], "backend": backend}
     return dict(engine)
 
 
 def _gpu_engine_problems(engines: Mapping[str, Any]) -> Iterator[str]:
-    known = gpu_driver.backends("nvidia")
+    known = devices.backends("nvidia")
     for backend, engine in engines.items():
         if backend not in known:
             yield f"katago_gpu_engines has {backend!r}; its keys must be among {', '.join(known)}."
@@ -272,7 +272,7 @@ def system_problems(host: Facts) -> Iterator[str]:
 
 
 def _backend_problems(host: Facts, backend: str) -> Iterator[str]:
-    works = gpu_driver.backends(host["gpu_vendor"] or "none")
+    works = devices.backends(host["gpu_vendor"] or "none")
     # An engine that computes on the processor works everywhere, and is slow beside a GPU.
     if backend not in works and not backend.startswith("eigen"):
         device = f"a GPU of {host['gpu_vendor']}" if host["gpu_vendor"] else "no GPU that works"
