@@ -112,7 +112,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
+from ansible_collections.katago.fleet.plugins.module_utils.common import files, os_release
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, window
@@ -212,6 +212,7 @@ def main() -> None:
         who=found.who if found else "",
         alive=alive,
         over=bool(found and found.over),
+        untested_system=os_release.warning_of(paths.OS_RELEASE),
     )
 
 
