@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: engine
 short_description: Install a KataGo engine, content-addressed
 description:
-  - Installs the engine as C(<root>/<sha256>/), owned by root and not writable by anybody else.
+  - Installs the engine as C(/opt/katago/engines/<sha256>/), owned by root and not writable by anybody else.
   - An AppImage is unpacked, since hosts have no FUSE. A plain executable is installed as it is.
   - The engine must run on the host and be of the version that was declared.
   - An engine that is there and whole is not touched and not sent again.
@@ -24,10 +24,6 @@ options:
     description: The version that the engine must say it is.
     type: str
     required: true
-  root:
-    description: Where engines are kept on the host.
-    type: path
-    default: /opt/katago/engines
 author: The katago-mcp-fleet maintainers
 """
 
@@ -66,11 +62,14 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 
-EXTRACTION_SECONDS = 120
-VERSION_SECONDS = 30
+ENGINES = paths.ASSETS / "engines"
+# For a host that is slow or busy: what hangs does so for ever.
+EXTRACTION_SECONDS = 900
+VERSION_SECONDS = 300
 
 
 class EngineError(Exception):
@@ -139,7 +138,8 @@ def unpack(program: Path, scratch: Path) -> Path:
     )
     tree = scratch / "squashfs-root"
     if result.returncode != 0 or not (tree / "AppRun").exists():
-        raise EngineError(f"the AppImage cannot be unpacked: {result.stderr.strip()[-300:]}")
+        said = endings.said(result.stderr, result.stdout, status=result.returncode)
+        raise EngineError(f"the AppImage cannot be unpacked: {said}")
     return tree
 
 
@@ -186,7 +186,8 @@ def reported_version(program: Path) -> str:
         check=False,
     )
     if result.returncode != 0 or not result.stdout.startswith("KataGo v"):
-        raise EngineError(f"the engine does not run here: {(result.stderr or result.stdout).strip()[-300:]}")
+        said = endings.said(result.stderr, result.stdout, status=result.returncode)
+        raise EngineError(f"the engine does not run here: {said}")
     return result.stdout.split()[1].removeprefix("v")
 
 
@@ -196,13 +197,12 @@ def main() -> None:
         argument_spec={
             "sha256": {"type": "str", "required": True},
             "version": {"type": "str", "required": True},
-            "root": {"type": "path", "default": "/opt/katago/engines"},
             "source": {"type": "path"},
         },
         supports_check_mode=True,
     )
     parameters = module.params
-    directory = Path(parameters["root"], parameters["sha256"])
+    directory = ENGINES / parameters["sha256"]
     tree = tree_digest(directory)
     installing = not tree and parameters["source"] is not None
     try:
@@ -213,7 +213,10 @@ def main() -> None:
             check_version(binary(directory), parameters["version"])
     except (EngineError, OSError, subprocess.TimeoutExpired) as error:
         module.fail_json(
-            msg=f"The engine {parameters['sha256'][:12]} cannot be used: {error}. Nothing was switched."
+            msg=(
+                f"The engine {parameters['sha256'][:12]} cannot be used: {endings.of_error(error)}."
+                " Nothing was switched."
+            )
         )
     module.exit_json(
         changed=installing,

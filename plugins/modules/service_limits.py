@@ -97,7 +97,7 @@ from typing import Any, TypedDict
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, endings, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.service import admin, overlay, unit
 
@@ -180,8 +180,8 @@ def lay(expires: datetime, document: overlay.Document) -> None:
             arm(kept)
         else:
             disarm()
-        words = str(getattr(error, "stderr", None) or error).strip()
-        raise RefusedError(f"The overlay and its timer cannot be written: {words}.") from error
+        said = endings.of_error(error)
+        raise RefusedError(f"The overlay and its timer cannot be written: {said}.") from error
 
 
 def arm(units: Mapping[Path, bytes]) -> None:
@@ -322,10 +322,8 @@ def main() -> None:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {error}", refused=True)
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
         there = "is laid" if Path(paths.OVERLAY).exists() else "is not laid"
-        words = getattr(error, "stderr", None) or error
-        module.fail_json(
-            msg=f"The overlay {there}, and it is not proven that the service follows it: {words}"
-        )
+        said = endings.of_error(error)
+        module.fail_json(msg=f"The overlay {there}, and it is not proven that the service follows it: {said}")
     module.exit_json(**result)
 
 

@@ -16,20 +16,22 @@ description:
   - Reads only. A run asks about other positions than the last, so that no cache answers it.
 options:
   deadline:
-    description: Seconds to wait for readiness; loading a large network takes its time.
+    description:
+      - Seconds to wait for readiness. The time in which the engine starts, tunes or builds caches and makes
+        progress does not count.
     type: int
     default: 120
+  start_deadline:
+    description: Seconds to wait for readiness in all.
+    type: int
+    default: 7800
   call_deadline:
     description: Seconds for all tool calls together.
     type: int
-    default: 120
+    default: 300
   release:
     description: The release that must run. The current one when it is not given.
     type: str
-  root:
-    description: Where releases are kept on the host.
-    type: path
-    default: /opt/katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -60,7 +62,6 @@ checks:
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -83,15 +84,15 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "deadline": {"type": "int", "default": 120},
-            "call_deadline": {"type": "int", "default": 120},
+            "start_deadline": {"type": "int", "default": 7800},
+            "call_deadline": {"type": "int", "default": 300},
             "release": {"type": "str"},
-            "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
         supports_check_mode=True,
     )
     if warning := os_release.warning_of(paths.OS_RELEASE):
         module.warn(warning)
-    layout = release_layout.Layout(Path(module.params["root"]))
+    layout = release_layout.Layout(paths.RELEASE_ROOT)
     if not layout.current.exists():
         module.fail_json(
             msg=f"There is nothing to validate: {layout.current} leads to no release. Deploy one.",
@@ -112,7 +113,13 @@ def main() -> None:
     try:
         config = admin.read_config(layout.current)
         expected = observe.expected(manifest, config, release)
-        seen = observe.observe(layout, config, module.params["deadline"], module.params["call_deadline"])
+        seen = observe.observe(
+            layout,
+            config,
+            module.params["deadline"],
+            module.params["call_deadline"],
+            start_deadline=module.params["start_deadline"],
+        )
     except (OSError, ValueError) as error:
         module.fail_json(
             msg=(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, transient_unit
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import http
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
@@ -226,6 +226,50 @@ def test_trial_has_the_environment_of_the_services_sandbox() -> None:
     parameters = {"tokens": [], "certificate": "", "key": "", "sandbox": sandbox, "user": "u", "deadline": 1}
     command = release_trial.command(parameters, Path("/opt/r"), engine=True)
     assert "--property=Environment=RUSTICL_ENABLE=iris" in command
+
+
+def trial_run(
+    output: str, *, status: int = 0, log: str = "", stopped: str | None = None
+) -> transient_unit.Run:
+    return transient_unit.Run(status, output, log, f"it ended with status {status}", stopped)
+
+
+GOOD = '{"ok": true, "checks": [{"name": "engine", "ok": true, "message": "is ready"}]}'
+BAD = '{"ok": false, "checks": [{"name": "engine", "ok": false, "message": "did not start"}]}'
+
+
+@pytest.mark.parametrize(
+    ("tried", "problem"),
+    [
+        (trial_run(BAD, status=1), "- engine: did not start"),
+        (trial_run("", status=9), "- trial: it ended with status 9. It wrote nothing."),
+        (
+            trial_run("", log="no_such_module\n", status=1),
+            "- trial: it ended with status 1. Last log lines: no_",
+        ),
+        (
+            trial_run("", stopped="it was stopped after 5 s"),
+            "- trial: it was stopped after 5 s. It wrote nothing.",
+        ),
+        (trial_run("[]", status=1), "- trial: it ended with status 1. Last log lines: []"),
+        (trial_run(GOOD, status=1), "- trial: it ended with status 1."),
+        (trial_run('{"ok": false, "checks": []}', status=1), "- trial: it ended with status 1."),
+    ],
+)
+def test_failed_trial_always_says_why(tried: transient_unit.Run, problem: str) -> None:
+    _, problems = release_trial.judged(tried)
+    assert len(problems) == 1
+    assert problems[0].startswith(problem)
+
+
+def test_trial_that_passed_has_no_problem() -> None:
+    checks, problems = release_trial.judged(trial_run(GOOD))
+    assert ([check["name"] for check in checks], problems) == (["engine"], [])
+
+
+def test_secrets_in_the_words_of_a_trial_are_redacted() -> None:
+    _, problems = release_trial.judged(trial_run("", status=1, log="password=canary-Zq8x\n"))
+    assert "canary" not in problems[0]
 
 
 @pytest.mark.parametrize(

@@ -44,15 +44,20 @@ class Control:
     def run(self, playbook: str, *arguments: str, rc: int = 0, **given: Any) -> fleet.Run:
         """Run a playbook, which must end with this exit status."""
         self.ran.add(playbook)
-        variables = {**QUICK, "procedure_records_dir": str(self.records), **given}
+        variables = {**QUICK, "katago_records_dir": str(self.records), **given}
         run = fleet.play(playbook, *arguments, variables=variables)
         assert run.returncode == rc, run.output
         return run
 
+    def incident(self) -> str:
+        """The id of the only incident."""
+        (state,) = self.records.glob("incidents/*/state.jsonl")
+        return state.parent.name
+
     def lines(self, name: str) -> list[dict[str, Any]]:
         """A file of the only incident."""
-        (path,) = self.records.glob(f"incidents/*/{name}")
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        text = (self.records / "incidents" / self.incident() / name).read_text()
+        return [json.loads(line) for line in text.splitlines()]
 
     def results(self, procedure: str) -> set[str]:
         """The results of a procedure in the incident's timeline."""
@@ -207,7 +212,7 @@ def test_security_mode_cuts_clients_off_and_refuses_procedures_until_it_ends(
     assert hosts.main_pid(second) == pid
 
 
-def test_incident_is_opened_for_a_service_that_is_down(control: Control, first: Any, second: Any) -> None:
+def test_incident_is_opened_for_a_service_that_is_down(control: Control, first: Any) -> None:
     first.check_output(f"systemctl stop {hosts.SERVICE}")
     control.run("incident.yml", do="open", lead="Anna")
     opened = control.lines("state.jsonl")[0]
@@ -219,7 +224,7 @@ def test_incident_is_opened_for_a_service_that_is_down(control: Control, first: 
 
 def test_evidence_of_both_hosts_is_kept_and_verifies(control: Control) -> None:
     control.run("evidence.yml")
-    evidence = control.records / "evidence" / control.lines("state.jsonl")[0]["id"]
+    evidence = control.records / "evidence" / control.incident()
     for target in (FIRST, SECOND):
         assert list(evidence.glob(f"{target.name}/*/manifest.jsonl"))
     verify = ["bin/evidence", "verify", str(evidence)]
@@ -236,7 +241,7 @@ def test_incident_is_closed_when_its_host_was_watched_and_not_before(control: Co
 
 
 def test_review_and_reports_are_written(control: Control) -> None:
-    incident = control.lines("state.jsonl")[0]["id"]
+    incident = control.incident()
     control.run("review.yml", incident=incident)
     review = (control.records / "incidents" / incident / "review.md").read_text()
     assert "Anna" in review

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, redaction
 
 _STATUS = "${Package}\t${Version}\t${db:Status-Abbrev}\n"
 # The letters of dpkg-query(1): what is wanted, and what is.
@@ -125,7 +125,9 @@ def run(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         output = redaction.plain(done.stdout)
-        words = unmet(output) or last_lines(redaction.plain(done.stderr) or output)
+        words = unmet(output) or endings.said(
+            redaction.plain(done.stderr), output, status=done.returncode, lines=6
+        )
         raise PackagesError(f"{' '.join(command[:1])} failed ({done.returncode}): {words}", output)
     return done.stdout
 

@@ -203,8 +203,17 @@ def _content(path: Path) -> bytes | None:
 
 def stop_timeout() -> float | None:
     """Seconds that systemd gives the unit to stop; None when it waits for ever."""
+    return _timeout("TimeoutStopUSec")
+
+
+def start_timeout() -> float | None:
+    """Seconds that systemd gives the unit to start; None when it waits for ever."""
+    return _timeout("TimeoutStartUSec")
+
+
+def _timeout(name: str) -> float | None:
     shown = subprocess.run(
-        ["systemctl", "show", paths.SERVICE_UNIT, "--property=TimeoutStopUSec", "--value"],
+        ["systemctl", "show", paths.SERVICE_UNIT, f"--property={name}", "--value"],
         capture_output=True,
         text=True,
         check=True,

@@ -1,0 +1,207 @@
+"""Which tests `bin/test` runs: those named, the default ones, all, or those that a change touches.
+
+python3 tests/selection.py [all | changed [REV] | NAME ...]   prints the names, one a line
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SCENARIOS = tuple(sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")))
+TESTS = ("lint", "unit", "server", "fuzz", "soak", *SCENARIOS)
+# Run by name and by night: together they take longer than a run for every change may take.
+LONG = (
+    *("backup", "evidence", "fuzz", "gpu", "incident", "mitigation"),
+    *("recovery", "security", "soak", "triage", "watch"),
+)
+DEFAULT = tuple(name for name in TESTS if name not in LONG)
+# Of every change.
+ALWAYS = frozenset({"lint", "unit"})
+
+# All code of procedures runs in this scenario, whatever its subject.
+EVERY_PROCEDURE = "smoke"
+# The scenarios of a subject, which is the name of a role, a package, a module or a playbook, or a word of it:
+# roles/backup/tasks/run.yml, plugins/module_utils/backup/survey.py and plugins/modules/backup_restore.py are
+# of the subject backup.
+SUBJECTS = {
+    "backup": "backup",
+    "baseline": "triage",
+    "cache": "mitigation",
+    "caches": "default packaged",
+    "common": "default recovery",
+    "deploy": "default bad_release",
+    "engine": "default packaged engine_faults",
+    "evidence": "evidence",
+    "gpu": "gpu",
+    "host": "recovery",
+    "incident": "incident",
+    "katago": "default packaged",
+    "katago_mcp": "default bad_release recovery",
+    "limits": "mitigation",
+    "mitigate": "mitigation",
+    "network": "default packaged",
+    "preflight": "default bad_release",
+    "procedure": "recovery incident",
+    "release": "bad_release recovery",
+    "restart": "recovery",
+    "restore": "backup",
+    "review": "incident",
+    "rollback": "recovery",
+    "run": "collection recovery",
+    "security": "security",
+    "service": "default recovery",
+    "site": "default",
+    "timeline": "incident",
+    "transfer": "default evidence",
+    "triage": "triage",
+    "validate": "default bad_release",
+    "watch": "watch",
+}
+
+# Further tests by path. A file that neither has a subject nor is matched here gets the default run.
+PATHS: tuple[tuple[str, str], ...] = (
+    ("playbooks/report.yml", "incident"),
+    ("roles/katago_mcp/tasks/mitigate.yml", "mitigation"),
+    ("roles/katago_mcp/tasks/*_cache.yml", "mitigation"),
+    ("plugins/module_utils/service/overlay.py", "mitigation"),
+    ("plugins/module_utils/service/cache.py", "mitigation"),
+    ("server/*", "server default engine_faults smoke"),
+    ("server/src/katago_mcp/sgf*.py", "fuzz"),
+    ("server/src/katago_mcp/charsets.py", "fuzz"),
+    ("server/src/katago_mcp/engine.py", "soak"),
+    ("server/src/katago_mcp/supervisor.py", "soak"),
+    ("server/src/katago_mcp/overlay.py", "mitigation"),
+    ("server/src/katago_mcp/cache.py", "mitigation"),
+    ("server/tests/fuzz/*", "fuzz"),
+    ("tests/bench/*", "server"),
+    ("tests/bench/soak.py", "soak"),
+    ("tests/*.py", "default smoke"),
+    ("tests/browser.py", "incident"),
+    ("tests/recorded.py", "incident"),
+    ("tests/loopback.py", "incident security"),
+    ("tests/callbacks/*", "recovery"),
+    ("molecule/shared/*", "default smoke"),
+    ("lab/*", "server packaged smoke"),
+    ("inventories/lab/*", "default packaged smoke"),
+    ("collections/*", "collection default smoke"),
+    ("ansible.cfg", "collection default smoke"),
+    (".config/molecule/*", "default smoke"),
+    ("galaxy.yml", "collection"),
+    ("meta/*", "collection"),
+    ("requirements.txt", "collection"),
+    ("bindep.txt", "collection"),
+    ("execution-environment.yml", "collection"),
+    ("plugins/lookup/*", "collection"),
+    ("plugins/callback/*", "collection"),
+    ("playbooks/*/*", "collection"),
+    ("pyproject.toml", " ".join(DEFAULT)),
+    ("requirements.lock", " ".join(DEFAULT)),
+    ("bin/lab", "packaged"),
+    ("bin/prepare", "packaged"),
+    ("bin/evidence", "evidence"),
+)
+# What lint and unit tests cover.
+NO_MORE: tuple[str, ...] = (
+    *("*.md", "LICENSE", "docs/*", "inventories/production/*", "tests/unit/*", "tests/selection.py"),
+    *(".ansible-lint", ".gitignore", ".yamllint", ".ci/*", "bin/bench", "bin/test"),
+)
+
+
+class Refused(Exception):
+    """What was asked for cannot be run; the message says why and what can."""
+
+
+def subject(path: str) -> str | None:
+    """The name of the role, package, module or playbook that a file of the procedures belongs to."""
+    parts = path.split("/")
+    if parts[0] in ("plugins", "playbooks", "roles"):
+        depth = 1 if parts[0] != "plugins" else 2
+        return Path(parts[depth]).stem
+    return None
+
+
+def tests_of(path: str) -> frozenset[str] | None:
+    """The tests that a change of this file may turn red; None of a file that is not mapped."""
+    if any(fnmatchcase(path, pattern) for pattern in NO_MORE):
+        return ALWAYS
+    tests = [names for pattern, names in PATHS if fnmatchcase(path, pattern)]
+    if (name := subject(path)) is not None:
+        words = [name] if name in SUBJECTS else name.split("_")
+        tests += [EVERY_PROCEDURE, *(SUBJECTS.get(word, "") for word in words)]
+    if path.startswith("molecule/") and (scenario := path.split("/")[1]) in SCENARIOS:
+        tests.append(scenario)
+    return ALWAYS.union(*(names.split() for names in tests)) if tests else None
+
+
+def touched(paths: Iterable[str]) -> list[str]:
+    """The tests that a change of these files may turn red, in the order in which they are run."""
+    names: set[str] = set()
+    for path in paths:
+        names |= tests_of(path) or set(DEFAULT)
+    return [name for name in TESTS if name in names]
+
+
+def base(revision: str = "") -> str:
+    """The commit that the working tree is compared with.
+
+    By default where the branch left main; on main itself what was pushed last, or the commit before.
+    """
+    if revision:
+        return _git("merge-base", revision, "HEAD")
+    head = _git("rev-parse", "HEAD")
+    for name in ("main", "origin/main"):
+        try:
+            found = _git("merge-base", name, "HEAD")
+        except Refused:
+            continue
+        if found != head:
+            return found
+    return _git("rev-parse", "HEAD~1")
+
+
+def changed(commit: str) -> list[str]:
+    """The files that differ from a commit, those not yet committed among them."""
+    tracked = _git("diff", "--name-only", "--no-renames", "-z", commit)
+    untracked = _git("ls-files", "--others", "--exclude-standard", "-z")
+    return sorted({path for path in (tracked + "\0" + untracked).split("\0") if path})
+
+
+def selected(arguments: Sequence[str]) -> list[str]:
+    """The tests that the arguments of `bin/test` ask for."""
+    if not arguments:
+        return list(DEFAULT)
+    if list(arguments) == ["all"]:
+        return list(TESTS)
+    if arguments[0] == "changed" and len(arguments) <= 2:
+        commit = base(*arguments[1:])
+        paths = changed(commit)
+        names = touched(paths)
+        print(
+            f"{len(paths)} files differ from {commit[:12]}. Tests: {' '.join(names) or 'none'}",
+            file=sys.stderr,
+        )
+        return names
+    if unknown := [name for name in arguments if name not in TESTS]:
+        raise Refused(f"there is no test {unknown[0]!r}. Tests: {' '.join(TESTS)}")
+    return list(arguments)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = done.stderr.strip().partition("\n")[0]
+        raise Refused(f"git {arguments[0]}: {reason}. Name what to compare with: bin/test changed REV")
+    return done.stdout.strip("\n")
+
+
+if __name__ == "__main__":
+    try:
+        print("\n".join(selected(sys.argv[1:])))
+    except Refused as refusal:
+        print(f"bin/test: {refusal}", file=sys.stderr)
+        sys.exit(2)

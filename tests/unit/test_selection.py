@@ -1,0 +1,138 @@
+"""bin/test runs what a change touches: nothing is left out, and what is not known runs more."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import selection
+
+ROOT = Path(__file__).resolve().parents[2]
+IN_GIT = (ROOT / ".git").exists()
+
+
+def files() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return listed.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("roles/backup/tasks/run.yml", {"backup", "smoke"}),
+        ("plugins/modules/backup_restore.py", {"backup", "smoke"}),
+        ("plugins/module_utils/backup/survey.py", {"backup", "smoke"}),
+        ("plugins/plugin_utils/incident/planner.py", {"incident", "smoke"}),
+        ("plugins/modules/gpu_driver.py", {"gpu", "smoke"}),
+        ("plugins/module_utils/gpu/devices.py", {"gpu", "smoke"}),
+        ("roles/gpu_driver/tasks/service.yml", {"gpu", "smoke"}),
+        ("playbooks/mitigate.yml", {"mitigation", "smoke"}),
+        ("server/src/katago_mcp/tools.py", {"server", "default", "engine_faults", "smoke"}),
+        ("molecule/watch/tests/test_watch.py", {"watch"}),
+        ("docs/watch.md", set()),
+        ("tests/unit/backup/test_survey.py", set()),
+    ],
+)
+def test_file_has_the_tests_of_its_subject(path: str, expected: set[str]) -> None:
+    assert selection.tests_of(path) == frozenset({"lint", "unit", *expected})
+
+
+@pytest.mark.parametrize("path", ["roles/new/tasks/main.yml", "plugins/modules/new.py", "playbooks/new.yml"])
+def test_code_of_no_known_subject_is_run_once_on_hosts(path: str) -> None:
+    assert "smoke" in selection.touched([path])
+
+
+def test_file_that_is_not_mapped_gets_the_default_run() -> None:
+    assert selection.touched(["strange/file"]) == list(selection.DEFAULT)
+
+
+def test_tests_of_several_files_are_run_once_and_in_order() -> None:
+    paths = ["playbooks/watch.yml", "server/src/katago_mcp/sgf.py", "playbooks/triage.yml"]
+    expected = ["lint", "unit", "server", "fuzz", "default", "engine_faults", "smoke", "triage", "watch"]
+    assert selection.touched(paths) == expected
+
+
+@pytest.mark.skipif(not IN_GIT, reason="not a checkout")
+def test_every_file_is_mapped() -> None:
+    assert [path for path in files() if selection.tests_of(path) is None] == []
+
+
+@pytest.mark.skipif(not IN_GIT, reason="not a checkout")
+def test_every_test_is_reached_by_a_file_that_is_not_its_own() -> None:
+    reached = selection.touched(path for path in files() if not path.startswith("molecule/"))
+    assert reached == list(selection.TESTS)
+
+
+def test_mapping_names_only_tests_that_there_are() -> None:
+    mapped = [*selection.SUBJECTS.values(), *(names for _, names in selection.PATHS)]
+    assert {name for names in mapped for name in names.split()} <= set(selection.TESTS)
+    assert set(selection.LONG) < set(selection.TESTS)
+
+
+class Checkout:
+    """A repository with a branch `main`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        command = ["git", *identity, *arguments]
+        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def commit(self, name: str) -> str:
+        """Commit a new file; return the commit."""
+        (self.directory / name).touch()
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", name)
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    monkeypatch.setattr(selection, "ROOT", tmp_path)
+    return Checkout(tmp_path)
+
+
+def test_branch_is_compared_with_where_it_left_main(checkout: Checkout) -> None:
+    start = checkout.commit("one")
+    checkout.git("checkout", "--quiet", "-b", "work")
+    checkout.commit("mine")
+    checkout.git("checkout", "--quiet", "main")
+    checkout.commit("theirs")
+    checkout.git("checkout", "--quiet", "work")
+    (checkout.directory / "one").write_text("changed")
+    (checkout.directory / "new").touch()
+    assert selection.base() == start
+    assert selection.changed(start) == ["mine", "new", "one"]
+
+
+def test_main_is_compared_with_what_was_pushed_or_else_the_commit_before(checkout: Checkout) -> None:
+    first, second = checkout.commit("one"), checkout.commit("two")
+    checkout.commit("three")
+    assert selection.base() == second
+    checkout.git("update-ref", "refs/remotes/origin/main", first)
+    assert selection.base() == first
+
+
+def test_both_names_of_a_renamed_file_count(checkout: Checkout) -> None:
+    start = checkout.commit("one")
+    checkout.git("mv", "one", "two")
+    assert selection.changed(start) == ["one", "two"]
+
+
+def test_revision_that_is_not_there_is_refused_with_what_to_do(checkout: Checkout) -> None:
+    checkout.commit("one")
+    with pytest.raises(selection.Refused, match="Name what to compare with: bin/test changed REV"):
+        selection.base("nonsense")
+    with pytest.raises(selection.Refused, match="bin/test changed REV"):
+        selection.base()
+
+
+def test_unknown_test_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(selection.Refused, match=r"there is no test 'smok'\. Tests: lint unit"):
+        selection.selected(["lint", "smok"])
