@@ -195,6 +195,14 @@ def test_gpu_that_does_not_answer_is_unknown() -> None:
     assert rules(judge(facts)) == {("unknown", "gpu")}
 
 
+def stalled(percent: float) -> dict[str, Any]:
+    """Pressure: for so much of the last minute everything waited for memory."""
+    return {"memory": {"full": {"avg10": percent, "avg60": percent}}}
+
+
+ERRORS = {"level": "error", "event": "x", "code": "y", "count": 2, "exception": False}
+
+
 def requests(failed: float, ok: float) -> Facts:
     """So many requests of others, beside the five probes."""
     return having(traffic={"requests": {"ok": ok + 5, "unavailable": failed}})
@@ -724,7 +732,7 @@ def holding(unit: str, name: str, megabytes: int, percent: float = 0.0) -> dict[
     [
         ({"memory": {"available_percent": 1.0}}, True),
         ({"memory": {"available_percent": 4.9}}, True),
-        ({"pressure": {"memory": {"full": {"avg10": 30.0, "avg60": 30.0}}}}, True),
+        ({"pressure": stalled(30.0)}, True),
         ({"memory": {"available_percent": 5.0}}, False),
     ],
 )
@@ -840,14 +848,12 @@ WORSE: dict[str, Callable[[Facts], object]] = {
     ),
     "second engine": lambda facts: facts["processes"]["value"]["engines"].append(7),
     "cache": lambda facts: facts["journal"]["value"].update(cache_trouble="x"),
-    "error logged": lambda facts: facts["journal"]["value"]["groups"].append(
-        {"level": "error", "event": "x", "code": "", "count": 1, "exception": False}
-    ),
+    "error logged": lambda facts: facts["journal"]["value"]["groups"].append(ERRORS),
     "space": lambda facts: [each.update(free_percent=0.1) for each in facts["filesystems"]["value"]],
     "inodes": lambda facts: [each.update(free_inodes_percent=3) for each in facts["filesystems"]["value"]],
     "read-only": lambda facts: [each.update(read_only=True) for each in facts["filesystems"]["value"]],
     "memory": lambda facts: facts["memory"]["value"].update(available_percent=1.0),
-    "stalls": lambda facts: facts["pressure"]["value"].update(memory={"full": {"avg10": 50, "avg60": 50}}),
+    "stalls": lambda facts: facts["pressure"]["value"].update(stalled(50)),
     "few files": lambda facts: facts["limits"]["value"].update(open_files_limit=64),
     "probe fails": fail_a_probe,
     "own probe rejected": lambda facts: fail_a_probe(facts, "rejected"),
