@@ -29,6 +29,8 @@ class ActionModule(ActionBase):
         outcome = str(arguments["result"])
         if outcome not in RESULTS:
             return {**result, "failed": True, "msg": f"result is {outcome!r}; one of {', '.join(RESULTS)}"}
+        warning = str(arguments.get("warning") or "")
+        message = str(arguments.get("message") or "")
         event = {
             "at": timestamps.now(),
             "host": host,
@@ -36,7 +38,7 @@ class ActionModule(ActionBase):
             "run": runs.this_run(),
             "procedure": str(arguments["procedure"]),
             "result": outcome,
-            "message": str(arguments.get("message") or ""),
+            "message": f"{message} Warning: {warning}.".strip() if warning else message,
         }
         # Of a failure Ansible has shown the message already.
         if outcome in ("ok", "changed"):
@@ -44,6 +46,8 @@ class ActionModule(ActionBase):
             words = f"[{host}] {event['procedure']}: {outcome}{predicted}. {event['message']}".rstrip()
             sources = (task_vars or {}).get("ansible_inventory_sources") or []
             display.display(commands.as_run_here(words, sources))
+        elif warning and outcome != "begun":
+            display.warning(f"[{host}] {warning}")
         if not self._task.check_mode:
             try:
                 root = (

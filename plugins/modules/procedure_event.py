@@ -34,6 +34,10 @@ options:
     description: What was done and seen, in a sentence.
     type: str
     default: ""
+  warning:
+    description: What the report warns of beside the message, for example of a system that was not tested.
+    type: str
+    default: ""
   who:
     description: Who runs the procedure.
     type: str

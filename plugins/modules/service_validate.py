@@ -67,6 +67,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import os_release
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import (
     admin,
@@ -89,6 +90,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if warning := os_release.warning_of(paths.OS_RELEASE):
+        module.warn(warning)
     layout = release_layout.Layout(paths.RELEASE_ROOT)
     if not layout.current.exists():
         module.fail_json(

@@ -78,7 +78,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import commands, procfs, prometheus, workers
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    commands,
+    os_release,
+    procfs,
+    prometheus,
+    workers,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices, nvidia_health, nvidia_kernel
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
@@ -359,6 +365,7 @@ def measure(parameters: dict[str, Any]) -> dict[str, workers.Entry]:
             loaded=nvidia_kernel.loaded_version("nvidia", paths.KERNEL_MODULES),
         ),
         "clock": time.time,
+        "system": lambda: {"untested": os_release.warning_of(paths.OS_RELEASE)},
         "history": lambda: read_history(layout),
         "baseline": lambda: read_baseline(layout, visits, without=without),
         "packages": upgraded,

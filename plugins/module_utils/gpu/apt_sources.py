@@ -15,6 +15,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import driver_fil
 
 COMPONENTS = ("contrib", "non-free", "non-free-firmware")
 
+DISTRIBUTIONS = ("Debian", "Ubuntu")
 NVIDIA_REPOSITORY = "https://developer.download.nvidia.com/compute/cuda/repos"
 
 
@@ -57,7 +58,7 @@ def own_archives(found: Iterable[Archive], codename: str) -> list[Archive]:
     """Those of the host's own release, its updates and its security, by their codename or their suite."""
     names = {codename, f"{codename}-updates", f"{codename}-security"}
     mine = [each for each in found if names & {each.codename, each.suite}]
-    return [each for each in mine if each.origin == "Debian"] or mine
+    return [each for each in mine if each.origin in DISTRIBUTIONS] or mine
 
 
 def pinned_releases(own: Iterable[Archive], codename: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ DISK_MB = {"/usr": 2500, "/var": 1500, "/boot": 150}
 class Host:
     """A host as it is.
 
+    `system`, `release` and `codename` as os-release(5) has them, `system_name` for people.
     `kernels`: those that can be booted. `image_packages`: the installed packages of kernels and their
     versions, `header_versions`: those that APT knows of the packages with their headers, without those of
     which it cannot tell, since it has read no archive of the host's release. `loaded` and `nouveau`: what
@@ -28,12 +29,12 @@ class Host:
     `key_state` what the firmware has of it.
     `modules`: the version of DKMS's module by kernel. `available`: the versions of the DKMS package
     that APT knows in the archives of the wanted source, the newest first; `elsewhere`: those that are in
-    others only. `release_known`: whether APT takes packages of the host's own release, `releases`: how pins
-    name it. `sources_trouble`:
-    APT's words where this role's own sources keep it from reading any. `files`: the content of this
-    role's files, None where there is none. `stale`: kernels whose initramfs is older than this role's
-    modprobe file. `file_systems`: the number of the one that each path of `DISK_MB` is on; those that are
-    not named have one each.
+    others only. `components`: those that APT takes of the host's own release, `lacking_components`: those
+    with the driver that it does not take there, on Debian. `release_known`: whether APT takes packages of
+    the host's own release, `releases`: how pins name it. `sources_trouble`: APT's error where this role's
+    own sources keep it from reading any. `files`: the content of this role's files, None where there is
+    none. `stale`: kernels whose initramfs is older than this role's modprobe file. `file_systems`: the
+    number of the one that each path of `DISK_MB` is on; those that are not named have one each.
     """
 
     system: str
@@ -42,6 +43,7 @@ class Host:
     architecture: str
     running: str
     devices: Sequence[Device]
+    system_name: str = ""
     kernels: Sequence[str] = ()
     image_packages: Mapping[str, str] = field(default_factory=dict)
     header_versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Host:
     modules: Mapping[str, str] = field(default_factory=dict)
     available: Sequence[str] = ()
     elsewhere: Sequence[str] = ()
+    components: Sequence[str] = ()
     lacking_components: Sequence[str] = ()
     release_known: bool = True
     releases: Sequence[str] = ()

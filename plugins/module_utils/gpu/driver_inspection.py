@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import apt
+from ansible_collections.katago.fleet.plugins.module_utils.common import apt, os_release
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     apt_sources,
     devices,
@@ -47,11 +46,12 @@ def free_mb(path: str) -> int:
 
 def inspect(settings: Settings) -> Host:
     """The host as it is; without a GPU only as much as tells that there is none."""
-    fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', Path("/etc/os-release").read_text(), re.M))
+    system = os_release.read(paths.OS_RELEASE)
     host: dict[str, Any] = {
-        "system": fields.get("ID", "unknown"),
-        "release": fields.get("VERSION_ID", "unknown"),
-        "codename": fields.get("VERSION_CODENAME", ""),
+        "system": system.id,
+        "release": system.version,
+        "codename": system.codename,
+        "system_name": str(system),
         "architecture": platform.machine(),
         "running": platform.release(),
         "devices": devices.on_bus(paths.PCI_DEVICES),
@@ -102,6 +102,7 @@ def inspect_driver(settings: Settings, bare: Host, options: Sequence[str], troub
         lacking_components=(
             apt_sources.lacking_components(own, bare.codename) if bare.system == "debian" else ()
         ),
+        components=tuple(sorted({each.component for each in own})),
         release_known=bool(own),
         releases=apt_sources.pinned_releases(own, bare.codename),
         sources_trouble=trouble,

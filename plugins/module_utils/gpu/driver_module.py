@@ -8,6 +8,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils.common.apt import PackagesError
+from ansible_collections.katago.fleet.plugins.module_utils.common.os_release import OsReleaseError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record import RecordError
 
@@ -21,6 +22,6 @@ def run(module: AnsibleModule, act: Callable[[], Mapping[str, Any]]) -> None:
         result = act()
     except DriverError as error:
         module.fail_json(msg=str(error), refused=error.refused)
-    except (RecordError, PackagesError, OSError) as error:
+    except (RecordError, PackagesError, OsReleaseError, OSError) as error:
         module.fail_json(msg=str(error), refused=False)
     module.exit_json(**{"changed": False, **result})

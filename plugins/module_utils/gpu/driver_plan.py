@@ -30,7 +30,8 @@ class Plan:
 
     `branch`: that of NVIDIA's driver. `installs`: whether packages change. `stops_service`: whether a
     loaded driver is replaced under what uses it, or the host rebooted. `reboot`: why that is needed,
-    empty when it is not. `kernel`: the one that will boot.
+    empty when it is not. `kernel`: the one that will boot. `unknown`: what this role does not know of
+    the host's system, since it was never tried there.
     """
 
     vendor: str
@@ -51,6 +52,7 @@ class Plan:
     because: tuple[str, ...]
     reboot: str
     problems: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
     @property
     def acts(self) -> bool:
@@ -74,6 +76,7 @@ class Plan:
         lines.append(f"kernel that will boot: {self.kernel or 'unknown'}{runs}")
         lines += [f"to do: {reason}" for reason in self.because] or ["to do: nothing"]
         lines.append(f"reboot: {self.reboot or 'not needed'}")
+        lines += [f"not known here: {what}" for what in self.unknown]
         return lines
 
 
@@ -110,6 +113,7 @@ def plan(settings: Settings, host: Host) -> Plan:
         *driver_problems.of_devices(settings, host, devices, branch, kernel),
         *header_problems,
         *driver_problems.of_version(settings, host, dkms),
+        *driver_problems.of_ubuntu(settings, host, dkms),
         *driver_problems.of_boot(settings, host, reboot),
         *(driver_problems.of_disk(host) if installs else ()),
         *(driver_problems.of_ownership(host, wanted) if installs else ()),
@@ -135,6 +139,7 @@ def plan(settings: Settings, host: Host) -> Plan:
         because=tuple(because),
         reboot=reboot,
         problems=tuple(problems),
+        unknown=tuple(driver_problems.unknown(settings, host, packages)),
     )
 
 
@@ -206,6 +211,7 @@ def _opencl_plan(
         because=(f"not installed: {', '.join(missing)}",) if missing else (),
         reboot="",
         problems=tuple(problems),
+        unknown=tuple(driver_problems.unknown(settings, host, packages)),
     )
 
 

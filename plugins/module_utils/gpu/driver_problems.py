@@ -21,6 +21,9 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
     Settings,
 )
 
+# Modules that Ubuntu builds and signs itself, one package for each kernel.
+PREBUILT = "linux-modules-nvidia-"
+UBUNTU_COMPONENTS = ("restricted", "multiverse")
 _OPEN_SINCE = ("turing", "ampere", "hopper", "ada", "blackwell")
 
 _OPEN_ONLY = ("blackwell",)
@@ -49,11 +52,13 @@ def of_version(settings: Settings, host: Host, dkms: str) -> Iterator[str]:
 
 def of_host(host: Host) -> Iterator[str]:
     """A system or a processor for which no driver is known here."""
-    supported = {"debian": tuple(driver_packages.DEBIAN_BRANCHES), "ubuntu": driver_packages.UBUNTU}
-    if host.release not in supported.get(host.system, ()):
+    named = {"debian": tuple(driver_packages.DEBIAN_BRANCHES), "ubuntu": driver_packages.UBUNTU}
+    if host.release not in named.get(host.system, ()):
+        system = host.system_name or f"{host.system} {host.release}"
         yield (
-            f"The host runs {host.system} {host.release}; supported are Debian 12 and 13,"
-            " Ubuntu 22.04 and 24.04."
+            f"The host runs {system}. This role knows the packages of drivers of Debian 12 and 13, and by"
+            " their names those of Ubuntu 22.04 and 24.04, and guesses no others. Install the driver"
+            " yourself: a deployment uses what works. Or set gpu_driver_vendor: none, for a CPU host."
         )
     if host.architecture != "x86_64":
         yield f"The host's architecture is {host.architecture}; drivers are installed on x86_64 only."
@@ -88,6 +93,48 @@ def of_system(settings: Settings, host: Host, branch: str) -> Iterator[str]:
             "A driver was installed by NVIDIA's own installer, which packages cannot replace."
             " Remove it: nvidia-uninstall"
         )
+
+
+def of_ubuntu(settings: Settings, host: Host, dkms: str) -> Iterator[str]:
+    """What Ubuntu has in its own ways, and this role does not know how to replace."""
+    if host.system != "ubuntu":
+        return
+    if ready := sorted(name for name in host.installed if name.startswith(PREBUILT)):
+        yield (
+            f"Ubuntu's own, signed modules of the driver are installed: {', '.join(ready)}. Whether the"
+            " kernel would load one of them or the one that DKMS builds is not known here. Leave the driver"
+            f" to Ubuntu, or remove them: apt-get purge {' '.join(ready)}"
+        )
+    missing = [each for each in UBUNTU_COMPONENTS if each not in host.components]
+    offered = dkms in host.installed or host.available
+    if settings.source == DISTRIBUTION and host.components and missing and not offered:
+        yield (
+            f"APT knows no {dkms}. Ubuntu has its drivers in {' and '.join(UBUNTU_COMPONENTS)}; the host's"
+            f" archives are taken without {' and '.join(missing)}, and this role adds no components there."
+            f" Add them: {'; '.join(f'add-apt-repository --yes {each}' for each in missing)}; apt-get update"
+        )
+
+
+def unknown(settings: Settings, host: Host, packages: Sequence[str]) -> Iterator[str]:
+    """What this role does not know of a host's system, since it was never tried there."""
+    if host.system != "ubuntu":
+        return
+    yield (
+        f"whether {', '.join(packages)} work together: this role has their names from Ubuntu's archives, and"
+        " has never installed them"
+    )
+    if not any(name.startswith("nvidia-") for name in packages):
+        return
+    if settings.source == DISTRIBUTION:
+        branch = driver_packages.branch_of(settings, host)
+        yield (
+            f"whether Ubuntu still has the branch {branch}, and what ubuntu-drivers would choose, which is"
+            " not asked; gpu_driver_branch chooses another"
+        )
+    yield (
+        "whether Secure Boot takes the module that DKMS signs with the key of shim-signed (MOK); Ubuntu's own"
+        f" signed modules, {PREBUILT}*, are not used"
+    )
 
 
 def of_devices(

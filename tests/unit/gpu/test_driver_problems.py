@@ -23,7 +23,14 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, TRIXIE, problems
         (Settings(vendor="amd"), {}, "no GPU of that vendor"),
         (Settings(devices=({"vendor": "nvidia", "device": "x"},)), {}, "hexadecimal"),
         (Settings(source="nvidia"), {}, "gpu_driver_repository.key is missing"),
-        (DEFAULTS, {"release": "11"}, "supported are Debian 12 and 13"),
+        (DEFAULTS, {"release": "11"}, "The host runs debian 11. This role knows the packages of drivers of"),
+        (
+            DEFAULTS,
+            {"release": "", "system_name": "Debian GNU/Linux forky/sid (debian without VERSION_ID, forky)"},
+            "forky/sid (debian without VERSION_ID, forky). This role knows",
+        ),
+        (DEFAULTS, {"system": "ubuntu", "release": "25.10"}, "and guesses no others"),
+        (DEFAULTS, {"release": "11"}, "a deployment uses what works"),
         (DEFAULTS, {"architecture": "aarch64"}, "x86_64 only"),
         (DEFAULTS, {"devices": (replace(A40, id="102d"),)}, "too old"),
         (DEFAULTS, {"devices": (replace(A40, id="2b85"),)}, "needs the branch 570 or newer"),
@@ -111,3 +118,51 @@ def test_problems_are_refused_together_and_with_the_plan() -> None:
     assert said[:3] == ["Refused; nothing was changed on this host.", "- one", "- two"]
     assert said[3:] == ["The plan:", *plan.text()]
     driver_plan.refuse(plan)
+
+
+UBUNTU = replace(
+    BARE,
+    system="ubuntu",
+    release="24.04",
+    codename="noble",
+    system_name="Ubuntu 24.04.3 LTS (ubuntu 24.04)",
+    lacking_components=(),
+    components=("main", "multiverse", "restricted", "universe"),
+)
+
+
+def test_what_is_not_known_of_ubuntu_is_in_the_plan() -> None:
+    plan = driver_plan.plan(DEFAULTS, UBUNTU)
+    assert plan.problems == ()
+    text = "\n".join(plan.text())
+    for words in (
+        "not known here: whether nvidia-dkms-580-server, nvidia-headless-no-dkms-580-server,",
+        "not known here: whether Ubuntu still has the branch 580-server, and what ubuntu-drivers",
+        "not known here: whether Secure Boot takes the module that DKMS signs with the key of shim-signed",
+    ):
+        assert words in text
+    assert "not known here" not in "\n".join(driver_plan.plan(DEFAULTS, BARE).text())
+
+
+def test_ubuntu_without_the_components_with_drivers_is_refused_with_the_commands_that_add_them() -> None:
+    host = replace(UBUNTU, components=("main", "universe"))
+    (problem,) = problems(DEFAULTS, host)
+    assert "APT knows no nvidia-dkms-580-server" in problem
+    assert (
+        "add-apt-repository --yes restricted; add-apt-repository --yes multiverse; apt-get update" in problem
+    )
+    assert problems(DEFAULTS, replace(host, available=("580.95.05-0ubuntu0.24.04.2",))) == ()
+    assert problems(DEFAULTS, replace(host, components=())) == ()
+
+
+def test_modules_that_ubuntu_signs_are_not_replaced_by_a_guess() -> None:
+    ready = {"linux-modules-nvidia-580-server-6.8.0-85-generic": "6.8.0-85.85+1"}
+    (problem,) = problems(DEFAULTS, replace(UBUNTU, installed=ready))
+    assert "linux-modules-nvidia-580-server-6.8.0-85-generic" in problem
+    assert "Leave the driver to Ubuntu" in problem
+
+
+def test_opencl_of_ubuntu_is_not_known_either() -> None:
+    host = replace(UBUNTU, devices=(Device("0000:03:00.0", "amd", "744c"),))
+    (unknown,) = driver_plan.plan(DEFAULTS, host).unknown
+    assert "whether mesa-opencl-icd, ocl-icd-libopencl1 work together" in unknown

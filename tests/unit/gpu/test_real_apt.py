@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import apt
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     apt_sources,
+    dkms,
     driver_change,
     driver_files,
     driver_inspection,
@@ -22,6 +25,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
     driver_record,
     driver_restore,
     kernels,
+    secure_boot,
     texts,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
@@ -507,3 +511,68 @@ def test_headers_are_known_to_be_gone_only_where_apt_has_read_its_archives(root:
         "linux-headers-6.1.0-57-amd64": ("6.1.193-1",),
         "linux-headers-amd64": ("6.1.193-1",),
     }
+
+
+NOBLE = """\
+PRETTY_NAME="Ubuntu 24.04.3 LTS"
+NAME="Ubuntu"
+VERSION_ID="24.04"
+VERSION_CODENAME=noble
+ID=ubuntu
+ID_LIKE=debian
+"""
+
+
+@pytest.mark.parametrize(
+    ("components", "fits"),
+    [("main restricted universe multiverse", True), ("main universe", False)],
+)
+def test_host_with_ubuntus_own_sources_is_inspected_and_planned_for(
+    components: str, fits: bool, root: Root, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    driver = "580.95.05-0ubuntu0.24.04.2"
+    archive = root.archive(
+        "ubuntu",
+        "noble",
+        {
+            "main": {"libc6": "2.39-0ubuntu8.6", "linux-headers-6.8.0-85-generic": "6.8.0-85.85"},
+            "restricted": dict.fromkeys(("nvidia-dkms-580-server", "nvidia-utils-580-server"), driver),
+            "universe": {"ocl-icd-libopencl1": "2.3.2-1build1"},
+            "multiverse": {"unrar": "1:7.0.7-1build1"},
+        },
+        codename="noble",
+        origin="Ubuntu",
+    )
+    root.source(
+        f"Types: deb\nURIs: {archive}\nSuites: noble\nComponents: {components}\nTrusted: yes\n"
+        "# As the installer of Ubuntu 24.04 writes them.\n",
+        "ubuntu.sources",
+    )
+    root.install({"linux-image-6.8.0-85-generic": "6.8.0-85.85"})
+    (tmp_path / "os-release").write_text(NOBLE)
+    monkeypatch.setattr(paths, "OS_RELEASE", tmp_path / "os-release")
+    monkeypatch.setattr(paths, "PCI_DEVICES", tmp_path)
+    monkeypatch.setattr(paths, "KERNEL_MODULES", tmp_path)
+    monkeypatch.setattr(paths, "NVIDIA_VERSION", tmp_path / "version")
+    monkeypatch.setattr(kernels, "bootable", lambda: ["6.8.0-85-generic"])
+    monkeypatch.setattr(platform, "release", lambda: "6.8.0-85-generic")
+    monkeypatch.setattr(driver_inspection, "free_mb", lambda _: 9000)
+    monkeypatch.setattr(driver_inspection, "persistence", lambda: None)
+    monkeypatch.setattr(secure_boot, "enabled", lambda: False)
+    monkeypatch.setattr(dkms, "built", dict)
+    settings = Settings(devices=({"vendor": "nvidia", "device": "2235"},), expected=0)
+    host = driver_inspection.inspect(settings)
+    assert (host.system, host.release, host.codename) == ("ubuntu", "24.04", "noble")
+    assert host.system_name == "Ubuntu 24.04.3 LTS (ubuntu 24.04)"
+    assert set(host.components) == set(components.split())
+    plan = driver_plan.plan(settings, host)
+    assert plan.branch == "580-server"
+    assert plan.components == ()
+    assert plan.unknown
+    if fits:
+        assert host.available == (driver,)
+        assert plan.problems == ()
+    else:
+        (said,) = plan.problems
+        assert "APT knows no nvidia-dkms-580-server" in said
+        assert "add-apt-repository --yes restricted" in said

@@ -67,6 +67,7 @@ def healthy() -> Facts:
         "load": {"averages": [0.1, 0.1, 0.1], "processors": 4},
         "gpu": None,
         "clock": NOW.timestamp(),
+        "system": {"untested": ""},
         "processes": {"engines": [101], "others": [], "processors": 4, "unit": None, "disks": []},
         "journal": {"groups": [], "unstructured": 0, "cache_trouble": None, "lines": 10, "truncated": False},
         "engine_journal": {"failures": 0},
@@ -1091,3 +1092,24 @@ def test_table_has_a_line_for_each_host_the_worst_first_with_why_and_next() -> N
     assert "  NEXT: ansible-playbook X" in lines
     assert any("P0  unit: katago-mcp.service is inactive (dead" in line for line in lines)
     assert all(len(line) <= 120 for line in lines)
+
+
+UNTESTED = "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"unit": {"active": "failed", "result": "core-dump"}},
+        {"security": {"mode": MODE, "isolated": True}},
+    ],
+)
+def test_system_that_was_not_tested_is_noted_whatever_the_verdict(changes: dict[str, Any]) -> None:
+    facts = having(**changes)
+    before = judge(facts)
+    facts["system"]["value"]["untested"] = UNTESTED
+    verdict = judge(facts)
+    assert UNTESTED in verdict.notes
+    assert (verdict.verdict, verdict.reasons) == (before.verdict, before.reasons)
+    assert UNTESTED not in before.notes
