@@ -31,6 +31,8 @@ def inventory() -> dict[str, Any]:
     }
     shared = assets.shared_wanted()
     variables = {
+        # Not beside this inventory, which all labs share; Molecule adds one of its own.
+        "katago_records_dir": str(lab.directory / "records"),
         "katago_mcp_tokens": lab.tokens(),
         "katago_network": assets.network(shared=shared),
         "katago_opencl_tuner_file": "" if lab.tunes() else str(assets.tuner_file(shared=shared)),

@@ -126,9 +126,7 @@ class ActionModule(ActionBase):
 
     def _step(self, step: str, **arguments: Any) -> dict[str, Any]:
         given = {
-            key: self._task.args[key]
-            for key in ("binary", "network", "sandbox", "root")
-            if key in self._task.args
+            key: self._task.args[key] for key in ("binary", "network", "sandbox") if key in self._task.args
         }
         outcome: dict[str, Any] = self._execute_module(
             module_name="katago.fleet.engine_tuning",

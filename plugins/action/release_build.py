@@ -48,7 +48,6 @@ class ActionModule(DeliveringAction):
                 "version": wheel_set.version,
                 "inputs": inputs,
                 "files": files,
-                **({"root": arguments["root"]} if "root" in arguments else {}),
             },
             str(wheel_set.archive),
             task_vars,

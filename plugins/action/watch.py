@@ -55,7 +55,6 @@ class ActionModule(DeliveringAction):
             "fetch": fetch,
             "incident": str(arguments.get("incident") or ""),
             "who": str(arguments["who"]),
-            "root": str(arguments.get("root", "/opt/katago-mcp")),
         }
         answer = self._ask(wanted, task_vars)
         if mode := answer.get("security_mode"):

@@ -47,7 +47,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.backup import contents, survey
+from ansible_collections.katago.fleet.plugins.module_utils.backup import contents
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import BackupError, Settings, State
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk, shape
 from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, unit
@@ -61,7 +61,7 @@ def main() -> None:
     if module.check_mode:
         try:
             settings = Settings.load(paths.BACKUP_SETTINGS)
-            kept = contents.of_host(survey.Survey(root=Path("/")), assets=settings.assets)
+            kept = contents.of_host(Path("/"), assets=settings.assets)
         except BackupError as error:
             module.fail_json(msg=f"Refused: {error}.")
         except OSError:

@@ -31,6 +31,7 @@ repository:
 """
 
 import shutil
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -59,26 +60,9 @@ def main() -> None:
             module.fail_json(msg=f"{sentence(error)} Nothing was backed up; what runs was not touched.")
     else:
         module.exit_json(changed=False, repository=repository.shown)
-    try:
-        state = State.read(paths.BACKUP_STATE)
-    except (OSError, shape.ShapeError) as error:
-        if not module.params["initialize"]:
-            module.fail_json(
-                msg=(
-                    f"{repository.shown} is no repository, and it is not known whether it was one: {error}."
-                    " Nothing was made there. Is its disk mounted? -e backup_initialize=true makes a new one."
-                )
-            )
-        state = State()
-    if state.repository == digest.of_text(repository.address) and not module.params["initialize"]:
-        good = state.last_good
-        last = f" with the snapshot {good.snapshot} of {good.at}" if good else ""
+    if not module.params["initialize"] and (reason := reason_to_refuse(repository, paths.BACKUP_STATE)):
         module.fail_json(
-            msg=(
-                f"{repository.shown} was a repository{last} and is none now. Nothing was made there."
-                " Is its disk mounted?"
-                " If it is lost: -e backup_initialize=true begins anew."
-            )
+            msg=f"{reason} Nothing was made there. If a new one is meant: -e backup_initialize=true."
         )
     try:
         if not module.check_mode:
@@ -86,6 +70,22 @@ def main() -> None:
     except restic.ResticError as error:
         module.fail_json(msg=f"{repository.shown} cannot be made a repository: {error}")
     module.exit_json(changed=True, repository=repository.shown)
+
+
+def reason_to_refuse(repository: restic.Repository, state_file: Path) -> str:
+    """Why no repository is made, in sentences; empty when there never was one at this address.
+
+    `state_file`: where the host keeps what it knows of its backups.
+    """
+    try:
+        state = State.read(state_file)
+    except (OSError, shape.ShapeError) as error:
+        return f"{repository.shown} is no repository, and whether it was one is not known: {error}."
+    if state.repository != digest.of_text(repository.address):
+        return ""
+    good = state.last_good
+    last = f" with the snapshot {good.snapshot} of {good.at}" if good else ""
+    return f"{repository.shown} was a repository{last} and is none now. Is its disk mounted?"
 
 
 def sentence(error: restic.ResticError) -> str:

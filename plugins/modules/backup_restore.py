@@ -132,8 +132,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup import (
     survey,
     validation,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import state_or_none
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import state_or_empty
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
 from ansible_collections.katago.fleet.plugins.module_utils.service import cache
 
@@ -156,7 +156,7 @@ def planned(parameters: dict[str, Any]) -> tuple[restic.Snapshot, restore_plan.P
     repository = restic.Repository(paths.BACKUP_SECRETS, cache=None)
     at = parameters["snapshot"] or parameters["at"]
     snapshot, newest = choose(repository, at, parameters["host"])
-    state, _ = state_or_none(paths.BACKUP_STATE)
+    state, _ = state_or_empty(paths.BACKUP_STATE)
     planner = restore_plan.Planner(
         repository, snapshot, parameters["scope"], newest=newest, known=state.history, root=HOST
     )
@@ -224,7 +224,7 @@ def finish(module: AnsibleModule) -> None:
     unfinished = restore_apply.Restoration.unfinished(HOST)
     if unfinished:
         unfinished.finish(str(module.params["result"]))
-        state, _ = state_or_none(paths.BACKUP_STATE)
+        state, _ = state_or_empty(paths.BACKUP_STATE)
         found = survey.Survey(root=HOST, known=state.history).history()
         if state.history and any(finding.condition != "whole" for finding in found):
             state.history = None
@@ -252,8 +252,6 @@ def main() -> None:
     step = parameters["step"]
     if module.check_mode and step != "plan":
         module.exit_json(changed=True, quarantine=str(paths.QUARANTINE))
-    if step == "finish":
-        finish(module)
     if module.check_mode and not shutil.which("restic"):
         module.fail_json(
             msg="The restore cannot be predicted: restic is not on this host yet. The real run installs it.",
@@ -263,7 +261,11 @@ def main() -> None:
         "Refused; nothing was changed on this host but what reads a backup"
         f" (restic and its access in {paths.BACKUP_SECRETS})."
     )
+    refused = step in ("plan", "stage")
     try:
+        if step == "finish":
+            untouched = "The end of the restore was not recorded."
+            finish(module)
         if step == "install":
             untouched = (
                 "The restore stopped half way; what it replaced is kept, and running it again goes on."
@@ -291,10 +293,15 @@ def main() -> None:
         restore_apply.stage(planner, snapshot.id, plan.actions)
         restore_apply.Restoration.begin(HOST, parameters["who"], snapshot.id, plan)
         module.exit_json(changed=bool(actions), **result)
-    except (restore_plan.RestoreError, restic.NoSuchSnapshot, restic.ResticError) as error:
-        module.fail_json(msg=f"{untouched} {sentence(str(error))}", refused=step != "install")
+    except (
+        restore_plan.RestoreError,
+        restic.NoSuchSnapshot,
+        restic.ResticError,
+        shape.ShapeError,
+    ) as error:
+        module.fail_json(msg=f"{untouched} {sentence(str(error))}", refused=refused)
     except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{untouched} {type(error).__name__}: {error}.", refused=step != "install")
+        module.fail_json(msg=f"{untouched} {type(error).__name__}: {error}.", refused=refused)
 
 
 def sentence(words: str) -> str:

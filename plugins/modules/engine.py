@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: engine
 short_description: Install a KataGo engine, content-addressed
 description:
-  - Installs the engine as C(<root>/<sha256>/), owned by root and not writable by anybody else.
+  - Installs the engine as C(/opt/katago/engines/<sha256>/), owned by root and not writable by anybody else.
   - An AppImage is unpacked, since hosts have no FUSE. A plain executable is installed as it is.
   - The engine must run on the host and be of the version that was declared.
   - An engine that is there and whole is not touched and not sent again.
@@ -24,10 +24,6 @@ options:
     description: The version that the engine must say it is.
     type: str
     required: true
-  root:
-    description: Where engines are kept on the host.
-    type: path
-    default: /opt/katago/engines
 author: The katago-mcp-fleet maintainers
 """
 
@@ -66,9 +62,11 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 
+ENGINES = paths.ASSETS / "engines"
 EXTRACTION_SECONDS = 120
 VERSION_SECONDS = 30
 
@@ -196,13 +194,12 @@ def main() -> None:
         argument_spec={
             "sha256": {"type": "str", "required": True},
             "version": {"type": "str", "required": True},
-            "root": {"type": "path", "default": "/opt/katago/engines"},
             "source": {"type": "path"},
         },
         supports_check_mode=True,
     )
     parameters = module.params
-    directory = Path(parameters["root"], parameters["sha256"])
+    directory = ENGINES / parameters["sha256"]
     tree = tree_digest(directory)
     installing = not tree and parameters["source"] is not None
     try:

@@ -8,7 +8,7 @@ module: engine_tuning
 short_description: Tune the engine for the host's OpenCL device
 description:
   - Makes sure that the host has the tuning result for its device, the network's shape and the
-    engine's version, as C(<root>/<sha256>/tuning.txt).
+    engine's version, as C(/opt/katago/tuning/<sha256>/tuning.txt).
   - A result is made once for a kind of device and kept on the control node; other hosts with the
     same device are given it. Hosts with the same device wait for each other, others do not.
   - Tuning runs as a unit of its own on the host and goes on when the connection is lost; running
@@ -48,10 +48,6 @@ options:
     description: Seconds after which a tuning counts as failed.
     type: int
     default: 3600
-  root:
-    description: Where tuning results are kept on the host.
-    type: path
-    default: /opt/katago/tuning
 author: The katago-mcp-fleet maintainers
 """
 
@@ -89,9 +85,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files, systemd_run
 
 CONFIG = "numAnalysisThreads = 1\nnumSearchThreads = 1\nlogToStderr = true\n"
+RESULTS = paths.ASSETS / "tuning"
 PROBE_SECONDS = 60
 UNIT = "katago-tuning-{key}"
 # A result that was made elsewhere, for the engine to read.
@@ -217,7 +215,6 @@ def main() -> None:
             "binary": {"type": "path", "required": True},
             "network": {"type": "path", "required": True},
             "sandbox": {"type": "dict", "required": True},
-            "root": {"type": "path", "default": "/opt/katago/tuning"},
             "key": {"type": "str", "no_log": False},
             "content": {"type": "str"},
         },
@@ -242,10 +239,10 @@ def main() -> None:
                 progress=tuner.progress(parameters["key"]),
                 content=content,
             )
-        path = Path(parameters["root"], digest.of_text(parameters["content"]), "tuning.txt")
+        path = RESULTS / digest.of_text(parameters["content"]) / "tuning.txt"
         changed = not is_whole(path)
         if changed and not module.check_mode:
-            install(parameters["content"], Path(parameters["root"]))
+            install(parameters["content"], RESULTS)
         module.exit_json(changed=changed, file=str(path), sha256=path.parent.name)
     except (TuningError, OSError, subprocess.CalledProcessError, json.JSONDecodeError) as error:
         module.fail_json(msg=f"Tuning failed: {error}")

@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: network
 short_description: Install a network, content-addressed
 description:
-  - Installs the network as C(<root>/<sha256>/<name>), owned by root and not writable by anybody else.
+  - Installs the network as C(/opt/katago/networks/<sha256>/<name>), writable by root alone.
   - A network that is there and whole is not touched and not sent again.
 options:
   path:
@@ -22,10 +22,6 @@ options:
     description: The file's name; KataGo tells the format by its ending.
     type: str
     required: true
-  root:
-    description: Where networks are kept on the host.
-    type: path
-    default: /opt/katago/networks
 author: The katago-mcp-fleet maintainers
 """
 
@@ -52,6 +48,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files
 
 
@@ -61,13 +58,12 @@ def main() -> None:
         argument_spec={
             "sha256": {"type": "str", "required": True},
             "name": {"type": "str", "required": True},
-            "root": {"type": "path", "default": "/opt/katago/networks"},
             "source": {"type": "path"},
         },
         supports_check_mode=True,
     )
     parameters = module.params
-    target = Path(parameters["root"], parameters["sha256"], parameters["name"])
+    target = paths.ASSETS / "networks" / parameters["sha256"] / parameters["name"]
     present = target.exists() and digest.of_file(target) == parameters["sha256"]
     if present or parameters["source"] is None:
         module.exit_json(changed=False, present=present, file=str(target))

@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: release_build
 short_description: Build a release, named by its content
 description:
-  - Builds C(<root>/releases/<version>-<digest>/) with the server's environment, its configuration,
+  - Builds C(/opt/katago-mcp/releases/<version>-<digest>/) with the server's environment, its configuration,
     its unit and a manifest of the sha256 of everything in it and under it.
   - The environment is installed from a wheel set made on the control node; the host needs no network.
   - Building changes nothing that runs. A release that is there and whole is not built again; one
@@ -42,10 +42,6 @@ options:
     description: The control node's cache, where wheel sets are kept.
     type: path
     required: true
-  root:
-    description: Where releases are kept on the host.
-    type: path
-    default: /opt/katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -89,7 +85,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 
@@ -209,13 +205,12 @@ def main() -> None:
             "version": {"type": "str", "required": True},
             "inputs": {"type": "dict", "required": True},
             "files": {"type": "dict", "required": True},
-            "root": {"type": "path", "default": "/opt/katago-mcp"},
             "source": {"type": "path"},
         },
         supports_check_mode=True,
     )
     parameters = module.params
-    directory = layout.Layout(Path(parameters["root"])).release(parameters["name"])
+    directory = layout.Layout(paths.RELEASE_ROOT).release(parameters["name"])
     present = not layout.damage(directory)
     if present or parameters["source"] is None:
         module.exit_json(changed=False, present=present)

@@ -17,14 +17,6 @@ options:
     description: How many releases remain.
     type: int
     required: true
-  root:
-    description: Where releases are kept on the host.
-    type: path
-    default: /opt/katago-mcp
-  assets:
-    description: Where engines, networks and tuning results are kept on the host.
-    type: path
-    default: /opt/katago
 author: The katago-mcp-fleet maintainers
 """
 
@@ -92,15 +84,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "keep": {"type": "int", "required": True},
-            "root": {"type": "path", "default": "/opt/katago-mcp"},
-            "assets": {"type": "path", "default": "/opt/katago"},
         },
         supports_check_mode=True,
     )
     if security_mode.standing(*paths.SECURITY_MODE):
         # Any of them may be what the host was broken into by.
         module.exit_json(changed=False, removed=[])
-    layout = release_layout.Layout(Path(module.params["root"]))
+    layout = release_layout.Layout(paths.RELEASE_ROOT)
     built = {
         name: (layout.release(name) / release_layout.MANIFEST).stat().st_mtime for name in layout.complete()
     }
@@ -111,7 +101,7 @@ def main() -> None:
     stood_on = needed(layout, built.keys() - set(old))
     removed = [*(layout.release(name) for name in old), *unfinished(layout)]
     if old and stood_on is not None:
-        removed += unreferenced(Path(module.params["assets"]), stood_on)
+        removed += unreferenced(paths.ASSETS, stood_on)
     if not module.check_mode:
         for directory in removed:
             shutil.rmtree(directory)

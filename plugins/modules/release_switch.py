@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: release_switch
 short_description: Make a release the current one
 description:
-  - Replaces the symlink C(<root>/current) by rename. Unit, configuration and command lead through
+  - Replaces the symlink C(/opt/katago-mcp/current) by rename. Unit, configuration and command lead through
     it, so that all of them change at once.
   - Refuses a release that is missing or damaged, before anything is touched.
   - Records the switch in C(/var/lib/katago-mcp/history.jsonl).
@@ -44,10 +44,6 @@ options:
     description: Who switches, for the history.
     type: str
     required: true
-  root:
-    description: Where releases are kept on the host.
-    type: path
-    default: /opt/katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -116,13 +112,15 @@ def way_back(layout: release_layout.Layout, records: list[history.Record], previ
 
 
 def rollback_target(
-    layout: release_layout.Layout, parameters: dict[str, Any], current: str | None
+    layout: release_layout.Layout,
+    records: list[history.Record],
+    parameters: dict[str, Any],
+    current: str | None,
 ) -> tuple[str, str | None]:
     """The release that a rollback leads to, and the one that it leaves; refuses one unknown or found bad.
 
     What the same procedure found bad before it was killed is no target any more, but what it returns from.
     """
-    records = history.read(paths.HISTORY)
     wanted: str = parameters["release"]
     judged = history.verdict_on(records, wanted)
     bad = judged is not None and judged.verdict == "bad" and not parameters["allow_bad"]
@@ -141,7 +139,7 @@ def rollback_target(
     return wanted, current
 
 
-def switch(layout: release_layout.Layout, record: history.Record) -> bool:
+def switch(layout: release_layout.Layout, record: history.Record, history_file: Path) -> bool:
     """Record the switch and make it; return whether there was anything to do.
 
     The record comes first: a killed run leaves a release without a verdict, never one that runs
@@ -153,8 +151,8 @@ def switch(layout: release_layout.Layout, record: history.Record) -> bool:
         if not is_link(path, target)
     }
     try:
-        if history.current(history.read(paths.HISTORY)) != record.release:
-            history.append(record, paths.HISTORY)
+        if history.current(history.read(history_file)) != record.release:
+            history.append(record, history_file)
         for path, target in missing.items():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
             files.link(path, target)
@@ -175,19 +173,18 @@ def main() -> None:
             "since": {"type": "str", "default": "9999"},
             "why": {"type": "str", "required": True},
             "who": {"type": "str", "required": True},
-            "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
         supports_check_mode=True,
     )
     parameters = module.params
-    layout = release_layout.Layout(Path(parameters["root"]))
+    layout = release_layout.Layout(paths.RELEASE_ROOT)
     left = previous = layout.current_release()
     try:
         release = parameters["release"]
         if problems := list(disk.obstacles()):
             raise SwitchError(f"{'; '.join(problems)}. Mend the disk first")
         if parameters["how"] == "rollback":
-            release, left = rollback_target(layout, parameters, previous)
+            release, left = rollback_target(layout, history.read(paths.HISTORY), parameters, previous)
         elif release == LAST_GOOD:
             release = way_back(layout, history.read(paths.HISTORY), previous)
         damage = release_layout.damage(layout.release(release))
@@ -217,6 +214,7 @@ def main() -> None:
                     why=parameters["why"],
                     how=parameters["how"],
                 ),
+                paths.HISTORY,
             )
         reasons = unit.restart_reasons(release, (layout.release(release) / paths.SERVICE_UNIT).read_text())
         if (changed or reasons) and not module.check_mode:

@@ -46,10 +46,6 @@ options:
     description: Seconds after which the trial counts as failed.
     type: int
     default: 120
-  root:
-    description: Where releases are kept on the host.
-    type: path
-    default: /opt/katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -137,13 +133,12 @@ def main() -> None:
             "sandbox": {"type": "dict", "required": True},
             "memory_needed_mb": {"type": "int", "required": True},
             "deadline": {"type": "int", "default": 120},
-            "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
         supports_check_mode=True,
     )
     parameters = module.params
     release = parameters["release"]
-    directory = layout.Layout(Path(parameters["root"])).release(release)
+    directory = layout.Layout(paths.RELEASE_ROOT).release(release)
     now = unit.state()
     if now.active == "active" and unit.running_release(now.pid) == release:
         module.exit_json(changed=False, deferred="the service runs this release already")

@@ -26,10 +26,6 @@ options:
   release:
     description: The release that must run. The current one when it is not given.
     type: str
-  root:
-    description: Where releases are kept on the host.
-    type: path
-    default: /opt/katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -60,11 +56,11 @@ checks:
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import (
     admin,
@@ -83,11 +79,10 @@ def main() -> None:
             "deadline": {"type": "int", "default": 120},
             "call_deadline": {"type": "int", "default": 120},
             "release": {"type": "str"},
-            "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
         supports_check_mode=True,
     )
-    layout = release_layout.Layout(Path(module.params["root"]))
+    layout = release_layout.Layout(paths.RELEASE_ROOT)
     if not layout.current.exists():
         module.fail_json(
             msg=f"There is nothing to validate: {layout.current} leads to no release. Deploy one.",

@@ -41,10 +41,6 @@ options:
     description: Whether to judge as if there were no baseline.
     type: bool
     default: false
-  root:
-    description: Where releases are kept on the host.
-    type: path
-    default: /opt/katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -333,7 +329,7 @@ def measure(parameters: dict[str, Any]) -> dict[str, workers.Entry]:
     What takes a processor waits for what is quick, and the probes wait for both, so that they are
     not slowed down by triage itself.
     """
-    layout = release_layout.Layout(Path(parameters["root"]))
+    layout = release_layout.Layout(paths.RELEASE_ROOT)
     window, patience = parameters["window"], parameters["patience"]
     without = parameters["without_baseline"]
     visits = service_checks.allowed(parameters["visits"], read_config(layout))
@@ -402,7 +398,6 @@ def main() -> None:
             "visits": {"type": "int", "default": 32},
             "patience": {"type": "int", "default": 30},
             "without_baseline": {"type": "bool", "default": False},
-            "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
         supports_check_mode=True,
     )

@@ -65,10 +65,6 @@ options:
     description: Who orders it.
     type: str
     required: true
-  root:
-    description: Where releases are kept on the host.
-    type: path
-    default: /opt/katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
@@ -106,7 +102,6 @@ joined:
 
 import subprocess
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -137,9 +132,9 @@ def look() -> tuple[window.Watched | None, window.Verdict, bool]:
     return found, window.judge(found, now=sampler.now(), alive=alive), alive
 
 
-def running_service(terms: window.Terms, root: Path) -> window.Identity:
+def running_service(terms: window.Terms) -> window.Identity:
     """The service as it is now, to be compared with the one that was watched."""
-    return window.identity(sampler.take(terms, layout.Layout(root)).facts)
+    return window.identity(sampler.take(terms, layout.Layout(paths.RELEASE_ROOT)).facts)
 
 
 def refusal(found: window.Watched, terms: window.Terms, alive: bool) -> str:
@@ -177,14 +172,13 @@ def main() -> None:
             "fetch": {"type": "bool", "default": False},
             "incident": {"type": "str", "default": ""},
             "who": {"type": "str", "required": True},
-            "root": {"type": "path", "default": "/opt/katago-mcp"},
         },
         supports_check_mode=True,
     )
     terms = window.Terms(**module.params["terms"])
     if not module.params["fetch"] and (mode := security_mode.standing(*paths.SECURITY_MODE)):
         module.exit_json(changed=False, security_mode=asdict(mode))
-    root, restart = Path(module.params["root"]), module.params["restart"]
+    restart = module.params["restart"]
     try:
         found, verdict, alive = look()
         joined = module.params["fetch"]
@@ -193,10 +187,10 @@ def main() -> None:
                 module.fail_json(msg=msg, refused=True)
             joined = (alive and not found.over) or (
                 found.terms == terms
-                and window.may_join(found, verdict, now=sampler.now(), running=running_service(terms, root))
+                and window.may_join(found, verdict, now=sampler.now(), running=running_service(terms))
             )
         if not joined and not module.check_mode:
-            names = ("incident", "who", "root")
+            names = ("incident", "who")
             start({"terms": asdict(terms), **{name: module.params[name] for name in names}})
             found, verdict, alive = look()
     except subprocess.CalledProcessError as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.backup import survey as backup_survey
+from ansible_collections.katago.fleet.plugins.module_utils.backup.contents import below
 from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan import (
     DEPLOY_FIRST,
     ROOTS,
@@ -27,7 +28,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan i
     operator_token,
     sealed_tokens,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding, below
+from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history

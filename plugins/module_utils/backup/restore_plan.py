@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
+from ansible_collections.katago.fleet.plugins.module_utils.backup import contents, restic
 from ansible_collections.katago.fleet.plugins.module_utils.backup import survey as backup_survey
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding
@@ -148,7 +148,7 @@ class Planner:
 
     def _names(self) -> list[str]:
         """The releases to look at: those that the host needs, and those that the snapshot has whole."""
-        needed = backup_survey.current_and_way_back(self._layout, self._records())
+        needed = contents.current_and_way_back(self._layout, self._records())
         if not needed or self._scope == "all":
             kept = [name for name in self._whole_releases() if name not in needed]
             needed += sorted(kept, key=lambda name: name != self._snapshot.release)
@@ -266,7 +266,7 @@ def check_room(actions: Sequence[Action], host: Path) -> None:
     for root in ROOTS:
         size = sum(action.size for action in actions if Path(action.path).is_relative_to(root))
         if size:
-            place = backup_survey.below(host, root)
+            place = contents.below(host, root)
             existing = next(path for path in (place, *place.parents) if path.exists())
             device = existing.stat().st_dev
             needed[device] = needed.get(device, 0) + size
@@ -296,7 +296,7 @@ def python_of(pyvenv: str) -> tuple[int, ...]:
 
 def operator_token(root: Path) -> str | None:
     """The host's own token, None when it has none."""
-    path = backup_survey.below(root, paths.CREDENTIALS / paths.OPERATOR_TOKEN)
+    path = contents.below(root, paths.CREDENTIALS / paths.OPERATOR_TOKEN)
     return path.read_text().strip() if path.exists() else None
 
 

@@ -26,7 +26,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.settings impor
     Outcome,
     Settings,
     State,
-    state_or_none,
+    state_or_empty,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
@@ -92,7 +92,7 @@ class Backup:
         root: Path,
         state_file: Path,
     ) -> None:
-        self._host = backup_survey.Survey(root=root)
+        self._root = root
         self._state_file = state_file
         self._settings = settings
         self._state = state
@@ -114,8 +114,9 @@ class Backup:
         message = ""
         try:
             self._wait_for_procedure()
-            files = contents.of_host(self._host, assets=self._settings.assets)
-            self._release = self._host.layout().current_release() or ""
+            files = contents.of_host(self._root, assets=self._settings.assets)
+            layout = release_layout.Layout(contents.below(self._root, paths.RELEASE_ROOT))
+            self._release = layout.current_release() or ""
             self._enter("repository", "Opening the repository")
             self._cached.probe()
             self._enter("backup", f"Backing up {len(files)} paths of {self._release}")
@@ -133,9 +134,7 @@ class Backup:
             self._good = True
             self._enter("retention", "Forgetting what is older than wanted")
             self._forget()
-        except restic.ResticError as error:
-            message = self._failure(str(error))
-        except BackupError as error:
+        except (BackupError, restic.ResticError, shape.ShapeError) as error:
             message = self._failure(str(error))
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             message = self._failure(f"{type(error).__name__}: {error}")
@@ -226,7 +225,7 @@ class Backup:
             root=self._scratch, assets=self._settings.assets, known=self._state.history
         )
         layout = survey.layout()
-        names = backup_survey.current_and_way_back(layout, release_history.read(survey.at(paths.HISTORY)))
+        names = contents.current_and_way_back(layout, release_history.read(survey.at(paths.HISTORY)))
         if not self._settings.assets:
             names = layout.complete()
         found = survey.findings(names)
@@ -387,7 +386,7 @@ def _run(settings: Settings, secrets: Path) -> int:
 
 def _state() -> State:
     """What is known of the backups; nothing, which is said, where the file is damaged."""
-    state, trouble = state_or_none(paths.BACKUP_STATE)
+    state, trouble = state_or_empty(paths.BACKUP_STATE)
     if trouble:
         _say(f"What was known of earlier backups is lost: {trouble}")
     return state
@@ -418,7 +417,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = os.environ.get("SERVICE_RESULT", "unknown")
         result = f"{result}, {os.environ.get('EXIT_STATUS', '?')}"
         ended(_state(), settings, result, paths.BACKUP_STATE)
-    except (BackupError, restic.ResticError, OSError) as error:
+    except (BackupError, restic.ResticError, shape.ShapeError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

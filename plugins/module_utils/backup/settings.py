@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
 
 
@@ -103,7 +104,9 @@ class State:
         try:
             content = shape.mapping(shape.parsed(path.read_bytes()))
             # Nothing known of the history is an empty object there.
-            return shape.record(cls, {**content, "history": content.get("history") or None})
+            state = shape.record(cls, {**content, "history": content.get("history") or None})
+            _require_times(state)
+            return state
         except shape.ShapeError as error:
             raise shape.ShapeError(f"{path}: {error}") from error
 
@@ -114,7 +117,20 @@ class State:
         files.write(path, json.dumps(content, indent=1).encode() + b"\n", mode=0o644)
 
 
-def state_or_none(path: Path) -> tuple[State, str]:
+def _require_times(state: State) -> None:
+    runs = {"last_run.at": state.last_run, "last_good.at": state.last_good}
+    times = {"running": state.running, **{name: run.at for name, run in runs.items() if run}}
+    for name, text in times.items():
+        try:
+            if text:
+                timestamps.parse(text)
+        except ValueError as error:
+            raise shape.ShapeError(
+                f"{name} is {text!r:.60}, not a time such as 2026-11-24T06:00:00Z"
+            ) from error
+
+
+def state_or_empty(path: Path) -> tuple[State, str]:
     """The state, for what must not fail of a damaged one: an empty one then, and why."""
     try:
         return State.read(path), ""

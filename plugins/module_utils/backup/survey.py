@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.backup.contents import below, state_files
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 
-# Below the state: what the service's user writes and systemd makes anew, and what was set aside.
-NOT_KEPT = ("engine", "quarantine")
 KINDS = {"engines": "engine", "networks": "network", "tuning": "tuning"}
 
 Condition = Literal["whole", "damaged", "missing", "added", "unknown"]
@@ -49,11 +48,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.item}: {self.words}"
-
-
-def below(root: Path, path: str | Path) -> Path:
-    """Where something of a host lies whose files are below `root`."""
-    return root / str(path).lstrip("/")
 
 
 def nothing(_path: str) -> bytes | None:
@@ -266,31 +260,9 @@ class Survey:
         return None, False
 
 
-def current_and_way_back(
-    layout: release_layout.Layout, records: Sequence[release_history.Record]
-) -> list[str]:
-    """The current release and the best one to return to, where there are any."""
-    current = layout.current_release() or release_history.current(records)
-    ways_back = release_history.ways_back(records, available=layout.complete(), besides=current)
-    return [name for name in (current, *ways_back[:1]) if name]
-
-
 def damaged(findings: Sequence[Finding]) -> list[Finding]:
     """The findings that call for something to be done."""
     return [finding for finding in findings if finding.condition != "whole"]
-
-
-def state_files(directory: Path) -> list[Path]:
-    """The files of the state that a backup keeps, but for the history."""
-    return sorted(
-        path
-        for path in directory.rglob("*")
-        if path.is_file()
-        and not path.is_symlink()
-        and path.relative_to(directory).parts[0] not in NOT_KEPT
-        and not path.relative_to(directory).parts[0].startswith(".")
-        and path != directory / paths.HISTORY.name
-    )
 
 
 def json_trouble(path: Path) -> str:

@@ -253,7 +253,7 @@ def end(why: str, *, order_file: Path, file: Path) -> None:
 def main() -> int:
     """Sample until the window is full, or for so long that it is given up."""
     order = json.loads(paths.WATCH_ORDER.read_text())
-    terms, layout = watch_window.Terms(**order["terms"]), release_layout.Layout(Path(order["root"]))
+    terms, layout = watch_window.Terms(**order["terms"]), release_layout.Layout(paths.RELEASE_ROOT)
     place = {"order_file": paths.WATCH_ORDER, "file": paths.WATCH_SAMPLES}
     found = watched(paths.WATCH_SAMPLES)
     if found is None:

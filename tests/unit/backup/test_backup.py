@@ -16,7 +16,6 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup import (
     contents,
     restic,
     run,
-    survey,
     validation,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import (
@@ -25,10 +24,10 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.settings impor
     Outcome,
     Settings,
     State,
-    state_or_none,
+    state_or_empty,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.common import prometheus
-from ansible_collections.katago.fleet.plugins.modules import backup_access
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, prometheus
+from ansible_collections.katago.fleet.plugins.modules import backup_access, backup_repository
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer import zipapps
 from tests.unit.backup.test_survey import Fake
 
@@ -80,7 +79,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_with_assets_everything_that_the_release_needs_is_kept(host: Fake) -> None:
-    kept = contents.of_host(survey.Survey(root=host.root), assets=True)
+    kept = contents.of_host(host.root, assets=True)
     assert f"/opt/katago-mcp/releases/{host.release}" in kept
     assert {
         "/opt/katago/engines/e",
@@ -90,7 +89,7 @@ def test_with_assets_everything_that_the_release_needs_is_kept(host: Fake) -> No
 
 
 def test_without_assets_the_small_parts_and_the_tuning_are_kept(host: Fake) -> None:
-    kept = contents.of_host(survey.Survey(root=host.root), assets=False)
+    kept = contents.of_host(host.root, assets=False)
     directory = f"/opt/katago-mcp/releases/{host.release}"
     assert [path for path in kept if path.startswith("/opt")] == [
         "/opt/katago-mcp/current",
@@ -105,7 +104,7 @@ def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: F
     host.write("etc/katago-mcp/credentials/operator.token", "secret")
     host.write("etc/katago-mcp/credentials/tls.key", "key")
     host.write("etc/katago-mcp/tls.crt", "certificate")
-    kept = contents.of_host(survey.Survey(root=host.root), assets=False)
+    kept = contents.of_host(host.root, assets=False)
     assert [path for path in kept if path.startswith(("/var", "/etc/katago-mcp"))] == [
         "/etc/katago-mcp/config.json",
         "/etc/katago-mcp/credentials/tls.key",
@@ -119,7 +118,7 @@ def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: F
 def test_of_the_timekeeper_what_it_has_sent_is_kept_and_no_plan(host: Fake) -> None:
     for name in ("i-1.json", "i-1.jsonl", "i-2.jsonl", ".restore/var/lib/katago-incident/i-3.jsonl"):
         host.write(f"var/lib/katago-incident/{name}", "{}\n")
-    kept = contents.of_host(survey.Survey(root=host.root), assets=False)
+    kept = contents.of_host(host.root, assets=False)
     assert [path for path in kept if "incident" in path] == [
         "/var/lib/katago-incident/i-1.jsonl",
         "/var/lib/katago-incident/i-2.jsonl",
@@ -128,7 +127,17 @@ def test_of_the_timekeeper_what_it_has_sent_is_kept_and_no_plan(host: Fake) -> N
 
 def test_bare_host_has_nothing_to_back_up(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="no release is the current one"):
-        contents.of_host(survey.Survey(root=tmp_path), assets=True)
+        contents.of_host(tmp_path, assets=True)
+
+
+@pytest.mark.parametrize("manifest", ["{}", "{", '{"files": 1}'])
+def test_release_whose_manifest_was_changed_is_kept_for_the_verification_to_find(
+    host: Fake, manifest: str
+) -> None:
+    (host.directory / "manifest.json").write_text(manifest)
+    kept = contents.of_host(host.root, assets=True)
+    assert f"/opt/katago-mcp/releases/{host.release}" in kept
+    assert [finding.item for finding in host.damaged()] == ["release"]
 
 
 def test_sandbox_of_a_unit_is_what_confines_it() -> None:
@@ -326,6 +335,8 @@ def test_state_before_the_first_backup_is_read(tmp_path: Path) -> None:
     [
         ("{", "state.json: it is not JSON"),
         ([], "state.json: the value is a list, not an object"),
+        ({**OLD_STATE, "running": "now"}, "state.json: running is 'now', not a time"),
+        ({**OLD_STATE, "last_run": {**OLD_STATE["last_run"], "at": "then"}}, "last_run.at is 'then', not a"),
         ({**OLD_STATE, "host": 1}, "state.json: host is 1, not a text"),
         ({**OLD_STATE, "last_good": "yes"}, "state.json: last_good is 'yes', not an object"),
         ({**OLD_STATE, "last_run": {"at": "x"}}, "state.json: last_run.ok is missing"),
@@ -333,7 +344,7 @@ def test_state_before_the_first_backup_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_state_is_named_and_fails_no_backup(tmp_path: Path, content: object, message: str) -> None:
-    state, trouble = state_or_none(written(tmp_path / "state.json", content))
+    state, trouble = state_or_empty(written(tmp_path / "state.json", content))
     assert message in trouble
     assert state == State()
 
@@ -358,3 +369,35 @@ def test_damaged_settings_are_named_with_what_to_do(
     file = written(tmp_path / "settings.json", {**OLD_SETTINGS, **changed})
     with pytest.raises(BackupError, match=rf"{re.escape(message)}.*playbooks/backup\.yml"):
         Settings.load(file)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> restic.Repository:
+    """A repository by its address alone."""
+    (tmp_path / paths.RESTIC_REPOSITORY).write_text("rest:http://u:a-secret@vault/katago\n")
+    return restic.Repository(tmp_path, cache=None)
+
+
+def test_repository_is_made_where_none_was_known(tmp_path: Path, repository: restic.Repository) -> None:
+    file = tmp_path / "state.json"
+    assert backup_repository.reason_to_refuse(repository, file) == ""
+    State(repository="another", last_good=GOOD).write(file)
+    assert backup_repository.reason_to_refuse(repository, file) == ""
+
+
+def test_repository_that_is_gone_is_not_made_again(tmp_path: Path, repository: restic.Repository) -> None:
+    file = tmp_path / "state.json"
+    State(repository=digest.of_text(repository.address), last_good=GOOD).write(file)
+    reason = backup_repository.reason_to_refuse(repository, file)
+    assert reason == (
+        "rest:http://vault/katago was a repository with the snapshot 5a5a5a5a of 2026-11-24T03:00:00Z and is"
+        " none now. Is its disk mounted?"
+    )
+
+
+def test_repository_is_not_made_where_the_state_is_damaged(
+    tmp_path: Path, repository: restic.Repository
+) -> None:
+    reason = backup_repository.reason_to_refuse(repository, written(tmp_path / "state.json", "{"))
+    assert reason.startswith("rest:http://vault/katago is no repository, and whether it was one is not known")
+    assert f"{tmp_path}/state.json: it is not JSON" in reason

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
 from ansible_collections.katago.fleet.plugins.module_utils.backup.restic import Lock, Snapshot
+from ansible_collections.katago.fleet.plugins.module_utils.common.shape import ShapeError
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PASSWORD = "correct horse battery staple"
@@ -195,3 +199,50 @@ def test_reading_takes_no_lock(repository: restic.Repository, tmp_path: Path) ->
     pretend(tmp_path, 'echo "$@"')
     assert "--no-lock" in repository.run("snapshots", deadline=10)
     assert "--no-lock" not in repository.run("backup", deadline=10, lock=True)
+
+
+SNAPSHOTS: list[dict[str, Any]] = [
+    {"id": "5" * 64, "time": "2026-01-01T00:00:00.123456789Z", "hostname": "h", "paths": ["/opt"]},
+    {
+        "id": "6" * 64,
+        "time": "2025-01-01T00:00:00Z",
+        "hostname": "h",
+        "paths": [],
+        "tags": ["verified", "release=r"],
+        "original": None,
+    },
+]
+
+
+def test_snapshots_are_read_oldest_first(repository: restic.Repository, tmp_path: Path) -> None:
+    pretend(tmp_path, f"echo {shlex.quote(json.dumps(SNAPSHOTS))}")
+    older, newer = repository.snapshots()
+    assert (older.verified, older.release, older.original) == (True, "r", "")
+    assert (newer.name, newer.tags) == ("55555555", ())
+    pretend(tmp_path, "echo null")
+    assert repository.snapshots() == []
+
+
+@pytest.mark.parametrize(
+    ("printed", "message"),
+    [
+        ("{", "it is not JSON"),
+        ('{"a": 1}', "the list of snapshots is a dict, not a list"),
+        ('[{"id": "5"}]', r"the list of snapshots\[0\].hostname is missing"),
+        (json.dumps([{**SNAPSHOTS[0], "hostname": 1}]), r"\[0\].hostname is 1, not a text"),
+        (json.dumps([{**SNAPSHOTS[0], "time": "soon"}]), "'soon', which is no time"),
+    ],
+)
+def test_answer_of_restic_of_another_shape_is_named(
+    repository: restic.Repository, tmp_path: Path, printed: str, message: str
+) -> None:
+    pretend(tmp_path, f"echo {shlex.quote(printed)}")
+    with pytest.raises(ShapeError, match=message):
+        repository.snapshots()
+
+
+def test_summary_is_the_last_line_of_a_backup() -> None:
+    assert restic.summary('{"percent_done": 1}\n{"snapshot_id": "5a"}\n') == {"snapshot_id": "5a"}
+    for printed in ("", "{}"):
+        with pytest.raises(ShapeError):
+            restic.summary(printed)

@@ -14,13 +14,14 @@ import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, restore_apply
+from ansible_collections.katago.fleet.plugins.module_utils.backup.contents import below
 from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_apply import Restoration
 from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan import (
     Action,
     Plan,
     RestoreError,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Condition, Finding, below
+from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Condition, Finding
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history

@@ -14,7 +14,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, restore_plan, survey
+from ansible_collections.katago.fleet.plugins.module_utils.backup import (
+    contents,
+    restic,
+    restore_plan,
+    survey,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan import Action, RestoreError
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
@@ -74,7 +79,7 @@ def disks(
     monkeypatch: pytest.MonkeyPatch, host: Path, *, free: int, devices: tuple[int, int]
 ) -> tuple[Path, Path]:
     """Two roots on disks of these numbers, each with so many bytes free besides what is spared."""
-    roots = survey.below(host, paths.RELEASE_ROOT), survey.below(host, paths.STATE)
+    roots = contents.below(host, paths.RELEASE_ROOT), contents.below(host, paths.STATE)
     for root in roots:
         root.mkdir(parents=True)
     room = free + restore_plan._SPARE_BYTES

@@ -199,7 +199,7 @@ def answered(
 
 
 TERMS = asdict(window.Terms(minutes=15))
-WATCHED = {"terms": TERMS, "restart": True, "incident": "", "who": "anna", "root": "/nowhere"}
+WATCHED = {"terms": TERMS, "restart": True, "incident": "", "who": "anna"}
 
 
 @pytest.mark.parametrize("check", [False, True])

@@ -1,10 +1,14 @@
 """The history finds the way back: the last release that was good and is not bad since."""
 
+import json
+import re
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.katago.fleet.plugins.module_utils.common.shape import ShapeError
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release.history import How, Record, Verdict
 
@@ -32,6 +36,40 @@ def test_half_a_line_is_passed_over_and_does_not_swallow_the_next(tmp_path: Path
     path.write_bytes(path.read_bytes() + b'{"at": "2026')
     history.append(record("b", "good"), path)
     assert [each.release for each in history.read(path)] == ["a", "b"]
+
+
+OLD = {"at": "2026-01-01T00:00:00Z", "who": "anna", "release": "a", "previous": None, "why": "first"}
+
+
+def test_record_of_an_earlier_version_says_nothing_of_how_and_is_a_deployment() -> None:
+    found = history.parse(json.dumps(OLD).encode())
+    assert (found.how, found.verdict, found.previous) == ("deployment", None, None)
+
+
+def test_what_a_later_version_adds_to_a_record_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text(json.dumps({**OLD, "signed": "by anna"}) + "\n")
+    assert [each.release for each in history.read(path)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"at": "yesterday"}, "at is 'yesterday', not a time such as 2026-11-24T06:00:00Z"),
+        ({"who": None}, "who is None, not a text"),
+        ({"verdict": "fine"}, "verdict is 'fine', not one of good, bad"),
+        ({"how": "magic"}, "how is 'magic', not one of deployment, rollback, return, restore"),
+        ({"previous": 3}, "previous is 3, not a text"),
+    ],
+)
+def test_line_that_is_no_record_is_named_and_passed_over(
+    tmp_path: Path, changed: dict[str, object], message: str
+) -> None:
+    line = json.dumps({**OLD, **changed})
+    with pytest.raises(ShapeError, match=re.escape(message)):
+        history.parse(line.encode())
+    (tmp_path / "history.jsonl").write_text(f"{line}\n{json.dumps(OLD)}\n")
+    assert len(history.read(tmp_path / "history.jsonl")) == 1
 
 
 def test_way_back_is_the_last_good_release_besides_the_present_one() -> None:

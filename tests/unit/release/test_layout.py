@@ -24,6 +24,7 @@ def built(root: Path, config: str) -> Path:
     (engine / "katago").write_text("engine")
     network.write_text("network")
     inputs = {
+        "wheels": "ab" * 32,
         "engine_version": "1.18.1",
         "files": {"config.json": digest.of_text(config)},
         "stands_on": {str(path): digest.of_path(path) for path in (engine, network)},
@@ -108,7 +109,7 @@ def test_way_back_passes_over_a_release_whose_manifest_was_changed(
 
 
 def test_rollback_that_was_killed_after_its_release_failed_leads_where_its_return_does(
-    tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, release: Path
 ) -> None:
     layout = release_layout.Layout(tmp_path)
     bad, good = release.name, built(tmp_path, "{ }").name
@@ -119,17 +120,16 @@ def test_rollback_that_was_killed_after_its_release_failed_leads_where_its_retur
 
     records = [record(name, "good", "deployment") for name in (bad, good)]
     records += [record(bad, None, "rollback"), record(bad, "bad", "rollback")]
-    monkeypatch.setattr(history, "read", lambda _: records)
     for current in (bad, good):
         for wanted in (release_switch.LAST_GOOD, bad):
             given = {"release": wanted, "allow_bad": False, "since": at}
-            assert release_switch.rollback_target(layout, given, current) == (good, bad)
+            assert release_switch.rollback_target(layout, records, given, current) == (good, bad)
         with pytest.raises(release_switch.SwitchError, match="was found bad on"):
             release_switch.rollback_target(
-                layout, {"release": bad, "allow_bad": False, "since": later}, current
+                layout, records, {"release": bad, "allow_bad": False, "since": later}, current
             )
         allowed = {"release": bad, "allow_bad": True, "since": at}
-        assert release_switch.rollback_target(layout, allowed, current) == (bad, current)
+        assert release_switch.rollback_target(layout, records, allowed, current) == (bad, current)
         records.append(record(good, None, "return"))
 
 
@@ -195,6 +195,27 @@ def test_release_without_a_readable_manifest_is_damaged(release: Path, content: 
     else:
         manifest.write_text(content)
     assert release_layout.damage(release) == ["manifest.json is missing or cannot be read"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"files": []}, {"stands_on": {"/x": 1}}, {"version": 1}, {"engine_version": None}, {"name": {}}],
+)
+def test_manifest_of_another_shape_is_no_manifest_and_damage(
+    release: Path, changed: dict[str, object]
+) -> None:
+    path = release / release_layout.MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    assert release_layout.manifest(release) is None
+    assert release_layout.damage(release) == ["manifest.json was changed"]
+
+
+def test_manifest_of_the_previous_version_is_read_with_what_only_it_knows(release: Path) -> None:
+    found = release_layout.manifest(release)
+    assert found is not None
+    assert found["engine_version"] == "1.18.1"
+    assert dict(found)["wheels"] == "ab" * 32
+    assert release_layout.fits_name(found)
 
 
 def test_name_depends_on_every_input() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +215,62 @@ def test_empty_and_missing_directories_hold_nothing(directory: Path) -> None:
     directory.rmdir()
     assert cache.content(directory) == {}
     assert cache.set_aside(directory, AT) == []
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can run a program as another user")
+
+
+def verifying(tmp_path: Path, text: str) -> cache.Report:
+    """What a release finds whose command prints this."""
+    command = tmp_path / "katago-mcp"
+    command.write_text(f"#!/bin/sh\nprintf %s {shlex.quote(text)}\necho no room >&2\n")
+    command.chmod(0o755)
+    return cache.verified(pwd.getpwuid(os.geteuid()).pw_name, command, tmp_path / "config.json")
+
+
+# As the server of version 0.1.0 prints it.
+FOUND: dict[str, Any] = {
+    "ok": True,
+    "present": True,
+    "entries": 3,
+    "bytes": 90,
+    "damagedEntries": 0,
+    "expiredEntries": 1,
+    "problems": [],
+}
+
+
+@as_root
+def test_report_of_the_release_is_read(tmp_path: Path) -> None:
+    found = verifying(tmp_path, json.dumps(FOUND))
+    assert (found["ok"], cache.size(found), found["problems"]) == (True, Size(3, 90), [])
+
+
+@as_root
+@pytest.mark.parametrize(
+    "text", ["", "[]", json.dumps({**FOUND, "entries": "3"}), '{"problems": ["config"]}']
+)
+def test_report_of_another_shape_is_no_verdict(tmp_path: Path, text: str) -> None:
+    with pytest.raises(cache.UnverifiedError, match="The cache cannot be inspected: no room"):
+        verifying(tmp_path, text)
+
+
+def test_cache_of_a_user_who_is_not_there_is_not_inspected(tmp_path: Path) -> None:
+    with pytest.raises(cache.UnverifiedError, match="there is no user no-such-user"):
+        cache.verified("no-such-user", tmp_path / "katago-mcp", tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "it is not JSON"),
+        ("{}", "cache is missing"),
+        ('{"cache": {"directory": 1}}', "is 1, not a text"),
+    ],
+)
+def test_configuration_that_does_not_name_the_directory_is_refused(
+    directory: Path, content: str, message: str
+) -> None:
+    paths.CONFIG.write_text(content)
+    with pytest.raises(cache.RefusedError, match=message):
+        cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)

@@ -194,3 +194,20 @@ def test_overlay_is_told_in_a_sentence() -> None:
         "limits are lowered until 2026-11-24T06:30:00Z by anna@control (katago.maxVisits 100; load)"
     )
     assert overlay.words(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("yes", "the overlay in /health is 'yes', not an object"),
+        ({"keys": {}}, "the overlay in /health.expiresAt is missing"),
+        (
+            {**shown(), "keys": {"katago.maxVisits": "100"}},
+            "keys.katago.maxVisits is '100', not a whole number",
+        ),
+    ],
+)
+def test_overlay_of_another_shape_is_told_as_lowered_limits(value: object, message: str) -> None:
+    words = overlay.words(value)
+    assert words.startswith("limits are lowered, and the service does not say which: ")
+    assert message in words
