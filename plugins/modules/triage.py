@@ -77,8 +77,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu, paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import commands, procfs, prometheus, workers
+from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    commands,
+    os_release,
+    procfs,
+    prometheus,
+    workers,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices, nvidia_health, nvidia_kernel
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
@@ -351,8 +358,14 @@ def measure(parameters: dict[str, Any]) -> dict[str, workers.Entry]:
         "memory": lambda: procfs.memory(paths.PROC),
         "pressure": lambda: procfs.pressure(paths.PROC),
         "load": lambda: procfs.load(paths.PROC),
-        "gpu": lambda: gpu.state(commands.ask, kernel_log, devices=gpu.on_bus(), loaded=gpu.loaded_version()),
+        "gpu": lambda: nvidia_health.health(
+            commands.ask,
+            kernel_log,
+            devices=devices.on_bus(paths.PCI_DEVICES),
+            loaded=nvidia_kernel.loaded_version("nvidia", paths.KERNEL_MODULES),
+        ),
         "clock": time.time,
+        "system": lambda: {"untested": os_release.warning_of(paths.OS_RELEASE)},
         "history": lambda: read_history(layout),
         "baseline": lambda: read_baseline(layout, visits, without=without),
         "packages": upgraded,

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu, timestamps
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.nvidia_smi import SLOWDOWNS
 from ansible_collections.katago.fleet.plugins.module_utils.service import metrics
 from ansible_collections.katago.fleet.plugins.module_utils.severity import LEVELS, RESPONSE, Level, rank
 
@@ -160,7 +161,11 @@ def judge(facts: Mapping[str, Mapping[str, Any]], *, now: datetime, breach: bool
             [reason if reason.suspicious else replace(reason, next=None) for reason in reasons],
             now,
             changes=_attempt(_changes, known),
-            notes=[PRESERVE, *_described(known, _notes, _gpu_notes), *_attempt(_skew, known, now)],
+            notes=[
+                PRESERVE,
+                *_described(known, _system_note, _notes, _gpu_notes),
+                *_attempt(_skew, known, now),
+            ],
             next_step=_isolating(suspicious),
         )
     return _verdict(
@@ -168,7 +173,7 @@ def judge(facts: Mapping[str, Mapping[str, Any]], *, now: datetime, breach: bool
         now,
         changes=_attempt(_changes, known),
         notes=[
-            *_described(known, _notes, _gpu_notes, _performance_notes),
+            *_described(known, _system_note, _notes, _gpu_notes, _performance_notes),
             *_attempt(_skew, known, now),
         ],
         proposals=_attempt(_proposals, known),
@@ -808,7 +813,7 @@ def _gpu_heat(card: Mapping[str, Any]) -> Iterator[Reason]:
         yield Reason(
             "P2" if by_hardware else "P3",
             "gpu",
-            f"{where} is slowed down by {' and '.join(gpu.SLOWDOWNS[name] for name in card['slowed'])}",
+            f"{where} is slowed down by {' and '.join(SLOWDOWNS[name] for name in card['slowed'])}",
             "by nothing",
             next=MITIGATE if by_hardware else None,
         )
@@ -937,6 +942,11 @@ def _no_latency(analyses: float | None) -> str:
     if analyses is None:
         return "katago_analysis_duration_seconds is NaN"
     return "no analyses in the window"
+
+
+def _system_note(facts: _Facts) -> Iterator[str]:
+    if facts.known("system") and (warning := facts["system"]["untested"]):
+        yield warning
 
 
 def _gpu_notes(facts: _Facts) -> Iterator[str]:
