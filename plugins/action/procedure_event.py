@@ -10,7 +10,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, runs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, records_dir, runs
 
 display = Display()
 RESULTS = ("begun", "ok", "changed", "refused", "partial", "unknown")
@@ -50,7 +50,12 @@ class ActionModule(ActionBase):
             display.warning(f"[{host}] {warning}")
         if not self._task.check_mode:
             try:
-                records.Records(Path(arguments["records_dir"]), str(arguments["incident"])).add_event(event)
-            except (records.RecordError, OSError) as error:
+                root = (
+                    Path(arguments["records_dir"])
+                    if arguments.get("records_dir")
+                    else records_dir.of_task(task_vars or {}, self._templar.template)
+                )
+                records.Records(root, str(arguments["incident"])).add_event(event)
+            except (records.RecordError, records_dir.PlaceError, OSError) as error:
                 display.warning(f"[{host}] The event is not in the timeline: {error}")
         return {**result, "changed": False, "event": event}

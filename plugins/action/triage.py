@@ -8,7 +8,8 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+from ansible_collections.katago.fleet.plugins.module_utils.triage import facts as triage_facts
+from ansible_collections.katago.fleet.plugins.module_utils.triage import verdict as triage_verdict
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, inputs
 
 
@@ -34,9 +35,10 @@ class ActionModule(ActionBase):
             measured, why = {}, str(error)
         now = datetime.now(UTC)
         if facts := measured.get("facts"):
-            verdict = rules.judge(facts, now=now, breach=breach)
+            # An error of a rule's own code must not cost what the others found.
+            verdict = triage_verdict.judge(triage_facts.read(facts), now=now, breach=breach, contain=True)
         else:
-            verdict = rules.unreachable(
+            verdict = triage_verdict.unreachable(
                 f"it was reached and could not be measured: {why.strip()}", now=now, breach=breach
             )
-        return {**result, "changed": False, "verdict": rules.as_dict(verdict), "facts": facts or {}}
+        return {**result, "changed": False, "verdict": triage_verdict.as_dict(verdict), "facts": facts or {}}

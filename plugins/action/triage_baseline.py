@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline_record, facts, verdict
 
 
 class ActionModule(ActionBase):
@@ -19,9 +19,10 @@ class ActionModule(ActionBase):
         """Judge, refuse or record."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         measured = self._task.args["triage"]
-        problems = rules.baseline_problems(
-            rules.as_verdict(measured["verdict"]),
-            measured["facts"],
+        known = facts.read(measured["facts"])
+        problems = baseline_record.problems(
+            verdict.parse(measured["verdict"]),
+            known,
             least_uptime=float(self._task.args.get("least_uptime", 60)),
         )
         if problems:
@@ -33,7 +34,7 @@ class ActionModule(ActionBase):
                 "problems": problems,
                 "msg": f"Refused; nothing was written on this host.\n{listed}",
             }
-        baseline = rules.baseline(measured["facts"], now=datetime.now(UTC))
+        baseline = baseline_record.make(known, now=datetime.now(UTC))
         return {
             **result,
             **self._execute_module(

@@ -12,7 +12,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
-from ansible_collections.katago.fleet.plugins.module_utils.watch import window
+from ansible_collections.katago.fleet.plugins.module_utils.watch import samples, window
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer.host_files import DeliveringAction
 
@@ -73,7 +73,7 @@ class ActionModule(DeliveringAction):
         self,
         answer: dict[str, Any],
         wanted: dict[str, Any],
-        terms: window.Terms,
+        terms: samples.Terms,
         task_vars: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """Ask again and again until something is decided; a host that does not answer may be back."""
@@ -109,13 +109,13 @@ def _refused(mode: Mapping[str, Any], task_vars: Mapping[str, Any] | None) -> di
     }
 
 
-def _terms(arguments: Mapping[str, Any], *, probes: bool) -> window.Terms:
+def _terms(arguments: Mapping[str, Any], *, probes: bool) -> samples.Terms:
     numbers = ("minutes", "interval", "patience", "fewest_requests", "visits")
     given = {name: int(arguments[name]) for name in numbers if name in arguments}
-    return window.Terms(**given, probes=probes)
+    return samples.Terms(**given, probes=probes)
 
 
-def _problems(terms: window.Terms, arguments: Mapping[str, Any]) -> list[str]:
+def _problems(terms: samples.Terms, arguments: Mapping[str, Any]) -> list[str]:
     """What is out of bounds."""
     least, most = (int(each) for each in arguments.get("bounds", (15, window.MOST_MINUTES)))
     if not least <= terms.minutes <= most:

@@ -95,6 +95,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import (
     transient_unit,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials as service_credentials
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit, validate_report
 
 UNIT = "katago-mcp-trial.service"
@@ -125,7 +126,7 @@ def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> lis
         "Environment": [
             *parameters["sandbox"].get("Environment", ()),
             "POCL_CACHE_DIR=/var/cache/katago-mcp/pocl",
-            unit.HANDED_TOKENS,
+            service_credentials.HANDED_TOKENS,
         ],
         "LoadCredential": [f"{name}:{CREDENTIALS / name}" for name in credentials(parameters)],
         # Over what this module waits, for a module that was killed.

@@ -64,6 +64,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk, endings, redaction
 from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import restart as service_restart
 
 POLL_SECONDS = 0.05
 KILL_SECONDS = 10
@@ -78,7 +79,7 @@ class RestartError(Exception):
 
 def stop(group: str, *, force: bool) -> None:
     """Stop the unit and wait until its control group is empty."""
-    patience = unit.stop_timeout()
+    patience = service_restart.stop_timeout()
     seconds = PATIENCE_SECONDS if patience is None else patience + SPARE_SECONDS
     # First, so that systemd does not start it again when its processes are killed.
     systemctl("stop", "--no-block", paths.SERVICE_UNIT)
@@ -133,7 +134,7 @@ def start(seconds: float) -> None:
 
 def start_deadline() -> float:
     """Seconds that systemd gives the unit to start, and some more."""
-    patience = unit.start_timeout()
+    patience = service_restart.start_timeout()
     return PATIENCE_SECONDS if patience is None else patience + SPARE_SECONDS
 
 
@@ -179,7 +180,7 @@ def main() -> None:
     if module.check_mode or (stopping and not before and unit.state().active == "inactive"):
         module.exit_json(changed=not stopping or bool(before), before=before)
     try:
-        unit.prepare_restart()
+        service_restart.prepare()
         if stopping:
             stop(group, force=parameters["force"])
         else:

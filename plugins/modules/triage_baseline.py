@@ -41,6 +41,7 @@ baseline:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline
 
 
@@ -50,13 +51,16 @@ def main() -> None:
         argument_spec={"baseline": {"type": "dict", "required": True}}, supports_check_mode=True
     )
     try:
+        recorded = baseline.check(module.params["baseline"], "baseline")
         if not module.check_mode:
-            baseline.write(module.params["baseline"])
+            baseline.write(recorded, paths.BASELINE)
+    except shape.ShapeError as error:
+        module.fail_json(msg=f"{error}. {paths.BASELINE} is as it was.")
     except OSError as error:
         module.fail_json(
             msg=f"{paths.BASELINE} cannot be written: {error.strerror}. The old one is as it was."
         )
-    module.exit_json(changed=True, baseline=module.params["baseline"])
+    module.exit_json(changed=True, baseline=recorded)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import endings, files, os_release
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
-from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, window
+from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, samples, window
 
 NEVER = window.Verdict("unknown", "it was not watched since the host was started")
 
@@ -120,24 +120,24 @@ def systemctl(*arguments: str, required: bool = True) -> None:
     subprocess.run(["systemctl", *arguments], check=required, capture_output=True, text=True, timeout=120)
 
 
-def look() -> tuple[window.Watched | None, window.Verdict, bool]:
+def look() -> tuple[samples.Watched | None, window.Verdict, bool]:
     """What there is of a watch, the verdict on it, and whether its sampler works."""
     alive = sampler.is_alive()
     try:
         found = sampler.watched(paths.WATCH_SAMPLES)
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         return None, window.Verdict("unknown", f"{paths.WATCH_SAMPLES} is damaged: {error}"), alive
     if found is None:
         return None, NEVER, alive
     return found, window.judge(found, now=sampler.now(), alive=alive), alive
 
 
-def running_service(terms: window.Terms) -> window.Identity:
+def running_service(terms: samples.Terms) -> window.Identity:
     """The service as it is now, to be compared with the one that was watched."""
     return window.identity(sampler.take(terms, layout.Layout(paths.RELEASE_ROOT)).facts)
 
 
-def refusal(found: window.Watched, terms: window.Terms, alive: bool) -> str:
+def refusal(found: samples.Watched, terms: samples.Terms, alive: bool) -> str:
     """Why a window that is running cannot be joined; empty when it can."""
     if not alive or found.terms == terms:
         return ""
@@ -175,7 +175,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    terms = window.Terms(**module.params["terms"])
+    terms = samples.Terms(**module.params["terms"])
     if not module.params["fetch"] and (mode := security_mode.standing(*paths.SECURITY_MODE)):
         module.exit_json(changed=False, security_mode=asdict(mode))
     restart = module.params["restart"]

@@ -41,7 +41,7 @@ for kind in timing plan; do
   file=$home/trtcache/trt-10_$kind
   if [ -e "$file" ]; then echo "Using existing $kind cache at $file" >&2; continue; fi
   echo "Creating new $kind cache" >&2
-  end=$(($(date +%s) + 20))
+  end=$(($(date +%s) + 45))
   while [ $(date +%s) -lt $end ]; do :; done
   id -un > "$file"
   echo "Saved new $kind cache to $file" >&2

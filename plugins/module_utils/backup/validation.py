@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import contents
 from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run, transient_unit
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
 
 # Of the validation: without any progress, and in all.
 PATIENCE = 180
@@ -62,7 +62,7 @@ def command(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[
     # Over what `try_out` waits, for a program that was killed.
     directives["RuntimeMaxSec"] = str(SECONDS + 60)
     environment = [f"KATAGO_KATAGO_START_TIMEOUT_SECONDS={ENGINE_SECONDS}"]
-    environment.append(service_unit.HANDED_TOKENS)
+    environment.append(credentials.HANDED_TOKENS)
     directives["Environment"] = [*directives.get("Environment", []), *environment]
     handed = {name: scratch / str(path).lstrip("/") for name, path in contents.CREDENTIALS.items()}
     directives["LoadCredential"] = [f"{name}:{path}" for name, path in handed.items() if path.exists()]

@@ -11,7 +11,7 @@ from typing import TypedDict
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import endings, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials as service_credentials
 from ansible_collections.katago.fleet.plugins.module_utils.service import validate_report
 
 # The server's check of the engine's home, which lies below the state.
@@ -49,7 +49,7 @@ def checked(
     command = layout.current / "venv" / "bin" / "katago-mcp"
     unit = (layout.current / paths.SERVICE_UNIT).read_text()
     with tempfile.TemporaryDirectory() as credentials:
-        for name, path in service_unit.wanted_credentials(unit).items():
+        for name, path in service_credentials.wanted(unit).items():
             (Path(credentials) / name).symlink_to(path)
             environment["CREDENTIALS_DIRECTORY"] = credentials
         done = subprocess.run(

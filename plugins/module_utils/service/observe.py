@@ -11,7 +11,14 @@ from typing import Any, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import admin, checks, endpoints, http, unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import (
+    admin,
+    checks,
+    credentials,
+    endpoints,
+    http,
+    unit,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.service.patience import Patience
 
 FEWEST_VISITS = 8
@@ -37,7 +44,7 @@ class Versions(TypedDict):
 
 def expected(manifest: Mapping[str, Any], config: Mapping[str, Any], release: str) -> checks.Expected:
     """What must be seen of a release. Raises ValueError when manifest or config do not say."""
-    tokens = unit.tokens_file(config)
+    tokens = credentials.tokens_file(config)
     settings = shape.mapping(config.get("katago"), "katago")
     versions = shape.typed(Versions, manifest, "manifest.json")
     return checks.Expected(
@@ -86,7 +93,7 @@ def observe(
     visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
     visits = min(visits, checks.most_visits(config, at.probe("/health")))
     tokens = None
-    if unit.tokens_file(config) is not None:
+    if credentials.tokens_file(config) is not None:
         tokens = admin.post(config, checks.TOKENS_PATH, seconds=http.ASK_SECONDS)
     calls = checks.calls(visits, secrets.randbelow(checks.VARIANTS))
     before = at.scrape()

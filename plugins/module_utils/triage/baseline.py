@@ -4,51 +4,93 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files, shape
+from ansible_collections.katago.fleet.plugins.module_utils.release.layout import Manifest
 
 _FIGURES = ("median_seconds", "fastest_seconds", "slowest_seconds", "visits_per_second")
-_REMEDY = "record one anew with baseline.yml"
+_REMEDY = "record a new one with baseline.yml"
 
 
-def read(path: Path = paths.BASELINE) -> dict[str, Any] | None:
+class Machine(TypedDict):
+    """What tells one machine from others: its host name, what computes there, its number of processors."""
+
+    name: str
+    device: str
+    processors: int
+
+
+class Baseline(TypedDict):
+    """A record of speed, as `baseline.json` has it. All but the median may be missing or null in older ones.
+
+    `identity`: the digest of what the speed depends on, as `identity` makes it. `median_seconds`,
+    `fastest_seconds`, `slowest_seconds`: of one probe, in seconds, finite and above 0; `visits_per_second`
+    likewise. `visits` of each of the `probes`. `at`: when it was recorded, UTC.
+    """
+
+    median_seconds: float
+    identity: NotRequired[str | None]
+    machine: NotRequired[Machine | None]
+    at: NotRequired[str]
+    release: NotRequired[str | None]
+    version: NotRequired[str | None]
+    engine_version: NotRequired[str | None]
+    network: NotRequired[str | None]
+    visits: NotRequired[int]
+    probes: NotRequired[int]
+    fastest_seconds: NotRequired[float]
+    slowest_seconds: NotRequired[float]
+    visits_per_second: NotRequired[float]
+
+
+def read(path: Path) -> Baseline | None:
     """The baseline; None when there is none.
 
     Raises:
         ValueError: when the file is not a baseline, naming it, the key, the value and the remedy.
     """
     try:
-        found = json.loads(path.read_text())
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
+    try:
+        value = json.loads(content)
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): {_REMEDY}") from None
-    if not isinstance(found, dict) or "median_seconds" not in found:
-        raise ValueError(f"{path} is not a baseline, since it has no median_seconds: {_REMEDY}")
+        raise ValueError(f"{path} is not JSON ({error}): {_REMEDY}") from None
+    try:
+        return check(value, str(path))
+    except shape.ShapeError as error:
+        raise ValueError(f"{error}: {_REMEDY}") from None
+
+
+def check(value: object, place: str) -> Baseline:
+    """The value, once it is a baseline whose figures can be calculated with. Raises ShapeError."""
+    content = shape.mapping(value, place)
+    if "median_seconds" not in content:
+        raise shape.ShapeError(f"{place} is not a baseline, since it has no median_seconds")
     for key in _FIGURES:
-        if key in found and not _is_positive(found[key]):
-            raise ValueError(f"{path}: {key} is {found[key]!r:.40}, no finite number above 0: {_REMEDY}")
-    return found
+        if key in content and not _is_positive(content[key]):
+            raise shape.ShapeError(f"{place}: {key} is {content[key]!r:.40}, no finite number above 0")
+    return shape.typed(Baseline, content, place)
 
 
-def write(baseline: Mapping[str, Any], path: Path = paths.BASELINE) -> None:
-    """Replace the baseline, whole or not at all."""
+def write(baseline: Baseline, path: Path) -> None:
+    """Replace the baseline, whole or not at all. Raises OSError."""
     files.write(path, (json.dumps(baseline, indent=2) + "\n").encode(), mode=0o644)
 
 
-def identity(manifest: Mapping[str, Any], visits: int) -> str:
+def identity(manifest: Manifest | None, visits: int) -> str:
     """What a speed depends on, as a digest: engine, network, tuning, engine's settings, visits of a probe."""
-    settings = manifest.get("files", {}).get("analysis.cfg")
-    return digest.of_json({"on": manifest.get("stands_on"), "settings": settings, "visits": visits})
+    settings = manifest["files"].get("analysis.cfg") if manifest else None
+    depends_on = manifest["stands_on"] if manifest else None
+    return digest.of_json({"on": depends_on, "settings": settings, "visits": visits})
 
 
-def network(manifest: Mapping[str, Any]) -> str | None:
+def network(manifest: Manifest | None) -> str | None:
     """The network's file name in a release's manifest."""
-    assets = [Path(path) for path in manifest.get("stands_on", {})]
+    assets = [Path(path) for path in manifest["stands_on"]] if manifest else []
     return next((path.name for path in assets if "networks" in path.parts), None)
 
 

@@ -33,6 +33,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import checks
 from ansible_collections.katago.fleet.plugins.module_utils.service import metrics as service_metrics
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline as triage_baseline
+from ansible_collections.katago.fleet.plugins.module_utils.watch import samples as watch_samples
 from ansible_collections.katago.fleet.plugins.module_utils.watch import window as watch_window
 
 WHO = "sampler"
@@ -82,8 +83,8 @@ def begin(
     """Leave what is asked for, and begin its file of samples. Raises OSError, with no order left."""
     for directory in (order_file.parent, file.parent):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    first = watch_window.header(
-        watch_window.Terms(**order["terms"]),
+    first = watch_samples.header(
+        watch_samples.Terms(**order["terms"]),
         begun=now(),
         who=str(order["who"]),
         incident=str(order["incident"]),
@@ -99,13 +100,13 @@ def begin(
         raise
 
 
-def watched(file: Path) -> watch_window.Watched | None:
+def watched(file: Path) -> watch_samples.Watched | None:
     """What was sampled; None for nothing since the boot.
 
-    Raises ValueError, KeyError or TypeError when the file is damaged, OSError when it cannot be read.
+    Raises ValueError when the file is damaged, OSError when it cannot be read.
     """
     try:
-        return watch_window.read(file.read_bytes())
+        return watch_samples.read(file.read_bytes())
     except FileNotFoundError:
         return None
 
@@ -117,7 +118,7 @@ def is_alive() -> bool:
     return shown.stdout.strip() in ("active", "activating")
 
 
-def take(terms: watch_window.Terms, layout: release_layout.Layout) -> watch_window.Sample:
+def take(terms: watch_samples.Terms, layout: release_layout.Layout) -> watch_samples.Sample:
     """One sample: every check in a process and with a deadline of its own, the metrics at the end."""
     began, quick = now(), terms.patience / 3
     running = workers.Measuring()
@@ -129,13 +130,13 @@ def take(terms: watch_window.Terms, layout: release_layout.Layout) -> watch_wind
         "health": lambda: health(at, quick),
         "ready": lambda: short(at.answer("/ready", quick), "ready", "reason"),
         "release": lambda: service_unit.running_release(service_unit.state().pid),
-        "baseline": lambda: baseline(layout, terms.visits),
+        "baseline": lambda: baseline(layout, terms.visits, paths.BASELINE),
     }
     for name, check in checks.items():
         running.start(name, check, quick)
     running.wait(checks.keys(), at_most=quick)
     if terms.probes:
-        deadline = terms.patience + watch_window.CLIENT_SECONDS
+        deadline = terms.patience + watch_samples.CLIENT_SECONDS
         if running.entries.get("health", {}).get("value", {}).get("status") is None:
             running.start("validation", lambda: {"failures": ["/health does not answer"], "own": []}, quick)
         else:
@@ -145,7 +146,9 @@ def take(terms: watch_window.Terms, layout: release_layout.Layout) -> watch_wind
     facts = running.results()
     if probe := facts.get("validation", {}).get("value", {}).pop("probe", None):
         facts["probe"] = probe
-    return watch_window.Sample(began=began, ended=now(), at=timestamps.now(), facts=facts)
+    return watch_samples.Sample(
+        began=began, ended=now(), at=timestamps.now(), facts=watch_samples.read_facts(facts)
+    )
 
 
 def health(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
@@ -166,17 +169,17 @@ def short(answer: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {**answer, "body": body}
 
 
-def baseline(layout: release_layout.Layout, visits: int) -> dict[str, Any]:
-    """The recorded baseline, and what one of now would stand on."""
-    found = triage_baseline.read()
-    manifest: Mapping[str, Any] = release_layout.manifest(layout.current) or {}
+def baseline(layout: release_layout.Layout, visits: int, recorded: Path) -> dict[str, Any]:
+    """The baseline in the file `recorded`, and what one of now would stand on."""
+    found = triage_baseline.read(recorded)
+    manifest = release_layout.manifest(layout.current)
     visits = service_checks.allowed(visits, admin.read_config(layout.current))
     kept = {name: found.get(name) for name in ("identity", "machine", "median_seconds")} if found else None
     identity = triage_baseline.identity(manifest, visits)
     return {"found": kept, "identity": identity, "machine": procfs.machine(paths.PROC)}
 
 
-def validate(terms: watch_window.Terms, layout: release_layout.Layout) -> dict[str, Any]:
+def validate(terms: watch_samples.Terms, layout: release_layout.Layout) -> dict[str, Any]:
     """The checks of the role `validate`, and one analysis that can be compared with the baseline.
 
     RuntimeError when the client itself does not run, which says nothing of the service.
@@ -227,12 +230,12 @@ def metrics(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
     }
 
 
-def step(terms: watch_window.Terms, layout: release_layout.Layout, file: Path) -> watch_window.Verdict:
+def step(terms: watch_samples.Terms, layout: release_layout.Layout, file: Path) -> watch_window.Verdict:
     """Take a sample, keep it, judge all of them. Raises OSError when it cannot be kept."""
     sample = take(terms, layout)
     reap()
-    files.append_events(file, watch_window.as_line(sample), at=sample.at, who=WHO)
-    found = watch_window.read(file.read_bytes())
+    files.append_events(file, watch_samples.as_line(sample), at=sample.at, who=WHO)
+    found = watch_samples.read(file.read_bytes())
     return watch_window.judge(found, now=now(), alive=True)
 
 
@@ -253,7 +256,7 @@ def end(why: str, *, order_file: Path, file: Path) -> None:
 def main() -> int:
     """Sample until the window is full, or for so long that it is given up."""
     order = json.loads(paths.WATCH_ORDER.read_text())
-    terms, layout = watch_window.Terms(**order["terms"]), release_layout.Layout(paths.RELEASE_ROOT)
+    terms, layout = watch_samples.Terms(**order["terms"]), release_layout.Layout(paths.RELEASE_ROOT)
     place = {"order_file": paths.WATCH_ORDER, "file": paths.WATCH_SAMPLES}
     found = watched(paths.WATCH_SAMPLES)
     if found is None:

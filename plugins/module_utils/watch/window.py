@@ -1,97 +1,57 @@
-"""Whether a service that was mended stays well: a window of samples that every breach begins anew.
+"""Whether a service that was repaired stays well: a window of samples that every breach restarts.
 
-Pure: samples in, verdict out. Time is the seconds since the host was started (CLOCK_BOOTTIME), so a clock
-that is set decides nothing. Figures are judged by the rules of triage. What was not seen is unknown, ends
+Pure: samples in, verdict out. Figures are judged by the rules of triage. What was not seen is unknown, ends
 the window like a breach, and is never recovered.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.service import metrics
 from ansible_collections.katago.fleet.plugins.module_utils.severity import Level, rank
-from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+from ansible_collections.katago.fleet.plugins.module_utils.triage import (
+    rules_engine,
+    rules_service,
+    rules_speed,
+    rules_traffic,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
+    ServedTraffic,
+    TimedAnswer,
+    Traffic,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
+from ansible_collections.katago.fleet.plugins.module_utils.watch.samples import (
+    Facts,
+    Sample,
+    ServedMetrics,
+    Terms,
+    Watched,
+)
 
 Result = Literal["recovered", "watching", "breached", "unknown"]
-Identity = tuple[object, object, object]
 
 MOST_MINUTES = 120
-CLIENT_SECONDS = 20
-WINDOWS_AT_MOST = 4
 # As many as triage asks for: the median of fewer cannot be told from noise.
 PROBES_COMPARED = 5
 CLOCK_SECONDS = 30
 LONGEST_WORDS = 300
 
-# Rules of triage that look at one sample, and at all of a window.
-_OF_SAMPLE = ("unit", "health", "ready")
-_OF_WINDOW = ("error_rate", "engine_up", "cache")
 # Slower by less than this level's percentage is told, and no breach.
 _SLOWER: Level = "P2"
-# The counter of given up operations says of a window what the journal would.
-_QUIET_JOURNAL = {"journal": {"value": {"cache_trouble": None}}}
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What is asked of a window.
+class Identity:
+    """What makes a service another one: its process, by number and start; its release; the lowered limits."""
 
-    `minutes`: its length. `interval`, `patience`: seconds from sample to sample, and for a sample's checks.
-    `fewest_requests`: requests that count, its own analyses among them. `probes`: whether a sample has
-    analyses made, one of them with `visits`, the baseline's number.
-    """
-
-    minutes: int
-    interval: int = 30
-    patience: int = 30
-    fewest_requests: int = 20
-    probes: bool = True
-    visits: int = 32
-
-    @property
-    def seconds(self) -> float:
-        """The window's length."""
-        return 60.0 * self.minutes
-
-    @property
-    def longest_gap(self) -> float:
-        """Seconds between two samples that still count as watched."""
-        return 2.0 * self.interval
-
-    @property
-    def longest_sample(self) -> float:
-        """Seconds beyond all deadlines of a sample's checks."""
-        return 2.0 * self.patience + CLIENT_SECONDS
-
-    @property
-    def at_most(self) -> float:
-        """Seconds after which the sampler gives up."""
-        return WINDOWS_AT_MOST * self.seconds
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What was measured from `began` to `ended`, in seconds since the boot; `at` by the host's clock, UTC.
-
-    `facts`: entries with `value`, or `unknown` and the reason. As triage has them: `unit`, `health`,
-    `ready`, `baseline`, `probe`. Besides: `release` that runs; `metrics` with `served`, `requests` by
-    their ends, `engine_up`, `engine_restarts`, `cache_errors`; `validation` with `failures` and, in
-    `own`, the status that the server counts each of its requests by.
-    """
-
-    began: float
-    ended: float
-    at: str
-    facts: Mapping[str, Mapping[str, Any]]
-
-    def value(self, name: str) -> Any:
-        """A fact that is known."""
-        return self.facts[name]["value"]
+    process: tuple[int, float | None] | None
+    release: str | None
+    lowered: object
 
 
 @dataclass(frozen=True)
@@ -102,23 +62,6 @@ class Reset:
     kind: Literal["breach", "unknown"]
     why: str
     began_anew: str = ""
-
-
-@dataclass(frozen=True)
-class Watched:
-    """All that a host has of a watch: what its file tells.
-
-    `begun`: seconds since the boot. `over`: why the sampler ended, empty while it works.
-    """
-
-    terms: Terms
-    begun: float
-    begun_at: str
-    who: str
-    incident: str
-    rebooted: bool
-    samples: tuple[Sample, ...]
-    over: str
 
 
 @dataclass(frozen=True)
@@ -194,58 +137,19 @@ def may_join(watched: Watched, verdict: Verdict, *, now: float, running: Identit
     return recent and identity(watched.samples[-1].facts) == running
 
 
-def identity(facts: Mapping[str, Mapping[str, Any]]) -> Identity:
-    """What makes a service another one: its process and when it was started, release, lowered limits."""
-    unit = facts.get("unit", {}).get("value", {})
-    health = facts.get("health", {}).get("value", {}).get("body", {})
-    # A list, as a file of JSON lines gives it back.
-    process = [unit.get("pid"), unit.get("started_at")]
-    return process, facts.get("release", {}).get("value"), health.get("lowered")
+def identity(facts: Facts) -> Identity:
+    """What identifies the service that a sample is of; None for what was not seen."""
+    unit, health = facts.values.get("unit"), facts.values.get("health")
+    return Identity(
+        process=(unit["pid"], unit["started_at"]) if unit else None,
+        release=facts.values.get("release"),
+        lowered=health["body"].get("lowered") if health else None,
+    )
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:
     """A verdict as plain values."""
     return asdict(verdict)
-
-
-def header(terms: Terms, *, begun: float, who: str, incident: str, rebooted: bool) -> dict[str, Any]:
-    """The first line of a watch's file."""
-    return {
-        "event": "begun",
-        "begun": begun,
-        "terms": asdict(terms),
-        "who": who,
-        "incident": incident,
-        "rebooted": rebooted,
-    }
-
-
-def as_line(sample: Sample) -> dict[str, Any]:
-    """A sample's line."""
-    return {"event": "sample", **asdict(sample)}
-
-
-def read(content: bytes) -> Watched:
-    """What a watch's file tells; a last line that was cut short is left out.
-
-    Raises ValueError, KeyError or TypeError when it is no such file, or damaged.
-    """
-    first, *lines = [json.loads(line) for line in content.split(b"\n")[:-1]]
-    if first["event"] != "begun":
-        raise ValueError(f"it begins with {first['event']!r}")
-    names = ("began", "ended", "at", "facts")
-    return Watched(
-        terms=Terms(**first["terms"]),
-        begun=float(first["begun"]),
-        begun_at=str(first["at"]),
-        who=str(first["who"]),
-        incident=str(first["incident"]),
-        rebooted=bool(first["rebooted"]),
-        samples=tuple(
-            Sample(**{name: line[name] for name in names}) for line in lines if line["event"] == "sample"
-        ),
-        over=next((str(line["why"]) for line in lines if line["event"] == "over"), ""),
-    )
 
 
 def _add(window: _Window, sample: Sample, terms: Terms) -> None:
@@ -275,24 +179,47 @@ _Why = tuple[Literal["breach", "unknown"], str]
 
 def _by_itself(sample: Sample, terms: Terms) -> _Why | None:
     """What is ill or unknown in a sample alone; what is ill says more than what is unknown."""
-    facts = {**sample.facts, **_QUIET_JOURNAL, "traffic": _traffic(sample, sample), "probe": {}}
-    reasons = sorted(rules.examine(facts, [*_OF_SAMPLE, *_OF_WINDOW]), key=lambda each: -rank(each.level))
+    values = sample.facts.values
+    reasons = sorted(_reasons(sample.facts), key=lambda each: -rank(each.level))
     ill = [reason.measured for reason in reasons if reason.level != "unknown"]
-    unknown = [f"{reason.rule}: {reason.measured}" for reason in reasons if reason.level == "unknown"]
-    if "value" not in sample.facts.get("release", {}):
-        unknown.append("release: which one runs was not seen")
-    if terms.probes:
-        checked = sample.facts.get("validation", {"unknown": "was not made"})
-        ill += [] if "unknown" in checked else checked["value"]["failures"]
-        unknown += [f"validation: {checked['unknown']}"] if "unknown" in checked else []
-    seen = sample.facts.get("metrics", {}).get("value", {})
-    if seen.get("served") and seen["engine_restarts"] is None:
+    needed = ["unit", "health", "ready", "metrics", "release", *(["validation"] if terms.probes else [])]
+    unknown = [f"{name}: {sample.facts.why(name)}" for name in needed if name not in values]
+    unknown += [f"{reason.rule}: {reason.measured}" for reason in reasons if reason.level == "unknown"]
+    if terms.probes and "validation" in values:
+        ill += values["validation"]["failures"]
+    seen = values.get("metrics")
+    if seen and seen["served"] and seen["engine_restarts"] is None:
         unknown.append("katago_engine_restarts_total is NaN")
     if sample.ended - sample.began > terms.longest_sample:
         unknown.append(f"the sample took {sample.ended - sample.began:.0f} s")
     if ill:
         return "breach", _first(ill)
     return ("unknown", _first(unknown)) if unknown else None
+
+
+def _reasons(facts: Facts) -> Iterator[Reason]:
+    """What the rules of triage say of a sample; nothing of what is not known."""
+    values = facts.values
+    if "unit" in values:
+        yield from rules_service.unit(values["unit"])
+    if "health" in values:
+        yield from rules_service.health(values["health"])
+    if "ready" in values:
+        yield from rules_service.ready(values["ready"])
+    if "metrics" in values:
+        seen = values["metrics"]
+        if seen["served"]:
+            yield from _judged(_traffic(seen, seen, 0.0), [])
+        else:
+            yield from _judged({"served": False, "why": seen["why"]}, [])
+
+
+def _judged(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
+    """What the rules of triage say of the traffic. `own`: the statuses of the sampler's own requests."""
+    yield from rules_traffic.error_rate(traffic, own)
+    yield from rules_engine.engine_up(traffic)
+    # The counter of given up operations says of a window what the journal would.
+    yield from rules_service.cache(None, traffic)
 
 
 def _in_the_way(window: _Window, sample: Sample, terms: Terms) -> _Why | None:
@@ -306,11 +233,13 @@ def _in_the_way(window: _Window, sample: Sample, terms: Terms) -> _Why | None:
         return "unknown", f"no sample for {gap:.0f} s"
     if changed := list(_changes(last, sample)):
         return "breach", _first(changed)
-    facts = {**sample.facts, **_QUIET_JOURNAL, "traffic": _traffic(first, sample)}
-    facts["probe"] = {"value": {"answers": list(_own([*window.samples[1:], sample]))}}
-    ill = rules.examine(facts, _OF_WINDOW)
-    slow = rules.examine(_probed([*window.samples, sample]), ["performance"])
-    ill += [each for each in slow if rank(each.level) >= rank(_SLOWER)]
+    own = [status for each in [*window.samples[1:], sample] for status in _own(each)]
+    traffic = _traffic(_served(first), _served(sample), sample.ended - first.ended)
+    ill = list(_judged(traffic, own))
+    samples = [*window.samples, sample]
+    if "baseline" in sample.facts.values:
+        slow = rules_speed.slower(sample.facts.values["baseline"], _probed(samples))
+        ill += [each for each in slow if rank(each.level) >= rank(_SLOWER)]
     kind: Literal["breach", "unknown"] = "unknown"
     if any(each.level != "unknown" for each in ill):
         kind = "breach"
@@ -323,66 +252,69 @@ def _first(words: Sequence[str]) -> str:
 
 
 def _changes(before: Sample, after: Sample) -> Iterator[str]:
-    process, release, limits = identity(before.facts)
-    process_now, release_now, limits_now = identity(after.facts)
-    if release_now != release:
-        yield f"the release changed from {release} to {release_now}"
-    elif process_now != process:
+    was, now = identity(before.facts), identity(after.facts)
+    if now.release != was.release:
+        yield f"the release changed from {was.release} to {now.release}"
+    elif now.process != was.process:
         yield "the service was restarted"
-    if limits_now != limits:
-        yield f"the limits changed: {limits_now or 'they are the configured ones again'}"
-    ends = after.value("metrics")["engine_restarts"] - before.value("metrics")["engine_restarts"]
-    if process_now == process and ends > 0:
+    if now.lowered != was.lowered:
+        yield f"the limits changed: {now.lowered or 'they are the configured ones again'}"
+    ends = (_served(after)["engine_restarts"] or 0) - (_served(before)["engine_restarts"] or 0)
+    if now.process == was.process and ends > 0:
         yield f"the engine was restarted ({ends:g} times)"
 
 
-def _traffic(first: Sample, last: Sample) -> dict[str, Any]:
-    """The entry of triage's `traffic` from one sample to another of the same process."""
-    entry = last.facts.get("metrics", {"unknown": "it was not measured"})
-    if "unknown" in entry:
-        return dict(entry)
-    after, before = entry["value"], first.value("metrics")
-    if not after["served"]:
-        return {"value": after}
+def _served(sample: Sample) -> ServedMetrics:
+    """The metrics of a sample that is well by itself, so that there are some."""
+    seen = sample.facts.values["metrics"]
+    if not seen["served"]:
+        raise ValueError(f"the sample of {sample.at} has no metrics")
+    return seen
+
+
+def _traffic(before: ServedMetrics, after: ServedMetrics, seconds: float) -> ServedTraffic:
+    """Triage's traffic between two samples of the same process; None for what decides nothing here."""
+    counted = before["requests"] or {}
     requests = after["requests"]
     if requests is not None:
-        requests = {status: count - before["requests"].get(status, 0) for status, count in requests.items()}
+        requests = {status: count - counted.get(status, 0) for status, count in requests.items()}
     errors = after["cache_errors"]
     return {
-        "value": {
-            **after,
-            "seconds": last.ended - first.ended,
-            "requests": requests,
-            "cache_errors": None if errors is None else errors - (before["cache_errors"] or 0),
-        }
+        "served": True,
+        "seconds": seconds,
+        "requests": requests,
+        "engine_up": after["engine_up"],
+        "cache_errors": None if errors is None else errors - (before["cache_errors"] or 0),
+        "refused": None,
+        "engine_failures": None,
+        "engine_failures_since_start": None,
+        "latency_seconds": None,
+        "analyses": None,
+        "hit_rate": None,
+        "cache_bytes": None,
+        "cache_max_bytes": None,
+        "overlay_active": None,
     }
 
 
-def _own(samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
-    """The sampler's own requests among all, by their ends."""
-    for sample in samples:
-        for status in sample.facts.get("validation", {}).get("value", {}).get("own", ()):
-            yield {"status": status}
+def _own(sample: Sample) -> list[str]:
+    """The statuses of the sampler's own requests."""
+    values = sample.facts.values
+    return values["validation"]["own"] if "validation" in values else []
 
 
-def _probed(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
-    """The facts that the rule of performance looks at: the newest probes, none while they are too few."""
-    answers = [
-        answer
-        for sample in samples[-PROBES_COMPARED:]
-        for answer in sample.facts.get("probe", {}).get("value", {}).get("answers", ())
-    ]
-    facts = {"baseline": dict(samples[-1].facts.get("baseline", {"unknown": "it was not measured"}))}
-    if len(answers) >= PROBES_COMPARED:
-        facts["probe"] = {"value": {"answers": answers}}
-    return facts
+def _probed(samples: Sequence[Sample]) -> list[TimedAnswer]:
+    """The newest probes, which the speed is judged by; none while they are too few."""
+    newest = [sample.facts.values for sample in samples[-PROBES_COMPARED:]]
+    answers = [answer for values in newest if "probe" in values for answer in values["probe"]["answers"]]
+    return answers if len(answers) >= PROBES_COMPARED else []
 
 
 def _requests(window: _Window) -> float:
     if len(window.samples) < 2:
         return 0.0
-    seen = _traffic(window.samples[0], window.samples[-1])
-    return metrics.judged(seen["value"]["requests"])
+    seen = _traffic(_served(window.samples[0]), _served(window.samples[-1]), 0.0)
+    return metrics.judged(seen["requests"] or {})
 
 
 def _is_full(window: _Window, terms: Terms) -> bool:
@@ -420,12 +352,22 @@ def _notes(samples: Sequence[Sample]) -> Iterator[str]:
     if not samples:
         return
     first, last = samples[0], samples[-1]
-    if lowered := identity(last.facts)[2]:
+    if lowered := identity(last.facts).lowered:
         yield str(lowered)
-    yield from rules.performance_notes(_probed(samples))
+    yield from _speed(samples)
     jump = (_seconds(last.at) - _seconds(first.at)) - (last.ended - first.ended)
     if abs(jump) > CLOCK_SECONDS:
         yield f"its clock was set by {jump:+.0f} s meanwhile, which does not count"
+
+
+def _speed(samples: Sequence[Sample]) -> Iterator[str]:
+    facts = samples[-1].facts
+    if "baseline" not in facts.values:
+        return rules_speed.note(facts.why("baseline"), None)
+    baseline = facts.values["baseline"]
+    return rules_speed.note(
+        rules_speed.incomparable(baseline), rules_speed.compared(baseline, _probed(samples))
+    )
 
 
 def _seconds(at: str) -> float:

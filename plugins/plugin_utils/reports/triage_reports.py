@@ -8,34 +8,36 @@ from datetime import datetime
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+from ansible_collections.katago.fleet.plugins.module_utils.triage import facts as triage_facts
+from ansible_collections.katago.fleet.plugins.module_utils.triage import verdict as triage_verdict
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_table
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands as run_commands
 
 
 @dataclass(frozen=True)
 class Report:
-    """Verdicts and facts by host, the fleet's verdict, and the command to run next by host."""
+    """Verdicts and entries of facts by host, the fleet's verdict, and the command to run next by host."""
 
-    verdicts: Mapping[str, rules.Verdict]
-    facts: Mapping[str, Mapping[str, Any]]
-    fleet: rules.Fleet
+    verdicts: Mapping[str, triage_verdict.Verdict]
+    entries: Mapping[str, Mapping[str, Any]]
+    fleet: triage_verdict.Fleet
     commands: Mapping[str, str]
 
     def as_table(self) -> str:
         """The report for people."""
-        return triage_table.render(self.verdicts, self.fleet, self.commands, self.facts)
+        facts = {host: triage_facts.read(entries) for host, entries in self.entries.items()}
+        return triage_table.render(self.verdicts, self.fleet, self.commands, facts)
 
     def as_dict(self, now: datetime) -> dict[str, Any]:
         """The report for programs."""
         return {
             "at": timestamps.stamp(now),
-            **rules.as_dict(self.fleet),
+            **triage_verdict.as_dict(self.fleet),
             "hosts": {
                 host: {
-                    **rules.as_dict(verdict),
+                    **triage_verdict.as_dict(verdict),
                     "command": self.commands.get(host),
-                    "facts": self.facts[host],
+                    "facts": self.entries[host],
                 }
                 for host, verdict in self.verdicts.items()
             },
@@ -56,12 +58,12 @@ def gather(task_vars: Mapping[str, Any], now: datetime, *, breach: bool) -> Repo
         for host, verdict in verdicts.items()
         if verdict.next
     }
-    facts = {host: found.get("facts") or {} for host, found in measured.items()}
-    return Report(verdicts, facts, rules.fleet(verdicts, now=now), proposed)
+    entries = {host: found.get("facts") or {} for host, found in measured.items()}
+    return Report(verdicts, entries, triage_verdict.fleet(verdicts, now=now), proposed)
 
 
-def _verdict(found: Mapping[str, Any], now: datetime, breach: bool) -> rules.Verdict:
+def _verdict(found: Mapping[str, Any], now: datetime, breach: bool) -> triage_verdict.Verdict:
     if "verdict" in found:
-        return rules.as_verdict(found["verdict"])
+        return triage_verdict.parse(found["verdict"])
     why = str(found.get("msg") or "it was not asked").strip().splitlines()
-    return rules.unreachable(f"no answer: {why[-1][-300:]}", now=now, breach=breach)
+    return triage_verdict.unreachable(f"no answer: {why[-1][-300:]}", now=now, breach=breach)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.severity import rank
-from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Facts
+from ansible_collections.katago.fleet.plugins.module_utils.triage.verdict import Fleet, Verdict
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands as run_commands
 
 _WIDTH = 118
@@ -22,10 +22,10 @@ def command(step: str, host: str, inventory: Sequence[str] = ()) -> str:
 
 
 def render(
-    verdicts: Mapping[str, rules.Verdict],
-    fleet: rules.Fleet,
+    verdicts: Mapping[str, Verdict],
+    fleet: Fleet,
     commands: Mapping[str, str],
-    facts: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, Facts],
 ) -> str:
     """One line for each host, then the details of those that need somebody, then the fleet."""
     ordered = sorted(verdicts, key=lambda host: (-rank(verdicts[host].verdict), host))
@@ -39,11 +39,11 @@ def render(
         for row in rows
     ]
     for host in ordered:
-        lines += ["", *_details(host, verdicts[host], commands.get(host), facts.get(host, {}))]
+        lines += ["", *_details(host, verdicts[host], commands.get(host), facts.get(host))]
     return "\n".join(["", *lines, ""])
 
 
-def _row(verdict: rules.Verdict) -> tuple[str, str, str]:
+def _row(verdict: Verdict) -> tuple[str, str, str]:
     more = f" (and {len(verdict.reasons) - 1} more)" if len(verdict.reasons) > 1 else ""
     why = (
         f"{verdict.reasons[0].measured.splitlines()[0][:90]}{more}"
@@ -53,9 +53,7 @@ def _row(verdict: rules.Verdict) -> tuple[str, str, str]:
     return verdict.verdict, verdict.respond_by or "-", why
 
 
-def _details(
-    host: str, verdict: rules.Verdict, next_command: str | None, facts: Mapping[str, Any]
-) -> Iterator[str]:
+def _details(host: str, verdict: Verdict, next_command: str | None, facts: Facts | None) -> Iterator[str]:
     yield f"{host}: {verdict.verdict}"
     for reason in verdict.reasons:
         label = reason.level if reason.level != "unknown" else "??"
@@ -70,8 +68,8 @@ def _details(
     for proposal in verdict.proposals:
         for line in proposal.splitlines():
             yield f"  propose: {line}"
-    if verdict.verdict in ("P0", "P1"):
-        for line in facts.get("last_lines", {}).get("value", [])[-_LAST_LINES:]:
+    if facts is not None and verdict.verdict in ("P0", "P1"):
+        for line in facts.values.get("last_lines", [])[-_LAST_LINES:]:
             yield f"  log: {line[:_WIDTH]}"
     if next_command:
         yield f"  NEXT: {next_command}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ansible_collections.katago.fleet.plugins.module_utils.incident import messages, state
-from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+from ansible_collections.katago.fleet.plugins.module_utils.triage import rules_host
 from ansible_collections.katago.fleet.plugins.plugin_utils.review.sources import Collection, Item, Sources
 from ansible_collections.katago.fleet.plugins.plugin_utils.review.timeline import CONTROL, Row, span
 
@@ -114,14 +114,14 @@ def exhausted(collection: Collection) -> Iterator[tuple[str, Item]]:
         for line in item.text.splitlines() if item else ():
             # The last two columns of df -P; a type of filesystem is only in disk.txt.
             match = re.match(r"(\S+)\s+(?:(\S*[a-z]\S*)\s+)?.*\s(\d+)%\s+(/.*)$", line)
-            full = match and 100 - int(match[3]) <= rules.EXHAUSTED_PERCENT
+            full = match and 100 - int(match[3]) <= rules_host.EXHAUSTED_PERCENT
             if item and match and full and match[2] not in _ALWAYS_FULL:
                 yield f"{what} on {match[4]}: {match[3]} % used", item
     item = collection.items.get("memory.txt")
     figures = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", item.text, re.M)) if item else {}
     if item and len(figures) == 2 and int(figures["MemTotal"]):
         left = 100 * int(figures["MemAvailable"]) / int(figures["MemTotal"])
-        if left <= rules.MEMORY_EXHAUSTED_PERCENT:
+        if left <= rules_host.MEMORY_EXHAUSTED_PERCENT:
             yield f"memory: {left:.1f} % available", item
 
 

@@ -24,7 +24,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup import setting
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation, security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.procedure.security_mode import Mode, RefusedError
-from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, window
+from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, samples
 from ansible_collections.katago.fleet.plugins.modules import host_program, incident_reminders, watch
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import watch_table
 
@@ -198,7 +198,7 @@ def answered(
     return dict(ended.value.args[0])
 
 
-TERMS = asdict(window.Terms(minutes=15))
+TERMS = asdict(samples.Terms(minutes=15))
 WATCHED = {"terms": TERMS, "restart": True, "incident": "", "who": "anna"}
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.triage import rules
+from ansible_collections.katago.fleet.plugins.module_utils.triage import facts, rules
 from ansible_collections.katago.fleet.plugins.modules import release_prune, release_switch
 
 
@@ -138,8 +138,8 @@ def test_changed_manifest_of_the_current_release_is_p0_and_suspicious(
     release: Path, change: Callable[[Path], None]
 ) -> None:
     change(release)
-    facts = {"release": {"value": {"name": release.name, "damage": release_layout.damage(release)}}}
-    (reason,) = rules.examine(facts, ["release"])
+    entry = {"value": {"name": release.name, "damage": release_layout.damage(release)}}
+    (reason,) = rules.examine(facts.read({"release": entry}), ["release"])
     assert (reason.level, reason.suspicious) == ("P0", True)
     assert reason.measured == f"{release.name} is damaged: manifest.json was changed"
     assert reason.escalate == "the configuration is corrupted"

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline
 
-MANIFEST = {
+MANIFEST: layout.Manifest = {
+    "name": "0.1.0-aa",
+    "version": "0.1.0",
+    "engine_version": "1.18.1",
     "files": {"analysis.cfg": "aa", "config.json": "bb"},
     "stands_on": {
         "/opt/katago/engines/11": "1",
@@ -49,7 +53,7 @@ def test_figure_that_nothing_can_be_compared_with_is_named_with_its_file_and_the
         baseline.read(path)
     told = repr(json.loads(value))[:40]
     assert str(refused.value) == (
-        f"{path}: {key} is {told}, no finite number above 0: record one anew with baseline.yml"
+        f"{path}: {key} is {told}, no finite number above 0: record a new one with baseline.yml"
     )
 
 
@@ -57,13 +61,13 @@ def test_figure_that_nothing_can_be_compared_with_is_named_with_its_file_and_the
 def test_file_that_is_no_baseline_is_named_with_the_remedy(text: str, tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=rf"{path} is .*: record one anew with baseline\.yml"):
+    with pytest.raises(ValueError, match=rf"{path} is .*: record a new one with baseline\.yml"):
         baseline.read(path)
 
 
 def test_speed_depends_on_engine_network_settings_and_visits_alone() -> None:
     same = baseline.identity(MANIFEST, 32)
-    other_server = {**MANIFEST, "files": {"analysis.cfg": "aa", "config.json": "cc"}}
+    other_server: layout.Manifest = {**MANIFEST, "files": {"analysis.cfg": "aa", "config.json": "cc"}}
     assert baseline.identity(other_server, 32) == same
     assert baseline.identity(MANIFEST, 64) != same
     assert baseline.identity({**MANIFEST, "files": {"analysis.cfg": "dd"}}, 32) != same
@@ -72,4 +76,4 @@ def test_speed_depends_on_engine_network_settings_and_visits_alone() -> None:
 
 def test_network_is_named() -> None:
     assert baseline.network(MANIFEST) == "net.bin.gz"
-    assert baseline.network({}) is None
+    assert baseline.network(None) is None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,112 +14,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import nvidia_kernel, nvidia_smi
-from ansible_collections.katago.fleet.plugins.module_utils.release import history, layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints
 from ansible_collections.katago.fleet.plugins.module_utils.severity import rank
-from ansible_collections.katago.fleet.plugins.module_utils.triage import rules as triage_rules
-from ansible_collections.katago.fleet.plugins.modules import triage
+from ansible_collections.katago.fleet.plugins.module_utils.triage import (
+    baseline_record,
+    reason,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.triage import facts as triage_facts
+from ansible_collections.katago.fleet.plugins.module_utils.triage import (
+    verdict as triage_verdict,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.triage.rules import RULES
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_table
-
-NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-Facts = dict[str, dict[str, Any]]
-MACHINE = {"name": "katago-1", "device": "4 x AMD EPYC", "processors": 4}
+from tests.unit.triage.hosts import MACHINE, NOW, Facts, having, healthy
 
 
-def healthy() -> Facts:
-    """A host that is well, quiet, and as fast as its baseline."""
-    values: dict[str, Any] = {
-        "unit": {
-            "load": "loaded",
-            "active": "active",
-            "sub": "running",
-            "result": "success",
-            "exit_status": 0,
-            "pid": 100,
-            "process_state": "S",
-            "restarts": 0,
-            "started_at": NOW.timestamp() - 7200,
-            "drop_ins": [],
-        },
-        "health": {
-            "status": 200,
-            "body": {"status": "ok", "uptimeSeconds": 7200.0, "engine": {"state": "ready"}, "overlay": None},
-            "seconds": 3.0,
-        },
-        "ready": {"status": 200, "body": {"ready": True, "reason": None}, "seconds": 3.0},
-        "release": {"name": "0.1.0-aa", "damage": []},
-        "config": {"ok": True, "problems": []},
-        "limits": {"open_files_limit": 8192, "open_files": 40, "open_files_expected": 8192},
-        "filesystems": [
-            {
-                "paths": ["/", "/opt", "/var", "/var/lib/katago-mcp", "/var/cache/katago-mcp"],
-                "device": 7,
-                "free_bytes": 1 << 35,
-                "free_percent": 50.0,
-                "free_inodes_percent": 50.0,
-                "read_only": False,
-            }
-        ],
-        "consumers": [{"path": "/var/log/journal", "device": 7, "bytes": 300 << 20, "inodes": 12}],
-        "memory": {"available_percent": 50.0},
-        "pressure": {"memory": {"full": {"avg10": 0.0, "avg60": 0.0}}},
-        "load": {"averages": [0.1, 0.1, 0.1], "processors": 4},
-        "gpu": None,
-        "clock": NOW.timestamp(),
-        "system": {"untested": ""},
-        "processes": {"engines": [101], "others": [], "processors": 4, "unit": None, "disks": []},
-        "journal": {"groups": [], "unstructured": 0, "cache_trouble": None, "lines": 10, "truncated": False},
-        "engine_journal": {"failures": 0},
-        "runs": {"started": [NOW.timestamp() - 7200], "failed": []},
-        "last_lines": ["{}"],
-        "security": {"mode": None, "isolated": None},
-        "history": {"records": [], "switch": None, "way_back": "0.1.0-old"},
-        "packages": [],
-        "baseline": {
-            "found": {"identity": "same", "machine": MACHINE, "median_seconds": 0.5},
-            "identity": "same",
-            "manifest": {"name": "0.1.0-aa", "version": "0.1.0", "engine_version": "1.18.1"},
-            "network": "net.bin.gz",
-            "machine": MACHINE,
-            "visits": 32,
-        },
-        "probe": {
-            "asked": 5,
-            "visits": 32,
-            "error": None,
-            "answers": [{"status": "ok", "seconds": 0.5, "problems": []} for _ in range(5)],
-        },
-        "traffic": {
-            "served": True,
-            "seconds": 10.0,
-            "requests": {"ok": 5.0},
-            "refused": {"unauthenticated": 0.0, "forbidden": 0.0, "misdirected": 0.0},
-            "engine_up": 1.0,
-            "engine_failures": 0.0,
-            "engine_failures_since_start": None,
-            "latency_seconds": {"p50": 0.4, "p95": 0.6, "p99": 0.7},
-            "analyses": 5.0,
-            "hit_rate": 0.0,
-            "cache_errors": 0.0,
-            "cache_max_bytes": float(256 << 20),
-        },
-    }
-    return {name: {"value": value, "seconds": 0.1} for name, value in values.items()}
+def judge(facts: Facts, *, well_formed: bool = True, **how: Any) -> triage_verdict.Verdict:
+    """The verdict on what a host reported; errors of our own code are raised."""
+    known = triage_facts.read(facts)
+    assert not (well_formed and known.malformed), known.unknown
+    return triage_verdict.judge(known, now=NOW, **how)
 
 
-def having(**changes: dict[str, Any]) -> Facts:
-    """A well host but for some keys of some facts."""
-    facts = healthy()
-    for name, change in changes.items():
-        facts[name]["value"] = {**facts[name]["value"], **change}
-    return facts
-
-
-def judge(facts: Facts, **how: Any) -> triage_rules.Verdict:
-    return triage_rules.judge(facts, now=NOW, **how)
-
-
-def rules(verdict: triage_rules.Verdict) -> set[tuple[str, str]]:
+def rules(verdict: triage_verdict.Verdict) -> set[tuple[str, str]]:
     return {(reason.level, reason.rule) for reason in verdict.reasons}
 
 
@@ -280,6 +195,14 @@ def test_gpu_that_does_not_answer_is_unknown() -> None:
     assert rules(judge(facts)) == {("unknown", "gpu")}
 
 
+def stalled(percent: float) -> dict[str, Any]:
+    """Pressure: for so much of the last minute everything waited for memory."""
+    return {"memory": {"full": {"avg10": percent, "avg60": percent}}}
+
+
+ERRORS = {"level": "error", "event": "x", "code": "y", "count": 2, "exception": False}
+
+
 def requests(failed: float, ok: float) -> Facts:
     """So many requests of others, beside the five probes."""
     return having(traffic={"requests": {"ok": ok + 5, "unavailable": failed}})
@@ -400,12 +323,12 @@ def test_baseline_that_cannot_be_calculated_with_costs_its_own_entry_alone(media
         baseline={"found": {"identity": "same", "machine": MACHINE, "median_seconds": median}},
         ready={"status": 503, "body": {"ready": False, "reason": "draining"}},
     )
-    assert rules(judge(facts)) == {("P2", "ready"), ("unknown", "performance")}
+    assert rules(judge(facts, well_formed=False)) == {("P2", "ready"), ("unknown", "performance")}
 
 
 def test_baseline_that_is_damaged_is_said_to_be_and_judged_without() -> None:
     facts = healthy()
-    why = "ValueError: /b.json: median_seconds is 0.0: record one anew with baseline.yml"
+    why = "ValueError: /b.json: median_seconds is 0.0: record a new one with baseline.yml"
     facts["baseline"] = {"unknown": why}
     verdict = judge(facts)
     assert verdict.verdict == "healthy"
@@ -450,57 +373,8 @@ def test_probes_of_a_host_whose_limits_are_lowered_are_not_compared_with_its_bas
         "performance is unknown: the limits are lowered, so a probe has 10 visits, and the"
     )
     assert "the baseline is of 32;" in told
-    (problem,) = triage_rules.baseline_problems(verdict, facts, least_uptime=60)
+    (problem,) = baseline_record.problems(verdict, triage_facts.read(facts), least_uptime=60)
     assert f"performance is unknown: {problem}" == told
-
-
-class Service(endpoints.Endpoints):
-    """A service that answers with what it was asked for, in so far as its overlay allows it."""
-
-    def probe(self, path: str, seconds: float = 0) -> tuple[int, dict[str, Any]]:
-        assert path == "/health"
-        keys = {"katago.maxVisits": 10}
-        return 200, {"status": "ok", "overlay": {"keys": keys} if self.host == "lowered" else None}
-
-    def call(self, command: Path, calls: Sequence[Mapping[str, Any]], deadline: float) -> dict[str, Any]:
-        visits = [each["arguments"]["maxVisits"] for each in calls]
-        well = {"scoreLead": 70.0, "winrate": 0.99, "cached": False, "moves": [{"move": "E6"}]}
-        return {
-            "results": [
-                {
-                    "ok": True,
-                    "text": "",
-                    "error": None,
-                    "seconds": 0.1,
-                    "structured": {**well, "visits": each},
-                }
-                for each in visits
-            ]
-        }
-
-
-@pytest.mark.parametrize(
-    ("config", "host", "visits"),
-    [
-        ('{"katago": {"maxVisits": 1000}}', "as configured", 32),
-        ('{"katago": {"maxVisits": 20}}', "as configured", 20),
-        ('{"katago": {"maxVisits": 1000}}', "lowered", 10),
-        ('{"katago": {"maxVisits": 5}}', "as configured", 5),
-        ("{", "as configured", 32),
-        ("[]", "lowered", 32),
-    ],
-)
-def test_probe_asks_for_no_more_visits_than_are_allowed(
-    config: str, host: str, visits: int, tmp_path: Path
-) -> None:
-    release = tmp_path / "releases" / "r"
-    release.mkdir(parents=True)
-    (release / "config.json").write_text(config)
-    (tmp_path / "current").symlink_to("releases/r")
-    parameters = {"probes": 3, "visits": 32, "patience": 30}
-    found = triage.probe(Service(host=host), layout.Layout(tmp_path), parameters)
-    assert found["visits"] == visits
-    assert [answer["problems"] for answer in found["answers"]] == [[], [], []]
 
 
 @pytest.mark.parametrize(("count", "level"), [(0, None), (2, None), (3, "P1"), (9, "P1")])
@@ -560,11 +434,20 @@ def test_engine_that_fails_repeatedly(count: int, level: str | None) -> None:
         ({"limits": {"open_files": 7373}}, ("P2", "limits"), "restart.yml", True),
         ({"memory": {"available_percent": 1.9}}, ("P2", "memory"), "mitigate.yml", True),
         ({"memory": {"available_percent": 4.9}}, ("P3", "memory"), None, False),
-        ({"pressure": {"memory": {"full": {"avg60": 20.0}}}}, ("P2", "pressure"), "mitigate.yml", True),
+        (
+            {"pressure": {"memory": {"full": {"avg10": 20.0, "avg60": 20.0}}}},
+            ("P2", "pressure"),
+            "mitigate.yml",
+            True,
+        ),
         ({"journal": {"cache_trouble": "disk full"}}, ("P2", "cache"), "purge_cache.yml", False),
         ({"traffic": {"cache_errors": 1.0}}, ("P2", "cache"), "purge_cache.yml", False),
         (
-            {"journal": {"groups": [{"level": "error", "event": "x", "code": "y", "count": 2}]}},
+            {
+                "journal": {
+                    "groups": [{"level": "error", "event": "x", "code": "y", "count": 2, "exception": False}]
+                }
+            },
             ("P3", "logged_errors"),
             None,
             False,
@@ -636,7 +519,7 @@ def test_way_back_is_taken_instead_of_a_restart_after_a_recent_switch(ago: int, 
 def test_breach_is_p0_and_neither_restarted_nor_purged() -> None:
     verdict = judge(having(unit={"active": "inactive"}), breach=True)
     assert ("P0", "breach") in rules(verdict)
-    assert verdict.next == triage_rules.isolation("a breach is known")
+    assert verdict.next == reason.isolation("a breach is known")
     assert verdict.escalate[0] == "security breach"
 
 
@@ -665,7 +548,7 @@ def test_burst_of_refused_logins_by_number_rate_and_traffic(facts: Facts, found:
     verdict = judge(facts)
     assert rules(verdict) == ({("P1", "refused_logins")} if found else set())
     if found:
-        assert verdict.next == triage_rules.isolation("a burst of refused logins")
+        assert verdict.next == reason.isolation("a burst of refused logins")
         assert verdict.escalate == ("unusual access",)
 
 
@@ -677,7 +560,7 @@ def test_refused_logins_that_are_not_known_are_unknown() -> None:
 def test_files_that_do_not_match_the_manifest_are_evidence(damage: str) -> None:
     verdict = judge(having(release={"damage": [damage]}))
     assert rules(verdict) == {("P0", "release")}
-    assert verdict.next == triage_rules.isolation("files of the release were changed")
+    assert verdict.next == reason.isolation("files of the release were changed")
     assert verdict.escalate == ("data integrity is in doubt",)
 
 
@@ -700,7 +583,7 @@ def test_nothing_that_destroys_evidence_is_proposed_on_a_suspicious_host(name: s
     assert (verdict.next or "").startswith("security.yml ")
     assert verdict.proposals == ()
     assert {reason.next for reason in verdict.reasons if not reason.suspicious} == {None}
-    assert triage_rules.PRESERVE in verdict.notes
+    assert triage_verdict.PRESERVE in verdict.notes
 
 
 def test_host_in_security_mode_is_told_with_who_and_since_when() -> None:
@@ -713,7 +596,7 @@ def test_host_in_security_mode_is_told_with_who_and_since_when() -> None:
 
 def test_isolation_that_was_taken_away_is_put_back() -> None:
     verdict = judge(having(security={"mode": MODE, "isolated": False}, release={"damage": ["x was changed"]}))
-    assert verdict.next == triage_rules.isolation("the isolation was taken away")
+    assert verdict.next == reason.isolation("the isolation was taken away")
     assert any("NOT cut off" in reason.measured for reason in verdict.reasons)
 
 
@@ -753,7 +636,7 @@ def test_series_that_is_missing_or_nan_is_unknown(change: dict[str, Any], rule: 
     assert verdict.next == "validate.yml"
 
 
-ESSENTIAL = sorted({name for needs, _ in triage_rules._RULES.values() for name in needs})
+ESSENTIAL = sorted({name for rule in RULES.values() for name in rule.needs})
 
 
 @pytest.mark.parametrize("name", ESSENTIAL)
@@ -764,18 +647,9 @@ def test_essential_check_that_cannot_be_decided_is_unknown(name: str, entry: dic
         del facts[name]
     else:
         facts[name] = entry
-    verdict = judge(facts)
+    verdict = judge(facts, well_formed=False)
     assert verdict.verdict == "unknown"
     assert verdict.undecided
-
-
-def test_restore_of_the_same_release_is_no_switch_that_a_rollback_could_undo() -> None:
-    deployed = history.Record("2026-11-23T02:00:00Z", "anna", "0.2.0-bb", "0.1.0-aa", "deployment")
-    restored = history.Record(
-        "2026-11-24T02:30:00Z", "anna", "0.2.0-bb", "0.2.0-bb", "damaged", how="restore"
-    )
-    assert triage.newest_switch([deployed, restored]) == deployed
-    assert triage.newest_switch([restored]) is None
 
 
 @pytest.mark.parametrize("name", ["load", "clock", "history", "packages", "baseline", "last_lines"])
@@ -833,12 +707,11 @@ def test_what_changed_recently_is_told() -> None:
 
 def test_greedy_unit_is_named_with_a_proposal() -> None:
     def hog(percent: float) -> Facts:
-        used = {"unit": "backup.service", "name": "tar", "largest": "tar", "cpu_percent": percent}
-        return having(processes={"others": [used]})
+        return having(processes={"others": [holding("backup.service", "tar", 9, percent)]})
 
     verdict = judge(hog(100.0))
     assert verdict.verdict == "healthy"
-    assert any("backup.service (tar) takes 100 %" in note for note in verdict.notes)
+    assert any("backup.service (sh) takes 100 %" in note for note in verdict.notes)
     assert verdict.proposals == ("systemctl set-property --runtime backup.service CPUWeight=20",)
     assert judge(hog(99.9)).proposals == ()
 
@@ -859,14 +732,22 @@ def holding(unit: str, name: str, megabytes: int, percent: float = 0.0) -> dict[
     [
         ({"memory": {"available_percent": 1.0}}, True),
         ({"memory": {"available_percent": 4.9}}, True),
-        ({"pressure": {"memory": {"full": {"avg60": 30.0}}}}, True),
+        ({"pressure": stalled(30.0)}, True),
         ({"memory": {"available_percent": 5.0}}, False),
     ],
 )
 def test_largest_consumers_are_named_where_memory_is_short(short: dict[str, Any], named: bool) -> None:
     member = {"pid": 101, "parent": 100, "state": "S", "cpu_percent": 0.0}
-    processes = [{**member, "name": "katago", "memory_bytes": 3000 << 20}, {**member, "memory_bytes": 9}]
-    own = {"unit": "katago-mcp.service", "memory_bytes": 3100 << 20, "processes": processes}
+    processes = [
+        {**member, "name": "katago", "memory_bytes": 3000 << 20},
+        {**member, "name": "sh", "memory_bytes": 9},
+    ]
+    own = {
+        "unit": "katago-mcp.service",
+        "cpu_percent": 0.0,
+        "memory_bytes": 3100 << 20,
+        "processes": processes,
+    }
     others = [
         holding("cron.service", "cron", 3, percent=9.0),
         holding("ssh.service", "sshd", 40),
@@ -909,7 +790,7 @@ def test_clock_that_is_off_is_told() -> None:
 
 
 def test_unreachable_host_is_unknown_and_says_so() -> None:
-    verdict = triage_rules.unreachable("Connection timed out", now=NOW)
+    verdict = triage_verdict.unreachable("Connection timed out", now=NOW)
     assert (verdict.verdict, verdict.undecided, verdict.respond_by) == ("unknown", ("reachable",), None)
     assert "Connection timed out" in verdict.reasons[0].measured
 
@@ -917,19 +798,19 @@ def test_unreachable_host_is_unknown_and_says_so() -> None:
 def test_fleet_has_the_verdict_of_its_worst_host_and_names_the_unknown_ones() -> None:
     hosts = {
         "a": judge(healthy()),
-        "b": triage_rules.unreachable("gone", now=NOW),
+        "b": triage_verdict.unreachable("gone", now=NOW),
         "c": judge(having(journal={"cache_trouble": "x"})),
     }
-    fleet = triage_rules.fleet(hosts, now=NOW)
+    fleet = triage_verdict.fleet(hosts, now=NOW)
     assert (fleet.verdict, fleet.unknown) == ("P2", ("b",))
     assert fleet.hosts == {"P2": 1, "unknown": 1, "healthy": 1}
-    assert triage_rules.fleet({name: hosts[name] for name in "ab"}, now=NOW).verdict == "unknown"
-    assert triage_rules.fleet({}, now=NOW).verdict == "unknown"
+    assert triage_verdict.fleet({name: hosts[name] for name in "ab"}, now=NOW).verdict == "unknown"
+    assert triage_verdict.fleet({}, now=NOW).verdict == "unknown"
 
 
 def test_verdict_survives_its_way_through_json() -> None:
     verdict = judge(having(unit={"active": "failed"}))
-    assert triage_rules.as_verdict(json.loads(json.dumps(triage_rules.as_dict(verdict)))) == verdict
+    assert triage_verdict.parse(json.loads(json.dumps(triage_verdict.as_dict(verdict)))) == verdict
 
 
 def fail_a_probe(facts: Facts, status: str = "error") -> None:
@@ -967,14 +848,12 @@ WORSE: dict[str, Callable[[Facts], object]] = {
     ),
     "second engine": lambda facts: facts["processes"]["value"]["engines"].append(7),
     "cache": lambda facts: facts["journal"]["value"].update(cache_trouble="x"),
-    "error logged": lambda facts: facts["journal"]["value"]["groups"].append(
-        {"level": "error", "event": "x", "code": "", "count": 1}
-    ),
+    "error logged": lambda facts: facts["journal"]["value"]["groups"].append(ERRORS),
     "space": lambda facts: [each.update(free_percent=0.1) for each in facts["filesystems"]["value"]],
     "inodes": lambda facts: [each.update(free_inodes_percent=3) for each in facts["filesystems"]["value"]],
     "read-only": lambda facts: [each.update(read_only=True) for each in facts["filesystems"]["value"]],
     "memory": lambda facts: facts["memory"]["value"].update(available_percent=1.0),
-    "stalls": lambda facts: facts["pressure"]["value"].update(memory={"full": {"avg60": 50}}),
+    "stalls": lambda facts: facts["pressure"]["value"].update(stalled(50)),
     "few files": lambda facts: facts["limits"]["value"].update(open_files_limit=64),
     "probe fails": fail_a_probe,
     "own probe rejected": lambda facts: fail_a_probe(facts, "rejected"),
@@ -1019,10 +898,10 @@ def test_unknown_is_never_healthy(names: list[str], lost: set[str]) -> None:
 @given(hosts=st.lists(worsened, min_size=1, max_size=5), seed=st.randoms())
 def test_order_of_hosts_does_not_matter(hosts: list[list[str]], seed: Any) -> None:
     verdicts = {f"h{number}": judge(after(names)) for number, names in enumerate(hosts)}
-    verdicts["gone"] = triage_rules.unreachable("gone", now=NOW)
+    verdicts["gone"] = triage_verdict.unreachable("gone", now=NOW)
     shuffled = list(verdicts.items())
     seed.shuffle(shuffled)
-    assert triage_rules.fleet(dict(shuffled), now=NOW) == triage_rules.fleet(verdicts, now=NOW)
+    assert triage_verdict.fleet(dict(shuffled), now=NOW) == triage_verdict.fleet(verdicts, now=NOW)
 
 
 @settings(deadline=None)
@@ -1030,29 +909,29 @@ def test_order_of_hosts_does_not_matter(hosts: list[list[str]], seed: Any) -> No
 def test_worse_host_never_gives_a_better_fleet(hosts: list[list[str]], one_more: str) -> None:
     def level(of: list[list[str]]) -> int:
         verdicts = {str(number): judge(after(names)) for number, names in enumerate(of)}
-        return rank(triage_rules.fleet(verdicts, now=NOW).verdict)
+        return rank(triage_verdict.fleet(verdicts, now=NOW).verdict)
 
     assert level([[*hosts[0], one_more], *hosts[1:]]) >= level(hosts)
 
 
 def test_baseline_is_refused_on_a_host_that_is_not_well_or_not_warm() -> None:
     facts = having(journal={"cache_trouble": "x"})
-    (problem,) = triage_rules.baseline_problems(judge(facts), facts, least_uptime=60)
+    (problem,) = baseline_record.problems(judge(facts), triage_facts.read(facts), least_uptime=60)
     assert problem == "P2 cache: the cache does not work: x"
     young = having(health={"body": {"status": "ok", "uptimeSeconds": 59, "engine": {"state": "ready"}}})
-    assert triage_rules.baseline_problems(judge(young), young, least_uptime=60) == [
+    assert baseline_record.problems(judge(young), triage_facts.read(young), least_uptime=60) == [
         "the service is up for 59 s, and must be for 60 s"
     ]
     failed = having(engine_journal={"failures": 1})
     assert (
         "its engine failed 1 times"
-        in triage_rules.baseline_problems(judge(failed), failed, least_uptime=60)[0]
+        in baseline_record.problems(judge(failed), triage_facts.read(failed), least_uptime=60)[0]
     )
-    assert triage_rules.baseline_problems(judge(healthy()), healthy(), least_uptime=60) == []
+    assert baseline_record.problems(judge(healthy()), triage_facts.read(healthy()), least_uptime=60) == []
 
 
 def test_baseline_says_what_it_is_of() -> None:
-    recorded = triage_rules.baseline(having(probe=probes(0.25)), now=NOW)
+    recorded = baseline_record.make(triage_facts.read(having(probe=probes(0.25))), now=NOW)
     assert recorded["median_seconds"] == 0.25
     assert recorded["visits_per_second"] == 128.0
     assert recorded["machine"] == MACHINE
@@ -1076,13 +955,13 @@ def test_table_has_a_line_for_each_host_the_worst_first_with_why_and_next() -> N
     verdicts = {
         "a": judge(healthy()),
         "long-name": judge(having(unit={"active": "inactive", "sub": "dead"})),
-        "gone": triage_rules.unreachable("cannot be reached", now=NOW),
+        "gone": triage_verdict.unreachable("cannot be reached", now=NOW),
     }
     text = triage_table.render(
         verdicts,
-        triage_rules.fleet(verdicts, now=NOW),
+        triage_verdict.fleet(verdicts, now=NOW),
         {"long-name": "ansible-playbook X"},
-        {"long-name": healthy()},
+        {"long-name": triage_facts.read(healthy())},
     )
     lines = text.strip().splitlines()
     assert [line.split()[0] for line in lines[:5]] == ["HOST", "long-name", "gone", "a", "FLEET"]
@@ -1113,3 +992,9 @@ def test_system_that_was_not_tested_is_noted_whatever_the_verdict(changes: dict[
     assert UNTESTED in verdict.notes
     assert (verdict.verdict, verdict.reasons) == (before.verdict, before.reasons)
     assert UNTESTED not in before.notes
+
+
+def test_facts_of_a_version_that_did_not_measure_the_system_are_judged() -> None:
+    facts = having()
+    del facts["system"]
+    assert judge(facts).verdict == "healthy"

@@ -15,10 +15,10 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline
-from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, window
+from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, samples
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer import zipapps
 
-TERMS = window.Terms(minutes=1, interval=1, patience=3)
+TERMS = samples.Terms(minutes=1, interval=1, patience=3)
 ORDER = {"terms": vars(TERMS), "who": "anna", "incident": "i-1", "root": "/opt/katago-mcp"}
 
 
@@ -76,23 +76,26 @@ def test_sample_of_a_host_without_service_is_taken_and_is_a_breach(
     found = sampler.watched(place["file"])
     assert found is not None
     (taken,) = found.samples
-    assert {"unit", "health", "ready", "release", "baseline", "validation", "metrics"} <= set(taken.facts)
-    assert taken.value("health")["status"] is None
-    assert taken.value("metrics")["served"] is False
+    assert {"unit", "health", "ready", "release", "baseline", "validation", "metrics"} <= {
+        *taken.facts.values,
+        *taken.facts.unknown,
+    }
+    assert taken.facts.malformed == frozenset()
+    assert taken.facts.values["health"]["status"] is None
+    assert taken.facts.values["metrics"]["served"] is False
     assert verdict.verdict == "breached"
 
 
 def test_baseline_that_a_sample_is_compared_with_is_of_visits_that_are_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(baseline, "read", lambda *_: None)
     release = tmp_path / "releases" / "r"
     release.mkdir(parents=True)
     (release / "config.json").write_text('{"katago": {"maxVisits": 20}}')
     (tmp_path / "current").symlink_to("releases/r")
     layout = release_layout.Layout(tmp_path)
-    assert sampler.baseline(layout, 32)["identity"] == baseline.identity({}, 20)
-    assert sampler.baseline(layout, 8)["identity"] == baseline.identity({}, 8)
+    assert sampler.baseline(layout, 32, tmp_path / "none")["identity"] == baseline.identity(None, 20)
+    assert sampler.baseline(layout, 8, tmp_path / "none")["identity"] == baseline.identity(None, 8)
 
 
 class Exposed(endpoints.Endpoints):
@@ -162,7 +165,7 @@ def test_clock_is_the_hosts_own_and_goes_on_only() -> None:
 
 
 def test_program_has_all_that_it_imports() -> None:
-    assert {"watch.window", "triage.rules", "service.metrics", "service.observe"} <= zipapps.needed(
+    assert {"watch.window", "triage.rules_traffic", "service.metrics", "service.observe"} <= zipapps.needed(
         "watch.sampler"
     )
     assert zipapps.pack("watch.sampler") == zipapps.pack("watch.sampler")

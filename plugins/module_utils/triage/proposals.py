@@ -1,0 +1,71 @@
+"""What a person may do beside the next playbook: make room, tame a neighbour, shrink the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ansible_collections.katago.fleet.plugins.module_utils.triage import rules_host
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
+    Consumer,
+    Facts,
+    Filesystem,
+    OtherUse,
+    Processes,
+)
+
+HOG_PERCENT_OF_HOST = 25
+_CONSUMERS_SHOWN = 4
+
+ROOM = {
+    "/var/cache/katago-mcp-quarantine": "look into it, then remove it by hand",
+    "/var/lib/katago-mcp/quarantine": "look into it, then remove it by hand",
+    "/var/lib/systemd/coredump": "look into it, then remove it by hand",
+    "/var/log/journal": "journalctl --vacuum-size=200M",
+    "/var/cache/apt/archives": "apt-get clean",
+    "/var/cache/katago-mcp": "katago_mcp_cache_size_mb bounds it",
+    "/opt/katago-mcp/releases": "katago_mcp_releases_kept bounds their number",
+    "/home": "look whose it is",
+}
+"""How room is made in each of the directories that `facts.LARGE_DIRECTORIES` names."""
+
+
+def proposals(facts: Facts) -> Iterator[str]:
+    """Commands, and changes of variables as a diff."""
+    values = facts.values
+    if "filesystems" in values and "consumers" in values:
+        yield from _room(values["filesystems"], values["consumers"])
+    if "processes" in values:
+        for hog in hogs(values["processes"]):
+            if hog["unit"].endswith((".service", ".scope")):
+                yield f"systemctl set-property --runtime {hog['unit']} CPUWeight=20"
+    if "memory" in values and values["memory"]["available_percent"] < rules_host.SCARCE_PERCENT:
+        traffic = values.get("traffic")
+        size = traffic["cache_max_bytes"] if traffic and traffic["served"] else None
+        if size:
+            mb = int(size) >> 20
+            yield f"-katago_mcp_cache_size_mb: {mb}\n+katago_mcp_cache_size_mb: {max(1, mb // 2)}"
+    if "unit" in values and (limits := values.get("limits")):
+        limit = limits["open_files_limit"]
+        if limit is not None and limit < limits["open_files_expected"]:
+            for path in values["unit"]["drop_ins"]:
+                yield f"look at {path}; without it: rm {path} && systemctl daemon-reload"
+
+
+def hogs(processes: Processes) -> list[OtherUse]:
+    """The other units that use much of the host's processors."""
+    bound = HOG_PERCENT_OF_HOST * processes["processors"]
+    return [each for each in processes["others"] if each["cpu_percent"] >= bound]
+
+
+def _room(filesystems: Sequence[Filesystem], consumers: Sequence[Consumer]) -> Iterator[str]:
+    """What takes the room of the file systems that have little left, and how it is made."""
+    scarce = {
+        each["device"]
+        for each in filesystems
+        for percent in (each["free_percent"], each["free_inodes_percent"])
+        if percent is not None and percent < rules_host.SCARCE_PERCENT
+    }
+    on_them = [each for each in consumers if each["device"] in scarce and each["inodes"]]
+    for each in on_them[:_CONSUMERS_SHOWN]:
+        size = f"{each['bytes'] / (1 << 20):.0f} MB in {each['inodes']} files"
+        yield f"{each['path']} takes {size}: {ROOM.get(each['path'], 'look whose it is')}"

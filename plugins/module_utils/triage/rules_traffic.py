@@ -1,0 +1,70 @@
+"""Rules for what clients get: the share of requests that fail, and whether triage's own analyses succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ansible_collections.katago.fleet.plugins.module_utils.service import metrics
+from ansible_collections.katago.fleet.plugins.module_utils.severity import Level, rank
+from ansible_collections.katago.fleet.plugins.module_utils.triage import reason
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Probes, SkippedProbes, Traffic
+from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
+
+# Percent of judged requests that failed. A value on a bound belongs to the worse level.
+ERROR_RATE: tuple[tuple[int, Level], ...] = ((50, "P1"), (10, "P2"), (1, "P3"))
+
+
+def error_rate(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
+    """Requests of others fail, or nobody can say. `own`: the statuses of triage's own calls."""
+    if not traffic["served"]:
+        yield Reason("P3", "metrics", f"/metrics {traffic['why']}", "served", next=reason.RESTART)
+        yield reason.unknown("error_rate", "not known without metrics")
+        return
+    if traffic["requests"] is None:
+        yield reason.unknown("error_rate", "katago_requests_total is missing or NaN")
+        return
+    judged, failed = of_others(traffic["requests"], own)
+    for percent, level in ERROR_RATE:
+        if judged and 100 * failed >= percent * judged:
+            yield Reason(
+                level,
+                "error_rate",
+                f"{failed:g} of {judged:g} requests failed in {traffic['seconds']:.0f} s"
+                f" ({100 * failed / judged:.1f} %)",
+                f"below {percent} %",
+                next=reason.RESTART if rank(level) >= rank("P2") else None,
+            )
+            return
+
+
+def probe(probe: Probes | SkippedProbes) -> Iterator[Reason]:
+    """Triage's own analyses fail."""
+    if "skipped" in probe:
+        yield reason.unknown("probe", f"no analysis was asked for, since {probe['skipped']}")
+        return
+    answers, asked = probe["answers"], probe["asked"]
+    bad = [answer for answer in answers if answer["problems"]]
+    failed = asked - len(answers) + len(bad)
+    if failed:
+        words = bad[0]["problems"][0] if bad else probe["error"] or "no answer"
+        yield Reason(
+            "P1" if 2 * failed >= asked else "P2",
+            "probe",
+            f"{failed} of {asked} probe analyses failed: {words}",
+            "all analyse a known position",
+            next=reason.RESTART,
+        )
+
+
+def own_statuses(probe: Probes | SkippedProbes | None) -> list[str]:
+    """The statuses of triage's own calls; none where the probe is unknown or was skipped."""
+    return [] if probe is None or "skipped" in probe else [answer["status"] for answer in probe["answers"]]
+
+
+def of_others(requests: Mapping[str, float], own: Sequence[str]) -> tuple[float, float]:
+    """How many requests of others count, and how many of them failed. `own`: statuses of our own calls."""
+    own_failed = sum(status in metrics.FAILED for status in own)
+    own_answered = sum(status == "ok" for status in own)
+    failed = max(0.0, metrics.failed(dict(requests)) - own_failed)
+    answered = max(0.0, metrics.judged(dict(requests)) - metrics.failed(dict(requests)))
+    return failed + max(0.0, answered - own_answered), failed

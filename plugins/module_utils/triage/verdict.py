@@ -1,0 +1,211 @@
+"""The verdict on a host, the worst of what the rules find, with the next step; and that on a fleet.
+
+Pure: facts in, verdict out. What could not be measured is unknown, and a host with an unknown that matters is
+never healthy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
+from ansible_collections.katago.fleet.plugins.module_utils.severity import LEVELS, RESPONSE, Level, rank
+from ansible_collections.katago.fleet.plugins.module_utils.triage import (
+    notes,
+    proposals,
+    reason,
+    rules,
+    rules_security,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Facts
+from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
+
+RECENT_SWITCH_SECONDS = 3600
+
+PRESERVE = (
+    "Restarting destroys the evidence, so nothing that changes the host is proposed; if it was one of yours,"
+    " security.yml -e do=off gives the other proposals back"
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on a host, the worst reasons first.
+
+    `respond_by` in UTC, None for what has no deadline. `undecided` names the rules that could not
+    be decided. `next` is the playbook to run, with its arguments and without a limit.
+    """
+
+    verdict: Level
+    respond_by: str | None
+    reasons: tuple[Reason, ...]
+    undecided: tuple[str, ...]
+    escalate: tuple[str, ...]
+    changes: tuple[str, ...]
+    notes: tuple[str, ...]
+    proposals: tuple[str, ...]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The verdict on a fleet: that of its worst host, and how many hosts have which."""
+
+    verdict: Level
+    respond_by: str | None
+    hosts: Mapping[str, int]
+    unknown: tuple[str, ...]
+
+
+@dataclass
+class _Describing:
+    """Takes lines of descriptions; `contain`: an error of their code becomes one of `defects`."""
+
+    contain: bool
+    defects: list[str] = field(default_factory=list)
+
+    def lines(self, *descriptions: Callable[[], Iterable[str]]) -> list[str]:
+        found: list[str] = []
+        for describe in descriptions:
+            try:
+                found += describe()
+            except Exception as error:
+                if not self.contain:
+                    raise
+                self.defects.append(reason.defect(error))
+        return found
+
+
+def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = False) -> Verdict:
+    """The verdict on a host that answered. `breach` is what an operator says, and no host can.
+
+    `contain`: an error of our own code costs the rule or the note that has it alone, and the verdict says so.
+    That is for those who act on verdicts; without it, the error is raised.
+    """
+    reasons = [
+        *([rules_security.breach()] if breach else []),
+        *rules.examine(facts, rules.RULES, contain=contain),
+    ]
+    reasons.sort(key=lambda each: -rank(each.level))
+    describing = _Describing(contain)
+    changes = describing.lines(lambda: notes.changes(facts))
+    told = describing.lines(lambda: notes.system(facts), lambda: notes.notes(facts), lambda: notes.gpu(facts))
+    skew = describing.lines(lambda: notes.skew(facts, now))
+    suspicious = [each for each in reasons if each.suspicious]
+    if suspicious:
+        # What restarts, rolls back, purges or makes room destroys what tells who was there.
+        return _verdict(
+            [each if each.suspicious else replace(each, next=None) for each in reasons],
+            now,
+            changes=changes,
+            notes=[PRESERVE, *told, *skew, *describing.defects],
+            next_step=_isolating(suspicious),
+        )
+    performance = describing.lines(lambda: notes.performance(facts))
+    proposed = describing.lines(lambda: proposals.proposals(facts))
+    return _verdict(
+        reasons,
+        now,
+        changes=changes,
+        notes=[*told, *performance, *skew, *describing.defects],
+        proposals=proposed,
+        next_step=_next(facts, reasons),
+    )
+
+
+def unreachable(why: str, *, now: datetime, breach: bool = False) -> Verdict:
+    """The verdict on a host that could not be asked: unknown, never healthy."""
+    reasons = [*([rules_security.breach()] if breach else []), reason.unknown("reachable", why)]
+    note = "its service may run or not: try another network, the console, the balancer's view"
+    return _verdict(reasons, now, notes=[note])
+
+
+def fleet(hosts: Mapping[str, Verdict], *, now: datetime) -> Fleet:
+    """The verdict on all hosts together; a fleet without hosts is unknown."""
+    levels = [verdict.verdict for verdict in hosts.values()]
+    worst = _worst(levels) if levels else "unknown"
+    return Fleet(
+        verdict=worst,
+        respond_by=_respond_by(worst, now),
+        hosts={level: levels.count(level) for level in reversed(LEVELS) if level in levels},
+        unknown=tuple(sorted(host for host, verdict in hosts.items() if verdict.verdict == "unknown")),
+    )
+
+
+def as_dict(verdict: Verdict | Fleet) -> dict[str, Any]:
+    """A verdict as plain values."""
+    return asdict(verdict)
+
+
+def parse(value: object) -> Verdict:
+    """The verdict that `as_dict` made plain. Raises ShapeError for anything else, naming the place."""
+    return shape.record(Verdict, value, "verdict")
+
+
+def _verdict(
+    reasons: Sequence[Reason],
+    now: datetime,
+    *,
+    changes: Iterable[str] = (),
+    notes: Iterable[str] = (),
+    proposals: Iterable[str] = (),
+    next_step: str | None = None,
+) -> Verdict:
+    level = _worst(["healthy", *(each.level for each in reasons)])
+    return Verdict(
+        verdict=level,
+        respond_by=_respond_by(level, now),
+        reasons=tuple(each for each in reasons if each.level != "healthy"),
+        undecided=tuple(dict.fromkeys(each.rule for each in reasons if each.level == "unknown")),
+        escalate=tuple(dict.fromkeys(each.escalate for each in reasons if each.escalate)),
+        changes=tuple(changes),
+        notes=tuple(notes),
+        proposals=tuple(proposals),
+        next=next_step,
+    )
+
+
+def _worst(levels: Sequence[Level]) -> Level:
+    return max(levels, key=rank)
+
+
+def _respond_by(level: Level, now: datetime) -> str | None:
+    if level not in RESPONSE:
+        return None
+    return timestamps.stamp(now + RESPONSE[level])
+
+
+def _isolating(suspicious: Sequence[Reason]) -> str | None:
+    """The playbook for a host that is evidence: what its mode says, or what puts it into the mode."""
+    modes = [each for each in suspicious if each.rule == "security_mode"]
+    return (modes or suspicious)[0].next
+
+
+def _next(facts: Facts, reasons: Sequence[Reason]) -> str | None:
+    """The playbook for the worst reason; the rollback target instead of a restart after a recent switch."""
+    if any(each.rule == "filesystems" and each.level == "P2" for each in reasons):
+        # The procedures refuse where the service could not write: an engine would not come up again.
+        return None
+    steps = [each.next for each in reasons if each.next]
+    again = any(each.rule == "fails_again" and each.level != "unknown" for each in reasons)
+    if not steps and not again:
+        undecided = any(each.level == "unknown" for each in reasons)
+        return reason.VALIDATE if undecided else None
+    step = steps[0] if steps else reason.FORCE
+    severe = rank(reasons[0].level) >= rank("P1")
+    if step in (reason.RESTART, reason.FORCE) and severe and (target := _rollback_target(facts, again=again)):
+        return f"rollback.yml -e release={target}"
+    return step
+
+
+def _rollback_target(facts: Facts, *, again: bool) -> str | None:
+    if "history" not in facts.values:
+        return None
+    history = facts.values["history"]
+    switch = history["switch"]
+    recent = switch is not None and switch["seconds_ago"] <= RECENT_SWITCH_SECONDS
+    return history["way_back"] if recent or again else None

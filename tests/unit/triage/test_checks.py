@@ -1,0 +1,158 @@
+"""The checks of triage on a host: what they return is what `facts.py` declares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
+from ansible_collections.katago.fleet.plugins.module_utils.release import history, layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints
+from ansible_collections.katago.fleet.plugins.module_utils.triage import checks, facts
+
+
+class Service(endpoints.Endpoints):
+    """A service that answers with what it was asked for, in so far as its overlay allows it."""
+
+    def probe(self, path: str, seconds: float = 0) -> tuple[int, dict[str, Any]]:
+        assert path == "/health"
+        keys = {"katago.maxVisits": 10}
+        return 200, {"status": "ok", "overlay": {"keys": keys} if self.host == "lowered" else None}
+
+    def call(self, command: Path, calls: Sequence[Mapping[str, Any]], deadline: float) -> dict[str, Any]:
+        visits = [each["arguments"]["maxVisits"] for each in calls]
+        well = {"scoreLead": 70.0, "winrate": 0.99, "cached": False, "moves": [{"move": "E6"}]}
+        return {
+            "results": [
+                {
+                    "ok": True,
+                    "text": "",
+                    "error": None,
+                    "seconds": 0.1,
+                    "structured": {**well, "visits": each},
+                }
+                for each in visits
+            ]
+        }
+
+
+@pytest.mark.parametrize(
+    ("config", "host", "visits"),
+    [
+        ('{"katago": {"maxVisits": 1000}}', "as configured", 32),
+        ('{"katago": {"maxVisits": 20}}', "as configured", 20),
+        ('{"katago": {"maxVisits": 1000}}', "lowered", 10),
+        ('{"katago": {"maxVisits": 5}}', "as configured", 5),
+        ("{", "as configured", 32),
+        ("[]", "lowered", 32),
+    ],
+)
+def test_probe_asks_for_no_more_visits_than_are_allowed(
+    config: str, host: str, visits: int, tmp_path: Path
+) -> None:
+    release = tmp_path / "releases" / "r"
+    release.mkdir(parents=True)
+    (release / "config.json").write_text(config)
+    (tmp_path / "current").symlink_to("releases/r")
+    place = layout.Layout(tmp_path)
+    found = checks.probes(Service(host=host), place, count=3, visits=32, seconds=30)
+    assert found["visits"] == visits
+    assert [answer["problems"] for answer in found["answers"]] == [[], [], []]
+
+
+def test_restore_of_the_same_release_is_no_switch_that_a_rollback_could_undo() -> None:
+    deployed = history.Record("2026-11-23T02:00:00Z", "anna", "0.2.0-bb", "0.1.0-aa", "deployment")
+    restored = history.Record(
+        "2026-11-24T02:30:00Z", "anna", "0.2.0-bb", "0.2.0-bb", "damaged", how="restore"
+    )
+    assert checks.newest_switch([deployed, restored]) == deployed
+    assert checks.newest_switch([restored]) is None
+
+
+PROC = Path("/proc")
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda: checks.memory(PROC),
+        lambda: checks.pressure(PROC),
+        lambda: checks.load(PROC),
+        lambda: checks.filesystems(["/", "/nonexistent"]),
+        lambda: checks.processes(0.01, PROC, Path("/nonexistent")),
+    ],
+    ids=["memory", "pressure", "load", "filesystems", "processes"],
+)
+def test_what_is_measured_of_a_host_has_the_declared_shape(check: Callable[[], Any]) -> None:
+    """Of any Linux host: each check itself raises ShapeError otherwise."""
+    assert json.loads(json.dumps(check())) is not None
+
+
+def test_host_without_a_release_has_neither_baseline_nor_network(tmp_path: Path) -> None:
+    found = checks.baseline(layout.Layout(tmp_path), 32, recorded=tmp_path / "baseline.json", proc=PROC)
+    assert (found["found"], found["network"], found["manifest"]["name"]) == (None, None, None)
+    assert checks.release(layout.Layout(tmp_path)) == {"name": None, "damage": []}
+
+
+def test_damaged_baseline_is_an_error_unless_it_is_left_out(tmp_path: Path) -> None:
+    damaged = tmp_path / "baseline.json"
+    damaged.write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        checks.baseline(layout.Layout(tmp_path), 32, recorded=damaged, proc=PROC)
+    assert checks.baseline(layout.Layout(tmp_path), 32, recorded=None, proc=PROC)["found"] is None
+
+
+def test_engine_is_a_process_of_a_program_below_the_engines_and_no_child_of_one(tmp_path: Path) -> None:
+    engines, proc = tmp_path / "engines", tmp_path / "proc"
+    members: list[facts.ProcessUse] = []
+    for pid, parent, state, program in (
+        (10, 1, "S", "/usr/bin/python3"),
+        (11, 10, "R", f"{engines}/aa/katago"),
+        (12, 11, "S", f"{engines}/aa/katago"),
+        (13, 10, "Z", f"{engines}/aa/katago"),
+    ):
+        (proc / str(pid)).mkdir(parents=True)
+        (proc / str(pid) / "exe").symlink_to(program)
+        use = {
+            "pid": pid,
+            "parent": parent,
+            "name": "x",
+            "state": state,
+            "cpu_percent": 0.0,
+            "memory_bytes": 1,
+        }
+        members.append(shape.typed(facts.ProcessUse, use))
+    assert checks.running_engines(members, proc, engines) == [11]
+
+
+METRICS = """\
+process_start_time_seconds 1000
+katago_requests_total{tool="a",status="ok"} %d
+katago_engine_up 1
+katago_cache_errors_total 0
+"""
+
+
+def test_traffic_is_what_happened_between_two_scrapes() -> None:
+    found = checks.traffic(METRICS % 3, METRICS % 8, 10.04)
+    assert found["served"]
+    assert (found["seconds"], found["requests"], found["engine_up"]) == (10.0, {"ok": 5.0}, 1.0)
+    assert (found["refused"], found["latency_seconds"], found["engine_failures_since_start"]) == (None,) * 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (None, METRICS % 1, "is not served"),
+        (METRICS % 1, None, "is not served"),
+        (METRICS % 1, "<html>", "is not in the exposition format"),
+    ],
+)
+def test_metrics_that_are_none_leave_no_traffic(before: str | None, after: str | None, why: str) -> None:
+    found = checks.traffic(before, after, 10)
+    assert not found["served"]
+    assert found["why"].startswith(why)

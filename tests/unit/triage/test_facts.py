@@ -1,0 +1,215 @@
+"""The contract between host and control node: what it declares is measured, checked where it comes in, and read."""
+
+from __future__ import annotations
+
+import json
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints
+from ansible_collections.katago.fleet.plugins.module_utils.triage import (
+    baseline,
+    baseline_record,
+    facts,
+    measure,
+    proposals,
+    reason,
+    rules,
+    rules_service,
+    verdict,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
+from tests.unit.triage.hosts import NOW, Facts, having, healthy
+
+RECORDED = Path(__file__).with_name("recorded")
+DECLARED = set(typing.get_type_hints(facts.Values))
+
+
+def places(tmp_path: Path) -> measure.Places:
+    """A host that has nothing."""
+    return measure.Places(
+        releases=tmp_path,
+        engines=tmp_path,
+        config=tmp_path,
+        state=tmp_path,
+        history=tmp_path,
+        baseline=tmp_path,
+        proc=tmp_path,
+        package_log=tmp_path,
+        written=(),
+    )
+
+
+def test_every_declared_fact_is_known_of_a_well_host() -> None:
+    known = facts.read(healthy())
+    assert set(known.values) == DECLARED
+    assert not known.unknown
+
+
+def test_every_declared_fact_is_measured_and_no_other(tmp_path: Path) -> None:
+    options = measure.Options(window=1, probes=1, visits=1, patience=1, without_baseline=True)
+    early = measure._early(options, places(tmp_path), layout.Layout(tmp_path), endpoints.Endpoints(), 1)
+    assert {*early, "processes", "release", "config", "probe", "traffic"} - {"before"} == DECLARED
+
+
+@pytest.mark.parametrize("name", rules.RULES)
+def test_rule_reads_only_the_facts_that_it_declares(name: str) -> None:
+    rule = rules.RULES[name]
+    known = {each: entry for each, entry in healthy().items() if each in rule.needs}
+    assert list(rule.check(facts.read(known).values)) == []
+    known |= {each: entry for each, entry in healthy().items() if each in rule.uses}
+    assert list(rule.check(facts.read(known).values)) == []
+    assert {*rule.needs, *rule.uses} <= DECLARED
+
+
+def test_rules_of_reasons_are_listed() -> None:
+    assert {*rules.RULES} >= {"unit", "release", "error_rate", "performance", "filesystems", "gpu"}
+
+
+def test_each_large_directory_has_a_way_to_make_room() -> None:
+    assert set(proposals.ROOM) == set(facts.LARGE_DIRECTORIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("unit", "nonsense", "unit is 'nonsense', not an object"),
+        ("unit", {"load": "loaded"}, "unit.active is missing"),
+        ("limits", {"open_files": "40"}, "limits.open_files is '40', not a whole number"),
+        ("health", {"status": "200", "body": {}, "seconds": 1}, "health.status is '200', not a whole number"),
+        ("ready", {"status": 200, "body": [], "seconds": 1}, "ready.body is a list, not an object"),
+        ("filesystems", {}, "filesystems is a dict, not a list"),
+        ("packages", [1], "packages[0] is 1, not a text"),
+        ("clock", True, "clock is True, not a number"),
+        ("traffic", {"served": 7}, "traffic.served is 7, not one of True"),
+        ("release", {"name": None, "damage": None}, "release.damage is None, not a list"),
+    ],
+)
+def test_value_of_another_shape_is_named_with_its_place(name: str, value: object, told: str) -> None:
+    entries: Facts = {**healthy(), name: {"value": value}}
+    known = facts.read(entries)
+    assert name not in known.values
+    assert name in known.malformed
+    if name != "limits" and name != "traffic":
+        assert told in known.why(name)
+
+
+@pytest.mark.parametrize("entry", [None, "x", [], {"unknown": 5}])
+def test_entry_that_is_none_costs_its_own_fact_alone(entry: Any) -> None:
+    known = facts.read({**healthy(), "unit": entry})
+    assert set(known.values) == DECLARED - {"unit"}
+    assert known.malformed == {"unit"}
+
+
+def test_facts_that_are_no_object_are_an_error() -> None:
+    with pytest.raises(shape.ShapeError, match="the facts is a list, not an object"):
+        facts.read([])
+
+
+def test_reason_of_the_host_is_kept_and_what_is_missing_is_said_to_be() -> None:
+    known = facts.read({"unit": {"unknown": "no answer within 10 s", "seconds": 10.0}})
+    assert known.why("unit") == "no answer within 10 s"
+    assert known.why("memory") == "it was not measured"
+    assert known.malformed == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("fact", "rule"),
+    [
+        ("traffic", "engine_failures"),
+        ("traffic", "cache"),
+        ("probe", "error_rate"),
+        ("baseline", "performance"),
+    ],
+)
+def test_rule_does_without_a_fact_that_it_uses_but_not_with_a_malformed_one(fact: str, rule: str) -> None:
+    absent = facts.read({**healthy(), fact: {"unknown": "no answer within 5 s"}})
+    assert rules.examine(absent, [rule]) == []
+    malformed = facts.read({**healthy(), fact: {"value": "nonsense"}})
+    (found,) = rules.examine(malformed, [rule])
+    assert (found.level, found.rule) == ("unknown", rule)
+    assert "what was reported cannot be used" in found.measured
+
+
+def broken(*_: object) -> list[Reason]:
+    raise AttributeError("'NoneType' object has no attribute 'get'")
+
+
+def test_error_of_a_rules_own_code_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_service, "health", broken)
+    with pytest.raises(AttributeError, match="NoneType"):
+        verdict.judge(facts.read(healthy()), now=NOW)
+
+
+def test_contained_error_costs_its_rule_alone_and_is_called_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_service, "health", broken)
+    entries = having(unit={"active": "failed"})
+    found = verdict.judge(facts.read(entries), now=NOW, contain=True)
+    assert (found.verdict, found.undecided) == ("P0", ("health",))
+    assert found.next == "restart.yml -e force=true"
+    (defect,) = [each for each in found.reasons if each.rule == "health"]
+    assert defect.measured.startswith(f"{reason.DEFECT}, not of the host (test_facts.py, line ")
+    assert defect.measured.endswith("AttributeError: 'NoneType' object has no attribute 'get'")
+
+
+def test_contained_error_of_a_note_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposals, "proposals", broken)
+    found = verdict.judge(facts.read(healthy()), now=NOW, contain=True)
+    assert found.verdict == "healthy"
+    assert [note for note in found.notes if note.startswith(reason.DEFECT)]
+    with pytest.raises(AttributeError):
+        verdict.judge(facts.read(healthy()), now=NOW)
+
+
+def test_body_of_a_stranger_is_judged_and_breaks_nothing() -> None:
+    body = {"status": ["ok"], "reason": {"a": 1}, "overlay": 7, "engine": "ready", "uptimeSeconds": "long"}
+    entries = having(health={"body": body}, ready={"status": 503, "body": {"reason": 5}})
+    found = verdict.judge(facts.read(entries), now=NOW)
+    assert {(each.level, each.rule) for each in found.reasons} == {("P0", "health"), ("P1", "ready")}
+    assert "an overlay is in effect, and /health does not say which" in found.changes
+    well = having(health={"body": {**body, "status": "ok"}})
+    problems = baseline_record.problems(
+        verdict.judge(facts.read(well), now=NOW), facts.read(well), least_uptime=60
+    )
+    assert problems == [
+        "the service is up for long s, and must be for 60 s",
+        "its engine is None, and must be ready",
+    ]
+
+
+def test_damaged_baseline_is_no_reason_to_fail_when_a_new_one_is_wanted() -> None:
+    entries = {**healthy(), "baseline": {"unknown": "ValueError: baseline.json is not JSON"}}
+    known = facts.read(entries)
+    (problem,) = baseline_record.problems(verdict.judge(known, now=NOW), known, least_uptime=60)
+    assert problem == "baseline is unknown: ValueError: baseline.json is not JSON"
+
+
+@pytest.mark.parametrize("value", [None, {}, {"verdict": "P7"}, {"verdict": "P0", "reasons": [{"level": 0}]}])
+def test_verdict_of_another_shape_is_an_error_with_its_place(value: Any) -> None:
+    with pytest.raises(shape.ShapeError, match="^verdict"):
+        verdict.parse(value)
+
+
+def recorded(name: str) -> Any:
+    return json.loads((RECORDED / name).read_text())
+
+
+def test_report_of_the_previous_version_is_read_and_judged_the_same() -> None:
+    """Recorded with 0.1.0 on a Debian 12 host of a lab: one that is well, and one whose service was stopped."""
+    report = recorded("triage_0.1.0.json")
+    for host in report["hosts"].values():
+        known = facts.read(host["facts"])
+        assert known.malformed == frozenset()
+        then = verdict.parse({name: host[name] for name in verdict.as_dict(verdict.unreachable("", now=NOW))})
+        now = verdict.judge(known, now=NOW)
+        assert [each for each in now.reasons] == list(then.reasons)
+        assert (now.verdict, now.next, now.proposals) == (then.verdict, then.next, then.proposals)
+
+
+def test_baseline_of_the_previous_version_is_read() -> None:
+    assert baseline.read(RECORDED / "baseline_0.1.0.json") == recorded("baseline_0.1.0.json")
