@@ -108,14 +108,21 @@ def _documented(path: Path) -> dict[str, Any]:
     if path.suffix == ".yml":
         found: dict[str, Any] = yaml.safe_load(path.read_text())
         return found
-    parts = {"DOCUMENTATION": _literal(path, "DOCUMENTATION")}
+    documentation = _literal(path, "DOCUMENTATION")
+    if fragment := documentation.pop("extends_documentation_fragment", ""):
+        shared = _literal(
+            ROOT / "plugins" / "doc_fragments" / f"{fragment.split('.')[-1]}.py", "DOCUMENTATION"
+        )
+        documentation["options"] = shared["options"] | documentation.get("options", {})
+    parts = {"DOCUMENTATION": documentation}
     if path.parent.name != "callback":
         parts |= {"EXAMPLES": _text(path, "EXAMPLES"), "RETURN": _literal(path, "RETURN")}
     return parts
 
 
 def _text(path: Path, name: str) -> str:
-    for node in ast.parse(path.read_text()).body:
+    # A fragment's documentation is in a class.
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == name:
             return str(ast.literal_eval(node.value))
     raise ValueError(f"{path} has no {name}")

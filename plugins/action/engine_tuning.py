@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import host_work, tuning_progress
 from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
 
 display = Display()
-POLL_SECONDS = 5
+PATIENCE_SECONDS = 300
+DEADLINE_SECONDS = 21600
 
 
 UNFIT = "katago_opencl_tuner_file cannot be used"
@@ -94,35 +96,21 @@ class ActionModule(ActionBase):
 
     def _tune(self, device: str, key: str) -> str:
         host = self._vars["inventory_hostname"]
-        deadline = time.monotonic() + int(self._task.args.get("deadline", 3600))
         display.display(f"[{host}] Tuning for {device}: minutes, once for this kind of device")
         self._step("start", key=key)
-        shown = ""
-        while time.monotonic() < deadline:
-            polled = self._step("poll", key=key)
-            if polled["state"] == "done":
-                return str(polled["content"])
-            if polled["state"] == "absent":
-                raise Refused(
-                    {
-                        "failed": True,
-                        "msg": f"The tuning for {device} ended without a result: {polled['progress']}",
-                    }
-                )
-            words = " ".join(polled["progress"].split()[:4])
-            if words != shown:
-                display.display(f"[{host}] {words}")
-                shown = words
-            time.sleep(POLL_SECONDS)
-        raise Refused(
-            {
-                "failed": True,
-                "msg": (
-                    f"The tuning for {device} was not done in time. It goes on on the host: run again"
-                    " to join it, or raise katago_tuning_deadline."
-                ),
-            }
-        )
+        try:
+            done = host_work.follow(
+                f"The tuning for {device}",
+                lambda step: self._step(step, key=key),
+                lambda sentence: display.display(f"[{host}] {sentence}"),
+                how_far,
+                patience=float(self._task.args.get("patience", PATIENCE_SECONDS)),
+                deadline=float(self._task.args.get("deadline", DEADLINE_SECONDS)),
+                variable="katago_tuning_deadline",
+            )
+        except host_work.WorkError as error:
+            raise Refused({"failed": True, "msg": str(error)}) from error
+        return str(done["content"])
 
     def _step(self, step: str, **arguments: Any) -> dict[str, Any]:
         given = {
@@ -136,6 +124,15 @@ class ActionModule(ActionBase):
         if outcome.get("failed") or outcome.get("unreachable"):
             raise Refused(outcome)
         return outcome
+
+
+def how_far(polled: Mapping[str, Any], elapsed: float) -> str:
+    """How far the tuner is by what its host says, and about how long it will still take."""
+    at = tuning_progress.of_lines(polled["steps"])
+    if at is None:
+        return "tuning, the engine starts"
+    told = float(polled["seconds_of_steps"])
+    return at.sentence(told, max(0.0, elapsed - told))
 
 
 def replace(path: Path, content: str) -> None:

@@ -46,12 +46,11 @@ class ActionModule(ActionBase):
         return {**result, **self._contest(answer, wanted, task_vars)}
 
     def _problems(self, task_vars: dict[str, Any]) -> list[str]:
-        problems = inputs.problems(load_extra_vars(self._loader), self._task.args.get("inputs", []))
-        try:
-            records_dir.of_task(task_vars, self._templar.template)
-        except records_dir.PlaceError as error:
-            problems.append(str(error))
-        return problems
+        taken = self._task.args.get("inputs", [])
+        return [
+            *inputs.problems(load_extra_vars(self._loader), taken),
+            *records_dir.problems(task_vars, self._templar.template),
+        ]
 
     def _contest(
         self, answer: dict[str, Any], wanted: dict[str, Any], task_vars: dict[str, Any] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import assets, certificates, preflight
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import variables
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, variables
 
 display = Display()
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -28,6 +29,7 @@ class ActionModule(ActionBase):
         """Check the inputs, fetch the assets, measure the host, and judge."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
+        untested = inputs.switch(arguments, "untested_system", "preflight_untested_system", default=False)
         gpus = {
             "gpu_vendor": arguments.get("gpu_vendor", "auto"),
             "gpu_devices": arguments.get("gpu_devices") or [],
@@ -36,9 +38,9 @@ class ActionModule(ActionBase):
             measured = self._measure({"listeners": [], "assets": {}, **gpus}, task_vars)
             if measured.get("failed") or measured.get("unreachable"):
                 return {**result, **measured}
-            if problems := list(preflight.system_problems(measured["host"])):
+            if problems := list(preflight.system_problems(measured["host"], untested=untested)):
                 return self._refuse(result, problems)
-            return {**result, "changed": False, "host": measured["host"]}
+            return {**self._warned(result, measured["host"]), "changed": False, "host": measured["host"]}
         known = task_vars or {}
         problems = list(
             variables.problems(variables.specs(ROLES), iter(known), lambda name: self._value(known[name]))
@@ -103,6 +105,7 @@ class ActionModule(ActionBase):
             network_bytes=sizes.get("network", 0),
             human_network_bytes=sizes.get("human_network", 0),
             backend=str(engine_spec["backend"]),
+            untested=untested,
         )
         if problems:
             return self._refuse(result, problems)
@@ -119,7 +122,7 @@ class ActionModule(ActionBase):
             for name in ("network", "human_network")
         }
         return {
-            **result,
+            **self._warned(result, measured["host"]),
             "changed": False,
             "engine": {
                 "path": str(engine.path),
@@ -155,6 +158,11 @@ class ActionModule(ActionBase):
             except assets.AssetError as error:
                 problems.append(str(error))
         return obtained, problems
+
+    def _warned(self, result: dict[str, Any], host: Mapping[str, Any]) -> dict[str, Any]:
+        """The result with what Ansible is to warn of, where a system that was not tested is accepted."""
+        warnings = preflight.system_warnings(host)
+        return {**result, "warnings": warnings} if warnings else result
 
     def _refuse(self, result: dict[str, Any], problems: list[str]) -> dict[str, Any]:
         listed = "\n".join(f"- {problem}" for problem in problems)

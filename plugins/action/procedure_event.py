@@ -10,7 +10,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, runs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, records_dir, runs
 
 display = Display()
 RESULTS = ("begun", "ok", "changed", "refused", "partial", "unknown")
@@ -29,6 +29,8 @@ class ActionModule(ActionBase):
         outcome = str(arguments["result"])
         if outcome not in RESULTS:
             return {**result, "failed": True, "msg": f"result is {outcome!r}; one of {', '.join(RESULTS)}"}
+        warning = str(arguments.get("warning") or "")
+        message = str(arguments.get("message") or "")
         event = {
             "at": timestamps.now(),
             "host": host,
@@ -36,7 +38,7 @@ class ActionModule(ActionBase):
             "run": runs.this_run(),
             "procedure": str(arguments["procedure"]),
             "result": outcome,
-            "message": str(arguments.get("message") or ""),
+            "message": f"{message} Warning: {warning}.".strip() if warning else message,
         }
         # Of a failure Ansible has shown the message already.
         if outcome in ("ok", "changed"):
@@ -44,9 +46,16 @@ class ActionModule(ActionBase):
             words = f"[{host}] {event['procedure']}: {outcome}{predicted}. {event['message']}".rstrip()
             sources = (task_vars or {}).get("ansible_inventory_sources") or []
             display.display(commands.as_run_here(words, sources))
+        elif warning and outcome != "begun":
+            display.warning(f"[{host}] {warning}")
         if not self._task.check_mode:
             try:
-                records.Records(Path(arguments["records_dir"]), str(arguments["incident"])).add_event(event)
-            except (records.RecordError, OSError) as error:
+                root = (
+                    Path(arguments["records_dir"])
+                    if arguments.get("records_dir")
+                    else records_dir.of_task(task_vars or {}, self._templar.template)
+                )
+                records.Records(root, str(arguments["incident"])).add_event(event)
+            except (records.RecordError, records_dir.PlaceError, OSError) as error:
                 display.warning(f"[{host}] The event is not in the timeline: {error}")
         return {**result, "changed": False, "event": event}

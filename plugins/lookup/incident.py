@@ -6,7 +6,8 @@ DOCUMENTATION = r"""
 name: incident
 short_description: The incident that this run belongs to
 description:
-  - The one that is given, or else the only one that is open; empty for none, and when several are open.
+  - The one that is given, or else the only one that is open; empty for none, when several are open,
+    and when it is not clear where the records are.
   - Incidents are read from the directory that the lookup P(katago.fleet.records_dir#lookup) gives.
 author: The katago-mcp-fleet maintainers
 options:
@@ -36,7 +37,6 @@ _raw:
 
 from typing import Any
 
-from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
@@ -54,7 +54,5 @@ class LookupModule(LookupBase):
             return [given]
         try:
             return [store.current(records_dir.of_task(variables or {}, self._templar.template), "")]
-        except records_dir.PlaceError as error:
-            raise AnsibleError(f"Refused. {error}") from None
-        except records.RecordError:
+        except (records.RecordError, records_dir.PlaceError):
             return [""]

@@ -10,6 +10,14 @@ CONTROL_GROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/systemd"), Path("
 SYSTEM_UNITS = Path("/etc/systemd/system")
 JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 NFT = Path("/usr/sbin/nft")
+DEV = Path("/dev")
+OS_RELEASE = Path("/etc/os-release")
+
+# What the kernel and NVIDIA's driver say of GPUs.
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+KERNEL_MODULES = Path("/sys/module")
+NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
+NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
 
 # The service.
 SERVICE_UNIT = "katago-mcp.service"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timezone
 
+# Not datetime.UTC: a host is locked before it is refused for its Python, which may be older than 3.11.
+UTC = timezone.utc  # noqa: UP017 (for that reason)
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 

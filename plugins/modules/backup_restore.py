@@ -113,9 +113,7 @@ quarantine:
   returned: for C(install)
 """
 
-import contextlib
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -214,9 +212,7 @@ def warm_up(release: str) -> None:
     Without them, the first analysis takes so long that it is cut off.
     """
     if not (paths.CACHE / cache.KERNELS).exists():
-        command = validation.command(HOST, release, assets=True, engine=True)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(command, check=False, capture_output=True, timeout=validation.SECONDS)
+        validation.try_out(validation.command(HOST, release, assets=True, engine=True))
 
 
 def finish(module: AnsibleModule) -> None:

@@ -29,9 +29,15 @@ options:
     type: bool
     default: false
   deadline:
-    description: Seconds until the other engine must be ready; loading a large network takes its time.
+    description:
+      - Seconds until the other engine must be ready.
+      - The time in which it starts and makes progress does not count.
     type: int
     default: 120
+  start_deadline:
+    description: Seconds until the other engine must be ready in all.
+    type: int
+    default: 7800
 author: The katago-mcp-fleet maintainers
 """
 
@@ -72,6 +78,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk
 from ansible_collections.katago.fleet.plugins.module_utils.service import admin, cache, unit
+from ansible_collections.katago.fleet.plugins.module_utils.service.patience import Patience
 
 POLL_SECONDS = 0.2
 ORDER_SECONDS = 10
@@ -85,24 +92,24 @@ class RefusedError(Exception):
     """The service is not touched; the message says why and the remedy, in sentences."""
 
 
-def replace_engine(config: dict[str, Any], deadline: float) -> tuple[str, str | None]:
+def replace_engine(config: dict[str, Any], deadline: float, start_deadline: float) -> tuple[str, str | None]:
     """Order another engine and wait until it is ready; return what was done, and what went wrong."""
     answer = admin.post(config, "/admin/engine/restart", seconds=ORDER_SECONDS)
     if answer is None or answer[0] != 202:
         words = "no answer" if answer is None else f"{answer[0]} {answer[1].get('message') or ''}".strip()
         return "", f"the service's answer to the order to replace the engine is {words}"
     before = answer[1].get("before", {}).get("pid")
-    end = time.monotonic() + deadline
+    began, patience = time.monotonic(), Patience(deadline, start_deadline)
     while True:
         health = admin.get(config, "/health")
         engine = health[1].get("engine", {}) if health else {}
         now, state = engine.get("pid"), engine.get("state")
         if state == "ready" and now not in (None, before) and not is_running(before):
             return f"The engine {now} replaced {before or 'none'}.", None
-        if time.monotonic() > end:
+        if patience.is_over(health):
             reason = f": {engine['reason']}" if engine.get("reason") else ""
-            words = f"no other engine than {before} is ready after {deadline:g} s ({state}{reason})"
-            return "", words
+            took = f"{time.monotonic() - began:.1f} s"
+            return "", f"no other engine than {before} is ready after {took} ({state}{reason})"
         time.sleep(POLL_SECONDS)
 
 
@@ -137,9 +144,11 @@ def purge(config: dict[str, Any], parameters: dict[str, Any], *, check_mode: boo
         words = f"The cache would be emptied: {cache.size(found)}."
         words += " The engine would be replaced." if parameters["engine"] else ""
         return {"cleared": True, "problem": None, "engine_problem": None, "message": words}
-    replaced, engine_problem = (
-        replace_engine(config, parameters["deadline"]) if parameters["engine"] else ("", None)
-    )
+    replaced, engine_problem = "", None
+    if parameters["engine"]:
+        replaced, engine_problem = replace_engine(
+            config, parameters["deadline"], parameters["start_deadline"]
+        )
     emptied, problem = clear(config, parameters["user"])
     return {
         "cleared": problem is None,
@@ -162,6 +171,7 @@ def main() -> None:
             "engine": {"type": "bool", "default": True},
             "renewed": {"type": "bool", "default": False},
             "deadline": {"type": "int", "default": 120},
+            "start_deadline": {"type": "int", "default": 7800},
         },
         supports_check_mode=True,
     )

@@ -63,12 +63,13 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 
 ENGINES = paths.ASSETS / "engines"
-EXTRACTION_SECONDS = 120
-VERSION_SECONDS = 30
+# For a host that is slow or busy: what hangs does so for ever.
+EXTRACTION_SECONDS = 900
+VERSION_SECONDS = 300
 
 
 class EngineError(Exception):
@@ -137,7 +138,8 @@ def unpack(program: Path, scratch: Path) -> Path:
     )
     tree = scratch / "squashfs-root"
     if result.returncode != 0 or not (tree / "AppRun").exists():
-        raise EngineError(f"the AppImage cannot be unpacked: {result.stderr.strip()[-300:]}")
+        said = endings.said(result.stderr, result.stdout, status=result.returncode)
+        raise EngineError(f"the AppImage cannot be unpacked: {said}")
     return tree
 
 
@@ -184,7 +186,8 @@ def reported_version(program: Path) -> str:
         check=False,
     )
     if result.returncode != 0 or not result.stdout.startswith("KataGo v"):
-        raise EngineError(f"the engine does not run here: {(result.stderr or result.stdout).strip()[-300:]}")
+        said = endings.said(result.stderr, result.stdout, status=result.returncode)
+        raise EngineError(f"the engine does not run here: {said}")
     return result.stdout.split()[1].removeprefix("v")
 
 
@@ -210,7 +213,10 @@ def main() -> None:
             check_version(binary(directory), parameters["version"])
     except (EngineError, OSError, subprocess.TimeoutExpired) as error:
         module.fail_json(
-            msg=f"The engine {parameters['sha256'][:12]} cannot be used: {error}. Nothing was switched."
+            msg=(
+                f"The engine {parameters['sha256'][:12]} cannot be used: {endings.of_error(error)}."
+                " Nothing was switched."
+            )
         )
     module.exit_json(
         changed=installing,

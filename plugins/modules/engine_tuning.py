@@ -12,7 +12,9 @@ description:
   - A result is made once for a kind of device and kept on the control node; other hosts with the
     same device are given it. Hosts with the same device wait for each other, others do not.
   - Tuning runs as a unit of its own on the host and goes on when the connection is lost; running
-    the task again then joins it. What it does is shown while it does it.
+    the task again then joins it.
+  - While it runs, a line every 15 s says how far it is and about how long it will still take. It is
+    given up when nothing moves any more, not after a fixed time; a host that is busy makes it slower.
 options:
   binary:
     description: The engine's program.
@@ -44,10 +46,16 @@ options:
         device. It is refused when it is for another network shape or engine version. Empty for none.
     type: path
     default: ""
-  deadline:
-    description: Seconds after which a tuning counts as failed.
+  patience:
+    description:
+      - Seconds without any progress, after which a tuning is stopped.
+      - Progress is a line, processor time, or waiting for a processor.
     type: int
-    default: 3600
+    default: 300
+  deadline:
+    description: Seconds after which a tuning is no longer waited for, though it is at work.
+    type: int
+    default: 21600
 author: The katago-mcp-fleet maintainers
 """
 
@@ -79,18 +87,29 @@ device:
 import json
 import re
 import subprocess
-import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    digest,
+    endings,
+    files,
+    progress,
+    systemd_run,
+    transient_unit,
+)
 
 CONFIG = "numAnalysisThreads = 1\nnumSearchThreads = 1\nlogToStderr = true\n"
 RESULTS = paths.ASSETS / "tuning"
-PROBE_SECONDS = 60
+# Without progress, and in all, until the engine has found its device.
+PROBE_PATIENCE = 60
+PROBE_SECONDS = 1800
+# What one step of the tuner writes, and more: the lines that say how far it is.
+JOURNAL_LINES = 3000
 UNIT = "katago-tuning-{key}"
 # A result that was made elsewhere, for the engine to read.
 SUPPLIED = Path("/run/katago-tuning-supplied.txt")
@@ -100,6 +119,11 @@ TUNING_FOR = re.compile(
     r" modelVersion (?P<version>\d+) channels (?P<channels>\d+)"
 )
 UNREADABLE = "unable to parse parameters in"
+JOURNAL_LINE = re.compile(r"(?P<at>\d+\.\d+) \S+ [^:]+?: (?P<text>.*)")
+# The first line of every start, which a logger and the standard error both get.
+STARTING = "Running with following config:"
+# Its lines that say how far it is.
+STEP = re.compile(r"(?:.*\+0000: )?(?:Tuning (?!device\b|dummy\b)|Testing \d+ |Done tuning)")
 
 
 class TuningError(Exception):
@@ -120,34 +144,17 @@ class Tuner:
         """
         if supplied is not None:
             files.write(SUPPLIED, supplied.encode(), mode=0o644)
-        # What a run whose connection was lost left behind.
-        subprocess.run(["systemctl", "stop", UNIT.format(key="probe")], check=False, capture_output=True)
-        process = subprocess.Popen(
+        run = transient_unit.watched(
             self._command("probe", wait=True, output=SUPPLIED if supplied is not None else None),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
+            UNIT.format(key="probe"),
+            patience=PROBE_PATIENCE,
+            deadline=PROBE_SECONDS,
+            is_enough=lambda line: TUNING_FOR.search(line) is not None,
         )
-        # The engine may hang in a driver: the deadline must not depend on its output.
-        timer = threading.Timer(PROBE_SECONDS, process.kill)
-        timer.start()
-        lines = []
-        try:
-            for line in process.stdout or ():
-                lines.append(line)
-                if found := TUNING_FOR.search(line):
-                    return {**found.groupdict(), "readable": not any(UNREADABLE in each for each in lines)}
-        finally:
-            timer.cancel()
-            subprocess.run(
-                ["systemctl", "kill", "--signal=KILL", UNIT.format(key="probe")],
-                check=False,
-                capture_output=True,
-            )
-            process.kill()
-            process.wait()
-        raise TuningError("no OpenCL device was found: " + "".join(lines)[-600:].strip())
+        said = run.output + run.log
+        if found := TUNING_FOR.search(said):
+            return {**found.groupdict(), "readable": UNREADABLE not in said}
+        raise TuningError(f"the engine found no OpenCL device: {run.words()}")
 
     def start(self, key: str) -> None:
         """Start the tuning as a unit of its own, unless it runs already or has ended well."""
@@ -162,16 +169,37 @@ class Tuner:
             return "running"
         return "done" if self.output(key).exists() else "absent"
 
-    def progress(self, key: str) -> str:
-        """The tuner's last words."""
+    def stop(self, key: str) -> None:
+        """Stop the tuning; what it did is lost."""
+        transient_unit.clear(UNIT.format(key=key))
+
+    def log(self, key: str) -> list[tuple[float, str]]:
+        """The tuner's last lines, each with its time in seconds since the epoch."""
         journal = subprocess.run(
-            ["journalctl", "--unit", UNIT.format(key=key), "--lines=25", "--output=cat", "--quiet"],
+            [
+                "journalctl",
+                f"--unit={UNIT.format(key=key)}",
+                f"--lines={JOURNAL_LINES}",
+                "--output=short-unix",
+                "--quiet",
+            ],
             capture_output=True,
             text=True,
             check=False,
         )
-        lines = [line for line in journal.stdout.splitlines() if line.strip("-= ")]
-        return lines[-1] if lines else ""
+        found = (JOURNAL_LINE.fullmatch(line) for line in journal.stdout.splitlines())
+        lines = [(float(line["at"]), line["text"]) for line in found if line and line["text"].strip("-= ")]
+        # Those of an earlier attempt are not of this one.
+        starts = [number for number, (_, text) in enumerate(lines) if text.endswith(STARTING)]
+        return lines[starts[-1] :] if starts else lines
+
+    def running_for(self, key: str) -> float:
+        """For how many seconds the tuning has run; 0 when it does not."""
+        return transient_unit.running_for(UNIT.format(key=key))
+
+    def activity(self, key: str, lines: int) -> progress.Activity:
+        """What the tuner's processes did until now."""
+        return progress.of_processes(transient_unit.processes(UNIT.format(key=key)), lines)
 
     def output(self, key: str) -> Path:
         """Where the tuner writes its result."""
@@ -189,7 +217,7 @@ class Tuner:
         argv = [self._parameters["binary"], "tuner", "-config", str(config)]
         argv += ["-model", self._parameters["network"], "-output", str(output or self.output(key))]
         argv += ["-override-config", f"homeDataDir={self.scratch}"]
-        return systemd_run.command(directives, argv, unit=UNIT.format(key=key), wait=wait)
+        return systemd_run.command(directives, argv, unit=UNIT.format(key=key), wait=wait, collect=not wait)
 
 
 def is_whole(target: Path) -> bool:
@@ -211,7 +239,7 @@ def main() -> None:
     """Do one step of the control node's bidding."""
     module = AnsibleModule(
         argument_spec={
-            "step": {"choices": ["probe", "start", "poll", "install"], "required": True},
+            "step": {"choices": ["probe", "start", "poll", "stop", "install"], "required": True},
             "binary": {"type": "path", "required": True},
             "network": {"type": "path", "required": True},
             "sandbox": {"type": "dict", "required": True},
@@ -233,19 +261,30 @@ def main() -> None:
         if parameters["step"] == "poll":
             state = tuner.state(parameters["key"])
             content = tuner.output(parameters["key"]).read_text() if state == "done" else None
+            log = tuner.log(parameters["key"])
+            steps = [(at, text) for at, text in log if STEP.match(text)]
             module.exit_json(
                 changed=False,
                 state=state,
-                progress=tuner.progress(parameters["key"]),
+                seconds=tuner.running_for(parameters["key"]),
+                steps=[text for _, text in steps],
+                seconds_of_steps=steps[-1][0] - log[0][0] if steps else 0.0,
+                log=endings.last_lines("\n".join(text for _, text in log)),
+                activity=asdict(tuner.activity(parameters["key"], len(log))),
                 content=content,
             )
+        if parameters["step"] == "stop":
+            tuner.stop(parameters["key"])
+            module.exit_json(changed=True)
         path = RESULTS / digest.of_text(parameters["content"]) / "tuning.txt"
         changed = not is_whole(path)
         if changed and not module.check_mode:
             install(parameters["content"], RESULTS)
         module.exit_json(changed=changed, file=str(path), sha256=path.parent.name)
-    except (TuningError, OSError, subprocess.CalledProcessError, json.JSONDecodeError) as error:
+    except TuningError as error:
         module.fail_json(msg=f"Tuning failed: {error}")
+    except (OSError, subprocess.CalledProcessError, json.JSONDecodeError) as error:
+        module.fail_json(msg=f"Tuning failed: {endings.of_error(error)}")
 
 
 if __name__ == "__main__":

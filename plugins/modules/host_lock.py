@@ -61,6 +61,10 @@ next_step:
   description: The command that shows the security mode of the host.
   type: str
   returned: when it is refused for that mode
+untested_system:
+  description: What every report says of a host whose system was not tested; empty for one that was.
+  type: str
+  returned: when the lock is held
 taken_over:
   description: From whom the lock was taken; owner, procedure, run, since.
   type: dict
@@ -72,6 +76,7 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import os_release
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
 
 
@@ -119,7 +124,12 @@ def main() -> None:
             msg=f"Refused; nothing was changed on this host. {paths.HOST_LOCK} cannot be written: {error}.",
             refused=True,
         )
-    module.exit_json(changed=False, holder=asdict(now), age=now.age())
+    module.exit_json(
+        changed=False,
+        holder=asdict(now),
+        age=now.age(),
+        untested_system=os_release.warning_of(paths.OS_RELEASE),
+    )
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import reminder_timer
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 
@@ -138,7 +138,7 @@ def main() -> None:
         else:
             changed = disarm(plan, check=module.check_mode)
     except subprocess.CalledProcessError as error:
-        module.fail_json(msg=f"systemd refuses the timer: {error.stderr.strip()}")
+        module.fail_json(msg=f"systemd refuses the timer: {endings.of_error(error)}")
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         module.fail_json(msg=f"The reminders cannot be set: {error}")
     module.exit_json(changed=changed, done=done)

@@ -38,6 +38,10 @@ options:
     type: list
     elements: dict
     default: []
+  untested_system:
+    description: Whether a system that was not tested is accepted, as C(preflight_untested_system).
+    type: bool
+    default: false
   network:
     description: Where the network comes from, as C(katago_network).
     type: dict
@@ -139,20 +143,16 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, os_release
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
-
-
-def operating_system() -> dict[str, str]:
-    """`ID` and `VERSION_ID` of os-release(5); `unknown` for what it does not say."""
-    fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', Path("/etc/os-release").read_text(), re.M))
-    return {"id": fields.get("ID", "unknown"), "version": fields.get("VERSION_ID", "unknown")}
 
 
 def systemd_version() -> int:
@@ -214,6 +214,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    try:
+        system = os_release.read(paths.OS_RELEASE)
+    except os_release.OsReleaseError as error:
+        module.fail_json(msg=f"Refused; nothing was changed on this host. {error}", refused=True)
     systemd = systemd_version()
     own = own_sockets() if systemd else set()
     try:
@@ -227,7 +231,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         host={
-            "os": operating_system(),
+            "os": asdict(system),
             "architecture": platform.machine(),
             "python": list(sys.version_info[:3]),
             "systemd": systemd,

@@ -12,9 +12,11 @@ description:
     message. In check mode it only says what it would.
 options:
   records_dir:
-    description: Where records are kept on the control node.
+    description:
+      - Where records are kept on the control node.
+      - What the lookup P(katago.fleet.records_dir#lookup) gives when it is not given.
+      - Where that is not clear, a warning takes the place of the event.
     type: path
-    required: true
   incident:
     description: The incident that the event belongs to.
     type: str
@@ -32,6 +34,10 @@ options:
     description: What was done and seen, in a sentence.
     type: str
     default: ""
+  warning:
+    description: What the report warns of beside the message, for example of a system that was not tested.
+    type: str
+    default: ""
   who:
     description: Who runs the procedure.
     type: str
@@ -42,7 +48,6 @@ author: The katago-mcp-fleet maintainers
 EXAMPLES = r"""
 - name: The event is recorded
   katago.fleet.procedure_event:
-    records_dir: records
     incident: 2026-11-24-1
     procedure: restart
     result: changed

@@ -17,6 +17,10 @@ options:
     type: list
     elements: str
     default: []
+  records:
+    description: Whether the playbook keeps records. Refuses when it is not clear where.
+    type: bool
+    default: false
 author: The katago-mcp-fleet maintainers
 """
 

@@ -86,10 +86,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings, files
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 
-INSTALL_SECONDS = 300
+# For a host that is slow or busy: what hangs does so for ever.
+INSTALL_SECONDS = 1800
 
 
 class BuildError(Exception):
@@ -173,8 +174,8 @@ def run(command: list[str]) -> None:
         check=False,
     )
     if result.returncode != 0:
-        words = (result.stderr or result.stdout).strip().splitlines()
-        raise BuildError(f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {' '.join(words[-3:])}")
+        said = endings.said(result.stderr, result.stdout, status=result.returncode, lines=3)
+        raise BuildError(f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {said}")
 
 
 def seal(directory: Path) -> None:

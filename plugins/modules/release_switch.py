@@ -85,9 +85,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk, files
-from ansible_collections.katago.fleet.plugins.module_utils.release import history
+from ansible_collections.katago.fleet.plugins.module_utils.release import history, links
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import restart
 
 LAST_GOOD = "last_good"
 
@@ -147,7 +147,7 @@ def switch(layout: release_layout.Layout, record: history.Record, history_file: 
     """
     missing = {
         path: target
-        for path, target in unit.links(layout, record.release).items()
+        for path, target in links.of_host(layout, record.release).items()
         if not is_link(path, target)
     }
     try:
@@ -202,7 +202,7 @@ def main() -> None:
                 f"the release {release} is damaged: {'; '.join(damage[:5])}."
                 " Deploying it again builds it anew"
             )
-        changed = any(not is_link(path, to) for path, to in unit.links(layout, release).items())
+        changed = any(not is_link(path, to) for path, to in links.of_host(layout, release).items())
         if not module.check_mode:
             changed = switch(
                 layout,
@@ -216,9 +216,9 @@ def main() -> None:
                 ),
                 paths.HISTORY,
             )
-        reasons = unit.restart_reasons(release, (layout.release(release) / paths.SERVICE_UNIT).read_text())
+        reasons = restart.reasons(release, (layout.release(release) / paths.SERVICE_UNIT).read_text())
         if (changed or reasons) and not module.check_mode:
-            unit.prepare_restart()
+            restart.prepare()
     except (SwitchError, OSError, subprocess.CalledProcessError) as error:
         module.fail_json(
             msg=f"Nothing was switched on this host: {error}. What runs was not touched.",

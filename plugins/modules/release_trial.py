@@ -11,6 +11,7 @@ description:
     It checks the configuration, starts a second engine with small caches, and analyses once.
   - Deferred to the validation after the switch, with the reason, where memory does not allow a
     second engine. The configuration is checked all the same.
+  - It is given up when nothing moves any more, not after a fixed time; a host that is busy makes it slower.
   - A release that the service runs already is not tried again.
 options:
   release:
@@ -42,10 +43,17 @@ options:
     description: Memory in MB that a second engine takes.
     type: int
     required: true
-  deadline:
-    description: Seconds after which the trial counts as failed.
+  patience:
+    description:
+      - Seconds without any progress, after which the trial is given up.
+      - Progress is a line, processor time, or waiting for a processor.
+      - More than the server itself waits for its engine.
     type: int
     default: 120
+  deadline:
+    description: Seconds after which the trial is stopped though it is at work.
+    type: int
+    default: 7800
 author: The katago-mcp-fleet maintainers
 """
 
@@ -73,20 +81,27 @@ deferred:
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import files, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    files,
+    redaction,
+    shape,
+    systemd_run,
+    transient_unit,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials as service_credentials
+from ansible_collections.katago.fleet.plugins.module_utils.service import unit, validate_report
 
 UNIT = "katago-mcp-trial.service"
 # The credentials that the service has are not touched before the switch.
 CREDENTIALS = Path("/run/katago-mcp-trial")
+SPARE_SECONDS = 60
 
 
 def credentials(parameters: dict[str, Any]) -> dict[str, str]:
@@ -111,14 +126,27 @@ def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> lis
         "Environment": [
             *parameters["sandbox"].get("Environment", ()),
             "POCL_CACHE_DIR=/var/cache/katago-mcp/pocl",
-            unit.HANDED_TOKENS,
+            service_credentials.HANDED_TOKENS,
         ],
         "LoadCredential": [f"{name}:{CREDENTIALS / name}" for name in credentials(parameters)],
-        "RuntimeMaxSec": str(parameters["deadline"]),
+        # Over what this module waits, for a module that was killed.
+        "RuntimeMaxSec": str(parameters["deadline"] + SPARE_SECONDS),
     }
-    argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json"]
+    argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json", "--verbose"]
     argv += ["--config", str(directory / "config.json"), *([] if engine else ["--no-engine"])]
-    return systemd_run.command(directives, argv, unit=UNIT)
+    return systemd_run.command(directives, argv, unit=UNIT, collect=False)
+
+
+def judged(tried: transient_unit.Run) -> tuple[list[validate_report.Check], list[str]]:
+    """The checks that a trial made, and what is wrong; nothing is wrong when that is empty."""
+    try:
+        report = validate_report.parse(tried.output)
+    except shape.ShapeError:
+        return [], [f"- trial: {tried.words(redaction.plain)}"]
+    problems = [f"- {validate_report.as_words(check)}" for check in validate_report.failed(report)]
+    if not problems and not (report["ok"] and tried.status == 0):
+        problems = [f"- trial: {tried.words(redaction.plain)}"]
+    return report["checks"], problems
 
 
 def main() -> None:
@@ -132,7 +160,8 @@ def main() -> None:
             "key": {"type": "str", "default": "", "no_log": True},
             "sandbox": {"type": "dict", "required": True},
             "memory_needed_mb": {"type": "int", "required": True},
-            "deadline": {"type": "int", "default": 120},
+            "patience": {"type": "int", "default": 120},
+            "deadline": {"type": "int", "default": 7800},
         },
         supports_check_mode=True,
     )
@@ -146,31 +175,22 @@ def main() -> None:
         module.exit_json(changed=False, deferred="check mode")
     deferred = capacity.reason_to_defer(parameters["memory_needed_mb"])
     # What a run whose connection was lost left behind.
-    subprocess.run(["systemctl", "stop", UNIT], check=False, capture_output=True)
+    transient_unit.clear(UNIT)
     shutil.rmtree(CREDENTIALS, ignore_errors=True)
     CREDENTIALS.mkdir(mode=0o700)
     try:
         for name, content in credentials(parameters).items():
             files.write(CREDENTIALS / name, content.encode(), mode=0o600)
-        tried = subprocess.run(
+        tried = transient_unit.watched(
             command(parameters, directory, engine=deferred is None),
-            capture_output=True,
-            text=True,
-            timeout=parameters["deadline"] + 10,
-            check=False,
+            UNIT,
+            patience=parameters["patience"],
+            deadline=parameters["deadline"],
         )
-        report = json.loads(tried.stdout)
-        failed = [check for check in report["checks"] if not check["ok"]]
-        problems = [f"- {check['name']}: {check['message']}" for check in failed]
-        ok = report["ok"] and not failed and tried.returncode == 0
-    except subprocess.TimeoutExpired:
-        problems, ok = [f"- no answer within {parameters['deadline']} s"], False
-    except (ValueError, KeyError, TypeError):
-        words = (tried.stderr or tried.stdout).strip().splitlines()[-5:]
-        problems, ok = [f"- it does not run: {' '.join(words)}"], False
     finally:
         shutil.rmtree(CREDENTIALS)
-    if not ok:
+    checks, problems = judged(tried)
+    if problems:
         module.fail_json(
             msg="\n".join(
                 [
@@ -179,7 +199,7 @@ def main() -> None:
                 ]
             )
         )
-    module.exit_json(changed=False, checks=report["checks"], **({"deferred": deferred} if deferred else {}))
+    module.exit_json(changed=False, checks=checks, **({"deferred": deferred} if deferred else {}))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, files
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation, security_mode
 
 UNIT_FILE = Path("/etc/systemd/system") / paths.ISOLATION_UNIT
@@ -184,8 +184,7 @@ def isolate(mode: security_mode.Mode, rules: str) -> security_mode.Mode:
         run(paths.NFT, "-f", "-", given=rules)
         there = isolation.listed()
     except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or error
-        raise IsolationError(str(said).strip()) from error
+        raise IsolationError(endings.of_error(error)) from error
     if there is None:
         raise IsolationError(f"nft took the table, and does not list {isolation.TABLE}")
     return replace(mode, rules=there)
@@ -327,8 +326,8 @@ def main() -> None:
         )
     except (OSError, subprocess.SubprocessError) as error:
         there = "is" if security_mode.standing(*paths.SECURITY_MODE) else "is not"
-        said = getattr(error, "stderr", None) or error
-        module.fail_json(msg=f"The host {there} in security mode; not all was done: {str(said).strip()}")
+        said = endings.of_error(error)
+        module.fail_json(msg=f"The host {there} in security mode; not all was done: {said}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
 
 OPERATOR = "operator"
 
@@ -115,7 +115,7 @@ def files(
     own = os.getegid()
     found = {
         directory / paths.OPERATOR_TOKEN: Kept(f"{operator}\n", 0o600, own),
-        directory / paths.TOKENS: Kept(tokens, unit.TOKENS_MODE, group),
+        directory / paths.TOKENS: Kept(tokens, credentials.TOKENS_MODE, group),
     }
     if certificate:
         found[directory / paths.KEY] = Kept(key, 0o600, own)
@@ -135,7 +135,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    directory, group = Path(module.params["directory"]), unit.group_id(module.params["group"])
+    directory, group = Path(module.params["directory"]), credentials.group_id(module.params["group"])
     if group is None and not module.check_mode:
         module.fail_json(msg=f"There is no group {module.params['group']} on this host. Nothing was changed.")
     operator = directory / paths.OPERATOR_TOKEN
@@ -153,12 +153,12 @@ def main() -> None:
     )
     replaced = not tokens.exists() or tokens.read_text() != content
     wrong = {path: kept for path, kept in found.items() if not kept.lies_at(path)}
-    closed = group is not None and is_access(directory, unit.CREDENTIALS_MODE, group)
+    closed = group is not None and is_access(directory, credentials.CREDENTIALS_MODE, group)
     if group is not None and not module.check_mode:
         directory.parent.mkdir(exist_ok=True, mode=0o755)
         directory.mkdir(exist_ok=True, mode=0o700)
         if not closed:
-            unit.open_credentials(directory, group)
+            credentials.open_directory(directory, group)
         for path, kept in wrong.items():
             kept.write(path)
     module.exit_json(

@@ -27,9 +27,7 @@ import subprocess
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
-
-_LONGEST_WORDS = 1000
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, redaction
 
 
 def main() -> None:
@@ -40,8 +38,8 @@ def main() -> None:
         module.exit_json(changed=not is_enabled)
     done = systemctl("enable")
     if done.returncode != 0:
-        words = redaction.last_lines(redaction.plain(done.stderr), _LONGEST_WORDS)
-        module.fail_json(msg=f"{paths.SERVICE_UNIT} was not enabled: {words or f'status {done.returncode}'}")
+        said = endings.said(redaction.plain(done.stderr), status=done.returncode)
+        module.fail_json(msg=f"{paths.SERVICE_UNIT} was not enabled: {said}")
     module.exit_json(changed=True)
 
 

@@ -97,9 +97,8 @@ from typing import Any, TypedDict
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk, shape
-from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.service import admin, overlay, unit
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, endings, files, shape
+from ansible_collections.katago.fleet.plugins.module_utils.service import admin, limits, overlay, unit
 
 POLL_SECONDS = 0.1
 HEALTH_SECONDS = 30
@@ -159,29 +158,29 @@ def systemctl(*arguments: str, check: bool = True) -> None:
     subprocess.run(["systemctl", *arguments], check=check, capture_output=True, text=True, timeout=60)
 
 
-def lay(expires: datetime, document: overlay.Document) -> None:
+def lay(expires: datetime, document: limits.Document) -> None:
     """Set the timer that ends the overlay, then write the overlay, each instead of an earlier one.
 
     Killed anywhere, what lies there has a timer, and ends by the server itself at its own time. What
     fails is undone. Raises RefusedError when nothing is changed, else OSError or SubprocessError.
     """
-    before = {path: path.read_bytes() if path.exists() else None for path in overlay.units(expires)}
+    before = {path: path.read_bytes() if path.exists() else None for path in limits.units(expires)}
     overlaid = paths.OVERLAY.read_bytes() if paths.OVERLAY.exists() else None
     try:
-        arm({path: content.encode() for path, content in overlay.units(expires).items()})
-        common_files.write(paths.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
+        arm({path: content.encode() for path, content in limits.units(expires).items()})
+        files.write(paths.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
     except (OSError, subprocess.SubprocessError) as error:
         if overlaid is None:
             paths.OVERLAY.unlink(missing_ok=True)
         elif paths.OVERLAY.read_bytes() != overlaid:
-            common_files.write(paths.OVERLAY, overlaid, mode=MODE)
+            files.write(paths.OVERLAY, overlaid, mode=MODE)
         kept = {path: content for path, content in before.items() if content is not None}
         if kept.keys() == before.keys():
             arm(kept)
         else:
             disarm()
-        words = str(getattr(error, "stderr", None) or error).strip()
-        raise RefusedError(f"The overlay and its timer cannot be written: {words}.") from error
+        said = endings.of_error(error)
+        raise RefusedError(f"The overlay and its timer cannot be written: {said}.") from error
 
 
 def arm(units: Mapping[Path, bytes]) -> None:
@@ -190,7 +189,7 @@ def arm(units: Mapping[Path, bytes]) -> None:
     systemctl("stop", paths.OVERLAY_EXPIRY_UNIT, check=False)
     for path, content in units.items():
         if not path.exists() or path.read_bytes() != content:
-            common_files.write(path, content, mode=MODE)
+            files.write(path, content, mode=MODE)
     systemctl("daemon-reload")
     systemctl("enable", paths.OVERLAY_TIMER)
     systemctl("restart", paths.OVERLAY_TIMER)
@@ -206,7 +205,7 @@ def disarm() -> None:
 
 
 def reload(
-    config: dict[str, Any], document: overlay.Document | None, lowered: Mapping[str, overlay.Number]
+    config: dict[str, Any], document: limits.Document | None, lowered: Mapping[str, overlay.Number]
 ) -> None:
     """Have the service read the overlay, and wait until it shows exactly that one, or none.
 
@@ -220,7 +219,7 @@ def reload(
         present = answer[1].get("overlay") if answer else "no answer"
         problems = list(answer[1].get("overlayProblems") or []) if answer else ["no answer"]
         if document is not None:
-            problems += overlay.differences(present, document, lowered)
+            problems += limits.differences(present, document, lowered)
         elif present is not None:
             problems.append(f"the service still shows {present}")
         if not problems:
@@ -233,18 +232,18 @@ def reload(
 def lower(module: AnsibleModule) -> Result:
     """Lower limits; the module's result."""
     parameters = module.params
-    wanted = overlay.wanted(parameters["limits"], parameters["minutes"], parameters["why"])
+    wanted = limits.wanted(parameters["limits"], parameters["minutes"], parameters["why"])
     config, before = look()
-    lowered = overlay.in_force(config, wanted.limits)
-    expires = overlay.expiry(wanted.minutes, datetime.now(UTC))
-    document = overlay.document(wanted.limits, expires, wanted.why, parameters["who"])
-    configured = overlay.effective(config, {})
+    lowered = limits.in_force(config, wanted.limits)
+    expires = limits.expiry(wanted.minutes, datetime.now(UTC))
+    document = limits.document(wanted.limits, expires, wanted.why, parameters["who"])
+    configured = limits.effective(config, {})
     if problems := list(disk.obstacles((paths.OVERLAY.parent, paths.SERVICE_UNIT_FILE.parent))):
         raise RefusedError(f"{'; '.join(problems)}. Mend the disk first.")
     if not module.check_mode:
         lay(expires, document)
         reload(config, document, lowered)
-    told = overlay.changes(configured, {**configured, **lowered})
+    told = limits.changes(configured, {**configured, **lowered})
     return {
         "changed": True,
         "expires_at": document["expiresAt"],
@@ -266,7 +265,7 @@ def restore(module: AnsibleModule) -> Result:
     """Give the configured limits back; the module's result."""
     if given := [name for name, value in module.params["limits"].items() if value is not None]:
         raise RefusedError(f"undo gives all limits back and takes none: {', '.join(given)} is given.")
-    there = any(path.exists() for path in (paths.OVERLAY, *overlay.units(datetime.now(UTC))))
+    there = any(path.exists() for path in (paths.OVERLAY, *limits.units(datetime.now(UTC))))
     config = admin.running_config()
     answer = admin.get(config, "/health") if config else None
     before = shown(answer[1]) if answer else None
@@ -289,9 +288,9 @@ def difference(
 ) -> Difference:
     """The limits in force under two overlays."""
     now, then = (
-        overlay.lines(overlay.effective(config, laid["keys"]), laid["expiresAt"])
+        limits.lines(limits.effective(config, laid["keys"]), laid["expiresAt"])
         if laid
-        else overlay.lines(overlay.effective(config, {}), None)
+        else limits.lines(limits.effective(config, {}), None)
         for laid in (before, after)
     )
     header = "limits in force"
@@ -306,7 +305,7 @@ def main() -> None:
             "limits": {
                 "type": "dict",
                 "default": {},
-                "options": {limit.name: {"type": "raw"} for limit in overlay.LIMITS},
+                "options": {limit.name: {"type": "raw"} for limit in limits.LIMITS},
             },
             "minutes": {"type": "raw", "default": 60},
             "why": {"type": "str", "default": ""},
@@ -318,14 +317,12 @@ def main() -> None:
         if not paths.SERVICE_UNIT_FILE.exists():
             raise RefusedError("There is no service. playbooks/deploy.yml installs it.")
         result = lower(module) if module.params["state"] == "present" else restore(module)
-    except (RefusedError, overlay.OverlayError) as error:
+    except (RefusedError, limits.OverlayError) as error:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {error}", refused=True)
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
         there = "is laid" if Path(paths.OVERLAY).exists() else "is not laid"
-        words = getattr(error, "stderr", None) or error
-        module.fail_json(
-            msg=f"The overlay {there}, and it is not proven that the service follows it: {words}"
-        )
+        said = endings.of_error(error)
+        module.fail_json(msg=f"The overlay {there}, and it is not proven that the service follows it: {said}")
     module.exit_json(**result)
 
 

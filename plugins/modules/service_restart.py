@@ -30,9 +30,10 @@ options:
     type: bool
     default: false
   start_deadline:
-    description: Seconds that the unit may take to start; the engine may take longer to be ready.
+    description:
+      - Seconds that the unit may take to start; the engine may take longer to be ready.
+      - What the unit itself says, and some more, when it is not given.
     type: int
-    default: 90
 author: The katago-mcp-fleet maintainers
 """
 
@@ -61,8 +62,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, endings, redaction
 from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import restart as service_restart
 
 POLL_SECONDS = 0.05
 KILL_SECONDS = 10
@@ -77,7 +79,7 @@ class RestartError(Exception):
 
 def stop(group: str, *, force: bool) -> None:
     """Stop the unit and wait until its control group is empty."""
-    patience = unit.stop_timeout()
+    patience = service_restart.stop_timeout()
     seconds = PATIENCE_SECONDS if patience is None else patience + SPARE_SECONDS
     # First, so that systemd does not start it again when its processes are killed.
     systemctl("stop", "--no-block", paths.SERVICE_UNIT)
@@ -105,7 +107,7 @@ def restart(group: str, parameters: Mapping[str, Any]) -> None:
     except (RestartError, OSError, subprocess.SubprocessError):
         systemctl("start", "--no-block", paths.SERVICE_UNIT, check=False)
         raise
-    start(parameters["start_deadline"])
+    start(parameters["start_deadline"] or start_deadline())
 
 
 def kill(processes: list[dict[str, Any]]) -> None:
@@ -124,12 +126,19 @@ def start(seconds: float) -> None:
         raise RestartError(f"the unit is {unit.state().active} after {seconds:g} s of starting") from expired
     except subprocess.CalledProcessError as failed:
         words = host_secrets.shown(unit.journal())
+        said = endings.said(redaction.plain(failed.stderr), status=failed.returncode)
         raise RestartError(
-            f"the unit does not start: {redaction.plain(failed.stderr).strip()}\nIts last words:\n{words}"
+            f"the unit does not start: {said}\nIts last log lines:\n{words or 'none'}"
         ) from failed
 
 
-def systemctl(*arguments: str, check: bool = True, seconds: float = 30) -> None:
+def start_deadline() -> float:
+    """Seconds that systemd gives the unit to start, and some more."""
+    patience = service_restart.start_timeout()
+    return PATIENCE_SECONDS if patience is None else patience + SPARE_SECONDS
+
+
+def systemctl(*arguments: str, check: bool = True, seconds: float = 120) -> None:
     """Have systemd do something."""
     subprocess.run(["systemctl", *arguments], check=check, capture_output=True, text=True, timeout=seconds)
 
@@ -141,7 +150,7 @@ def main() -> None:
             "force": {"type": "bool", "default": False},
             "state": {"choices": ["started", "stopped"], "default": "started"},
             "disk_was_tried": {"type": "bool", "default": False},
-            "start_deadline": {"type": "int", "default": 90},
+            "start_deadline": {"type": "int"},
         },
         supports_check_mode=True,
     )
@@ -171,7 +180,7 @@ def main() -> None:
     if module.check_mode or (stopping and not before and unit.state().active == "inactive"):
         module.exit_json(changed=not stopping or bool(before), before=before)
     try:
-        unit.prepare_restart()
+        service_restart.prepare()
         if stopping:
             stop(group, force=parameters["force"])
         else:

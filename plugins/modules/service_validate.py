@@ -16,13 +16,19 @@ description:
   - Reads only. A run asks about other positions than the last, so that no cache answers it.
 options:
   deadline:
-    description: Seconds to wait for readiness; loading a large network takes its time.
+    description:
+      - Seconds to wait for readiness. The time in which the engine starts, tunes or builds caches and makes
+        progress does not count.
     type: int
     default: 120
+  start_deadline:
+    description: Seconds to wait for readiness in all.
+    type: int
+    default: 7800
   call_deadline:
     description: Seconds for all tool calls together.
     type: int
-    default: 120
+    default: 300
   release:
     description: The release that must run. The current one when it is not given.
     type: str
@@ -61,6 +67,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import os_release
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import (
     admin,
@@ -77,11 +84,14 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "deadline": {"type": "int", "default": 120},
-            "call_deadline": {"type": "int", "default": 120},
+            "start_deadline": {"type": "int", "default": 7800},
+            "call_deadline": {"type": "int", "default": 300},
             "release": {"type": "str"},
         },
         supports_check_mode=True,
     )
+    if warning := os_release.warning_of(paths.OS_RELEASE):
+        module.warn(warning)
     layout = release_layout.Layout(paths.RELEASE_ROOT)
     if not layout.current.exists():
         module.fail_json(
@@ -103,7 +113,13 @@ def main() -> None:
     try:
         config = admin.read_config(layout.current)
         expected = observe.expected(manifest, config, release)
-        seen = observe.observe(layout, config, module.params["deadline"], module.params["call_deadline"])
+        seen = observe.observe(
+            layout,
+            config,
+            module.params["deadline"],
+            module.params["call_deadline"],
+            start_deadline=module.params["start_deadline"],
+        )
     except (OSError, ValueError) as error:
         module.fail_json(
             msg=(

@@ -107,7 +107,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, files, os_release
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, samples, window
@@ -194,7 +194,7 @@ def main() -> None:
             start({"terms": asdict(terms), **{name: module.params[name] for name in names}})
             found, verdict, alive = look()
     except subprocess.CalledProcessError as error:
-        module.fail_json(msg=f"systemd refuses the sampler: {error.stderr.strip()}")
+        module.fail_json(msg=f"systemd refuses the sampler: {endings.of_error(error)}")
     except (OSError, subprocess.TimeoutExpired) as error:
         module.fail_json(msg=f"The service cannot be watched: {error}. It was left as it is.")
     module.exit_json(
@@ -206,6 +206,7 @@ def main() -> None:
         who=found.who if found else "",
         alive=alive,
         over=bool(found and found.over),
+        untested_system=os_release.warning_of(paths.OS_RELEASE),
     )
 
 

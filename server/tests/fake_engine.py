@@ -3,8 +3,10 @@
 
 How it behaves is read from the JSON file named by `-config`, at its start and again before every
 analysis: `{"start": ..., "analysis": ..., "seconds": ...}`.
-start: "ready", "tune" (logs tuning for `seconds`), "mute" (never answers), "missing" (aborts as
-with a missing network), "exit" (ends with status 3).
+start: "ready", "tune" (logs tuning for `seconds`, a line every 0.05 s), "frozen" (says that it tunes and
+then does nothing for `seconds`), "work" (uses the processor for `seconds` and says nothing), "trt" (builds
+caches in homeDataDir for `seconds` and logs it as TensorRT's backend, or finds them there), "mute" (never
+answers), "missing" (aborts as with a missing network), "exit" (ends with status 3).
 analysis: "answer", "slow" (answers after `seconds` or when told "answer"; reports on
 the way), "silent" (never answers), "die" (kills itself), "garbage" (sends no JSON), "odd" (sends an answer
 without fields), "refuse" (answers with an error), "anonymous" (an error without id, then the answer),
@@ -45,10 +47,15 @@ def main() -> None:
         os.abort()
     if start == "exit":
         sys.exit(3)
-    if start == "tune":
-        sys.stderr.write("Beginning GPU tuning for fake modelVersion 8 channels 96\n")
-        sys.stderr.flush()
-        time.sleep(behaviour["seconds"])
+    if start in ("tune", "frozen"):
+        _log("Beginning GPU tuning for fake modelVersion 8 channels 96")
+        _start_slowly(behaviour["seconds"], tells=start == "tune")
+    if start == "trt":
+        _build_caches(behaviour["seconds"])
+    if start == "work":
+        end = time.process_time() + behaviour["seconds"]
+        while time.process_time() < end:
+            pass
     terminated: set[str] = set()
     jobs: queue.SimpleQueue[tuple[dict[str, Any], int]] = queue.SimpleQueue()
     threading.Thread(target=_search, args=(config, jobs, terminated), daemon=True).start()
@@ -76,6 +83,37 @@ def main() -> None:
                 jobs.put((query, turn))
     # As with -quit-without-waiting: what runs is dropped.
     os._exit(0)
+
+
+def _log(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _start_slowly(seconds: float, *, tells: bool) -> None:
+    steps = max(1, round(seconds / 0.05))
+    for step in range(steps):
+        if tells:
+            _log(f"Tuning {step}/{steps} ...")
+        time.sleep(0.05)
+
+
+def _build_caches(seconds: float) -> None:
+    overrides = sys.argv[sys.argv.index("-override-config") + 1]
+    home = dict(pair.split("=", 1) for pair in overrides.split(","))["homeDataDir"]
+    directory = Path(home, "trtcache")
+    directory.mkdir(exist_ok=True)
+    for kind, name in (("timing", "trt-10_gpu-fake_tune-0"), ("plan", "trt-10_gpu-fake_net-fake")):
+        file = directory / name
+        if file.exists():
+            _log(f"Using existing {kind} cache at {file}")
+            continue
+        _log(f"Creating new {kind} cache")
+        end = time.process_time() + seconds / 2
+        while time.process_time() < end:
+            pass
+        file.write_bytes(b"cache")
+        _log(f"Saved new {kind} cache to {file}")
 
 
 def _search(

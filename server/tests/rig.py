@@ -8,7 +8,7 @@ from typing import Any
 
 from mcp import Client
 
-from katago_mcp import tools
+from katago_mcp import progress, tools
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.auth import RateLimiter
 from katago_mcp.cache import Cache
@@ -29,7 +29,14 @@ GAME = Position(moves=[("B", "D4"), ("W", "Q16")])
 class Rig:
     """The parts that answer; with `cached`, through the cache of the site."""
 
-    def __init__(self, site: Site, environ: dict[str, str], *, cached: bool = False) -> None:
+    def __init__(
+        self,
+        site: Site,
+        environ: dict[str, str],
+        *,
+        cached: bool = False,
+        activity: Callable[[int], progress.Activity] = progress.of_session,
+    ) -> None:
         loaded = load(site.path, {})
         katago = loaded.config.katago
         self.site = site
@@ -44,7 +51,7 @@ class Rig:
             katago.home_data_dir,
             human_network=katago.human_model_path,
         )
-        self.supervisor = Supervisor(self.settings, self.metrics, Notifier({}), environ, command)
+        self.supervisor = Supervisor(self.settings, self.metrics, Notifier({}), environ, command, activity)
         self.analyst = Analyst(self.settings, self.supervisor, self.cache, self.metrics)
 
     def restarts(self, reason: str) -> float | None:
@@ -69,10 +76,14 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def rig(
-    site: Site, environ: Mapping[str, str] | None = None, *, cached: bool = False
+    site: Site,
+    environ: Mapping[str, str] | None = None,
+    *,
+    cached: bool = False,
+    activity: Callable[[int], progress.Activity] = progress.of_session,
 ) -> AsyncIterator[Rig]:
     """A rig whose supervisor runs while the context lasts."""
-    made = Rig(site, {"PATH": os.environ["PATH"], **(environ or {})}, cached=cached)
+    made = Rig(site, {"PATH": os.environ["PATH"], **(environ or {})}, cached=cached, activity=activity)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(made.supervisor.run())
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from katago_mcp import progress
 from katago_mcp.analysis import Request
 from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
 from katago_mcp.http import Operations, health
@@ -60,6 +61,33 @@ async def test_a_stopped_engine_is_hung_and_replaced(site: Site) -> None:
             os.kill(first, 0)
 
 
+async def test_an_engine_that_gets_no_processor_is_not_hung(site: Site) -> None:
+    site.write(health={"heartbeatTimeoutSeconds": 0.3})
+    asked: list[int] = []
+
+    def starved(session: int) -> progress.Activity:
+        asked.append(session)
+        return progress.Activity({session: 0.0}, {}, runnable=True)
+
+    async with rig(site, activity=starved) as made:
+        await made.reaches("ready")
+        asked.clear()
+        os.kill(made.pid(), signal.SIGSTOP)
+        await until(lambda: len(asked) >= 5)
+        assert not made.supervisor.beating
+        os.kill(made.pid(), signal.SIGCONT)
+        await until(lambda: made.supervisor.beating)
+        assert made.restarts("hung") == 0
+
+
+async def test_an_engine_that_gets_no_processor_is_hung_in_the_end(site: Site) -> None:
+    site.write(health={"heartbeatTimeoutSeconds": 0.2}, katago={"startTimeoutSeconds": 1})
+    async with rig(site, activity=lambda _: progress.Activity(runnable=True)) as made:
+        await made.reaches("ready")
+        os.kill(made.pid(), signal.SIGSTOP)
+        await until(lambda: made.restarts("hung") == 1)
+
+
 async def test_an_engine_that_sends_garbage_is_replaced(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
@@ -108,21 +136,77 @@ async def test_a_tuning_engine_is_not_killed_for_its_slowness(site: Site) -> Non
         assert made.supervisor.status().restarts == 0
 
 
-async def test_tuning_has_a_limit_of_its_own(site: Site) -> None:
-    site.behave(start="tune", seconds=600)
-    site.write(katago={"startTimeoutSeconds": 0.2, "tuningTimeoutSeconds": 0.6})
+async def test_an_engine_that_works_without_a_word_is_not_given_up(site: Site) -> None:
+    site.behave(start="work", seconds=1.5)
+    site.write(katago={"startTimeoutSeconds": 0.5})
+    async with rig(site) as made:
+        assert await made.reaches("ready", "backoff") == "ready"
+        assert made.supervisor.status().restarts == 0
+
+
+async def test_an_engine_that_builds_caches_says_so_and_becomes_ready(site: Site) -> None:
+    site.behave(start="trt", seconds=1.5)
+    site.write(katago={"startTimeoutSeconds": 0.5, "homeDataDir": str(site.directory)})
+    async with rig(site) as made:
+        await made.reaches("tuning")
+        assert "TensorRT's timing cache" in str(made.supervisor.status().reason)
+        assert await made.reaches("ready", "backoff") == "ready"
+
+
+async def test_an_engine_on_a_starved_host_is_not_given_up(site: Site) -> None:
+    """The engine neither speaks nor runs, since others have all processors."""
+    kept_waiting = iter(range(1_000_000))
+
+    def starved(session: int) -> progress.Activity:
+        return progress.Activity({session: 0.0}, {session: next(kept_waiting) / 10}, runnable=False)
+
+    site.behave(start="frozen", seconds=1.5)
+    site.write(katago={"startTimeoutSeconds": 0.5})
+    async with rig(site, activity=starved) as made:
+        assert await made.reaches("ready", "backoff") == "ready"
+        assert made.supervisor.status().restarts == 0
+
+
+async def test_an_engine_that_stands_still_while_it_tunes_is_given_up(site: Site) -> None:
+    site.behave(start="frozen", seconds=600)
+    site.write(katago={"startTimeoutSeconds": 1})
     async with rig(site) as made:
         await made.reaches("tuning")
         await made.reaches("backoff")
+        reason = str(made.supervisor.status().reason)
+        assert "gave no sign of progress for 1 s" in reason
+        assert "its last log lines: Beginning GPU tuning for fake" in reason
+        assert made.restarts("start_timeout") == 1
+
+
+async def test_how_long_nothing_has_moved_is_shown_while_an_engine_starts(site: Site) -> None:
+    site.behave(start="frozen", seconds=600)
+    async with rig(site) as made:
+        await made.reaches("tuning")
+        await until(lambda: (made.supervisor.status().still_for or 0) > 0.3)
+        assert (made.supervisor.status().starting_for or 0) > 0.3
+        made.supervisor.stop("by the test")
+        await made.reaches("stopped")
+        assert made.supervisor.status().still_for is None
+
+
+async def test_a_start_has_an_end_though_it_shows_progress(site: Site) -> None:
+    site.behave(start="tune", seconds=600)
+    site.write(katago={"tuningTimeoutSeconds": 0.6})
+    async with rig(site) as made:
+        await made.reaches("tuning")
+        await made.reaches("backoff")
+        assert "though it was at work" in str(made.supervisor.status().reason)
         assert made.restarts("start_timeout") == 1
 
 
 async def test_an_engine_that_never_answers_is_given_up(site: Site) -> None:
     site.behave(start="mute")
-    site.write(katago={"startTimeoutSeconds": 0.3})
+    site.write(katago={"startTimeoutSeconds": 0.5})
     async with rig(site) as made:
         await made.reaches("backoff")
-        assert made.supervisor.status().reason == "was not ready within 0.3 s"
+        assert "gave no sign of progress" in str(made.supervisor.status().reason)
+        assert "it has written nothing" in str(made.supervisor.status().reason)
         assert made.restarts("start_timeout") == 1
 
 

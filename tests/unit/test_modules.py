@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, transient_unit
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import http
+from ansible_collections.katago.fleet.plugins.module_utils.release import links as release_links
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials, http, restart
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 from ansible_collections.katago.fleet.plugins.modules import (
     engine,
@@ -69,7 +70,7 @@ def test_appimage_is_told_by_its_magic(tmp_path: Path) -> None:
 
 
 def test_current_is_the_last_link_of_a_switch() -> None:
-    links = service_unit.links(layout.Layout(Path("/opt/katago-mcp")), "0.1.0-aa")
+    links = release_links.of_host(layout.Layout(Path("/opt/katago-mcp")), "0.1.0-aa")
     assert list(links.items())[-1] == (Path("/opt/katago-mcp/current"), "releases/0.1.0-aa")
     through = [target for path, target in links.items() if path != Path("/opt/katago-mcp/current")]
     assert all(target.startswith("/opt/katago-mcp/current/") for target in through)
@@ -133,7 +134,7 @@ def test_only_a_release_that_was_complete_is_set_aside(tmp_path: Path) -> None:
 
 def test_unit_says_which_credentials_the_service_is_handed() -> None:
     unit = "User=katago-mcp\nLoadCredential=tokens.json:/etc/t\nLoadCredential=tls.key:/etc/k\n"
-    assert service_unit.wanted_credentials(unit) == {"tokens.json": Path("/etc/t"), "tls.key": Path("/etc/k")}
+    assert credentials.wanted(unit) == {"tokens.json": Path("/etc/t"), "tls.key": Path("/etc/k")}
 
 
 @pytest.mark.parametrize(
@@ -153,8 +154,8 @@ def test_service_with_other_credentials_than_the_present_is_restarted(
     (tmp_path / "tls.crt").write_text("new")
     monkeypatch.setattr(service_unit, "state", lambda: service_unit.State("active", 7))
     monkeypatch.setattr(service_unit, "running_release", lambda pid: "0.1.0-aa")
-    monkeypatch.setattr(service_unit, "loaded_credential", lambda pid, name: handed)
-    assert service_unit.restart_reasons("0.1.0-aa", unit.format(tmp_path / "tls.crt")) == reasons
+    monkeypatch.setattr(credentials, "loaded", lambda pid, name: handed)
+    assert restart.reasons("0.1.0-aa", unit.format(tmp_path / "tls.crt")) == reasons
 
 
 def kept(certificate: str = "", group: int = 0) -> dict[Path, service_credentials.Kept]:
@@ -187,7 +188,7 @@ def test_file_of_another_content_mode_or_group_is_replaced(tmp_path: Path) -> No
 
 
 def test_names_beside_the_tokens_are_not_listed_for_the_service(tmp_path: Path) -> None:
-    service_unit.open_credentials(tmp_path, os.getegid())
+    credentials.open_directory(tmp_path, os.getegid())
     assert service_credentials.is_access(tmp_path, 0o710, os.getegid())
 
 
@@ -201,7 +202,7 @@ def test_names_beside_the_tokens_are_not_listed_for_the_service(tmp_path: Path) 
     ],
 )
 def test_configuration_says_which_tokens_the_server_reads(config: dict[str, Any], path: Path | None) -> None:
-    assert service_unit.tokens_file(config) == path
+    assert credentials.tokens_file(config) == path
 
 
 def test_trial_is_handed_what_the_service_will_be() -> None:
@@ -226,6 +227,50 @@ def test_trial_has_the_environment_of_the_services_sandbox() -> None:
     parameters = {"tokens": [], "certificate": "", "key": "", "sandbox": sandbox, "user": "u", "deadline": 1}
     command = release_trial.command(parameters, Path("/opt/r"), engine=True)
     assert "--property=Environment=RUSTICL_ENABLE=iris" in command
+
+
+def trial_run(
+    output: str, *, status: int = 0, log: str = "", stopped: str | None = None
+) -> transient_unit.Run:
+    return transient_unit.Run(status, output, log, f"it ended with status {status}", stopped)
+
+
+GOOD = '{"ok": true, "checks": [{"name": "engine", "ok": true, "message": "is ready"}]}'
+BAD = '{"ok": false, "checks": [{"name": "engine", "ok": false, "message": "did not start"}]}'
+
+
+@pytest.mark.parametrize(
+    ("tried", "problem"),
+    [
+        (trial_run(BAD, status=1), "- engine: did not start"),
+        (trial_run("", status=9), "- trial: it ended with status 9. It wrote nothing."),
+        (
+            trial_run("", log="no_such_module\n", status=1),
+            "- trial: it ended with status 1. Last log lines: no_",
+        ),
+        (
+            trial_run("", stopped="it was stopped after 5 s"),
+            "- trial: it was stopped after 5 s. It wrote nothing.",
+        ),
+        (trial_run("[]", status=1), "- trial: it ended with status 1. Last log lines: []"),
+        (trial_run(GOOD, status=1), "- trial: it ended with status 1."),
+        (trial_run('{"ok": false, "checks": []}', status=1), "- trial: it ended with status 1."),
+    ],
+)
+def test_failed_trial_always_says_why(tried: transient_unit.Run, problem: str) -> None:
+    _, problems = release_trial.judged(tried)
+    assert len(problems) == 1
+    assert problems[0].startswith(problem)
+
+
+def test_trial_that_passed_has_no_problem() -> None:
+    checks, problems = release_trial.judged(trial_run(GOOD))
+    assert ([check["name"] for check in checks], problems) == (["engine"], [])
+
+
+def test_secrets_in_the_words_of_a_trial_are_redacted() -> None:
+    _, problems = release_trial.judged(trial_run("", status=1, log="password=canary-Zq8x\n"))
+    assert "canary" not in problems[0]
 
 
 @pytest.mark.parametrize(

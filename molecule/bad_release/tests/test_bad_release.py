@@ -285,22 +285,21 @@ def test_server_that_answers_200_to_everything_fails_the_validation(hosts: dict[
     assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
 
 
-@pytest.mark.parametrize("damaged", ["network", "engine", "tuning", "release"])
-def test_damage_on_the_host_is_found_and_mended_by_deploying_again(
-    hosts: dict[str, Any], damaged: str
-) -> None:
+def test_damage_on_the_host_is_found_and_mended_by_deploying_again(hosts: dict[str, Any]) -> None:
     host = hosts[FIRST]
-    file = host.check_output(
-        {
-            "network": "ls /opt/katago/networks/*/*",
-            "engine": "ls /opt/katago/engines/*/usr/bin/katago",
-            "tuning": "ls /opt/katago/tuning/*/tuning.txt",
-            "release": "ls /opt/katago-mcp/current/analysis.cfg",
-        }[damaged]
+    listed = host.check_output(
+        "ls /opt/katago/networks/*/* /opt/katago/engines/*/usr/bin/katago /opt/katago/tuning/*/tuning.txt"
+        " /opt/katago-mcp/current/analysis.cfg"
     )
-    host.check_output(f"cp --preserve {file} {file}.new && printf x >> {file}.new && mv {file}.new {file}")
+    whole = {path: host.file(path).sha256sum for path in listed.splitlines()}
+    assert len(whole) == 4
+    for path in whole:
+        host.check_output(
+            f"cp --preserve {path} {path}.new && printf x >> {path}.new && mv {path}.new {path}"
+        )
+        assert host.file(path).sha256sum != whole[path]
     run = fleet.play("deploy.yml", f"--limit={FIRST}")
     assert run.returncode == 0, run.output
-    assert run.changed[FIRST] > 0
+    assert {path: host.file(path).sha256sum for path in whole} == whole
     again = fleet.play("deploy.yml", f"--limit={FIRST}")
     assert set(again.changed.values()) == {0}, again.output

@@ -135,6 +135,8 @@ def write_inventory(user: Stranger) -> None:
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=yes",
         }
     fleet_variables = {**variables, **listed["katago"]["vars"]}
+    # The lab keeps them with the lab.
+    fleet_variables.pop("katago_records_dir", None)
     (user.inventory / "hosts.yml").write_text(
         yaml.safe_dump({"katago": {"hosts": hosts, "vars": fleet_variables}})
     )

@@ -13,8 +13,16 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu, gpu_driver
 from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
+    devices,
+    dkms,
+    driver_files,
+    driver_packages,
+    driver_record,
+    kernels,
+    nvidia_smi,
+)
 from lab import runtime
 from tests import fleet, hosts
 
@@ -25,24 +33,24 @@ DEVICE: dict[str, Any] = {
     "gpu_driver_expected_devices": 0,
 }
 OWN_FILES = (
-    gpu_driver.PREFERENCES,
-    gpu_driver.SOURCES,
-    gpu_driver.STANZAS,
-    gpu_driver.UNATTENDED,
-    gpu_driver.BLACKLIST,
-    gpu_driver.DROP_IN,
+    driver_files.PREFERENCES,
+    driver_files.SOURCES,
+    driver_files.STANZAS,
+    driver_files.UNATTENDED,
+    driver_files.BLACKLIST,
+    driver_files.DROP_IN,
 )
 BOOT = "systemctl show --property=UserspaceTimestampMonotonic --value"
-RECORD = gpu_driver.STATE / "state.json"
 
 
 # The module's own source comes in, so that it looks at the host's /dev; a container has no driver's /proc.
 _CARDS = {"0000:01:00.0": 0, "0000:41:00.0": 1}
 _NODES = (
-    "import pathlib, sys, types; module = types.ModuleType('gpu'); sys.modules['gpu'] = module;"
+    "import pathlib, sys, types; module = types.ModuleType('devices'); sys.modules['devices'] = module;"
     " exec(sys.stdin.read(), module.__dict__);"
     f" cards = [module.Device(address, 'nvidia', '2235') for address in {list(_CARDS)}];"
-    " print(*module.nodes(cards, proc=pathlib.Path('/run/gpus')))"
+    " dev, pci, proc = map(pathlib.Path, ('/dev', '/sys/bus/pci/devices', '/run/gpus'));"
+    " print(*module.nodes(cards, dev=dev, pci=pci, proc=proc))"
 )
 
 
@@ -64,13 +72,13 @@ def traces(host: Any) -> list[str]:
 
 
 def unfinished(host: Any) -> bool:
-    record = host.file(str(RECORD))
+    record = host.file(str(driver_record.RECORD))
     return bool(record.exists and json.loads(record.content_string)["unfinished"])
 
 
 def kernel(host: Any) -> str:
     """The kernel that would boot."""
-    return gpu_driver.newest(
+    return kernels.newest(
         name.removeprefix("/boot/vmlinuz-") for name in host.check_output("ls /boot/vmlinuz-*").split()
     )
 
@@ -177,7 +185,7 @@ def test_run_whose_host_lost_its_power_is_continued_by_the_next() -> None:
     assert run.returncode == 0, run.output
     assert "was not brought to its end" in run.output
     assert not unfinished(host)
-    recorded = json.loads(host.file(str(RECORD)).content_string)["packages"]
+    recorded = json.loads(host.file(str(driver_record.RECORD)).content_string)["packages"]
     assert recorded.keys() == {line.split()[0] for line in before.splitlines()}
 
 
@@ -185,9 +193,9 @@ def test_run_whose_host_lost_its_power_is_continued_by_the_next() -> None:
 def test_module_is_built_for_the_kernel_that_will_boot(name: str) -> None:
     host = hosts.connect(name)
     boots = kernel(host)
-    assert boots in gpu_driver.dkms_modules(host.check_output("dkms status"))
+    assert boots in dkms.modules(host.check_output("dkms status"))
     module = host.check_output(f"ls /lib/modules/{boots}/updates/dkms/nvidia-current.ko*")
-    version = gpu_driver.upstream(host.package("nvidia-kernel-dkms").version)
+    version = driver_packages.upstream(host.package("nvidia-kernel-dkms").version)
     assert host.check_output(f"modinfo --field version {module}") == version
     assert host.check_output(f"modinfo --field vermagic {module}").split()[0] == boots
 
@@ -215,8 +223,8 @@ def test_added_components_give_nothing_but_the_driver(name: str) -> None:
 def test_nouveau_is_kept_off_also_in_the_initramfs(name: str) -> None:
     host = hosts.connect(name)
     inside = host.check_output(f"lsinitramfs /boot/initrd.img-{kernel(host)}")
-    assert f"{gpu_driver.BLACKLIST}"[1:] in inside.splitlines()
-    assert "blacklist nouveau" in host.file(str(gpu_driver.BLACKLIST)).content_string
+    assert f"{driver_files.BLACKLIST}"[1:] in inside.splitlines()
+    assert "blacklist nouveau" in host.file(str(driver_files.BLACKLIST)).content_string
 
 
 @pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
@@ -262,7 +270,7 @@ def test_host_reboots_when_it_may_and_a_driver_that_runs_nowhere_is_reported() -
 def test_nvidia_smi_without_a_device_is_read_as_such() -> None:
     """The real program, whose failure is the only one of it that can be had here."""
     done = hosts.connect(TRIXIE).run("nvidia-smi")
-    assert gpu.parse_smi(done.rc, done.stdout + done.stderr).trouble == "no_driver"
+    assert nvidia_smi.parse_smi(done.rc, done.stdout + done.stderr).trouble == "no_driver"
 
 
 def test_sandbox_names_exactly_the_nodes_of_the_cards() -> None:
@@ -278,7 +286,7 @@ def test_sandbox_names_exactly_the_nodes_of_the_cards() -> None:
     unit = "katago-probe.service"
     try:
         listed = host.check_output(
-            f"python3 -c {shlex.quote(_NODES)} <<'END'\n{Path(gpu.__file__).read_text()}\nEND"
+            f"python3 -c {shlex.quote(_NODES)} <<'END'\n{Path(devices.__file__).read_text()}\nEND"
         ).split()
         directives = {"DevicePolicy": "closed", "DeviceAllow": [f"{node} rw" for node in listed]}
         host.check_output(shlex.join(systemd_run.command(directives, ["sleep", "60"], unit=unit, wait=False)))

@@ -44,7 +44,7 @@ class Control:
     def run(self, playbook: str, *arguments: str, rc: int = 0, **given: Any) -> fleet.Run:
         """Run a playbook, which must end with this exit status."""
         self.ran.add(playbook)
-        variables = {**QUICK, "procedure_records_dir": str(self.records), **given}
+        variables = {**QUICK, "katago_records_dir": str(self.records), **given}
         run = fleet.play(playbook, *arguments, variables=variables)
         assert run.returncode == rc, run.output
         return run

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import BackupError
-from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
+from ansible_collections.katago.fleet.plugins.module_utils.release import history, links
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 
 # Below the state: what the service's user writes and systemd makes anew, and what was set aside.
 NOT_KEPT = ("engine", "quarantine")
@@ -41,9 +40,9 @@ def of_host(root: Path, *, assets: bool) -> list[str]:
     # One that was changed is found when the backup is verified.
     if current is None or not (layout.release(current) / release_layout.MANIFEST).exists():
         raise BackupError("there is nothing to back up: no release is the current one. Deploy one")
-    records = release_history.read(below(root, paths.HISTORY))
+    records = history.read(below(root, paths.HISTORY))
     whole = current_and_way_back(layout, records) if assets else []
-    files = {str(path) for path in service_unit.links(release_layout.Layout(paths.RELEASE_ROOT), current)}
+    files = {str(path) for path in links.of_host(release_layout.Layout(paths.RELEASE_ROOT), current)}
     for name in layout.complete():
         directory = paths.RELEASE_ROOT / "releases" / name
         manifest = release_layout.own_manifest(layout.release(name))
@@ -62,12 +61,10 @@ def of_host(root: Path, *, assets: bool) -> list[str]:
     return sorted(path for path in files if os.path.lexists(below(root, path)))
 
 
-def current_and_way_back(
-    layout: release_layout.Layout, records: Sequence[release_history.Record]
-) -> list[str]:
+def current_and_way_back(layout: release_layout.Layout, records: Sequence[history.Record]) -> list[str]:
     """The current release and the best one to return to, where there are any."""
-    current = layout.current_release() or release_history.current(records)
-    ways_back = release_history.ways_back(records, available=layout.complete(), besides=current)
+    current = layout.current_release() or history.current(records)
+    ways_back = history.ways_back(records, available=layout.complete(), besides=current)
     return [name for name in (current, *ways_back[:1]) if name]
 
 

@@ -31,9 +31,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan i
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.release import history
-from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit
+from ansible_collections.katago.fleet.plugins.module_utils.release import history, layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
 
 # A restore's record, in its quarantine.
 RECORD = "restore.json"
@@ -276,7 +275,7 @@ class Restoration:
             common_files.write(scratch, merged, mode=0o644)
         else:
             content = sealed_tokens(stage_of(self._host, path).read_bytes(), self._own_token())
-            common_files.write(scratch, content, mode=unit.TOKENS_MODE, group=services_group())
+            common_files.write(scratch, content, mode=credentials.TOKENS_MODE, group=services_group())
         return scratch
 
     def _own_token(self) -> str:
@@ -354,7 +353,7 @@ def record_switch(host: Path, who: str, release: str, why: str) -> bool:
     newest = records[-1] if records else None
     if newest and newest.how == "restore" and newest.verdict is None and newest.release == release:
         return False
-    previous = release_layout.Layout(below(host, paths.RELEASE_ROOT)).current_release()
+    previous = layout.Layout(below(host, paths.RELEASE_ROOT)).current_release()
     history.append(
         history.Record(
             at=timestamps.now(), who=who, release=release, previous=previous, why=why, how="restore"
@@ -371,14 +370,14 @@ def make_parent(host: Path, path: Path) -> None:
     directory = below(host, path).parent
     directory.mkdir(parents=True, exist_ok=True, mode=0o700 if closed else 0o755)
     if of_service:
-        unit.open_credentials(directory, services_group())
+        credentials.open_directory(directory, services_group())
     elif closed:
         directory.chmod(0o700)
 
 
 def services_group() -> int:
     """The numeric id of the service's group, made before anything is put back. Raises RestoreError."""
-    group = unit.group_id()
+    group = credentials.group_id()
     if group is None:
         raise RestoreError(f"there is no group {paths.SERVICE_GROUP} on this host. {DEPLOY_FIRST}")
     return group

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.backup import contents, restic
-from ansible_collections.katago.fleet.plugins.module_utils.backup import survey as backup_survey
+from ansible_collections.katago.fleet.plugins.module_utils.backup import contents, restic, survey
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
-from ansible_collections.katago.fleet.plugins.module_utils.release import history
-from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit
+from ansible_collections.katago.fleet.plugins.module_utils.release import history, layout, links
 
 ROOTS = (
     Path("/opt/katago-mcp"),
@@ -73,7 +70,7 @@ class Plan:
     def unmended(self) -> list[Finding]:
         """What was found that no backup mends; of a configuration that is mended, the validation tells."""
         spared = {"schema"} if self.actions else set()
-        return [each for each in backup_survey.damaged(self.findings) if each.item in _IN_NO_BACKUP - spared]
+        return [each for each in survey.damaged(self.findings) if each.item in _IN_NO_BACKUP - spared]
 
 
 class Planner:
@@ -102,7 +99,7 @@ class Planner:
         self._scope = scope
         self._nodes = repository.nodes(snapshot.id)
         self._kept: dict[str, bytes | None] = {}
-        self._survey = backup_survey.Survey(root=root, reference=self.kept, known=known)
+        self._survey = survey.Survey(root=root, reference=self.kept, known=known)
 
     def kept(self, path: str) -> bytes | None:
         """A file's content in the snapshot, None when it has none."""
@@ -119,7 +116,7 @@ class Planner:
         Raises RestoreError when the snapshot does not have what is needed.
         """
         findings = [*self._survey.findings(self._names()), *checked]
-        actions = [action for finding in backup_survey.damaged(findings) for action in self._mend(finding)]
+        actions = [action for finding in survey.damaged(findings) for action in self._mend(finding)]
         if self._scope in ("state", "all") or self._is_bare():
             actions += self._state_of_snapshot()
         release = self._release()
@@ -136,7 +133,7 @@ class Planner:
         return self._layout.current_release() is None and not self._at(paths.HISTORY).exists()
 
     @property
-    def _layout(self) -> release_layout.Layout:
+    def _layout(self) -> layout.Layout:
         return self._survey.layout()
 
     def _at(self, path: str | Path) -> Path:
@@ -193,7 +190,7 @@ class Planner:
             yield from self._switch(self._release())
 
     def _switch(self, release: str) -> Iterator[Action]:
-        for path, target in unit.links(release_layout.Layout(paths.RELEASE_ROOT), release).items():
+        for path, target in links.of_host(layout.Layout(paths.RELEASE_ROOT), release).items():
             here = self._at(path)
             if not (here.is_symlink() and str(here.readlink()) == target):
                 yield Action(str(path), "link", f"{path} leads to {target}", f"link:{target}")
@@ -242,7 +239,7 @@ class Planner:
                     yield Action(path, "tokens", f"{path} is not the snapshot's")
             elif Path(path) == paths.HISTORY:
                 present = _content(self._at(paths.HISTORY))
-                if backup_survey.merged_history(self.kept(path) or b"", present) != present:
+                if survey.merged_history(self.kept(path) or b"", present) != present:
                     yield Action(path, "merge", f"{path} lacks records of the snapshot")
             elif Path(path).is_relative_to(paths.STATE):
                 sha256 = digest.of_bytes(self.kept(path) or b"")
@@ -310,7 +307,7 @@ def sealed_tokens(kept: bytes, operator: str | None) -> bytes:
     The host's own token is not in a backup; a new host makes a new one. Raises RestoreError.
     """
     # Whatever has no trouble is an object with a list of entries, each with name and sha256.
-    if backup_survey.token_trouble(kept, None):
+    if survey.token_trouble(kept, None):
         raise RestoreError(
             "the snapshot's tokens cannot be used. `ansible-playbook playbooks/deploy.yml` writes them anew"
         )

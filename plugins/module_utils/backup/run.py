@@ -245,24 +245,18 @@ class Backup:
         if engine and (reason := capacity.reason_to_defer(self._memory_needed())):
             engine = False
             self._checks.append(f"the engine was not started: {reason}")
-        subprocess.run(["systemctl", "stop", paths.BACKUP_TRIAL_UNIT], check=False, capture_output=True)
-        done = subprocess.run(
-            validation.command(self._scratch, self._release, assets=assets, engine=engine),
-            capture_output=True,
-            text=True,
-            timeout=validation.SECONDS + 10,
-            check=False,
+        done = validation.try_out(
+            validation.command(self._scratch, self._release, assets=assets, engine=engine)
         )
         try:
-            report = validate_report.parse(done.stdout)
+            report = validate_report.parse(done.output)
         except shape.ShapeError as error:
-            words = " ".join(redaction.plain(done.stderr or done.stdout).split())
-            words = redaction.end_of(words, 300) or str(error)
-            raise BackupError(f"the restored release does not validate: {words}") from error
+            said = done.words(redaction.plain)
+            raise BackupError(f"the restored release does not validate: {said}") from error
         failed = validate_report.failed(report)
         if not report["ok"] or failed:
-            words = "; ".join(map(validate_report.as_words, failed)) or "it does not say why"
-            raise BackupError(f"the restored release does not validate: {words}")
+            said = "; ".join(map(validate_report.as_words, failed)) or done.words(redaction.plain)
+            raise BackupError(f"the restored release does not validate: {said}")
         self._checks += map(validate_report.as_words, report["checks"])
 
     def _memory_needed(self) -> int:

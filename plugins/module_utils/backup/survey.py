@@ -20,7 +20,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.settings impor
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
+from ansible_collections.katago.fleet.plugins.module_utils.release import links as release_links
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
 
 KINDS = {"engines": "engine", "networks": "network", "tuning": "tuning"}
 
@@ -125,7 +126,7 @@ class Survey:
             )
             return
         whole = True
-        for path, target in service_unit.links(release_layout.Layout(paths.RELEASE_ROOT), name).items():
+        for path, target in release_links.of_host(release_layout.Layout(paths.RELEASE_ROOT), name).items():
             here = self.at(path)
             if here.is_symlink() and str(here.readlink()) == target:
                 continue
@@ -182,7 +183,7 @@ class Survey:
     def _is_read(self, path: Path) -> bool:
         """Whether the configuration has the server read a file of tokens by itself."""
         config = self.layout().current / "config.json"
-        return config.is_file() and service_unit.tokens_file(_object(config.read_bytes()) or {}) == path
+        return config.is_file() and credentials.tokens_file(_object(config.read_bytes()) or {}) == path
 
     def history(self) -> Iterator[Finding]:
         """The history: every line a record, and what was backed up still its beginning."""

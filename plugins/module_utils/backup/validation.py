@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import contents
-from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
+from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run, transient_unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
 
-SECONDS = 300
+# Of the validation: without any progress, and in all.
+PATIENCE = 180
+SECONDS = 3600
 # Seconds for a restored engine to be ready: a busy host is no reason to reject a backup.
 ENGINE_SECONDS = 240
 # What of the service's unit does not belong to its sandbox.
@@ -56,13 +59,19 @@ def command(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[
         binds = [f"{restored}:{paths.BACKUP_TRIAL_CONFIG}"]
         config = paths.BACKUP_TRIAL_CONFIG / "config.json"
     directives["BindReadOnlyPaths"] = binds
-    directives["RuntimeMaxSec"] = str(SECONDS)
+    # Over what `try_out` waits, for a program that was killed.
+    directives["RuntimeMaxSec"] = str(SECONDS + 60)
     environment = [f"KATAGO_KATAGO_START_TIMEOUT_SECONDS={ENGINE_SECONDS}"]
-    environment.append(service_unit.HANDED_TOKENS)
+    environment.append(credentials.HANDED_TOKENS)
     directives["Environment"] = [*directives.get("Environment", []), *environment]
     handed = {name: scratch / str(path).lstrip("/") for name, path in contents.CREDENTIALS.items()}
     directives["LoadCredential"] = [f"{name}:{path}" for name, path in handed.items() if path.exists()]
     argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json", "--config", str(config)]
     return systemd_run.command(
-        directives, [*argv, *([] if engine else ["--no-engine"])], unit=paths.BACKUP_TRIAL_UNIT
+        directives, [*argv, *([] if engine else ["--no-engine"])], unit=paths.BACKUP_TRIAL_UNIT, collect=False
     )
+
+
+def try_out(argv: Sequence[str]) -> transient_unit.Run:
+    """Run what `command` made, until it ends or nothing of it moves any more."""
+    return transient_unit.watched(argv, paths.BACKUP_TRIAL_UNIT, patience=PATIENCE, deadline=SECONDS)

@@ -10,30 +10,24 @@ from __future__ import annotations
 
 import base64
 import bisect
-import json
 import re
-import shlex
-import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 MARK = b"[redacted]"
 SHORTEST = 8
 """Bytes of a known secret that is searched for; a shorter one occurs in words that are none."""
 
-_NAME = (
+NAME = (
     r"(?:pass(?:word|wd|phrase)|secret|token"
     r"|(?:api|access|secret|private|signing|encryption|auth)[-_.]?key(?:[-_.]?id)?|x-amz-signature)"
 )
-_SECRET_NAME = re.compile(rf"{_NAME}s?", re.I)
 # Of variables of an environment less ordinary words are secrets.
-_VARIABLE_ENDS = "key|pass|pwd|pw|auth|dsn"
-_SECRET_VARIABLE = re.compile(rf"{_NAME}|_(?:{_VARIABLE_ENDS})|^(?:pass|auth)", re.I)
-_ASSIGNED = tuple(f"{end}=" for end in _VARIABLE_ENDS.split("|"))
+VARIABLE_ENDS = "key|pass|pwd|pw|auth|dsn"
+_ASSIGNED = tuple(f"{end}=" for end in VARIABLE_ENDS.split("|"))
 # Written as variables of an environment are, so that `key=3` in a log stays.
-_LOUD = rf"(?-i:(?<!\w)(?:[A-Z0-9_]{{0,64}}_(?:{_VARIABLE_ENDS.upper()})|PASS|AUTH)=)"
-_QUIET = rf"(?<!\w)(?:\w{{0,64}}_(?:{_VARIABLE_ENDS})|pass|auth)="
+_LOUD = rf"(?-i:(?<!\w)(?:[A-Z0-9_]{{0,64}}_(?:{VARIABLE_ENDS.upper()})|PASS|AUTH)=)"
+_QUIET = rf"(?<!\w)(?:\w{{0,64}}_(?:{VARIABLE_ENDS})|pass|auth)="
 # A value without quotes; one within it goes on with it where a letter follows.
 _BARE = r"""(?:[^\s"'&\\]|["'](?=[A-Za-z0-9])|\\(?![nrt"']))+"""
 # Ends of an unquoted value that are more likely those of what is around it.
@@ -58,8 +52,6 @@ _ENCODED_WORD = re.compile(
     rb"(?:[xX]0{0,4}(?P<hex>%b)|0{0,5}(?P<decimal>4[89]|5[0-7]|6[5-9]|[78][0-9]|90|9[789]|1[01][0-9]|12[012]));"
     % (_HEX_WORD, _HEX_WORD, _HEX_WORD)
 )
-_OPEN_HEADERS = ("accept", "content-type", "user-agent")
-_UNLIKE_WORDS = re.compile(r"\d|[a-z][A-Z]")
 _QUOTE = re.compile(rb"""\\*["']""")
 
 _BEGIN_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
@@ -100,11 +92,11 @@ _SHAPES = (
     # Quoted together with its name, as systemd and lists of arguments show it.
     _shape(
         *("pass", "secret", "token", "key"),
-        text=rf"""(?P<before>["'][\w.-]{{0,64}}{_NAME}=)(?P<value>[^"'\\]{{1,8192}})(?=["'])""",
+        text=rf"""(?P<before>["'][\w.-]{{0,64}}{NAME}=)(?P<value>[^"'\\]{{1,8192}})(?=["'])""",
     ),
     _shape(
         *("pass", "secret", "token", "key", "signature"),
-        text=rf"""(?P<before>{_NAME}(?:\\*["'])?\s{{0,8}}(?::|=>?|%3D)\s{{0,8}}){_VALUE}""",
+        text=rf"""(?P<before>{NAME}(?:\\*["'])?\s{{0,8}}(?::|=>?|%3D)\s{{0,8}}){_VALUE}""",
     ),
     _shape(*_ASSIGNED, text=rf"""(?P<before>["']{_LOUD})(?P<value>[^"'\\]{{1,8192}})(?=["'])"""),
     _shape(*_ASSIGNED, text=rf"(?P<before>{_LOUD}){_VALUE}"),
@@ -112,7 +104,7 @@ _SHAPES = (
     _shape("environment=", text=rf"(?P<before>{_QUIET}){_VALUE}"),
     _shape(
         *("pass", "secret", "token", "key"),
-        text=rf"""(?P<before>--[\w.-]{{0,64}}{_NAME}["']?,?\s{{1,8}})(?!["']?-){_VALUE}""",
+        text=rf"""(?P<before>--[\w.-]{{0,64}}{NAME}["']?,?\s{{1,8}})(?!["']?-){_VALUE}""",
     ),
     _shape("-u", text=r"""(?P<before>\s(?:-u|--user)[\s=]["']?[^\s:"']+:)(?!\d+\b)(?P<value>[^\s"']+)"""),
     _shape(
@@ -323,123 +315,6 @@ def base64_forms(secret: bytes) -> set[bytes]:
         core = encoded[first:last]
         forms |= {core, core.replace(b"+", b"-").replace(b"/", b"_")}
     return forms
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a key, an option or a field called so holds a secret: `password`, `apiKey`, `tokens`."""
-    return any(match.end() == len(name) for match in _SECRET_NAME.finditer(name))
-
-
-def is_secret_variable(name: str) -> bool:
-    """Whether a variable of an environment called so holds a secret."""
-    return any(match.end() == len(name) for match in _SECRET_VARIABLE.finditer(name))
-
-
-def worth_searching(value: str) -> bool:
-    """Whether a value that only its name calls a secret can be searched for everywhere.
-
-    A plain word, a number or a path would take harmless text away with it.
-    """
-    return len(value) >= SHORTEST and not re.fullmatch(r"[A-Za-z_.-]{0,15}|\d{0,11}|/.*|\[redacted.*", value)
-
-
-def in_json(value: Any, name: str = "") -> Iterator[str]:
-    """The texts below keys that are secret by their names, in what JSON was parsed into."""
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from in_json(each, str(key))
-    elif isinstance(value, list):
-        for each in value:
-            yield from in_json(each, name)
-    elif isinstance(value, str) and value and is_secret_name(name):
-        yield value
-
-
-def in_sinks(value: Any) -> Iterator[str]:
-    """The secrets of an incident's sinks besides those that names tell: addresses of hooks, headers.
-
-    Of an address it is the whole, its password, and each word that is none of a language.
-    """
-    if isinstance(value, Mapping):
-        if isinstance(url := value.get("url"), str):
-            yield url
-            yield from (secret.value.decode() for secret in in_address("", url.encode()))
-            yield from (word for word in re.findall(r"[\w-]{16,}", url) if _UNLIKE_WORDS.search(word))
-        headers = value.get("headers")
-        for name, header in headers.items() if isinstance(headers, Mapping) else ():
-            if str(name).lower() not in _OPEN_HEADERS:
-                yield str(header)
-                yield from str(header).split()[1:]
-    for each in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
-        yield from in_sinks(each)
-
-
-def in_environment(variables: Mapping[str, str]) -> Iterator[str]:
-    """The values of variables that are secret by their names."""
-    yield from (value for name, value in variables.items() if value and is_secret_variable(name))
-
-
-def in_arguments(arguments: Sequence[str]) -> Iterator[str]:
-    """The values of arguments that are secret by their options' names."""
-    following = ""
-    for word in arguments:
-        name, equals, value = word.partition("=")
-        if following == "secret":
-            yield word
-        elif following == "user" and ":" in word:
-            yield word.partition(":")[2]
-        elif equals and value and is_secret_variable(name):
-            yield value
-        following = ""
-        if not equals and word.startswith("-"):
-            user = word in ("-u", "--user")
-            following = "secret" if is_secret_name(word) else "user" if user else ""
-
-
-def in_unit(text: str) -> Iterator[str]:
-    """The values of secret variables that a unit file sets."""
-    for line in re.findall(r"^\s*Environment=(.*)$", text, re.M):
-        try:
-            words = shlex.split(line)
-        except ValueError:
-            words = line.split()
-        values = in_environment({name: value for name, _, value in (word.partition("=") for word in words)})
-        for value in values:
-            yield value
-            # systemd writes its specifiers' sign twice where it means the sign itself.
-            if "%%" in value:
-                yield value.replace("%%", "%")
-
-
-def in_file(name: str, content: bytes) -> list[Secret]:
-    """The secrets of a file that is there to hold some: a key, tokens, an environment, a password."""
-    if b"PRIVATE KEY" in content:
-        lines = [line.strip() for line in content.splitlines() if b"-----" not in line]
-        return [Secret(line, name) for line in lines if len(line) >= 2 * SHORTEST]
-    if b"BEGIN CERTIFICATE" in content:
-        return []
-    try:
-        parsed = json.loads(content)
-    except ValueError:
-        parsed = None
-    if isinstance(parsed, dict | list):
-        return [Secret(value.encode(), name) for value in in_json(parsed)]
-    found = []
-    for line in filter(None, (line.strip() for line in content.splitlines())):
-        # What ends with `=` may be base64, too.
-        found.append(Secret(line, name))
-        if variable := re.match(rb"(?:export )?[A-Za-z_]\w*=(?P<value>.+)", line):
-            found.append(Secret(variable["value"].strip(b"\"'"), name))
-    return found
-
-
-def in_address(name: str, address: bytes) -> list[Secret]:
-    """The password within an address such as `rest:https://user:password@host/`."""
-    found = re.search(rb"://[^\s/@:]*:(?P<password>\S+)@", address)
-    if not found:
-        return []
-    value = found["password"]
-    return [Secret(value, name), Secret(urllib.parse.unquote_to_bytes(value), name)]
 
 
 def plain(text: str) -> str:

@@ -44,13 +44,17 @@ def command(
     *,
     unit: str | None = None,
     wait: bool = True,
+    collect: bool = True,
 ) -> list[str]:
     """The systemd-run command that runs `argv` under `directives`.
 
     With `wait` its output comes back through the pipe; without, it goes on by itself. Either way it
-    is the unit `unit`, which a caller that starts it again stops first.
+    is the unit `unit`, which a caller that starts it again stops first. Without `collect` systemd keeps
+    a unit that failed, and its result, until `transient_unit.clear`.
     """
-    how = ["--pipe", "--wait"] if wait else ["--no-block"]
+    # Without waiting it is started all the same when the command returns, so that it can be asked for.
+    how = ["--pipe", "--wait"] if wait else []
+    kept = ["--collect"] if collect else []
     named = [f"--unit={unit}"] if unit else []
     settings = [f"--property={line}" for line in properties(directives)]
-    return ["systemd-run", "--quiet", "--collect", *how, *named, *settings, "--", *argv]
+    return ["systemd-run", "--quiet", *kept, *how, *named, *settings, "--", *argv]

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, workers
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, secret_values, workers
 from ansible_collections.katago.fleet.plugins.module_utils.evidence.items import (
     REDACTION_SECONDS,
     SECONDS,
@@ -542,13 +542,13 @@ def _processes(write: Write) -> None:
     for pid in processes:
         directory = Path(f"/proc/{pid}")
         words = host_secrets.texts(_bytes(directory / "cmdline"))
-        values = list(redaction.in_arguments(words))
+        values = list(secret_values.in_arguments(words))
         variables = host_secrets.as_variables(host_secrets.texts(_bytes(directory / "environ")))
         started = {
             "pid": pid,
             "arguments": [redaction.replace_values(word, values) for word in words],
             "environment": {
-                name: redaction.MARK.decode() if redaction.is_secret_variable(name) else value
+                name: redaction.MARK.decode() if secret_values.is_secret_variable(name) else value
                 for name, value in variables.items()
             },
         }

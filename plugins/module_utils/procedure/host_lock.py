@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ class Holder:
     def age(self, now: datetime | None = None) -> float:
         """Seconds since the lock was taken."""
         taken = timestamps.parse(self.since)
-        return ((now or datetime.now(UTC)) - taken).total_seconds()
+        return ((now or datetime.now(timestamps.UTC)) - taken).total_seconds()
 
 
 def holder(path: Path) -> Holder | None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices
 
 
 @dataclass(frozen=True)
@@ -19,20 +20,20 @@ class Gpu:
     nodes: tuple[str, ...]
 
 
-def gpus(vendor: str = gpu.AUTO, named: Sequence[Mapping[str, Any]] = ()) -> list[gpu.Device]:
+def gpus(vendor: str = devices.AUTO, named: Sequence[Mapping[str, Any]] = ()) -> list[devices.Device]:
     """The GPUs that the role gpu_driver uses, by its gpu_driver_vendor and gpu_driver_devices.
 
     ValueError names what is malformed in `named`.
     """
-    found = gpu.on_bus()
-    return gpu.chosen(gpu.named(named, found) if named else found, vendor)
+    found = devices.on_bus(paths.PCI_DEVICES)
+    return devices.chosen(devices.named(named, found) if named else found, vendor)
 
 
-def usable_gpu(vendor: str = gpu.AUTO, named: Sequence[Mapping[str, Any]] = ()) -> Gpu | None:
+def usable_gpu(vendor: str = devices.AUTO, named: Sequence[Mapping[str, Any]] = ()) -> Gpu | None:
     """Those of `gpus` that an engine can use, by the device nodes that their driver made; None without."""
-    devices = gpus(vendor, named)
-    found = gpu.nodes(devices)
-    return Gpu(devices[0].vendor, tuple(found)) if found else None
+    used = gpus(vendor, named)
+    nodes = devices.nodes(used, dev=paths.DEV, pci=paths.PCI_DEVICES, proc=paths.NVIDIA_GPUS)
+    return Gpu(used[0].vendor, tuple(nodes)) if nodes else None
 
 
 def _available_mb() -> int:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, redaction, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 
 KERNELS = "pocl"
@@ -111,7 +111,8 @@ def verified(user: str, command: Path, config: Path) -> Report:
     try:
         return shape.typed(Report, shape.parsed(asked.stdout), "the report")
     except shape.ShapeError as error:
-        words = redaction.end_of(redaction.plain(asked.stderr).strip(), 300) or str(error)
+        said = redaction.plain(asked.stderr)
+        words = endings.said(said, str(error) if asked.stdout else "", status=asked.returncode, most=300)
         raise UnverifiedError(f"The cache cannot be inspected: {words}.") from error
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials as service_credentials
 from ansible_collections.katago.fleet.plugins.module_utils.service import validate_report
 
 # The server's check of the engine's home, which lies below the state.
@@ -49,7 +49,7 @@ def checked(
     command = layout.current / "venv" / "bin" / "katago-mcp"
     unit = (layout.current / paths.SERVICE_UNIT).read_text()
     with tempfile.TemporaryDirectory() as credentials:
-        for name, path in service_unit.wanted_credentials(unit).items():
+        for name, path in service_credentials.wanted(unit).items():
             (Path(credentials) / name).symlink_to(path)
             environment["CREDENTIALS_DIRECTORY"] = credentials
         done = subprocess.run(
@@ -64,8 +64,8 @@ def checked(
     try:
         report = validate_report.parse(done.stdout)
     except shape.ShapeError as error:
-        words = redaction.last_lines(done.stderr, 1000) or str(error)
-        raise CheckError(f"katago-mcp validate does not run: {words}") from error
+        said = endings.said(done.stderr, str(error) if done.stdout else "", status=done.returncode)
+        raise CheckError(f"katago-mcp validate does not run: {said}") from error
     # Where nothing can be written, the rule for file systems says so; the configuration is as it was.
     failed = validate_report.failed(report)
     spared = [check for check in failed if check["name"] == _HOME and _is_read_only(state)]

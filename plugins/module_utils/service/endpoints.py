@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import prometheus, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, prometheus
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import http
 
@@ -110,7 +110,8 @@ class Endpoints:
         except (OSError, subprocess.TimeoutExpired) as error:
             return {"error": f"the MCP client did not end: {error}"}
         except ValueError:
-            return {"error": f"the MCP client failed: {redaction.last_lines(asked.stderr, 1000)}"}
+            said = endings.said(asked.stderr, status=asked.returncode)
+            return {"error": f"the MCP client failed: {said}"}
 
 
 def _setting(config: object, section: str, name: str, kind: type[T]) -> T:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, workers
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, secret_values, workers
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 
 LARGEST = 1 << 20
@@ -47,27 +47,27 @@ def kept(root: Path) -> list[redaction.Secret]:
     """
     found: list[redaction.Secret] = []
     for path in _matching(root, *_FILES):
-        found += redaction.in_file(path.name, _read(path))
+        found += secret_values.in_file(path.name, _read(path))
     for path in _matching(root, f"{paths.BACKUP_SECRETS}/{paths.RESTIC_REPOSITORY}"):
-        found += redaction.in_address(path.name, _read(path).strip())
+        found += secret_values.in_address(path.name, _read(path).strip())
     for path in _matching(root, *_SINKS):
         content = _read(path)
         groups = _parsed(content)
-        values = redaction.in_sinks(groups) if groups is not None else iter(())
+        values = secret_values.in_sinks(groups) if groups is not None else iter(())
         found += [redaction.Secret(value.encode(), path.name) for value in values]
-        found += redaction.in_file(path.name, content)
+        found += secret_values.in_file(path.name, content)
     for path in _matching(root, *_UNITS):
         text = _read(path).decode(errors="replace")
-        found += _named(path.name, redaction.in_unit(text))
+        found += _named(path.name, secret_values.in_unit(text))
         for name in re.findall(r"^\s*EnvironmentFile=-?(/\S+)", text, re.M):
             for file in _matching(root, name):
                 found += _named(file.name, _in_environment_file(_read(file)))
     for path in _configurations(root):
         config = _parsed(_read(path))
-        found += _named(path.name, redaction.in_json(config))
+        found += _named(path.name, secret_values.in_json(config))
         for name in _named_files(config):
             for file in _matching(root, name):
-                found += redaction.in_file(file.name, _read(file))
+                found += secret_values.in_file(file.name, _read(file))
     return found
 
 
@@ -77,9 +77,9 @@ def given(processes: list[int], proc: Path) -> list[redaction.Secret]:
     for pid in processes:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             words = texts((proc / str(pid) / "cmdline").read_bytes())
-            found += _named(f"argument-of-{pid}", redaction.in_arguments(words))
+            found += _named(f"argument-of-{pid}", secret_values.in_arguments(words))
             variables = as_variables(texts((proc / str(pid) / "environ").read_bytes()))
-            found += _named(f"environment-of-{pid}", redaction.in_environment(variables))
+            found += _named(f"environment-of-{pid}", secret_values.in_environment(variables))
     return found
 
 
@@ -180,14 +180,14 @@ def _named(name: str, values: Iterator[str]) -> list[redaction.Secret]:
     return [
         redaction.Secret(value.encode(errors="surrogateescape"), name)
         for value in values
-        if redaction.worth_searching(value)
+        if secret_values.worth_searching(value)
     ]
 
 
 def _in_environment_file(content: bytes) -> Iterator[str]:
     lines = content.decode(errors="surrogateescape").splitlines()
     variables = as_variables([line.strip().removeprefix("export ") for line in lines])
-    yield from redaction.in_environment({name: value.strip("\"'") for name, value in variables.items()})
+    yield from secret_values.in_environment({name: value.strip("\"'") for name, value in variables.items()})
 
 
 def _parsed(content: bytes) -> Any:

@@ -11,7 +11,15 @@ from typing import Any, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import admin, checks, endpoints, http, unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import (
+    admin,
+    checks,
+    credentials,
+    endpoints,
+    http,
+    unit,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.service.patience import Patience
 
 FEWEST_VISITS = 8
 MOST_VISITS = 24
@@ -36,7 +44,7 @@ class Versions(TypedDict):
 
 def expected(manifest: Mapping[str, Any], config: Mapping[str, Any], release: str) -> checks.Expected:
     """What must be seen of a release. Raises ValueError when manifest or config do not say."""
-    tokens = unit.tokens_file(config)
+    tokens = credentials.tokens_file(config)
     settings = shape.mapping(config.get("katago"), "katago")
     versions = shape.typed(Versions, manifest, "manifest.json")
     return checks.Expected(
@@ -55,13 +63,13 @@ def _sha256(path: Path) -> str:
         return ""
 
 
-def wait_until_ready(at: endpoints.Endpoints, deadline: float) -> tuple[int, dict[str, Any]] | None:
-    """The last answer of /ready: the first 200, or what it said when the time was over."""
-    end = time.monotonic() + deadline
+def wait_until_ready(at: endpoints.Endpoints, patience: Patience) -> tuple[int, dict[str, Any]] | None:
+    """The last answer of /ready: the first 200, or what it said when the patience was over."""
     while True:
         answer = at.probe("/ready")
-        over = time.monotonic() >= end or unit.state().active == "failed"
-        if over or (answer and answer[0] == 200):
+        if answer and answer[0] == 200:
+            return answer
+        if patience.is_over(at.probe("/health")) or unit.state().active == "failed":
             return answer
         time.sleep(POLL_SECONDS)
 
@@ -72,18 +80,20 @@ def observe(
     deadline: float,
     call_deadline: float,
     more: Sequence[Mapping[str, Any]] = (),
+    start_deadline: float = 0,
 ) -> Seen:
     """Wait for readiness, then ask what `validation.calls` asks and `more`, with scrapes around it.
 
-    `deadline`, `call_deadline`: seconds to be ready, and for all calls. The visits are drawn, or as many
+    `deadline`, `start_deadline`: seconds to be ready, as `Patience` has them.
+    `call_deadline`: seconds for all calls. The visits are drawn, or as many
     as an overlay leaves.
     """
     at = endpoints.Endpoints.of(config)
-    ready = wait_until_ready(at, deadline)
+    ready = wait_until_ready(at, Patience(deadline, start_deadline))
     visits = FEWEST_VISITS + secrets.randbelow(MOST_VISITS - FEWEST_VISITS + 1)
     visits = min(visits, checks.most_visits(config, at.probe("/health")))
     tokens = None
-    if unit.tokens_file(config) is not None:
+    if credentials.tokens_file(config) is not None:
         tokens = admin.post(config, checks.TOKENS_PATH, seconds=http.ASK_SECONDS)
     calls = checks.calls(visits, secrets.randbelow(checks.VARIANTS))
     before = at.scrape()

@@ -1,76 +1,12 @@
-"""Limits of a service lowered for a while: what an overlay becomes, and the timer that ends it."""
+"""Limits of a service that are lowered for a while, as the service shows them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 
-SHORTEST_MINUTES = 0.1
-LONGEST_MINUTES = 1440.0
-LONGEST_WHY = 1000
-"""Characters; the server takes no more."""
-
 Number = int | float
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A limit by the name that operators give it, and the key of the configuration that it lowers.
-
-    `least` is in the operator's unit; one of them is `factor` of the key's.
-    """
-
-    name: str
-    key: str
-    least: Number = 1
-    whole: bool = True
-    factor: int = 1
-
-
-LIMITS = (
-    Limit("visits", "katago.maxVisits"),
-    Limit("default_visits", "katago.defaultVisits"),
-    Limit("seconds", "katago.maxTime", whole=False),
-    Limit("review_visits", "katago.maxReviewVisits"),
-    Limit("review_seconds", "katago.maxReviewTime", whole=False),
-    Limit("concurrent", "katago.maxConcurrent"),
-    Limit("queued", "server.maxQueued", least=0),
-    Limit("cache_mb", "cache.maxSizeBytes", factor=1 << 20),
-)
-_MAX_VISITS, _DEFAULT_VISITS = "katago.maxVisits", "katago.defaultVisits"
-
-
-class OverlayError(Exception):
-    """Limits cannot be lowered so; `problems` names every value and what would be accepted."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(" ".join(problems))
-        self.problems = problems
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What an operator asks for: limits by key of the configuration, for how long, and why."""
-
-    limits: Mapping[str, Number]
-    minutes: float
-    why: str
-
-
-class Document(TypedDict):
-    """The overlay's file as the server reads it; `set`: values by key of the configuration."""
-
-    set: dict[str, Number]
-    expiresAt: str
-    why: str
-    who: str
 
 
 class Shown(TypedDict):
@@ -87,143 +23,6 @@ def shown(value: object) -> Shown | None:
     return shape.typed(Shown, value, "the overlay in /health") if value else None
 
 
-def wanted(limits: Mapping[str, object], minutes: object, why: str) -> Wanted:
-    """What is asked for, checked apart from any host; values may be numbers or texts of numbers.
-
-    Raises:
-        OverlayError: with every problem at once.
-    """
-    problems: list[str] = []
-    given = {name: value for name, value in limits.items() if value is not None}
-    found = {}
-    for limit in LIMITS:
-        if limit.name in given:
-            number = _number(given[limit.name], whole=limit.whole)
-            if number is None or number < limit.least:
-                kind = "a whole number" if limit.whole else "a number"
-                problems.append(f"{limit.name} is {given[limit.name]!r}; give {kind} from {limit.least}.")
-            else:
-                found[limit.key] = number * limit.factor
-    if not given:
-        problems.append(f"No limit is given: give one or more of {', '.join(each.name for each in LIMITS)}.")
-    span = _number(minutes, whole=False)
-    if span is None or not SHORTEST_MINUTES <= span <= LONGEST_MINUTES:
-        problems.append(
-            f"minutes is {minutes!r}; give a number from {SHORTEST_MINUTES:g} to {LONGEST_MINUTES:g}. What"
-            " is to last is deployed."
-        )
-    if not why.strip() or len(why) > LONGEST_WHY:
-        problems.append(f"why has {len(why.strip())} characters; give the reason in 1 to {LONGEST_WHY}.")
-    if problems or span is None:
-        raise OverlayError(problems)
-    return Wanted(found, float(span), why.strip())
-
-
-def in_force(config: Mapping[str, Any], limits: Mapping[str, Number]) -> dict[str, Number]:
-    """The keys that the server lowers under an overlay with `limits`, with their values then.
-
-    Raises:
-        OverlayError: if a limit lies above the configured one, if the configuration does not say that,
-            or if nothing would be lowered.
-    """
-    problems = []
-    names = {limit.key: limit for limit in LIMITS}
-    lowered: dict[str, Number] = {}
-    for key, value in limits.items():
-        configured, limit = _value(config, key), names[key]
-        if configured is None:
-            problems.append(
-                f"{limit.name} is given, and the configuration has no {key}: deploy a newer release."
-            )
-        elif value > configured:
-            problems.append(
-                f"{limit.name} is {value / limit.factor:g}, and {key} is configured as"
-                f" {configured / limit.factor:g}: give less. A mitigation never raises."
-            )
-        elif value < configured:
-            lowered[key] = value
-    most, default = lowered.get(_MAX_VISITS), _value(config, _DEFAULT_VISITS)
-    if most is not None and default is not None and most < lowered.get(_DEFAULT_VISITS, default):
-        lowered[_DEFAULT_VISITS] = most
-    if not lowered and not problems:
-        told = ", ".join(f"{key} is {_value(config, key)}" for key in limits)
-        problems.append(f"Nothing would be lowered: {told} already.")
-    if problems:
-        raise OverlayError(problems)
-    return {limit.key: lowered[limit.key] for limit in LIMITS if limit.key in lowered}
-
-
-def expiry(minutes: float, now: datetime) -> datetime:
-    """When it ends: a whole second in UTC, as systemd's timers take it."""
-    return (now + timedelta(minutes=minutes, microseconds=999_999)).astimezone(UTC).replace(microsecond=0)
-
-
-def document(limits: Mapping[str, Number], expires: datetime, why: str, who: str) -> Document:
-    """The overlay's file as the server reads it."""
-    return {"set": dict(limits), "expiresAt": f"{expires:%Y-%m-%dT%H:%M:%SZ}", "why": why, "who": who}
-
-
-def units(expires: datetime) -> dict[Path, str]:
-    """The timer and the service that end the overlay on the host, without anybody, also after a reboot.
-
-    The service removes both of them. The server ends an overlay at its time by itself too, so what
-    a power cut leaves of this is harmless.
-    """
-    timer, ending = (
-        paths.SERVICE_UNIT_FILE.with_name(paths.OVERLAY_TIMER),
-        paths.SERVICE_UNIT_FILE.with_name(paths.OVERLAY_EXPIRY_UNIT),
-    )
-    systemctl = "/usr/bin/systemctl"
-    return {
-        ending: f"""\
-[Unit]
-Description=Give the KataGo MCP server its limits back
-
-[Service]
-Type=oneshot
-ExecStart=/usr/bin/rm --force {paths.OVERLAY}
-# Of a server that does not run.
-ExecStart=-{systemctl} reload {paths.SERVICE_UNIT}
-ExecStart={systemctl} disable {paths.OVERLAY_TIMER}
-ExecStart=/usr/bin/rm --force {timer} {ending}
-ExecStart={systemctl} daemon-reload
-""",
-        timer: f"""\
-[Unit]
-Description=The end of the KataGo MCP server's lowered limits
-
-[Timer]
-OnCalendar={expires:%Y-%m-%d %H:%M:%S} UTC
-AccuracySec=1s
-Persistent=true
-
-[Install]
-WantedBy=timers.target
-""",
-    }
-
-
-def effective(config: Mapping[str, Any], lowered: Mapping[str, Number]) -> dict[str, Number]:
-    """Every limit that can be lowered, with the value in force."""
-    configured = {limit.key: _value(config, limit.key) for limit in LIMITS}
-    return {key: lowered.get(key, value) for key, value in configured.items() if value is not None}
-
-
-def lines(limits: Mapping[str, Number], until: str | None) -> str:
-    """Limits in force as text, a line for each."""
-    told = [f"{key}: {_plain(value)}" for key, value in limits.items()]
-    return "".join(f"{line}\n" for line in [*told, f"until: {until or 'changed by a deployment'}"])
-
-
-def changes(before: Mapping[str, Number], after: Mapping[str, Number]) -> str:
-    """What changes, in words: `katago.maxVisits 1000 to 200, katago.maxTime 30 to 10`."""
-    return ", ".join(
-        f"{key} {_plain(before[key])} to {_plain(value)}"
-        for key, value in after.items()
-        if before.get(key) != value
-    )
-
-
 def words(value: object) -> str:
     """What the overlay that `/health` shows means for people; empty when there is none."""
     try:
@@ -232,44 +31,10 @@ def words(value: object) -> str:
         return f"limits are lowered, and the service does not say which: {error}"
     if laid is None:
         return ""
-    keys = ", ".join(f"{key} {_plain(value)}" for key, value in laid["keys"].items()) or "none that counts"
+    keys = ", ".join(f"{key} {written(value)}" for key, value in laid["keys"].items()) or "none that counts"
     return f"limits are lowered until {laid['expiresAt']} by {laid['who']} ({keys}; {laid['why']})"
 
 
-def differences(value: object, document: Document, lowered: Mapping[str, Number]) -> Iterator[str]:
-    """How the overlay that `/health` shows differs from the one that was laid."""
-    if not isinstance(value, Mapping):
-        yield "the service shows none"
-        return
-    expected = {
-        "keys": dict(lowered),
-        "expiresAt": document["expiresAt"],
-        "why": document["why"],
-        "who": document["who"],
-    }
-    for name, each in expected.items():
-        if value.get(name) != each:
-            yield f"{name} is {value.get(name)!r}, expected {each!r}"
-
-
-def _value(config: Mapping[str, Any], key: str) -> Number | None:
-    section_name, name = key.split(".")
-    section = config.get(section_name)
-    value = section.get(name) if isinstance(section, Mapping) else None
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _plain(value: Number) -> str:
+def written(value: Number) -> str:
+    """A limit as people read it."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _number(value: object, *, whole: bool) -> Number | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(str(value))
-    except ValueError:
-        return None
-    if not math.isfinite(number) or (whole and not number.is_integer()):
-        return None
-    return int(number) if whole else number

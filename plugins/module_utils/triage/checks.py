@@ -11,9 +11,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu as gpu_devices
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import commands, procfs, prometheus, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    commands,
+    os_release,
+    procfs,
+    prometheus,
+    shape,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices, nvidia_health, nvidia_kernel
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
@@ -81,17 +87,24 @@ def pressure(proc: Path) -> facts.Pressure:
     return shape.typed(facts.Pressure, procfs.pressure(proc), "pressure")
 
 
+def system(os_release_file: Path) -> facts.System:
+    """Whether the host's system was tested."""
+    return {"untested": os_release.warning_of(os_release_file)}
+
+
 def load(proc: Path) -> facts.Load:
     """The load and the number of processors."""
     return shape.typed(facts.Load, procfs.load(proc), "load")
 
 
-def gpu() -> facts.Gpu | None:
+def gpu(bus: Path, kernel_modules: Path) -> facts.Gpu | None:
     """What NVIDIA's tools and the kernel say of the GPUs on the bus."""
-    found = gpu_devices.state(
-        commands.ask, kernel_log, devices=gpu_devices.on_bus(), loaded=gpu_devices.loaded_version()
+    return nvidia_health.health(
+        commands.ask,
+        kernel_log,
+        devices=devices.on_bus(bus),
+        loaded=nvidia_kernel.loaded_version("nvidia", kernel_modules),
     )
-    return shape.typed(facts.Gpu, found, "gpu") if found else None
 
 
 def kernel_log() -> str:
@@ -119,7 +132,7 @@ def engine_journal() -> facts.EngineJournal:
     return {"failures": service_journal.engine_failures(lines)}
 
 
-def runs() -> service_journal.Runs:
+def runs() -> facts.Runs:
     """The unit's starts and failures, by the journal."""
     return service_journal.runs(service_journal.manager(facts.WINDOW_MINUTES))
 

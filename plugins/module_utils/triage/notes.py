@@ -51,8 +51,10 @@ def changes(facts: Facts) -> Iterator[str]:
 
 
 def notes(facts: Facts) -> Iterator[str]:
-    """Traffic, pressure that is not accounted, and who uses much of the host."""
+    """A system that was not tested, traffic, pressure that is not accounted, who uses much of the host."""
     values = facts.values
+    if "system" in values and (warning := values["system"]["untested"]):
+        yield warning
     yield _traffic(facts)
     if "pressure" in values and (absent := values["pressure"].get("absent")):
         yield f"pressure is not accounted here ({absent})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu as gpu_devices
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.nvidia_smi import SLOWDOWNS
 from ansible_collections.katago.fleet.plugins.module_utils.severity import Level
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts, reason, rules_host
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
@@ -65,7 +65,7 @@ def _heat(card: facts.Condition) -> Iterator[Reason]:
             break
     if card["slowed"]:
         by_hardware = any(name.startswith("hw_") for name in card["slowed"])
-        causes = " and ".join(gpu_devices.SLOWDOWNS.get(name, name) for name in card["slowed"])
+        causes = " and ".join(SLOWDOWNS.get(name, name) for name in card["slowed"])
         yield Reason(
             "P2" if by_hardware else "P3",
             "gpu",

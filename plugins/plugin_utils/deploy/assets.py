@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings, redaction
 from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
 
 RELEASE_ADDRESS = "https://github.com/lightvector/KataGo/releases/download/v{version}/{name}"
@@ -183,9 +183,9 @@ def _extract(variable: str, archive: Path, member: str, directory: Path) -> Asse
 
 def _reason(error: OSError | subprocess.CalledProcessError) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        words = redaction.plain(str(error.stderr)).strip()
+        words = redaction.plain(error.stderr or "").strip()
         lines = [line for line in words.splitlines() if line.startswith("ERROR")]
-        return lines[-1] if lines else redaction.end_of(words, 300)
+        return lines[-1] if lines else endings.said(words, status=error.returncode, most=300)
     if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
         return str(error.reason)
     return str(error)

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu_driver
+from ansible_collections.katago.fleet.plugins.module_utils.common import os_release, shape
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices
 from ansible_collections.katago.fleet.plugins.module_utils.release import sizing
 
 Facts = Mapping[str, Any]
 Settings = Mapping[str, Any]
 
-SUPPORTED_SYSTEMS = {"debian": ("12", "13")}
 SUPPORTED_ARCHITECTURES = ("x86_64",)
 OLDEST_PYTHON = (3, 11)
 OLDEST_SYSTEMD = 252
@@ -80,14 +80,19 @@ def input_problems(settings: Settings) -> list[str]:
 
 
 def host_problems(
-    host: Facts, *, network_bytes: int, human_network_bytes: int = 0, backend: str = "opencl"
+    host: Facts,
+    *,
+    network_bytes: int,
+    human_network_bytes: int = 0,
+    backend: str = "opencl",
+    untested: bool = False,
 ) -> list[str]:
     """What is wrong with a host, as measured by the `preflight` module; [] when it is fit.
 
-    `backend`: of the engine, which must work on the host's device.
+    `backend`: of the engine, which must work on the host's device. `untested`: as in `system_problems`.
     """
     return [
-        *system_problems(host),
+        *system_problems(host, untested=untested),
         *_backend_problems(host, backend),
         *_capacity_problems(host, {"network": network_bytes, "human_network": human_network_bytes}),
         *_listener_problems(host),
@@ -99,14 +104,14 @@ def engine_for(engine: Settings, gpu_engines: Mapping[str, Settings], vendor: st
 
     `gpu_engines` by backend; `engine` where none of them fits.
     """
-    for backend in gpu_driver.backends(vendor) if vendor else ():
+    for backend in devices.backends(vendor) if vendor else ():
         if backend in gpu_engines:
             return {**gpu_engines[backend], "backend": backend}
     return dict(engine)
 
 
 def _gpu_engine_problems(engines: Mapping[str, Any]) -> Iterator[str]:
-    known = gpu_driver.backends("nvidia")
+    known = devices.backends("nvidia")
     for backend, engine in engines.items():
         if backend not in known:
             yield f"katago_gpu_engines has {backend!r}; its keys must be among {', '.join(known)}."
@@ -255,11 +260,14 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def system_problems(host: Facts) -> Iterator[str]:
-    """What no variable can mend: another system, architecture, Python or systemd than the service runs on."""
-    system, version = host["os"]["id"], host["os"]["version"]
-    if version not in SUPPORTED_SYSTEMS.get(system, ()):
-        yield f"The host runs {system} {version}; supported are Debian 12 and 13."
+def system_problems(host: Facts, *, untested: bool = False) -> Iterator[str]:
+    """What no variable can repair: another system, architecture, Python or systemd than the service runs on.
+
+    `untested`: whether a system that was not tested is accepted.
+    """
+    system = system_of(host)
+    if not system.is_tested and not (untested and system.has_apt):
+        yield os_release.refusal(system)
     if host["architecture"] not in SUPPORTED_ARCHITECTURES:
         yield (f"The host's architecture is {host['architecture']}; KataGo is published for x86_64 only.")
     if tuple(host["python"][:2]) < OLDEST_PYTHON:
@@ -271,8 +279,18 @@ def system_problems(host: Facts) -> Iterator[str]:
         )
 
 
+def system_of(host: Facts) -> os_release.System:
+    """The system of a host that was measured."""
+    return shape.record(os_release.System, host["os"], "os")
+
+
+def system_warnings(host: Facts) -> list[str]:
+    """What every report says of a host that is accepted though its system was not tested."""
+    return [words] if (words := os_release.warning(system_of(host))) else []
+
+
 def _backend_problems(host: Facts, backend: str) -> Iterator[str]:
-    works = gpu_driver.backends(host["gpu_vendor"] or "none")
+    works = devices.backends(host["gpu_vendor"] or "none")
     # An engine that computes on the processor works everywhere, and is slow beside a GPU.
     if backend not in works and not backend.startswith("eigen"):
         device = f"a GPU of {host['gpu_vendor']}" if host["gpu_vendor"] else "no GPU that works"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.markers import Marker, default_environment
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings, redaction
 from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
 
 # Platforms whose wheels run on Debian 12 and newer (PEP 600).
@@ -165,8 +165,9 @@ def _pip(*arguments: str) -> None:
     )
     if result.returncode != 0:
         words = redaction.plain(result.stderr).splitlines()
-        last = [line for line in words if not line.startswith("WARNING")][-3:]
-        raise WheelError(f"The server's wheel set cannot be built: {' '.join(last)}")
+        told = "\n".join(line for line in words if not line.startswith("WARNING"))
+        said = endings.said(told, "\n".join(words), status=result.returncode, lines=3)
+        raise WheelError(f"The server's wheel set cannot be built: {said}")
 
 
 def _pack(directory: Path, archive: Path) -> None:

@@ -60,8 +60,9 @@ def _details(found: Mapping[str, Any]) -> Iterator[str]:
     for reset in list(seen.get("resets", ()))[-_RESETS_SHOWN:]:
         anew = f"began anew {reset['began_anew']}" if reset["began_anew"] else "has not begun anew"
         yield from _wrapped(f"{reset['at']} {reset['kind']}: {reset['why']}; the window {anew}")
-    for note in seen.get("notes", ()):
-        yield from _wrapped(f"note: {note}")
+    for note in (found.get("untested_system"), *seen.get("notes", ())):
+        if note:
+            yield from _wrapped(f"note: {note}")
 
 
 def _wrapped(words: str) -> list[str]:

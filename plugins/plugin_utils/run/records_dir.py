@@ -33,6 +33,15 @@ def of_task(variables: Mapping[str, Any], template: Callable[[Any], Any], *, roo
     return decide(values, variables.get("ansible_inventory_sources") or [], root=root)
 
 
+def problems(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> list[str]:
+    """Why a task with these variables cannot keep records, a sentence; [] when it can."""
+    try:
+        of_task(variables, template)
+    except PlaceError as error:
+        return [str(error)]
+    return []
+
+
 def decide(variables: Mapping[str, Any], sources: Sequence[str], *, root: Path = _ROOT) -> Path:
     """The directory of the records of a fleet.
 

@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     takes_config(validate)
     validate.add_argument("--no-engine", action="store_true", help="do not start the engine")
     validate.add_argument("--json", action="store_true", help="print JSON")
+    validate.add_argument("--verbose", action="store_true", help="print what the engine logs on stderr")
     version = command("version", "print version and release")
     takes_config(version)
     version.add_argument("--json", action="store_true", help="print JSON")
@@ -86,7 +87,7 @@ def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _validate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from katago_mcp.validate import validate
 
-    logs.configure("error", "text")
+    logs.configure("debug" if arguments.verbose else "error", "text")
     report = asyncio.run(validate(arguments.config, environ, engine=not arguments.no_engine))
     print(json.dumps(report.as_json()) if arguments.json else report.as_text())
     return 0 if report.ok else 1

@@ -104,9 +104,9 @@ class Katago(Section):
     max_concurrent: Annotated[int, Field(ge=1, le=1024)] = 2
     """Analyses in the engine at a time; match `numAnalysisThreads` of its configuration."""
     start_timeout_seconds: Seconds = 60
-    """Until the engine's first answer."""
-    tuning_timeout_seconds: Seconds = 1800
-    """Until its first answer while it tunes itself to a new device."""
+    """How long a starting engine may show no progress: no line, no processor time, none waited for."""
+    tuning_timeout_seconds: Seconds = 7200
+    """The longest a start may take, tuning and the building of caches included, though it shows progress."""
     restart_backoff_seconds: Seconds = 1
     """Wait before the first restart; doubled with each failure."""
     restart_backoff_max_seconds: Seconds = 60

@@ -25,12 +25,19 @@ LINE_LIMIT = 16 * 1024 * 1024
 GARBAGE_LIMIT = 3
 """Lines without JSON after which an engine is given up."""
 
-_TUNING_MARKS = ("Beginning GPU tuning", "Performing autotuning", "Tuning ")
+_TUNING_MARKS = {
+    "Beginning GPU tuning": "the engine tunes itself to this device",
+    "Performing autotuning": "the engine tunes itself to this device",
+    "Tuning ": "the engine tunes itself to this device",
+    "Creating new timing cache": "the engine builds TensorRT's timing cache for this device",
+    "Creating new plan cache": "the engine builds TensorRT's plan cache for this device",
+}
 _REASON_MARK = "what():"
 _SECRETIVE = ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _INHERITED = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_CACHE_HOME", "POCL_CACHE_DIR")
 _INHERITED_PREFIXES = ("LD_", "OCL_", "OPENCL_", "POCL_", "CUDA_", "NVIDIA_", "OMP_")
 _QUIT_SECONDS = 2.0
+_LAST_LINES = 5
 
 _log = Log(__name__)
 
@@ -110,7 +117,8 @@ class Engine:
 
     def __init__(self, process: asyncio.subprocess.Process, command: Command, metrics: Metrics):
         self.pid = process.pid
-        self.tuning = False
+        self.tuning: str | None = None
+        self.lines = 0
         self.ended = asyncio.Event()
         self.end_kind: EndKind = "exited"
         self.end_text = ""
@@ -130,6 +138,11 @@ class Engine:
             if _REASON_MARK in line:
                 return line.split(_REASON_MARK, 1)[1].strip()
         return None
+
+    @property
+    def last_lines(self) -> list[str]:
+        """The last lines that the engine wrote to stderr."""
+        return list(self._stderr)[-_LAST_LINES:]
 
     async def query(self, query: Mapping[str, Any], progress: Progress | None = None) -> Answer:
         """Send a query and wait for its final reply.
@@ -236,6 +249,7 @@ class Engine:
                 continue
             if not line:
                 break
+            self.lines += 1
             # What an engine that was given up still sends is read, so that its pipe empties.
             if not self.ended.is_set():
                 self._dispatch(line)
@@ -263,10 +277,12 @@ class Engine:
     def _note(self, line: str) -> None:
         if not line:
             return
+        self.lines += 1
         self._stderr.append(line[:1000])
         _log.debug("engine_stderr", line=line[:1000])
-        if any(mark in line for mark in _TUNING_MARKS):
-            self.tuning = True
+        for mark, what in _TUNING_MARKS.items():
+            if mark in line:
+                self.tuning = what
 
     def _dispatch(self, line: bytes) -> None:
         try:

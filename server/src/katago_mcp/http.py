@@ -140,6 +140,8 @@ def health(operations: Operations) -> tuple[bool, dict[str, Any]]:
             "restarts": status.restarts,
             "version": status.version,
             "network": status.network,
+            "startingSeconds": _rounded(status.starting_for),
+            "stillSeconds": _rounded(status.still_for),
         },
         "release": operations.release,
         "version": __version__,
@@ -147,6 +149,10 @@ def health(operations: Operations) -> tuple[bool, dict[str, Any]]:
         "draining": operations.analyst.draining,
         **_overlay(operations),
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def readiness(operations: Operations) -> tuple[bool, dict[str, Any]]:

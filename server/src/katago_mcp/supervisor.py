@@ -10,11 +10,12 @@ import hashlib
 import math
 import time
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from katago_mcp import progress
 from katago_mcp.config import Health, Katago
 from katago_mcp.engine import (
     Command,
@@ -51,7 +52,10 @@ class EngineUnavailable(Exception):
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """What is known of the engine; `heartbeat_age` in seconds since its last sign of life."""
+    """What is known of the engine; `heartbeat_age` in seconds since its last sign of life.
+
+    While it starts, `starting_for` is for how many seconds, and `still_for` for how many nothing moved.
+    """
 
     state: State
     reason: str | None
@@ -61,6 +65,8 @@ class EngineStatus:
     network: str | None
     human_network: str | None
     heartbeat_age: float | None
+    starting_for: float | None = None
+    still_for: float | None = None
 
 
 class Identity(NamedTuple):
@@ -91,7 +97,10 @@ class Supervisor:
         notifier: Notifier,
         environ: Mapping[str, str],
         command: Command,
+        activity: Callable[[int], progress.Activity] = progress.of_session,
     ) -> None:
+        """Prepare; `activity` reads what the processes of a session, named by its id, did."""
+        self._activity = activity
         self._settings = settings
         self._metrics = metrics
         self._notifier = notifier
@@ -113,6 +122,7 @@ class Supervisor:
         self._retry_at: float | None = None
         self._start_took = 5.0
         self._beat_at: float | None = None
+        self._starting: tuple[float, progress.Watch] | None = None
         self._identity = Identity()
 
     @property
@@ -158,6 +168,8 @@ class Supervisor:
 
     def status(self) -> EngineStatus:
         """What is known of the engine now."""
+        now = time.monotonic()
+        since, watch = self._starting or (None, None)
         return EngineStatus(
             state=self._state,
             reason=self._reason,
@@ -166,7 +178,9 @@ class Supervisor:
             version=self._identity.version,
             network=self._identity.network,
             human_network=self._identity.human_network,
-            heartbeat_age=None if self._beat_at is None else time.monotonic() - self._beat_at,
+            heartbeat_age=None if self._beat_at is None else now - self._beat_at,
+            starting_for=None if since is None else now - since,
+            still_for=None if watch is None else watch.still,
         )
 
     def engine(self) -> Engine:
@@ -267,18 +281,20 @@ class Supervisor:
 
     async def _wait_until_ready(self, engine: Engine, config: str | None) -> bool:
         started = time.monotonic()
+        watch = progress.Watch(
+            lambda: self._activity(engine.pid), lambda: engine.lines, longest_step=_STALE_TICKS * self._tick
+        )
+        self._starting = started, watch
         asked = asyncio.create_task(_identify(engine, config))
         try:
             while not asked.done() and self._wanted:
-                if engine.tuning and self._state == "starting":
-                    self._set("tuning", "the engine tunes itself to this device")
-                limit = (
-                    self._katago.tuning_timeout_seconds
-                    if engine.tuning
-                    else self._katago.start_timeout_seconds
-                )
-                if time.monotonic() - started > limit:
-                    engine.end("start_timeout", f"was not ready within {limit:g} s")
+                if engine.tuning not in (None, self._reason):
+                    self._set("tuning", engine.tuning)
+                still = watch.look()
+                if still > self._katago.start_timeout_seconds:
+                    engine.end("start_timeout", _still(still, engine))
+                elif (took := time.monotonic() - started) > self._katago.tuning_timeout_seconds:
+                    engine.end("start_timeout", f"was not ready within {took:.0f} s, though it was at work")
                 await self._step({asked}, self._tick)
             if not asked.done():
                 return False
@@ -294,6 +310,7 @@ class Supervisor:
                     engine.end_kind = "config_error"
                 return False
         finally:
+            self._starting = None
             asked.cancel()
             with contextlib.suppress(asyncio.CancelledError, EngineGone, EngineRefused):
                 await asked
@@ -303,13 +320,27 @@ class Supervisor:
         return True
 
     async def _beat(self, engine: Engine) -> bool:
-        """Ask for a sign of life; an engine that gives none in time is ended as hung."""
+        """Ask for a sign of life; an engine that gives none in time is ended as hung.
+
+        One that others keep from the processor gets more time, as much as without progress at its start.
+        """
         seconds = self._health.heartbeat_timeout_seconds
         asked = asyncio.create_task(engine.query({"action": "query_version"}))
         try:
-            deadline = time.monotonic() + seconds
-            while not asked.done() and self._wanted and time.monotonic() < deadline:
-                await self._step({asked}, min(self._tick, max(0.0, deadline - time.monotonic())))
+            began = time.monotonic()
+            last = began + max(seconds, self._katago.start_timeout_seconds)
+            deadline = began + seconds
+            seen: tuple[float, progress.Activity] | None = None
+            while not asked.done() and self._wanted and (now := time.monotonic()) < deadline:
+                if seen is None and now > began + seconds / 2:
+                    seen = now, self._activity(engine.pid)
+                await self._step({asked}, min(self._tick, max(0.0, deadline - now)))
+                now = time.monotonic()
+                if seen is not None and deadline <= now < last and not asked.done():
+                    activity = self._activity(engine.pid)
+                    if progress.is_starved(seen[1], activity, now - seen[0]):
+                        seen, deadline = (now, activity), min(last, now + seconds)
+            seconds = time.monotonic() - began
             if asked.done():
                 with contextlib.suppress(EngineGone, EngineRefused):
                     await asked
@@ -317,8 +348,8 @@ class Supervisor:
                     return True
                 return not engine.ended.is_set()
             if self._wanted:
-                self._set("hung", f"no heartbeat for {seconds:g} s")
-                engine.end("hung", f"hung: no heartbeat for {seconds:g} s")
+                self._set("hung", f"no heartbeat for {seconds:.1f} s")
+                engine.end("hung", f"hung: no heartbeat for {seconds:.1f} s")
             return False
         finally:
             asked.cancel()
@@ -397,6 +428,16 @@ class Supervisor:
         if self._watchdog_every is not None and now - self._watchdog_sent >= self._watchdog_every:
             self._watchdog_sent = now
             self._notifier.watchdog()
+
+
+def _still(seconds: float, engine: Engine) -> str:
+    """Why a start is given up: for how long nothing moved, and what the engine wrote last."""
+    lines = engine.last_lines
+    wrote = f"its last log lines: {' | '.join(lines)}" if lines else "it has written nothing"
+    return (
+        f"gave no sign of progress for {seconds:.0f} s while it started"
+        f" (no line, no processor time, not waiting for a processor); {wrote}"
+    )
 
 
 async def _identify(engine: Engine, config: str | None) -> Identity:

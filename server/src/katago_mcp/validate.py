@@ -30,6 +30,9 @@ SMALL = {
 }
 """Settings that let a second engine start beside a running one."""
 
+_PATIENCE = 10
+"""How many times longer than in service an analysis may take: the host may be busy, and the engine cold."""
+
 
 @dataclass
 class Check:
@@ -188,7 +191,14 @@ async def _trial(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[tu
         overrides=SMALL,
     )
     metrics = Metrics(__version__, loaded.release)
-    settings = Settings(loaded.config)
+    health = loaded.config.health
+    patient = {
+        "katago": katago.model_copy(update={"max_time": katago.max_time * _PATIENCE}),
+        "health": health.model_copy(
+            update={"heartbeat_timeout_seconds": health.heartbeat_timeout_seconds * _PATIENCE}
+        ),
+    }
+    settings = Settings(loaded.config.model_copy(update=patient))
     supervisor = Supervisor(settings, metrics, Notifier({}), environ, command)
     analyst = Analyst(settings, supervisor, cache=None, metrics=metrics)
     async with asyncio.TaskGroup() as tasks:

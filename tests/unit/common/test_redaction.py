@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, secret_values
 from ansible_collections.katago.fleet.plugins.module_utils.common.redaction import MARK, Redactor, Secret
 from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets
 
@@ -218,20 +218,20 @@ def test_mark_names_the_secret_unless_the_name_has_it() -> None:
     ],
 )
 def test_arguments_tell_their_secrets(arguments: list[str], values: list[str]) -> None:
-    assert list(redaction.in_arguments(arguments)) == values
+    assert list(secret_values.in_arguments(arguments)) == values
 
 
 @pytest.mark.parametrize("name", ["password", "apiKey", "tokens", "AWS_SECRET_ACCESS_KEY", "db.passwd"])
 def test_names_of_secrets(name: str) -> None:
-    assert redaction.is_secret_name(name)
+    assert secret_values.is_secret_name(name)
 
 
 @pytest.mark.parametrize(
     "name", ["tokensFile", "maxTokens_count", "PWD", "OLDPWD", "passed", "secretary", "path"]
 )
 def test_names_of_no_secrets(name: str) -> None:
-    assert not redaction.is_secret_name(name)
-    assert not redaction.is_secret_variable(name)
+    assert not secret_values.is_secret_name(name)
+    assert not secret_values.is_secret_variable(name)
 
 
 @pytest.mark.parametrize(
@@ -246,15 +246,15 @@ def test_names_of_no_secrets(name: str) -> None:
     ],
 )
 def test_file_of_secrets_is_read_by_what_it_is(name: str, content: bytes, expected: list[bytes]) -> None:
-    values = [secret.value for secret in redaction.in_file(name, content)]
+    values = [secret.value for secret in secret_values.in_file(name, content)]
     assert set(expected) <= set(values)
     assert len(values) <= len(expected) + 1
 
 
 def test_address_tells_its_password_as_it_is_written_and_as_it_is_meant() -> None:
-    found = redaction.in_address("repository", b"rest:https://u:a%20b@h/")
+    found = secret_values.in_address("repository", b"rest:https://u:a%20b@h/")
     assert [secret.value for secret in found] == [b"a%20b", b"a b"]
-    assert redaction.in_address("repository", b"sftp:user@host:/srv/katago") == []
+    assert secret_values.in_address("repository", b"sftp:user@host:/srv/katago") == []
 
 
 def host(root: Path, canaries: list[str]) -> None:
@@ -392,4 +392,4 @@ Environment="A_TOKEN=two words" LANG=C 'B_SECRET=50%%'
 ExecStart=/bin/x Environment=no
 Environment=C_KEY=last
 """
-    assert list(redaction.in_unit(unit)) == ["two words", "50%%", "50%", "last"]
+    assert list(secret_values.in_unit(unit)) == ["two words", "50%%", "50%", "last"]

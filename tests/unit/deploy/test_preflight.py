@@ -187,7 +187,7 @@ def test_loopback_needs_no_token_and_no_names() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"os": {"id": "debian", "version": "11"}}, "debian 11; supported are Debian 12 and 13"),
+        ({"os": {"id": "debian", "version": "11"}}, "debian 11; tested are Debian 12 and 13"),
         ({"architecture": "aarch64"}, "aarch64"),
         ({"python": [3, 10, 1]}, "3.10.1"),
         ({"systemd": 0}, "version 0"),
@@ -207,6 +207,44 @@ def test_loopback_needs_no_token_and_no_names() -> None:
 def test_unfit_host_is_refused_with_what_was_measured(change: dict[str, Any], words: str) -> None:
     (problem,) = preflight.host_problems(host() | change, network_bytes=4 << 20)
     assert words in problem
+
+
+UBUNTU = {
+    "id": "ubuntu",
+    "version": "24.04",
+    "codename": "noble",
+    "name": "Ubuntu 24.04.3 LTS",
+    "like": ["debian"],
+}
+
+
+def test_system_that_was_not_tested_is_refused_unless_that_is_accepted() -> None:
+    ubuntu = host() | {"os": UBUNTU, "python": [3, 12, 3], "systemd": 255}
+    (problem,) = preflight.host_problems(ubuntu, network_bytes=4 << 20)
+    assert problem == (
+        "The host runs Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13. To try it anyway,"
+        " with a warning in every report: preflight_untested_system: true"
+    )
+    assert preflight.host_problems(ubuntu, network_bytes=4 << 20, untested=True) == []
+    assert preflight.system_warnings(ubuntu) == [
+        "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13"
+    ]
+    assert preflight.system_warnings(host()) == []
+
+
+def test_system_without_apt_is_refused_also_where_untested_ones_are_accepted() -> None:
+    fedora = host() | {"os": {"id": "fedora", "version": "43"}}
+    (problem,) = preflight.system_problems(fedora, untested=True)
+    assert "Packages are installed with APT" in problem
+
+
+def test_old_system_that_is_accepted_still_needs_its_python_and_systemd() -> None:
+    bullseye = host() | {"os": {"id": "debian", "version": "11"}, "python": [3, 9, 2], "systemd": 247}
+    problems = list(preflight.system_problems(bullseye, untested=True))
+    assert [words in problem for words, problem in zip(("3.9.2", "247"), problems, strict=True)] == [
+        True,
+        True,
+    ]
 
 
 def test_host_that_has_engine_and_network_needs_room_for_a_release_only() -> None:

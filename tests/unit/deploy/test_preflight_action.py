@@ -24,8 +24,8 @@ DEBIAN = {
 class Host(preflight.ActionModule):
     """The action with a host that was measured so."""
 
-    def __init__(self, measured: dict[str, Any]) -> None:
-        self._task = SimpleNamespace(args={"scope": "system"})
+    def __init__(self, measured: dict[str, Any], **arguments: Any) -> None:
+        self._task = SimpleNamespace(args={"scope": "system", **arguments})
         self._measured = measured
 
     def _execute_module(self, **_: Any) -> dict[str, Any]:
@@ -45,7 +45,16 @@ def test_other_system_is_refused() -> None:
     ubuntu = {**DEBIAN, "os": {"id": "ubuntu", "version": "24.04"}}
     result = Host({"host": ubuntu}).run()
     assert result["failed"]
-    assert "The host runs ubuntu 24.04; supported are Debian 12 and 13." in result["msg"]
+    assert "The host runs ubuntu 24.04; tested are Debian 12 and 13." in result["msg"]
+    assert "preflight_untested_system: true" in result["msg"]
+
+
+@pytest.mark.parametrize("accepted", [True, "true", "yes"])
+def test_other_system_that_is_accepted_is_warned_of(accepted: object) -> None:
+    ubuntu = {**DEBIAN, "os": {"id": "ubuntu", "version": "24.04", "like": ["debian"]}}
+    result = Host({"host": ubuntu}, untested_system=accepted).run()
+    assert result["warnings"] == ["untested system: ubuntu 24.04; tested are Debian 12 and 13"]
+    assert not result.get("failed")
 
 
 def test_host_that_cannot_be_measured_has_failed() -> None:

@@ -657,11 +657,11 @@ def test_run_belongs_to_the_given_incident_or_to_the_only_open_one(desk: Desk, t
     desk.do(report(("katago-2", "P2", "memory")), do="open")
     with pytest.raises(RecordError, match=r"2 incidents are open \(2026-01-31-1, 2026-01-31-2\)"):
         current(tmp_path, "")
-    assert incident_module.LookupModule(templar=Templar(DataLoader())).run(
-        [""], {"katago_records_dir": str(tmp_path)}
-    ) == [""]
+    lookup = incident_module.LookupModule(templar=Templar(DataLoader()))
+    assert lookup.run([""], {"katago_records_dir": str(tmp_path)}) == [""]
     desk.do(do="close", incident="2026-01-31-1", resolution="r")
-    assert incident_module.LookupModule().run([str(tmp_path), ""]) == ["2026-01-31-2"]
+    assert lookup.run([""], {"katago_records_dir": str(tmp_path)}) == ["2026-01-31-2"]
+    assert lookup.run(["other"], {}) == ["other"]
     assert open_incidents(tmp_path) == ["2026-01-31-2"]
 
 

@@ -134,12 +134,14 @@ def test_world_writable_checkout_works_though_ansible_ignores_its_configuration(
     assert control.timeline()
 
 
-def test_variable_of_the_version_before_is_refused_with_its_new_name(control: Control) -> None:
+@pytest.mark.parametrize("playbook", ["incident", "evidence", "restart", "watch", "review"])
+def test_variable_of_the_version_before_is_refused_with_its_new_name(control: Control, playbook: str) -> None:
     control.write_inventory({"incident_records_dir": "/srv/kept"})
-    run = control.run("incident.yml", do="show")
+    run = control.run(f"{playbook}.yml", do="show", incident="first-1")
     assert run.returncode == 2
     assert "incident_records_dir is no longer read" in output(run)
     assert "set katago_records_dir to /srv/kept instead." in output(run)
+    assert not control.records.exists()
 
 
 def test_empty_inventory_is_told(control: Control) -> None:

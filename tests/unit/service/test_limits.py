@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.service import overlay
+from ansible_collections.katago.fleet.plugins.module_utils.service import limits
 from ansible_collections.katago.fleet.plugins.modules import service_limits
 
 EARLIER, LATER = (datetime(2026, 11, 24, hour, tzinfo=UTC) for hour in (6, 7))
@@ -61,7 +61,7 @@ class Host:
 
     def seen(self) -> tuple[dict[str, str], str | None, bool]:
         """Everything that a mitigation leaves on a host."""
-        files = (paths.OVERLAY, *overlay.units(EARLIER))
+        files = (paths.OVERLAY, *limits.units(EARLIER))
         return {path.name: path.read_text() for path in files if path.exists()}, self.armed, self.enabled
 
 
@@ -82,8 +82,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return host
 
 
-def document(expires: datetime) -> overlay.Document:
-    return overlay.document({"katago.maxVisits": 100}, expires, "load", "anna@control")
+def document(expires: datetime) -> limits.Document:
+    return limits.document({"katago.maxVisits": 100}, expires, "load", "anna@control")
 
 
 def due(expires: datetime) -> str:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.katago.fleet.plugins.module_utils.service import limits as service_limits
 from ansible_collections.katago.fleet.plugins.module_utils.service import overlay
-from ansible_collections.katago.fleet.plugins.module_utils.service.overlay import OverlayError
 
 CONFIG: dict[str, Any] = {
     "server": {"maxQueued": 64},
@@ -27,16 +27,18 @@ CONFIG: dict[str, Any] = {
     "cache": {"maxSizeBytes": 256 << 20},
 }
 NOW = datetime(2026, 11, 24, 6, 30, 0, 1, tzinfo=UTC)
-DOCUMENT = overlay.document({"katago.maxVisits": 100}, NOW.replace(microsecond=0), "load", "anna@control")
+DOCUMENT = service_limits.document(
+    {"katago.maxVisits": 100}, NOW.replace(microsecond=0), "load", "anna@control"
+)
 
 
 def wanted(**limits: object) -> dict[str, float]:
-    return dict(overlay.wanted(limits, 60, "load").limits)
+    return dict(service_limits.wanted(limits, 60, "load").limits)
 
 
 def problems(limits: dict[str, object], minutes: object = 60, why: str = "load") -> list[str]:
-    with pytest.raises(OverlayError) as refused:
-        overlay.wanted(limits, minutes, why)
+    with pytest.raises(service_limits.OverlayError) as refused:
+        service_limits.wanted(limits, minutes, why)
     return refused.value.problems
 
 
@@ -87,18 +89,18 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_default_visits_are_lowered_along() -> None:
-    assert overlay.in_force(CONFIG, {"katago.maxVisits": 100}) == {
+    assert service_limits.in_force(CONFIG, {"katago.maxVisits": 100}) == {
         "katago.maxVisits": 100,
         "katago.defaultVisits": 100,
     }
-    assert overlay.in_force(CONFIG, {"katago.maxVisits": 300}) == {"katago.maxVisits": 300}
+    assert service_limits.in_force(CONFIG, {"katago.maxVisits": 300}) == {"katago.maxVisits": 300}
     both = {"katago.maxVisits": 100, "katago.defaultVisits": 50}
-    assert overlay.in_force(CONFIG, both) == both
+    assert service_limits.in_force(CONFIG, both) == both
 
 
 def test_limit_above_the_configured_one_is_refused_in_the_units_of_operators() -> None:
-    with pytest.raises(OverlayError) as refused:
-        overlay.in_force(CONFIG, {"katago.maxVisits": 1001, "cache.maxSizeBytes": 300 << 20})
+    with pytest.raises(service_limits.OverlayError) as refused:
+        service_limits.in_force(CONFIG, {"katago.maxVisits": 1001, "cache.maxSizeBytes": 300 << 20})
     assert refused.value.problems == [
         "visits is 1001, and katago.maxVisits is configured as 1000: give less. A mitigation never raises.",
         "cache_mb is 300, and cache.maxSizeBytes is configured as 256: give less. A mitigation never raises.",
@@ -107,44 +109,46 @@ def test_limit_above_the_configured_one_is_refused_in_the_units_of_operators() -
 
 def test_limit_that_is_the_configured_one_is_left_out_and_alone_is_refused() -> None:
     limits = {"katago.maxConcurrent": 2, "katago.maxTime": 10}
-    assert overlay.in_force(CONFIG, limits) == {"katago.maxTime": 10}
-    with pytest.raises(OverlayError, match=r"Nothing would be lowered: katago\.maxConcurrent is 2 already"):
-        overlay.in_force(CONFIG, {"katago.maxConcurrent": 2})
+    assert service_limits.in_force(CONFIG, limits) == {"katago.maxTime": 10}
+    with pytest.raises(
+        service_limits.OverlayError, match=r"Nothing would be lowered: katago\.maxConcurrent is 2 already"
+    ):
+        service_limits.in_force(CONFIG, {"katago.maxConcurrent": 2})
 
 
 def test_limit_that_the_release_does_not_know_is_refused() -> None:
     config = copy.deepcopy(CONFIG)
     del config["katago"]["maxReviewTime"]
-    with pytest.raises(OverlayError, match=r"the configuration has no katago\.maxReviewTime"):
-        overlay.in_force(config, {"katago.maxReviewTime": 60})
+    with pytest.raises(service_limits.OverlayError, match=r"the configuration has no katago\.maxReviewTime"):
+        service_limits.in_force(config, {"katago.maxReviewTime": 60})
 
 
 @given(
     st.dictionaries(
-        st.sampled_from([limit.key for limit in overlay.LIMITS]), st.integers(0, 1 << 29), min_size=1
+        st.sampled_from([limit.key for limit in service_limits.LIMITS]), st.integers(0, 1 << 29), min_size=1
     )
 )
 def test_nothing_is_ever_raised(limits: dict[str, float]) -> None:
-    before = overlay.effective(CONFIG, {})
+    before = service_limits.effective(CONFIG, {})
     try:
-        lowered = overlay.in_force(CONFIG, limits)
-    except OverlayError:
+        lowered = service_limits.in_force(CONFIG, limits)
+    except service_limits.OverlayError:
         return
-    after = overlay.effective(CONFIG, lowered)
+    after = service_limits.effective(CONFIG, lowered)
     assert all(after[key] <= before[key] for key in before)
     assert after != before
     assert after["katago.defaultVisits"] <= after["katago.maxVisits"]
 
 
-@given(st.floats(overlay.SHORTEST_MINUTES, overlay.LONGEST_MINUTES))
+@given(st.floats(service_limits.SHORTEST_MINUTES, service_limits.LONGEST_MINUTES))
 def test_end_is_a_whole_second_no_earlier_than_asked_for(minutes: float) -> None:
-    ends = overlay.expiry(minutes, NOW)
+    ends = service_limits.expiry(minutes, NOW)
     assert ends.microsecond == 0
     assert 0 <= (ends - NOW).total_seconds() - minutes * 60 < 1.000_001
 
 
 def test_timer_is_absolute_in_utc_persistent_and_enabled() -> None:
-    ending, timer = overlay.units(NOW.replace(microsecond=0)).items()
+    ending, timer = service_limits.units(NOW.replace(microsecond=0)).items()
     assert timer[0] == Path("/etc/systemd/system/katago-mcp-overlay-expiry.timer")
     for line in ("OnCalendar=2026-11-24 06:30:00 UTC", "Persistent=true", "WantedBy=timers.target"):
         assert line in timer[1].splitlines()
@@ -152,16 +156,18 @@ def test_timer_is_absolute_in_utc_persistent_and_enabled() -> None:
 
 
 def test_ending_removes_overlay_timer_and_itself() -> None:
-    (path, ending), (timer, _) = overlay.units(NOW).items()
+    (path, ending), (timer, _) = service_limits.units(NOW).items()
     commands = [line for line in ending.splitlines() if line.startswith("ExecStart=")]
     assert commands[0].endswith("/rm --force /var/lib/katago-mcp/overlay.json")
     assert f"/usr/bin/rm --force {timer} {path}" in commands[3]
 
 
 def test_diff_shows_every_limit_and_until_when() -> None:
-    lowered = overlay.in_force(CONFIG, {"katago.maxVisits": 100})
-    before = overlay.lines(overlay.effective(CONFIG, {}), None).splitlines()
-    after = overlay.lines(overlay.effective(CONFIG, lowered), DOCUMENT["expiresAt"]).splitlines()
+    lowered = service_limits.in_force(CONFIG, {"katago.maxVisits": 100})
+    before = service_limits.lines(service_limits.effective(CONFIG, {}), None).splitlines()
+    after = service_limits.lines(
+        service_limits.effective(CONFIG, lowered), DOCUMENT["expiresAt"]
+    ).splitlines()
     assert set(before) - set(after) == {
         "katago.maxVisits: 1000",
         "katago.defaultVisits: 200",
@@ -182,10 +188,10 @@ def shown(**changed: object) -> dict[str, Any]:
 
 def test_overlay_that_the_service_shows_is_compared_whole() -> None:
     lowered = {"katago.maxVisits": 100}
-    assert list(overlay.differences(shown(), DOCUMENT, lowered)) == []
-    assert list(overlay.differences(None, DOCUMENT, lowered)) == ["the service shows none"]
+    assert list(service_limits.differences(shown(), DOCUMENT, lowered)) == []
+    assert list(service_limits.differences(None, DOCUMENT, lowered)) == ["the service shows none"]
     for name, value in {"keys": {}, "expiresAt": "2026-11-24T07:00:00Z", "why": "x", "who": "y"}.items():
-        (problem,) = overlay.differences(shown(**{name: value}), DOCUMENT, lowered)
+        (problem,) = service_limits.differences(shown(**{name: value}), DOCUMENT, lowered)
         assert problem.startswith(f"{name} is {value!r}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import restart, unit
 from ansible_collections.katago.fleet.plugins.modules import service_restart
 
 
@@ -44,7 +44,7 @@ def test_patience_of_systemd_is_read(
     systemd: Callable[[str], Path], patience: str, seconds: float | None
 ) -> None:
     systemd(patience)
-    assert unit.stop_timeout() == seconds
+    assert restart.stop_timeout() == seconds
 
 
 @pytest.mark.parametrize(

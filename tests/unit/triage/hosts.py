@@ -53,6 +53,7 @@ def healthy() -> Facts:
         },
         "pressure": {"memory": {"full": {"avg10": 0.0, "avg60": 0.0}}},
         "load": {"averages": [0.1, 0.1, 0.1], "processors": 4},
+        "system": {"untested": ""},
         "gpu": None,
         "clock": NOW.timestamp(),
         "processes": {"engines": [101], "others": [], "processors": 4, "unit": None, "disks": []},

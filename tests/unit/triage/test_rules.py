@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils import gpu as gpu_module
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import nvidia_kernel, nvidia_smi
 from ansible_collections.katago.fleet.plugins.module_utils.severity import rank
 from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     baseline_record,
@@ -46,7 +46,7 @@ def test_well_host_is_healthy_without_a_deadline_or_a_next_step() -> None:
 
 def condition(**changes: Any) -> dict[str, Any]:
     """How a well card fares but for some keys."""
-    well = gpu_module.Condition(
+    well = nvidia_smi.Condition(
         address="00000000:01:00.0",
         temperature=41,
         warm_at=88,
@@ -109,7 +109,7 @@ def test_well_gpu_is_noted_with_temperature_memory_and_driver() -> None:
         ({"trouble": "unknown", "words": "[Unknown Error]"}, "P1", (), "gpu_driver.yml"),
         ({"devices": 2}, "P2", (), "gpu_driver.yml"),
         (
-            {"xids": gpu_module.xids("NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus.")},
+            {"xids": nvidia_kernel.xids("NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus.")},
             "P2",
             ("the GPU reports a hardware fault",),
             None,
@@ -125,7 +125,7 @@ def test_ill_gpu_is_judged(
 
 
 def test_xid_of_a_program_is_only_noted() -> None:
-    verdict = judge(with_gpu(xids=gpu_module.xids(2 * "NVRM: Xid (PCI:0000:01:00): 31, MMU Fault\n")))
+    verdict = judge(with_gpu(xids=nvidia_kernel.xids(2 * "NVRM: Xid (PCI:0000:01:00): 31, MMU Fault\n")))
     assert verdict.verdict == "healthy"
     assert "Xid 31 of 0000:01:00, 2 times: MMU Fault" in verdict.notes
 
@@ -180,7 +180,7 @@ def test_card_that_tells_no_limit_is_noted() -> None:
 
 
 def test_xid_is_judged_with_what_it_needs() -> None:
-    (reason,) = judge(with_gpu(xids=gpu_module.xids("NVRM: Xid (PCI:0000:01:00): 140, ECC"))).reasons
+    (reason,) = judge(with_gpu(xids=nvidia_kernel.xids("NVRM: Xid (PCI:0000:01:00): 140, ECC"))).reasons
     assert reason.measured == "Xid 140 of 0000:01:00, 1 times: ECC; it needs: reset the GPU"
 
 
@@ -971,3 +971,24 @@ def test_table_has_a_line_for_each_host_the_worst_first_with_why_and_next() -> N
     assert "  NEXT: ansible-playbook X" in lines
     assert any("P0  unit: katago-mcp.service is inactive (dead" in line for line in lines)
     assert all(len(line) <= 120 for line in lines)
+
+
+UNTESTED = "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"unit": {"active": "failed", "result": "core-dump"}},
+        {"security": {"mode": MODE, "isolated": True}},
+    ],
+)
+def test_system_that_was_not_tested_is_noted_whatever_the_verdict(changes: dict[str, Any]) -> None:
+    facts = having(**changes)
+    before = judge(facts)
+    facts["system"]["value"]["untested"] = UNTESTED
+    verdict = judge(facts)
+    assert UNTESTED in verdict.notes
+    assert (verdict.verdict, verdict.reasons) == (before.verdict, before.reasons)
+    assert UNTESTED not in before.notes

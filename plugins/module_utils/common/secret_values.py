@@ -1,0 +1,139 @@
+"""Which values are secrets, by the names of keys, variables and options, and in files that hold secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.katago.fleet.plugins.module_utils.common.redaction import (
+    NAME,
+    SHORTEST,
+    VARIABLE_ENDS,
+    Secret,
+)
+
+_SECRET_NAME = re.compile(rf"{NAME}s?", re.I)
+_SECRET_VARIABLE = re.compile(rf"{NAME}|_(?:{VARIABLE_ENDS})|^(?:pass|auth)", re.I)
+_UNLIKE_WORDS = re.compile(r"\d|[a-z][A-Z]")
+_OPEN_HEADERS = ("accept", "content-type", "user-agent")
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a key, an option or a field called so holds a secret: `password`, `apiKey`, `tokens`."""
+    return any(match.end() == len(name) for match in _SECRET_NAME.finditer(name))
+
+
+def is_secret_variable(name: str) -> bool:
+    """Whether a variable of an environment called so holds a secret."""
+    return any(match.end() == len(name) for match in _SECRET_VARIABLE.finditer(name))
+
+
+def worth_searching(value: str) -> bool:
+    """Whether a value that only its name calls a secret can be searched for everywhere.
+
+    A plain word, a number or a path would take harmless text away with it.
+    """
+    return len(value) >= SHORTEST and not re.fullmatch(r"[A-Za-z_.-]{0,15}|\d{0,11}|/.*|\[redacted.*", value)
+
+
+def in_json(value: Any, name: str = "") -> Iterator[str]:
+    """The texts below keys that are secret by their names, in what JSON was parsed into."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from in_json(each, str(key))
+    elif isinstance(value, list):
+        for each in value:
+            yield from in_json(each, name)
+    elif isinstance(value, str) and value and is_secret_name(name):
+        yield value
+
+
+def in_sinks(value: Any) -> Iterator[str]:
+    """The secrets of an incident's sinks besides those that names tell: addresses of hooks, headers.
+
+    Of an address it is the whole, its password, and each word that is none of a language.
+    """
+    if isinstance(value, Mapping):
+        if isinstance(url := value.get("url"), str):
+            yield url
+            yield from (secret.value.decode() for secret in in_address("", url.encode()))
+            yield from (word for word in re.findall(r"[\w-]{16,}", url) if _UNLIKE_WORDS.search(word))
+        headers = value.get("headers")
+        for name, header in headers.items() if isinstance(headers, Mapping) else ():
+            if str(name).lower() not in _OPEN_HEADERS:
+                yield str(header)
+                yield from str(header).split()[1:]
+    for each in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from in_sinks(each)
+
+
+def in_environment(variables: Mapping[str, str]) -> Iterator[str]:
+    """The values of variables that are secret by their names."""
+    yield from (value for name, value in variables.items() if value and is_secret_variable(name))
+
+
+def in_arguments(arguments: Sequence[str]) -> Iterator[str]:
+    """The values of arguments that are secret by their options' names."""
+    following = ""
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if following == "secret":
+            yield word
+        elif following == "user" and ":" in word:
+            yield word.partition(":")[2]
+        elif equals and value and is_secret_variable(name):
+            yield value
+        following = ""
+        if not equals and word.startswith("-"):
+            user = word in ("-u", "--user")
+            following = "secret" if is_secret_name(word) else "user" if user else ""
+
+
+def in_unit(text: str) -> Iterator[str]:
+    """The values of secret variables that a unit file sets."""
+    for line in re.findall(r"^\s*Environment=(.*)$", text, re.M):
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            words = line.split()
+        values = in_environment({name: value for name, _, value in (word.partition("=") for word in words)})
+        for value in values:
+            yield value
+            # systemd writes its specifiers' sign twice where it means the sign itself.
+            if "%%" in value:
+                yield value.replace("%%", "%")
+
+
+def in_file(name: str, content: bytes) -> list[Secret]:
+    """The secrets of a file that is there to hold some: a key, tokens, an environment, a password."""
+    if b"PRIVATE KEY" in content:
+        lines = [line.strip() for line in content.splitlines() if b"-----" not in line]
+        return [Secret(line, name) for line in lines if len(line) >= 2 * SHORTEST]
+    if b"BEGIN CERTIFICATE" in content:
+        return []
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict | list):
+        return [Secret(value.encode(), name) for value in in_json(parsed)]
+    found = []
+    for line in filter(None, (line.strip() for line in content.splitlines())):
+        # What ends with `=` may be base64, too.
+        found.append(Secret(line, name))
+        if variable := re.match(rb"(?:export )?[A-Za-z_]\w*=(?P<value>.+)", line):
+            found.append(Secret(variable["value"].strip(b"\"'"), name))
+    return found
+
+
+def in_address(name: str, address: bytes) -> list[Secret]:
+    """The password within an address such as `rest:https://user:password@host/`."""
+    found = re.search(rb"://[^\s/@:]*:(?P<password>\S+)@", address)
+    if not found:
+        return []
+    value = found["password"]
+    return [Secret(value, name), Secret(urllib.parse.unquote_to_bytes(value), name)]

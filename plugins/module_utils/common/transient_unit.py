@@ -1,0 +1,149 @@
+"""Runs a program in a unit of its own, until it ends or nothing moves any more, and says how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, progress
+
+POLL_SECONDS = 0.25
+LOOK_SECONDS = 2
+# Between a unit's end and that of the systemd-run that waits for it.
+_END_SECONDS = 30
+_RESULTS = {
+    "oom-kill": "it was killed, since the host ran out of memory",
+    "resources": "systemd had not the resources to start it",
+    "core-dump": "it crashed",
+    "timeout": "systemd stopped it, since it ran too long",
+}
+
+
+def clear(unit: str) -> None:
+    """Stop a unit and forget it, so that one of the same name can be run."""
+    for order in ("stop", "reset-failed"):
+        subprocess.run(["systemctl", order, unit], check=False, capture_output=True)
+
+
+def processes(unit: str) -> list[int]:
+    """The ids of a unit's processes; [] when it has none."""
+    shown = _show(unit, "ControlGroup").get("ControlGroup", "").strip("/")
+    found: set[int] = set()
+    for hierarchy in paths.CONTROL_GROUPS if shown else ():
+        for file in (hierarchy / shown).rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):
+                found.update(map(int, file.read_text().split()))
+    return sorted(found)
+
+
+def running_for(unit: str) -> float:
+    """For how many seconds a unit has run; 0 when it does not."""
+    since = _show(unit, "ActiveEnterTimestampMonotonic").get("ActiveEnterTimestampMonotonic", "")
+    return time.monotonic() - int(since) / 1e6 if int(since or 0) else 0.0
+
+
+def ending(unit: str, status: int) -> str:
+    """How a unit's program ended, as systemd has it, or as the `status` of systemd-run has it."""
+    shown = _show(unit, "Result,ExecMainCode,ExecMainStatus")
+    if (result := shown.get("Result", "")) in _RESULTS:
+        return _RESULTS[result]
+    # CLD_KILLED and CLD_DUMPED [waitid(2)].
+    if shown.get("ExecMainCode") in ("2", "3"):
+        return endings.of_status(-int(shown["ExecMainStatus"]))
+    return endings.of_status(int(shown.get("ExecMainStatus") or 0) or status)
+
+
+def _show(unit: str, properties: str) -> dict[str, str]:
+    shown = subprocess.run(
+        ["systemctl", "show", unit, f"--property={properties}"], capture_output=True, text=True, check=False
+    )
+    return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A program that ended, or was stopped: its outputs, and how it ended.
+
+    `stopped` says why it was stopped: for how long it ran or stood still; None when it ended itself.
+    """
+
+    status: int
+    output: str
+    log: str
+    ending: str
+    stopped: str | None
+
+    def words(self, redact: Callable[[str], str] = str) -> str:
+        """How it ended, and its last log lines; never empty."""
+        lines = endings.last_lines(redact(self.log), redact(self.output))
+        how = self.stopped or self.ending
+        return f"{how}. " + (f"Last log lines: {lines}" if lines else "It wrote nothing.")
+
+
+def watched(
+    command: Sequence[str],
+    unit: str,
+    *,
+    patience: float,
+    deadline: float,
+    is_enough: Callable[[str], bool] = lambda _: False,
+) -> Run:
+    """Run a command of `systemd_run.command(wait=True, collect=False)` until its unit ends.
+
+    It is stopped when nothing of it moves for `patience` seconds, after `deadline` seconds in any case,
+    and as soon as a line that it writes `is_enough`.
+    """
+    clear(unit)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    outputs: tuple[list[str], list[str]] = ([], [])
+    enough = threading.Event()
+
+    def read(stream: Iterable[str], lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line)
+            if is_enough(line):
+                enough.set()
+
+    streams: list[IO[str]] = [each for each in (process.stdout, process.stderr) if each is not None]
+    readers = [
+        threading.Thread(target=read, args=pair, daemon=True) for pair in zip(streams, outputs, strict=True)
+    ]
+    for reader in readers:
+        reader.start()
+
+    def activity() -> progress.Activity:
+        return progress.of_processes([process.pid, *processes(unit)], sum(map(len, outputs)))
+
+    watch, began, stopped = progress.Watch(activity()), time.monotonic(), None
+    looked = began
+    try:
+        while process.poll() is None and stopped is None and not enough.wait(POLL_SECONDS):
+            now = time.monotonic()
+            if now - began > deadline:
+                stopped = f"it was stopped after {now - began:.0f} s, though it was at work"
+            elif now - looked >= min(LOOK_SECONDS, patience):
+                looked = now
+                if watch.look(activity()) > patience:
+                    still = f"{watch.still:.0f} s"
+                    stopped = f"it was stopped, since it wrote no line and used no processor for {still}"
+        if process.poll() is None:
+            subprocess.run(["systemctl", "kill", "--signal=KILL", unit], check=False, capture_output=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+    finally:
+        process.kill()
+        status = process.wait()
+        for reader in readers:
+            reader.join(_END_SECONDS)
+    how = ending(unit, status)
+    clear(unit)
+    output, log = ("".join(lines) for lines in outputs)
+    return Run(status, output, log, how, stopped)

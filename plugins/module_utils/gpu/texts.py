@@ -1,0 +1,24 @@
+"""Small text files of a host: read where there is one, replaced at once, removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import files
+
+
+def read(path: Path) -> str | None:
+    """A file's text; None when there is none, or it cannot be read."""
+    try:
+        return path.read_text()
+    except OSError:
+        return None
+
+
+def put(path: Path, text: str | None) -> None:
+    """Write a file, or remove it where `text` is None."""
+    if text is None:
+        path.unlink(missing_ok=True)
+    elif read(path) != text:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        files.write(path, text.encode(), mode=0o644)

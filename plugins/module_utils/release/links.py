@@ -1,0 +1,19 @@
+"""The symlinks by which a host runs a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+
+
+def of_host(layout: release_layout.Layout, release: str) -> dict[Path, str]:
+    """Every symlink of a switched host; `current` comes last, so a killed switch is no switch."""
+    current = layout.current
+    return {
+        paths.CONFIG: str(current / "config.json"),
+        paths.COMMAND: str(current / "venv" / "bin" / "katago-mcp"),
+        paths.SERVICE_UNIT_FILE: str(current / paths.SERVICE_UNIT),
+        current: f"releases/{release}",
+    }

@@ -1,0 +1,152 @@
+#!/usr/bin/python
+"""Has the engine of the current release analyse once on a host's GPU."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gpu_query
+short_description: Query the engine of the current release on a host's GPU
+description:
+  - Has the engine analyse once in the service's sandbox, and looks for a device in what it says. A host
+    without a release, or whose engine does without a GPU, is not asked.
+  - Changes nothing, and runs in check mode too.
+options:
+  names:
+    description: The names of the devices of which the engine must use one.
+    type: list
+    elements: str
+    required: true
+  vendor:
+    description: Whose devices they are; of AMD's and Intel's the engine may use any.
+    type: str
+    choices: [nvidia, amd, intel]
+    required: true
+  sandbox:
+    description: The systemd directives of the service's sandbox.
+    type: dict
+    required: true
+author: The katago-mcp-fleet maintainers
+"""
+
+EXAMPLES = r"""
+- name: Query the engine on the GPU
+  katago.fleet.gpu_query:
+    names: [NVIDIA A40]
+    vendor: nvidia
+    sandbox: "{{ katago_sandbox }}"
+"""
+
+RETURN = r"""
+queried:
+  description: Which release's engine answered on which device, or why none was asked.
+  type: str
+  returned: always
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import apt, commands, shape, systemd_run
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices, driver_module, programs
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+
+QUERY = {
+    "id": "gpu",
+    "rules": "japanese",
+    "komi": 6.5,
+    "boardXSize": 19,
+    "boardYSize": 19,
+    "moves": [],
+    "maxVisits": 2,
+}
+SECONDS = 300
+UNIT = "katago-gpu-query.service"
+CACHE = Path("/var/cache/katago-gpu-query")
+
+
+class Engine(TypedDict):
+    """The part `katago` of a release's configuration."""
+
+    binaryPath: str
+    modelPath: str
+    configPath: str
+
+
+class Config(TypedDict):
+    """What is read of a release's configuration."""
+
+    katago: Engine
+
+
+def engine_of(config: Path) -> Engine:
+    """How a release starts its engine. DriverError where its configuration does not say."""
+    try:
+        return shape.typed(Config, json.loads(config.read_text()))["katago"]
+    except (OSError, ValueError) as error:
+        raise DriverError(
+            f"{config}, the configuration of the current release, cannot be read: {error}."
+            " Deploy the release again: ansible-playbook playbooks/deploy.yml"
+        ) from error
+
+
+def query(names: Sequence[str], sandbox: Mapping[str, Any], root: Path, *, vendor: str) -> str:
+    """The device on which the current release's engine analysed once, or why it was not asked.
+
+    DriverError has the engine's last log lines when it gives no answer, or not on one of the devices `names`
+    of NVIDIA's, or one of another `vendor`.
+    """
+    layout = release_layout.Layout(root)
+    release = layout.current_release()
+    if release is None:
+        return "no release yet; the first one is tried before it is switched to"
+    engine = engine_of(layout.current / "config.json")
+    binary = engine["binaryPath"]
+    backend = programs.ask([binary, "version"])[1]
+    if "Using Eigen" in backend:
+        return f"the engine of {release} does without a GPU"
+    if vendor != "nvidia" and "Using OpenCL" not in backend:
+        return f"the engine of {release} is not for a GPU of {vendor}; a deployment brings one that is"
+    directives = {**sandbox, "DynamicUser": True, "CacheDirectory": CACHE.name}
+    directives["RuntimeMaxSec"] = str(SECONDS)
+    argv = [binary, "analysis", "-model", engine["modelPath"]]
+    argv += ["-config", str(layout.current / engine["configPath"])]
+    argv += ["-override-config", f"homeDataDir={CACHE},logToStderr=true"]
+    # The engine ends with its input, after it has answered.
+    status, output = commands.ask(
+        systemd_run.command(directives, argv, unit=UNIT), SECONDS + 10, given=json.dumps(QUERY) + "\n"
+    )
+    device = devices.used_by_engine(output, vendor, names)
+    if status or '"rootInfo"' not in output or device is None:
+        raise DriverError(
+            f"The engine of {release} does not work on {' or '.join(names)}: {apt.last_lines(output)}"
+        )
+    return f"the engine of {release} answered on {device}"
+
+
+def main() -> None:
+    """Query and return."""
+    module = AnsibleModule(
+        argument_spec={
+            "names": {"type": "list", "elements": "str", "required": True},
+            "vendor": {"choices": ["nvidia", "amd", "intel"], "required": True},
+            "sandbox": {"type": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    driver_module.run(
+        module,
+        lambda: {
+            "queried": query(given["names"], given["sandbox"], paths.RELEASE_ROOT, vendor=given["vendor"])
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

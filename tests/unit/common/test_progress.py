@@ -1,0 +1,74 @@
+"""What counts as progress of a program in a unit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import progress
+
+QUIET = progress.Activity({"7": 1.0}, {"7": 1.0}, runnable=False, lines=3)
+
+
+@pytest.mark.parametrize(
+    ("now", "moved"),
+    [
+        (QUIET, False),
+        (progress.Activity({"7": 1.01}, {"7": 1.02}, runnable=False, lines=3), False),
+        (progress.Activity({"7": 1.5}, {"7": 1.0}, runnable=False, lines=3), True),
+        (progress.Activity({"8": 0.5}, {}, runnable=False, lines=3), True),
+        (progress.Activity({"7": 1.0}, {"7": 1.5}, runnable=False, lines=3), True),
+        (progress.Activity({"7": 1.0}, {"7": 1.0}, runnable=True, lines=3), True),
+        (progress.Activity({"7": 1.0}, {"7": 1.0}, runnable=False, lines=4), True),
+        (progress.Activity(), True),
+    ],
+    ids=["nothing", "polling", "work", "another process", "waited", "runnable", "a line", "ended"],
+)
+def test_what_moves_is_progress(now: progress.Activity, moved: bool) -> None:
+    assert now.moved_since(QUIET) is moved
+
+
+def test_activity_survives_its_way_from_a_host() -> None:
+    assert progress.Activity.from_json(json.loads(json.dumps(asdict(QUIET)))) == QUIET
+
+
+def test_watch_counts_the_seconds_without_progress_and_no_gap_of_its_own() -> None:
+    now = [0.0]
+    watch = progress.Watch(QUIET, clock=lambda: now[0])
+    now[0] = 10.0
+    assert watch.look(QUIET) == 10.0
+    now[0] = 600.0
+    assert watch.look(QUIET) == 10.0 + progress.LONGEST_STEP
+    assert watch.look(progress.Activity(lines=4)) == 0.0
+
+
+@pytest.fixture
+def idle() -> Iterator[int]:
+    """A process that waits for its input."""
+    process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    yield process.pid
+    process.kill()
+    process.communicate()
+
+
+def test_real_processes_are_told_apart(idle: int) -> None:
+    time.sleep(1)
+    before = progress.of_processes([idle])
+    time.sleep(0.2)
+    assert not progress.of_processes([idle]).moved_since(before)
+    with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as busy:
+        before = progress.of_processes([busy.pid])
+        time.sleep(0.5)
+        assert progress.of_processes([busy.pid]).moved_since(before)
+        busy.kill()
+
+
+def test_process_that_is_gone_is_left_out(tmp_path: Path) -> None:
+    assert progress.of_processes([1], proc=tmp_path) == progress.Activity()

@@ -1,0 +1,112 @@
+"""A program in a unit runs until it ends or nothing moves any more, and its end is always described."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run, transient_unit
+
+UNIT = "trial.service"
+RUN = """#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
+"""
+# Knows no control group, so that the processes of systemd-run are looked at alone.
+CTL = """#!/bin/sh
+echo "$@" >> ORDERS
+case "$1" in
+  show) case "$3" in *Result*) cat RESULT ;; esac ;;
+  kill) kill -9 $(cat PID) ;;
+esac
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with another systemd-run and systemctl, and the result that this one tells."""
+    for name, text in (("systemd-run", RUN), ("systemctl", CTL)):
+        for word in ("ORDERS", "RESULT", "PID"):
+            text = text.replace(word, str(tmp_path / word))
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "RESULT").write_text("")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def run(host: Path, code: str, patience: float = 60, deadline: float = 600) -> transient_unit.Run:
+    text = f"import os; open({str(host / 'PID')!r}, 'w').write(str(os.getpid())); {code}"
+    command = systemd_run.command({}, [sys.executable, "-S", "-c", text], unit=UNIT, collect=False)
+    return transient_unit.watched(command, UNIT, patience=patience, deadline=deadline)
+
+
+def test_program_that_ends_is_passed_on(host: Path) -> None:
+    done = run(host, "import sys; print('out'); print('log', file=sys.stderr); sys.exit(3)")
+    assert (done.status, done.output, done.log, done.stopped) == (3, "out\n", "log\n", None)
+    assert done.words() == "it ended with status 3. Last log lines: log"
+
+
+def test_end_of_a_silent_program_is_described(host: Path) -> None:
+    assert run(host, "os.kill(os.getpid(), 15)").words() == "it was killed by SIGTERM. It wrote nothing."
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ("Result=oom-kill\nExecMainCode=2\nExecMainStatus=9\n", "the host ran out of memory"),
+        ("Result=signal\nExecMainCode=2\nExecMainStatus=11\n", "it was killed by SIGSEGV"),
+        ("Result=timeout\nExecMainCode=2\nExecMainStatus=15\n", "since it ran too long"),
+        ("Result=exit-code\nExecMainCode=1\nExecMainStatus=203\n", "could not execute the program"),
+    ],
+)
+def test_what_systemd_says_of_the_end_is_told(host: Path, result: str, words: str) -> None:
+    (host / "RESULT").write_text(result)
+    assert words in run(host, "raise SystemExit(1)").words()
+
+
+def test_program_that_stands_still_is_stopped(host: Path) -> None:
+    done = run(host, "import time; print('begun', flush=True); time.sleep(600)", patience=1.0)
+    assert "it was stopped, since it wrote no line and used no processor for" in done.words()
+    assert done.words().endswith("Last log lines: begun")
+    assert f"kill --signal=KILL {UNIT}" in (host / "ORDERS").read_text()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import time; [(print(n, flush=True), time.sleep(0.3)) for n in range(12)]",
+        "import time; [None for _ in iter(lambda: time.process_time() > 3.5, True)]",
+    ],
+    ids=["lines", "processor time"],
+)
+def test_program_that_makes_progress_is_not_stopped(host: Path, code: str) -> None:
+    done = run(host, code, patience=1.0)
+    assert (done.status, done.stopped) == (0, None)
+
+
+def test_deadline_ends_what_is_at_work(host: Path) -> None:
+    done = run(
+        host, "import time; [(print(n, flush=True), time.sleep(0.1)) for n in range(9999)]", deadline=1.0
+    )
+    assert "though it was at work" in done.words()
+
+
+def test_line_that_is_waited_for_ends_it(host: Path) -> None:
+    command = systemd_run.command(
+        {}, ["sh", "-c", f"echo $$ > {host}/PID; echo found it; sleep 600"], unit=UNIT
+    )
+    done = transient_unit.watched(
+        command, UNIT, patience=60, deadline=600, is_enough=lambda line: "found" in line
+    )
+    assert (done.output, done.stopped) == ("found it\n", None)
+
+
+def test_unit_is_forgotten_before_and_afterwards(host: Path) -> None:
+    run(host, "pass")
+    orders = (host / "ORDERS").read_text()
+    assert orders.count(f"reset-failed {UNIT}") == 2

@@ -1,0 +1,171 @@
+"""Hosts that the tests of the driver plan for, and the answers of their programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
+    apt_sources,
+    driver_files,
+    driver_packages,
+    driver_plan,
+    driver_versions,
+    programs,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.devices import Device
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_host import Host
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record import Record
+from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import Settings
+
+KERNEL = "6.1.0-56-cloud-amd64"
+
+
+A40 = Device("0000:01:00.0", "nvidia", "2235")
+
+
+VERSION = "535.309.01-0+deb12u1"
+
+
+BARE = Host(
+    system="debian",
+    release="12",
+    codename="bookworm",
+    architecture="x86_64",
+    running=KERNEL,
+    devices=(A40,),
+    kernels=(KERNEL,),
+    image_packages={f"linux-image-{KERNEL}": "6.1.192-2", "linux-image-cloud-amd64": "6.1.192-2"},
+    header_versions={"linux-headers-cloud-amd64": ("6.1.192-2",)},
+    lacking_components=apt_sources.COMPONENTS,
+    releases=apt_sources.pinned_releases((), "bookworm"),
+    disk_free_mb={"/usr": 9000, "/var": 9000, "/boot": 900},
+)
+
+
+TRIXIE = replace(
+    BARE,
+    release="13",
+    codename="trixie",
+    running="6.12.118+deb13-amd64",
+    kernels=("6.12.118+deb13-amd64",),
+    image_packages={"linux-image-6.12.118+deb13-amd64": "6.12.118-1"},
+)
+
+
+DEFAULTS = Settings()
+
+
+def done(settings: Settings = DEFAULTS, seen: Host = BARE, **changes: Any) -> Host:
+    """The host after the plan was carried out and the driver loaded."""
+    plan = driver_plan.plan(settings, seen)
+    texts = driver_files.contents(
+        settings,
+        components=plan.components,
+        releases=seen.releases,
+        version="535.309.01",
+        branch=plan.branch,
+    )
+    host = replace(
+        seen,
+        installed=dict.fromkeys(plan.packages, VERSION),
+        held=driver_packages.held(plan.packages),
+        modules={KERNEL: "535.309.01"},
+        loaded="535.309.01",
+        files=dict(texts),
+        record=Record(components=plan.components, held=tuple(driver_packages.held(plan.packages))),
+    )
+    return replace(host, **changes)
+
+
+def problems(settings: Settings = DEFAULTS, seen: Host = BARE) -> tuple[str, ...]:
+    return driver_plan.plan(settings, seen).problems
+
+
+NEXT = "6.1.0-57-cloud-amd64"
+
+
+OPEN = Settings(source="nvidia", key="armoured", kernel_module="open", reboot="when_needed")
+
+
+def opened(kind: str | None) -> Host:
+    """A host whose open kernel module was installed in the version of the loaded one, which is of a kind."""
+    names = driver_plan.plan(OPEN, BARE).packages
+    return replace(
+        BARE,
+        installed=dict.fromkeys(names, "580.95.05-1"),
+        loaded="580.95.05",
+        loaded_kind=kind,
+        modules={KERNEL: "580.95.05"},
+    )
+
+
+def pending(**changes: Any) -> Host:
+    """A host that works, and has a newer kernel with its module."""
+    host = done(
+        kernels=(KERNEL, NEXT),
+        image_packages={**BARE.image_packages, f"linux-image-{NEXT}": "6.1.193-1"},
+        modules={KERNEL: "535.309.01", NEXT: "535.309.01"},
+    )
+    installed = {**host.installed, f"linux-headers-{NEXT}": "6.1.193-1"}
+    return replace(host, installed=installed, **changes)
+
+
+def aged(running: str = KERNEL, **changes: Any) -> Host:
+    """A host whose archives have no headers of its kernel any more, and perhaps a newer kernel."""
+    kernels = (KERNEL, NEXT)
+    host = replace(
+        BARE,
+        running=running,
+        kernels=kernels,
+        image_packages={f"linux-image-{each}": "1" for each in kernels} | {"linux-image-cloud-amd64": "2"},
+        header_versions={f"linux-headers-{KERNEL}": (), f"linux-headers-{NEXT}": ("6.1.193-1",)},
+    )
+    return replace(host, **changes)
+
+
+def asks(monkeypatch: pytest.MonkeyPatch, **answers: tuple[int, str]) -> list[list[str]]:
+    """Has every program of the host answer, by its name, that all is well; what it was asked."""
+    asked: list[list[str]] = []
+
+    def answer(command: Sequence[str], seconds: float = 0) -> tuple[int, str]:
+        asked.append(list(command))
+        return answers.get(command[0], (0, ""))
+
+    monkeypatch.setattr(programs, "ask", answer)
+    return asked
+
+
+PASCAL = replace(A40, id="1b06")
+
+
+OFFERED = ("595.45.04-1", "590.48.01-1", "580.95.05-1")
+
+
+THEIRS = Settings(source="nvidia", key="armoured")
+
+
+def pins(settings: Settings, seen: Host) -> str:
+    """The pins while packages change."""
+    return driver_files.contents(
+        settings,
+        components=(),
+        version=driver_versions.wanted_version(settings, seen),
+        branch=driver_packages.branch_of(settings, seen),
+    )[str(driver_files.PREFERENCES)]
+
+
+def installed_of(version: str, settings: Settings, **changes: Any) -> Host:
+    """A host with a version of NVIDIA's own driver."""
+    names = driver_plan.plan(settings, BARE).packages
+    host = replace(
+        BARE,
+        installed=dict.fromkeys(names, version),
+        loaded=driver_packages.upstream(version),
+        modules={KERNEL: driver_packages.upstream(version) or ""},
+        available=OFFERED,
+    )
+    return replace(host, **changes)

@@ -1,0 +1,56 @@
+"""The way back of a driver that failed, really run on this machine, which has no record to go back to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_reason_is_kept_when_the_service_does_not_run_on_what_was_before(tmp_path: Path) -> None:
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": {
+            "ansible_python_interpreter": sys.executable,
+            "gpu_driver_vendor": "none",
+            "_gpu_driver_ran": True,
+            # Fails before anything of this machine is restarted.
+            "force": "neither",
+        },
+        "tasks": [
+            {
+                "block": [{"ansible.builtin.fail": {"msg": "The module cannot be loaded."}}],
+                "rescue": [
+                    {
+                        "ansible.builtin.include_role": {
+                            "name": "katago.fleet.gpu_driver",
+                            "tasks_from": "restore",
+                        }
+                    }
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "play.yml"
+    path.write_text(json.dumps([play]))
+    run = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "--inventory=localhost,", str(path)],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = run.stdout + run.stderr
+    assert run.returncode != 0, said
+    told = said.rpartition("Fail with what happened and what was restored")[2]
+    assert "The module cannot be loaded." in told, said
+    assert "0 packages were removed again" in told
+    assert "The service does not run on the previous driver" in told
+    assert "neither" in told

@@ -1,0 +1,234 @@
+"""In which order a driver is changed, by the role's own tasks on modules that only write down their names."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+ROOT = Path(__file__).resolve().parents[3]
+DRIVER = tuple(
+    f"gpu_driver_{step}" for step in ("plan", "record", "install", "load", "verify", "restore", "finish")
+)
+STUBBED = (*DRIVER, "gpu_query", "service_restart", "service_info")
+MODULE = """\
+#!/usr/bin/python
+# WANT_JSON
+import json, pathlib, sys
+given = json.loads(pathlib.Path(sys.argv[1]).read_text())
+state = given.get("state") or ""
+called = {name!r} + (f".{{state}}" if state else "")
+log, answers = pathlib.Path({log!r}), json.loads(pathlib.Path({answers!r}).read_text())
+with log.open("a") as lines:
+    lines.write(json.dumps([called, given]) + "\\n")
+print(json.dumps({{"changed": False, **answers.get(called, {{}})}}))
+"""
+PLAN = {
+    "acts": True,
+    "stops_service": True,
+    "target": "NVIDIA's driver 535",
+    "text": ["to do: something"],
+    "devices": ["one"],
+}
+WELL: Mapping[str, Mapping[str, Any]] = {
+    "service_info": {"state": {"unit": "active"}},
+    "gpu_driver_plan": {"plan": PLAN, "service": None},
+    "gpu_driver_record": {"continued": False},
+    "gpu_driver_load": {"reboot": ""},
+    "gpu_driver_verify": {"vendor": "nvidia", "cards": [{"name": "NVIDIA A40"}], "nodes": ["/dev/nvidia0"]},
+    "gpu_driver_restore": {"undone": {"removed": [], "installed": {}, "lacking": {}}, "reboot": ""},
+}
+
+
+class Host:
+    """This machine with the role, whose modules do nothing but answer."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.log, self.answers = root / "log", root / "answers.json"
+        fleet = root / "ansible_collections/katago/fleet"
+        (fleet / "plugins/modules").mkdir(parents=True)
+        (fleet / "roles/validate/tasks").mkdir(parents=True)
+        (fleet / "roles/validate/tasks/main.yml").write_text(
+            "- ansible.builtin.set_fact:\n    validate_result: {release: one, lowered: ''}\n"
+        )
+        for kind in ("plugins", "plugins/modules", "roles"):
+            for path in (ROOT / kind).iterdir():
+                link = fleet / kind / path.name
+                if not link.exists() and not (kind == "plugins/modules" and path.stem in STUBBED):
+                    link.symlink_to(path)
+        for name in STUBBED:
+            text = MODULE.format(name=name, log=str(self.log), answers=str(self.answers))
+            (fleet / f"plugins/modules/{name}.py").write_text(text)
+
+    def run(self, *arguments: str, **answers: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+        """The role's run, with these answers of the modules beside those of a host that is well."""
+        self.log.write_text("")
+        given = {name.replace("__", "."): answer for name, answer in answers.items()}
+        self.answers.write_text(json.dumps({**WELL, **given}))
+        play = {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "vars": {"ansible_python_interpreter": sys.executable},
+            "tasks": [{"ansible.builtin.include_role": {"name": "katago.fleet.gpu_driver"}}],
+        }
+        path = self.root / "play.yml"
+        path.write_text(json.dumps([play]))
+        command = [sys.executable, "-m", "ansible", "playbook", "--inventory=localhost,", str(path)]
+        environment = {
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(self.root),
+            "ANSIBLE_LOCAL_TEMP": str(self.root / "tmp"),
+        }
+        return subprocess.run(
+            [*command, *arguments],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def calls(self) -> list[tuple[str, dict[str, Any]]]:
+        """The modules that were run, and with what."""
+        return [(name, given) for name, given in map(json.loads, self.log.read_text().splitlines())]
+
+    def steps(self) -> list[str]:
+        """The modules that were run, without those that only look."""
+        return [name.removeprefix("gpu_driver_") for name, _ in self.calls() if name != "service_info"]
+
+    def given(self, name: str) -> dict[str, Any]:
+        """What a module was given."""
+        return next(given for called, given in self.calls() if called == name)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """This machine."""
+    return Host(tmp_path)
+
+
+WHOLE = [
+    "plan",
+    "record",
+    "service_restart.stopped",
+    "install",
+    "load",
+    "verify",
+    "gpu_query",
+    "service_restart",
+    "finish",
+]
+
+
+def test_driver_is_changed_under_no_service_and_verified_before_it_runs(host: Host) -> None:
+    run = host.run()
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert host.steps() == WHOLE
+
+
+@pytest.mark.parametrize("step", ["install", "verify", "gpu_query"])
+def test_step_that_fails_is_taken_back_before_the_service_runs(host: Host, step: str) -> None:
+    module = step if step in STUBBED else f"gpu_driver_{step}"
+    run = host.run(**{module: {"failed": True, "msg": "It does not work."}})
+    assert run.returncode != 0
+    assert host.steps() == [*WHOLE[: WHOLE.index(step) + 1], "restore", "service_restart"]
+    assert "It does not work." in run.stdout.rpartition("Fail with what happened and what was restored")[2]
+
+
+def test_service_that_does_not_run_on_the_driver_is_a_failure(host: Host) -> None:
+    assert host.run(service_restart={"failed": True, "msg": "the unit does not start"}).returncode != 0
+    assert host.steps() == [*WHOLE[: WHOLE.index("service_restart") + 1], "restore", "service_restart"]
+
+
+def test_service_that_nothing_is_loaded_under_is_not_stopped(host: Host) -> None:
+    host.run(gpu_driver_plan={"plan": {**PLAN, "stops_service": False}, "service": None})
+    assert host.steps() == [step for step in WHOLE if step != "service_restart.stopped"]
+
+
+def test_service_that_did_not_run_is_not_started(host: Host) -> None:
+    host.run(service_info={"state": {"unit": "inactive"}})
+    assert host.steps() == [step for step in WHOLE if not step.startswith("service_restart")]
+
+
+def test_host_that_needs_nothing_is_verified_only(host: Host) -> None:
+    host.run(gpu_driver_plan={"plan": {**PLAN, "acts": False}, "service": None})
+    assert host.steps() == ["plan", "verify"]
+
+
+def test_hosts_are_changed_one_after_the_other_and_none_after_a_failure() -> None:
+    (play,) = DataLoader().load_from_file(str(ROOT / "playbooks/gpu_driver.yml"), trusted_as_template=True)
+    templar = Templar(DataLoader(), variables={"ansible_check_mode": False})
+    assert templar.template(play["serial"]) == 1
+    assert templar.template(play["max_fail_percentage"]) == 0
+
+
+@pytest.mark.parametrize(("arguments", "seen"), [((), ["one"]), (("--check",), ["one", "two", "three"])])
+def test_host_that_is_refused_hides_another_only_where_it_would_be_changed(
+    arguments: tuple[str, ...], seen: list[str], tmp_path: Path
+) -> None:
+    (real,) = DataLoader().load_from_file(str(ROOT / "playbooks/gpu_driver.yml"))
+    play = {
+        "hosts": "all",
+        "connection": "local",
+        "gather_facts": False,
+        "serial": real["serial"],
+        "max_fail_percentage": real["max_fail_percentage"],
+        "tasks": [{"ansible.builtin.fail": {"msg": "the plan of {{ inventory_hostname }}"}}],
+    }
+    path = tmp_path / "play.yml"
+    path.write_text(json.dumps([play]))
+    run = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "--inventory=one,two,three", str(path), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [name for name in ("one", "two", "three") if f"the plan of {name}" in run.stdout] == seen, run
+
+
+def test_service_is_known_to_have_run_before_it_is_stopped(host: Host) -> None:
+    drains = host.run(service_restart__stopped={"failed": True, "msg": "still runs"})
+    assert drains.returncode != 0
+    steps = host.steps()
+    assert steps.index("record") < steps.index("service_restart.stopped"), drains.stdout
+    assert host.given("gpu_driver_record")["service"] is True
+
+
+def test_service_that_an_interrupted_run_stopped_runs_again(host: Host) -> None:
+    again = host.run(
+        service_info={"state": {"unit": "inactive"}},
+        gpu_driver_plan={"plan": PLAN, "service": True},
+        gpu_driver_record={"continued": True},
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "service_restart" in host.steps()
+    assert host.given("gpu_driver_install")["continued"] is True
+
+
+def test_service_that_still_drains_for_an_interrupted_run_is_waited_for(host: Host) -> None:
+    host.run(
+        service_info={"state": {"unit": "deactivating"}}, gpu_driver_plan={"plan": PLAN, "service": True}
+    )
+    assert host.steps()[:4] == ["plan", "record", "service_restart.stopped", "install"]
+
+
+def test_engine_is_asked_on_cards_of_amd_in_their_sandbox(host: Host) -> None:
+    cards = {"vendor": "amd", "cards": [{"name": "amd 744c"}], "nodes": ["/dev/dri/renderD128", "/dev/kfd"]}
+    run = host.run(gpu_driver_verify=cards)
+    assert run.returncode == 0, run.stdout + run.stderr
+    asked = host.given("gpu_query")
+    assert (asked["vendor"], asked["names"]) == ("amd", ["amd 744c"])
+    assert asked["sandbox"]["SupplementaryGroups"] == ["render"]
+    assert asked["sandbox"]["DeviceAllow"] == ["/dev/dri/renderD128 rw", "/dev/kfd rw"]

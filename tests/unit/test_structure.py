@@ -1,0 +1,197 @@
+"""Packages depend on each other in one direction, and a module sends no more to a host than it needs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGINS = ROOT / "plugins"
+PREFIX = "ansible_collections.katago.fleet.plugins"
+
+# From the lowest to the highest; a package imports only from those before it. `gpu` stands below `release`,
+# since a release's size depends on the devices of the host.
+LAYERS = (
+    "module_utils.paths",
+    "module_utils.timestamps",
+    "module_utils.severity",
+    "module_utils.common",
+    "module_utils.gpu",
+    "module_utils.release",
+    "module_utils.service",
+    "module_utils.procedure",
+    "module_utils.triage",
+    "module_utils.watch",
+    "module_utils.backup",
+    "module_utils.evidence",
+    "module_utils.incident",
+    "modules",
+    "plugin_utils.run",
+    "plugin_utils.transfer",
+    "plugin_utils.deploy",
+    "plugin_utils.evidence",
+    "plugin_utils.reports",
+    "plugin_utils.incident",
+    "plugin_utils.review",
+    "filter",
+    "lookup",
+    "callback",
+    "action",
+)
+MOST_LINES = 2500
+LARGER = {
+    "backup_restore": "assesses all that a host depends on, and plans, fetches and installs what repairs it",
+    **dict.fromkeys(
+        (
+            "gpu_driver_install",
+            "gpu_driver_load",
+            "gpu_driver_plan",
+            "gpu_driver_record",
+            "gpu_driver_verify",
+        ),
+        "looks at the whole host again, since a reboot or another run may have come between two steps",
+    ),
+    "triage": "measures everything that the runbook asks about, in one connection",
+    "watch": "takes a sample itself to see whether a window that ended may be joined",
+}
+"""Modules that send more than `MOST_LINES` lines to a host, and why."""
+
+
+def modules_below(directory: Path) -> dict[str, Path]:
+    """Every Python module below a directory by its dotted name; a package's `__init__` has the package's."""
+    found = {}
+    for path in sorted(directory.rglob("*.py")):
+        parts = path.relative_to(directory).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path, prefix: str, known: Mapping[str, Path]) -> Iterator[str]:
+    """The modules below `prefix` that a file imports, in functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{prefix}."):
+            parent = str(node.module).removeprefix(prefix).removeprefix(".")
+            for alias in node.names:
+                name = f"{parent}.{alias.name}".removeprefix(".")
+                yield name if name in known else parent
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith(f"{prefix}."):
+                    yield alias.name.removeprefix(f"{prefix}.")
+
+
+def graph(directory: Path, prefix: str) -> dict[str, set[str]]:
+    """What each module imports of those beside it."""
+    known = modules_below(directory)
+    return {name: set(imports(path, prefix, known)) - {name} for name, path in known.items()}
+
+
+def cycle(edges: Mapping[str, set[str]]) -> list[str]:
+    """The modules of a cycle, in order; [] when there is none."""
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def layer_of(module: str) -> str:
+    """The entry of LAYERS that a module of the plugins belongs to."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] in ("module_utils", "plugin_utils") else parts[0]
+
+
+def upward(edges: Mapping[str, set[str]]) -> list[str]:
+    """The imports from a package that is higher than the importing one."""
+    return [
+        f"{module} imports {imported}"
+        for module, targets in edges.items()
+        for imported in sorted(targets)
+        if LAYERS.index(layer_of(imported)) > LAYERS.index(layer_of(module))
+    ]
+
+
+def shipped(module: str, edges: Mapping[str, set[str]]) -> set[str]:
+    """All of module_utils that Ansible sends to a host with a module."""
+    found: set[str] = set()
+    waiting = [*edges[f"modules.{module}"]]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(edges[name])
+    return found
+
+
+def lines(names: set[str]) -> int:
+    """The lines of modules below plugins/."""
+    known = modules_below(PLUGINS)
+    return sum(len(known[name].read_text().splitlines()) for name in names)
+
+
+@pytest.fixture(scope="module")
+def plugins() -> dict[str, set[str]]:
+    """What each module of plugins/ imports, without packages themselves and fragments of documentation."""
+    everything = graph(PLUGINS, PREFIX)
+    files = {name for name, path in modules_below(PLUGINS).items() if path.name != "__init__.py"}
+    return {name: everything[name] for name in files if not name.startswith("doc_fragments.")}
+
+
+def test_every_package_has_its_place(plugins: dict[str, set[str]]) -> None:
+    assert {layer_of(module) for module in plugins} == set(LAYERS)
+
+
+def test_no_package_imports_from_one_above_it(plugins: dict[str, set[str]]) -> None:
+    assert upward(plugins) == []
+
+
+def test_no_modules_import_each_other_in_a_circle(plugins: dict[str, set[str]]) -> None:
+    assert cycle(plugins) == []
+
+
+def test_modules_of_the_server_do_not_import_each_other_in_a_circle() -> None:
+    edges = graph(ROOT / "server" / "src" / "katago_mcp", "katago_mcp")
+    assert len(edges) > 20
+    assert cycle(edges) == []
+
+
+def test_modules_import_only_what_ansible_sends_with_them(plugins: dict[str, set[str]]) -> None:
+    astray = {
+        module: {each for each in imported if not each.startswith("module_utils.")}
+        for module, imported in plugins.items()
+        if module.startswith(("modules.", "module_utils."))
+    }
+    assert {module: found for module, found in astray.items() if found} == {}
+
+
+def test_every_package_of_module_utils_can_be_sent() -> None:
+    directories = {path.parent for path in (PLUGINS / "module_utils").glob("*/*.py")}
+    assert [path.name for path in directories if not (path / "__init__.py").is_file()] == []
+
+
+def test_no_module_sends_much_to_a_host_without_a_reason(plugins: dict[str, set[str]]) -> None:
+    names = [name.removeprefix("modules.") for name in plugins if name.startswith("modules.")]
+    sizes = {name: lines(shipped(name, plugins)) for name in names}
+    assert {name: size for name, size in sizes.items() if size > MOST_LINES and name not in LARGER} == {}
+    assert [name for name in LARGER if sizes.get(name, 0) <= MOST_LINES] == []
+    assert sizes["service_restart"] <= 2000
+
+
+def test_cycle_is_found() -> None:
+    assert set(cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+
+
+def test_import_from_above_is_found() -> None:
+    edges = {"module_utils.common.files": {"module_utils.service.unit", "module_utils.paths"}}
+    assert upward(edges) == ["module_utils.common.files imports module_utils.service.unit"]
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("")
+    (tmp_path / "b.py").write_text("def f():\n    from p.a import x\n    import p.c\n    return x, p.c\n")
+    (tmp_path / "c.py").write_text("from p import a, b\n")
+    assert graph(tmp_path, "p") == {"a": set(), "b": {"a", "c"}, "c": {"a", "b"}}
