@@ -80,6 +80,9 @@ PLACES = Places(
     baseline=paths.BASELINE,
     proc=paths.PROC,
     package_log=Path("/var/log/dpkg.log"),
+    os_release=paths.OS_RELEASE,
+    pci_devices=paths.PCI_DEVICES,
+    kernel_modules=paths.KERNEL_MODULES,
     written=("/", "/opt", "/var", "/var/lib/katago-mcp", "/var/cache/katago-mcp"),
 )
 

@@ -87,20 +87,24 @@ def pressure(proc: Path) -> facts.Pressure:
     return shape.typed(facts.Pressure, procfs.pressure(proc), "pressure")
 
 
+def system(os_release_file: Path) -> facts.System:
+    """Whether the host's system was tested."""
+    return {"untested": os_release.warning_of(os_release_file)}
+
+
 def load(proc: Path) -> facts.Load:
     """The load and the number of processors."""
     return shape.typed(facts.Load, procfs.load(proc), "load")
 
 
-def gpu() -> facts.Gpu | None:
+def gpu(bus: Path, kernel_modules: Path) -> facts.Gpu | None:
     """What NVIDIA's tools and the kernel say of the GPUs on the bus."""
-    found = nvidia_health.health(
+    return nvidia_health.health(
         commands.ask,
         kernel_log,
-        devices=devices.on_bus(paths.PCI_DEVICES),
-        loaded=nvidia_kernel.loaded_version("nvidia", paths.KERNEL_MODULES),
+        devices=devices.on_bus(bus),
+        loaded=nvidia_kernel.loaded_version("nvidia", kernel_modules),
     )
-    return shape.typed(facts.Gpu, found, "gpu") if found else None
 
 
 def kernel_log() -> str:
@@ -128,7 +132,7 @@ def engine_journal() -> facts.EngineJournal:
     return {"failures": service_journal.engine_failures(lines)}
 
 
-def runs() -> service_journal.Runs:
+def runs() -> facts.Runs:
     """The unit's starts and failures, by the journal."""
     return service_journal.runs(service_journal.manager(facts.WINDOW_MINUTES))
 
@@ -218,11 +222,6 @@ def newest_switch(records: Sequence[release_history.Record]) -> release_history.
     """The newest switch from one release to another; a restore of the same release is none."""
     switches = (each for each in reversed(records) if each.verdict is None and each.previous)
     return next((each for each in switches if each.previous != each.release), None)
-
-
-def system() -> facts.System:
-    """The host's operating system, by /etc/os-release."""
-    return {"untested": os_release.warning_of(paths.OS_RELEASE)}
 
 
 def packages(log: Path) -> list[str]:

@@ -8,11 +8,9 @@ seconds, unless said otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict, final
 
-from ansible_collections.katago.fleet.plugins.module_utils.service import config_check
-from ansible_collections.katago.fleet.plugins.module_utils.service import journal as service_journal
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline as triage_baseline
 from ansible_collections.katago.fleet.plugins.module_utils.triage import entries
 
@@ -77,6 +75,13 @@ class Release(TypedDict):
 
     name: str | None
     damage: list[str]
+
+
+class Config(TypedDict):
+    """Whether the current release accepts the configuration, and in its own words what it does not accept."""
+
+    ok: bool
+    problems: list[str]
 
 
 class Limits(TypedDict):
@@ -149,6 +154,15 @@ class Load(TypedDict):
     processors: int
 
 
+class System(TypedDict):
+    """`untested`: a warning about a system that the product was not tested on, empty for others."""
+
+    untested: str
+
+
+Trouble = Literal["no_driver", "mismatch", "no_device", "lost", "reset", "no_library", "unknown"]
+
+
 class Card(TypedDict):
     """What nvidia-smi says of a GPU; None for what it does not know of it.
 
@@ -177,7 +191,7 @@ class Condition(TypedDict):
     temperature: int | None
     warm_at: int | None
     slow_at: int | None
-    slowed: list[str]
+    slowed: Sequence[str]
     free_percent: float | None
     utilization: int | None
     recovery: str
@@ -207,7 +221,7 @@ class Gpu(TypedDict):
 
     devices: int
     loaded: str | None
-    trouble: str | None
+    trouble: Trouble | None
     words: str
     notes: list[str]
     cards: list[Card]
@@ -275,6 +289,16 @@ class Processes(TypedDict):
     processors: int
 
 
+class LogGroup(TypedDict):
+    """Warnings or errors that are alike. `exception`: whether the server had not foreseen one of them."""
+
+    level: str
+    event: str
+    code: str
+    count: int
+    exception: bool
+
+
 class Journal(TypedDict):
     """What the service logged in the last `WINDOW_MINUTES`.
 
@@ -283,7 +307,7 @@ class Journal(TypedDict):
     when there were more.
     """
 
-    groups: list[service_journal.Group]
+    groups: list[LogGroup]
     unstructured: int
     cache_trouble: str | None
     lines: int
@@ -294,6 +318,13 @@ class EngineJournal(TypedDict):
     """How often the engine ended without anybody's order in the last `WINDOW_MINUTES`."""
 
     failures: int
+
+
+class Runs(TypedDict):
+    """When the unit was started and when it failed in the last `WINDOW_MINUTES`, since the epoch."""
+
+    started: list[float]
+    failed: list[float]
 
 
 class SecurityMode(TypedDict):
@@ -444,39 +475,32 @@ class UnservedTraffic(TypedDict):
 Traffic = ServedTraffic | UnservedTraffic
 
 
-class System(TypedDict):
-    """The host's operating system; `untested` is the warning that it is not tested here, or empty."""
-
-    untested: str
-
-
 class Values(TypedDict, total=False):
     """The facts that are known, by the name of their check.
 
-    `config`: whether the release accepts the configuration. `runs`: starts and failures of the unit in the
-    last `WINDOW_MINUTES`. `clock`: the host's time since the epoch. `packages`: installed or upgraded in the
-    last `PACKAGE_HOURS`. `gpu`: None on a host without NVIDIA's. `limits`: None without a main process.
-    `last_lines`: the last log lines of the unit, oldest first.
+    `clock`: the host's time since the epoch. `packages`: installed or upgraded in the last `PACKAGE_HOURS`.
+    `gpu`: None on a host without NVIDIA's. `limits`: None without a main process. `last_lines`: the last log
+    lines of the unit, oldest first.
     """
 
     unit: Unit
     health: Answer
     ready: Answer
     release: Release
-    config: config_check.Verdict
+    config: Config
     limits: Limits | None
     filesystems: list[Filesystem]
     consumers: list[Consumer]
     memory: Memory
     pressure: Pressure
     load: Load
+    system: System
     gpu: Gpu | None
     clock: float
-    system: System
     processes: Processes
     journal: Journal
     engine_journal: EngineJournal
-    runs: service_journal.Runs
+    runs: Runs
     last_lines: list[str]
     security: Security
     history: History

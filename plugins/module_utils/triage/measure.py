@@ -54,6 +54,9 @@ class Places:
     baseline: Path
     proc: Path
     package_log: Path
+    os_release: Path
+    pci_devices: Path
+    kernel_modules: Path
     written: tuple[str, ...]
 
 
@@ -118,9 +121,9 @@ def _early(
         "memory": lambda: checks.memory(places.proc),
         "pressure": lambda: checks.pressure(places.proc),
         "load": lambda: checks.load(places.proc),
-        "gpu": checks.gpu,
+        "gpu": lambda: checks.gpu(places.pci_devices, places.kernel_modules),
+        "system": lambda: checks.system(places.os_release),
         "clock": time.time,
-        "system": checks.system,
         "history": lambda: checks.history(layout, places.history),
         "baseline": lambda: checks.baseline(layout, visits, recorded=recorded, proc=places.proc),
         "packages": lambda: checks.packages(places.package_log),

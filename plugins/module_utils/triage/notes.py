@@ -51,8 +51,10 @@ def changes(facts: Facts) -> Iterator[str]:
 
 
 def notes(facts: Facts) -> Iterator[str]:
-    """Traffic, pressure that is not accounted, and who uses much of the host."""
+    """A system that was not tested, traffic, pressure that is not accounted, who uses much of the host."""
     values = facts.values
+    if "system" in values and (warning := values["system"]["untested"]):
+        yield warning
     yield _traffic(facts)
     if "pressure" in values and (absent := values["pressure"].get("absent")):
         yield f"pressure is not accounted here ({absent})"
@@ -94,12 +96,6 @@ def performance(facts: Facts) -> Iterator[str]:
         return
     why = why or rules_speed.fewer_visits(probe, baseline)
     yield from rules_speed.note(why, rules_speed.compared(baseline, probe["answers"]))
-
-
-def system(facts: Facts) -> Iterator[str]:
-    """The host's operating system is not one of those that are tested."""
-    if "system" in facts.values and (warning := facts.values["system"]["untested"]):
-        yield warning
 
 
 def skew(facts: Facts, now: datetime) -> Iterator[str]:

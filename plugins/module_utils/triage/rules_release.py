@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ansible_collections.katago.fleet.plugins.module_utils.service import config_check
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts, reason
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
 
@@ -34,7 +33,7 @@ def release(release: facts.Release) -> Iterator[Reason]:
         )
 
 
-def config(config: config_check.Verdict) -> Iterator[Reason]:
+def config(config: facts.Config) -> Iterator[Reason]:
     """The release does not accept its configuration."""
     if not config["ok"]:
         yield Reason(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ansible_collections.katago.fleet.plugins.module_utils.service.journal import Runs
 from ansible_collections.katago.fleet.plugins.module_utils.triage import reason
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
     WINDOW_MINUTES,
     Answer,
     Journal,
+    Runs,
     Traffic,
     Unit,
 )

@@ -93,7 +93,7 @@ def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = 
     reasons.sort(key=lambda each: -rank(each.level))
     describing = _Describing(contain)
     changes = describing.lines(lambda: notes.changes(facts))
-    told = describing.lines(lambda: notes.system(facts), lambda: notes.notes(facts), lambda: notes.gpu(facts))
+    told = describing.lines(lambda: notes.notes(facts), lambda: notes.gpu(facts))
     skew = describing.lines(lambda: notes.skew(facts, now))
     suspicious = [each for each in reasons if each.suspicious]
     if suspicious:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -363,6 +364,31 @@ def test_file_gives_back_what_was_written_and_a_cut_line_is_left_out() -> None:
 def test_file_that_is_damaged_is_an_error_and_no_verdict(content: bytes) -> None:
     with pytest.raises(ValueError):
         watch_samples.read(content)
+
+
+def test_file_of_the_previous_version_is_read_and_judged() -> None:
+    """Recorded with 0.1.0 on a Debian 12 host whose service was stopped after a few minutes."""
+    content = Path(__file__).with_name("recorded").joinpath("samples_0.1.0.jsonl").read_bytes()
+    found = watch_samples.read(content)
+    assert found.terms == TERMS
+    assert all(not each.facts.malformed for each in found.samples)
+    assert {"unit", "metrics", "validation", "probe"} <= set(found.samples[0].facts.values)
+    verdict = window.judge(found, now=found.samples[-1].ended, alive=True)
+    (reset,) = verdict.resets
+    assert (verdict.verdict, reset.at) == ("breached", "2026-11-28T15:04:24Z")
+    assert reset.why == "/metrics is not served (and 5 more)"
+
+
+def test_fact_of_another_shape_is_unknown_and_ends_the_window() -> None:
+    ill = watch_samples.as_line(sample(30))
+    ill["facts"]["unit"] = {"value": {**UNIT, "active": None}}
+    lines = [watch_samples.as_line(each) for each in samples(30)]
+    first = {**watch_samples.header(TERMS, begun=START, who="anna", incident="", rebooted=False), "at": "x"}
+    content = "".join(json.dumps(line) + "\n" for line in [first, *lines, ill]).encode()
+    found = watch_samples.read(content)
+    verdict = window.judge(found, now=found.samples[-1].ended, alive=True)
+    assert verdict.verdict == "unknown"
+    assert verdict.why == "unit: what was reported cannot be used: unit.active is None, not a text"
 
 
 @pytest.mark.parametrize(
