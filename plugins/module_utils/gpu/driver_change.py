@@ -190,7 +190,8 @@ def check(changes: Sequence[apt.Change], settings: Settings, installed: Mapping[
         ):
             problems.append(
                 f"{change.name} {change.old} would be {'replaced' if change.new else 'removed'},"
-                " and no archive has it any more, so it could not be restored. Try it anyway: -e gpu_driver_force=true"
+                " and no archive has it any more, so it could not be restored."
+                " Try it anyway: -e gpu_driver_force=true"
             )
     if problems:
         raise DriverError("\n".join(problems))
