@@ -52,3 +52,14 @@ class DeliveringAction(ActionBase):
             packed.write(content)
             packed.flush()
             return self.deliver("katago.fleet.host_program", arguments, packed.name, task_vars)
+
+
+class AssetAction(DeliveringAction):
+    """Has the module of the task's own name install a file of the control node, `path`, on a host."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the host, deliver, install."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        local = str(arguments.pop("path"))
+        return {**result, **self.deliver(self._task.action, arguments, local, task_vars)}

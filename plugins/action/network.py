@@ -1,0 +1,9 @@
+"""The control node's half of `katago.fleet.network`."""
+
+from __future__ import annotations
+
+from ansible_collections.katago.fleet.plugins.plugin_utils.transfer.host_files import AssetAction
+
+
+class ActionModule(AssetAction):
+    """Sends the network to hosts that lack it."""
