@@ -189,9 +189,9 @@ def check(changes: Sequence[apt.Change], settings: Settings, installed: Mapping[
             and apt.unavailable({change.name: change.old}, driver_record.ARCHIVES)
         ):
             problems.append(
-                f"{change.name} {change.old} would be {'replaced' if change.new else 'removed'},"
-                " and no archive has it any more, so it could not be restored."
-                " Try it anyway: -e gpu_driver_force=true"
+                f"{change.name} {change.old} would be {'replaced' if change.new else 'removed'}, and no"
+                " archive has it any more, so it could not be restored. Try it anyway:"
+                " -e gpu_driver_force=true"
             )
     if problems:
         raise DriverError("\n".join(problems))
@@ -217,9 +217,9 @@ def check_branch(
         offered = ", ".join(host.available) or "none"
         raise DriverError(
             f"Planned is {plan.target}; APT would install packages of another branch, source or version:"
-            f" {', '.join(strays)}."
-            f" Versions of {plan.dkms_package} in its archives: {offered}. Choose by gpu_driver_branch or"
-            " gpu_driver_version; look for pins of others: apt-cache policy " + plan.dkms_package
+            f" {', '.join(strays)}. Versions of {plan.dkms_package} in its archives: {offered}. Choose by"
+            " gpu_driver_branch or gpu_driver_version; look for pins of others: apt-cache policy "
+            + plan.dkms_package
         )
 
 

@@ -109,3 +109,13 @@ def test_nvidias_repository_is_that_of_the_system_or_a_mirror() -> None:
     assert "http://mirror.example.org/ /" in apt_sources.nvidia_source(
         "debian", "12", "http://mirror.example.org/"
     )
+
+
+def test_archive_of_others_for_ubuntus_release_is_not_its_own() -> None:
+    found = apt_sources.archives(
+        "http://archive.ubuntu.com/ubuntu/|noble|restricted|noble|Ubuntu\n"
+        "http://security.ubuntu.com/ubuntu/|noble-security|main|noble|Ubuntu\n"
+        "https://download.docker.com/linux/ubuntu/|noble|stable|noble|Docker\n"
+    )
+    own = apt_sources.own_archives(found, "noble")
+    assert [each.component for each in own] == ["restricted", "main"]
