@@ -109,7 +109,7 @@ def _documented(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = yaml.safe_load(path.read_text())
         return found
     documentation = _literal(path, "DOCUMENTATION")
-    if fragment := documentation.pop("extends_documentation_fragment", ""):
+    for fragment in documentation.pop("extends_documentation_fragment", []):
         shared = _literal(
             ROOT / "plugins" / "doc_fragments" / f"{fragment.split('.')[-1]}.py", "DOCUMENTATION"
         )

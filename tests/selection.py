@@ -16,7 +16,7 @@ SCENARIOS = tuple(sorted(path.parent.name for path in (ROOT / "molecule").glob("
 TESTS = ("lint", "unit", "server", "fuzz", "soak", *SCENARIOS)
 # Run by name and by night: together they take longer than a run for every change may take.
 LONG = (
-    *("backup", "evidence", "fuzz", "gpu", "incident", "mitigation"),
+    *("backup", "collection", "evidence", "fuzz", "gpu", "incident", "mitigation"),
     *("recovery", "security", "soak", "triage", "watch"),
 )
 DEFAULT = tuple(name for name in TESTS if name not in LONG)

@@ -93,11 +93,9 @@ class ActionModule(ActionBase):
             "result": "begun",
             "message": f"It goes on without evidence, as -e without_evidence=true says: {why}",
         }
-        try:
-            kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))
-            kept.add_event(event)
-        except (records.RecordError, OSError) as error:
-            display.warning(f"[{host}] The event is not in the timeline: {error}")
+        root, incident = Path(arguments["records_dir"]), str(arguments["incident"] or "")
+        if why := records.add_event(root, incident, event):
+            display.warning(f"[{host}] The event is not in the timeline: {why}")
 
     def _begun(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> bundle.Evidence:
         kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))

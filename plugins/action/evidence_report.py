@@ -50,7 +50,6 @@ class ActionModule(ActionBase):
             "result": outcome,
             "message": message,
         }
-        try:
-            records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or "")).add_event(event)
-        except (records.RecordError, OSError) as error:
-            display.warning(f"[{host}] The event is not in the timeline: {error}")
+        root, incident = Path(arguments["records_dir"]), str(arguments["incident"] or "")
+        if why := records.add_event(root, incident, event):
+            display.warning(f"[{host}] The event is not in the timeline: {why}")

@@ -17,10 +17,6 @@ description:
     hashes, each signed with a key of the control node; C(bin/evidence verify) checks it.
   - Needs no disk on the host. In check mode nothing is collected.
 options:
-  records_dir:
-    description: Where records are kept on the control node.
-    type: path
-    required: true
   incident:
     description: The incident that the evidence belongs to; C(no-incident) when it is empty.
     type: str
@@ -54,6 +50,7 @@ options:
         and resembles one is refused as a typing error. Not looked at when it is not given.
     type: list
     elements: str
+extends_documentation_fragment: [katago.fleet.records]
 author: The katago-mcp-fleet maintainers
 """
 

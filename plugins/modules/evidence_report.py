@@ -11,10 +11,6 @@ description:
     withheld and what failed, and appends an event for every host to the incident's timeline.
   - Runs once for the whole play, on the control node alone. Fails when not all of every host was kept.
 options:
-  records_dir:
-    description: Where records are kept on the control node.
-    type: path
-    required: true
   incident:
     description: The incident that the evidence belongs to.
     type: str
@@ -23,6 +19,7 @@ options:
     description: Who collected it.
     type: str
     required: true
+extends_documentation_fragment: [katago.fleet.records]
 author: The katago-mcp-fleet maintainers
 """
 

@@ -11,7 +11,7 @@ description:
     keeps nouveau off, and verifies that the module is built for the kernel that will boot.
   - Needs the record of M(katago.fleet.gpu_driver_record), and continues a run that was interrupted. In check
     mode nothing is changed, and the plan is returned.
-extends_documentation_fragment: katago.fleet.gpu_driver
+extends_documentation_fragment: [katago.fleet.gpu_driver]
 options:
   continued:
     description: Whether an earlier run began the change, as M(katago.fleet.gpu_driver_record) returned it.

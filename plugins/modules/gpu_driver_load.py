@@ -10,7 +10,7 @@ description:
   - Loads the module, in place of another where nothing uses that, and starts the daemon that keeps it loaded.
     Says where only a reboot can do that.
   - With no device expected nothing is loaded. In check mode it does nothing.
-extends_documentation_fragment: katago.fleet.gpu_driver
+extends_documentation_fragment: [katago.fleet.gpu_driver]
 author: The katago-mcp-fleet maintainers
 """
 

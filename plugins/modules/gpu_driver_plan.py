@@ -9,7 +9,7 @@ short_description: Plan the driver of a host's GPU
 description:
   - Looks at the PCI bus, the kernel and the packages, and says what would be done. It changes nothing but
     APT's lists, which it has read again where they decide, and refuses what cannot work, with the plan.
-extends_documentation_fragment: katago.fleet.gpu_driver
+extends_documentation_fragment: [katago.fleet.gpu_driver]
 author: The katago-mcp-fleet maintainers
 """
 

@@ -10,7 +10,7 @@ description:
   - Records packages, holds, files, the loaded module, and whether the service ran, before anything is changed
     or stopped. The record of a run that was interrupted is kept.
   - Refuses what cannot work, with the plan. In check mode nothing is recorded.
-extends_documentation_fragment: katago.fleet.gpu_driver
+extends_documentation_fragment: [katago.fleet.gpu_driver]
 options:
   service:
     description: Whether the service runs.

@@ -9,7 +9,7 @@ short_description: Verify that the driver of a host's GPU works
 description:
   - Asks C(nvidia-smi) for the devices, and of AMD's and Intel's cards looks for the render nodes. Fails when
     one is missing, or is driven by another version than the installed one. Changes nothing.
-extends_documentation_fragment: katago.fleet.gpu_driver
+extends_documentation_fragment: [katago.fleet.gpu_driver]
 author: The katago-mcp-fleet maintainers
 """
 

@@ -15,10 +15,6 @@ description:
     became of it. In check mode shows what would be sent.
   - Runs once for the whole play.
 options:
-  records_dir:
-    description: Where records are kept on the control node.
-    type: path
-    required: true
   only_check:
     description: Whether to look at the extra variables only, and refuse those that cannot be followed.
     type: bool
@@ -59,6 +55,7 @@ options:
     description: Whether those are called whom the runbook would have called, once for each reason.
     type: bool
     default: true
+extends_documentation_fragment: [katago.fleet.records]
 author: The katago-mcp-fleet maintainers
 """
 

@@ -13,14 +13,11 @@ description:
   - Says what is unanswered, by whom and by when. Refuses answers that do not fit, with file, line and field.
   - Runs once for the whole play and asks no host. In check mode only says what would be written.
 options:
-  records_dir:
-    description: Where records are kept on the control node.
-    type: path
-    required: true
   incident:
     description: The incident's id.
     type: str
     required: true
+extends_documentation_fragment: [katago.fleet.records]
 author: The katago-mcp-fleet maintainers
 """
 

@@ -14,14 +14,11 @@ description:
     day of the newest record while the quarter goes on; for C(do=actions), today.
   - Runs once for the whole play and asks no host. In check mode only says what would be written.
 options:
-  records_dir:
-    description: Where records are kept on the control node.
-    type: path
-    required: true
   roster:
     description:
       - Whom to call; see the role C(incident). Only the date by which it is to be looked through is told.
     type: raw
+extends_documentation_fragment: [katago.fleet.records]
 author: The katago-mcp-fleet maintainers
 """
 

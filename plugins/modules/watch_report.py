@@ -13,10 +13,6 @@ description:
     incident end.
   - Runs once for the whole play, on the control node alone.
 options:
-  records_dir:
-    description: Where records are kept on the control node.
-    type: path
-    required: true
   incident:
     description: The incident that the verdicts belong to.
     type: str
@@ -33,6 +29,7 @@ options:
     description: Whether the verdict was asked for; hosts that are still watched fail then.
     type: bool
     default: false
+extends_documentation_fragment: [katago.fleet.records]
 author: The katago-mcp-fleet maintainers
 """
 

@@ -55,6 +55,7 @@ LARGER = {
         ),
         "looks at the whole host again, since a reboot or another run may have come between two steps",
     ),
+    "service_validate": "checks every field of the answers, and keeps the secrets of the host to itself",
     "triage": "measures everything that the runbook asks about, in one connection",
     "watch": "takes a sample itself to see whether a window that ended may be joined",
 }

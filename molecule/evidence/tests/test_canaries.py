@@ -547,7 +547,7 @@ def test_no_canary_is_said_by_procedures_that_fail(host: Any, open_site: Site, v
     host.check_output("rm /run/canary-words")
     restarts = [content for name, content in written.items() if name.endswith("restart.yml")]
     for content in restarts:
-        assert b"Its last words" in content
+        assert b"Its last log lines" in content
         assert b"THE LAST WORDS OF IT [redacted" in content
         assert b"LAST EVENT" in content
     assert_nothing_is_said(open_site, written)

@@ -1,4 +1,4 @@
-"""Debian packages on a host: what is there, what a change would do, and the way back from it."""
+"""Debian packages on a host: what is there, what a change would do, and how it is restored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNATTENDED = (
 
 
 class PackagesError(Exception):
-    """A command of APT or dpkg failed; the message has its last words, `output` all of them."""
+    """A command of APT or dpkg failed; the message has its last log lines, `output` all of them."""
 
     def __init__(self, message: str, output: str = "") -> None:
         super().__init__(message)
@@ -69,7 +69,7 @@ def parse_status(listing: str) -> Packages:
 
 
 def simulate(packages: Sequence[str], archives: Path) -> list[Change]:
-    """What installing would do; PackagesError with APT's own words when it cannot be done."""
+    """What installing would do; PackagesError with APT's own message when it cannot be done."""
     return changes(get("install", *packages, archives=archives, simulate=True))
 
 
@@ -105,7 +105,7 @@ def offers(package: str, options: Sequence[str] = ()) -> list[Offer]:
 def get(*arguments: str, archives: Path, simulate: bool = False) -> str:
     """Run apt-get without questions; downloads are kept in `archives`. Returns its output.
 
-    PackagesError with its last words when it fails.
+    PackagesError with its last log lines when it fails.
     """
     (archives / "partial").mkdir(parents=True, exist_ok=True)
     how = ["--simulate"] if simulate else []
@@ -113,7 +113,7 @@ def get(*arguments: str, archives: Path, simulate: bool = False) -> str:
 
 
 def run(command: Sequence[str]) -> str:
-    """Run a command in the C locale; its output, PackagesError with its last words when it fails."""
+    """Run a command in the C locale; its output, PackagesError with its last log lines when it fails."""
     environment = {
         **os.environ,
         "LC_ALL": "C.UTF-8",

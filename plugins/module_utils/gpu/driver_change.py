@@ -139,7 +139,7 @@ def install(settings: Settings, *, continued: bool) -> Plan:
             wanted = requested(settings, plan, host)
             changes = apt.simulate(wanted, driver_record.ARCHIVES)
         except apt.PackagesError as error:
-            # Its archives were read anew since the plan.
+            # Its archives were read again since the plan.
             problems = "".join(f"\n- {problem}" for problem in plan.problems)
             raise DriverError(
                 f"APT refuses the packages, so none was installed: {error}{problems}"
@@ -170,7 +170,7 @@ def requested(settings: Settings, plan: Plan, host: Host) -> Sequence[str]:
 
 
 def check(changes: Sequence[apt.Change], settings: Settings, installed: Mapping[str, str]) -> None:
-    """Refuse what APT would do beyond the driver, and, unless it is forced, changes without a way back."""
+    """Refuse what APT would do beyond the driver, and, unless forced, what could not be restored."""
     problems = []
     for change in changes:
         if not change.new and not driver_packages.is_replaced(change, installed):
@@ -189,8 +189,8 @@ def check(changes: Sequence[apt.Change], settings: Settings, installed: Mapping[
             and apt.unavailable({change.name: change.old}, driver_record.ARCHIVES)
         ):
             problems.append(
-                f"{change.name} {change.old} is {'replaced' if change.new else 'removed'}, and no archive has"
-                " it any more: there is no way back. Try it all the same: -e gpu_driver_force=true"
+                f"{change.name} {change.old} would be {'replaced' if change.new else 'removed'}, and no archive"
+                " has it any more, so it could not be restored. Try it anyway: -e gpu_driver_force=true"
             )
     if problems:
         raise DriverError("\n".join(problems))
@@ -215,7 +215,7 @@ def check_branch(
     ):
         offered = ", ".join(host.available) or "none"
         raise DriverError(
-            f"Planned is {plan.target}; what APT would leave there is not of it: {', '.join(strays)}."
+            f"Planned is {plan.target}; APT would install packages of another branch, source or version: {', '.join(strays)}."
             f" Versions of {plan.dkms_package} in its archives: {offered}. Choose by gpu_driver_branch or"
             " gpu_driver_version; look for pins of others: apt-cache policy " + plan.dkms_package
         )

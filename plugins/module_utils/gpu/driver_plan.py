@@ -219,7 +219,7 @@ def _reasons_to_install(
     settings: Settings, host: Host, wanted: Sequence[str], dkms: str, branch: str
 ) -> Iterator[str]:
     if host.record.unfinished:
-        yield f"a change that was begun {host.record.begun} was not brought to its end"
+        yield f"a change that was started {host.record.begun} was not finished"
     if host.sources_trouble:
         yield f"APT reads no source beside those that this role added: {host.sources_trouble}"
     if missing := [each for each in wanted if each not in host.installed]:

@@ -142,7 +142,7 @@ def restoration(
 def earlier(changes: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
     """The driver's packages that a change replaced, with versions; those `kept` where it replaced none.
 
-    `changes`: the packages of which the archives of before are there.
+    `changes`: the packages of which the previous archives were kept.
     """
     replaced = {name: old for name, old in changes.items() if driver_packages.belongs(name)}
     return replaced if any(map(driver_packages.DKMS.fullmatch, replaced)) else dict(kept)

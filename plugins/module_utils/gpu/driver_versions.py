@@ -99,7 +99,7 @@ def strays(
     """What APT would install of the driver that is of another branch, source or `version` than planned.
 
     `host`: the host after its archives were added. `present`: the versions of its packages, also of those
-    that an interrupted run left in part, which APT finishes without installing them anew.
+    that an interrupted run left in part, which APT finishes without installing them again.
     """
     changed = {each.name: each.new for each in changes if each.new}
     found = [

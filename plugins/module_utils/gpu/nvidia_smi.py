@@ -52,7 +52,7 @@ SLOWDOWNS: Mapping[str, str] = {
 }
 """Why a device's clocks are held down where that tells of trouble; others are idle clocks and power caps."""
 
-# The whole answer is there all the same.
+# The whole answer is there anyway.
 _CORRUPTED_INFOROM = 14
 
 _WARNING = "WARNING:"

@@ -70,6 +70,15 @@ class Records:
         raise RecordError(f"{parent / name} was made a thousand times over")
 
 
+def add_event(root: Path, incident: str, event: Mapping[str, Any]) -> str:
+    """Append an event to a timeline; return why that was not possible, or an empty text."""
+    try:
+        Records(root, incident).add_event(event)
+    except (RecordError, OSError) as error:
+        return str(error)
+    return ""
+
+
 def _make_private(directory: Path) -> None:
     """Make a directory, and those above it that are missing, for their owner alone."""
     for path in (*reversed(directory.parents), directory):

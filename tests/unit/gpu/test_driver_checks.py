@@ -116,6 +116,6 @@ def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
     with pytest.raises(DriverError, match="APT would remove nvidia-cuda-toolkit"):
         driver_change.check(gone, DEFAULTS, installed)
     monkeypatch.setattr(apt, "versions", lambda _: [])
-    with pytest.raises(DriverError, match="is removed, and no archive"):
+    with pytest.raises(DriverError, match="would be removed, and no archive"):
         driver_change.check(gone[:2], DEFAULTS, installed)
     driver_change.check(gone[:2], replace(DEFAULTS, force=True), installed)

@@ -68,7 +68,7 @@ def test_interrupted_run_is_continued() -> None:
     record = Record(unfinished=True, begun="2026-11-24T12:00:00Z")
     plan = driver_plan.plan(DEFAULTS, replace(BARE, record=record, held=("nvidia-smi",)))
     assert plan.installs
-    assert "was not brought to its end" in plan.because[0]
+    assert "was not finished" in plan.because[0]
     assert plan.problems == ()
 
 

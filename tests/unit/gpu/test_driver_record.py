@@ -70,7 +70,7 @@ def test_record_of_the_previous_version_is_read_whole_and_written_as_it_was() ->
 def test_change_that_the_previous_version_began_is_continued() -> None:
     lay({**PREVIOUS, "unfinished": True})
     plan = driver_plan.plan(DEFAULTS, replace(BARE, record=driver_record.read()))
-    assert plan.because[0] == "a change that was begun 2026-11-20T09:00:00Z was not brought to its end"
+    assert plan.because[0] == "a change that was started 2026-11-20T09:00:00Z was not finished"
 
 
 def test_record_without_what_later_versions_added_is_read() -> None:

@@ -1,4 +1,4 @@
-"""Results of hosts that reports are made of: checked where they come in, so that none of them breaks a report."""
+"""Results of hosts, which reports are made of: checked where they come in, so that none breaks a report."""
 
 from __future__ import annotations
 
