@@ -30,7 +30,7 @@ class ActionModule(ActionBase):
         waited = inputs.switch(arguments, "wait", "watch_wait", default=True)
         decided = inputs.switch(arguments, "fetch", "watch_fetch", default=False) or waited
         found = {
-            host: known["hostvars"][host].get("watch_result") or {}
+            host: watch_table.read(known["hostvars"][host].get("watch_result") or {})
             for host in known["ansible_play_hosts_all"]
         }
         verdicts = {host: watch_table.verdict(each)[0] for host, each in found.items()}
@@ -52,7 +52,7 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": msg, "verdicts": verdicts}
         return {**result, "changed": False, "verdicts": verdicts}
 
-    def _record(self, host: str, found: dict[str, Any]) -> None:
+    def _record(self, host: str, found: watch_table.HostResult) -> None:
         arguments = self._task.args
         line = watch_table.event(host, found, datetime.now(UTC), str(arguments["who"]))
         try:
@@ -63,10 +63,10 @@ class ActionModule(ActionBase):
             display.warning(f"[{host}] The verdict is not in the timeline: {error}")
 
 
-def _predicted(found: dict[str, Any]) -> str:
+def _predicted(found: watch_table.HostResult) -> str:
     if "verdict" not in found:
         return f"unknown; {watch_table.verdict(found)[1]}"
     name, why = watch_table.verdict(found)
-    if found["joined"]:
+    if found.get("joined"):
         return f"would join or read the window that is there, {name}: {why}"
     return f"would begin a window; there is {name}: {why}"

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts as triage_facts
 from ansible_collections.katago.fleet.plugins.module_utils.triage import verdict as triage_verdict
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_table
@@ -64,6 +65,10 @@ def gather(task_vars: Mapping[str, Any], now: datetime, *, breach: bool) -> Repo
 
 def _verdict(found: Mapping[str, Any], now: datetime, breach: bool) -> triage_verdict.Verdict:
     if "verdict" in found:
-        return triage_verdict.parse(found["verdict"])
-    why = str(found.get("msg") or "it was not asked").strip().splitlines()
-    return triage_verdict.unreachable(f"no answer: {why[-1][-300:]}", now=now, breach=breach)
+        try:
+            return triage_verdict.parse(found["verdict"])
+        except shape.ShapeError as error:
+            why = f"its verdict cannot be used: {error}"
+            return triage_verdict.unreachable(why, now=now, breach=breach)
+    lines = (str(found.get("msg") or "").strip() or "it was not asked").splitlines()
+    return triage_verdict.unreachable(f"no answer: {lines[-1][-300:]}", now=now, breach=breach)

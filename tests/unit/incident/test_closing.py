@@ -61,7 +61,9 @@ def verdict(minute: int, result: str = "recovered", host: str = "a", began: int 
             "ended": 100.0 + 60 * minute,
         },
     }
-    return watch_table.event(host, found, datetime(2026, 1, 31, 8, minute, tzinfo=UTC), "anna")
+    return watch_table.event(
+        host, watch_table.read(found), datetime(2026, 1, 31, 8, minute, tzinfo=UTC), "anna"
+    )
 
 
 RESTARTED = [procedure(10, "begun"), procedure(12, "changed")]

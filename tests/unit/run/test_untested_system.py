@@ -78,7 +78,13 @@ def test_end_of_every_procedure_passes_what_the_lock_measured() -> None:
 
 
 def test_report_of_a_watch_notes_it() -> None:
-    verdict = {"verdict": "watching", "why": "so", "left": 60.0, "resets": [], "notes": ["theirs"]}
+    verdict: watch_table.Verdict = {
+        "verdict": "watching",
+        "why": "so",
+        "left": 60.0,
+        "resets": [],
+        "notes": ["theirs"],
+    }
     report = watch_table.render({"a": {"verdict": verdict, "untested_system": WARNING}})
     assert report.index(f"note: {WARNING}") < report.index("note: theirs")
     assert "untested" not in watch_table.render({"a": {"verdict": verdict, "untested_system": ""}})

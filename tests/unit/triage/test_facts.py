@@ -28,6 +28,7 @@ from tests.unit.triage.hosts import NOW, Facts, having, healthy
 
 RECORDED = Path(__file__).with_name("recorded")
 LIMITS = {"open_files": 40, "open_files_limit": 8192, "open_files_expected": 8192}
+DOCUMENTATION = (Path(__file__).resolve().parents[3] / "docs" / "triage.md").read_text()
 DECLARED = set(typing.get_type_hints(facts.Values))
 
 
@@ -71,8 +72,11 @@ def test_rule_reads_only_the_facts_that_it_declares(name: str) -> None:
     assert {*rule.needs, *rule.uses} <= DECLARED
 
 
-def test_rules_of_reasons_are_listed() -> None:
-    assert {*rules.RULES} >= {"unit", "release", "error_rate", "performance", "filesystems", "gpu"}
+@pytest.mark.parametrize("name", rules.RULES)
+def test_documentation_names_the_file_that_decides_on_each_rule(name: str) -> None:
+    (file,) = {each for each in rules.RULES[name].check.__code__.co_names if each.startswith("rules_")}
+    row = next(line for line in DOCUMENTATION.splitlines() if line.startswith(f"| `{file}.py` |"))
+    assert f"`{name}`" in row
 
 
 def test_each_large_directory_has_a_way_to_make_room() -> None:

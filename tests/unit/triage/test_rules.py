@@ -992,9 +992,3 @@ def test_system_that_was_not_tested_is_noted_whatever_the_verdict(changes: dict[
     assert UNTESTED in verdict.notes
     assert (verdict.verdict, verdict.reasons) == (before.verdict, before.reasons)
     assert UNTESTED not in before.notes
-
-
-def test_facts_of_a_version_that_did_not_measure_the_system_are_judged() -> None:
-    facts = having()
-    del facts["system"]
-    assert judge(facts).verdict == "healthy"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ BEGUN = datetime(2026, 1, 31, 3, 0, tzinfo=UTC)
 TOOK = 2.0
 OWN = 4
 MACHINE = {"name": "katago-1", "device": "4 x CPU", "processors": 4}
-BASELINE = {
+BASELINE: dict[str, Any] = {
     "found": {"identity": "i", "machine": MACHINE, "median_seconds": 1.0},
     "identity": "i",
     "machine": MACHINE,
@@ -389,6 +389,21 @@ def test_fact_of_another_shape_is_unknown_and_ends_the_window() -> None:
     verdict = window.judge(found, now=found.samples[-1].ended, alive=True)
     assert verdict.verdict == "unknown"
     assert verdict.why == "unit: what was reported cannot be used: unit.active is None, not a text"
+
+
+@pytest.mark.parametrize("median", [0.0, -1.0, float("inf"), "fast"])
+def test_baseline_that_cannot_be_calculated_with_decides_nothing_and_is_told(median: object) -> None:
+    found = {**BASELINE["found"], "median_seconds": median}
+    facts = watch_samples.read_facts({"baseline": {"value": {**BASELINE, "found": found}}})
+    taken = samples(31)
+    known = taken[-1].facts
+    values = {name: value for name, value in known.values.items() if name != "baseline"}
+    taken[-1] = replace(
+        taken[-1], facts=replace(known, values=cast(watch_samples.Values, values), unknown=facts.unknown)
+    )
+    verdict = judge(taken)
+    assert verdict.verdict == "recovered"
+    assert any("performance is unknown: what was reported cannot be used" in note for note in verdict.notes)
 
 
 @pytest.mark.parametrize(
