@@ -25,7 +25,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
 from tests.unit.backup.test_restore_plan import SNAPSHOT, TOKENS, planner
 
 # What is restored, as a host knows it.
@@ -295,7 +295,7 @@ def test_reminder_that_was_sent_meanwhile_stays(host: Path) -> None:
 
 def test_restored_tokens_can_be_read_by_the_service(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = at(host, paths.CREDENTIALS)
-    monkeypatch.setattr(unit, "group_id", os.getegid)
+    monkeypatch.setattr(credentials, "group_id", os.getegid)
     chosen: list[int] = []
     monkeypatch.setattr(os, "fchown", lambda _file, _user, group: chosen.append(group))
     action = staged(host, paths.CREDENTIALS / paths.TOKENS, json.dumps(TOKENS))
@@ -311,7 +311,7 @@ def test_restored_tokens_can_be_read_by_the_service(host: Path, monkeypatch: pyt
 def test_restore_of_tokens_says_that_the_services_group_is_missing(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unit, "group_id", lambda: None)
+    monkeypatch.setattr(credentials, "group_id", lambda: None)
     action = staged(host, paths.CREDENTIALS / paths.TOKENS, json.dumps(TOKENS))
     with pytest.raises(RestoreError, match="no group katago-mcp"):
         install(host, dataclasses.replace(action, how="tokens"))
