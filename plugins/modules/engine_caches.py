@@ -373,7 +373,7 @@ def main() -> None:
             caches.start()
         if step == "poll":
             log = caches.log()
-            activity = progress.of_processes(transient_unit.processes(caches.unit), len(log))
+            activity = progress.of_processes(transient_unit.processes(caches.unit), paths.PROC, len(log))
             module.exit_json(
                 changed=False,
                 state=caches.state(),

@@ -199,7 +199,7 @@ class Tuner:
 
     def activity(self, key: str, lines: int) -> progress.Activity:
         """What the tuner's processes did until now."""
-        return progress.of_processes(transient_unit.processes(UNIT.format(key=key)), lines)
+        return progress.of_processes(transient_unit.processes(UNIT.format(key=key)), paths.PROC, lines)
 
     def output(self, key: str) -> Path:
         """Where the tuner writes its result."""

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths
-
 # Processor time, used or waited for, that counts as work; a thread that only wakes up to look uses less.
 LEAST_SECONDS = 0.05
 # What a step counts at most: whoever watches may have got no processor itself.
@@ -53,8 +51,8 @@ def _gained(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     return sum(max(0.0, seconds - before.get(name, 0.0)) for name, seconds in after.items())
 
 
-def of_processes(pids: Iterable[int], lines: int = 0, proc: Path = paths.PROC) -> Activity:
-    """The activity of some processes; those that end meanwhile are left out."""
+def of_processes(pids: Iterable[int], proc: Path, lines: int = 0) -> Activity:
+    """The activity of some processes that wrote so many lines; those that end meanwhile are left out."""
     used: dict[str, float] = {}
     waited: dict[str, float] = {}
     runnable = False

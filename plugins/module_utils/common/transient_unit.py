@@ -120,7 +120,7 @@ def watched(
         reader.start()
 
     def activity() -> progress.Activity:
-        return progress.of_processes([process.pid, *processes(unit)], sum(map(len, outputs)))
+        return progress.of_processes([process.pid, *processes(unit)], paths.PROC, sum(map(len, outputs)))
 
     watch, began, stopped = progress.Watch(activity()), time.monotonic(), None
     looked = began

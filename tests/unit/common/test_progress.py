@@ -60,15 +60,15 @@ def idle() -> Iterator[int]:
 
 def test_real_processes_are_told_apart(idle: int) -> None:
     time.sleep(1)
-    before = progress.of_processes([idle])
+    before = progress.of_processes([idle], Path("/proc"))
     time.sleep(0.2)
-    assert not progress.of_processes([idle]).moved_since(before)
+    assert not progress.of_processes([idle], Path("/proc")).moved_since(before)
     with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as busy:
-        before = progress.of_processes([busy.pid])
+        before = progress.of_processes([busy.pid], Path("/proc"))
         time.sleep(0.5)
-        assert progress.of_processes([busy.pid]).moved_since(before)
+        assert progress.of_processes([busy.pid], Path("/proc")).moved_since(before)
         busy.kill()
 
 
 def test_process_that_is_gone_is_left_out(tmp_path: Path) -> None:
-    assert progress.of_processes([1], proc=tmp_path) == progress.Activity()
+    assert progress.of_processes([1], tmp_path) == progress.Activity()
