@@ -7,9 +7,9 @@ name: results
 type: notification
 short_description: Show the results of a run in one block at its end
 description:
-  - Shows one entry for every host on which a procedure ran, and for every failure that was not rescued. An entry
-    has the result, what changed and the next command.
-  - The playbooks of this collection enable it. C(callbacks_enabled) is needed only for playbooks of your own.
+  - Shows one entry for every host on which a procedure ran, and for every failure that was not rescued. An
+    entry has the result, what changed and the next command.
+  - The playbooks of this collection enable it; C(callbacks_enabled) is needed only for playbooks of your own.
 options: {}
 author: The katago-mcp-fleet maintainers
 """

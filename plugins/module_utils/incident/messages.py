@@ -290,7 +290,9 @@ def _need(incident: state.Incident, *names: str) -> None:
     problems += [f"its {name} is a placeholder: {given[name]!r}" for name in fillers]
     if problems:
         flags = " ".join(f"-e '{name}=\"...\"'" for name in [*missing, *fillers])
-        raise MissingError(f"{'; '.join(problems)}. Give {flags} to playbooks/incident_update.yml -e incident={incident.id}")
+        raise MissingError(
+            f"{'; '.join(problems)}. Give {flags} to playbooks/incident_update.yml -e incident={incident.id}"
+        )
 
 
 def _message(

@@ -1,7 +1,7 @@
 """`bin/fleet`: the procedures as commands without nested quotes, made from the table of procedures.
 
-It turns options into the inputs of a playbook, prints the `ansible-playbook` command, and becomes that command.
-Needs nothing but the standard library.
+It turns options into the inputs of a playbook, prints the `ansible-playbook` command, and becomes that
+command. Needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def overview() -> str:
     lines = [
         "usage: bin/fleet PROCEDURE [OPTION...] [-l HOST] [OPTION OF ANSIBLE-PLAYBOOK...]",
         "",
-        "Runs a procedure on the fleet. Prints the ansible-playbook command that it runs and exits with its status.",
-        "bin/fleet PROCEDURE --help lists the options of a procedure; all accept -l HOST, --check and -i INVENTORY.",
+        "Runs a procedure on the fleet. Prints the ansible-playbook command and exits with its status.",
+        "bin/fleet PROCEDURE --help lists its options; all accept -l HOST, --check and -i INVENTORY.",
     ]
     situation = ""
     for each in sorted(procedures.PROCEDURES.values(), key=_place):
@@ -183,7 +183,7 @@ def _parser(procedure: Procedure) -> _Parser:
         prog=f"bin/fleet {name}",
         usage=f"bin/fleet {name} [OPTION...] [-l HOST] [OPTION OF ANSIBLE-PLAYBOOK...]",
         description=f"{procedure.summary}.",
-        epilog="All other options are passed to ansible-playbook: -l HOST, --check, --diff, -i INVENTORY, -v.",
+        epilog="Other options are passed to ansible-playbook: -l HOST, --check, --diff, -i INVENTORY, -v.",
         add_help=False,
         allow_abbrev=False,
         argument_default=None,
@@ -249,7 +249,7 @@ def _become(command: Sequence[str]) -> int:
         )
         return 127
     environment = os.environ | {"PATH": f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    os.execve(program, list(command), environment)
+    os.execve(program, list(command), environment)  # noqa: S606  the arguments are a list, not a shell's
 
 
 if __name__ == "__main__":

@@ -53,12 +53,8 @@ def problems(extra: Mapping[str, Any], procedure: str) -> list[str]:
             except ValueError as error:
                 messages.append(f"{error}.")
     for name, spec in options.items():
-        if (
-            name in extra
-            and name not in accepted
-            and spec["type"] == "bool"
-            and not _is_template(extra[name])
-        ):
+        is_switch = name in extra and name not in accepted and spec["type"] == "bool"
+        if is_switch and "{{" not in str(extra[name]):
             try:
                 strict_bool(extra[name], name)
             except ValueError as error:

@@ -53,8 +53,8 @@ class Input:
 class Procedure:
     """A procedure: a playbook of that name, or several that it imports.
 
-    `locks`: it takes the lock of every host, and keeps evidence first. `records`: it keeps records, so it must
-    be clear where they are. `imports`: the procedures whose inputs it takes as well.
+    `locks`: it takes the lock of every host, and keeps evidence first. `records`: it keeps records, so it
+    must be clear where they are. `imports`: the procedures whose inputs it takes as well.
     """
 
     name: str
@@ -95,15 +95,11 @@ _LEAD = Input("lead", "text", "who leads the response")
 _IMPACT = Input("impact", "text", "what users notice", recorded=False)
 _SUMMARY = Input("summary", "text", "what is known so far", recorded=False)
 _NEXT_STEPS = Input("next_steps", "text", "what is done next", recorded=False)
-_ETA = Input(
-    "eta", "text", "when the service should work again, for example 10:40 UTC", recorded=False
-)
+_ETA = Input("eta", "text", "when the service should work again, for example 10:40 UTC", recorded=False)
 _PUBLIC = Input("public", "text", "the text of the status page", recorded=False)
 _RESOLUTION = Input("resolution", "text", "how the incident was resolved", recorded=False)
 _SEVERITY = Input("severity", "word", "the severity, instead of triage's", choices=("P0", "P1", "P2", "P3"))
-_AS_OF = Input(
-    "as_of", "day", "the day of the report, for example 2026-12-31; today without it"
-)
+_AS_OF = Input("as_of", "day", "the day of the report, for example 2026-12-31; today without it")
 
 
 def _limit(name: str, type_: Type, summary: str, minimum: float = 1) -> Input:
@@ -194,9 +190,7 @@ _ALL = (
         (
             Input("minutes", "int", "minutes to watch", default=15, minimum=1, variable="watch_minutes"),
             Input("wait", "bool", "wait for the verdict", default=True),
-            Input(
-                "restart", "bool", "start a new window instead of joining a running one", default=False
-            ),
+            Input("restart", "bool", "start a new window instead of joining a running one", default=False),
         ),
     ),
     Procedure("watch_show", "Find out what is wrong", "Show the verdict of the watch; reads only"),
@@ -334,7 +328,12 @@ _ALL = (
             _LEAD,
             _IMPACT,
             _SUMMARY,
-            Input("actions", "list", "what was done; a single -e takes several, separated by semicolons", recorded=False),
+            Input(
+                "actions",
+                "list",
+                "what was done; a single -e takes several, separated by semicolons",
+                recorded=False,
+            ),
             _NEXT_STEPS,
             _ETA,
             _RESOLUTION,
