@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import prometheus
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
 from lab import paths, runtime
 from lab.hosts import Host, Lab
 
@@ -60,8 +61,25 @@ def play(
             "KILL_BEFORE": str(kill_before),
             "KILL_COUNTS_FROM": counts_from,
         }
+    return _run(["ansible-playbook", f"playbooks/{playbook}", *extra, *arguments], environment)
+
+
+def command(procedure: str, *arguments: str, variables: dict[str, Any] | None = None, **inputs: Any) -> Run:
+    """Run a procedure by `bin/fleet`, as an operator does; `inputs` are its options."""
+    words = [str(paths.ROOT / "bin" / "fleet"), *procedures.PROCEDURES[procedure].command]
+    for name, value in inputs.items():
+        option = procedures.inputs_of(procedure)[name].option
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
+        else:
+            words += [f"{option}={each}" for each in (value if isinstance(value, list) else [value])]
+    extra = [f"--extra-vars={json.dumps(variables)}"] if variables else []
+    return _run([*words, *extra, *arguments], {**os.environ, "LAB_NAME": LAB.name})
+
+
+def _run(words: list[str], environment: dict[str, str]) -> Run:
     done = subprocess.run(
-        ["ansible-playbook", f"playbooks/{playbook}", *extra, *arguments],
+        words,
         cwd=paths.ROOT,
         env=environment,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Every playbook once, in one story; after each, what a client or an operator sees of it.
+"""Every procedure once by `bin/fleet`, in one story; after each, what a client or an operator sees of it.
 
 The tests build on one another. Molecule has run site.yml.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
 from lab import paths
 from lab.hosts import Host
 from tests import fleet, hosts
@@ -21,6 +22,8 @@ FIRST, SECOND = fleet.LAB.hosts()
 BASELINE = "/var/lib/katago-mcp/baseline.json"
 CONFIG = "/opt/katago-mcp/current/config.json"
 POSITION = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "E5"]]}
+# A text that no shell, template or format must change.
+TEXT = 'it\'s "down" ü {{ x }} $HOME\nsecond line'
 # Two hosts that share two processors need patience.
 QUICK = {
     "triage_window": 2,
@@ -39,13 +42,16 @@ class Control:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.records = directory / "records"
-        self.ran = {"site.yml"}
+        self.ran = {"site"}
 
-    def run(self, playbook: str, *arguments: str, rc: int = 0, **given: Any) -> fleet.Run:
-        """Run a playbook, which must end with this exit status."""
-        self.ran.add(playbook)
-        variables = {**QUICK, "katago_records_dir": str(self.records), **given}
-        run = fleet.play(playbook, *arguments, variables=variables)
+    def run(self, procedure: str, *arguments: str, rc: int = 0, **given: Any) -> fleet.Run:
+        """Run a procedure, which must end with this exit status; `given` are inputs and variables."""
+        self.ran.add(procedure)
+        names = procedures.inputs_of(procedure)
+        inputs = {name: value for name, value in given.items() if name in names}
+        others = {name: value for name, value in given.items() if name not in names}
+        variables = {**QUICK, "katago_records_dir": str(self.records), **others}
+        run = fleet.command(procedure, *arguments, variables=variables, **inputs)
         assert run.returncode == rc, run.output
         return run
 
@@ -114,7 +120,7 @@ def test_site_has_deployed_the_service_for_clients_of_every_name(first: Any, sec
 
 
 def test_validate_names_the_release_of_every_host(control: Control, first: Any, second: Any) -> None:
-    run = control.run("validate.yml")
+    run = control.run("validate")
     for host in (first, second):
         assert hosts.current(host) in run.output
     assert set(run.changed.values()) == {0}
@@ -122,7 +128,7 @@ def test_validate_names_the_release_of_every_host(control: Control, first: Any, 
 
 def test_triage_calls_healthy_hosts_healthy(control: Control) -> None:
     report = control.directory / "triage.json"
-    run = control.run("triage.yml", triage_json=str(report))
+    run = control.run("triage", triage_json=str(report))
     verdicts = {name: host["verdict"] for name, host in json.loads(report.read_text())["hosts"].items()}
     assert verdicts == {FIRST.name: "healthy", SECOND.name: "healthy"}, run.output
 
@@ -130,24 +136,24 @@ def test_triage_calls_healthy_hosts_healthy(control: Control) -> None:
 def test_gpu_driver_leaves_a_host_without_a_gpu_alone(control: Control, first: Any) -> None:
     installed = "dpkg-query --show"
     before = first.check_output(installed)
-    run = control.run("gpu_driver.yml", "--check", only(FIRST))
+    run = control.run("gpu_driver", "--check", only(FIRST))
     assert run.changed == {FIRST.name: 0}
     assert first.check_output(installed) == before
 
 
 def test_restart_replaces_the_process(control: Control, first: Any) -> None:
     before = hosts.main_pid(first)
-    control.run("restart.yml", only(FIRST))
+    control.run("restart", only(FIRST))
     assert hosts.main_pid(first) not in (0, before)
     expect_service(FIRST)
 
 
 def test_deploy_brings_a_new_setting_and_rollback_the_previous_one(control: Control, first: Any) -> None:
     release, visits = hosts.current(first), limits(FIRST)["maxVisits"]
-    control.run("deploy.yml", only(FIRST), katago_mcp_max_visits=visits - 1)
+    control.run("deploy", only(FIRST), katago_mcp_max_visits=visits - 1)
     assert limits(FIRST)["maxVisits"] == visits - 1
     expect_switch(first, "deployment")
-    control.run("rollback.yml", only(FIRST))
+    control.run("rollback", only(FIRST))
     assert limits(FIRST)["maxVisits"] == visits
     assert hosts.current(first) == release
     expect_switch(first, "rollback")
@@ -158,7 +164,7 @@ def test_purge_empties_the_cache_and_replaces_the_engine(control: Control) -> No
         position = {**POSITION, "moves": [["B", f"{'ABCDEF'[number]}5"]]}
         assert not call(FIRST, "analyzePosition", {"position": position, "maxVisits": 2}).is_error
     engine, entries = health(FIRST)["engine"]["pid"], fleet.metric(FIRST, "katago_cache_entries")
-    control.run("purge_cache.yml", only(FIRST))
+    control.run("purge_cache", only(FIRST))
     assert health(FIRST)["engine"]["pid"] != engine
     # Those of the validation.
     assert (fleet.metric(FIRST, "katago_cache_entries") or 0) < (entries or 0)
@@ -167,10 +173,11 @@ def test_purge_empties_the_cache_and_replaces_the_engine(control: Control) -> No
 
 def test_mitigation_lowers_a_limit_for_clients_and_undo_restores_it(control: Control) -> None:
     before = limits(FIRST)
-    control.run("mitigate.yml", only(FIRST), visits=4, why="the queue is long")
+    control.run("mitigate", only(FIRST), visits=4, why=TEXT)
+    assert health(FIRST)["overlay"]["why"] == TEXT
     refused = call(FIRST, "analyzePosition", {"position": POSITION, "maxVisits": 5})
     assert refused.content[0].text.startswith("limit_exceeded: ")
-    control.run("mitigate_undo.yml", only(FIRST))
+    control.run("mitigate_undo", only(FIRST))
     assert limits(FIRST) == before
     assert health(FIRST)["overlay"] is None
 
@@ -181,7 +188,7 @@ def repository() -> dict[str, str]:
 
 
 def test_backup_is_verified_and_scheduled(control: Control, second: Any, repository: dict[str, str]) -> None:
-    control.run("backup.yml", only(SECOND), **repository)
+    control.run("backup", only(SECOND), **repository)
     backup = json.loads(second.check_output("cat /var/lib/katago-backup/state.json"))["last_good"]
     assert backup["release"] == hosts.current(second)
     assert backup["snapshot"] in second.check_output("katago-backup snapshots")
@@ -192,7 +199,7 @@ def test_restore_repairs_what_was_damaged(control: Control, second: Any, reposit
     whole = second.file(CONFIG).sha256sum
     second.check_output(f"sed --in-place s/8080/8088/ {CONFIG}")
     assert second.file(CONFIG).sha256sum != whole
-    control.run("restore.yml", only(SECOND), **repository)
+    control.run("restore", only(SECOND), **repository)
     assert second.file(CONFIG).sha256sum == whole
     expect_switch(second, "restore")
     expect_service(SECOND)
@@ -202,28 +209,42 @@ def test_security_mode_cuts_clients_off_and_refuses_procedures_until_it_ends(
     control: Control, second: Any
 ) -> None:
     pid = hosts.main_pid(second)
-    control.run("security_on.yml", only(SECOND), why="odd logins")
+    control.run("security_on", only(SECOND), why="odd logins")
     assert fleet.get(SECOND, "/health", seconds=3)[0] == 0
     expect_service(FIRST)
-    control.run("restart.yml", only(SECOND), rc=2)
+    control.run("restart", only(SECOND), rc=2)
     assert hosts.main_pid(second) == pid
-    control.run("security_off.yml", only(SECOND), why="an old client")
+    assert "odd logins" in control.run("security_show", only(SECOND)).output
+    control.run("security_off", only(SECOND), why="an old client")
     expect_service(SECOND)
     assert hosts.main_pid(second) == pid
 
 
 def test_incident_is_opened_for_a_service_that_is_down(control: Control, first: Any) -> None:
     first.check_output(f"systemctl stop {hosts.SERVICE}")
-    control.run("incident_open.yml", lead="Anna")
+    control.run("incident_open", lead="Anna")
     opened = control.lines("state.jsonl")[0]
     assert (opened["event"], opened["severity"]) == ("opened", "P0")
-    control.run("restart.yml", only(FIRST))
+    control.run("restart", only(FIRST))
     assert control.results("restart") == {"begun", "changed"}
     expect_service(FIRST)
 
 
+def test_texts_of_people_are_recorded_as_they_were_given(control: Control) -> None:
+    texts = dict.fromkeys(("impact", "summary", "next_steps", "eta", "lead"), TEXT)
+    control.run("incident_update", status="identified", actions=[TEXT, "a; b"], **texts)
+    update = control.lines("state.jsonl")[-1]
+    assert {name: update[name] for name in texts} == texts
+    assert update["actions"] == [TEXT, "a; b"]
+    # Without channels, the message is shown.
+    assert "second line" in control.run("incident_deliver").output
+    assert control.incident() in control.run("incident_show").output
+    refused = control.run("incident_escalate", rc=2, to="senior", why=TEXT)
+    assert "incident_roster has no 'senior'" in " ".join(refused.output.split())
+
+
 def test_evidence_of_both_hosts_is_kept_and_verifies(control: Control) -> None:
-    control.run("evidence.yml")
+    control.run("evidence")
     evidence = control.records / "evidence" / control.incident()
     for target in (FIRST, SECOND):
         assert list(evidence.glob(f"{target.name}/*/manifest.jsonl"))
@@ -233,33 +254,34 @@ def test_evidence_of_both_hosts_is_kept_and_verifies(control: Control) -> None:
 
 
 def test_incident_is_closed_when_its_host_was_watched_and_not_before(control: Control) -> None:
-    control.run("incident_close.yml", rc=2, resolution="restarted")
-    control.run("watch.yml", only(FIRST), minutes=1)
+    control.run("incident_close", rc=2, resolution="restarted")
+    control.run("watch", only(FIRST), minutes=1)
     assert "ok" in control.results("watch")
-    control.run("incident_close.yml", resolution="restarted")
+    assert "recovered" in control.run("watch_show", only(FIRST)).output
+    control.run("incident_close", resolution="restarted")
     assert "closed" in {line["event"] for line in control.lines("state.jsonl")}
 
 
 def test_review_and_reports_are_written(control: Control) -> None:
     incident = control.incident()
-    control.run("review.yml", incident=incident)
+    control.run("review", incident=incident)
     review = (control.records / "incidents" / incident / "review.md").read_text()
-    assert "Anna" in review
+    assert "second line" in review
     assert f"| {FIRST.name} |" in review
-    control.run("report_actions.yml")
-    control.run("report_actions.yml", rc=2, as_of="2999-01-01")
+    control.run("report_actions")
+    control.run("report_actions", rc=2, as_of="2999-01-01")
     year, month = int(incident[:4]), int(incident[5:7])
     quarter = f"{year}Q{(month + 2) // 3}"
-    control.run("report_quarter.yml", quarter=quarter)
+    control.run("report_quarter", quarter=quarter)
     assert incident in (control.records / "reports" / f"{quarter}.md").read_text()
 
 
 def test_baseline_is_recorded_for_the_current_release(control: Control, second: Any) -> None:
-    control.run("baseline.yml", only(SECOND))
+    control.run("baseline", only(SECOND))
     baseline = json.loads(second.check_output(f"cat {BASELINE}"))
     assert baseline["release"] == hosts.current(second)
     assert baseline["median_seconds"] > 0
 
 
-def test_no_playbook_was_left_out(control: Control) -> None:
-    assert {path.name for path in (paths.ROOT / "playbooks").glob("*.yml")} - control.ran == set()
+def test_no_procedure_was_left_out(control: Control) -> None:
+    assert procedures.PROCEDURES.keys() - control.ran == set()

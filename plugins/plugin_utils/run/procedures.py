@@ -28,7 +28,8 @@ class Input:
 
     `default` is what the procedure uses when the input is not given; None and "" mean nothing. `minimum`
     and `maximum` bound an int or a number. `variable` names the role variable of the inventory that replaces
-    the default. `is_role_variable` marks a variable of a role that operators often give: its role reads and checks it.
+    the default. `is_role_variable` marks a variable of a role that operators often give: its role reads and
+    checks it.
     `recorded` says whether the timeline of an incident may show its value.
     """
 
