@@ -71,8 +71,8 @@ def inputs() -> str:
         NOTICE,
         "",
         "Give an input with `-e NAME=VALUE`, or as an option of `bin/fleet`. A misspelt input is refused, and",
-        "so is an input of another procedure. Ansible cuts a value at its first space unless it is quoted",
-        "twice: `-e 'why=\"two words\"'`. `bin/fleet` needs no second quotes.",
+        "so is an input of another procedure. Ansible cuts a value at its first space unless it is quoted:",
+        "`-e 'why=\"two words\"'`. `bin/fleet` needs no second quotes.",
     ]
     situation = ""
     for each in sorted(procedures.PROCEDURES.values(), key=procedures.place):
