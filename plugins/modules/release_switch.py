@@ -202,8 +202,7 @@ def main() -> None:
             )
         if damage:
             raise SwitchError(
-                f"the release {release} is damaged: {'; '.join(damage[:5])}."
-                " Deploy it again to rebuild it"
+                f"the release {release} is damaged: {'; '.join(damage[:5])}. Deploy it again to rebuild it"
             )
         changed = any(not is_link(path, to) for path, to in links.of_host(layout, release).items())
         if not module.check_mode:

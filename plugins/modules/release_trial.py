@@ -142,10 +142,10 @@ def judged(tried: transient_unit.Run) -> tuple[list[validate_report.Check], list
     try:
         report = validate_report.parse(tried.output)
     except shape.ShapeError:
-        return [], [f"- pre-flight validation: {tried.words(redaction.plain)}"]
+        return [], [f"- validation: {tried.words(redaction.plain)}"]
     problems = [f"- {validate_report.as_words(check)}" for check in validate_report.failed(report)]
     if not problems and not (report["ok"] and tried.status == 0):
-        problems = [f"- pre-flight validation: {tried.words(redaction.plain)}"]
+        problems = [f"- validation: {tried.words(redaction.plain)}"]
     return report["checks"], problems
 
 

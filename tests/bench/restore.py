@@ -19,10 +19,10 @@ from tests.bench.report import Figure, Report, median, ratio
 STEPS = {
     "The damage is assessed": "assess",
     "What is needed is fetched and checked": "fetch and check",
-    "The service is stopped, and nothing of it runs": "stop",
+    "Stop the service and all its processes": "stop",
     "What was fetched is in its place": "put in place",
     "The service runs": "start",
-    "The service analyses known positions": "validate",
+    "Analyse known positions through MCP": "validate",
 }
 _RESTIC = (
     "restic --repository-file=/etc/katago-backup/repository --password-file=/etc/katago-backup/password"

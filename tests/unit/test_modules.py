@@ -243,18 +243,18 @@ BAD = '{"ok": false, "checks": [{"name": "engine", "ok": false, "message": "did 
     ("tried", "problem"),
     [
         (trial_run(BAD, status=1), "- engine: did not start"),
-        (trial_run("", status=9), "- pre-flight validation: it ended with status 9. It wrote nothing."),
+        (trial_run("", status=9), "- validation: it ended with status 9. It wrote nothing."),
         (
             trial_run("", log="no_such_module\n", status=1),
-            "- pre-flight validation: it ended with status 1. Last log lines: no_",
+            "- validation: it ended with status 1. Last log lines: no_",
         ),
         (
             trial_run("", stopped="it was stopped after 5 s"),
-            "- pre-flight validation: it was stopped after 5 s. It wrote nothing.",
+            "- validation: it was stopped after 5 s. It wrote nothing.",
         ),
-        (trial_run("[]", status=1), "- pre-flight validation: it ended with status 1. Last log lines: []"),
-        (trial_run(GOOD, status=1), "- pre-flight validation: it ended with status 1."),
-        (trial_run('{"ok": false, "checks": []}', status=1), "- pre-flight validation: it ended with status 1."),
+        (trial_run("[]", status=1), "- validation: it ended with status 1. Last log lines: []"),
+        (trial_run(GOOD, status=1), "- validation: it ended with status 1."),
+        (trial_run('{"ok": false, "checks": []}', status=1), "- validation: it ended with status 1."),
     ],
 )
 def test_failed_trial_always_has_a_reason(tried: transient_unit.Run, problem: str) -> None:

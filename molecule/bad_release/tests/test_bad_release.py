@@ -96,7 +96,7 @@ def test_server_that_does_not_import_is_not_switched_to(tmp_path: Path) -> None:
     run = fleet.play("deploy.yml", variables={"katago_mcp_server": str(server)})
     assert run.returncode != 0
     assert "no_such_module" in run.output
-    assert "Nothing was switched" in run.output
+    assert "No release was switched" in run.output
 
 
 @pytest.mark.usefixtures("untouched")
@@ -114,7 +114,7 @@ def test_engine_that_cannot_start_is_found_before_the_switch() -> None:
     run = fleet.play("deploy.yml", variables=NO_ENGINE)
     assert run.returncode != 0
     assert "nnMaxBatchSize" in run.output
-    assert "Nothing was switched" in run.output
+    assert "No release was switched" in run.output
 
 
 def test_engine_that_cannot_start_after_the_switch_is_switched_back(hosts: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ def test_engine_that_cannot_start_after_the_switch_is_switched_back(hosts: dict[
     second = state(hosts[SECOND])
     run = fleet.play("deploy.yml", variables={**NO_ENGINE, **DEFERRED, "validate_ready_deadline": 20})
     assert run.returncode != 0
-    assert "is marked bad. This host returned to" in run.output
+    assert "was rejected. This host was rolled back to" in run.output
     assert "which is validated" in run.output
     release, _, now = state(hosts[FIRST])
     assert release == good
@@ -163,7 +163,7 @@ def test_server_that_keeps_crashing_after_the_switch_is_switched_back(
     (package / "cli.py").write_text(CRASHING)
     run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"katago_mcp_server": str(server)})
     assert run.returncode != 0
-    assert "is marked bad. This host returned to" in run.output, run.output
+    assert "was rejected. This host was rolled back to" in run.output, run.output
     assert state(hosts[FIRST])[0] == good
     assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
 
@@ -179,7 +179,7 @@ def test_failure_without_a_way_back_stops_the_service_and_says_so(hosts: dict[st
             variables={**NO_ENGINE, **DEFERRED, "validate_ready_deadline": 10},
         )
         assert run.returncode != 0
-        assert "this host has no way back" in run.output
+        assert "this host could not be rolled back" in run.output
         assert host.run("systemctl is-active katago-mcp.service").stdout.strip() == "inactive"
     finally:
         host.check_output(f"cp --preserve /root/history {history}")
@@ -209,7 +209,7 @@ def test_failed_host_lets_the_others_of_its_batch_finish(hosts: dict[str, Any]) 
     variables = {**DEFERRED, "validate_ready_deadline": 20, "deploy_serial": 2, "katago_mcp_max_visits": 950}
     run = fleet.play("deploy.yml", variables={**variables, "katago_analysis_settings": settings})
     assert run.returncode != 0
-    assert "is marked bad. This host returned to" in run.output
+    assert "was rejected. This host was rolled back to" in run.output
     assert run.failed == {FIRST: 1, SECOND: 0}
     assert state(hosts[FIRST])[0] == good
     _, _, history = state(hosts[SECOND])
@@ -239,7 +239,7 @@ def test_failure_of_the_host_is_not_blamed_on_a_good_release(hosts: dict[str, An
     try:
         run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"validate_ready_deadline": 3})
         assert run.returncode != 0
-        assert "ran before and was found good, so the host is at fault" in run.output
+        assert "was validated on this host before, so the fault is on the host" in " ".join(run.output.split())
         assert state(hosts[FIRST]) == before
     finally:
         assert fleet.get(target, "/admin/undrain", method="POST", headers=headers)[0] == 200

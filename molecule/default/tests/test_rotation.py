@@ -46,7 +46,7 @@ def test_tokens_are_rotated_by_deployments_of_the_same_process(target: Host, on:
     try:
         run = deploy(target, [*fleet.LAB.tokens(), added])
         assert run.returncode == 0, run.output
-        assert "other tokens, taken without a restart" in run.output
+        assert "new tokens were loaded without a restart" in run.output
         assert (status(target, old), status(target, new)) == (known, known)
         run = deploy(target, [*admin, added])
         assert run.returncode == 0, run.output
@@ -66,7 +66,7 @@ def test_deployment_says_that_the_service_did_not_take_its_tokens(target: Host, 
     try:
         run = deploy(target, [{"name": "lab-2", "scopes": ["analyze"], "token": new}])
         assert run.returncode != 0, run.output
-        assert "did not take the tokens of the file and goes on with those it had" in run.output
+        assert "did not load the tokens file and keeps its previous tokens" in run.output
         assert f"{PLACE}/tokens.json cannot be read (Permission denied)" in run.output
         assert (status(target, old), status(target, new)) == (known, 401)
     finally:

@@ -96,7 +96,7 @@ def test_engine_that_hangs_is_given_up_by_the_trial(last: Any, tmp_path: Path) -
     assert run.returncode != 0
     assert "gave no sign of progress for" in run.output, run.output
     assert "its last log lines: Waiting for a device" in run.output
-    assert "Nothing was switched" in run.output
+    assert "No release was switched" in run.output
     assert hosts.untouched(last) == before
 
 

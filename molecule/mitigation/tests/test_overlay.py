@@ -81,7 +81,10 @@ CONFIGURED = {"maxVisits": 1000, "defaultVisits": 200, "maxTime": 30, "maxReview
         ),
         ({"visits": 1000, "why": WHY}, ["Nothing would be lowered: katago.maxVisits is 1000 already."]),
         ({"visits": 10, "minuts": 5, "why": WHY}, ["did you mean minutes?"]),
-        ({"undo": True, "visits": 10}, ["undo gives all limits back and takes none: visits is given."]),
+        (
+            {"undo": True, "visits": 10},
+            ["All limits are restored together, so no limit can be given. Remove visits."],
+        ),
     ],
     ids=["nonsense", "no limit", "above", "no change", "misspelt", "undo"],
 )

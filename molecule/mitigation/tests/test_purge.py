@@ -103,7 +103,7 @@ def test_check_mode_predicts_and_changes_nothing() -> None:
     assert before[2] > 0
     run = purge(FIRST, "--check")
     assert run.returncode == 0, run.output
-    assert f"The cache would be emptied: {before[2]:g} answers" in words(run)
+    assert f"The cache would be cleared: {before[2]:g} answers" in words(run)
     assert "The engine would be replaced." in words(run)
     assert (server(FIRST), engine(FIRST), entries(FIRST)) == before
 
@@ -112,7 +112,7 @@ def test_sound_cache_is_emptied_through_the_service_and_the_engine_is_another_on
     before, aside = (server(FIRST), engine(FIRST)), quarantined(FIRST)
     run = purge(FIRST)
     assert run.returncode == 0, run.output
-    assert f"The engine {engine(FIRST)} replaced {before[1]}. The cache was emptied: " in words(run)
+    assert f"The engine {engine(FIRST)} replaced {before[1]}. The cache was cleared: " in words(run)
     assert server(FIRST) == before[0]
     assert engine(FIRST) != before[1]
     # The validation's own analyses.
@@ -143,7 +143,7 @@ def test_engine_is_left_alone_on_request_and_a_damaged_cache_of_a_running_servic
     assert verdict(SECOND)["damagedEntries"] == 1
     run = purge(SECOND, variables={"replace_engine": False})
     assert run.returncode == 0, run.output
-    assert "The service is restarted, since the cache is damaged (1 entries are damaged)." in words(run)
+    assert "The service was restarted because the cache is damaged (1 entries are damaged)." in words(run)
     assert server(SECOND) != before[0]
     assert kernels(SECOND) == before[2]
     assert len(quarantined(SECOND) - aside) == 1

@@ -329,7 +329,7 @@ def test_procedure_that_changes_the_host_is_refused_and_leaves_nothing_changed(
     words = " ".join(run.output.split())
     assert f"Refused; nothing was changed on this host. {FIRST.name} is in security mode since " in words
     assert WHY in words
-    assert f"playbooks/security.yml -l {FIRST.name} -e do=off" in words
+    assert f"playbooks/security_off.yml -l {FIRST.name} -e 'why=" in words
     assert f"next: ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show" in words.lower()
     assert first.check_output(SEEN) == seen
     assert firewall(first) == rules
@@ -495,7 +495,7 @@ def test_host_that_takes_no_writing_is_in_the_mode_until_a_reboot(control: Contr
     with hosts.read_only(second):
         run = control.security("on", limit, why=WHY)
         assert run.returncode == 0, run.output
-        assert "This does NOT hold over a reboot: " in run.output
+        assert "This does NOT survive a reboot: " in run.output
         assert answers(SECOND) == (0, 0)
         refused = control.play("restart.yml", limit)
         assert f"{SECOND.name} is in security mode" in " ".join(refused.output.split())

@@ -91,7 +91,9 @@ def _guarded(path: Path) -> Iterator[None]:
         end = time.monotonic() + GUARD_SECONDS
         while not _flock(descriptor):
             if time.monotonic() > end:
-                message = f"another process has held the lock's guard for {GUARD_SECONDS} s; find it with `fuser`"
+                message = (
+                    f"another process has held the lock's guard for {GUARD_SECONDS} s; find it with `fuser`"
+                )
                 raise TimeoutError(errno.ETIMEDOUT, message, str(guard))
             time.sleep(_POLL_SECONDS)
         yield

@@ -42,7 +42,7 @@ def size(value: object) -> Size | None:
     return Size(entries, bytes_) if isinstance(entries, int) and isinstance(bytes_, int) else None
 
 
-def shown(scrape: Scrape | None) -> Size | None:
+def size_in_metrics(scrape: Scrape | None) -> Size | None:
     """The size according to the metrics; None if they do not have it."""
     if scrape is None:
         return None
@@ -183,7 +183,7 @@ def quarantine(directory: Path) -> Path:
     return beside if directory.stat().st_dev == directory.parent.stat().st_dev else directory
 
 
-def set_aside(directory: Path, at: str) -> list[Path]:
+def move_to_quarantine(directory: Path, at: str) -> list[Path]:
     """Move the content into quarantine, under names that begin with the time `at`; return the new paths.
 
     Only renames, which need no space. Nothing is copied, deleted or overwritten; links are not followed.
@@ -209,7 +209,7 @@ def set_aside(directory: Path, at: str) -> list[Path]:
     return moved
 
 
-def earlier(directory: Path) -> list[Path]:
+def quarantined(directory: Path) -> list[Path]:
     """Everything in quarantine."""
     beside = directory.parent / f"{directory.name}-quarantine"
     return sorted([*beside.glob("*"), *directory.glob(f"{_INSIDE}*")])

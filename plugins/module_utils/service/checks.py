@@ -297,7 +297,7 @@ def _limits(status: Mapping[str, Any], health: Mapping[str, Any], expected: Expe
 
 
 def _analysis(name: str, result: Mapping[str, Any], sign: int, visits: int) -> Check:
-    """Check one analysis. `sign`: 1 if Black owns the board, -1 if White does; values are from Black's side."""
+    """Check one analysis, with values from Black's side. `sign`: 1 if Black owns the board, -1 if White."""
     try:
         analysis = shape.typed(Analysis, result.get("structured"))
     except ValueError:
