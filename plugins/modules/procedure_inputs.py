@@ -1,38 +1,38 @@
 #!/usr/bin/python
-"""Documents `katago.fleet.procedure_inputs`, which works on the control node alone."""
+"""Documents `katago.fleet.procedure_inputs`, which runs on the control node only."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: procedure_inputs
-short_description: Refuse extra variables that cannot be followed
+short_description: Refuse invalid extra variables
 description:
-  - Refuses a name given with C(-e) that resembles a known one without being any, words that Ansible
-    lost, and a switch that is neither true nor false; all of them at once.
-  - For playbooks that only read. Procedures have it done by M(katago.fleet.host_lock).
-  - Runs once for the whole play and asks no host.
+  - Refuses a misspelt name of an extra variable, a value that Ansible cut off after the first word, and a
+    switch that is neither true nor false. Reports all problems at once.
+  - For playbooks that only read. For all other playbooks M(katago.fleet.host_lock) makes the same checks.
+  - Runs once for the whole play and connects to no host.
 options:
   names:
-    description: Names of the extra variables that the playbook takes, besides the roles' own.
+    description: The names of the extra variables of the playbook, in addition to the roles' own.
     type: list
     elements: str
     default: []
   records:
-    description: Whether the playbook keeps records. Refuses when it is not clear where.
+    description: Whether the playbook writes records. If so, the module also refuses an unclear records directory.
     type: bool
     default: false
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: What is asked for can be followed
+- name: Validate the operator's input
   katago.fleet.procedure_inputs:
     names: [breach]
 """
 
 RETURN = r"""
 refused:
-  description: Whether something cannot be followed; the message says what.
+  description: Whether an extra variable was refused; the message has the reasons.
   type: bool
-  returned: when it is so
+  returned: when one was refused
 """

@@ -268,7 +268,7 @@ def put_off(module: AnsibleModule) -> dict[str, Any]:
             run(paths.NFT, "delete", "table", "inet", isolation.TABLE)
         paths.SECURITY_MODE_VOLATILE.unlink(missing_ok=True)
     details = f" It was in the mode {mode}." if mode else ""
-    message = f"The host is no longer in security mode: {why.rstrip('.')}.{details} The firewall is as it was."
+    message = f"The host is no longer in security mode: {why.rstrip('.')}.{details} The firewall is restored."
     return {**result(True, message), "diff": difference(table, "")}
 
 

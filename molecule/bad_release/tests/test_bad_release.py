@@ -239,7 +239,8 @@ def test_failure_of_the_host_is_not_blamed_on_a_good_release(hosts: dict[str, An
     try:
         run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"validate_ready_deadline": 3})
         assert run.returncode != 0
-        assert "was validated on this host before, so the fault is on the host" in " ".join(run.output.split())
+        words = " ".join(run.output.split())
+        assert "was validated on this host before, so the fault is on the host" in words
         assert state(hosts[FIRST]) == before
     finally:
         assert fleet.get(target, "/admin/undrain", method="POST", headers=headers)[0] == 200
