@@ -15,8 +15,8 @@ description:
 options:
   scope:
     description:
-      - C(system) only checks whether the host's operating system is supported. It needs no other option, and is
-        for playbooks that change a host before its first deployment.
+      - C(system) only checks whether the host's operating system is supported. It needs no other option, and
+        is for playbooks that change a host before its first deployment.
     type: str
     choices: [all, system]
     default: all

@@ -14,8 +14,8 @@ options:
   records_dir:
     description:
       - The directory of records on the control node.
-      - By default the result of the lookup P(katago.fleet.records_dir#lookup). If the lookup fails, the module
-        shows a warning and records nothing.
+      - By default the result of the lookup P(katago.fleet.records_dir#lookup). If the lookup fails, the
+        module shows a warning and records nothing.
     type: path
   incident:
     description: The incident that the event belongs to.
@@ -35,7 +35,7 @@ options:
     type: str
     default: ""
   warning:
-    description: An additional warning for the report, for example about an operating system that is not tested.
+    description: An additional warning for the report, for example that the operating system is not tested.
     type: str
     default: ""
   who:

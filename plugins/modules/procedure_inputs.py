@@ -18,7 +18,7 @@ options:
     elements: str
     default: []
   records:
-    description: Whether the playbook writes records. If so, the module also refuses an unclear records directory.
+    description: Whether the playbook writes records. If so, an unclear records directory is refused too.
     type: bool
     default: false
 author: The katago-mcp-fleet maintainers

@@ -60,7 +60,7 @@ def readiness(config: Path) -> tuple[bool | None, str | None]:
         return None, f"{paths.CONFIG} has no usable address of the service: {error}"
     answer = at.probe("/ready")
     if answer is None:
-        return False, "no response"
+        return False, "no answer"
     return answer[0] == 200, answer[1].get("reason")
 
 

@@ -1,4 +1,4 @@
-"""Tokens are nowhere but with their holders."""
+"""Tokens exist only where they are needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_no_token_of_a_client_is_on_the_host(host: Any) -> None:
         assert found.stdout == ""
 
 
-def test_the_service_may_read_the_hashes_and_nothing_beside_them(host: Any) -> None:
+def test_service_can_read_its_hashed_tokens_and_no_other_credential(host: Any) -> None:
     place = "/etc/katago-mcp/credentials"
     paths = [place, f"{place}/operator.token", f"{place}/tokens.json"]
     modes = host.check_output(f"stat --format='%a %U %G' {' '.join(paths)}")
