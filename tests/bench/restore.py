@@ -19,7 +19,7 @@ from tests.bench.report import Figure, Report, median, ratio
 STEPS = {
     "The damage is assessed": "assess",
     "What is needed is fetched and checked": "fetch and check",
-    "Stop the service and all its processes": "stop",
+    "The service is stopped, and nothing of it runs": "stop",
     "What was fetched is in its place": "put in place",
     "The service runs": "start",
     "Analyse known positions through MCP": "validate",

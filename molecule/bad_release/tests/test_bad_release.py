@@ -291,15 +291,15 @@ def test_deploying_again_repairs_damage_on_the_host(hosts: dict[str, Any]) -> No
         "ls /opt/katago/networks/*/* /opt/katago/engines/*/usr/bin/katago /opt/katago/tuning/*/tuning.txt"
         " /opt/katago-mcp/current/analysis.cfg"
     )
-    whole = {path: host.file(path).sha256sum for path in listed.splitlines()}
-    assert len(whole) == 4
-    for path in whole:
+    intact = {path: host.file(path).sha256sum for path in listed.splitlines()}
+    assert len(intact) == 4
+    for path in intact:
         host.check_output(
             f"cp --preserve {path} {path}.new && printf x >> {path}.new && mv {path}.new {path}"
         )
-        assert host.file(path).sha256sum != whole[path]
+        assert host.file(path).sha256sum != intact[path]
     run = fleet.play("deploy.yml", f"--limit={FIRST}")
     assert run.returncode == 0, run.output
-    assert {path: host.file(path).sha256sum for path in whole} == whole
+    assert {path: host.file(path).sha256sum for path in intact} == intact
     again = fleet.play("deploy.yml", f"--limit={FIRST}")
     assert set(again.changed.values()) == {0}, again.output

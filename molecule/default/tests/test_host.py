@@ -117,9 +117,9 @@ def test_history_has_the_switch_with_its_author_and_the_verdict(host: Any) -> No
 
 def test_exposure_level_of_the_unit_is_low(host: Any) -> None:
     report = host.check_output(f"systemd-analyze security --no-pager {SERVICE}")
-    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)
-    assert found, report
-    assert float(found[1]) <= LEAST_TIGHT, report
+    match = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)
+    assert match, report
+    assert float(match[1]) <= LEAST_TIGHT, report
 
 
 def test_sandbox_of_the_unit_is_enforced(host: Any) -> None:

@@ -41,34 +41,34 @@ def test_deployments_rotate_tokens_without_a_restart(target: Host, on: Any) -> N
     admin = [token for token in fleet.LAB.tokens() if token["name"] != "lab"]
     added = {"name": "lab-2", "scopes": ["analyze"], "token": new}
     before = on.check_output(SHOW)
-    known = status(target, old)
-    assert (known not in (0, 401), status(target, new)) == (True, 401)
+    accepted = status(target, old)
+    assert (accepted not in (0, 401), status(target, new)) == (True, 401)
     try:
         run = deploy(target, [*fleet.LAB.tokens(), added])
         assert run.returncode == 0, run.output
         assert "new tokens were loaded without a restart" in run.output
-        assert (status(target, old), status(target, new)) == (known, known)
+        assert (status(target, old), status(target, new)) == (accepted, accepted)
         run = deploy(target, [*admin, added])
         assert run.returncode == 0, run.output
-        assert (status(target, old), status(target, new)) == (401, known)
+        assert (status(target, old), status(target, new)) == (401, accepted)
     finally:
         back = fleet.play("deploy.yml", f"--limit={target.name}")
     assert back.returncode == 0, back.output
-    assert (status(target, old), status(target, new)) == (known, 401)
+    assert (status(target, old), status(target, new)) == (accepted, 401)
     assert on.check_output(SHOW) == before
 
 
 def test_deployment_fails_if_the_service_does_not_load_its_tokens(target: Host, on: Any) -> None:
     """Only root can read the tokens file; the service cannot."""
     old, new = fleet.token(), secrets.token_urlsafe(32)
-    before, known = on.check_output(SHOW), status(target, old)
+    before, accepted = on.check_output(SHOW), status(target, old)
     on.check_output("chmod 0700 /etc/katago-mcp")
     try:
         run = deploy(target, [{"name": "lab-2", "scopes": ["analyze"], "token": new}])
         assert run.returncode != 0, run.output
         assert "did not load the tokens file and keeps its previous tokens" in run.output
         assert f"{PLACE}/tokens.json cannot be read (Permission denied)" in run.output
-        assert (status(target, old), status(target, new)) == (known, 401)
+        assert (status(target, old), status(target, new)) == (accepted, 401)
     finally:
         on.check_output("chmod 0755 /etc/katago-mcp")
         back = fleet.play("deploy.yml", f"--limit={target.name}")

@@ -154,7 +154,7 @@ def engine(target: Host) -> dict[str, Any]:
 
 def test_tensorrts_caches_are_built_once_with_progress_and_used_by_the_service(last: Any) -> None:
     """Uses a scripted engine, because the lab has no GPU."""
-    home, kept = "/var/lib/katago-mcp/engine/trtcache", "/opt/katago/tuning/trt-*/trtcache"
+    home, store = "/var/lib/katago-mcp/engine/trtcache", "/opt/katago/tuning/trt-*/trtcache"
     last.check_output(f"cat > /opt/scripted-trt <<'END'\n{TRT}\nEND\nchmod 755 /opt/scripted-trt")
     try:
         run = fleet.play("../molecule/engine_faults/caches.yml", f"--limit={LAST}")
@@ -164,7 +164,7 @@ def test_tensorrts_caches_are_built_once_with_progress_and_used_by_the_service(l
         # Built by the service's user, and owned by it.
         assert last.check_output(f"cat {home}/*").split() == ["katago-mcp", "katago-mcp"]
         assert last.file(f"{home}/trt-10_plan").user == "katago-mcp"
-        assert last.check_output(f"stat --format=%U {kept}/*").split() == ["root", "root"]
+        assert last.check_output(f"stat --format=%U {store}/*").split() == ["root", "root"]
         again = fleet.play("../molecule/engine_faults/caches.yml", f"--limit={LAST}")
         assert (again.returncode, again.changed[LAST]) == (0, 0), again.output
         last.check_output(f"rm {home}/trt-10_plan")

@@ -65,8 +65,8 @@ CONFIGURED = {"maxVisits": 1000, "defaultVisits": 200, "maxTime": 30, "maxReview
         (
             {"visits": "many", "seconds": 0, "minutes": 100_000},
             [
-                "visits is 'many'; give a whole number from 1.",
-                "seconds is 0; give a number from 1.",
+                "visits is 'many'; give a whole number of at least 1.",
+                "seconds is 0; give a number of at least 1.",
                 "minutes is 100000; give a number from 0.1 to 1440.",
                 "why has 0 characters; give the reason",
             ],
@@ -149,12 +149,12 @@ def test_triage_finds_no_fault_on_a_host_with_lowered_limits(tmp_path: Path) -> 
         undone = fleet.play("mitigate.yml", limit, variables={"undo": True})
         on(FIRST, "rm /var/lib/katago-mcp/baseline.json")
     assert (run.returncode, undone.returncode) == (0, 0), run.output + undone.output
-    found = json.loads(path.read_text())["hosts"][FIRST.name]
-    assert {"P0", "P1"}.isdisjoint(reason["level"] for reason in found["reasons"]), found["reasons"]
-    assert "probe" not in [reason["rule"] for reason in found["reasons"]]
-    assert "restart.yml" not in str(found["command"])
-    assert found["facts"]["probe"]["value"]["visits"] == 10
-    assert any("a probe has 10 visits, and the baseline is of 32" in note for note in found["notes"])
+    report = json.loads(path.read_text())["hosts"][FIRST.name]
+    assert {"P0", "P1"}.isdisjoint(reason["level"] for reason in report["reasons"]), report["reasons"]
+    assert "probe" not in [reason["rule"] for reason in report["reasons"]]
+    assert "restart.yml" not in str(report["command"])
+    assert report["facts"]["probe"]["value"]["visits"] == 10
+    assert any("a probe has 10 visits, and the baseline is of 32" in note for note in report["notes"])
     assert refused.returncode != 0
     assert "a probe has 10 visits, and the baseline is of 32" in " ".join(refused.output.split())
 

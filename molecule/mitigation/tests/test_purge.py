@@ -87,7 +87,7 @@ def purge(target: Host, *arguments: str, variables: dict[str, Any] | None = None
     return run
 
 
-def words(run: fleet.Run) -> str:
+def output(run: fleet.Run) -> str:
     return " ".join(run.output.split())
 
 
@@ -103,8 +103,8 @@ def test_check_mode_predicts_and_changes_nothing() -> None:
     assert before[2] > 0
     run = purge(FIRST, "--check")
     assert run.returncode == 0, run.output
-    assert f"The cache would be cleared: {before[2]:g} answers" in words(run)
-    assert "The engine would be replaced." in words(run)
+    assert f"The cache would be cleared: {before[2]:g} answers" in output(run)
+    assert "The engine would be replaced." in output(run)
     assert (server(FIRST), engine(FIRST), entries(FIRST)) == before
 
 
@@ -112,7 +112,7 @@ def test_intact_cache_is_cleared_through_the_service_and_the_engine_is_replaced(
     before, quarantine = (server(FIRST), engine(FIRST)), quarantined(FIRST)
     run = purge(FIRST)
     assert run.returncode == 0, run.output
-    assert f"The engine {engine(FIRST)} replaced {before[1]}. The cache was cleared: " in words(run)
+    assert f"The engine {engine(FIRST)} replaced {before[1]}. The cache was cleared: " in output(run)
     assert server(FIRST) == before[0]
     assert engine(FIRST) != before[1]
     # The validation's own analyses.
@@ -127,7 +127,7 @@ def test_frozen_engine_is_replaced_without_a_restart_of_the_service() -> None:
     assert on(SECOND, f"cut -d' ' -f3 /proc/{before[1]}/stat") == "T"
     run = purge(SECOND)
     assert run.returncode == 0, run.output
-    assert f"The engine {engine(SECOND)} replaced " in words(run)
+    assert f"The engine {engine(SECOND)} replaced " in output(run)
     assert server(SECOND) == before[0]
     assert on(SECOND, f"ls -d /proc/{before[1]} 2>/dev/null || true") == ""
 
@@ -136,14 +136,14 @@ def test_engine_stays_on_request_and_a_damaged_cache_of_a_running_service_is_qua
     run = purge(SECOND, variables={"replace_engine": False})
     assert run.returncode == 0, run.output
     before, quarantine = (server(SECOND), engine(SECOND), kernels(SECOND)), quarantined(SECOND)
-    assert "replaced" not in words(run)
+    assert "replaced" not in output(run)
     # The newest answers may still be in SQLite's journal beside the file.
     on(SECOND, f"python3 -c \"import sqlite3; sqlite3.connect('{FILE}').execute('PRAGMA wal_checkpoint')\"")
     damage(SECOND)
     assert verdict(SECOND)["damagedEntries"] == 1
     run = purge(SECOND, variables={"replace_engine": False})
     assert run.returncode == 0, run.output
-    assert "The service was restarted because the cache is damaged (1 entries are damaged)." in words(run)
+    assert "The service was restarted because the cache is damaged (1 entries are damaged)." in output(run)
     assert server(SECOND) != before[0]
     assert kernels(SECOND) == before[2]
     assert len(quarantined(SECOND) - quarantine) == 1
@@ -178,8 +178,8 @@ def test_symlink_is_refused_and_not_followed(linked: str) -> None:
     before = (server(FIRST), engine(FIRST), on(FIRST, f"ls -la --time-style=full-iso {linked}"))
     run = purge(FIRST)
     assert run.returncode != 0
-    assert "Refused; nothing was changed on this host." in words(run)
-    assert f"{CACHE} is a symlink to {linked}, which is not followed." in words(run)
+    assert "Refused; nothing was changed on this host." in output(run)
+    assert f"{CACHE} is a symlink to {linked}, which is not followed." in output(run)
     assert (server(FIRST), engine(FIRST), on(FIRST, f"ls -la --time-style=full-iso {linked}")) == before
 
 
@@ -198,13 +198,13 @@ def test_cache_on_a_full_disk_is_quarantined_and_the_failure_has_its_reason(full
     before = digest(SECOND, FILE)
     run = purge(SECOND)
     assert run.returncode != 0
-    assert "its new cache does not work: " in words(run), run.output
-    assert "No space left on device" in words(run)
-    assert "The service is active" in words(run)
+    assert "its new cache does not work: " in output(run), run.output
+    assert "No space left on device" in output(run)
+    assert "The service is active" in output(run)
     assert digest(SECOND, f"{CACHE}/.quarantine-*-answers.sqlite3") == before
     on(SECOND, f"rm {full}")
     run = purge(SECOND)
     assert run.returncode == 0, run.output
     # The cache that the service began on the full disk is damaged too.
-    assert "the file has version 0, not 1" in words(run), run.output
+    assert "the file has version 0, not 1" in output(run), run.output
     expect_sound(SECOND)

@@ -170,7 +170,7 @@ def answers(host: Host) -> tuple[int, int]:
 
 
 def serve_until_silence(host: Host) -> int:
-    """The number of requests on one connection that get a response, until the connection is silently dropped."""
+    """The number of requests on one connection that get a response before its packets are dropped."""
     count = 0
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", host.ports["mcp"], timeout=10)) as client:
         while True:
@@ -221,14 +221,14 @@ def test_burst_of_refused_logins_is_found_and_escalated_to_security_once(
     with Burglar(FIRST) as burglar:
         report = control.triage()
     assert set(burglar.answers) == {401}
-    found = report["hosts"][FIRST.name]
-    (reason,) = [each for each in found["reasons"] if each["rule"] == "refused_logins"]
+    verdict = report["hosts"][FIRST.name]
+    (reason,) = [each for each in verdict["reasons"] if each["rule"] == "refused_logins"]
     assert reason["level"] == "P1"
-    assert found["command"].startswith(
+    assert verdict["command"].startswith(
         f"ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=on -e 'why="
     )
-    assert "unusual access" in found["escalate"]
-    assert any("Restarting destroys the evidence" in note for note in found["notes"])
+    assert "unusual access" in verdict["escalate"]
+    assert any("Restarting destroys the evidence" in note for note in verdict["notes"])
     assert not [each for each in report["hosts"][SECOND.name]["reasons"] if each["suspicious"]]
 
     given = {"do": "open", "triage_json": str(control.directory / "triage.json")}
@@ -303,9 +303,9 @@ def test_all_evidence_was_collected_before_anything_was_changed(control: Control
     newest = max(control.records.glob(f"evidence/*/{FIRST.name}/*"))
     lines = [json.loads(line) for line in (newest / "manifest.jsonl").read_text().splitlines()]
     assert {line["entry"].get("tier") for line in lines} >= {"hot", "full"}
-    kept = (newest / "firewall.txt").read_text()
-    assert "table inet site" in kept
-    assert "katago_security" not in kept
+    firewall_rules = (newest / "firewall.txt").read_text()
+    assert "table inet site" in firewall_rules
+    assert "katago_security" not in firewall_rules
     events = [line for line in control.lines("timeline.jsonl") if line.get("procedure") == "security"]
     assert [line["result"] for line in events] == ["begun", "changed"]
     assert WHY in events[-1]["message"]
@@ -355,10 +355,10 @@ def test_nothing_is_pruned(first: Any) -> None:
 
 def test_procedures_that_only_read_still_work(control: Control) -> None:
     report = control.triage()
-    found = report["hosts"][FIRST.name]
-    assert {"rule": "security_mode", "level": "P0"}.items() <= found["reasons"][0].items()
-    assert found["command"] == f"ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show"
-    assert any("security mode by" in change and WHY in change for change in found["changes"])
+    verdict = report["hosts"][FIRST.name]
+    assert {"rule": "security_mode", "level": "P0"}.items() <= verdict["reasons"][0].items()
+    assert verdict["command"] == f"ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show"
+    assert any("security mode by" in change and WHY in change for change in verdict["changes"])
     assert control.play("validate.yml", LIMIT).returncode == 0
     assert control.play("evidence.yml", LIMIT).returncode == 0
     watched = control.play("watch.yml", LIMIT, fetch="true")
@@ -372,9 +372,9 @@ def test_procedures_that_only_read_still_work(control: Control) -> None:
 def test_removed_isolation_is_found_and_restored(control: Control, first: Any) -> None:
     first.check_output("nft delete table inet katago_security")
     assert answers(FIRST) == (200, 200)
-    found = control.triage(LIMIT)["hosts"][FIRST.name]
-    assert "NOT cut off" in found["reasons"][0]["measured"]
-    assert f"playbooks/security.yml -l {FIRST.name} -e do=on" in found["command"]
+    verdict = control.triage(LIMIT)["hosts"][FIRST.name]
+    assert "NOT cut off" in verdict["reasons"][0]["measured"]
+    assert f"playbooks/security.yml -l {FIRST.name} -e do=on" in verdict["command"]
     # From now on, outgoing traffic of the service's user is dropped too.
     run = control.security("on", LIMIT, why="again", egress=True)
     assert run.returncode == 0, run.output
@@ -395,18 +395,18 @@ def test_mode_and_isolation_survive_a_reboot(control: Control, first: Any) -> No
     runtime.podman("restart", "--time=20", FIRST.container)
     fleet.eventually(lambda: is_up(FIRST), within=120, what="the host is up")
     units = f"katago-security.service {hosts.SERVICE}"
-    began = first.check_output(
+    starts = first.check_output(
         f"systemctl show {units} --property=ExecMainStartTimestampMonotonic --value"
     ).split()
-    assert int(began[0]) < int(began[1])
+    assert int(starts[0]) < int(starts[1])
     assert first.check_output(TABLE) == rules
     assert not first.file(VOLATILE).exists
     assert answers(FIRST) == (0, 0)
     assert login_by_ssh(FIRST) == FIRST.name
     refused = control.play("restart.yml", LIMIT)
     assert f"{FIRST.name} is in security mode" in " ".join(refused.output.split())
-    found = control.triage(LIMIT)["hosts"][FIRST.name]
-    assert found["command"].endswith("-e do=show")
+    verdict = control.triage(LIMIT)["hosts"][FIRST.name]
+    assert verdict["command"].endswith("-e do=show")
     # The reboot removed the site's own rules, which this test loaded by hand.
     first.check_output(f"nft -f - <<'END'\n{SITE_RULES}\nEND")
 

@@ -191,11 +191,11 @@ def test_backup_is_verified_and_scheduled(control: Control, second: Any, reposit
 
 
 def test_restore_repairs_what_was_damaged(control: Control, second: Any, repository: dict[str, str]) -> None:
-    whole = second.file(CONFIG).sha256sum
+    digest = second.file(CONFIG).sha256sum
     second.check_output(f"sed --in-place s/8080/8088/ {CONFIG}")
-    assert second.file(CONFIG).sha256sum != whole
+    assert second.file(CONFIG).sha256sum != digest
     control.run("restore.yml", only(SECOND), **repository)
-    assert second.file(CONFIG).sha256sum == whole
+    assert second.file(CONFIG).sha256sum == digest
     expect_switch(second, "restore")
     expect_service(SECOND)
 

@@ -85,7 +85,9 @@ def parse(limits: Mapping[str, object], minutes: object, why: str) -> Request:
             number = _number(requested[limit.name], whole=limit.whole)
             if number is None or number < limit.least:
                 kind = "a whole number" if limit.whole else "a number"
-                problems.append(f"{limit.name} is {requested[limit.name]!r}; give {kind} from {limit.least}.")
+                problems.append(
+                    f"{limit.name} is {requested[limit.name]!r}; give {kind} of at least {limit.least}."
+                )
             else:
                 values[limit.key] = number * limit.factor
     if not requested:

@@ -135,7 +135,7 @@ def test_unit_loads_the_table_after_nftables_and_before_the_network() -> None:
 
 def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(security_mode, "standing", lambda *_: MODE)
-    said: list[str] = []
+    messages: list[str] = []
     settings = backup_settings.Settings(
         host="katago-1",
         assets=True,
@@ -154,11 +154,11 @@ def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.
         backup_settings.State(),
         repository,
         repository,
-        said.append,
+        messages.append,
         root=tmp_path,
         state_file=tmp_path / "state.json",
     )._forget()
-    assert said == [f"Nothing is forgotten: the host is in security mode {MODE}"]
+    assert messages == [f"Nothing is forgotten: the host is in security mode {MODE}"]
 
 
 def test_refused_input_shows_the_number_of_lost_words_and_not_the_words() -> None:
@@ -268,12 +268,12 @@ class Timekeeper(incident_reminders_module.ActionModule):
 def test_incident_continues_if_the_host_of_its_reminder_timer_is_in_the_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: str
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(incident_reminders_module.display, "warning", said.append)
+    messages: list[str] = []
+    monkeypatch.setattr(incident_reminders_module.display, "warning", messages.append)
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
     result = Timekeeper(tmp_path, plan).run(None, {"inventory_hostname": "katago-1"})
     assert not result.get("failed")
-    words = [*result["problems"], *said]
+    words = [*result["problems"], *messages]
     assert len(words) == 1
     assert f"The timekeeper katago-1 is in security mode {MODE}" in words[0]
     assert bool(result["problems"]) is bool(plan)

@@ -27,7 +27,7 @@ class FakeService:
         self.entries = 3
         self.pid, self.next_pid, self.state = 100, 101, "ready"
         self.clear: Callable[[], tuple[int, dict[str, Any]]] = self.cleared
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
 
     def cleared(self) -> tuple[int, dict[str, Any]]:
         before, self.entries = self.entries, 0
@@ -61,7 +61,7 @@ def config(fake: FakeService) -> Iterator[dict[str, Any]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            fake.asked.append((self.path, self.headers.get("Authorization")))
+            fake.requests.append((self.path, self.headers.get("Authorization")))
             status, body = fake.answer(self.path)
             self.send_response(status)
             self.end_headers()
@@ -89,14 +89,14 @@ def test_engine_is_replaced_before_the_cache_is_cleared(config: dict[str, Any], 
     assert result["cleared"]
     assert (result["problem"], result["engine_problem"]) == (None, None)
     assert result["message"] == "The engine 101 replaced 100. The cache was cleared: 3 answers, 70 bytes."
-    orders = [path for path, _ in fake.asked if path.startswith("/admin")]
+    orders = [path for path, _ in fake.requests if path.startswith("/admin")]
     assert orders == ["/admin/engine/restart", "/admin/cache/clear"]
 
 
 def test_admin_requests_have_the_hosts_own_token(config: dict[str, Any], fake: FakeService) -> None:
     purge(config)
-    assert {token for path, token in fake.asked if path.startswith("/admin")} == {f"Bearer {TOKEN}"}
-    assert {token for path, token in fake.asked if not path.startswith("/admin")} == {None}
+    assert {token for path, token in fake.requests if path.startswith("/admin")} == {f"Bearer {TOKEN}"}
+    assert {token for path, token in fake.requests if not path.startswith("/admin")} == {None}
 
 
 def test_engine_stays_on_request(config: dict[str, Any], fake: FakeService) -> None:
@@ -110,7 +110,7 @@ def test_check_mode_makes_no_admin_request(config: dict[str, Any], fake: FakeSer
     assert (
         result["message"] == "The cache would be cleared: 3 answers, 70 bytes. The engine would be replaced."
     )
-    assert (fake.asked, fake.entries, fake.pid) == ([], 3, 100)
+    assert (fake.requests, fake.entries, fake.pid) == ([], 3, 100)
 
 
 def test_damaged_cache_is_not_changed(
@@ -121,7 +121,7 @@ def test_damaged_cache_is_not_changed(
     result = purge(config)
     assert not result["cleared"]
     assert result["problem"] == "the cache is damaged (1 entries are damaged)"
-    assert (fake.asked, fake.entries) == ([], 3)
+    assert (fake.requests, fake.entries) == ([], 3)
 
 
 @pytest.mark.parametrize(

@@ -218,9 +218,9 @@ def test_calls_request_the_visits_and_a_move_on_an_occupied_point() -> None:
 def test_every_variant_is_a_different_request_and_years_of_cached_requests_do_not_matter() -> None:
     edge = 1 << 14
     near = [0, 1, edge - 1, edge, edge + 1, 60 * edge - 1, 60 * edge, service_checks.VARIANTS - 1]
-    asked = [json.dumps(call["arguments"]) for call in service_checks.probes(VISITS, near)]
-    assert len(set(asked)) == len(near)
-    last = json.loads(asked[-1])
+    requests = [json.dumps(call["arguments"]) for call in service_checks.probes(VISITS, near)]
+    assert len(set(requests)) == len(near)
+    last = json.loads(requests[-1])
     assert (last["pvLength"], last["topMoves"]) == (60, 50)
     # A cache keeps the requests of one probe every ten seconds for a day. One in 5000 new ones is a repeat.
     assert service_checks.VARIANTS / (24 * 360) > 5000
