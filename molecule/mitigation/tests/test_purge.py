@@ -143,7 +143,7 @@ def test_engine_stays_on_request_and_a_damaged_cache_of_a_running_service_is_qua
     assert verdict(SECOND)["damagedEntries"] == 1
     run = purge(SECOND, variables={"replace_engine": False})
     assert run.returncode == 0, run.output
-    assert "The service was restarted because the cache is damaged (1 entries are damaged)." in output(run)
+    assert "The service is restarted because the cache is damaged (1 entries are damaged)." in output(run)
     assert server(SECOND) != before[0]
     assert kernels(SECOND) == before[2]
     assert len(quarantined(SECOND) - quarantine) == 1

@@ -219,7 +219,11 @@ def test_no_program_is_installed_on_a_host_in_the_mode(
     path = tmp_path / "program"
     source = tmp_path / "source"
     source.write_bytes(b"new")
-    parameters = {"path": str(path), "sha256": digest.of_bytes(b"new"), "source": str(source)}
+    parameters: dict[str, Any] = {
+        "path": str(path),
+        "sha256": digest.of_bytes(b"new"),
+        "source": str(source),
+    }
     assert answered(monkeypatch, host_program, **parameters)["security_mode"] == asdict(MODE)
     assert not path.exists()
 
