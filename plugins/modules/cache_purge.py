@@ -1,59 +1,59 @@
 #!/usr/bin/python
-"""Replaces the engine and empties the cache through the running service, and proves it."""
+"""Replaces the engine and clears the cache through the running service, and verifies both."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cache_purge
-short_description: Empty the running service's caches and prove it
+short_description: Clear the running service's caches and verify it
 description:
-  - Has the service replace its engine, whose own cache goes with it, and waits until another one is
-    ready. Then has it drop its cached answers, and compares what it says, what its metrics show and
-    what C(katago-mcp cache verify) finds in the file.
-  - Does not fail where the service is down, does not answer, or its cache is damaged; says so, for the
-    cache to be set aside and the service to be restarted. A damaged cache is left as it is, for it is
-    evidence.
-  - Refuses, before anything is changed, a cache directory that is a symlink; and a full or read-only
-    disk while the service answers, since no other engine would come up.
+  - Makes the service replace its engine, together with the engine's own cache, and waits until the new
+    engine is ready. Then makes the service clear its cached answers, and compares the service's response,
+    its metrics, and the result of C(katago-mcp cache verify).
+  - Does not fail if the service is down or does not respond, or if its cache is damaged. C(problem) then
+    has the reason, so that the role can quarantine the cache and restart the service. A damaged cache stays
+    unchanged, because it is evidence.
+  - Refuses a cache directory that is a symlink, before anything is changed. Also refuses a full or
+    read-only disk while the service responds, because the new engine could not start.
 options:
   user:
-    description: The service's user, as whom the file is verified.
+    description: The service's user, as which the cache's file is verified.
     type: str
     required: true
   engine:
-    description: Whether the engine is replaced.
+    description: Whether to replace the engine.
     type: bool
     default: true
   renewed:
-    description: Whether the cache was just set aside. What is wrong then is told, not refused.
+    description: Whether the cache was just quarantined. Problems of the disk are then returned, not refused.
     type: bool
     default: false
   deadline:
     description:
-      - Seconds until the other engine must be ready.
-      - The time in which it starts and makes progress does not count.
+      - Seconds until the new engine must be ready.
+      - Time in which it is starting and makes progress does not count.
     type: int
     default: 120
   start_deadline:
-    description: Seconds until the other engine must be ready in all.
+    description: Seconds until the new engine must be ready, in total.
     type: int
     default: 7800
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The caches are empty
+- name: Clear the caches
   katago.fleet.cache_purge:
     user: katago-mcp
 """
 
 RETURN = r"""
 cleared:
-  description: Whether the cache is proven to be empty. In check mode, whether that would be tried.
+  description: Whether the cache was verified to be empty. In check mode, whether it would be cleared.
   type: bool
   returned: success
 problem:
-  description: Why it is not, as part of a sentence; or null.
+  description: Why the cache was not cleared, as part of a sentence; or null.
   type: str
   returned: success
 engine_problem:
@@ -61,11 +61,11 @@ engine_problem:
   type: str
   returned: success
 answers:
-  description: Whether the service answers at all.
+  description: Whether the service responds at all.
   type: bool
   returned: success
 message:
-  description: What was done, in a sentence.
+  description: What was done, in sentences; empty if nothing was.
   type: str
   returned: success
 """
@@ -84,22 +84,24 @@ POLL_SECONDS = 0.2
 ORDER_SECONDS = 10
 # The service itself gives up after 20 s.
 CLEAR_SECONDS = 30
-# Clients may put as many new answers there as there were, when these were few.
+# If there were few answers, clients may have added as many meanwhile.
 ATTEMPTS = 3
 
 
 class RefusedError(Exception):
-    """The service is not touched; the message says why and the remedy, in sentences."""
+    """The service must not be touched; the message has the reason and the remedy, in sentences."""
 
 
 def replace_engine(config: dict[str, Any], deadline: float, start_deadline: float) -> tuple[str, str | None]:
-    """Order another engine and wait until it is ready; return what was done, and what went wrong."""
+    """Replace the engine and wait until the new one is ready; return what was done, and the problem."""
     answer = admin.post(config, "/admin/engine/restart", seconds=ORDER_SECONDS)
-    if answer is None or answer[0] != 202:
-        words = "no answer" if answer is None else f"{answer[0]} {answer[1].get('message') or ''}".strip()
-        return "", f"the service's answer to the order to replace the engine is {words}"
+    if answer is None:
+        return "", "the service did not respond to the request to replace the engine"
+    if answer[0] != 202:
+        response = f"{answer[0]} {answer[1].get('message') or ''}".strip()
+        return "", f"the service responded to the request to replace the engine with status {response}"
     before = answer[1].get("before", {}).get("pid")
-    began, patience = time.monotonic(), Patience(deadline, start_deadline)
+    start, patience = time.monotonic(), Patience(deadline, start_deadline)
     while True:
         health = admin.get(config, "/health")
         engine = health[1].get("engine", {}) if health else {}
@@ -108,8 +110,8 @@ def replace_engine(config: dict[str, Any], deadline: float, start_deadline: floa
             return f"The engine {now} replaced {before or 'none'}.", None
         if patience.is_over(health):
             reason = f": {engine['reason']}" if engine.get("reason") else ""
-            took = f"{time.monotonic() - began:.1f} s"
-            return "", f"no other engine than {before} is ready after {took} ({state}{reason})"
+            seconds = f"{time.monotonic() - start:.1f} s"
+            return "", f"no new engine instead of {before} was ready after {seconds} (state {state}{reason})"
         time.sleep(POLL_SECONDS)
 
 
@@ -119,10 +121,10 @@ def is_running(pid: int | None) -> bool:
 
 
 def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
-    """Empty the cache; return what was done, and why that is not proven."""
+    """Clear the cache; return what was done, and why the cache may not be empty."""
     for _ in range(ATTEMPTS):
         answer = admin.post(config, "/admin/cache/clear", seconds=CLEAR_SECONDS)
-        problem = cache.problem(answer, cache.shown(admin.scrape(config)))
+        problem = cache.problem(answer, cache.size_in_metrics(admin.scrape(config)))
         if problem is None:
             break
     else:
@@ -132,39 +134,40 @@ def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
     except cache.UnverifiedError as error:
         problems = [str(error)]
     dropped = cache.size(answer[1]["before"]) if answer else None
-    return f"The cache was emptied: {dropped}.", f"afterwards, {'; '.join(problems)}" if problems else None
+    problem = f"the cache was not intact afterwards: {'; '.join(problems)}" if problems else None
+    return f"The cache was cleared: {dropped}.", problem
 
 
 def purge(config: dict[str, Any], parameters: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
-    """Do, or predict, all that the running service can be had to do; the module's result."""
-    found = cache.verified(parameters["user"], paths.COMMAND, paths.CONFIG)
-    if found["problems"]:
-        return unable(f"the cache is damaged ({'; '.join(found['problems'])})")
+    """Replace the engine and clear the cache, or predict it in check mode; the module's result."""
+    report = cache.verified(parameters["user"], paths.COMMAND, paths.CONFIG)
+    if report["problems"]:
+        return unable(f"the cache is damaged ({'; '.join(report['problems'])})")
     if check_mode:
-        words = f"The cache would be emptied: {cache.size(found)}."
-        words += " The engine would be replaced." if parameters["engine"] else ""
-        return {"cleared": True, "problem": None, "engine_problem": None, "message": words}
+        message = f"The cache would be cleared: {cache.size(report)}."
+        message += " The engine would be replaced." if parameters["engine"] else ""
+        return {"cleared": True, "problem": None, "engine_problem": None, "message": message}
     replaced, engine_problem = "", None
     if parameters["engine"]:
         replaced, engine_problem = replace_engine(
             config, parameters["deadline"], parameters["start_deadline"]
         )
-    emptied, problem = clear(config, parameters["user"])
+    cleared, problem = clear(config, parameters["user"])
     return {
         "cleared": problem is None,
         "problem": problem,
         "engine_problem": engine_problem,
-        "message": f"{replaced} {emptied}".strip(),
+        "message": f"{replaced} {cleared}".strip(),
     }
 
 
 def unable(problem: str) -> dict[str, Any]:
-    """The module's result when nothing was done, for the cache to be set aside."""
+    """The module's result if nothing was done, so that the role quarantines the cache."""
     return {"cleared": False, "problem": problem, "engine_problem": None, "message": ""}
 
 
 def main() -> None:
-    """Refuse, or replace, clear and verify."""
+    """Replace, clear and verify, or refuse."""
     module = AnsibleModule(
         argument_spec={
             "user": {"type": "str", "required": True},
@@ -182,15 +185,14 @@ def main() -> None:
         answers = config is not None and admin.get(config, "/health") is not None
         obstacles = "; ".join(disk.obstacles())
         if config is None or not answers:
-            words = "the service does not answer" if unit.state().pid else "the service is down"
-            result = unable(words)
+            result = unable("the service does not respond" if unit.state().pid else "the service is down")
         elif not obstacles:
             result = purge(config, parameters, check_mode=module.check_mode)
         elif parameters["renewed"]:
             result = unable(obstacles)
         else:
             raise RefusedError(
-                f"{obstacles}: neither can the cache be emptied nor would another engine come up. Mend the"
+                f"{obstacles}, so the cache cannot be cleared and the engine cannot be restarted. Repair the"
                 " disk first."
             )
     except (RefusedError, cache.RefusedError, cache.UnverifiedError) as refused:

@@ -1,36 +1,36 @@
 #!/usr/bin/python
-"""Sets the cache of a stopped service aside, by renames."""
+"""Quarantines the cache of a stopped service, by renames."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cache_quarantine
-short_description: Set the cache of a stopped service aside
+short_description: Quarantine the cache of a stopped service
 description:
-  - Renames all that lies in the cache's directory, except the kernels that PoCL compiled, into
-    C(/var/cache/katago-mcp-quarantine), out of the service's reach, under names that begin with the time.
-    Where the cache is a file system of its own, or the disk has no room for a directory, the names
-    begin with C(.quarantine-) and stay in it.
-  - Renames need no space. Nothing is copied or deleted, no symlink is followed, the directory itself
-    keeps its owner and mode.
-  - Fails while anything of the service runs.
+  - Moves the content of the cache's directory to C(/var/cache/katago-mcp-quarantine), where the service
+    cannot reach it, under names that begin with the time. Kernels that PoCL compiled stay.
+  - If the cache is a file system of its own, or the disk has no room for a directory, the content stays in
+    the cache's directory, under names that begin with C(.quarantine-).
+  - Only renames, which need no space. Nothing is copied or deleted, no symlink is followed, and the
+    directory itself keeps its owner and mode.
+  - Fails while a process of the service runs.
 options: {}
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The cache is set aside
+- name: Quarantine the cache
   katago.fleet.cache_quarantine:
 """
 
 RETURN = r"""
 moved:
-  description: Where it is now; in check mode, what would be moved.
+  description: The new paths; in check mode, the paths that would be moved.
   type: list
   elements: str
   returned: success
 message:
-  description: What was done and what lies there from earlier times, in sentences.
+  description: What was moved, and how many older files are in quarantine, in sentences.
   type: str
   returned: success
 """
@@ -44,39 +44,38 @@ from ansible_collections.katago.fleet.plugins.module_utils import paths, timesta
 from ansible_collections.katago.fleet.plugins.module_utils.service import cache, unit
 
 
-def words(moved: list[Path], size: int, directory: Path, *, check_mode: bool) -> str:
-    """What was, or would be, set aside, and how much there is of earlier times."""
+def summary(moved: list[Path], size: int, directory: Path, *, check_mode: bool) -> str:
+    """What was, or would be, quarantined, and how many older files the quarantine has."""
     if not moved:
-        return "There was no cache to set aside."
-    would = "would be" if check_mode else "were"
-    where = f" to {moved[0].parent}" if not check_mode else ""
-    before = len(cache.earlier(directory)) - (0 if check_mode else len(moved))
-    told = f" {before} files of earlier times lie there; remove what was looked into." if before else ""
+        return "There was no cache to quarantine."
+    action = "would be quarantined" if check_mode else f"was quarantined in {moved[0].parent}"
+    older = len(cache.quarantined(directory)) - (0 if check_mode else len(moved))
+    hint = (
+        f" The quarantine also has {older} older files; remove those that you do not need." if older else ""
+    )
     names = ", ".join(path.name for path in moved)
-    return f"{names} ({size} bytes) {would} set aside{where}.{told}"
+    return f"The cache ({names}, {size} bytes) {action}.{hint}"
 
 
 def main() -> None:
-    """Refuse, or rename."""
+    """Check that the service is stopped, and rename."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     try:
         directory = cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)
         running = [] if module.check_mode else unit.processes(unit.control_group())
         if running:
             names = ", ".join(f"{each['name']} ({each['pid']})" for each in running)
-            module.fail_json(msg=f"The cache was not touched, since the service still runs: {names}.")
-        found = cache.content(directory)
-        moved = [directory / name for name in found]
+            module.fail_json(msg=f"The cache was not touched, because the service still runs: {names}.")
+        content = cache.content(directory)
+        moved = [directory / name for name in content]
         if not module.check_mode:
-            moved = cache.set_aside(directory, timestamps.now())
+            moved = cache.move_to_quarantine(directory, timestamps.now())
     except cache.RefusedError as refused:
         module.fail_json(msg=f"The cache was not touched. {refused}")
     except (OSError, subprocess.CalledProcessError) as error:
-        module.fail_json(
-            msg=f"The cache was not, or not wholly, set aside: {error}. Correct that and run it again."
-        )
-    size = sum(found.values())
-    message = words(moved, size, directory, check_mode=module.check_mode)
+        module.fail_json(msg=f"Not all of the cache was quarantined: {error}. Fix this, then run again.")
+    size = sum(content.values())
+    message = summary(moved, size, directory, check_mode=module.check_mode)
     module.exit_json(changed=bool(moved), moved=[str(path) for path in moved], message=message)
 
 

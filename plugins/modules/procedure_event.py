@@ -1,41 +1,41 @@
 #!/usr/bin/python
-"""Documents `katago.fleet.procedure_event`, which works on the control node alone."""
+"""Documents `katago.fleet.procedure_event`, which runs on the control node only."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: procedure_event
-short_description: Record what a procedure did on a host
+short_description: Record an event of a procedure
 description:
-  - Appends a line of JSON to C(<records_dir>/incidents/<incident>/timeline.jsonl) on the control node;
-    UTC time, host, person, the run of ansible-playbook, procedure, result,
-    message. In check mode it only says what it would.
+  - Appends one line of JSON to C(<records_dir>/incidents/<incident>/timeline.jsonl) on the control node. It
+    has the UTC time, host, person, run of ansible-playbook, procedure, result and message.
+  - Writes nothing in check mode.
 options:
   records_dir:
     description:
-      - Where records are kept on the control node.
-      - What the lookup P(katago.fleet.records_dir#lookup) gives when it is not given.
-      - Where that is not clear, a warning takes the place of the event.
+      - The directory of records on the control node.
+      - By default the result of the lookup P(katago.fleet.records_dir#lookup). If the lookup fails, the
+        module shows a warning and records nothing.
     type: path
   incident:
     description: The incident that the event belongs to.
     type: str
     required: true
   procedure:
-    description: The procedure.
+    description: The name of the procedure.
     type: str
     required: true
   result:
-    description: How it stands.
+    description: The result of the procedure so far. C(begun) means that it has started.
     type: str
     choices: [begun, ok, changed, refused, partial, unknown]
     required: true
   message:
-    description: What was done and seen, in a sentence.
+    description: What was done and what was observed, in a sentence.
     type: str
     default: ""
   warning:
-    description: What the report warns of beside the message, for example of a system that was not tested.
+    description: An additional warning for the report, for example that the operating system is not tested.
     type: str
     default: ""
   who:
@@ -46,7 +46,7 @@ author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The event is recorded
+- name: Record the event
   katago.fleet.procedure_event:
     incident: 2026-11-24-1
     procedure: restart

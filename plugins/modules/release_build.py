@@ -8,13 +8,16 @@ module: release_build
 short_description: Build a release, named by its content
 description:
   - Builds C(/opt/katago-mcp/releases/<version>-<digest>/) with the server's environment, its configuration,
-    its unit and a manifest of the sha256 of everything in it and under it.
-  - The environment is installed from a wheel set made on the control node; the host needs no network.
-  - Building changes nothing that runs. A release that is there and whole is not built again; one
-    that is damaged is set aside under another name and built anew.
+    its unit, and a manifest. The manifest has the sha256 of every file of the release and of everything
+    that the release depends on.
+  - The environment is installed from a wheel set that is made on the control node. The host needs no
+    network.
+  - Does not touch the running service. An intact release is not built again. A damaged release is moved
+    aside under another name and built again.
 options:
   server:
-    description: The server's sources on the control node, with C(pyproject.toml) and C(requirements.lock).
+    description: The server's source directory on the control node, with C(pyproject.toml) and
+      C(requirements.lock).
     type: path
     required: true
   python:
@@ -27,26 +30,26 @@ options:
     type: str
     required: true
   files:
-    description: The release's other files; name to content.
+    description: The other files of the release; name to content.
     type: dict
     required: true
   engine_version:
-    description: The version of the engine that the release stands on.
+    description: The version of the engine that the release uses.
     type: str
     required: true
   stands_on:
-    description: What the release needs and does not contain; path on the host to sha256.
+    description: What the release depends on and does not contain; path on the host to sha256.
     type: dict
     required: true
   cache_dir:
-    description: The control node's cache, where wheel sets are kept.
+    description: The cache directory on the control node, where wheel sets are kept.
     type: path
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The release is built
+- name: Build the release
   katago.fleet.release_build:
     server: "{{ playbook_dir }}/../server"
     python: [3, 13, 5]
@@ -61,7 +64,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 name:
-  description: The release's name.
+  description: The name of the release.
   type: str
   returned: always
 version:
@@ -69,9 +72,9 @@ version:
   type: str
   returned: always
 set_aside:
-  description: Where a damaged release of the same name was moved to.
+  description: The directory to which a damaged release of the same name was moved.
   type: str
-  returned: when there was one
+  returned: when a damaged release was replaced
 """
 
 import json
@@ -89,18 +92,18 @@ from ansible_collections.katago.fleet.plugins.module_utils import paths, timesta
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings, files
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 
-# For a host that is slow or busy: what hangs does so for ever.
+# Long enough for a slow or busy host; it only has to stop a step that hangs.
 INSTALL_SECONDS = 1800
 
 
 class BuildError(Exception):
-    """The release cannot be built; the message holds the words of what failed."""
+    """The release cannot be built; the message has the output of the step that failed."""
 
 
 def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
-    """Build the release in its final place, since an environment cannot be moved.
+    """Build the release in its final directory, because an environment cannot be moved.
 
-    Until its manifest is written it does not count as a release, so a killed build is begun anew.
+    A directory without a manifest does not count as a release, so a build that was killed starts over.
     """
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, mode=0o755)
@@ -123,7 +126,7 @@ def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
 
 
 def install_environment(venv: Path, wheels: Path) -> None:
-    """Make the environment without pip in it, from wheels alone, and compile it."""
+    """Create the environment from wheels alone, without pip in it, and compile it."""
     (pip,) = wheels.glob("pip-*.whl")
     run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
     python = str(venv / "bin" / "python")
@@ -158,7 +161,7 @@ def install_environment(venv: Path, wheels: Path) -> None:
 
 
 def run(command: list[str]) -> None:
-    """Run a step of the build without the network's or the user's settings."""
+    """Run a step of the build, independent of the user's settings. Raises BuildError if it fails."""
     environment = {
         "PATH": os.environ["PATH"],
         "PIP_CONFIG_FILE": os.devnull,
@@ -174,12 +177,12 @@ def run(command: list[str]) -> None:
         check=False,
     )
     if result.returncode != 0:
-        said = endings.said(result.stderr, result.stdout, status=result.returncode, lines=3)
-        raise BuildError(f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {said}")
+        output = endings.said(result.stderr, result.stdout, status=result.returncode, lines=3)
+        raise BuildError(f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {output}")
 
 
 def seal(directory: Path) -> None:
-    """Readable by all, writable by root alone, whatever the umask was."""
+    """Make everything readable by all and writable by root alone, whatever the umask was."""
     for folder, _, names in os.walk(directory):
         Path(folder).chmod(0o755)
         for name in names:
@@ -189,7 +192,7 @@ def seal(directory: Path) -> None:
 
 
 def set_aside(directory: Path) -> Path | None:
-    """Move what is damaged out of the way, for analysis; None when it was never complete."""
+    """Move a damaged release away and keep it for analysis; None if the release was never complete."""
     if not (directory / layout.MANIFEST).exists():
         return None
     stamp = timestamps.now().replace(":", "")
@@ -199,7 +202,7 @@ def set_aside(directory: Path) -> Path | None:
 
 
 def main() -> None:
-    """Answer whether the release is there and whole, or build it from `source`."""
+    """Report whether the release is present and intact, or build it from `source`."""
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
@@ -222,13 +225,13 @@ def main() -> None:
             raise BuildError("; ".join(damage[:3]))
     except (BuildError, OSError, subprocess.TimeoutExpired) as error:
         if aside:
-            # It may be the current release: damaged, it still runs; absent, it would not start again.
+            # It may be the current release. A damaged release still runs; a missing one cannot be restarted.
             shutil.rmtree(directory, ignore_errors=True)
             aside.rename(directory)
         module.fail_json(
             msg=(
                 f"The release {parameters['name']} cannot be built: {error}."
-                " Nothing was switched; what runs was not touched."
+                " No release was switched; the running service was not touched."
             )
         )
     module.exit_json(changed=True, present=True, **({"set_aside": str(aside)} if aside else {}))

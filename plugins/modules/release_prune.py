@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Removes old releases and what only they stood on."""
+"""Removes old releases and what only they depended on."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ DOCUMENTATION = r"""
 module: release_prune
 short_description: Remove old releases
 description:
-  - Removes the oldest releases so that C(keep) remain, and then engines, networks and tuning results
-    that no remaining release stands on.
-  - Never the current release nor the one to return to, however old, nor what was set aside as damaged.
-  - Builds that were killed are removed too.
-  - On a host in security mode nothing is removed.
+  - Removes the oldest releases so that C(keep) remain. Then removes the engines, networks and tuning
+    results that no remaining release depends on.
+  - Never removes the current release or the rollback target, however old they are. Damaged releases that
+    were moved aside stay too.
+  - Removes unfinished builds.
+  - Removes nothing on a host in security mode.
 options:
   keep:
-    description: How many releases remain.
+    description: The number of releases that remain.
     type: int
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: Old releases are gone
+- name: Remove old releases
   katago.fleet.release_prune:
     keep: 5
 """
@@ -50,27 +51,27 @@ KINDS = ("engines", "networks", "tuning")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def unreferenced(assets: Path, stood_on: set[Path]) -> list[Path]:
-    """The directories of assets, named by digests, that hold nothing of `stood_on`."""
+def unreferenced(assets: Path, dependencies: set[Path]) -> list[Path]:
+    """The directories of assets, named by digests, that contain none of `dependencies`."""
     return sorted(
         directory
         for kind in KINDS
         for directory in (assets / kind).glob("*")
         if DIGEST.fullmatch(directory.name) and directory.is_dir()
-        if not any(path.is_relative_to(directory) for path in stood_on)
+        if not any(path.is_relative_to(directory) for path in dependencies)
     )
 
 
 def needed(layout: release_layout.Layout, names: Iterable[str]) -> set[Path] | None:
-    """What these releases stand on; None when one cannot say, since its manifest is damaged."""
+    """What these releases depend on; None if that is unknown because a manifest is damaged."""
     manifests = [release_layout.own_manifest(layout.release(name)) for name in names]
     if None in manifests:
         return None
-    return {Path(path) for found in manifests if found for path in found["stands_on"]}
+    return {Path(path) for manifest in manifests if manifest for path in manifest["stands_on"]}
 
 
 def unfinished(layout: release_layout.Layout) -> list[Path]:
-    """The directories of builds that were killed; what was set aside begins with a dot and stays."""
+    """The directories of unfinished builds. Releases that were moved aside begin with a dot and stay."""
     complete = {layout.release(name) for name in [*layout.complete(), layout.current_release() or ""]}
     return sorted(
         directory
@@ -80,7 +81,7 @@ def unfinished(layout: release_layout.Layout) -> list[Path]:
 
 
 def main() -> None:
-    """Decide by the disk and the history, and remove."""
+    """Choose what to remove from the disk and the history, and remove it."""
     module = AnsibleModule(
         argument_spec={
             "keep": {"type": "int", "required": True},
@@ -88,20 +89,20 @@ def main() -> None:
         supports_check_mode=True,
     )
     if security_mode.standing(*paths.SECURITY_MODE):
-        # Any of them may be what the host was broken into by.
+        # Any release may be evidence: it may be how an intruder got in.
         module.exit_json(changed=False, removed=[])
     layout = release_layout.Layout(paths.RELEASE_ROOT)
     built = {
         name: (layout.release(name) / release_layout.MANIFEST).stat().st_mtime for name in layout.complete()
     }
     current = layout.current_release()
-    ways_back = history.ways_back(history.read(paths.HISTORY), available=list(built), besides=current)
-    protected = [name for name in (current, *ways_back[:1]) if name]
+    targets = history.ways_back(history.read(paths.HISTORY), available=list(built), besides=current)
+    protected = [name for name in (current, *targets[:1]) if name]
     old = release_layout.to_prune(built, keep=module.params["keep"], protected=protected)
-    stood_on = needed(layout, built.keys() - set(old))
+    dependencies = needed(layout, built.keys() - set(old))
     removed = [*(layout.release(name) for name in old), *unfinished(layout)]
-    if old and stood_on is not None:
-        removed += unreferenced(paths.ASSETS, stood_on)
+    if old and dependencies is not None:
+        removed += unreferenced(paths.ASSETS, dependencies)
     if not module.check_mode:
         for directory in removed:
             shutil.rmtree(directory)

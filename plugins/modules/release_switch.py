@@ -1,54 +1,55 @@
 #!/usr/bin/python
-"""Makes a release the current one: the only switch there is."""
+"""Switches a host to a release. No other module switches releases."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_switch
-short_description: Make a release the current one
+short_description: Switch to a release
 description:
-  - Replaces the symlink C(/opt/katago-mcp/current) by rename. Unit, configuration and command lead through
-    it, so that all of them change at once.
-  - Refuses a release that is missing or damaged, before anything is touched.
+  - Replaces the symlink C(/opt/katago-mcp/current) by a rename. The paths of unit, configuration and command
+    go through this symlink, so all of them change at once.
+  - Refuses a missing or damaged release before it changes anything.
   - Records the switch in C(/var/lib/katago-mcp/history.jsonl).
-  - Does not restart the service; says why it must be.
+  - Does not restart the service. Returns the reasons why the service must be restarted.
 options:
   release:
     description:
-      - The release's name; or C(last_good) for the one that was found good last, besides the current,
-        was not found bad since, and is whole.
-      - A rollback to C(last_good) that was killed is brought to its end, or to that of its return where the
-        release had failed. One after the other goes further back, never to what was left.
+      - The name of the release, or C(last_good). C(last_good) is the last validated release that is intact,
+        is not the current one, and was not rejected since.
+      - An interrupted rollback to C(last_good) is finished. If its release had failed, the return to the
+        previous release is finished instead.
+      - Repeated rollbacks go further back, and never to a release that a rollback has left.
     type: str
     required: true
   how:
-    description: What the switch is part of, for the history.
+    description: What the switch is part of, recorded in the history.
     type: str
     choices: [deployment, rollback, return, restore]
     default: deployment
   allow_bad:
-    description: Whether a rollback may lead to a release that was found bad.
+    description: Whether a rollback may lead to a rejected release.
     type: bool
     default: false
   since:
     description:
-      - When the procedure began, by the host's clock; that of an earlier run that was killed, when this one
-        brings it to its end. The time that its lock tells.
+      - When the procedure started, by the host's clock, as the host's lock has it.
+      - If this run finishes a run that was killed, the time when that run started.
     type: str
     default: "9999"
   why:
-    description: The reason, for the history.
+    description: The reason, recorded in the history.
     type: str
     required: true
   who:
-    description: Who switches, for the history.
+    description: Who switches, recorded in the history.
     type: str
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The release is the current one
+- name: Switch to the release
   katago.fleet.release_switch:
     release: 0.1.0-2f6a9c0d1e3b
     why: deployment
@@ -57,21 +58,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 release:
-  description: The release that is the current one now.
+  description: The current release after the switch.
   type: str
   returned: success
 previous:
   description:
-    - The release that was the current one before, also where a switch that was killed is brought to its end;
-      null when there was none.
+    - The release that was current before the switch; null if there was none. If an interrupted switch is
+      finished, the release that was current before that switch.
   type: str
   returned: always
 verdict:
-  description: The verdict on the release since it was switched to, C(good) or C(bad); or null.
+  description: The verdict on the release since the last switch to it, C(good) or C(bad); null if it has none.
   type: str
   returned: success
 restart_reasons:
-  description: Why the service must be started or restarted; empty when it runs this release.
+  description: Why the service must be started or restarted; empty if it already runs this release.
   type: list
   elements: str
   returned: success
@@ -93,7 +94,7 @@ LAST_GOOD = "last_good"
 
 
 class SwitchError(Exception):
-    """The switch cannot be made; the message says why, as part of a sentence."""
+    """The switch is not possible; the message has the reason, as part of a sentence."""
 
 
 def is_link(path: Path, target: str) -> bool:
@@ -101,14 +102,14 @@ def is_link(path: Path, target: str) -> bool:
     return path.is_symlink() and str(path.readlink()) == target
 
 
-def way_back(layout: release_layout.Layout, records: list[history.Record], previous: str | None) -> str:
-    """The best release to return to that is whole; refuses when there is none."""
-    candidates = history.ways_back(records, available=layout.complete(), besides=previous)
+def last_validated(layout: release_layout.Layout, records: list[history.Record], current: str | None) -> str:
+    """The best rollback target that is intact. Raises SwitchError if there is none."""
+    candidates = history.ways_back(records, available=layout.complete(), besides=current)
     for release in candidates:
         if not release_layout.damage(layout.release(release)):
             return release
-    damaged = f" ({', '.join(candidates)}: damaged)" if candidates else ""
-    raise SwitchError(f"there is no earlier release that was found good and is whole{damaged}")
+    damaged = f" (damaged: {', '.join(candidates)})" if candidates else ""
+    raise SwitchError(f"there is no earlier release that is validated and intact{damaged}")
 
 
 def rollback_target(
@@ -117,33 +118,35 @@ def rollback_target(
     parameters: dict[str, Any],
     current: str | None,
 ) -> tuple[str, str | None]:
-    """The release that a rollback leads to, and the one that it leaves; refuses one unknown or found bad.
+    """The target of a rollback, and the release that it leaves.
 
-    What the same procedure found bad before it was killed is no target any more, but what it returns from.
+    If this procedure rejected the requested release before it was killed, the rollback continues with the
+    return from that release. Raises SwitchError for an unknown or rejected release.
     """
-    wanted: str = parameters["release"]
-    judged = history.verdict_on(records, wanted)
-    bad = judged is not None and judged.verdict == "bad" and not parameters["allow_bad"]
-    if wanted == LAST_GOOD or (judged and bad and judged.at >= parameters["since"]):
+    requested: str = parameters["release"]
+    verdict = history.verdict_on(records, requested)
+    bad = verdict is not None and verdict.verdict == "bad" and not parameters["allow_bad"]
+    if requested == LAST_GOOD or (verdict and bad and verdict.at >= parameters["since"]):
         if unfinished := history.unfinished_rollback(records, parameters["since"]):
             return unfinished.release, unfinished.previous
-        return way_back(layout, records, current), current
-    if wanted not in layout.complete():
+        return last_validated(layout, records, current), current
+    if requested not in layout.complete():
         raise SwitchError(
-            f"there is no release {wanted!r}; there are {', '.join(layout.complete()) or 'none'}"
+            f"there is no release {requested!r}; available releases: {', '.join(layout.complete()) or 'none'}"
         )
-    if judged and bad:
+    if verdict and bad:
         raise SwitchError(
-            f"{wanted} was found bad on {judged.at}: {judged.why}. -e allow_bad=true goes there all the same"
+            f"{requested} was rejected on {verdict.at}: {verdict.why}."
+            " To roll back to it anyway, add -e allow_bad=true"
         )
-    return wanted, current
+    return requested, current
 
 
 def switch(layout: release_layout.Layout, record: history.Record, history_file: Path) -> bool:
-    """Record the switch and make it; return whether there was anything to do.
+    """Record the switch, then make it; return whether anything changed.
 
-    The record comes first: a killed run leaves a release without a verdict, never one that runs
-    unrecorded. What fails after the rename is undone.
+    The record comes first: a run that is killed may leave a release without a verdict, but never a switch
+    without a record. A switch that fails is undone. Raises SwitchError.
     """
     missing = {
         path: target
@@ -164,7 +167,7 @@ def switch(layout: release_layout.Layout, record: history.Record, history_file: 
 
 
 def main() -> None:
-    """Refuse, or switch and record."""
+    """Check the request, then switch and record, or fail."""
     module = AnsibleModule(
         argument_spec={
             "release": {"type": "str", "required": True},
@@ -178,18 +181,18 @@ def main() -> None:
     )
     parameters = module.params
     layout = release_layout.Layout(paths.RELEASE_ROOT)
-    left = previous = layout.current_release()
+    origin = previous = layout.current_release()
     try:
         release = parameters["release"]
         if problems := list(disk.obstacles()):
-            raise SwitchError(f"{'; '.join(problems)}. Mend the disk first")
+            raise SwitchError(f"{'; '.join(problems)}. Repair the disk first")
         if parameters["how"] == "rollback":
-            release, left = rollback_target(layout, history.read(paths.HISTORY), parameters, previous)
+            release, origin = rollback_target(layout, history.read(paths.HISTORY), parameters, previous)
         elif release == LAST_GOOD:
-            release = way_back(layout, history.read(paths.HISTORY), previous)
+            release = last_validated(layout, history.read(paths.HISTORY), previous)
         damage = release_layout.damage(layout.release(release))
         if damage and module.check_mode and parameters["how"] == "deployment":
-            # Nothing was built in check mode; a deployment would have built it anew.
+            # Check mode builds no release; a real deployment would have built it.
             module.exit_json(
                 changed=True,
                 release=release,
@@ -199,8 +202,7 @@ def main() -> None:
             )
         if damage:
             raise SwitchError(
-                f"the release {release} is damaged: {'; '.join(damage[:5])}."
-                " Deploying it again builds it anew"
+                f"the release {release} is damaged: {'; '.join(damage[:5])}. Deploy it again to rebuild it"
             )
         changed = any(not is_link(path, to) for path, to in links.of_host(layout, release).items())
         if not module.check_mode:
@@ -221,14 +223,14 @@ def main() -> None:
             restart.prepare()
     except (SwitchError, OSError, subprocess.CalledProcessError) as error:
         module.fail_json(
-            msg=f"Nothing was switched on this host: {error}. What runs was not touched.",
+            msg=f"No release was switched on this host: {error}. The running service was not touched.",
             previous=previous,
             refused=True,
         )
     module.exit_json(
         changed=changed,
         release=release,
-        previous=left,
+        previous=origin,
         verdict=history.standing(history.read(paths.HISTORY), release),
         restart_reasons=reasons,
     )

@@ -1,21 +1,21 @@
 #!/usr/bin/python
-"""Tries a release beside the running service, before it is switched to."""
+"""Runs the pre-flight validation of a release beside the running service, before the switch."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_trial
-short_description: Try a release before it is switched to
+short_description: Validate a release before the switch
 description:
-  - Runs the release's own C(katago-mcp validate) as the service's user in the service's sandbox.
-    It checks the configuration, starts a second engine with small caches, and analyses once.
-  - Deferred to the validation after the switch, with the reason, where memory does not allow a
-    second engine. The configuration is checked all the same.
-  - It is given up when nothing moves any more, not after a fixed time; a host that is busy makes it slower.
-  - A release that the service runs already is not tried again.
+  - Runs the release's own C(katago-mcp validate) as the service's user, in the service's sandbox. It checks
+    the configuration, starts a second engine with small caches, and analyses one position.
+  - If memory does not allow a second engine, only the configuration is checked. The rest is deferred to the
+    validation after the switch; the module returns the reason.
+  - Stops when there is no progress for a while, not after a fixed time. A busy host only makes it slower.
+  - Does nothing for a release that the service already runs.
 options:
   release:
-    description: The release's name.
+    description: The name of the release.
     type: str
     required: true
   user:
@@ -23,12 +23,12 @@ options:
     type: str
     required: true
   tokens:
-    description: The tokens that the service will have; name, scopes, sha256.
+    description: The tokens of the service after the switch; name, scopes, sha256.
     type: list
     elements: dict
     required: true
   certificate:
-    description: The certificate that the service will have, in PEM; empty without TLS.
+    description: The certificate of the service after the switch, in PEM; empty without TLS.
     type: str
     default: ""
   key:
@@ -40,25 +40,25 @@ options:
     type: dict
     required: true
   memory_needed_mb:
-    description: Memory in MB that a second engine takes.
+    description: Memory in MB that a second engine needs.
     type: int
     required: true
   patience:
     description:
-      - Seconds without any progress, after which the trial is given up.
-      - Progress is a line, processor time, or waiting for a processor.
-      - More than the server itself waits for its engine.
+      - Seconds without progress after which the pre-flight validation is stopped.
+      - Progress is a line of output, processor time, or waiting for a processor.
+      - Must be longer than the server itself waits for its engine.
     type: int
     default: 120
   deadline:
-    description: Seconds after which the trial is stopped though it is at work.
+    description: Seconds after which the pre-flight validation is stopped, even if it makes progress.
     type: int
     default: 7800
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The release works beside the running one
+- name: Validate the release beside the running service
   katago.fleet.release_trial:
     release: 0.1.0-2f6a9c0d1e3b
     user: katago-mcp
@@ -69,14 +69,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: What was checked; name, ok, message, seconds.
+  description: The checks; name, ok, message, seconds.
   type: list
   elements: dict
-  returned: when it was tried
+  returned: when the validation ran
 deferred:
   description: Why no second engine was started.
   type: str
-  returned: when it was not
+  returned: when no second engine was started
 """
 
 import json
@@ -99,23 +99,23 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import creden
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit, validate_report
 
 UNIT = "katago-mcp-trial.service"
-# The credentials that the service has are not touched before the switch.
+# The service's own credentials are not touched before the switch.
 CREDENTIALS = Path("/run/katago-mcp-trial")
 SPARE_SECONDS = 60
 
 
 def credentials(parameters: dict[str, Any]) -> dict[str, str]:
-    """What the service will be handed: the content of each credential."""
-    found = {}
+    """The credentials of the service after the switch: name to content."""
+    contents = {}
     if parameters["tokens"]:
-        found[paths.TOKENS] = json.dumps({"tokens": parameters["tokens"]})
+        contents[paths.TOKENS] = json.dumps({"tokens": parameters["tokens"]})
     if parameters["certificate"]:
-        found |= {paths.CERTIFICATE: parameters["certificate"], paths.KEY: parameters["key"]}
-    return found
+        contents |= {paths.CERTIFICATE: parameters["certificate"], paths.KEY: parameters["key"]}
+    return contents
 
 
 def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> list[str]:
-    """The trial's command line, in the sandbox."""
+    """The command line of the pre-flight validation, in the sandbox."""
     directives = {
         **parameters["sandbox"],
         "User": parameters["user"],
@@ -129,7 +129,7 @@ def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> lis
             service_credentials.HANDED_TOKENS,
         ],
         "LoadCredential": [f"{name}:{CREDENTIALS / name}" for name in credentials(parameters)],
-        # Over what this module waits, for a module that was killed.
+        # Longer than this module waits; it ends the unit if the module was killed.
         "RuntimeMaxSec": str(parameters["deadline"] + SPARE_SECONDS),
     }
     argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json", "--verbose"]
@@ -138,19 +138,19 @@ def command(parameters: dict[str, Any], directory: Path, *, engine: bool) -> lis
 
 
 def judged(tried: transient_unit.Run) -> tuple[list[validate_report.Check], list[str]]:
-    """The checks that a trial made, and what is wrong; nothing is wrong when that is empty."""
+    """The checks that the validation made, and its problems; no problems mean that it passed."""
     try:
         report = validate_report.parse(tried.output)
     except shape.ShapeError:
-        return [], [f"- trial: {tried.words(redaction.plain)}"]
+        return [], [f"- validation: {tried.words(redaction.plain)}"]
     problems = [f"- {validate_report.as_words(check)}" for check in validate_report.failed(report)]
     if not problems and not (report["ok"] and tried.status == 0):
-        problems = [f"- trial: {tried.words(redaction.plain)}"]
+        problems = [f"- validation: {tried.words(redaction.plain)}"]
     return report["checks"], problems
 
 
 def main() -> None:
-    """Try the release and pass its own verdict on."""
+    """Validate the release and report its own verdict."""
     module = AnsibleModule(
         argument_spec={
             "release": {"type": "str", "required": True},
@@ -170,11 +170,11 @@ def main() -> None:
     directory = layout.Layout(paths.RELEASE_ROOT).release(release)
     now = unit.state()
     if now.active == "active" and unit.running_release(now.pid) == release:
-        module.exit_json(changed=False, deferred="the service runs this release already")
+        module.exit_json(changed=False, deferred="the service already runs this release")
     if module.check_mode:
         module.exit_json(changed=False, deferred="check mode")
     deferred = capacity.reason_to_defer(parameters["memory_needed_mb"])
-    # What a run whose connection was lost left behind.
+    # Remove what a run with a lost connection may have left.
     transient_unit.clear(UNIT)
     shutil.rmtree(CREDENTIALS, ignore_errors=True)
     CREDENTIALS.mkdir(mode=0o700)
@@ -194,7 +194,8 @@ def main() -> None:
         module.fail_json(
             msg="\n".join(
                 [
-                    f"The release {release} does not work. Nothing was switched; what runs was not touched.",
+                    f"The release {release} does not work. No release was switched; the running service was"
+                    " not touched.",
                     *problems,
                 ]
             )

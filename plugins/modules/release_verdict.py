@@ -1,37 +1,38 @@
 #!/usr/bin/python
-"""Records whether a release was found good or bad on a host."""
+"""Records on a host that a release is validated or rejected."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_verdict
-short_description: Record that a release is good or bad
+short_description: Record that a release is validated or rejected
 description:
-  - Adds the verdict to C(/var/lib/katago-mcp/history.jsonl) unless it was given already since the
-    release was last switched to. A release that was found bad is never returned to by itself.
+  - Appends the verdict to C(/var/lib/katago-mcp/history.jsonl), unless the same verdict is recorded already
+    since the last switch to the release.
+  - Automatic rollbacks never choose a rejected release.
 options:
   release:
-    description: The release's name.
+    description: The name of the release.
     type: str
     required: true
   verdict:
-    description: What it was found to be.
+    description: C(good) for a validated release, C(bad) for a rejected release.
     type: str
     choices: [good, bad]
     required: true
   why:
-    description: What was seen.
+    description: The reason for the verdict.
     type: str
     required: true
   who:
-    description: Who judges.
+    description: Who records the verdict.
     type: str
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The release is found good
+- name: Record that the release is validated
   katago.fleet.release_verdict:
     release: 0.1.0-2f6a9c0d1e3b
     verdict: good
@@ -49,7 +50,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.release import histor
 
 
 def main() -> None:
-    """Add the record unless it would say nothing new."""
+    """Append the record, unless the verdict is recorded already."""
     module = AnsibleModule(
         argument_spec={
             "release": {"type": "str", "required": True},

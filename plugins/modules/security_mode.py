@@ -1,54 +1,55 @@
 #!/usr/bin/python
-"""Puts a host into security mode, or ends that."""
+"""Starts or ends the security mode of a host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: security_mode
-short_description: Put a host into security mode, or end that
+short_description: Start or end the security mode of a host
 description:
-  - In the mode only C(security) and C(backup) work on the host, and nothing is pruned. Nothing is stopped,
-    restarted or deleted by it, so that processes, memory and disks stay what they are.
-  - Clients are cut off by an nftables table of its own, C(inet katago_security), loaded in one transaction.
-    It drops what reaches the service's ports from outside, connections that are open too. The host's own
-    checks, SSH and all other ports are as they were; no rule of another table is changed.
-  - The record is written first, to C(/run) and to C(/var/lib/katago-security), so that the mode holds on a
-    host whose disks are full or read-only, and after a run that was killed. A unit loads the table at every
-    boot, before the network; where that cannot be written, C(message) says so.
-  - Ending it takes the table away, which leaves the firewall byte for byte as it was.
-  - Who began it and why stays when it is put on again; what is cut off then is more, never less.
-  - In check mode, and with C(--diff), shows the table before and after.
+  - In security mode only the procedures C(security) and C(backup) may change the host, and nothing is
+    pruned. Starting the mode stops, restarts and deletes nothing, so processes, memory and disks stay
+    unchanged as evidence.
+  - Clients are cut off by a separate nftables table, C(inet katago_security), which is loaded in one
+    transaction. It drops traffic from other hosts to the service's ports, also on open connections. The
+    host's own checks, SSH and all other ports keep working. Other tables are not changed.
+  - The record is written first, to C(/run) and to C(/var/lib/katago-security). The mode therefore also holds
+    on a host with full or read-only disks, and after a run that was killed. A unit loads the table at every
+    boot, before the network. If this unit cannot be written, C(message) reports it.
+  - Ending the mode removes the table, which leaves the firewall exactly as it was before.
+  - Starting the mode again keeps who started it and why. It can extend isolation, but never reduce it.
+  - Shows the table before and after in check mode and with C(--diff).
 options:
   state:
-    description: What to do; C(shown) changes nothing.
+    description: C(on) starts the mode, C(off) ends it, C(shown) only reports it.
     type: str
     choices: ["on", "off", shown]
     required: true
   why:
-    description: The reason, in one line of at most 1000 characters. Needed for C(on) and C(off).
+    description: The reason, one line of at most 1000 characters. Required for C(on) and C(off).
     type: str
     default: ""
   who:
-    description: Who does it.
+    description: Who starts or ends the mode.
     type: str
     required: true
   incident:
-    description: The incident that it belongs to.
+    description: The incident that the mode belongs to.
     type: str
     default: ""
   isolate:
-    description: Whether clients are cut off.
+    description: Whether to cut clients off.
     type: bool
     default: true
   egress:
-    description: Whether what the service's user sends out of the host is dropped too.
+    description: Whether to drop outgoing traffic of the service's user too.
     type: bool
     default: false
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The host is in security mode
+- name: Start security mode
   katago.fleet.security_mode:
     state: "on"
     why: 40 logins a second from an unknown network
@@ -57,15 +58,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 mode:
-  description: The mode; since, who, why, incident, isolated, egress, rules. Null when the host is in none.
+  description: The mode; since, who, why, incident, isolated, egress, rules. Null if the host is not in it.
   type: dict
   returned: success
 isolated:
-  description: Whether the table that cuts clients off is in force; null where it is not to be.
+  description: Whether clients are cut off; null if they need not be.
   type: bool
   returned: success
 message:
-  description: What was done or seen, in a sentence.
+  description: What was changed, or the current state, in sentences.
   type: str
   returned: success
 """
@@ -90,54 +91,57 @@ WANTED = Path("/etc/systemd/system/sysinit.target.wants") / paths.ISOLATION_UNIT
 
 
 class IsolationError(Exception):
-    """The mode is on and clients are not cut off; the message says why."""
+    """The host is in the mode, but clients are not cut off; the message has the reason."""
 
 
-def run(*arguments: str | Path, given: str | None = None) -> None:
-    """Run a command; CalledProcessError with what it said when it fails."""
-    subprocess.run(arguments, input=given, check=True, capture_output=True, text=True, timeout=60)
+def run(*arguments: str | Path, stdin: str | None = None) -> None:
+    """Run a command. Raises CalledProcessError, with the command's output."""
+    subprocess.run(arguments, input=stdin, check=True, capture_output=True, text=True, timeout=60)
 
 
-def wanted_rules(mode: security_mode.Mode) -> str:
-    """What nft is to load for a mode; empty when it cuts nobody off.
+def required_rules(mode: security_mode.Mode) -> str:
+    """The table for nft in this mode; empty if the mode does not isolate.
 
     Raises:
-        RefusedError: if the host cannot be cut off.
+        RefusedError: if the host cannot be isolated.
     """
     if not mode.isolated:
         return ""
     if not paths.NFT.exists():
         raise security_mode.RefusedError(
-            f"{paths.NFT} is missing, without which clients cannot be cut off: apt-get install nftables,"
-            " as playbooks/deploy.yml does; or -e isolate=false for the mode without that."
+            f"Clients cannot be cut off without {paths.NFT}, which is missing. Install it with"
+            " `apt-get install nftables`, or start the mode without isolation: -e isolate=false"
         )
     ssh = isolation.ssh_ports(os.environ, paths.PROC)
     ports = isolation.service_ports() - ssh
     if not ports:
-        raise security_mode.RefusedError("Every port of the service is one of SSH, which is never cut off.")
+        raise security_mode.RefusedError(
+            "Clients cannot be cut off: every port of the service is also a port of SSH, which stays open."
+            " Start the mode without isolation: -e isolate=false"
+        )
     return isolation.ruleset(ports, ssh, service_user() if mode.egress else None)
 
 
 def service_user() -> int:
-    """The numeric id of the user that the unit runs as."""
-    shown = subprocess.run(
+    """The numeric id of the unit's user. Raises RefusedError if the unit has no user of its own."""
+    done = subprocess.run(
         ["systemctl", "show", paths.SERVICE_UNIT, "--property=User", "--value"],
         capture_output=True,
         text=True,
         check=True,
     )
-    name = shown.stdout.strip()
+    name = done.stdout.strip()
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
         raise security_mode.RefusedError(
-            f"{paths.SERVICE_UNIT} runs as {name or 'root'!r}, which is no user of its own, so that what"
-            " it sends cannot be told from what others send: leave out -e egress=true."
+            f"{paths.SERVICE_UNIT} runs as {name or 'root'!r}, not as a user of its own, so its outgoing"
+            " traffic cannot be dropped separately. Run again without -e egress=true."
         ) from None
 
 
 def record(mode: security_mode.Mode) -> str:
-    """Write the mode down; why it does not hold over a reboot, empty when it does."""
+    """Write the record; return why it will not survive a reboot, empty if it will."""
     content = security_mode.as_text(mode).encode()
     files.write(paths.SECURITY_MODE_VOLATILE, content, mode=0o600)
     try:
@@ -149,7 +153,7 @@ def record(mode: security_mode.Mode) -> str:
 
 
 def load_at_boot(rules: str) -> str:
-    """Have the table loaded at every boot; why that cannot be, empty when it is so."""
+    """Install the unit that loads the table at boot; return why that failed, empty if it did not."""
     try:
         files.write(paths.ISOLATION_RULES, rules.encode(), mode=0o600)
         files.write(UNIT_FILE, isolation.unit().encode(), mode=0o644)
@@ -162,7 +166,7 @@ def load_at_boot(rules: str) -> str:
 
 
 def is_lasting(mode: security_mode.Mode, rules: str) -> bool:
-    """Whether all that holds over a reboot is there as it is to be."""
+    """Whether all files that make the mode survive a reboot exist and are up to date."""
     expected = {paths.SECURITY_MODE_LASTING: security_mode.as_text(mode)}
     if rules:
         expected |= {paths.ISOLATION_RULES: rules, UNIT_FILE: isolation.unit()}
@@ -175,37 +179,37 @@ def is_lasting(mode: security_mode.Mode, rules: str) -> bool:
 
 
 def isolate(mode: security_mode.Mode, rules: str) -> security_mode.Mode:
-    """Cut clients off, in one transaction; the mode with the table as nft lists it.
+    """Load the table in one transaction; return the mode with the table as nft lists it.
 
     Raises:
-        IsolationError: if nft does not take it.
+        IsolationError: if nft does not load the table.
     """
     try:
-        run(paths.NFT, "-f", "-", given=rules)
-        there = isolation.listed()
+        run(paths.NFT, "-f", "-", stdin=rules)
+        table = isolation.listed()
     except (OSError, subprocess.SubprocessError) as error:
         raise IsolationError(endings.of_error(error)) from error
-    if there is None:
-        raise IsolationError(f"nft took the table, and does not list {isolation.TABLE}")
-    return replace(mode, rules=there)
+    if table is None:
+        raise IsolationError(f"nft reported success, but does not list the table {isolation.TABLE}")
+    return replace(mode, rules=table)
 
 
 def put_on(module: AnsibleModule) -> dict[str, Any]:
-    """Record, see that it holds over a reboot, cut off; the module's result."""
-    given = module.params
+    """Write the record, install the unit for reboots, cut clients off; the module's result."""
+    parameters = module.params
     before = security_mode.standing(*paths.SECURITY_MODE)
     mode = security_mode.entered(
         before,
         now=timestamps.now(),
-        who=given["who"],
-        why=given["why"],
-        incident=given["incident"],
-        isolated=given["isolate"],
-        egress=given["egress"],
+        who=parameters["who"],
+        why=parameters["why"],
+        incident=parameters["incident"],
+        isolated=parameters["isolate"],
+        egress=parameters["egress"],
     )
-    rules = wanted_rules(mode)
-    there = isolation.listed() if rules else None
-    in_force = not rules or (bool(mode.rules) and there == mode.rules)
+    rules = required_rules(mode)
+    table = isolation.listed() if rules else None
+    in_force = not rules or (bool(mode.rules) and table == mode.rules)
     done = before == mode and in_force and paths.SECURITY_MODE_VOLATILE.exists() and is_lasting(mode, rules)
     problem = ""
     if not done and not module.check_mode:
@@ -214,80 +218,81 @@ def put_on(module: AnsibleModule) -> dict[str, Any]:
             problem = problem or load_at_boot(rules)
             mode = isolate(mode, rules)
             problem = record(mode) or problem
-    words = f"{'The host is' if done else 'The host is now'} in security mode {mode}."
-    words += f" {told(mode, rules)}"
+    message = f"The host is {'already' if done else 'now'} in security mode {mode}."
+    message += f" {effects(mode, rules)}"
     if problem:
-        words += f" This does NOT hold over a reboot: {problem}."
+        message += f" This does NOT survive a reboot: {problem}."
     return {
         "changed": not done,
         "mode": asdict(mode),
         "isolated": bool(rules) or None,
-        "message": words,
-        "diff": difference(there, there if done else rules),
+        "message": message,
+        "diff": difference(table, table if done else rules),
     }
 
 
-def told(mode: security_mode.Mode, rules: str) -> str:
-    """What is cut off, in words."""
+def effects(mode: security_mode.Mode, rules: str) -> str:
+    """What is cut off, as a sentence."""
     if not rules:
         return "Clients are not cut off."
     ports = ", ".join(
         map(str, sorted(isolation.service_ports() - isolation.ssh_ports(os.environ, paths.PROC)))
     )
-    words = f"Clients are cut off from the ports {ports}"
-    return f"{words}, and what the service's user sends is dropped." if mode.egress else f"{words}."
+    text = f"Clients are cut off from the ports {ports}"
+    return f"{text}, and outgoing traffic of the service's user is dropped." if mode.egress else f"{text}."
 
 
 def put_off(module: AnsibleModule) -> dict[str, Any]:
-    """Take away the table, what loads it and, last of all, the record; the module's result."""
+    """Remove the unit, the table and, last of all, the record; the module's result."""
     why = security_mode.reason(module.params["why"])
     mode = security_mode.standing(*paths.SECURITY_MODE)
-    there = isolation.listed() if paths.NFT.exists() else None
-    left = [
+    table = isolation.listed() if paths.NFT.exists() else None
+    files_to_remove = [
         path
         for path in (WANTED, UNIT_FILE, paths.ISOLATION_RULES, paths.SECURITY_MODE_LASTING)
         if _is_there(path)
     ]
-    if mode is None and there is None and not left:
-        return result(False, "The host is in no security mode.")
+    if mode is None and table is None and not files_to_remove:
+        return result(False, "The host is not in security mode.")
     if not module.check_mode:
         if mode and not paths.SECURITY_MODE_VOLATILE.exists():
-            # It is what says, until the end, that this is not done.
+            # This record keeps the host in the mode until everything else is removed.
             files.write(paths.SECURITY_MODE_VOLATILE, security_mode.as_text(mode).encode(), mode=0o600)
-        for path in left:
+        for path in files_to_remove:
             path.unlink(missing_ok=True)
-        if UNIT_FILE in left:
+        if UNIT_FILE in files_to_remove:
             run("systemctl", "daemon-reload")
         with contextlib.suppress(OSError):
             paths.SECURITY_DIRECTORY.rmdir()
-        if there is not None:
+        if table is not None:
             run(paths.NFT, "delete", "table", "inet", isolation.TABLE)
         paths.SECURITY_MODE_VOLATILE.unlink(missing_ok=True)
-    was = f", which it was in {mode}," if mode else ""
-    words = f"The host is in security mode{was} no more: {why.rstrip('.')}. The firewall is as it was before."
-    return {**result(True, words), "diff": difference(there, "")}
+    details = f" It was in the mode {mode}." if mode else ""
+    message = f"The host is no longer in security mode: {why.rstrip('.')}.{details} The firewall is restored."
+    return {**result(True, message), "diff": difference(table, "")}
 
 
-def result(changed: bool, message: str, seen: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A result with the mode that was seen, if any."""
-    return {"changed": changed, "mode": None, "isolated": None, "message": message, **(seen or {})}
+def result(changed: bool, message: str, state: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A result of the module, with the state of isolation, if any."""
+    return {"changed": changed, "mode": None, "isolated": None, "message": message, **(state or {})}
 
 
 def show() -> dict[str, Any]:
-    """What mode the host is in; the module's result."""
-    seen = isolation.look()
-    if seen["mode"] is None:
-        return result(False, "The host is in no security mode.", seen)
-    cut = {
-        None: "Clients are not to be cut off.",
+    """Report the mode; the module's result."""
+    state = isolation.look()
+    if state["mode"] is None:
+        return result(False, "The host is not in security mode.", state)
+    clients = {
+        None: "Clients are not cut off; the mode was started without isolation.",
         True: "Clients are cut off.",
-        False: "Clients are NOT cut off: the table was changed or taken away; put the mode on again.",
-    }[seen["isolated"]]
-    return result(False, f"The host is in security mode {security_mode.Mode(**seen['mode'])}. {cut}", seen)
+        False: "Clients are NOT cut off: the table was changed or removed. Start the mode again.",
+    }[state["isolated"]]
+    mode = security_mode.Mode(**state["mode"])
+    return result(False, f"The host is in security mode {mode}. {clients}", state)
 
 
 def difference(before: str | None, after: str | None) -> dict[str, str]:
-    """The table before and after, as Ansible shows differences."""
+    """The table before and after, in Ansible's format for differences."""
     header = f"nftables: inet {isolation.TABLE}"
     return {
         "before": before or "",
@@ -302,7 +307,7 @@ def _is_there(path: Path) -> bool:
 
 
 def main() -> None:
-    """Put on, put off, or show."""
+    """Start, end, or show the mode."""
     module = AnsibleModule(
         argument_spec={
             "state": {"choices": ["on", "off", "shown"], "required": True},
@@ -321,13 +326,15 @@ def main() -> None:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {error}", refused=True)
     except IsolationError as error:
         module.fail_json(
-            msg=f"The host is in security mode, and clients are NOT cut off: {error}. Procedures refuse on"
-            " it. Take it out of the balancer, or cut it off where its network is; then run this again."
+            msg=f"The host is in security mode, but clients are NOT cut off: {error}. Procedures are blocked."
+            " Remove the host from the load balancer or block it in its network, then run again."
         )
     except (OSError, subprocess.SubprocessError) as error:
-        there = "is" if security_mode.standing(*paths.SECURITY_MODE) else "is not"
-        said = endings.of_error(error)
-        module.fail_json(msg=f"The host {there} in security mode; not all was done: {said}")
+        state = "is" if security_mode.standing(*paths.SECURITY_MODE) else "is not"
+        reason = endings.of_error(error)
+        module.fail_json(
+            msg=f"The host {state} in security mode, but not all steps were done: {reason}. Run again."
+        )
 
 
 if __name__ == "__main__":

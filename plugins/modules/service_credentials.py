@@ -1,24 +1,24 @@
 #!/usr/bin/python
-"""Keeps the service's hashed tokens for it to read, and its certificate; key and own token for root alone."""
+"""Installs the service's credentials: hashed tokens, the host's own token, certificate and key."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_credentials
-short_description: Keep the service's tokens, hashed, and its certificate
+short_description: Install the service's hashed tokens, certificate and key
 description:
-  - Writes C(<directory>/tokens.json), which the running service reads again when it changes; its group may
-    read it. It holds the sha256 of every token, never a token.
-  - Makes C(<directory>/operator.token) once, a token of the host's own for its validation and its
-    operators. It is made on the host and does not leave it.
-  - Without tokens the service is open on its loopback address; C(tokens.json) then holds the host's own
-    alone, for the return to an earlier release that is handed it.
-  - Writes the certificate, where there is one, beside the directory as C(tls.crt) for everybody on
-    the host to pin, and its key as C(<directory>/tls.key). Without one, what an earlier release may
-    need to be returned to is left.
+  - Writes C(<directory>/tokens.json), which the service's group may read. The running service reloads the
+    file when it changes. It has the sha256 of every token, never a token.
+  - Creates C(<directory>/operator.token) once. This is the host's own token, for its validation and its
+    operators. It is made on the host and never leaves it.
+  - Without tokens, the service is open on its loopback address, and C(tokens.json) has only the host's own
+    token. A rollback to a release that uses tokens needs this file.
+  - With a certificate, writes it beside the directory as C(tls.crt), readable by all users of the host, and
+    writes its key to C(<directory>/tls.key). Without one, leaves existing files for a rollback to a
+    release that uses TLS.
 options:
   tokens:
-    description: The tokens as the filter C(katago.fleet.hashed_tokens) gives them; name, scopes, sha256.
+    description: The tokens, as the filter C(katago.fleet.hashed_tokens) returns them; name, scopes, sha256.
     type: list
     elements: dict
     required: true
@@ -31,30 +31,30 @@ options:
     type: str
     default: ""
   directory:
-    description: Where credentials are kept on the host.
+    description: The directory of credentials on the host.
     type: path
     default: /etc/katago-mcp/credentials
   group:
-    description: The service's group. It must exist, but in check mode.
+    description: The service's group. It must exist, except in check mode.
     type: str
     default: katago-mcp
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The tokens are in place
+- name: Install the tokens
   katago.fleet.service_credentials:
     tokens: "{{ katago_mcp_tokens | katago.fleet.hashed_tokens }}"
 """
 
 RETURN = r"""
 names:
-  description: The names of the tokens that clients hold.
+  description: The names of the clients' tokens.
   type: list
   elements: str
   returned: always
 replaced:
-  description: Whether C(tokens.json) was replaced by another content, or will be.
+  description: Whether the content of C(tokens.json) changed; in check mode, whether it would change.
   type: bool
   returned: always
 """
@@ -78,21 +78,21 @@ OPERATOR = "operator"
 
 
 def tokens_file(tokens: list[dict[str, Any]], operator: str) -> str:
-    """The content of tokens.json: the given tokens and the host's own."""
+    """The content of tokens.json: the tokens `tokens` and the host's own token."""
     own = {"name": OPERATOR, "scopes": ["analyze", "admin"], "sha256": digest.of_text(operator)}
     return json.dumps({"tokens": [*tokens, own]}, indent=1) + "\n"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A file as it must be: its content, its mode, and the numeric id of its group; it is the own user's."""
+    """The required state of a file: content, mode, and numeric group id. The current user owns the file."""
 
     content: str
     mode: int
     group: int
 
     def lies_at(self, path: Path) -> bool:
-        """Whether a file is so."""
+        """Whether the file at `path` is in this state."""
         return is_access(path, self.mode, self.group) and path.read_text() == self.content
 
     def write(self, path: Path) -> None:
@@ -101,7 +101,7 @@ class Kept:
 
 
 def is_access(path: Path, mode: int, group: int) -> bool:
-    """Whether something is there with this mode and this group, and is the own user's."""
+    """Whether `path` exists, with this mode and group, and the current user owns it."""
     if not path.exists():
         return False
     status = path.stat()
@@ -111,20 +111,20 @@ def is_access(path: Path, mode: int, group: int) -> bool:
 def files(
     directory: Path, tokens: str, operator: str, certificate: str, key: str, group: int
 ) -> dict[Path, Kept]:
-    """Every file that must be there, no certificate and key without one. `group`: the service's."""
+    """Every required file; certificate and key only if there is a certificate. `group`: the service's."""
     own = os.getegid()
-    found = {
+    required = {
         directory / paths.OPERATOR_TOKEN: Kept(f"{operator}\n", 0o600, own),
         directory / paths.TOKENS: Kept(tokens, credentials.TOKENS_MODE, group),
     }
     if certificate:
-        found[directory / paths.KEY] = Kept(key, 0o600, own)
-        found[directory.parent / paths.CERTIFICATE] = Kept(certificate, 0o644, own)
-    return found
+        required[directory / paths.KEY] = Kept(key, 0o600, own)
+        required[directory.parent / paths.CERTIFICATE] = Kept(certificate, 0o644, own)
+    return required
 
 
 def main() -> None:
-    """Make what is missing, replace what differs."""
+    """Create what is missing and replace what differs."""
     module = AnsibleModule(
         argument_spec={
             "tokens": {"type": "list", "elements": "dict", "required": True, "no_log": False},
@@ -137,13 +137,13 @@ def main() -> None:
     )
     directory, group = Path(module.params["directory"]), credentials.group_id(module.params["group"])
     if group is None and not module.check_mode:
-        module.fail_json(msg=f"There is no group {module.params['group']} on this host. Nothing was changed.")
+        module.fail_json(msg=f"Nothing was changed: this host has no group {module.params['group']}.")
     operator = directory / paths.OPERATOR_TOKEN
     tokens = directory / paths.TOKENS
     token = operator.read_text().strip() if operator.exists() else secrets.token_urlsafe(32)
     content = tokens_file(module.params["tokens"], token)
-    # In check mode there may be no such group yet, and so no file that is its.
-    found = files(
+    # In check mode the group may not exist yet; then no file can have it.
+    required = files(
         directory,
         content,
         token,
@@ -152,15 +152,15 @@ def main() -> None:
         -1 if group is None else group,
     )
     replaced = not tokens.exists() or tokens.read_text() != content
-    wrong = {path: kept for path, kept in found.items() if not kept.lies_at(path)}
+    wrong = {path: file for path, file in required.items() if not file.lies_at(path)}
     closed = group is not None and is_access(directory, credentials.CREDENTIALS_MODE, group)
     if group is not None and not module.check_mode:
         directory.parent.mkdir(exist_ok=True, mode=0o755)
         directory.mkdir(exist_ok=True, mode=0o700)
         if not closed:
             credentials.open_directory(directory, group)
-        for path, kept in wrong.items():
-            kept.write(path)
+        for path, file in wrong.items():
+            file.write(path)
     module.exit_json(
         changed=bool(wrong) or not closed,
         names=[entry["name"] for entry in module.params["tokens"]],

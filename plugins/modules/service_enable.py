@@ -1,21 +1,20 @@
 #!/usr/bin/python
-"""Has systemd start the service with the host, and says nothing of what the unit was given."""
+"""Enables the service at boot, without showing the unit's environment."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_enable
-short_description: Have the service start with the host
+short_description: Enable the service at boot
 description:
-  - Does what C(ansible.builtin.systemd_service) does with C(enabled), for the service alone. That module
-    answers with all properties of the unit, the secrets in its environment among them, which verbose runs
-    print.
+  - Does the same as C(ansible.builtin.systemd_service) with C(enabled), for the service alone. That module
+    returns all properties of the unit, including secrets in its environment, and verbose runs print them.
 options: {}
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The service starts with the host
+- name: Enable the service at boot
   katago.fleet.service_enable:
 """
 
@@ -31,20 +30,20 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import endings
 
 
 def main() -> None:
-    """Enable the unit unless it is."""
+    """Enable the unit if it is not enabled."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     is_enabled = systemctl("is-enabled", "--quiet").returncode == 0
     if is_enabled or module.check_mode:
         module.exit_json(changed=not is_enabled)
     done = systemctl("enable")
     if done.returncode != 0:
-        said = endings.said(redaction.plain(done.stderr), status=done.returncode)
-        module.fail_json(msg=f"{paths.SERVICE_UNIT} was not enabled: {said}")
+        reason = endings.said(redaction.plain(done.stderr), status=done.returncode)
+        module.fail_json(msg=f"{paths.SERVICE_UNIT} was not enabled: {reason}")
     module.exit_json(changed=True)
 
 
 def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What systemd says to an order for the unit."""
+    """Run systemctl for the unit, and return its result."""
     return subprocess.run(
         ["systemctl", *arguments, paths.SERVICE_UNIT],
         capture_output=True,

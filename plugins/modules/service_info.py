@@ -1,20 +1,20 @@
 #!/usr/bin/python
-"""Says in what state a procedure left the service of a host; changes nothing."""
+"""Reports the state of the service on a host; changes nothing."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_info
-short_description: Say in what state the service is
+short_description: Report the state of the service
 description:
-  - Looks at the unit, at the release that its process was started from, and at C(/ready). Does not
-    wait and does not fail; what cannot be seen is null.
+  - Reads the unit's state, the release of the running process, and C(/ready). Does not wait and does not
+    fail; what cannot be determined is null.
 options: {}
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The host's state is known
+- name: Read the state of the service
   katago.fleet.service_info:
 """
 
@@ -38,26 +38,26 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import endpoi
 
 
 def look() -> dict[str, Any]:
-    """What can be seen of the service now."""
-    seen: dict[str, Any] = dict.fromkeys(("unit", "current", "running", "ready", "reason"))
+    """The current state of the service."""
+    state: dict[str, Any] = dict.fromkeys(("unit", "current", "running", "ready", "reason"))
     try:
-        seen["current"] = layout.Layout(paths.RELEASE_ROOT).current_release()
+        state["current"] = layout.Layout(paths.RELEASE_ROOT).current_release()
         now = unit.state()
-        seen["unit"] = now.active
-        seen["running"] = unit.running_release(now.pid) if now.pid else None
+        state["unit"] = now.active
+        state["running"] = unit.running_release(now.pid) if now.pid else None
         if now.pid:
-            seen["ready"], seen["reason"] = readiness(Path(f"/proc/{now.pid}/cwd/config.json"))
+            state["ready"], state["reason"] = readiness(Path(f"/proc/{now.pid}/cwd/config.json"))
     except (OSError, subprocess.CalledProcessError) as error:
-        seen["reason"] = str(error)
-    return seen
+        state["reason"] = str(error)
+    return state
 
 
 def readiness(config: Path) -> tuple[bool | None, str | None]:
-    """Whether a service with this configuration is ready, None when it cannot be asked; and why not."""
+    """Whether a service with this configuration is ready, None if that is unknown; and the reason if not."""
     try:
         at = endpoints.Endpoints.of(json.loads(config.read_text()))
     except (OSError, ValueError) as error:
-        return None, f"{paths.CONFIG} does not say where it listens: {error}"
+        return None, f"{paths.CONFIG} has no usable address of the service: {error}"
     answer = at.probe("/ready")
     if answer is None:
         return False, "no answer"
@@ -65,7 +65,7 @@ def readiness(config: Path) -> tuple[bool | None, str | None]:
 
 
 def main() -> None:
-    """Look and say."""
+    """Report the state."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     module.exit_json(changed=False, state=look())
 

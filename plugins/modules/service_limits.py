@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Lowers limits of the running service for a while, or gives them back."""
+"""Lowers limits of the running service for a while, or restores them."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ DOCUMENTATION = r"""
 module: service_limits
 short_description: Lower limits of the running service for a while
 description:
-  - Writes an overlay, C(/var/lib/katago-mcp/overlay.json), and has the service reload, which restarts
-    nothing and leaves the release as it is. Waits until C(/health) shows exactly that overlay.
-  - First sets a timer on the host, which survives a reboot, needs no control node, and at the end
-    removes the overlay, has the service reload, and removes itself.
-  - Another overlay and its timer are replaced as a whole, so that running it again extends or changes it.
-  - Refuses where the disk takes no files, before anything is touched. What fails until the overlay lies
-    is undone.
-  - Refuses limits above those that the running release is configured with, and what lowers nothing.
-  - In check mode, and with C(--diff), shows the limits in force before and after.
+  - Writes an override to C(/var/lib/katago-mcp/overlay.json) and reloads the service. The reload restarts
+    nothing and does not change the release. Waits until C(/health) shows exactly this override.
+  - First sets a timer on the host. When the time is over, the timer removes the override, reloads the
+    service, and removes itself. It survives a reboot and needs no control node.
+  - Replaces an earlier override and its timer as a whole. Run it again to extend or change the override.
+  - Refuses if the disk is not writable, before anything is touched. A failure before the override is
+    written is undone.
+  - Refuses limits above those of the running release's configuration, and limits that lower nothing.
+  - Shows the limits in force before and after in check mode and with C(--diff).
 options:
   state:
-    description: Whether limits are lowered.
+    description: C(present) lowers limits, C(absent) restores them.
     type: str
     choices: [present, absent]
     default: present
   limits:
-    description: The limits that are lowered; the others are those of the configuration.
+    description: The limits to lower. All others stay as configured.
     type: dict
     default: {}
     suboptions:
       visits:
-        description: The most visits of an analysis; those of one that asks for none are lowered along.
+        description: The most visits of an analysis. The default visits are lowered with it if necessary.
         type: raw
       default_visits:
-        description: The visits of an analysis that asks for none.
+        description: The visits of an analysis that does not request a number.
         type: raw
       seconds:
         description: The most seconds of an analysis.
@@ -52,22 +52,22 @@ options:
         description: The cache of analyses on disk, in MB.
         type: raw
   minutes:
-    description: How long, from 0.1 to 1440.
+    description: The duration in minutes, from 0.1 to 1440.
     type: raw
     default: 60
   why:
-    description: The reason, which C(/health) shows. Needed to lower limits.
+    description: The reason, which C(/health) shows. Required with C(present).
     type: str
     default: ""
   who:
-    description: Who lowers them.
+    description: Who lowers the limits.
     type: str
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: Limits are lowered
+- name: Lower the limits for an hour
   katago.fleet.service_limits:
     limits: {visits: 200, seconds: 10, concurrent: 1}
     minutes: 60
@@ -77,11 +77,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 expires_at:
-  description: When the limits are the configured ones again, in UTC; null when they are.
+  description: When the configured limits are restored, in UTC; null if no limits are lowered.
   type: str
   returned: success
 message:
-  description: What was done, in a sentence.
+  description: What changed, in a sentence.
   type: str
   returned: success
 """
@@ -107,11 +107,11 @@ MODE = 0o644
 
 
 class RefusedError(Exception):
-    """Nothing can be lowered on this host; the message says why and the remedy, in sentences."""
+    """Limits cannot be lowered on this host; the message has the reason and the remedy, in sentences."""
 
 
 class Difference(TypedDict):
-    """The limits in force before and after, as Ansible shows differences."""
+    """The limits in force before and after, in Ansible's format for differences."""
 
     before: str
     after: str
@@ -120,7 +120,7 @@ class Difference(TypedDict):
 
 
 class Result(TypedDict):
-    """What the module returns; `expires_at`: when limits are as configured again, None when they are."""
+    """What the module returns; `expires_at`: when the limits are restored, None if none are lowered."""
 
     changed: bool
     expires_at: str | None
@@ -129,63 +129,67 @@ class Result(TypedDict):
 
 
 def look() -> tuple[dict[str, Any], overlay.Shown | None]:
-    """The configuration of the running process, and the overlay that `/health` shows."""
+    """The configuration of the running process, and the override that `/health` shows."""
     config = admin.running_config()
     if config is None:
-        raise RefusedError(f"The service does not run: {paths.SERVICE_UNIT} is {unit.state().active}.")
+        raise RefusedError(
+            f"The service is not running: {paths.SERVICE_UNIT} is {unit.state().active}."
+            " Start it with playbooks/restart.yml."
+        )
     end = time.monotonic() + HEALTH_SECONDS
     while (answer := admin.get(config, "/health")) is None:
         if time.monotonic() > end:
-            raise RefusedError(f"The service gives no answer within {HEALTH_SECONDS} s.")
+            raise RefusedError(f"The service did not respond within {HEALTH_SECONDS} s.")
         time.sleep(POLL_SECONDS)
     if "overlay" not in answer[1]:
         raise RefusedError(
-            f"The release {answer[1].get('release')} cannot lower limits. Deploy one that can."
+            f"The running release, {answer[1].get('release')}, cannot lower limits. Deploy a newer release."
         )
     return config, shown(answer[1])
 
 
 def shown(health: Mapping[str, Any]) -> overlay.Shown | None:
-    """The overlay that an answer of `/health` shows."""
+    """The override in a response of `/health`. Raises RefusedError if it is malformed."""
     try:
         return overlay.shown(health.get("overlay"))
     except shape.ShapeError as error:
-        raise RefusedError(f"The service does not say which limits are lowered: {error}.") from error
+        raise RefusedError(f"The service does not report which limits are lowered: {error}.") from error
 
 
 def systemctl(*arguments: str, check: bool = True) -> None:
-    """Have systemd do something."""
+    """Run systemctl. Raises SubprocessError."""
     subprocess.run(["systemctl", *arguments], check=check, capture_output=True, text=True, timeout=60)
 
 
-def lay(expires: datetime, document: limits.Document) -> None:
-    """Set the timer that ends the overlay, then write the overlay, each instead of an earlier one.
+def apply(expires: datetime, document: limits.Document) -> None:
+    """Set the timer that ends the override, then write the override. Both replace earlier ones.
 
-    Killed anywhere, what lies there has a timer, and ends by the server itself at its own time. What
-    fails is undone. Raises RefusedError when nothing is changed, else OSError or SubprocessError.
+    If the module is killed at any point, the override on disk has a timer, and the server itself ends it in
+    time. A failure is undone. Raises RefusedError if everything was undone, else OSError or
+    SubprocessError.
     """
     before = {path: path.read_bytes() if path.exists() else None for path in limits.units(expires)}
-    overlaid = paths.OVERLAY.read_bytes() if paths.OVERLAY.exists() else None
+    previous = paths.OVERLAY.read_bytes() if paths.OVERLAY.exists() else None
     try:
         arm({path: content.encode() for path, content in limits.units(expires).items()})
         files.write(paths.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
     except (OSError, subprocess.SubprocessError) as error:
-        if overlaid is None:
+        if previous is None:
             paths.OVERLAY.unlink(missing_ok=True)
-        elif paths.OVERLAY.read_bytes() != overlaid:
-            files.write(paths.OVERLAY, overlaid, mode=MODE)
-        kept = {path: content for path, content in before.items() if content is not None}
-        if kept.keys() == before.keys():
-            arm(kept)
+        elif paths.OVERLAY.read_bytes() != previous:
+            files.write(paths.OVERLAY, previous, mode=MODE)
+        units = {path: content for path, content in before.items() if content is not None}
+        if units.keys() == before.keys():
+            arm(units)
         else:
             disarm()
-        said = endings.of_error(error)
-        raise RefusedError(f"The overlay and its timer cannot be written: {said}.") from error
+        reason = endings.of_error(error)
+        raise RefusedError(f"The override and its timer cannot be written: {reason}.") from error
 
 
 def arm(units: Mapping[Path, bytes]) -> None:
-    """Set the timer that ends the overlay; an earlier one counts until systemd has read the new one."""
-    # One that is at work would remove what is written here.
+    """Set the timer that ends the override. An earlier timer stays active until systemd has the new one."""
+    # A running expiry unit would remove the new files.
     systemctl("stop", paths.OVERLAY_EXPIRY_UNIT, check=False)
     for path, content in units.items():
         if not path.exists() or path.read_bytes() != content:
@@ -196,7 +200,7 @@ def arm(units: Mapping[Path, bytes]) -> None:
 
 
 def disarm() -> None:
-    """Remove the timer and what it starts."""
+    """Remove the timer and its service unit."""
     systemctl("stop", paths.OVERLAY_TIMER, paths.OVERLAY_EXPIRY_UNIT, check=False)
     systemctl("disable", paths.OVERLAY_TIMER, check=False)
     for name in (paths.OVERLAY_TIMER, paths.OVERLAY_EXPIRY_UNIT):
@@ -207,17 +211,17 @@ def disarm() -> None:
 def reload(
     config: dict[str, Any], document: limits.Document | None, lowered: Mapping[str, overlay.Number]
 ) -> None:
-    """Have the service read the overlay, and wait until it shows exactly that one, or none.
+    """Reload the service and wait until it shows exactly the override `document`, or none if it is None.
 
     Raises:
-        RuntimeError: if it does not.
+        RuntimeError: if the service does not show that in time.
     """
     systemctl("reload", paths.SERVICE_UNIT)
     end = time.monotonic() + SHOWN_SECONDS
     while True:
         answer = admin.get(config, "/health")
-        present = answer[1].get("overlay") if answer else "no answer"
-        problems = list(answer[1].get("overlayProblems") or []) if answer else ["no answer"]
+        present = answer[1].get("overlay") if answer else "no response"
+        problems = list(answer[1].get("overlayProblems") or []) if answer else ["/health did not respond"]
         if document is not None:
             problems += limits.differences(present, document, lowered)
         elif present is not None:
@@ -232,22 +236,22 @@ def reload(
 def lower(module: AnsibleModule) -> Result:
     """Lower limits; the module's result."""
     parameters = module.params
-    wanted = limits.wanted(parameters["limits"], parameters["minutes"], parameters["why"])
+    request = limits.parse(parameters["limits"], parameters["minutes"], parameters["why"])
     config, before = look()
-    lowered = limits.in_force(config, wanted.limits)
-    expires = limits.expiry(wanted.minutes, datetime.now(UTC))
-    document = limits.document(wanted.limits, expires, wanted.why, parameters["who"])
+    lowered = limits.in_force(config, request.limits)
+    expires = limits.expiry(request.minutes, datetime.now(UTC))
+    document = limits.document(request.limits, expires, request.why, parameters["who"])
     configured = limits.effective(config, {})
     if problems := list(disk.obstacles((paths.OVERLAY.parent, paths.SERVICE_UNIT_FILE.parent))):
-        raise RefusedError(f"{'; '.join(problems)}. Mend the disk first.")
+        raise RefusedError(f"{'; '.join(problems)}. Repair the disk first.")
     if not module.check_mode:
-        lay(expires, document)
+        apply(expires, document)
         reload(config, document, lowered)
-    told = limits.changes(configured, {**configured, **lowered})
+    changes = limits.changes(configured, {**configured, **lowered})
     return {
         "changed": True,
         "expires_at": document["expiresAt"],
-        "message": f"Lowered until {document['expiresAt']}: {told}.",
+        "message": f"Lowered until {document['expiresAt']}: {changes}.",
         "diff": difference(
             config,
             before,
@@ -262,17 +266,19 @@ def lower(module: AnsibleModule) -> Result:
 
 
 def restore(module: AnsibleModule) -> Result:
-    """Give the configured limits back; the module's result."""
-    if given := [name for name, value in module.params["limits"].items() if value is not None]:
-        raise RefusedError(f"undo gives all limits back and takes none: {', '.join(given)} is given.")
-    there = any(path.exists() for path in (paths.OVERLAY, *limits.units(datetime.now(UTC))))
+    """Restore the configured limits; the module's result."""
+    if names := [name for name, value in module.params["limits"].items() if value is not None]:
+        raise RefusedError(
+            f"All limits are restored together, so no limit can be given. Remove {', '.join(names)}."
+        )
+    present = any(path.exists() for path in (paths.OVERLAY, *limits.units(datetime.now(UTC))))
     config = admin.running_config()
     answer = admin.get(config, "/health") if config else None
     before = shown(answer[1]) if answer else None
     result: Result = {
-        "changed": there or before is not None,
+        "changed": present or before is not None,
         "expires_at": None,
-        "message": "Limits are as configured again." if there or before else "No limits were lowered.",
+        "message": "The configured limits are restored." if present or before else "No limits were lowered.",
         "diff": difference(config, before, None) if config else None,
     }
     if result["changed"] and not module.check_mode:
@@ -286,19 +292,19 @@ def restore(module: AnsibleModule) -> Result:
 def difference(
     config: dict[str, Any], before: overlay.Shown | None, after: overlay.Shown | None
 ) -> Difference:
-    """The limits in force under two overlays."""
+    """The limits in force with the override `before` and with the override `after`."""
     now, then = (
-        limits.lines(limits.effective(config, laid["keys"]), laid["expiresAt"])
-        if laid
+        limits.lines(limits.effective(config, override["keys"]), override["expiresAt"])
+        if override
         else limits.lines(limits.effective(config, {}), None)
-        for laid in (before, after)
+        for override in (before, after)
     )
     header = "limits in force"
     return {"before": now, "after": then, "before_header": header, "after_header": header}
 
 
 def main() -> None:
-    """Refuse, or lower, or give back."""
+    """Lower or restore limits, or refuse."""
     module = AnsibleModule(
         argument_spec={
             "state": {"choices": ["present", "absent"], "default": "present"},
@@ -315,14 +321,17 @@ def main() -> None:
     )
     try:
         if not paths.SERVICE_UNIT_FILE.exists():
-            raise RefusedError("There is no service. playbooks/deploy.yml installs it.")
+            raise RefusedError("The service is not installed. Install it with playbooks/deploy.yml.")
         result = lower(module) if module.params["state"] == "present" else restore(module)
     except (RefusedError, limits.OverlayError) as error:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {error}", refused=True)
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
-        there = "is laid" if Path(paths.OVERLAY).exists() else "is not laid"
-        said = endings.of_error(error)
-        module.fail_json(msg=f"The overlay {there}, and it is not proven that the service follows it: {said}")
+        state = "exists" if Path(paths.OVERLAY).exists() else "does not exist"
+        reason = endings.of_error(error)
+        module.fail_json(
+            msg=f"The override {paths.OVERLAY} {state}, but the service has not confirmed its limits:"
+            f" {reason}. Run again."
+        )
     module.exit_json(**result)
 
 

@@ -1,51 +1,51 @@
 #!/usr/bin/python
-"""Restarts the service, and makes sure that nothing of it was left running in between."""
+"""Restarts or stops the service, and verifies that no process of it keeps running."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_restart
-short_description: Restart the service, or only stop it, leaving no process of it behind
+short_description: Restart or stop the service, and leave no process of it running
 description:
-  - Stops the unit and waits until nothing of its control group runs, forgets earlier failures, which
-    count towards the limit of starts, and starts it.
-  - With C(force) the control group is killed first. Processes are found by the control group, never by
-    their names.
-  - A stop that takes too long fails and says who still runs; a service that was to be restarted starts when
-    they have ended.
-  - Refuses to restart without C(force) where the disk is full or read-only, since the engine would not
-    start again, unless another procedure has tried that.
+  - Stops the unit, waits until its control group has no process, resets the unit's start counter, and starts
+    the unit.
+  - With C(force), kills the control group first. Processes are found by the control group, never by their
+    names.
+  - Fails if the stop takes too long, and lists the processes that still run. With C(started), the service
+    then starts as soon as these processes have exited.
+  - Without C(force), refuses to restart if the disk is full or read-only, because the engine would not start
+    again. C(disk_was_tried) skips this check.
 options:
   force:
-    description: Kill the control group instead of waiting for an orderly end.
+    description: Kill the control group instead of waiting until the service stops.
     type: bool
     default: false
   state:
-    description: Whether the service runs afterwards.
+    description: C(started) restarts the service, C(stopped) only stops it.
     type: str
     choices: [started, stopped]
     default: started
   disk_was_tried:
-    description: Whether the disk was tried before something was changed that calls for the restart.
+    description: Whether the procedure checked the disk already, before the change that needs this restart.
     type: bool
     default: false
   start_deadline:
     description:
-      - Seconds that the unit may take to start; the engine may take longer to be ready.
-      - What the unit itself says, and some more, when it is not given.
+      - Seconds that the unit may take to start. The engine may take longer to become ready.
+      - By default a little longer than the unit's own start timeout.
     type: int
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The service runs anew
+- name: Restart the service by force
   katago.fleet.service_restart:
     force: true
 """
 
 RETURN = r"""
 before:
-  description: The processes of the control group that were there before; pid and name.
+  description: The processes of the control group before the module ran; pid and name.
   type: list
   elements: dict
   returned: always
@@ -68,40 +68,40 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import restar
 
 POLL_SECONDS = 0.05
 KILL_SECONDS = 10
-# Over what systemd gives the unit, whose processes it kills then; and where it would wait for ever.
+# Added to the unit's own timeout, after which systemd kills its processes; and the limit without a timeout.
 SPARE_SECONDS = 15
 PATIENCE_SECONDS = 120
 
 
 class RestartError(Exception):
-    """The unit did not do what it was told; the message says what was seen."""
+    """The unit did not stop or start; the message has its state."""
 
 
 def stop(group: str, *, force: bool) -> None:
     """Stop the unit and wait until its control group is empty."""
     patience = service_restart.stop_timeout()
     seconds = PATIENCE_SECONDS if patience is None else patience + SPARE_SECONDS
-    # First, so that systemd does not start it again when its processes are killed.
+    # Before the kill, so that systemd does not restart the unit.
     systemctl("stop", "--no-block", paths.SERVICE_UNIT)
     if force:
         systemctl("kill", "--kill-who=all", "--signal=KILL", paths.SERVICE_UNIT, check=False)
         seconds = KILL_SECONDS
     end = time.monotonic() + seconds
     while True:
-        left = unit.processes(group)
+        running = unit.processes(group)
         active = unit.state().active
-        if not left and active in ("inactive", "failed"):
+        if not running and active in ("inactive", "failed"):
             return
         if time.monotonic() > end:
-            words = ", ".join(f"{each['name']} ({each['pid']})" for each in left) or "no process"
-            raise RestartError(f"the unit is {active} after {seconds:g} s, and still runs: {words}")
+            names = ", ".join(f"{each['name']} ({each['pid']})" for each in running) or "none"
+            raise RestartError(f"the unit is {active} after {seconds:g} s; processes still running: {names}")
         if force:
-            kill(left)
+            kill(running)
         time.sleep(POLL_SECONDS)
 
 
 def restart(group: str, parameters: Mapping[str, Any]) -> None:
-    """Stop and start; a service that does not stop in time is to start when it has ended."""
+    """Stop and start. If the stop takes too long, systemd starts the service as soon as it has stopped."""
     try:
         stop(group, force=parameters["force"])
     except (RestartError, OSError, subprocess.SubprocessError):
@@ -111,40 +111,40 @@ def restart(group: str, parameters: Mapping[str, Any]) -> None:
 
 
 def kill(processes: list[dict[str, Any]]) -> None:
-    """Kill what is left of a control group: systemd forgets a group when its unit has ended."""
+    """Kill processes that remain in the control group; systemd no longer does once the unit has stopped."""
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process["pid"], signal.SIGKILL)
 
 
 def start(seconds: float) -> None:
-    """Start the unit, with earlier starts forgotten, and wait until systemd calls it active."""
+    """Reset the start counter, start the unit, and wait until it is active."""
     systemctl("reset-failed", paths.SERVICE_UNIT, check=False)
     try:
         systemctl("start", paths.SERVICE_UNIT, seconds=seconds)
     except subprocess.TimeoutExpired as expired:
-        raise RestartError(f"the unit is {unit.state().active} after {seconds:g} s of starting") from expired
+        raise RestartError(f"the unit is still {unit.state().active} after {seconds:g} s") from expired
     except subprocess.CalledProcessError as failed:
-        words = host_secrets.shown(unit.journal())
-        said = endings.said(redaction.plain(failed.stderr), status=failed.returncode)
+        lines = host_secrets.shown(unit.journal())
+        reason = endings.said(redaction.plain(failed.stderr), status=failed.returncode)
         raise RestartError(
-            f"the unit does not start: {said}\nIts last log lines:\n{words or 'none'}"
+            f"the unit does not start: {reason}\nIts last log lines:\n{lines or 'none'}"
         ) from failed
 
 
 def start_deadline() -> float:
-    """Seconds that systemd gives the unit to start, and some more."""
+    """Seconds to wait for the start: a little longer than the unit's own timeout."""
     patience = service_restart.start_timeout()
     return PATIENCE_SECONDS if patience is None else patience + SPARE_SECONDS
 
 
 def systemctl(*arguments: str, check: bool = True, seconds: float = 120) -> None:
-    """Have systemd do something."""
+    """Run systemctl. Raises SubprocessError."""
     subprocess.run(["systemctl", *arguments], check=check, capture_output=True, text=True, timeout=seconds)
 
 
 def main() -> None:
-    """Stop, and start."""
+    """Check, stop, and start unless only a stop was requested."""
     module = AnsibleModule(
         argument_spec={
             "force": {"type": "bool", "default": False},
@@ -159,19 +159,19 @@ def main() -> None:
     if not stopping and not paths.SERVICE_UNIT_FILE.exists():
         module.fail_json(
             msg=(
-                f"Refused; nothing was changed on this host. There is no service:"
-                f" {paths.SERVICE_UNIT_FILE} is"
-                " missing or leads nowhere. playbooks/deploy.yml installs it."
+                "Refused; nothing was changed on this host. The service is not installed:"
+                f" {paths.SERVICE_UNIT_FILE} is missing or a broken symlink."
+                " Install it with playbooks/deploy.yml."
             ),
             refused=True,
         )
-    is_tried = stopping or parameters["force"] or parameters["disk_was_tried"]
-    problems = [] if is_tried else list(disk.obstacles())
+    skips_disk = stopping or parameters["force"] or parameters["disk_was_tried"]
+    problems = [] if skips_disk else list(disk.obstacles())
     if problems:
         module.fail_json(
             msg=(
-                f"Refused; nothing was changed on this host. {'; '.join(problems)}: a restarted engine would"
-                " not come up again. Mend the disk first, or restart all the same: -e force=true"
+                f"Refused; nothing was changed on this host. {'; '.join(problems)}, so the engine would not"
+                " start again. Repair the disk first, or restart anyway: -e force=true"
             ),
             refused=True,
         )

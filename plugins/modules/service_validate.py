@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Validates a service through its real interface: does it analyse Go positions?"""
+"""Validates the service through its MCP interface: it must really analyse Go positions."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ DOCUMENTATION = r"""
 module: service_validate
 short_description: Validate the service through its MCP interface
 description:
-  - Waits until the service is ready, then has known positions analysed by the MCP client of the
-    current release, and compares every field with what an engine must say. A server that merely
-    answers does not pass.
-  - Checks that release, engine version and metrics are those of the current release's manifest,
-    and that the counters rose by the work that was asked for.
-  - Has a service that reads its tokens by itself do so, and checks that those of the file are in force.
-  - Reads only. A run asks about other positions than the last, so that no cache answers it.
+  - Waits until the service is ready. Then the MCP client of the current release requests the analysis of
+    known positions, and every field of the responses is checked. A server that merely responds does not
+    pass.
+  - Checks release and engine version against the manifest of the current release, and checks that the
+    metrics count the requested work.
+  - If the service has a tokens file, makes the service load it, and checks that its tokens are in force.
+  - Changes nothing else. Every run uses new positions, so that no cache has the answers.
 options:
   deadline:
     description:
-      - Seconds to wait for readiness. The time in which the engine starts, tunes or builds caches and makes
-        progress does not count.
+      - Seconds to wait until the service is ready. Time in which the engine is starting, tuning or building
+        caches, with progress, does not count.
     type: int
     default: 120
   start_deadline:
-    description: Seconds to wait for readiness in all.
+    description: Seconds to wait until the service is ready, in total.
     type: int
     default: 7800
   call_deadline:
@@ -30,13 +30,13 @@ options:
     type: int
     default: 300
   release:
-    description: The release that must run. The current one when it is not given.
+    description: The release that must run. By default the current release.
     type: str
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The service analyses
+- name: Validate the service
   katago.fleet.service_validate:
     deadline: 120
 """
@@ -47,13 +47,13 @@ release:
   type: str
   returned: always
 failures:
-  description: The checks that did not hold, a line for each.
+  description: The failed checks, one line for each.
   type: str
   returned: failure
 lowered:
-  description: Until when and why limits are lowered, as part of a sentence; empty when they are not.
+  description: Until when and why limits are lowered, as part of a sentence; empty if they are not.
   type: str
-  returned: when it was asked
+  returned: when the checks ran
 checks:
   description: Every check; name, ok, message.
   type: list
@@ -95,7 +95,10 @@ def main() -> None:
     layout = release_layout.Layout(paths.RELEASE_ROOT)
     if not layout.current.exists():
         module.fail_json(
-            msg=f"There is nothing to validate: {layout.current} leads to no release. Deploy one.",
+            msg=(
+                f"There is nothing to validate: {layout.current} points to no release. Deploy one with"
+                " playbooks/deploy.yml."
+            ),
             release=None,
             checks=[],
         )
@@ -105,7 +108,7 @@ def main() -> None:
         module.fail_json(
             msg=(
                 f"The current release, {release}, is damaged: its {release_layout.MANIFEST} was changed or"
-                " cannot be read. Deploying it again builds it anew."
+                " cannot be read. Deploy it again to rebuild it."
             ),
             release=release,
             checks=[],
@@ -113,7 +116,7 @@ def main() -> None:
     try:
         config = admin.read_config(layout.current)
         expected = observe.expected(manifest, config, release)
-        seen = observe.observe(
+        observation = observe.observe(
             layout,
             config,
             module.params["deadline"],
@@ -124,18 +127,18 @@ def main() -> None:
         module.fail_json(
             msg=(
                 f"The current release, {release}, is damaged: its config.json cannot be used"
-                f" ({error}). Deploying it again builds it anew."
+                f" ({error}). Deploy it again to rebuild it."
             ),
             release=release,
             checks=[],
         )
-    checks = service_checks.judge(seen.observed, expected, visits=seen.visits)
-    health = seen.observed.health
+    checks = service_checks.judge(observation.observed, expected, visits=observation.visits)
+    health = observation.observed.health
     lowered = overlay.words(health[1].get("overlay")) if health else ""
     result = {"release": release, "lowered": lowered, "checks": service_checks.as_dicts(checks)}
     if failed := service_checks.failures(checks):
-        words = f"{failed}\nIts last words:\n{host_secrets.shown(unit.journal())}"
-        module.fail_json(msg=f"The service does not work ({release}):\n{words}", failures=failed, **result)
+        details = f"{failed}\nIts last log lines:\n{host_secrets.shown(unit.journal())}"
+        module.fail_json(msg=f"The service does not work ({release}):\n{details}", failures=failed, **result)
     module.exit_json(changed=False, **result)
 
 

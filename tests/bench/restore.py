@@ -22,7 +22,7 @@ STEPS = {
     "The service is stopped, and nothing of it runs": "stop",
     "What was fetched is in its place": "put in place",
     "The service runs": "start",
-    "The service analyses known positions": "validate",
+    "Analyse known positions through MCP": "validate",
 }
 _RESTIC = (
     "restic --repository-file=/etc/katago-backup/repository --password-file=/etc/katago-backup/password"

@@ -62,7 +62,7 @@ def test_damaged_engine_is_not_present(source: Path, tmp_path: Path) -> None:
     assert engine.tree_digest(tmp_path / "nowhere") == ""
 
 
-def test_appimage_is_told_by_its_magic(tmp_path: Path) -> None:
+def test_appimage_is_recognized_by_its_magic(tmp_path: Path) -> None:
     for content, expected in ((b"\x7fELF\x02\x01\x01\x00AI\x02", True), (b"#!/bin/sh", False)):
         path = tmp_path / "file"
         path.write_bytes(content)
@@ -95,16 +95,16 @@ def test_second_engine_is_deferred_where_it_would_endanger_the_first(
     assert words is None or words in str(reason)
 
 
-def test_assets_that_a_release_stands_on_are_not_pruned(tmp_path: Path) -> None:
+def test_assets_that_a_release_depends_on_are_not_pruned(tmp_path: Path) -> None:
     a, b, c, d = (letter * 64 for letter in "abcd")
     for name in (f"engines/{a}", f"engines/{b}", f"networks/{c}", f"networks/{d}", "engines/notes"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "engines" / ("e" * 64)).write_text("a file")
-    stood_on = {tmp_path / "engines" / a, tmp_path / "networks" / c / "net.bin.gz"}
-    assert [path.name for path in release_prune.unreferenced(tmp_path, stood_on)] == [b, d]
+    dependencies = {tmp_path / "engines" / a, tmp_path / "networks" / c / "net.bin.gz"}
+    assert [path.name for path in release_prune.unreferenced(tmp_path, dependencies)] == [b, d]
 
 
-def test_killed_builds_are_pruned_and_what_was_set_aside_is_not(tmp_path: Path) -> None:
+def test_unfinished_builds_are_pruned_and_damaged_releases_are_kept(tmp_path: Path) -> None:
     for name in ("0.1.0-aa", "0.1.0-bb", ".damaged-0.1.0-cc"):
         (tmp_path / "releases" / name).mkdir(parents=True)
     (tmp_path / "releases" / "0.1.0-aa" / layout.MANIFEST).write_text("{}")
@@ -121,7 +121,7 @@ def test_damaged_tuning_result_is_replaced(tmp_path: Path) -> None:
     assert engine_tuning.install("result", tmp_path) == (path, True)
 
 
-def test_only_a_release_that_was_complete_is_set_aside(tmp_path: Path) -> None:
+def test_only_a_complete_release_is_moved_aside(tmp_path: Path) -> None:
     directory = tmp_path / "0.1.0-aa"
     directory.mkdir()
     assert release_build.set_aside(directory) is None
@@ -132,29 +132,29 @@ def test_only_a_release_that_was_complete_is_set_aside(tmp_path: Path) -> None:
     assert not directory.exists()
 
 
-def test_unit_says_which_credentials_the_service_is_handed() -> None:
+def test_unit_file_names_the_credentials_of_the_service() -> None:
     unit = "User=katago-mcp\nLoadCredential=tokens.json:/etc/t\nLoadCredential=tls.key:/etc/k\n"
-    assert credentials.wanted(unit) == {"tokens.json": Path("/etc/t"), "tls.key": Path("/etc/k")}
+    assert credentials.in_unit(unit) == {"tokens.json": Path("/etc/t"), "tls.key": Path("/etc/k")}
 
 
 @pytest.mark.parametrize(
-    ("unit", "handed", "reasons"),
+    ("unit", "loaded", "reasons"),
     [
         ("LoadCredential=tls.crt:{}\n", b"new", []),
-        ("LoadCredential=tls.crt:{}\n", b"old", ["its tls.crt is not the present one"]),
-        ("LoadCredential=tls.crt:{}\n", None, ["its tls.crt is not the present one"]),
+        ("LoadCredential=tls.crt:{}\n", b"old", ["its tls.crt differs from the one on disk"]),
+        ("LoadCredential=tls.crt:{}\n", None, ["its tls.crt differs from the one on disk"]),
         ("", None, []),
-        # A release of an earlier time, which a rollback may lead to, has its tokens handed over.
-        ("LoadCredential=tokens.json:{}\n", b"old", ["its tokens.json is not the present one"]),
+        # An earlier release, which a rollback may lead to, gets its tokens from systemd.
+        ("LoadCredential=tokens.json:{}\n", b"old", ["its tokens.json differs from the one on disk"]),
     ],
 )
-def test_service_with_other_credentials_than_the_present_is_restarted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, handed: bytes | None, reasons: list[str]
+def test_service_with_outdated_credentials_is_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, loaded: bytes | None, reasons: list[str]
 ) -> None:
     (tmp_path / "tls.crt").write_text("new")
     monkeypatch.setattr(service_unit, "state", lambda: service_unit.State("active", 7))
     monkeypatch.setattr(service_unit, "running_release", lambda pid: "0.1.0-aa")
-    monkeypatch.setattr(credentials, "loaded", lambda pid, name: handed)
+    monkeypatch.setattr(credentials, "loaded", lambda pid, name: loaded)
     assert restart.reasons("0.1.0-aa", unit.format(tmp_path / "tls.crt")) == reasons
 
 
@@ -187,7 +187,7 @@ def test_file_of_another_content_mode_or_group_is_replaced(tmp_path: Path) -> No
     assert not wanted.lies_at(path)
 
 
-def test_names_beside_the_tokens_are_not_listed_for_the_service(tmp_path: Path) -> None:
+def test_service_cannot_list_the_directory_of_its_tokens(tmp_path: Path) -> None:
     credentials.open_directory(tmp_path, os.getegid())
     assert service_credentials.is_access(tmp_path, 0o710, os.getegid())
 
@@ -201,11 +201,11 @@ def test_names_beside_the_tokens_are_not_listed_for_the_service(tmp_path: Path) 
         ({}, None),
     ],
 )
-def test_configuration_says_which_tokens_the_server_reads(config: dict[str, Any], path: Path | None) -> None:
+def test_configuration_names_the_tokens_file(config: dict[str, Any], path: Path | None) -> None:
     assert credentials.tokens_file(config) == path
 
 
-def test_trial_is_handed_what_the_service_will_be() -> None:
+def test_trial_gets_the_credentials_that_the_service_will_have() -> None:
     parameters = {"tokens": [], "certificate": "c", "key": "k", "sandbox": {}, "user": "u", "deadline": 1}
     command = release_trial.command(parameters, Path("/opt/r"), engine=False)
     assert [line for line in command if "Credential" in line] == [
@@ -214,7 +214,7 @@ def test_trial_is_handed_what_the_service_will_be() -> None:
     ]
 
 
-def test_trial_takes_the_tokens_that_it_is_handed_and_not_those_of_the_running_service() -> None:
+def test_trial_uses_the_new_tokens_and_not_those_of_the_running_service() -> None:
     given = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
     parameters = {"tokens": given, "certificate": "", "key": "", "sandbox": {}, "user": "u", "deadline": 1}
     command = release_trial.command(parameters, Path("/opt/r"), engine=False)
@@ -243,21 +243,21 @@ BAD = '{"ok": false, "checks": [{"name": "engine", "ok": false, "message": "did 
     ("tried", "problem"),
     [
         (trial_run(BAD, status=1), "- engine: did not start"),
-        (trial_run("", status=9), "- trial: it ended with status 9. It wrote nothing."),
+        (trial_run("", status=9), "- validation: it ended with status 9. It wrote nothing."),
         (
             trial_run("", log="no_such_module\n", status=1),
-            "- trial: it ended with status 1. Last log lines: no_",
+            "- validation: it ended with status 1. Last log lines: no_",
         ),
         (
             trial_run("", stopped="it was stopped after 5 s"),
-            "- trial: it was stopped after 5 s. It wrote nothing.",
+            "- validation: it was stopped after 5 s. It wrote nothing.",
         ),
-        (trial_run("[]", status=1), "- trial: it ended with status 1. Last log lines: []"),
-        (trial_run(GOOD, status=1), "- trial: it ended with status 1."),
-        (trial_run('{"ok": false, "checks": []}', status=1), "- trial: it ended with status 1."),
+        (trial_run("[]", status=1), "- validation: it ended with status 1. Last log lines: []"),
+        (trial_run(GOOD, status=1), "- validation: it ended with status 1."),
+        (trial_run('{"ok": false, "checks": []}', status=1), "- validation: it ended with status 1."),
     ],
 )
-def test_failed_trial_always_says_why(tried: transient_unit.Run, problem: str) -> None:
+def test_failed_trial_always_has_a_reason(tried: transient_unit.Run, problem: str) -> None:
     _, problems = release_trial.judged(tried)
     assert len(problems) == 1
     assert problems[0].startswith(problem)

@@ -1,4 +1,4 @@
-"""Deployments that must fail: nothing is switched, or the last good release is back and validated."""
+"""Deployments that must fail: no release is switched, or the host rolls back and is validated again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lab import paths, runtime
 from tests import fleet
 
 FIRST, SECOND = (host.name for host in fleet.LAB.hosts())
-# A setting that the server's validation cannot judge and the engine refuses.
+# A setting that the server's own validation does not check and that the engine refuses.
 NO_ENGINE = {"katago_analysis_settings": {"nnMaxBatchSize": -1}}
-# More memory than any host has, so that no second engine is tried before the switch.
+# More memory than any host has, so that the validation with an engine is deferred until after the switch.
 DEFERRED = {"katago_mcp_trial_memory_mb": 1 << 40}
 
 
 def state(host: Any) -> tuple[str, str, list[dict[str, Any]]]:
-    """The release, the process that runs it, and the history."""
+    """The current release, the service's main process, and the history."""
     history = host.check_output("cat /var/lib/katago-mcp/history.jsonl").splitlines()
     return (
         host.check_output("readlink /opt/katago-mcp/current"),
@@ -32,7 +32,7 @@ def state(host: Any) -> tuple[str, str, list[dict[str, Any]]]:
 
 @pytest.fixture
 def untouched(hosts: dict[str, Any]) -> Any:
-    """Fails when anything was switched, restarted or recorded on any host."""
+    """Fails if anything was switched, restarted or recorded on any host."""
     before = {name: state(host) for name, host in hosts.items()}
     yield
     assert {name: state(host) for name, host in hosts.items()} == before
@@ -54,7 +54,7 @@ NETWORK = {"source": "file", "path": "/nowhere/net.bin.gz", "sha256": "ab" * 32}
 
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(
-    ("variables", "words"),
+    ("variables", "message"),
     [
         ({"katago_mcp_prot": 8080}, "did you mean katago_mcp_port?"),
         ({"katago_mcp_max_visits": "many"}, "katago_mcp_max_visits"),
@@ -70,18 +70,18 @@ NETWORK = {"source": "file", "path": "/nowhere/net.bin.gz", "sha256": "ab" * 32}
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_bad_input_is_refused_before_anything_is_touched(variables: dict[str, Any], words: str) -> None:
+def test_invalid_input_is_refused_before_anything_is_touched(variables: dict[str, Any], message: str) -> None:
     run = fleet.play("deploy.yml", variables=variables)
     assert run.returncode != 0
     assert "nothing was changed on this host" in run.output
-    assert words in run.output
+    assert message in run.output
     assert set(run.changed.values()) == {0}, run.output
 
 
 @pytest.mark.usefixtures("untouched")
 def test_network_with_another_checksum_is_refused(tmp_path: Path) -> None:
     network = tmp_path / "net.bin.gz"
-    network.write_bytes(b"not what was promised")
+    network.write_bytes(b"not the expected content")
     run = fleet.play("deploy.yml", variables={"katago_network": {**NETWORK, "path": str(network)}})
     assert run.returncode != 0
     assert f"not {NETWORK['sha256']}" in run.output
@@ -96,11 +96,11 @@ def test_server_that_does_not_import_is_not_switched_to(tmp_path: Path) -> None:
     run = fleet.play("deploy.yml", variables={"katago_mcp_server": str(server)})
     assert run.returncode != 0
     assert "no_such_module" in run.output
-    assert "Nothing was switched" in run.output
+    assert "No release was switched" in run.output
 
 
 @pytest.mark.usefixtures("untouched")
-def test_engine_of_another_version_than_declared_is_refused() -> None:
+def test_engine_that_does_not_have_the_declared_version_is_refused() -> None:
     engine = yaml.safe_load((paths.ROOT / "inventories/lab/group_vars/katago.yml").read_text())[
         "katago_engine"
     ]
@@ -114,15 +114,15 @@ def test_engine_that_cannot_start_is_found_before_the_switch() -> None:
     run = fleet.play("deploy.yml", variables=NO_ENGINE)
     assert run.returncode != 0
     assert "nnMaxBatchSize" in run.output
-    assert "Nothing was switched" in run.output
+    assert "No release was switched" in run.output
 
 
-def test_engine_that_cannot_start_after_the_switch_is_switched_back(hosts: dict[str, Any]) -> None:
+def test_host_rolls_back_if_the_engine_does_not_start_after_the_switch(hosts: dict[str, Any]) -> None:
     good, _, history = state(hosts[FIRST])
     second = state(hosts[SECOND])
     run = fleet.play("deploy.yml", variables={**NO_ENGINE, **DEFERRED, "validate_ready_deadline": 20})
     assert run.returncode != 0
-    assert "is marked bad. This host returned to" in run.output
+    assert "was rejected. This host was rolled back to" in run.output
     assert "which is validated" in run.output
     release, _, now = state(hosts[FIRST])
     assert release == good
@@ -151,10 +151,10 @@ def main():
 """
 
 
-def test_server_that_keeps_crashing_after_the_switch_is_switched_back(
+def test_host_rolls_back_if_the_server_keeps_crashing_after_the_switch(
     hosts: dict[str, Any], tmp_path: Path
 ) -> None:
-    """It uses up the unit's starts, which must not keep the good release from being started."""
+    """The crashes use up the unit's starts, which must not prevent the start of the previous release."""
     good = state(hosts[FIRST])[0]
     server = tmp_path / "server"
     shutil.copytree(paths.ROOT / "server", server, ignore=shutil.ignore_patterns("__pycache__", ".*"))
@@ -163,12 +163,12 @@ def test_server_that_keeps_crashing_after_the_switch_is_switched_back(
     (package / "cli.py").write_text(CRASHING)
     run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"katago_mcp_server": str(server)})
     assert run.returncode != 0
-    assert "is marked bad. This host returned to" in run.output, run.output
+    assert "was rejected. This host was rolled back to" in run.output, run.output
     assert state(hosts[FIRST])[0] == good
     assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
 
 
-def test_failure_without_a_way_back_stops_the_service_and_says_so(hosts: dict[str, Any]) -> None:
+def test_failure_without_a_rollback_target_stops_the_service(hosts: dict[str, Any]) -> None:
     host = hosts[FIRST]
     history = "/var/lib/katago-mcp/history.jsonl"
     host.check_output(f"cp --preserve {history} /root/history && : > {history}")
@@ -179,15 +179,15 @@ def test_failure_without_a_way_back_stops_the_service_and_says_so(hosts: dict[st
             variables={**NO_ENGINE, **DEFERRED, "validate_ready_deadline": 10},
         )
         assert run.returncode != 0
-        assert "this host has no way back" in run.output
+        assert "this host could not be rolled back" in run.output
         assert host.run("systemctl is-active katago-mcp.service").stdout.strip() == "inactive"
     finally:
         host.check_output(f"cp --preserve /root/history {history}")
     assert fleet.play("deploy.yml", f"--limit={FIRST}").returncode == 0
 
 
-def test_release_that_is_gone_back_to_is_the_way_back(hosts: dict[str, Any]) -> None:
-    """Good, good, and back to the first: a third that fails leads to the first, not the second."""
+def test_redeployed_earlier_release_is_the_rollback_target(hosts: dict[str, Any]) -> None:
+    """After a first release, a second one and the first one again, a failed third rolls back to the first."""
     limit = f"--limit={FIRST}"
     first = state(hosts[FIRST])[0]
     other = fleet.play("deploy.yml", limit, variables={"katago_mcp_max_visits": 970})
@@ -209,7 +209,7 @@ def test_failed_host_lets_the_others_of_its_batch_finish(hosts: dict[str, Any]) 
     variables = {**DEFERRED, "validate_ready_deadline": 20, "deploy_serial": 2, "katago_mcp_max_visits": 950}
     run = fleet.play("deploy.yml", variables={**variables, "katago_analysis_settings": settings})
     assert run.returncode != 0
-    assert "is marked bad. This host returned to" in run.output
+    assert "was rejected. This host was rolled back to" in run.output
     assert run.failed == {FIRST: 1, SECOND: 0}
     assert state(hosts[FIRST])[0] == good
     _, _, history = state(hosts[SECOND])
@@ -218,7 +218,7 @@ def test_failed_host_lets_the_others_of_its_batch_finish(hosts: dict[str, Any]) 
     assert fleet.play("deploy.yml").returncode == 0
 
 
-def test_host_that_is_gone_stops_the_deployment_before_the_first_switch(hosts: dict[str, Any]) -> None:
+def test_unreachable_host_stops_the_deployment_before_the_first_switch(hosts: dict[str, Any]) -> None:
     before = state(hosts[FIRST])
     runtime.podman("pause", fleet.host_named(SECOND).container)
     try:
@@ -230,8 +230,8 @@ def test_host_that_is_gone_stops_the_deployment_before_the_first_switch(hosts: d
     assert state(hosts[FIRST]) == before
 
 
-def test_failure_of_the_host_is_not_blamed_on_a_good_release(hosts: dict[str, Any]) -> None:
-    """A drained service fails the validation of the release that it ran well before."""
+def test_fault_of_the_host_does_not_reject_a_validated_release(hosts: dict[str, Any]) -> None:
+    """A drained service fails the validation of a release that was validated before."""
     before = state(hosts[FIRST])
     target = fleet.host_named(FIRST)
     headers = {"Authorization": f"Bearer {fleet.token(fleet.LAB.admin_token)}"}
@@ -239,7 +239,7 @@ def test_failure_of_the_host_is_not_blamed_on_a_good_release(hosts: dict[str, An
     try:
         run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"validate_ready_deadline": 3})
         assert run.returncode != 0
-        assert "ran before and was found good, so the host is at fault" in run.output
+        assert "was validated here before, so the host is at fault" in run.output
         assert state(hosts[FIRST]) == before
     finally:
         assert fleet.get(target, "/admin/undrain", method="POST", headers=headers)[0] == 200
@@ -274,7 +274,7 @@ def test_server_that_answers_200_to_everything_fails_the_validation(hosts: dict[
         fleet.eventually(
             lambda: fleet.get(fleet.host_named(FIRST), "/ready")[0] == 200,
             within=15,
-            what="the fake answers 200",
+            what="the fake responds with 200",
         )
         run = fleet.play("validate.yml", f"--limit={FIRST}", variables={"validate_call_deadline": 10})
         assert run.returncode != 0
@@ -285,21 +285,21 @@ def test_server_that_answers_200_to_everything_fails_the_validation(hosts: dict[
     assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
 
 
-def test_damage_on_the_host_is_found_and_mended_by_deploying_again(hosts: dict[str, Any]) -> None:
+def test_deploying_again_repairs_damage_on_the_host(hosts: dict[str, Any]) -> None:
     host = hosts[FIRST]
     listed = host.check_output(
         "ls /opt/katago/networks/*/* /opt/katago/engines/*/usr/bin/katago /opt/katago/tuning/*/tuning.txt"
         " /opt/katago-mcp/current/analysis.cfg"
     )
-    whole = {path: host.file(path).sha256sum for path in listed.splitlines()}
-    assert len(whole) == 4
-    for path in whole:
+    intact = {path: host.file(path).sha256sum for path in listed.splitlines()}
+    assert len(intact) == 4
+    for path in intact:
         host.check_output(
             f"cp --preserve {path} {path}.new && printf x >> {path}.new && mv {path}.new {path}"
         )
-        assert host.file(path).sha256sum != whole[path]
+        assert host.file(path).sha256sum != intact[path]
     run = fleet.play("deploy.yml", f"--limit={FIRST}")
     assert run.returncode == 0, run.output
-    assert {path: host.file(path).sha256sum for path in whole} == whole
+    assert {path: host.file(path).sha256sum for path in intact} == intact
     again = fleet.play("deploy.yml", f"--limit={FIRST}")
     assert set(again.changed.values()) == {0}, again.output

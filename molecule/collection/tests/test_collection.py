@@ -1,4 +1,4 @@
-"""The collection, built and installed where nothing of this checkout is, deploys and judges a host."""
+"""The installed collection works without this checkout: it deploys a host and triages it."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ ARCHIVE = f"katago-fleet-{PROJECT['version']}.tar.gz"
 
 @dataclass(frozen=True)
 class Stranger:
-    """A user with an environment, a home, a configuration and an inventory of his own."""
+    """A user with a separate environment, home, configuration and inventory."""
 
     directory: Path
 
     @property
     def programs(self) -> Path:
-        """The programs of his environment."""
+        """The directory of the environment's programs."""
         return self.directory / "venv" / "bin"
 
     @property
     def installed(self) -> Path:
-        """Where he installed the collection."""
+        """The directory of the installed collection."""
         return self.directory / "home/.ansible/collections/ansible_collections/katago/fleet"
 
     @property
     def inventory(self) -> Path:
-        """The directory of his inventory."""
+        """The directory of the inventory."""
         return self.directory / "inventory"
 
     @property
     def records(self) -> Path:
-        """Where his fleet's records are."""
+        """The directory of the fleet's records."""
         return self.inventory / ".katago-records"
 
     def run(self, *command: str | Path) -> str:
-        """Run a command in an empty directory, without anything of the tests' environment; its output."""
+        """Run a command in an empty directory, without the tests' environment; its output."""
         empty = self.directory / "empty"
         empty.mkdir(exist_ok=True)
         environment = {
             "PATH": f"{self.programs}:/usr/bin:/bin",
             "HOME": str(self.directory / "home"),
             "LANG": "C.UTF-8",
-            # What has to be downloaded is the same for every user of this machine.
+            # Downloads need the machine's own settings for pip and TLS.
             **{name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))},
         }
         done = subprocess.run(
@@ -71,7 +71,7 @@ class Stranger:
         return self.run("ansible-playbook", "-i", self.inventory / "hosts.yml", name, *arguments)
 
     def install(self) -> None:
-        """Build the collection from this checkout and install it, over what is there."""
+        """Build the collection from this checkout and install it, also over an existing installation."""
         builder = self.directory / "built"
         self.run("ansible-galaxy", "collection", "build", "--force", "--output-path", builder, paths.ROOT)
         self.run("ansible-galaxy", "collection", "install", "--force", builder / ARCHIVE)
@@ -79,7 +79,7 @@ class Stranger:
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Stranger:
-    """A user who has installed the collection as docs/upgrading.md says."""
+    """A user who has installed the collection as described in docs/upgrading.md."""
     made = Stranger(tmp_path_factory.mktemp("stranger"))
     venv.create(made.directory / "venv", with_pip=True)
     project = (paths.ROOT / "pyproject.toml").read_text()
@@ -107,9 +107,9 @@ Host bastion-{name}
 
 
 def write_inventory(user: Stranger) -> None:
-    """The lab's host in an inventory of the user's own: reached through a bastion, and in no other way.
+    """Write an inventory of the lab's host, which is reachable only through a bastion.
 
-    The host is its own bastion, behind which it is 127.0.0.1. On this machine that is another one.
+    The host is its own bastion: behind it, the host's address is 127.0.0.1.
     """
     listed = json.loads(
         subprocess.run(
@@ -135,7 +135,7 @@ def write_inventory(user: Stranger) -> None:
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=yes",
         }
     fleet_variables = {**variables, **listed["katago"]["vars"]}
-    # The lab keeps them with the lab.
+    # The lab sets its own directory of records.
     fleet_variables.pop("katago_records_dir", None)
     (user.inventory / "hosts.yml").write_text(
         yaml.safe_dump({"katago": {"hosts": hosts, "vars": fleet_variables}})
@@ -143,7 +143,7 @@ def write_inventory(user: Stranger) -> None:
 
 
 def snapshot(directory: Path) -> dict[str, tuple[int, int]]:
-    """Every file below a directory with its size and time."""
+    """Every file below a directory, with its size and modification time."""
     return {
         str(path.relative_to(directory)): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in directory.rglob("*")
@@ -151,7 +151,9 @@ def snapshot(directory: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_installed_collection_deploys_judges_and_survives_its_update(stranger: Stranger) -> None:
+def test_installed_collection_deploys_triages_and_keeps_all_data_when_it_is_updated(
+    stranger: Stranger,
+) -> None:
     predicted = stranger.play("katago.fleet.deploy", "--check", "--diff")
     assert "failed=0" in predicted
     deployed = stranger.play("katago.fleet.deploy", "-e", "incident=first-1")
@@ -176,13 +178,13 @@ def test_installed_collection_deploys_judges_and_survives_its_update(stranger: S
 
     cache = stranger.directory / "home/.cache/katago-mcp-fleet"
     config = stranger.directory / "home/.config/katago-mcp-fleet"
-    kept = [snapshot(directory) for directory in (stranger.records, cache, config)]
-    assert all(kept)
+    before = [snapshot(directory) for directory in (stranger.records, cache, config)]
+    assert all(before)
     marker = stranger.installed / "marker"
     marker.touch()
     stranger.install()
     assert not marker.exists()
-    assert [snapshot(directory) for directory in (stranger.records, cache, config)] == kept
+    assert [snapshot(directory) for directory in (stranger.records, cache, config)] == before
     assert "healthy" in stranger.play("katago.fleet.triage")
 
 

@@ -1,4 +1,4 @@
-"""The service as its clients see it, from outside of the hosts, in both generations of the protocol."""
+"""The service from the outside, as its clients use it, with both generations of the protocol."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_starting_and_stopping_the_engine_needs_the_admin_scope(target: Host) ->
         ({"Authorization": f"Bearer {fleet.token()}", "Origin": "https://evil.example"}, 403),
     ],
 )
-def test_strangers_are_refused(target: Host, headers: dict[str, str], status: int) -> None:
+def test_unauthorized_requests_are_refused(target: Host, headers: dict[str, str], status: int) -> None:
     headers = {"Content-Type": "application/json", **headers}
     assert fleet.get(target, "/mcp", method="POST", headers=headers)[0] == status
 
@@ -111,7 +111,7 @@ def test_drained_service_is_not_ready_until_it_is_undrained(target: Host) -> Non
 
 
 @each_host
-def test_metrics_of_the_contract_are_there(target: Host) -> None:
+def test_documented_metrics_exist(target: Host) -> None:
     assert fleet.metric(target, "katago_engine_up") == 1
     status, body = fleet.get(target, "/metrics", service="metrics")
     assert status == 200

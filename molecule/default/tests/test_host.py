@@ -1,4 +1,4 @@
-"""What a deployed host has, and what the sandbox really forbids."""
+"""The state of a deployed host, and what its sandbox really prevents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests import fleet
 SERVICE = "katago-mcp.service"
 LEAST_TIGHT = 1.2
 
-# Runs inside of the unit's own sandbox and prints what it could do that it must not.
+# Runs in the unit's own sandbox and prints every forbidden action that succeeded.
 PROBE = r"""
 import ctypes, mmap, os, pathlib, socket
 could = []
@@ -63,7 +63,7 @@ print("PROBE", os.getuid() != 0, could, allowed)
 
 @pytest.fixture
 def engine_pid(host: Any) -> int:
-    """The engine's process, found below the unit's main process."""
+    """The engine's process, a child of the unit's main process."""
     main = host.check_output(f"systemctl show {SERVICE} --property=MainPID --value")
     return int(host.check_output(f"pgrep --parent {main}").split()[0])
 
@@ -74,7 +74,7 @@ def test_service_runs_and_starts_with_the_host(host: Any) -> None:
     assert service.is_enabled
 
 
-def test_user_can_neither_log_in_nor_own_a_home(host: Any) -> None:
+def test_user_has_no_login_shell_and_no_home(host: Any) -> None:
     user = host.user("katago-mcp")
     assert user.shell == "/usr/sbin/nologin"
     assert user.home == "/nonexistent"
@@ -82,19 +82,19 @@ def test_user_can_neither_log_in_nor_own_a_home(host: Any) -> None:
 
 
 @pytest.mark.parametrize("tree", ["/opt/katago", "/opt/katago-mcp", "/etc/katago-mcp"])
-def test_service_can_write_nothing_that_it_runs(host: Any, tree: str) -> None:
+def test_service_cannot_write_to_its_own_programs_and_configuration(host: Any, tree: str) -> None:
     writable = host.run(f"runuser -u katago-mcp -- find {tree} ! -type l -writable 2>/dev/null").stdout
     assert writable == ""
     assert host.check_output(f"find {tree} ! -user root") == ""
 
 
-def test_listens_on_its_two_ports_only(host: Any) -> None:
+def test_service_listens_only_on_its_two_ports(host: Any) -> None:
     listening = host.check_output("ss --listening --tcp --udp --numeric --no-header")
     ports = sorted({int(line.split()[4].rsplit(":", 1)[1]) for line in listening.splitlines()})
     assert ports == [22, 8080, 9090]
 
 
-def test_runbook_paths_lead_through_the_current_release(host: Any) -> None:
+def test_paths_of_the_runbook_lead_to_the_current_release(host: Any) -> None:
     release = host.check_output("readlink /opt/katago-mcp/current").removeprefix("releases/")
     root = f"/opt/katago-mcp/releases/{release}"
     assert host.check_output("realpath /etc/katago-mcp/config.json") == f"{root}/config.json"
@@ -107,7 +107,7 @@ def test_runbook_paths_lead_through_the_current_release(host: Any) -> None:
     assert kinds == ["engines", "networks", "tuning"]
 
 
-def test_history_says_who_switched_and_that_it_was_good(host: Any) -> None:
+def test_history_has_the_switch_with_its_author_and_the_verdict(host: Any) -> None:
     lines = host.check_output("cat /var/lib/katago-mcp/history.jsonl").splitlines()
     switch, verdict = [json.loads(line) for line in lines]
     assert (switch["why"], switch["verdict"]) == ("deployment", None)
@@ -115,15 +115,15 @@ def test_history_says_who_switched_and_that_it_was_good(host: Any) -> None:
     assert (verdict["release"], verdict["verdict"]) == (switch["release"], "good")
 
 
-def test_exposure_is_as_low_as_promised(host: Any) -> None:
+def test_exposure_level_of_the_unit_is_low(host: Any) -> None:
     report = host.check_output(f"systemd-analyze security --no-pager {SERVICE}")
-    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)
-    assert found, report
-    assert float(found[1]) <= LEAST_TIGHT, report
+    match = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)
+    assert match, report
+    assert float(match[1]) <= LEAST_TIGHT, report
 
 
 def test_sandbox_of_the_unit_is_enforced(host: Any) -> None:
-    """The unit file itself, with a probe in the place of the server."""
+    """Runs the unit file itself, with a probe instead of the server."""
     unit = "/run/systemd/system/katago-mcp-probe.service"
     host.check_output("mkdir -p /run/systemd/system")
     host.run_expect([0], f"cat > /run/katago-mcp-probe.py <<'END'\n{PROBE}\nEND")
@@ -137,13 +137,13 @@ def test_sandbox_of_the_unit_is_enforced(host: Any) -> None:
     try:
         cursor = host.check_output("journalctl --lines=0 --show-cursor --quiet").partition(": ")[2].strip()
         host.run("systemctl start katago-mcp-probe.service")
-        words = host.check_output(f"journalctl --sync; {started} --after-cursor='{cursor}'")
+        output = host.check_output(f"journalctl --sync; {started} --after-cursor='{cursor}'")
     finally:
         host.check_output(f"rm {unit} /run/katago-mcp-probe.py && systemctl daemon-reload")
-    assert "PROBE True [] ['/var/lib/katago-mcp/engine', '/var/cache/katago-mcp', '/tmp', 'tokens']" in words
+    assert "PROBE True [] ['/var/lib/katago-mcp/engine', '/var/cache/katago-mcp', '/tmp', 'tokens']" in output
 
 
-def test_running_processes_have_no_privilege(host: Any, engine_pid: int) -> None:
+def test_running_processes_have_no_privileges(host: Any, engine_pid: int) -> None:
     main = host.check_output(f"systemctl show {SERVICE} --property=MainPID --value")
     for pid in (main, engine_pid):
         status = dict(
@@ -155,16 +155,16 @@ def test_running_processes_have_no_privilege(host: Any, engine_pid: int) -> None
         assert "0" not in status["Uid"].split()
 
 
-def test_engine_is_told_no_secret(host: Any, engine_pid: int) -> None:
+def test_engine_gets_no_secret(host: Any, engine_pid: int) -> None:
     environment = host.check_output(f"tr '\\0' '\\n' < /proc/{engine_pid}/environ")
     assert "CREDENTIALS_DIRECTORY" not in environment
     assert "NOTIFY_SOCKET" not in environment
 
 
-def test_overlay_lowers_limits_by_a_reload_of_the_same_process(host: Any) -> None:
+def test_override_lowers_limits_with_a_reload_and_without_a_restart(host: Any) -> None:
     overlay = "/var/lib/katago-mcp/overlay.json"
     end = (datetime.now(UTC) + timedelta(minutes=10)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    laid = {"set": {"katago.maxVisits": 50}, "expiresAt": end, "why": "a test", "who": "tests"}
+    override = {"set": {"katago.maxVisits": 50}, "expiresAt": end, "why": "a test", "who": "tests"}
     show = f"systemctl show {SERVICE} --property=MainPID --value"
     before = host.check_output(show)
 
@@ -174,16 +174,16 @@ def test_overlay_lowers_limits_by_a_reload_of_the_same_process(host: Any) -> Non
 
     assert keys() is None
     try:
-        host.run_expect([0], f"cat > {overlay} <<'END'\n{json.dumps(laid)}\nEND")
+        host.run_expect([0], f"cat > {overlay} <<'END'\n{json.dumps(override)}\nEND")
         host.check_output(f"systemctl reload {SERVICE}")
         lowered = {"katago.maxVisits": 50, "katago.defaultVisits": 50}
-        fleet.eventually(lambda: keys() == lowered, within=20, what="the overlay is in force")
+        fleet.eventually(lambda: keys() == lowered, within=20, what="the override is in force")
     finally:
         host.check_output(f"rm {overlay} && systemctl reload {SERVICE}")
-    fleet.eventually(lambda: keys() is None, within=20, what="the overlay is gone")
+    fleet.eventually(lambda: keys() is None, within=20, what="the override is removed")
     assert host.check_output(show) == before
 
 
-def test_process_carries_the_name_that_operators_look_for(host: Any) -> None:
+def test_process_is_named_katago_mcp(host: Any) -> None:
     main = host.check_output(f"systemctl show {SERVICE} --property=MainPID --value")
     assert main in host.check_output("pgrep katago-mcp").split()

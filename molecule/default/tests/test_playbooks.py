@@ -1,4 +1,4 @@
-"""A second run finds nothing to do, the check mode knows it, and the defaults work too."""
+"""A second run changes nothing, check mode predicts that, and the defaults work too."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_validation_names_the_release() -> None:
     assert run.output.count("works: ") == len(fleet.LAB.hosts())
 
 
-def test_service_with_its_own_certificate_speaks_tls_only(tmp_path: Path) -> None:
+def test_service_with_a_certificate_accepts_only_tls(tmp_path: Path) -> None:
     host = fleet.LAB.hosts()[1]
     limit = f"--limit={host.name}"
     certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
@@ -44,7 +44,7 @@ def test_service_with_its_own_certificate_speaks_tls_only(tmp_path: Path) -> Non
     try:
         run = fleet.play("deploy.yml", limit, "--diff", "-vvv", variables=variables)
         assert run.returncode == 0, run.output
-        # One line of it, since logs show other line ends.
+        # A single line of the key, because logs change the line ends.
         assert secret.splitlines()[1] not in run.output.split("PLAY [", 1)[1]
         assert fleet.get(host, "/health")[0] == 0
         context = ssl.create_default_context(cafile=str(certificate))
@@ -68,7 +68,7 @@ def test_service_with_its_own_certificate_speaks_tls_only(tmp_path: Path) -> Non
     assert fleet.get(host, "/health")[0] == 200
 
 
-def test_service_with_the_defaults_is_open_to_its_own_host_alone() -> None:
+def test_service_with_the_defaults_is_reachable_only_from_its_own_host() -> None:
     defaults = {
         "katago_mcp_listen_address": "127.0.0.1",
         "katago_mcp_metrics_listen_address": "127.0.0.1",

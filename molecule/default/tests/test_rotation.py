@@ -1,4 +1,4 @@
-"""Tokens are rotated by a deployment, and the service goes on running."""
+"""A deployment rotates tokens without a restart of the service."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def target() -> Host:
 
 @pytest.fixture
 def on(target: Host) -> Any:
-    """The same host from inside."""
+    """The same host, from inside."""
     return connect(target.name)
 
 
 def status(target: Host, token: str) -> int:
-    """The status of a request of MCP without a message: 401 is for a token that is not known."""
+    """The status of an MCP request without a message; 401 means that the token is unknown."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     return fleet.get(target, "/mcp", method="POST", headers=headers)[0]
 
@@ -36,39 +36,39 @@ def deploy(target: Host, tokens: list[dict[str, object]]) -> fleet.Run:
     return fleet.play("deploy.yml", f"--limit={target.name}", variables={"katago_mcp_tokens": tokens})
 
 
-def test_tokens_are_rotated_by_deployments_of_the_same_process(target: Host, on: Any) -> None:
+def test_deployments_rotate_tokens_without_a_restart(target: Host, on: Any) -> None:
     old, new = fleet.token(), secrets.token_urlsafe(32)
     admin = [token for token in fleet.LAB.tokens() if token["name"] != "lab"]
     added = {"name": "lab-2", "scopes": ["analyze"], "token": new}
     before = on.check_output(SHOW)
-    known = status(target, old)
-    assert (known not in (0, 401), status(target, new)) == (True, 401)
+    accepted = status(target, old)
+    assert (accepted not in (0, 401), status(target, new)) == (True, 401)
     try:
         run = deploy(target, [*fleet.LAB.tokens(), added])
         assert run.returncode == 0, run.output
-        assert "other tokens, taken without a restart" in run.output
-        assert (status(target, old), status(target, new)) == (known, known)
+        assert "new tokens were loaded without a restart" in run.output
+        assert (status(target, old), status(target, new)) == (accepted, accepted)
         run = deploy(target, [*admin, added])
         assert run.returncode == 0, run.output
-        assert (status(target, old), status(target, new)) == (401, known)
+        assert (status(target, old), status(target, new)) == (401, accepted)
     finally:
         back = fleet.play("deploy.yml", f"--limit={target.name}")
     assert back.returncode == 0, back.output
-    assert (status(target, old), status(target, new)) == (known, 401)
+    assert (status(target, old), status(target, new)) == (accepted, 401)
     assert on.check_output(SHOW) == before
 
 
-def test_deployment_says_that_the_service_did_not_take_its_tokens(target: Host, on: Any) -> None:
-    """The service cannot reach the file; root can."""
+def test_deployment_fails_if_the_service_does_not_load_its_tokens(target: Host, on: Any) -> None:
+    """Only root can read the tokens file; the service cannot."""
     old, new = fleet.token(), secrets.token_urlsafe(32)
-    before, known = on.check_output(SHOW), status(target, old)
+    before, accepted = on.check_output(SHOW), status(target, old)
     on.check_output("chmod 0700 /etc/katago-mcp")
     try:
         run = deploy(target, [{"name": "lab-2", "scopes": ["analyze"], "token": new}])
         assert run.returncode != 0, run.output
-        assert "did not take the tokens of the file and goes on with those it had" in run.output
+        assert "did not load the tokens file and keeps its previous tokens" in run.output
         assert f"{PLACE}/tokens.json cannot be read (Permission denied)" in run.output
-        assert (status(target, old), status(target, new)) == (known, 401)
+        assert (status(target, old), status(target, new)) == (accepted, 401)
     finally:
         on.check_output("chmod 0755 /etc/katago-mcp")
         back = fleet.play("deploy.yml", f"--limit={target.name}")
@@ -76,7 +76,7 @@ def test_deployment_says_that_the_service_did_not_take_its_tokens(target: Host, 
     assert on.check_output(SHOW) == before
 
 
-def test_access_that_somebody_changed_is_mended(target: Host, on: Any) -> None:
+def test_deployment_repairs_changed_permissions_of_credentials(target: Host, on: Any) -> None:
     shown = f"stat --format='%a %U %G' {PLACE} {PLACE}/tokens.json {PLACE}/operator.token"
     before = on.check_output(shown)
     on.check_output(f"chmod 0700 {PLACE} && chgrp root {PLACE} {PLACE}/tokens.json")

@@ -1,4 +1,4 @@
-"""Tokens are nowhere but with their holders."""
+"""Tokens exist only where they are needed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tests import fleet
 
 def test_no_token_of_a_client_is_on_the_host(host: Any) -> None:
     for path in (fleet.LAB.token, fleet.LAB.admin_token):
-        found = host.run(
+        matches = host.run(
             "grep --recursive --files-with-matches --fixed-strings --binary-files=text"
             f" --regexp={fleet.token(path)} /etc /opt/katago-mcp /var /run /root /tmp 2>/dev/null"
         )
-        assert found.stdout == ""
+        assert matches.stdout == ""
 
 
-def test_the_service_may_read_the_hashes_and_nothing_beside_them(host: Any) -> None:
+def test_service_can_read_its_hashed_tokens_and_no_other_credential(host: Any) -> None:
     place = "/etc/katago-mcp/credentials"
     paths = [place, f"{place}/operator.token", f"{place}/tokens.json"]
     modes = host.check_output(f"stat --format='%a %U %G' {' '.join(paths)}")
@@ -40,11 +40,11 @@ def test_the_service_may_read_the_hashes_and_nothing_beside_them(host: Any) -> N
 
 def test_operators_token_is_in_no_other_file(host: Any) -> None:
     token = host.check_output("cat /etc/katago-mcp/credentials/operator.token")
-    found = host.run(
+    matches = host.run(
         "grep --recursive --files-with-matches --fixed-strings --binary-files=text"
         f" --regexp={token} /etc /opt/katago-mcp /var /run 2>/dev/null"
     )
-    assert found.stdout.split() == ["/etc/katago-mcp/credentials/operator.token"]
+    assert matches.stdout.split() == ["/etc/katago-mcp/credentials/operator.token"]
 
 
 def test_most_verbose_output_of_a_deployment_has_no_token() -> None:

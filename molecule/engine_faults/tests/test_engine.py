@@ -1,4 +1,4 @@
-"""The real engine is killed, frozen and made to talk nonsense; the service says so and recovers."""
+"""The real engine is killed or frozen, or writes garbage; the service reports it and recovers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.hosts import Host
 from tests import fleet
 
 SERVICE = "katago-mcp.service"
-# Longer than the heartbeat's timeout, the grace of a kill, and a start of the engine together.
+# Seconds; more than the heartbeat's timeout, the grace period of a kill, and an engine start together.
 RECOVERY = 90
 LONG = {
     "position": {"boardXSize": 19, "boardYSize": 19, "rules": "chinese", "komi": 7.5},
@@ -27,7 +27,7 @@ LONG = {
 
 @pytest.fixture
 def target(host: Any) -> Host:
-    """The host as seen from outside."""
+    """The host, from outside."""
     return fleet.host_named(host.backend.get_hostname())
 
 
@@ -52,7 +52,7 @@ def is_back(target: Host) -> bool:
 
 
 async def analyse(target: Host, meanwhile: Callable[[], None]) -> Any:
-    """A long analysis from outside; `meanwhile` happens while it runs."""
+    """A long analysis from outside; `meanwhile` is called while it runs."""
     headers = {"Authorization": f"Bearer {fleet.token()}"}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(120)) as http,
@@ -77,17 +77,17 @@ def expect_recovery(host: Any, target: Host, before: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("fault", "message"),
     [
         ("kill -KILL {pid}", "exited with signal 9"),
         ("kill -STOP {pid}", "no heartbeat"),
-        # Into the engine's own end of the pipe that the server reads.
+        # Written to the engine's end of the pipe that the server reads.
         ("yes 'no JSON' | head -50 > /proc/{pid}/fd/1", "not of its protocol"),
     ],
     ids=["killed", "frozen", "garbage"],
 )
-def test_fault_is_shown_told_to_the_client_and_recovered_from(
-    host: Any, target: Host, fault: str, words: str
+def test_fault_shows_in_metrics_and_client_error_and_the_service_recovers(
+    host: Any, target: Host, fault: str, message: str
 ) -> None:
     assert is_back(target)
     before, count = engine(host), restarts(target)
@@ -103,7 +103,7 @@ def test_fault_is_shown_told_to_the_client_and_recovered_from(
     assert result.is_error
     text = result.content[0].text
     assert text.startswith("engine_restarted: ")
-    assert words in text
+    assert message in text
     assert "retry" in text
     expect_recovery(host, target, before)
     assert restarts(target) == count + 1
@@ -123,7 +123,9 @@ def test_frozen_server_is_restarted_by_the_watchdog(host: Any, target: Host) -> 
     assert "watchdog" in host.check_output(f"journalctl --unit={SERVICE} --no-pager --grep=watchdog").lower()
 
 
-def test_server_that_keeps_dying_reaches_failed_and_is_started_again_by_hand(host: Any, target: Host) -> None:
+def test_server_that_keeps_crashing_reaches_the_start_limit_and_can_be_started_by_hand(
+    host: Any, target: Host
+) -> None:
     host.check_output(f"systemctl reset-failed {SERVICE}")
     fleet.eventually(
         lambda: (

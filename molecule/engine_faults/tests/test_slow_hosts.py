@@ -1,4 +1,4 @@
-"""A slow or busy host makes the service slower and never fails it; what hangs is given up with a reason."""
+"""A slow or busy host only makes the service slower; an engine that hangs is given up with a reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.hosts import Host
 from tests import fleet, hosts
 
 LAST = fleet.LAB.hosts()[-1].name
-# The real engine of the current release behind a script that starts slowly, or not at all.
+# A script that starts the real engine of the current release slowly, or not at all.
 WRAPPER = """#!/bin/sh
 if [ "$1" = analysis ]; then
 {before}
@@ -30,7 +30,7 @@ WORKS = """  end=$(($(date +%s) + 30))
   while [ $(date +%s) -lt $end ]; do :; done"""
 HANGS = """  echo 'Waiting for a device' >&2
   sleep 100000"""
-# Far less than the script takes; what does not move is given up after so many seconds.
+# Seconds; much shorter than the script takes. An engine without progress is given up after this time.
 SHORT = {"katago_mcp_start_timeout": 8, "validate_ready_deadline": 8}
 TRT = """#!/bin/sh
 set -e
@@ -51,7 +51,7 @@ done
 
 @pytest.fixture(scope="module")
 def last() -> Iterator[Any]:
-    """The last host, which runs the release of the lab again in the end."""
+    """The last host; afterwards it runs the release of the lab again."""
     host = hosts.connect(LAST)
     yield host
     run = fleet.play("deploy.yml", f"--limit={LAST}")
@@ -90,17 +90,17 @@ def test_engine_that_starts_slowly_is_deployed(last: Any, tmp_path: Path, before
     assert hosts.history(last)[-1]["verdict"] == "good"
 
 
-def test_engine_that_hangs_is_given_up_by_the_trial(last: Any, tmp_path: Path) -> None:
+def test_pre_flight_validation_gives_up_an_engine_that_hangs(last: Any, tmp_path: Path) -> None:
     before = hosts.untouched(last)
     run = deploy(last, tmp_path, HANGS)
     assert run.returncode != 0
     assert "gave no sign of progress for" in run.output, run.output
     assert "its last log lines: Waiting for a device" in run.output
-    assert "Nothing was switched" in run.output
+    assert "No release was switched" in run.output
     assert hosts.untouched(last) == before
 
 
-def test_trial_that_is_stopped_says_so(last: Any, tmp_path: Path) -> None:
+def test_stopped_pre_flight_validation_reports_it(last: Any, tmp_path: Path) -> None:
     before = hosts.untouched(last)
     run = deploy(last, tmp_path, SPEAKS, katago_mcp_trial_deadline=10)
     assert run.returncode != 0
@@ -111,8 +111,8 @@ def test_trial_that_is_stopped_says_so(last: Any, tmp_path: Path) -> None:
     assert last.run("systemctl is-active katago-mcp-trial.service").stdout.strip() == "inactive"
 
 
-def test_engine_that_gets_no_processor_is_waited_for(last: Any, target: Host) -> None:
-    """All processors are taken, and the engine is only to run where nobody else wants to."""
+def test_service_waits_for_an_engine_that_gets_no_processor_time(last: Any, target: Host) -> None:
+    """All processors are busy, and the engine has the idle scheduling policy."""
     pid = "pgrep --parent $(systemctl show katago-mcp.service --property=MainPID --value)"
     with hosts.drop_in(last, "Environment=KATAGO_KATAGO_START_TIMEOUT_SECONDS=8"):
         last.check_output("systemctl restart katago-mcp.service")
@@ -128,13 +128,13 @@ def test_engine_that_gets_no_processor_is_waited_for(last: Any, target: Host) ->
                 f' until new=$({pid}) && [ "$new" != "$old" ]; do :; done;'
                 " chrt --idle --all-tasks --pid 0 $new"
             )
-            seen = set()
+            states = set()
             while last.run("systemctl is-active hogs.service").stdout.strip() == "active":
-                seen.add((engine(target)["state"], engine(target)["restarts"]))
+                states.add((engine(target)["state"], engine(target)["restarts"]))
                 time.sleep(1)
         finally:
             last.run("systemctl stop hogs.service")
-        assert seen == {("starting", count + 1)}
+        assert states == {("starting", count + 1)}
         fleet.eventually(lambda: fleet.get(target, "/ready")[0] == 200, within=60, what="it is ready again")
         assert engine(target)["restarts"] == count + 1
     last.check_output("systemctl restart katago-mcp.service")
@@ -142,29 +142,29 @@ def test_engine_that_gets_no_processor_is_waited_for(last: Any, target: Host) ->
 
 @pytest.fixture
 def target() -> Host:
-    """The last host as seen from outside."""
+    """The last host, from outside."""
     return fleet.host_named(LAST)
 
 
 def engine(target: Host) -> dict[str, Any]:
-    """What /health says of the engine."""
-    found: dict[str, Any] = json.loads(fleet.get(target, "/health", seconds=60)[1])["engine"]
-    return found
+    """The engine in /health."""
+    state: dict[str, Any] = json.loads(fleet.get(target, "/health", seconds=60)[1])["engine"]
+    return state
 
 
-def test_tensorrts_caches_are_built_once_with_progress_and_found_by_the_service(last: Any) -> None:
-    """With a scripted engine: the lab has no GPU."""
-    home, kept = "/var/lib/katago-mcp/engine/trtcache", "/opt/katago/tuning/trt-*/trtcache"
+def test_tensorrts_caches_are_built_once_with_progress_and_used_by_the_service(last: Any) -> None:
+    """Uses a scripted engine, because the lab has no GPU."""
+    home, store = "/var/lib/katago-mcp/engine/trtcache", "/opt/katago/tuning/trt-*/trtcache"
     last.check_output(f"cat > /opt/scripted-trt <<'END'\n{TRT}\nEND\nchmod 755 /opt/scripted-trt")
     try:
         run = fleet.play("../molecule/engine_faults/caches.yml", f"--limit={LAST}")
         assert run.returncode == 0, run.output
         assert "built: trt-10_plan trt-10_timing" in run.output
         assert "TensorRT's timing cache is built, for" in run.output
-        # As the service's user, and its alone.
+        # Built by the service's user, and owned by it.
         assert last.check_output(f"cat {home}/*").split() == ["katago-mcp", "katago-mcp"]
         assert last.file(f"{home}/trt-10_plan").user == "katago-mcp"
-        assert last.check_output(f"stat --format=%U {kept}/*").split() == ["root", "root"]
+        assert last.check_output(f"stat --format=%U {store}/*").split() == ["root", "root"]
         again = fleet.play("../molecule/engine_faults/caches.yml", f"--limit={LAST}")
         assert (again.returncode, again.changed[LAST]) == (0, 0), again.output
         last.check_output(f"rm {home}/trt-10_plan")

@@ -1,4 +1,4 @@
-"""Limits are lowered without a restart, refused when they are none, and given back by the host alone."""
+"""Limits are lowered without a restart, invalid ones are refused, and the host itself restores them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WHY = "the queue is long"
 
 
 def on(target: Host, command: str) -> str:
-    """What a shell on a host prints."""
+    """The output of a shell command on a host."""
     return runtime.exec_in(target.container, ["sh", "-c", command])
 
 
@@ -40,7 +40,7 @@ def health(target: Host) -> dict[str, Any]:
 
 
 def unchanged(target: Host) -> dict[str, str]:
-    """What no mitigation changes: the server's process, and the configuration by its digest."""
+    """What a mitigation must not change: the server's process, and the digests of the configuration."""
     return {
         "pid": on(target, "systemctl show katago-mcp.service --property=MainPID --value"),
         "config": on(target, "sha256sum /etc/katago-mcp/config.json /opt/katago-mcp/current/*.*"),
@@ -48,7 +48,7 @@ def unchanged(target: Host) -> dict[str, str]:
 
 
 def left(target: Host) -> str:
-    """What lies on a host of a mitigation."""
+    """The files of a mitigation on a host."""
     return on(target, f"ls {OVERLAY} {' '.join(UNITS)} 2>/dev/null || true").strip()
 
 
@@ -85,7 +85,7 @@ CONFIGURED = {"maxVisits": 1000, "defaultVisits": 200, "maxTime": 30, "maxReview
     ],
     ids=["nonsense", "no limit", "above", "no change", "misspelt", "undo"],
 )
-def test_bad_input_is_refused_with_nothing_changed(variables: dict[str, Any], messages: list[str]) -> None:
+def test_invalid_input_is_refused_and_nothing_changes(variables: dict[str, Any], messages: list[str]) -> None:
     before = unchanged(FIRST)
     run = fleet.play("mitigate.yml", f"--limit={FIRST.name}", variables=variables)
     assert run.returncode != 0
@@ -109,7 +109,7 @@ def test_check_mode_shows_the_difference_and_changes_nothing() -> None:
     assert (unchanged(FIRST), left(FIRST)) == (before, "")
 
 
-def test_killed_between_any_two_tasks_and_repeated_it_lowers_and_gives_back() -> None:
+def test_mitigation_and_its_undo_are_finished_by_the_next_run_wherever_they_are_killed() -> None:
     before = unchanged(FIRST)
     until_done("mitigate.yml", visits=300, why=WHY)
     assert health(FIRST)["overlay"]["keys"] == {"katago.maxVisits": 300}
@@ -128,7 +128,7 @@ def until_done(playbook: str, **given: Any) -> None:
     fleet.killed_everywhere(lambda tasks: fleet.play(playbook, limit, variables=given, kill_before=tasks), 40)
 
 
-def test_triage_finds_a_host_well_whose_limits_are_lowered(tmp_path: Path) -> None:
+def test_triage_finds_no_fault_on_a_host_with_lowered_limits(tmp_path: Path) -> None:
     limit, path = f"--limit={FIRST.name}", tmp_path / "triage.json"
     patient = {"triage_window": 2, "triage_patience": 60, "triage_baseline_uptime": 1}
     on(FIRST, "journalctl --quiet --rotate; journalctl --quiet --vacuum-time=1s")
@@ -144,19 +144,19 @@ def test_triage_finds_a_host_well_whose_limits_are_lowered(tmp_path: Path) -> No
         undone = fleet.play("mitigate_undo.yml", limit)
         on(FIRST, "rm /var/lib/katago-mcp/baseline.json")
     assert (run.returncode, undone.returncode) == (0, 0), run.output + undone.output
-    found = json.loads(path.read_text())["hosts"][FIRST.name]
-    assert {"P0", "P1"}.isdisjoint(reason["level"] for reason in found["reasons"]), found["reasons"]
-    assert "probe" not in [reason["rule"] for reason in found["reasons"]]
-    assert "restart.yml" not in str(found["command"])
-    assert found["facts"]["probe"]["value"]["visits"] == 10
-    assert any("a probe has 10 visits, and the baseline is of 32" in note for note in found["notes"])
+    report = json.loads(path.read_text())["hosts"][FIRST.name]
+    assert {"P0", "P1"}.isdisjoint(reason["level"] for reason in report["reasons"]), report["reasons"]
+    assert "probe" not in [reason["rule"] for reason in report["reasons"]]
+    assert "restart.yml" not in str(report["command"])
+    assert report["facts"]["probe"]["value"]["visits"] == 10
+    assert any("a probe has 10 visits, and the baseline is of 32" in note for note in report["notes"])
     assert refused.returncode != 0
     assert "a probe has 10 visits, and the baseline is of 32" in " ".join(refused.output.split())
 
 
 @pytest.fixture(scope="module")
 def lowered() -> dict[str, dict[str, str]]:
-    """Both hosts with limits lowered for an hour; what was there before, by host."""
+    """Lowers the limits of both hosts for an hour; the result of `unchanged` before that, by host."""
     before = {target.name: unchanged(target) for target in (FIRST, SECOND)}
     run = fleet.play("mitigate.yml", variables={**LIMITS, "why": WHY})
     assert run.returncode == 0, run.output
@@ -165,7 +165,7 @@ def lowered() -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("target", [FIRST, SECOND], ids=lambda host: host.name)
-def test_lowered_limits_show_everywhere_and_nothing_was_restarted(
+def test_lowered_limits_show_in_every_interface_and_nothing_was_restarted(
     lowered: dict[str, dict[str, str]], target: Host
 ) -> None:
     shown = health(target)["overlay"]
@@ -187,7 +187,7 @@ def test_request_above_the_lowered_limit_is_refused_with_what_is_accepted() -> N
     assert "1 to 4" in refused.content[0].text
 
 
-def test_restart_keeps_what_was_lowered_and_says_so(lowered: dict[str, dict[str, str]]) -> None:
+def test_restart_keeps_lowered_limits_and_reports_them(lowered: dict[str, dict[str, str]]) -> None:
     run = fleet.play("restart.yml", f"--limit={FIRST.name}")
     assert run.returncode == 0, run.output
     assert "limits are lowered until" in run.output
@@ -195,7 +195,7 @@ def test_restart_keeps_what_was_lowered_and_says_so(lowered: dict[str, dict[str,
     assert unchanged(FIRST)["config"] == lowered[FIRST.name]["config"]
 
 
-def test_undo_gives_the_limits_back_and_leaves_nothing(lowered: dict[str, dict[str, str]]) -> None:
+def test_undo_restores_the_limits_and_leaves_no_files(lowered: dict[str, dict[str, str]]) -> None:
     before = unchanged(FIRST)
     run = fleet.play("mitigate_undo.yml", f"--limit={FIRST.name}")
     assert run.returncode == 0, run.output
@@ -205,10 +205,10 @@ def test_undo_gives_the_limits_back_and_leaves_nothing(lowered: dict[str, dict[s
     assert limits(FIRST) == CONFIGURED
 
 
-def test_mitigation_outlives_a_reboot_and_then_ends_without_the_controller(
+def test_mitigation_survives_a_reboot_and_ends_without_the_control_node(
     lowered: dict[str, dict[str, str]],
 ) -> None:
-    """The second host is down when its time is over, the first one is up; nobody is connected to either."""
+    """At the end, the first host is up, the second one is down, and no control node is connected."""
     runtime.podman("restart", "--time=5", SECOND.container)
     fleet.eventually(lambda: is_ready(SECOND), within=90, what="the service is ready after the boot")
     assert health(SECOND)["overlay"]["keys"]["katago.maxVisits"] == 4

@@ -1,4 +1,4 @@
-"""Caches are emptied with proof, damaged ones are set aside whole, and nothing is followed out of them."""
+"""Caches are cleared and verified, damaged ones are quarantined unchanged, and links are not followed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERIFY = (
     "KATAGO_SERVER_HOST=127.0.0.1 setpriv --reuid=katago-mcp --regid=katago-mcp --clear-groups"
     " katago-mcp cache verify --json"
 )
-# Every answer has this word; one bit of it makes another one, and the checksum wrong.
+# Every answer contains this word. Changing one bit of it makes the checksum wrong.
 DAMAGE = (
     "import pathlib; file = pathlib.Path('{file}'); content = bytearray(file.read_bytes());"
     " content[content.rindex(b'scoreLead')] ^= 1; file.open('r+b').write(content)"
@@ -30,18 +30,18 @@ DAMAGE = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _filled() -> None:
-    """Services that have answered something."""
+    """Every service has cached some answers."""
     run = fleet.play("validate.yml")
     assert run.returncode == 0, run.output
 
 
 def on(target: Host, command: str) -> str:
-    """What a shell on a host prints."""
+    """The output of a shell command on a host."""
     return runtime.exec_in(target.container, ["sh", "-c", command])
 
 
 def damage(target: Host) -> str:
-    """Flip a bit of the cache's file; return the file's digest then."""
+    """Flip a bit of the cache's file; return the new digest of the file."""
     on(target, f'python3 -c "{DAMAGE.format(file=FILE)}"')
     return digest(target, FILE)
 
@@ -51,7 +51,7 @@ def digest(target: Host, path: str) -> str:
 
 
 def verdict(target: Host) -> dict[str, Any]:
-    """What the server's own inspection says of the file."""
+    """The server's own report on the file."""
     answer: dict[str, Any] = json.loads(on(target, f"{VERIFY} || true"))
     return answer
 
@@ -66,19 +66,19 @@ def engine(target: Host) -> int:
 
 
 def kernels(target: Host) -> str:
-    """The directory of the compiled kernels, by its inode."""
+    """The inode of the directory of compiled kernels."""
     return on(target, f"stat -c %i {CACHE}/pocl")
 
 
 def quarantined(target: Host) -> set[str]:
-    """The caches that were set aside."""
+    """The caches in quarantine."""
     return set(on(target, f"ls {QUARANTINE}/*-answers.sqlite3 2>/dev/null || true").split())
 
 
 def entries(target: Host) -> float:
-    found = fleet.metric(target, "katago_cache_entries")
-    assert found is not None
-    return found
+    count = fleet.metric(target, "katago_cache_entries")
+    assert count is not None
+    return count
 
 
 def purge(target: Host, *arguments: str, variables: dict[str, Any] | None = None) -> fleet.Run:
@@ -87,12 +87,12 @@ def purge(target: Host, *arguments: str, variables: dict[str, Any] | None = None
     return run
 
 
-def words(run: fleet.Run) -> str:
+def output(run: fleet.Run) -> str:
     return " ".join(run.output.split())
 
 
 def expect_sound(target: Host) -> None:
-    """The service's own cache, by owner, mode and content."""
+    """Expect an intact cache with the right owner and mode."""
     assert verdict(target)["problems"] == []
     assert on(target, f"stat -c '%U %G %a' {CACHE}") == "katago-mcp katago-mcp 755"
     assert on(target, f"stat -c '%U %a' {FILE}") == "katago-mcp 600"
@@ -103,21 +103,21 @@ def test_check_mode_predicts_and_changes_nothing() -> None:
     assert before[2] > 0
     run = purge(FIRST, "--check")
     assert run.returncode == 0, run.output
-    assert f"The cache would be emptied: {before[2]:g} answers" in words(run)
-    assert "The engine would be replaced." in words(run)
+    assert f"The cache would be cleared: {before[2]:g} answers" in output(run)
+    assert "The engine would be replaced." in output(run)
     assert (server(FIRST), engine(FIRST), entries(FIRST)) == before
 
 
-def test_sound_cache_is_emptied_through_the_service_and_the_engine_is_another_one() -> None:
-    before, aside = (server(FIRST), engine(FIRST)), quarantined(FIRST)
+def test_intact_cache_is_cleared_through_the_service_and_the_engine_is_replaced() -> None:
+    before, quarantine = (server(FIRST), engine(FIRST)), quarantined(FIRST)
     run = purge(FIRST)
     assert run.returncode == 0, run.output
-    assert f"The engine {engine(FIRST)} replaced {before[1]}. The cache was emptied: " in words(run)
+    assert f"The engine {engine(FIRST)} replaced {before[1]}. The cache was cleared: " in output(run)
     assert server(FIRST) == before[0]
     assert engine(FIRST) != before[1]
     # The validation's own analyses.
     assert 0 < entries(FIRST) < 5
-    assert quarantined(FIRST) == aside
+    assert quarantined(FIRST) == quarantine
     expect_sound(FIRST)
 
 
@@ -127,39 +127,39 @@ def test_frozen_engine_is_replaced_without_a_restart_of_the_service() -> None:
     assert on(SECOND, f"cut -d' ' -f3 /proc/{before[1]}/stat") == "T"
     run = purge(SECOND)
     assert run.returncode == 0, run.output
-    assert f"The engine {engine(SECOND)} replaced " in words(run)
+    assert f"The engine {engine(SECOND)} replaced " in output(run)
     assert server(SECOND) == before[0]
     assert on(SECOND, f"ls -d /proc/{before[1]} 2>/dev/null || true") == ""
 
 
-def test_engine_is_left_alone_on_request_and_a_damaged_cache_of_a_running_service_is_set_aside() -> None:
+def test_engine_stays_on_request_and_a_damaged_cache_of_a_running_service_is_quarantined() -> None:
     run = purge(SECOND, variables={"replace_engine": False})
     assert run.returncode == 0, run.output
-    before, aside = (server(SECOND), engine(SECOND), kernels(SECOND)), quarantined(SECOND)
-    assert "replaced" not in words(run)
-    # What was just written may lie in the journal beside the file still.
+    before, quarantine = (server(SECOND), engine(SECOND), kernels(SECOND)), quarantined(SECOND)
+    assert "replaced" not in output(run)
+    # The newest answers may still be in SQLite's journal beside the file.
     on(SECOND, f"python3 -c \"import sqlite3; sqlite3.connect('{FILE}').execute('PRAGMA wal_checkpoint')\"")
     damage(SECOND)
     assert verdict(SECOND)["damagedEntries"] == 1
     run = purge(SECOND, variables={"replace_engine": False})
     assert run.returncode == 0, run.output
-    assert "The service is restarted, since the cache is damaged (1 entries are damaged)." in words(run)
+    assert "The service is restarted because the cache is damaged (1 entries are damaged)." in output(run)
     assert server(SECOND) != before[0]
     assert kernels(SECOND) == before[2]
-    assert len(quarantined(SECOND) - aside) == 1
+    assert len(quarantined(SECOND) - quarantine) == 1
     expect_sound(SECOND)
 
 
-def test_damaged_cache_of_a_stopped_service_is_kept_whole_wherever_runs_are_killed() -> None:
+def test_damaged_cache_of_a_stopped_service_is_quarantined_unchanged_wherever_runs_are_killed() -> None:
     on(FIRST, f"systemctl stop {SERVICE}")
-    before, aside = kernels(FIRST), quarantined(FIRST)
+    before, quarantine = kernels(FIRST), quarantined(FIRST)
     damaged = damage(FIRST)
     assert verdict(FIRST)["damagedEntries"] == 1
     assert digest(FIRST, FILE) == damaged
     limit = f"--limit={FIRST.name}"
     fleet.killed_everywhere(lambda tasks: fleet.play("purge_cache.yml", limit, kill_before=tasks), 60)
-    (kept,) = quarantined(FIRST) - aside
-    assert digest(FIRST, kept) == damaged
+    (moved,) = quarantined(FIRST) - quarantine
+    assert digest(FIRST, moved) == damaged
     assert on(FIRST, f"stat -c '%U %a' {QUARANTINE}") == "root 700"
     assert kernels(FIRST) == before
     assert entries(FIRST) > 0
@@ -168,7 +168,7 @@ def test_damaged_cache_of_a_stopped_service_is_kept_whole_wherever_runs_are_kill
 
 @pytest.fixture
 def linked() -> Iterator[str]:
-    """The cache's directory as a symlink to another place, which holds something precious."""
+    """The cache's directory as a symlink to another directory, whose content must stay."""
     on(FIRST, f"mv {CACHE} /srv/cache && ln -s /srv/cache {CACHE}")
     yield "/srv/cache"
     on(FIRST, f"rm {CACHE} && mv /srv/cache {CACHE}")
@@ -178,14 +178,14 @@ def test_symlink_is_refused_and_not_followed(linked: str) -> None:
     before = (server(FIRST), engine(FIRST), on(FIRST, f"ls -la --time-style=full-iso {linked}"))
     run = purge(FIRST)
     assert run.returncode != 0
-    assert "Refused; nothing was changed on this host." in words(run)
-    assert f"{CACHE} is a symlink to {linked}, which is not followed." in words(run)
+    assert "Refused; nothing was changed on this host." in output(run)
+    assert f"{CACHE} is a symlink to {linked}, which is not followed." in output(run)
     assert (server(FIRST), engine(FIRST), on(FIRST, f"ls -la --time-style=full-iso {linked}")) == before
 
 
 @pytest.fixture
 def full() -> Iterator[str]:
-    """The cache on a file system of its own that is full to the last byte."""
+    """The cache on a file system of its own that is completely full."""
     copy = f"cp -a {CACHE} /srv/kept && mount -t tmpfs -o size=64m,mode=755 tmpfs {CACHE}"
     fill = f"cp -a /srv/kept/. {CACHE} && chown katago-mcp: {CACHE} && cat /dev/zero > {CACHE}/filler || true"
     on(SECOND, f"systemctl stop {SERVICE} && {copy} && {fill}")
@@ -194,17 +194,17 @@ def full() -> Iterator[str]:
     on(SECOND, f"systemctl stop {SERVICE}; umount {CACHE} && rm -r /srv/kept; systemctl start {SERVICE}")
 
 
-def test_full_disk_keeps_what_was_set_aside_and_says_what_to_do(full: str) -> None:
+def test_cache_on_a_full_disk_is_quarantined_and_the_failure_has_its_reason(full: str) -> None:
     before = digest(SECOND, FILE)
     run = purge(SECOND)
     assert run.returncode != 0
-    assert "its new cache does not work: " in words(run), run.output
-    assert "No space left on device" in words(run)
-    assert "The service is active" in words(run)
+    assert "its new cache does not work: " in output(run), run.output
+    assert "No space left on device" in output(run)
+    assert "The service is active" in output(run)
     assert digest(SECOND, f"{CACHE}/.quarantine-*-answers.sqlite3") == before
     on(SECOND, f"rm {full}")
     run = purge(SECOND)
     assert run.returncode == 0, run.output
-    # What the service began on the full disk is no sound cache either.
-    assert "the file has version 0, not 1" in words(run), run.output
+    # The cache that the service began on the full disk is damaged too.
+    assert "the file has version 0, not 1" in output(run), run.output
     expect_sound(SECOND)

@@ -1,4 +1,4 @@
-"""A fleet of one host whose engine and network came from the package index alone."""
+"""A fleet of one host whose engine and network come only from the package index."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lab import assets
 from tests import fleet, hosts
 
 
-def test_network_is_the_packaged_one(host: Any) -> None:
+def test_network_comes_from_the_package_index(host: Any) -> None:
     manifest = json.loads(host.check_output("cat /opt/katago-mcp/current/manifest.json"))
     assert any("g170e-b15c192" in path for path in manifest["stands_on"])
 
 
-def test_tuning_result_is_that_of_the_lab_and_nothing_was_tuned(host: Any) -> None:
+def test_tuning_result_of_the_lab_is_used_and_nothing_was_tuned(host: Any) -> None:
     tuning = host.check_output("sed -n 's/^openclTunerFile = //p' /opt/katago-mcp/current/analysis.cfg")
     assert host.file(tuning).sha256sum == tuning.split("/")[-2] == digest.of_file(assets.PACKAGED_TUNING)
     manifest = json.loads(host.check_output("cat /opt/katago-mcp/current/manifest.json"))
     assert tuning in manifest["stands_on"]
-    # A tuner that has worked for the device has left its result here.
+    # A tuner that ran for the device would have left its result here.
     assert host.run("ls /var/cache/katago-tuning/*.txt").rc != 0
 
 
@@ -35,7 +35,7 @@ def test_tuning_result_is_that_of_the_lab_and_nothing_was_tuned(host: Any) -> No
     ],
     ids=["other network", "other engine"],
 )
-def test_tuning_result_that_does_not_fit_is_refused_before_anything_is_changed(
+def test_unsuitable_tuning_result_is_refused_before_anything_is_changed(
     host: Any, tmp_path: Path, file: str, reason: str
 ) -> None:
     path = tmp_path / file
@@ -50,6 +50,6 @@ def test_tuning_result_that_does_not_fit_is_refused_before_anything_is_changed(
     assert after == before
 
 
-def test_service_analyses() -> None:
+def test_service_is_validated() -> None:
     run = fleet.play("validate.yml")
     assert run.returncode == 0, run.output

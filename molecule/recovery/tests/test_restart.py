@@ -42,7 +42,7 @@ def test_frozen_server_is_restarted(host: Any, target: Host) -> None:
     assert fleet.get(target, "/health", seconds=2)[0] == 0
     run = fleet.play("restart.yml", LIMIT)
     assert run.returncode == 0, run.output
-    assert "Restarted, runs" in run.output
+    assert "Restarted; release" in run.output
     assert hosts.main_pid(host) not in (0, before)
     # Not by systemd's watchdog, which would help where the procedure does nothing.
     assert host.check_output(f"systemctl show {hosts.SERVICE} --property=NRestarts --value") == "0"

@@ -22,7 +22,7 @@ from tests import fleet, hosts
 TARGET = fleet.LAB.hosts()[0].name
 LIMIT = f"--limit={TARGET}"
 # The first task of a return that changes the host.
-RETURNS = "The failed release is marked bad"
+RETURNS = "Reject the failed release"
 # What a rollback leaves as it is: all of them lead through the link to the current release.
 LINKS = ("/etc/katago-mcp/config.json", "/usr/local/bin/katago-mcp", f"/etc/systemd/system/{hosts.SERVICE}")
 # What the server and its engine were started from and have loaded, and what systemd goes by.
@@ -147,7 +147,8 @@ def running(target: Host) -> str:
 def test_check_mode_predicts_the_release(host: Any, untouched: list[str]) -> None:
     run = fleet.play("rollback.yml", LIMIT, "--check")
     assert run.returncode == 0, run.output
-    assert f"rollback: changed (predicted). {untouched[1]} runs; {untouched[2]} was left." in run.output
+    predicted = f"Release {untouched[1]} runs; previous release: {untouched[2]}."
+    assert f"rollback: changed (predicted). {predicted}" in run.output
 
 
 def test_damaged_release_is_passed_over_and_refused_by_name(host: Any, untouched: list[str]) -> None:
@@ -167,7 +168,7 @@ def test_damaged_release_is_passed_over_and_refused_by_name(host: Any, untouched
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"release": "0.0.9-nowhere"}, "there is no release '0.0.9-nowhere'; there are "),
+        ({"release": "0.0.9-nowhere"}, "there is no release '0.0.9-nowhere'; available releases: "),
         ({"relase": "0.1.0-aa"}, "-e relase is not an input of this playbook. Did you mean release?"),
         ({"incident": "../../etc"}, "the incident's id is '../../etc'"),
     ],
@@ -205,7 +206,7 @@ def test_every_rollback_goes_one_good_release_further_back_until_there_is_none(
     assert went[:3] == [third, second, first]
     assert [record["release"] for record in switched(host)[switches:]] == went[1:]
     assert host.check_output(links) == others
-    assert "there is no earlier release that was found good and is whole" in run.output
+    assert "there is no earlier release that is validated and intact" in run.output
     assert hosts.untouched(host) == before
 
 
@@ -216,11 +217,11 @@ def test_target_that_fails_is_left_again_marked_bad_and_refused_from_then_on(
     with unstartable(host, first):
         run = fleet.play("rollback.yml", LIMIT, variables={"validate_ready_deadline": 15})
     assert run.returncode != 0
-    assert f"{first} is marked bad. This host returned to" in run.output
+    assert f"{first} was rejected. This host was rolled back to" in run.output
     assert running(target) == third
     refused = fleet.play("rollback.yml", LIMIT, variables={"release": first})
-    assert f"{first} was found bad on" in refused.output
-    assert "-e allow_bad=true goes there all the same" in refused.output
+    assert f"{first} was rejected on" in refused.output
+    assert "To roll back to it anyway, add -e allow_bad=true" in refused.output
     assert running(target) == third
     allowed = fleet.play("rollback.yml", LIMIT, variables={"release": first, "allow_bad": True})
     assert allowed.returncode == 0, allowed.output
@@ -265,10 +266,11 @@ def test_killed_between_any_two_tasks_of_the_return_and_repeated_it_ends_where_t
             assert "is taken over: its run is dead" in again.output
             if left[1:]:
                 assert again.returncode == 0, again.output
-                assert f"{third} runs, validated; {first} was left." in again.output
+                validated = f"Release {third} runs and is validated; previous release: {first}."
+                assert validated in again.output
             else:
                 assert again.returncode != 0
-                assert f"{first} is marked bad. This host returned to" in again.output
+                assert f"{first} was rejected. This host was rolled back to" in again.output
             assert running(target) == hosts.current(host) == third
             now = hosts.history(host)
             assert now[: len(before)] == before

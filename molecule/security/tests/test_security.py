@@ -1,4 +1,4 @@
-"""Hosts that somebody may have got into: preserved and cut off as they are, and who is called for it."""
+"""Security mode of hosts that may be compromised: evidence, isolation, and escalation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LASTING = "/var/lib/katago-security"
 UNIT = "/etc/systemd/system/katago-security.service"
 TABLE = "nft list table inet katago_security"
 WHY = "40 logins a second from an unknown network"
-# Of the site's own: what comes back must be this, byte for byte.
+# Firewall rules of the site itself. After the end of the mode they must be unchanged, byte for byte.
 SITE_RULES = """
 table inet site {
 	set friends {
@@ -42,7 +42,7 @@ table inet site {
 	}
 }
 """
-SEEN = (
+STATE = (
     "find /opt/katago-mcp /opt/katago /etc/katago-mcp /var/lib/katago-mcp /var/lib/katago-security"
     " /etc/systemd/system /var/lib/katago-watch"
     " /usr/local/sbin -path /var/lib/katago-mcp/engine -prune -o -printf '%p %s %T@ %l\\n' | sort"
@@ -63,25 +63,25 @@ MUTATORS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def first() -> Any:
-    """The host that is suspected."""
+    """The host that may be compromised."""
     return hosts.connect(FIRST.name)
 
 
 @pytest.fixture(scope="module")
 def second() -> Any:
-    """The other one."""
+    """The other host."""
     return hosts.connect(SECOND.name)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[loopback.Http]:
-    """Where messages of incidents go."""
+    """The receiver of an incident's messages."""
     with loopback.http() as started:
         yield started
 
 
 class Control:
-    """The control node with records, sinks and a roster of its own."""
+    """The control node with its own records, channels and roster."""
 
     def __init__(self, directory: Path, server: loopback.Http) -> None:
         self.directory = directory
@@ -109,7 +109,7 @@ class Control:
         return self.play(f"security_{do}.yml", *arguments, **given)
 
     def triage(self, *arguments: str) -> dict[str, Any]:
-        """The report of a triage."""
+        """Run a triage; its report."""
         path = self.directory / "triage.json"
         run = self.play("triage.yml", *arguments, triage_json=str(path))
         assert run.returncode == 0, run.output
@@ -117,19 +117,19 @@ class Control:
         return report
 
     def lines(self, name: str, incident: str = "*") -> list[dict[str, Any]]:
-        """A file of an incident."""
+        """The lines of a file of an incident."""
         (path,) = self.records.glob(f"incidents/{incident}/{name}")
         return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
 def control(tmp_path_factory: pytest.TempPathFactory, server: loopback.Http) -> Control:
-    """One control node for the whole story."""
+    """One control node for all tests."""
     return Control(tmp_path_factory.mktemp("control"), server)
 
 
 class Burglar:
-    """Somebody outside who tries one token after the other until the block ends."""
+    """An attacker who tries one token after the other until the block ends."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -152,7 +152,7 @@ class Burglar:
 
 
 def lives(host: Any) -> str:
-    """Every process of the service, with when it was started."""
+    """Every process of the service, with its start time."""
     group = host.check_output(f"systemctl show {hosts.SERVICE} --property=ControlGroup --value")
     files = f"/sys/fs/cgroup{group}/cgroup.procs /sys/fs/cgroup/*{group}/cgroup.procs"
     pids = ",".join(sorted(set(host.run(f"cat {files} 2>/dev/null").stdout.split())))
@@ -162,7 +162,7 @@ def lives(host: Any) -> str:
 
 
 def answers(host: Host) -> tuple[int, int]:
-    """What a client gets of the service, and Prometheus of its metrics; 0 for nothing."""
+    """The statuses that a client and Prometheus get; 0 without a response."""
     return (
         fleet.get(host, "/health", seconds=3)[0],
         fleet.get(host, "/metrics", service="metrics", seconds=3)[0],
@@ -170,7 +170,7 @@ def answers(host: Host) -> tuple[int, int]:
 
 
 def serve_until_silence(host: Host) -> int:
-    """How many requests on one connection are answered until nothing comes back, not even its end."""
+    """The number of requests on one connection that get a response before its packets are dropped."""
     count = 0
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", host.ports["mcp"], timeout=10)) as client:
         while True:
@@ -186,20 +186,20 @@ def serve_until_silence(host: Host) -> int:
 
 
 def firewall(host: Any) -> str:
-    """All rules of the host."""
+    """All firewall rules of the host."""
     rules: str = host.check_output("nft list ruleset")
     return rules
 
 
 def login_by_ssh(host: Host) -> str:
-    """What a new connection answers."""
+    """The host name that a new SSH connection reports."""
     login = ["ssh", *fleet.LAB.ssh_arguments().split(), "-o", "ControlPath=none", "-i", str(fleet.LAB.key)]
     login += ["-p", str(host.ports["ssh"]), "root@127.0.0.1", "hostname"]
     return subprocess.run(login, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
 
 
 def is_up(host: Host) -> bool:
-    """Whether both the way in and the service run."""
+    """Whether both SSH and the service run."""
     try:
         runtime.exec_in(host.container, ["systemctl", "is-active", "--quiet", "ssh.service"])
         runtime.exec_in(host.container, ["systemctl", "is-active", "--quiet", hosts.SERVICE])
@@ -209,11 +209,11 @@ def is_up(host: Host) -> bool:
 
 
 def messages(server: loopback.Http) -> list[str]:
-    """The texts that were sent."""
+    """The texts of the messages that were sent."""
     return [body["text"] for _, _, body in server.requests]
 
 
-def test_burst_of_refused_logins_is_found_and_security_is_called_once(
+def test_burst_of_refused_logins_is_found_and_escalated_to_security_once(
     control: Control, server: loopback.Http
 ) -> None:
     calm = control.triage()
@@ -221,12 +221,14 @@ def test_burst_of_refused_logins_is_found_and_security_is_called_once(
     with Burglar(FIRST) as burglar:
         report = control.triage()
     assert set(burglar.answers) == {401}
-    found = report["hosts"][FIRST.name]
-    (reason,) = [each for each in found["reasons"] if each["rule"] == "refused_logins"]
+    verdict = report["hosts"][FIRST.name]
+    (reason,) = [each for each in verdict["reasons"] if each["rule"] == "refused_logins"]
     assert reason["level"] == "P1"
-    assert found["command"].startswith(f"ansible-playbook playbooks/security_on.yml -l {FIRST.name} -e 'why=")
-    assert "unusual access" in found["escalate"]
-    assert any("Restarting destroys the evidence" in note for note in found["notes"])
+    assert verdict["command"].startswith(
+        f"ansible-playbook playbooks/security_on.yml -l {FIRST.name} -e 'why="
+    )
+    assert "unusual access" in verdict["escalate"]
+    assert any("Restarting destroys the evidence" in note for note in verdict["notes"])
     assert not [each for each in report["hosts"][SECOND.name]["reasons"] if each["suspicious"]]
 
     given = {"triage_json": str(control.directory / "triage.json")}
@@ -235,7 +237,7 @@ def test_burst_of_refused_logins_is_found_and_security_is_called_once(
     assert "Escalated to security (predicted)" in predicted.output
     assert server.requests == []
     for _ in range(2):
-        # Nobody leads yet, so that nothing can be declared; security is called all the same.
+        # Without a lead nothing can be declared; the escalation to security happens anyway.
         assert "declaration was not sent" in control.play("incident_open.yml", **given).output
     (call,) = messages(server)
     assert call.startswith("ESCALATION NEEDED: KataGo MCP Server incident")
@@ -245,7 +247,7 @@ def test_burst_of_refused_logins_is_found_and_security_is_called_once(
     assert [(line["to"], line["automatic"]) for line in escalated] == [("security", True)]
 
 
-def test_check_mode_predicts_and_leaves_nothing(control: Control, first: Any) -> None:
+def test_check_mode_predicts_and_changes_nothing(control: Control, first: Any) -> None:
     before = firewall(first)
     run = control.security("on", LIMIT, "--check", "--diff", why=WHY)
     assert run.returncode == 0, run.output
@@ -278,7 +280,7 @@ def test_mode_cuts_clients_off_and_stops_nothing(
         served = pool.submit(serve_until_silence, FIRST)
         run = control.security("on", LIMIT, why=WHY)
         assert run.returncode == 0, run.output
-        # The connection was open all the time, and nobody is at its other end.
+        # The connection stayed open, but its packets were dropped.
         assert served.result(timeout=60) > 1
     assert answers(FIRST) == (0, 0)
     assert min(answers(SECOND)) == 200
@@ -297,19 +299,19 @@ def test_mode_cuts_clients_off_and_stops_nothing(
         assert json.loads(file.content_string)["why"] == WHY
 
 
-def test_all_evidence_was_kept_before_anything_was_changed(control: Control, first: Any) -> None:
+def test_all_evidence_was_collected_before_anything_was_changed(control: Control, first: Any) -> None:
     newest = max(control.records.glob(f"evidence/*/{FIRST.name}/*"))
     lines = [json.loads(line) for line in (newest / "manifest.jsonl").read_text().splitlines()]
     assert {line["entry"].get("tier") for line in lines} >= {"hot", "full"}
-    kept = (newest / "firewall.txt").read_text()
-    assert "table inet site" in kept
-    assert "katago_security" not in kept
+    firewall_rules = (newest / "firewall.txt").read_text()
+    assert "table inet site" in firewall_rules
+    assert "katago_security" not in firewall_rules
     events = [line for line in control.lines("timeline.jsonl") if line.get("procedure") == "security"]
     assert [line["result"] for line in events] == ["begun", "changed"]
     assert WHY in events[-1]["message"]
 
 
-def test_second_time_changes_nothing_and_keeps_who_began_it(control: Control, first: Any) -> None:
+def test_starting_the_mode_again_changes_nothing_and_keeps_the_record(control: Control, first: Any) -> None:
     record = first.file(VOLATILE).content_string
     run = control.security("on", LIMIT, why="another reason")
     assert run.returncode == 0, run.output
@@ -318,18 +320,18 @@ def test_second_time_changes_nothing_and_keeps_who_began_it(control: Control, fi
 
 
 @pytest.mark.parametrize("playbook", MUTATORS)
-def test_procedure_that_changes_the_host_is_refused_and_leaves_nothing_changed(
+def test_procedure_that_would_change_the_host_is_blocked(
     control: Control, first: Any, before: dict[str, str], playbook: str
 ) -> None:
-    seen, rules = first.check_output(SEEN), firewall(first)
+    state, rules = first.check_output(STATE), firewall(first)
     run = control.play(playbook, LIMIT, **MUTATORS[playbook])
     assert run.returncode == 2, run.output
     words = " ".join(run.output.split())
     assert f"Refused; nothing was changed on this host. {FIRST.name} is in security mode since " in words
     assert WHY in words
-    assert f"playbooks/security_off.yml -l {FIRST.name}" in words
+    assert f"playbooks/security_off.yml -l {FIRST.name} -e 'why=" in words
     assert f"next: ansible-playbook playbooks/security_show.yml -l {FIRST.name}" in words.lower()
-    assert first.check_output(SEEN) == seen
+    assert first.check_output(STATE) == state
     assert firewall(first) == rules
     assert lives(first) == before["lives"]
     assert not first.file(hosts.LOCK).exists
@@ -351,12 +353,12 @@ def test_nothing_is_pruned(first: Any) -> None:
         first.check_output(f"rmdir {unfinished}")
 
 
-def test_what_only_reads_goes_on(control: Control) -> None:
+def test_procedures_that_only_read_still_work(control: Control) -> None:
     report = control.triage()
-    found = report["hosts"][FIRST.name]
-    assert {"rule": "security_mode", "level": "P0"}.items() <= found["reasons"][0].items()
-    assert found["command"] == f"ansible-playbook playbooks/security_show.yml -l {FIRST.name}"
-    assert any("security mode by" in change and WHY in change for change in found["changes"])
+    verdict = report["hosts"][FIRST.name]
+    assert {"rule": "security_mode", "level": "P0"}.items() <= verdict["reasons"][0].items()
+    assert verdict["command"] == f"ansible-playbook playbooks/security_show.yml -l {FIRST.name}"
+    assert any("security mode by" in change and WHY in change for change in verdict["changes"])
     assert control.play("validate.yml", LIMIT).returncode == 0
     assert control.play("evidence.yml", LIMIT).returncode == 0
     watched = control.play("watch_show.yml", LIMIT)
@@ -367,19 +369,19 @@ def test_what_only_reads_goes_on(control: Control) -> None:
     assert "Clients are cut off." in " ".join(shown.output.split())
 
 
-def test_isolation_that_is_taken_away_is_found_and_put_back(control: Control, first: Any) -> None:
+def test_removed_isolation_is_found_and_restored(control: Control, first: Any) -> None:
     first.check_output("nft delete table inet katago_security")
     assert answers(FIRST) == (200, 200)
-    found = control.triage(LIMIT)["hosts"][FIRST.name]
-    assert "NOT cut off" in found["reasons"][0]["measured"]
-    assert f"playbooks/security_on.yml -l {FIRST.name}" in found["command"]
-    # From now on, what the service's user sends is dropped too.
+    verdict = control.triage(LIMIT)["hosts"][FIRST.name]
+    assert "NOT cut off" in verdict["reasons"][0]["measured"]
+    assert f"playbooks/security_on.yml -l {FIRST.name}" in verdict["command"]
+    # From now on, outgoing traffic of the service's user is dropped too.
     run = control.security("on", LIMIT, why="again", egress=True)
     assert run.returncode == 0, run.output
     assert answers(FIRST) == (0, 0)
 
 
-def test_what_the_services_user_sends_out_is_dropped_on_demand(first: Any) -> None:
+def test_outgoing_traffic_of_the_services_user_is_dropped_on_request(first: Any) -> None:
     ask = f"curl --silent --output /dev/null --max-time 4 http://{SECOND.name}:8080/health"
     assert first.run(ask).rc == 0
     assert first.run(f"runuser -u katago-mcp -- {ask}").rc != 0
@@ -393,23 +395,23 @@ def test_mode_and_isolation_survive_a_reboot(control: Control, first: Any) -> No
     runtime.podman("restart", "--time=20", FIRST.container)
     fleet.eventually(lambda: is_up(FIRST), within=120, what="the host is up")
     units = f"katago-security.service {hosts.SERVICE}"
-    began = first.check_output(
+    starts = first.check_output(
         f"systemctl show {units} --property=ExecMainStartTimestampMonotonic --value"
     ).split()
-    assert int(began[0]) < int(began[1])
+    assert int(starts[0]) < int(starts[1])
     assert first.check_output(TABLE) == rules
     assert not first.file(VOLATILE).exists
     assert answers(FIRST) == (0, 0)
     assert login_by_ssh(FIRST) == FIRST.name
     refused = control.play("restart.yml", LIMIT)
     assert f"{FIRST.name} is in security mode" in " ".join(refused.output.split())
-    found = control.triage(LIMIT)["hosts"][FIRST.name]
-    assert found["command"].endswith(f"playbooks/security_show.yml -l {FIRST.name}")
-    # The site's own rules are not kept by anything of this project.
+    verdict = control.triage(LIMIT)["hosts"][FIRST.name]
+    assert verdict["command"].endswith(f"playbooks/security_show.yml -l {FIRST.name}")
+    # The reboot removed the site's own rules, which this test loaded by hand.
     first.check_output(f"nft -f - <<'END'\n{SITE_RULES}\nEND")
 
 
-def test_off_gives_the_firewall_back_byte_for_byte(
+def test_end_of_the_mode_restores_the_firewall_byte_for_byte(
     control: Control, first: Any, before: dict[str, str]
 ) -> None:
     alive = lives(first)
@@ -434,7 +436,7 @@ def test_off_gives_the_firewall_back_byte_for_byte(
 
 @contextlib.contextmanager
 def nft_that_hangs(host: Any) -> Iterator[None]:
-    """The host's nft lists tables, and never ends when it is to load one."""
+    """Replaces the host's nft with one that lists tables, but hangs when it must load one."""
     script = '#!/bin/sh\\ncase "$1" in -f) sleep 600;; *) exec /run/nft "$@";; esac\\n'
     host.check_output(f"cp /usr/sbin/nft /run/nft && printf '{script}' > /run/hang && chmod 755 /run/hang")
     host.check_output("mount --bind /run/hang /usr/sbin/nft")
@@ -445,7 +447,7 @@ def nft_that_hangs(host: Any) -> Iterator[None]:
         host.check_output("umount --lazy /usr/sbin/nft && rm /run/nft /run/hang")
 
 
-def test_run_that_is_killed_in_the_middle_leaves_the_mode_and_the_next_one_ends_it(
+def test_killed_run_leaves_the_host_in_the_mode_and_the_next_run_finishes_it(
     control: Control, second: Any
 ) -> None:
     alive = lives(second)
@@ -488,12 +490,12 @@ def test_run_that_is_killed_in_the_middle_leaves_the_mode_and_the_next_one_ends_
     assert lives(second) == alive
 
 
-def test_host_that_takes_no_writing_is_in_the_mode_until_a_reboot(control: Control, second: Any) -> None:
+def test_host_with_a_read_only_disk_is_in_the_mode_until_a_reboot(control: Control, second: Any) -> None:
     limit = f"--limit={SECOND.name}"
     with hosts.read_only(second):
         run = control.security("on", limit, why=WHY)
         assert run.returncode == 0, run.output
-        assert "This does NOT hold over a reboot: " in run.output
+        assert "This does NOT survive a reboot: " in run.output
         assert answers(SECOND) == (0, 0)
         refused = control.play("restart.yml", limit)
         assert f"{SECOND.name} is in security mode" in " ".join(refused.output.split())
@@ -502,7 +504,7 @@ def test_host_that_takes_no_writing_is_in_the_mode_until_a_reboot(control: Contr
     assert not second.file(VOLATILE).exists
 
 
-# What a release with a bug does: an exception that nobody foresaw, from the service's own process.
+# A release with a bug: an unexpected exception in the service's own process.
 BUG = """
 import logging, threading, time
 def fail():
@@ -516,7 +518,7 @@ threading.Thread(target=fail, daemon=True).start()
 """
 
 
-def test_new_exception_calls_the_developers_once(
+def test_new_exception_is_escalated_to_the_developers_once(
     control: Control, second: Any, server: loopback.Http
 ) -> None:
     second.check_output(f"mkdir -p /run/bug && cat > /run/bug/sitecustomize.py <<'END'\n{BUG}\nEND")

@@ -1,6 +1,6 @@
-"""Every procedure once by `bin/fleet`, in one story; after each, what a client or an operator sees of it.
+"""Every procedure once by `bin/fleet`, with a check of what a client or an operator then sees.
 
-The tests build on one another. Molecule has run site.yml.
+The tests depend on their order. Molecule has run site.yml before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONFIG = "/opt/katago-mcp/current/config.json"
 POSITION = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "E5"]]}
 # A text that no shell, template or format must change.
 TEXT = 'it\'s "down" ü {{ x }} $HOME\nsecond line'
-# Two hosts that share two processors need patience.
+# Long timeouts, because two hosts share two processors.
 QUICK = {
     "triage_window": 2,
     "triage_patience": 60,
@@ -37,7 +37,7 @@ QUICK = {
 
 
 class Control:
-    """A control node with records of its own, which knows what it has run."""
+    """A control node with its own records. Remembers the playbooks that it has run."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -45,7 +45,7 @@ class Control:
         self.ran = {"site"}
 
     def run(self, procedure: str, *arguments: str, rc: int = 0, **given: Any) -> fleet.Run:
-        """Run a procedure, which must end with this exit status; `given` are inputs and variables."""
+        """Run a procedure and expect this exit status; `given` are inputs and variables."""
         self.ran.add(procedure)
         names = procedures.inputs_of(procedure)
         inputs = {name: value for name, value in given.items() if name in names}
@@ -61,7 +61,7 @@ class Control:
         return state.parent.name
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """A file of the only incident."""
+        """The lines of a file of the only incident."""
         text = (self.records / "incidents" / self.incident() / name).read_text()
         return [json.loads(line) for line in text.splitlines()]
 
@@ -90,27 +90,27 @@ def only(target: Host) -> str:
 
 
 def expect_service(target: Host) -> None:
-    """A client's position is analysed."""
+    """Expect that the service analyses a client's position."""
     result = call(target, "analyzePosition", {"position": POSITION, "maxVisits": 4})
     assert not result.is_error, result
     assert result.structured_content["moves"]
 
 
 def health(target: Host) -> dict[str, Any]:
-    """What /health says; empty where nothing answers."""
+    """The response of /health; empty without a response."""
     _, body = fleet.get(target, "/health", seconds=3)
     answer: dict[str, Any] = json.loads(body or "{}")
     return answer
 
 
 def expect_switch(host: Any, how: str) -> None:
-    """The newest switch of the host was made by this procedure, and validated."""
+    """Expect that the newest switch of the host has this `how`, and that its release is validated."""
     switch, verdict = hosts.history(host)[-2:]
     assert (switch["how"], switch["release"], switch["verdict"]) == (how, hosts.current(host), None)
     assert (verdict["release"], verdict["verdict"]) == (switch["release"], "good")
 
 
-def test_site_has_deployed_the_service_for_clients_of_every_name(first: Any, second: Any) -> None:
+def test_site_has_deployed_a_service_that_accepts_every_host_name(first: Any, second: Any) -> None:
     for target, host in ((FIRST, first), (SECOND, second)):
         expect_service(target)
         expect_switch(host, "deployment")
@@ -119,21 +119,21 @@ def test_site_has_deployed_the_service_for_clients_of_every_name(first: Any, sec
             assert fleet.get(target, "/mcp", method="POST", headers=headers)[0] == 401
 
 
-def test_validate_names_the_release_of_every_host(control: Control, first: Any, second: Any) -> None:
+def test_validate_shows_the_release_of_every_host(control: Control, first: Any, second: Any) -> None:
     run = control.run("validate")
     for host in (first, second):
         assert hosts.current(host) in run.output
     assert set(run.changed.values()) == {0}
 
 
-def test_triage_calls_healthy_hosts_healthy(control: Control) -> None:
+def test_triage_reports_healthy_hosts_as_healthy(control: Control) -> None:
     report = control.directory / "triage.json"
     run = control.run("triage", triage_json=str(report))
     verdicts = {name: host["verdict"] for name, host in json.loads(report.read_text())["hosts"].items()}
     assert verdicts == {FIRST.name: "healthy", SECOND.name: "healthy"}, run.output
 
 
-def test_gpu_driver_leaves_a_host_without_a_gpu_alone(control: Control, first: Any) -> None:
+def test_gpu_driver_does_not_change_a_host_without_a_gpu(control: Control, first: Any) -> None:
     installed = "dpkg-query --show"
     before = first.check_output(installed)
     run = control.run("gpu_driver", "--check", only(FIRST))
@@ -148,7 +148,9 @@ def test_restart_replaces_the_process(control: Control, first: Any) -> None:
     expect_service(FIRST)
 
 
-def test_deploy_brings_a_new_setting_and_rollback_the_previous_one(control: Control, first: Any) -> None:
+def test_deploy_applies_a_new_setting_and_rollback_restores_the_previous_one(
+    control: Control, first: Any
+) -> None:
     release, visits = hosts.current(first), limits(FIRST)["maxVisits"]
     control.run("deploy", only(FIRST), katago_mcp_max_visits=visits - 1)
     assert limits(FIRST)["maxVisits"] == visits - 1
@@ -159,14 +161,14 @@ def test_deploy_brings_a_new_setting_and_rollback_the_previous_one(control: Cont
     expect_switch(first, "rollback")
 
 
-def test_purge_empties_the_cache_and_replaces_the_engine(control: Control) -> None:
+def test_purge_clears_the_cache_and_replaces_the_engine(control: Control) -> None:
     for number in range(6):
         position = {**POSITION, "moves": [["B", f"{'ABCDEF'[number]}5"]]}
         assert not call(FIRST, "analyzePosition", {"position": position, "maxVisits": 2}).is_error
     engine, entries = health(FIRST)["engine"]["pid"], fleet.metric(FIRST, "katago_cache_entries")
     control.run("purge_cache", only(FIRST))
     assert health(FIRST)["engine"]["pid"] != engine
-    # Those of the validation.
+    # Only the answers of the validation remain.
     assert (fleet.metric(FIRST, "katago_cache_entries") or 0) < (entries or 0)
     expect_service(FIRST)
 
@@ -196,16 +198,16 @@ def test_backup_is_verified_and_scheduled(control: Control, second: Any, reposit
 
 
 def test_restore_repairs_what_was_damaged(control: Control, second: Any, repository: dict[str, str]) -> None:
-    whole = second.file(CONFIG).sha256sum
+    digest = second.file(CONFIG).sha256sum
     second.check_output(f"sed --in-place s/8080/8088/ {CONFIG}")
-    assert second.file(CONFIG).sha256sum != whole
+    assert second.file(CONFIG).sha256sum != digest
     control.run("restore", only(SECOND), **repository)
-    assert second.file(CONFIG).sha256sum == whole
+    assert second.file(CONFIG).sha256sum == digest
     expect_switch(second, "restore")
     expect_service(SECOND)
 
 
-def test_security_mode_cuts_clients_off_and_refuses_procedures_until_it_ends(
+def test_security_mode_cuts_clients_off_and_blocks_procedures_until_it_ends(
     control: Control, second: Any
 ) -> None:
     pid = hosts.main_pid(second)
@@ -243,7 +245,7 @@ def test_texts_of_people_are_recorded_as_they_were_given(control: Control) -> No
     assert "incident_roster has no 'senior'" in " ".join(refused.output.split())
 
 
-def test_evidence_of_both_hosts_is_kept_and_verifies(control: Control) -> None:
+def test_evidence_of_both_hosts_is_collected_and_verified(control: Control) -> None:
     control.run("evidence")
     evidence = control.records / "evidence" / control.incident()
     for target in (FIRST, SECOND):
@@ -253,8 +255,8 @@ def test_evidence_of_both_hosts_is_kept_and_verifies(control: Control) -> None:
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_incident_is_closed_when_its_host_was_watched_and_not_before(control: Control) -> None:
-    control.run("incident_close", rc=2, resolution="restarted")
+def test_incident_can_be_closed_only_after_its_host_was_watched(control: Control) -> None:
+    control.run("incident", rc=2, do="close", resolution="restarted")
     control.run("watch", only(FIRST), minutes=1)
     assert "ok" in control.results("watch")
     assert "recovered" in control.run("watch_show", only(FIRST)).output
@@ -283,5 +285,5 @@ def test_baseline_is_recorded_for_the_current_release(control: Control, second: 
     assert baseline["median_seconds"] > 0
 
 
-def test_no_procedure_was_left_out(control: Control) -> None:
+def test_every_procedure_was_run(control: Control) -> None:
     assert procedures.PROCEDURES.keys() - control.ran == set()

@@ -1,4 +1,4 @@
-"""The lock of a host: one procedure at a time, and who holds it since when."""
+"""The lock of a host: it allows one procedure at a time, and records who holds it since when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
 
-# Who takes or releases a lock holds its guard for that moment.
+# A process holds the guard only while it takes or releases the lock.
 GUARD = ".guard"
 GUARD_SECONDS = 10
 _POLL_SECONDS = 0.02
@@ -27,9 +27,10 @@ Life = Literal["alive", "dead", "unknown"]
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: a person, from a control node, with a run of ansible-playbook.
+    """Who holds a lock.
 
-    `run` tells runs apart, also those of one person. `since` is UTC by the host's clock.
+    `owner`: person and control node. `run`: identifies a run of ansible-playbook. `since`: UTC, by the
+    host's clock.
     """
 
     owner: str
@@ -39,14 +40,14 @@ class Holder:
 
     def age(self, now: datetime | None = None) -> float:
         """Seconds since the lock was taken."""
-        taken = timestamps.parse(self.since)
-        return ((now or datetime.now(timestamps.UTC)) - taken).total_seconds()
+        start = timestamps.parse(self.since)
+        return ((now or datetime.now(timestamps.UTC)) - start).total_seconds()
 
 
 def holder(path: Path) -> Holder | None:
-    """Who holds the lock now; None when nobody does.
+    """Who holds the lock now; None if nobody does.
 
-    A lock that cannot be read is held all the same, by `unknown`.
+    A lock that cannot be read counts as held, by `unknown`.
     """
     try:
         return shape.record(Holder, json.loads(path.read_text()))
@@ -56,23 +57,23 @@ def holder(path: Path) -> Holder | None:
         return Holder("unknown", "unknown", "unknown", timestamps.stamp(path.lstat().st_mtime))
 
 
-def take(wanted: Holder, path: Path, *, instead_of: Holder | None = None) -> Holder:
-    """Take the lock unless somebody has it; return who holds it now.
+def take(claimant: Holder, path: Path, *, instead_of: Holder | None = None) -> Holder:
+    """Take the lock if it is free; return who holds it now.
 
-    A run that holds it already keeps it as it is. `instead_of` is whose lock is broken for it. Raises
-    OSError, TimeoutError when the guard of the lock is not to be had.
+    If the run holds the lock already, the lock stays unchanged. `instead_of` is the holder whose lock is
+    broken. Raises OSError, and TimeoutError if the guard of the lock stays taken.
     """
     with _guarded(path):
         now = holder(path)
         if now is not None and now != instead_of:
             return now
-        # Never shows half a lock to those who only look.
-        files.write(path, json.dumps(asdict(wanted)).encode() + b"\n", mode=0o644)
-    return wanted
+        # Written atomically, because others read the lock without the guard.
+        files.write(path, json.dumps(asdict(claimant)).encode() + b"\n", mode=0o644)
+    return claimant
 
 
 def release(run: str, path: Path) -> bool:
-    """Give the lock back; False when `run` does not hold it. Raises OSError, as `take` does."""
+    """Release the lock; False if `run` does not hold it. Raises OSError and TimeoutError, as `take` does."""
     with _guarded(path):
         now = holder(path)
         if now is None or now.run != run:
@@ -83,15 +84,17 @@ def release(run: str, path: Path) -> bool:
 
 @contextmanager
 def _guarded(path: Path) -> Iterator[None]:
-    """Keep others from taking or releasing the lock; the kernel ends that when the process does."""
+    """Keep other processes from taking or releasing the lock. The kernel drops the guard at process exit."""
     guard = path.with_name(path.name + GUARD)
     descriptor = os.open(guard, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         end = time.monotonic() + GUARD_SECONDS
         while not _flock(descriptor):
             if time.monotonic() > end:
-                words = f"another process takes or releases the lock for {GUARD_SECONDS} s; `fuser` names it"
-                raise TimeoutError(errno.ETIMEDOUT, words, str(guard))
+                message = (
+                    f"another process has held the lock's guard for {GUARD_SECONDS} s; find it with `fuser`"
+                )
+                raise TimeoutError(errno.ETIMEDOUT, message, str(guard))
             time.sleep(_POLL_SECONDS)
         yield
     finally:
@@ -99,7 +102,7 @@ def _guarded(path: Path) -> Iterator[None]:
 
 
 def _flock(descriptor: int) -> bool:
-    """Lock an open file exclusively; False when another process has it."""
+    """Lock an open file exclusively; False if another process has locked it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -107,34 +110,34 @@ def _flock(descriptor: int) -> bool:
     return True
 
 
-def may_take_over(now: Holder, wanted: Holder, life: Life, breaking: str) -> bool:
-    """Whether a lock may be taken from its holder.
+def may_take_over(now: Holder, claimant: Holder, life: Life, breaking: str) -> bool:
+    """Whether `claimant` may take the lock from its holder `now`.
 
-    By name on request; or by the same person repeating the same procedure after a run that is known
-    to be dead, which is how an interrupted procedure is brought to its end.
+    It may if `breaking` names the holder. It also may if the holder's run is dead, and the same person
+    repeats the same procedure: this is how an interrupted procedure is finished.
     """
     if breaking:
         return breaking == now.owner
-    return life == "dead" and (now.owner, now.procedure) == (wanted.owner, wanted.procedure)
+    return life == "dead" and (now.owner, now.procedure) == (claimant.owner, claimant.procedure)
 
 
 def refusal(now: Mapping[str, Any], age: float, life: Life, host: str, breaking: str) -> str:
-    """Why a procedure does not begin: whose lock it is, how old, whether its run lives, the way on."""
-    lives = {
-        "alive": "That run is still at work",
+    """The error for a locked host: the holder, the lock's age, whether the run lives, what to do next."""
+    state = {
+        "alive": "That run is still active",
         "dead": "That run is dead",
-        "unknown": "Whether that run is still at work cannot be seen from here",
+        "unknown": "This control node cannot see whether that run is still active",
     }[life]
-    other = f" break_lock names {breaking}, who does not hold it." if breaking else ""
+    other = f" break_lock is {breaking}, which is not the holder." if breaking else ""
     return (
         f"Refused; nothing was changed on this host. {host} is locked by {now['owner']} for"
-        f" {now['procedure']} since {now['since']} ({words(age)} ago). {lives}.{other} Wait for it, ask"
-        f" {now['owner']}, or break the lock by name: -e break_lock={now['owner']}"
+        f" {now['procedure']} since {now['since']} ({duration(age)} ago). {state}.{other} Wait until it"
+        f" finishes, ask {now['owner']}, or break the lock: -e break_lock={now['owner']}"
     )
 
 
-def words(seconds: float) -> str:
-    """A span of time for people: `40 s`, `12 min`, `3 h 5 min`."""
+def duration(seconds: float) -> str:
+    """A duration for people: `40 s`, `12 min`, `3 h 5 min`."""
     whole = max(0, round(seconds))
     if whole < 120:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""The firewall table that cuts a host in security mode off from clients, and the ports it closes."""
+"""The firewall table that isolates a host in security mode from clients, and the ports that it blocks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _LISTENING = "0A"
 
 
 def ruleset(ports: Collection[int], ssh: Collection[int], user: int | None) -> str:
-    """What nft loads, in one transaction, instead of what it had of the table.
+    """The table for nft, which replaces an earlier one in one transaction.
 
-    Clients are cut off from `ports`, connections that are open too; the host itself is not, nor is
-    anybody from the ports `ssh`, which are none of the former. With `user`, a numeric id, what it sends
-    out is dropped. All else is left to the host's own firewall.
+    Drops traffic of other hosts to `ports`, also on open connections. The host itself keeps access. The
+    ports `ssh`, which must not be among `ports`, stay open for all. `user`: a numeric id, whose outgoing
+    traffic to other hosts is dropped. Everything else is left to the host's own firewall.
     """
-    cut, kept = (", ".join(map(str, sorted(each))) for each in (ports, ssh))
+    blocked, open_ = (", ".join(map(str, sorted(each))) for each in (ports, ssh))
     egress = "" if user is None else f"\t\tmeta skuid {user} drop\n"
     return f"""\
 table inet {TABLE}
@@ -37,22 +37,22 @@ table inet {TABLE} {{
 	chain input {{
 		type filter hook input priority -10; policy accept;
 		iifname "lo" accept
-		tcp dport {{ {kept} }} accept
-		tcp dport {{ {cut} }} drop
+		tcp dport {{ {open_} }} accept
+		tcp dport {{ {blocked} }} drop
 	}}
 
 	chain output {{
 		type filter hook output priority -10; policy accept;
 		oifname "lo" accept
-		tcp sport {{ {kept} }} accept
-		tcp sport {{ {cut} }} drop
+		tcp sport {{ {open_} }} accept
+		tcp sport {{ {blocked} }} drop
 {egress}\t}}
 }}
 """
 
 
 def unit() -> str:
-    """The unit that loads the table at every boot, before the network, while the mode is on."""
+    """The unit that loads the table at every boot, before the network, while the host is in the mode."""
     return f"""\
 [Unit]
 Description=Isolation of the KataGo MCP server in security mode
@@ -60,7 +60,7 @@ DefaultDependencies=no
 ConditionPathExists={paths.SECURITY_MODE_LASTING}
 RequiresMountsFor={paths.SECURITY_DIRECTORY}
 Wants=network-pre.target
-# Which begins by flushing all tables.
+# nftables.service flushes all tables when it starts.
 After=nftables.service
 Before=network-pre.target {paths.SERVICE_UNIT} shutdown.target
 Conflicts=shutdown.target
@@ -75,7 +75,7 @@ WantedBy=sysinit.target
 
 
 def listed() -> str | None:
-    """The table as nft lists it, None when there is none.
+    """The table as nft lists it; None if it does not exist.
 
     Raises:
         OSError: if nft cannot be run.
@@ -87,22 +87,23 @@ def listed() -> str | None:
 
 
 def look() -> dict[str, Any]:
-    """The mode as plain values, None when the host is in none; whether its table is the one that was loaded.
+    """The state of isolation as plain values.
 
-    `isolated` is None where it is not to be.
+    `mode`: the mode, None if the host is not in security mode. `isolated`: whether the table is in force
+    and unchanged, None if the host need not be isolated.
     """
     mode = security_mode.standing(*paths.SECURITY_MODE)
     if mode is None or not mode.isolated:
         return {"mode": mode and asdict(mode), "isolated": None}
     try:
-        there = listed()
+        table = listed()
     except (OSError, subprocess.SubprocessError):
-        there = None
-    return {"mode": asdict(mode), "isolated": bool(mode.rules) and there == mode.rules}
+        table = None
+    return {"mode": asdict(mode), "isolated": bool(mode.rules) and table == mode.rules}
 
 
 def service_ports() -> set[int]:
-    """Every port of the service: by the configurations of release and process, and by its sockets."""
+    """Every port of the service, from the configurations of release and process, and from its sockets."""
     ports = set[int]()
     configurations = [_current_config(), admin.running_config()]
     for config in configurations:
@@ -116,9 +117,9 @@ def service_ports() -> set[int]:
 
 
 def ssh_ports(environment: Mapping[str, str], proc: Path) -> set[int]:
-    """The ports by which an operator comes in: that of this very connection, and those of sshd."""
+    """The ports that operators need: the port of this connection, and those on which sshd listens."""
     ports = set[int]()
-    # Client's address and port, server's address and port [ssh(1), Environment].
+    # Client address and port, server address and port [ssh(1), Environment].
     connection = environment.get("SSH_CONNECTION", "").split()
     if len(connection) == 4 and connection[3].isdigit():
         ports.add(int(connection[3]))
@@ -133,15 +134,15 @@ def ssh_ports(environment: Mapping[str, str], proc: Path) -> set[int]:
 
 
 def listening(pids: Iterable[int], proc: Path) -> set[int]:
-    """The TCP ports on which processes listen, whatever the address."""
+    """The TCP ports on which processes listen, on any address."""
     inodes = set[str]()
     for pid in pids:
-        # Processes and files come and go while they are looked at.
+        # Processes and files may disappear meanwhile.
         with contextlib.suppress(OSError):
             for file in (proc / str(pid) / "fd").iterdir():
                 with contextlib.suppress(OSError):
-                    if found := re.fullmatch(r"socket:\[(\d+)\]", str(file.readlink())):
-                        inodes.add(found[1])
+                    if match := re.fullmatch(r"socket:\[(\d+)\]", str(file.readlink())):
+                        inodes.add(match[1])
     ports = set[int]()
     for name in ("tcp", "tcp6"):
         try:

@@ -1,7 +1,7 @@
-"""The security mode of a host: its record, and what it refuses.
+"""The security mode of a host: its record, and which procedures it blocks.
 
-Nothing is stopped, restarted or deleted in it: processes and disks are evidence. While its record is
-there, only the procedures of `ALLOWED` work on the host, and nothing is pruned.
+In this mode nothing is stopped, restarted or deleted, because processes and disks are evidence. While the
+record exists, only the procedures in `ALLOWED` may change the host, and nothing is pruned.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 
 ALLOWED = ("backup", "security_on", "security_off")
-"""The procedures that may work on a host in the mode; what others would change is evidence."""
+"""The procedures that may change a host in the mode. All others would destroy evidence."""
 
 _LONGEST_REASON = 1000
 
 
 class RefusedError(Exception):
-    """The mode cannot be changed so; the message says why and the remedy, in sentences."""
+    """The mode cannot be changed; the message has the reason and the remedy, in sentences."""
 
 
 @dataclass(frozen=True)
 class Mode:
-    """Why a host is in the mode: `since` in UTC, by its clock.
+    """The record of the mode.
 
-    `isolated`: whether clients are to be cut off; `egress`: whether what the service's user sends is to
-    be dropped too. `rules`: how nft lists the table that does it, empty until it was loaded.
+    `since`: UTC, by the host's clock. `isolated`: whether clients must be cut off. `egress`: whether
+    outgoing traffic of the service's user must be dropped too. `rules`: the table as nft lists it, empty
+    until it is loaded.
     """
 
     since: str
@@ -41,14 +42,14 @@ class Mode:
     rules: str = ""
 
     def __str__(self) -> str:
-        words = f"since {self.since}, by {self.who}: {self.why.rstrip('.')}"
-        return f"{words} (incident {self.incident})" if self.incident else words
+        text = f"since {self.since}, by {self.who}: {self.why.rstrip('.')}"
+        return f"{text} (incident {self.incident})" if self.incident else text
 
 
 def standing(volatile: Path, lasting: Path) -> Mode | None:
-    """The mode that the host is in, None when it is in none.
+    """The mode of the host; None if the host is not in security mode.
 
-    A record that cannot be read is one all the same: whoever wrote it wanted the host left alone.
+    An unreadable record counts too, because somebody put the host into the mode.
     """
     unreadable: Mode | None = None
     for path in (volatile, lasting):
@@ -63,19 +64,20 @@ def standing(volatile: Path, lasting: Path) -> Mode | None:
 
 
 def as_text(mode: Mode) -> str:
-    """A mode as its files have it."""
+    """The content of a record."""
     return json.dumps(asdict(mode), indent=1) + "\n"
 
 
 def entered(
     before: Mode | None, *, now: str, who: str, why: str, incident: str, isolated: bool, egress: bool
 ) -> Mode:
-    """The mode of a host that is put into it, `before` when it is in one.
+    """The mode after a request to enter it. `before`: the current mode, if any.
 
-    Who began it, and why, stays. It never lets through again what it cut off; ending it does.
+    If the host is in the mode already, who started it and why stays, and isolation is only extended. Only
+    ending the mode removes isolation.
 
     Raises:
-        RefusedError: without a reason.
+        RefusedError: if the reason is missing or too long.
     """
     if before is not None:
         return replace(before, isolated=before.isolated or isolated, egress=before.egress or egress)
@@ -83,26 +85,28 @@ def entered(
 
 
 def reason(why: str) -> str:
-    """The reason in a line.
+    """The reason on one line.
 
     Raises:
-        RefusedError: if it is empty or longer than a record takes.
+        RefusedError: if it is empty or too long.
     """
     line = " ".join(why.split())
     if not 0 < len(line) <= _LONGEST_REASON:
-        raise RefusedError(f"why has {len(line)} characters; give the reason in 1 to {_LONGEST_REASON}.")
+        raise RefusedError(
+            f"why has {len(line)} characters; give the reason in 1 to {_LONGEST_REASON} characters."
+        )
     return line
 
 
 def ending(host: str) -> str:
     """The command that ends the mode."""
-    return f"ansible-playbook playbooks/security.yml -l {host} -e do=off -e 'why=\"...\"'"
+    return f"ansible-playbook playbooks/security_off.yml -l {host} -e 'why=\"the reason\"'"
 
 
 def refusal(mode: Mapping[str, Any], host: str, procedure: str) -> str:
-    """Why a procedure does not begin on a host in the mode, and what ends that."""
+    """The error for a procedure that is blocked by the mode, with the command that ends the mode."""
     return (
         f"Refused; nothing was changed on this host. {host} is in security mode {Mode(**mode)}."
-        f" {procedure} would destroy evidence. What can be run: evidence.yml, triage.yml, validate.yml,"
-        f" backup.yml (which prunes nothing now). What ends the mode: {ending(host)}"
+        f" {procedure} would destroy evidence. These playbooks still work: evidence.yml, triage.yml,"
+        f" validate.yml, and backup.yml, which prunes nothing meanwhile. To end the mode: {ending(host)}"
     )

@@ -1,4 +1,4 @@
-"""What a host has for engines: a GPU, and memory for a second one beside the running one."""
+"""The host's capacity for engines: its GPUs, and memory for a second engine beside the running one."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices
 
 @dataclass(frozen=True)
 class Gpu:
-    """What an engine can use: whose GPUs, and the device nodes that it needs of them."""
+    """The GPUs that an engine can use: their vendor and the device nodes that the engine needs."""
 
     vendor: str
     nodes: tuple[str, ...]
 
 
 def gpus(vendor: str = devices.AUTO, named: Sequence[Mapping[str, Any]] = ()) -> list[devices.Device]:
-    """The GPUs that the role gpu_driver uses, by its gpu_driver_vendor and gpu_driver_devices.
+    """The GPUs that the role gpu_driver uses.
 
-    ValueError names what is malformed in `named`.
+    `vendor` is its gpu_driver_vendor, `named` its gpu_driver_devices.
+    Raises ValueError, with the malformed part, if `named` is malformed.
     """
-    found = devices.on_bus(paths.PCI_DEVICES)
-    return devices.chosen(devices.named(named, found) if named else found, vendor)
+    detected = devices.on_bus(paths.PCI_DEVICES)
+    return devices.chosen(devices.named(named, detected) if named else detected, vendor)
 
 
 def usable_gpu(vendor: str = devices.AUTO, named: Sequence[Mapping[str, Any]] = ()) -> Gpu | None:
-    """Those of `gpus` that an engine can use, by the device nodes that their driver made; None without."""
+    """The GPUs of `gpus` for which the driver has created device nodes; None if there are none."""
     used = gpus(vendor, named)
     nodes = devices.nodes(used, dev=paths.DEV, pci=paths.PCI_DEVICES, proc=paths.NVIDIA_GPUS)
     return Gpu(used[0].vendor, tuple(nodes)) if nodes else None
 
 
 def _available_mb() -> int:
-    """Memory in MB that a new process can get without swapping."""
+    """Memory in MB that is available to a new process without swapping."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) >> 10
@@ -47,25 +48,25 @@ def _available_mb() -> int:
 def _free_gpu_mb() -> int | None:
     """Free memory in MB of the first GPU; None on a host without NVIDIA's tools."""
     try:
-        asked = subprocess.run(
+        query = subprocess.run(
             ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
         )
-        return int(asked.stdout.splitlines()[0])
+        return int(query.stdout.splitlines()[0])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
 
 
 def reason_to_defer(needed_mb: int) -> str | None:
-    """Why a second engine of `needed_mb` would endanger the first here; None when there is room."""
+    """Why a second engine of `needed_mb` would endanger the running one; None if there is room for it."""
     return shortage(needed_mb, _available_mb(), _free_gpu_mb())
 
 
 def shortage(needed_mb: int, available_mb: int, gpu_mb: int | None) -> str | None:
-    """Why a second engine would endanger the first; None when there is room for both."""
+    """Why a second engine would endanger the running one; None if there is room for both."""
     if available_mb < needed_mb:
         return f"{available_mb} MB of memory are available, a second engine needs {needed_mb} MB"
     if gpu_mb is not None and gpu_mb < needed_mb:

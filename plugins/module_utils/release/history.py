@@ -1,4 +1,4 @@
-"""The history of a host's releases: every switch and every verdict, one JSON line each, only appended."""
+"""The history of a host's releases: an append-only file with one JSON line for each switch and verdict."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ How = Literal["deployment", "rollback", "return", "restore"]
 class Record:
     """A switch to a release (`verdict` is None), or a verdict on one.
 
-    `how` says what the switch was part of: a deployment, a rollback that was ordered, the return of a
-    procedure whose release failed, a restore.
+    `how` is what the switch was part of: a deployment; a rollback that an operator ordered; a return, which
+    is the automatic rollback after a release failed; or a restore.
     """
 
     at: str
@@ -33,7 +33,7 @@ class Record:
 
 
 def read(path: Path) -> list[Record]:
-    """All records, oldest first. A line that is no record, as a power cut leaves one, is passed over."""
+    """All records, oldest first. Lines that are not records are skipped; a power cut can leave one."""
     if not path.exists():
         return []
     records = []
@@ -46,9 +46,9 @@ def read(path: Path) -> list[Record]:
 
 
 def parse(line: bytes) -> Record:
-    """The record that a line is. Raises shape.ShapeError.
+    """Parse one line. Raises shape.ShapeError.
 
-    What a later version adds to a record is ignored; an earlier one wrote none of `how`.
+    Unknown keys, which a later version may write, are ignored. An earlier version wrote no `how`.
     """
     content = shape.mapping(shape.parsed(line), "the record")
     declared = {field.name: content[field.name] for field in fields(Record) if field.name in content}
@@ -61,53 +61,57 @@ def parse(line: bytes) -> Record:
 
 
 def append(record: Record, path: Path) -> None:
-    """Add a record durably, whole or not at all. Raises OSError, with the file as it was."""
+    """Append a record durably and atomically. Raises OSError; the file is then unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     files.append(path, json.dumps(asdict(record)).encode() + b"\n", mode=0o644)
 
 
 def verdict_on(records: Sequence[Record], release: str) -> Record | None:
-    """The newest verdict on a release; None when it was never judged."""
-    judged = (record for record in reversed(records) if record.release == release and record.verdict)
-    return next(judged, None)
+    """The newest verdict on a release; None if it has none."""
+    verdicts = (record for record in reversed(records) if record.release == release and record.verdict)
+    return next(verdicts, None)
 
 
 def standing(records: Sequence[Record], release: str) -> Verdict | None:
-    """The verdict on a release since it was last switched to; None when there is none yet."""
+    """The verdict on a release since the last switch to it; None if there is none yet."""
     newest = next((record for record in reversed(records) if record.release == release), None)
     return newest.verdict if newest else None
 
 
 def current(records: Sequence[Record]) -> str | None:
-    """The release of the newest switch; None when there was none."""
+    """The release of the newest switch; None if there was no switch."""
     switches = (record.release for record in reversed(records) if record.verdict is None)
     return next(switches, None)
 
 
 def ways_back(records: Sequence[Record], *, available: Sequence[str], besides: str | None) -> list[str]:
-    """The releases to return to, the best first: found good, still there, not bad since."""
+    """The rollback targets among `available`, best first: validated, and not rejected since.
+
+    `besides` is left out.
+    """
     return [release for release in reversed(_trail(records)) if release in available and release != besides]
 
 
 def unfinished_rollback(records: Sequence[Record], since: str) -> Record | None:
-    """The switch of a rollback that was killed; None when there is none to bring to its end.
+    """The switch of an interrupted rollback; None if there is no rollback to finish.
 
-    Its release has no verdict yet; or the procedure that made it still goes on, which began at `since` (UTC).
-    Of one whose release failed it is the return, while that procedure goes on.
+    A rollback is unfinished if its release has no verdict yet, or if the procedure that made the switch
+    is still running. `since` is when that procedure started (UTC). If the release failed, the result is
+    the switch of the return, and only while that procedure is running.
     """
     switch = next((record for record in reversed(records) if record.verdict is None), None)
     if switch is None or switch.how not in ("rollback", "return"):
         return None
     verdict = standing(records, switch.release)
-    going_on = switch.at >= since and verdict != "bad"
-    return switch if going_on or (switch.how == "rollback" and verdict is None) else None
+    running = switch.at >= since and verdict != "bad"
+    return switch if running or (switch.how == "rollback" and verdict is None) else None
 
 
 def _trail(records: Sequence[Record]) -> list[str]:
-    """The releases that were found good, each leading back to the one before it; the newest is last.
+    """The validated releases, oldest first; each one's rollback target is the release before it.
 
-    A deployment adds to the trail. Going back cuts it off after the release that was gone back to, so
-    that going back again goes further, never to what was left.
+    A deployment adds to the trail. A rollback removes every release after its target. A second rollback
+    therefore goes further back, and never to a release that a rollback has left.
     """
     trail: list[str] = []
     how: dict[str, How] = {}

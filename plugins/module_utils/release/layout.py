@@ -1,4 +1,4 @@
-"""The release on disk: its name, its manifest, whether it is whole, and which may be pruned."""
+"""Releases on disk: names, manifests, integrity checks, and which releases may be pruned."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 
-# Written last and synced: a release without it was not built to the end.
+# Written last and synced: a release without it was not built completely.
 MANIFEST = "manifest.json"
 DIGEST_LENGTH = 12
 
 
 def name(version: str, inputs: Mapping[str, Any]) -> str:
-    """`<version>-<digest>`, where the digest is that of everything the release is made of."""
+    """`<version>-<digest>`; the digest covers everything that the release is made of."""
     return f"{version}-{digest.of_json(inputs)[:DIGEST_LENGTH]}"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where releases lie below `root`."""
+    """The directories of releases below `root`."""
 
     root: Path
 
@@ -32,7 +32,7 @@ class Layout:
 
     @property
     def current(self) -> Path:
-        """The symlink that is the only switch there is."""
+        """The symlink to the current release. Replacing it is how a host switches releases."""
         return self.root / "current"
 
     def release(self, release: str) -> Path:
@@ -40,21 +40,21 @@ class Layout:
         return self.releases / release
 
     def current_release(self) -> str | None:
-        """The name of the release that `current` leads to, None when there is none."""
+        """The name of the release that `current` points to; None if there is none."""
         return self.current.readlink().name if self.current.is_symlink() else None
 
     def complete(self) -> list[str]:
-        """The names of the releases that were built to the end."""
+        """The names of the releases that were built completely."""
         if not self.releases.is_dir():
             return []
-        found = (path.parent.name for path in self.releases.glob(f"*/{MANIFEST}"))
-        return sorted(release for release in found if not release.startswith("."))
+        built = (path.parent.name for path in self.releases.glob(f"*/{MANIFEST}"))
+        return sorted(release for release in built if not release.startswith("."))
 
 
 class Manifest(TypedDict):
-    """What a release is made of; keys that only the release itself knows may be added.
+    """What a release is made of. It may have more keys, which only the release itself uses.
 
-    `files`: its own files and `stands_on`: what it needs besides, each by path with its digest.
+    `files`: path to digest of its own files. `stands_on`: path to digest of what it depends on outside.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Manifest(TypedDict):
 
 
 def parse(content: bytes) -> Manifest:
-    """The manifest that a file holds. Raises shape.ShapeError."""
+    """Parse the content of a manifest. Raises shape.ShapeError."""
     return shape.typed(Manifest, shape.parsed(content))
 
 
 def manifest(directory: Path) -> Manifest | None:
-    """The manifest of a release's directory, None when there is none that can be used."""
+    """The manifest in a release's directory; None if it is missing or unusable."""
     try:
         return parse((directory / MANIFEST).read_bytes())
     except (OSError, shape.ShapeError):
@@ -78,9 +78,10 @@ def manifest(directory: Path) -> Manifest | None:
 
 
 def fits_name(manifest: Manifest) -> bool:
-    """Whether a manifest is the one that its release was named by, so that a changed manifest shows.
+    """Whether the digest in a release's name matches its manifest; a changed manifest does not match.
 
-    What the manifest adds to the inputs are the files that were made of them, the environment's.
+    The name covers the build's inputs only, so the files of the environment, which the build adds to
+    `files`, are left out.
     """
     inputs = {key: value for key, value in manifest.items() if key not in ("name", "version")}
     files = {path: sha256 for path, sha256 in manifest["files"].items() if "/" not in path}
@@ -88,26 +89,27 @@ def fits_name(manifest: Manifest) -> bool:
 
 
 def own_manifest(directory: Path) -> Manifest | None:
-    """The manifest that a release's directory is named by; None when it cannot be read or was changed."""
-    found = manifest(directory)
-    if found is None or found["name"] != directory.resolve().name or not fits_name(found):
+    """The manifest that matches the directory's name; None if it cannot be read or was changed."""
+    content = manifest(directory)
+    if content is None or content["name"] != directory.resolve().name or not fits_name(content):
         return None
-    return found
+    return content
 
 
 def damage(directory: Path) -> list[str]:
-    """What is missing from, changed in or unreadable of a release and all it stands on; [] when it is whole.
+    """What is missing, changed or unreadable in a release and in what it depends on; [] if it is intact.
 
-    Of a release whose manifest was changed nothing else can be said.
+    If the manifest was changed, only that is reported: nothing else can be checked.
     """
-    found = own_manifest(directory)
-    if found is None:
-        words = "was changed" if _is_object(directory / MANIFEST) else "is missing or cannot be read"
-        return [f"{MANIFEST} {words}"]
+    content = own_manifest(directory)
+    if content is None:
+        problem = "was changed" if _is_object(directory / MANIFEST) else "is missing or cannot be read"
+        return [f"{MANIFEST} {problem}"]
     problems = []
     try:
-        problems += digest.differences(found["files"], digest.of_tree(directory, skip=frozenset({MANIFEST})))
-        for path, expected in sorted(found["stands_on"].items()):
+        files = digest.of_tree(directory, skip=frozenset({MANIFEST}))
+        problems += digest.differences(content["files"], files)
+        for path, expected in sorted(content["stands_on"].items()):
             if not Path(path).exists():
                 problems.append(f"{path} is missing")
             elif digest.of_path(path) != expected:
@@ -118,16 +120,16 @@ def damage(directory: Path) -> list[str]:
 
 
 def to_prune(releases: Mapping[str, float], *, keep: int, protected: Iterable[str]) -> list[str]:
-    """The releases to remove, oldest first, so that `keep` remain; protected ones always remain.
+    """The releases to remove, oldest first, so that `keep` remain. Protected releases always remain.
 
-    `releases`: name to time of building (any unit). `keep` counts the protected ones.
+    `releases`: name to build time (any unit). `keep` includes the protected releases.
     """
-    kept = set(protected) & releases.keys()
+    remaining = set(protected) & releases.keys()
     for release in sorted(releases, key=lambda each: (releases[each], each), reverse=True):
-        if len(kept) >= keep:
+        if len(remaining) >= keep:
             break
-        kept.add(release)
-    return sorted(releases.keys() - kept, key=lambda each: (releases[each], each))
+        remaining.add(release)
+    return sorted(releases.keys() - remaining, key=lambda each: (releases[each], each))
 
 
 def _is_object(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The symlinks by which a host runs a release."""
+"""The symlinks through which a host runs its current release."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 
 
 def of_host(layout: release_layout.Layout, release: str) -> dict[Path, str]:
-    """Every symlink of a switched host; `current` comes last, so a killed switch is no switch."""
+    """Every symlink of a host that runs `release`: path to target.
+
+    `current` comes last, so a switch that is killed has no effect.
+    """
     current = layout.current
     return {
         paths.CONFIG: str(current / "config.json"),

@@ -1,17 +1,17 @@
-"""How the engine is sized for a host: threads, batches and caches from processors and memory."""
+"""Sizes the engine for a host: threads, batches and caches, from its processors and memory."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-# An entry of the neural-net cache holds policy and ownership of a 19x19 board: about 1.5 kB, and
-# about 3 kB once its ownership map is there too (KataGo's analysis_example.cfg, nnCacheSizePowerOfTwo).
+# An entry of the neural-net cache holds the policy of a 19x19 board, about 1.5 kB, or about 3 kB together
+# with its ownership map (KataGo's analysis_example.cfg, nnCacheSizePowerOfTwo).
 _CACHE_ENTRY_BYTES = 3072
 _CACHE_SHARE_OF_MEMORY = 0.10
 _CACHE_POWER = range(14, 24)
-# What the engine itself, its network in memory and the server take: measured 190 MB and 70 MB with
-# the smallest network; weights are held about four times over (host, device, workspace).
+# Memory of the engine and the server: measured 190 MB and 70 MB with the smallest network. Weights are
+# held about four times over (host, device, workspace).
 _BASE_MEMORY_MB = 400
 _COPIES_OF_NETWORK = 4
 
@@ -27,10 +27,10 @@ class Sizing:
 
 
 def size(*, processors: int, memory_mb: int, gpu: bool) -> Sizing:
-    """Sizes for a host with so many processors (1 or more), so much memory (MB), with or without GPU.
+    """Size the engine for a host with `processors` (1 or more) and `memory_mb` (MB).
 
-    On a CPU one query already fills every core, so few run at once; on a GPU many searches at
-    once are what fills its batches.
+    On a CPU a single query uses every core, so few queries run at once. On a GPU many searches at once
+    fill the batches.
     """
     analysis = 16 if gpu else max(1, min(4, processors))
     search = 8 if gpu else max(1, processors // analysis)
@@ -45,5 +45,5 @@ def size(*, processors: int, memory_mb: int, gpu: bool) -> Sizing:
 
 
 def memory_needed_mb(network_bytes: int) -> int:
-    """Memory (MB) that an engine with this network (size of its compressed file) and the server take."""
+    """Memory (MB) for the server and an engine; `network_bytes` is the size of the compressed network."""
     return _BASE_MEMORY_MB + _COPIES_OF_NETWORK * math.ceil(network_bytes / (1 << 20))

@@ -1,4 +1,4 @@
-"""The running service's configuration and its admin endpoints, used on its own host."""
+"""The running service's configuration and admin endpoints, used from its own host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Answer = tuple[int, dict[str, Any]]
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The configuration of a release's directory. Raises OSError or ValueError when it cannot be used."""
+    """The configuration in a release's directory. Raises OSError or ValueError if it is unusable."""
     config = json.loads((directory / "config.json").read_text())
     if not isinstance(config, dict):
         raise ValueError("config.json is not an object")
@@ -22,9 +22,9 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def running_config() -> dict[str, Any] | None:
-    """The configuration that the process was started from, whatever is the current one.
+    """The configuration with which the process was started, even if another one is current now.
 
-    None when there is no process, or its configuration cannot be used.
+    None if there is no process or its configuration is unusable.
     """
     pid = unit.state().pid
     if not pid:
@@ -38,13 +38,13 @@ def running_config() -> dict[str, Any] | None:
 
 
 def get(config: dict[str, Any], path: str) -> Answer | None:
-    """Status and body of `/health` or `/ready`; None without an answer."""
+    """Status and body of `/health` or `/ready`; None if there is no response."""
     server = config["server"]
     return http.ask_json(server["host"], server["port"], path, tls=http.secured(config))
 
 
 def post(config: dict[str, Any], path: str, *, seconds: float) -> Answer | None:
-    """Have an admin endpoint do something, with the host's own token; None without an answer."""
+    """Call an admin endpoint with the host's own token; None if there is no response."""
     file = paths.CREDENTIALS / paths.OPERATOR_TOKEN
     token = file.read_text().strip() if file.exists() else ""
     server = config["server"]
@@ -60,5 +60,5 @@ def post(config: dict[str, Any], path: str, *, seconds: float) -> Answer | None:
 
 
 def scrape(config: dict[str, Any]) -> prometheus.Scrape | None:
-    """The metrics; None when there are none."""
+    """The metrics; None if they are unavailable."""
     return http.scrape(config["metrics"]["host"], config["metrics"]["port"])

@@ -1,4 +1,4 @@
-"""The service's cache on disk: whether it was really emptied, and how it is set aside."""
+"""The service's cache on disk: verifies that it was cleared, and quarantines it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import files a
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 
 KERNELS = "pocl"
-"""What lies in the same directory and is no answer: kernels that PoCL compiled for the device."""
+"""A directory beside the cached answers: kernels that PoCL compiled for the device. It is never moved."""
 _INSIDE = ".quarantine-"
 VERIFY_SECONDS = 300
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many answers, and their size in bytes."""
+    """The number of cached answers, and their size in bytes."""
 
     entries: int
     bytes: int
@@ -35,15 +35,15 @@ class Size:
 
 
 def size(value: object) -> Size | None:
-    """The size in an answer of the server; None when it is none."""
+    """Parse a size in a response of the server; None if it is malformed."""
     if not isinstance(value, Mapping):
         return None
     entries, bytes_ = value.get("entries"), value.get("bytes")
     return Size(entries, bytes_) if isinstance(entries, int) and isinstance(bytes_, int) else None
 
 
-def shown(scrape: Scrape | None) -> Size | None:
-    """The size that the metrics show; None when they do not."""
+def size_in_metrics(scrape: Scrape | None) -> Size | None:
+    """The size according to the metrics; None if they do not have it."""
     if scrape is None:
         return None
     entries, bytes_ = scrape.value("katago_cache_entries"), scrape.value("katago_cache_size_bytes")
@@ -51,33 +51,33 @@ def shown(scrape: Scrape | None) -> Size | None:
 
 
 def problem(answer: tuple[int, Mapping[str, Any]] | None, metrics: Size | None) -> str | None:
-    """Why it is not proven that the cache was emptied, as part of a sentence; None when it is.
+    """Why it is not certain that the cache was cleared, as part of a sentence; None if it is certain.
 
-    `answer`: that of `/admin/cache/clear`, `metrics`: what is shown afterwards. Clients may have put
-    new answers there in between, but hardly as many as there were.
+    `answer`: the response of `/admin/cache/clear`. `metrics`: the size according to the metrics
+    afterwards. Clients may have added new answers in between, but hardly as many as there were.
     """
     if answer is None:
-        return "the service gave no answer to the order to clear it"
+        return "the service did not respond to the request to clear the cache"
     status, body = answer
     before, after = size(body.get("before")), size(body.get("after"))
     if status != 200 or before is None or after is None:
-        words = body.get("message") or body.get("error") or "no words"
-        return f"the service answered {status} to the order to clear it ({words})"
+        reason = body.get("message") or body.get("error") or "no message"
+        return f"the service responded to the request to clear the cache with status {status} ({reason})"
     if after != Size(0, 0):
-        return f"the service says that {after} are left"
+        return f"the service reports that the cache still has {after}"
     if metrics is None:
-        return "the metrics do not show its size"
+        return "the metrics do not show the size of the cache"
     if metrics.entries >= max(before.entries, 1):
-        return f"the metrics show {metrics} after {before} were dropped"
+        return f"the metrics still show {metrics} after the service cleared {before}"
     return None
 
 
 class UnverifiedError(Exception):
-    """The cache was not inspected, which is no damage; the message says why, as a sentence."""
+    """The cache could not be inspected, which does not mean that it is damaged; the message is a sentence."""
 
 
 class Report(TypedDict):
-    """What the release's command found in the file of the cache; `bytes` are those of its answers."""
+    """The release's verdict on the cache's file; `bytes` is the size of the answers in it."""
 
     ok: bool
     entries: int
@@ -86,15 +86,15 @@ class Report(TypedDict):
 
 
 def verified(user: str, command: Path, config: Path) -> Report:
-    """What a release's `katago-mcp cache verify` finds, run as the service's user.
+    """Run a release's `katago-mcp cache verify` as the service's user; its report.
 
     Raises:
-        UnverifiedError: if it comes to no verdict.
+        UnverifiedError: if there is no report.
     """
     if not _is_user(user):
-        raise UnverifiedError(f"The cache cannot be inspected: there is no user {user}.")
+        raise UnverifiedError(f"The cache cannot be inspected: this host has no user {user}.")
     try:
-        asked = subprocess.run(
+        done = subprocess.run(
             [command, "cache", "verify", "--json", "--config", str(config)],
             capture_output=True,
             text=True,
@@ -109,15 +109,15 @@ def verified(user: str, command: Path, config: Path) -> Report:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnverifiedError(f"The cache cannot be inspected: {error}.") from error
     try:
-        return shape.typed(Report, shape.parsed(asked.stdout), "the report")
+        return shape.typed(Report, shape.parsed(done.stdout), "the report")
     except shape.ShapeError as error:
-        said = redaction.plain(asked.stderr)
-        words = endings.said(said, str(error) if asked.stdout else "", status=asked.returncode, most=300)
-        raise UnverifiedError(f"The cache cannot be inspected: {words}.") from error
+        stderr = redaction.plain(done.stderr)
+        reason = endings.said(stderr, str(error) if done.stdout else "", status=done.returncode, most=300)
+        raise UnverifiedError(f"The cache cannot be inspected: {reason}.") from error
 
 
 def _is_user(name: str) -> bool:
-    """Whether there are a user and a group of that name."""
+    """Whether both a user and a group of this name exist."""
     try:
         pwd.getpwnam(name)
         grp.getgrnam(name)
@@ -127,7 +127,7 @@ def _is_user(name: str) -> bool:
 
 
 class RefusedError(Exception):
-    """Nothing may be done to the cache; the message says why and the remedy, in sentences."""
+    """The cache must not be touched; the message has the reason and the remedy, in sentences."""
 
 
 class _Cache(TypedDict):
@@ -139,77 +139,78 @@ class _Settings(TypedDict):
 
 
 def directory(unit: Path, config: Path) -> Path:
-    """Where a configuration keeps the cache; a directory, or not there yet: systemd makes it.
+    """The cache's directory according to the configuration. It may not exist yet; systemd creates it.
 
     Raises:
-        RefusedError: if there is no service with that unit file, its configuration does not say, or what is
-            there is a symlink or no directory.
+        RefusedError: if the unit file is missing, if the configuration does not name the directory, or if
+            the path is a symlink or not a directory.
     """
     try:
         unit.stat()
-        place = Path(shape.typed(_Settings, shape.parsed(config.read_bytes()))["cache"]["directory"])
-        mode = place.lstat().st_mode if os.path.lexists(place) else stat.S_IFDIR
+        path = Path(shape.typed(_Settings, shape.parsed(config.read_bytes()))["cache"]["directory"])
+        mode = path.lstat().st_mode if os.path.lexists(path) else stat.S_IFDIR
     except (OSError, shape.ShapeError) as error:
         raise RefusedError(
-            f"There is no service that could be purged, or it is damaged ({config}: {error})."
-            " playbooks/deploy.yml installs it."
+            f"The service is not installed, or it is damaged ({config}: {error})."
+            " Install it with playbooks/deploy.yml."
         ) from error
     if stat.S_ISLNK(mode):
         raise RefusedError(
-            f"{place} is a symlink to {place.readlink()}, which is not followed. Make it a directory; what"
-            " lies elsewhere can be mounted there."
+            f"{path} is a symlink to {path.readlink()}, which is not followed. Replace it with a directory;"
+            " to keep the cache on another disk, mount that disk there."
         )
     if not stat.S_ISDIR(mode):
-        raise RefusedError(f"{place} is no directory. Move it away.")
-    return place
+        raise RefusedError(f"{path} is not a directory. Move it away, then run again.")
+    return path
 
 
 def content(directory: Path) -> dict[str, int]:
-    """What is to be set aside: files, links and directories by name, with their sizes in bytes."""
+    """The content to quarantine: files, links and directories by name, with their sizes in bytes."""
     if not directory.exists():
         return {}
     with os.scandir(directory) as entries:
-        found = {entry.name: _bytes(entry) for entry in entries if _is_cache(entry.name)}
-    return dict(sorted(found.items()))
+        sizes = {entry.name: _bytes(entry) for entry in entries if _is_cache(entry.name)}
+    return dict(sorted(sizes.items()))
 
 
 def quarantine(directory: Path) -> Path:
-    """Where the content is set aside: beside the directory, out of the service's reach.
+    """The quarantine directory: beside the cache's directory, where the service cannot reach it.
 
-    Inside of it where a rename does not lead out, since it is a file system of its own.
+    If the cache is a file system of its own, the cache's directory itself, because a rename cannot leave
+    a file system.
     """
     beside = directory.parent / f"{directory.name}-quarantine"
     return beside if directory.stat().st_dev == directory.parent.stat().st_dev else directory
 
 
-def set_aside(directory: Path, at: str) -> list[Path]:
-    """Rename the content, under names that begin with the time `at`; return where it is now.
+def move_to_quarantine(directory: Path, at: str) -> list[Path]:
+    """Move the content into quarantine, under names that begin with the time `at`; return the new paths.
 
-    Renames alone, which need no space: nothing is copied, deleted or overwritten, no link is followed.
+    Only renames, which need no space. Nothing is copied, deleted or overwritten; links are not followed.
     """
     names = list(content(directory))
     if not names:
         return []
-    place = quarantine(directory)
-    if place != directory:
+    destination = quarantine(directory)
+    if destination != directory:
         try:
-            place.mkdir(mode=0o700, exist_ok=True)
+            destination.mkdir(mode=0o700, exist_ok=True)
         except OSError:
-            # A full disk may have no room for a directory either.
-            place = directory
-    prefix = f"{_INSIDE if place == directory else ''}{at.replace(':', '')}-"
+            # A full disk may not even have room for a directory.
+            destination = directory
+    prefix = f"{_INSIDE if destination == directory else ''}{at.replace(':', '')}-"
     moved = []
-    with _opened(directory) as source, _opened(place) as target:
+    with _opened(directory) as source, _opened(destination) as target:
         for name in names:
             os.rename(name, prefix + name, src_dir_fd=source, dst_dir_fd=target)
-            moved.append(place / (prefix + name))
-    for changed in {directory, place}:
+            moved.append(destination / (prefix + name))
+    for changed in {directory, destination}:
         common_files.sync_directory(changed)
     return moved
 
 
-def earlier(directory: Path) -> list[Path]:
-    """All that was set aside up to now."""
+def quarantined(directory: Path) -> list[Path]:
+    """Everything in quarantine."""
     beside = directory.parent / f"{directory.name}-quarantine"
     return sorted([*beside.glob("*"), *directory.glob(f"{_INSIDE}*")])
 

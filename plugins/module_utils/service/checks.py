@@ -1,4 +1,4 @@
-"""Whether a service really analyses: what is asked of it, and the verdict on what it answered."""
+"""Checks that a service really analyses: the requests of a validation, and the verdict on the responses."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import overla
 
 SIZE = 9
 KOMI = 7.0
-# One colour holds every third line of a 9x9 board and the other nothing: whatever the network, the
-# board belongs to that colour, by at least half of its points.
+# One colour has stones on every third line of a 9x9 board, and the other has none. With any network, that
+# colour owns the board by at least half of its points.
 _COLUMNS = "ABCDEFGHJ"
 _WALLS = tuple(f"{column}{row}" for row in (3, 5, 7) for column in _COLUMNS)
-# Further stones of that colour on a subset of the edge make another position.
+# More stones of that colour on a subset of the edge make a different position.
 _EDGE = tuple(f"{column}{row}" for row in (1, 9) for column in _COLUMNS[1:-1])
 _POSITIONS = 1 << len(_EDGE)
-# How much of the answer is told makes another question of each, so that no cache knows it: also one that
-# keeps what was asked in years.
+# Different values of pvLength and topMoves make different requests of the same position. There are so many
+# variants that even a cache with the requests of years does not have the next one.
 _PV_LENGTHS, _TOP_MOVES = 60, 50
 VARIANTS = _POSITIONS * _PV_LENGTHS * _TOP_MOVES
 LEAST_LEAD = 20.0
 LEAST_WINRATE = 0.95
 OCCUPIED = "E5"
-# What getEngineStatus says of the configuration's section `katago`.
+# The limits of the configuration's section `katago` that getEngineStatus reports.
 LIMITS = ("maxVisits", "defaultVisits", "maxTime", "maxReviewVisits", "maxReviewTime")
 TOKENS_PATH = "/admin/tokens/reload"
 _CALLS = 4
@@ -41,7 +41,7 @@ _NOT_FAILED: Mapping[str, frozenset[str]] = {
     ),
     "rejected": frozenset({"overloaded", "rate_limited", "too_many_sessions", "draining", "forbidden"}),
 }
-"""The server's codes of what it did not fail at [docs/reference/errors.md]."""
+"""The server's error codes that are not failures of the service, by status [docs/reference/errors.md]."""
 
 
 class Move(TypedDict):
@@ -51,7 +51,7 @@ class Move(TypedDict):
 
 
 class Analysis(TypedDict):
-    """What is checked of the answer of `analyzePosition`, from the side of the player who asked."""
+    """The fields of a response of `analyzePosition` that are checked."""
 
     scoreLead: float
     winrate: float
@@ -62,7 +62,7 @@ class Analysis(TypedDict):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold, whether it does, and what was seen."""
+    """One check of a validation: its name, whether it passed, and what was observed."""
 
     name: str
     ok: bool
@@ -71,11 +71,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Observed:
-    """What was seen of a service while it was asked `calls(...)`.
+    """What was observed of a service around and during `calls(...)`.
 
-    `ready`, `health`: HTTP status and JSON body, or None when there was no answer. `answers`: what
-    `katago-mcp call` printed. `before`, `after`: scrapes around the calls, None without an answer.
-    `tokens`: the answer to `TOKENS_PATH`, None also when it was not asked for.
+    `ready`, `health`: HTTP status and JSON body; None without a response. `answers`: the output of
+    `katago-mcp call`. `before`, `after`: scrapes around the calls; None without a response.
+    `tokens`: the response of `TOKENS_PATH`; None without a response, or if it was not requested.
     """
 
     ready: tuple[int, Mapping[str, Any]] | None
@@ -88,10 +88,10 @@ class Observed:
 
 @dataclass(frozen=True)
 class Expected:
-    """What must be seen: the release and the engine of its manifest, the limits that are configured.
+    """What a validation expects: release, versions of its manifest, and configured limits.
 
-    `tokens`: the sha256 of the file of tokens that the server reads by itself, empty when it cannot be
-    read; None when the server is configured to read none.
+    `tokens`: the sha256 of the tokens file that the server reads; empty if the file cannot be read; None
+    if the configuration names no tokens file.
     """
 
     release: str
@@ -102,12 +102,12 @@ class Expected:
 
 
 def stones(variant: int) -> list[str]:
-    """The points that one colour holds in a variant, 0 to `VARIANTS` - 1, of the position."""
+    """The points with stones in a variant of the position, 0 to `VARIANTS` - 1."""
     return [*_WALLS, *(point for bit, point in enumerate(_EDGE) if variant >> bit & 1)]
 
 
 def calls(visits: int, variant: int) -> list[dict[str, Any]]:
-    """The tool calls of a validation; `visits` and `variant` vary, so that no cache answers them."""
+    """The tool calls of a validation; `visits` and `variant` vary, so that no cache has the answers."""
 
     return [
         {"tool": "getEngineStatus", "arguments": {}},
@@ -118,7 +118,7 @@ def calls(visits: int, variant: int) -> list[dict[str, Any]]:
 
 
 def most_visits(config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]] | None) -> int:
-    """The most visits that a call may ask for: as configured, or as lowered by an overlay."""
+    """The most visits that a call may request: as configured, or as lowered by an override."""
     configured = configured_visits(config)
     if configured is None:
         raise ValueError("katago.maxVisits is missing, or is not a whole number")
@@ -129,7 +129,7 @@ def most_visits(config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]]
 
 
 def configured_visits(config: Mapping[str, Any]) -> int | None:
-    """The most visits of a configuration; None when it does not say."""
+    """katago.maxVisits of a configuration; None if it is missing or malformed."""
     section = config.get("katago")
     value = section.get("maxVisits") if isinstance(section, Mapping) else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -138,9 +138,9 @@ def configured_visits(config: Mapping[str, Any]) -> int | None:
 def allowed(
     visits: int, config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]] | None = None
 ) -> int:
-    """So many visits, or the most that a call may ask for. `health` None leaves an overlay out of account.
+    """`visits`, capped at the most that a call may request. Without `health`, overrides do not count.
 
-    As many as are wanted when the configuration does not say.
+    Not capped if the configuration has no limit.
     """
     if configured_visits(config) is None:
         return visits
@@ -148,20 +148,20 @@ def allowed(
 
 
 def probes(visits: int, variants: Sequence[int]) -> list[dict[str, Any]]:
-    """One analysis for each variant of the position, Black's board; `variants` vary as in `calls`."""
+    """One analysis for each variant of the position in which Black owns the board."""
     return [_analyse("B", visits, variant) for variant in variants]
 
 
 def probe_problems(result: Mapping[str, Any], visits: int) -> list[str]:
-    """What is wrong with the answer to one of `probes`; [] when it is what an engine must say."""
+    """What is wrong with the response to one of `probes`; [] if it is correct."""
     check = _analysis("probe", result, 1, visits)
     return [] if check.ok else [check.message]
 
 
 def status(result: Mapping[str, Any]) -> str:
-    """As what the server counts a call with this result: `ok`, `invalid`, `rejected` or `error`.
+    """The status under which the server counts a call with this result: `ok`, `invalid`, `rejected`, `error`.
 
-    `error` stands for `unavailable` and `timeout` too; `unknown` for a call that it gave no answer to.
+    `error` includes `unavailable` and `timeout`. `unknown` is a call to which the server did not respond.
     """
     if result["ok"]:
         return "ok"
@@ -171,7 +171,7 @@ def status(result: Mapping[str, Any]) -> str:
 
 
 def _analyse(owner: str, visits: int, variant: int, moves: Sequence[list[str]] = ()) -> dict[str, Any]:
-    told = variant // _POSITIONS
+    response_size = variant // _POSITIONS
     return {
         "tool": "analyzePosition",
         "arguments": {
@@ -185,14 +185,14 @@ def _analyse(owner: str, visits: int, variant: int, moves: Sequence[list[str]] =
                 "moves": list(moves),
             },
             "maxVisits": visits,
-            "pvLength": 1 + told % _PV_LENGTHS,
-            "topMoves": 1 + told // _PV_LENGTHS,
+            "pvLength": 1 + response_size % _PV_LENGTHS,
+            "topMoves": 1 + response_size // _PV_LENGTHS,
         },
     }
 
 
 def judge(observed: Observed, expected: Expected, *, visits: int) -> list[Check]:
-    """Every check of the validation; the service is validated when all of them are ok."""
+    """Every check of the validation; the service is validated if all of them are ok."""
     return [
         _status("ready", observed.ready),
         _status("health", observed.health),
@@ -204,7 +204,7 @@ def judge(observed: Observed, expected: Expected, *, visits: int) -> list[Check]
 
 
 def failures(checks: Sequence[Check]) -> str:
-    """The failed checks as one line for each."""
+    """The failed checks, one line for each."""
     return "\n".join(f"- {check.name}: {check.message}" for check in checks if not check.ok)
 
 
@@ -222,12 +222,12 @@ def _status(name: str, answer: tuple[int, Mapping[str, Any]] | None) -> Check:
 
 
 def _release(health: tuple[int, Mapping[str, Any]] | None, expected: Expected) -> Check:
-    seen = health[1].get("release") if health else None
-    return Check("release", seen == expected.release, f"runs {seen}, expected {expected.release}")
+    release = health[1].get("release") if health else None
+    return Check("release", release == expected.release, f"runs {release}, expected {expected.release}")
 
 
 def _tokens(observed: Observed, expected: Expected) -> Iterator[Check]:
-    """The running server has the tokens of the file, whenever that was written."""
+    """The running server uses the tokens that the tokens file has now."""
     if expected.tokens is None:
         return
     if observed.tokens is None:
@@ -235,16 +235,16 @@ def _tokens(observed: Observed, expected: Expected) -> Iterator[Check]:
         return
     status, body = observed.tokens
     if status in (401, 403):
-        words = "the service refuses the host's own token, so it did not take the tokens of the file"
+        problem = "the service rejects the host's own token, so it did not load the tokens file"
     elif status != 200:
-        told = "; ".join(map(str, body.get("problems") or [])) or f"{TOKENS_PATH} answered {status}"
-        words = f"the service did not take the tokens of the file and goes on with those it had: {told}"
+        reason = "; ".join(map(str, body.get("problems") or [])) or f"{TOKENS_PATH} answered {status}"
+        problem = f"the service did not load the tokens file and keeps its previous tokens: {reason}"
     elif body.get("sha256") != expected.tokens:
-        words = "the tokens in force are not those of the file"
+        problem = "the service's tokens differ from the tokens file"
     else:
-        yield Check("tokens", True, f"{body.get('tokens')} tokens are in force, those of the file")
+        yield Check("tokens", True, f"{body.get('tokens')} tokens are in force, as in the tokens file")
         return
-    yield Check("tokens", False, words)
+    yield Check("tokens", False, problem)
 
 
 def _answers(observed: Observed, expected: Expected, visits: int) -> Iterator[Check]:
@@ -252,7 +252,7 @@ def _answers(observed: Observed, expected: Expected, visits: int) -> Iterator[Ch
     results = answers.get("results") or []
     server = answers.get("server") or {}
     if len(results) != _CALLS:
-        yield Check("mcp", False, str(answers.get("error") or "the MCP client got no answers"))
+        yield Check("mcp", False, str(answers.get("error") or "the MCP client got no response"))
         return
     yield Check(
         "mcp",
@@ -265,55 +265,53 @@ def _answers(observed: Observed, expected: Expected, visits: int) -> Iterator[Ch
     yield _analysis("black_owns_board", black, 1, visits)
     yield _analysis("white_owns_board", white, -1, visits)
     refused = not illegal.get("ok") and "illegal" in str(illegal.get("error")).lower()
-    yield Check("illegal_move", refused, f"a move on {OCCUPIED}, which is occupied: {_words(illegal)}")
+    yield Check("illegal_move", refused, f"a move on {OCCUPIED}, which is occupied: {_message(illegal)}")
 
 
 def _engine(status: Mapping[str, Any], expected: Expected) -> Check:
-    seen = status.get("structured") or {}
-    ok = seen.get("state") == "ready" and seen.get("engineVersion") == expected.engine_version
+    engine = status.get("structured") or {}
+    ok = engine.get("state") == "ready" and engine.get("engineVersion") == expected.engine_version
     return Check(
         "engine",
         bool(status.get("ok")) and ok,
-        f"state {seen.get('state')}, version {seen.get('engineVersion')},"
-        f" expected ready, version {expected.engine_version}; {_words(status)}",
+        f"state {engine.get('state')}, version {engine.get('engineVersion')},"
+        f" expected ready, version {expected.engine_version}; {_message(status)}",
     )
 
 
 def _limits(status: Mapping[str, Any], health: Mapping[str, Any], expected: Expected) -> Check:
-    """The limits in force are the configured ones, or those that the overlay of /health lowers."""
-    seen = status.get("structured") or {}
-    shown = health.get("overlay") or {}
-    lowered = {key.rpartition(".")[2]: value for key, value in shown.get("keys", {}).items()}
+    """The limits in force are as configured, or as lowered by the override that /health shows."""
+    in_force = status.get("structured") or {}
+    override = health.get("overlay") or {}
+    lowered = {key.rpartition(".")[2]: value for key, value in override.get("keys", {}).items()}
     wrong = [
-        f"{name} is {seen[name]}, expected {lowered.get(name, value)}"
+        f"{name} is {in_force[name]}, expected {lowered.get(name, value)}"
         for name, value in expected.limits.items()
-        # A release of an earlier version, which a rollback may lead to, tells fewer of them.
-        if name in seen and seen[name] != lowered.get(name, value)
+        # After a rollback the release may be of an earlier version, which reports fewer limits.
+        if name in in_force and in_force[name] != lowered.get(name, value)
     ]
-    # One that began or ended between the two answers decides nothing.
-    if bool(seen.get("loweredUntil")) != bool(shown):
+    # If the override started or ended between the two responses, they cannot be compared.
+    if bool(in_force.get("loweredUntil")) != bool(override):
         wrong = []
-    return Check(
-        "limits", not wrong, "; ".join(wrong) or service_overlay.words(shown) or "as they are configured"
-    )
+    return Check("limits", not wrong, "; ".join(wrong) or service_overlay.words(override) or "as configured")
 
 
 def _analysis(name: str, result: Mapping[str, Any], sign: int, visits: int) -> Check:
-    """`sign`: 1 when the board is Black's, -1 when it is White's; values are from Black's side."""
+    """Check one analysis, with values from Black's side. `sign`: 1 if Black owns the board, -1 if White."""
     try:
         analysis = shape.typed(Analysis, result.get("structured"))
     except ValueError:
-        return Check(name, False, f"no usable analysis; {_words(result)}")
+        return Check(name, False, f"no usable analysis; {_message(result)}")
     if not analysis["moves"]:
-        return Check(name, False, f"no usable analysis; {_words(result)}")
+        return Check(name, False, f"no usable analysis; {_message(result)}")
     lead, winrate = analysis["scoreLead"], analysis["winrate"]
     searched, best = analysis["visits"], analysis["moves"][0]["move"]
     owner_winrate = winrate if sign > 0 else 1 - winrate
     problems = [
-        words
-        for wrong, words in (
+        problem
+        for wrong, problem in (
             (not result.get("ok"), "the tool reported an error"),
-            # Written so that NaN fails it.
+            # Not written as `<`, so that NaN fails too.
             (not sign * lead >= LEAST_LEAD, f"scoreLead {lead:+.1f}"),
             (not LEAST_WINRATE <= owner_winrate <= 1, f"winrate {winrate:.3f}"),
             (searched < visits, f"{searched} visits of {visits}"),
@@ -337,11 +335,11 @@ def _metrics(observed: Observed, expected: Expected, visits: int) -> Iterator[Ch
     up = after.value("katago_engine_up")
     yield Check("engine_up", up == 1, f"katago_engine_up is {up}")
     info = after.labels("katago_mcp_build_info")
-    told = [(labels.get("version"), labels.get("release")) for labels in info]
+    builds = [(labels.get("version"), labels.get("release")) for labels in info]
     yield Check(
         "build_info",
-        told == [(expected.version, expected.release)],
-        f"katago_mcp_build_info says {told}, expected {expected.version}, {expected.release}",
+        builds == [(expected.version, expected.release)],
+        f"katago_mcp_build_info shows {builds}, expected {expected.version}, {expected.release}",
     )
     for name, labels, least in (
         ("katago_visits_total", {}, 2 * visits),
@@ -351,5 +349,5 @@ def _metrics(observed: Observed, expected: Expected, visits: int) -> Iterator[Ch
         yield Check(name, rose >= least, f"{name} rose by {rose:g}, expected at least {least}")
 
 
-def _words(result: Mapping[str, Any]) -> str:
-    return str(result.get("error") or result.get("text") or "no words")[:200]
+def _message(result: Mapping[str, Any]) -> str:
+    return str(result.get("error") or result.get("text") or "no message")[:200]

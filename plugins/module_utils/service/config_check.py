@@ -1,4 +1,4 @@
-"""The configuration that the service reads, judged by the schema of the release that reads it."""
+"""Checks the service's configuration against the schema of the release that reads it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import credentials as service_credentials
 from ansible_collections.katago.fleet.plugins.module_utils.service import validate_report
 
-# The server's check of the engine's home, which lies below the state.
+# The server's check of the engine's home directory, which is in the state directory.
 _HOME = "home_data_dir"
 
 
 class Verdict(TypedDict):
-    """Whether the release takes the configuration, and what failed, in the release's own words."""
+    """Whether the release accepts the configuration; `problems` are the release's own messages."""
 
     ok: bool
     problems: list[str]
 
 
 class CheckError(Exception):
-    """The release's command gave no verdict; the message says why."""
+    """The release's command failed before it gave a verdict; the message has the reason."""
 
 
 def checked(
     layout: release_layout.Layout, config: Path, state: Path, *, seconds: float | None = None
 ) -> Verdict:
-    """What `katago-mcp validate` of the current release says of a configuration, without an engine.
+    """Run `katago-mcp validate` of the current release on a configuration, without an engine.
 
-    `state`: the directory that holds the service's state.
+    `state`: the service's state directory.
 
     Raises:
         OSError, CheckError: if the release's command does not run.
@@ -43,13 +43,13 @@ def checked(
     environment = {
         "PATH": "/usr/bin:/bin",
         "LC_ALL": "C.UTF-8",
-        # Nothing may be written into a release.
+        # Releases must stay unchanged.
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = layout.current / "venv" / "bin" / "katago-mcp"
     unit = (layout.current / paths.SERVICE_UNIT).read_text()
     with tempfile.TemporaryDirectory() as credentials:
-        for name, path in service_credentials.wanted(unit).items():
+        for name, path in service_credentials.in_unit(unit).items():
             (Path(credentials) / name).symlink_to(path)
             environment["CREDENTIALS_DIRECTORY"] = credentials
         done = subprocess.run(
@@ -64,14 +64,15 @@ def checked(
     try:
         report = validate_report.parse(done.stdout)
     except shape.ShapeError as error:
-        said = endings.said(done.stderr, str(error) if done.stdout else "", status=done.returncode)
-        raise CheckError(f"katago-mcp validate does not run: {said}") from error
-    # Where nothing can be written, the rule for file systems says so; the configuration is as it was.
+        reason = endings.said(done.stderr, str(error) if done.stdout else "", status=done.returncode)
+        raise CheckError(f"katago-mcp validate failed: {reason}") from error
+    # A read-only disk fails the check of the home directory. The configuration is not at fault, and triage
+    # has a rule for file systems.
     failed = validate_report.failed(report)
-    spared = [check for check in failed if check["name"] == _HOME and _is_read_only(state)]
-    problems = [check["message"] for check in failed if check not in spared]
+    ignored = [check for check in failed if check["name"] == _HOME and _is_read_only(state)]
+    problems = [check["message"] for check in failed if check not in ignored]
     return {
-        "ok": not problems if spared else report["ok"] and done.returncode == 0,
+        "ok": not problems if ignored else report["ok"] and done.returncode == 0,
         "problems": problems,
     }
 

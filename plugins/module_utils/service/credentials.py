@@ -1,4 +1,4 @@
-"""The credentials of the service: who may read them, and what systemd passed to a process."""
+"""The service's credentials: who may read them, and which ones systemd passed to a process."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ansible_collections.katago.fleet.plugins.module_utils import paths
 
 TOKENS_MODE = 0o640
 CREDENTIALS_MODE = 0o710
-# For a trial: the server takes the tokens that systemd hands to it, not those that its configuration names.
+# For a pre-flight validation: the server uses the tokens that systemd passes, not the configured file.
 HANDED_TOKENS = "KATAGO_AUTH_TOKENS_FILE="
 
 
-def wanted(unit: str) -> dict[str, Path]:
-    """The credentials that a unit file has systemd hand over: where each of them comes from."""
+def in_unit(unit: str) -> dict[str, Path]:
+    """The credentials that systemd passes to a service with this unit file: name to source path."""
     lines = re.findall(r"^LoadCredential=([^:\n]+):(.+)$", unit, re.M)
     return {name: Path(path) for name, path in lines}
 
 
 def tokens_file(config: Mapping[str, Any]) -> Path | None:
-    """The file of tokens that a configuration has the server read by itself; None when it names none."""
+    """The tokens file of a configuration, which the server reads itself; None if it names none."""
     section = config.get("auth")
     name = section.get("tokensFile") if isinstance(section, Mapping) else None
     return Path(name) if isinstance(name, str) and name else None
 
 
 def group_id(name: str = paths.SERVICE_GROUP) -> int | None:
-    """The numeric id of a group; None when there is no such group."""
+    """The numeric id of a group; None if the group does not exist."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
@@ -39,18 +39,18 @@ def group_id(name: str = paths.SERVICE_GROUP) -> int | None:
 
 
 def open_directory(directory: Path, group: int) -> None:
-    """Have the own user keep a directory, and a group reach the files whose names and modes let it."""
+    """Give a directory to the current user, and let `group` enter it but not list it."""
     os.chown(directory, os.geteuid(), group)
     directory.chmod(CREDENTIALS_MODE)
 
 
 def loaded(pid: int, name: str) -> bytes | None:
-    """What systemd handed to a process when it started; None when it was nothing."""
+    """The content of a credential that systemd passed to a process; None if it cannot be read."""
     return content(Path(f"/proc/{pid}/root/run/credentials/{paths.SERVICE_UNIT}/{name}"))
 
 
 def content(path: Path) -> bytes | None:
-    """The content of a credential's file; None when it cannot be read."""
+    """The content of a credential's file; None if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError:

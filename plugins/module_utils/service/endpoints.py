@@ -1,4 +1,4 @@
-"""The service as its own host reaches it: probes, metrics, and tool calls by the MCP client."""
+"""Access to the service from its own host: probes, metrics, and tool calls through the MCP client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import endings
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import http
 
-# What the client takes to start and to say goodbye on a busy host, beyond its own deadline.
+# Time for the client to start and to disconnect on a busy host, beyond its own deadline.
 _CLIENT_SECONDS = 15
 
 T = TypeVar("T", str, int)
@@ -22,7 +22,7 @@ T = TypeVar("T", str, int)
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where the service and its metrics are bound."""
+    """The addresses and ports on which the service and its metrics listen."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -32,7 +32,7 @@ class Endpoints:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Endpoints:
-        """Those of a configuration. Raises ValueError when it does not say."""
+        """The endpoints of a configuration. Raises ValueError if a setting is missing or malformed."""
         return cls(
             host=_setting(config, "server", "host", str),
             port=_setting(config, "server", "port", int),
@@ -43,7 +43,7 @@ class Endpoints:
 
     @classmethod
     def of_release(cls, layout: release_layout.Layout) -> Endpoints:
-        """Those of the current release; the defaults when its configuration cannot be read."""
+        """The endpoints of the current release; the defaults if its configuration cannot be used."""
         try:
             return cls.of(json.loads((layout.current / "config.json").read_text()))
         except (OSError, ValueError):
@@ -51,36 +51,36 @@ class Endpoints:
 
     @property
     def url(self) -> str:
-        """The address of MCP as the host itself reaches it."""
+        """The URL of the MCP endpoint, as reached from the host itself."""
         host = http.reachable(self.host)
         scheme = "https" if self.tls else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/mcp"
 
     def probe(self, path: str, seconds: float = http.ASK_SECONDS) -> tuple[int, dict[str, Any]] | None:
-        """Status and JSON body of `/health` or `/ready`; None when there was no answer in time."""
+        """Status and JSON body of `/health` or `/ready`; None without a response in time."""
         return http.ask_json(self.host, self.port, path, seconds=seconds, tls=self.tls)
 
     def answer(self, path: str, seconds: float) -> dict[str, Any]:
-        """A probe's `status`, None when there was none in time, `body`, and the `seconds` that it had."""
+        """A probe as a mapping: `status` (None without a response in time), `body`, `seconds` (the limit)."""
         status, body = self.probe(path, seconds) or (None, {})
         return {"status": status, "body": body, "seconds": seconds}
 
     def exposed(self, seconds: float = http.ASK_SECONDS) -> str | None:
-        """The text of the metrics; None when they were not served in time."""
+        """The text of the metrics; None if they were not served in time."""
         answer = http.ask(self.metrics_host, self.metrics_port, "/metrics", seconds=seconds)
         if answer is None or answer[0] != 200:
             return None
         return answer[1].decode(errors="replace")
 
     def scrape(self) -> prometheus.Scrape | None:
-        """The metrics, None when there are none in the exposition format."""
+        """The metrics; None if they are unavailable or not in the exposition format."""
         return http.scrape(self.metrics_host, self.metrics_port)
 
     def call(self, command: Path, calls: Sequence[Mapping[str, Any]], deadline: float) -> dict[str, Any]:
-        """What the MCP client got for tool calls; its own failure is an answer with an error alone.
+        """Make tool calls with the MCP client; its output, or only an `error` if the client itself failed.
 
-        `deadline` in seconds is for all calls together. The client runs as nobody: it talks to a
-        service that may be anything.
+        `deadline`: seconds for all calls together. The client runs as the user nobody, because any process
+        may listen on the service's port.
         """
         token = paths.CREDENTIALS / paths.OPERATOR_TOKEN
         request = {
@@ -92,7 +92,7 @@ class Endpoints:
             **({"token": token.read_text().strip()} if token.exists() else {}),
         }
         try:
-            asked = subprocess.run(
+            done = subprocess.run(
                 [command, "call"],
                 input=json.dumps(request),
                 capture_output=True,
@@ -105,17 +105,19 @@ class Endpoints:
                 env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"},
                 check=False,
             )
-            answer = json.loads(asked.stdout)
-            return answer if isinstance(answer, dict) else {"error": "the client's answer is no object"}
+            answer = json.loads(done.stdout)
+            return (
+                answer if isinstance(answer, dict) else {"error": "the output of the MCP client is no object"}
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
-            return {"error": f"the MCP client did not end: {error}"}
+            return {"error": f"the MCP client did not finish: {error}"}
         except ValueError:
-            said = endings.said(asked.stderr, status=asked.returncode)
-            return {"error": f"the MCP client failed: {said}"}
+            reason = endings.said(done.stderr, status=done.returncode)
+            return {"error": f"the MCP client failed: {reason}"}
 
 
 def _setting(config: object, section: str, name: str, kind: type[T]) -> T:
-    """A setting of a configuration that nobody has checked. Its value stays unsaid: it may be a secret."""
+    """A setting of an unchecked configuration. Errors do not show its value, which may be a secret."""
     values = config.get(section) if isinstance(config, Mapping) else None
     value = values.get(name) if isinstance(values, Mapping) else None
     if not isinstance(value, kind) or isinstance(value, bool):

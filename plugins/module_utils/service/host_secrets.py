@@ -1,4 +1,4 @@
-"""The secrets that a host knows: those that are kept in files, and those that its service was given."""
+"""The secrets of a host: those in files, and those in arguments and environments of processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import redacti
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 
 LARGEST = 1 << 20
-"""Bytes of a file of secrets; a larger one is none that can be searched for."""
+"""The largest size of a file of secrets, in bytes. A larger file is an error."""
 _PATIENCE = 10.0
-"""Seconds for finding the secrets and taking them out; a process that hangs can keep what it was given."""
-# Patterns below the root of a host.
+"""Seconds for redacting texts. Reading the arguments of a hanging process can block."""
+# Patterns of paths below the host's root.
 _FILES = (
     f"{paths.CREDENTIALS}/*",
     f"/run/credentials/{paths.SERVICE_UNIT}/*",
@@ -27,7 +27,7 @@ _FILES = (
         for name in (paths.RESTIC_PASSWORD, paths.RESTIC_ENVIRONMENT, paths.RESTIC_SSH_KEY)
     ),
 )
-# Where a host that keeps the time of incidents has the addresses and passwords of their sinks.
+# Addresses and passwords of the channels, on a host that runs the reminder timer of incidents.
 _SINKS = (str(paths.INCIDENT_CHANNELS), f"/run/credentials/{paths.REMINDER_UNIT}/sinks")
 _UNITS = tuple(
     f"{place}/{paths.SERVICE_UNIT}{part}"
@@ -37,75 +37,75 @@ _UNITS = tuple(
 
 
 class ConfidentialError(Exception):
-    """The secrets of a host cannot be known; the message says which, and why, as part of a sentence."""
+    """The host's secrets cannot be read; the message has the file and the reason, as part of a sentence."""
 
 
 def kept(root: Path) -> list[redaction.Secret]:
-    """The secrets in files: tokens, keys, passwords, and what unit and configuration are given.
+    """The secrets in files: tokens, keys, passwords, and secrets in unit files and configurations.
 
-    Raises ConfidentialError when one of the files is there and cannot be read.
+    Raises ConfidentialError if an existing file cannot be read.
     """
-    found: list[redaction.Secret] = []
+    secrets: list[redaction.Secret] = []
     for path in _matching(root, *_FILES):
-        found += secret_values.in_file(path.name, _read(path))
+        secrets += secret_values.in_file(path.name, _read(path))
     for path in _matching(root, f"{paths.BACKUP_SECRETS}/{paths.RESTIC_REPOSITORY}"):
-        found += secret_values.in_address(path.name, _read(path).strip())
+        secrets += secret_values.in_address(path.name, _read(path).strip())
     for path in _matching(root, *_SINKS):
         content = _read(path)
         groups = _parsed(content)
         values = secret_values.in_sinks(groups) if groups is not None else iter(())
-        found += [redaction.Secret(value.encode(), path.name) for value in values]
-        found += secret_values.in_file(path.name, content)
+        secrets += [redaction.Secret(value.encode(), path.name) for value in values]
+        secrets += secret_values.in_file(path.name, content)
     for path in _matching(root, *_UNITS):
         text = _read(path).decode(errors="replace")
-        found += _named(path.name, secret_values.in_unit(text))
+        secrets += _named(path.name, secret_values.in_unit(text))
         for name in re.findall(r"^\s*EnvironmentFile=-?(/\S+)", text, re.M):
             for file in _matching(root, name):
-                found += _named(file.name, _in_environment_file(_read(file)))
+                secrets += _named(file.name, _in_environment_file(_read(file)))
     for path in _configurations(root):
         config = _parsed(_read(path))
-        found += _named(path.name, secret_values.in_json(config))
+        secrets += _named(path.name, secret_values.in_json(config))
         for name in _named_files(config):
             for file in _matching(root, name):
-                found += secret_values.in_file(file.name, _read(file))
-    return found
+                secrets += secret_values.in_file(file.name, _read(file))
+    return secrets
 
 
 def given(processes: list[int], proc: Path) -> list[redaction.Secret]:
-    """The secrets in arguments and environments of processes; those that are gone have none."""
-    found: list[redaction.Secret] = []
+    """The secrets in arguments and environments of processes. Processes that have ended are skipped."""
+    secrets: list[redaction.Secret] = []
     for pid in processes:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            words = texts((proc / str(pid) / "cmdline").read_bytes())
-            found += _named(f"argument-of-{pid}", secret_values.in_arguments(words))
+            arguments = texts((proc / str(pid) / "cmdline").read_bytes())
+            secrets += _named(f"argument-of-{pid}", secret_values.in_arguments(arguments))
             variables = as_variables(texts((proc / str(pid) / "environ").read_bytes()))
-            found += _named(f"environment-of-{pid}", secret_values.in_environment(variables))
-    return found
+            secrets += _named(f"environment-of-{pid}", secret_values.in_environment(variables))
+    return secrets
 
 
 def of_unit(proc: Path) -> list[int]:
-    """The processes of the service's control group, from /proc alone."""
-    found = []
+    """The ids of the processes in the service's control group, read from /proc alone."""
+    pids = []
     for directory in proc.iterdir():
         if not directory.name.isdigit():
             continue
         with contextlib.suppress(OSError):
             if paths.SERVICE_UNIT in re.split(r"[/\n]", (directory / "cgroup").read_text()):
-                found.append(int(directory.name))
-    return sorted(found)
+                pids.append(int(directory.name))
+    return sorted(pids)
 
 
 def shown(value: Any) -> Any:
-    """A JSON value as it may leave the host: its texts without the host's secrets and what looks like one.
+    """Redact the host's secrets, and what looks like a secret, in all texts of a JSON value.
 
-    Where the secrets cannot be known, texts of several words are withheld, with the reason.
+    If the secrets cannot be read, every text of more than one word is replaced with the reason.
     """
-    looked = workers.Measuring()
-    looked.start("texts", lambda: _without_secrets(value), _PATIENCE)
-    entry = looked.results()["texts"]
+    redacting = workers.Measuring()
+    redacting.start("texts", lambda: _without_secrets(value), _PATIENCE)
+    entry = redacting.results()["texts"]
     if "value" in entry:
         return entry["value"]
-    withheld = f"[withheld: the secrets of this host are not known: {entry['unknown']}]"
+    withheld = f"[withheld: the secrets of this host cannot be read: {entry['unknown']}]"
     return _changed(value, lambda text: withheld if len(text.split()) > 1 else text)
 
 
@@ -127,40 +127,40 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def texts(block: bytes) -> list[str]:
-    """The texts of a block of the kernel, each ended by a zero byte."""
+    """The texts of a file of /proc in which a zero byte ends each of them."""
     return [part.decode(errors="surrogateescape") for part in block.rstrip(b"\0").split(b"\0")]
 
 
-def as_variables(words: list[str]) -> dict[str, str]:
-    """Words such as `NAME=value` as a mapping."""
-    return {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
+def as_variables(assignments: list[str]) -> dict[str, str]:
+    """Texts such as `NAME=value` as a mapping."""
+    return {name: value for name, equals, value in (each.partition("=") for each in assignments) if equals}
 
 
 def _configurations(root: Path) -> Iterator[Path]:
-    """The present one, and those of all releases: one of them may run, and the journal is of them all."""
+    """The current configuration and those of all releases: any of them may run, or be in the journal."""
     yield from _matching(root, str(paths.CONFIG))
     layout = release_layout.Layout(root / paths.RELEASE_ROOT.relative_to("/"))
     try:
-        found = sorted(layout.releases.iterdir())
+        releases = sorted(layout.releases.iterdir())
     except FileNotFoundError:
         return
     except OSError as error:
         raise ConfidentialError(f"{layout.releases}: {error.strerror}") from error
-    for release in found:
+    for release in releases:
         yield from _matching(release, paths.CONFIG.name)
 
 
 def _matching(root: Path, *patterns: str) -> Iterator[Path]:
-    """The files that there are; a pattern may have wildcards in its last part."""
+    """The existing files that match; a pattern may have wildcards in its last part."""
     for pattern in patterns:
-        wanted = root / pattern.lstrip("/")
+        match = root / pattern.lstrip("/")
         try:
-            found = sorted(wanted.parent.iterdir())
-            yield from (path for path in found if fnmatch.fnmatch(path.name, wanted.name) and path.is_file())
+            files = sorted(match.parent.iterdir())
+            yield from (path for path in files if fnmatch.fnmatch(path.name, match.name) and path.is_file())
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise ConfidentialError(f"{error.filename or wanted.parent}: {error.strerror}") from error
+            raise ConfidentialError(f"{error.filename or match.parent}: {error.strerror}") from error
 
 
 def _read(path: Path) -> bytes:
@@ -198,7 +198,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def _named_files(config: Any) -> Iterator[str]:
-    """The files of tokens and keys that a configuration names."""
+    """The tokens file and the key file of a configuration."""
     for section, key in (("auth", "tokensFile"), ("tls", "keyFile")):
         settings = config.get(section) if isinstance(config, dict) else None
         name = settings.get(key) if isinstance(settings, dict) else None

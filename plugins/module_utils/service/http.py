@@ -1,4 +1,4 @@
-"""The service asked over HTTP, as it is configured to listen: probes, metrics, admin endpoints."""
+"""HTTP requests to the service: probes, metrics, admin endpoints."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ASK_SECONDS = 5
 
 
 def reachable(host: str) -> str:
-    """The address by which the host itself reaches a bound one."""
+    """The address at which the host itself reaches a listening address."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
 
 
 def secured(config: Mapping[str, Any]) -> bool:
-    """Whether a server with this configuration serves its main port over TLS."""
+    """Whether a server with this configuration uses TLS on its main port."""
     section = config.get("tls")
     return isinstance(section, Mapping) and bool(section.get("enabled"))
 
 
 def pinned(certificate: Path) -> ssl.SSLContext:
-    """A context that accepts the first certificate of a PEM file, whatever the name, and no other.
+    """A context that accepts only the first certificate of a PEM file, whatever the host name.
 
-    Raises OSError or ValueError when there is none in it.
+    Raises OSError or ValueError if the file has no certificate.
     """
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
     text = certificate.read_text()
@@ -50,9 +50,9 @@ def ask(
     tls: bool = False,
     limit: int | None = None,
 ) -> tuple[int, bytes] | None:
-    """The status and the body of an answer, of which `limit` bytes are read; None when there was none.
+    """Status and body of a response; None without a response. At most `limit` bytes are read.
 
-    With `tls` the service must show the host's own certificate.
+    With `tls` the service must present the host's own certificate.
     """
     try:
         connection = _connection(reachable(host), port, seconds, tls=tls)
@@ -78,7 +78,7 @@ def ask_json(
     seconds: float = ASK_SECONDS,
     tls: bool = False,
 ) -> tuple[int, dict[str, Any]] | None:
-    """As `ask`, with the body parsed; a body that is not a JSON object counts as empty."""
+    """Like `ask`, with the body parsed. A body that is not a JSON object counts as empty."""
     answer = ask(host, port, path, method=method, token=token, seconds=seconds, tls=tls)
     if answer is None:
         return None
@@ -90,7 +90,7 @@ def ask_json(
 
 
 def scrape(host: str, port: int) -> prometheus.Scrape | None:
-    """The metrics, None when there are none in the exposition format."""
+    """The metrics; None if they are unavailable or not in the exposition format."""
     answer = ask(host, port, "/metrics")
     if answer is None or answer[0] != 200:
         return None

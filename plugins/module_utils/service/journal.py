@@ -1,7 +1,7 @@
-"""The service's journal as data: its own lines by level and error code, and what systemd did with it.
+"""The service's journal as data: the server's own lines, and systemd's messages about the unit.
 
-The server logs one JSON object a line, so a line counts by its fields; a harmless line in which the
-word "error" occurs does not count.
+The server logs one JSON object a line. Lines are counted by their fields, so a harmless line that contains
+the word "error" does not count.
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ from typing import Any, TypedDict
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
 
-# Of systemd's catalogue: SD_MESSAGE_UNIT_STARTED, SD_MESSAGE_UNIT_FAILURE_RESULT.
+# Message ids of systemd's catalogue: SD_MESSAGE_UNIT_STARTED, SD_MESSAGE_UNIT_FAILURE_RESULT.
 _STARTED = "39f53479d3a045ac8e11786248231fbf"
 _FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 _COUNTED = ("warning", "error", "critical")
-# The states that an engine which ended is in; one that hung is in backoff next.
+# The states of an engine that has exited; after hung, the state is backoff.
 _ENDED = ("backoff", "config_error")
-# What a line says of a failure, the most telling first.
+# The fields of a line that describe a failure, the most specific first.
 _CODES = ("code", "state", "reason", "errorType")
 MOST_LINES = 5000
 _LONGEST_CODE = 120
-# A file that is being written to fails its verification now and then, each time at another place.
+# The verification of a file that is being written fails now and then, each time at another offset.
 _TRIALS = 4
 _AT = re.compile(r"^File corruption detected at .+:(\w+) \(of ", re.M)
 
 
 class Group(TypedDict):
-    """Warnings or errors that are alike: how many, and whether one was an exception nobody had foreseen."""
+    """Warnings or errors with the same level, event and code.
+
+    `count`: how many. `exception`: whether one of them was an unexpected exception.
+    """
 
     level: str
     event: str
@@ -53,13 +56,13 @@ class Runs(TypedDict):
 
 
 class JournalError(Exception):
-    """journalctl did not answer; the text is its own."""
+    """journalctl failed; the message is its own."""
 
 
 def read(
     minutes: int, *matches: str, grep: str | None = None, lines: int = MOST_LINES
 ) -> list[dict[str, Any]]:
-    """The newest entries of the last minutes that match, oldest first.
+    """The newest matching entries of the last `minutes`, at most `lines`, oldest first.
 
     Raises:
         JournalError: if journalctl fails.
@@ -68,31 +71,31 @@ def read(
     argv += [f"--lines={lines}", "--output-fields=MESSAGE,MESSAGE_ID,PRIORITY,_PID"]
     argv += [f"--grep={grep}"] if grep else []
     done = subprocess.run([*argv, *matches], capture_output=True, text=True, errors="replace", check=False)
-    # With --grep, status 1 and no words mean that nothing matched.
+    # With --grep, status 1 without a message means that nothing matched.
     if done.returncode != 0 and (not grep or done.stderr.strip()):
         raise JournalError(
-            redaction.last_lines(done.stderr, 1000) or f"journalctl ended with {done.returncode}"
+            redaction.last_lines(done.stderr, 1000) or f"journalctl exited with status {done.returncode}"
         )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def own(minutes: int) -> list[dict[str, Any]]:
-    """What the service itself wrote."""
+    """The entries that the service itself wrote."""
     return read(minutes, f"_SYSTEMD_UNIT={paths.SERVICE_UNIT}")
 
 
 def engine(minutes: int) -> list[dict[str, Any]]:
-    """What the service wrote on the states of its engine, however much else it wrote."""
+    """The entries about states of the engine; other entries do not count towards the limit of lines."""
     return read(minutes, f"_SYSTEMD_UNIT={paths.SERVICE_UNIT}", grep='"event": ?"engine_state"')
 
 
 def manager(minutes: int) -> list[dict[str, Any]]:
-    """What systemd wrote about the unit."""
+    """The entries that systemd wrote about the unit."""
     return read(minutes, f"UNIT={paths.SERVICE_UNIT}", "_PID=1")
 
 
 def message(entry: Mapping[str, Any]) -> str:
-    """An entry's text; journald gives bytes that are no text as numbers."""
+    """An entry's text. journald returns bytes that are not text as numbers."""
     text = entry.get("MESSAGE")
     if isinstance(text, list):
         return bytes(text).decode(errors="replace")
@@ -100,7 +103,7 @@ def message(entry: Mapping[str, Any]) -> str:
 
 
 def fields(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The JSON object that a line of the server is; None when it is none."""
+    """The JSON object of a line of the server; None if the line is not one."""
     try:
         parsed = json.loads(message(entry))
     except ValueError:
@@ -117,7 +120,7 @@ def groups(entries: Sequence[Mapping[str, Any]]) -> list[Group]:
         if line is None or line["level"] not in _COUNTED:
             continue
         code = next((str(line[name]) for name in _CODES if line.get(name)), "")
-        # Half of a secret would not be found in it.
+        # Not shortened: redaction would not recognize half of a secret.
         code = code if len(code) <= _LONGEST_CODE else f"a text of {len(code)} characters"
         group = str(line["level"]), str(line.get("event", "")), code
         counts[group] += 1
@@ -130,18 +133,18 @@ def groups(entries: Sequence[Mapping[str, Any]]) -> list[Group]:
 
 
 def unstructured(entries: Sequence[Mapping[str, Any]]) -> int:
-    """How many lines are no JSON, such as those of a traceback."""
+    """The number of lines that are not JSON, for example of a traceback."""
     return sum(fields(entry) is None for entry in entries)
 
 
 def engine_failures(entries: Sequence[Mapping[str, Any]]) -> int:
-    """How often the engine ended and had to be started again; a restart by an operator does not count."""
+    """How often the engine exited unexpectedly; a restart by an operator does not count."""
     lines = [line for line in map(fields, entries) if line and line.get("event") == "engine_state"]
     return sum(line.get("state") in _ENDED for line in lines)
 
 
 def cache_trouble(entries: Sequence[Mapping[str, Any]]) -> str | None:
-    """Why the cache does not work, by the last that was said of it; None when it works or recovered."""
+    """Why the cache does not work, by its last message; None if it works or has recovered."""
     trouble = None
     for line in map(fields, entries):
         event = line.get("event") if line else None
@@ -153,7 +156,7 @@ def cache_trouble(entries: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def runs(entries: Sequence[Mapping[str, Any]]) -> Runs:
-    """The starts and failures that systemd wrote of."""
+    """The starts and failures of the unit that systemd logged."""
 
     def at(message_id: str) -> list[float]:
         return [int(each["__REALTIME_TIMESTAMP"]) / 1e6 for each in entries if _is(each, message_id)]
@@ -167,7 +170,11 @@ def _is(entry: Mapping[str, Any], message_id: str) -> bool:
 
 @dataclass
 class Verification:
-    """Of the journal's files: how many are whole, why others are damaged by path, how many were not tried."""
+    """The result of verifying the journal's files.
+
+    `whole`: number of intact files. `damaged`: path to problem. `left`: number of files without a result,
+    because the time was over.
+    """
 
     whole: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
@@ -175,52 +182,52 @@ class Verification:
 
 
 def verified(places: Sequence[Path], seconds: float) -> Verification:
-    """Verify every file of the journal in `places`, the newest first, as long as there is time.
+    """Verify the journal's files in the directories `places`, newest first, for at most `seconds`.
 
-    A file counts as damaged when `journalctl --verify` names the same place of it over and over.
+    A file counts as damaged if `journalctl --verify` reports the same offset every time.
     """
-    seen = Verification()
+    verification = Verification()
     end = time.monotonic() + seconds
     for path in _files(places):
         try:
             trouble = _trouble(path, end)
         except subprocess.TimeoutExpired:
-            seen.left += 1
+            verification.left += 1
             continue
         if trouble is None:
-            seen.whole += 1
+            verification.whole += 1
         else:
-            seen.damaged[str(path)] = trouble
-    return seen
+            verification.damaged[str(path)] = trouble
+    return verification
 
 
 def _files(places: Sequence[Path]) -> list[Path]:
-    found: dict[Path, float] = {}
+    times: dict[Path, float] = {}
     for place in places:
-        # *.journal~ are those that were not closed in order.
+        # Files named *.journal~ were not closed cleanly.
         for path in [*place.glob("*/*.journal"), *place.glob("*/*.journal~")]:
             with contextlib.suppress(FileNotFoundError):
-                found[path] = path.stat().st_mtime
-    return sorted(found, key=lambda path: -found[path])
+                times[path] = path.stat().st_mtime
+    return sorted(times, key=lambda path: -times[path])
 
 
 def _trouble(path: Path, end: float) -> str | None:
-    """Why a file is damaged; None when it is not, or was rotated away meanwhile. Raises TimeoutExpired."""
-    places = set()
-    words = ""
+    """Why a file is damaged; None if it is intact or was rotated away meanwhile. Raises TimeoutExpired."""
+    offsets = set()
+    problem = ""
     for _ in range(_TRIALS):
-        left = max(end - time.monotonic(), 0)
+        seconds = max(end - time.monotonic(), 0)
         done = subprocess.run(
             ["journalctl", "--verify", f"--file={path}"],
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=left,
+            timeout=seconds,
             check=False,
         )
-        found = _AT.search(done.stderr)
-        places.add(found and found[1])
-        if done.returncode == 0 or len(places) > 1 or not path.exists():
+        match = _AT.search(done.stderr)
+        offsets.add(match and match[1])
+        if done.returncode == 0 or len(offsets) > 1 or not path.exists():
             return None
-        words = redaction.plain(done.stderr).strip().partition("\n")[0]
-    return words or "journalctl says no more"
+        problem = redaction.plain(done.stderr).strip().partition("\n")[0]
+    return problem or "journalctl reports no details"

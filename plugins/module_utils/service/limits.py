@@ -1,4 +1,4 @@
-"""Limits lowered for a while: what an operator may ask for, the overlay, and the timer that ends it."""
+"""Temporarily lowered limits: the operator's request, the override's file, and the timer that ends it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import overla
 SHORTEST_MINUTES = 0.1
 LONGEST_MINUTES = 1440.0
 LONGEST_WHY = 1000
-"""Characters; the server takes no more."""
+"""Characters; the server accepts no more."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit by the name that operators give it, and the key of the configuration that it lowers.
+    """A limit: its name for operators, and the key of the configuration that it lowers.
 
-    `least` is in the operator's unit; one of them is `factor` of the key's.
+    `least`: the smallest value, in the operator's unit. `factor`: one operator's unit in the key's unit.
     """
 
     name: str
@@ -46,7 +46,7 @@ _MAX_VISITS, _DEFAULT_VISITS = "katago.maxVisits", "katago.defaultVisits"
 
 
 class OverlayError(Exception):
-    """Limits cannot be lowered so; `problems` names every value and what would be accepted."""
+    """The request is invalid; `problems` has every invalid value and what would be accepted."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(" ".join(problems))
@@ -54,8 +54,8 @@ class OverlayError(Exception):
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What an operator asks for: limits by key of the configuration, for how long, and why."""
+class Request:
+    """An operator's request: limits by key of the configuration, duration in minutes, and reason."""
 
     limits: Mapping[str, overlay.Number]
     minutes: float
@@ -63,7 +63,7 @@ class Wanted:
 
 
 class Document(TypedDict):
-    """The overlay's file as the server reads it; `set`: values by key of the configuration."""
+    """The override's file as the server reads it; `set`: values by key of the configuration."""
 
     set: dict[str, overlay.Number]
     expiresAt: str
@@ -71,44 +71,48 @@ class Document(TypedDict):
     who: str
 
 
-def wanted(limits: Mapping[str, object], minutes: object, why: str) -> Wanted:
-    """What is asked for, checked apart from any host; values may be numbers or texts of numbers.
+def parse(limits: Mapping[str, object], minutes: object, why: str) -> Request:
+    """Check a request on its own, without a host. Values may be numbers or texts of numbers.
 
     Raises:
         OverlayError: with every problem at once.
     """
     problems: list[str] = []
-    given = {name: value for name, value in limits.items() if value is not None}
-    found = {}
+    requested = {name: value for name, value in limits.items() if value is not None}
+    values = {}
     for limit in LIMITS:
-        if limit.name in given:
-            number = _number(given[limit.name], whole=limit.whole)
+        if limit.name in requested:
+            number = _number(requested[limit.name], whole=limit.whole)
             if number is None or number < limit.least:
                 kind = "a whole number" if limit.whole else "a number"
-                problems.append(f"{limit.name} is {given[limit.name]!r}; give {kind} from {limit.least}.")
+                problems.append(
+                    f"{limit.name} is {requested[limit.name]!r}; give {kind} of at least {limit.least}."
+                )
             else:
-                found[limit.key] = number * limit.factor
-    if not given:
+                values[limit.key] = number * limit.factor
+    if not requested:
         problems.append(f"No limit is given: give one or more of {', '.join(each.name for each in LIMITS)}.")
     span = _number(minutes, whole=False)
     if span is None or not SHORTEST_MINUTES <= span <= LONGEST_MINUTES:
         problems.append(
-            f"minutes is {minutes!r}; give a number from {SHORTEST_MINUTES:g} to {LONGEST_MINUTES:g}. What"
-            " is to last is deployed."
+            f"minutes is {minutes!r}; give a number from {SHORTEST_MINUTES:g} to {LONGEST_MINUTES:g}. To"
+            " change a limit permanently, deploy it."
         )
     if not why.strip() or len(why) > LONGEST_WHY:
-        problems.append(f"why has {len(why.strip())} characters; give the reason in 1 to {LONGEST_WHY}.")
+        problems.append(
+            f"why has {len(why.strip())} characters; give the reason in 1 to {LONGEST_WHY} characters."
+        )
     if problems or span is None:
         raise OverlayError(problems)
-    return Wanted(found, float(span), why.strip())
+    return Request(values, float(span), why.strip())
 
 
 def in_force(config: Mapping[str, Any], limits: Mapping[str, overlay.Number]) -> dict[str, overlay.Number]:
-    """The keys that the server lowers under an overlay with `limits`, with their values then.
+    """The keys that an override with `limits` lowers, with their lowered values.
 
     Raises:
-        OverlayError: if a limit lies above the configured one, if the configuration does not say that,
-            or if nothing would be lowered.
+        OverlayError: if a limit is above the configured one, if the configuration does not have it, or if
+            nothing would be lowered.
     """
     problems = []
     names = {limit.key: limit for limit in LIMITS}
@@ -117,12 +121,12 @@ def in_force(config: Mapping[str, Any], limits: Mapping[str, overlay.Number]) ->
         configured, limit = _value(config, key), names[key]
         if configured is None:
             problems.append(
-                f"{limit.name} is given, and the configuration has no {key}: deploy a newer release."
+                f"{limit.name} is given, but the configuration has no {key}. Deploy a newer release first."
             )
         elif value > configured:
             problems.append(
                 f"{limit.name} is {value / limit.factor:g}, and {key} is configured as"
-                f" {configured / limit.factor:g}: give less. A mitigation never raises."
+                f" {configured / limit.factor:g}: give less. A mitigation only lowers."
             )
         elif value < configured:
             lowered[key] = value
@@ -130,28 +134,28 @@ def in_force(config: Mapping[str, Any], limits: Mapping[str, overlay.Number]) ->
     if most is not None and default is not None and most < lowered.get(_DEFAULT_VISITS, default):
         lowered[_DEFAULT_VISITS] = most
     if not lowered and not problems:
-        told = ", ".join(f"{key} is {_value(config, key)}" for key in limits)
-        problems.append(f"Nothing would be lowered: {told} already.")
+        values = ", ".join(f"{key} is {_value(config, key)}" for key in limits)
+        problems.append(f"Nothing would be lowered: {values} already.")
     if problems:
         raise OverlayError(problems)
     return {limit.key: lowered[limit.key] for limit in LIMITS if limit.key in lowered}
 
 
 def expiry(minutes: float, now: datetime) -> datetime:
-    """When it ends: a whole second in UTC, as systemd's timers take it."""
+    """When the override ends: UTC, rounded up to a whole second, as systemd's timers need it."""
     return (now + timedelta(minutes=minutes, microseconds=999_999)).astimezone(UTC).replace(microsecond=0)
 
 
 def document(limits: Mapping[str, overlay.Number], expires: datetime, why: str, who: str) -> Document:
-    """The overlay's file as the server reads it."""
+    """The content of the override's file."""
     return {"set": dict(limits), "expiresAt": f"{expires:%Y-%m-%dT%H:%M:%SZ}", "why": why, "who": who}
 
 
 def units(expires: datetime) -> dict[Path, str]:
-    """The timer and the service that end the overlay on the host, without anybody, also after a reboot.
+    """The timer and the service unit that end the override: path to content.
 
-    The service removes both of them. The server ends an overlay at its time by itself too, so what
-    a power cut leaves of this is harmless.
+    They need no control node and work after a reboot. The service unit removes both at the end. The server
+    also ends an override itself when its time is over, so units that a power cut leaves are harmless.
     """
     timer, ending = (
         paths.SERVICE_UNIT_FILE.with_name(paths.OVERLAY_TIMER),
@@ -161,12 +165,12 @@ def units(expires: datetime) -> dict[Path, str]:
     return {
         ending: f"""\
 [Unit]
-Description=Give the KataGo MCP server its limits back
+Description=Restore the limits of the KataGo MCP server
 
 [Service]
 Type=oneshot
 ExecStart=/usr/bin/rm --force {paths.OVERLAY}
-# Of a server that does not run.
+# Fails if the server does not run, which does no harm.
 ExecStart=-{systemctl} reload {paths.SERVICE_UNIT}
 ExecStart={systemctl} disable {paths.OVERLAY_TIMER}
 ExecStart=/usr/bin/rm --force {timer} {ending}
@@ -174,7 +178,7 @@ ExecStart={systemctl} daemon-reload
 """,
         timer: f"""\
 [Unit]
-Description=The end of the KataGo MCP server's lowered limits
+Description=Time to restore the limits of the KataGo MCP server
 
 [Timer]
 OnCalendar={expires:%Y-%m-%d %H:%M:%S} UTC
@@ -194,13 +198,13 @@ def effective(config: Mapping[str, Any], lowered: Mapping[str, overlay.Number]) 
 
 
 def lines(limits: Mapping[str, overlay.Number], until: str | None) -> str:
-    """Limits in force as text, a line for each."""
-    told = [f"{key}: {overlay.written(value)}" for key, value in limits.items()]
-    return "".join(f"{line}\n" for line in [*told, f"until: {until or 'changed by a deployment'}"])
+    """Limits in force as text, one line for each."""
+    texts = [f"{key}: {overlay.written(value)}" for key, value in limits.items()]
+    return "".join(f"{line}\n" for line in [*texts, f"until: {until or 'the next deployment'}"])
 
 
 def changes(before: Mapping[str, overlay.Number], after: Mapping[str, overlay.Number]) -> str:
-    """What changes, in words: `katago.maxVisits 1000 to 200, katago.maxTime 30 to 10`."""
+    """The changes as text: `katago.maxVisits 1000 to 200, katago.maxTime 30 to 10`."""
     return ", ".join(
         f"{key} {overlay.written(before[key])} to {overlay.written(value)}"
         for key, value in after.items()
@@ -209,9 +213,9 @@ def changes(before: Mapping[str, overlay.Number], after: Mapping[str, overlay.Nu
 
 
 def differences(value: object, document: Document, lowered: Mapping[str, overlay.Number]) -> Iterator[str]:
-    """How the overlay that `/health` shows differs from the one that was laid."""
+    """How the override that `/health` shows differs from the one that was applied."""
     if not isinstance(value, Mapping):
-        yield "the service shows none"
+        yield "the service shows no lowered limits"
         return
     expected = {
         "keys": dict(lowered),

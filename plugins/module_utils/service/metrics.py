@@ -1,4 +1,4 @@
-"""What a service did between two scrapes of its metrics: requests by their ends, latencies, hits."""
+"""What a service did between two scrapes of its metrics: requests by status, latencies, cache hits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 
-# The server's own failures and the callers' [server/README.md, Errors].
+# Statuses of the service's own failures, and statuses that are the caller's fault [server/README.md, Errors].
 FAILED = ("unavailable", "timeout", "error")
 NOT_JUDGED = ("invalid", "rejected")
 
@@ -22,12 +22,12 @@ class Window:
 
     @property
     def restarted(self) -> bool:
-        """Whether the service started anew in between, so that all counters began at 0."""
+        """Whether the service was restarted in between, which reset all counters to 0."""
         name = "process_start_time_seconds"
         return self.before.value(name) != self.after.value(name)
 
     def rise(self, name: str, **labels: str) -> float | None:
-        """By how much a counter rose, a reset taken into account; None when it is not there or NaN."""
+        """By how much a counter rose, also across a reset; None if it is missing or NaN."""
         before, after = self.before.value(name, **labels), self.after.value(name, **labels)
         if after is None:
             return None
@@ -36,7 +36,7 @@ class Window:
         return after - before
 
     def requests(self) -> dict[str, float] | None:
-        """How many tool calls ended in each status; None when a series is missing or NaN."""
+        """The number of tool calls by status; None if a series is missing or NaN."""
         series = self.after.labels("katago_requests_total")
         if not series:
             return None
@@ -49,14 +49,14 @@ class Window:
         return counts
 
     def refused(self) -> dict[str, float] | None:
-        """How many HTTP requests were refused for each reason; None when a series is missing or NaN."""
+        """The number of refused HTTP requests by reason; None if a series is missing or NaN."""
         name = "katago_mcp_http_refused_total"
         rises = {labels["reason"]: self.rise(name, **labels) for labels in self.after.labels(name)}
         known = {reason: rise for reason, rise in rises.items() if rise is not None}
         return known if known and len(known) == len(rises) else None
 
     def engine_failures(self) -> float | None:
-        """Restarts of the engine that nobody asked for; None when not known."""
+        """The number of engine restarts that were not requested; None if unknown."""
         return _total(
             [
                 self.rise("katago_engine_restarts_total", **labels)
@@ -68,7 +68,7 @@ class Window:
     def latencies(self, quantiles: Sequence[float]) -> list[float] | None:
         """Quantiles (0 to 1) of analysis calls in seconds, interpolated as Prometheus does.
 
-        None when no analysis ended in the window: no data is not a latency of 0.
+        None if no analysis finished in the window: no data is not a latency of 0.
         """
         name = "katago_analysis_duration_seconds_bucket"
         buckets: dict[float, float] = {}
@@ -84,13 +84,13 @@ class Window:
         return [_quantile(bounds, buckets, quantile) for quantile in quantiles]
 
     def analyses(self) -> float | None:
-        """How many analysis calls were answered; 0 where none ever was, None when a series is NaN."""
+        """The number of completed analysis calls; 0 if there never was one, None if a series is NaN."""
         name = "katago_analysis_duration_seconds_count"
         rises = [self.rise(name, **labels) for labels in self.after.labels(name)]
         return _total(rises) if rises else 0
 
     def hit_rate(self) -> float | None:
-        """Answers from the cache among all lookups, 0 to 1; None without a lookup."""
+        """The share of cache lookups that were hits, 0 to 1; None without a lookup."""
         hits, misses = self.rise("katago_cache_hits_total"), self.rise("katago_cache_misses_total")
         if hits is None or misses is None or hits + misses == 0:
             return None
@@ -98,12 +98,12 @@ class Window:
 
 
 def judged(requests: dict[str, float]) -> float:
-    """The requests that count: all but those that were the caller's own fault or over a limit."""
+    """The number of requests that count: all except the caller's own errors and those over a limit."""
     return sum(count for status, count in requests.items() if status not in NOT_JUDGED)
 
 
 def failed(requests: dict[str, float]) -> float:
-    """The requests that the service itself failed."""
+    """The number of requests that failed because of the service."""
     return sum(requests.get(status, 0) for status in FAILED)
 
 

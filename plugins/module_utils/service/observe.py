@@ -1,4 +1,4 @@
-"""Asks a service what `validation` judges: readiness, known positions through MCP, metrics around them."""
+"""Collects what `checks` judges: readiness, known positions through MCP, and metrics before and after."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen, the visits that were asked for, and the results of calls made besides."""
+    """The observations, the visits that were requested, and the results of the additional calls."""
 
     observed: checks.Observed
     visits: int
@@ -36,14 +36,14 @@ class Seen:
 
 
 class Versions(TypedDict):
-    """What the manifest of a release says of its server and its engine."""
+    """The versions of server and engine in a release's manifest."""
 
     version: str
     engine_version: str
 
 
 def expected(manifest: Mapping[str, Any], config: Mapping[str, Any], release: str) -> checks.Expected:
-    """What must be seen of a release. Raises ValueError when manifest or config do not say."""
+    """What a validation of a release expects. Raises ValueError if manifest or config lack a value."""
     tokens = credentials.tokens_file(config)
     settings = shape.mapping(config.get("katago"), "katago")
     versions = shape.typed(Versions, manifest, "manifest.json")
@@ -64,7 +64,7 @@ def _sha256(path: Path) -> str:
 
 
 def wait_until_ready(at: endpoints.Endpoints, patience: Patience) -> tuple[int, dict[str, Any]] | None:
-    """The last answer of /ready: the first 200, or what it said when the patience was over."""
+    """Wait for readiness; the first response of /ready with status 200, or the last one before giving up."""
     while True:
         answer = at.probe("/ready")
         if answer and answer[0] == 200:
@@ -82,11 +82,10 @@ def observe(
     more: Sequence[Mapping[str, Any]] = (),
     start_deadline: float = 0,
 ) -> Seen:
-    """Wait for readiness, then ask what `validation.calls` asks and `more`, with scrapes around it.
+    """Wait for readiness, then make `checks.calls` and the additional calls `more`, with scrapes around them.
 
-    `deadline`, `start_deadline`: seconds to be ready, as `Patience` has them.
-    `call_deadline`: seconds for all calls. The visits are drawn, or as many
-    as an overlay leaves.
+    `deadline`, `start_deadline`: seconds to become ready, see `Patience`. `call_deadline`: seconds for all
+    calls. The number of visits is random, and not above the limit of an override.
     """
     at = endpoints.Endpoints.of(config)
     ready = wait_until_ready(at, Patience(deadline, start_deadline))
@@ -97,7 +96,7 @@ def observe(
         tokens = admin.post(config, checks.TOKENS_PATH, seconds=http.ASK_SECONDS)
     calls = checks.calls(visits, secrets.randbelow(checks.VARIANTS))
     before = at.scrape()
-    answers: dict[str, Any] = {"error": "not asked, since it was not ready"}
+    answers: dict[str, Any] = {"error": "not called, because the service was not ready"}
     if ready and ready[0] == 200:
         command = layout.current / "venv" / "bin" / "katago-mcp"
         answers = at.call(command, [*calls, *more], call_deadline)

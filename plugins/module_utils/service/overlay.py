@@ -1,4 +1,4 @@
-"""Limits of a service that are lowered for a while, as the service shows them."""
+"""The temporary override of limits, as the service shows it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Number = int | float
 
 
 class Shown(TypedDict):
-    """The overlay that `/health` shows: what it lowers, until when, why, and who laid it."""
+    """The override that `/health` shows: the lowered limits, until when, why, and who applied it."""
 
     keys: dict[str, Number]
     expiresAt: str
@@ -19,22 +19,25 @@ class Shown(TypedDict):
 
 
 def shown(value: object) -> Shown | None:
-    """The one that an answer has under `overlay`; None when there is none. Raises shape.ShapeError."""
+    """Parse `overlay` of a response of `/health`; None if there is no override. Raises shape.ShapeError."""
     return shape.typed(Shown, value, "the overlay in /health") if value else None
 
 
 def words(value: object) -> str:
-    """What the overlay that `/health` shows means for people; empty when there is none."""
+    """Describe the override that `/health` shows, as part of a sentence; empty if there is none."""
     try:
-        laid = shown(value)
+        override = shown(value)
     except shape.ShapeError as error:
-        return f"limits are lowered, and the service does not say which: {error}"
-    if laid is None:
+        return f"limits are lowered, but the service does not report which: {error}"
+    if override is None:
         return ""
-    keys = ", ".join(f"{key} {written(value)}" for key, value in laid["keys"].items()) or "none that counts"
-    return f"limits are lowered until {laid['expiresAt']} by {laid['who']} ({keys}; {laid['why']})"
+    keys = ", ".join(f"{key} {written(value)}" for key, value in override["keys"].items())
+    return (
+        f"limits are lowered until {override['expiresAt']} by {override['who']}"
+        f" ({keys or 'no effect'}; {override['why']})"
+    )
 
 
 def written(value: Number) -> str:
-    """A limit as people read it."""
+    """A limit as text for people."""
     return f"{value:g}" if isinstance(value, float) else str(value)

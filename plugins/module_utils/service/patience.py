@@ -1,4 +1,4 @@
-"""How long a service is waited for that is not ready yet: as long as its engine starts and makes progress."""
+"""How long to wait for a service that is not ready: as long as its engine is starting and makes progress."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# The states in which the server waits for its engine, as long as that makes progress.
+# The states in which the server itself waits for its engine, as long as the engine makes progress.
 STARTING = ("starting", "tuning")
 
 
 class Patience:
-    """How much longer a service that is not ready is waited for.
+    """Decides when to stop waiting for a service that is not ready.
 
-    `deadline`: seconds in which it is not ready for any other reason than an engine that starts. While
-    that one makes progress it is waited for, as the server itself does, `start_deadline` seconds at most.
+    `deadline`: seconds to wait, not counting the time in which the engine is starting. `start_deadline`:
+    the most seconds to wait in all. The server itself gives up on an engine that makes no progress.
     """
 
     def __init__(
         self, deadline: float, start_deadline: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._left = deadline
+        self._remaining = deadline
         self._clock = clock
-        self._looked = clock()
-        self._end = self._looked + max(deadline, start_deadline)
+        self._last_check = clock()
+        self._end = self._last_check + max(deadline, start_deadline)
         self._failures: object = None
 
     def is_over(self, health: tuple[int, dict[str, Any]] | None) -> bool:
-        """Whether it was waited for long enough; `health` is what /health answers now."""
+        """Whether to stop waiting; `health` is the current response of /health."""
         now = self._clock()
-        if not self._starts(health):
-            self._left -= now - self._looked
-        self._looked = now
-        return self._left <= 0 or now >= self._end
+        if not self._is_starting(health):
+            self._remaining -= now - self._last_check
+        self._last_check = now
+        return self._remaining <= 0 or now >= self._end
 
-    def _starts(self, health: tuple[int, dict[str, Any]] | None) -> bool:
+    def _is_starting(self, health: tuple[int, dict[str, Any]] | None) -> bool:
         engine = health[1].get("engine") if health else None
         if not isinstance(engine, Mapping):
             return False
@@ -43,5 +43,5 @@ class Patience:
             return False
         if self._failures is None:
             self._failures = failures
-        # One that has ended since starts again and again, and may never be ready.
+        # An engine that has failed meanwhile may restart forever and never become ready.
         return failures == self._failures

@@ -1,4 +1,4 @@
-"""What a restart of the service needs to know: whether it is due, and how long systemd lets it stop."""
+"""Restarts: why the service needs one, and how long systemd allows for stop and start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.service import credentials, unit
 
-# As systemd.time(7) writes a span: "1min 30s".
+# A duration as systemctl prints it [systemd.time(7)]: "1min 30s".
 _SPAN = re.compile(r"([\d.]+)(us|ms|s|min|h|d|w|month|y)\b")
 _SECONDS = {
     "us": 1e-6,
@@ -24,45 +24,45 @@ _SECONDS = {
 
 
 def reasons(release: str, unit_file: str) -> list[str]:
-    """Why the service must be started or restarted to run a release, whose unit file says `unit_file`.
+    """Why the service must be started or restarted to run a release; [] if it need not be.
 
-    It must be when it runs another one, or was handed other credentials than those that are there now.
-    [] when it need not.
+    It must be if it does not run, runs another release, or has credentials that differ from those on disk.
+    `unit_file`: the content of the release's unit file.
     """
     now = unit.state()
     if now.active != "active":
         return [f"the unit is {now.active}"]
-    why = []
+    problems = []
     if (running := unit.running_release(now.pid)) != release:
-        why.append(f"it runs {running or 'an unknown release'}")
-    for name, path in credentials.wanted(unit_file).items():
+        problems.append(f"it runs {running or 'an unknown release'}")
+    for name, path in credentials.in_unit(unit_file).items():
         if credentials.loaded(now.pid, name) != credentials.content(path):
-            why.append(f"its {name} is not the present one")
-    return why
+            problems.append(f"its {name} differs from the one on disk")
+    return problems
 
 
 def stop_timeout() -> float | None:
-    """Seconds that systemd gives the unit to stop; None when it waits for ever."""
+    """Seconds that systemd allows the unit to stop; None if there is no limit."""
     return _timeout("TimeoutStopUSec")
 
 
 def prepare() -> None:
-    """Have systemd read the unit anew and forget earlier starts, which count towards its limit."""
+    """Make systemd reload the unit and reset its start counter, which counts towards the start limit."""
     subprocess.run(["systemctl", "daemon-reload"], check=True)
     subprocess.run(["systemctl", "reset-failed", paths.SERVICE_UNIT], check=False, capture_output=True)
 
 
 def start_timeout() -> float | None:
-    """Seconds that systemd gives the unit to start; None when it waits for ever."""
+    """Seconds that systemd allows the unit to start; None if there is no limit."""
     return _timeout("TimeoutStartUSec")
 
 
 def _timeout(name: str) -> float | None:
-    shown = subprocess.run(
+    done = subprocess.run(
         ["systemctl", "show", paths.SERVICE_UNIT, f"--property={name}", "--value"],
         capture_output=True,
         text=True,
         check=True,
     )
-    spans = _SPAN.findall(shown.stdout)
+    spans = _SPAN.findall(done.stdout)
     return sum(float(number) * _SECONDS[unit] for number, unit in spans) if spans else None

@@ -1,4 +1,4 @@
-"""The service on a host as systemd sees it, and which release its process really runs."""
+"""The service as systemd sees it, and the release that its process really runs."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ _DETAILS = (
 
 @dataclass(frozen=True)
 class State:
-    """The unit's state; `pid` is 0 when it has no main process."""
+    """The unit's state; `pid` is 0 if it has no main process."""
 
     active: str
     pid: int
 
 
 def state() -> State:
-    """Ask systemd."""
-    shown = subprocess.run(
+    """The unit's state according to systemd."""
+    done = subprocess.run(
         ["systemctl", "show", paths.SERVICE_UNIT, "--property=ActiveState,MainPID"],
         capture_output=True,
         text=True,
         check=True,
     )
-    fields = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+    fields = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
     return State(active=fields["ActiveState"], pid=int(fields["MainPID"]))
 
 
 def details() -> dict[str, Any]:
-    """All that systemd says of the unit's life, and the state of its main process, as plain values.
+    """The unit's properties in systemd, and the state of its main process, as plain values.
 
-    `started_at` in seconds since the epoch, None when it never started; `process_state` is the
-    letter of proc(5), T for a stopped one, None without a process.
+    `started_at`: seconds since the epoch, None if the unit never started. `process_state`: the letter of
+    proc(5), such as T for a stopped process; None without a process.
     """
-    shown = subprocess.run(
+    done = subprocess.run(
         ["systemctl", "show", paths.SERVICE_UNIT, "--timestamp=unix", f"--property={','.join(_DETAILS)}"],
         capture_output=True,
         text=True,
         check=True,
     )
-    fields = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+    fields = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
     pid = int(fields["MainPID"])
     started = fields["ExecMainStartTimestamp"].removeprefix("@")
     return {
@@ -74,26 +74,26 @@ def details() -> dict[str, Any]:
 
 
 def control_group() -> str:
-    """The path of the unit's control group below a hierarchy's root, also while there is none."""
-    shown = subprocess.run(
+    """The path of the unit's control group below a hierarchy's root, even if the group does not exist now."""
+    done = subprocess.run(
         ["systemctl", "show", paths.SERVICE_UNIT, "system.slice", "--property=ControlGroup"],
         capture_output=True,
         text=True,
         check=True,
     )
-    unit, parent = (line.partition("=")[2].strip("/") for line in shown.stdout.split())
+    unit, parent = (line.partition("=")[2].strip("/") for line in done.stdout.split())
     return unit or f"{parent}/{paths.SERVICE_UNIT}"
 
 
 def processes(group: str) -> list[dict[str, Any]]:
-    """Every process of a control group: `pid`, `name`; [] when there is no such group."""
-    found: list[int] = []
+    """Every process of a control group: `pid`, `name`; [] if the group does not exist."""
+    pids: list[int] = []
     for hierarchy in paths.CONTROL_GROUPS:
-        # It may end while it is looked at.
+        # The group may disappear meanwhile.
         with contextlib.suppress(FileNotFoundError):
             for file in (hierarchy / group).glob("**/cgroup.procs"):
-                found += [int(pid) for pid in _lines(file)]
-    return [{"pid": pid, "name": "".join(_lines(Path(f"/proc/{pid}/comm")))} for pid in sorted(set(found))]
+                pids += [int(pid) for pid in _lines(file)]
+    return [{"pid": pid, "name": "".join(_lines(Path(f"/proc/{pid}/comm")))} for pid in sorted(set(pids))]
 
 
 def _lines(path: Path) -> list[str]:
@@ -104,7 +104,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def running_release(pid: int) -> str | None:
-    """The release that a process was started from: its working directory, which systemd resolved then."""
+    """The release with which a process was started; systemd set it as the working directory."""
     try:
         return Path(f"/proc/{pid}/cwd").readlink().name
     except OSError:
@@ -112,8 +112,8 @@ def running_release(pid: int) -> str | None:
 
 
 def journal(lines: int = 15, *, unit: str = paths.SERVICE_UNIT) -> str:
-    """A unit's last words, for the message of a failure."""
-    shown = subprocess.run(
+    """A unit's last log lines, for error messages."""
+    done = subprocess.run(
         [
             "journalctl",
             f"--unit={unit}",
@@ -126,4 +126,4 @@ def journal(lines: int = 15, *, unit: str = paths.SERVICE_UNIT) -> str:
         text=True,
         check=False,
     )
-    return shown.stdout.strip()
+    return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""What `katago-mcp validate --json` of a release says, checked before it is used."""
+"""Parses the report that `katago-mcp validate --json` of a release prints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 
 
 class Check(TypedDict):
-    """One thing that the release looked at; `seconds` is what it took."""
+    """One check that the release made; `seconds` is how long it took."""
 
     name: str
     ok: bool
@@ -17,14 +17,14 @@ class Check(TypedDict):
 
 
 class Report(TypedDict):
-    """The verdict of a release on itself."""
+    """The release's verdict on itself."""
 
     ok: bool
     checks: list[Check]
 
 
 def parse(text: str) -> Report:
-    """The report that a release printed. Raises shape.ShapeError."""
+    """Parse the report that a release printed. Raises shape.ShapeError."""
     return shape.typed(Report, shape.parsed(text), "the report of katago-mcp validate")
 
 
@@ -34,5 +34,5 @@ def failed(report: Report) -> list[Check]:
 
 
 def as_words(check: Check) -> str:
-    """A check in a line."""
+    """A check as one line of text."""
     return f"{check['name']}: {check['message']}"

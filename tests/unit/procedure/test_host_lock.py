@@ -1,4 +1,4 @@
-"""One procedure at a time, and a lock that is taken over only by whom it may be."""
+"""A host's lock: one procedure at a time, and rules for taking it over."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import runs
 
 FORK = multiprocessing.get_context("fork")
 MOMENT = 0.5
-"""Seconds in which another process would do what it must not be able to do."""
+"""Seconds that other processes get to do what the lock must prevent."""
 ANNA = Holder("anna@control", "restart", "boot/1:42:4711", "2026-01-01T00:00:00Z")
 BERTA = Holder("berta@control", "restart", "boot/1:43:4712", "2026-01-01T00:05:00Z")
 
@@ -29,20 +29,20 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "lock.json"
 
 
-def test_first_gets_the_lock_and_the_second_learns_who_has_it(path: Path) -> None:
+def test_first_run_gets_the_lock_and_the_second_sees_the_holder(path: Path) -> None:
     assert host_lock.take(ANNA, path) == ANNA
     assert host_lock.take(BERTA, path) == ANNA
     assert sorted(each.name for each in path.parent.iterdir()) == ["lock.json", "lock.json.guard"]
 
 
-def test_run_that_holds_the_lock_keeps_it_as_it_is(path: Path) -> None:
+def test_lock_is_unchanged_if_its_own_run_takes_it_again(path: Path) -> None:
     host_lock.take(ANNA, path)
     later = Holder(ANNA.owner, "rollback", ANNA.run, "2026-01-01T01:00:00Z")
     assert host_lock.take(later, path).run == ANNA.run
     assert host_lock.holder(path) == ANNA
 
 
-def test_lock_is_given_back_by_its_run_only(path: Path) -> None:
+def test_only_the_run_that_holds_the_lock_releases_it(path: Path) -> None:
     host_lock.take(ANNA, path)
     assert not host_lock.release(BERTA.run, path)
     assert host_lock.holder(path) == ANNA
@@ -51,7 +51,7 @@ def test_lock_is_given_back_by_its_run_only(path: Path) -> None:
     assert not host_lock.release(ANNA.run, path)
 
 
-def test_lock_is_taken_from_the_named_holder_and_from_nobody_else(path: Path) -> None:
+def test_lock_is_broken_only_for_the_named_holder(path: Path) -> None:
     host_lock.take(ANNA, path)
     other = Holder("carla@control", "restart", "boot/1:44:4713", ANNA.since)
     assert host_lock.take(BERTA, path, instead_of=other) == ANNA
@@ -61,34 +61,34 @@ def test_lock_is_taken_from_the_named_holder_and_from_nobody_else(path: Path) ->
 
 @pytest.fixture
 def slow_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks at the lock then waits until all three have, or for a moment where they cannot."""
+    """Every process that reads the lock waits until all three have read it, or for `MOMENT` seconds."""
     barrier = FORK.Barrier(3)
-    look = host_lock.holder
+    read = host_lock.holder
 
-    def looking(path: Path) -> Holder | None:
-        seen = look(path)
+    def slow_read(path: Path) -> Holder | None:
+        holder = read(path)
         with contextlib.suppress(threading.BrokenBarrierError):
             barrier.wait(MOMENT)
-        return seen
+        return holder
 
-    monkeypatch.setattr(host_lock, "holder", looking)
+    monkeypatch.setattr(host_lock, "holder", slow_read)
 
 
 @pytest.mark.usefixtures("slow_look")
 @pytest.mark.parametrize("broken", [ANNA, None], ids=["taken over", "free"])
-def test_of_three_who_saw_the_same_lock_one_gets_it(path: Path, broken: Holder | None) -> None:
+def test_exactly_one_of_three_simultaneous_claimants_gets_the_lock(path: Path, broken: Holder | None) -> None:
     if broken:
         path.write_text(json.dumps(asdict(broken)))
     claimants = [Holder(f"{name}@control", "restart", name, BERTA.since) for name in "bcd"]
-    told = FORK.SimpleQueue()
+    results = FORK.SimpleQueue()
 
-    def claim(wanted: Holder) -> None:
-        told.put((wanted.run, host_lock.take(wanted, path, instead_of=broken).run))
+    def claim(claimant: Holder) -> None:
+        results.put((claimant.run, host_lock.take(claimant, path, instead_of=broken).run))
 
-    processes = [FORK.Process(target=claim, args=(wanted,)) for wanted in claimants]
+    processes = [FORK.Process(target=claim, args=(claimant,)) for claimant in claimants]
     for process in processes:
         process.start()
-    answers = dict(told.get() for _ in processes)
+    answers = dict(results.get() for _ in processes)
     for process in processes:
         process.join()
     (winner,) = {run for run, holding in answers.items() if run == holding}
@@ -96,31 +96,31 @@ def test_of_three_who_saw_the_same_lock_one_gets_it(path: Path, broken: Holder |
     assert json.loads(path.read_text())["run"] == winner
 
 
-def test_lock_that_was_taken_over_is_not_released_by_who_had_it(
+def test_former_holder_cannot_release_a_lock_that_was_taken_over(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host_lock.take(ANNA, path)
-    look = host_lock.holder
-    looked, taken = FORK.Event(), FORK.Event()
+    read = host_lock.holder
+    was_read, was_taken = FORK.Event(), FORK.Event()
 
-    def looking(path: Path) -> Holder | None:
-        seen = look(path)
-        looked.set()
-        taken.wait(MOMENT)
-        return seen
+    def slow_read(path: Path) -> Holder | None:
+        holder = read(path)
+        was_read.set()
+        was_taken.wait(MOMENT)
+        return holder
 
     with monkeypatch.context() as slow:
-        slow.setattr(host_lock, "holder", looking)
+        slow.setattr(host_lock, "holder", slow_read)
         releasing = FORK.Process(target=host_lock.release, args=(ANNA.run, path))
         releasing.start()
-    assert looked.wait(60)
+    assert was_read.wait(60)
     assert host_lock.take(BERTA, path, instead_of=ANNA) == BERTA
-    taken.set()
+    was_taken.set()
     releasing.join()
     assert host_lock.holder(path) == BERTA
 
 
-def test_guard_that_is_not_to_be_had_is_an_error_that_names_it(
+def test_guard_that_stays_taken_is_an_error_with_its_path(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host_lock.take(ANNA, path)
@@ -131,13 +131,13 @@ def test_guard_that_is_not_to_be_had_is_an_error_that_names_it(
             lambda: host_lock.take(BERTA, path, instead_of=ANNA),
             lambda: host_lock.release(ANNA.run, path),
         ):
-            with pytest.raises(TimeoutError, match=r"takes or releases the lock .*lock\.json\.guard"):
+            with pytest.raises(TimeoutError, match=r"has held the lock's guard .*lock\.json\.guard"):
                 step()
     assert host_lock.release(ANNA.run, path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"owner": "anna"}'])
-def test_lock_that_cannot_be_read_is_held_all_the_same(path: Path, content: str) -> None:
+def test_unreadable_lock_counts_as_held(path: Path, content: str) -> None:
     path.write_text(content)
     assert host_lock.take(ANNA, path).owner == "unknown"
     assert host_lock.take(ANNA, path, instead_of=host_lock.holder(path)) == ANNA
@@ -155,14 +155,14 @@ def test_lock_that_cannot_be_read_is_held_all_the_same(path: Path, content: str)
         (BERTA, "dead", "carla@control", False),
     ],
 )
-def test_takeover_is_for_ones_own_dead_run_of_the_same_procedure_or_by_name(
+def test_takeover_needs_a_dead_run_of_the_same_person_and_procedure_or_the_holders_name(
     holder: Holder, life: host_lock.Life, breaking: str, expected: bool
 ) -> None:
     claimant = Holder("anna@control", "restart", "boot/1:99:1", "2026-01-01T02:00:00Z")
     assert host_lock.may_take_over(holder, claimant, life, breaking) is expected
 
 
-def test_refusal_names_owner_age_life_and_the_way_on() -> None:
+def test_refusal_shows_owner_age_run_state_and_the_next_step() -> None:
     message = host_lock.refusal(asdict(ANNA), 754, "dead", "katago-1", "")
     assert "katago-1 is locked by anna@control for restart since 2026-01-01T00:00:00Z (12 min ago)" in message
     assert "That run is dead" in message
@@ -173,15 +173,15 @@ def test_refusal_names_owner_age_life_and_the_way_on() -> None:
     ("seconds", "expected"),
     [(-3, "0 s"), (119, "119 s"), (120, "2 min"), (7140, "119 min"), (11100, "3 h 5 min")],
 )
-def test_age_is_told_in_words(seconds: float, expected: str) -> None:
-    assert host_lock.words(seconds) == expected
+def test_duration_is_readable(seconds: float, expected: str) -> None:
+    assert host_lock.duration(seconds) == expected
 
 
-def test_age_is_counted_from_when_it_was_taken() -> None:
+def test_age_is_the_time_since_the_lock_was_taken() -> None:
     assert ANNA.age(datetime(2026, 1, 1, 0, 10, tzinfo=UTC)) == 600
 
 
-def test_run_of_a_process_that_is_gone_is_dead_and_one_elsewhere_is_unknown() -> None:
+def test_run_without_a_process_is_dead_and_a_run_on_another_machine_is_unknown() -> None:
     mine = runs.this_run()
     assert runs.life(mine) == "alive"
     machine, pid, started = mine.rsplit(":", 2)
@@ -190,6 +190,6 @@ def test_run_of_a_process_that_is_gone_is_dead_and_one_elsewhere_is_unknown() ->
     assert runs.life(f"elsewhere/1:{pid}:{started}") == "unknown"
 
 
-def test_lock_on_disk_is_json_for_people_too(path: Path) -> None:
+def test_lock_file_is_json(path: Path) -> None:
     host_lock.take(ANNA, path)
     assert json.loads(path.read_text()) == asdict(ANNA)

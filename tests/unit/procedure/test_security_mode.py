@@ -1,4 +1,4 @@
-"""The security mode's record, what it refuses and what it cuts off."""
+"""The security mode: its record, the procedures that it blocks, and the isolation of the host."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ MODE = Mode("2026-11-24T02:00:00Z", "anna@ops", "odd logins", "2026-11-24-1")
 
 
 @pytest.mark.parametrize("there", [("volatile",), ("lasting",), ("volatile", "lasting")])
-def test_mode_stands_by_either_record(tmp_path: Path, there: tuple[str, ...]) -> None:
+def test_either_record_puts_the_host_into_the_mode(tmp_path: Path, there: tuple[str, ...]) -> None:
     for name in there:
         (tmp_path / name).write_text(security_mode.as_text(MODE))
     assert security_mode.standing(tmp_path / "volatile", tmp_path / "lasting") == MODE
 
 
-def test_host_without_records_is_in_no_mode(tmp_path: Path) -> None:
+def test_host_without_records_is_not_in_the_mode(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert security_mode.standing(tmp_path / "none", tmp_path / "file" / "none") is None
 
 
 @pytest.mark.parametrize("content", [b"", b'{"since": "20', b"[]", b'{"who": 1}', b"\xff\xfe"])
-def test_record_that_cannot_be_read_is_a_mode_and_gives_way_to_one_that_can(
+def test_unreadable_record_counts_as_the_mode_and_a_readable_one_is_preferred(
     tmp_path: Path, content: bytes
 ) -> None:
     volatile, lasting = tmp_path / "volatile", tmp_path / "lasting"
@@ -60,7 +60,7 @@ def enter(before: Mode | None, **given: Any) -> Mode:
     return security_mode.entered(before, **{**values, **given})
 
 
-def test_who_began_it_stays_and_what_is_cut_off_is_never_less() -> None:
+def test_starting_the_mode_again_keeps_its_record_and_never_reduces_isolation() -> None:
     mode = enter(MODE, isolated=False, egress=True)
     assert (mode.since, mode.who, mode.why) == (MODE.since, MODE.who, MODE.why)
     assert (mode.isolated, mode.egress) == (True, True)
@@ -69,7 +69,7 @@ def test_who_began_it_stays_and_what_is_cut_off_is_never_less() -> None:
 
 
 @pytest.mark.parametrize("why", ["", "  \n ", "x" * 1001])
-def test_reason_is_needed(why: str) -> None:
+def test_reason_is_required(why: str) -> None:
     with pytest.raises(RefusedError, match="give the reason"):
         enter(None, why=why)
 
@@ -78,27 +78,27 @@ def test_reason_is_one_line() -> None:
     assert enter(None, why=" odd\n\x0blogins ").why == "odd logins"
 
 
-def test_refusal_names_since_when_by_whom_why_and_what_ends_it() -> None:
-    words = security_mode.refusal(asdict(MODE), "katago-1", "restart")
-    assert words.startswith("Refused; nothing was changed on this host. katago-1 is in security mode since")
-    for part in (MODE.since, MODE.who, MODE.why, MODE.incident, "-l katago-1 -e do=off"):
-        assert part in words
+def test_refusal_shows_the_record_and_the_command_that_ends_the_mode() -> None:
+    message = security_mode.refusal(asdict(MODE), "katago-1", "restart")
+    assert message.startswith("Refused; nothing was changed on this host. katago-1 is in security mode since")
+    for part in (MODE.since, MODE.who, MODE.why, MODE.incident, "security_off.yml -l katago-1 -e 'why="):
+        assert part in message
 
 
 @pytest.mark.parametrize("user", [None, 999])
-def test_ruleset_spares_the_host_itself_and_ssh_before_it_drops(user: int | None) -> None:
+def test_ruleset_accepts_ssh_before_it_drops_and_does_not_affect_the_host_itself(user: int | None) -> None:
     text = isolation.ruleset({9090, 8080}, {22, 2222}, user)
     for chain, direction in (("input", "dport"), ("output", "sport")):
         lines = text.partition(f"chain {chain} {{")[2].partition("}\n\n")[0].splitlines()
         rules = [line.strip() for line in lines]
-        spared = rules.index(f"tcp {direction} {{ 22, 2222 }} accept")
-        assert spared < rules.index(f"tcp {direction} {{ 8080, 9090 }} drop")
+        accept = rules.index(f"tcp {direction} {{ 22, 2222 }} accept")
+        assert accept < rules.index(f"tcp {direction} {{ 8080, 9090 }} drop")
     assert ("meta skuid 999 drop" in text) == (user is not None)
     assert "policy drop" not in text
     assert text.splitlines()[1] == "delete table inet katago_security"
 
 
-def test_ports_of_a_process_are_those_on_which_it_listens() -> None:
+def test_listening_ports_of_a_process_are_found() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as one,
         socket.create_server(("::1", 0), family=socket.AF_INET6) as two,
@@ -117,13 +117,13 @@ def test_ports_of_a_process_are_those_on_which_it_listens() -> None:
         ({}, {22}),
     ],
 )
-def test_operators_own_way_in_is_known(
+def test_port_of_the_operators_connection_is_known(
     tmp_path: Path, environment: dict[str, str], expected: set[int]
 ) -> None:
     assert isolation.ssh_ports(environment, tmp_path) == expected
 
 
-def test_unit_loads_the_table_after_what_flushes_all_and_before_the_network() -> None:
+def test_unit_loads_the_table_after_nftables_and_before_the_network() -> None:
     unit = isolation.unit()
     assert "After=nftables.service" in unit
     assert "Before=network-pre.target katago-mcp.service" in unit
@@ -132,7 +132,7 @@ def test_unit_loads_the_table_after_what_flushes_all_and_before_the_network() ->
 
 def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(security_mode, "standing", lambda *_: MODE)
-    said: list[str] = []
+    messages: list[str] = []
     settings = backup_settings.Settings(
         host="katago-1",
         assets=True,
@@ -144,28 +144,28 @@ def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.
         lock_wait=1,
         deadline=1,
     )
-    # A repository that is not there: whatever were asked of it would fail.
+    # The repository does not exist, so that every use of it fails.
     repository = restic.Repository.__new__(restic.Repository)
     run.Backup(
         settings,
         backup_settings.State(),
         repository,
         repository,
-        said.append,
+        messages.append,
         root=tmp_path,
         state_file=tmp_path / "state.json",
     )._forget()
-    assert said == [f"Nothing is forgotten: the host is in security mode {MODE}"]
+    assert messages == [f"Nothing is forgotten: the host is in security mode {MODE}"]
 
 
 class EndedError(Exception):
-    """A module has answered."""
+    """A module has returned its result."""
 
 
 def answered(
     monkeypatch: pytest.MonkeyPatch, module: ModuleType, *, check: bool = False, **parameters: Any
 ) -> dict[str, Any]:
-    """What a module says on a host in the mode."""
+    """The result of a module on a host in the mode."""
 
     class Module:
         check_mode = check
@@ -207,15 +207,19 @@ def test_no_program_is_installed_on_a_host_in_the_mode(
     path = tmp_path / "program"
     source = tmp_path / "source"
     source.write_bytes(b"new")
-    given: dict[str, Any] = {"path": str(path), "sha256": digest.of_bytes(b"new"), "source": str(source)}
-    assert answered(monkeypatch, host_program, **given)["security_mode"] == asdict(MODE)
+    parameters: dict[str, Any] = {
+        "path": str(path),
+        "sha256": digest.of_bytes(b"new"),
+        "source": str(source),
+    }
+    assert answered(monkeypatch, host_program, **parameters)["security_mode"] == asdict(MODE)
     assert not path.exists()
 
 
 @pytest.mark.parametrize(
     ("before", "plan"), [("", "new"), ("old", "new"), ("old", ""), ("new", "new"), ("", "")]
 )
-def test_timekeeper_in_the_mode_is_left_as_it_is_and_tells_what_it_did(
+def test_host_of_the_reminder_timer_in_the_mode_is_unchanged_and_reports_its_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, plan: str
 ) -> None:
     monkeypatch.setattr(paths, "INCIDENT_STATE", tmp_path)
@@ -236,7 +240,7 @@ SINKS = [{"group": "team", "audience": "team", "sinks": [CHAT]}]
 
 
 class Timekeeper(incident_reminders_module.ActionModule):
-    """The control node's half, with a host in the mode at its other end."""
+    """The control node's half of the module, for a host in the mode."""
 
     def __init__(self, directory: Path, plan: str) -> None:
         clock = {"incident": "i", "plan": plan}
@@ -244,7 +248,7 @@ class Timekeeper(incident_reminders_module.ActionModule):
         self._task = SimpleNamespace(delegate_to=None, check_mode=False, args=arguments)
 
     def deliver_program(self, *_: Any) -> dict[str, Any]:
-        """It is not installed."""
+        """The program is not installed."""
         return {"changed": False, "present": False, "security_mode": asdict(MODE)}
 
     def _execute_module(self, **_: Any) -> dict[str, Any]:
@@ -253,15 +257,15 @@ class Timekeeper(incident_reminders_module.ActionModule):
 
 
 @pytest.mark.parametrize("plan", ["new", ""])
-def test_incident_goes_on_when_its_timekeeper_is_in_the_mode(
+def test_incident_continues_if_the_host_of_its_reminder_timer_is_in_the_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: str
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(incident_reminders_module.display, "warning", said.append)
+    messages: list[str] = []
+    monkeypatch.setattr(incident_reminders_module.display, "warning", messages.append)
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
     result = Timekeeper(tmp_path, plan).run(None, {"inventory_hostname": "katago-1"})
     assert not result.get("failed")
-    words = [*result["problems"], *said]
+    words = [*result["problems"], *messages]
     assert len(words) == 1
     assert f"The timekeeper katago-1 is in security mode {MODE}" in words[0]
     assert bool(result["problems"]) is bool(plan)
@@ -269,7 +273,7 @@ def test_incident_goes_on_when_its_timekeeper_is_in_the_mode(
 
 
 class Watcher(watch_module.ActionModule):
-    """The control node's half of a watch; the host lacks the sampler, or has it already."""
+    """The control node's half of a watch, for a host with or without the sampler."""
 
     def __init__(self, *, has_sampler: bool) -> None:
         arguments = {"minutes": 15, "who": "anna"}
@@ -283,7 +287,7 @@ class Watcher(watch_module.ActionModule):
 
 
 @pytest.mark.parametrize("has_sampler", [False, True])
-def test_watch_of_a_host_in_the_mode_is_refused_in_the_words_of_others(
+def test_watch_of_a_host_in_the_mode_is_refused_with_the_common_message(
     monkeypatch: pytest.MonkeyPatch, has_sampler: bool
 ) -> None:
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})

@@ -1,4 +1,4 @@
-"""The history finds the way back: the last release that was good and is not bad since."""
+"""The history yields the rollback target: the last release that was validated and not rejected since."""
 
 import json
 import re
@@ -18,11 +18,11 @@ def record(release: str, verdict: Verdict | None = None, how: How = "deployment"
 
 
 def deployed(*releases: str) -> list[Record]:
-    """Releases that were deployed one after the other and found good."""
+    """Records of releases that were deployed one after the other and validated."""
     return [each for release in releases for each in (record(release), record(release, "good"))]
 
 
-def test_what_is_appended_is_read_in_order(tmp_path: Path) -> None:
+def test_records_are_read_in_the_order_in_which_they_were_appended(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     written = [record("a"), record("a", "good"), record("b", "bad")]
     for each in written:
@@ -30,7 +30,7 @@ def test_what_is_appended_is_read_in_order(tmp_path: Path) -> None:
     assert history.read(path) == written
 
 
-def test_half_a_line_is_passed_over_and_does_not_swallow_the_next(tmp_path: Path) -> None:
+def test_truncated_line_is_skipped_and_does_not_damage_the_next(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     history.append(record("a", "good"), path)
     path.write_bytes(path.read_bytes() + b'{"at": "2026')
@@ -41,12 +41,12 @@ def test_half_a_line_is_passed_over_and_does_not_swallow_the_next(tmp_path: Path
 OLD = {"at": "2026-01-01T00:00:00Z", "who": "anna", "release": "a", "previous": None, "why": "first"}
 
 
-def test_record_of_an_earlier_version_says_nothing_of_how_and_is_a_deployment() -> None:
-    found = history.parse(json.dumps(OLD).encode())
-    assert (found.how, found.verdict, found.previous) == ("deployment", None, None)
+def test_record_of_an_earlier_version_without_how_is_a_deployment() -> None:
+    parsed = history.parse(json.dumps(OLD).encode())
+    assert (parsed.how, parsed.verdict, parsed.previous) == ("deployment", None, None)
 
 
-def test_what_a_later_version_adds_to_a_record_is_ignored(tmp_path: Path) -> None:
+def test_unknown_keys_of_a_later_version_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text(json.dumps({**OLD, "signed": "by anna"}) + "\n")
     assert [each.release for each in history.read(path)] == ["a"]
@@ -62,7 +62,7 @@ def test_what_a_later_version_adds_to_a_record_is_ignored(tmp_path: Path) -> Non
         ({"previous": 3}, "previous is 3, not a text"),
     ],
 )
-def test_line_that_is_no_record_is_named_and_passed_over(
+def test_malformed_record_is_described_and_skipped(
     tmp_path: Path, changed: dict[str, object], message: str
 ) -> None:
     line = json.dumps({**OLD, **changed})
@@ -72,40 +72,40 @@ def test_line_that_is_no_record_is_named_and_passed_over(
     assert len(history.read(tmp_path / "history.jsonl")) == 1
 
 
-def test_way_back_is_the_last_good_release_besides_the_present_one() -> None:
+def test_rollback_target_is_the_last_validated_release_that_is_not_current() -> None:
     records = [record("a", "good"), record("b", "good"), record("c")]
     available = ["a", "b", "c"]
     assert history.ways_back(records, available=available, besides="c") == ["b", "a"]
     assert history.ways_back(records, available=available, besides="b") == ["a"]
 
 
-def test_release_that_was_gone_back_to_comes_before_the_one_that_was_left() -> None:
+def test_target_of_a_rollback_is_preferred_to_the_release_that_it_left() -> None:
     records = [record("a", "good"), record("b", "good"), record("a"), record("a", "good"), record("c")]
     assert history.ways_back(records, available=["a", "b", "c"], besides="c")[0] == "a"
 
 
-def test_release_that_was_found_bad_since_is_no_way_back() -> None:
+def test_release_that_was_rejected_later_is_no_rollback_target() -> None:
     records = [record("a", "good"), record("b", "good"), record("b", "bad")]
     assert history.ways_back(records, available=["a", "b"], besides=None) == ["a"]
 
 
-def test_release_that_is_no_longer_there_is_no_way_back() -> None:
+def test_removed_release_is_no_rollback_target() -> None:
     assert history.ways_back([record("a", "good")], available=[], besides=None) == []
 
 
-def test_verdict_stands_until_the_release_is_switched_to_again() -> None:
+def test_verdict_counts_until_the_next_switch_to_the_release() -> None:
     records = [record("a"), record("a", "good"), record("b")]
     assert history.standing(records, "a") == "good"
     assert history.standing(records, "b") is None
     assert history.standing([*records, record("a")], "a") is None
 
 
-def test_current_release_is_that_of_the_newest_switch() -> None:
+def test_current_release_is_the_release_of_the_newest_switch() -> None:
     assert history.current([record("a"), record("a", "good"), record("b"), record("a", "bad")]) == "b"
     assert history.current([]) is None
 
 
-def test_going_back_again_goes_further_back_and_never_to_what_was_left() -> None:
+def test_second_rollback_goes_further_back_and_never_to_a_release_that_was_left() -> None:
     records = deployed("a", "b", "c")
     records += [record("b", how="rollback"), record("b", "good")]
     assert history.ways_back(records, available=["a", "b", "c"], besides="b") == ["a"]
@@ -113,12 +113,12 @@ def test_going_back_again_goes_further_back_and_never_to_what_was_left() -> None
     assert history.ways_back(records, available=["a", "b", "c"], besides="a") == []
 
 
-def test_deployment_after_going_back_leads_back_to_what_ran_before_it() -> None:
+def test_rollback_target_of_a_deployment_after_a_rollback_is_the_release_that_it_replaced() -> None:
     records = [*deployed("a", "b"), record("a", how="rollback"), record("a", "good"), *deployed("b")]
     assert history.ways_back(records, available=["a", "b"], besides="b") == ["a"]
 
 
-def test_release_whose_rollback_failed_is_no_way_back_and_the_one_returned_to_keeps_its_own() -> None:
+def test_failed_rollback_removes_its_target_and_keeps_the_earlier_targets() -> None:
     records = deployed("a", "b", "c")
     records += [
         record("b", how="rollback"),
@@ -129,7 +129,7 @@ def test_release_whose_rollback_failed_is_no_way_back_and_the_one_returned_to_ke
     assert history.ways_back(records, available=["a", "b", "c"], besides="c") == ["a"]
 
 
-def test_rollback_that_was_killed_is_known_until_its_verdict_and_while_its_procedure_goes_on() -> None:
+def test_rollback_is_unfinished_until_its_verdict_and_while_its_procedure_runs() -> None:
     before, after = "2025-12-31T23:59:59Z", "2026-01-01T00:00:01Z"
     switched = [*deployed("a", "b"), record("a", how="rollback")]
     judged = [*switched, record("a", "good")]
@@ -141,7 +141,7 @@ def test_rollback_that_was_killed_is_known_until_its_verdict_and_while_its_proce
     assert history.unfinished_rollback([], before) is None
 
 
-def test_return_of_a_rollback_is_brought_to_its_end_by_its_own_procedure_alone() -> None:
+def test_return_of_a_failed_rollback_is_finished_only_by_the_same_procedure() -> None:
     before, after = "2025-12-31T23:59:59Z", "2026-01-01T00:00:01Z"
     failed = [*deployed("a", "b"), record("a", how="rollback"), record("a", "bad")]
     returned = [*failed, record("b", how="return")]
@@ -152,12 +152,12 @@ def test_return_of_a_rollback_is_brought_to_its_end_by_its_own_procedure_alone()
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=1, unique=True))
-def test_going_back_to_the_end_visits_every_release_once_newest_first(releases: list[str]) -> None:
+def test_repeated_rollbacks_visit_every_release_once_newest_first(releases: list[str]) -> None:
     records = deployed(*releases)
     visited = [releases[-1]]
-    while ways := history.ways_back(records, available=releases, besides=visited[-1]):
-        visited.append(ways[0])
-        records += [record(ways[0], how="rollback"), record(ways[0], "good")]
+    while targets := history.ways_back(records, available=releases, besides=visited[-1]):
+        visited.append(targets[0])
+        records += [record(targets[0], how="rollback"), record(targets[0], "good")]
     assert visited == releases[::-1]
 
 
@@ -166,10 +166,10 @@ verdicts = st.sampled_from([None, "good", "bad"])
 
 
 @given(st.lists(st.builds(record, names, verdicts)), st.lists(names, unique=True), st.none() | names)
-def test_ways_back_are_good_at_their_newest_verdict_and_newest_first(
+def test_newest_verdict_of_every_rollback_target_is_good_and_targets_are_newest_first(
     records: list[Record], available: list[str], besides: str | None
 ) -> None:
-    found = history.ways_back(records, available=available, besides=besides)
+    targets = history.ways_back(records, available=available, besides=besides)
     good = {
         each.release: number
         for number, each in enumerate(records)
@@ -179,4 +179,4 @@ def test_ways_back_are_good_at_their_newest_verdict_and_newest_first(
         newest = history.verdict_on(records, release)
         if newest is None or newest.verdict != "good":
             del good[release]
-    assert found == sorted(good, key=lambda release: -good[release])
+    assert targets == sorted(good, key=lambda release: -good[release])

@@ -1,4 +1,4 @@
-"""A release is whole or says what is wrong with it; pruning never takes what is needed."""
+"""Damage to a release is found, and pruning never removes what a remaining release depends on."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ from ansible_collections.katago.fleet.plugins.modules import release_prune, rele
 
 
 def built(root: Path, config: str) -> Path:
-    """A whole release below `root` that stands on one engine directory and one network file."""
+    """An intact release below `root` that depends on one engine directory and one network file."""
     engine, network = root / "engine", root / "net.bin.gz"
     engine.mkdir(exist_ok=True)
     (engine / "katago").write_text("engine")
@@ -41,12 +41,12 @@ def built(root: Path, config: str) -> Path:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    """A whole release."""
+    """An intact release."""
     return built(tmp_path, "{}")
 
 
 def fit(directory: Path) -> None:
-    """Change a file of a release, and its manifest so that it says so."""
+    """Change a file of a release, and its digest in the manifest to match."""
     (directory / "config.json").write_text("[]")
     manifest = json.loads((directory / release_layout.MANIFEST).read_text())
     manifest["files"]["config.json"] = digest.of_text("[]")
@@ -54,7 +54,7 @@ def fit(directory: Path) -> None:
 
 
 def flip(old: bytes, new: bytes) -> Callable[[Path], None]:
-    """What changes one byte of a key of a release's manifest."""
+    """A change of one byte in a key of a release's manifest."""
 
     def flipped(directory: Path) -> None:
         content = (directory / release_layout.MANIFEST).read_bytes()
@@ -65,7 +65,7 @@ def flip(old: bytes, new: bytes) -> Callable[[Path], None]:
 
 
 def rename(directory: Path) -> None:
-    """Put the manifest of another release in the place of a release's own."""
+    """Replace the manifest of a release with that of another release."""
     other = built(directory.parent.parent, json.dumps(directory.name))
     (other / release_layout.MANIFEST).replace(directory / release_layout.MANIFEST)
 
@@ -91,7 +91,7 @@ def test_changed_manifest_is_damage(release: Path, change: Callable[[Path], None
 
 
 @changing
-def test_way_back_passes_over_a_release_whose_manifest_was_changed(
+def test_release_with_a_changed_manifest_is_no_rollback_target(
     tmp_path: Path, release: Path, change: Callable[[Path], None]
 ) -> None:
     layout = release_layout.Layout(tmp_path)
@@ -100,15 +100,15 @@ def test_way_back_passes_over_a_release_whose_manifest_was_changed(
         history.Record("2026-01-01T00:00:00Z", "anna", name, None, "validated", "good")
         for name in (release.name, newer.name)
     ]
-    assert release_switch.way_back(layout, records, None) == newer.name
+    assert release_switch.last_validated(layout, records, None) == newer.name
     change(newer)
-    assert release_switch.way_back(layout, records, None) == release.name
+    assert release_switch.last_validated(layout, records, None) == release.name
     change(release)
-    with pytest.raises(release_switch.SwitchError, match="found good and is whole"):
-        release_switch.way_back(layout, records, None)
+    with pytest.raises(release_switch.SwitchError, match="no earlier release that is validated and intact"):
+        release_switch.last_validated(layout, records, None)
 
 
-def test_rollback_that_was_killed_after_its_release_failed_leads_where_its_return_does(
+def test_rollback_that_was_killed_after_its_release_failed_continues_with_the_return(
     tmp_path: Path, release: Path
 ) -> None:
     layout = release_layout.Layout(tmp_path)
@@ -121,10 +121,10 @@ def test_rollback_that_was_killed_after_its_release_failed_leads_where_its_retur
     records = [record(name, "good", "deployment") for name in (bad, good)]
     records += [record(bad, None, "rollback"), record(bad, "bad", "rollback")]
     for current in (bad, good):
-        for wanted in (release_switch.LAST_GOOD, bad):
-            given = {"release": wanted, "allow_bad": False, "since": at}
-            assert release_switch.rollback_target(layout, records, given, current) == (good, bad)
-        with pytest.raises(release_switch.SwitchError, match="was found bad on"):
+        for name in (release_switch.LAST_GOOD, bad):
+            parameters = {"release": name, "allow_bad": False, "since": at}
+            assert release_switch.rollback_target(layout, records, parameters, current) == (good, bad)
+        with pytest.raises(release_switch.SwitchError, match="was rejected on"):
             release_switch.rollback_target(
                 layout, records, {"release": bad, "allow_bad": False, "since": later}, current
             )
@@ -146,7 +146,7 @@ def test_changed_manifest_of_the_current_release_is_p0_and_suspicious(
 
 
 @changing
-def test_nothing_that_a_release_may_stand_on_is_pruned_while_its_manifest_does_not_tell(
+def test_dependencies_of_a_release_are_unknown_if_its_manifest_was_changed(
     tmp_path: Path, release: Path, change: Callable[[Path], None]
 ) -> None:
     layout = release_layout.Layout(tmp_path)
@@ -165,21 +165,21 @@ def test_file_that_cannot_be_read_is_damage(release: Path, monkeypatch: pytest.M
     assert problem.startswith(str(release))
 
 
-def test_whole_release_has_no_damage(release: Path) -> None:
+def test_intact_release_has_no_damage(release: Path) -> None:
     assert release_layout.damage(release) == []
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
+    ("path", "problem"),
     [
         ("config.json", "config.json was changed"),
         ("../../net.bin.gz", "net.bin.gz was changed"),
         ("../../engine/katago", "engine was changed"),
     ],
 )
-def test_one_changed_byte_anywhere_is_damage(release: Path, path: str, words: str) -> None:
+def test_one_changed_byte_anywhere_is_damage(release: Path, path: str, problem: str) -> None:
     (release / path).write_text("x")
-    assert [problem.endswith(words) for problem in release_layout.damage(release)] == [True]
+    assert [each.endswith(problem) for each in release_layout.damage(release)] == [True]
 
 
 def test_missing_network_is_damage(release: Path) -> None:
@@ -201,7 +201,7 @@ def test_release_without_a_readable_manifest_is_damaged(release: Path, content: 
     "changed",
     [{"files": []}, {"stands_on": {"/x": 1}}, {"version": 1}, {"engine_version": None}, {"name": {}}],
 )
-def test_manifest_of_another_shape_is_no_manifest_and_damage(
+def test_malformed_manifest_is_unusable_and_counts_as_damage(
     release: Path, changed: dict[str, object]
 ) -> None:
     path = release / release_layout.MANIFEST
@@ -210,12 +210,12 @@ def test_manifest_of_another_shape_is_no_manifest_and_damage(
     assert release_layout.damage(release) == ["manifest.json was changed"]
 
 
-def test_manifest_of_the_previous_version_is_read_with_what_only_it_knows(release: Path) -> None:
-    found = release_layout.manifest(release)
-    assert found is not None
-    assert found["engine_version"] == "1.18.1"
-    assert dict(found)["wheels"] == "ab" * 32
-    assert release_layout.fits_name(found)
+def test_manifest_of_the_previous_version_is_read_with_its_extra_keys(release: Path) -> None:
+    manifest = release_layout.manifest(release)
+    assert manifest is not None
+    assert manifest["engine_version"] == "1.18.1"
+    assert dict(manifest)["wheels"] == "ab" * 32
+    assert release_layout.fits_name(manifest)
 
 
 def test_name_depends_on_every_input() -> None:
@@ -239,7 +239,7 @@ def test_only_releases_with_a_manifest_are_complete(release: Path) -> None:
     st.integers(1, 10),
     st.lists(st.sampled_from("abcdefgh"), max_size=2),
 )
-def test_pruning_keeps_the_newest_and_all_protected(
+def test_pruning_keeps_the_newest_and_all_protected_releases(
     built: dict[str, float], keep: int, protected: list[str]
 ) -> None:
     pruned = release_layout.to_prune(built, keep=keep, protected=protected)

@@ -17,7 +17,7 @@ def test_sizes_stay_within_bounds(processors: int, memory_mb: int, gpu: bool) ->
     assert size.nn_cache_size_power_of_two == 14 or entries * 3072 <= memory_mb * (1 << 20) / 10
 
 
-def test_cpu_hosts_are_filled_and_not_oversubscribed() -> None:
+def test_engine_uses_every_core_of_a_cpu_host_and_no_more() -> None:
     size = sizing.size(processors=8, memory_mb=16384, gpu=False)
     assert size.num_analysis_threads * size.num_search_threads_per_analysis_thread == 8
 

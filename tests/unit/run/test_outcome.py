@@ -105,7 +105,10 @@ def test_service_whose_configuration_is_damaged_is_not_called_ready_or_not(
         ready, reason = service_info.readiness(config)
         assert ready is None
         words = outcome.left({**RUNNING, "ready": ready, "reason": reason})
-        assert "runs 1-aa, whether it is ready is unknown (/etc/katago-mcp/config.json does not say" in words
+        assert (
+            "runs 1-aa, whether it is ready is unknown (/etc/katago-mcp/config.json has no usable address"
+            in words
+        )
     assert "server.port is missing" in words
     whole = {"server": {"host": "127.0.0.1", "port": 1}, "metrics": {"host": "", "port": 1}}
     config.write_text(json.dumps(whole))

@@ -1,4 +1,4 @@
-"""The cache is called empty only when that is proven, and is set aside by renames alone."""
+"""The cache counts as empty only if that is verified, and renames alone quarantine it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EMPTY = {"entries": 0, "bytes": 0}
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that a service was deployed with; all that is of it lies in a directory of its own."""
+    """The cache's directory of a deployed service."""
     place = tmp_path / "cache" / "katago-mcp"
     place.mkdir(parents=True)
     config, unit = tmp_path / "config.json", tmp_path / "katago-mcp.service"
@@ -34,7 +34,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fill(directory: Path) -> dict[str, str]:
-    """Put there what a service leaves; return what is to be set aside."""
+    """Write the files that a service leaves; return those that must be quarantined."""
     (directory / "pocl" / "AB").mkdir(parents=True)
     (directory / "pocl" / "AB" / "kernel").write_text("compiled")
     files = {"answers.sqlite3": "rows", "answers.sqlite3-wal": "journal", ".hidden": "dot"}
@@ -43,50 +43,61 @@ def fill(directory: Path) -> dict[str, str]:
     return files
 
 
-def answer(before: object = None, after: object = None, **words: object) -> tuple[int, dict[str, Any]]:
+def answer(before: object = None, after: object = None, **fields: object) -> tuple[int, dict[str, Any]]:
     return 200, {
         "ok": True,
         "before": before or {"entries": 5, "bytes": 90},
         "after": after or EMPTY,
-        **words,
+        **fields,
     }
 
 
-def test_cache_is_empty_when_answer_and_metrics_say_so() -> None:
+def test_cache_is_empty_if_response_and_metrics_agree() -> None:
     assert cache.problem(answer(), Size(0, 0)) is None
     assert cache.problem(answer(before=EMPTY), Size(0, 0)) is None
 
 
-def test_answers_that_clients_put_there_meanwhile_do_not_count() -> None:
+def test_answers_that_clients_added_meanwhile_do_not_count() -> None:
     assert cache.problem(answer(), Size(4, 80)) is None
 
 
 @pytest.mark.parametrize(
-    ("told", "metrics", "words"),
+    ("response", "metrics", "message"),
     [
-        (None, Size(0, 0), "the service gave no answer to the order to clear it"),
-        ((500, {"message": "disk I/O error"}), Size(0, 0), "the service answered 500 to the order"),
-        ((401, {}), Size(0, 0), "(no words)"),
-        ((200, {"ok": True}), Size(0, 0), "the service answered 200 to the order"),
-        ((200, {"before": "5", "after": EMPTY}), Size(0, 0), "the service answered 200 to the order"),
-        (answer(after={"entries": 1, "bytes": 9}), Size(0, 0), "the service says that 1 answer, 9 bytes"),
-        (answer(), None, "the metrics do not show its size"),
-        (answer(), Size(5, 90), "the metrics show 5 answers, 90 bytes after 5 answers, 90 bytes"),
-        (answer(before=EMPTY), Size(1, 9), "the metrics show 1 answer"),
+        (None, Size(0, 0), "the service did not respond to the request to clear the cache"),
+        ((500, {"message": "disk I/O error"}), Size(0, 0), "with status 500 (disk I/O error)"),
+        ((401, {}), Size(0, 0), "(no message)"),
+        ((200, {"ok": True}), Size(0, 0), "the service responded to the request to clear the cache"),
+        ((200, {"before": "5", "after": EMPTY}), Size(0, 0), "with status 200"),
+        (
+            answer(after={"entries": 1, "bytes": 9}),
+            Size(0, 0),
+            "the service reports that the cache still has 1 answer, 9 bytes",
+        ),
+        (answer(), None, "the metrics do not show the size of the cache"),
+        (
+            answer(),
+            Size(5, 90),
+            "the metrics still show 5 answers, 90 bytes after the service cleared 5 answers, 90 bytes",
+        ),
+        (answer(before=EMPTY), Size(1, 9), "the metrics still show 1 answer"),
     ],
 )
-def test_cache_is_not_called_empty_without_proof(
-    told: tuple[int, dict[str, Any]] | None, metrics: Size | None, words: str
+def test_cache_does_not_count_as_empty_without_verification(
+    response: tuple[int, dict[str, Any]] | None, metrics: Size | None, message: str
 ) -> None:
-    assert words in str(cache.problem(told, metrics))
+    assert message in str(cache.problem(response, metrics))
 
 
-def test_size_that_the_metrics_show_needs_both_series() -> None:
+def test_size_in_the_metrics_needs_both_series() -> None:
     both = "katago_cache_entries 3\nkatago_cache_size_bytes 70\n"
-    assert cache.shown(prometheus.parse(both)) == Size(3, 70)
-    assert cache.shown(prometheus.parse(both.splitlines()[0])) is None
-    assert cache.shown(prometheus.parse("katago_cache_entries NaN\nkatago_cache_size_bytes 70\n")) is None
-    assert cache.shown(None) is None
+    assert cache.size_in_metrics(prometheus.parse(both)) == Size(3, 70)
+    assert cache.size_in_metrics(prometheus.parse(both.splitlines()[0])) is None
+    assert (
+        cache.size_in_metrics(prometheus.parse("katago_cache_entries NaN\nkatago_cache_size_bytes 70\n"))
+        is None
+    )
+    assert cache.size_in_metrics(None) is None
 
 
 def test_cache_of_the_current_release_is_found(directory: Path) -> None:
@@ -95,7 +106,7 @@ def test_cache_of_the_current_release_is_found(directory: Path) -> None:
     assert cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG) == directory
 
 
-def test_symlink_is_refused_and_named(directory: Path, tmp_path: Path) -> None:
+def test_symlink_is_refused_with_its_target(directory: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     directory.rename(elsewhere)
     directory.symlink_to(elsewhere)
@@ -110,7 +121,7 @@ def test_symlink_is_refused_and_named(directory: Path, tmp_path: Path) -> None:
 def test_file_in_place_of_the_directory_is_refused(directory: Path) -> None:
     directory.rmdir()
     directory.touch()
-    with pytest.raises(cache.RefusedError, match="is no directory"):
+    with pytest.raises(cache.RefusedError, match="is not a directory"):
         cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)
 
 
@@ -119,14 +130,14 @@ def test_file_in_place_of_the_directory_is_refused(directory: Path) -> None:
 def test_host_without_a_service_is_refused(missing: str) -> None:
     path: Path = getattr(paths, missing)
     path.unlink()
-    with pytest.raises(cache.RefusedError, match=r"playbooks/deploy\.yml installs it"):
+    with pytest.raises(cache.RefusedError, match=r"Install it with playbooks/deploy\.yml"):
         cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)
 
 
-def test_all_but_the_compiled_kernels_is_set_aside_whole(directory: Path) -> None:
+def test_everything_except_compiled_kernels_is_quarantined_unchanged(directory: Path) -> None:
     files = fill(directory)
     assert cache.content(directory) == {name: len(text) for name, text in files.items()}
-    moved = cache.set_aside(directory, AT)
+    moved = cache.move_to_quarantine(directory, AT)
     assert {path.name: path.read_text() for path in moved} == {
         f"2026-11-24T063000Z-{name}": text for name, text in files.items()
     }
@@ -134,23 +145,23 @@ def test_all_but_the_compiled_kernels_is_set_aside_whole(directory: Path) -> Non
     assert moved[0].parent.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in directory.iterdir()] == ["pocl"]
     assert (directory / "pocl" / "AB" / "kernel").read_text() == "compiled"
-    assert cache.earlier(directory) == sorted(moved)
+    assert cache.quarantined(directory) == sorted(moved)
 
 
-def test_what_was_set_aside_before_stays(directory: Path) -> None:
+def test_older_files_in_quarantine_stay(directory: Path) -> None:
     fill(directory)
-    first = cache.set_aside(directory, AT)
+    first = cache.move_to_quarantine(directory, AT)
     (directory / "answers.sqlite3").write_text("newer")
-    cache.set_aside(directory, "2026-11-24T06:30:01Z")
+    cache.move_to_quarantine(directory, "2026-11-24T06:30:01Z")
     assert first[1].read_text() == "rows"
-    assert len(cache.earlier(directory)) == 4
+    assert len(cache.quarantined(directory)) == 4
 
 
-def test_links_are_moved_and_what_they_lead_to_is_not(directory: Path, tmp_path: Path) -> None:
+def test_links_are_moved_and_their_targets_are_not(directory: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("stays")
     (directory / "answers.sqlite3").symlink_to(precious)
-    (moved,) = cache.set_aside(directory, AT)
+    (moved,) = cache.move_to_quarantine(directory, AT)
     assert moved.readlink() == precious
     assert precious.read_text() == "stays"
 
@@ -161,7 +172,7 @@ def test_directory_that_became_a_link_meanwhile_is_not_followed(directory: Path,
     directory.rename(elsewhere)
     directory.symlink_to(elsewhere)
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
-        cache.set_aside(directory, AT)
+        cache.move_to_quarantine(directory, AT)
     assert (elsewhere / "answers.sqlite3").read_text() == "rows"
 
 
@@ -170,26 +181,24 @@ def test_cache_stays_in_its_own_file_system_where_a_rename_cannot_leave_it(
 ) -> None:
     fill(directory)
     monkeypatch.setattr(cache, "quarantine", lambda place: place)
-    moved = cache.set_aside(directory, AT)
+    moved = cache.move_to_quarantine(directory, AT)
     assert moved[0].name == ".quarantine-2026-11-24T063000Z-.hidden"
     assert {path.parent for path in moved} == {directory}
     assert cache.content(directory) == {}
-    assert cache.set_aside(directory, AT) == []
+    assert cache.move_to_quarantine(directory, AT) == []
 
 
-def test_disk_without_room_for_a_directory_is_no_hindrance(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_quarantine_needs_no_room_for_a_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(directory)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(Path, "mkdir", full)
-    assert {path.parent for path in cache.set_aside(directory, AT)} == {directory}
+    assert {path.parent for path in cache.move_to_quarantine(directory, AT)} == {directory}
 
 
-def test_run_that_was_killed_half_way_is_brought_to_its_end(
+def test_interrupted_quarantine_is_finished_by_the_next_run(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = fill(directory)
@@ -204,24 +213,24 @@ def test_run_that_was_killed_half_way_is_brought_to_its_end(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(os, "rename", killed)
-        cache.set_aside(directory, AT)
+        cache.move_to_quarantine(directory, AT)
     assert len(cache.content(directory)) == 2
-    cache.set_aside(directory, "2026-11-24T06:31:00Z")
-    assert sorted(path.read_text() for path in cache.earlier(directory)) == sorted(files.values())
+    cache.move_to_quarantine(directory, "2026-11-24T06:31:00Z")
+    assert sorted(path.read_text() for path in cache.quarantined(directory)) == sorted(files.values())
 
 
-def test_empty_and_missing_directories_hold_nothing(directory: Path) -> None:
-    assert cache.set_aside(directory, AT) == []
+def test_empty_and_missing_directories_have_nothing_to_quarantine(directory: Path) -> None:
+    assert cache.move_to_quarantine(directory, AT) == []
     directory.rmdir()
     assert cache.content(directory) == {}
-    assert cache.set_aside(directory, AT) == []
+    assert cache.move_to_quarantine(directory, AT) == []
 
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can run a program as another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as another user")
 
 
 def verifying(tmp_path: Path, text: str) -> cache.Report:
-    """What a release finds whose command prints this."""
+    """The report of a release whose command prints `text`."""
     command = tmp_path / "katago-mcp"
     command.write_text(f"#!/bin/sh\nprintf %s {shlex.quote(text)}\necho no room >&2\n")
     command.chmod(0o755)
@@ -242,21 +251,21 @@ FOUND: dict[str, Any] = {
 
 @as_root
 def test_report_of_the_release_is_read(tmp_path: Path) -> None:
-    found = verifying(tmp_path, json.dumps(FOUND))
-    assert (found["ok"], cache.size(found), found["problems"]) == (True, Size(3, 90), [])
+    report = verifying(tmp_path, json.dumps(FOUND))
+    assert (report["ok"], cache.size(report), report["problems"]) == (True, Size(3, 90), [])
 
 
 @as_root
 @pytest.mark.parametrize(
     "text", ["", "[]", json.dumps({**FOUND, "entries": "3"}), '{"problems": ["config"]}']
 )
-def test_report_of_another_shape_is_no_verdict(tmp_path: Path, text: str) -> None:
+def test_malformed_report_is_no_verdict(tmp_path: Path, text: str) -> None:
     with pytest.raises(cache.UnverifiedError, match="The cache cannot be inspected: no room"):
         verifying(tmp_path, text)
 
 
-def test_cache_of_a_user_who_is_not_there_is_not_inspected(tmp_path: Path) -> None:
-    with pytest.raises(cache.UnverifiedError, match="there is no user no-such-user"):
+def test_cache_is_not_inspected_without_the_services_user(tmp_path: Path) -> None:
+    with pytest.raises(cache.UnverifiedError, match="this host has no user no-such-user"):
         cache.verified("no-such-user", tmp_path / "katago-mcp", tmp_path / "config.json")
 
 

@@ -1,4 +1,4 @@
-"""The running service is had to replace its engine and empty its cache, and is not just believed."""
+"""The running service replaces its engine and clears its cache, and its reports are verified."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SOUND = cache.Report(ok=True, entries=3, bytes=70, problems=[])
 
 
 class FakeService:
-    """A service with a cache and an engine, over HTTP; what it does can be changed by tests."""
+    """A service with a cache and an engine, over HTTP; tests can change its behaviour."""
 
     def __init__(self) -> None:
         self.entries = 3
         self.pid, self.next_pid, self.state = 100, 101, "ready"
         self.clear: Callable[[], tuple[int, dict[str, Any]]] = self.cleared
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
 
     def cleared(self) -> tuple[int, dict[str, Any]]:
         before, self.entries = self.entries, 0
@@ -57,11 +57,11 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServic
 
 @pytest.fixture
 def config(fake: FakeService) -> Iterator[dict[str, Any]]:
-    """The configuration of a service that is `fake`."""
+    """The configuration that leads to `fake`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            fake.asked.append((self.path, self.headers.get("Authorization")))
+            fake.requests.append((self.path, self.headers.get("Authorization")))
             status, body = fake.answer(self.path)
             self.send_response(status)
             self.end_headers()
@@ -70,7 +70,7 @@ def config(fake: FakeService) -> Iterator[dict[str, Any]]:
         do_POST = do_GET
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -84,36 +84,36 @@ def purge(config: dict[str, Any], *, engine: bool = True, check_mode: bool = Fal
     return cache_purge.purge(config, parameters, check_mode=check_mode)
 
 
-def test_engine_is_replaced_before_the_cache_is_emptied(config: dict[str, Any], fake: FakeService) -> None:
+def test_engine_is_replaced_before_the_cache_is_cleared(config: dict[str, Any], fake: FakeService) -> None:
     result = purge(config)
     assert result["cleared"]
     assert (result["problem"], result["engine_problem"]) == (None, None)
-    assert result["message"] == "The engine 101 replaced 100. The cache was emptied: 3 answers, 70 bytes."
-    orders = [path for path, _ in fake.asked if path.startswith("/admin")]
+    assert result["message"] == "The engine 101 replaced 100. The cache was cleared: 3 answers, 70 bytes."
+    orders = [path for path, _ in fake.requests if path.startswith("/admin")]
     assert orders == ["/admin/engine/restart", "/admin/cache/clear"]
 
 
-def test_orders_carry_the_hosts_own_token(config: dict[str, Any], fake: FakeService) -> None:
+def test_admin_requests_have_the_hosts_own_token(config: dict[str, Any], fake: FakeService) -> None:
     purge(config)
-    assert {token for path, token in fake.asked if path.startswith("/admin")} == {f"Bearer {TOKEN}"}
-    assert {token for path, token in fake.asked if not path.startswith("/admin")} == {None}
+    assert {token for path, token in fake.requests if path.startswith("/admin")} == {f"Bearer {TOKEN}"}
+    assert {token for path, token in fake.requests if not path.startswith("/admin")} == {None}
 
 
-def test_engine_is_left_alone_on_request(config: dict[str, Any], fake: FakeService) -> None:
+def test_engine_stays_on_request(config: dict[str, Any], fake: FakeService) -> None:
     assert purge(config, engine=False)["cleared"]
     assert fake.pid == 100
 
 
-def test_check_mode_asks_for_nothing(config: dict[str, Any], fake: FakeService) -> None:
+def test_check_mode_makes_no_admin_request(config: dict[str, Any], fake: FakeService) -> None:
     result = purge(config, check_mode=True)
     assert result["cleared"]
     assert (
-        result["message"] == "The cache would be emptied: 3 answers, 70 bytes. The engine would be replaced."
+        result["message"] == "The cache would be cleared: 3 answers, 70 bytes. The engine would be replaced."
     )
-    assert (fake.asked, fake.entries, fake.pid) == ([], 3, 100)
+    assert (fake.requests, fake.entries, fake.pid) == ([], 3, 100)
 
 
-def test_damaged_cache_is_left_as_it_is(
+def test_damaged_cache_is_not_changed(
     config: dict[str, Any], fake: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damaged = cache.Report(ok=False, entries=3, bytes=70, problems=["1 entries are damaged"])
@@ -121,67 +121,73 @@ def test_damaged_cache_is_left_as_it_is(
     result = purge(config)
     assert not result["cleared"]
     assert result["problem"] == "the cache is damaged (1 entries are damaged)"
-    assert (fake.asked, fake.entries) == ([], 3)
+    assert (fake.requests, fake.entries) == ([], 3)
 
 
 @pytest.mark.parametrize(
-    ("state", "next_pid", "words"),
+    ("state", "next_pid", "problem"),
     [
-        ("ready", 100, r"no other engine than 100 is ready after [\d.]+ s \(ready\)"),
-        ("starting", 101, r"no other engine than 100 is ready after [\d.]+ s \(starting\)"),
+        ("ready", 100, r"no new engine instead of 100 was ready after [\d.]+ s \(state ready\)"),
+        ("starting", 101, r"no new engine instead of 100 was ready after [\d.]+ s \(state starting\)"),
     ],
 )
-def test_engine_that_is_not_replaced_is_told(
-    config: dict[str, Any], fake: FakeService, state: str, next_pid: int, words: str
+def test_engine_that_is_not_replaced_is_reported(
+    config: dict[str, Any], fake: FakeService, state: str, next_pid: int, problem: str
 ) -> None:
     fake.state, fake.next_pid = state, next_pid
     result = purge(config)
-    assert re.fullmatch(words, result["engine_problem"])
+    assert re.fullmatch(problem, result["engine_problem"])
     assert result["cleared"]
 
 
-def test_engine_that_is_still_there_beside_the_new_one_is_not_replaced(
+def test_engine_that_still_runs_beside_the_new_one_does_not_count_as_replaced(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unit, "processes", lambda _: [{"pid": 100}, {"pid": 101}])
-    assert purge(config)["engine_problem"].startswith("no other engine than 100 is ready")
+    assert purge(config)["engine_problem"].startswith("no new engine instead of 100 was ready")
 
 
-def test_refused_order_is_told(config: dict[str, Any], fake: FakeService) -> None:
+def test_failed_request_is_reported(config: dict[str, Any], fake: FakeService) -> None:
     fake.clear = lambda: (500, {"message": "disk I/O error"})
     result = purge(config)
     assert not result["cleared"]
-    assert result["problem"] == "the service answered 500 to the order to clear it (disk I/O error)"
+    assert result["problem"] == (
+        "the service responded to the request to clear the cache with status 500 (disk I/O error)"
+    )
 
 
-def test_cache_that_is_not_emptied_although_it_says_so_is_told(
-    config: dict[str, Any], fake: FakeService
-) -> None:
+def test_cache_that_is_only_reported_as_cleared_is_found(config: dict[str, Any], fake: FakeService) -> None:
     def pretended() -> tuple[int, dict[str, Any]]:
         return 200, {"before": {"entries": 3, "bytes": 70}, "after": {"entries": 0, "bytes": 0}}
 
     fake.clear = pretended
     result = purge(config)
-    assert result["problem"] == "the metrics show 3 answers, 27 bytes after 3 answers, 70 bytes were dropped"
+    assert result["problem"] == (
+        "the metrics still show 3 answers, 27 bytes after the service cleared 3 answers, 70 bytes"
+    )
 
 
-def test_cache_that_clients_fill_at_once_is_emptied_again(config: dict[str, Any], fake: FakeService) -> None:
+def test_cache_that_clients_refill_at_once_is_cleared_again(
+    config: dict[str, Any], fake: FakeService
+) -> None:
     answers = fake.cleared
     rounds = []
 
     def refilled() -> tuple[int, dict[str, Any]]:
-        told = answers()
-        rounds.append(told)
+        response = answers()
+        rounds.append(response)
         fake.entries = 3 if len(rounds) == 1 else 0
-        return told
+        return response
 
     fake.clear = refilled
     assert purge(config)["cleared"]
     assert len(rounds) == 2
 
 
-def test_service_that_is_gone_is_told(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_that_does_not_respond_is_reported(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(config, "server", {"host": "127.0.0.1", "port": 1})
     result = purge(config)
-    assert result["engine_problem"] == "the service's answer to the order to replace the engine is no answer"
-    assert result["problem"] == "the service gave no answer to the order to clear it"
+    assert result["engine_problem"] == "the service did not respond to the request to replace the engine"
+    assert result["problem"] == "the service did not respond to the request to clear the cache"

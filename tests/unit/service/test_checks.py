@@ -1,4 +1,4 @@
-"""A service that merely answers does not pass: every field is compared with an engine's."""
+"""A service that merely responds does not pass: every field of its responses is checked."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def analysis(sign: int) -> dict[str, Any]:
 
 
 def healthy() -> Observed:
-    told = {"state": "ready", "engineVersion": "1.18.1", "loweredUntil": None, **CONFIG["katago"]}
-    status = {"ok": True, "structured": told}
+    engine = {"state": "ready", "engineVersion": "1.18.1", "loweredUntil": None, **CONFIG["katago"]}
+    status = {"ok": True, "structured": engine}
     refused = {"ok": False, "error": "illegal_move: move 0, E5, is on an occupied point"}
     return Observed(
         ready=(200, {"ready": True}),
@@ -88,7 +88,7 @@ def test_server_that_answers_200_to_everything_fails_every_check() -> None:
     ]
 
 
-def test_silence_fails() -> None:
+def test_service_that_does_not_respond_fails() -> None:
     assert failed(Observed(None, None, {}, None, None)) == [
         "ready",
         "health",
@@ -102,34 +102,34 @@ IN_FORCE = {"ok": True, "tokens": 3, "sha256": "aa"}
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("response", "message"),
     [
         ((200, IN_FORCE), "3 tokens are in force"),
-        ((200, {**IN_FORCE, "sha256": "bb"}), "are not those of the file"),
-        ((200, {}), "are not those of the file"),
+        ((200, {**IN_FORCE, "sha256": "bb"}), "tokens differ from the tokens file"),
+        ((200, {}), "tokens differ from the tokens file"),
         (
             (422, {**IN_FORCE, "problems": ["auth.tokensFile: no JSON"]}),
-            "those it had: auth.tokensFile: no JSON",
+            "keeps its previous tokens: auth.tokensFile: no JSON",
         ),
         ((404, {}), "answered 404"),
-        ((401, {}), "refuses the host's own token"),
+        ((401, {}), "rejects the host's own token"),
         (None, "did not answer"),
     ],
 )
-def test_tokens_of_the_file_are_in_force(answer: tuple[int, dict[str, Any]] | None, words: str) -> None:
+def test_tokens_of_the_file_are_in_force(response: tuple[int, dict[str, Any]] | None, message: str) -> None:
     checks = service_checks.judge(
-        replace(healthy(), tokens=answer), replace(EXPECTED, tokens="aa"), visits=VISITS
+        replace(healthy(), tokens=response), replace(EXPECTED, tokens="aa"), visits=VISITS
     )
-    (found,) = [check for check in checks if check.name == "tokens"]
-    assert (found.ok, words in found.message) == (answer == (200, IN_FORCE), True)
+    (check,) = [each for each in checks if each.name == "tokens"]
+    assert (check.ok, message in check.message) == (response == (200, IN_FORCE), True)
 
 
-def test_server_that_reads_no_tokens_by_itself_is_not_asked_for_them() -> None:
+def test_tokens_are_not_checked_without_a_tokens_file() -> None:
     checks = service_checks.judge(healthy(), EXPECTED, visits=VISITS)
     assert "tokens" not in [check.name for check in checks]
 
 
-def test_file_of_tokens_that_cannot_be_read_is_never_in_force(tmp_path: Path) -> None:
+def test_unreadable_tokens_file_is_never_in_force(tmp_path: Path) -> None:
     manifest = {"version": "0.1.0", "engine_version": "1.18.1"}
     path = tmp_path / "tokens.json"
     config = {**CONFIG, "auth": {"tokensFile": str(path)}}
@@ -167,12 +167,12 @@ def test_one_implausible_field_fails_the_analysis(field: str, value: object) -> 
 
 
 def test_winrate_and_lead_must_follow_the_colours() -> None:
-    """An engine that reports from the side to move is told from one that reports from Black's."""
+    """An engine that reports from the side to move fails; it must report from Black's side."""
     observed = with_result(2, lambda result: result.update(analysis(1)))
     assert failed(observed) == ["white_owns_board"]
 
 
-def test_illegal_move_must_be_refused_and_named() -> None:
+def test_illegal_move_must_be_refused_as_illegal() -> None:
     assert failed(with_result(3, lambda result: result.update(analysis(1)))) == ["illegal_move"]
     assert failed(with_result(3, lambda result: result.update({"error": "overloaded"}))) == ["illegal_move"]
 
@@ -183,7 +183,7 @@ def test_engine_must_be_the_deployed_one_and_ready() -> None:
         assert failed(observed) == ["engine"]
 
 
-def test_other_release_than_the_deployed_one_fails() -> None:
+def test_release_that_is_not_the_deployed_one_fails() -> None:
     observed = replace(healthy(), health=(200, {"release": "0.1.0-bb"}))
     assert failed(observed) == ["release"]
     observed = replace(healthy(), after=scrape(requests=7, visits=2000, release="0.1.0-bb"))
@@ -207,7 +207,7 @@ def test_engine_up_of_zero_fails() -> None:
     assert failed(observed) == ["engine_up"]
 
 
-def test_calls_ask_for_the_visits_and_the_occupied_point() -> None:
+def test_calls_request_the_visits_and_a_move_on_an_occupied_point() -> None:
     status, black, white, illegal = service_checks.calls(VISITS, variant=5)
     assert status["tool"] == "getEngineStatus"
     assert black["arguments"]["maxVisits"] == white["arguments"]["maxVisits"] == VISITS
@@ -215,18 +215,18 @@ def test_calls_ask_for_the_visits_and_the_occupied_point() -> None:
     assert illegal["arguments"]["position"]["moves"][0][1] in stones
 
 
-def test_no_two_variants_are_the_same_question_and_what_is_cached_in_years_answers_none() -> None:
+def test_every_variant_is_a_different_request_and_years_of_cached_requests_do_not_matter() -> None:
     edge = 1 << 14
     near = [0, 1, edge - 1, edge, edge + 1, 60 * edge - 1, 60 * edge, service_checks.VARIANTS - 1]
-    asked = [json.dumps(call["arguments"]) for call in service_checks.probes(VISITS, near)]
-    assert len(set(asked)) == len(near)
-    last = json.loads(asked[-1])
+    requests = [json.dumps(call["arguments"]) for call in service_checks.probes(VISITS, near)]
+    assert len(set(requests)) == len(near)
+    last = json.loads(requests[-1])
     assert (last["pvLength"], last["topMoves"]) == (60, 50)
-    # Each one of a probe every ten seconds for a day is kept: one more is known once in 5000 times.
+    # A cache keeps the requests of one probe every ten seconds for a day. One in 5000 new ones is a repeat.
     assert service_checks.VARIANTS / (24 * 360) > 5000
 
 
-def test_every_position_is_another_without_a_stone_on_a_stone() -> None:
+def test_positions_differ_and_have_no_stone_on_another_stone() -> None:
     variants = [service_checks.stones(variant) for variant in (0, 1, 5, service_checks.VARIANTS - 1)]
     assert all(len(set(points)) == len(points) for points in variants)
     assert len({tuple(points) for points in variants}) == len(variants)
@@ -243,17 +243,17 @@ def test_every_position_is_another_without_a_stone_on_a_stone() -> None:
         ((200, {"overlay": {"keys": {"katago.maxVisits": 10}}}), 10),
     ],
 )
-def test_no_more_visits_are_asked_for_than_an_overlay_leaves(
+def test_requested_visits_are_capped_by_an_override(
     health: tuple[int, dict[str, Any]] | None, visits: int
 ) -> None:
     assert service_checks.most_visits({"katago": {"maxVisits": 1000}}, health) == visits
 
 
-def lowered(said: dict[str, Any], overlay: dict[str, Any] | None) -> Observed:
-    """A service that says these limits, and shows this overlay."""
+def lowered(limits: dict[str, Any], overlay: dict[str, Any] | None) -> Observed:
+    """A service that reports these limits and shows this override."""
     observed = healthy()
     results = copy.deepcopy(observed.answers["results"])
-    results[0]["structured"] |= said
+    results[0]["structured"] |= limits
     health = (200, {"release": "0.1.0-aa", "overlay": overlay})
     return replace(observed, health=health, answers={**observed.answers, "results": results})
 
@@ -261,12 +261,12 @@ def lowered(said: dict[str, Any], overlay: dict[str, Any] | None) -> Observed:
 LOWERED = {"maxVisits": 10, "defaultVisits": 10, "loweredUntil": "2026-01-01T00:00:00Z"}
 
 
-def test_limits_that_an_overlay_lowers_are_expected() -> None:
+def test_limits_that_an_override_lowers_are_expected() -> None:
     assert failed(lowered(LOWERED, OVERLAY)) == []
 
 
 @pytest.mark.parametrize(
-    ("said", "overlay"),
+    ("limits", "overlay"),
     [
         ({"maxVisits": 999}, None),
         ({**LOWERED, "maxVisits": 1000}, OVERLAY),
@@ -275,30 +275,30 @@ def test_limits_that_an_overlay_lowers_are_expected() -> None:
     ],
 )
 def test_limits_that_are_not_those_in_force_fail(
-    said: dict[str, Any], overlay: dict[str, Any] | None
+    limits: dict[str, Any], overlay: dict[str, Any] | None
 ) -> None:
-    assert failed(lowered(said, overlay)) == ["limits"]
+    assert failed(lowered(limits, overlay)) == ["limits"]
 
 
-def test_server_of_an_earlier_version_need_not_tell_every_limit() -> None:
+def test_server_of_an_earlier_version_need_not_report_every_limit() -> None:
     observed = healthy()
     results = copy.deepcopy(observed.answers["results"])
     del results[0]["structured"]["defaultVisits"]
     assert failed(replace(observed, answers={**observed.answers, "results": results})) == []
 
 
-def test_overlay_that_ends_between_two_answers_decides_nothing() -> None:
+def test_override_that_starts_or_ends_between_two_responses_is_no_failure() -> None:
     assert failed(lowered(LOWERED, None)) == []
     assert failed(lowered({}, OVERLAY)) == []
 
 
-def test_call_is_counted_as_the_server_counts_it() -> None:
+def test_status_of_a_call_is_the_one_that_the_server_counts() -> None:
     reference = (ROOT / "docs" / "reference" / "errors.md").read_text()
     statuses = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", reference, re.M))
     assert {"invalid", "rejected", "unavailable", "timeout", "error"} <= set(statuses.values())
     failed = {"unavailable", "timeout", "error"}
     for code, counted in statuses.items():
-        text = f"{code}: some words [maxVisits]; accepted: others"
+        text = f"{code}: some message [maxVisits]; accepted: others"
         result = {"ok": False, "error": text, "text": text}
         assert service_checks.status(result) == ("error" if counted in failed else counted), code
     assert service_checks.status({"ok": False, "error": "Error executing tool", "text": "Error"}) == "error"

@@ -1,4 +1,4 @@
-"""The service is enabled without a word on what its unit was given."""
+"""The service is enabled without showing its unit's environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-# Tells of the unit what systemd tells, and writes down what else it is ordered.
+# Reports the unit as enabled or not, and records every other command.
 SYSTEMCTL = """#!/bin/sh
 case "$1" in
   is-enabled) test -e ENABLED ;;
@@ -24,7 +24,7 @@ esac
 
 
 class Host:
-    """A host whose systemctl is another one."""
+    """A host with a scripted systemctl."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -36,7 +36,7 @@ class Host:
         program.chmod(0o755)
 
     def run(self, **arguments: Any) -> tuple[dict[str, Any], list[str]]:
-        """The module's answer, and what systemd was ordered to do."""
+        """The module's result, and the commands that systemctl got."""
         done = subprocess.run(
             [sys.executable, "-m", "ansible_collections.katago.fleet.plugins.modules.service_enable"],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
@@ -59,7 +59,7 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def test_what_is_enabled_is_left(host: Host) -> None:
+def test_enabled_unit_is_not_enabled_again(host: Host) -> None:
     answer, orders = host.run()
     assert (answer["changed"], orders) == (True, ["enable"])
     (host.directory / "ENABLED").touch()
@@ -67,12 +67,12 @@ def test_what_is_enabled_is_left(host: Host) -> None:
     assert (answer["changed"], orders) == (False, ["enable"])
 
 
-def test_check_mode_orders_nothing(host: Host) -> None:
+def test_check_mode_changes_nothing(host: Host) -> None:
     answer, orders = host.run(_ansible_check_mode=True)
     assert (answer["changed"], orders) == (True, [])
 
 
-def test_failure_is_told_in_systemds_words_without_secrets(host: Host) -> None:
+def test_failure_has_systemds_message_without_secrets(host: Host) -> None:
     (host.directory / "BROKEN").touch()
     answer, _ = host.run()
     assert answer["failed"]

@@ -1,4 +1,4 @@
-"""The journal as data: a line counts by its fields, not by the words in it."""
+"""The journal as data: lines are counted by their fields, not by words in their text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_lines_are_grouped_by_level_event_and_code() -> None:
     ]
 
 
-def test_word_error_in_a_harmless_line_does_not_count() -> None:
+def test_harmless_line_with_the_word_error_does_not_count() -> None:
     entries = [
         line("info", "call", tool="error", note="no error, nothing failed"),
         {"MESSAGE": "error: this is no line of the server"},
@@ -42,12 +42,12 @@ def test_word_error_in_a_harmless_line_does_not_count() -> None:
     assert journal.unstructured(entries) == 3
 
 
-def test_bytes_that_are_no_text_are_read() -> None:
+def test_message_that_journald_returns_as_bytes_is_read() -> None:
     text = json.dumps({"level": "error", "event": "x"}).encode()
     assert journal.groups([{"MESSAGE": list(text)}])[0]["event"] == "x"
 
 
-def test_every_end_of_the_engine_counts_once() -> None:
+def test_every_exit_of_the_engine_counts_once() -> None:
     states = [
         "starting",
         "ready",
@@ -63,7 +63,7 @@ def test_every_end_of_the_engine_counts_once() -> None:
     assert journal.engine_failures([*entries, line("info", "engine_restarting", reason="requested")]) == 3
 
 
-def test_cache_that_recovered_is_no_trouble() -> None:
+def test_cache_that_recovered_has_no_trouble() -> None:
     trouble = line("warning", "cache_trouble", reason="disk full")
     assert journal.cache_trouble([]) is None
     assert journal.cache_trouble([trouble]) == "disk full"
@@ -71,7 +71,7 @@ def test_cache_that_recovered_is_no_trouble() -> None:
     assert journal.cache_trouble([line("info", "cache_recovered"), trouble]) == "disk full"
 
 
-def test_starts_and_failures_of_the_unit_are_told_by_the_id_of_the_message() -> None:
+def test_starts_and_failures_of_the_unit_are_recognized_by_message_id() -> None:
     def manager(number: str, at: int) -> dict[str, Any]:
         return {"MESSAGE_ID": number, "__REALTIME_TIMESTAMP": str(at), "MESSAGE": "Failed to fail"}
 
@@ -83,20 +83,20 @@ def test_starts_and_failures_of_the_unit_are_told_by_the_id_of_the_message() -> 
     assert journal.runs(entries) == {"started": [1.0], "failed": [2.5]}
 
 
-def test_engine_lines_are_found_as_the_server_writes_them_now_and_wrote_them_before(
+def test_engine_lines_are_found_in_the_current_and_the_previous_format(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     program = tmp_path / "journalctl"
-    program.write_text('#!/bin/sh\nprintf "%s" "$*" > "$0.asked"\n')
+    program.write_text('#!/bin/sh\nprintf "%s" "$*" > "$0.arguments"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert journal.engine(10) == []
-    (pattern,) = re.findall(r"--grep=(.*engine_state\S*)", (tmp_path / "journalctl.asked").read_text())
+    (pattern,) = re.findall(r"--grep=(.*engine_state\S*)", (tmp_path / "journalctl.arguments").read_text())
     for text in (json.dumps({"event": "engine_state"}), '{"event":"engine_state"}'):
         assert re.search(pattern, text)
 
 
-# Takes the end of its answer from what it is asked of: "at PLACE", "moving", "slow", or nothing.
+# The journal file's content selects the behaviour: "at OFFSET", "moving", "slow", "gone", or none of these.
 JOURNALCTL = """#!/bin/sh
 file=${2#--file=}
 read -r how place < "$file"
@@ -116,7 +116,7 @@ exit 1
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory of the journal, and a journalctl that reads in its files what to say of them."""
+    """A journal directory, and a scripted journalctl whose result depends on the file's content."""
     program = tmp_path / "journalctl"
     program.write_text(JOURNALCTL)
     program.chmod(0o755)
@@ -126,28 +126,28 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def test_file_whose_damage_stays_in_its_place_is_damaged(files: Path) -> None:
+def test_file_with_the_same_offset_every_time_is_damaged(files: Path) -> None:
     (files / "system.journal").write_text("whole\n")
     (files / "system@1.journal").write_text("at 3cdc40\n")
     (files / "system@2.journal~").write_text("at 5616\n")
-    seen = journal.verified([files.parent], 30)
-    assert (seen.whole, seen.left) == (1, 0)
-    assert seen.damaged == {
+    result = journal.verified([files.parent], 30)
+    assert (result.whole, result.left) == (1, 0)
+    assert result.damaged == {
         str(files / "system@1.journal"): "3cdc40: Invalid hash password=[redacted]",
         str(files / "system@2.journal~"): "5616: Invalid hash password=[redacted]",
     }
 
 
 @pytest.mark.parametrize("how", ["moving", "gone"])
-def test_file_that_is_written_to_or_rotated_meanwhile_is_not_damaged(files: Path, how: str) -> None:
+def test_file_that_is_written_or_rotated_meanwhile_is_not_damaged(files: Path, how: str) -> None:
     (files / "system.journal").write_text(f"{how}\n")
     assert journal.verified([files.parent], 30) == journal.Verification(whole=1)
 
 
-def test_what_there_was_no_time_for_is_told_and_the_newest_comes_first(files: Path) -> None:
+def test_newest_file_is_verified_first_and_files_without_a_result_are_counted(files: Path) -> None:
     for age, (name, how) in enumerate([("new", "at 1"), ("middle", "slow"), ("old", "at 2")]):
         path = files / f"{name}.journal"
         path.write_text(f"{how}\n")
         os.utime(path, (1e9 - age, 1e9 - age))
-    seen = journal.verified([files.parent], 1)
-    assert (list(seen.damaged), seen.whole, seen.left) == ([str(files / "new.journal")], 0, 2)
+    result = journal.verified([files.parent], 1)
+    assert (list(result.damaged), result.whole, result.left) == ([str(files / "new.journal")], 0, 2)

@@ -1,4 +1,4 @@
-"""At any moment limits are the old or the new ones, with a timer, or end by themselves when they were to."""
+"""At any moment the old or the new limits are in force, and a timer or the server itself ends them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class KilledError(BaseException):
 
 @dataclass
 class Host:
-    """The overlay and its units below a directory, and what systemd knows of the timer.
+    """The override and its units below a directory, and the timer's state in systemd.
 
-    `trouble` is asked before every step that changes something, and raises to make it fail.
+    `trouble` is called before every step that changes something; it raises to make the step fail.
     """
 
     root: Path
@@ -59,8 +59,8 @@ class Host:
     def lines(self, path: Path) -> list[str]:
         return path.read_text().splitlines() if path.exists() else []
 
-    def seen(self) -> tuple[dict[str, str], str | None, bool]:
-        """Everything that a mitigation leaves on a host."""
+    def state(self) -> tuple[dict[str, str], str | None, bool]:
+        """Everything that a mitigation writes on a host."""
         files = (paths.OVERLAY, *limits.units(EARLIER))
         return {path.name: path.read_text() for path in files if path.exists()}, self.armed, self.enabled
 
@@ -96,25 +96,25 @@ spans = pytest.mark.parametrize(
 
 
 def steps_of(host: Host, old: datetime | None, new: datetime) -> int:
-    """How many steps it takes to lay the new overlay over the old one; the old one lies afterwards."""
-    service_limits.lay(new, document(new))
+    """The number of steps to replace the old override with the new one. Leaves the old one in place."""
+    service_limits.apply(new, document(new))
     count = len(host.steps)
     service_limits.disarm()
     paths.OVERLAY.unlink()
     if old:
-        service_limits.lay(old, document(old))
+        service_limits.apply(old, document(old))
         host.steps.clear()
-        state = host.seen()
-        service_limits.lay(new, document(new))
+        state = host.state()
+        service_limits.apply(new, document(new))
         count = len(host.steps)
-        service_limits.lay(old, document(old))
-        assert host.seen() == state
+        service_limits.apply(old, document(old))
+        assert host.state() == state
     host.steps.clear()
     return count
 
 
 def at_step(number: int, host: Host, error: BaseException) -> Callable[[str], None]:
-    """Trouble at one step, once."""
+    """Raise `error` at one step, once."""
 
     def trouble(_step: str) -> None:
         if len(host.steps) == number:
@@ -124,18 +124,18 @@ def at_step(number: int, host: Host, error: BaseException) -> Callable[[str], No
 
 
 @spans
-def test_killed_anywhere_what_lies_there_is_old_or_new_and_has_a_timer(
+def test_override_is_the_old_or_the_new_one_and_has_a_timer_wherever_the_module_is_killed(
     host: Host, old: datetime | None, new: datetime
 ) -> None:
     for number in range(1, steps_of(host, old, new) + 1):
         host.trouble = at_step(number, host, KilledError())
         with pytest.raises(KilledError):
-            service_limits.lay(new, document(new))
+            service_limits.apply(new, document(new))
         host.trouble = lambda step: None
-        files, armed, enabled = host.seen()
+        files, armed, enabled = host.state()
         if "overlay.json" in files:
-            laid = json.loads(files["overlay.json"])
-            assert (laid, armed) in (
+            override = json.loads(files["overlay.json"])
+            assert (override, armed) in (
                 (document(old or new), due(old or new)),
                 (document(old or new), due(new)),
                 (document(new), due(new)),
@@ -145,7 +145,7 @@ def test_killed_anywhere_what_lies_there_is_old_or_new_and_has_a_timer(
         service_limits.disarm()
         paths.OVERLAY.unlink(missing_ok=True)
         if old:
-            service_limits.lay(old, document(old))
+            service_limits.apply(old, document(old))
         host.steps.clear()
 
 
@@ -158,30 +158,30 @@ def test_killed_anywhere_what_lies_there_is_old_or_new_and_has_a_timer(
     ],
     ids=["file", "systemd"],
 )
-def test_what_fails_anywhere_is_undone_and_refused(
+def test_failure_at_any_step_is_undone_and_refused(
     host: Host, old: datetime | None, new: datetime, error: Exception
 ) -> None:
     count = steps_of(host, old, new)
-    before = host.seen()
+    before = host.state()
     for number in range(1, count + 1):
         host.trouble = at_step(number, host, error)
         with pytest.raises(
             service_limits.RefusedError, match=r"cannot be written: .*No space left on device"
         ):
-            service_limits.lay(new, document(new))
-        assert host.seen() == before
+            service_limits.apply(new, document(new))
+        assert host.state() == before
         host.steps.clear()
 
 
-def test_disk_that_takes_nothing_is_refused_with_nothing_touched(
+def test_unwritable_disk_is_refused_and_nothing_is_touched(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = {"katago": {"maxVisits": 1000, "defaultVisits": 200}}
     monkeypatch.setattr(service_limits, "look", lambda: (config, None))
     monkeypatch.setattr(disk, "obstacles", lambda places: [f"{place} cannot be written" for place in places])
-    wanted = {"limits": {"visits": 100}, "minutes": 5, "why": "load", "who": "anna"}
+    parameters = {"limits": {"visits": 100}, "minutes": 5, "why": "load", "who": "anna"}
     with pytest.raises(
-        service_limits.RefusedError, match=r"cannot be written; .* cannot be written\. Mend the disk"
+        service_limits.RefusedError, match=r"cannot be written; .* cannot be written\. Repair the disk"
     ):
-        service_limits.lower(SimpleNamespace(params=wanted, check_mode=False))
-    assert (host.steps, host.seen()) == ([], ({}, None, False))
+        service_limits.lower(SimpleNamespace(params=parameters, check_mode=False))
+    assert (host.steps, host.state()) == ([], ({}, None, False))

@@ -1,4 +1,4 @@
-"""What happened between two scrapes: differences, resets, quantiles, and what is not known."""
+"""What happened between two scrapes: differences, resets, quantiles, and unknown values."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def counter(**statuses: Any) -> str:
 
 
 def test_requests_are_summed_over_tools() -> None:
-    seen = window(counter(ok=10, timeout=0), counter(ok=14, timeout=3)).requests()
-    assert seen == {"ok": 8.0, "timeout": 6.0}
+    requests = window(counter(ok=10, timeout=0), counter(ok=14, timeout=3)).requests()
+    assert requests == {"ok": 8.0, "timeout": 6.0}
 
 
 @pytest.mark.parametrize("restarted", [True, False])
@@ -42,11 +42,11 @@ def test_missing_or_nan_requests_are_unknown(after: str) -> None:
     assert window(counter(ok=1), after).requests() is None
 
 
-def test_series_that_appeared_counts_whole() -> None:
+def test_new_series_counts_from_zero() -> None:
     assert window("", counter(ok=2)).requests() == {"ok": 4.0}
 
 
-def test_failures_of_the_caller_are_not_judged() -> None:
+def test_errors_of_the_caller_do_not_count() -> None:
     counts = {"ok": 4.0, "invalid": 9.0, "rejected": 9.0, "error": 1.0, "timeout": 2.0, "unavailable": 3.0}
     assert (metrics.judged(counts), metrics.failed(counts)) == (10.0, 6.0)
 
@@ -59,9 +59,9 @@ def histogram(*counts: float) -> str:
     )
 
 
-def test_quantiles_are_of_the_window_and_interpolated() -> None:
-    seen = window(histogram(100, 100, 100, 100), histogram(100, 108, 110, 110))
-    assert seen.latencies((0.4, 0.9)) == pytest.approx([0.3, 0.75])
+def test_quantiles_cover_the_window_only_and_are_interpolated() -> None:
+    between = window(histogram(100, 100, 100, 100), histogram(100, 108, 110, 110))
+    assert between.latencies((0.4, 0.9)) == pytest.approx([0.3, 0.75])
 
 
 def test_quantile_beyond_the_last_bound_is_that_bound() -> None:
@@ -69,11 +69,11 @@ def test_quantile_beyond_the_last_bound_is_that_bound() -> None:
 
 
 @pytest.mark.parametrize("text", ["", histogram(7, 7, 7, 7)])
-def test_no_analysis_is_no_latency(text: str) -> None:
+def test_latency_is_unknown_without_an_analysis(text: str) -> None:
     assert window(text, text).latencies((0.5,)) is None
 
 
-def test_hit_rate_is_of_the_window() -> None:
+def test_hit_rate_covers_the_window_only() -> None:
     before = "katago_cache_hits_total 10\nkatago_cache_misses_total 0\n"
     after = "katago_cache_hits_total 11\nkatago_cache_misses_total 3\n"
     assert window(before, after).hit_rate() == 0.25
@@ -81,7 +81,7 @@ def test_hit_rate_is_of_the_window() -> None:
     assert window("", "").hit_rate() is None
 
 
-def test_engine_restarts_that_were_asked_for_are_no_failures() -> None:
+def test_requested_engine_restarts_are_no_failures() -> None:
     def restarts(exited: int, requested: int) -> str:
         name = "katago_engine_restarts_total"
         return f'{name}{{reason="exited"}} {exited}\n{name}{{reason="requested"}} {requested}\n'

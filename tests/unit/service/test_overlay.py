@@ -1,4 +1,4 @@
-"""Limits are lowered, never raised; every problem is named at once; what ends them needs nobody."""
+"""Limits are only lowered, all problems are reported at once, and the host itself restores the limits."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ DOCUMENT = service_limits.document(
 )
 
 
-def wanted(**limits: object) -> dict[str, float]:
-    return dict(service_limits.wanted(limits, 60, "load").limits)
+def parsed(**limits: object) -> dict[str, float]:
+    return dict(service_limits.parse(limits, 60, "load").limits)
 
 
 def problems(limits: dict[str, object], minutes: object = 60, why: str = "load") -> list[str]:
     with pytest.raises(service_limits.OverlayError) as refused:
-        service_limits.wanted(limits, minutes, why)
+        service_limits.parse(limits, minutes, why)
     return refused.value.problems
 
 
-def test_limits_are_taken_as_numbers_or_texts_in_the_units_of_operators() -> None:
-    assert wanted(visits="200", seconds="2.5", concurrent=1, queued=0, cache_mb=64, default_visits=None) == {
+def test_limits_are_numbers_or_texts_in_the_units_of_operators() -> None:
+    assert parsed(visits="200", seconds="2.5", concurrent=1, queued=0, cache_mb=64, default_visits=None) == {
         "katago.maxVisits": 200,
         "katago.maxTime": 2.5,
         "katago.maxConcurrent": 1,
@@ -53,42 +53,42 @@ def test_limits_are_taken_as_numbers_or_texts_in_the_units_of_operators() -> Non
 
 
 @pytest.mark.parametrize(
-    ("limits", "words"),
+    ("limits", "message"),
     [
-        ({"visits": "many"}, "visits is 'many'; give a whole number from 1."),
-        ({"visits": 0}, "visits is 0; give a whole number from 1."),
-        ({"visits": "1.5"}, "visits is '1.5'; give a whole number from 1."),
-        ({"visits": True}, "visits is True; give a whole number from 1."),
-        ({"visits": ""}, "visits is ''; give a whole number from 1."),
-        ({"seconds": "nan"}, "seconds is 'nan'; give a number from 1."),
-        ({"seconds": 0.5}, "seconds is 0.5; give a number from 1."),
-        ({"seconds": "inf"}, "seconds is 'inf'; give a number from 1."),
-        ({"queued": -1}, "queued is -1; give a whole number from 0."),
+        ({"visits": "many"}, "visits is 'many'; give a whole number of at least 1."),
+        ({"visits": 0}, "visits is 0; give a whole number of at least 1."),
+        ({"visits": "1.5"}, "visits is '1.5'; give a whole number of at least 1."),
+        ({"visits": True}, "visits is True; give a whole number of at least 1."),
+        ({"visits": ""}, "visits is ''; give a whole number of at least 1."),
+        ({"seconds": "nan"}, "seconds is 'nan'; give a number of at least 1."),
+        ({"seconds": 0.5}, "seconds is 0.5; give a number of at least 1."),
+        ({"seconds": "inf"}, "seconds is 'inf'; give a number of at least 1."),
+        ({"queued": -1}, "queued is -1; give a whole number of at least 0."),
         ({"visits": None}, "No limit is given: give one or more of visits, default_visits, seconds,"),
     ],
 )
-def test_limit_that_is_none_is_named_with_what_is_accepted(limits: dict[str, object], words: str) -> None:
+def test_invalid_limit_is_reported_with_what_is_accepted(limits: dict[str, object], message: str) -> None:
     (problem,) = problems(limits)
-    assert problem.startswith(words)
+    assert problem.startswith(message)
 
 
 @pytest.mark.parametrize("minutes", [0, 0.09, 1441, "nan", "soon", -1, None, True])
-def test_span_is_bounded(minutes: object) -> None:
+def test_duration_is_bounded(minutes: object) -> None:
     (problem,) = problems({"visits": 1}, minutes)
     assert problem.startswith(f"minutes is {minutes!r}; give a number from 0.1 to 1440.")
 
 
 @pytest.mark.parametrize("why", ["", "  ", "x" * 1001])
-def test_reason_is_needed(why: str) -> None:
+def test_reason_is_required(why: str) -> None:
     (problem,) = problems({"visits": 1}, 60, why)
     assert problem.startswith("why has ")
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert len(problems({"visits": "many", "seconds": -1}, 0, "")) == 4
 
 
-def test_default_visits_are_lowered_along() -> None:
+def test_default_visits_are_lowered_with_the_most_visits() -> None:
     assert service_limits.in_force(CONFIG, {"katago.maxVisits": 100}) == {
         "katago.maxVisits": 100,
         "katago.defaultVisits": 100,
@@ -102,12 +102,12 @@ def test_limit_above_the_configured_one_is_refused_in_the_units_of_operators() -
     with pytest.raises(service_limits.OverlayError) as refused:
         service_limits.in_force(CONFIG, {"katago.maxVisits": 1001, "cache.maxSizeBytes": 300 << 20})
     assert refused.value.problems == [
-        "visits is 1001, and katago.maxVisits is configured as 1000: give less. A mitigation never raises.",
-        "cache_mb is 300, and cache.maxSizeBytes is configured as 256: give less. A mitigation never raises.",
+        "visits is 1001, and katago.maxVisits is configured as 1000: give less. A mitigation only lowers.",
+        "cache_mb is 300, and cache.maxSizeBytes is configured as 256: give less. A mitigation only lowers.",
     ]
 
 
-def test_limit_that_is_the_configured_one_is_left_out_and_alone_is_refused() -> None:
+def test_limit_equal_to_the_configured_one_is_left_out_and_refused_if_it_is_the_only_one() -> None:
     limits = {"katago.maxConcurrent": 2, "katago.maxTime": 10}
     assert service_limits.in_force(CONFIG, limits) == {"katago.maxTime": 10}
     with pytest.raises(
@@ -116,7 +116,7 @@ def test_limit_that_is_the_configured_one_is_left_out_and_alone_is_refused() -> 
         service_limits.in_force(CONFIG, {"katago.maxConcurrent": 2})
 
 
-def test_limit_that_the_release_does_not_know_is_refused() -> None:
+def test_limit_that_the_release_does_not_have_is_refused() -> None:
     config = copy.deepcopy(CONFIG)
     del config["katago"]["maxReviewTime"]
     with pytest.raises(service_limits.OverlayError, match=r"the configuration has no katago\.maxReviewTime"):
@@ -128,7 +128,7 @@ def test_limit_that_the_release_does_not_know_is_refused() -> None:
         st.sampled_from([limit.key for limit in service_limits.LIMITS]), st.integers(0, 1 << 29), min_size=1
     )
 )
-def test_nothing_is_ever_raised(limits: dict[str, float]) -> None:
+def test_no_limit_is_ever_raised(limits: dict[str, float]) -> None:
     before = service_limits.effective(CONFIG, {})
     try:
         lowered = service_limits.in_force(CONFIG, limits)
@@ -141,7 +141,7 @@ def test_nothing_is_ever_raised(limits: dict[str, float]) -> None:
 
 
 @given(st.floats(service_limits.SHORTEST_MINUTES, service_limits.LONGEST_MINUTES))
-def test_end_is_a_whole_second_no_earlier_than_asked_for(minutes: float) -> None:
+def test_expiry_is_a_whole_second_and_not_before_the_requested_time(minutes: float) -> None:
     ends = service_limits.expiry(minutes, NOW)
     assert ends.microsecond == 0
     assert 0 <= (ends - NOW).total_seconds() - minutes * 60 < 1.000_001
@@ -155,7 +155,7 @@ def test_timer_is_absolute_in_utc_persistent_and_enabled() -> None:
     assert ending[0].stem == timer[0].stem
 
 
-def test_ending_removes_overlay_timer_and_itself() -> None:
+def test_expiry_unit_removes_the_override_the_timer_and_itself() -> None:
     (path, ending), (timer, _) = service_limits.units(NOW).items()
     commands = [line for line in ending.splitlines() if line.startswith("ExecStart=")]
     assert commands[0].endswith("/rm --force /var/lib/katago-mcp/overlay.json")
@@ -171,7 +171,7 @@ def test_diff_shows_every_limit_and_until_when() -> None:
     assert set(before) - set(after) == {
         "katago.maxVisits: 1000",
         "katago.defaultVisits: 200",
-        "until: changed by a deployment",
+        "until: the next deployment",
     }
     assert set(after) - set(before) == {
         "katago.maxVisits: 100",
@@ -181,21 +181,23 @@ def test_diff_shows_every_limit_and_until_when() -> None:
 
 
 def shown(**changed: object) -> dict[str, Any]:
-    """What /health shows of `DOCUMENT`."""
-    told = {name: DOCUMENT[name] for name in ("expiresAt", "why", "who")}
-    return {"keys": {"katago.maxVisits": 100}, **told, **changed}
+    """`DOCUMENT` as /health shows it."""
+    details = {name: DOCUMENT[name] for name in ("expiresAt", "why", "who")}
+    return {"keys": {"katago.maxVisits": 100}, **details, **changed}
 
 
-def test_overlay_that_the_service_shows_is_compared_whole() -> None:
+def test_every_part_of_the_override_that_the_service_shows_is_compared() -> None:
     lowered = {"katago.maxVisits": 100}
     assert list(service_limits.differences(shown(), DOCUMENT, lowered)) == []
-    assert list(service_limits.differences(None, DOCUMENT, lowered)) == ["the service shows none"]
+    assert list(service_limits.differences(None, DOCUMENT, lowered)) == [
+        "the service shows no lowered limits"
+    ]
     for name, value in {"keys": {}, "expiresAt": "2026-11-24T07:00:00Z", "why": "x", "who": "y"}.items():
         (problem,) = service_limits.differences(shown(**{name: value}), DOCUMENT, lowered)
         assert problem.startswith(f"{name} is {value!r}")
 
 
-def test_overlay_is_told_in_a_sentence() -> None:
+def test_override_is_described_in_a_sentence() -> None:
     assert overlay.words(shown()) == (
         "limits are lowered until 2026-11-24T06:30:00Z by anna@control (katago.maxVisits 100; load)"
     )
@@ -213,7 +215,7 @@ def test_overlay_is_told_in_a_sentence() -> None:
         ),
     ],
 )
-def test_overlay_of_another_shape_is_told_as_lowered_limits(value: object, message: str) -> None:
-    words = overlay.words(value)
-    assert words.startswith("limits are lowered, and the service does not say which: ")
-    assert message in words
+def test_malformed_override_is_described_as_lowered_limits(value: object, message: str) -> None:
+    text = overlay.words(value)
+    assert text.startswith("limits are lowered, but the service does not report which: ")
+    assert message in text

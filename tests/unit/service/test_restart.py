@@ -1,4 +1,4 @@
-"""A restart waits as long as systemd itself does, and says who still runs."""
+"""A restart waits longer than systemd's own timeout, and reports the processes that still run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.katago.fleet.plugins.modules import service_restart
 
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Makes systemctl another one, that gives a unit so long to stop and writes down its orders."""
+    """Replaces systemctl with one that has this stop timeout and records its other commands."""
 
     def make(patience: str) -> Path:
         orders = tmp_path / "orders"
@@ -40,7 +40,7 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         ("infinity", None),
     ],
 )
-def test_patience_of_systemd_is_read(
+def test_stop_timeout_of_systemd_is_parsed(
     systemd: Callable[[str], Path], patience: str, seconds: float | None
 ) -> None:
     systemd(patience)
@@ -50,7 +50,7 @@ def test_patience_of_systemd_is_read(
 @pytest.mark.parametrize(
     ("patience", "force", "expected"), [("35s", False, 50), ("infinity", False, 120), ("35s", True, 10)]
 )
-def test_stop_waits_longer_than_systemd_and_names_who_still_runs(
+def test_stop_waits_longer_than_systemd_and_lists_running_processes(
     systemd: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
     patience: str,
@@ -65,8 +65,8 @@ def test_stop_waits_longer_than_systemd_and_names_who_still_runs(
     monkeypatch.setattr(unit, "processes", lambda _: [{"pid": 7, "name": "python3"}])
     killed: list[Any] = []
     monkeypatch.setattr(service_restart, "kill", killed.append)
-    words = f"the unit is deactivating after {expected} s, and still runs: python3 \\(7\\)"
-    with pytest.raises(service_restart.RestartError, match=words):
+    message = f"the unit is deactivating after {expected} s; processes still running: python3 \\(7\\)"
+    with pytest.raises(service_restart.RestartError, match=message):
         service_restart.stop("group", force=force)
     assert clock["now"] == expected + 1
     assert bool(killed) is force

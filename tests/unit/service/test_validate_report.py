@@ -1,4 +1,4 @@
-"""What a release says of itself is checked before it is believed."""
+"""The report of a release is checked before it is used."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def test_report_of_the_previous_version_is_read() -> None:
         (json.dumps({**REPORT, "checks": [{"name": "x", "ok": True}]}), r"checks\[0\].message is missing"),
     ],
 )
-def test_report_of_another_shape_is_named(text: str, message: str) -> None:
+def test_malformed_report_is_described(text: str, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         validate_report.parse(text)
