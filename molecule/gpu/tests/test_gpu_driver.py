@@ -141,7 +141,7 @@ def test_packages_that_conflict_are_refused_by_apt_and_the_sources_are_as_before
     before = packages(host)
     run = play(BOOKWORM, gpu_driver_kernel_module="open", gpu_driver_force=True)
     assert run.returncode != 0
-    assert "APT refuses the packages, so none was installed" in run.output
+    assert "APT refused the packages. Nothing was installed." in run.output
     assert "nvidia-open-kernel-dkms : Depends: firmware-nvidia-gsp" in run.output
     assert packages(host) == before
     assert traces(host) == []

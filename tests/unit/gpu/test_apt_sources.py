@@ -38,7 +38,7 @@ def test_release_is_known_by_its_codename_where_its_suite_is_another() -> None:
 
 
 def test_components_are_added_to_nothing_but_the_own_release() -> None:
-    assert "None of APT's sources is known as that of bookworm" in " ".join(
+    assert "None of APT's sources is for bookworm" in " ".join(
         problems(DEFAULTS, replace(BARE, release_known=False))
     )
     unknown = apt_sources.own_archives(ARCHIVES, "trixie")

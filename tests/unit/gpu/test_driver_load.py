@@ -1,4 +1,4 @@
-"""How a driver is loaded, verified, and left for the previous one."""
+"""Loading and verifying a driver, and loading the previous one again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, OPEN, asks, done, opened, 
 
 
 @pytest.mark.parametrize(("after", "reboot"), [("open", False), ("proprietary", True)])
-def test_other_kernel_module_in_the_same_version_is_removed_or_left_by_a_reboot(
+def test_other_kind_of_module_is_removed_or_replaced_by_a_reboot(
     after: str, reboot: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = asks(monkeypatch)
@@ -36,7 +36,7 @@ def test_other_kernel_module_in_the_same_version_is_removed_or_left_by_a_reboot(
     assert ["modprobe", "--remove", *kernel_module.MODULES] in asked
 
 
-def test_loading_is_finished_while_a_newer_kernel_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_driver_is_loaded_even_if_a_newer_kernel_waits_for_a_reboot(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = asks(monkeypatch)
     monkeypatch.setattr(driver_load, "UVM", Path("/dev/null"))
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: pending(persistence=False))
@@ -50,13 +50,25 @@ def test_loading_is_finished_while_a_newer_kernel_waits(monkeypatch: pytest.Monk
     [
         ("535.261.03", ["535.261.03"], "535.261.03", [], ""),
         (None, ["535.309.01", None], None, ["--remove"], ""),
-        (None, ["535.309.01", "535.309.01"], None, ["--remove"], "535.309.01 is loaded, and none is"),
+        (
+            None,
+            ["535.309.01", "535.309.01"],
+            None,
+            ["--remove"],
+            "loaded driver: 535.309.01, but installed driver: none",
+        ),
         ("535.261.03", ["535.309.01", "535.261.03"], "535.261.03", ["--remove", "nvidia"], ""),
         ("535.261.03", [None, "535.261.03"], "535.261.03", ["nvidia"], ""),
-        ("535.261.03", [None, None], "535.261.03", ["nvidia"], "none is loaded, and 535.261.03 is"),
+        (
+            "535.261.03",
+            [None, None],
+            "535.261.03",
+            ["nvidia"],
+            "loaded driver: none, but installed driver: 535.261.03",
+        ),
     ],
 )
-def test_module_of_before_is_loaded_again_or_the_reboot_is_named(
+def test_previous_module_is_loaded_again_or_a_reboot_is_requested(
     before: str | None,
     loaded: list[str | None],
     built: str | None,
@@ -68,8 +80,8 @@ def test_module_of_before_is_loaded_again_or_the_reboot_is_named(
     asked = asks(monkeypatch, dkms=(0, status))
     answers = iter(loaded)
     monkeypatch.setattr(kernel_module, "version", lambda *_: next(answers))
-    said = driver_restore.reload(before, None)
-    assert reboot in said if reboot else said == ""
+    reason = driver_restore.reload(before, None)
+    assert reboot in reason if reboot else reason == ""
     assert [each[1] for each in asked if each[0] == "modprobe"] == after
 
 
@@ -77,10 +89,10 @@ def test_module_of_before_is_loaded_again_or_the_reboot_is_named(
     ("kinds", "reboot"),
     [
         (["open", "proprietary"], ""),
-        (["open", "open"], "the open kernel module is loaded, and the proprietary one is installed"),
+        (["open", "open"], "the open kernel module is loaded, but the proprietary one is installed"),
     ],
 )
-def test_kernel_module_of_before_is_loaded_again_where_the_other_has_its_version(
+def test_previous_kind_of_module_is_loaded_again_even_at_the_same_version(
     kinds: list[str], reboot: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = asks(
@@ -102,7 +114,7 @@ def test_kernel_module_of_before_is_loaded_again_where_the_other_has_its_version
         ((127, "systemctl is not installed"), 127, None),
     ],
 )
-def test_persistence_needs_a_daemon_that_is_enabled_and_runs(
+def test_persistence_needs_an_enabled_and_running_daemon(
     enabled: tuple[int, str], active: int, seen: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = {"is-enabled": enabled, "is-active": (active, "")}
@@ -125,14 +137,14 @@ NAMED = {"vendor": "nvidia", "device": "2235"}
         ([NAMED], None, (A40, SECOND), [A40, SECOND], None),
         ([NAMED], 1, (A40, SECOND), [A40, SECOND], None),
         ([NAMED], None, (A40, T4), [A40, T4], None),
-        ([NAMED], None, (A40, SECOND), [SECOND], "names 0 devices; expected are 1"),
-        ([NAMED, NAMED], None, (A40, SECOND), [A40], "names 1 devices; expected are 2"),
+        ([NAMED], None, (A40, SECOND), [SECOND], "reports 0 devices; expected: 1"),
+        ([NAMED, NAMED], None, (A40, SECOND), [A40], "reports 1 devices; expected: 2"),
         ([NAMED, NAMED], None, (A40,), [A40, SECOND], None),
         (None, None, (A40, SECOND), [A40, SECOND], None),
-        (None, 1, (A40, SECOND), [A40, SECOND], "names 2 devices; expected are 1"),
+        (None, 1, (A40, SECOND), [A40, SECOND], "reports 2 devices; expected: 1"),
     ],
 )
-def test_cards_that_are_not_named_are_not_counted(
+def test_cards_not_listed_by_the_operator_are_not_counted(
     named: list[dict[str, str]] | None,
     expected: int | None,
     bus: tuple[Device, ...],
@@ -158,17 +170,17 @@ RADEONS = (Device("0000:03:00.0", "amd", "744c"), Device("0000:04:00.0", "amd", 
 
 
 @pytest.mark.parametrize(
-    ("able", "expected", "words"),
+    ("able", "expected", "problem"),
     [
         (2, None, ""),
         (1, 1, ""),
-        (1, None, "1 devices have a render node, .* expected are 2. Without one: amd 744c at 0000:04:00.0"),
-        (2, 3, "2 devices have a render node, .* expected are 3. Without one: none"),
+        (1, None, "2 devices must have a render node, .* 1 have one. Without one: amd 744c at 0000:04:00.0"),
+        (2, 3, "3 devices must have a render node, .* 2 have one. Without one: none"),
         (0, 0, ""),
     ],
 )
 def test_cards_of_other_vendors_need_their_render_nodes(
-    able: int, expected: int | None, words: str, monkeypatch: pytest.MonkeyPatch
+    able: int, expected: int | None, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     having = RADEONS[:able]
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: replace(BARE, devices=RADEONS))
@@ -176,16 +188,14 @@ def test_cards_of_other_vendors_need_their_render_nodes(
         driver_verify, "nodes", lambda cards: ["/dev/dri/renderD128"] if cards[0] in having else []
     )
     settings = Settings(expected=expected)
-    if words:
-        with pytest.raises(DriverError, match=words):
+    if problem:
+        with pytest.raises(DriverError, match=problem):
             driver_verify.verify(settings)
     else:
         assert driver_verify.verify(settings) == [{"name": str(device)} for device in having]
 
 
-def test_driver_without_its_node_of_unified_memory_is_no_success(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_unified_memory_node_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asks(monkeypatch)
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: done())
     monkeypatch.setattr(kernel_module, "version", lambda *_: "535.309.01")

@@ -1,4 +1,4 @@
-"""What is refused before anything is changed, and with which remedy."""
+"""Problems that are refused before any change, and their remedies."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, TRIXIE, problems
         (Settings(vendor="amd"), {}, "no GPU of that vendor"),
         (Settings(devices=({"vendor": "nvidia", "device": "x"},)), {}, "hexadecimal"),
         (Settings(source="nvidia"), {}, "gpu_driver_repository.key is missing"),
-        (DEFAULTS, {"release": "11"}, "The host runs debian 11. This role knows the packages of drivers of"),
+        (DEFAULTS, {"release": "11"}, "The host runs debian 11. This role installs drivers only on"),
         (
             DEFAULTS,
             {"release": "", "system_name": "Debian GNU/Linux forky/sid (debian without VERSION_ID, forky)"},
-            "forky/sid (debian without VERSION_ID, forky). This role knows",
+            "forky/sid (debian without VERSION_ID, forky). This role installs",
         ),
-        (DEFAULTS, {"system": "ubuntu", "release": "25.10"}, "and guesses no others"),
-        (DEFAULTS, {"release": "11"}, "a deployment uses what works"),
+        (DEFAULTS, {"system": "ubuntu", "release": "25.10"}, "and on Ubuntu 22.04 and 24.04 (untested)"),
+        (DEFAULTS, {"release": "11"}, "a deployment uses any driver that works"),
         (DEFAULTS, {"architecture": "aarch64"}, "x86_64 only"),
         (DEFAULTS, {"devices": (replace(A40, id="102d"),)}, "too old"),
         (DEFAULTS, {"devices": (replace(A40, id="2b85"),)}, "needs the branch 570 or newer"),
@@ -45,7 +45,7 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, TRIXIE, problems
         (DEFAULTS, {"held": ("libcuda1",)}, "apt-mark unhold libcuda1"),
     ],
 )
-def test_what_cannot_work_is_refused_with_its_remedy(
+def test_unsupported_setup_is_refused_with_a_remedy(
     settings: Settings, changes: dict[str, Any], words: str
 ) -> None:
     assert words in " ".join(problems(settings, replace(BARE, **changes)))
@@ -131,23 +131,23 @@ UBUNTU = replace(
 )
 
 
-def test_what_is_not_known_of_ubuntu_is_in_the_plan() -> None:
+def test_plan_names_what_is_not_tested_on_ubuntu() -> None:
     plan = driver_plan.plan(DEFAULTS, UBUNTU)
     assert plan.problems == ()
     text = "\n".join(plan.text())
     for words in (
-        "not known here: whether nvidia-dkms-580-server, nvidia-headless-no-dkms-580-server,",
-        "not known here: whether Ubuntu still has the branch 580-server, and what ubuntu-drivers",
-        "not known here: whether Secure Boot takes the module that DKMS signs with the key of shim-signed",
+        "not tested: installing nvidia-dkms-580-server, nvidia-headless-no-dkms-580-server,",
+        "not tested: whether Ubuntu still has the branch 580-server; ubuntu-drivers",
+        "not tested: Secure Boot with a module that DKMS signs with the key of shim-signed",
     ):
         assert words in text
-    assert "not known here" not in "\n".join(driver_plan.plan(DEFAULTS, BARE).text())
+    assert "not tested" not in "\n".join(driver_plan.plan(DEFAULTS, BARE).text())
 
 
 def test_ubuntu_without_the_components_with_drivers_is_refused_with_the_commands_that_add_them() -> None:
     host = replace(UBUNTU, components=("main", "universe"))
     (problem,) = problems(DEFAULTS, host)
-    assert "APT knows no nvidia-dkms-580-server" in problem
+    assert "APT does not know nvidia-dkms-580-server" in problem
     assert (
         "add-apt-repository --yes restricted; add-apt-repository --yes multiverse; apt-get update" in problem
     )
@@ -155,14 +155,14 @@ def test_ubuntu_without_the_components_with_drivers_is_refused_with_the_commands
     assert problems(DEFAULTS, replace(host, components=())) == ()
 
 
-def test_modules_that_ubuntu_signs_are_not_replaced_by_a_guess() -> None:
+def test_host_with_modules_signed_by_ubuntu_is_refused() -> None:
     ready = {"linux-modules-nvidia-580-server-6.8.0-85-generic": "6.8.0-85.85+1"}
     (problem,) = problems(DEFAULTS, replace(UBUNTU, installed=ready))
     assert "linux-modules-nvidia-580-server-6.8.0-85-generic" in problem
     assert "Leave the driver to Ubuntu" in problem
 
 
-def test_opencl_of_ubuntu_is_not_known_either() -> None:
+def test_opencl_on_ubuntu_is_not_tested_either() -> None:
     host = replace(UBUNTU, devices=(Device("0000:03:00.0", "amd", "744c"),))
     (unknown,) = driver_plan.plan(DEFAULTS, host).unknown
-    assert "whether mesa-opencl-icd, ocl-icd-libopencl1 work together" in unknown
+    assert "installing mesa-opencl-icd, ocl-icd-libopencl1 together" in unknown

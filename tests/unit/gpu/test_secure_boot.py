@@ -70,7 +70,7 @@ def test_answers_of_mokutil(
 
 
 @pytest.mark.parametrize(
-    ("release", "key", "words"),
+    ("release", "key", "command"),
     [
         ("12", secure_boot.DKMS_KEY, "-keyout /var/lib/dkms/mok.key -outform DER -out /var/lib/dkms/mok.pub"),
         ("13", secure_boot.DKMS_KEY, "dkms generate_mok"),
@@ -78,9 +78,9 @@ def test_answers_of_mokutil(
         ("13", "/k/own.der", "-keyout KEY -outform DER -out /k/own.der"),
     ],
 )
-def test_key_that_is_missing_is_created_before_it_is_enrolled(release: str, key: str, words: str) -> None:
-    said = " ".join(
+def test_missing_key_is_created_before_it_is_enrolled(release: str, key: str, command: str) -> None:
+    text = " ".join(
         problems(DEFAULTS, replace(BARE, release=release, secure_boot=True, key=key, key_state="missing"))
     )
-    assert words in said
-    assert f"enroll it: mokutil --import {key}" in said
+    assert command in text
+    assert f"enroll it: mokutil --import {key}" in text
