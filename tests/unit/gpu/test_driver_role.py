@@ -142,7 +142,9 @@ def test_step_that_fails_is_taken_back_before_the_service_runs(host: Host, step:
     run = host.run(**{module: {"failed": True, "msg": "It does not work."}})
     assert run.returncode != 0
     assert host.steps() == [*WHOLE[: WHOLE.index(step) + 1], "restore", "service_restart"]
-    assert "It does not work." in run.stdout.rpartition("Fail with what happened and what was restored")[2]
+    assert (
+        "It does not work." in run.stdout.rpartition("Fail with the error and the result of the restore")[2]
+    )
 
 
 def test_service_that_does_not_run_on_the_driver_is_a_failure(host: Host) -> None:
