@@ -1,4 +1,4 @@
-"""Documents the option `settings` of the gpu_driver modules, defined in module_utils/gpu/driver_settings.py."""
+"""Documents the option `settings` of the gpu_driver modules, defined in gpu/driver_settings.py."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Installs a program that is made of the collection's own modules."""
+"""Installs a program that is built from the collection's own modules."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ DOCUMENTATION = r"""
 module: host_program
 short_description: Install a program that runs on a host without the control node
 description:
-  - Makes one executable file of a module of C(plugins/module_utils) and all that it imports from
-    there, and installs it for root. The host needs nothing but Python 3.11.
-  - What a timer runs and what a playbook orders are so the same code.
-  - Nothing is installed on a host in security mode.
+  - Builds one executable file from a module of C(plugins/module_utils) and everything that it imports from
+    there, and installs it for root. The host only needs Python 3.11.
+  - Timers and playbooks therefore run the same code.
+  - Fails on a host in security mode.
 options:
   module:
-    description: The module of C(plugins/module_utils) whose C(main()) is run.
+    description: The module of C(plugins/module_utils) whose C(main()) the program runs.
     type: str
     required: true
   path:
-    description: The program on the host.
+    description: The program's path on the host.
     type: path
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The backup program is installed
+- name: Install the backup program
   katago.fleet.host_program:
     module: backup
     path: /usr/local/sbin/katago-backup
@@ -36,9 +36,9 @@ present:
   type: bool
   returned: always
 security_mode:
-  description: The mode that the host is in, by which nothing is installed.
+  description: The host's security mode, because of which nothing was installed.
   type: dict
-  returned: when it is in one, and the program is not installed
+  returned: when the host is in security mode and the program is not installed
 """
 
 from dataclasses import asdict
@@ -54,12 +54,12 @@ MODE = 0o755
 
 
 def is_installed(path: Path, sha256: str) -> bool:
-    """Whether the program is there, whole and executable."""
+    """Whether the program is installed, intact and executable."""
     return path.is_file() and path.stat().st_mode & 0o777 == MODE and digest.of_file(path) == sha256
 
 
 def main() -> None:
-    """Answer whether the program is there, or install it from `source`."""
+    """Report whether the program is installed, or install it from `source`."""
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
@@ -76,7 +76,7 @@ def main() -> None:
         module.exit_json(changed=False, present=present)
     content = Path(module.params["source"]).read_bytes()
     if digest.of_bytes(content) != module.params["sha256"]:
-        module.fail_json(msg=f"{path} was not installed: it arrived damaged. Run again.")
+        module.fail_json(msg=f"{path} was not installed: the file was damaged in transfer. Run again.")
     try:
         files.write(path, content, mode=MODE)
     except OSError as error:

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Installs a network under the digest of its file."""
+"""Installs a network in a directory named by the sha256 of its file."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ DOCUMENTATION = r"""
 module: network
 short_description: Install a network, content-addressed
 description:
-  - Installs the network as C(/opt/katago/networks/<sha256>/<name>), writable by root alone.
-  - A network that is there and whole is not touched and not sent again.
+  - Installs the network as C(/opt/katago/networks/<sha256>/<name>), writable only by root.
+  - A network that is already installed and intact is neither changed nor sent again.
 options:
   path:
     description: The network on the control node.
     type: path
     required: true
   sha256:
-    description: The network file's sha256; its directory's name.
+    description: The network file's sha256, which is also the name of its directory.
     type: str
     required: true
   name:
-    description: The file's name; KataGo tells the format by its ending.
+    description: The file's name. KataGo detects the format by its extension.
     type: str
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The network is installed
+- name: Install the network
   katago.fleet.network:
     path: "{{ preflight_network.path }}"
     sha256: "{{ preflight_network.sha256 }}"
@@ -35,11 +35,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 file:
-  description: The network on the host.
+  description: The network's path on the host.
   type: str
   returned: always
 present:
-  description: Whether the network is installed and whole.
+  description: Whether the network is installed and intact.
   type: bool
   returned: always
 """
@@ -53,7 +53,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import digest,
 
 
 def main() -> None:
-    """Answer whether the network is there, or install it from `source`."""
+    """Report whether the network is installed, or install it from `source`."""
     module = AnsibleModule(
         argument_spec={
             "sha256": {"type": "str", "required": True},
@@ -71,8 +71,8 @@ def main() -> None:
     if actual != parameters["sha256"]:
         module.fail_json(
             msg=(
-                f"The network {parameters['name']} was not installed: it arrived damaged, its sha256"
-                f" is {actual}, not {parameters['sha256']}."
+                f"The network {parameters['name']} was not installed: it was damaged in transfer. Its sha256"
+                f" is {actual}, not {parameters['sha256']}. Run again."
             )
         )
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)

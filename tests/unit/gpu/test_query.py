@@ -1,4 +1,4 @@
-"""How the engine of a release is asked on a GPU."""
+"""Queries the engine of a release on a GPU."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FOUND = "Found OpenCL Device 0: gfx1100 (Advanced Micro Devices, Inc.) (score 11
         ("amd", FOUND + POCL, None),
     ],
 )
-def test_device_of_opencl_is_known_by_its_vendor(vendor: str, words: str, device: str | None) -> None:
+def test_opencl_device_is_identified_by_its_vendor(vendor: str, words: str, device: str | None) -> None:
     assert devices.used_by_engine(words, vendor, ["amd 744c at 0000:03:00.0"]) == device
 
 
@@ -87,7 +87,7 @@ def test_engine_must_answer_on_the_device(
     assert json.loads(asked[1])["maxVisits"] == 2
 
 
-def test_host_without_a_release_or_with_an_engine_for_processors_is_not_asked(
+def test_host_without_a_release_or_with_a_cpu_engine_is_not_queried(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert "no release yet" in gpu_query.query(["NVIDIA A40"], {}, tmp_path, vendor="nvidia")
@@ -95,6 +95,6 @@ def test_host_without_a_release_or_with_an_engine_for_processors_is_not_asked(
     engine = {"binaryPath": "/k/katago", "modelPath": "/k/net.bin.gz", "configPath": "analysis.cfg"}
     (tmp_path / "config.json").write_text(json.dumps({"katago": engine}))
     asks(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
-    assert "does without a GPU" in gpu_query.query(["NVIDIA A40"], {}, tmp_path, vendor="nvidia")
+    assert "does not use a GPU" in gpu_query.query(["NVIDIA A40"], {}, tmp_path, vendor="nvidia")
     asks(monkeypatch, **{"/k/katago": (0, "Using CUDA backend")})
-    assert "not for a GPU of amd" in gpu_query.query(["amd 744c"], {}, tmp_path, vendor="amd")
+    assert "does not support a GPU by amd" in gpu_query.query(["amd 744c"], {}, tmp_path, vendor="amd")
