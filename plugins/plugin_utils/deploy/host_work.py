@@ -57,8 +57,8 @@ def follow(
         now = time.monotonic()
         if now - began > deadline:
             raise WorkError(
-                f"{what} was not done within {now - began:.0f} s, but it still makes progress. It continues
-                on" f" the host. Run again to join it, or raise {variable}."
+                f"{what} was not done within {now - began:.0f} s, but it still makes progress. It continues"
+                f" on the host. Run again to join it, or raise {variable}."
             )
         if now - shown >= SHOW_SECONDS:
             shown = now
