@@ -29,9 +29,9 @@ from tests.unit.gpu.hosts import (
     PASCAL,
     THEIRS,
     VERSION,
-    asks,
     done,
     installed_of,
+    stub_programs,
 )
 
 
@@ -53,7 +53,7 @@ def test_start_is_recorded_once_and_does_not_count_as_an_interrupted_change(
 
 def test_module_of_another_version_is_built_again_or_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     old = f"nvidia-current/535.261.03, {KERNEL}, x86_64: installed\n"
-    asked = asks(monkeypatch, dkms=(0, old))
+    asked = stub_programs(monkeypatch, dkms=(0, old))
     monkeypatch.setattr(kernels, "bootable", lambda: [KERNEL])
     monkeypatch.setattr(apt, "query", lambda: apt.Packages({"nvidia-kernel-dkms": VERSION}, {}, ()))
     with pytest.raises(DriverError, match=r"535\.309\.01 is not built for .* Built for it: 535\.261\.03"):

@@ -19,14 +19,14 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.devices import Device
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import Settings
-from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, OPEN, asks, done, opened, pending
+from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, OPEN, done, opened, pending, stub_programs
 
 
 @pytest.mark.parametrize(("after", "reboot"), [("open", False), ("proprietary", True)])
 def test_other_kind_of_module_is_removed_or_replaced_by_a_reboot(
     after: str, reboot: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = asks(monkeypatch)
+    asked = stub_programs(monkeypatch)
     monkeypatch.setattr(driver_load, "UVM", Path("/dev/null"))
     monkeypatch.setattr(kernel_module, "version", lambda *_: "580.95.05")
     monkeypatch.setattr(kernel_module, "kind", lambda *_: after)
@@ -37,7 +37,7 @@ def test_other_kind_of_module_is_removed_or_replaced_by_a_reboot(
 
 
 def test_driver_is_loaded_even_if_a_newer_kernel_waits_for_a_reboot(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = asks(monkeypatch)
+    asked = stub_programs(monkeypatch)
     monkeypatch.setattr(driver_load, "UVM", Path("/dev/null"))
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: pending(persistence=False))
     monkeypatch.setattr(kernel_module, "version", lambda *_: "535.309.01")
@@ -77,7 +77,7 @@ def test_previous_module_is_loaded_again_or_a_reboot_is_requested(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     status = f"nvidia-current/{built}, {platform.release()}, x86_64: installed\n" if built else ""
-    asked = asks(monkeypatch, dkms=(0, status))
+    asked = stub_programs(monkeypatch, dkms=(0, status))
     answers = iter(loaded)
     monkeypatch.setattr(kernel_module, "version", lambda *_: next(answers))
     reason = driver_restore.reload(before, None)
@@ -95,7 +95,7 @@ def test_previous_module_is_loaded_again_or_a_reboot_is_requested(
 def test_previous_kind_of_module_is_loaded_again_even_at_the_same_version(
     kinds: list[str], reboot: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = asks(
+    asked = stub_programs(
         monkeypatch, dkms=(0, f"nvidia-current/535.309.01, {platform.release()}, x86_64: installed\n")
     )
     monkeypatch.setattr(kernel_module, "version", lambda *_: "535.309.01")
@@ -155,7 +155,7 @@ def test_cards_not_listed_by_the_operator_are_not_counted(
     lines = "".join(
         f"0000{each.address.upper()}, NVIDIA {each.id}, 535.309.01, Enabled, 41, 46068, 4\n" for each in cards
     )
-    asks(monkeypatch, **{"nvidia-smi": (0, lines)})
+    stub_programs(monkeypatch, **{"nvidia-smi": (0, lines)})
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: done(devices=bus))
     settings = Settings(devices=named, expected=expected)
     if problem:
@@ -196,7 +196,7 @@ def test_cards_of_other_vendors_need_their_render_nodes(
 
 
 def test_missing_unified_memory_node_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asks(monkeypatch)
+    stub_programs(monkeypatch)
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: done())
     monkeypatch.setattr(kernel_module, "version", lambda *_: "535.309.01")
     monkeypatch.setattr(driver_load, "UVM", tmp_path / "nvidia-uvm")

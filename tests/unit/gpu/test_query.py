@@ -12,7 +12,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import command
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.modules import gpu_query
-from tests.unit.gpu.hosts import asks
+from tests.unit.gpu.hosts import stub_programs
 
 MESA = "Using OpenCL Device 0: AMD Radeon RX 7900 XTX (radeonsi, navi31, LLVM 15.0.6) (AMD) OpenCL 3.0 (Ext"
 
@@ -94,7 +94,7 @@ def test_host_without_a_release_or_with_a_cpu_engine_is_not_queried(
     (tmp_path / "current").symlink_to(tmp_path)
     engine = {"binaryPath": "/k/katago", "modelPath": "/k/net.bin.gz", "configPath": "analysis.cfg"}
     (tmp_path / "config.json").write_text(json.dumps({"katago": engine}))
-    asks(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
+    stub_programs(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
     assert "does not use a GPU" in gpu_query.query(["NVIDIA A40"], {}, tmp_path, vendor="nvidia")
-    asks(monkeypatch, **{"/k/katago": (0, "Using CUDA backend")})
+    stub_programs(monkeypatch, **{"/k/katago": (0, "Using CUDA backend")})
     assert "does not support a GPU by amd" in gpu_query.query(["amd 744c"], {}, tmp_path, vendor="amd")

@@ -1,4 +1,4 @@
-"""What the service's sandbox opens on hosts with GPUs, from the kernel's view of them to the unit's lines."""
+"""The device nodes that the service's sandbox opens, from the kernel's view to the lines of the unit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CARDS = {
 
 
 class Machine:
-    """A host's /sys, /proc and /dev with the cards of these names, all of whose drivers run."""
+    """A host's /sys, /proc and /dev with these cards, whose drivers are all loaded."""
 
     def __init__(self, root: Path, *cards: str) -> None:
         self.dev, self.pci, self.proc = root / "dev", root / "pci", root / "proc"
@@ -48,7 +48,7 @@ class Machine:
 
 @pytest.fixture
 def usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """What preflight says of a host with these cards."""
+    """Preflight's facts about a host with these cards."""
 
     def usable(*cards: str, vendor: str = "auto") -> tuple[str | None, list[str]]:
         machine = Machine(tmp_path, *cards)
@@ -82,14 +82,14 @@ NVIDIA = ["/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm"]
         (["intel, of the processor", "aspeed, of the board"], "auto", None, []),
     ],
 )
-def test_engine_can_use_exactly_the_gpus_that_are_asked_for(
+def test_engine_can_use_exactly_the_requested_gpus(
     usable: Any, cards: list[str], asked: str, vendor: str | None, nodes: list[str]
 ) -> None:
     assert usable(*cards, vendor=asked) == (vendor, nodes)
 
 
 def unit_lines(vendor: str | None, nodes: list[str]) -> list[str]:
-    """The sandbox of the role, as systemd gets it, by what preflight found."""
+    """The role's sandbox as passed to systemd, for these facts of preflight."""
     loader = DataLoader()
     variables = {
         name: value

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import secure_boot
-from tests.unit.gpu.hosts import BARE, DEFAULTS, asks, problems
+from tests.unit.gpu.hosts import BARE, DEFAULTS, problems, stub_programs
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_answers_of_mokutil(
     parts.mkdir()
     (parts / "own.conf").write_text(f"mok_certificate={key}\n")
     monkeypatch.setattr(secure_boot, "FRAMEWORK", tmp_path)
-    asked = asks(monkeypatch, mokutil=(status, words.format(key=key)))
+    asked = stub_programs(monkeypatch, mokutil=(status, words.format(key=key)))
     assert secure_boot.signing_key("debian") == (str(key), "missing")
     key.touch()
     assert secure_boot.signing_key("debian") == (str(key), state)
