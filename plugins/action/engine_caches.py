@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
         )
         self._step("start")
         host_work.follow(
-            f"The build of TensorRT's caches for {device}",
+            f"The build on {device}",
             self._step,
             lambda sentence: display.display(f"[{host}] {sentence}"),
             lambda polled, elapsed: how_far(polled["lines"], elapsed, float(status["seconds_before"])),

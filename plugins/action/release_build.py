@@ -28,7 +28,7 @@ class ActionModule(DeliveringAction):
                 python=".".join(str(part) for part in arguments["python"][:2]),
                 machine=str(arguments["machine"]),
                 cache=Path(arguments["cache_dir"]).expanduser(),
-                say=display.display,
+                show=display.display,
             )
         except (wheels.WheelError, OSError) as error:
             return {**result, "failed": True, "msg": f"{error}. Nothing was changed on this host."}

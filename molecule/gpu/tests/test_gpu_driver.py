@@ -43,7 +43,7 @@ OWN_FILES = (
 BOOT = "systemctl show --property=UserspaceTimestampMonotonic --value"
 
 
-# Runs the module's own source on the host, so that it reads the host's /dev. Containers have no driver's /proc.
+# Runs the module's source on the host, so that it reads the host's /dev. Containers have no driver's /proc.
 _CARDS = {"0000:01:00.0": 0, "0000:41:00.0": 1}
 _NODES = (
     "import pathlib, sys, types; module = types.ModuleType('devices'); sys.modules['devices'] = module;"

@@ -26,7 +26,7 @@ _TIMEOUT_SECONDS = 60
 _LOCK = ".lock"
 _MEMBER_RECORD = "sha256"
 
-Say = Callable[[str], None]
+Show = Callable[[str], None]
 
 
 class AssetError(Exception):
@@ -46,10 +46,10 @@ class Asset:
         return self.path.name
 
 
-def obtain(variable: str, spec: Mapping[str, Any], cache: Path, say: Say) -> Asset:
+def obtain(variable: str, spec: Mapping[str, Any], cache: Path, show: Show) -> Asset:
     """The file that `spec` describes, from the cache, a mirror or its source.
 
-    `variable`: the variable that holds the spec, for messages. `say`: shows a message about a slow step.
+    `variable`: the variable that holds the spec, for messages. `show`: shows a message about a slow step.
 
     Raises:
         AssetError: the file cannot be fetched or does not match its sha256.
@@ -58,7 +58,7 @@ def obtain(variable: str, spec: Mapping[str, Any], cache: Path, say: Say) -> Ass
     directory = cache / "downloads" / expected
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory / _LOCK):
-        archive = _cached(directory, expected) or _fetch(variable, spec, directory, say)
+        archive = _cached(directory, expected) or _fetch(variable, spec, directory, show)
         member = spec.get("member") or ("katago" if spec["source"] == "release" else None)
         if member is None or not zipfile.is_zipfile(archive):
             return Asset(archive, expected)
@@ -77,12 +77,12 @@ def _files(directory: Path) -> list[Path]:
     return [path for path in directory.iterdir() if path.is_file() and path.name != _LOCK]
 
 
-def _fetch(variable: str, spec: Mapping[str, Any], directory: Path, say: Say) -> Path:
+def _fetch(variable: str, spec: Mapping[str, Any], directory: Path, show: Show) -> Path:
     failures = []
     for place, fetch in _places(spec):
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             if spec["source"] != "file":
-                say(f"Fetching {variable} from {place}")
+                show(f"Fetching {variable} from {place}")
             try:
                 fetched = fetch(Path(scratch))
             except (OSError, subprocess.CalledProcessError) as error:

@@ -24,7 +24,7 @@ _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 
 CONTROL_LOCK = Path(__file__).resolve().parents[3] / "requirements.lock"
 
-Say = Callable[[str], None]
+Show = Callable[[str], None]
 
 
 class WheelError(Exception):
@@ -40,10 +40,10 @@ class WheelSet:
     version: str
 
 
-def build(server: Path, *, python: str, machine: str, cache: Path, say: Say) -> WheelSet:
+def build(server: Path, *, python: str, machine: str, cache: Path, show: Show) -> WheelSet:
     """The wheel set of the server's sources for a Python (`3.11`) and a machine (`x86_64`).
 
-    It is built once for the same sources, lock, Python and machine, and then cached. `say`: shows a message
+    It is built once for the same sources, lock, Python and machine, and then cached. `show`: shows a message
     before a build.
 
     Raises:
@@ -64,7 +64,7 @@ def build(server: Path, *, python: str, machine: str, cache: Path, say: Say) -> 
     record = directory / "sha256"
     with locked(cache / "wheels" / f".{key}.lock"):
         if not record.exists():
-            say(f"Building the server's wheel set for Python {python} on {machine}")
+            show(f"Building the server's wheel set for Python {python} on {machine}")
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=directory) as scratch:
                 content = _collect(server, Path(scratch), python, machine)

@@ -20,7 +20,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import http a
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import certificates
 
 NOW = datetime.now(UTC)
-PASSWORD = b"words"
+PASSWORD = b"password"
 
 
 def pair(*, begins: int = -1, ends: int = 30, password: bytes | None = None) -> tuple[str, str]:

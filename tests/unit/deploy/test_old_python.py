@@ -21,19 +21,19 @@ NEWER = {
 
 def sent(module: str) -> set[Path]:
     """A module's file, and the files of module_utils that Ansible sends with it."""
-    found: set[Path] = set()
+    files: set[Path] = set()
     waiting = [PLUGINS / "modules" / f"{module}.py"]
     while waiting:
         path = waiting.pop()
-        if path in found:
+        if path in files:
             continue
-        found.add(path)
+        files.add(path)
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PREFIX):
                 base = PLUGINS / str(node.module).removeprefix(PREFIX).replace(".", "/")
                 names = (base / f"{alias.name}.py" for alias in node.names)
                 waiting += [each for each in (base.with_suffix(".py"), *names) if each.is_file()]
-    return found
+    return files
 
 
 @pytest.mark.parametrize("module", ["host_lock", "preflight", "service_info"])

@@ -239,7 +239,7 @@ def test_system_without_apt_is_refused_even_if_untested_systems_are_accepted() -
 def test_accepted_untested_system_still_needs_python_and_systemd() -> None:
     bullseye = host() | {"os": {"id": "debian", "version": "11"}, "python": [3, 9, 2], "systemd": 247}
     problems = list(preflight.system_problems(bullseye, untested=True))
-    assert [words in problem for words, problem in zip(("3.9.2", "247"), problems, strict=True)] == [
+    assert [text in problem for text, problem in zip(("3.9.2", "247"), problems, strict=True)] == [
         True,
         True,
     ]

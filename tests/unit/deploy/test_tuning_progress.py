@@ -91,8 +91,8 @@ def test_nothing_is_reported_before_the_first_step() -> None:
 
 def test_share_grows_with_every_line() -> None:
     steps = [line for line in LOG if STEP.match(line)]
-    seen = [tuning_progress.of_lines(steps[:number]) for number in range(1, len(steps) + 1)]
-    shares = [progress.share for progress in seen if progress]
+    positions = [tuning_progress.of_lines(steps[:number]) for number in range(1, len(steps) + 1)]
+    shares = [progress.share for progress in positions if progress]
     assert shares == sorted(shares)
     assert 0.95 < shares[-1] < 1
 

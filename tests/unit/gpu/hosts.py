@@ -129,14 +129,14 @@ def aged(running: str = KERNEL, **changes: Any) -> Host:
 
 def stub_programs(monkeypatch: pytest.MonkeyPatch, **answers: tuple[int, str]) -> list[list[str]]:
     """Stub the host's programs: each succeeds or returns its answer. Returns the list of commands."""
-    asked: list[list[str]] = []
+    commands: list[list[str]] = []
 
     def answer(command: Sequence[str], seconds: float = 0) -> tuple[int, str]:
-        asked.append(list(command))
+        commands.append(list(command))
         return answers.get(command[0], (0, ""))
 
     monkeypatch.setattr(programs, "ask", answer)
-    return asked
+    return commands
 
 
 PASCAL = replace(A40, id="1b06")

@@ -28,8 +28,8 @@ def test_only_archives_of_the_distribution_belong_to_the_own_release() -> None:
 
 
 def test_release_is_identified_by_its_codename_if_its_suite_differs() -> None:
-    found = apt_sources.archives("http://m.example.org/debian/|stable|main|bookworm|Debian\n")
-    own = apt_sources.own_archives(found, "bookworm")
+    archives = apt_sources.archives("http://m.example.org/debian/|stable|main|bookworm|Debian\n")
+    own = apt_sources.own_archives(archives, "bookworm")
     assert apt_sources.lacking_components(own, "bookworm") == ["contrib", "non-free", "non-free-firmware"]
     texts = {"sources.list": "deb http://m.example.org/debian stable main # ours\n"}
     lines = apt_sources.sources(texts, own, ["non-free"])[driver_files.SOURCES]
@@ -66,8 +66,8 @@ def test_added_entries_repeat_the_options_of_the_hosts_own_entries() -> None:
             "Suites: bookworm\nComponents: main\n"
         ),
     }
-    found = apt_sources.sources(texts, own, ["non-free", "contrib"])
-    lines, stanzas = found[driver_files.SOURCES], found[driver_files.STANZAS]
+    files = apt_sources.sources(texts, own, ["non-free", "contrib"])
+    lines, stanzas = files[driver_files.SOURCES], files[driver_files.STANZAS]
     assert lines is not None
     assert stanzas is not None
     assert lines.splitlines()[1:] == [
@@ -112,10 +112,10 @@ def test_nvidias_repository_is_that_of_the_system_or_a_mirror() -> None:
 
 
 def test_third_party_archive_does_not_belong_to_ubuntus_release() -> None:
-    found = apt_sources.archives(
+    archives = apt_sources.archives(
         "http://archive.ubuntu.com/ubuntu/|noble|restricted|noble|Ubuntu\n"
         "http://security.ubuntu.com/ubuntu/|noble-security|main|noble|Ubuntu\n"
         "https://download.docker.com/linux/ubuntu/|noble|stable|noble|Docker\n"
     )
-    own = apt_sources.own_archives(found, "noble")
+    own = apt_sources.own_archives(archives, "noble")
     assert [each.component for each in own] == ["restricted", "main"]

@@ -94,8 +94,8 @@ def test_generation_of_a_chip_is_derived_from_its_id(device: str, chip: str) -> 
 
 def test_listed_device_selects_the_device_on_the_bus() -> None:
     real = Device("0000:01:00.0", "nvidia", "2235", "nvidia")
-    asked = [{"vendor": "10de", "device": "2235"}, {"vendor": "nvidia", "device": "0x2235"}]
-    assert devices.named(asked, [real]) == [real, Device("", "nvidia", "2235", simulated=True)]
+    listed = [{"vendor": "10de", "device": "2235"}, {"vendor": "nvidia", "device": "0x2235"}]
+    assert devices.named(listed, [real]) == [real, Device("", "nvidia", "2235", simulated=True)]
 
 
 @pytest.mark.parametrize(

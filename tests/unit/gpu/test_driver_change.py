@@ -41,13 +41,13 @@ class Machine:
     archives: Path
     present: dict[str, str] = field(default_factory=lambda: dict(BEFORE))
     held: set[str] = field(default_factory=lambda: {*HELD, "libc6"})
-    asked: list[tuple[str, ...]] = field(default_factory=list)
+    calls: list[tuple[str, ...]] = field(default_factory=list)
     ran: list[tuple[str, ...]] = field(default_factory=list)
 
     def get(self, *arguments: str, archives: Path, simulate: bool = False) -> str:
         """Run an upgrade, which also installs `libnvidia-new` and upgrades `libxcb1`, or run a restore."""
         assert archives == self.archives
-        self.asked.append((*(("simulate",) if simulate else ()), *arguments))
+        self.calls.append((*(("simulate",) if simulate else ()), *arguments))
         if simulate:
             return self.simulated(arguments[0])
         if arguments == ("install", *WANTED):
@@ -114,7 +114,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: inspected(made))
     for name in ("get", "run", "query"):
         monkeypatch.setattr(apt, name, getattr(made, name))
-    driver_files.PREFERENCES.write_text("pins of before\n")
+    driver_files.PREFERENCES.write_text("previous pins\n")
     driver_record.write(Record(held=tuple(HELD)))
     return made
 
@@ -141,17 +141,17 @@ def test_every_package_is_restored_after_a_failed_build(
     continued = record(SETTINGS, service=True, write=True)["continued"]
     with pytest.raises(DriverError, match="not built"):
         driver_change.install(SETTINGS, continued=continued)
-    assert machine.asked == [("update",), ("simulate", "install", *WANTED), ("install", *WANTED)]
+    assert machine.calls == [("update",), ("simulate", "install", *WANTED), ("install", *WANTED)]
     assert machine.marks == [("unhold", *sorted(HELD)), ("hold", *sorted(HELD))]
-    assert "pins of before" not in driver_files.PREFERENCES.read_text()
+    assert "previous pins" not in driver_files.PREFERENCES.read_text()
     assert driver_record.read().service
-    machine.asked.clear()
+    machine.calls.clear()
     machine.ran.clear()
     before = {"libxcb1": "1", **dict.fromkeys(sorted(MINE), V1)}
     undone = driver_restore.restore()
     assert undone == {"removed": ["libnvidia-new"], "installed": dict(sorted(before.items())), "lacking": {}}
     kept = {name: str(machine.archives / f"{name}_{V1}_amd64.deb") for name in MINE}
-    assert machine.asked == [
+    assert machine.calls == [
         ("simulate", "remove", "libnvidia-new"),
         ("purge", "libnvidia-new"),
         ("install", *(kept.get(name, f"{name}={version}") for name, version in undone["installed"].items())),
@@ -161,7 +161,7 @@ def test_every_package_is_restored_after_a_failed_build(
     assert machine.present == {**BEFORE, "libxcb1": "1"}
     assert machine.held == {*HELD, "libc6"}
     assert {str(path) for path in machine.archives.iterdir()} == set(kept.values())
-    assert driver_files.PREFERENCES.read_text() == "pins of before\n"
+    assert driver_files.PREFERENCES.read_text() == "previous pins\n"
     assert not any(path.exists() for path in driver_files.FILES if path != driver_files.PREFERENCES)
     assert not driver_record.read().unfinished
     assert driver_record.read().held == tuple(HELD)

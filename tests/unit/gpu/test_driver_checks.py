@@ -38,10 +38,10 @@ from tests.unit.gpu.hosts import (
 def test_start_is_recorded_once_and_does_not_count_as_an_interrupted_change(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen = done(held=())
+    host = done(held=())
     places.move(monkeypatch, tmp_path)
-    monkeypatch.setattr(driver_inspection, "inspect", lambda _: replace(seen, record=driver_record.read()))
-    monkeypatch.setattr(apt, "query", lambda: apt.Packages(seen.installed, seen.installed, ()))
+    monkeypatch.setattr(driver_inspection, "inspect", lambda _: replace(host, record=driver_record.read()))
+    monkeypatch.setattr(apt, "query", lambda: apt.Packages(host.installed, host.installed, ()))
     monkeypatch.setattr(driver_change, "configure", lambda *_: None)
     monkeypatch.setattr(driver_change, "verify_build", lambda *_: None)
     driver_record.write(Record(components=apt_sources.COMPONENTS))
@@ -53,12 +53,12 @@ def test_start_is_recorded_once_and_does_not_count_as_an_interrupted_change(
 
 def test_module_of_another_version_is_built_again_or_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     old = f"nvidia-current/535.261.03, {KERNEL}, x86_64: installed\n"
-    asked = stub_programs(monkeypatch, dkms=(0, old))
+    commands = stub_programs(monkeypatch, dkms=(0, old))
     monkeypatch.setattr(kernels, "bootable", lambda: [KERNEL])
     monkeypatch.setattr(apt, "query", lambda: apt.Packages({"nvidia-kernel-dkms": VERSION}, {}, ()))
     with pytest.raises(DriverError, match=r"535\.309\.01 is not built for .* Built for it: 535\.261\.03"):
         driver_change.verify_build(driver_plan.plan(DEFAULTS, done()))
-    assert ["dkms", "autoinstall", "-k", KERNEL] in asked
+    assert ["dkms", "autoinstall", "-k", KERNEL] in commands
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,9 @@ def test_unattended_upgrades_leave_the_driver_alone() -> None:
 
 
 def test_branch_is_pinned_while_the_version_is_unknown() -> None:
-    seen = replace(BARE, devices=(PASCAL,), available=OFFERED)
-    assert driver_plan.plan(THEIRS, seen).branch == "580"
-    assert "Pin: version 580.*\nPin-Priority: 1001" in pins(THEIRS, seen)
+    host = replace(BARE, devices=(PASCAL,), available=OFFERED)
+    assert driver_plan.plan(THEIRS, host).branch == "580"
+    assert "Pin: version 580.*\nPin-Priority: 1001" in pins(THEIRS, host)
     assert "Pin: version 535.*\nPin-Priority: 1001" in pins(DEFAULTS, BARE)
 
 

@@ -26,23 +26,23 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, OPEN, done, opened, pendin
 def test_other_kind_of_module_is_removed_or_replaced_by_a_reboot(
     after: str, reboot: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = stub_programs(monkeypatch)
+    commands = stub_programs(monkeypatch)
     monkeypatch.setattr(driver_load, "UVM", Path("/dev/null"))
     monkeypatch.setattr(kernel_module, "version", lambda *_: "580.95.05")
     monkeypatch.setattr(kernel_module, "kind", lambda *_: after)
     looks = iter(("proprietary", after))
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: opened(next(looks)))
     assert bool(driver_load.load(OPEN)) is reboot
-    assert ["modprobe", "--remove", *kernel_module.MODULES] in asked
+    assert ["modprobe", "--remove", *kernel_module.MODULES] in commands
 
 
 def test_driver_is_loaded_even_if_a_newer_kernel_waits_for_a_reboot(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = stub_programs(monkeypatch)
+    commands = stub_programs(monkeypatch)
     monkeypatch.setattr(driver_load, "UVM", Path("/dev/null"))
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: pending(persistence=False))
     monkeypatch.setattr(kernel_module, "version", lambda *_: "535.309.01")
     assert driver_load.load(DEFAULTS) == ""
-    assert ["systemctl", "enable", "--now", kernel_module.PERSISTENCED] in asked
+    assert ["systemctl", "enable", "--now", kernel_module.PERSISTENCED] in commands
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_previous_module_is_loaded_again_or_a_reboot_is_requested(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     status = f"nvidia-current/{built}, {platform.release()}, x86_64: installed\n" if built else ""
-    asked = stub_programs(monkeypatch, dkms=(0, status))
+    commands = stub_programs(monkeypatch, dkms=(0, status))
     answers = iter(loaded)
     monkeypatch.setattr(kernel_module, "version", lambda *_: next(answers))
     reason = driver_restore.reload(before, None)
     assert reboot in reason if reboot else reason == ""
-    assert [each[1] for each in asked if each[0] == "modprobe"] == after
+    assert [each[1] for each in commands if each[0] == "modprobe"] == after
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,17 @@ def test_previous_module_is_loaded_again_or_a_reboot_is_requested(
 def test_previous_kind_of_module_is_loaded_again_even_at_the_same_version(
     kinds: list[str], reboot: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = stub_programs(
+    commands = stub_programs(
         monkeypatch, dkms=(0, f"nvidia-current/535.309.01, {platform.release()}, x86_64: installed\n")
     )
     monkeypatch.setattr(kernel_module, "version", lambda *_: "535.309.01")
-    monkeypatch.setattr(kernel_module, "kind", lambda *_: kinds[["modprobe", "nvidia"] in asked])
+    monkeypatch.setattr(kernel_module, "kind", lambda *_: kinds[["modprobe", "nvidia"] in commands])
     assert driver_restore.reload("535.309.01", "proprietary") == reboot
-    assert [each[1] for each in asked if each[0] == "modprobe"] == ["--remove", "nvidia"]
+    assert [each[1] for each in commands if each[0] == "modprobe"] == ["--remove", "nvidia"]
 
 
 @pytest.mark.parametrize(
-    ("enabled", "active", "seen"),
+    ("enabled", "active", "expected"),
     [
         ((0, "enabled"), 0, True),
         ((0, "static"), 3, False),
@@ -115,11 +115,11 @@ def test_previous_kind_of_module_is_loaded_again_even_at_the_same_version(
     ],
 )
 def test_persistence_needs_an_enabled_and_running_daemon(
-    enabled: tuple[int, str], active: int, seen: bool | None, monkeypatch: pytest.MonkeyPatch
+    enabled: tuple[int, str], active: int, expected: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = {"is-enabled": enabled, "is-active": (active, "")}
     monkeypatch.setattr(programs, "ask", lambda command, *_: answers[command[1]])
-    assert driver_inspection.persistence() is seen
+    assert driver_inspection.persistence() is expected
 
 
 SECOND = replace(A40, address="0000:41:00.0")

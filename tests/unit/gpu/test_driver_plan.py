@@ -31,8 +31,8 @@ def test_second_run_has_nothing_to_do() -> None:
 
 @pytest.mark.parametrize("settings", [DEFAULTS, Settings(vendor="none")])
 def test_host_without_a_gpu_is_not_changed(settings: Settings) -> None:
-    seen = BARE if settings.vendor == "none" else replace(BARE, devices=())
-    plan = driver_plan.plan(settings, seen)
+    host = BARE if settings.vendor == "none" else replace(BARE, devices=())
+    plan = driver_plan.plan(settings, host)
     assert (plan.acts, plan.problems, plan.vendor) == (False, (), "none")
     assert plan.text() == ["no GPU: nothing to do"]
 
@@ -50,7 +50,7 @@ def test_plan_names_device_drivers_target_and_reboot() -> None:
 
 def test_every_deviation_from_the_plan_is_a_reason_to_act() -> None:
     whole = done()
-    for changes, words in (
+    for changes, reason in (
         ({"held": ()}, "not held"),
         ({"modules": {}}, f"the module for {KERNEL} is not built"),
         ({"modules": {KERNEL: "535.261.03"}}, "has version 535.261.03, but 535.309.01 is installed"),
@@ -60,7 +60,7 @@ def test_every_deviation_from_the_plan_is_a_reason_to_act() -> None:
         ({"loaded": None}, "is not loaded"),
     ):
         plan = driver_plan.plan(Settings(reboot="when_needed"), replace(whole, **changes))
-        assert words in " ".join(plan.because), changes
+        assert reason in " ".join(plan.because), changes
         assert not plan.installs
 
 
@@ -73,13 +73,13 @@ def test_interrupted_run_is_continued() -> None:
 
 
 def test_host_without_expected_devices_needs_no_reboot() -> None:
-    seen = replace(BARE, running="6.18.0-other", nouveau=True)
-    plan = driver_plan.plan(Settings(expected=0), seen)
+    host = replace(BARE, running="6.18.0-other", nouveau=True)
+    plan = driver_plan.plan(Settings(expected=0), host)
     assert (plan.reboot, plan.problems, plan.expected) == ("", (), 0)
 
 
 @pytest.mark.parametrize(
-    ("loaded", "will_change", "target", "words"),
+    ("loaded", "will_change", "target", "reason"),
     [
         (None, True, None, ""),
         ("535.309.01", False, "535.309.01", ""),
@@ -88,10 +88,10 @@ def test_host_without_expected_devices_needs_no_reboot() -> None:
     ],
 )
 def test_reboot_depends_on_the_loaded_driver(
-    loaded: str | None, will_change: bool, target: str | None, words: str
+    loaded: str | None, will_change: bool, target: str | None, reason: str
 ) -> None:
-    seen = replace(BARE, loaded=loaded)
-    assert driver_plan.reboot_reason(seen, KERNEL, will_change=will_change, target=target) == words
+    host = replace(BARE, loaded=loaded)
+    assert driver_plan.reboot_reason(host, KERNEL, will_change=will_change, target=target) == reason
 
 
 def test_loaded_module_of_the_other_kind_needs_a_reboot() -> None:
@@ -122,8 +122,8 @@ def test_installing_a_missing_opencl_loader_neither_stops_the_service_nor_reboot
 
 def test_service_is_stopped_before_every_reboot() -> None:
     permitted = Settings(reboot="when_needed")
-    owed = driver_plan.plan(permitted, done(loaded="535.261.03"))
-    assert (owed.installs, owed.stops_service) == (False, True)
+    reboots = driver_plan.plan(permitted, done(loaded="535.261.03"))
+    assert (reboots.installs, owed.stops_service) == (False, True)
     assert driver_plan.plan(permitted, replace(BARE, nouveau=True)).stops_service
     assert not driver_plan.plan(permitted, done()).stops_service
 

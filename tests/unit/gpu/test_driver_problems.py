@@ -15,7 +15,7 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, TRIXIE, problems
 
 
 @pytest.mark.parametrize(
-    ("settings", "changes", "words"),
+    ("settings", "changes", "text"),
     [
         (Settings(kernel_module="open"), {}, "cannot be installed"),
         (Settings(branch="580"), {}, "Debian 12 has the branch 535"),
@@ -46,13 +46,13 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, TRIXIE, problems
     ],
 )
 def test_unsupported_setup_is_refused_with_a_remedy(
-    settings: Settings, changes: dict[str, Any], words: str
+    settings: Settings, changes: dict[str, Any], text: str
 ) -> None:
-    assert words in " ".join(problems(settings, replace(BARE, **changes)))
+    assert text in " ".join(problems(settings, replace(BARE, **changes)))
 
 
 @pytest.mark.parametrize(
-    ("free", "file_systems", "words"),
+    ("free", "file_systems", "text"),
     [
         (
             {"/usr": 3000, "/var": 3000, "/boot": 3000},
@@ -70,10 +70,10 @@ def test_unsupported_setup_is_refused_with_a_remedy(
     ],
 )
 def test_needs_of_one_file_system_add_up(
-    free: dict[str, int], file_systems: dict[str, int], words: str
+    free: dict[str, int], file_systems: dict[str, int], text: str
 ) -> None:
-    found = problems(DEFAULTS, replace(BARE, disk_free_mb=free, file_systems=file_systems))
-    assert [words in each for each in found] == ([True] if words else [])
+    messages = problems(DEFAULTS, replace(BARE, disk_free_mb=free, file_systems=file_systems))
+    assert [text in each for each in messages] == ([True] if text else [])
 
 
 def test_open_module_on_debian_13_is_refused_since_the_kernel_it_fails_on() -> None:
@@ -86,15 +86,15 @@ def test_open_module_on_debian_13_is_refused_since_the_kernel_it_fails_on() -> N
 
 
 @pytest.mark.parametrize(
-    ("module", "device", "words"),
+    ("module", "device", "text"),
     [
         ("open", "1b06", "does not work with the open kernel module"),
         ("proprietary", "2b85", "works with the open kernel module only"),
     ],
 )
-def test_chip_and_kernel_module_must_fit(module: str, device: str, words: str) -> None:
+def test_chip_and_kernel_module_must_fit(module: str, device: str, text: str) -> None:
     settings = Settings(source="nvidia", kernel_module=module)
-    assert words in " ".join(problems(settings, replace(BARE, devices=(replace(A40, id=device),))))
+    assert text in " ".join(problems(settings, replace(BARE, devices=(replace(A40, id=device),))))
 
 
 def test_chip_that_a_branch_dropped_is_refused() -> None:
@@ -105,8 +105,8 @@ def test_chip_that_a_branch_dropped_is_refused() -> None:
 
 
 def test_opencl_of_another_vendor_is_refused() -> None:
-    seen = replace(BARE, devices=(Device("0000:03:00.0", "intel", "56c0"),))
-    assert "must be one of intel, mesa" in " ".join(problems(Settings(opencl="rocm"), seen))
+    host = replace(BARE, devices=(Device("0000:03:00.0", "intel", "56c0"),))
+    assert "must be one of intel, mesa" in " ".join(problems(Settings(opencl="rocm"), host))
 
 
 def test_problems_are_refused_together_and_with_the_plan() -> None:
@@ -114,9 +114,9 @@ def test_problems_are_refused_together_and_with_the_plan() -> None:
     with pytest.raises(DriverError) as refused:
         driver_plan.refuse(replace(plan, problems=("one", "two")))
     assert refused.value.refused
-    said = str(refused.value).splitlines()
-    assert said[:3] == ["Refused; nothing was changed on this host.", "- one", "- two"]
-    assert said[3:] == ["The plan:", *plan.text()]
+    lines = str(refused.value).splitlines()
+    assert lines[:3] == ["Refused; nothing was changed on this host.", "- one", "- two"]
+    assert lines[3:] == ["The plan:", *plan.text()]
     driver_plan.refuse(plan)
 
 
@@ -135,12 +135,12 @@ def test_plan_names_what_is_not_tested_on_ubuntu() -> None:
     plan = driver_plan.plan(DEFAULTS, UBUNTU)
     assert plan.problems == ()
     text = "\n".join(plan.text())
-    for words in (
+    for line in (
         "not tested: installing nvidia-dkms-580-server, nvidia-headless-no-dkms-580-server,",
         "not tested: whether Ubuntu still has the branch 580-server; ubuntu-drivers",
         "not tested: Secure Boot with a module that DKMS signs with the key of shim-signed",
     ):
-        assert words in text
+        assert line in text
     assert "not tested" not in "\n".join(driver_plan.plan(DEFAULTS, BARE).text())
 
 

@@ -19,7 +19,7 @@ def test_original_error_is_reported_even_if_the_service_does_not_restart(tmp_pat
         "vars": {
             "ansible_python_interpreter": sys.executable,
             "gpu_driver_vendor": "none",
-            "_gpu_driver_ran": True,
+            "_gpu_driver_service_was_running": True,
             # Fails before anything on this machine is restarted.
             "force": "neither",
         },

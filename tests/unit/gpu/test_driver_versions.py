@@ -56,11 +56,11 @@ def test_installing_a_missing_package_does_not_upgrade_the_driver(version: str, 
 
 
 def test_driver_of_another_branch_is_replaced_when_a_branch_is_requested() -> None:
-    asked = replace(THEIRS, branch="580", reboot="when_needed")
-    plan = driver_plan.plan(asked, installed_of("595.45.04-1", THEIRS))
+    settings = replace(THEIRS, branch="580", reboot="when_needed")
+    plan = driver_plan.plan(settings, installed_of("595.45.04-1", THEIRS))
     assert "the branch 580 is requested" in " ".join(plan.because)
     assert plan.installs
-    assert "version 580.*" in pins(asked, installed_of("595.45.04-1", THEIRS))
+    assert "version 580.*" in pins(settings, installed_of("595.45.04-1", THEIRS))
 
 
 def test_installed_driver_stays_and_its_branch_must_support_the_devices() -> None:
@@ -87,16 +87,16 @@ def test_driver_of_another_source_is_replaced_and_not_pinned() -> None:
 
 
 def test_version_that_no_archive_has_is_refused_with_the_available_versions() -> None:
-    asked = Settings(version="535.261.03", reboot="when_needed")
+    settings = Settings(version="535.261.03", reboot="when_needed")
     problem = "535.261.03, but no archive has nvidia-kernel-dkms in that version. Available: 535.309.01-1."
     host = replace(BARE, lacking_components=(), available=("535.309.01-1",))
-    assert problem in " ".join(problems(asked, host))
-    assert "Available: none." in " ".join(problems(asked, replace(host, available=())))
-    assert problems(asked, BARE) == ()
+    assert problem in " ".join(problems(settings, host))
+    assert "Available: none." in " ".join(problems(settings, replace(host, available=())))
+    assert problems(settings, BARE) == ()
     there = replace(host, installed={"nvidia-kernel-dkms": "535.261.03-1"})
     kept = replace(host, record=Record(earlier={"nvidia-kernel-dkms": "535.261.03-1"}))
     for fits in (there, kept, replace(host, available=("535.309.01-1", "535.261.03-1"))):
-        assert problems(asked, fits) == ()
+        assert problems(settings, fits) == ()
     theirs = replace(THEIRS, version="580.65.06", reboot="when_needed")
     assert problems(theirs, replace(BARE, available=OFFERED)) == ()
     source = {str(driver_files.SOURCES): apt_sources.nvidia_source("debian", "12", "")}
@@ -109,12 +109,12 @@ def test_version_that_no_archive_has_is_refused_with_the_available_versions() ->
 def test_archives_are_read_again_before_a_version_is_refused(
     version: str, updates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, ...]] = []
+    calls: list[tuple[str, ...]] = []
     monkeypatch.setattr(apt_sources, "index_targets", lambda *_: "")
-    monkeypatch.setattr(apt, "get", lambda *arguments, **_: asked.append(arguments))
+    monkeypatch.setattr(apt, "get", lambda *arguments, **_: calls.append(arguments))
     host = done(lacking_components=())
     assert gpu_driver_plan.refresh(Settings(version=version), host) is bool(updates)
-    assert asked == [("update",)] * updates
+    assert calls == [("update",)] * updates
     assert not gpu_driver_plan.refresh(Settings(version="latest"), replace(host, devices=()))
 
 

@@ -32,7 +32,7 @@ FOUND = "Found OpenCL Device 0: gfx1100 (Advanced Micro Devices, Inc.) (score 11
 
 
 @pytest.mark.parametrize(
-    ("vendor", "words", "device"),
+    ("vendor", "output", "device"),
     [
         ("amd", MESA, "AMD Radeon RX 7900 XTX (radeonsi, navi31, LLVM 15.0.6)"),
         ("amd", ROCM, "gfx1100"),
@@ -41,15 +41,15 @@ FOUND = "Found OpenCL Device 0: gfx1100 (Advanced Micro Devices, Inc.) (score 11
         ("amd", FOUND + POCL, None),
     ],
 )
-def test_opencl_device_is_identified_by_its_vendor(vendor: str, words: str, device: str | None) -> None:
-    assert devices.used_by_engine(words, vendor, ["amd 744c at 0000:03:00.0"]) == device
+def test_opencl_device_is_identified_by_its_vendor(vendor: str, output: str, device: str | None) -> None:
+    assert devices.used_by_engine(output, vendor, ["amd 744c at 0000:03:00.0"]) == device
 
 
 ANSWER = '{"id":"gpu","rootInfo":{"visits":2}}'
 
 
 @pytest.mark.parametrize(
-    ("status", "words", "problem"),
+    ("status", "output", "problem"),
     [
         (0, f"TensorRT backend thread 0: Found GPU NVIDIA A40 memory 1\n{ANSWER}", None),
         (0, f"Using OpenCL Device 0: pocl-cpu\n{ANSWER}", "does not work on NVIDIA A40: Using OpenCL"),
@@ -58,20 +58,20 @@ ANSWER = '{"id":"gpu","rootInfo":{"visits":2}}'
     ],
 )
 def test_engine_must_answer_on_the_device(
-    status: int, words: str, problem: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    status: int, output: str, problem: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     release = tmp_path / "releases/one"
     release.mkdir(parents=True)
     (tmp_path / "current").symlink_to(release)
     paths = {"binaryPath": "/k/katago", "modelPath": "/k/net.bin.gz", "configPath": "analysis.cfg"}
     (release / "config.json").write_text(json.dumps({"katago": paths}))
-    asked: list[str] = []
+    calls: list[str] = []
 
     def answer(command: Sequence[str], seconds: float | None = None, given: str = "") -> tuple[int, str]:
         if command[1] == "version":
             return 0, "Using TensorRT backend"
-        asked.extend((" ".join(command), given))
-        return status, words
+        calls.extend((" ".join(command), given))
+        return status, output
 
     monkeypatch.setattr(commands, "ask", answer)
     directives = {"DeviceAllow": ["/dev/nvidia0 rw"]}
@@ -82,9 +82,9 @@ def test_engine_must_answer_on_the_device(
         assert gpu_query.query(["NVIDIA A40"], directives, tmp_path, vendor="nvidia").endswith(
             "answered on NVIDIA A40"
         )
-    assert "DeviceAllow=/dev/nvidia0 rw" in asked[0]
-    assert "/k/katago analysis -model /k/net.bin.gz" in asked[0]
-    assert json.loads(asked[1])["maxVisits"] == 2
+    assert "DeviceAllow=/dev/nvidia0 rw" in calls[0]
+    assert "/k/katago analysis -model /k/net.bin.gz" in calls[0]
+    assert json.loads(calls[1])["maxVisits"] == 2
 
 
 def test_host_without_a_release_or_with_a_cpu_engine_is_not_queried(

@@ -92,18 +92,18 @@ class Root:
     def change(self, changes: list[apt.Change]) -> None:
         """Have dpkg know what APT would do as done."""
         status = self.path / "var/lib/dpkg/status"
-        found = {
+        packages = {
             each.partition("\n")[0].removeprefix("Package: "): each
             for each in status.read_text().split("\n\n")
             if each.strip()
         }
         for change in changes:
-            wanted = "hold" if "\nStatus: hold" in found.pop(change.name, "") else "install"
+            selection = "hold" if "\nStatus: hold" in packages.pop(change.name, "") else "install"
             if change.new:
-                found[change.name] = self.package(
-                    change.name, change.new, f"Status: {wanted} ok installed\n"
+                packages[change.name] = self.package(
+                    change.name, change.new, f"Status: {selection} ok installed\n"
                 ).rstrip()
-        status.write_text("\n\n".join(found.values()) + "\n")
+        status.write_text("\n\n".join(packages.values()) + "\n")
 
     def candidate(self, package: str) -> str:
         """The version that APT would install."""
@@ -227,8 +227,8 @@ def test_own_sources_that_break_apt_are_detected_and_written_again(root: Root) -
     texts.put(driver_files.SOURCES, f"deb {address} bookworm non-free\n")
     with apt_sources.readable_sources() as (trouble, options):
         assert "Conflicting values" in trouble
-        found = apt_sources.archives(apt_sources.index_targets(options))
-        assert [each.component for each in found] == ["main"]
+        archives = apt_sources.archives(apt_sources.index_targets(options))
+        assert [each.component for each in archives] == ["main"]
         assert apt.versions("libc6", options) == ["2.36"]
     host = Host(**{**vars(BARE), "sources_trouble": trouble})
     assert "APT cannot read its sources" in " ".join(driver_plan.plan(DEFAULTS, host).because)
@@ -292,10 +292,10 @@ def host(root: Root, monkeypatch: pytest.MonkeyPatch) -> Root:
     real = apt.get
 
     def get(*arguments: str, archives: Path, simulate: bool = False) -> str:
-        said = real(*arguments, archives=archives, simulate=simulate or arguments[0] != "update")
+        output = real(*arguments, archives=archives, simulate=simulate or arguments[0] != "update")
         if arguments[0] != "update" and not simulate:
-            root.change(apt.changes(re.sub("^Purg ", "Remv ", said, flags=re.M)))
-        return said
+            root.change(apt.changes(re.sub("^Purg ", "Remv ", output, flags=re.M)))
+        return output
 
     monkeypatch.setattr(apt, "get", get)
     monkeypatch.setattr(kernels, "bootable", list)
@@ -379,10 +379,10 @@ UBUNTU = replace(BARE, system="ubuntu", release="24.04", codename="noble", lacki
 
 def of_ubuntu(branch: str) -> dict[str, str]:
     """Ubuntu's packages of a branch, which exclude those of another."""
-    seen = replace(UBUNTU, installed={f"nvidia-dkms-{branch}": ""})
+    host = replace(UBUNTU, installed={f"nvidia-dkms-{branch}": ""})
     version = f"{branch.partition('-')[0]}.95.05-0ubuntu1"
     others = {"ocl-icd-libopencl1": "1", "linux-headers-amd64": "1"}
-    return dict.fromkeys(driver_plan.plan(HEADERS, seen).packages, version) | others
+    return dict.fromkeys(driver_plan.plan(HEADERS, host).packages, version) | others
 
 
 def test_branch_is_replaced_despite_the_roles_own_holds_and_a_restore_sets_them_again(
@@ -435,21 +435,21 @@ def test_source_is_changed_despite_the_roles_own_holds(host: Root, monkeypatch: 
 
 def test_change_is_refused_if_apt_would_not_install_the_requested_version(host: Root) -> None:
     offer(host, "archive", driver(V2))
-    asked = replace(HEADERS, version="535.261.03")
+    settings = replace(HEADERS, version="535.261.03")
     with pytest.raises(DriverError, match=r"Available: 535\.309\.01-1"):
-        change(asked)
-    bare = replace(seen_by(asked), lacking_components=("non-free",))
-    plan = driver_plan.plan(asked, bare)
+        change(settings)
+    bare = replace(seen_by(settings), lacking_components=("non-free",))
+    plan = driver_plan.plan(settings, bare)
     driver_change.start(bare, plan, service=False)
     texts.put(
         driver_files.PREFERENCES,
-        driver_files.contents(asked, components=(), version="535.261.03", branch="535")[
+        driver_files.contents(settings, components=(), version="535.261.03", branch="535")[
             str(driver_files.PREFERENCES)
         ],
     )
     changes = apt.simulate(plan.packages, driver_record.ARCHIVES)
     with pytest.raises(DriverError, match=r"branch, source or version: nvidia-kernel-dkms 535\.309\.01-1"):
-        driver_change.check_branch(changes, plan, seen_by(asked), {}, version=asked.version)
+        driver_change.check_branch(changes, plan, seen_by(settings), {}, version=settings.version)
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="the machine makes no packages")

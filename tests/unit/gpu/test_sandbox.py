@@ -55,10 +55,10 @@ def usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         monkeypatch.setattr(paths, "PCI_DEVICES", machine.pci)
         monkeypatch.setattr(paths, "DEV", machine.dev)
         monkeypatch.setattr(paths, "NVIDIA_GPUS", machine.proc)
-        found = capacity.usable_gpu(vendor)
-        if found is None:
+        gpu = capacity.usable_gpu(vendor)
+        if gpu is None:
             return None, []
-        return found.vendor, [node.replace(str(machine.dev), "/dev") for node in found.nodes]
+        return gpu.vendor, [node.replace(str(machine.dev), "/dev") for node in gpu.nodes]
 
     return usable
 
@@ -67,7 +67,7 @@ NVIDIA = ["/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm"]
 
 
 @pytest.mark.parametrize(
-    ("cards", "asked", "vendor", "nodes"),
+    ("cards", "requested", "vendor", "nodes"),
     [
         (["nvidia"], "auto", "nvidia", NVIDIA),
         (["nvidia", "amd"], "auto", "nvidia", NVIDIA),
@@ -83,9 +83,9 @@ NVIDIA = ["/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm"]
     ],
 )
 def test_engine_can_use_exactly_the_requested_gpus(
-    usable: Any, cards: list[str], asked: str, vendor: str | None, nodes: list[str]
+    usable: Any, cards: list[str], requested: str, vendor: str | None, nodes: list[str]
 ) -> None:
-    assert usable(*cards, vendor=asked) == (vendor, nodes)
+    assert usable(*cards, vendor=requested) == (vendor, nodes)
 
 
 def unit_lines(vendor: str | None, nodes: list[str]) -> list[str]:
@@ -98,8 +98,8 @@ def unit_lines(vendor: str | None, nodes: list[str]) -> list[str]:
             str(ROLE / part / "main.yml"), trusted_as_template=True
         ).items()
     }
-    found = {"host": {"gpu": vendor is not None, "gpu_vendor": vendor, "gpu_nodes": nodes}}
-    templar = Templar(loader, variables={**variables, "preflight_found": found})
+    facts = {"host": {"gpu": vendor is not None, "gpu_vendor": vendor, "gpu_nodes": nodes}}
+    templar = Templar(loader, variables={**variables, "preflight_found": facts})
     return systemd_run.properties(templar.template(variables["katago_sandbox"]))
 
 
@@ -119,8 +119,8 @@ def test_sandbox_opens_exactly_the_nodes_of_the_gpus_that_are_used(
     usable: Any, cards: list[str], lines: list[str]
 ) -> None:
     vendor, nodes = usable(*cards)
-    found = unit_lines(vendor, nodes)
-    assert [line for line in found if line.startswith("DeviceAllow=")] == lines
-    assert "DevicePolicy=closed" in found
-    assert f"PrivateDevices={'no' if lines else 'yes'}" in found
-    assert ("SupplementaryGroups=render" in found) == (vendor in ("amd", "intel"))
+    unit = unit_lines(vendor, nodes)
+    assert [line for line in unit if line.startswith("DeviceAllow=")] == lines
+    assert "DevicePolicy=closed" in unit
+    assert f"PrivateDevices={'no' if lines else 'yes'}" in unit
+    assert ("SupplementaryGroups=render" in unit) == (vendor in ("amd", "intel"))

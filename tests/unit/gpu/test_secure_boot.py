@@ -45,7 +45,7 @@ def test_key_of_secure_boot_is_the_one_that_dkms_signs_with(system: str, texts: 
 
 
 @pytest.mark.parametrize(
-    ("status", "words", "state"),
+    ("status", "output", "state"),
     [
         (1, "{key} is already enrolled", "enrolled"),
         (0, "{key} is not enrolled", "not_enrolled"),
@@ -55,18 +55,18 @@ def test_key_of_secure_boot_is_the_one_that_dkms_signs_with(system: str, texts: 
     ],
 )
 def test_answers_of_mokutil(
-    status: int, words: str, state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    status: int, output: str, state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     key = tmp_path / "own.der"
     parts = tmp_path / "framework.conf.d"
     parts.mkdir()
     (parts / "own.conf").write_text(f"mok_certificate={key}\n")
     monkeypatch.setattr(secure_boot, "FRAMEWORK", tmp_path)
-    asked = stub_programs(monkeypatch, mokutil=(status, words.format(key=key)))
+    commands = stub_programs(monkeypatch, mokutil=(status, output.format(key=key)))
     assert secure_boot.signing_key("debian") == (str(key), "missing")
     key.touch()
     assert secure_boot.signing_key("debian") == (str(key), state)
-    assert asked == [["mokutil", "--test-key", str(key)]]
+    assert commands == [["mokutil", "--test-key", str(key)]]
 
 
 @pytest.mark.parametrize(
