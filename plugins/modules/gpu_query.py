@@ -103,8 +103,8 @@ def query(names: Sequence[str], sandbox: Mapping[str, Any], root: Path, *, vendo
     """Query the engine of the current release; return the device that it used, or why it was not queried.
 
     Raises:
-        DriverError: the engine did not answer, or used another device. NVIDIA's device must be one of `names`;
-            any device of another `vendor` is accepted. The message has the engine's last log lines.
+        DriverError: the engine did not answer, or used another device. For NVIDIA it must be one of `names`;
+            for another `vendor`, any of its devices. The message has the engine's last log lines.
     """
     layout = release_layout.Layout(root)
     release = layout.current_release()

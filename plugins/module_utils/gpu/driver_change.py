@@ -87,7 +87,7 @@ def add_sources(settings: Settings, host: Host) -> None:
             texts.put(path, text)
         raise DriverError(
             f"APT cannot read its sources after the driver's sources were added: {error}."
-            " The added sources were removed again."
+            " The previous sources are back in place."
         ) from error
     apt.get("update", archives=driver_record.ARCHIVES)
 
@@ -182,7 +182,7 @@ def check(changes: Sequence[apt.Change], settings: Settings, installed: Mapping[
     for change in changes:
         if not change.new and not driver_packages.is_replaced(change, installed):
             problems.append(
-                f"APT would remove {change.name} {change.old}, which is not part of the driver."
+                f"APT would remove {change.name} {change.old}, which is not part of the installed driver."
                 " Remove it yourself, or keep the driver as it is."
             )
         elif change.name.startswith("linux-image-"):
@@ -268,5 +268,5 @@ def verify_build(plan: Plan) -> None:
     if not list(Path(f"/lib/modules/{kernel}").glob("updates/dkms/nvidia*.ko*")):
         raise DriverError(
             f"DKMS reports the module as installed for {kernel}, but /lib/modules/{kernel}/updates/dkms has"
-            f" none. Build it again: dkms autoinstall -k {kernel}"
+            " none. Check its builds: dkms status"
         )

@@ -38,8 +38,7 @@ def problems(certificate: Any, key: Any, *, now: datetime) -> list[str]:
         )
     except ValueError as error:
         messages.append(
-            f"{CERTIFICATE} is not a certificate in PEM format: {error}."
-            " Convert it: openssl x509 -inform DER -in CERTIFICATE"
+            f"{CERTIFICATE} is not a certificate in PEM format: {error}. `openssl x509` converts it."
         )
     try:
         private = serialization.load_pem_private_key(pem(key).encode(), password=None)
