@@ -64,7 +64,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    settings = driver_settings.of(module.params["settings"])
+    settings = driver_settings.from_options(module.params["settings"])
     driver_module.run(
         module,
         lambda: record(settings, service=module.params["service"], write=not module.check_mode),

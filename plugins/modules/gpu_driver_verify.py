@@ -68,7 +68,7 @@ def main() -> None:
         argument_spec={"settings": driver_settings.ARGUMENTS},
         supports_check_mode=True,
     )
-    settings = driver_settings.of(module.params["settings"])
+    settings = driver_settings.from_options(module.params["settings"])
     driver_module.run(module, lambda: verify(settings))
 
 

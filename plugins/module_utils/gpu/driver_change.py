@@ -62,7 +62,7 @@ def release_holds() -> None:
     apt.hold(set(driver_record.read().held) & set(apt.query().held), held=False)
 
 
-def remember(changes: Sequence[apt.Change]) -> None:
+def record_changes(changes: Sequence[apt.Change]) -> None:
     """Add what APT is about to change to the record, keeping what an interrupted run recorded."""
     record = driver_record.read()
     before = {change.name: change.old for change in changes}
@@ -153,7 +153,7 @@ def install(settings: Settings, *, continued: bool) -> Plan:
             ) from error
         check(changes, settings, host.installed)
         check_branch(changes, plan, host, apt.query().present, version=settings.version)
-        remember(changes)
+        record_changes(changes)
         with contextlib.suppress(apt.PackagesError):
             # Completes what an interrupted run left half configured. APT reports real errors next.
             apt.run(["dpkg", "--configure", "-a"])
@@ -169,7 +169,7 @@ def install(settings: Settings, *, continued: bool) -> Plan:
 
 def requested(settings: Settings, plan: Plan, host: Host) -> Sequence[str]:
     """The packages to request from APT; kept archives if only they have the requested version."""
-    if plan.vendor != "nvidia" or not driver_versions.returns(settings, host):
+    if plan.vendor != "nvidia" or not driver_versions.needs_kept_archives(settings, host):
         return plan.packages
     earlier = host.record.earlier
     kept = [apt.archive(driver_record.ARCHIVES, name, version) for name, version in earlier.items()]

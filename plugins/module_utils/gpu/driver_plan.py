@@ -145,9 +145,8 @@ def plan(settings: Settings, host: Host) -> Plan:
 
 def _target(settings: Settings, branch: str) -> str:
     version = branch if settings.version in ("", LATEST) else settings.version
-    return (
-        f"NVIDIA's driver {version} ({settings.kernel_module}, {driver_versions.whose(settings)}'s package)"
-    )
+    owner = driver_versions.package_owner(settings)
+    return f"NVIDIA's driver {version} ({settings.kernel_module}, {owner}'s package)"
 
 
 def _nothing(host: Host, kernel: str, problems: tuple[str, ...]) -> Plan:

@@ -59,7 +59,7 @@ ARGUMENTS: Mapping[str, Any] = {
 """The specification of the modules' option `settings`; the documentation fragment gpu_driver documents it."""
 
 
-def of(options: Mapping[str, Any]) -> Settings:
+def from_options(options: Mapping[str, Any]) -> Settings:
     """The settings from a module's option `settings`, as specified by `ARGUMENTS`."""
     expected = options["expected_devices"]
     return Settings(

@@ -20,8 +20,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
 )
 
 
-def whose(settings: Settings) -> str:
-    """Whose packages the settings select."""
+def package_owner(settings: Settings) -> str:
+    """The owner of the packages that the settings select."""
     return "the distribution" if settings.source == DISTRIBUTION else "NVIDIA"
 
 
@@ -34,7 +34,7 @@ def other_version(settings: Settings, host: Host, dkms: str, branch: str) -> str
         wrong = not is_version(version, settings.version)
         return f"{dkms} is {version}, but {settings.version} is requested" if wrong else ""
     if version in host.elsewhere:
-        return f"{dkms} is {version}, which is not {whose(settings)}'s package"
+        return f"{dkms} is {version}, which is not {package_owner(settings)}'s package"
     if branch and not driver_packages.of_branch(version, branch):
         return f"{dkms} is {version}, but the branch {branch} is requested"
     newest_offered = next(
@@ -79,7 +79,7 @@ def lacks_version(settings: Settings, host: Host) -> bool:
     )
 
 
-def returns(settings: Settings, host: Host) -> bool:
+def needs_kept_archives(settings: Settings, host: Host) -> bool:
     """Whether the requested version is the previous one, and only its kept archives are left."""
     dkms, _ = driver_packages.of_driver(settings, host, driver_packages.branch_of(settings, host))
     earlier = host.record.earlier.get(dkms, "")

@@ -123,7 +123,7 @@ def test_installing_a_missing_opencl_loader_neither_stops_the_service_nor_reboot
 def test_service_is_stopped_before_every_reboot() -> None:
     permitted = Settings(reboot="when_needed")
     reboots = driver_plan.plan(permitted, done(loaded="535.261.03"))
-    assert (reboots.installs, owed.stops_service) == (False, True)
+    assert (reboots.installs, reboots.stops_service) == (False, True)
     assert driver_plan.plan(permitted, replace(BARE, nouveau=True)).stops_service
     assert not driver_plan.plan(permitted, done()).stops_service
 

@@ -23,10 +23,10 @@ def test_settings_come_from_the_modules_options() -> None:
         "reboot": "never",
         "force": False,
     }
-    settings = driver_settings.of(options)
+    settings = driver_settings.from_options(options)
     assert (settings.devices, settings.expected, settings.key) == (None, None, "armoured")
     assert (settings.source, settings.kernel_module) == ("nvidia", "open")
-    assert driver_settings.of({**options, "expected_devices": 0}).expected == 0
+    assert driver_settings.from_options({**options, "expected_devices": 0}).expected == 0
 
 
 def test_documented_settings_match_the_argument_spec() -> None:
