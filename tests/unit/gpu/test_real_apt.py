@@ -41,7 +41,7 @@ pytestmark = pytest.mark.skipif(shutil.which("apt-get") is None, reason="the mac
 
 @dataclass
 class Root:
-    """A root of APT with archives beside it."""
+    """A separate root for APT, with archives next to it."""
 
     path: Path
     relations: dict[str, str] = field(default_factory=dict)
@@ -49,13 +49,13 @@ class Root:
 
     @property
     def etc(self) -> Path:
-        """Where its sources are."""
+        """The directory of its sources."""
         return self.path / "etc/apt"
 
     def archive(
         self, name: str, suite: str, components: dict[str, dict[str, str]], *, codename: str, origin: str
     ) -> str:
-        """An archive with packages, `components` gives their versions; its address."""
+        """Create an archive with packages; return its address. `components`: the versions of the packages."""
         top = self.path / name / "dists" / suite
         digests = []
         for component, versions in components.items():
@@ -72,12 +72,12 @@ class Root:
         return f"file:{self.path / name}"
 
     def source(self, text: str, name: str = "host.list") -> None:
-        """Write a file of the host's sources, and have APT read it."""
+        """Write a file of the host's sources, and update APT's lists."""
         (self.etc / "sources.list.d" / name).write_text(text)
         apt.run(["apt-get", "update"])
 
     def package(self, name: str, version: str, status: str = "") -> str:
-        """A package's paragraph in an index, or in dpkg's status."""
+        """A package's paragraph in an index or in dpkg's status."""
         related = self.relations.get(f"{name}={version}", self.relations.get(name, ""))
         where = status or f"Filename: pool/{name}.deb\nSize: 1\nSHA256: {'0' * 64}\n"
         return (
@@ -86,11 +86,11 @@ class Root:
         )
 
     def install(self, versions: dict[str, str]) -> None:
-        """Have dpkg know packages as installed."""
+        """Mark packages as installed in dpkg's status."""
         self.change([apt.Change(name, "", new) for name, new in versions.items()])
 
     def change(self, changes: list[apt.Change]) -> None:
-        """Have dpkg know what APT would do as done."""
+        """Apply the changes that APT simulated to dpkg's status."""
         status = self.path / "var/lib/dpkg/status"
         packages = {
             each.partition("\n")[0].removeprefix("Package: "): each
@@ -113,7 +113,7 @@ class Root:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
-    """A root of APT, and the module's files in it."""
+    """A separate root for APT, with the role's files in it."""
     made = Root(tmp_path / "root")
     for directory in ("sources.list.d", "preferences.d", "keyrings", "apt.conf.d"):
         (made.etc / directory).mkdir(parents=True)
@@ -133,7 +133,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
 
 
 def debian(root: Root, *, suite: str = "bookworm") -> str:
-    """Debian's archive, of which the host takes main."""
+    """Debian's archive, from which the host uses main."""
     versions = {"nvidia-kernel-dkms": "535.309.01-1", "firmware-iwlwifi": "1"}
     return root.archive(
         "debian",
@@ -151,7 +151,7 @@ def add() -> None:
 
 
 def entries(root: Root, kind: str, suite: str, address: str) -> str:
-    """A host's own entry of an archive, in each form that APT knows."""
+    """Write the host's own entry of an archive, in one of APT's formats."""
     if kind == "trusted":
         return f"deb [trusted=yes] {address} {suite} main\n"
     inline = "".join(f" {line}\n" for line in ARMOURED.splitlines())
@@ -171,7 +171,7 @@ mDMEYxampleAAAA
 @pytest.mark.parametrize(("kind", "name"), [("trusted", "host.list"), ("inline", "host.sources")])
 @pytest.mark.parametrize("suite", ["bookworm", "stable"])
 @pytest.mark.parametrize("written", ["file:", "file://", "mirror+file://"])
-def test_apt_reads_the_hosts_sources_with_those_of_the_driver(
+def test_apt_reads_the_hosts_sources_together_with_the_drivers(
     root: Root, kind: str, name: str, suite: str, written: str
 ) -> None:
     address = debian(root, suite=suite)
@@ -299,12 +299,12 @@ def host(root: Root, monkeypatch: pytest.MonkeyPatch) -> Root:
 
     monkeypatch.setattr(apt, "get", get)
     monkeypatch.setattr(kernels, "bootable", list)
-    monkeypatch.setattr(driver_inspection, "inspect", lambda settings: seen_by(settings))
+    monkeypatch.setattr(driver_inspection, "inspect", lambda settings: inspected(settings))
     return root
 
 
-def seen_by(settings: Settings) -> Host:
-    """The host with a device, as dpkg and APT know it."""
+def inspected(settings: Settings) -> Host:
+    """The facts of a host with a device, from dpkg and APT."""
     now = apt.query()
     bare = replace(BARE, installed=now.installed, held=now.held, record=driver_record.read())
     dkms = driver_packages.of_driver(settings, bare, driver_packages.branch_of(settings, bare))[0]
@@ -312,7 +312,7 @@ def seen_by(settings: Settings) -> Host:
 
 
 def offer(root: Root, name: str, versions: dict[str, str]) -> None:
-    """An archive of the distribution, and its entry in the host's sources."""
+    """Create an archive of the distribution, and its entry in the host's sources."""
     address = root.archive(name, "bookworm", {"main": versions}, codename="bookworm", origin="Debian")
     root.source(f"deb [trusted=yes] {address} bookworm main\n", f"{name}.list")
 
@@ -378,7 +378,7 @@ UBUNTU = replace(BARE, system="ubuntu", release="24.04", codename="noble", lacki
 
 
 def of_ubuntu(branch: str) -> dict[str, str]:
-    """Ubuntu's packages of a branch, which exclude those of another."""
+    """Ubuntu's packages of a branch, which conflict with those of other branches."""
     host = replace(UBUNTU, installed={f"nvidia-dkms-{branch}": ""})
     version = f"{branch.partition('-')[0]}.95.05-0ubuntu1"
     others = {"ocl-icd-libopencl1": "1", "linux-headers-amd64": "1"}
@@ -438,7 +438,7 @@ def test_change_is_refused_if_apt_would_not_install_the_requested_version(host: 
     settings = replace(HEADERS, version="535.261.03")
     with pytest.raises(DriverError, match=r"Available: 535\.309\.01-1"):
         change(settings)
-    bare = replace(seen_by(settings), lacking_components=("non-free",))
+    bare = replace(inspected(settings), lacking_components=("non-free",))
     plan = driver_plan.plan(settings, bare)
     driver_change.start(bare, plan, service=False)
     texts.put(
@@ -449,7 +449,7 @@ def test_change_is_refused_if_apt_would_not_install_the_requested_version(host: 
     )
     changes = apt.simulate(plan.packages, driver_record.ARCHIVES)
     with pytest.raises(DriverError, match=r"branch, source or version: nvidia-kernel-dkms 535\.309\.01-1"):
-        driver_change.check_branch(changes, plan, seen_by(settings), {}, version=settings.version)
+        driver_change.check_branch(changes, plan, inspected(settings), {}, version=settings.version)
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="the machine makes no packages")
@@ -476,7 +476,7 @@ def test_earlier_version_is_kept_and_installed_again_when_no_archive_has_it(
 
 
 def keep(root: Root, at: Path, name: str, version: str) -> None:
-    """A package's archive where the role keeps them, as APT leaves it."""
+    """Create a kept archive of a package, as APT leaves it."""
     control = at / "made/DEBIAN/control"
     control.parent.mkdir(parents=True, exist_ok=True)
     control.write_text(root.package(name, version, "Section: misc\n"))
