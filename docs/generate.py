@@ -70,8 +70,8 @@ def inputs() -> str:
         "",
         NOTICE,
         "",
-        "Give an input with `-e NAME=VALUE`, or as an option of `bin/fleet`. A misspelt input is refused, and",
-        "so is an input of another procedure. Ansible cuts a value at its first space unless it is quoted:",
+        "Give an input with `-e NAME=VALUE`, or as an option of `bin/fleet`. A misspelt input is refused,",
+        "and so is an input of another procedure. Ansible cuts a value at its first space unless quoted:",
         "`-e 'why=\"two words\"'`. `bin/fleet` needs no second quotes.",
     ]
     situation = ""

@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.engine`."""
+"""The control node's part of `katago.fleet.engine`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.engine_caches`: shows what the host does while it builds."""
+"""The control node's part of `katago.fleet.engine_caches`: shows the progress of the build."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import host_wo
 display = Display()
 PATIENCE_SECONDS = 300
 DEADLINE_SECONDS = 21600
-# Of this half alone.
+# Parameters that only the control node's part uses.
 _OWN = ("patience", "deadline")
 
 
@@ -27,12 +27,12 @@ class FailedStepError(Exception):
 
 
 class ActionModule(ActionBase):
-    """Looks for caches that suffice, has them built, and puts them where the service's engine looks."""
+    """Checks for kept caches, builds missing ones, and copies them to the service's engine."""
 
     TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Look, build, finish."""
+        """Check, build, finish."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._vars = task_vars or {}
         try:
@@ -43,41 +43,43 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": f"TensorRT's caches were not built: {error}"}
 
     def _obtain(self) -> dict[str, Any]:
-        found = self._step("look")
-        answer = {"directory": found["directory"], "built": []}
-        if found["suffice"] and found["seeded"]:
+        status = self._step("look")
+        answer = {"directory": status["directory"], "built": []}
+        if status["suffice"] and status["seeded"]:
             return {**answer, "changed": False}
         if self._task.check_mode:
             return {**answer, "changed": True}
         took = 0.0
-        if not found["suffice"]:
-            if found["deferred"]:
-                return {**answer, "changed": False, "deferred": found["deferred"]}
+        if not status["suffice"]:
+            if status["deferred"]:
+                return {**answer, "changed": False, "deferred": status["deferred"]}
             began = time.monotonic()
-            self._build(found)
+            self._build(status)
             took = time.monotonic() - began
         return {**answer, **self._step("finish", seconds=took)}
 
-    def _build(self, found: Mapping[str, Any]) -> None:
+    def _build(self, status: Mapping[str, Any]) -> None:
         host = self._vars["inventory_hostname"]
-        device = found["device"]
-        display.display(f"[{host}] Building TensorRT's caches for {device}: minutes, once for this GPU")
+        device = status["device"]
+        display.display(
+            f"[{host}] Building TensorRT's caches for {device}. This takes minutes, once for each GPU"
+        )
         self._step("start")
         host_work.follow(
-            f"The engine on {device}",
+            f"The build on {device}",
             self._step,
             lambda sentence: display.display(f"[{host}] {sentence}"),
-            lambda polled, elapsed: how_far(polled["lines"], elapsed, float(found["seconds_before"])),
+            lambda polled, elapsed: how_far(polled["lines"], elapsed, float(status["seconds_before"])),
             patience=float(self._task.args.get("patience", PATIENCE_SECONDS)),
             deadline=float(self._task.args.get("deadline", DEADLINE_SECONDS)),
             variable="katago_tuning_deadline",
         )
 
     def _step(self, step: str, **arguments: Any) -> dict[str, Any]:
-        given = {name: value for name, value in self._task.args.items() if name not in _OWN}
+        parameters = {name: value for name, value in self._task.args.items() if name not in _OWN}
         outcome: dict[str, Any] = self._execute_module(
             module_name="katago.fleet.engine_caches",
-            module_args={**given, **arguments, "step": step},
+            module_args={**parameters, **arguments, "step": step},
             task_vars=self._vars,
         )
         if outcome.get("failed") or outcome.get("unreachable"):
@@ -86,15 +88,19 @@ class ActionModule(ActionBase):
 
 
 def how_far(lines: list[str], elapsed: float, before: float) -> str:
-    """What the engine does, for how long, and how long the last time took; it does not say how far it is."""
-    doing = "the engine starts"
+    """The engine's current step, the elapsed time, and an estimate of the time left.
+
+    The engine does not report how far it is, so the estimate is from the last build. `lines`: its log.
+    `elapsed`: seconds since the start. `before`: the duration of the last build in seconds, 0 if unknown.
+    """
+    activity = "starting the engine"
     for line in lines:
         for kind in ("timing", "plan"):
             if f"Creating new {kind} cache" in line:
-                doing = f"TensorRT's {kind} cache is built"
+                activity = f"building TensorRT's {kind} cache"
             elif f"Saved new {kind} cache" in line:
-                doing = f"TensorRT's {kind} cache is saved"
-    words = f"{doing}, for {tuning_progress.span(elapsed)} so far"
+                activity = f"saved TensorRT's {kind} cache"
+    sentence = f"{activity}, {tuning_progress.span(elapsed)} so far"
     if before > elapsed:
-        words += f", about {tuning_progress.span(before - elapsed)} left by the last time"
-    return words
+        sentence += f", about {tuning_progress.span(before - elapsed)} left (estimated from the last build)"
+    return sentence

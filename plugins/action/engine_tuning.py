@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.engine_tuning`: one tuning for each kind of device, shared."""
+"""The control node's part of `katago.fleet.engine_tuning`: tunes each kind of device once."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DEADLINE_SECONDS = 21600
 UNFIT = "katago_opencl_tuner_file cannot be used"
 FIX = (
     "The service was not changed. Name a file that was tuned for this network by this version of the engine,"
-    " or leave katago_opencl_tuner_file empty to tune the host's own device."
+    " or leave katago_opencl_tuner_file empty to tune the host's device."
 )
 NAME = re.compile(
     r"tune\d+_gpu\w*_x(?P<x>\d+)_y(?P<y>\d+)_c(?P<channels>\d+)_mv(?P<version>\d+)\.txt", re.ASCII
 )
 
 
-class Refused(Exception):
+class FailedStepError(Exception):
     """A step on the host failed; carries its result."""
 
     def __init__(self, result: dict[str, Any]) -> None:
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 
 class ActionModule(ActionBase):
-    """Probes the device, takes the result from the cache or tunes, and installs it."""
+    """Probes the device, takes the result from the cache or tunes the device, and installs the result."""
 
     TRANSFERS_FILES = False
 
@@ -70,33 +70,33 @@ class ActionModule(ActionBase):
                     content = self._tune(probed["device"], digest.of_text(key)[:12])
                     replace(kept, content)
             installed = self._step("install", content=kept.read_text())
-        except Refused as refused:
-            return {**result, **refused.result}
+        except FailedStepError as failed:
+            return {**result, **failed.result}
         return {**result, **installed, "device": probed["device"]}
 
     def _use(self, path: Path) -> dict[str, Any]:
-        """Install the result that the inventory names, when it is for this network and this engine."""
+        """Install the result named in the inventory if it fits this network and this engine."""
         try:
             content = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise Refused(
+            raise FailedStepError(
                 {"failed": True, "msg": f"{UNFIT}: {path} cannot be read: {reason}. {FIX}"}
             ) from None
         probed = self._step("probe", content=content)
         if not probed["installed"]:
             return {"changed": True, "file": "", "sha256": "", "device": "unknown"}
         if problem := unfit(path.name, probed, str(self._task.args["version"])):
-            raise Refused({"failed": True, "msg": f"{UNFIT}: {path} {problem}. {FIX}"})
+            raise FailedStepError({"failed": True, "msg": f"{UNFIT}: {path} {problem}. {FIX}"})
         display.display(
-            f"[{self._vars['inventory_hostname']}] uses the tuning result {path.name} that the inventory"
-            f" names; it was not tuned for {probed['device']}"
+            f"[{self._vars['inventory_hostname']}] Using the tuning result {path.name} from the inventory."
+            f" It was not tuned for {probed['device']}"
         )
         return {**self._step("install", content=content), "device": probed["device"]}
 
     def _tune(self, device: str, key: str) -> str:
         host = self._vars["inventory_hostname"]
-        display.display(f"[{host}] Tuning for {device}: minutes, once for this kind of device")
+        display.display(f"[{host}] Tuning for {device}. This takes minutes, once for each kind of device")
         self._step("start", key=key)
         try:
             done = host_work.follow(
@@ -109,41 +109,41 @@ class ActionModule(ActionBase):
                 variable="katago_tuning_deadline",
             )
         except host_work.WorkError as error:
-            raise Refused({"failed": True, "msg": str(error)}) from error
+            raise FailedStepError({"failed": True, "msg": str(error)}) from error
         return str(done["content"])
 
     def _step(self, step: str, **arguments: Any) -> dict[str, Any]:
-        given = {
+        parameters = {
             key: self._task.args[key] for key in ("binary", "network", "sandbox") if key in self._task.args
         }
         outcome: dict[str, Any] = self._execute_module(
             module_name="katago.fleet.engine_tuning",
-            module_args={**given, **arguments, "step": step},
+            module_args={**parameters, **arguments, "step": step},
             task_vars=self._vars,
         )
         if outcome.get("failed") or outcome.get("unreachable"):
-            raise Refused(outcome)
+            raise FailedStepError(outcome)
         return outcome
 
 
 def how_far(polled: Mapping[str, Any], elapsed: float) -> str:
-    """How far the tuner is by what its host says, and about how long it will still take."""
-    at = tuning_progress.of_lines(polled["steps"])
-    if at is None:
-        return "tuning, the engine starts"
-    told = float(polled["seconds_of_steps"])
-    return at.sentence(told, max(0.0, elapsed - told))
+    """The tuner's progress, and an estimate of the time left. `elapsed`: seconds since the start."""
+    position = tuning_progress.of_lines(polled["steps"])
+    if position is None:
+        return "tuning, starting the engine"
+    last_step = float(polled["seconds_of_steps"])
+    return position.sentence(last_step, max(0.0, elapsed - last_step))
 
 
 def replace(path: Path, content: str) -> None:
-    """Write a file on the control node whole or not at all."""
+    """Replace a file on the control node atomically."""
     scratch = path.with_suffix(".partial")
     scratch.write_text(content)
     scratch.rename(path)
 
 
 def made_elsewhere(directory: str, probed: dict[str, str]) -> Path | None:
-    """The result for a device and a network's shape among files as KataGo names them (tuner.cpp)."""
+    """The result for a device and a network's shape in a directory of files named by KataGo (tuner.cpp)."""
     if not directory:
         return None
     device = re.sub(r"[^A-Za-z0-9]", "", probed["device"])
@@ -152,14 +152,17 @@ def made_elsewhere(directory: str, probed: dict[str, str]) -> Path | None:
 
 
 def unfit(name: str, probed: dict[str, Any], engine: str) -> str:
-    """Why a result that KataGo named `name` (tuner.cpp) does not fit the network or the engine, if so."""
+    """Why a result does not fit the network or the engine; empty if it fits.
+
+    `name`: the file name that KataGo gave it (tuner.cpp). `engine`: the engine's version.
+    """
     if not (shape := NAME.fullmatch(name)):
-        return "does not have a file name that KataGo gives, as tune13_gpuDEVICE_x19_y19_c96_mv8.txt"
+        return "does not have KataGo's own file name, such as tune13_gpuDEVICE_x19_y19_c96_mv8.txt"
     if (shape["x"], shape["y"]) != ("19", "19"):
-        return f"is for boards of {shape['x']}x{shape['y']}, and the service needs 19x19"
+        return f"is for boards of {shape['x']}x{shape['y']}, but the service needs 19x19"
     if (shape["channels"], shape["version"]) != (probed["channels"], probed["version"]):
         return (
-            f"is for networks with {shape['channels']} channels and model version {shape['version']}, and the"
+            f"is for networks with {shape['channels']} channels and model version {shape['version']}, but the"
             f" network has {probed['channels']} channels and model version {probed['version']}"
         )
     if not probed["readable"]:
@@ -168,6 +171,6 @@ def unfit(name: str, probed: dict[str, Any], engine: str) -> str:
 
 
 def result_name(probed: dict[str, str], version: str) -> str:
-    """The name of a tuning result: device, network shape and engine version."""
+    """The name of a tuning result, made of device, network shape and engine version."""
     device = re.sub(r"[^A-Za-z0-9]+", "-", probed["device"]).strip("-")
     return f"{device}_c{probed['channels']}_mv{probed['version']}_v{version}"

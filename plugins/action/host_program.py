@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.host_program`: makes the program, sends it where it is missing."""
+"""The control node's part of `katago.fleet.host_program`: builds and sends the program."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class ActionModule(DeliveringAction):
     """Installs a program on a host."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Pack, ask the host, deliver, install."""
+        """Build the program, check the host, deliver, install."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         delivered = self.deliver_program(str(arguments["module"]), str(arguments["path"]), task_vars)
         if mode := delivered.pop("security_mode", None):
             host = (task_vars or {})["inventory_hostname"]
-            words = security_mode.refusal(mode, host, "the installation of a program")
-            return {**result, **delivered, "failed": True, "refused": True, "msg": words}
+            message = security_mode.refusal(mode, host, "the installation of a program")
+            return {**result, **delivered, "failed": True, "refused": True, "msg": message}
         return {**result, **delivered}

@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.network`."""
+"""The control node's part of `katago.fleet.network`."""
 
 from __future__ import annotations
 

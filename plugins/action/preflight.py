@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.preflight`: inputs, assets, the verdict on the host."""
+"""The control node's part of `katago.fleet.preflight`: checks inputs, assets and the measured host."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, va
 
 display = Display()
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-# Where a host keeps each kind of asset, below /opt/katago.
+# The host's directory for each kind of asset, below /opt/katago.
 _DIRECTORIES = {"engine": "engines", "network": "networks", "human_network": "networks"}
 
 
 class ActionModule(ActionBase):
-    """Refuses with one message for every problem, before the host is touched."""
+    """Fails with one message that lists every problem, before the host is changed."""
 
     TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check the inputs, fetch the assets, measure the host, and judge."""
+        """Check the inputs, fetch the assets, measure the host, and check the facts."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         untested = inputs.switch(arguments, "untested_system", "preflight_untested_system", default=False)
@@ -41,9 +41,11 @@ class ActionModule(ActionBase):
             if problems := list(preflight.system_problems(measured["host"], untested=untested)):
                 return self._refuse(result, problems)
             return {**self._warned(result, measured["host"]), "changed": False, "host": measured["host"]}
-        known = task_vars or {}
+        hostvars = task_vars or {}
         problems = list(
-            variables.problems(variables.specs(ROLES), iter(known), lambda name: self._value(known[name]))
+            variables.problems(
+                variables.specs(ROLES), iter(hostvars), lambda name: self._value(hostvars[name])
+            )
         )
         if problems:
             return self._refuse(result, problems)
@@ -69,10 +71,10 @@ class ActionModule(ActionBase):
             return self._refuse(result, problems)
         engine_spec = arguments["engine"]
         if gpu_engines := arguments.get("gpu_engines"):
-            asked = self._measure({"listeners": [], "assets": {}, **gpus}, task_vars)
-            if asked.get("failed") or asked.get("unreachable"):
-                return {**result, **asked}
-            engine_spec = preflight.engine_for(engine_spec, gpu_engines, asked["host"]["gpu_vendor"])
+            measured = self._measure({"listeners": [], "assets": {}, **gpus}, task_vars)
+            if measured.get("failed") or measured.get("unreachable"):
+                return {**result, **measured}
+            engine_spec = preflight.engine_for(engine_spec, gpu_engines, measured["host"]["gpu_vendor"])
         specs = {
             "engine": engine_spec,
             "network": arguments["network"],
@@ -137,7 +139,7 @@ class ActionModule(ActionBase):
         try:
             return self._templar.template(raw)
         except AnsibleUndefinedVariable:
-            # A default that is computed from what this very task finds out.
+            # A default that depends on the result of this task.
             return None
 
     def _measure(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
@@ -160,7 +162,7 @@ class ActionModule(ActionBase):
         return obtained, problems
 
     def _warned(self, result: dict[str, Any], host: Mapping[str, Any]) -> dict[str, Any]:
-        """The result with what Ansible is to warn of, where a system that was not tested is accepted."""
+        """The result with a warning for Ansible if an untested system is accepted."""
         warnings = preflight.system_warnings(host)
         return {**result, "warnings": warnings} if warnings else result
 

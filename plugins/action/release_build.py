@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.release_build`: the release's name and what it is built from."""
+"""The control node's part of `katago.fleet.release_build`: builds the wheel set and names the release."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ display = Display()
 
 
 class ActionModule(DeliveringAction):
-    """Builds a release on a host unless it is there; changes nothing that runs."""
+    """Builds a release on a host unless it exists there. Does not change the running service."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Build the wheel set, compute the name, ask the host, deliver, build."""
+        """Build the wheel set, compute the name, check the host, deliver, build."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         try:
@@ -28,16 +28,16 @@ class ActionModule(DeliveringAction):
                 python=".".join(str(part) for part in arguments["python"][:2]),
                 machine=str(arguments["machine"]),
                 cache=Path(arguments["cache_dir"]).expanduser(),
-                say=display.display,
+                show=display.display,
             )
         except (wheels.WheelError, OSError) as error:
             return {**result, "failed": True, "msg": f"{error}. Nothing was changed on this host."}
-        stands_on = {str(path): str(sha256) for path, sha256 in arguments["stands_on"].items() if path}
+        dependencies = {str(path): str(sha256) for path, sha256 in arguments["stands_on"].items() if path}
         files = {str(name): str(content) for name, content in arguments["files"].items()}
         inputs = {
             "wheels": wheel_set.sha256,
             "engine_version": str(arguments["engine_version"]),
-            "stands_on": stands_on,
+            "stands_on": dependencies,
             "files": {name: digest.of_text(content) for name, content in files.items()},
         }
         name = layout.name(wheel_set.version, inputs)

@@ -1,62 +1,69 @@
-"""The option `settings` of the modules gpu_driver_*, which module_utils/gpu/driver_settings.py specifies."""
+"""Documents the option `settings` of the gpu_driver modules, defined in gpu/driver_settings.py."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What is wanted of a driver."""
+    """The driver's settings."""
 
     DOCUMENTATION = r"""
 options:
   settings:
-    description: What is wanted, the role's variables without their prefix.
+    description: The driver's settings, named like the role's variables without their prefix.
     type: dict
     default: {}
     suboptions:
       vendor:
-        description: Whose GPUs are used; C(auto) takes those on the bus, C(none) makes it a CPU host.
+        description:
+          - The vendor of the GPUs to use. C(auto) uses the GPUs on the bus, C(none) makes the host a CPU
+            host.
         type: str
         choices: [auto, nvidia, amd, intel, none]
         default: auto
       devices:
-        description: GPUs in place of those on the bus; C(vendor) and C(device) of each.
+        description: GPUs to use instead of the GPUs on the bus, each with C(vendor) and C(device).
         type: list
         elements: dict
         default: []
       expected_devices:
         description:
-          - How many devices C(nvidia-smi) must name, or of AMD's and Intel's have a render node.
-          - -1 for as many as there are, 0 asks none.
+          - The number of devices that C(nvidia-smi) must report. For AMD and Intel, the number of devices
+            with a render node.
+          - -1 expects all devices. 0 expects none.
         type: int
         default: -1
       source:
-        description: Where NVIDIA's driver comes from.
+        description: The source of NVIDIA's driver.
         type: str
         choices: [distribution, nvidia]
         default: distribution
       repository:
-        description: C(url) of NVIDIA's repository or a mirror, and C(key), the armoured key that signs it.
+        description:
+          - C(url) is the address of NVIDIA's repository or of a mirror. C(key) is the armoured key that signs
+            it.
         type: dict
         default: {}
       kernel_module:
-        description: Which of NVIDIA's kernel modules.
+        description: The kind of NVIDIA's kernel module.
         type: str
         choices: [proprietary, open]
         default: proprietary
       branch:
-        description: The driver's branch; the system's own when it is empty.
+        description: The driver's branch. If empty, the system's default branch.
         type: str
         default: ""
       version:
-        description: The driver's version; empty keeps what is installed, C(latest) is the branch's newest.
+        description:
+          - The driver's version. If empty, the installed version is kept. C(latest) is the newest of the
+            branch.
         type: str
         default: ""
       opencl:
-        description: Which OpenCL for a GPU of AMD or Intel.
+        description: The OpenCL implementation for an AMD or Intel GPU.
         type: str
         default: ""
       headers:
-        description: Packages with the kernels' headers, where the host's kernels belong to no package.
+        description: The kernel header packages. Needed only if the host's kernels belong to no package.
         type: list
         elements: str
         default: []
@@ -66,7 +73,7 @@ options:
         choices: [never, when_needed]
         default: never
       force:
-        description: Try a combination that is known to fail, or a change that no archive could restore.
+        description: Try a combination that is known to fail, or a change that cannot be restored.
         type: bool
         default: false
 """

@@ -1,15 +1,15 @@
-"""The option `records_dir` of what reads or writes the records of incidents."""
+"""Documents the option `records_dir` of the modules that read or write the fleet's records."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Where the records are."""
+    """The directory of the records."""
 
     DOCUMENTATION = r"""
 options:
   records_dir:
-    description: Where records are kept on the control node.
+    description: The directory of the records on the control node.
     type: path
     required: true
 """

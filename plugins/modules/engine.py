@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Installs a KataGo engine under the digest of its file."""
+"""Installs a KataGo engine in a directory named by the sha256 of its file."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ DOCUMENTATION = r"""
 module: engine
 short_description: Install a KataGo engine, content-addressed
 description:
-  - Installs the engine as C(/opt/katago/engines/<sha256>/), owned by root and not writable by anybody else.
-  - An AppImage is unpacked, since hosts have no FUSE. A plain executable is installed as it is.
-  - The engine must run on the host and be of the version that was declared.
-  - An engine that is there and whole is not touched and not sent again.
+  - Installs the engine as C(/opt/katago/engines/<sha256>/), owned by root and writable only by root.
+  - Unpacks an AppImage, because hosts have no FUSE. Installs a plain executable unchanged.
+  - The engine must run on the host and report the declared version.
+  - An engine that is already installed and intact is neither changed nor sent again.
 options:
   path:
     description: The engine on the control node.
     type: path
     required: true
   sha256:
-    description: The engine file's sha256; its directory's name.
+    description: The engine file's sha256, which is also the name of its directory.
     type: str
     required: true
   version:
-    description: The version that the engine must say it is.
+    description: The version that the engine must report.
     type: str
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The engine is installed
+- name: Install the engine
   katago.fleet.engine:
     path: "{{ preflight_engine.path }}"
     sha256: "{{ preflight_engine.sha256 }}"
@@ -41,15 +41,15 @@ binary:
   type: str
   returned: always
 directory:
-  description: Everything that belongs to the engine.
+  description: The engine's directory.
   type: str
   returned: always
 tree_sha256:
-  description: The digest of the directory; empty while the engine is not installed.
+  description: The digest of the directory; empty if the engine is not installed.
   type: str
   returned: always
 present:
-  description: Whether the engine is installed and whole.
+  description: Whether the engine is installed and intact.
   type: bool
   returned: always
 """
@@ -67,17 +67,17 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import digest,
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 
 ENGINES = paths.ASSETS / "engines"
-# For a host that is slow or busy: what hangs does so for ever.
+# Long enough for a slow or busy host; a hanging program must still be stopped.
 EXTRACTION_SECONDS = 900
 VERSION_SECONDS = 300
 
 
 class EngineError(Exception):
-    """The engine cannot be installed; the message says why."""
+    """The engine cannot be installed; the message states the cause."""
 
 
 def binary(directory: Path) -> Path:
-    """The program to start in an engine's directory."""
+    """The engine's program in its directory."""
     unpacked = directory / "AppRun"
     return unpacked if unpacked.exists() else directory / "katago"
 
@@ -89,20 +89,23 @@ def is_appimage(path: Path) -> bool:
 
 
 def install(source: Path, sha256: str, version: str, directory: Path) -> None:
-    """Install the engine; what a killed run left behind is replaced.
+    """Install the engine. Leftovers of a killed run are replaced.
 
-    Everything is checked before an engine that is there, and perhaps runs, is touched.
+    Everything is checked before an installed engine, which may be running, is replaced.
+
+    Raises:
+        EngineError: the file is damaged, does not run on the host, or has another version.
     """
     actual = digest.of_file(source)
     if actual != sha256:
-        raise EngineError(f"the engine arrived damaged: its sha256 is {actual}, not {sha256}")
+        raise EngineError(f"the file was damaged in transfer: its sha256 is {actual}, not {sha256}")
     scratch = directory.with_name(f".{sha256}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True, mode=0o755)
     try:
         tree = prepare(source, scratch)
         check_version(binary(tree), version)
-        # Written last: an engine without it was not installed to the end.
+        # Written last: without this file, the engine counts as not installed.
         record = json.dumps(digest.of_tree(tree), indent=1)
         common_files.write(tree / digest.RECORD, record.encode(), mode=0o644)
         common_files.sync_tree(tree)
@@ -114,7 +117,7 @@ def install(source: Path, sha256: str, version: str, directory: Path) -> None:
 
 
 def prepare(source: Path, scratch: Path) -> Path:
-    """Everything that belongs to the engine, as a tree below `scratch`."""
+    """Create the engine's directory tree below `scratch`; return it."""
     tree = scratch / "tree"
     tree.mkdir()
     program = tree / "katago"
@@ -127,7 +130,7 @@ def prepare(source: Path, scratch: Path) -> Path:
 
 
 def unpack(program: Path, scratch: Path) -> Path:
-    """Unpack an AppImage, which carries its own unpacker; return the tree."""
+    """Unpack an AppImage with its own unpacker; return the tree."""
     result = subprocess.run(
         [program, "--appimage-extract"],
         cwd=scratch,
@@ -138,13 +141,13 @@ def unpack(program: Path, scratch: Path) -> Path:
     )
     tree = scratch / "squashfs-root"
     if result.returncode != 0 or not (tree / "AppRun").exists():
-        said = endings.said(result.stderr, result.stdout, status=result.returncode)
-        raise EngineError(f"the AppImage cannot be unpacked: {said}")
+        message = endings.said(result.stderr, result.stdout, status=result.returncode)
+        raise EngineError(f"the AppImage cannot be unpacked: {message}")
     return tree
 
 
 def seal(tree: Path) -> None:
-    """Give everything to root, readable by all and writable by nobody else."""
+    """Make root the owner of all files, readable by everyone and writable only by root."""
     for directory, _, files in os.walk(tree):
         Path(directory).chmod(0o755)
         os.chown(directory, 0, 0)
@@ -156,7 +159,7 @@ def seal(tree: Path) -> None:
 
 
 def tree_digest(directory: Path) -> str:
-    """The digest of an installed engine; empty when it is missing or not what was installed."""
+    """The digest of an installed engine; empty if it is missing or was changed since its installation."""
     try:
         record = json.loads((directory / digest.RECORD).read_text())
     except (OSError, ValueError):
@@ -166,17 +169,16 @@ def tree_digest(directory: Path) -> str:
 
 
 def check_version(program: Path, declared: str) -> None:
-    """Refuse an engine that does not run here or is of another version than declared."""
-    found = reported_version(program)
-    if found != declared:
+    """Raise EngineError if the engine does not run on the host or reports another version."""
+    reported = reported_version(program)
+    if reported != declared:
         raise EngineError(
-            f"it says that it is version {found}, and katago_engine.version is {declared}:"
-            " correct the one or the other"
+            f"it reports version {reported}, but katago_engine.version is {declared}: correct one of them"
         )
 
 
 def reported_version(program: Path) -> str:
-    """The version that the engine says it is."""
+    """The version that the engine reports."""
     result = subprocess.run(
         [program, "version"],
         cwd="/",
@@ -186,13 +188,13 @@ def reported_version(program: Path) -> str:
         check=False,
     )
     if result.returncode != 0 or not result.stdout.startswith("KataGo v"):
-        said = endings.said(result.stderr, result.stdout, status=result.returncode)
-        raise EngineError(f"the engine does not run here: {said}")
+        message = endings.said(result.stderr, result.stdout, status=result.returncode)
+        raise EngineError(f"it does not run on this host: {message}")
     return result.stdout.split()[1].removeprefix("v")
 
 
 def main() -> None:
-    """Answer whether the engine is there, or install it from `source`."""
+    """Report whether the engine is installed, or install it from `source`."""
     module = AnsibleModule(
         argument_spec={
             "sha256": {"type": "str", "required": True},
@@ -215,7 +217,7 @@ def main() -> None:
         module.fail_json(
             msg=(
                 f"The engine {parameters['sha256'][:12]} cannot be used: {endings.of_error(error)}."
-                " Nothing was switched."
+                " Nothing was switched: the current release is unchanged."
             )
         )
     module.exit_json(

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Builds the caches that KataGo's TensorRT backend needs for a GPU, in the sandbox of the service."""
+"""Builds the caches that KataGo's TensorRT backend needs for a GPU, in the service's sandbox."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ module: engine_caches
 short_description: Build TensorRT's caches for the host's GPU
 description:
   - KataGo's TensorRT backend builds a timing cache and a plan cache at its first start, which takes minutes.
-    This starts the engine once, as the service's user and in the service's sandbox, so that neither the trial
-    of a release nor the service has to.
-  - What was built is kept as C(/opt/katago/tuning/trt-<key>/), by GPU, driver, engine and network, and put
-    where the service's engine looks for it, C(trtcache) in its C(homeDataDir).
-  - A file that is there is not built again; another C(nnMaxBatchSize) needs other files.
-  - While it runs, a line every 15 s says what it does. It is given up when nothing moves any more.
-  - Left to the service's own start, with the reason, where memory does not allow a second engine.
+    This module starts the engine once, as the service's user and in the service's sandbox, so that neither
+    the validation of a release nor the service has to build them.
+  - The caches are kept in C(/opt/katago/tuning/trt-<key>/), by GPU, driver, engine and network. They are
+    copied to the directory where the service's engine looks for them, C(trtcache) in its C(homeDataDir).
+  - A file that exists is not built again. Another C(nnMaxBatchSize) needs other files.
+  - While the engine builds, a line every 15 s shows the current step. The build is stopped if it makes no
+    progress.
+  - If the host has not enough memory for a second engine, nothing is built and C(deferred) has the reason.
+    The service then builds the caches at its start.
 options:
   binary:
     description: The engine's program.
@@ -29,7 +31,7 @@ options:
     type: path
     required: true
   human_network:
-    description: The file of the network trained on human games; empty without.
+    description: The file of the network trained on human games; empty if there is none.
     type: str
     default: ""
   networks_sha256:
@@ -50,17 +52,17 @@ options:
     type: dict
     required: true
   memory_needed_mb:
-    description: Memory in MB that a second engine takes.
+    description: The memory that a second engine needs, in MB.
     type: int
     required: true
   patience:
     description:
-      - Seconds without any progress, after which it is stopped.
-      - Progress is a line, processor time, or waiting for a processor.
+      - The build is stopped after this many seconds without progress.
+      - Progress is a log line, processor time, or waiting for a processor.
     type: int
     default: 300
   deadline:
-    description: Seconds after which it is no longer waited for, though it is at work.
+    description: The maximum time to wait for a build that makes progress, in seconds.
     type: int
     default: 21600
 author: The katago-mcp-fleet maintainers
@@ -81,7 +83,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 directory:
-  description: Where the caches are kept on the host.
+  description: The directory on the host where the caches are kept.
   type: str
   returned: success
 built:
@@ -90,9 +92,9 @@ built:
   elements: str
   returned: success
 deferred:
-  description: Why they were not built.
+  description: Why the caches were not built.
   type: str
-  returned: when they were not
+  returned: when they were not built
 """
 
 import json
@@ -120,7 +122,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import files a
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
 
 KEPT = paths.ASSETS / "tuning"
-# Where the engine keeps them in its home (trtbackend.cpp).
+# The engine's directory for them in its homeDataDir (trtbackend.cpp).
 DIRECTORY = "trtcache"
 HOME = paths.STATE / "engine"
 SCRATCH = Path("/var/cache/katago-caches")
@@ -129,10 +131,10 @@ FINISHED = "finished"
 UNIT = "katago-caches-{key}"
 SEED_SECONDS = 600
 JOURNAL_LINES = 200
-# As the trial of a release, which starts beside the running engine.
+# Small caches, as in the validation of a release: this engine starts next to the running one.
 SMALL = "nnCacheSizePowerOfTwo=12,nnMutexPoolSizePowerOfTwo=10"
-# Both run as the service's user, to whom the places belong that they write. systemd would replace `$name` by
-# a variable of its own, so they have none but the shell's arguments.
+# Both scripts run as the service's user, who owns the directories that they write to. They use only the
+# shell's positional arguments, because systemd would expand `$name` itself.
 BUILD = """\
 rm -rf "$0/finished" "$0/trtcache" && mkdir "$0/trtcache" && \
 if [ -d "$1" ]; then cp "$1"/* "$0/trtcache/"; fi && shift && "$@" && touch "$0/finished"
@@ -141,9 +143,10 @@ SEED = 'mkdir -p "$1" && cp "$0"/* "$1"/'
 
 
 class Record(TypedDict):
-    """What is kept: the files with their sha256, and by which configurations they suffice.
+    """The record of kept caches: the files with their sha256, and the configurations that they cover.
 
-    `seconds`: what it took to build them. `depends_on`: the files for which they were built.
+    `configs`: the sha256 of each covered configuration. `seconds`: the duration of the build. `depends_on`:
+    the engine and network files for which they were built.
     """
 
     files: dict[str, str]
@@ -153,13 +156,13 @@ class Record(TypedDict):
 
 
 class CachesError(Exception):
-    """The caches cannot be built; the message says why."""
+    """The caches cannot be built; the message states the cause."""
 
 
 def device() -> str:
-    """The GPUs and their driver, as NVIDIA's tool names them; `unknown` without it."""
+    """The GPUs and their driver version as reported by nvidia-smi; `unknown` if it fails."""
     try:
-        asked = subprocess.run(
+        query = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
             capture_output=True,
             text=True,
@@ -168,11 +171,11 @@ def device() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return asked.stdout.strip() or "unknown"
+    return query.stdout.strip() or "unknown"
 
 
 class Caches:
-    """The caches for one GPU, driver, engine and network, kept in a directory named by these."""
+    """The caches for one combination of GPU, driver, engine and network, kept in their own directory."""
 
     def __init__(self, parameters: dict[str, Any]) -> None:
         self._parameters = parameters
@@ -187,21 +190,21 @@ class Caches:
 
     @property
     def kept(self) -> Path:
-        """The files themselves."""
+        """The directory of the kept cache files."""
         return self.directory / DIRECTORY
 
     def record(self) -> Record | None:
-        """What is kept; None when that is nothing, or damaged."""
+        """The record of the kept caches; None if there are none, or if they are damaged."""
         record = read(self.directory / RECORD)
         return record if record and is_there(self.kept, record["files"]) else None
 
     def suffice(self) -> bool:
-        """Whether an engine with this configuration has started with what is kept."""
+        """Whether an engine with this configuration has already started with the kept caches."""
         record = self.record()
         return record is not None and self._config() in record["configs"]
 
     def seconds_before(self) -> float:
-        """How long it took the last time, for another GPU, driver, engine or network; 0 when unknown."""
+        """The duration of the latest build of any caches on this host; 0 if unknown."""
         records = sorted(KEPT.glob(f"trt-*/{RECORD}"), key=os.path.getmtime)
         return next((record["seconds"] for record in map(read, reversed(records)) if record), 0.0)
 
@@ -212,7 +215,7 @@ class Caches:
             return ""
 
     def start(self) -> None:
-        """Start the engine, which builds what it lacks and then ends, unless it runs already."""
+        """Start the engine unless it is already running. It builds the missing caches and then exits."""
         if self.state() == "running":
             return
         transient_unit.clear(self.unit)
@@ -237,26 +240,30 @@ class Caches:
         }
 
     def state(self) -> str:
-        """`running`, `done` or `absent`; an engine that ended with an error is absent."""
-        asked = subprocess.run(
+        """`running`, `done` or `absent`. An engine that exited with an error is absent."""
+        status = subprocess.run(
             ["systemctl", "is-active", self.unit], capture_output=True, text=True, check=False
         )
-        if asked.stdout.strip() in ("active", "activating", "deactivating"):
+        if status.stdout.strip() in ("active", "activating", "deactivating"):
             return "running"
         return "done" if (SCRATCH / FINISHED).exists() else "absent"
 
     def log(self) -> list[str]:
-        """The engine's last lines."""
+        """The engine's last log lines."""
         command = ["journalctl", f"--unit={self.unit}", f"--lines={JOURNAL_LINES}", "--output=cat", "--quiet"]
-        shown = subprocess.run(command, capture_output=True, text=True, check=False)
-        return [line for line in shown.stdout.splitlines() if line.strip()]
+        journal = subprocess.run(command, capture_output=True, text=True, check=False)
+        return [line for line in journal.stdout.splitlines() if line.strip()]
 
     def running_for(self) -> float:
-        """For how many seconds it has run; 0 when it does not."""
+        """For how many seconds the engine has been running; 0 if it is not."""
         return transient_unit.running_for(self.unit)
 
     def keep(self, seconds: float) -> list[str]:
-        """Keep what was built, and return the names of new files."""
+        """Keep the built caches; return the names of the new files.
+
+        Raises:
+            CachesError: the engine built no file.
+        """
         before = self.record()
         scratch = self.directory.with_name(f".{self.directory.name}.partial")
         shutil.rmtree(scratch, ignore_errors=True)
@@ -265,7 +272,7 @@ class Caches:
         files = {path.name: digest.of_file(path) for path in sorted((scratch / DIRECTORY).iterdir())}
         if not files:
             raise CachesError(
-                f"the engine started and left no file in {DIRECTORY}: is it one of the TensorRT backend?"
+                f"the engine started but wrote no file to {DIRECTORY}. Check that it has the TensorRT backend"
             )
         new = sorted(files.keys() - (before["files"].keys() if before else ()))
         record = Record(
@@ -284,19 +291,23 @@ class Caches:
         return new
 
     def _forget_others(self) -> None:
-        """Remove what was kept for an engine or a network that the host no longer has."""
+        """Remove the caches of engines and networks that the host no longer has."""
         for path in KEPT.glob(f"trt-*/{RECORD}"):
             record = read(path)
             if record and not all(Path(each).exists() for each in record["depends_on"]):
                 shutil.rmtree(path.parent)
 
     def seeded(self) -> bool:
-        """Whether the service's engine finds all that is kept."""
+        """Whether all kept caches are in the directory of the service's engine."""
         record = self.record()
         return record is not None and is_there(HOME / DIRECTORY, record["files"])
 
     def seed(self) -> None:
-        """Put what is kept where the service's engine looks for it."""
+        """Copy the kept caches to the directory of the service's engine.
+
+        Raises:
+            CachesError: the copy failed.
+        """
         directives = {**self._directives(), "StateDirectory": f"{paths.STATE.name}/{HOME.name}"}
         argv = ["/bin/sh", "-c", SEED, str(self.kept), str(HOME / DIRECTORY)]
         unit = UNIT.format(key="seed")
@@ -307,11 +318,11 @@ class Caches:
             deadline=SEED_SECONDS,
         )
         if run.status != 0 or run.stopped:
-            raise CachesError(f"the caches cannot be put into {HOME / DIRECTORY}: {run.words()}")
+            raise CachesError(f"the caches cannot be copied to {HOME / DIRECTORY}: {run.words()}")
 
 
 def read(path: Path) -> Record | None:
-    """A record; None where there is none that can be used."""
+    """The record in a file; None if it does not exist or is invalid."""
     try:
         return shape.typed(Record, shape.parsed(path.read_text()), str(path))
     except (OSError, shape.ShapeError):
@@ -319,7 +330,7 @@ def read(path: Path) -> Record | None:
 
 
 def is_there(directory: Path, files: Mapping[str, str]) -> bool:
-    """Whether a directory has files of these names and sha256."""
+    """Whether a directory has these files, with these sha256."""
     try:
         return all(digest.of_file(directory / name) == sha256 for name, sha256 in files.items())
     except OSError:
@@ -327,7 +338,7 @@ def is_there(directory: Path, files: Mapping[str, str]) -> bool:
 
 
 def copy_files(source: Path, target: Path) -> None:
-    """Copy the regular files of a directory that is another user's: links are not followed."""
+    """Copy the regular files of a directory that another user owns, without following links."""
     for path in source.glob("*"):
         if not stat.S_ISREG(path.lstat().st_mode):
             continue
@@ -339,7 +350,7 @@ def copy_files(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Do one step of the control node's bidding."""
+    """Run one step for the action plugin."""
     module = AnsibleModule(
         argument_spec={
             "step": {"choices": ["look", "start", "poll", "stop", "finish"], "required": True},

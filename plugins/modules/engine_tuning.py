@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Tunes OpenCL kernels for a host's device, in the sandbox that the service will run in."""
+"""Tunes OpenCL kernels for a host's device, in the service's sandbox."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ DOCUMENTATION = r"""
 module: engine_tuning
 short_description: Tune the engine for the host's OpenCL device
 description:
-  - Makes sure that the host has the tuning result for its device, the network's shape and the
-    engine's version, as C(/opt/katago/tuning/<sha256>/tuning.txt).
-  - A result is made once for a kind of device and kept on the control node; other hosts with the
-    same device are given it. Hosts with the same device wait for each other, others do not.
-  - Tuning runs as a unit of its own on the host and goes on when the connection is lost; running
-    the task again then joins it.
-  - While it runs, a line every 15 s says how far it is and about how long it will still take. It is
-    given up when nothing moves any more, not after a fixed time; a host that is busy makes it slower.
+  - Installs the tuning result for the host's device, the network's shape and the engine's version, as
+    C(/opt/katago/tuning/<sha256>/tuning.txt).
+  - Each kind of device is tuned once. The control node keeps the result and installs it on other hosts with
+    the same device. Hosts with the same device wait for each other; other hosts do not.
+  - Tuning runs in its own systemd unit on the host and continues if the connection is lost. If the task is
+    run again, it joins the running tuning.
+  - While the tuner runs, a line every 15 s shows its progress and an estimate of the time left. It is stopped
+    if it makes no progress, not after a fixed time, because a busy host makes it slower.
 options:
   binary:
     description: The engine's program.
@@ -29,38 +29,38 @@ options:
     type: path
     required: true
   sandbox:
-    description: The systemd directives of the sandbox; what the engine sees of the device depends on them.
+    description: The systemd directives of the sandbox. What the engine sees of its device depends on them.
     type: dict
     required: true
   cache_dir:
-    description: The control node's cache, where results are kept.
+    description: The control node's cache, which keeps the results.
     type: path
     required: true
   results:
-    description: A directory on the control node with results made elsewhere, under KataGo's own file names.
+    description: A directory on the control node with results from elsewhere, with KataGo's own file names.
     type: path
     default: ""
   tuner_file:
     description:
-      - A result on the control node, under KataGo's own file name, that the host uses as it is, whatever its
-        device. It is refused when it is for another network shape or engine version. Empty for none.
+      - A result on the control node, with KataGo's own file name. The host uses it unchanged, whatever its
+        device. It is refused if it is for another network shape or engine version. Empty for none.
     type: path
     default: ""
   patience:
     description:
-      - Seconds without any progress, after which a tuning is stopped.
-      - Progress is a line, processor time, or waiting for a processor.
+      - The tuning is stopped after this many seconds without progress.
+      - Progress is a log line, processor time, or waiting for a processor.
     type: int
     default: 300
   deadline:
-    description: Seconds after which a tuning is no longer waited for, though it is at work.
+    description: The maximum time to wait for a tuning that makes progress, in seconds.
     type: int
     default: 21600
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The engine is tuned for the host's device
+- name: Tune the engine for the host's device
   katago.fleet.engine_tuning:
     binary: "{{ katago_installed_engine.binary }}"
     version: "1.18.1"
@@ -79,7 +79,7 @@ sha256:
   type: str
   returned: success
 device:
-  description: The OpenCL device as the engine names it.
+  description: The OpenCL device as reported by the engine.
   type: str
   returned: success
 """
@@ -105,42 +105,46 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import (
 
 CONFIG = "numAnalysisThreads = 1\nnumSearchThreads = 1\nlogToStderr = true\n"
 RESULTS = paths.ASSETS / "tuning"
-# Without progress, and in all, until the engine has found its device.
+# Time without progress, and total time, until the engine has found its device.
 PROBE_PATIENCE = 60
 PROBE_SECONDS = 1800
-# What one step of the tuner writes, and more: the lines that say how far it is.
+# More lines than one step of the tuner writes; they show its progress.
 JOURNAL_LINES = 3000
 UNIT = "katago-tuning-{key}"
-# A result that was made elsewhere, for the engine to read.
+# A result from elsewhere, for the engine to read.
 SUPPLIED = Path("/run/katago-tuning-supplied.txt")
-# The tuner's own words: what it tunes for, and the end of the work (tuner.cpp).
+# The tuner's messages for its device and for an unreadable result (tuner.cpp).
 TUNING_FOR = re.compile(
     r"Beginning GPU tuning for (?P<device>.+)"
     r" modelVersion (?P<version>\d+) channels (?P<channels>\d+)"
 )
 UNREADABLE = "unable to parse parameters in"
 JOURNAL_LINE = re.compile(r"(?P<at>\d+\.\d+) \S+ [^:]+?: (?P<text>.*)")
-# The first line of every start, which a logger and the standard error both get.
+# The first line of every start. It goes to the logger and to standard error.
 STARTING = "Running with following config:"
-# Its lines that say how far it is.
+# The tuner's progress lines.
 STEP = re.compile(r"(?:.*\+0000: )?(?:Tuning (?!device\b|dummy\b)|Testing \d+ |Done tuning)")
 
 
 class TuningError(Exception):
-    """The device cannot be found or tuned; the message holds the engine's words."""
+    """The device cannot be found or tuned; the message quotes the engine."""
 
 
 class Tuner:
-    """The engine's tuner in the sandbox; its working files lie in its own cache directory."""
+    """The engine's tuner in the sandbox. Its working files are in its own cache directory."""
 
     def __init__(self, parameters: dict[str, Any]) -> None:
         self._parameters = parameters
         self.scratch = Path("/var/cache/katago-tuning")
 
     def probe(self, supplied: str | None = None) -> dict[str, Any]:
-        """The device and the network's shape, as the tuner names them before it starts to work.
+        """The device and the network's shape, as the tuner reports them before it starts to tune.
 
-        `readable` says whether this version of the engine can read the result `supplied`.
+        `supplied`: the text of a result from elsewhere. `readable` in the answer: whether this version of the
+        engine can read it.
+
+        Raises:
+            TuningError: the engine found no OpenCL device.
         """
         if supplied is not None:
             files.write(SUPPLIED, supplied.encode(), mode=0o644)
@@ -151,18 +155,18 @@ class Tuner:
             deadline=PROBE_SECONDS,
             is_enough=lambda line: TUNING_FOR.search(line) is not None,
         )
-        said = run.output + run.log
-        if found := TUNING_FOR.search(said):
-            return {**found.groupdict(), "readable": UNREADABLE not in said}
+        output = run.output + run.log
+        if match := TUNING_FOR.search(output):
+            return {**match.groupdict(), "readable": UNREADABLE not in output}
         raise TuningError(f"the engine found no OpenCL device: {run.words()}")
 
     def start(self, key: str) -> None:
-        """Start the tuning as a unit of its own, unless it runs already or has ended well."""
+        """Start the tuning in its own unit, unless it is running or has succeeded."""
         if self.state(key) == "absent":
             subprocess.run(self._command(key, wait=False), check=True, capture_output=True, text=True)
 
     def state(self, key: str) -> str:
-        """`running`, `done` or `absent`; a unit that ended without a result is absent."""
+        """`running`, `done` or `absent`. A unit that ended without a result is absent."""
         unit = UNIT.format(key=key)
         active = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True, check=False)
         if active.stdout.strip() in ("active", "activating", "deactivating"):
@@ -170,11 +174,11 @@ class Tuner:
         return "done" if self.output(key).exists() else "absent"
 
     def stop(self, key: str) -> None:
-        """Stop the tuning; what it did is lost."""
+        """Stop the tuning. Its work is lost."""
         transient_unit.clear(UNIT.format(key=key))
 
     def log(self, key: str) -> list[tuple[float, str]]:
-        """The tuner's last lines, each with its time in seconds since the epoch."""
+        """The tuner's last log lines, each with its time in seconds since the epoch."""
         journal = subprocess.run(
             [
                 "journalctl",
@@ -187,22 +191,24 @@ class Tuner:
             text=True,
             check=False,
         )
-        found = (JOURNAL_LINE.fullmatch(line) for line in journal.stdout.splitlines())
-        lines = [(float(line["at"]), line["text"]) for line in found if line and line["text"].strip("-= ")]
-        # Those of an earlier attempt are not of this one.
+        entries = (JOURNAL_LINE.fullmatch(line) for line in journal.stdout.splitlines())
+        lines = [
+            (float(entry["at"]), entry["text"]) for entry in entries if entry and entry["text"].strip("-= ")
+        ]
+        # Skip the lines of earlier attempts.
         starts = [number for number, (_, text) in enumerate(lines) if text.endswith(STARTING)]
         return lines[starts[-1] :] if starts else lines
 
     def running_for(self, key: str) -> float:
-        """For how many seconds the tuning has run; 0 when it does not."""
+        """For how many seconds the tuning has been running; 0 if it is not."""
         return transient_unit.running_for(UNIT.format(key=key))
 
     def activity(self, key: str, lines: int) -> progress.Activity:
-        """What the tuner's processes did until now."""
+        """The activity of the tuner's processes so far."""
         return progress.of_processes(transient_unit.processes(UNIT.format(key=key)), paths.PROC, lines)
 
     def output(self, key: str) -> Path:
-        """Where the tuner writes its result."""
+        """The path of the tuner's result."""
         return self.scratch / f"{key}.txt"
 
     def _command(self, key: str, *, wait: bool, output: Path | None = None) -> list[str]:
@@ -221,12 +227,12 @@ class Tuner:
 
 
 def is_whole(target: Path) -> bool:
-    """Whether a result is there and has the digest that its directory is named by."""
+    """Whether a result exists and has the digest that is its directory's name."""
     return target.exists() and digest.of_file(target) == target.parent.name
 
 
 def install(content: str, root: Path) -> tuple[Path, bool]:
-    """Install a tuning result under its digest; return its path and whether it was new."""
+    """Install a tuning result in a directory named by its digest; return its path and whether it is new."""
     target = root / digest.of_text(content) / "tuning.txt"
     if is_whole(target):
         return target, False
@@ -236,7 +242,7 @@ def install(content: str, root: Path) -> tuple[Path, bool]:
 
 
 def main() -> None:
-    """Do one step of the control node's bidding."""
+    """Run one step for the action plugin."""
     module = AnsibleModule(
         argument_spec={
             "step": {"choices": ["probe", "start", "poll", "stop", "install"], "required": True},

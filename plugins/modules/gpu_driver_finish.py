@@ -1,14 +1,15 @@
 #!/usr/bin/python
-"""Finishes a change of the driver of a host's GPU."""
+"""Finishes a change of a host's GPU driver."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_driver_finish
-short_description: Finish a change of the driver of a host's GPU
+short_description: Finish a change of a host's GPU driver
 description:
-  - Marks the change as finished, and removes all archives but those of the installed driver and of the one
-    before it. In check mode it does nothing.
+  - Marks the change as finished. Removes all kept package archives except those of the installed driver and
+    of the previous one.
+  - Does nothing in check mode.
 options: {}
 author: The katago-mcp-fleet maintainers
 """
@@ -28,7 +29,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import driver_mod
 
 
 def main() -> None:
-    """Finish and return."""
+    """Finish the change and return the result."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     driver_module.run(module, lambda: {"changed": not module.check_mode and driver_restore.finish()})
 

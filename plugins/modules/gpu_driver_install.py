@@ -1,20 +1,22 @@
 #!/usr/bin/python
-"""Installs the driver of a host's GPU."""
+"""Installs a host's GPU driver."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_driver_install
-short_description: Install the driver of a host's GPU
+short_description: Install a host's GPU driver
 description:
-  - Adds what the package sources lack, has APT say what it would do, installs, pins and holds the packages,
-    keeps nouveau off, and verifies that the module is built for the kernel that will boot.
-  - Needs the record of M(katago.fleet.gpu_driver_record), and continues a run that was interrupted. In check
-    mode nothing is changed, and the plan is returned.
+  - Adds the missing package sources and simulates the change with APT. Installs, pins and holds the packages
+    and disables nouveau. Verifies that the kernel module is built for the kernel that will boot.
+  - Needs the record of M(katago.fleet.gpu_driver_record). Continues an interrupted run.
+  - In check mode, changes nothing and returns the plan.
 extends_documentation_fragment: [katago.fleet.gpu_driver]
 options:
   continued:
-    description: Whether an earlier run began the change, as M(katago.fleet.gpu_driver_record) returned it.
+    description:
+      - Whether an interrupted run started the change. Use the value that M(katago.fleet.gpu_driver_record)
+        returns.
     type: bool
     default: false
 author: The katago-mcp-fleet maintainers
@@ -30,7 +32,7 @@ RETURN = r"""
 plan:
   description:
     - "The plan: vendor, devices, target, kernel, driver_in_use, loaded, installed, packages, because, reboot,
-      problems, acts, stops_service, and C(text) for operators."
+      problems, acts, stops_service, and C(text), its lines for the operator."
   type: dict
   returned: always
 """
@@ -50,19 +52,19 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
 
 
 def install(settings: Settings, *, continued: bool) -> dict[str, Any]:
-    """The module's result."""
+    """Install the driver; return the module's result."""
     return {"changed": True, "plan": driver_change.install(settings, continued=continued).as_dict()}
 
 
 def simulate(settings: Settings) -> dict[str, Any]:
-    """The module's result in check mode."""
+    """Plan only; return the module's result in check mode."""
     planned = driver_plan.plan(settings, driver_inspection.inspect(settings))
     driver_plan.refuse(planned)
     return {"changed": planned.acts, "plan": planned.as_dict()}
 
 
 def main() -> None:
-    """Install and return."""
+    """Install the driver and return the result."""
     module = AnsibleModule(
         argument_spec={
             "settings": driver_settings.ARGUMENTS,
@@ -70,7 +72,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    settings = driver_settings.of(module.params["settings"])
+    settings = driver_settings.from_options(module.params["settings"])
     driver_module.run(
         module,
         lambda: (

@@ -1,15 +1,15 @@
 #!/usr/bin/python
-"""Loads the installed driver of a host's GPU."""
+"""Loads a host's installed GPU driver."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_driver_load
-short_description: Load the installed driver of a host's GPU
+short_description: Load a host's installed GPU driver
 description:
-  - Loads the module, in place of another where nothing uses that, and starts the daemon that keeps it loaded.
-    Says where only a reboot can do that.
-  - With no device expected nothing is loaded. In check mode it does nothing.
+  - Loads the kernel module and starts the daemon that keeps it loaded. Replaces another loaded module if
+    nothing uses it. Returns the reason if this needs a reboot.
+  - If no device is expected, loads nothing. Does nothing in check mode.
 extends_documentation_fragment: [katago.fleet.gpu_driver]
 author: The katago-mcp-fleet maintainers
 """
@@ -23,7 +23,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reboot:
-  description: Why a reboot is needed; empty when it is not.
+  description: Why a reboot is needed; empty if it is not.
   type: str
   returned: always
 """
@@ -38,12 +38,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
 
 
 def main() -> None:
-    """Load and return."""
+    """Load the driver and return the result."""
     module = AnsibleModule(
         argument_spec={"settings": driver_settings.ARGUMENTS},
         supports_check_mode=True,
     )
-    settings = driver_settings.of(module.params["settings"])
+    settings = driver_settings.from_options(module.params["settings"])
     driver_module.run(module, lambda: {"reboot": "" if module.check_mode else driver_load.load(settings)})
 
 

@@ -1,20 +1,22 @@
 #!/usr/bin/python
-"""Plans the driver of a host's GPU; changes nothing."""
+"""Plans the change of a host's GPU driver; changes nothing."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_driver_plan
-short_description: Plan the driver of a host's GPU
+short_description: Plan the change of a host's GPU driver
 description:
-  - Looks at the PCI bus, the kernel and the packages, and says what would be done. It changes nothing but
-    APT's lists, which it has read again where they decide, and refuses what cannot work, with the plan.
+  - Inspects the PCI bus, the kernel and the packages, and returns the planned changes. Fails with the plan
+    and all problems if the driver cannot work.
+  - Changes nothing, except that it updates APT's package lists if the plan depends on them. In check mode it
+    does not update them.
 extends_documentation_fragment: [katago.fleet.gpu_driver]
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: Plan the driver of the host's GPU
+- name: Plan the GPU driver
   katago.fleet.gpu_driver_plan:
     settings: {reboot: when_needed}
   register: planned
@@ -24,15 +26,15 @@ RETURN = r"""
 plan:
   description:
     - "The plan: vendor, devices, target, kernel, driver_in_use, loaded, installed, packages, because, reboot,
-      problems, acts, stops_service, and C(text) for operators."
+      problems, acts, stops_service, and C(text), its lines for the operator."
   type: dict
   returned: always
 service:
-  description: Whether the service ran before a change that was interrupted; null when none was.
+  description: Whether the service was running before an interrupted change; null without one.
   type: bool
   returned: always
 reboot:
-  description: Why a reboot is needed; empty when it is not.
+  description: Why a reboot is needed; empty if it is not.
   type: str
   returned: always
 """
@@ -57,7 +59,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
 
 
 def refresh(settings: Settings, host: Host) -> bool:
-    """Have APT read its archives again where what they have decides; whether it did."""
+    """Update APT's package lists if the plan depends on them; return whether they were updated."""
     decides = settings.version == LATEST or driver_versions.lacks_version(settings, host)
     if driver_host.vendor_of(settings, host.devices) != "nvidia" or not decides:
         return False
@@ -67,7 +69,7 @@ def refresh(settings: Settings, host: Host) -> bool:
 
 
 def plan(settings: Settings, *, update: bool) -> dict[str, Any]:
-    """The module's result; with `update` APT reads its archives again where they decide."""
+    """The module's result. `update`: update APT's package lists if the plan depends on them."""
     host = driver_inspection.inspect(settings)
     if update and refresh(settings, host):
         host = driver_inspection.inspect(settings)
@@ -82,12 +84,12 @@ def plan(settings: Settings, *, update: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Plan and return."""
+    """Plan the change and return the result."""
     module = AnsibleModule(
         argument_spec={"settings": driver_settings.ARGUMENTS},
         supports_check_mode=True,
     )
-    settings = driver_settings.of(module.params["settings"])
+    settings = driver_settings.from_options(module.params["settings"])
     driver_module.run(module, lambda: plan(settings, update=not module.check_mode))
 
 

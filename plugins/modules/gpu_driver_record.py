@@ -1,26 +1,26 @@
 #!/usr/bin/python
-"""Records what is on a host before its driver changes."""
+"""Records the state of a host before its GPU driver changes."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_driver_record
-short_description: Record what is there before the driver of a host's GPU changes
+short_description: Record the state of a host before its GPU driver changes
 description:
-  - Records packages, holds, files, the loaded module, and whether the service ran, before anything is changed
-    or stopped. The record of a run that was interrupted is kept.
-  - Refuses what cannot work, with the plan. In check mode nothing is recorded.
+  - Records packages, holds, files, the loaded kernel module, and whether the service is running. Run it
+    before anything is changed or stopped. Keeps the record of an interrupted run.
+  - Fails with the plan and all problems if the driver cannot work. Records nothing in check mode.
 extends_documentation_fragment: [katago.fleet.gpu_driver]
 options:
   service:
-    description: Whether the service runs.
+    description: Whether the service is running.
     type: bool
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: Record what is there
+- name: Record the host's state
   katago.fleet.gpu_driver_record:
     settings: {reboot: when_needed}
     service: true
@@ -28,7 +28,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 continued:
-  description: Whether an earlier run had begun the change.
+  description: Whether an interrupted run started the change.
   type: bool
   returned: always
 """
@@ -46,7 +46,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
 
 
 def record(settings: Settings, *, service: bool, write: bool) -> dict[str, bool]:
-    """The module's result; nothing is recorded unless `write`."""
+    """The module's result. Writes the record only if `write` is true."""
     host = driver_inspection.inspect(settings)
     planned = driver_plan.plan(settings, host)
     driver_plan.refuse(planned)
@@ -56,7 +56,7 @@ def record(settings: Settings, *, service: bool, write: bool) -> dict[str, bool]
 
 
 def main() -> None:
-    """Record and return."""
+    """Record the state and return the result."""
     module = AnsibleModule(
         argument_spec={
             "settings": driver_settings.ARGUMENTS,
@@ -64,7 +64,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    settings = driver_settings.of(module.params["settings"])
+    settings = driver_settings.from_options(module.params["settings"])
     driver_module.run(
         module,
         lambda: record(settings, service=module.params["service"], write=not module.check_mode),

@@ -1,15 +1,15 @@
 #!/usr/bin/python
-"""Restores what was on a host before its driver changed."""
+"""Restores the previous GPU driver of a host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_driver_restore
-short_description: Restore the previous driver of a host's GPU
+short_description: Restore the previous GPU driver of a host
 description:
   - Restores the packages, holds and files that M(katago.fleet.gpu_driver_record) recorded, and loads the
-    module that was loaded. What others changed since stays.
-  - Does nothing where no change is unfinished, and in check mode.
+    kernel module that was loaded. Keeps changes that others made since.
+  - Does nothing if no change is unfinished, and in check mode.
 options: {}
 author: The katago-mcp-fleet maintainers
 """
@@ -22,12 +22,12 @@ EXAMPLES = r"""
 RETURN = r"""
 undone:
   description: >-
-    The packages that were C(removed), those C(installed) in their previous versions, and those C(lacking)
-    that no archive has.
+    C(removed) has the removed packages, C(installed) the packages restored to their previous version, and
+    C(lacking) the packages whose previous version no archive has.
   type: dict
   returned: always
 reboot:
-  description: Why a reboot is needed; empty when it is not.
+  description: Why a reboot is needed; empty if it is not.
   type: str
   returned: always
 """
@@ -44,7 +44,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
 
 
 def restore() -> dict[str, Any]:
-    """The module's result."""
+    """Restore the driver; return the module's result."""
     before = driver_record.read()
     undone = driver_restore.restore()
     return {
@@ -55,7 +55,7 @@ def restore() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Restore and return."""
+    """Restore the previous driver and return the result."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     nothing = {"undone": driver_restore.NOTHING_RESTORED, "reboot": ""}
     driver_module.run(module, lambda: nothing if module.check_mode else restore())

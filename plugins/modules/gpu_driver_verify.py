@@ -1,31 +1,32 @@
 #!/usr/bin/python
-"""Verifies that the driver of a host's GPU works."""
+"""Verifies that a host's GPU driver works."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_driver_verify
-short_description: Verify that the driver of a host's GPU works
+short_description: Verify that a host's GPU driver works
 description:
-  - Asks C(nvidia-smi) for the devices, and of AMD's and Intel's cards looks for the render nodes. Fails when
-    one is missing, or is driven by another version than the installed one. Changes nothing.
+  - Queries NVIDIA devices with C(nvidia-smi). For AMD and Intel devices, checks their render nodes.
+  - Fails if a device is missing, or if it uses another driver version than the installed one. Changes
+    nothing.
 extends_documentation_fragment: [katago.fleet.gpu_driver]
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: Verify that the driver names its devices
+- name: Verify the GPU driver
   katago.fleet.gpu_driver_verify:
   register: verified
 """
 
 RETURN = r"""
 vendor:
-  description: Whose GPU there is, C(none) without one.
+  description: The vendor of the host's GPUs; C(none) for a CPU host.
   type: str
   returned: always
 cards:
-  description: What C(nvidia-smi) says of each device; C(name) of each of AMD's and Intel's.
+  description: What C(nvidia-smi) reports for each device. For AMD and Intel, only C(name).
   type: list
   elements: dict
   returned: always
@@ -52,7 +53,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
 
 
 def verify(settings: Settings) -> dict[str, Any]:
-    """The module's result."""
+    """Verify the driver; return the module's result."""
     on_bus = devices.on_bus(paths.PCI_DEVICES)
     return {
         "vendor": driver_host.vendor_of(settings, on_bus),
@@ -62,12 +63,12 @@ def verify(settings: Settings) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Verify and return."""
+    """Verify the driver and return the result."""
     module = AnsibleModule(
         argument_spec={"settings": driver_settings.ARGUMENTS},
         supports_check_mode=True,
     )
-    settings = driver_settings.of(module.params["settings"])
+    settings = driver_settings.from_options(module.params["settings"])
     driver_module.run(module, lambda: verify(settings))
 
 

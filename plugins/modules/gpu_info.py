@@ -1,21 +1,22 @@
 #!/usr/bin/python
-"""Tells whose GPU a host has."""
+"""Finds the vendor of a host's GPU."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_info
-short_description: Whose GPU a host has
+short_description: Find the vendor of a host's GPU
 description:
-  - Looks at the PCI bus only, and changes nothing.
+  - Inspects only the PCI bus. Changes nothing.
 options:
   vendor:
-    description: Whose GPUs are used; C(auto) takes those on the bus, C(none) makes it a CPU host.
+    description:
+      - The vendor of the GPUs to use. C(auto) uses the GPUs on the bus, C(none) makes the host a CPU host.
     type: str
     choices: [auto, nvidia, amd, intel, none]
     default: auto
   devices:
-    description: GPUs in place of those on the bus; C(vendor) and C(device) of each.
+    description: GPUs to use instead of the GPUs on the bus, each with C(vendor) and C(device).
     type: list
     elements: dict
     default: []
@@ -30,7 +31,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 vendor:
-  description: Whose GPU is used, C(none) without one.
+  description: The vendor of the GPUs that the host uses; C(none) for a CPU host.
   type: str
   returned: always
 """
@@ -43,7 +44,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
 
 
 def main() -> None:
-    """Look and return."""
+    """Inspect the bus and return the result."""
     module = AnsibleModule(
         argument_spec={
             "vendor": {"choices": ["auto", "nvidia", "amd", "intel", "none"], "default": "auto"},

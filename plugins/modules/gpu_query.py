@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Has the engine of the current release analyse once on a host's GPU."""
+"""Runs one analysis with the engine of the current release on a host's GPU."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ DOCUMENTATION = r"""
 module: gpu_query
 short_description: Query the engine of the current release on a host's GPU
 description:
-  - Has the engine analyse once in the service's sandbox, and looks for a device in what it says. A host
-    without a release, or whose engine does without a GPU, is not asked.
-  - Changes nothing, and runs in check mode too.
+  - Runs one analysis with the engine in the service's sandbox, and checks in the engine's log which device it
+    used. Skips a host without a release, and an engine that does not use a GPU.
+  - Changes nothing, and also runs in check mode.
 options:
   names:
-    description: The names of the devices of which the engine must use one.
+    description: Device names. The engine must use one of them.
     type: list
     elements: str
     required: true
   vendor:
-    description: Whose devices they are; of AMD's and Intel's the engine may use any.
+    description: The vendor of the devices. With C(amd) and C(intel), any device of the vendor is accepted.
     type: str
     choices: [nvidia, amd, intel]
     required: true
@@ -38,7 +38,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 queried:
-  description: Which release's engine answered on which device, or why none was asked.
+  description: Which release's engine answered on which device, or why no engine was queried.
   type: str
   returned: always
 """
@@ -79,45 +79,52 @@ class Engine(TypedDict):
 
 
 class Config(TypedDict):
-    """What is read of a release's configuration."""
+    """The part of a release's configuration that is read."""
 
     katago: Engine
 
 
 def engine_of(config: Path) -> Engine:
-    """How a release starts its engine. DriverError where its configuration does not say."""
+    """How a release starts its engine.
+
+    Raises:
+        DriverError: the configuration cannot be read.
+    """
     try:
         return shape.typed(Config, json.loads(config.read_text()))["katago"]
     except (OSError, ValueError) as error:
         raise DriverError(
             f"{config}, the configuration of the current release, cannot be read: {error}."
-            " Deploy the release again: ansible-playbook playbooks/deploy.yml"
+            " Deploy again: ansible-playbook playbooks/deploy.yml"
         ) from error
 
 
 def query(names: Sequence[str], sandbox: Mapping[str, Any], root: Path, *, vendor: str) -> str:
-    """The device on which the current release's engine analysed once, or why it was not asked.
+    """Query the engine of the current release; return the device that it used, or why it was not queried.
 
-    DriverError has the engine's last log lines when it gives no answer, or not on one of the devices `names`
-    of NVIDIA's, or one of another `vendor`.
+    Raises:
+        DriverError: the engine did not answer, or used another device. For NVIDIA it must be one of `names`;
+            for another `vendor`, any of its devices. The message has the engine's last log lines.
     """
     layout = release_layout.Layout(root)
     release = layout.current_release()
     if release is None:
-        return "no release yet; the first one is tried before it is switched to"
+        return "no release yet; a deployment validates the first release before it is used"
     engine = engine_of(layout.current / "config.json")
     binary = engine["binaryPath"]
     backend = programs.ask([binary, "version"])[1]
     if "Using Eigen" in backend:
-        return f"the engine of {release} does without a GPU"
+        return f"the engine of {release} does not use a GPU"
     if vendor != "nvidia" and "Using OpenCL" not in backend:
-        return f"the engine of {release} is not for a GPU of {vendor}; a deployment brings one that is"
+        return (
+            f"the engine of {release} does not support a GPU by {vendor}; a deployment installs one that does"
+        )
     directives = {**sandbox, "DynamicUser": True, "CacheDirectory": CACHE.name}
     directives["RuntimeMaxSec"] = str(SECONDS)
     argv = [binary, "analysis", "-model", engine["modelPath"]]
     argv += ["-config", str(layout.current / engine["configPath"])]
     argv += ["-override-config", f"homeDataDir={CACHE},logToStderr=true"]
-    # The engine ends with its input, after it has answered.
+    # The engine exits at the end of its input, after it has answered.
     status, output = commands.ask(
         systemd_run.command(directives, argv, unit=UNIT), SECONDS + 10, given=json.dumps(QUERY) + "\n"
     )
@@ -130,7 +137,7 @@ def query(names: Sequence[str], sandbox: Mapping[str, Any], root: Path, *, vendo
 
 
 def main() -> None:
-    """Query and return."""
+    """Query the engine and return the result."""
     module = AnsibleModule(
         argument_spec={
             "names": {"type": "list", "elements": "str", "required": True},
@@ -139,11 +146,13 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given = module.params
+    parameters = module.params
     driver_module.run(
         module,
         lambda: {
-            "queried": query(given["names"], given["sandbox"], paths.RELEASE_ROOT, vendor=given["vendor"])
+            "queried": query(
+                parameters["names"], parameters["sandbox"], paths.RELEASE_ROOT, vendor=parameters["vendor"]
+            )
         },
     )
 

@@ -1,28 +1,29 @@
 #!/usr/bin/python
-"""Takes and gives back the lock of a host."""
+"""Acquires and releases a host's lock."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_lock
-short_description: Take or give back the lock of a host
+short_description: Acquire or release a host's lock
 description:
-  - One procedure at a time works on a host. The lock, C(/run/katago-mcp.lock), says who holds it, for
+  - Only one procedure at a time works on a host. The lock, C(/run/katago-mcp.lock), records who holds it, for
     which procedure and since when.
-  - Refuses, by name and with its age, when another run holds the lock. It is broken by name only.
-  - The same person repeating the same procedure from the same control node takes the lock over from
-    a run that is dead there, and is told so.
-  - On a host in security mode, none but the procedures that leave evidence alone takes it; all others
-    are refused with since when, by whom and why that is, and what ends it.
-  - In check mode the lock is only looked at.
+  - Fails if another run holds the lock. The message names the holder and the age of the lock. Another
+    person's lock can only be broken by naming its holder.
+  - If a run died, the same person can repeat the same procedure from the same control node. The new run takes
+    over the lock and reports that.
+  - On a host in security mode, only procedures that do not touch evidence can acquire the lock. All others
+    fail; the message shows who set the mode, when and why, and how to end it.
+  - In check mode, only reads the lock.
 options:
   state:
-    description: What to do.
+    description: Whether to acquire (C(held)) or release (C(released)) the lock.
     type: str
     choices: [held, released]
     required: true
   procedure:
-    description: The procedure that it is taken for.
+    description: The procedure that acquires the lock.
     type: str
     required: true
   who:
@@ -30,14 +31,14 @@ options:
     type: str
     required: true
   break_lock:
-    description: Whose lock is to be broken.
+    description: The holder whose lock to break.
     type: str
     default: ""
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The host is locked
+- name: Lock the host
   katago.fleet.host_lock:
     state: held
     procedure: restart
@@ -46,21 +47,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 holder:
-  description: Who holds the lock; owner, procedure, run, since. Null when nobody does.
+  description: The holder of the lock (owner, procedure, run, since); null if nobody holds it.
   type: dict
   returned: always
 next_step:
-  description: The command that shows the security mode of the host.
+  description: The command that shows the host's security mode.
   type: str
-  returned: when it is refused for that mode
+  returned: when the lock is refused because of that mode
 untested_system:
-  description: What every report says of a host whose system was not tested; empty for one that was.
+  description: The warning for reports about a host with an untested system; empty for a tested one.
   type: str
   returned: when the lock is held
 taken_over:
-  description: From whom the lock was taken; owner, procedure, run, since.
+  description: The previous holder of the lock (owner, procedure, run, since).
   type: dict
-  returned: when it was
+  returned: when the lock was taken over
 """
 
 from dataclasses import asdict
@@ -73,7 +74,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.procedure import host
 
 
 def main() -> None:
-    """Take, release, or only look."""
+    """Acquire, release, or only read the lock."""
     module = AnsibleModule(
         argument_spec={
             "state": {"choices": ["held", "released"], "required": True},
@@ -91,25 +92,25 @@ def main() -> None:
             released = not module.check_mode and host_lock.release(parameters["run"], paths.HOST_LOCK)
         except OSError as error:
             module.fail_json(
-                msg=f"The lock {paths.HOST_LOCK} is not given back: {error}. Once that is mended, remove it."
+                msg=f"The lock {paths.HOST_LOCK} was not released: {error}. Fix this, then remove the file."
             )
         module.exit_json(changed=False, released=released, holder=None)
     mode = security_mode.standing(*paths.SECURITY_MODE)
     if mode and parameters["procedure"] not in security_mode.ALLOWED:
         module.exit_json(changed=False, holder=None, security_mode=asdict(mode))
     broken = host_lock.Holder(**parameters["instead_of"]) if parameters["instead_of"] else None
-    wanted = host_lock.Holder(
+    claim = host_lock.Holder(
         owner=parameters["owner"],
         procedure=parameters["procedure"],
         run=parameters["run"],
-        # A procedure that is brought to its end began when its first run did.
+        # A procedure that is resumed keeps the start time of its first run.
         since=broken.since if broken and parameters["going_on"] else timestamps.now(),
     )
     try:
-        now = (
-            (host_lock.holder(paths.HOST_LOCK) or wanted)
+        holder = (
+            (host_lock.holder(paths.HOST_LOCK) or claim)
             if module.check_mode
-            else host_lock.take(wanted, paths.HOST_LOCK, instead_of=broken)
+            else host_lock.take(claim, paths.HOST_LOCK, instead_of=broken)
         )
     except OSError as error:
         module.fail_json(
@@ -118,8 +119,8 @@ def main() -> None:
         )
     module.exit_json(
         changed=False,
-        holder=asdict(now),
-        age=now.age(),
+        holder=asdict(holder),
+        age=holder.age(),
         untested_system=os_release.warning_of(paths.OS_RELEASE),
     )
 

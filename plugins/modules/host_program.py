@@ -8,16 +8,16 @@ module: host_program
 short_description: Install a program that runs on a host without the control node
 description:
   - Builds one executable file from a module of C(plugins/module_utils) and everything that it imports from
-    there, and installs it for root. The host needs only Python 3.11.
+    there, and installs it for root. The host only needs Python 3.11.
   - Timers and playbooks therefore run the same code.
-  - Installs nothing on a host in security mode.
+  - Fails on a host in security mode.
 options:
   module:
     description: The module of C(plugins/module_utils) whose C(main()) the program runs.
     type: str
     required: true
   path:
-    description: The path of the program on the host.
+    description: The program's path on the host.
     type: path
     required: true
 author: The katago-mcp-fleet maintainers
@@ -36,9 +36,9 @@ present:
   type: bool
   returned: always
 security_mode:
-  description: The security mode of the host, because of which the program was not installed.
+  description: The host's security mode, because of which nothing was installed.
   type: dict
-  returned: when the host is in security mode and lacks the program
+  returned: when the host is in security mode and the program is not installed
 """
 
 from dataclasses import asdict
@@ -54,7 +54,7 @@ MODE = 0o755
 
 
 def is_installed(path: Path, sha256: str) -> bool:
-    """Whether the program exists, is intact, and is executable."""
+    """Whether the program is installed, intact and executable."""
     return path.is_file() and path.stat().st_mode & 0o777 == MODE and digest.of_file(path) == sha256
 
 

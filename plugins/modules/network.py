@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Installs a network in a directory that is named by the file's digest."""
+"""Installs a network in a directory named by the sha256 of its file."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ DOCUMENTATION = r"""
 module: network
 short_description: Install a network
 description:
-  - Installs the network as C(/opt/katago/networks/<sha256>/<name>), writable by root only.
-  - A network that is already installed and intact is neither changed nor transferred again.
+  - Installs the network as C(/opt/katago/networks/<sha256>/<name>), writable only by root.
+  - A network that is already installed and intact is neither changed nor sent again.
 options:
   path:
     description: The network's file on the control node.
     type: path
     required: true
   sha256:
-    description: The sha256 of the network's file, which is also the name of its directory.
+    description: The network file's sha256, which is also the name of its directory.
     type: str
     required: true
   name:
-    description: The file's name. KataGo recognizes the format by its suffix.
+    description: The file's name. KataGo detects the format by its extension.
     type: str
     required: true
 author: The katago-mcp-fleet maintainers
@@ -35,7 +35,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 file:
-  description: The path of the network on the host.
+  description: The network's path on the host.
   type: str
   returned: always
 present:
@@ -71,8 +71,8 @@ def main() -> None:
     if actual != parameters["sha256"]:
         module.fail_json(
             msg=(
-                f"The network {parameters['name']} was not installed: the file was damaged in transfer, its"
-                f" sha256 is {actual}, not {parameters['sha256']}. Run again."
+                f"The network {parameters['name']} was not installed: it was damaged in transfer. Its sha256"
+                f" is {actual}, not {parameters['sha256']}. Run again."
             )
         )
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)

@@ -1,22 +1,22 @@
 #!/usr/bin/python
-"""Measures the properties of a host that a deployment depends on; changes nothing."""
+"""Measures the facts of a host that a deployment needs; changes nothing."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: preflight
-short_description: Check inputs and host before a deployment
+short_description: Check the inputs and the host before anything is changed
 description:
-  - Checks the variables of a deployment against the argument specs of all roles, and finds unknown variables
-    that begin with a role's name.
-  - Fetches engine and network into the control node's cache, verifies them there, and measures the host.
-  - Fails with one message for all problems, before anything on the host is changed.
+  - Checks the variables of a deployment against the argument specs of all roles, and reports unknown
+    variables that start with a role's name. Fetches the engine and the network into the control node's cache
+    and verifies them there. Measures the host.
+  - Fails with one message that lists every problem, before anything on the host is changed.
   - No message contains a token or a key.
 options:
   scope:
     description:
-      - C(system) only checks whether the host's operating system is supported. It needs no other option, and
-        is for playbooks that change a host before its first deployment.
+      - C(system) only checks whether the service can run on the host's system. It needs no variable. Use it
+        before steps that change a host ahead of its deployment.
     type: str
     choices: [all, system]
     default: all
@@ -29,17 +29,17 @@ options:
     type: dict
     default: {}
   gpu_vendor:
-    description: The vendor whose GPUs are used, as C(gpu_driver_vendor).
+    description: The vendor of the GPUs to use, as C(gpu_driver_vendor).
     type: str
     choices: [auto, none, nvidia, amd, intel]
     default: auto
   gpu_devices:
-    description: GPUs to use instead of those found on the PCI bus, as C(gpu_driver_devices).
+    description: GPUs to use instead of the GPUs on the PCI bus, as C(gpu_driver_devices).
     type: list
     elements: dict
     default: []
   untested_system:
-    description: Whether to accept an operating system that is not tested, as C(preflight_untested_system).
+    description: Whether to accept an untested system, as C(preflight_untested_system).
     type: bool
     default: false
   network:
@@ -51,7 +51,7 @@ options:
     type: dict
     default: {}
   listen_address:
-    description: The address on which the service will listen.
+    description: The address that the service listens on.
     type: str
     required: true
   port:
@@ -59,7 +59,7 @@ options:
     type: int
     required: true
   metrics_listen_address:
-    description: The address on which the metrics will be served.
+    description: The address that serves the metrics.
     type: str
     required: true
   metrics_port:
@@ -67,12 +67,12 @@ options:
     type: int
     required: true
   allowed_hosts:
-    description: Host headers that the service will accept.
+    description: The Host headers that the service accepts.
     type: list
     elements: str
     required: true
   allowed_clients:
-    description: Addresses and networks that may connect to the service.
+    description: The addresses and networks that may connect to the service.
     type: list
     elements: str
     required: true
@@ -89,7 +89,7 @@ options:
     type: raw
     default: ""
   limits:
-    description: The server's limits, by the names of their variables.
+    description: The server's limits, by variable name.
     type: dict
     default: {}
   cache_dir:
@@ -100,7 +100,7 @@ author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: Check inputs and host
+- name: Check the inputs and the host
   katago.fleet.preflight:
     engine: "{{ katago_engine }}"
     network: "{{ katago_network }}"
@@ -117,7 +117,7 @@ EXAMPLES = r"""
 RETURN = r"""
 host:
   description:
-    - "The measured properties: os, architecture, python, systemd, processors, memory_mb,
+    - "The measured facts: os, architecture, python, systemd, processors, memory_mb,
       memory_available_mb, disk_free_mb, disk_obstacles, lacks, gpu, gpu_vendor, gpu_nodes, listeners."
   type: dict
   returned: always
@@ -156,7 +156,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import unit
 
 
 def systemd_version() -> int:
-    """The version of the running systemd; 0 if systemd is not PID 1."""
+    """The version of the running systemd; 0 if it is not PID 1."""
     if not Path("/run/systemd/system").is_dir():
         return 0
     output = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=True)
@@ -174,15 +174,15 @@ def memory_mb() -> dict[str, int]:
 
 
 def free_mb(path: str) -> int:
-    """Free space in MB for root on the file system of `path`."""
+    """Free space for root on the file system of `path`, in MB."""
     status = os.statvfs(path)
     return status.f_bfree * status.f_frsize >> 20
 
 
 def own_sockets() -> set[int]:
-    """The ports of the running service, according to its own configuration."""
+    """The ports of the running service, from its configuration."""
     try:
-        # The configuration with which it was started, even if another one is current now.
+        # The configuration that it was started with, which may not be the current one.
         config = json.loads(Path(f"/proc/{unit.state().pid}/cwd/config.json").read_text())
         return {config["server"]["port"], config["metrics"]["port"]}
     except (OSError, ValueError, KeyError):
@@ -190,7 +190,7 @@ def own_sockets() -> set[int]:
 
 
 def bind_error(address: str, port: int, own: set[int]) -> str | None:
-    """Why a TCP port cannot be bound; None if it can, or if the service itself has bound it."""
+    """Why a TCP socket cannot be bound there; None if it can, or if the running service has the port."""
     try:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family) as probe:
@@ -204,7 +204,7 @@ def bind_error(address: str, port: int, own: set[int]) -> str | None:
 
 
 def main() -> None:
-    """Measure the host."""
+    """Measure the host and return the facts."""
     module = AnsibleModule(
         argument_spec={
             "listeners": {"type": "list", "elements": "dict", "required": True},

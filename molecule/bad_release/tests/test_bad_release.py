@@ -106,7 +106,7 @@ def test_engine_that_does_not_have_the_declared_version_is_refused() -> None:
     ]
     run = fleet.play("deploy.yml", variables={"katago_engine": {**engine, "version": "1.17.0"}})
     assert run.returncode != 0
-    assert "it says that it is version 1.18.1, and katago_engine.version is 1.17.0" in run.output
+    assert "it reports version 1.18.1, but katago_engine.version is 1.17.0" in run.output
 
 
 @pytest.mark.usefixtures("untouched")

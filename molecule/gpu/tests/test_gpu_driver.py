@@ -1,6 +1,6 @@
-"""The driver of a GPU that is not there: planned, refused, taken back, installed, left alone.
+"""The driver for a simulated GPU: plan, refusals, restore, installation, and hosts that stay unchanged.
 
-The tests build on one another, since every build of a module takes minutes.
+The tests depend on each other's order, because every build of a module takes minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lab import runtime
 from tests import fleet, hosts
 
 BOOKWORM, TRIXIE = "katago-1", "katago-2"
-# An A40, which both branches and both kernel modules drive; it is on no bus, so no device is expected.
+# An A40, which both branches and both kernel modules support. It is simulated, so no device is expected.
 DEVICE: dict[str, Any] = {
     "gpu_driver_devices": [{"vendor": "nvidia", "device": "2235"}],
     "gpu_driver_expected_devices": 0,
@@ -43,7 +43,7 @@ OWN_FILES = (
 BOOT = "systemctl show --property=UserspaceTimestampMonotonic --value"
 
 
-# The module's own source comes in, so that it looks at the host's /dev; a container has no driver's /proc.
+# Runs the module's source on the host, so that it reads the host's /dev. Containers have no driver's /proc.
 _CARDS = {"0000:01:00.0": 0, "0000:41:00.0": 1}
 _NODES = (
     "import pathlib, sys, types; module = types.ModuleType('devices'); sys.modules['devices'] = module;"
@@ -61,13 +61,13 @@ def play(name: str, *arguments: str, **variables: Any) -> fleet.Run:
 def packages(host: Any) -> str:
     """Every package with version and state."""
     listed: str = host.check_output("dpkg-query --show --showformat='${Package} ${Version} ${Status}\\n'")
-    # What was purged leaves a name behind, and nothing else.
+    # A purged package leaves only its name behind.
     gone = ("not-installed", "config-files")
     return "\n".join(line for line in listed.splitlines() if not line.endswith(gone))
 
 
 def traces(host: Any) -> list[str]:
-    """The files of the role that are there."""
+    """The role's files that exist."""
     return [str(path) for path in OWN_FILES if host.file(str(path)).exists]
 
 
@@ -84,7 +84,7 @@ def kernel(host: Any) -> str:
 
 
 @pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
-def test_host_without_a_gpu_is_left_alone(name: str) -> None:
+def test_host_without_a_gpu_is_not_changed(name: str) -> None:
     host = hosts.connect(name)
     before = packages(host)
     run = fleet.play("gpu_driver.yml", f"--limit={name}")
@@ -100,55 +100,55 @@ def test_check_mode_prints_the_plan_and_changes_nothing(name: str, branch: str) 
     before = packages(host)
     run = play(name, "--check")
     assert run.returncode == 0, run.output
-    for words in (
+    for line in (
         "device: nvidia 2235 at no address (simulated), ampere",
         "driver in use: none; loaded: none",
         f"driver installed: none; target: NVIDIA's driver {branch} (proprietary",
         f"kernel that will boot: {kernel(host)}",
         "reboot: not needed",
     ):
-        assert words in run.output
+        assert line in run.output
     assert packages(host) == before
     assert traces(host) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "problem"),
     [
         (BOOKWORM, "nvidia-open-kernel-dkms cannot be installed"),
         (TRIXIE, "nvidia-open-kernel-dkms does not compile for"),
     ],
 )
-def test_combination_that_is_known_to_fail_is_refused(name: str, words: str) -> None:
+def test_combination_that_is_known_to_fail_is_refused(name: str, problem: str) -> None:
     host = hosts.connect(name)
     before = packages(host)
     run = play(name, gpu_driver_kernel_module="open")
     assert run.returncode != 0
     assert "Refused; nothing was changed on this host." in run.output
-    assert words in run.output
+    assert problem in run.output
     assert packages(host) == before
     assert traces(host) == []
 
 
-def test_device_on_a_host_that_may_not_reboot_is_refused() -> None:
+def test_driver_that_needs_a_forbidden_reboot_is_refused() -> None:
     run = play(BOOKWORM, gpu_driver_expected_devices=1)
     assert run.returncode != 0
     assert "gpu_driver_reboot is never" in run.output
 
 
-def test_packages_that_conflict_are_refused_by_apt_and_the_sources_are_as_before() -> None:
+def test_apt_refuses_conflicting_packages_and_the_sources_are_restored() -> None:
     host = hosts.connect(BOOKWORM)
     before = packages(host)
     run = play(BOOKWORM, gpu_driver_kernel_module="open", gpu_driver_force=True)
     assert run.returncode != 0
-    assert "APT refuses the packages, so none was installed" in run.output
+    assert "APT refused the packages. Nothing was installed." in run.output
     assert "nvidia-open-kernel-dkms : Depends: firmware-nvidia-gsp" in run.output
     assert packages(host) == before
     assert traces(host) == []
     assert not unfinished(host)
 
 
-def test_build_that_fails_is_quoted_and_the_host_is_as_before() -> None:
+def test_failed_build_is_quoted_and_the_host_is_restored() -> None:
     host = hosts.connect(TRIXIE)
     before = packages(host)
     run = play(TRIXIE, gpu_driver_kernel_module="open", gpu_driver_force=True)
@@ -165,10 +165,10 @@ def test_build_that_fails_is_quoted_and_the_host_is_as_before() -> None:
 def test_driver_is_installed() -> None:
     run = play(TRIXIE)
     assert run.returncode == 0, run.output
-    assert "not asked for a device" in run.output
+    assert "no device was expected, so none was verified" in run.output
 
 
-def test_run_whose_host_lost_its_power_is_continued_by_the_next() -> None:
+def test_next_run_continues_after_a_power_cut() -> None:
     host = hosts.connect(BOOKWORM)
     before = packages(host)
     target = fleet.host_named(BOOKWORM)
@@ -201,7 +201,7 @@ def test_module_is_built_for_the_kernel_that_will_boot(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
-def test_driver_is_held_and_nothing_upgrades_it(name: str) -> None:
+def test_driver_is_held_and_not_upgraded(name: str) -> None:
     host = hosts.connect(name)
     held = set(host.check_output("apt-mark showhold").split())
     assert {"nvidia-kernel-dkms", "libcuda1", "nvidia-smi", "firmware-nvidia-gsp"} <= held
@@ -212,7 +212,7 @@ def test_driver_is_held_and_nothing_upgrades_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
-def test_added_components_give_nothing_but_the_driver(name: str) -> None:
+def test_added_components_only_provide_the_driver(name: str) -> None:
     host = hosts.connect(name)
     policy = host.check_output("apt-cache policy firmware-iwlwifi")
     assert "Candidate: (none)" in policy
@@ -220,7 +220,7 @@ def test_added_components_give_nothing_but_the_driver(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
-def test_nouveau_is_kept_off_also_in_the_initramfs(name: str) -> None:
+def test_nouveau_is_disabled_in_the_system_and_in_the_initramfs(name: str) -> None:
     host = hosts.connect(name)
     inside = host.check_output(f"lsinitramfs /boot/initrd.img-{kernel(host)}")
     assert f"{driver_files.BLACKLIST}"[1:] in inside.splitlines()
@@ -228,7 +228,7 @@ def test_nouveau_is_kept_off_also_in_the_initramfs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [BOOKWORM, TRIXIE])
-def test_host_that_is_only_prepared_is_not_degraded_by_the_driver(name: str) -> None:
+def test_host_without_its_gpu_has_no_failed_units_of_the_driver(name: str) -> None:
     failed = hosts.connect(name).check_output("systemctl list-units --failed --plain --no-legend")
     assert "nvidia" not in failed
 
@@ -252,14 +252,14 @@ def test_second_run_changes_nothing(name: str) -> None:
     )
 
 
-def test_host_reboots_when_it_may_and_a_driver_that_runs_nowhere_is_reported() -> None:
-    """The container boots again with the machine's kernel, so the module for its own is never loaded."""
+def test_permitted_reboot_happens_and_a_driver_that_is_not_loaded_is_reported() -> None:
+    """The container boots with the machine's kernel, so the module for its own kernel is never loaded."""
     host = hosts.connect(TRIXIE)
     before = packages(host), host.check_output("apt-mark showhold")
     boot = host.check_output(BOOT)
     run = play(TRIXIE, gpu_driver_expected_devices=1, gpu_driver_reboot="when_needed")
     assert run.returncode != 0
-    assert "The host was rebooted, and a reboot is needed still" in run.output
+    assert "The host was rebooted, but another reboot is needed" in run.output
     assert "0 packages were removed again" in run.output
     assert host.check_output(BOOT) != boot
     assert (packages(host), host.check_output("apt-mark showhold")) == before
@@ -267,14 +267,14 @@ def test_host_reboots_when_it_may_and_a_driver_that_runs_nowhere_is_reported() -
     assert not host.file(hosts.LOCK).exists
 
 
-def test_nvidia_smi_without_a_device_is_read_as_such() -> None:
-    """The real program, whose failure is the only one of it that can be had here."""
+def test_failure_of_the_real_nvidia_smi_is_recognised() -> None:
+    """Without a device, this is the only answer of the real program that can be tested."""
     done = hosts.connect(TRIXIE).run("nvidia-smi")
     assert nvidia_smi.parse_smi(done.rc, done.stdout + done.stderr).trouble == "no_driver"
 
 
 def test_sandbox_names_exactly_the_nodes_of_the_cards() -> None:
-    """That systemd takes them; containers have no control of devices of their own that would enforce it."""
+    """Checks that systemd accepts the nodes. Containers have no device control that would enforce them."""
     host = hosts.connect(TRIXIE)
     names = [f"/dev/{name}" for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm")]
     others = ["/dev/nvidia-modeset", "/dev/nvidia-uvm-tools"]

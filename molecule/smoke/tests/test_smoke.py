@@ -256,7 +256,7 @@ def test_evidence_of_both_hosts_is_collected_and_verified(control: Control) -> N
 
 
 def test_incident_can_be_closed_only_after_its_host_was_watched(control: Control) -> None:
-    control.run("incident", rc=2, do="close", resolution="restarted")
+    control.run("incident_close", rc=2, resolution="restarted")
     control.run("watch", only(FIRST), minutes=1)
     assert "ok" in control.results("watch")
     assert "recovered" in control.run("watch_show", only(FIRST)).output

@@ -1,4 +1,4 @@
-"""The archives that APT takes packages from, and the sources that add those with the driver."""
+"""APT's archives, and the sources that add the archives with the driver."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NVIDIA_REPOSITORY = "https://developer.download.nvidia.com/compute/cuda/repos"
 
 @dataclass(frozen=True)
 class Archive:
-    """An index of packages as APT knows it; `codename` and `origin` are empty where it does not tell."""
+    """A package index as APT reports it; `codename` and `origin` are empty if APT does not report them."""
 
     uri: str
     suite: str
@@ -40,29 +40,29 @@ INDEXTARGETS = (
 
 
 def address(uri: str) -> str:
-    """A source's address as APT names it, by which two that are written differently are the same.
+    """Normalise a source's address the way APT does, so that two spellings of one address compare equal.
 
-    APT makes `file:/a/` of `file:///a`, reads `%20`, and leaves a user's name out where it tells of packages.
+    APT turns `file:///a` into `file:/a/`, decodes `%20`, and omits the user name in its output.
     """
     host = re.sub(r"^([\w.+-]+:)///", r"\1/", unquote(uri))
     return re.sub(r"^([\w.+-]+://)[^/@]*@", r"\1", host).rstrip("/")
 
 
 def archives(targets: str) -> list[Archive]:
-    """What `INDEXTARGETS` prints; APT prints the variable itself where there is no value."""
+    """Parse the output of `INDEXTARGETS`. APT prints the variable itself if it has no value."""
     rows = ([re.sub(r"\$\(.*", "", field) for field in row.split("|")] for row in targets.splitlines())
     return list(dict.fromkeys(Archive(*row) for row in rows if len(row) == 5))
 
 
-def own_archives(found: Iterable[Archive], codename: str) -> list[Archive]:
-    """Those of the host's own release, its updates and its security, by their codename or their suite."""
+def own_archives(archives: Iterable[Archive], codename: str) -> list[Archive]:
+    """The archives of the host's own release, with its updates and security, by codename or suite."""
     names = {codename, f"{codename}-updates", f"{codename}-security"}
-    mine = [each for each in found if names & {each.codename, each.suite}]
+    mine = [each for each in archives if names & {each.codename, each.suite}]
     return [each for each in mine if each.origin in DISTRIBUTIONS] or mine
 
 
 def pinned_releases(own: Iterable[Archive], codename: str) -> tuple[str, ...]:
-    """How pins name the releases to which components are added: Debian's, and what a mirror makes of them."""
+    """Pin expressions for the releases that get added components: Debian's own names and a mirror's names."""
     usual = [f"o=Debian,n={codename}{kind}" for kind in ("", "-updates", "-security")]
     mirrored = [
         f"o={each.origin},n={each.codename}"
@@ -73,27 +73,27 @@ def pinned_releases(own: Iterable[Archive], codename: str) -> tuple[str, ...]:
 
 
 def lacking_components(own: Iterable[Archive], codename: str) -> list[str]:
-    """The components with the driver that a host does not take from the archives of its own release."""
-    have = {each.component for each in own if codename in (each.codename, each.suite)}
-    return [each for each in COMPONENTS if each not in have]
+    """The components with the driver that the host's own release does not enable."""
+    enabled = {each.component for each in own if codename in (each.codename, each.suite)}
+    return [each for each in COMPONENTS if each not in enabled]
 
 
 def sources(
     entries: Mapping[str, str], own: Iterable[Archive], components: Sequence[str]
 ) -> dict[Path, str | None]:
-    """The files that take `components` of a host's own archives, None for one that is not needed.
+    """The source files that enable `components` of the host's own archives; None for a file not needed.
 
-    They repeat the host's own entries with all their options, since APT reads no source at all when two
-    entries of an archive differ in them. `entries`: the host's sources by file name. [sources.list(5)]
+    They repeat the options of the host's own entries: APT reads no source at all if two entries of one
+    archive have different options. `entries`: the host's sources by file name. [sources.list(5)]
     """
-    known = {(address(each.uri), each.suite) for each in own if each.component == "main"}
+    main_archives = {(address(each.uri), each.suite) for each in own if each.component == "main"}
     lines: dict[str, None] = {}
     stanzas: dict[str, None] = {}
     for name, text in entries.items():
         if name.endswith(".sources"):
-            stanzas |= dict.fromkeys(_stanzas(text, known, components))
+            stanzas |= dict.fromkeys(_stanzas(text, main_archives, components))
         else:
-            lines |= dict.fromkeys(_lines(text, known, components))
+            lines |= dict.fromkeys(_lines(text, main_archives, components))
     return {
         driver_files.SOURCES: driver_files.HEAD.format("#") + "\n".join(lines) + "\n" if lines else None,
         driver_files.STANZAS: driver_files.HEAD.format("#") + "\n".join(stanzas) if stanzas else None,
@@ -105,26 +105,30 @@ _LINE = re.compile(
 )
 
 
-def _lines(text: str, known: Container[tuple[str, str]], components: Sequence[str]) -> Iterator[str]:
-    for found in filter(None, map(_LINE.match, text.splitlines())):
-        is_known = (address(found["uri"]), found["suite"]) in known
-        if is_known and "main" in found["components"].split():
-            yield f"deb {found['options'] or ''}{found['uri']} {found['suite']} {' '.join(components)}"
+def _lines(text: str, main_archives: Container[tuple[str, str]], components: Sequence[str]) -> Iterator[str]:
+    for entry in filter(None, map(_LINE.match, text.splitlines())):
+        is_own = (address(entry["uri"]), entry["suite"]) in main_archives
+        if is_own and "main" in entry["components"].split():
+            yield f"deb {entry['options'] or ''}{entry['uri']} {entry['suite']} {' '.join(components)}"
 
 
-def _stanzas(text: str, known: Container[tuple[str, str]], components: Sequence[str]) -> Iterator[str]:
+def _stanzas(
+    text: str, main_archives: Container[tuple[str, str]], components: Sequence[str]
+) -> Iterator[str]:
     written = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     for stanza in re.split(r"\n\s*\n", written):
         fields = {
-            found[1].lower(): found[0].rstrip()
-            for found in re.finditer(r"^(\S+?):.*(?:\n[ \t].*)*", stanza, re.M)
+            field[1].lower(): field[0].rstrip()
+            for field in re.finditer(r"^(\S+?):.*(?:\n[ \t].*)*", stanza, re.M)
         }
         values = {name: field.partition(":")[2].split() for name, field in fields.items()}
         if values.get("enabled", ["yes"])[0].lower() in ("no", "false", "off", "0", "without", "disable"):
             continue
         uris = values.get("uris", [])
         suites = [
-            suite for suite in values.get("suites", []) if any((address(uri), suite) in known for uri in uris)
+            suite
+            for suite in values.get("suites", [])
+            if any((address(uri), suite) in main_archives for uri in uris)
         ]
         if suites and "deb" in values.get("types", []) and "main" in values.get("components", []):
             fields |= {
@@ -136,7 +140,7 @@ def _stanzas(text: str, known: Container[tuple[str, str]], components: Sequence[
 
 
 def of_nvidia(uri: str, archives: Iterable[Archive], url: str) -> bool:
-    """Whether an archive is NVIDIA's, or the mirror of it at `url`."""
+    """Whether an archive is NVIDIA's repository or its mirror at `url`."""
     ours = (NVIDIA_REPOSITORY, *([address(url)] if url else []))
     return address(uri).startswith(ours) or any(
         each.origin == "NVIDIA" and address(each.uri) == address(uri) for each in archives
@@ -144,7 +148,7 @@ def of_nvidia(uri: str, archives: Iterable[Archive], url: str) -> bool:
 
 
 def nvidia_source(system: str, release: str, url: str) -> str:
-    """The line of NVIDIA's own repository, or of a mirror of it, for a system."""
+    """The APT source line for NVIDIA's repository, or for its mirror at `url`."""
     uri = url or f"{NVIDIA_REPOSITORY}/{system}{release.replace('.', '')}/x86_64/"
     return driver_files.HEAD.format("#") + f"deb [signed-by={driver_files.KEYRING}] {uri} /\n"
 
@@ -153,14 +157,18 @@ APT = Path("/etc/apt")
 
 
 def index_targets(options: Sequence[str] = ()) -> str:
-    """What APT takes packages from."""
+    """APT's report of its package indexes."""
     command, *arguments = INDEXTARGETS
     return apt.run([command, *options, *arguments])
 
 
 @contextlib.contextmanager
 def readable_sources() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """APT's error where this role's own sources keep it from reading any, and options that leave them out."""
+    """Yield APT's error and options to work around it.
+
+    Both are empty if APT can read its sources. If this role's own sources break APT, the options leave them
+    out.
+    """
     ours = (driver_files.SOURCES, driver_files.STANZAS)
     try:
         index_targets()
@@ -182,18 +190,19 @@ def readable_sources() -> Iterator[tuple[str, tuple[str, ...]]]:
 def header_versions(
     images: Iterable[str], own: Iterable[Archive], options: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """The versions that APT knows of the headers for packages with kernels.
+    """The available versions of the header package of each kernel package.
 
-    Those of one kernel are left out where APT has read none of the `own` archives, and cannot tell.
+    If APT has not read any of the `own` archives, header packages of a single kernel are left out, since
+    their availability is unknown.
     """
-    # What has no origin was not read.
-    tells = any(each.origin for each in own)
-    names = [kernels.header_package(name) for name in images if tells or kernels.follows(name)]
+    # An archive without an origin has not been read.
+    is_read = any(each.origin for each in own)
+    names = [kernels.header_package(name) for name in images if is_read or kernels.follows(name)]
     return {name: tuple(apt.versions(name, options)) for name in names}
 
 
 def sources_of_host() -> dict[str, str]:
-    """APT's sources by file name, without this role's own."""
+    """The text of APT's source files by file name, without this role's own files."""
     paths = [APT / "sources.list", *sorted((APT / "sources.list.d").glob("*"))]
     ours = (driver_files.SOURCES, driver_files.STANZAS)
     return {

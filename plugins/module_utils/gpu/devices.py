@@ -1,6 +1,6 @@
-"""The GPUs of a host: those on the PCI bus, which of them are used, and the device nodes that they need.
+"""The GPUs of a host: GPUs on the PCI bus, the ones that are used, and the device nodes that they need.
 
-Decides from the paths that it is given; imports nothing of this collection.
+Reads only the paths passed to it and imports nothing from this collection.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Any, Literal
 Vendor = Literal["nvidia", "amd", "intel"]
 
 VENDORS: Mapping[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
-"""By PCI vendor; also the order in which one is chosen where a host has several."""
+"""Vendor names by PCI vendor id, in order of preference if a host has several."""
 
 OPENCL_VENDORS: Mapping[str, tuple[str, ...]] = {
     "amd": ("AMD", "Advanced Micro Devices, Inc."),
     "intel": ("Intel", "Intel(R) Corporation"),
 }
-"""The vendors of cards as OpenCL has them, Mesa's words and their own; PoCL has others for processors."""
+"""The vendor strings that OpenCL reports for GPUs, by Mesa and by the vendor. PoCL's CPUs have others."""
 
 AUTO = "auto"
-"""The vendor that leaves the choice to what is there."""
+"""Choose the vendor by the GPUs on the PCI bus."""
 
 # Display controllers and processing accelerators [PCI Code and ID Assignment, 03xx and 1200].
 _CLASSES = ("0x03", "0x1200")
 
-# AMD's discrete cards of the generations GCN, RDNA and CDNA. Ids below 2000 and from 9600 on are parts of
-# processors and chipsets, the others chips that OpenCL has no driver for, as servers' ES1000 [pci.ids, 1002].
+# Device ids of AMD's discrete GCN, RDNA and CDNA cards. Ids below 2000 and from 9600 on belong to processors
+# and chipsets. The rest have no OpenCL driver, such as the ES1000 in servers [pci.ids, 1002].
 _DISCRETE_AMD = (range(0x6600, 0x7000), range(0x7300, 0x7800))
 
-# Device ids of NVIDIA's chips, first of each range; Kepler and older have no driver that KataGo can use.
+# The first device id of each range of NVIDIA's chips. Kepler and older have no driver that KataGo can use.
 _ARCHITECTURES: tuple[tuple[int, str], ...] = (
     (0x0000, "kepler"),
     (0x1340, "maxwell"),
@@ -53,10 +53,10 @@ _ARCHITECTURES: tuple[tuple[int, str], ...] = (
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU. `address` on the bus; `driver` of the kernel that has it, empty without one.
+    """A GPU. `address`: its PCI address. `driver`: the kernel driver bound to it; empty if none.
 
-    `simulated`: named by an operator, and not on the bus. `integrated`: part of the processor or the
-    board, and used only where that is asked for. `architecture` of NVIDIA's chips.
+    `simulated`: named by the operator but not on the bus. `integrated`: part of the processor or the board,
+    and used only on request.
     """
 
     address: str
@@ -68,39 +68,39 @@ class Device:
 
     @property
     def architecture(self) -> str:
-        """NVIDIA's name of the chip's generation; empty for other vendors."""
+        """NVIDIA's name for the chip's generation; empty for other vendors."""
         if self.vendor != "nvidia":
             return ""
         number = int(self.id, 16)
         return next(name for first, name in reversed(_ARCHITECTURES) if number >= first)
 
     def __str__(self) -> str:
-        """As a plan names it."""
+        """The device as the plan shows it."""
         kind = f", {self.architecture}" if self.architecture else ""
         return f"{self.vendor} {self.id} at {self.address or 'no address (simulated)'}{kind}"
 
 
 def on_bus(root: Path) -> list[Device]:
-    """The GPUs on the PCI bus, by its directory of devices in sysfs, in the order of their addresses."""
+    """The GPUs on the PCI bus, ordered by address. `root`: the bus's device directory in sysfs."""
     devices = []
     for directory in sorted(root.glob("*")):
         try:
             kind, vendor, number = (
-                (directory / name).read_text().strip() for name in ("class", "vendor", "device")
+                (directory / file).read_text().strip() for file in ("class", "vendor", "device")
             )
         except OSError:
             continue
-        known = VENDORS.get(vendor.removeprefix("0x"))
-        if known is None or not kind.startswith(_CLASSES):
+        name = VENDORS.get(vendor.removeprefix("0x"))
+        if name is None or not kind.startswith(_CLASSES):
             continue
         driver = directory / "driver"
         devices.append(
             Device(
                 address=directory.name,
-                vendor=known,
+                vendor=name,
                 id=number.removeprefix("0x"),
                 driver=driver.resolve().name if driver.exists() else "",
-                integrated=_is_integrated(directory.name, known, int(number, 16)),
+                integrated=_is_integrated(directory.name, name, int(number, 16)),
             )
         )
     return devices
@@ -112,42 +112,44 @@ def _is_integrated(address: str, vendor: Vendor, number: int) -> bool:
     return vendor == "amd" and not any(number in ids for ids in _DISCRETE_AMD)
 
 
-def named(devices: Iterable[Mapping[str, Any]], found: Sequence[Device]) -> list[Device]:
-    """The devices that an operator names in place of those on the bus.
+def named(devices: Iterable[Mapping[str, Any]], on_bus: Sequence[Device]) -> list[Device]:
+    """The devices that the operator names instead of the devices on the bus.
 
-    Each has `vendor` (four hexadecimal digits or nvidia, amd, intel) and `device` (four hexadecimal
-    digits). One that is on the bus too is the one on the bus, and counts even where it is integrated.
-    ValueError names what is malformed.
+    Each entry has `vendor` (four hexadecimal digits or nvidia, amd, intel) and `device` (four hexadecimal
+    digits). An entry that matches a device on the bus selects that device, even an integrated one.
+
+    Raises:
+        ValueError: an entry is malformed; the message names it.
     """
-    left = list(found)
+    unmatched = list(on_bus)
     result = []
     for number, device in enumerate(devices):
         place = f"gpu_driver_devices[{number}]"
-        given = str(device.get("vendor", "")).lower().removeprefix("0x")
-        vendor = VENDORS.get(given) or next((each for each in VENDORS.values() if each == given), None)
+        value = str(device.get("vendor", "")).lower().removeprefix("0x")
+        vendor = VENDORS.get(value) or next((each for each in VENDORS.values() if each == value), None)
         if vendor is None:
-            raise ValueError(f"{place}.vendor is {given!r}; it must be one of nvidia, amd, intel.")
+            raise ValueError(f"{place}.vendor is {value!r}; it must be one of nvidia, amd, intel.")
         identity = str(device.get("device", "")).lower().removeprefix("0x")
         if not re.fullmatch(r"[0-9a-f]{4}", identity):
             raise ValueError(
-                f"{place}.device is {identity!r}; it must be the four hexadecimal digits of `lspci -n`."
+                f"{place}.device is {identity!r}; it must be four hexadecimal digits, as shown by `lspci -n`."
             )
-        real = next((each for each in left if (each.vendor, each.id) == (vendor, identity)), None)
+        real = next((each for each in unmatched if (each.vendor, each.id) == (vendor, identity)), None)
         if real:
-            left.remove(real)
+            unmatched.remove(real)
             real = replace(real, integrated=False)
         result.append(real or Device(address="", vendor=vendor, id=identity, simulated=True))
     return result
 
 
 def chosen(devices: Iterable[Device], vendor: str = AUTO) -> list[Device]:
-    """Those that are used: of `vendor`, with auto of the first that there is; [] on a CPU host.
+    """The devices of `vendor` that the engine uses; [] on a CPU host. `auto`: the first vendor present.
 
-    Integrated ones are used only where their vendor is named, and has no other there.
+    Integrated devices are used only if `vendor` names their vendor and it has no discrete device there.
     """
-    found = list(devices)
+    candidates = list(devices)
     for each in VENDORS.values() if vendor == AUTO else (vendor,):
-        mine = [device for device in found if device.vendor == each]
+        mine = [device for device in candidates if device.vendor == each]
         discrete = [device for device in mine if not device.integrated]
         if used := discrete or (mine if vendor != AUTO else []):
             return used
@@ -155,11 +157,11 @@ def chosen(devices: Iterable[Device], vendor: str = AUTO) -> list[Device]:
 
 
 def nodes(devices: Iterable[Device], *, dev: Path, pci: Path, proc: Path) -> list[str]:
-    """The device nodes that an engine needs of `devices`, and no others.
+    """The device nodes that an engine needs to use `devices`, and no others; [] if there are none.
 
-    NVIDIA's: each card, their control and their unified memory. AMD's: the compute interface and each
-    card's render node. Intel's: each card's render node. [] where no driver made one for them.
-    `pci`: the bus's devices in sysfs, `proc`: what NVIDIA's driver says of its GPUs.
+    NVIDIA: a node for each card, nvidiactl and nvidia-uvm. AMD: each card's render node and kfd. Intel: each
+    card's render node. The driver creates the nodes. `pci`: the bus's device directory in sysfs. `proc`: the
+    directory where NVIDIA's driver describes its GPUs.
     """
     cards: list[Path] = []
     shared: list[Path] = []
@@ -168,20 +170,23 @@ def nodes(devices: Iterable[Device], *, dev: Path, pci: Path, proc: Path) -> lis
             cards += _nvidia_nodes(device.address, dev, proc)
             shared = [dev / "nvidiactl", dev / "nvidia-uvm"]
             continue
-        # The driver names a card's nodes below the card itself.
+        # The driver lists a card's nodes in the card's own directory.
         cards += [dev / "dri" / each.name for each in (pci / device.address / "drm").glob("renderD*")]
         if device.vendor == "amd" and (dev / "kfd").exists():
             shared = [dev / "kfd"]
     return [str(each) for each in (*sorted(cards, key=_number), *shared)] if cards else []
 
 
-def used_by_engine(words: str, vendor: str, names: Sequence[str]) -> str | None:
-    """The device that KataGo says it uses: of NVIDIA's one of `names`, of another vendor's any; or None."""
+def used_by_engine(output: str, vendor: str, names: Sequence[str]) -> str | None:
+    """The device that KataGo reports as used, or None.
+
+    For NVIDIA, one of `names`. For another vendor, any of its OpenCL devices. `output`: KataGo's log.
+    """
     if vendor == "nvidia":
-        return next((name for name in names if name in words), None)
-    theirs = "|".join(map(re.escape, OPENCL_VENDORS[vendor]))
-    found = re.search(rf"Using OpenCL Device \d+: (.+) \((?:{theirs})\)", words)
-    return found[1] if found else None
+        return next((name for name in names if name in output), None)
+    opencl_vendors = "|".join(map(re.escape, OPENCL_VENDORS[vendor]))
+    match = re.search(rf"Using OpenCL Device \d+: (.+) \((?:{opencl_vendors})\)", output)
+    return match[1] if match else None
 
 
 def _nvidia_nodes(address: str, dev: Path, proc: Path) -> list[Path]:
@@ -198,7 +203,7 @@ def _number(path: Path) -> int:
 
 
 def backends(vendor: str) -> tuple[str, ...]:
-    """KataGo's backends that work on a host's device, the fastest first."""
+    """KataGo's backends that work on a device of `vendor`, the fastest first."""
     return {
         "nvidia": ("trt", "cuda", "opencl"),
         "amd": ("opencl",),

@@ -1,4 +1,4 @@
-"""Changes the driver's packages: records what is there, installs, holds, and restores what was recorded."""
+"""Changes the driver's packages: records the host's state, then installs, pins and holds packages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
 
 
 def start(host: Host, plan: Plan, *, service: bool) -> None:
-    """Record what is there, unless an earlier run that was interrupted did."""
+    """Record the host's state, unless an interrupted run has already recorded it."""
     if host.record.unfinished:
         return
     now = apt.query()
@@ -58,12 +58,12 @@ def start(host: Host, plan: Plan, *, service: bool) -> None:
 
 
 def release_holds() -> None:
-    """Take away the holds of this role's last change, which keep APT from another branch or source."""
+    """Remove the holds of this role's last change, so that APT can change to another branch or source."""
     apt.hold(set(driver_record.read().held) & set(apt.query().held), held=False)
 
 
-def remember(changes: Sequence[apt.Change]) -> None:
-    """Record what APT is about to change, beside what it changed in a run that was interrupted."""
+def record_changes(changes: Sequence[apt.Change]) -> None:
+    """Add what APT is about to change to the record, keeping what an interrupted run recorded."""
     record = driver_record.read()
     before = {change.name: change.old for change in changes}
     after = {change.name: change.new for change in changes}
@@ -73,9 +73,10 @@ def remember(changes: Sequence[apt.Change]) -> None:
 
 
 def add_sources(settings: Settings, host: Host) -> None:
-    """The archives with the driver are known to APT, and nothing else is taken from them.
+    """Add the archives with the driver to APT's sources, and allow only the driver from them.
 
-    DriverError, and APT's files are as before, where APT could not read its sources with them.
+    Raises:
+        DriverError: APT cannot read its sources with the new ones. The previous files are back in place.
     """
     before = {path: None if host.sources_trouble else texts.read(path) for path in driver_files.OF_APT}
     try:
@@ -84,12 +85,15 @@ def add_sources(settings: Settings, host: Host) -> None:
     except apt.PackagesError as error:
         for path, text in before.items():
             texts.put(path, text)
-        raise DriverError(f"APT cannot read its sources with those of the driver: {error}") from error
+        raise DriverError(
+            f"APT cannot read its sources after the driver's sources were added: {error}."
+            " The previous sources are back in place."
+        ) from error
     apt.get("update", archives=driver_record.ARCHIVES)
 
 
 def write_sources(settings: Settings, host: Host) -> None:
-    """Write the files from which APT knows the driver's archives."""
+    """Write the source files and pins for the driver's archives."""
     components = driver_record.read().components
     contents = driver_files.contents(
         settings,
@@ -98,30 +102,33 @@ def write_sources(settings: Settings, host: Host) -> None:
         version=driver_versions.wanted_version(settings, host),
         branch=driver_packages.branch_of(settings, host),
     )
-    wanted: dict[Path, str | None] = {driver_files.SOURCES: None, driver_files.STANZAS: None}
-    for path in wanted:
+    sources: dict[Path, str | None] = {driver_files.SOURCES: None, driver_files.STANZAS: None}
+    for path in sources:
         texts.put(path, None)
     if settings.source == NVIDIA:
         texts.put(driver_files.KEYRING, settings.key)
-        wanted[driver_files.SOURCES] = apt_sources.nvidia_source(host.system, host.release, settings.url)
+        sources[driver_files.SOURCES] = apt_sources.nvidia_source(host.system, host.release, settings.url)
     elif components:
-        found = apt_sources.archives(apt_sources.index_targets())
-        own = apt_sources.own_archives(found, host.codename)
-        wanted = apt_sources.sources(apt_sources.sources_of_host(), own, components)
-        if not any(wanted.values()):
+        archives = apt_sources.archives(apt_sources.index_targets())
+        own = apt_sources.own_archives(archives, host.codename)
+        sources = apt_sources.sources(apt_sources.sources_of_host(), own, components)
+        if not any(sources.values()):
             raise DriverError(
-                f"No entry in {apt_sources.APT}/sources.list or sources.list.d takes main of {host.codename};"
-                f" add the driver's components to one yourself: {', '.join(components)}"
+                f"No entry in {apt_sources.APT}/sources.list or sources.list.d has main of {host.codename}."
+                f" Add these components to one yourself: {', '.join(components)}"
             )
-    for path, text in wanted.items():
+    for path, text in sources.items():
         texts.put(path, text)
     texts.put(driver_files.PREFERENCES, contents[str(driver_files.PREFERENCES)])
 
 
 def install(settings: Settings, *, continued: bool) -> Plan:
-    """Bring packages, files and module to what is planned; DriverError says what stands in the way.
+    """Install the planned packages, write this role's files and verify the built module; return the plan.
 
-    `continued`: whether an earlier run began the change, and may have left packages half way.
+    `continued`: whether an interrupted run started the change and may have left packages half installed.
+
+    Raises:
+        DriverError: the plan is refused, APT fails, or the module cannot be built.
     """
     host = driver_inspection.inspect(settings)
     plan = driver_plan.plan(settings, replace(host, record=replace(host.record, unfinished=continued)))
@@ -136,22 +143,22 @@ def install(settings: Settings, *, continued: bool) -> Plan:
         else:
             apt.get("update", archives=driver_record.ARCHIVES)
         try:
-            wanted = requested(settings, plan, host)
-            changes = apt.simulate(wanted, driver_record.ARCHIVES)
+            packages = requested(settings, plan, host)
+            changes = apt.simulate(packages, driver_record.ARCHIVES)
         except apt.PackagesError as error:
-            # Its archives were read again since the plan.
+            # APT's lists were updated after the plan was made, so its problems may be new.
             problems = "".join(f"\n- {problem}" for problem in plan.problems)
             raise DriverError(
-                f"APT refuses the packages, so none was installed: {error}{problems}"
+                f"APT refused the packages. Nothing was installed. {error}{problems}"
             ) from error
         check(changes, settings, host.installed)
         check_branch(changes, plan, host, apt.query().present, version=settings.version)
-        remember(changes)
+        record_changes(changes)
         with contextlib.suppress(apt.PackagesError):
-            # Whatever an interrupted run left half way; what is really wrong APT says next.
+            # Completes what an interrupted run left half configured. APT reports real errors next.
             apt.run(["dpkg", "--configure", "-a"])
         try:
-            apt.get("install", *wanted, archives=driver_record.ARCHIVES)
+            apt.get("install", *packages, archives=driver_record.ARCHIVES)
         except apt.PackagesError as error:
             raise DriverError(f"{error}{dkms.build_failure(began)}") from error
     if plan.vendor == "nvidia":
@@ -161,8 +168,8 @@ def install(settings: Settings, *, continued: bool) -> Plan:
 
 
 def requested(settings: Settings, plan: Plan, host: Host) -> Sequence[str]:
-    """What APT is asked for: the packages, or the kept archives where only they have the wanted version."""
-    if plan.vendor != "nvidia" or not driver_versions.returns(settings, host):
+    """The packages to request from APT; kept archives if only they have the requested version."""
+    if plan.vendor != "nvidia" or not driver_versions.needs_kept_archives(settings, host):
         return plan.packages
     earlier = host.record.earlier
     kept = [apt.archive(driver_record.ARCHIVES, name, version) for name, version in earlier.items()]
@@ -170,18 +177,18 @@ def requested(settings: Settings, plan: Plan, host: Host) -> Sequence[str]:
 
 
 def check(changes: Sequence[apt.Change], settings: Settings, installed: Mapping[str, str]) -> None:
-    """Refuse what APT would do beyond the driver, and, unless forced, what could not be restored."""
+    """Refuse changes beyond the driver and, unless forced, changes that could not be restored."""
     problems = []
     for change in changes:
         if not change.new and not driver_packages.is_replaced(change, installed):
             problems.append(
-                f"APT would remove {change.name} {change.old}."
+                f"APT would remove {change.name} {change.old}, which is not part of the installed driver."
                 " Remove it yourself, or keep the driver as it is."
             )
         elif change.name.startswith("linux-image-"):
             problems.append(
                 f"APT would also install the kernel {change.name} {change.new}."
-                " Upgrade the kernel first, and boot it."
+                " Upgrade the kernel and reboot into it first."
             )
         elif (
             change.old
@@ -189,8 +196,8 @@ def check(changes: Sequence[apt.Change], settings: Settings, installed: Mapping[
             and apt.unavailable({change.name: change.old}, driver_record.ARCHIVES)
         ):
             problems.append(
-                f"{change.name} {change.old} would be {'replaced' if change.new else 'removed'}, and no"
-                " archive has it any more, so it could not be restored. Try it anyway:"
+                f"{change.name} {change.old} would be {'replaced' if change.new else 'removed'}, and it could"
+                " not be restored: no archive has this version any more. To change it anyway:"
                 " -e gpu_driver_force=true"
             )
     if problems:
@@ -205,9 +212,9 @@ def check_branch(
     *,
     version: str = "",
 ) -> None:
-    """Refuse a driver that is not of the planned branch and source, which the devices were judged by.
+    """Refuse a driver of another branch or source than planned; the devices were checked against the plan.
 
-    `version`: the one that was asked for.
+    `version`: the requested version.
     """
     if plan.vendor != "nvidia":
         return
@@ -216,15 +223,15 @@ def check_branch(
     ):
         offered = ", ".join(host.available) or "none"
         raise DriverError(
-            f"Planned is {plan.target}; APT would install packages of another branch, source or version:"
-            f" {', '.join(strays)}. Versions of {plan.dkms_package} in its archives: {offered}. Choose by"
-            " gpu_driver_branch or gpu_driver_version; look for pins of others: apt-cache policy "
+            f"The plan is {plan.target}, but APT would install packages of another branch, source or version:"
+            f" {', '.join(strays)}. Available versions of {plan.dkms_package}: {offered}. Choose one with"
+            " gpu_driver_branch or gpu_driver_version. Check for other pins: apt-cache policy "
             + plan.dkms_package
         )
 
 
 def configure(settings: Settings, plan: Plan, host: Host) -> None:
-    """Hold the driver's packages, and write pins and what keeps nouveau off, also into the initramfs."""
+    """Hold the driver's packages, pin their version, and disable nouveau, also in the initramfs."""
     record = driver_record.read()
     version = driver_packages.upstream(apt.query().installed.get(plan.dkms_package)) or ""
     contents = driver_files.contents(
@@ -243,18 +250,23 @@ def configure(settings: Settings, plan: Plan, host: Host) -> None:
 
 
 def verify_build(plan: Plan) -> None:
-    """The module of the installed driver is there for the kernel that will boot."""
+    """Check that the module exists for the kernel that will boot; build it if it does not.
+
+    Raises:
+        DriverError: the module cannot be built, or DKMS did not install a file.
+    """
     kernel = kernels.newest(kernels.bootable())
     version = driver_packages.upstream(apt.query().installed.get(plan.dkms_package))
     if dkms.built().get(kernel) != version:
         began = time.time()
         _, output = programs.ask(["dkms", "autoinstall", "-k", kernel], seconds=1800)
-        if (found := dkms.built().get(kernel)) != version:
+        if (built := dkms.built().get(kernel)) != version:
             raise DriverError(
-                f"The module {version} is not built for {kernel}, which will boot and has"
-                f" {found or 'none'}: {apt.last_lines(output)}{dkms.build_failure(began)}"
+                f"The kernel module {version} is not built for {kernel}, the kernel that will boot."
+                f" Built for it: {built or 'none'}. {apt.last_lines(output)}{dkms.build_failure(began)}"
             )
     if not list(Path(f"/lib/modules/{kernel}").glob("updates/dkms/nvidia*.ko*")):
         raise DriverError(
-            f"DKMS calls the module installed for {kernel}, and /lib/modules/{kernel}/updates/dkms has none."
+            f"DKMS reports the module as installed for {kernel}, but /lib/modules/{kernel}/updates/dkms has"
+            " none. Check its builds: dkms status"
         )

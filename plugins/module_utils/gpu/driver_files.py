@@ -1,4 +1,4 @@
-"""The role's own files on a host: where they are, and what is in them."""
+"""The role's own files on a host: their paths and contents."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def contents(
     branch: str,
     releases: Sequence[str] = (),
 ) -> dict[str, str]:
-    """The role's own files by path: APT's pins, what unattended upgrades leave alone, nouveau's, the nodes'.
+    """The contents of the role's own files by path.
 
-    `components`: those that the host lacked, of which nothing but the driver is to be taken, in `releases`.
-    `version`: of the driver, empty before it is known.
+    They are APT's pins, the blacklist for unattended upgrades, the blacklist for nouveau, and the drop-in
+    that creates device nodes. `components`: added components of `releases`, from which only the driver may
+    be installed. `version`: the driver's version; empty while it is unknown.
     """
-    # APT takes the first record that names a package and matches a version, so the order matters.
+    # APT uses the first record that names a package and matches a version, so the order matters.
     of_its_branch = f"version {branch.partition('-')[0]}.*"
     pins = []
     if settings.source == DISTRIBUTION:
@@ -64,8 +65,8 @@ def _pin(names: Iterable[str], which: str, priority: int) -> str:
     return f"Package: {' '.join(names)}\nPin: {which}\nPin-Priority: {priority}\n"
 
 
-# The driver makes this node when a program first asks for it, as root; the service's sandbox may not, and
-# opens only nodes that are there when it starts. Ubuntu has that program in a package of its own.
+# The node nvidia-uvm is created when a root program first uses it. The service's sandbox cannot create it,
+# and opens only nodes that exist when it starts. On Ubuntu, nvidia-modprobe is a separate package.
 _NODES = """\
 [Unit]
 Before=katago-mcp.service
@@ -75,7 +76,7 @@ ExecStartPost=-/usr/bin/nvidia-modprobe -u -c 0
 
 HEAD = "{} Kept by the role gpu_driver, which alone changes the driver.\n"
 
-# What APT reads before it does anything.
+# Files that APT reads before every operation.
 OF_APT = (KEYRING, SOURCES, STANZAS, PREFERENCES)
 
 FILES = (*OF_APT, UNATTENDED, BLACKLIST, DROP_IN)

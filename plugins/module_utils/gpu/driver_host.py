@@ -1,4 +1,4 @@
-"""What a driver's plan is made of: the facts of a host."""
+"""The facts of a host that the driver's plan is based on."""
 
 from __future__ import annotations
 
@@ -11,30 +11,35 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record imp
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings import Settings
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.secure_boot import DKMS_KEY, KeyState
 
-# A driver's packages, its sources and what DKMS builds of them; an initramfs of each kernel is in /boot.
+# Space for the driver's packages, its sources and the DKMS builds. /boot holds an initramfs for each kernel.
 DISK_MB = {"/usr": 2500, "/var": 1500, "/boot": 150}
 
 
 @dataclass(frozen=True)
 class Host:
-    """A host as it is.
+    """The facts of a host.
 
-    `system`, `release` and `codename` as os-release(5) has them, `system_name` for people.
-    `kernels`: those that can be booted. `image_packages`: the installed packages of kernels and their
-    versions, `header_versions`: those that APT knows of the packages with their headers, without those of
-    which it cannot tell, since it has read no archive of the host's release. `loaded` and `nouveau`: what
-    the running kernel has. `loaded_kind`: which of NVIDIA's kernel modules that is. `persistence`: whether
-    nvidia-persistenced is enabled and runs.
-    `secure_boot`: None where it cannot be told. `key`: the certificate of the key that DKMS signs with,
-    `key_state` what the firmware has of it.
-    `modules`: the version of DKMS's module by kernel. `available`: the versions of the DKMS package
-    that APT knows in the archives of the wanted source, the newest first; `elsewhere`: those that are in
-    others only. `components`: those that APT takes of the host's own release, `lacking_components`: those
-    with the driver that it does not take there, on Debian. `release_known`: whether APT takes packages of
-    the host's own release, `releases`: how pins name it. `sources_trouble`: APT's error where this role's
-    own sources keep it from reading any. `files`: the content of this role's files, None where there is
-    none. `stale`: kernels whose initramfs is older than this role's modprobe file. `file_systems`: the
-    number of the one that each path of `DISK_MB` is on; those that are not named have one each.
+    System: `system`, `release` and `codename` are from os-release(5); `system_name` is for people.
+
+    Kernels: `kernels` can be booted. `image_packages`: installed kernel packages and their versions.
+    `header_versions`: available versions of their header packages; a package is missing here if its
+    availability is unknown, because APT has read no archive of the host's release. `loaded`: the version of
+    the loaded NVIDIA driver. `loaded_kind`: its kernel module, open or proprietary. `nouveau`: whether
+    nouveau is loaded. `persistence`: whether nvidia-persistenced is enabled and running. `stale`: kernels
+    whose initramfs is older than this role's modprobe file.
+
+    Secure Boot: `secure_boot` is None if unknown. `key`: the certificate of the key that DKMS signs with.
+    `key_state`: its enrollment state in the firmware.
+
+    Packages: `modules`: the version of the DKMS module by kernel. `available`: versions of the DKMS package
+    in the archives of the configured source, newest first. `elsewhere`: versions that only other archives
+    have. `components`: enabled components of the host's own release. `lacking_components`: components with
+    the driver that are not enabled (Debian only). `release_known`: whether APT has sources of the host's own
+    release. `releases`: its names in pins. `sources_trouble`: APT's error if this role's own sources break
+    APT. `files`: the contents of this role's files; None for a missing file.
+
+    Disk: `file_systems`: the device number of the file system of each path of `DISK_MB`. A path without a
+    number counts as a file system of its own.
     """
 
     system: str
@@ -72,28 +77,31 @@ class Host:
     record: Record = NOTHING
 
 
-def vendor_of(settings: Settings, found: Sequence[Device]) -> str:
-    """Whose GPUs are used on a host with those `found` on its bus; `none` on a CPU host."""
-    devices, problem = choose(settings, found)
+def vendor_of(settings: Settings, on_bus: Sequence[Device]) -> str:
+    """The vendor of the GPUs that the host uses; `none` on a CPU host. `on_bus`: the GPUs on its PCI bus."""
+    devices, problem = choose(settings, on_bus)
     if devices:
         return devices[0].vendor
     return settings.vendor if problem else "none"
 
 
-def devices_of(settings: Settings, found: Sequence[Device]) -> list[Device]:
-    """The GPUs that are used on a host with those `found` on its bus; [] on a CPU host."""
-    return choose(settings, found)[0]
+def devices_of(settings: Settings, on_bus: Sequence[Device]) -> list[Device]:
+    """The GPUs that the host uses; [] on a CPU host. `on_bus`: the GPUs on its PCI bus."""
+    return choose(settings, on_bus)[0]
 
 
-def choose(settings: Settings, found: Sequence[Device]) -> tuple[list[Device], str]:
-    """The GPUs that are used, and what is wrong about the settings that name them."""
+def choose(settings: Settings, on_bus: Sequence[Device]) -> tuple[list[Device], str]:
+    """The GPUs that the host uses, and the problem with the settings that select them; empty if none."""
     if settings.vendor == "none":
         return [], ""
     try:
-        devices = list(found) if settings.devices is None else gpus.named(settings.devices, found)
+        devices = list(on_bus) if settings.devices is None else gpus.named(settings.devices, on_bus)
     except ValueError as error:
         return [], str(error)
     mine = gpus.chosen(devices, settings.vendor)
     if mine or settings.vendor == gpus.AUTO:
         return mine, ""
-    return [], f"gpu_driver_vendor is {settings.vendor}, and the host has no GPU of that vendor."
+    return [], (
+        f"gpu_driver_vendor is {settings.vendor}, but the host has no GPU of that vendor."
+        " Set another vendor, auto, or none for a CPU host."
+    )

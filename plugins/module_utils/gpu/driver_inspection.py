@@ -1,4 +1,4 @@
-"""Inspects a host for the plan of a driver; changes nothing."""
+"""Gathers the facts of a host for the driver's plan; changes nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
 
 
 def persistence() -> bool | None:
-    """Whether the daemon that keeps the driver loaded is enabled and runs; None where there is none."""
+    """Whether nvidia-persistenced is enabled and running; None if it is not installed."""
     status, output = programs.ask(["systemctl", "is-enabled", kernel_module.PERSISTENCED])
     if status and output.strip() != "disabled":
         return None
@@ -39,13 +39,13 @@ def persistence() -> bool | None:
 
 
 def free_mb(path: str) -> int:
-    """Space in MB that is free for root on the file system of `path`."""
+    """Free space for root on the file system of `path`, in MB."""
     status = os.statvfs(path)
     return status.f_bfree * status.f_frsize >> 20
 
 
 def inspect(settings: Settings) -> Host:
-    """The host as it is; without a GPU only as much as tells that there is none."""
+    """The host's facts; on a CPU host, only the system's facts and the devices."""
     system = os_release.read(paths.OS_RELEASE)
     host: dict[str, Any] = {
         "system": system.id,
@@ -64,7 +64,11 @@ def inspect(settings: Settings) -> Host:
 
 
 def inspect_driver(settings: Settings, bare: Host, options: Sequence[str], trouble: str) -> Host:
-    """As `inspect`, of a host with a GPU; `options` have APT read its sources in spite of `trouble`."""
+    """The facts of a host with a GPU.
+
+    `bare`: its system's facts. `trouble`: APT's error if this role's sources break APT. `options`: APT
+    options that work around it.
+    """
     packages = apt.query()
     archives = apt_sources.archives(apt_sources.index_targets(options))
     own = apt_sources.own_archives(archives, bare.codename)
@@ -79,9 +83,9 @@ def inspect_driver(settings: Settings, bare: Host, options: Sequence[str], troub
     available: dict[str, None] = {}
     others: dict[str, None] = {}
     for offer in apt.offers(package, options):
-        theirs = apt_sources.of_nvidia(offer.uri, archives, settings.url)
-        wanted = theirs == (settings.source == NVIDIA)
-        (available if wanted else others)[offer.version] = None
+        is_nvidia = apt_sources.of_nvidia(offer.uri, archives, settings.url)
+        is_configured = is_nvidia == (settings.source == NVIDIA)
+        (available if is_configured else others)[offer.version] = None
     return replace(
         bare,
         kernels=can_boot,

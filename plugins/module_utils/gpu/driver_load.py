@@ -1,4 +1,4 @@
-"""Loads the module of an installed driver, or says why that needs a reboot."""
+"""Loads the kernel module of the installed driver, or reports why that needs a reboot."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ UVM = paths.DEV / "nvidia-uvm"
 
 
 def is_loaded(settings: Settings, host: Host, plan: Plan) -> bool:
-    """Whether what is loaded is the installed driver, and of its kernel modules the wanted one."""
+    """Whether the loaded module is that of the installed driver, and of the configured kind."""
     return host.loaded == plan.installed and not driver_plan.other_kind(settings, host)
 
 
 def load(settings: Settings) -> str:
-    """Load the installed module in place of another; why that needs a reboot, empty when it is loaded.
+    """Load the installed module, replacing another one; return why a reboot is needed, empty if it is not.
 
-    With no device expected nothing is loaded, and what would fail without one does not start.
+    If no device is expected, nothing is loaded, and nvidia-persistenced is disabled because it would fail.
+
+    Raises:
+        DriverError: the module cannot be loaded, or the driver is incomplete.
     """
     host = driver_inspection.inspect(settings)
     plan = driver_plan.plan(settings, host)
@@ -46,12 +49,14 @@ def load(settings: Settings) -> str:
     host = replace(host, loaded=kernel_module.version(), loaded_kind=kernel_module.kind())
     if not is_loaded(settings, host, plan):
         if status:
-            raise DriverError(f"The module cannot be loaded: {apt.last_lines(output)}")
+            raise DriverError(f"The kernel module nvidia cannot be loaded: {apt.last_lines(output)}")
         return driver_plan.plan(settings, driver_inspection.inspect(settings)).reboot
     for number in range(plan.expected):
         programs.ask(["nvidia-modprobe", "-u", "-c", str(number)])
     if not UVM.exists():
-        raise DriverError(f"The driver is loaded, and {UVM} is not there. Install: nvidia-modprobe")
+        raise DriverError(
+            f"The driver is loaded, but {UVM} does not exist. The engine needs it. Install: nvidia-modprobe"
+        )
     programs.ask(["systemctl", "daemon-reload"])
     status, output = programs.ask(["systemctl", "enable", "--now", kernel_module.PERSISTENCED])
     if status:

@@ -1,4 +1,4 @@
-"""What the modules of the driver have in common: how they end."""
+"""Runs the gpu_driver modules' actions, and turns their errors into module failures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record imp
 
 
 def run(module: AnsibleModule, act: Callable[[], Mapping[str, Any]]) -> None:
-    """Act, and exit with what that returns; fail with the message of what is known to go wrong.
+    """Call `act` and exit with its result; fail with the message of an expected error.
 
-    `refused` tells a failure that left nothing changed.
+    The failure's `refused` is true if nothing was changed on the host.
     """
     try:
         result = act()

@@ -1,4 +1,4 @@
-"""The packages of drivers: their names on each system, their branches and versions, and kernels' headers."""
+"""The driver's packages: names on each system, branches and versions, and kernel headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
     Settings,
 )
 
-# The names by which APT knows the driver, whatever its branch; pins and unattended upgrades go by them.
+# Package name patterns of the driver in every branch, for pins and for unattended upgrades.
 FAMILY = (
     "nvidia-*",
     "libnvidia-*",
@@ -30,7 +30,7 @@ FAMILY = (
     "update-glx",
 )
 
-# Those of the family that are numbered by themselves, not like the driver.
+# Packages of the family that do not have the driver's version number.
 OWN_VERSION = (
     "nvidia-modprobe",
     "nvidia-persistenced",
@@ -60,14 +60,14 @@ OPENCL: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
 }
 
-# What a release of Debian does not have.
+# OpenCL implementations that a Debian release does not have.
 OPENCL_LACKING = {("12", "rocm"), ("13", "intel")}
 
 
 def branch_of(settings: Settings, host: Host) -> str:
-    """The branch of the driver, as `535` or `580-server`; empty where the system has none.
+    """The driver's branch, such as `535` or `580-server`; empty if the system has none.
 
-    Where nothing else is asked for, that which is installed stays; Debian's releases have one each.
+    Without a requested branch or version, the installed branch stays. Each Debian release has one branch.
     """
     in_name = host.system == "ubuntu" and settings.source == DISTRIBUTION
     if settings.branch:
@@ -75,8 +75,8 @@ def branch_of(settings: Settings, host: Host) -> str:
     if settings.version not in ("", LATEST):
         return settings.version.partition(".")[0] + ("-server" if in_name else "")
     if in_name:
-        found = (re.fullmatch(r"nvidia-dkms-(\d+(?:-server)?)(?:-open)?", name) for name in host.installed)
-        return max((match[1] for match in found if match), default=_UBUNTU_BRANCH)
+        matches = (re.fullmatch(r"nvidia-dkms-(\d+(?:-server)?)(?:-open)?", name) for name in host.installed)
+        return max((match[1] for match in matches if match), default=_UBUNTU_BRANCH)
     if settings.source == NVIDIA:
         dkms, _ = of_driver(settings, host, "")
         version = host.installed.get(dkms)
@@ -90,12 +90,12 @@ def _major(version: str) -> str:
 
 
 def of_branch(version: str, branch: str) -> bool:
-    """Whether a package's version is of a branch."""
+    """Whether a package's version belongs to a branch."""
     return _major(version) == branch.partition("-")[0]
 
 
 def of_driver(settings: Settings, host: Host, branch: str) -> tuple[str, tuple[str, ...]]:
-    """The package that DKMS builds, and all that a compute host needs of the driver."""
+    """The DKMS package, and all driver packages that a compute host needs."""
     is_open = settings.kernel_module == OPEN
     if host.system == "ubuntu" and settings.source == DISTRIBUTION:
         suffix = "-open" if is_open else ""
@@ -131,12 +131,12 @@ def of_driver(settings: Settings, host: Host, branch: str) -> tuple[str, tuple[s
 def headers_of(
     settings: Settings, host: Host, kernel: str, *, reboots: bool = False
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The packages with the headers of every kernel that may be booted, and what is wrong about them.
+    """The header packages of every kernel that may be booted, and the problems with them.
 
-    A package that follows the newest kernel is among them, so that a later one is built too; but not
-    where only a newer version of it is left, which would bring a kernel that nobody asked for. Those of
-    the running kernel are not, where the host `reboots` to another, or boots another next and no archive
-    has them any more.
+    The result includes the package that follows the newest kernel, so that the module is also built for later
+    kernels. That package is left out if only a newer version is available, because it would install another
+    kernel. The running kernel's headers are left out if the host `reboots` into another kernel, or if it will
+    boot another kernel and no archive has these headers any more.
     """
     if settings.headers:
         return tuple(settings.headers), []
@@ -158,36 +158,35 @@ def headers_of(
             or "the distribution's newest kernel"
         )
         return tuple(sorted(exact | following)), [
-            f"No archive of the host has {name}, without which the module cannot be built. Upgrade the"
-            f" kernel, boot the newer one, and run this again: apt-get update; apt-get install {newer};"
-            " reboot"
+            f"No archive of the host has {name}. The module cannot be built without it. Upgrade the kernel,"
+            f" boot it, and run this again: apt-get update; apt-get install {newer}; reboot"
             for name in sorted(gone & exact)
         ]
     return (), [
-        f"The running kernel {host.running} belongs to no package, and no other is installed; whose headers"
-        " are needed cannot be told. Name them in gpu_driver_headers, or install a kernel of the"
-        " distribution."
+        f"The running kernel {host.running} belongs to no package, and no kernel package is installed."
+        " The required headers cannot be determined. Name the header packages in gpu_driver_headers, or"
+        " install a kernel of the distribution."
     ]
 
 
 def upstream(version: str | None) -> str | None:
-    """The driver's own version in a package's, as 535.309 of 535.309-1~deb12u1."""
+    """The driver's version within a package's version, such as 535.309 in 535.309-1~deb12u1."""
     if version is None:
         return None
     return re.split(r"[-~+]", version.partition(":")[2] or version)[0]
 
 
 def belongs(package: str) -> bool:
-    """Whether a package is part of NVIDIA's driver, by its name."""
+    """Whether a package is part of NVIDIA's driver, judged by its name."""
     return any(fnmatch.fnmatchcase(package, pattern) for pattern in FAMILY)
 
 
 def is_replaced(change: Change, installed: Mapping[str, str]) -> bool:
-    """Whether a package that is removed is of the installed driver, whose branches replace each other."""
+    """Whether a removed package belongs to the installed driver, whose branches replace each other."""
     drivers = {upstream(version) for name, version in installed.items() if DKMS.fullmatch(name)}
     return belongs(change.name) and (change.name in OWN_VERSION or upstream(change.old) in drivers)
 
 
-def held(wanted: Iterable[str]) -> list[str]:
-    """Those of a driver's packages that are held: all but headers and the loader, which follow the system."""
-    return [each for each in wanted if not each.startswith(("linux-headers-", "ocl-icd"))]
+def held(packages: Iterable[str]) -> list[str]:
+    """The driver's packages to hold: all except headers and the OpenCL loader, which follow the system."""
+    return [each for each in packages if not each.startswith(("linux-headers-", "ocl-icd"))]

@@ -1,4 +1,4 @@
-"""The plan of a driver: what would be done on a host, why, and whether that needs a reboot."""
+"""The driver's plan: the changes to a host, the reasons for them, and whether they need a reboot."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be done. `problems` refuse it; `because` says why there is something to do.
+    """The planned changes. The plan is refused if it has `problems`. `because`: the reasons for changes.
 
-    `branch`: that of NVIDIA's driver. `installs`: whether packages change. `stops_service`: whether a
-    loaded driver is replaced under what uses it, or the host rebooted. `reboot`: why that is needed,
-    empty when it is not. `kernel`: the one that will boot. `unknown`: what this role does not know of
-    the host's system, since it was never tried there.
+    `branch`: the branch of NVIDIA's driver. `installs`: whether packages change. `stops_service`: whether the
+    service must stop, because a loaded driver is replaced or the host reboots. `reboot`: why a reboot is
+    needed; empty if it is not. `kernel`: the kernel that will boot. `unknown`: what was never tested on the
+    host's system.
     """
 
     vendor: str
@@ -56,15 +56,15 @@ class Plan:
 
     @property
     def acts(self) -> bool:
-        """Whether anything is to be done."""
+        """Whether the plan changes anything."""
         return bool(self.because)
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values."""
+        """The plan as plain values."""
         return {**asdict(self), "acts": self.acts, "text": self.text()}
 
     def text(self) -> list[str]:
-        """The plan as an operator reads it."""
+        """The plan as lines for the operator."""
         if not self.devices:
             return ["no GPU: nothing to do"]
         lines = [f"device: {device}" for device in self.devices]
@@ -72,11 +72,11 @@ class Plan:
             f"driver in use: {', '.join(self.driver_in_use) or 'none'}; loaded: {self.loaded or 'none'}"
         )
         lines.append(f"driver installed: {self.installed or 'none'}; target: {self.target}")
-        runs = f"; {self.running} runs" if self.kernel != self.running else ""
-        lines.append(f"kernel that will boot: {self.kernel or 'unknown'}{runs}")
+        running = f"; running: {self.running}" if self.kernel != self.running else ""
+        lines.append(f"kernel that will boot: {self.kernel or 'unknown'}{running}")
         lines += [f"to do: {reason}" for reason in self.because] or ["to do: nothing"]
         lines.append(f"reboot: {self.reboot or 'not needed'}")
-        lines += [f"not known here: {what}" for what in self.unknown]
+        lines += [f"not tested: {what}" for what in self.unknown]
         return lines
 
 
@@ -101,10 +101,10 @@ def plan(settings: Settings, host: Host) -> Plan:
         else reboot_reason(host, kernel, will_change=replaces, target=installed, kind=kind)
     )
     headers, header_problems = driver_packages.headers_of(settings, host, kernel, reboots=bool(reboot))
-    wanted = (*packages, *headers)
-    because = list(_reasons_to_install(settings, host, wanted, dkms, branch))
+    required = (*packages, *headers)
+    because = list(_reasons_to_install(settings, host, required, dkms, branch))
     installs = bool(because)
-    because += _reasons_to_configure(host, wanted, dkms, settings, branch, kernel)
+    because += _reasons_to_configure(host, required, dkms, settings, branch, kernel)
     if expected and installed:
         because += _reasons_to_load(host, reboot)
     problems = [
@@ -116,7 +116,7 @@ def plan(settings: Settings, host: Host) -> Plan:
         *driver_problems.of_ubuntu(settings, host, dkms),
         *driver_problems.of_boot(settings, host, reboot),
         *(driver_problems.of_disk(host) if installs else ()),
-        *(driver_problems.of_ownership(host, wanted) if installs else ()),
+        *(driver_problems.of_ownership(host, required) if installs else ()),
     ]
     return Plan(
         vendor=vendor,
@@ -129,7 +129,7 @@ def plan(settings: Settings, host: Host) -> Plan:
         driver_in_use=tuple(sorted({each.driver for each in devices if each.driver})),
         loaded=host.loaded,
         installed=installed,
-        packages=wanted,
+        packages=required,
         dkms_package=dkms,
         components=tuple(host.lacking_components)
         if settings.source == DISTRIBUTION and host.system == "debian"
@@ -145,9 +145,8 @@ def plan(settings: Settings, host: Host) -> Plan:
 
 def _target(settings: Settings, branch: str) -> str:
     version = branch if settings.version in ("", LATEST) else settings.version
-    return (
-        f"NVIDIA's driver {version} ({settings.kernel_module}, {driver_versions.whose(settings)}'s package)"
-    )
+    owner = driver_versions.package_owner(settings)
+    return f"NVIDIA's driver {version} ({settings.kernel_module}, {owner}'s package)"
 
 
 def _nothing(host: Host, kernel: str, problems: tuple[str, ...]) -> Plan:
@@ -176,7 +175,7 @@ def _nothing(host: Host, kernel: str, problems: tuple[str, ...]) -> Plan:
 def _opencl_plan(
     settings: Settings, host: Host, devices: Sequence[Device], kernel: str, expected: int
 ) -> Plan:
-    """AMD's and Intel's kernel drivers are part of the kernel: only OpenCL is installed."""
+    """The plan for AMD and Intel. Their drivers are part of the kernel, so only OpenCL is installed."""
     vendor = devices[0].vendor
     offers = {
         kind: packages
@@ -189,7 +188,7 @@ def _opencl_plan(
     problems = list(driver_problems.of_host(host))
     if not packages:
         problems.append(
-            f"gpu_driver_opencl is {kind!r}; for a GPU of {vendor} on {host.system} {host.release}"
+            f"gpu_driver_opencl is {kind!r}; for a GPU by {vendor} on {host.system} {host.release}"
             f" it must be one of {', '.join(offers)}."
         )
     return Plan(
@@ -216,26 +215,26 @@ def _opencl_plan(
 
 
 def _reasons_to_install(
-    settings: Settings, host: Host, wanted: Sequence[str], dkms: str, branch: str
+    settings: Settings, host: Host, required: Sequence[str], dkms: str, branch: str
 ) -> Iterator[str]:
     if host.record.unfinished:
-        yield f"a change that was started {host.record.begun} was not finished"
+        yield f"the change started at {host.record.begun} was not finished"
     if host.sources_trouble:
-        yield f"APT reads no source beside those that this role added: {host.sources_trouble}"
-    if missing := [each for each in wanted if each not in host.installed]:
+        yield f"APT cannot read its sources because of those that this role added: {host.sources_trouble}"
+    if missing := [each for each in required if each not in host.installed]:
         yield f"not installed: {', '.join(missing)}"
     if reason := driver_versions.other_version(settings, host, dkms, branch):
         yield reason
 
 
 def _reasons_to_configure(
-    host: Host, wanted: Sequence[str], dkms: str, settings: Settings, branch: str, kernel: str
+    host: Host, required: Sequence[str], dkms: str, settings: Settings, branch: str, kernel: str
 ) -> list[str]:
     version = host.installed.get(dkms)
     if version is None:
-        return ["the driver is pinned and held, nouveau is kept off, the module is built"]
+        return ["pin and hold the driver, disable nouveau, build the module"]
     reasons = []
-    if unheld := [each for each in driver_packages.held(wanted) if each not in host.held]:
+    if unheld := [each for each in driver_packages.held(required) if each not in host.held]:
         reasons.append(f"not held: {', '.join(unheld)}")
     contents = driver_files.contents(
         settings,
@@ -245,16 +244,20 @@ def _reasons_to_configure(
         branch=branch,
     )
     reasons += [
-        f"{path} is not as it should be" for path, text in contents.items() if host.files.get(path) != text
+        f"{path} is missing or differs from what this role writes"
+        for path, text in contents.items()
+        if host.files.get(path) != text
     ]
     built = host.modules.get(kernel)
     if kernel and built != driver_packages.upstream(version):
         which = (
-            f"is {built}, and {driver_packages.upstream(version)} is installed" if built else "is not built"
+            f"has version {built}, but {driver_packages.upstream(version)} is installed"
+            if built
+            else "is not built"
         )
         reasons.append(f"the module for {kernel} {which}")
     if kernel in host.stale:
-        reasons.append(f"the initramfs of {kernel} is older than what it must hold")
+        reasons.append(f"the initramfs of {kernel} is older than {driver_files.BLACKLIST}")
     return reasons
 
 
@@ -264,40 +267,40 @@ def _reasons_to_load(host: Host, reboot: str) -> Iterator[str]:
     elif reboot:
         yield reboot
     if host.persistence is False:
-        yield "nvidia-persistenced is not enabled, or does not run"
+        yield "nvidia-persistenced is not enabled or not running"
 
 
 def other_kind(settings: Settings, host: Host) -> str:
-    """Why the loaded module is not the wanted one, whatever its version; empty where that cannot be told."""
+    """Why the loaded module is of another kind than configured; empty if it is not, or if that is unknown."""
     if host.loaded is None or host.loaded_kind in (None, settings.kernel_module):
         return ""
     return (
-        f"the {host.loaded_kind} kernel module is loaded, and the {settings.kernel_module} one is installed"
+        f"the {host.loaded_kind} kernel module is loaded, but the {settings.kernel_module} one is installed"
     )
 
 
 def reboot_reason(host: Host, kernel: str, *, will_change: bool, target: str | None, kind: str = "") -> str:
-    """Why the driver needs a reboot, by what is loaded and what is installed; empty when it does not.
+    """Why the driver needs a reboot; empty if it does not.
 
-    `kind`: why it is not the wanted kernel module that is loaded, once that is installed.
-    A newer kernel alone is no reason: what is loaded serves until the host is rebooted anyway.
+    Compares the loaded driver with the installed one. `kind`: why the loaded module is of another kind than
+    the installed one. A newer kernel alone is no reason: the loaded driver works until the next reboot.
     """
     if host.nouveau:
-        return "nouveau is loaded, and cannot be removed under a console"
+        return "nouveau is loaded, and cannot be unloaded while a console uses it"
     is_loaded = not will_change and target is not None and host.loaded == target and not kind
     if kernel and kernel != host.running and not is_loaded:
-        return f"{host.running} runs, and the module is for {kernel}"
+        return f"the host runs kernel {host.running}, but the module is for {kernel}"
     if host.loaded is None:
         return ""
     if will_change:
-        return f"the driver {host.loaded} is loaded, and is replaced"
+        return f"the loaded driver {host.loaded} is replaced"
     if target is not None and host.loaded != target:
-        return f"the driver {host.loaded} is loaded, and {target} is installed"
+        return f"the driver {host.loaded} is loaded, but {target} is installed"
     return kind
 
 
 def refuse(plan: Plan) -> None:
-    """Fail with all problems of a plan at once, and the plan."""
+    """Raise DriverError with all problems of the plan and its text, if it has problems."""
     if plan.problems:
         listed = "\n".join((*(f"- {problem}" for problem in plan.problems), "The plan:", *plan.text()))
         raise DriverError(f"Refused; nothing was changed on this host.\n{listed}", refused=True)

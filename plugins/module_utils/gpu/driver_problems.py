@@ -1,4 +1,4 @@
-"""Why a driver cannot work on a host, with what to do about it."""
+"""Why a driver cannot work on a host, and how to fix that."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
     Settings,
 )
 
-# Modules that Ubuntu builds and signs itself, one package for each kernel.
+# Modules that Ubuntu builds and signs, in one package for each kernel.
 PREBUILT = "linux-modules-nvidia-"
 UBUNTU_COMPONENTS = ("restricted", "multiverse")
 _OPEN_SINCE = ("turing", "ampere", "hopper", "ada", "blackwell")
 
 _OPEN_ONLY = ("blackwell",)
 
-# The first and the last branch that drives a chip.
+# The first and the last branch that supports a chip.
 _BRANCHES: Mapping[str, tuple[int, int | None]] = {
     "maxwell": (535, 580),
     "pascal": (535, 580),
@@ -42,123 +42,123 @@ _BRANCHES: Mapping[str, tuple[int, int | None]] = {
 
 
 def of_version(settings: Settings, host: Host, dkms: str) -> Iterator[str]:
-    """A version that no archive has."""
+    """A requested version that no archive has."""
     if driver_versions.lacks_version(settings, host):
         yield (
-            f"gpu_driver_version is {settings.version}, and no archive has {dkms} in that version; there are:"
-            f" {', '.join(host.available) or 'none'}. Choose one of them."
+            f"gpu_driver_version is {settings.version}, but no archive has {dkms} in that version."
+            f" Available: {', '.join(host.available) or 'none'}. Choose one of them."
         )
 
 
 def of_host(host: Host) -> Iterator[str]:
-    """A system or a processor for which no driver is known here."""
-    named = {"debian": tuple(driver_packages.DEBIAN_BRANCHES), "ubuntu": driver_packages.UBUNTU}
-    if host.release not in named.get(host.system, ()):
+    """A system or an architecture that this role does not support."""
+    supported = {"debian": tuple(driver_packages.DEBIAN_BRANCHES), "ubuntu": driver_packages.UBUNTU}
+    if host.release not in supported.get(host.system, ()):
         system = host.system_name or f"{host.system} {host.release}"
         yield (
-            f"The host runs {system}. This role knows the packages of drivers of Debian 12 and 13, and by"
-            " their names those of Ubuntu 22.04 and 24.04, and guesses no others. Install the driver"
-            " yourself: a deployment uses what works. Or set gpu_driver_vendor: none, for a CPU host."
+            f"The host runs {system}. This role installs drivers only on Debian 12 and 13, and on Ubuntu"
+            " 22.04 and 24.04 (untested). Install the driver yourself: a deployment uses any driver that"
+            " works. Or set gpu_driver_vendor: none to run KataGo on the CPU."
         )
     if host.architecture != "x86_64":
-        yield f"The host's architecture is {host.architecture}; drivers are installed on x86_64 only."
+        yield f"The host's architecture is {host.architecture}. This role installs drivers on x86_64 only."
 
 
 def of_system(settings: Settings, host: Host, branch: str) -> Iterator[str]:
-    """What the host's system and its archives stand in the way of."""
+    """Problems with the host's system, its archives and the requested driver."""
     yield from of_host(host)
     if settings.version not in ("", LATEST) and not settings.version.startswith(branch.partition("-")[0]):
         yield (
-            f"gpu_driver_version is {settings.version}, which is not of gpu_driver_branch, {branch}."
+            f"gpu_driver_version is {settings.version}, which is not of gpu_driver_branch {branch}."
             " Change one of them."
         )
     if host.lacking_components and not host.release_known:
         yield (
-            f"None of APT's sources is known as that of {host.codename}, so the components with the driver"
-            f" cannot be added to it. Add them yourself: {', '.join(host.lacking_components)}"
+            f"None of APT's sources is for {host.codename}, so the components with the driver cannot be added"
+            f" automatically. Add these components yourself: {', '.join(host.lacking_components)}"
         )
     own = driver_packages.DEBIAN_BRANCHES.get(host.release)
     if settings.source == DISTRIBUTION and host.system == "debian" and own and branch != own:
         yield (
-            f"Debian {host.release} has the branch {own}, and {branch} is wanted."
-            " Leave gpu_driver_branch empty, or take gpu_driver_source: nvidia."
+            f"Debian {host.release} has the branch {own}, but {branch} is requested."
+            " Leave gpu_driver_branch empty, or set gpu_driver_source: nvidia."
         )
     if settings.source == NVIDIA and not settings.key:
         yield (
-            "gpu_driver_source is nvidia, and gpu_driver_repository.key is missing: the armoured key that"
-            " signs NVIDIA's repository."
+            "gpu_driver_source is nvidia, but gpu_driver_repository.key is missing. Set it to the armoured"
+            " key that signs NVIDIA's repository."
         )
     if host.runfile:
         yield (
-            "A driver was installed by NVIDIA's own installer, which packages cannot replace."
+            "A driver was installed with NVIDIA's own installer. Packages cannot replace it."
             " Remove it: nvidia-uninstall"
         )
 
 
 def of_ubuntu(settings: Settings, host: Host, dkms: str) -> Iterator[str]:
-    """What Ubuntu has in its own ways, and this role does not know how to replace."""
+    """Ubuntu's signed modules, and missing components, which this role does not change."""
     if host.system != "ubuntu":
         return
     if ready := sorted(name for name in host.installed if name.startswith(PREBUILT)):
         yield (
-            f"Ubuntu's own, signed modules of the driver are installed: {', '.join(ready)}. Whether the"
-            " kernel would load one of them or the one that DKMS builds is not known here. Leave the driver"
-            f" to Ubuntu, or remove them: apt-get purge {' '.join(ready)}"
+            f"Ubuntu's own signed driver modules are installed: {', '.join(ready)}. The kernel might load one"
+            " of them instead of the module that DKMS builds. Leave the driver to Ubuntu, or remove"
+            f" these packages: apt-get purge {' '.join(ready)}"
         )
     missing = [each for each in UBUNTU_COMPONENTS if each not in host.components]
     offered = dkms in host.installed or host.available
     if settings.source == DISTRIBUTION and host.components and missing and not offered:
         yield (
-            f"APT knows no {dkms}. Ubuntu has its drivers in {' and '.join(UBUNTU_COMPONENTS)}; the host's"
-            f" archives are taken without {' and '.join(missing)}, and this role adds no components there."
+            f"APT does not know {dkms}. Ubuntu's drivers are in {' and '.join(UBUNTU_COMPONENTS)}, but the"
+            f" host has {' and '.join(missing)} disabled. This role does not add components on Ubuntu."
             f" Add them: {'; '.join(f'add-apt-repository --yes {each}' for each in missing)}; apt-get update"
         )
 
 
 def unknown(settings: Settings, host: Host, packages: Sequence[str]) -> Iterator[str]:
-    """What this role does not know of a host's system, since it was never tried there."""
+    """What was never tested on the host's system; shown in the plan as `not tested: ...`."""
     if host.system != "ubuntu":
         return
     yield (
-        f"whether {', '.join(packages)} work together: this role has their names from Ubuntu's archives, and"
-        " has never installed them"
+        f"installing {', '.join(packages)} together; this role only knows their names from Ubuntu's archives"
     )
     if not any(name.startswith("nvidia-") for name in packages):
         return
     if settings.source == DISTRIBUTION:
         branch = driver_packages.branch_of(settings, host)
         yield (
-            f"whether Ubuntu still has the branch {branch}, and what ubuntu-drivers would choose, which is"
-            " not asked; gpu_driver_branch chooses another"
+            f"whether Ubuntu still has the branch {branch}; ubuntu-drivers is not consulted and might choose"
+            " another; set gpu_driver_branch to change it"
         )
     yield (
-        "whether Secure Boot takes the module that DKMS signs with the key of shim-signed (MOK); Ubuntu's own"
-        f" signed modules, {PREBUILT}*, are not used"
+        "Secure Boot with a module that DKMS signs with the key of shim-signed (MOK); Ubuntu's own signed"
+        f" modules, {PREBUILT}*, are not used"
     )
 
 
 def of_devices(
     settings: Settings, host: Host, devices: Sequence[Device], branch: str, kernel: str
 ) -> Iterator[str]:
-    """Cards that the branch or the kernel module does not drive."""
+    """Cards that the branch or the kernel module does not support."""
     number = int(branch.partition("-")[0]) if branch.partition("-")[0].isdigit() else 0
     for device in devices:
         chip = device.architecture
         if chip not in _BRANCHES:
             yield (
-                f"{device} is too old: no driver of this age supports it."
-                " Set gpu_driver_vendor: none, for a CPU host."
+                f"{device} is too old: no available driver supports it."
+                " Set gpu_driver_vendor: none to run KataGo on the CPU."
             )
             continue
         first, last = _BRANCHES[chip]
         if number and number < first:
             yield (
-                f"{device} needs the branch {first} or newer, and {number} is what there is."
-                " Take gpu_driver_source: nvidia."
+                f"{device} needs the branch {first} or newer, but the branch is {number}."
+                " Set gpu_driver_source: nvidia."
             )
         if last and number > last:
             yield (
-                f"{device} is supported up to the branch {last}; {number} is too new. Set gpu_driver_branch."
+                f"{device} is supported up to the branch {last}; {number} is too new."
+                f" Set gpu_driver_branch: {last}"
             )
         if settings.kernel_module == OPEN and chip not in _OPEN_SINCE:
             yield (
@@ -172,24 +172,24 @@ def of_devices(
 
 
 def known_failures(settings: Settings, host: Host, kernel: str) -> Iterator[str]:
-    """Combinations of packages that are known to fail; each message says how, and what works."""
+    """Package combinations that are known to fail; each message names the failure and the fix."""
     if settings.source != DISTRIBUTION or settings.kernel_module != OPEN or host.system != "debian":
         return
     remedy = "Set gpu_driver_kernel_module: proprietary, or gpu_driver_source: nvidia."
     if host.release == "12":
         yield (
-            "Debian 12's nvidia-open-kernel-dkms cannot be installed: it needs another version of"
-            f" firmware-nvidia-gsp than there is. {remedy}"
+            "Debian 12's nvidia-open-kernel-dkms cannot be installed: it needs a version of"
+            f" firmware-nvidia-gsp that Debian 12 does not have. {remedy}"
         )
     if host.release == "13" and kernels.kernel_version(kernel)[:3] >= (6, 12, 117):
         yield (
-            f"Debian 13's nvidia-open-kernel-dkms does not compile for {kernel}; it fails since 6.12.117."
-            f" {remedy}"
+            f"Debian 13's nvidia-open-kernel-dkms does not compile for {kernel}, nor for any kernel since"
+            f" 6.12.117. {remedy}"
         )
 
 
 def of_boot(settings: Settings, host: Host, reboot: str) -> Iterator[str]:
-    """Secure Boot without the key, and a reboot that is not permitted."""
+    """Secure Boot without an enrolled key, and a reboot that is not permitted."""
     if host.secure_boot and host.key_state != "enrolled":
         yield (
             "Secure Boot is on, and the kernel would refuse the module: "
@@ -197,18 +197,18 @@ def of_boot(settings: Settings, host: Host, reboot: str) -> Iterator[str]:
         )
     if reboot and settings.reboot == "never":
         yield (
-            f"A reboot is needed, since {reboot}; gpu_driver_reboot is never."
-            " Permit it: -e gpu_driver_reboot=when_needed"
+            f"A reboot is needed: {reboot}. But gpu_driver_reboot is never."
+            " To permit the reboot: -e gpu_driver_reboot=when_needed"
         )
 
 
 def of_disk(host: Host) -> Iterator[str]:
-    """File systems that are too full."""
-    together: dict[int | str, list[str]] = {}
+    """File systems with too little free space."""
+    by_file_system: dict[int | str, list[str]] = {}
     for path in DISK_MB:
         if path in host.disk_free_mb:
-            together.setdefault(host.file_systems.get(path, path), []).append(path)
-    for paths in together.values():
+            by_file_system.setdefault(host.file_systems.get(path, path), []).append(path)
+    for paths in by_file_system.values():
         free, least = (
             min(host.disk_free_mb[path] for path in paths),
             sum(DISK_MB[path] for path in paths),
@@ -216,13 +216,17 @@ def of_disk(host: Host) -> Iterator[str]:
         if free < least:
             where = f"{paths[0]} has" if len(paths) == 1 else f"{', '.join(paths)} together have"
             yield (
-                f"{where} {free} MB free; the driver needs {least} MB. Free some, or enlarge the file system."
+                f"{where} {free} MB free; the driver needs {least} MB."
+                " Free some space, or enlarge the file system."
             )
 
 
-def of_ownership(host: Host, wanted: Sequence[str]) -> Iterator[str]:
-    """Packages that somebody else holds."""
+def of_ownership(host: Host, required: Sequence[str]) -> Iterator[str]:
+    """Required packages with an APT hold that this role did not set."""
     ours = set(host.record.held)
-    for name in wanted:
+    for name in required:
         if name in host.held and name not in ours and not host.record.unfinished:
-            yield f"{name} is held by somebody else. Ask who did it, then: apt-mark unhold {name}"
+            yield (
+                f"{name} is held in APT, and this role did not hold it. Find out why, then:"
+                f" apt-mark unhold {name}"
+            )

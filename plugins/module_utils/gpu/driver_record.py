@@ -1,4 +1,4 @@
-"""The record of a driver's change: what was on the host before, from which that is restored."""
+"""The record of a driver change: the host's previous state, from which it is restored."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import files, 
 STATE = Path("/var/lib/katago-gpu-driver")
 RECORD = STATE / "state.json"
 ARCHIVES = STATE / "archives"
-"""The packages of the installed driver, and of the one before it."""
+"""Package archives of the installed driver and of the previous one."""
 
 
 class RecordError(Exception):
-    """The record cannot be read, so what was on the host before a change is not known."""
+    """The record cannot be read, so the host's previous state is unknown."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What was recorded when the driver was last changed.
+    """The state recorded at the last change of the driver.
 
-    `unfinished`: that change was neither finished nor restored. `begun`: when it was started. `packages`: the
-    versions of all packages before it. `changes`: the versions of those that APT was to change, empty for
-    one that was not there; `brought`: the versions that APT was to bring. `earlier`: the versions of the
-    driver's packages that the last finished change replaced, whose archives are kept. `held_before`: every
-    hold before it, `own_held_before`: this role's among them, `held`: this role's now. `files`: the previous
-    content of this role's files by path, None for one that was not there. `components`: the components that
-    this role added to APT's sources, `components_before`: before the change. `loaded` and `loaded_kind`: the
-    kernel module that was loaded. `service`: whether the service ran.
+    `unfinished`: the change was neither finished nor restored. `begun`: when it was started. `packages`: the
+    versions of all packages before it. `changes`: the previous versions of the packages that APT changes;
+    empty for a package that was not installed. `brought`: the new versions of these packages. `earlier`: the
+    versions of the driver's packages that the last finished change replaced; their archives are kept.
+    `held_before`: all holds before the change. `own_held_before`: this role's holds before it. `held`: this
+    role's holds now. `files`: the previous contents of this role's files by path; None for a missing file.
+    `components`: the components that this role added to APT's sources. `components_before`: the same before
+    the change. `loaded` and `loaded_kind`: the kernel module that was loaded. `service`: whether the service
+    was running.
     """
 
     unfinished: bool = False
@@ -52,26 +53,26 @@ class Record:
 
 
 NOTHING = Record()
-"""Of a host whose driver this role has never changed."""
+"""The record of a host whose driver this role has never changed."""
 
 
 def read() -> Record:
-    """What was recorded of the last change. Keys of other versions of this role are left out.
+    """The record of the last change. Keys that other versions of this role wrote are ignored.
 
     Raises:
-        RecordError: the record is there, and is damaged or cannot be read.
+        RecordError: the record exists but is damaged or cannot be read.
     """
     try:
         content = shape.mapping(json.loads(RECORD.read_text()))
-        known = {each.name for each in fields(Record)}
-        return shape.record(Record, {name: value for name, value in content.items() if name in known})
+        names = {each.name for each in fields(Record)}
+        return shape.record(Record, {name: value for name, value in content.items() if name in names})
     except FileNotFoundError:
         return NOTHING
     except (OSError, ValueError) as error:
         raise RecordError(
-            f"{RECORD}, the record of the driver's last change, cannot be read: {error}. It says how the"
-            " previous driver is restored. Restore the file from a backup; or, where the driver works,"
-            f" move it away: mv {RECORD} {RECORD}.damaged"
+            f"{RECORD}, the record of the driver's last change, cannot be read: {error}. Without it, the"
+            " previous driver cannot be restored. Restore the file from a backup. If the driver works,"
+            f" you can move the file away instead: mv {RECORD} {RECORD}.damaged"
         ) from error
 
 

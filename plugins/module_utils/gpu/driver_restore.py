@@ -1,4 +1,4 @@
-"""Restores what was recorded before a driver changed, or keeps what may be needed to go back later."""
+"""Restores the previous driver from the record, or finishes a change and keeps what a later restore needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import (
 
 
 class Restored(TypedDict):
-    """The packages that were removed, those in their previous versions, and those that no archive has."""
+    """The packages that were removed, restored to their previous version, and missing from all archives."""
 
     removed: list[str]
     installed: dict[str, str]
@@ -35,9 +35,9 @@ NOTHING_RESTORED = Restored(removed=[], installed={}, lacking={})
 
 
 def restore() -> Restored:
-    """Restore the packages that APT was to change, their holds and this role's files; what was done.
+    """Restore the packages that the change concerned, their holds and this role's files; return the result.
 
-    What others changed since stays.
+    Changes that others made since are kept.
     """
     record = driver_record.read()
     if not record.unfinished:
@@ -45,21 +45,21 @@ def restore() -> Restored:
     for path in driver_files.OF_APT:
         texts.put(path, record.files.get(str(path)))
     with contextlib.suppress(apt.PackagesError):
-        # Fails again where that is why it is restored.
+        # May fail for the same reason that the change failed.
         apt.run(["dpkg", "--configure", "-a"])
     now = apt.query()
     apt.hold(set(record.held) & set(now.held) - set(record.held_before), held=False)
-    removed, wanted = restoration(record.changes, record.brought, now.present)
+    removed, previous = restoration(record.changes, record.brought, now.present)
     removed = apt.removable(removed, driver_record.ARCHIVES)
-    if lacking := apt.unavailable(wanted, driver_record.ARCHIVES):
+    if lacking := apt.unavailable(previous, driver_record.ARCHIVES):
         with contextlib.suppress(apt.PackagesError):
-            # APT forgot the previous archives when it read those of the change.
+            # The update for the change replaced the lists of the previous archives.
             apt.get("update", archives=driver_record.ARCHIVES)
         lacking = apt.unavailable(lacking, driver_record.ARCHIVES)
-    installed = {name: version for name, version in wanted.items() if name not in lacking}
+    installed = {name: version for name, version in previous.items() if name not in lacking}
     apt.restore(removed, installed, driver_record.ARCHIVES)
-    back = (record.changes.keys() | set(record.own_held_before)) & apt.query().present.keys()
-    apt.hold(back & set(record.held_before), held=True)
+    restored = (record.changes.keys() | set(record.own_held_before)) & apt.query().present.keys()
+    apt.hold(restored & set(record.held_before), held=True)
     for name, text in record.files.items():
         texts.put(Path(name), text)
     kernel = kernels.newest(kernels.bootable())
@@ -73,7 +73,7 @@ def restore() -> Restored:
 
 
 def tidy() -> None:
-    """Keep only the archives to go back to: of the driver that is installed, and of the one before it."""
+    """Remove all kept archives except those of the installed driver and of the previous one."""
     mine = [each for each in apt.query().installed.items() if driver_packages.belongs(each[0])]
     mine += driver_record.read().earlier.items()
     needed = {apt.archive(driver_record.ARCHIVES, name, version) for name, version in mine}
@@ -84,7 +84,7 @@ def tidy() -> None:
 
 
 def finish() -> bool:
-    """Finish the change; whether there was one."""
+    """Mark the change as finished; return whether one was unfinished."""
     record = driver_record.read()
     if not record.unfinished:
         return False
@@ -101,7 +101,11 @@ def finish() -> bool:
 
 
 def reload(before: str | None, kind: str | None) -> str:
-    """Have loaded what was `before`, and its `kind`; why that needs a reboot, empty when it does not."""
+    """Load the previous driver; return why that needs a reboot, empty if it does not.
+
+    `before`: the version that was loaded, None if no driver was. `kind`: its kernel module, open or
+    proprietary.
+    """
     version, loaded_kind = kernel_module.version(), kernel_module.kind()
     is_other_kind = None not in (kind, loaded_kind) and loaded_kind != kind
     if version == before and not is_other_kind:
@@ -116,17 +120,18 @@ def reload(before: str | None, kind: str | None) -> str:
     if now == installed:
         if None in (kind, now_kind) or now_kind == kind:
             return ""
-        return f"the {now_kind} kernel module is loaded, and the {kind} one is installed"
-    return f"the driver {now or 'none'} is loaded, and {installed or 'none'} is installed"
+        return f"the {now_kind} kernel module is loaded, but the {kind} one is installed"
+    return f"loaded driver: {now or 'none'}, but installed driver: {installed or 'none'}"
 
 
 def restoration(
     before: Mapping[str, str], brought: Mapping[str, str], now: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """How to go back from the packages `now`: which are removed, which installed in their versions `before`.
+    """The packages to remove, and the packages to install in their previous versions.
 
-    `before`: of the packages that were changed, and no others; empty for one that was not there. `brought`:
-    the versions that they were changed to; what is not of the driver, and has another by now, stays.
+    `before`: the previous versions of the changed packages; empty for a package that was not installed.
+    `brought`: the versions that the change installed. `now`: the present versions. A package that is not part
+    of the driver and has another version than the change installed is left alone.
     """
     removed = sorted(name for name, old in before.items() if not old and name.partition(":")[0] in now)
     installed = {
@@ -140,9 +145,9 @@ def restoration(
 
 
 def earlier(changes: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
-    """The driver's packages that a change replaced, with versions; those `kept` where it replaced none.
+    """The versions of the driver's packages that a change replaced; `kept` if it replaced no driver.
 
-    `changes`: the packages of which the previous archives were kept.
+    `changes`: the changed packages whose previous archives are kept. `kept`: the result of the last change.
     """
     replaced = {name: old for name, old in changes.items() if driver_packages.belongs(name)}
     return replaced if any(map(driver_packages.DKMS.fullmatch, replaced)) else dict(kept)

@@ -1,4 +1,4 @@
-"""What an operator wants of a driver: the role's variables, and the option `settings` of its modules."""
+"""The driver's settings: the role's variables, and the option `settings` of its modules."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class Settings:
-    """The role's variables; empty where the host decides.
+    """The role's variables. An empty value leaves the choice to the role.
 
-    `devices`, `expected`: None for those on the bus. `url`, `key`: of NVIDIA's repository or a mirror.
+    `devices`: None to use the devices on the bus. `expected`: the number of devices; None for all of them.
+    `url`, `key`: of NVIDIA's repository or a mirror.
     """
 
     devices: Sequence[Mapping[str, Any]] | None = None
@@ -44,7 +45,7 @@ ARGUMENTS: Mapping[str, Any] = {
         "devices": {"type": "list", "elements": "dict", "default": []},
         "expected_devices": {"type": "int", "default": -1},
         "source": {"choices": [DISTRIBUTION, NVIDIA], "default": DISTRIBUTION},
-        # Its key is a public one.
+        # Its key is a public key, not a secret.
         "repository": {"type": "dict", "default": {}, "no_log": False},
         "kernel_module": {"choices": [PROPRIETARY, OPEN], "default": PROPRIETARY},
         "branch": {"type": "str", "default": ""},
@@ -58,8 +59,8 @@ ARGUMENTS: Mapping[str, Any] = {
 """The specification of the modules' option `settings`; the documentation fragment gpu_driver documents it."""
 
 
-def of(options: Mapping[str, Any]) -> Settings:
-    """The settings of a module whose option `settings` is as `ARGUMENTS` specifies."""
+def from_options(options: Mapping[str, Any]) -> Settings:
+    """The settings from a module's option `settings`, as specified by `ARGUMENTS`."""
     expected = options["expected_devices"]
     return Settings(
         devices=options["devices"] or None,

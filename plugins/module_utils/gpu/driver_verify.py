@@ -1,4 +1,4 @@
-"""Verifies that a driver names its devices."""
+"""Verifies that the driver works on the expected devices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ def nodes(devices: Sequence[Device]) -> list[str]:
 
 
 def verify(settings: Settings) -> list[dict[str, Any]]:
-    """The devices as nvidia-smi names them, or the kernel; DriverError when something is wrong with them."""
+    """The devices as reported by nvidia-smi, or for AMD and Intel by the kernel; [] if none is expected.
+
+    Raises:
+        DriverError: devices are missing, or the driver does not work on them.
+    """
     host = driver_inspection.inspect(settings)
     plan = driver_plan.plan(settings, host)
     if plan.expected == 0:
@@ -34,7 +38,7 @@ def verify(settings: Settings) -> list[dict[str, Any]]:
     if plan.vendor != "nvidia":
         return rendering(driver_host.devices_of(settings, host.devices), plan.expected)
     used = driver_host.devices_of(settings, host.devices)
-    # The driver drives all that are on the bus, also those that gpu_driver_devices does not name.
+    # nvidia-smi reports all devices on the bus, also those that gpu_driver_devices does not name.
     others = {each.address for each in host.devices} - {each.address for each in used}
     answer = nvidia_smi.without(nvidia_smi.parse_smi(*programs.ask(nvidia_smi.SMI)), others)
     if problems := nvidia_smi.problems(answer, expected=plan.expected, version=plan.installed or ""):
@@ -43,13 +47,17 @@ def verify(settings: Settings) -> list[dict[str, Any]]:
 
 
 def rendering(devices: Sequence[Device], expected: int) -> list[dict[str, Any]]:
-    """The devices of AMD or Intel for which the kernel made a render node; DriverError unless `expected`."""
-    able = [device for device in devices if nodes([device])]
-    if len(able) != expected:
-        unable = ", ".join(str(device) for device in devices if device not in able) or "none"
+    """The AMD or Intel devices that have a render node, which the kernel's driver creates.
+
+    Raises:
+        DriverError: their number differs from `expected`.
+    """
+    working = [device for device in devices if nodes([device])]
+    if len(working) != expected:
+        broken = ", ".join(str(device) for device in devices if device not in working) or "none"
         raise DriverError(
-            f"The driver does not work: {len(able)} devices have a render node, which OpenCL needs;"
-            f" expected are {expected}. Without one: {unable}."
-            " The kernel makes it when it has the device's driver and firmware: journalctl --dmesg"
+            f"The driver does not work: {expected} devices must have a render node, which OpenCL needs;"
+            f" {len(working)} have one. Without one: {broken}. The kernel creates the node once it has the"
+            " device's driver and firmware. See its log: journalctl --dmesg"
         )
-    return [{"name": str(device)} for device in able]
+    return [{"name": str(device)} for device in working]

@@ -1,4 +1,4 @@
-"""Which version of a driver is wanted, whether it can be had, and which versions a restore brings back."""
+"""Which version of the driver is requested, whether it is available, and where it comes from."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_settings i
 )
 
 
-def whose(settings: Settings) -> str:
-    """Whose packages are wanted."""
+def package_owner(settings: Settings) -> str:
+    """The owner of the packages that the settings select."""
     return "the distribution" if settings.source == DISTRIBUTION else "NVIDIA"
 
 
 def other_version(settings: Settings, host: Host, dkms: str, branch: str) -> str:
-    """Why another version than the installed one is wanted; empty when none is, or none is installed."""
+    """Why the installed version must be replaced; empty if it stays, or if none is installed."""
     version = host.installed.get(dkms)
     if version is None:
         return ""
     if settings.version not in ("", LATEST):
         wrong = not is_version(version, settings.version)
-        return f"{dkms} is {version}; wanted is {settings.version}" if wrong else ""
+        return f"{dkms} is {version}, but {settings.version} is requested" if wrong else ""
     if version in host.elsewhere:
-        return f"{dkms} is {version}, which is not {whose(settings)}'s package"
+        return f"{dkms} is {version}, which is not {package_owner(settings)}'s package"
     if branch and not driver_packages.of_branch(version, branch):
-        return f"{dkms} is {version}; wanted is the branch {branch}"
+        return f"{dkms} is {version}, but the branch {branch} is requested"
     newest_offered = next(
         (each for each in host.available if driver_packages.of_branch(each, branch)), version
     )
     if settings.version == LATEST and newest_offered != version:
-        return f"{dkms} is {version}; the newest is {newest_offered}"
+        return f"{dkms} is {version}, but the latest is {newest_offered}"
     return ""
 
 
 def wanted_version(settings: Settings, host: Host) -> str:
     """The driver's version to pin while packages change; empty for the newest of the branch.
 
-    What is installed stays, when nothing else is asked for.
+    Without a request for another version or branch, the installed version stays.
     """
     if settings.version == LATEST:
         return ""
@@ -60,27 +60,27 @@ def wanted_version(settings: Settings, host: Host) -> str:
 
 
 def lacks_version(settings: Settings, host: Host) -> bool:
-    """Whether the version that is wanted is neither there nor kept, and no archive of its source has it.
+    """Whether the requested version is neither installed nor kept, and no archive of the source has it.
 
-    False where those archives are not all known yet, since this role has still to add them.
+    False while this role still has to add archives of the source.
     """
     dkms, _ = driver_packages.of_driver(settings, host, driver_packages.branch_of(settings, host))
     if settings.source == NVIDIA:
-        known = host.files.get(str(driver_files.SOURCES)) == apt_sources.nvidia_source(
+        has_sources = host.files.get(str(driver_files.SOURCES)) == apt_sources.nvidia_source(
             host.system, host.release, settings.url
         )
     else:
-        known = not host.lacking_components
-    there = {host.installed.get(dkms, ""), host.record.earlier.get(dkms, ""), *host.available}
+        has_sources = not host.lacking_components
+    versions = {host.installed.get(dkms, ""), host.record.earlier.get(dkms, ""), *host.available}
     return (
         settings.version not in ("", LATEST)
-        and known
-        and not any(is_version(each, settings.version) for each in there)
+        and has_sources
+        and not any(is_version(each, settings.version) for each in versions)
     )
 
 
-def returns(settings: Settings, host: Host) -> bool:
-    """Whether the version that is wanted is the earlier one, of which only the kept archives are left."""
+def needs_kept_archives(settings: Settings, host: Host) -> bool:
+    """Whether the requested version is the previous one, and only its kept archives are left."""
     dkms, _ = driver_packages.of_driver(settings, host, driver_packages.branch_of(settings, host))
     earlier = host.record.earlier.get(dkms, "")
     offered = any(is_version(each, settings.version) for each in host.available)
@@ -96,13 +96,13 @@ def strays(
     branch: str,
     version: str = "",
 ) -> list[str]:
-    """What APT would install of the driver that is of another branch, source or `version` than planned.
+    """The driver packages that APT would install from another branch, source or `version` than planned.
 
-    `host`: the host after its archives were added. `present`: the versions of its packages, also of those
-    that an interrupted run left in part, which APT finishes without installing them again.
+    `host`: the host after its archives were added. `present`: the versions of its packages, including half
+    installed ones, which APT completes without installing them again.
     """
     changed = {each.name: each.new for each in changes if each.new}
-    found = [
+    result = [
         f"{name} {new}"
         for name, new in changed.items()
         if driver_packages.belongs(name)
@@ -114,10 +114,10 @@ def strays(
     wrong = version not in ("", LATEST) and not is_version(dkms, version)
     astray = dkms_package not in changed and not driver_packages.of_branch(dkms, branch)
     if wrong or astray or dkms in host.elsewhere:
-        found.append(f"{dkms_package} {dkms}")
-    return list(dict.fromkeys(found))
+        result.append(f"{dkms_package} {dkms}")
+    return list(dict.fromkeys(result))
 
 
-def is_version(version: str, wanted: str) -> bool:
-    """Whether a package's version is the driver's or the package's own that is wanted."""
-    return driver_packages.upstream(version) == wanted or version == wanted
+def is_version(version: str, requested: str) -> bool:
+    """Whether a package's version matches a requested driver version or package version."""
+    return driver_packages.upstream(version) == requested or version == requested

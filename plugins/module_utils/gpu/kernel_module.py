@@ -1,4 +1,4 @@
-"""NVIDIA's kernel module: which is loaded, and loading another."""
+"""NVIDIA's kernel module: which one is loaded, and its removal."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ PERSISTENCED = "nvidia-persistenced.service"
 
 
 def version() -> str | None:
-    """The version of the loaded driver; None when none is loaded."""
+    """The version of the loaded driver; None if none is loaded."""
     return nvidia_kernel.loaded_version("nvidia", paths.KERNEL_MODULES)
 
 
 def kind() -> str | None:
-    """Which of NVIDIA's kernel modules is loaded, as far as the driver says it."""
+    """The loaded kernel module, `open` or `proprietary`; None if the driver does not report it."""
     return nvidia_kernel.loaded_kind(paths.NVIDIA_VERSION)
 
 
 def remove() -> None:
-    """Have the kernel remove the module, where nothing uses it."""
+    """Remove the module from the kernel, unless something uses it."""
     programs.ask(["systemctl", "stop", PERSISTENCED])
     programs.ask(["modprobe", "--remove", *MODULES])

@@ -1,4 +1,4 @@
-"""What triage is told of NVIDIA's GPUs."""
+"""The health of NVIDIA GPUs, for triage."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class ConditionFacts(TypedDict):
 
 
 class Health(TypedDict):
-    """The GPUs of NVIDIA on a host's bus, and what is wrong with them.
+    """The NVIDIA GPUs on a host's bus, and their problems.
 
-    `devices`: how many there are. `loaded`: the version of the loaded driver. `trouble`: why nvidia-smi
-    gives no whole answer, None when it does; `words` its own message, `notes` its warnings beside a whole
-    answer. `unread`: why the `conditions` cannot be read.
+    `devices`: the number of GPUs. `loaded`: the version of the loaded driver. `trouble`: why nvidia-smi has
+    no complete answer; None if it has one. `words`: nvidia-smi's own message. `notes`: its warnings next to
+    a complete answer. `unread`: why the `conditions` cannot be read; empty if they can.
     """
 
     devices: int
@@ -61,10 +61,10 @@ def health(
     devices: Sequence[Device],
     loaded: str | None,
 ) -> Health | None:
-    """What NVIDIA's tools and the kernel say of `devices`; None for a host that does not use any of NVIDIA.
+    """What NVIDIA's tools and the kernel report about `devices`; None if the host uses no NVIDIA GPU.
 
-    `run` gives a command's exit status (127 where it is not installed) and output, `kernel_log` the
-    kernel's newest lines. `loaded` is the version of the loaded driver.
+    `run` returns a command's exit status (127 if it is not installed) and output. `kernel_log` returns the
+    kernel's newest log lines. `loaded`: the version of the loaded driver.
     """
     mine = [each for each in devices if each.vendor == "nvidia"]
     if not mine:

@@ -1,4 +1,4 @@
-"""What the kernel says of NVIDIA's driver: the loaded module, and the errors (Xids) in its log."""
+"""What the kernel reports about NVIDIA's driver: the loaded module, and the errors (Xids) in its log."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ XID_ACTIONS: Mapping[int, str] = {
     **dict.fromkeys((79, 151), _REBOOT),
     54: "connect the card's auxiliary power",
 }
-"""What is to be done after an Xid, where restarting the service is not enough.
+"""The action for each Xid for which a restart of the service is not enough.
 
-The immediate actions of NVIDIA's Xid Catalog (Analyzing Xid Errors with the Xid Catalog): RESET_GPU, with 48
-and 74, whose conditions a reset clears; RESTART_BM and RESTART_VM; CHECK_MECHANICALS. All others are faults
-of programs, or are ignored; what 144 to 150 need depends on registers, and the driver says it by Xid 154.
+From the immediate actions in NVIDIA's Xid Catalog (Analyzing Xid Errors with the Xid Catalog): RESET_GPU, and
+48 and 74, whose conditions a reset clears; RESTART_BM and RESTART_VM; CHECK_MECHANICALS. All other Xids are
+program faults or can be ignored. The action for 144 to 150 depends on registers; the driver reports it with
+Xid 154.
 """
 
 RECOVERY_XID = 154
-"""The driver's word for what the others need: None, Drain P2P, Drain and Reset, GPU Reset Required, ..."""
+"""The Xid that names the recovery action: None, Drain P2P, Drain and Reset, GPU Reset Required, ..."""
 
 _RECOVERY = re.compile(r" to 0x[0-9a-f]+ \((?P<action>[^()]+)\)", re.I)
 
 
 class Xid(TypedDict):
-    """The reports of one code by one device: how many, the newest one's text, and what it needs.
+    """The reports of one code by one device: their number and the text of the newest.
 
-    `action`: what it needs beyond a restart of the service, empty for nothing; `fatal`: whether it needs it.
+    `action`: the action that it needs beyond a restart of the service; empty if none. `fatal`: whether it
+    needs one.
     """
 
     device: str
@@ -46,7 +48,7 @@ class Xid(TypedDict):
 
 
 def xids(kernel_log: str) -> list[Xid]:
-    """NVIDIA's error reports in the kernel's log, by device and code, the fatal ones first."""
+    """NVIDIA's error reports in the kernel's log, by device and code, fatal ones first."""
     reports: dict[tuple[str, int], Xid] = {}
     for match in _XID.finditer(kernel_log):
         device, code = match["device"], int(match["code"])
@@ -64,19 +66,19 @@ def xids(kernel_log: str) -> list[Xid]:
 
 
 def xid_action(code: int, text: str) -> str:
-    """What an Xid needs beyond a restart of the service; empty for nothing."""
+    """The action that an Xid needs beyond a restart of the service; empty if none."""
     if code != RECOVERY_XID:
         return XID_ACTIONS.get(code, "")
     named = _RECOVERY.search(text)
     if named is None:
-        return "what the driver asks for, which cannot be read"
+        return "unknown: the driver's recovery action cannot be read"
     return "" if named["action"] == "None" else named["action"]
 
 
 def loaded_version(module: str, root: Path) -> str | None:
-    """The version of a loaded kernel module, by sysfs' directory of modules.
+    """The version of a loaded kernel module. `root`: sysfs' directory of modules.
 
-    None when it is not loaded, empty when it tells none.
+    None if it is not loaded; empty if it reports no version.
     """
     directory = root / module
     if not directory.is_dir():
@@ -88,9 +90,9 @@ def loaded_version(module: str, root: Path) -> str | None:
 
 
 def loaded_kind(path: Path) -> Literal["open", "proprietary"] | None:
-    """Which of NVIDIA's kernel modules is loaded, by the driver's file of its version; None without it."""
+    """Which of NVIDIA's kernel modules is loaded, by the driver's version file `path`; None if unknown."""
     try:
-        found = re.search(r"^NVRM version: NVIDIA UNIX (Open )?.*Kernel Module\b", path.read_text(), re.M)
+        match = re.search(r"^NVRM version: NVIDIA UNIX (Open )?.*Kernel Module\b", path.read_text(), re.M)
     except OSError:
         return None
-    return None if found is None else "open" if found[1] else "proprietary"
+    return None if match is None else "open" if match[1] else "proprietary"

@@ -1,4 +1,4 @@
-"""What nvidia-smi is asked, and how its answers are read."""
+"""Queries for nvidia-smi, and parsers for its answers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SMI = (
     f"--query-gpu={','.join(SMI_FIELDS)}",
     "--format=csv,noheader,nounits",
 )
-"""Asks for one line a device: memory in MiB, temperature in degrees Celsius."""
+"""Prints one line for each device: memory in MiB, temperature in degrees Celsius."""
 
 SMI_DETAILS = ("nvidia-smi", "-q", "-x")
-"""Asks for all that each device knows of itself, in XML."""
+"""Prints all data of each device as XML."""
 
-# What nvidia-smi(1) and NVML say of themselves when they cannot answer.
+# Error messages of nvidia-smi(1) and NVML.
 _TROUBLES: tuple[tuple[str, Trouble], ...] = (
     (r"Driver/library version mismatch", "mismatch"),
     (r"GPU is lost|fallen off the bus|Unable to determine the device handle", "lost"),
@@ -42,34 +42,34 @@ _TROUBLES: tuple[tuple[str, Trouble], ...] = (
 
 NOT_INSTALLED = 127
 
-# RETURN VALUE of nvidia-smi(1); what it does not list are the numbers of NVML, nvmlReturn_t.
+# RETURN VALUE of nvidia-smi(1). Values that it does not list are NVML's nvmlReturn_t.
 _STATUSES: Mapping[int, Trouble] = {6: "no_device", 9: "no_driver", 12: "no_library", 15: "lost", 16: "reset"}
 
 SLOWDOWNS: Mapping[str, str] = {
-    "hw_thermal_slowdown": "its heat, by its hardware",
-    "hw_power_brake_slowdown": "the brake of its power supply",
-    "sw_thermal_slowdown": "its heat, by its driver",
+    "hw_thermal_slowdown": "its temperature (hardware slowdown)",
+    "hw_power_brake_slowdown": "its power supply (power brake)",
+    "sw_thermal_slowdown": "its temperature (driver slowdown)",
 }
-"""Why a device's clocks are held down where that tells of trouble; others are idle clocks and power caps."""
+"""Clock slowdowns that indicate a problem. Other reasons are normal: idle clocks and power caps."""
 
-# The whole answer is there anyway.
+# nvidia-smi prints its complete answer despite this status.
 _CORRUPTED_INFOROM = 14
 
 _WARNING = "WARNING:"
 
-# A field without a value has the reason in brackets, in the words of nvmlErrorString. These say that the card
-# has no such thing; all others that it could not be asked.
-_UNTOLD = ("[N/A]", "[Not Supported]", "[Requested functionality has been deprecated]")
+# A field without a value has the reason in brackets, a text of nvmlErrorString. With these texts, the card
+# does not support the field. With all others, reading the field failed.
+_UNSUPPORTED = ("[N/A]", "[Not Supported]", "[Requested functionality has been deprecated]")
 
 _FIELD_TROUBLES: Mapping[str, Trouble] = {"[GPU is lost]": "lost", "[GPU requires reset]": "reset"}
 
 
 @dataclass(frozen=True)
 class Card:
-    """What nvidia-smi says of a device; None for what it does not know of it.
+    """A device as reported by nvidia-smi; None for a value that it does not report.
 
-    `persistence`: whether the driver stays loaded without a client. Temperature in degrees Celsius,
-    memory in MiB.
+    `persistence`: whether the driver stays loaded without a client. Temperature in degrees Celsius, memory in
+    MiB.
     """
 
     address: str
@@ -83,12 +83,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Condition:
-    """How a device fares by its own account; None for what it does not tell.
+    """The condition that a device reports; None for a value that it does not report.
 
-    Temperatures in degrees Celsius, the limits being the device's own: `warm_at` is the highest that it is
-    to run at, and from `slow_at` on its hardware slows it down. `slowed`: which of `SLOWDOWNS` hold its
-    clocks down. `free_percent` of its memory, `utilization` in percent. `recovery`: what its driver asks
-    for, empty for nothing.
+    Temperatures are in degrees Celsius, and the limits are the device's own: `warm_at` is its highest
+    operating temperature, and its hardware slows down from `slow_at`. `slowed`: the active `SLOWDOWNS`.
+    `free_percent`: free memory in percent. `utilization` in percent. `recovery`: the recovery action that the
+    driver requests; empty if none.
     """
 
     address: str
@@ -103,9 +103,9 @@ class Condition:
 
 @dataclass(frozen=True)
 class Smi:
-    """An answer of nvidia-smi: its cards, or the trouble and its own words for it.
+    """An answer of nvidia-smi: its cards, or the kind of failure and nvidia-smi's own message (`words`).
 
-    `notes`: what it warns of beside a whole answer.
+    `notes`: its warnings next to a complete answer.
     """
 
     cards: tuple[Card, ...] = ()
@@ -115,26 +115,26 @@ class Smi:
 
 
 def parse_smi(status: int, output: str) -> Smi:
-    """What `SMI` answered, by its exit status and all that it wrote."""
-    words = " ".join(output.split())[:300]
+    """Parse the answer to `SMI`. `output`: everything that it wrote."""
+    message = " ".join(output.split())[:300]
     for pattern, trouble in _TROUBLES:
         if re.search(pattern, output, re.I):
-            return Smi(trouble=trouble, words=words)
+            return Smi(trouble=trouble, words=message)
     if status not in (0, _CORRUPTED_INFOROM):
-        return Smi(trouble=_STATUSES.get(status, "unknown"), words=words or f"exit status {status}")
+        return Smi(trouble=_STATUSES.get(status, "unknown"), words=message or f"exit status {status}")
     notes = tuple(line for line in output.splitlines() if line.startswith(_WARNING))
     if status and not notes:
         notes = (f"{_WARNING} infoROM is corrupted (exit status {status})",)
     lines = [line for line in output.splitlines() if line not in notes]
     rows = [row for row in csv.reader(lines, skipinitialspace=True) if row]
     if not rows:
-        return Smi(trouble="no_device", words=" ".join(("nvidia-smi names no device", *notes)))
+        return Smi(trouble="no_device", words=" ".join(("nvidia-smi reports no device", *notes)))
     if any(len(row) != len(SMI_FIELDS) for row in rows):
-        return Smi(trouble="unknown", words=words)
+        return Smi(trouble="unknown", words=message)
     cards = tuple(_card(row) for row in rows)
     for row in rows:
         for name, field in zip(SMI_FIELDS, row, strict=True):
-            if field.strip().startswith("[") and field.strip() not in _UNTOLD:
+            if field.strip().startswith("[") and field.strip() not in _UNSUPPORTED:
                 trouble = _FIELD_TROUBLES.get(field.strip(), "unknown")
                 return Smi(cards, trouble, f"{name} of {row[0].strip()} is {field.strip()}", notes)
     return Smi(cards=cards, notes=notes)
@@ -158,21 +158,25 @@ def _integer(field: str) -> int | None:
 
 
 def parse_details(status: int, output: str) -> tuple[Condition, ...]:
-    """What `SMI_DETAILS` answered; ValueError when it is not that."""
-    begin, end = output.find("<nvidia_smi_log"), output.find("</nvidia_smi_log>")
-    if status not in (0, _CORRUPTED_INFOROM) or begin < 0 or end < 0:
+    """Parse the answer to `SMI_DETAILS`.
+
+    Raises:
+        ValueError: nvidia-smi failed, or its output is not the expected XML.
+    """
+    start, end = output.find("<nvidia_smi_log"), output.find("</nvidia_smi_log>")
+    if status not in (0, _CORRUPTED_INFOROM) or start < 0 or end < 0:
         raise ValueError(" ".join(output.split())[:300] or f"exit status {status}")
     try:
-        log = ElementTree.fromstring(output[begin : end + len("</nvidia_smi_log>")])  # noqa: S314 - of root's own program
+        log = ElementTree.fromstring(output[start : end + len("</nvidia_smi_log>")])  # noqa: S314 - of root's own program
     except ElementTree.ParseError as error:
-        raise ValueError(f"no XML: {error}") from None
+        raise ValueError(f"its output is not valid XML: {error}") from None
     return tuple(_condition(device) for device in log.findall("gpu"))
 
 
 def _condition(device: ElementTree.Element) -> Condition:
     temperature = _number_in(device, "temperature/gpu_temp")
     total, free = (_number_in(device, f"fb_memory_usage/{name}") for name in ("total", "free"))
-    # Until the driver 535 they were throttle reasons.
+    # Up to driver 535, the element was called clocks_throttle_reasons.
     active = {
         reason.tag.partition("_reason_")[2]
         for name in ("clocks_event_reasons", "clocks_throttle_reasons")
@@ -193,22 +197,22 @@ def _condition(device: ElementTree.Element) -> Condition:
 
 
 def _limit(device: ElementTree.Element, name: str, temperature: int | None) -> int | None:
-    """A limit of the temperature, which newer devices tell as what is left until it."""
+    """A temperature limit. Newer devices report it relative to the current temperature."""
     limit = _number_in(device, f"temperature/gpu_temp_{name}_threshold")
-    left = _number_in(device, "temperature/gpu_temp_tlimit")
-    least = _number_in(device, f"temperature/gpu_temp_{name}_tlimit_threshold")
-    if limit is not None or temperature is None or left is None or least is None:
+    margin = _number_in(device, "temperature/gpu_temp_tlimit")
+    threshold = _number_in(device, f"temperature/gpu_temp_{name}_tlimit_threshold")
+    if limit is not None or temperature is None or margin is None or threshold is None:
         return limit
-    return temperature + left - least
+    return temperature + margin - threshold
 
 
 def _number_in(device: ElementTree.Element, path: str) -> int | None:
-    found = re.match(r"\s*(-?\d+)\b", device.findtext(path) or "")
-    return int(found[1]) if found else None
+    match = re.match(r"\s*(-?\d+)\b", device.findtext(path) or "")
+    return int(match[1]) if match else None
 
 
 def without(answer: Smi, addresses: Iterable[str]) -> Smi:
-    """An answer without the devices at addresses of the bus; nvidia-smi writes their domain longer."""
+    """The answer without the devices at `addresses`. nvidia-smi writes addresses with a longer domain."""
     left_out = {_place(address) for address in addresses}
     return replace(answer, cards=tuple(card for card in answer.cards if _place(card.address) not in left_out))
 
@@ -219,20 +223,20 @@ def _place(address: str) -> str:
 
 
 def problems(answer: Smi, *, expected: int, version: str) -> list[str]:
-    """What is wrong with an answer: the number of devices, another driver than `version`, no persistence.
+    """The problems with an answer: wrong number of devices, another driver than `version`, no persistence.
 
-    [] when all is well.
+    [] if there are none. An empty `version` accepts any driver.
     """
     if answer.trouble:
         return [f"nvidia-smi: {answer.words}"]
     problems = []
     if len(answer.cards) != expected:
-        problems.append(f"nvidia-smi names {len(answer.cards)} devices; expected are {expected}")
+        problems.append(f"nvidia-smi reports {len(answer.cards)} devices; expected: {expected}")
     for card in answer.cards:
         if version and card.driver != version:
-            problems.append(f"{card.address} runs the driver {card.driver}; {version} is installed")
+            problems.append(f"{card.address} uses the driver {card.driver}, but {version} is installed")
         if card.persistence is False:
             problems.append(f"{card.address} has persistence disabled; nvidia-persistenced must run")
         elif card.persistence is None:
-            problems.append(f"{card.address} does not tell whether persistence is enabled")
+            problems.append(f"{card.address} does not report whether persistence is enabled")
     return problems

@@ -1,4 +1,4 @@
-"""Programs of a host that are asked; none of them may hold up the run."""
+"""Runs programs on a host with a time limit, so that none can block the run."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ SECONDS = 60
 
 
 def ask(command: Sequence[str], seconds: float = SECONDS) -> tuple[int, str]:
-    """As `commands.ask`, by default for a minute."""
+    """Run a command as `commands.ask` does, by default for at most a minute."""
     return commands.ask(command, seconds)

@@ -1,4 +1,4 @@
-"""Small text files of a host: read where there is one, replaced at once, removed."""
+"""Small text files on a host: read, replace atomically, remove."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import files
 
 
 def read(path: Path) -> str | None:
-    """A file's text; None when there is none, or it cannot be read."""
+    """A file's text; None if it does not exist or cannot be read."""
     try:
         return path.read_text()
     except OSError:
@@ -16,7 +16,7 @@ def read(path: Path) -> str | None:
 
 
 def put(path: Path, text: str | None) -> None:
-    """Write a file, or remove it where `text` is None."""
+    """Write a file if its text differs, or remove it if `text` is None."""
     if text is None:
         path.unlink(missing_ok=True)
     elif read(path) != text:

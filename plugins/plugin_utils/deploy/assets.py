@@ -1,4 +1,4 @@
-"""Engines and networks on the control node: fetched once, verified, cached by digest."""
+"""Engines and networks on the control node: fetches them once, verifies them and caches them by sha256."""
 
 from __future__ import annotations
 
@@ -26,37 +26,39 @@ _TIMEOUT_SECONDS = 60
 _LOCK = ".lock"
 _MEMBER_RECORD = "sha256"
 
-Say = Callable[[str], None]
+Show = Callable[[str], None]
 
 
 class AssetError(Exception):
-    """An asset cannot be had or is not what its sha256 promises; the message says what to do."""
+    """An asset cannot be fetched or does not match its sha256; the message states the fix."""
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A verified file in the cache; `sha256` is its own, not that of an archive around it."""
+    """A verified file in the cache. `sha256` is its own, not that of the archive that contains it."""
 
     path: Path
     sha256: str
 
     @property
     def name(self) -> str:
-        """The file's own name."""
+        """The file's name."""
         return self.path.name
 
 
-def obtain(variable: str, spec: Mapping[str, Any], cache: Path, say: Say) -> Asset:
-    """The file that `spec` describes, from the cache or from its source or mirrors.
+def obtain(variable: str, spec: Mapping[str, Any], cache: Path, show: Show) -> Asset:
+    """The file that `spec` describes, from the cache, a mirror or its source.
 
-    `variable` is the name that the user knows the spec by; `say` is told of what takes time.
-    Raises AssetError.
+    `variable`: the variable that holds the spec, for messages. `show`: shows a message about a slow step.
+
+    Raises:
+        AssetError: the file cannot be fetched or does not match its sha256.
     """
     expected = str(spec["sha256"])
     directory = cache / "downloads" / expected
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory / _LOCK):
-        archive = _cached(directory, expected) or _fetch(variable, spec, directory, say)
+        archive = _cached(directory, expected) or _fetch(variable, spec, directory, show)
         member = spec.get("member") or ("katago" if spec["source"] == "release" else None)
         if member is None or not zipfile.is_zipfile(archive):
             return Asset(archive, expected)
@@ -75,12 +77,12 @@ def _files(directory: Path) -> list[Path]:
     return [path for path in directory.iterdir() if path.is_file() and path.name != _LOCK]
 
 
-def _fetch(variable: str, spec: Mapping[str, Any], directory: Path, say: Say) -> Path:
+def _fetch(variable: str, spec: Mapping[str, Any], directory: Path, show: Show) -> Path:
     failures = []
     for place, fetch in _places(spec):
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             if spec["source"] != "file":
-                say(f"Fetching {variable} from {place}")
+                show(f"Fetching {variable} from {place}")
             try:
                 fetched = fetch(Path(scratch))
             except (OSError, subprocess.CalledProcessError) as error:
@@ -92,9 +94,9 @@ def _fetch(variable: str, spec: Mapping[str, Any], directory: Path, say: Say) ->
                 continue
             return fetched.rename(directory / fetched.name)
     raise AssetError(
-        f"{variable} cannot be had. "
+        f"{variable} cannot be fetched. "
         + "; ".join(failures)
-        + ". Correct the source or the sha256 (compare it with what upstream publishes),"
+        + ". Correct the source or the sha256 (compare it with the upstream value),"
         + f" or add a mirror to {variable}.mirrors."
     )
 
@@ -124,14 +126,14 @@ def _places(spec: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[Path], Pat
 
 
 def _shown(address: str) -> str:
-    """An address without the user, password and query that may be secrets."""
+    """An address without its user, password and query, which may be secret."""
     parts = urllib.parse.urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def _download(address: str, name: str, scratch: Path) -> Path:
     target = scratch / name
-    # S310: a file on the control node is a source like any other.
+    # S310: the file scheme is allowed, because a file on the control node is a valid source.
     with (
         urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response,  # noqa: S310 (see above)
         target.open("wb") as file,
@@ -169,8 +171,8 @@ def _extract(variable: str, archive: Path, member: str, directory: Path) -> Asse
             info = opened.getinfo(member)
         except KeyError:
             raise AssetError(
-                f"{variable}: {archive.name} has no member {member!r};"
-                f" `unzip -l` lists them, {variable}.member names one."
+                f"{variable}: {archive.name} has no member {member!r}."
+                f" List its members with `unzip -l`, and set {variable}.member."
             ) from None
         extracted = Path(scratch, target.name)
         with opened.open(info) as source, extracted.open("wb") as file:
@@ -183,9 +185,9 @@ def _extract(variable: str, archive: Path, member: str, directory: Path) -> Asse
 
 def _reason(error: OSError | subprocess.CalledProcessError) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        words = redaction.plain(error.stderr or "").strip()
-        lines = [line for line in words.splitlines() if line.startswith("ERROR")]
-        return lines[-1] if lines else endings.said(words, status=error.returncode, most=300)
+        output = redaction.plain(error.stderr or "").strip()
+        lines = [line for line in output.splitlines() if line.startswith("ERROR")]
+        return lines[-1] if lines else endings.said(output, status=error.returncode, most=300)
     if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
         return str(error.reason)
     return str(error)

@@ -1,4 +1,4 @@
-"""The service's certificate and key on the control node: read, and checked before anything is touched."""
+"""Reads the service's certificate and key on the control node, and checks them before anything is changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CERTIFICATE, KEY = "katago_mcp_tls_certificate", "katago_mcp_tls_key"
 
 
 def pem(value: str) -> str:
-    """PEM as it is given, or the content of the file of that name; empty stays empty. Raises OSError."""
+    """The PEM text of a value, which is PEM itself or a file name; empty stays empty. Raises OSError."""
     text = str(value)
     if not text or "-----BEGIN " in text:
         return text
@@ -22,38 +22,48 @@ def pem(value: str) -> str:
 
 
 def problems(certificate: Any, key: Any, *, now: datetime) -> list[str]:
-    """What is wrong with the two variables; each message names variable and remedy, none has the key."""
+    """The problems with both variables. Each message names the variable and the fix, but never the key."""
     if not certificate and not key:
         return []
     if not certificate or not key:
-        given, missing = (CERTIFICATE, KEY) if certificate else (KEY, CERTIFICATE)
-        return [
-            f"{given} is given and {missing} is not; the service needs both, or none of them for plain HTTP."
-        ]
-    found = []
+        present, missing = (CERTIFICATE, KEY) if certificate else (KEY, CERTIFICATE)
+        return [f"{present} is set but {missing} is not. Set both for HTTPS, or neither for plain HTTP."]
+    messages = []
     served = private = None
     try:
         served = x509.load_pem_x509_certificates(pem(certificate).encode())[0]
     except OSError as error:
-        found.append(f"{CERTIFICATE} cannot be read: {error}. Give a file on the control node, or PEM.")
+        messages.append(
+            f"{CERTIFICATE} cannot be read: {error}. Set it to a file on the control node, or to PEM text."
+        )
     except ValueError as error:
-        found.append(f"{CERTIFICATE} is no certificate in PEM: {error}.")
+        messages.append(
+            f"{CERTIFICATE} is not a certificate in PEM format: {error}. `openssl x509` converts it."
+        )
     try:
         private = serialization.load_pem_private_key(pem(key).encode(), password=None)
     except OSError as error:
-        # A key that lost its first line was taken for a path, which must not be shown.
-        found.append(f"{KEY} cannot be read: {error.strerror}. Give a file on the control node, or PEM.")
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        found.append(f"{KEY} is no private key in PEM without a password; `openssl pkey` writes one.")
-    if served is None or private is None:
-        return found
-    if private.public_key() != served.public_key():
-        found.append(f"{KEY} is not the key of {CERTIFICATE}; give the one that its request was made with.")
-    if now >= served.not_valid_after_utc:
-        found.append(f"{CERTIFICATE} expired at {served.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it.")
-    elif now < served.not_valid_before_utc:
-        found.append(
-            f"{CERTIFICATE} is valid from {served.not_valid_before_utc:%Y-%m-%d %H:%M} UTC only;"
-            " check it and the control node's clock."
+        # The value may be a key without its first line, taken for a path. It must not be shown.
+        messages.append(
+            f"{KEY} cannot be read: {error.strerror}. Set it to a file on the control node, or to PEM text."
         )
-    return found
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        messages.append(
+            f"{KEY} is not a private key in PEM format without a password. `openssl pkey` converts it."
+        )
+    if served is None or private is None:
+        return messages
+    if private.public_key() != served.public_key():
+        messages.append(
+            f"{KEY} is not the key of {CERTIFICATE}. Use the key with which the certificate was requested."
+        )
+    if now >= served.not_valid_after_utc:
+        messages.append(
+            f"{CERTIFICATE} expired at {served.not_valid_after_utc:%Y-%m-%d %H:%M} UTC. Renew it."
+        )
+    elif now < served.not_valid_before_utc:
+        messages.append(
+            f"{CERTIFICATE} is not valid before {served.not_valid_before_utc:%Y-%m-%d %H:%M} UTC."
+            " Check it and the control node's clock."
+        )
+    return messages

@@ -1,4 +1,4 @@
-"""Follows work that a host does in a unit of its own: shows how far it is, and ends what no longer moves."""
+"""Follows work that runs in its own unit on a host: shows its progress, and stops it if it makes none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOW_SECONDS = 15
 
 
 class WorkError(Exception):
-    """The work did not succeed; the message says what was seen, and what to do."""
+    """The work did not succeed; the message states the cause and the next step."""
 
 
 def follow(
@@ -26,15 +26,16 @@ def follow(
     deadline: float,
     variable: str,
 ) -> Mapping[str, Any]:
-    """Wait until the work is done, and return what the host said of it then.
+    """Wait until the work is done; return the last answer of the host.
 
-    `what` names the work. `step` has the host do "poll" or "stop"; a poll answers `state` (running, done,
-    absent), `seconds` since the start, `log` (the last lines) and `activity`. `sentence` says how far it
-    is by a poll and those seconds; `show` displays that every 15 s. It is stopped when nothing moves for
-    `patience` seconds, and no longer waited for after `deadline`, which the role's `variable` sets.
+    `what`: the name of the work. `step` runs "poll" or "stop" on the host. A poll returns `state` (running,
+    done, absent), `seconds` since the start, `log` (the last lines) and `activity`. `sentence` turns a poll
+    and these seconds into a progress message, which `show` displays every 15 s. The work is stopped after
+    `patience` seconds without progress. After `deadline` seconds, the wait ends and the work continues; the
+    role's `variable` sets the deadline.
 
     Raises:
-        WorkError: when it ended without a result, was stopped, or takes too long.
+        WorkError: the work ended without a result, was stopped, or takes too long.
     """
     began = shown = time.monotonic()
     watch: progress.Watch | None = None
@@ -42,22 +43,22 @@ def follow(
         polled = step("poll")
         if polled["state"] == "done":
             return polled
-        wrote = f"Last log lines: {polled['log']}" if polled["log"] else "It wrote nothing."
+        log = f"Last log lines: {polled['log']}" if polled["log"] else "It wrote nothing."
         if polled["state"] == "absent":
-            raise WorkError(f"{what} ended without a result. {wrote}")
+            raise WorkError(f"{what} ended without a result. {log}")
         activity = progress.Activity.from_json(polled["activity"])
         watch = watch or progress.Watch(activity)
         if watch.look(activity) > patience:
             step("stop")
             raise WorkError(
-                f"{what} was stopped, since it wrote no line and used no processor for {watch.still:.0f} s."
-                f" {wrote}"
+                f"{what} was stopped because it made no progress: it wrote no line and used no processor for"
+                f" {watch.still:.0f} s. {log}"
             )
         now = time.monotonic()
         if now - began > deadline:
             raise WorkError(
-                f"{what} was not done within {now - began:.0f} s, though it was at work. It continues on the"
-                f" host: run again to join it, or raise {variable}."
+                f"{what} was not done within {now - began:.0f} s, but it still makes progress. It continues"
+                f" on the host. Run again to join it, or raise {variable}."
             )
         if now - shown >= SHOW_SECONDS:
             shown = now

@@ -1,4 +1,4 @@
-"""What must hold before anything is touched: pure checks of the inputs and of what was measured on a host."""
+"""Checks before anything is changed: pure functions over the inputs and the measured facts of a host."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Settings = Mapping[str, Any]
 SUPPORTED_ARCHITECTURES = ("x86_64",)
 OLDEST_PYTHON = (3, 11)
 OLDEST_SYSTEMD = 252
-# A release with its environment (90 MB) and what it is installed from; an engine (60 MB packed,
-# 130 MB unpacked) in transit and in place.
+# A release with its environment (90 MB) and its wheels. An engine (60 MB packed, 130 MB unpacked), in transit
+# and installed.
 RELEASE_DISK_MB = 250
 ENGINE_DISK_MB = 450
 STATE_DISK_MB = 200
@@ -26,7 +26,7 @@ SHORTEST_TOKEN = 20
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# Words long enough that a random token holds none of them by chance.
+# Words long enough that a random token does not contain them by chance.
 _PLACEHOLDER = re.compile(
     r"change.?me|replace.?me|placeholder|example|secret|password|your.?token|dummy|<.*>", re.I
 )
@@ -43,7 +43,7 @@ _REQUIRED_BY_SOURCE = {
     "katago_network": _NETWORK_SOURCES,
     "katago_human_network": _NETWORK_SOURCES,
 }
-# What the server accepts for each of its limits.
+# The range that the server accepts for each limit.
 _RANGES = {
     "katago_mcp_max_visits": (1, 10_000_000),
     "katago_mcp_default_visits": (1, 10_000_000),
@@ -56,12 +56,12 @@ _RANGES = {
 
 
 def input_problems(settings: Settings) -> list[str]:
-    """What is wrong with the variables alone; each message names variable, value and remedy.
+    """The problems with the variables alone. Each message names the variable, its value and the fix.
 
     `settings`: katago_engine, katago_gpu_engines (by backend), katago_network, katago_human_network
     (empty: none), katago_mcp_listen_address, katago_mcp_port, katago_mcp_metrics_listen_address,
     katago_mcp_metrics_port, katago_mcp_allowed_hosts, katago_mcp_allowed_clients,
-    katago_mcp_tokens, and the server's limits. No message contains a token.
+    katago_mcp_tokens and the server's limits. No message contains a token.
     """
     return [
         *_asset_problems("katago_engine", settings["katago_engine"]),
@@ -87,9 +87,10 @@ def host_problems(
     backend: str = "opencl",
     untested: bool = False,
 ) -> list[str]:
-    """What is wrong with a host, as measured by the `preflight` module; [] when it is fit.
+    """The problems with a host, as measured by the `preflight` module; [] if there are none.
 
-    `backend`: of the engine, which must work on the host's device. `untested`: as in `system_problems`.
+    `backend`: the engine's backend, which must work on the host's device. `untested`: as in
+    `system_problems`.
     """
     return [
         *system_problems(host, untested=untested),
@@ -100,9 +101,9 @@ def host_problems(
 
 
 def engine_for(engine: Settings, gpu_engines: Mapping[str, Settings], vendor: str | None) -> dict[str, Any]:
-    """The engine for a host with a usable GPU of `vendor`, None without: the fastest that it can run.
+    """The fastest engine that a host supports. `vendor`: the vendor of its usable GPU; None without one.
 
-    `gpu_engines` by backend; `engine` where none of them fits.
+    `gpu_engines`: engines by backend. `engine`: the engine if none of these fits.
     """
     for backend in devices.backends(vendor) if vendor else ():
         if backend in gpu_engines:
@@ -111,10 +112,10 @@ def engine_for(engine: Settings, gpu_engines: Mapping[str, Settings], vendor: st
 
 
 def _gpu_engine_problems(engines: Mapping[str, Any]) -> Iterator[str]:
-    known = devices.backends("nvidia")
+    backends = devices.backends("nvidia")
     for backend, engine in engines.items():
-        if backend not in known:
-            yield f"katago_gpu_engines has {backend!r}; its keys must be among {', '.join(known)}."
+        if backend not in backends:
+            yield f"katago_gpu_engines has {backend!r}; its keys must be among {', '.join(backends)}."
             continue
         place = f"katago_gpu_engines.{backend}"
         yield from _asset_problems("katago_engine", {**engine, "backend": backend}, place=place)
@@ -147,25 +148,25 @@ def _address_problems(settings: Settings) -> Iterator[str]:
         except ValueError:
             yield (
                 f"{prefix}_listen_address is {address!r}; it must be an IP address of the host,"
-                " 127.0.0.1 behind a local balancer, or 0.0.0.0 for all of them."
+                " 127.0.0.1 behind a local load balancer, or 0.0.0.0 for all addresses."
             )
         if not 1024 <= port <= 65535:
             yield (
-                f"{prefix}_port is {port}; it must be 1024 to 65535, since the service has no"
-                " privilege to bind a lower one."
+                f"{prefix}_port is {port}; it must be 1024 to 65535, because the service has no"
+                " privilege to bind a lower port."
             )
         sockets[prefix] = port
     address = settings["katago_mcp_listen_address"]
     if not is_loopback(str(address)) and not settings["katago_mcp_allowed_hosts"]:
         yield (
-            f"katago_mcp_listen_address is {address}, which others can reach, and"
-            " katago_mcp_allowed_hosts is empty. List the names by which they do, as"
-            ' ["go.example.org:*"]; requests with other Host headers are refused.'
+            f"katago_mcp_listen_address is {address}, which other hosts can reach, but"
+            " katago_mcp_allowed_hosts is empty. List the host names that clients use, such as"
+            ' ["go.example.org:*"]. Requests with other Host headers are refused.'
         )
     if sockets["katago_mcp"] == sockets["katago_mcp_metrics"]:
         yield (
-            f"katago_mcp_port and katago_mcp_metrics_port are both {sockets['katago_mcp']};"
-            " give one of them another port."
+            f"katago_mcp_port and katago_mcp_metrics_port are both {sockets['katago_mcp']}."
+            " Change one of them."
         )
 
 
@@ -174,8 +175,8 @@ def _client_problems(settings: Settings) -> Iterator[str]:
     address = str(settings["katago_mcp_listen_address"])
     if not is_loopback(address) and set(clients) <= {"localhost"}:
         yield (
-            f"katago_mcp_listen_address is {address}, and katago_mcp_allowed_clients lets nobody but"
-            " the host itself through. List the networks of the clients, as [10.20.0.0/16]."
+            f"katago_mcp_listen_address is {address}, but katago_mcp_allowed_clients only allows the host"
+            " itself. List the networks of the clients, such as [10.20.0.0/16]."
         )
     for client in clients:
         try:
@@ -183,7 +184,7 @@ def _client_problems(settings: Settings) -> Iterator[str]:
         except ValueError:
             if client not in _SYSTEMD_NETWORKS:
                 yield (
-                    f"katago_mcp_allowed_clients has {client!r}; it must be an IP address, a network as"
+                    f"katago_mcp_allowed_clients has {client!r}; it must be an IP address, a network such as"
                     f" 10.20.0.0/16, or one of {', '.join(_SYSTEMD_NETWORKS)}."
                 )
 
@@ -197,47 +198,50 @@ def _token_problems(settings: Settings) -> Iterator[str]:
         return
     if not tokens and not is_loopback(str(settings["katago_mcp_listen_address"])):
         yield (
-            f"katago_mcp_listen_address is {settings['katago_mcp_listen_address']}, which others can"
-            " reach, and katago_mcp_tokens is empty. Give at least one token (from Ansible Vault),"
+            f"katago_mcp_listen_address is {settings['katago_mcp_listen_address']}, which other hosts can"
+            " reach, but katago_mcp_tokens is empty. Set at least one token (from Ansible Vault),"
             " or listen on 127.0.0.1."
         )
-    seen: set[str] = set()
+    names: set[str] = set()
     for number, token in enumerate(tokens):
         place = f"katago_mcp_tokens[{number}]"
         if not isinstance(token, Mapping):
             yield f"{place} must be a mapping of name, scopes and token."
             continue
-        yield from _one_token_problems(place, token, seen)
+        yield from _one_token_problems(place, token, names)
 
 
-def _one_token_problems(place: str, token: Mapping[str, Any], seen: set[str]) -> Iterator[str]:
+def _one_token_problems(place: str, token: Mapping[str, Any], names: set[str]) -> Iterator[str]:
     if unknown := sorted(str(key) for key in token.keys() - {"name", "scopes", "token"}):
         yield f"{place} has the unknown key {unknown[0]!r}; a token has name, scopes and token."
     name = token.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         yield (
             f"{place}.name must be 1 to 64 of A-Z a-z 0-9 . _ -; it names the client or the person"
-            " who holds the token, in logs."
+            " with the token in logs."
         )
-    elif name in seen:
-        yield f"{place}.name {name!r} stands there twice; names tell tokens apart in logs."
+    elif name in names:
+        yield f"{place}.name {name!r} is used twice. Names must be unique to identify tokens in logs."
     else:
-        seen.add(name)
+        names.add(name)
     scopes = token.get("scopes")
     if not isinstance(scopes, list) or not scopes or not set(scopes) <= set(_SCOPES):
         yield f"{place}.scopes must be a list of one or more of: {', '.join(_SCOPES)}."
     value = token.get("token")
     if not isinstance(value, str) or not value:
-        yield f"{place}.token is missing; `openssl rand -base64 32` makes one, Ansible Vault keeps it."
+        yield f"{place}.token is missing. Create one: openssl rand -base64 32. Keep it in Ansible Vault."
     elif _PLACEHOLDER.search(value) or len(set(value)) < 8:
-        yield f"{place}.token is a placeholder; `openssl rand -base64 32` makes a real one."
+        yield f"{place}.token is a placeholder. Create a real one: openssl rand -base64 32"
     elif len(value) < SHORTEST_TOKEN:
         yield (
             f"{place}.token has {len(value)} characters; it must have at least {SHORTEST_TOKEN}."
-            " `openssl rand -base64 32` makes one."
+            " Create a longer one: openssl rand -base64 32"
         )
     elif not value.isascii() or not value.isprintable() or " " in value:
-        yield f"{place}.token has characters that an Authorization header cannot carry."
+        yield (
+            f"{place}.token has characters that an Authorization header cannot carry."
+            " Create another one: openssl rand -base64 32"
+        )
 
 
 def _limit_problems(settings: Settings) -> Iterator[str]:
@@ -248,12 +252,12 @@ def _limit_problems(settings: Settings) -> Iterator[str]:
     if default is not None and allowed is not None and int(default) > int(allowed):
         yield (
             f"katago_mcp_default_visits is {default}, above katago_mcp_max_visits, {allowed}."
-            " Lower the one or raise the other."
+            " Lower the first or raise the second."
         )
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only the host itself can reach an address; a malformed one counts as reachable."""
+    """Whether only the host itself can reach an address; False for a malformed address."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -261,42 +265,42 @@ def is_loopback(address: str) -> bool:
 
 
 def system_problems(host: Facts, *, untested: bool = False) -> Iterator[str]:
-    """What no variable can repair: another system, architecture, Python or systemd than the service runs on.
+    """Problems that no variable can fix: an unsupported system, architecture, Python or systemd.
 
-    `untested`: whether a system that was not tested is accepted.
+    `untested`: whether an untested system is accepted.
     """
     system = system_of(host)
     if not system.is_tested and not (untested and system.has_apt):
         yield os_release.refusal(system)
     if host["architecture"] not in SUPPORTED_ARCHITECTURES:
-        yield (f"The host's architecture is {host['architecture']}; KataGo is published for x86_64 only.")
+        yield f"The host's architecture is {host['architecture']}; KataGo is published for x86_64 only."
     if tuple(host["python"][:2]) < OLDEST_PYTHON:
         yield f"The host's Python is {'.'.join(map(str, host['python']))}; the server needs 3.11 or newer."
     if host["systemd"] < OLDEST_SYSTEMD:
         yield (
-            f"systemd on the host is version {host['systemd']} (0: it does not run);"
+            f"The host's systemd is version {host['systemd']} (0 means that it is not running);"
             f" the unit's sandbox needs {OLDEST_SYSTEMD} or newer."
         )
 
 
 def system_of(host: Facts) -> os_release.System:
-    """The system of a host that was measured."""
+    """The operating system of a measured host."""
     return shape.record(os_release.System, host["os"], "os")
 
 
 def system_warnings(host: Facts) -> list[str]:
-    """What every report says of a host that is accepted though its system was not tested."""
-    return [words] if (words := os_release.warning(system_of(host))) else []
+    """The warnings for reports about a host with an untested system; [] for a tested one."""
+    return [warning] if (warning := os_release.warning(system_of(host))) else []
 
 
 def _backend_problems(host: Facts, backend: str) -> Iterator[str]:
-    works = devices.backends(host["gpu_vendor"] or "none")
-    # An engine that computes on the processor works everywhere, and is slow beside a GPU.
-    if backend not in works and not backend.startswith("eigen"):
-        device = f"a GPU of {host['gpu_vendor']}" if host["gpu_vendor"] else "no GPU that works"
+    supported = devices.backends(host["gpu_vendor"] or "none")
+    # The eigen backends compute on the CPU and work everywhere, but they are much slower than a GPU.
+    if backend not in supported and not backend.startswith("eigen"):
+        device = f"a GPU by {host['gpu_vendor']}" if host["gpu_vendor"] else "no GPU that works"
         yield (
-            f"katago_engine.backend is {backend}, and the host has {device}; what works there:"
-            f" {', '.join(works)}. playbooks/gpu_driver.yml installs a driver."
+            f"katago_engine.backend is {backend}, but the host has {device}. Supported backends:"
+            f" {', '.join(supported)}. To install a GPU driver: ansible-playbook playbooks/gpu_driver.yml"
         )
 
 
@@ -305,7 +309,7 @@ def _capacity_problems(host: Facts, networks: Mapping[str, int]) -> Iterator[str
     if host["memory_mb"] < needed:
         yield (
             f"The host has {host['memory_mb']} MB of memory; this network needs about {needed} MB."
-            " Choose a smaller network in katago_network or a larger host."
+            " Set a smaller network in katago_network, or use a larger host."
         )
     install = RELEASE_DISK_MB
     install += ENGINE_DISK_MB if "engine" in host["lacks"] else 0
@@ -314,10 +318,10 @@ def _capacity_problems(host: Facts, networks: Mapping[str, int]) -> Iterator[str
         if host["disk_free_mb"][path] < least:
             yield (
                 f"{path} has {host['disk_free_mb'][path]} MB free; the deployment needs {least} MB."
-                " Free some, or enlarge the file system."
+                " Free some space, or enlarge the file system."
             )
     for obstacle in host["disk_obstacles"]:
-        yield f"{obstacle}. Mend the disk first."
+        yield f"{obstacle}. Repair the disk first."
 
 
 def _listener_problems(host: Facts) -> Iterator[str]:
@@ -325,5 +329,5 @@ def _listener_problems(host: Facts) -> Iterator[str]:
         if listener["error"]:
             yield (
                 f"{listener['address']} port {listener['port']} cannot be bound on the host:"
-                f" {listener['error']}. Choose an address that the host has and a port that is free."
+                f" {listener['error']}. Choose an address of the host and a free port."
             )

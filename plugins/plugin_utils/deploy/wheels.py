@@ -1,4 +1,4 @@
-"""The wheel set of a release: the server and its locked dependencies, for a host's Python."""
+"""Builds the wheel set of a release: the server and its locked dependencies, for a host's Python."""
 
 from __future__ import annotations
 
@@ -24,26 +24,30 @@ _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 
 CONTROL_LOCK = Path(__file__).resolve().parents[3] / "requirements.lock"
 
-Say = Callable[[str], None]
+Show = Callable[[str], None]
 
 
 class WheelError(Exception):
-    """A wheel set cannot be built; the message holds pip's own words."""
+    """A wheel set cannot be built; the message quotes pip."""
 
 
 @dataclass(frozen=True)
 class WheelSet:
-    """An archive of wheels with a `requirements.txt` of hashes; `sha256` is that of its content."""
+    """An archive of wheels with a `requirements.txt` of hashes. `sha256` is the digest of its content."""
 
     archive: Path
     sha256: str
     version: str
 
 
-def build(server: Path, *, python: str, machine: str, cache: Path, say: Say) -> WheelSet:
+def build(server: Path, *, python: str, machine: str, cache: Path, show: Show) -> WheelSet:
     """The wheel set of the server's sources for a Python (`3.11`) and a machine (`x86_64`).
 
-    Built once for the same sources, lock, Python and machine. Raises WheelError.
+    It is built once for the same sources, lock, Python and machine, and then cached. `show`: shows a message
+    before a build.
+
+    Raises:
+        WheelError: pip failed.
     """
     version = tomllib.loads((server / "pyproject.toml").read_text())["project"]["version"]
     key = digest.of_json(
@@ -60,7 +64,7 @@ def build(server: Path, *, python: str, machine: str, cache: Path, say: Say) -> 
     record = directory / "sha256"
     with locked(cache / "wheels" / f".{key}.lock"):
         if not record.exists():
-            say(f"Building the server's wheel set for Python {python} on {machine}")
+            show(f"Building the server's wheel set for Python {python} on {machine}")
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=directory) as scratch:
                 content = _collect(server, Path(scratch), python, machine)
@@ -72,9 +76,9 @@ def build(server: Path, *, python: str, machine: str, cache: Path, say: Say) -> 
 
 
 def requirements(lock: str, *, python: str, machine: str) -> Iterator[str]:
-    """The lines of a lock that apply to a host's Python: `name==version --hash=...`, no markers.
+    """The lines of a lock that apply to a host's Python: `name==version --hash=...`, without markers.
 
-    pip judges markers by the Python that runs it, which is the control node's.
+    They are evaluated here because pip evaluates markers for the Python that runs it, the control node's.
     """
     environment = dict(default_environment()) | {
         "python_version": python,
@@ -106,8 +110,8 @@ def _compiled(root: Path) -> frozenset[str]:
 
 def _collect(server: Path, scratch: Path, python: str, machine: str) -> str:
     lines = list(requirements((server / "requirements.lock").read_text(), python=python, machine=machine))
-    wanted = scratch / "wanted.txt"
-    wanted.write_text("\n".join(lines) + "\n")
+    locked_file = scratch / "locked.txt"
+    locked_file.write_text("\n".join(lines) + "\n")
     platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS]
     _pip(
         "download",
@@ -119,15 +123,15 @@ def _collect(server: Path, scratch: Path, python: str, machine: str) -> str:
         *platforms,
         f"--platform=manylinux2014_{machine}",
         f"--platform=manylinux1_{machine}",
-        f"--requirement={wanted}",
+        f"--requirement={locked_file}",
         f"--dest={scratch}",
     )
-    wanted.unlink()
+    locked_file.unlink()
     _pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={scratch}", str(server))
     (own,) = scratch.glob("katago_mcp-*.whl")
     lines.append(f"katago-mcp=={own.name.split('-')[1]} --hash=sha256:{digest.of_file(own)}")
     (scratch / "requirements.txt").write_text("\n".join(lines) + "\n")
-    # Hosts install with the control node's locked pip, so that a release needs none of its own.
+    # Hosts install with the control node's locked pip, so a release needs no pip of its own.
     installer = scratch / "installer.txt"
     installer.write_text(_locked_pip(python, machine))
     _pip(
@@ -164,10 +168,10 @@ def _pip(*arguments: str) -> None:
         check=False,
     )
     if result.returncode != 0:
-        words = redaction.plain(result.stderr).splitlines()
-        told = "\n".join(line for line in words if not line.startswith("WARNING"))
-        said = endings.said(told, "\n".join(words), status=result.returncode, lines=3)
-        raise WheelError(f"The server's wheel set cannot be built: {said}")
+        lines = redaction.plain(result.stderr).splitlines()
+        errors = "\n".join(line for line in lines if not line.startswith("WARNING"))
+        message = endings.said(errors, "\n".join(lines), status=result.returncode, lines=3)
+        raise WheelError(f"The server's wheel set cannot be built: {message}")
 
 
 def _pack(directory: Path, archive: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files sent to a host only when the host says that it lacks them."""
+"""Sends files to a host only if the host reports that they are missing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.transfer import zipap
 
 
 class DeliveringAction(ActionBase):
-    """An action whose module first answers whether it needs a file, and gets it only then.
+    """An action whose module first reports whether it needs a file, and gets the file only then.
 
-    The module takes `source`, a path on the host or nothing. Called without, it changes nothing
-    and answers `present`; called with, it installs from that file. A host in security mode answers
-    `security_mode`, and gets nothing.
+    The module has the optional parameter `source`, a path on the host. Without it, the module changes nothing
+    and returns `present`. With it, the module installs that file. On a host in security mode, the module
+    returns `security_mode`, and no file is sent.
     """
 
     TRANSFERS_FILES = True
@@ -24,14 +24,17 @@ class DeliveringAction(ActionBase):
     def deliver(
         self, module: str, arguments: dict[str, Any], local: str, task_vars: dict[str, Any] | None
     ) -> dict[str, Any]:
-        """Run `module` until what it installs is present; in check mode only say whether it is."""
-        asked: dict[str, Any] = self._execute_module(
+        """Send the file `local` and have `module` install it, if it is missing; return the module's result.
+
+        In check mode, only reports whether the file would be installed.
+        """
+        status: dict[str, Any] = self._execute_module(
             module_name=module, module_args=arguments, task_vars=task_vars
         )
-        if any(asked.get(name) for name in ("failed", "unreachable", "present", "security_mode")):
-            return asked
+        if any(status.get(name) for name in ("failed", "unreachable", "present", "security_mode")):
+            return status
         if self._task.check_mode:
-            return {**asked, "changed": True}
+            return {**status, "changed": True}
         remote = self._connection._shell.join_path(self._make_tmp_path(), "source")
         self._transfer_file(local, remote)
         try:
@@ -45,7 +48,7 @@ class DeliveringAction(ActionBase):
         return installed
 
     def deliver_program(self, module: str, path: str, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """Have the program made of that module of module_utils at a path of the host."""
+        """Build a program from a module of module_utils and install it at `path` on the host."""
         content = zipapps.pack(module)
         arguments = {"path": path, "sha256": digest.of_bytes(content)}
         with tempfile.NamedTemporaryFile(prefix="katago-program-") as packed:
@@ -55,10 +58,10 @@ class DeliveringAction(ActionBase):
 
 
 class AssetAction(DeliveringAction):
-    """Has the module of the task's own name install a file of the control node, `path`, on a host."""
+    """Sends the control node's file `path` to the host, and has the task's module install it."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Ask the host, deliver, install."""
+        """Check the host, deliver, install."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         local = str(arguments.pop("path"))

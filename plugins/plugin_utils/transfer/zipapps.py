@@ -1,4 +1,4 @@
-"""Programs for hosts, made of module_utils: one executable file that needs nothing but Python."""
+"""Builds programs for hosts from module_utils: one executable file that only needs Python."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 PACKAGE = "ansible_collections.katago.fleet.plugins.module_utils"
 _DIRECTORY = Path(__file__).resolve().parents[2] / "module_utils"
 _SHEBANG = b"#!/usr/bin/python3 -I\n"
-# The earliest time that a zip file can hold, so that the same sources give the same bytes.
+# The earliest time that a zip file can store. A fixed time makes the same sources give the same bytes.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(module: str, directory: Path = _DIRECTORY) -> bytes:
-    """A zipapp that runs `main()` of a module of `directory`, with all that it imports from there.
+    """A zipapp that runs `main()` of a module in `directory`, with everything that it imports from there.
 
-    `module` is the name below module_utils, such as `watch.sampler`.
+    `module`: the name below module_utils, such as `watch.sampler`.
     """
     modules = sorted(needed(module, directory))
     packed = io.BytesIO()
@@ -39,15 +39,15 @@ def pack(module: str, directory: Path = _DIRECTORY) -> bytes:
 
 
 def needed(module: str, directory: Path = _DIRECTORY) -> set[str]:
-    """The module and every other of `directory` that it imports, itself or through another."""
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(_imports(_source(directory, name).read_text(), directory))
-    return found
+    """The module and all modules of `directory` that it imports, directly or indirectly."""
+    names: set[str] = set()
+    queue = [module]
+    while queue:
+        name = queue.pop()
+        if name not in names:
+            names.add(name)
+            queue.extend(_imports(_source(directory, name).read_text(), directory))
+    return names
 
 
 def _imports(source: str, directory: Path) -> Iterator[str]:
@@ -56,7 +56,7 @@ def _imports(source: str, directory: Path) -> Iterator[str]:
             continue
         parent = str(node.module).removeprefix(PACKAGE).removeprefix(".")
         for alias in node.names:
-            # Either a module of a package, or a name in a module.
+            # The alias is a module of a package, or a name in a module.
             name = f"{parent}.{alias.name}".removeprefix(".")
             yield name if _source(directory, name).is_file() else parent
 

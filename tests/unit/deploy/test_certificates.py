@@ -20,7 +20,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import http a
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import certificates
 
 NOW = datetime.now(UTC)
-PASSWORD = b"words"
+PASSWORD = b"password"
 
 
 def pair(*, begins: int = -1, ends: int = 30, password: bytes | None = None) -> tuple[str, str]:
@@ -55,23 +55,23 @@ def test_neither_or_both_are_fine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("certificate", "key", "words"),
+    ("certificate", "key", "text"),
     [
-        (CERTIFICATE, "", "katago_mcp_tls_certificate is given and katago_mcp_tls_key is not"),
-        ("", KEY, "katago_mcp_tls_key is given and katago_mcp_tls_certificate is not"),
+        (CERTIFICATE, "", "katago_mcp_tls_certificate is set but katago_mcp_tls_key is not"),
+        ("", KEY, "katago_mcp_tls_key is set but katago_mcp_tls_certificate is not"),
         ("/nowhere/tls.crt", KEY, "katago_mcp_tls_certificate cannot be read"),
         (CERTIFICATE, "/nowhere/tls.key", "katago_mcp_tls_key cannot be read: No such file"),
-        (KEY, KEY, "is no certificate in PEM"),
-        (CERTIFICATE, CERTIFICATE, "is no private key in PEM"),
+        (KEY, KEY, "is not a certificate in PEM"),
+        (CERTIFICATE, CERTIFICATE, "is not a private key in PEM"),
         (CERTIFICATE, pair(password=PASSWORD)[1], "without a password"),
         (CERTIFICATE, pair()[1], "katago_mcp_tls_key is not the key of katago_mcp_tls_certificate"),
         (*pair(begins=-30, ends=-1), "katago_mcp_tls_certificate expired at"),
-        (*pair(begins=2), "is valid from"),
+        (*pair(begins=2), "is not valid before"),
     ],
 )
-def test_what_does_not_work_is_named_without_the_key(certificate: str, key: str, words: str) -> None:
+def test_problems_are_reported_without_the_key(certificate: str, key: str, text: str) -> None:
     (problem,) = certificates.problems(certificate, key, now=NOW)
-    assert words in problem
+    assert text in problem
     assert not any(line in problem for line in key.splitlines()[1:-1])
 
 
@@ -82,12 +82,12 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b'{"ready": true}')
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    """A server that shows the certificate of this module."""
+    """A server with the certificate of this module."""
     (tmp_path / "served.pem").write_text(CERTIFICATE + KEY)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "served.pem")

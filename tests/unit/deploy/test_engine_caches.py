@@ -1,4 +1,4 @@
-"""TensorRT's caches are built once for a GPU, driver, engine and network, kept, and found by the service.
+"""TensorRT's caches are built once for a GPU, driver, engine and network, kept, and used by the service.
 
 There is no GPU: the engine is the server tests' own, which logs and writes as TensorRT's backend.
 """
@@ -18,7 +18,7 @@ from ansible_collections.katago.fleet.plugins.modules import engine_caches
 
 ENGINE = Path(__file__).resolve().parents[3] / "server" / "tests" / "fake_engine.py"
 FILES = ["trt-10_gpu-fake_net-fake", "trt-10_gpu-fake_tune-0"]
-# Runs at once what waits, and the others in the background, with their output for journalctl.
+# Runs units with --wait at once and others in the background, and keeps their output for journalctl.
 RUN = """#!/bin/sh
 case " $* " in *" --wait "*) waits=1 ;; esac
 while [ "$1" != -- ]; do shift; done
@@ -101,7 +101,7 @@ def built(host: Path, **parameters: Any) -> tuple[engine_caches.Caches, list[str
     return made, new
 
 
-def test_caches_are_built_kept_and_put_where_the_engine_looks(host: Path) -> None:
+def test_caches_are_built_kept_and_copied_to_the_engine(host: Path) -> None:
     assert not caches(host).suffice()
     made, new = built(host)
     assert new == FILES
@@ -112,7 +112,7 @@ def test_caches_are_built_kept_and_put_where_the_engine_looks(host: Path) -> Non
     assert made.directory == host / "tuning" / f"trt-{made.key}"
 
 
-def test_what_the_service_lost_is_put_back_without_a_build(host: Path) -> None:
+def test_lost_caches_of_the_service_are_copied_again_without_a_build(host: Path) -> None:
     made, _ = built(host)
     (host / "home" / "trtcache" / FILES[0]).write_bytes(b"damaged")
     assert (made.suffice(), made.seeded()) == (True, False)
@@ -127,7 +127,7 @@ def test_damaged_caches_are_built_again(host: Path) -> None:
     assert built(host)[1] == FILES
 
 
-def test_another_configuration_uses_what_is_there(host: Path) -> None:
+def test_another_configuration_uses_the_kept_caches(host: Path) -> None:
     built(host)
     behave(host, another=1)
     assert not caches(host).suffice()
@@ -152,7 +152,7 @@ def test_another_driver_network_or_engine_has_caches_of_its_own(host: Path, what
     assert not second.suffice()
 
 
-def test_caches_of_a_network_that_is_gone_are_removed(host: Path) -> None:
+def test_caches_of_a_removed_network_are_removed(host: Path) -> None:
     (host / "old.bin.gz").touch()
     old, _ = built(host, network=str(host / "old.bin.gz"), networks_sha256=["b" * 64])
     (host / "old.bin.gz").unlink()
@@ -173,9 +173,9 @@ def test_engine_that_fails_leaves_nothing(host: Path) -> None:
     assert not made.directory.exists()
 
 
-def test_engine_of_another_backend_is_told(host: Path) -> None:
+def test_engine_of_another_backend_is_reported(host: Path) -> None:
     behave(host, start="ready")
-    with pytest.raises(engine_caches.CachesError, match="is it one of the TensorRT backend"):
+    with pytest.raises(engine_caches.CachesError, match="Check that it has the TensorRT backend"):
         built(host)
 
 
@@ -193,14 +193,14 @@ def test_links_of_the_services_user_are_not_followed(host: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "before", "expected"),
     [
-        ([], 0, "the engine starts, for 60 s so far"),
-        (["...: Creating new timing cache"], 0, "TensorRT's timing cache is built, for 60 s so far"),
+        ([], 0, "starting the engine, 60 s so far"),
+        (["...: Creating new timing cache"], 0, "building TensorRT's timing cache, 60 s so far"),
         (
             ["Creating new timing cache", "Saved new timing cache to /x", "Creating new plan cache"],
             240,
-            "TensorRT's plan cache is built, for 60 s so far, about 3 min left by the last time",
+            "building TensorRT's plan cache, 60 s so far, about 3 min left (estimated from the last build)",
         ),
     ],
 )
-def test_what_the_engine_does_is_shown(lines: list[str], before: float, expected: str) -> None:
+def test_current_step_of_the_engine_is_shown(lines: list[str], before: float, expected: str) -> None:
     assert how_far(lines, 60, before) == expected

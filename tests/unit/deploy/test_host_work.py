@@ -1,4 +1,4 @@
-"""Work on a host is shown, waited for while it moves, and ended when it no longer does."""
+"""Following work on a host: progress is shown, and work without progress is stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def poll(number: int, *, state: str = "running", moves: bool = True, log: str = 
 
 
 class Work:
-    """Work whose polls are given by their number; a poll takes 5 s."""
+    """Work whose answer depends on the number of the poll; a poll takes 5 s."""
 
     def __init__(self, polls: Polls, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shown: list[str] = []
@@ -57,27 +57,27 @@ def test_result_is_returned_and_progress_is_shown_every_15_s(monkeypatch: pytest
     assert work.shown == ["4 after 20 s", "7 after 35 s"]
 
 
-def test_work_that_moves_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_makes_progress_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(lambda n: poll(n, state="done" if n == 100 else "running"), monkeypatch)
     work.follow()
     assert "stop" not in work.steps
 
 
-def test_work_that_stands_still_is_stopped_and_says_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_without_progress_is_stopped_and_its_log_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(lambda n: poll(n, moves=n < 5), monkeypatch)
     with pytest.raises(host_work.WorkError, match=r"no processor for 65 s\. Last log lines: a line"):
         work.follow()
     assert work.steps[-1] == "stop"
 
 
-def test_work_that_takes_too_long_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_takes_too_long_continues_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(poll, monkeypatch)
     with pytest.raises(host_work.WorkError, match="raise katago_tuning_deadline"):
         work.follow()
     assert "stop" not in work.steps
 
 
-def test_work_that_ended_without_a_word_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_ended_without_output_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(lambda n: poll(n, state="absent", log=""), monkeypatch)
     with pytest.raises(host_work.WorkError, match=r"ended without a result\. It wrote nothing\."):
         work.follow()

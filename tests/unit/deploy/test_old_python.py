@@ -1,4 +1,4 @@
-"""A host with an old Python gets so far as to be refused for it: what runs before needs no newer one."""
+"""Modules that run before a host is refused for its old Python must themselves run on that Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 PREFIX = "ansible_collections.katago.fleet.plugins."
-# Of Debian 11.
+# Debian 11's Python.
 OLD = (3, 9)
 NEWER = {
     "datetime": {"UTC"},
@@ -20,24 +20,24 @@ NEWER = {
 
 
 def sent(module: str) -> set[Path]:
-    """A module's file and those of module_utils that Ansible sends with it."""
-    found: set[Path] = set()
+    """A module's file, and the files of module_utils that Ansible sends with it."""
+    files: set[Path] = set()
     waiting = [PLUGINS / "modules" / f"{module}.py"]
     while waiting:
         path = waiting.pop()
-        if path in found:
+        if path in files:
             continue
-        found.add(path)
+        files.add(path)
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PREFIX):
                 base = PLUGINS / str(node.module).removeprefix(PREFIX).replace(".", "/")
                 names = (base / f"{alias.name}.py" for alias in node.names)
                 waiting += [each for each in (base.with_suffix(".py"), *names) if each.is_file()]
-    return found
+    return files
 
 
 @pytest.mark.parametrize("module", ["host_lock", "preflight", "service_info"])
-def test_what_runs_before_a_host_is_refused_needs_no_newer_python(module: str) -> None:
+def test_modules_that_run_before_the_check_support_an_old_python(module: str) -> None:
     files = sent(module)
     assert len(files) > 3
     for path in files:

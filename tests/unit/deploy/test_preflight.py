@@ -1,4 +1,4 @@
-"""Every problem of inputs and host is one message that names the value and the remedy."""
+"""Each problem with the inputs or the host gives one message with the value and the fix."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def host() -> dict[str, Any]:
     }
 
 
-def test_good_inputs_and_a_fit_host_have_no_problem() -> None:
+def test_valid_inputs_and_a_suitable_host_have_no_problem() -> None:
     assert preflight.input_problems(settings()) == []
     assert preflight.host_problems(host(), network_bytes=4 << 20) == []
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "words"),
+    ("variable", "value", "text"),
     [
         ("katago_engine.sha256", "abc", "katago_engine.sha256 is 'abc'"),
         ("katago_engine.sha256", SHA256.upper(), "64 lower-case hexadecimal digits"),
@@ -79,14 +79,14 @@ def test_good_inputs_and_a_fit_host_have_no_problem() -> None:
         ("katago_mcp_port", 80, "1024 to 65535"),
         ("katago_mcp_metrics_port", 8080, "are both 8080"),
         ("katago_mcp_allowed_hosts", [], "katago_mcp_allowed_hosts is empty"),
-        ("katago_mcp_allowed_clients", ["localhost"], "lets nobody but the host itself through"),
+        ("katago_mcp_allowed_clients", ["localhost"], "only allows the host itself"),
         ("katago_mcp_allowed_clients", ["10.20.0.0/16", "offices"], "has 'offices'"),
         ("katago_mcp_tokens", [], "katago_mcp_tokens is empty"),
         ("katago_mcp_tokens", "hunter2", "must be a list"),
         ("katago_mcp_tokens", ["hunter2"], "katago_mcp_tokens[0] must be a mapping"),
     ],
 )
-def test_bad_input_is_named_with_its_value(variable: str, value: object, words: str) -> None:
+def test_invalid_input_is_reported_with_its_value(variable: str, value: object, text: str) -> None:
     changed = copy.deepcopy(settings())
     name, _, key = variable.partition(".")
     if key:
@@ -94,11 +94,11 @@ def test_bad_input_is_named_with_its_value(variable: str, value: object, words: 
     else:
         changed[name] = value
     (problem,) = preflight.input_problems(changed)
-    assert words in problem
+    assert text in problem
 
 
 @pytest.mark.parametrize(
-    ("vendor", "given", "backend"),
+    ("vendor", "backends", "backend"),
     [
         ("nvidia", ("opencl", "cuda"), "cuda"),
         ("nvidia", ("opencl", "trt", "cuda"), "trt"),
@@ -108,8 +108,8 @@ def test_bad_input_is_named_with_its_value(variable: str, value: object, words: 
         ("nvidia", (), "eigen"),
     ],
 )
-def test_engine_follows_from_the_device(vendor: str | None, given: tuple[str, ...], backend: str) -> None:
-    engines = {name: {"sha256": SHA256} for name in given}
+def test_engine_is_chosen_by_the_device(vendor: str | None, backends: tuple[str, ...], backend: str) -> None:
+    engines = {name: {"sha256": SHA256} for name in backends}
     assert preflight.engine_for({"backend": "eigen"}, engines, vendor)["backend"] == backend
 
 
@@ -121,30 +121,28 @@ def test_engine_of_a_gpu_is_checked_like_any_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vendor", "backend", "words"),
+    ("vendor", "backend", "text"),
     [
-        (None, "cuda", "the host has no GPU that works; what works there: opencl, eigenavx2, eigen"),
-        ("amd", "trt", "the host has a GPU of amd; what works there: opencl"),
+        (None, "cuda", "the host has no GPU that works. Supported backends: opencl, eigenavx2, eigen"),
+        ("amd", "trt", "the host has a GPU by amd. Supported backends: opencl"),
     ],
 )
-def test_backend_that_the_device_cannot_do_is_refused(vendor: str | None, backend: str, words: str) -> None:
-    found = host() | {"gpu_vendor": vendor}
-    (problem,) = preflight.host_problems(found, network_bytes=4 << 20, backend=backend)
-    assert words in problem
+def test_unsupported_backend_is_refused(vendor: str | None, backend: str, text: str) -> None:
+    facts = host() | {"gpu_vendor": vendor}
+    (problem,) = preflight.host_problems(facts, network_bytes=4 << 20, backend=backend)
+    assert text in problem
 
 
 @pytest.mark.parametrize(
     ("vendor", "backend"), [("nvidia", "trt"), ("nvidia", "eigen"), ("amd", "opencl"), (None, "eigenavx2")]
 )
-def test_backend_that_the_device_can_do_is_none_of_preflights_business(
-    vendor: str | None, backend: str
-) -> None:
-    found = host() | {"gpu_vendor": vendor}
-    assert preflight.host_problems(found, network_bytes=4 << 20, backend=backend) == []
+def test_supported_backend_is_accepted(vendor: str | None, backend: str) -> None:
+    facts = host() | {"gpu_vendor": vendor}
+    assert preflight.host_problems(facts, network_bytes=4 << 20, backend=backend) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "text"),
     [
         ({"token": "changeme-changeme-changeme"}, "is a placeholder"),
         ({"token": "<insert token here please>"}, "is a placeholder"),
@@ -159,11 +157,11 @@ def test_backend_that_the_device_can_do_is_none_of_preflights_business(
         ({"expires": "never"}, "unknown key 'expires'"),
     ],
 )
-def test_bad_token_is_named_by_place_and_never_echoed(change: dict[str, Any], words: str) -> None:
+def test_invalid_token_is_reported_by_its_place_and_never_shown(change: dict[str, Any], text: str) -> None:
     changed = settings()
     changed["katago_mcp_tokens"] = [{**changed["katago_mcp_tokens"][0], **change}]
     (problem,) = preflight.input_problems(changed)
-    assert words in problem
+    assert text in problem
     assert "katago_mcp_tokens[0]" in problem
     assert str(change.get("token")) not in problem
 
@@ -171,7 +169,7 @@ def test_bad_token_is_named_by_place_and_never_echoed(change: dict[str, Any], wo
 def test_two_tokens_of_one_name_are_refused() -> None:
     changed = settings()
     changed["katago_mcp_tokens"] *= 2
-    assert "stands there twice" in preflight.input_problems(changed)[0]
+    assert "is used twice" in preflight.input_problems(changed)[0]
 
 
 def test_loopback_needs_no_token_and_no_names() -> None:
@@ -185,7 +183,7 @@ def test_loopback_needs_no_token_and_no_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "text"),
     [
         ({"os": {"id": "debian", "version": "11"}}, "debian 11; tested are Debian 12 and 13"),
         ({"architecture": "aarch64"}, "aarch64"),
@@ -196,7 +194,7 @@ def test_loopback_needs_no_token_and_no_names() -> None:
         ({"disk_free_mb": {"/opt": 5000, "/var": 10}}, "/var has 10 MB free"),
         (
             {"disk_obstacles": ["/opt cannot be written: no"]},
-            "/opt cannot be written: no. Mend the disk first.",
+            "/opt cannot be written: no. Repair the disk first.",
         ),
         (
             {"listeners": [{"address": "10.1.1.1", "port": 8080, "error": "Cannot assign"}]},
@@ -204,9 +202,9 @@ def test_loopback_needs_no_token_and_no_names() -> None:
         ),
     ],
 )
-def test_unfit_host_is_refused_with_what_was_measured(change: dict[str, Any], words: str) -> None:
+def test_unsuitable_host_is_refused_with_the_measured_value(change: dict[str, Any], text: str) -> None:
     (problem,) = preflight.host_problems(host() | change, network_bytes=4 << 20)
-    assert words in problem
+    assert text in problem
 
 
 UBUNTU = {
@@ -218,7 +216,7 @@ UBUNTU = {
 }
 
 
-def test_system_that_was_not_tested_is_refused_unless_that_is_accepted() -> None:
+def test_untested_system_is_refused_unless_it_is_accepted() -> None:
     ubuntu = host() | {"os": UBUNTU, "python": [3, 12, 3], "systemd": 255}
     (problem,) = preflight.host_problems(ubuntu, network_bytes=4 << 20)
     assert problem == (
@@ -232,22 +230,22 @@ def test_system_that_was_not_tested_is_refused_unless_that_is_accepted() -> None
     assert preflight.system_warnings(host()) == []
 
 
-def test_system_without_apt_is_refused_also_where_untested_ones_are_accepted() -> None:
+def test_system_without_apt_is_refused_even_if_untested_systems_are_accepted() -> None:
     fedora = host() | {"os": {"id": "fedora", "version": "43"}}
     (problem,) = preflight.system_problems(fedora, untested=True)
     assert "Packages are installed with APT" in problem
 
 
-def test_old_system_that_is_accepted_still_needs_its_python_and_systemd() -> None:
+def test_accepted_untested_system_still_needs_python_and_systemd() -> None:
     bullseye = host() | {"os": {"id": "debian", "version": "11"}, "python": [3, 9, 2], "systemd": 247}
     problems = list(preflight.system_problems(bullseye, untested=True))
-    assert [words in problem for words, problem in zip(("3.9.2", "247"), problems, strict=True)] == [
+    assert [text in problem for text, problem in zip(("3.9.2", "247"), problems, strict=True)] == [
         True,
         True,
     ]
 
 
-def test_host_that_has_engine_and_network_needs_room_for_a_release_only() -> None:
+def test_host_with_engine_and_network_needs_disk_space_only_for_a_release() -> None:
     small = host() | {"disk_free_mb": {"/opt": 300, "/var": 5000}}
     assert preflight.host_problems(small | {"lacks": []}, network_bytes=40 << 20) == []
     assert len(preflight.host_problems(small, network_bytes=40 << 20)) == 1

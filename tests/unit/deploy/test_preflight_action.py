@@ -1,4 +1,4 @@
-"""What a preflight refuses before a driver is installed, and that `site.yml` asks for it first."""
+"""What preflight refuses before a driver is installed, and its place in `site.yml`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEBIAN = {
 
 
 class Host(preflight.ActionModule):
-    """The action with a host that was measured so."""
+    """The action with these measured facts of a host."""
 
     def __init__(self, measured: dict[str, Any], **arguments: Any) -> None:
         self._task = SimpleNamespace(args={"scope": "system", **arguments})
@@ -37,11 +37,11 @@ def _without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
 
 
-def test_system_that_the_service_runs_on_is_fit_without_any_variable() -> None:
+def test_tested_system_is_accepted_without_any_variable() -> None:
     assert Host({"host": DEBIAN}).run() == {"changed": False, "host": DEBIAN}
 
 
-def test_other_system_is_refused() -> None:
+def test_untested_system_is_refused() -> None:
     ubuntu = {**DEBIAN, "os": {"id": "ubuntu", "version": "24.04"}}
     result = Host({"host": ubuntu}).run()
     assert result["failed"]
@@ -50,18 +50,18 @@ def test_other_system_is_refused() -> None:
 
 
 @pytest.mark.parametrize("accepted", [True, "true", "yes"])
-def test_other_system_that_is_accepted_is_warned_of(accepted: object) -> None:
+def test_accepted_untested_system_gives_a_warning(accepted: object) -> None:
     ubuntu = {**DEBIAN, "os": {"id": "ubuntu", "version": "24.04", "like": ["debian"]}}
     result = Host({"host": ubuntu}, untested_system=accepted).run()
     assert result["warnings"] == ["untested system: ubuntu 24.04; tested are Debian 12 and 13"]
     assert not result.get("failed")
 
 
-def test_host_that_cannot_be_measured_has_failed() -> None:
+def test_host_that_cannot_be_measured_fails() -> None:
     assert Host({"unreachable": True}).run()["unreachable"]
 
 
-def test_no_driver_is_installed_before_all_hosts_were_found_fit() -> None:
+def test_no_driver_is_installed_before_all_hosts_pass_preflight() -> None:
     plays = yaml.safe_load((PLAYBOOKS / "site.yml").read_text())
     imported = [play.get("ansible.builtin.import_playbook") for play in plays]
     first = plays[0]

@@ -1,4 +1,4 @@
-"""Tuning results are told apart by device, network shape and engine version."""
+"""Tuning results are identified by device, network shape and engine version."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from ansible_collections.katago.fleet.plugins.modules.engine_tuning import TUNIN
 PROBED = {"device": "pthread-skylake-avx512-AMD EPYC", "channels": "96", "version": "8"}
 
 
-def test_device_and_shape_are_read_from_the_tuners_words() -> None:
+def test_device_and_shape_are_read_from_the_tuners_log() -> None:
     line = "Beginning GPU tuning for pthread-skylake-avx512-AMD EPYC modelVersion 8 channels 96"
-    found = TUNING_FOR.search(line)
-    assert found is not None
-    assert found.groupdict() == PROBED
+    match = TUNING_FOR.search(line)
+    assert match is not None
+    assert match.groupdict() == PROBED
 
 
 def test_name_is_a_file_name_and_differs_by_engine() -> None:
@@ -24,7 +24,7 @@ def test_name_is_a_file_name_and_differs_by_engine() -> None:
     assert name != engine_tuning.result_name(PROBED, "1.18.2")
 
 
-def test_result_made_elsewhere_is_found_by_katagos_own_name(tmp_path: Path) -> None:
+def test_result_from_elsewhere_is_found_by_katagos_own_file_name(tmp_path: Path) -> None:
     mine = tmp_path / "tune13_gpupthreadskylakeavx512AMDEPYC_x19_y19_c96_mv8.txt"
     other = tmp_path / "tune13_gpupthreadskylakeavx512AMDEPYC_x19_y19_c192_mv8.txt"
     mine.touch()
@@ -37,7 +37,7 @@ def test_result_made_elsewhere_is_found_by_katagos_own_name(tmp_path: Path) -> N
 CARRIED = "tune13_gpupthreadskylakeavx512AMDEPYC_x19_y19_c96_mv8.txt"
 
 
-def test_supplied_result_fits_whatever_the_device() -> None:
+def test_supplied_result_fits_any_device() -> None:
     probed = PROBED | {"device": "cpu-haswell-AMD EPYC", "readable": True}
     assert engine_tuning.unfit(CARRIED, probed, "1.18.1") == ""
 
@@ -45,11 +45,11 @@ def test_supplied_result_fits_whatever_the_device() -> None:
 @pytest.mark.parametrize(
     ("name", "probed", "reason"),
     [
-        (CARRIED, {"channels": "192"}, "96 channels and model version 8, and the network has 192 channels"),
+        (CARRIED, {"channels": "192"}, "96 channels and model version 8, but the network has 192 channels"),
         (CARRIED, {"version": "11"}, "the network has 96 channels and model version 11"),
         (CARRIED.replace("x19_y19", "x13_y13"), {}, "for boards of 13x13"),
         (CARRIED, {"readable": False}, "cannot be read by the engine 1.18.1"),
-        ("tuning.txt", {}, "does not have a file name that KataGo gives"),
+        ("tuning.txt", {}, "does not have KataGo's own file name"),
     ],
 )
 def test_supplied_result_that_does_not_fit_is_refused_with_the_reason(

@@ -1,4 +1,4 @@
-"""How far the tuner is, by the lines that KataGo v1.18.1 really writes."""
+"""The tuner's progress, computed from real log lines of KataGo v1.18.1."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from ansible_collections.katago.fleet.plugins.modules.engine_tuning import JOURNAL_LINE, STEP
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import tuning_progress
 
-# Of a tuning on a processor, which has no 16-bit arithmetic; the time stands before what the logger writes.
+# From a tuning on a CPU, which has no 16-bit arithmetic. The logger writes the time first.
 LOG = """\
 2026-11-28 13:44:17+0000: Tuner starting...
 ==============================================================================
@@ -59,7 +59,7 @@ Done tuning
 
 
 def upto(line: str) -> tuning_progress.Progress | None:
-    """What the lines say up to one of them, as they come from a host."""
+    """The progress after the lines up to one of them, as they come from a host."""
     return tuning_progress.of_lines([each for each in LOG[: LOG.index(line) + 1] if STEP.match(each)])
 
 
@@ -79,25 +79,25 @@ def upto(line: str) -> tuning_progress.Progress | None:
         ("Tuning spatialRMSNorm", 11, "spatialRMSNorm"),
     ],
 )
-def test_step_is_told(line: str, step: int, name: str) -> None:
+def test_step_is_reported(line: str, step: int, name: str) -> None:
     progress = upto(line)
     assert progress is not None
     assert (progress.step, progress.name) == (step, name)
 
 
-def test_nothing_is_told_before_the_first_step() -> None:
+def test_nothing_is_reported_before_the_first_step() -> None:
     assert upto("Setting winograd3x3TileSize = 4") is None
 
 
 def test_share_grows_with_every_line() -> None:
     steps = [line for line in LOG if STEP.match(line)]
-    seen = [tuning_progress.of_lines(steps[:number]) for number in range(1, len(steps) + 1)]
-    shares = [progress.share for progress in seen if progress]
+    positions = [tuning_progress.of_lines(steps[:number]) for number in range(1, len(steps) + 1)]
+    shares = [progress.share for progress in positions if progress]
     assert shares == sorted(shares)
     assert 0.95 < shares[-1] < 1
 
 
-def test_step_that_is_not_known_never_takes_it_back() -> None:
+def test_unknown_step_does_not_lower_the_progress() -> None:
     lines = ["Tuning global pooling strides", "Tuning 100/104 ..."]
     before = tuning_progress.of_lines(lines)
     after = tuning_progress.of_lines([*lines, "Tuning what is new", "Tuning 0/30 (reference)"])
@@ -106,13 +106,13 @@ def test_step_that_is_not_known_never_takes_it_back() -> None:
     assert (after.step, after.share > before.share) == (8, True)
 
 
-def test_time_left_follows_from_what_was_done() -> None:
+def test_time_left_is_estimated_from_the_finished_share() -> None:
     progress = tuning_progress.Progress(3, "hGemmWmma", 0.4)
     assert progress.sentence(60) == "tuning, kernel 3 of 11 (hGemmWmma), 40 %, about 90 s left"
     assert progress.sentence(600) == "tuning, kernel 3 of 11 (hGemmWmma), 40 %, about 15 min left"
 
 
-def test_time_left_shrinks_while_the_tuner_says_nothing() -> None:
+def test_time_left_shrinks_while_the_tuner_writes_nothing() -> None:
     progress = tuning_progress.Progress(3, "hGemmWmma", 0.4)
     assert progress.sentence(60, since=30).endswith("about 60 s left")
     assert progress.sentence(60, since=600).endswith("about 10 s left")
@@ -120,13 +120,13 @@ def test_time_left_shrinks_while_the_tuner_says_nothing() -> None:
 
 def test_lines_of_the_journal_are_read_with_their_time() -> None:
     line = "1795873461.755123 katago-1 AppRun[812]: Tuning 0/55 (reference) Calls/sec 392.204 A: 1"
-    found = JOURNAL_LINE.fullmatch(line)
-    assert found is not None
-    assert found["at"] == "1795873461.755123"
-    assert found["text"] == "Tuning 0/55 (reference) Calls/sec 392.204 A: 1"
+    match = JOURNAL_LINE.fullmatch(line)
+    assert match is not None
+    assert match["at"] == "1795873461.755123"
+    assert match["text"] == "Tuning 0/55 (reference) Calls/sec 392.204 A: 1"
 
 
-def test_no_time_is_told_from_too_little() -> None:
+def test_no_time_is_estimated_from_too_little_progress() -> None:
     assert tuning_progress.Progress(1, "xGemmDirect", 0.01).sentence(5) == (
         "tuning, kernel 1 of 11 (xGemmDirect), 1 %"
     )

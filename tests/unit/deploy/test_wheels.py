@@ -1,4 +1,4 @@
-"""The lock is read for the host's Python, not for the control node's."""
+"""The lock is evaluated for the host's Python, not for the control node's."""
 
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import wheels
 
@@ -14,7 +14,7 @@ pywin32==311 ; sys_platform == 'win32' \\
 """.format(a="a" * 64, b="b" * 64)
 
 
-def test_markers_are_judged_for_the_host() -> None:
+def test_markers_are_evaluated_for_the_host() -> None:
     old = list(wheels.requirements(LOCK, python="3.11", machine="x86_64"))
     new = list(wheels.requirements(LOCK, python="3.13", machine="x86_64"))
     assert [line.split()[0] for line in old] == ["anyio==4.12.0", "tomli==2.3.0"]

@@ -1,4 +1,4 @@
-"""Hosts that the tests of the driver plan for, and the answers of their programs."""
+"""Hosts for the driver's tests, and stubs for their programs."""
 
 from __future__ import annotations
 
@@ -59,18 +59,18 @@ TRIXIE = replace(
 DEFAULTS = Settings()
 
 
-def done(settings: Settings = DEFAULTS, seen: Host = BARE, **changes: Any) -> Host:
-    """The host after the plan was carried out and the driver loaded."""
-    plan = driver_plan.plan(settings, seen)
+def done(settings: Settings = DEFAULTS, bare: Host = BARE, **changes: Any) -> Host:
+    """The host after the plan was executed and the driver was loaded."""
+    plan = driver_plan.plan(settings, bare)
     texts = driver_files.contents(
         settings,
         components=plan.components,
-        releases=seen.releases,
+        releases=bare.releases,
         version="535.309.01",
         branch=plan.branch,
     )
     host = replace(
-        seen,
+        bare,
         installed=dict.fromkeys(plan.packages, VERSION),
         held=driver_packages.held(plan.packages),
         modules={KERNEL: "535.309.01"},
@@ -81,8 +81,8 @@ def done(settings: Settings = DEFAULTS, seen: Host = BARE, **changes: Any) -> Ho
     return replace(host, **changes)
 
 
-def problems(settings: Settings = DEFAULTS, seen: Host = BARE) -> tuple[str, ...]:
-    return driver_plan.plan(settings, seen).problems
+def problems(settings: Settings = DEFAULTS, host: Host = BARE) -> tuple[str, ...]:
+    return driver_plan.plan(settings, host).problems
 
 
 NEXT = "6.1.0-57-cloud-amd64"
@@ -92,7 +92,7 @@ OPEN = Settings(source="nvidia", key="armoured", kernel_module="open", reboot="w
 
 
 def opened(kind: str | None) -> Host:
-    """A host whose open kernel module was installed in the version of the loaded one, which is of a kind."""
+    """A host with the open kernel module installed, and a loaded module of the same version of this kind."""
     names = driver_plan.plan(OPEN, BARE).packages
     return replace(
         BARE,
@@ -104,7 +104,7 @@ def opened(kind: str | None) -> Host:
 
 
 def pending(**changes: Any) -> Host:
-    """A host that works, and has a newer kernel with its module."""
+    """A host with a working driver, and a newer kernel for which the module is built."""
     host = done(
         kernels=(KERNEL, NEXT),
         image_packages={**BARE.image_packages, f"linux-image-{NEXT}": "6.1.193-1"},
@@ -115,7 +115,7 @@ def pending(**changes: Any) -> Host:
 
 
 def aged(running: str = KERNEL, **changes: Any) -> Host:
-    """A host whose archives have no headers of its kernel any more, and perhaps a newer kernel."""
+    """A host with a newer kernel, whose archives no longer have the headers of its running kernel."""
     kernels = (KERNEL, NEXT)
     host = replace(
         BARE,
@@ -127,16 +127,16 @@ def aged(running: str = KERNEL, **changes: Any) -> Host:
     return replace(host, **changes)
 
 
-def asks(monkeypatch: pytest.MonkeyPatch, **answers: tuple[int, str]) -> list[list[str]]:
-    """Has every program of the host answer, by its name, that all is well; what it was asked."""
-    asked: list[list[str]] = []
+def stub_programs(monkeypatch: pytest.MonkeyPatch, **answers: tuple[int, str]) -> list[list[str]]:
+    """Stub the host's programs: each succeeds or returns its answer. Returns the list of commands."""
+    commands: list[list[str]] = []
 
     def answer(command: Sequence[str], seconds: float = 0) -> tuple[int, str]:
-        asked.append(list(command))
+        commands.append(list(command))
         return answers.get(command[0], (0, ""))
 
     monkeypatch.setattr(programs, "ask", answer)
-    return asked
+    return commands
 
 
 PASCAL = replace(A40, id="1b06")
@@ -148,13 +148,13 @@ OFFERED = ("595.45.04-1", "590.48.01-1", "580.95.05-1")
 THEIRS = Settings(source="nvidia", key="armoured")
 
 
-def pins(settings: Settings, seen: Host) -> str:
-    """The pins while packages change."""
+def pins(settings: Settings, host: Host) -> str:
+    """The pins during a change of packages."""
     return driver_files.contents(
         settings,
         components=(),
-        version=driver_versions.wanted_version(settings, seen),
-        branch=driver_packages.branch_of(settings, seen),
+        version=driver_versions.wanted_version(settings, host),
+        branch=driver_packages.branch_of(settings, host),
     )[str(driver_files.PREFERENCES)]
 
 

@@ -1,4 +1,4 @@
-"""The driver's own files below a directory of a test."""
+"""Moves the role's files into a directory of the test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES = ("PREFERENCES", "SOURCES", "STANZAS", "KEYRING", "UNATTENDED", "BLACKLIS
 
 
 def move(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-    """Have the role's files, its state and APT's configuration below `root` instead of /."""
+    """Move the role's files, its state and APT's configuration from / to `root`."""
 
     def below(path: Path) -> Path:
         return root / str(path).lstrip("/")

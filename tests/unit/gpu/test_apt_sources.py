@@ -1,4 +1,4 @@
-"""Which archives are a host's own, and which sources add the driver's components."""
+"""Which archives belong to a host's own release, and which sources add the driver's components."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TARGETS = (
 ARCHIVES = apt_sources.archives(TARGETS)
 
 
-def test_archives_of_the_own_release_are_the_distributions() -> None:
+def test_only_archives_of_the_distribution_belong_to_the_own_release() -> None:
     assert len(ARCHIVES) == 3
     assert [each.uri for each in apt_sources.own_archives(ARCHIVES, "bookworm")] == [
         "http://archive.example.org/debian/"
@@ -27,9 +27,9 @@ def test_archives_of_the_own_release_are_the_distributions() -> None:
     assert len(apt_sources.own_archives(unread, "bookworm")) == 3
 
 
-def test_release_is_known_by_its_codename_where_its_suite_is_another() -> None:
-    found = apt_sources.archives("http://m.example.org/debian/|stable|main|bookworm|Debian\n")
-    own = apt_sources.own_archives(found, "bookworm")
+def test_release_is_identified_by_its_codename_if_its_suite_differs() -> None:
+    archives = apt_sources.archives("http://m.example.org/debian/|stable|main|bookworm|Debian\n")
+    own = apt_sources.own_archives(archives, "bookworm")
     assert apt_sources.lacking_components(own, "bookworm") == ["contrib", "non-free", "non-free-firmware"]
     texts = {"sources.list": "deb http://m.example.org/debian stable main # ours\n"}
     lines = apt_sources.sources(texts, own, ["non-free"])[driver_files.SOURCES]
@@ -37,8 +37,8 @@ def test_release_is_known_by_its_codename_where_its_suite_is_another() -> None:
     assert lines.splitlines()[1:] == ["deb http://m.example.org/debian stable non-free"]
 
 
-def test_components_are_added_to_nothing_but_the_own_release() -> None:
-    assert "None of APT's sources is known as that of bookworm" in " ".join(
+def test_components_are_added_only_to_the_own_release() -> None:
+    assert "None of APT's sources is for bookworm" in " ".join(
         problems(DEFAULTS, replace(BARE, release_known=False))
     )
     unknown = apt_sources.own_archives(ARCHIVES, "trixie")
@@ -46,7 +46,7 @@ def test_components_are_added_to_nothing_but_the_own_release() -> None:
     assert set(apt_sources.sources(texts, unknown, ["non-free"]).values()) == {None}
 
 
-def test_components_are_taken_with_the_options_of_the_hosts_own_entries() -> None:
+def test_added_entries_repeat_the_options_of_the_hosts_own_entries() -> None:
     own = apt_sources.archives(
         "http://a.example.org/debian/|bookworm|main|bookworm|Debian\n"
         "http://a.example.org/debian/|bookworm-security|main|bookworm-security|Debian\n"
@@ -66,8 +66,8 @@ def test_components_are_taken_with_the_options_of_the_hosts_own_entries() -> Non
             "Suites: bookworm\nComponents: main\n"
         ),
     }
-    found = apt_sources.sources(texts, own, ["non-free", "contrib"])
-    lines, stanzas = found[driver_files.SOURCES], found[driver_files.STANZAS]
+    files = apt_sources.sources(texts, own, ["non-free", "contrib"])
+    lines, stanzas = files[driver_files.SOURCES], files[driver_files.STANZAS]
     assert lines is not None
     assert stanzas is not None
     assert lines.splitlines()[1:] == [
@@ -86,13 +86,13 @@ def test_components_are_taken_with_the_options_of_the_hosts_own_entries() -> Non
     ]
 
 
-def test_component_that_is_there_is_not_added() -> None:
+def test_enabled_component_is_not_added_again() -> None:
     have = TARGETS + "http://archive.example.org/debian/|bookworm|non-free|bookworm|Debian\n"
     own = apt_sources.own_archives(apt_sources.archives(have), "bookworm")
     assert apt_sources.lacking_components(own, "bookworm") == ["contrib", "non-free-firmware"]
 
 
-def test_archives_of_nvidia_are_known_by_address_origin_or_mirror() -> None:
+def test_nvidias_archives_are_identified_by_address_origin_or_mirror() -> None:
     mirror = apt_sources.Archive("http://m.example.org/cuda/", "/", "", "", "NVIDIA")
     assert apt_sources.of_nvidia(f"{apt_sources.NVIDIA_REPOSITORY}/debian12/x86_64", [], "")
     assert apt_sources.of_nvidia("http://m.example.org/cuda", [mirror], "")
@@ -111,11 +111,11 @@ def test_nvidias_repository_is_that_of_the_system_or_a_mirror() -> None:
     )
 
 
-def test_archive_of_others_for_ubuntus_release_is_not_its_own() -> None:
-    found = apt_sources.archives(
+def test_third_party_archive_does_not_belong_to_ubuntus_release() -> None:
+    archives = apt_sources.archives(
         "http://archive.ubuntu.com/ubuntu/|noble|restricted|noble|Ubuntu\n"
         "http://security.ubuntu.com/ubuntu/|noble-security|main|noble|Ubuntu\n"
         "https://download.docker.com/linux/ubuntu/|noble|stable|noble|Docker\n"
     )
-    own = apt_sources.own_archives(found, "noble")
+    own = apt_sources.own_archives(archives, "noble")
     assert [each.component for each in own] == ["restricted", "main"]

@@ -44,7 +44,7 @@ def test_gpus_are_found_by_class_and_vendor(tmp_path: Path) -> None:
         ("0000:07:00.0", "0x102b", "0x0536", "Matrox's, of a server's board"),
     ],
 )
-def test_gpu_of_processor_or_board_leaves_a_host_a_cpu_host(
+def test_host_with_only_an_integrated_gpu_is_a_cpu_host(
     tmp_path: Path, address: str, vendor: str, device: str, what: str
 ) -> None:
     root = tmp_path / "devices"
@@ -53,12 +53,12 @@ def test_gpu_of_processor_or_board_leaves_a_host_a_cpu_host(
 
 
 @pytest.mark.parametrize("device", ["0x6798", "0x67df", "0x687f", "0x69a0", "0x731f", "0x74a1", "0x7550"])
-def test_discrete_cards_of_amd_count(tmp_path: Path, device: str) -> None:
+def test_discrete_amd_cards_are_used(tmp_path: Path, device: str) -> None:
     pci(tmp_path / "devices", "0000:03:00.0", "0x030000", "0x1002", device)
     assert len(devices.chosen(devices.on_bus(tmp_path / "devices"))) == 1
 
 
-def test_integrated_gpu_is_used_where_it_is_asked_for() -> None:
+def test_integrated_gpu_is_used_on_request() -> None:
     inside, card = Device("c", "amd", "164e", integrated=True), Device("3", "amd", "74a1")
     assert devices.chosen([inside], "amd") == [inside]
     assert devices.chosen([inside, card], "amd") == [card]
@@ -88,25 +88,25 @@ def test_host_without_a_bus_has_no_gpu(tmp_path: Path) -> None:
         ("102d", "kepler"),
     ],
 )
-def test_generation_of_a_chip_follows_from_its_id(device: str, chip: str) -> None:
+def test_generation_of_a_chip_is_derived_from_its_id(device: str, chip: str) -> None:
     assert Device("", "nvidia", device).architecture == chip
 
 
-def test_named_device_that_is_on_the_bus_is_that_one() -> None:
+def test_listed_device_selects_the_device_on_the_bus() -> None:
     real = Device("0000:01:00.0", "nvidia", "2235", "nvidia")
-    asked = [{"vendor": "10de", "device": "2235"}, {"vendor": "nvidia", "device": "0x2235"}]
-    assert devices.named(asked, [real]) == [real, Device("", "nvidia", "2235", simulated=True)]
+    listed = [{"vendor": "10de", "device": "2235"}, {"vendor": "nvidia", "device": "0x2235"}]
+    assert devices.named(listed, [real]) == [real, Device("", "nvidia", "2235", simulated=True)]
 
 
 @pytest.mark.parametrize(
-    ("device", "words"),
+    ("device", "problem"),
     [
         ({"vendor": "matrox", "device": "0532"}, "nvidia, amd, intel"),
         ({"vendor": "nvidia", "device": "A40"}, "four hexadecimal digits"),
     ],
 )
-def test_malformed_device_is_refused_with_what_would_be_right(device: dict[str, str], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_malformed_device_is_refused_with_the_accepted_values(device: dict[str, str], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
         devices.named([device], [])
 
 
@@ -121,7 +121,7 @@ def test_nvidia_is_chosen_before_amd_before_intel() -> None:
     assert devices.chosen([]) == []
 
 
-def test_vendor_that_is_asked_for_is_the_one() -> None:
+def test_requested_vendor_is_used() -> None:
     cards = [Device("2", "amd", "74a1"), Device("1", "nvidia", "2235")]
     assert [each.vendor for each in devices.chosen(cards, "amd")] == ["amd"]
     assert devices.chosen(cards, "intel") == []
@@ -129,7 +129,7 @@ def test_vendor_that_is_asked_for_is_the_one() -> None:
 
 
 def node(machine: Path, address: str, name: str) -> None:
-    """A device node, and what the kernel says of the card that it belongs to."""
+    """Create a device node, and the kernel's information about its card."""
     (machine / "dev/dri").mkdir(parents=True, exist_ok=True)
     (machine / "dev" / name).touch()
     if name.startswith("dri/"):
@@ -143,8 +143,8 @@ def node(machine: Path, address: str, name: str) -> None:
 
 
 def nodes(machine: Path, *cards: Device) -> list[str]:
-    found = devices.nodes(cards, dev=machine / "dev", pci=machine / "pci", proc=machine / "proc")
-    return [each.removeprefix(f"{machine}/dev/") for each in found]
+    paths = devices.nodes(cards, dev=machine / "dev", pci=machine / "pci", proc=machine / "proc")
+    return [each.removeprefix(f"{machine}/dev/") for each in paths]
 
 
 def test_engine_gets_exactly_the_nodes_of_its_cards(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_host_without_device_nodes_gets_none(tmp_path: Path) -> None:
 A40 = Device("0000:01:00.0", "nvidia", "2235", "nvidia")
 
 
-def test_backends_follow_from_the_device() -> None:
+def test_backends_depend_on_the_device() -> None:
     assert devices.backends("nvidia")[0] == "trt"
     assert devices.backends("amd") == ("opencl",)
     assert "eigen" in devices.backends("none")

@@ -1,4 +1,4 @@
-"""What DKMS says of the modules that it built."""
+"""Parsing DKMS' status and build logs."""
 
 from __future__ import annotations
 

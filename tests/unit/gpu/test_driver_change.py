@@ -1,4 +1,4 @@
-"""What a change of the driver asks of APT and dpkg, what its way back does, and which files are left."""
+"""A driver change and its restore: the calls of APT and dpkg, and the remaining files."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ BEFORE = {**dict.fromkeys(MINE, V1), "linux-headers-amd64": "6.1", "ocl-icd-libo
 
 @dataclass
 class Machine:
-    """A host whose APT and dpkg do what they are asked, and tell it."""
+    """A host with fake APT and dpkg, which log their calls."""
 
     archives: Path
     present: dict[str, str] = field(default_factory=lambda: dict(BEFORE))
     held: set[str] = field(default_factory=lambda: {*HELD, "libc6"})
-    asked: list[tuple[str, ...]] = field(default_factory=list)
+    calls: list[tuple[str, ...]] = field(default_factory=list)
     ran: list[tuple[str, ...]] = field(default_factory=list)
 
     def get(self, *arguments: str, archives: Path, simulate: bool = False) -> str:
-        """Carry out an upgrade, which also brings `libnvidia-new` and upgrades `libxcb1`, or a way back."""
+        """Run an upgrade, which also installs `libnvidia-new` and upgrades `libxcb1`, or run a restore."""
         assert archives == self.archives
-        self.asked.append((*(("simulate",) if simulate else ()), *arguments))
+        self.calls.append((*(("simulate",) if simulate else ()), *arguments))
         if simulate:
             return self.simulated(arguments[0])
         if arguments == ("install", *WANTED):
@@ -63,7 +63,7 @@ class Machine:
         return ""
 
     def simulated(self, what: str) -> str:
-        """What APT prints of the upgrade, or of its new package's removal."""
+        """APT's output for the upgrade, or for the removal of its new package."""
         if what == "remove":
             return f"Remv libnvidia-new [{V2}]\n"
         lines = [f"Inst {name} [{V1}] ({V2} Debian:12/stable [amd64])" for name in MINE]
@@ -74,7 +74,7 @@ class Machine:
         return "\n".join(lines)
 
     def run(self, command: Sequence[str]) -> str:
-        """Hold packages; the archives have the first version of `libxcb1`, and of the driver the second."""
+        """Hold packages. The archives have the first version of `libxcb1` and the second of the driver."""
         self.ran.append(tuple(command))
         if command[0] == "apt-mark":
             change = set(command[2:])
@@ -85,11 +85,11 @@ class Machine:
         return ""
 
     def query(self) -> apt.Packages:
-        """What is installed."""
+        """The installed packages."""
         return apt.Packages(self.present, self.present, tuple(sorted(self.held)))
 
     def keep(self, name: str, version: str) -> str:
-        """A package's archive as APT keeps it; its path."""
+        """Create a package's archive where APT keeps it; return its path."""
         path = self.archives / f"{name}_{version.replace(':', '%3a')}_amd64.deb"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -97,13 +97,13 @@ class Machine:
 
     @property
     def marks(self) -> list[tuple[str, ...]]:
-        """The holds that were put and taken away, in their order."""
+        """The holds that were set and removed, in order."""
         return [command[1:] for command in self.ran if command[0] == "apt-mark"]
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A host with the role's driver, whose archives were kept, and the role's files of it."""
+    """A host with a driver that the role installed, its kept archives and the role's files."""
     made = Machine(tmp_path / "var/lib/katago-gpu-driver/archives")
     made.present["libxcb1"] = "1"
     for name in MINE:
@@ -114,13 +114,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(driver_inspection, "inspect", lambda _: inspected(made))
     for name in ("get", "run", "query"):
         monkeypatch.setattr(apt, name, getattr(made, name))
-    driver_files.PREFERENCES.write_text("pins of before\n")
+    driver_files.PREFERENCES.write_text("previous pins\n")
     driver_record.write(Record(held=tuple(HELD)))
     return made
 
 
 def inspected(machine: Machine) -> Host:
-    """The host as the module looks at it."""
+    """The host's facts."""
     return replace(
         BARE,
         lacking_components=(),
@@ -131,7 +131,7 @@ def inspected(machine: Machine) -> Host:
     )
 
 
-def test_upgrade_whose_build_fails_is_taken_back_package_by_package(
+def test_every_package_is_restored_after_a_failed_build(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: object) -> None:
@@ -141,17 +141,17 @@ def test_upgrade_whose_build_fails_is_taken_back_package_by_package(
     continued = record(SETTINGS, service=True, write=True)["continued"]
     with pytest.raises(DriverError, match="not built"):
         driver_change.install(SETTINGS, continued=continued)
-    assert machine.asked == [("update",), ("simulate", "install", *WANTED), ("install", *WANTED)]
+    assert machine.calls == [("update",), ("simulate", "install", *WANTED), ("install", *WANTED)]
     assert machine.marks == [("unhold", *sorted(HELD)), ("hold", *sorted(HELD))]
-    assert "pins of before" not in driver_files.PREFERENCES.read_text()
+    assert "previous pins" not in driver_files.PREFERENCES.read_text()
     assert driver_record.read().service
-    machine.asked.clear()
+    machine.calls.clear()
     machine.ran.clear()
     before = {"libxcb1": "1", **dict.fromkeys(sorted(MINE), V1)}
     undone = driver_restore.restore()
     assert undone == {"removed": ["libnvidia-new"], "installed": dict(sorted(before.items())), "lacking": {}}
     kept = {name: str(machine.archives / f"{name}_{V1}_amd64.deb") for name in MINE}
-    assert machine.asked == [
+    assert machine.calls == [
         ("simulate", "remove", "libnvidia-new"),
         ("purge", "libnvidia-new"),
         ("install", *(kept.get(name, f"{name}={version}") for name, version in undone["installed"].items())),
@@ -161,14 +161,14 @@ def test_upgrade_whose_build_fails_is_taken_back_package_by_package(
     assert machine.present == {**BEFORE, "libxcb1": "1"}
     assert machine.held == {*HELD, "libc6"}
     assert {str(path) for path in machine.archives.iterdir()} == set(kept.values())
-    assert driver_files.PREFERENCES.read_text() == "pins of before\n"
+    assert driver_files.PREFERENCES.read_text() == "previous pins\n"
     assert not any(path.exists() for path in driver_files.FILES if path != driver_files.PREFERENCES)
     assert not driver_record.read().unfinished
     assert driver_record.read().held == tuple(HELD)
     assert driver_restore.restore() == {"removed": [], "installed": {}, "lacking": {}}
 
 
-def test_upgrade_that_ends_keeps_the_archives_of_this_driver_and_of_the_one_before(machine: Machine) -> None:
+def test_finished_upgrade_keeps_the_archives_of_the_new_and_the_previous_driver(machine: Machine) -> None:
     machine.keep("libxcb1", "2")
     machine.keep("libcuda1", "535.230.02-1")
     (machine.archives / "partial").mkdir()
@@ -183,14 +183,14 @@ def test_upgrade_that_ends_keeps_the_archives_of_this_driver_and_of_the_one_befo
     assert not driver_restore.finish()
 
 
-def test_kept_archive_is_that_of_the_whole_name_and_version(machine: Machine) -> None:
+def test_kept_archive_must_match_the_full_name_and_version(machine: Machine) -> None:
     path = machine.keep("nvidia-smi", V2)
     assert str(apt.archive(machine.archives, "nvidia-smi", V2)) == path
     for name, version in (("smi", V2), ("nvidia-smi", "535.309.01-1"), ("nvidia-smi", "1:535.309.01")):
         assert apt.archive(machine.archives, name, version) is None
 
 
-def test_purge_takes_nothing_that_others_need_by_now(
+def test_purge_keeps_packages_that_others_now_depend_on(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = {"dkms": ["dkms", "build-essential"], "nvidia-smi": ["nvidia-smi"]}

@@ -1,4 +1,4 @@
-"""What is checked between the plan and the change."""
+"""Checks between the plan and the change."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from tests.unit.gpu.hosts import (
     PASCAL,
     THEIRS,
     VERSION,
-    asks,
     done,
     installed_of,
+    stub_programs,
 )
 
 
-def test_start_is_recorded_once_and_makes_no_change_an_interrupted_one(
+def test_start_is_recorded_once_and_does_not_count_as_an_interrupted_change(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen = done(held=())
+    host = done(held=())
     places.move(monkeypatch, tmp_path)
-    monkeypatch.setattr(driver_inspection, "inspect", lambda _: replace(seen, record=driver_record.read()))
-    monkeypatch.setattr(apt, "query", lambda: apt.Packages(seen.installed, seen.installed, ()))
+    monkeypatch.setattr(driver_inspection, "inspect", lambda _: replace(host, record=driver_record.read()))
+    monkeypatch.setattr(apt, "query", lambda: apt.Packages(host.installed, host.installed, ()))
     monkeypatch.setattr(driver_change, "configure", lambda *_: None)
     monkeypatch.setattr(driver_change, "verify_build", lambda *_: None)
     driver_record.write(Record(components=apt_sources.COMPONENTS))
@@ -51,35 +51,35 @@ def test_start_is_recorded_once_and_makes_no_change_an_interrupted_one(
     assert not driver_change.install(DEFAULTS, continued=False).installs
 
 
-def test_module_of_another_version_is_built_anew_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_module_of_another_version_is_built_again_or_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     old = f"nvidia-current/535.261.03, {KERNEL}, x86_64: installed\n"
-    asked = asks(monkeypatch, dkms=(0, old))
+    commands = stub_programs(monkeypatch, dkms=(0, old))
     monkeypatch.setattr(kernels, "bootable", lambda: [KERNEL])
     monkeypatch.setattr(apt, "query", lambda: apt.Packages({"nvidia-kernel-dkms": VERSION}, {}, ()))
-    with pytest.raises(DriverError, match=r"535\.309\.01 is not built for .* has 535\.261\.03"):
+    with pytest.raises(DriverError, match=r"535\.309\.01 is not built for .* Built for it: 535\.261\.03"):
         driver_change.verify_build(driver_plan.plan(DEFAULTS, done()))
-    assert ["dkms", "autoinstall", "-k", KERNEL] in asked
+    assert ["dkms", "autoinstall", "-k", KERNEL] in commands
 
 
 @pytest.mark.parametrize(
-    ("version", "seen", "words"),
+    ("version", "facts", "problem"),
     [
         ("580.95.05-1", {"available": OFFERED}, None),
         ("595.45.04-1", {"available": OFFERED}, "nvidia-kernel-dkms 595.45.04-1"),
         ("580.95.05-1", {"elsewhere": ("580.95.05-1",)}, "nvidia-kernel-dkms 580.95.05-1"),
     ],
 )
-def test_simulation_must_bring_the_branch_and_source_that_were_planned(
-    version: str, seen: dict[str, Any], words: str | None
+def test_simulation_must_install_the_planned_branch_and_source(
+    version: str, facts: dict[str, Any], problem: str | None
 ) -> None:
-    host = replace(BARE, devices=(PASCAL,), **seen)
+    host = replace(BARE, devices=(PASCAL,), **facts)
     plan = driver_plan.plan(THEIRS, host)
     changes = [apt.Change(name, "", version) for name in ("nvidia-kernel-dkms", "libcuda1")]
     changes.append(apt.Change("nvidia-modprobe", "", "595.45.04-1"))
-    if words is None:
+    if problem is None:
         driver_change.check_branch(changes, plan, host, host.installed)
     else:
-        with pytest.raises(DriverError, match=words):
+        with pytest.raises(DriverError, match=problem):
             driver_change.check_branch(changes, plan, host, host.installed)
 
 
@@ -91,21 +91,21 @@ def test_simulation_that_keeps_a_driver_of_another_branch_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "problem"),
     [
         (apt.Change("linux-image-6.12.118-amd64", "", "6.12.118-1"), "would also install the kernel"),
         (apt.Change("xserver-xorg-core", "21.1", ""), "APT would remove xserver-xorg-core 21.1"),
     ],
 )
 @pytest.mark.parametrize("force", [False, True])
-def test_what_apt_would_do_beyond_the_driver_is_refused_also_when_forced(
-    change: apt.Change, words: str, force: bool
+def test_changes_beyond_the_driver_are_refused_even_when_forced(
+    change: apt.Change, problem: str, force: bool
 ) -> None:
-    with pytest.raises(DriverError, match=words):
+    with pytest.raises(DriverError, match=problem):
         driver_change.check([change], replace(DEFAULTS, force=force), {})
 
 
-def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
+def test_branches_replace_each_other_if_the_previous_one_can_be_restored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old = "570.195.03-0ubuntu0.24.04.1"
@@ -116,6 +116,6 @@ def test_branches_of_the_driver_replace_each_other_where_there_is_a_way_back(
     with pytest.raises(DriverError, match="APT would remove nvidia-cuda-toolkit"):
         driver_change.check(gone, DEFAULTS, installed)
     monkeypatch.setattr(apt, "versions", lambda _: [])
-    with pytest.raises(DriverError, match="would be removed, and no archive"):
+    with pytest.raises(DriverError, match="would be removed, and it could not be restored: no archive"):
         driver_change.check(gone[:2], DEFAULTS, installed)
     driver_change.check(gone[:2], replace(DEFAULTS, force=True), installed)

@@ -1,4 +1,4 @@
-"""What is in the role's own files."""
+"""The contents of the role's own files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import apt_source
 from tests.unit.gpu.hosts import BARE, DEFAULTS, OFFERED, PASCAL, THEIRS, pins
 
 
-def test_nothing_but_the_driver_is_taken_from_components_that_were_added() -> None:
+def test_added_components_only_provide_the_driver() -> None:
     mirror = apt_sources.Archive("http://m.example.org/debian", "bookworm", "main", "bookworm", "Mirror")
     pins = driver_files.contents(
         DEFAULTS,
@@ -40,19 +40,19 @@ def test_unattended_upgrades_leave_the_driver_alone() -> None:
 
 
 def test_branch_is_pinned_while_the_version_is_unknown() -> None:
-    seen = replace(BARE, devices=(PASCAL,), available=OFFERED)
-    assert driver_plan.plan(THEIRS, seen).branch == "580"
-    assert "Pin: version 580.*\nPin-Priority: 1001" in pins(THEIRS, seen)
+    host = replace(BARE, devices=(PASCAL,), available=OFFERED)
+    assert driver_plan.plan(THEIRS, host).branch == "580"
+    assert "Pin: version 580.*\nPin-Priority: 1001" in pins(THEIRS, host)
     assert "Pin: version 535.*\nPin-Priority: 1001" in pins(DEFAULTS, BARE)
 
 
-def test_nothing_is_taken_from_nvidia_for_the_distributions_driver() -> None:
+def test_nvidias_packages_are_excluded_for_the_distributions_driver() -> None:
     first = pins(DEFAULTS, BARE).partition("\n\n")[0]
     assert "libnvidia-* " in first
     assert first.endswith("Pin: release o=NVIDIA\nPin-Priority: -1")
     assert "o=NVIDIA" not in pins(THEIRS, BARE)
 
 
-def test_daemon_starts_without_the_program_that_makes_nodes() -> None:
+def test_daemon_starts_without_the_program_that_creates_nodes() -> None:
     text = driver_files.contents(DEFAULTS, components=(), version="", branch="535")[str(driver_files.DROP_IN)]
     assert "ExecStartPost=-/usr/bin/nvidia-modprobe" in text

@@ -1,4 +1,4 @@
-"""What is refused before anything is changed, and with which remedy."""
+"""Problems that are refused before any change, and their remedies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, TRIXIE, problems
 
 
 @pytest.mark.parametrize(
-    ("settings", "changes", "words"),
+    ("settings", "changes", "text"),
     [
         (Settings(kernel_module="open"), {}, "cannot be installed"),
         (Settings(branch="580"), {}, "Debian 12 has the branch 535"),
@@ -23,14 +23,14 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, TRIXIE, problems
         (Settings(vendor="amd"), {}, "no GPU of that vendor"),
         (Settings(devices=({"vendor": "nvidia", "device": "x"},)), {}, "hexadecimal"),
         (Settings(source="nvidia"), {}, "gpu_driver_repository.key is missing"),
-        (DEFAULTS, {"release": "11"}, "The host runs debian 11. This role knows the packages of drivers of"),
+        (DEFAULTS, {"release": "11"}, "The host runs debian 11. This role installs drivers only on"),
         (
             DEFAULTS,
             {"release": "", "system_name": "Debian GNU/Linux forky/sid (debian without VERSION_ID, forky)"},
-            "forky/sid (debian without VERSION_ID, forky). This role knows",
+            "forky/sid (debian without VERSION_ID, forky). This role installs",
         ),
-        (DEFAULTS, {"system": "ubuntu", "release": "25.10"}, "and guesses no others"),
-        (DEFAULTS, {"release": "11"}, "a deployment uses what works"),
+        (DEFAULTS, {"system": "ubuntu", "release": "25.10"}, "and on Ubuntu 22.04 and 24.04 (untested)"),
+        (DEFAULTS, {"release": "11"}, "a deployment uses any driver that works"),
         (DEFAULTS, {"architecture": "aarch64"}, "x86_64 only"),
         (DEFAULTS, {"devices": (replace(A40, id="102d"),)}, "too old"),
         (DEFAULTS, {"devices": (replace(A40, id="2b85"),)}, "needs the branch 570 or newer"),
@@ -45,14 +45,14 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, TRIXIE, problems
         (DEFAULTS, {"held": ("libcuda1",)}, "apt-mark unhold libcuda1"),
     ],
 )
-def test_what_cannot_work_is_refused_with_its_remedy(
-    settings: Settings, changes: dict[str, Any], words: str
+def test_unsupported_setup_is_refused_with_a_remedy(
+    settings: Settings, changes: dict[str, Any], text: str
 ) -> None:
-    assert words in " ".join(problems(settings, replace(BARE, **changes)))
+    assert text in " ".join(problems(settings, replace(BARE, **changes)))
 
 
 @pytest.mark.parametrize(
-    ("free", "file_systems", "words"),
+    ("free", "file_systems", "text"),
     [
         (
             {"/usr": 3000, "/var": 3000, "/boot": 3000},
@@ -70,10 +70,10 @@ def test_what_cannot_work_is_refused_with_its_remedy(
     ],
 )
 def test_needs_of_one_file_system_add_up(
-    free: dict[str, int], file_systems: dict[str, int], words: str
+    free: dict[str, int], file_systems: dict[str, int], text: str
 ) -> None:
-    found = problems(DEFAULTS, replace(BARE, disk_free_mb=free, file_systems=file_systems))
-    assert [words in each for each in found] == ([True] if words else [])
+    messages = problems(DEFAULTS, replace(BARE, disk_free_mb=free, file_systems=file_systems))
+    assert [text in each for each in messages] == ([True] if text else [])
 
 
 def test_open_module_on_debian_13_is_refused_since_the_kernel_it_fails_on() -> None:
@@ -86,15 +86,15 @@ def test_open_module_on_debian_13_is_refused_since_the_kernel_it_fails_on() -> N
 
 
 @pytest.mark.parametrize(
-    ("module", "device", "words"),
+    ("module", "device", "text"),
     [
         ("open", "1b06", "does not work with the open kernel module"),
         ("proprietary", "2b85", "works with the open kernel module only"),
     ],
 )
-def test_chip_and_kernel_module_must_fit(module: str, device: str, words: str) -> None:
+def test_chip_and_kernel_module_must_fit(module: str, device: str, text: str) -> None:
     settings = Settings(source="nvidia", kernel_module=module)
-    assert words in " ".join(problems(settings, replace(BARE, devices=(replace(A40, id=device),))))
+    assert text in " ".join(problems(settings, replace(BARE, devices=(replace(A40, id=device),))))
 
 
 def test_chip_that_a_branch_dropped_is_refused() -> None:
@@ -105,8 +105,8 @@ def test_chip_that_a_branch_dropped_is_refused() -> None:
 
 
 def test_opencl_of_another_vendor_is_refused() -> None:
-    seen = replace(BARE, devices=(Device("0000:03:00.0", "intel", "56c0"),))
-    assert "must be one of intel, mesa" in " ".join(problems(Settings(opencl="rocm"), seen))
+    host = replace(BARE, devices=(Device("0000:03:00.0", "intel", "56c0"),))
+    assert "must be one of intel, mesa" in " ".join(problems(Settings(opencl="rocm"), host))
 
 
 def test_problems_are_refused_together_and_with_the_plan() -> None:
@@ -114,9 +114,9 @@ def test_problems_are_refused_together_and_with_the_plan() -> None:
     with pytest.raises(DriverError) as refused:
         driver_plan.refuse(replace(plan, problems=("one", "two")))
     assert refused.value.refused
-    said = str(refused.value).splitlines()
-    assert said[:3] == ["Refused; nothing was changed on this host.", "- one", "- two"]
-    assert said[3:] == ["The plan:", *plan.text()]
+    lines = str(refused.value).splitlines()
+    assert lines[:3] == ["Refused; nothing was changed on this host.", "- one", "- two"]
+    assert lines[3:] == ["The plan:", *plan.text()]
     driver_plan.refuse(plan)
 
 
@@ -131,23 +131,23 @@ UBUNTU = replace(
 )
 
 
-def test_what_is_not_known_of_ubuntu_is_in_the_plan() -> None:
+def test_plan_names_what_is_not_tested_on_ubuntu() -> None:
     plan = driver_plan.plan(DEFAULTS, UBUNTU)
     assert plan.problems == ()
     text = "\n".join(plan.text())
-    for words in (
-        "not known here: whether nvidia-dkms-580-server, nvidia-headless-no-dkms-580-server,",
-        "not known here: whether Ubuntu still has the branch 580-server, and what ubuntu-drivers",
-        "not known here: whether Secure Boot takes the module that DKMS signs with the key of shim-signed",
+    for line in (
+        "not tested: installing nvidia-dkms-580-server, nvidia-headless-no-dkms-580-server,",
+        "not tested: whether Ubuntu still has the branch 580-server; ubuntu-drivers",
+        "not tested: Secure Boot with a module that DKMS signs with the key of shim-signed",
     ):
-        assert words in text
-    assert "not known here" not in "\n".join(driver_plan.plan(DEFAULTS, BARE).text())
+        assert line in text
+    assert "not tested" not in "\n".join(driver_plan.plan(DEFAULTS, BARE).text())
 
 
 def test_ubuntu_without_the_components_with_drivers_is_refused_with_the_commands_that_add_them() -> None:
     host = replace(UBUNTU, components=("main", "universe"))
     (problem,) = problems(DEFAULTS, host)
-    assert "APT knows no nvidia-dkms-580-server" in problem
+    assert "APT does not know nvidia-dkms-580-server" in problem
     assert (
         "add-apt-repository --yes restricted; add-apt-repository --yes multiverse; apt-get update" in problem
     )
@@ -155,14 +155,14 @@ def test_ubuntu_without_the_components_with_drivers_is_refused_with_the_commands
     assert problems(DEFAULTS, replace(host, components=())) == ()
 
 
-def test_modules_that_ubuntu_signs_are_not_replaced_by_a_guess() -> None:
+def test_host_with_modules_signed_by_ubuntu_is_refused() -> None:
     ready = {"linux-modules-nvidia-580-server-6.8.0-85-generic": "6.8.0-85.85+1"}
     (problem,) = problems(DEFAULTS, replace(UBUNTU, installed=ready))
     assert "linux-modules-nvidia-580-server-6.8.0-85-generic" in problem
     assert "Leave the driver to Ubuntu" in problem
 
 
-def test_opencl_of_ubuntu_is_not_known_either() -> None:
+def test_opencl_on_ubuntu_is_not_tested_either() -> None:
     host = replace(UBUNTU, devices=(Device("0000:03:00.0", "amd", "744c"),))
     (unknown,) = driver_plan.plan(DEFAULTS, host).unknown
-    assert "whether mesa-opencl-icd, ocl-icd-libopencl1 work together" in unknown
+    assert "installing mesa-opencl-icd, ocl-icd-libopencl1 together" in unknown

@@ -1,4 +1,4 @@
-"""What is recorded on a host before its driver changes, also by earlier versions of the role."""
+"""The record of a driver change, also as written by earlier versions of the role."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_record imp
 from tests.unit.gpu import places
 from tests.unit.gpu.hosts import BARE, DEFAULTS
 
-# As version 0.1.0 left it on a host whose first change was finished.
+# The record that version 0.1.0 wrote on a host whose first change was finished.
 PREVIOUS: dict[str, Any] = {
     "unfinished": False,
     "begun": "2026-11-20T09:00:00Z",
@@ -44,12 +44,12 @@ PREVIOUS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The role's files are in a directory of the test."""
+    """Put the role's files into a directory of the test."""
     places.move(monkeypatch, tmp_path)
 
 
 def lay(content: object) -> None:
-    """Have a record on the host."""
+    """Write a record on the host."""
     driver_record.STATE.mkdir(parents=True)
     driver_record.RECORD.write_text(content if isinstance(content, str) else json.dumps(content))
 
@@ -67,20 +67,20 @@ def test_record_of_the_previous_version_is_read_whole_and_written_as_it_was() ->
     assert json.loads(driver_record.RECORD.read_text()) == PREVIOUS
 
 
-def test_change_that_the_previous_version_began_is_continued() -> None:
+def test_change_that_the_previous_version_started_is_continued() -> None:
     lay({**PREVIOUS, "unfinished": True})
     plan = driver_plan.plan(DEFAULTS, replace(BARE, record=driver_record.read()))
-    assert plan.because[0] == "a change that was started 2026-11-20T09:00:00Z was not finished"
+    assert plan.because[0] == "the change started at 2026-11-20T09:00:00Z was not finished"
 
 
-def test_record_without_what_later_versions_added_is_read() -> None:
+def test_record_without_the_keys_of_later_versions_is_read() -> None:
     older = PREVIOUS.keys() - {"earlier", "brought", "own_held_before", "loaded_kind", "service"}
     lay({name: PREVIOUS[name] for name in older})
     assert driver_record.read().service is None
     assert driver_record.read().earlier == {}
 
 
-def test_what_another_version_recorded_beside_is_left_out() -> None:
+def test_unknown_keys_of_another_version_are_ignored() -> None:
     lay({**PREVIOUS, "later": 1})
     assert driver_record.read().begun == PREVIOUS["begun"]
 

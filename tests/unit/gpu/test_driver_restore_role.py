@@ -1,4 +1,4 @@
-"""The way back of a driver that failed, really run on this machine, which has no record to go back to."""
+"""Runs the role's restore on this machine, which has no record of a driver change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_reason_is_kept_when_the_service_does_not_run_on_what_was_before(tmp_path: Path) -> None:
+def test_original_error_is_reported_even_if_the_service_does_not_restart(tmp_path: Path) -> None:
     play = {
         "hosts": "localhost",
         "connection": "local",
@@ -19,8 +19,8 @@ def test_reason_is_kept_when_the_service_does_not_run_on_what_was_before(tmp_pat
         "vars": {
             "ansible_python_interpreter": sys.executable,
             "gpu_driver_vendor": "none",
-            "_gpu_driver_ran": True,
-            # Fails before anything of this machine is restarted.
+            "_gpu_driver_service_was_running": True,
+            # Fails before anything on this machine is restarted.
             "force": "neither",
         },
         "tasks": [
@@ -47,10 +47,10 @@ def test_reason_is_kept_when_the_service_does_not_run_on_what_was_before(tmp_pat
         text=True,
         check=False,
     )
-    said = run.stdout + run.stderr
-    assert run.returncode != 0, said
-    told = said.rpartition("Fail with what happened and what was restored")[2]
-    assert "The module cannot be loaded." in told, said
-    assert "0 packages were removed again" in told
-    assert "The service does not run on the previous driver" in told
-    assert "neither" in told
+    output = run.stdout + run.stderr
+    assert run.returncode != 0, output
+    message = output.rpartition("Fail with the error and the result of the restore")[2]
+    assert "The module cannot be loaded." in message, output
+    assert "0 packages were removed again" in message
+    assert "The service does not run on the previous driver" in message
+    assert "neither" in message

@@ -1,4 +1,4 @@
-"""In which order a driver is changed, by the role's own tasks on modules that only write down their names."""
+"""The order of the steps: runs the tasks with stub modules that only log their names and parameters."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MODULE = """\
 #!/usr/bin/python
 # WANT_JSON
 import json, pathlib, sys
-given = json.loads(pathlib.Path(sys.argv[1]).read_text())
-state = given.get("state") or ""
+parameters = json.loads(pathlib.Path(sys.argv[1]).read_text())
+state = parameters.get("state") or ""
 called = {name!r} + (f".{{state}}" if state else "")
 log, answers = pathlib.Path({log!r}), json.loads(pathlib.Path({answers!r}).read_text())
 with log.open("a") as lines:
-    lines.write(json.dumps([called, given]) + "\\n")
+    lines.write(json.dumps([called, parameters]) + "\\n")
 print(json.dumps({{"changed": False, **answers.get(called, {{}})}}))
 """
 PLAN = {
@@ -38,7 +38,7 @@ PLAN = {
     "text": ["to do: something"],
     "devices": ["one"],
 }
-WELL: Mapping[str, Mapping[str, Any]] = {
+HEALTHY: Mapping[str, Mapping[str, Any]] = {
     "service_info": {"state": {"unit": "active"}},
     "gpu_driver_plan": {"plan": PLAN, "service": None},
     "gpu_driver_record": {"continued": False},
@@ -49,7 +49,7 @@ WELL: Mapping[str, Mapping[str, Any]] = {
 
 
 class Host:
-    """This machine with the role, whose modules do nothing but answer."""
+    """This machine with the role and stub modules that only return answers."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -70,10 +70,10 @@ class Host:
             (fleet / f"plugins/modules/{name}.py").write_text(text)
 
     def run(self, *arguments: str, **answers: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
-        """The role's run, with these answers of the modules beside those of a host that is well."""
+        """Run the role. `answers` override the modules' answers on a healthy host."""
         self.log.write_text("")
-        given = {name.replace("__", "."): answer for name, answer in answers.items()}
-        self.answers.write_text(json.dumps({**WELL, **given}))
+        overrides = {name.replace("__", "."): answer for name, answer in answers.items()}
+        self.answers.write_text(json.dumps({**HEALTHY, **overrides}))
         play = {
             "hosts": "localhost",
             "connection": "local",
@@ -99,16 +99,17 @@ class Host:
         )
 
     def calls(self) -> list[tuple[str, dict[str, Any]]]:
-        """The modules that were run, and with what."""
-        return [(name, given) for name, given in map(json.loads, self.log.read_text().splitlines())]
+        """The names and parameters of the modules that ran."""
+        calls = map(json.loads, self.log.read_text().splitlines())
+        return [(name, parameters) for name, parameters in calls]
 
     def steps(self) -> list[str]:
-        """The modules that were run, without those that only look."""
+        """The names of the modules that ran, without service_info."""
         return [name.removeprefix("gpu_driver_") for name, _ in self.calls() if name != "service_info"]
 
-    def given(self, name: str) -> dict[str, Any]:
-        """What a module was given."""
-        return next(given for called, given in self.calls() if called == name)
+    def parameters(self, name: str) -> dict[str, Any]:
+        """The parameters of a module that ran."""
+        return next(parameters for called, parameters in self.calls() if called == name)
 
 
 @pytest.fixture
@@ -130,27 +131,31 @@ WHOLE = [
 ]
 
 
-def test_driver_is_changed_under_no_service_and_verified_before_it_runs(host: Host) -> None:
+def test_service_is_stopped_for_the_change_and_starts_after_the_verification(host: Host) -> None:
     run = host.run()
     assert run.returncode == 0, run.stdout + run.stderr
     assert host.steps() == WHOLE
 
 
 @pytest.mark.parametrize("step", ["install", "verify", "gpu_query"])
-def test_step_that_fails_is_taken_back_before_the_service_runs(host: Host, step: str) -> None:
+def test_previous_driver_is_restored_after_a_failed_step_before_the_service_starts(
+    host: Host, step: str
+) -> None:
     module = step if step in STUBBED else f"gpu_driver_{step}"
     run = host.run(**{module: {"failed": True, "msg": "It does not work."}})
     assert run.returncode != 0
     assert host.steps() == [*WHOLE[: WHOLE.index(step) + 1], "restore", "service_restart"]
-    assert "It does not work." in run.stdout.rpartition("Fail with what happened and what was restored")[2]
+    assert (
+        "It does not work." in run.stdout.rpartition("Fail with the error and the result of the restore")[2]
+    )
 
 
-def test_service_that_does_not_run_on_the_driver_is_a_failure(host: Host) -> None:
+def test_failed_start_of_the_service_restores_the_previous_driver(host: Host) -> None:
     assert host.run(service_restart={"failed": True, "msg": "the unit does not start"}).returncode != 0
     assert host.steps() == [*WHOLE[: WHOLE.index("service_restart") + 1], "restore", "service_restart"]
 
 
-def test_service_that_nothing_is_loaded_under_is_not_stopped(host: Host) -> None:
+def test_service_is_not_stopped_if_no_loaded_driver_is_replaced(host: Host) -> None:
     host.run(gpu_driver_plan={"plan": {**PLAN, "stops_service": False}, "service": None})
     assert host.steps() == [step for step in WHOLE if step != "service_restart.stopped"]
 
@@ -160,7 +165,7 @@ def test_service_that_did_not_run_is_not_started(host: Host) -> None:
     assert host.steps() == [step for step in WHOLE if not step.startswith("service_restart")]
 
 
-def test_host_that_needs_nothing_is_verified_only(host: Host) -> None:
+def test_host_without_changes_is_only_verified(host: Host) -> None:
     host.run(gpu_driver_plan={"plan": {**PLAN, "acts": False}, "service": None})
     assert host.steps() == ["plan", "verify"]
 
@@ -172,9 +177,9 @@ def test_hosts_are_changed_one_after_the_other_and_none_after_a_failure() -> Non
     assert templar.template(play["max_fail_percentage"]) == 0
 
 
-@pytest.mark.parametrize(("arguments", "seen"), [((), ["one"]), (("--check",), ["one", "two", "three"])])
-def test_host_that_is_refused_hides_another_only_where_it_would_be_changed(
-    arguments: tuple[str, ...], seen: list[str], tmp_path: Path
+@pytest.mark.parametrize(("arguments", "shown"), [((), ["one"]), (("--check",), ["one", "two", "three"])])
+def test_refused_host_stops_the_run_but_check_mode_shows_all_plans(
+    arguments: tuple[str, ...], shown: list[str], tmp_path: Path
 ) -> None:
     (real,) = DataLoader().load_from_file(str(ROOT / "playbooks/gpu_driver.yml"))
     play = {
@@ -195,18 +200,18 @@ def test_host_that_is_refused_hides_another_only_where_it_would_be_changed(
         text=True,
         check=False,
     )
-    assert [name for name in ("one", "two", "three") if f"the plan of {name}" in run.stdout] == seen, run
+    assert [name for name in ("one", "two", "three") if f"the plan of {name}" in run.stdout] == shown, run
 
 
-def test_service_is_known_to_have_run_before_it_is_stopped(host: Host) -> None:
-    drains = host.run(service_restart__stopped={"failed": True, "msg": "still runs"})
-    assert drains.returncode != 0
+def test_running_service_is_recorded_before_it_is_stopped(host: Host) -> None:
+    run = host.run(service_restart__stopped={"failed": True, "msg": "still runs"})
+    assert run.returncode != 0
     steps = host.steps()
-    assert steps.index("record") < steps.index("service_restart.stopped"), drains.stdout
-    assert host.given("gpu_driver_record")["service"] is True
+    assert steps.index("record") < steps.index("service_restart.stopped"), run.stdout
+    assert host.parameters("gpu_driver_record")["service"] is True
 
 
-def test_service_that_an_interrupted_run_stopped_runs_again(host: Host) -> None:
+def test_service_that_an_interrupted_run_stopped_is_started_again(host: Host) -> None:
     again = host.run(
         service_info={"state": {"unit": "inactive"}},
         gpu_driver_plan={"plan": PLAN, "service": True},
@@ -214,21 +219,21 @@ def test_service_that_an_interrupted_run_stopped_runs_again(host: Host) -> None:
     )
     assert again.returncode == 0, again.stdout + again.stderr
     assert "service_restart" in host.steps()
-    assert host.given("gpu_driver_install")["continued"] is True
+    assert host.parameters("gpu_driver_install")["continued"] is True
 
 
-def test_service_that_still_drains_for_an_interrupted_run_is_waited_for(host: Host) -> None:
+def test_service_that_is_still_stopping_is_waited_for(host: Host) -> None:
     host.run(
         service_info={"state": {"unit": "deactivating"}}, gpu_driver_plan={"plan": PLAN, "service": True}
     )
     assert host.steps()[:4] == ["plan", "record", "service_restart.stopped", "install"]
 
 
-def test_engine_is_asked_on_cards_of_amd_in_their_sandbox(host: Host) -> None:
+def test_engine_is_queried_on_amd_cards_in_their_sandbox(host: Host) -> None:
     cards = {"vendor": "amd", "cards": [{"name": "amd 744c"}], "nodes": ["/dev/dri/renderD128", "/dev/kfd"]}
     run = host.run(gpu_driver_verify=cards)
     assert run.returncode == 0, run.stdout + run.stderr
-    asked = host.given("gpu_query")
-    assert (asked["vendor"], asked["names"]) == ("amd", ["amd 744c"])
-    assert asked["sandbox"]["SupplementaryGroups"] == ["render"]
-    assert asked["sandbox"]["DeviceAllow"] == ["/dev/dri/renderD128 rw", "/dev/kfd rw"]
+    query = host.parameters("gpu_query")
+    assert (query["vendor"], query["names"]) == ("amd", ["amd 744c"])
+    assert query["sandbox"]["SupplementaryGroups"] == ["render"]
+    assert query["sandbox"]["DeviceAllow"] == ["/dev/dri/renderD128 rw", "/dev/kfd rw"]

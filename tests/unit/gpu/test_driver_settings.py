@@ -8,8 +8,8 @@ from ansible_collections.katago.fleet.plugins.doc_fragments.gpu_driver import Mo
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import driver_settings
 
 
-def test_settings_are_the_modules_with_what_is_not_given_left_to_the_host() -> None:
-    given = {
+def test_settings_come_from_the_modules_options() -> None:
+    options = {
         "vendor": "auto",
         "devices": [],
         "expected_devices": -1,
@@ -23,13 +23,13 @@ def test_settings_are_the_modules_with_what_is_not_given_left_to_the_host() -> N
         "reboot": "never",
         "force": False,
     }
-    settings = driver_settings.of(given)
+    settings = driver_settings.from_options(options)
     assert (settings.devices, settings.expected, settings.key) == (None, None, "armoured")
     assert (settings.source, settings.kernel_module) == ("nvidia", "open")
-    assert driver_settings.of({**given, "expected_devices": 0}).expected == 0
+    assert driver_settings.from_options({**options, "expected_devices": 0}).expected == 0
 
 
-def test_documentation_of_the_settings_is_that_of_the_modules() -> None:
+def test_documented_settings_match_the_argument_spec() -> None:
     documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]["settings"]["suboptions"]
     specified = driver_settings.ARGUMENTS["options"]
     assert documented.keys() == specified.keys()

@@ -1,4 +1,4 @@
-"""Which version of a driver is wanted, offered, kept and restored."""
+"""Which version of a driver is requested, available, kept and restored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.unit.gpu.hosts import (
 )
 
 
-def test_driver_is_upgraded_only_when_that_is_asked_for() -> None:
+def test_driver_is_upgraded_only_on_request() -> None:
     newer = done(available=("535.400.01-1", VERSION))
     assert not driver_plan.plan(DEFAULTS, newer).acts
     permitted = Settings(version="latest", reboot="when_needed")
@@ -49,21 +49,21 @@ def test_driver_is_upgraded_only_when_that_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("version", "pinned"), [("", "535.309.01"), ("latest", ""), ("535.400.01", "535.400.01")]
 )
-def test_package_that_is_missing_brings_no_newer_driver(version: str, pinned: str) -> None:
+def test_installing_a_missing_package_does_not_upgrade_the_driver(version: str, pinned: str) -> None:
     settings = Settings(version=version)
     assert driver_versions.wanted_version(settings, done()) == pinned
     assert driver_versions.wanted_version(Settings(), BARE) == ""
 
 
-def test_driver_of_another_branch_is_replaced_when_a_branch_is_asked_for() -> None:
-    asked = replace(THEIRS, branch="580", reboot="when_needed")
-    plan = driver_plan.plan(asked, installed_of("595.45.04-1", THEIRS))
-    assert "wanted is the branch 580" in " ".join(plan.because)
+def test_driver_of_another_branch_is_replaced_when_a_branch_is_requested() -> None:
+    settings = replace(THEIRS, branch="580", reboot="when_needed")
+    plan = driver_plan.plan(settings, installed_of("595.45.04-1", THEIRS))
+    assert "the branch 580 is requested" in " ".join(plan.because)
     assert plan.installs
-    assert "version 580.*" in pins(asked, installed_of("595.45.04-1", THEIRS))
+    assert "version 580.*" in pins(settings, installed_of("595.45.04-1", THEIRS))
 
 
-def test_driver_that_is_installed_stays_and_its_branch_must_drive_the_devices() -> None:
+def test_installed_driver_stays_and_its_branch_must_support_the_devices() -> None:
     host = installed_of("595.45.04-1", THEIRS)
     assert driver_packages.branch_of(THEIRS, host) == "595"
     assert not driver_plan.plan(THEIRS, host).installs
@@ -72,7 +72,7 @@ def test_driver_that_is_installed_stays_and_its_branch_must_drive_the_devices() 
     )
 
 
-def test_newest_is_that_of_the_branch() -> None:
+def test_latest_means_the_newest_of_the_branch() -> None:
     latest = replace(THEIRS, version="latest", branch="580", reboot="when_needed")
     assert not driver_plan.plan(latest, installed_of("580.95.05-1", THEIRS)).installs
     assert driver_plan.plan(latest, installed_of("580.65.06-1", THEIRS)).installs
@@ -86,17 +86,17 @@ def test_driver_of_another_source_is_replaced_and_not_pinned() -> None:
     assert driver_versions.wanted_version(THEIRS, host) == ""
 
 
-def test_version_that_no_archive_has_is_refused_with_what_there_is() -> None:
-    asked = Settings(version="535.261.03", reboot="when_needed")
-    words = "535.261.03, and no archive has nvidia-kernel-dkms in that version; there are: 535.309.01-1."
+def test_version_that_no_archive_has_is_refused_with_the_available_versions() -> None:
+    settings = Settings(version="535.261.03", reboot="when_needed")
+    problem = "535.261.03, but no archive has nvidia-kernel-dkms in that version. Available: 535.309.01-1."
     host = replace(BARE, lacking_components=(), available=("535.309.01-1",))
-    assert words in " ".join(problems(asked, host))
-    assert "there are: none." in " ".join(problems(asked, replace(host, available=())))
-    assert problems(asked, BARE) == ()
+    assert problem in " ".join(problems(settings, host))
+    assert "Available: none." in " ".join(problems(settings, replace(host, available=())))
+    assert problems(settings, BARE) == ()
     there = replace(host, installed={"nvidia-kernel-dkms": "535.261.03-1"})
     kept = replace(host, record=Record(earlier={"nvidia-kernel-dkms": "535.261.03-1"}))
     for fits in (there, kept, replace(host, available=("535.309.01-1", "535.261.03-1"))):
-        assert problems(asked, fits) == ()
+        assert problems(settings, fits) == ()
     theirs = replace(THEIRS, version="580.65.06", reboot="when_needed")
     assert problems(theirs, replace(BARE, available=OFFERED)) == ()
     source = {str(driver_files.SOURCES): apt_sources.nvidia_source("debian", "12", "")}
@@ -106,26 +106,26 @@ def test_version_that_no_archive_has_is_refused_with_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("version", "updates"), [("", 0), ("535.309.01", 0), ("535.261.03", 1), (driver_settings.LATEST, 1)]
 )
-def test_archives_are_read_anew_before_a_version_is_refused(
+def test_archives_are_read_again_before_a_version_is_refused(
     version: str, updates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, ...]] = []
+    calls: list[tuple[str, ...]] = []
     monkeypatch.setattr(apt_sources, "index_targets", lambda *_: "")
-    monkeypatch.setattr(apt, "get", lambda *arguments, **_: asked.append(arguments))
+    monkeypatch.setattr(apt, "get", lambda *arguments, **_: calls.append(arguments))
     host = done(lacking_components=())
     assert gpu_driver_plan.refresh(Settings(version=version), host) is bool(updates)
-    assert asked == [("update",)] * updates
+    assert calls == [("update",)] * updates
     assert not gpu_driver_plan.refresh(Settings(version="latest"), replace(host, devices=()))
 
 
-def test_driver_that_an_interrupted_run_left_in_part_is_of_the_branch_or_not() -> None:
+def test_branch_of_a_half_installed_driver_is_checked() -> None:
     plan = driver_plan.plan(DEFAULTS, BARE)
     driver_change.check_branch([], plan, BARE, {"nvidia-kernel-dkms": "535.309.01-0+deb12u1"})
     with pytest.raises(DriverError, match=r"branch, source or version: nvidia-kernel-dkms 550\.163\.01"):
         driver_change.check_branch([], plan, BARE, {"nvidia-kernel-dkms": "550.163.01-2"})
 
 
-def test_way_back_is_that_of_what_was_changed_and_of_nothing_else() -> None:
+def test_restore_covers_only_the_changed_packages() -> None:
     changed = {"libcuda1": "535.261.03-1", "ocl-icd-libopencl1": "2", "nvidia-smi": "", "libcuda1:i386": ""}
     now = {
         "libcuda1": "535.309.01-1",

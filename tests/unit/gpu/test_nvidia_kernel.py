@@ -1,4 +1,4 @@
-"""What the kernel's log and files say of NVIDIA's driver."""
+"""Reads the kernel's log and files about NVIDIA's driver."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ def test_xids_are_grouped_and_the_fatal_ones_come_first() -> None:
         ),
         (154, "GPU recovery action changed from 0x0 (None) to 0x4 (Drain and Reset)", "Drain and Reset"),
         (154, "GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)", ""),
-        (154, "in other words", "what the driver asks for, which cannot be read"),
+        (154, "in other words", "unknown: the driver's recovery action cannot be read"),
     ],
 )
-def test_xid_needs_what_nvidias_catalogue_says(code: int, text: str, action: str) -> None:
+def test_action_for_an_xid_follows_nvidias_catalogue(code: int, text: str, action: str) -> None:
     (xid,) = nvidia_kernel.xids(f"[ 9.1] NVRM: Xid (PCI:0000:01:00): {code}, {text}\n")
     assert (xid["action"], xid["fatal"]) == (action, bool(action))
 
 
-def test_newest_recovery_action_of_a_gpu_counts() -> None:
+def test_newest_recovery_action_of_a_gpu_applies() -> None:
     changed = "NVRM: Xid (PCI:0000:01:00): 154, GPU recovery action changed from"
     log = f"{changed} 0x0 (None) to 0x4 (Drain and Reset)\n{changed} 0x4 (Drain and Reset) to 0x0 (None)\n"
     (xid,) = nvidia_kernel.xids(log)
     assert (xid["count"], xid["fatal"]) == (2, False)
 
 
-def test_xid_of_a_part_of_a_gpu_is_the_gpus() -> None:
+def test_xid_of_a_gpu_instance_counts_for_its_gpu() -> None:
     (xid,) = nvidia_kernel.xids(
         "NVRM: Xid (PCI:0000:01:00 GPU-I:05): 95, pid=812, Uncontained: LTC TAG (0x2,0x0)."
     )
@@ -90,9 +90,7 @@ def test_version_of_a_loaded_module_is_read(tmp_path: Path) -> None:
         (None, None),
     ],
 )
-def test_kernel_module_that_is_loaded_says_which_it_is(
-    text: str | None, kind: str | None, tmp_path: Path
-) -> None:
+def test_loaded_kernel_module_reports_its_kind(text: str | None, kind: str | None, tmp_path: Path) -> None:
     path = tmp_path / "version"
     if text is not None:
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""How the engine of a release is asked on a GPU."""
+"""Queries the engine of a release on a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import command
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices
 from ansible_collections.katago.fleet.plugins.module_utils.gpu.driver_error import DriverError
 from ansible_collections.katago.fleet.plugins.modules import gpu_query
-from tests.unit.gpu.hosts import asks
+from tests.unit.gpu.hosts import stub_programs
 
 MESA = "Using OpenCL Device 0: AMD Radeon RX 7900 XTX (radeonsi, navi31, LLVM 15.0.6) (AMD) OpenCL 3.0 (Ext"
 
@@ -32,7 +32,7 @@ FOUND = "Found OpenCL Device 0: gfx1100 (Advanced Micro Devices, Inc.) (score 11
 
 
 @pytest.mark.parametrize(
-    ("vendor", "words", "device"),
+    ("vendor", "output", "device"),
     [
         ("amd", MESA, "AMD Radeon RX 7900 XTX (radeonsi, navi31, LLVM 15.0.6)"),
         ("amd", ROCM, "gfx1100"),
@@ -41,15 +41,15 @@ FOUND = "Found OpenCL Device 0: gfx1100 (Advanced Micro Devices, Inc.) (score 11
         ("amd", FOUND + POCL, None),
     ],
 )
-def test_device_of_opencl_is_known_by_its_vendor(vendor: str, words: str, device: str | None) -> None:
-    assert devices.used_by_engine(words, vendor, ["amd 744c at 0000:03:00.0"]) == device
+def test_opencl_device_is_identified_by_its_vendor(vendor: str, output: str, device: str | None) -> None:
+    assert devices.used_by_engine(output, vendor, ["amd 744c at 0000:03:00.0"]) == device
 
 
 ANSWER = '{"id":"gpu","rootInfo":{"visits":2}}'
 
 
 @pytest.mark.parametrize(
-    ("status", "words", "problem"),
+    ("status", "output", "problem"),
     [
         (0, f"TensorRT backend thread 0: Found GPU NVIDIA A40 memory 1\n{ANSWER}", None),
         (0, f"Using OpenCL Device 0: pocl-cpu\n{ANSWER}", "does not work on NVIDIA A40: Using OpenCL"),
@@ -58,20 +58,20 @@ ANSWER = '{"id":"gpu","rootInfo":{"visits":2}}'
     ],
 )
 def test_engine_must_answer_on_the_device(
-    status: int, words: str, problem: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    status: int, output: str, problem: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     release = tmp_path / "releases/one"
     release.mkdir(parents=True)
     (tmp_path / "current").symlink_to(release)
     paths = {"binaryPath": "/k/katago", "modelPath": "/k/net.bin.gz", "configPath": "analysis.cfg"}
     (release / "config.json").write_text(json.dumps({"katago": paths}))
-    asked: list[str] = []
+    calls: list[str] = []
 
     def answer(command: Sequence[str], seconds: float | None = None, given: str = "") -> tuple[int, str]:
         if command[1] == "version":
             return 0, "Using TensorRT backend"
-        asked.extend((" ".join(command), given))
-        return status, words
+        calls.extend((" ".join(command), given))
+        return status, output
 
     monkeypatch.setattr(commands, "ask", answer)
     directives = {"DeviceAllow": ["/dev/nvidia0 rw"]}
@@ -82,19 +82,19 @@ def test_engine_must_answer_on_the_device(
         assert gpu_query.query(["NVIDIA A40"], directives, tmp_path, vendor="nvidia").endswith(
             "answered on NVIDIA A40"
         )
-    assert "DeviceAllow=/dev/nvidia0 rw" in asked[0]
-    assert "/k/katago analysis -model /k/net.bin.gz" in asked[0]
-    assert json.loads(asked[1])["maxVisits"] == 2
+    assert "DeviceAllow=/dev/nvidia0 rw" in calls[0]
+    assert "/k/katago analysis -model /k/net.bin.gz" in calls[0]
+    assert json.loads(calls[1])["maxVisits"] == 2
 
 
-def test_host_without_a_release_or_with_an_engine_for_processors_is_not_asked(
+def test_host_without_a_release_or_with_a_cpu_engine_is_not_queried(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert "no release yet" in gpu_query.query(["NVIDIA A40"], {}, tmp_path, vendor="nvidia")
     (tmp_path / "current").symlink_to(tmp_path)
     engine = {"binaryPath": "/k/katago", "modelPath": "/k/net.bin.gz", "configPath": "analysis.cfg"}
     (tmp_path / "config.json").write_text(json.dumps({"katago": engine}))
-    asks(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
-    assert "does without a GPU" in gpu_query.query(["NVIDIA A40"], {}, tmp_path, vendor="nvidia")
-    asks(monkeypatch, **{"/k/katago": (0, "Using CUDA backend")})
-    assert "not for a GPU of amd" in gpu_query.query(["amd 744c"], {}, tmp_path, vendor="amd")
+    stub_programs(monkeypatch, **{"/k/katago": (0, "Using Eigen(CPU) backend")})
+    assert "does not use a GPU" in gpu_query.query(["NVIDIA A40"], {}, tmp_path, vendor="nvidia")
+    stub_programs(monkeypatch, **{"/k/katago": (0, "Using CUDA backend")})
+    assert "does not support a GPU by amd" in gpu_query.query(["amd 744c"], {}, tmp_path, vendor="amd")

@@ -1,4 +1,4 @@
-"""What APT itself says of the files that the role gives it, in a root of its own."""
+"""Runs the real APT on the role's files, in a separate root."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ pytestmark = pytest.mark.skipif(shutil.which("apt-get") is None, reason="the mac
 
 @dataclass
 class Root:
-    """A root of APT with archives beside it."""
+    """A separate root for APT, with archives next to it."""
 
     path: Path
     relations: dict[str, str] = field(default_factory=dict)
-    """What packages need or exclude, by `name` or `name=version`."""
+    """Dependencies and conflicts of packages, by `name` or `name=version`."""
 
     @property
     def etc(self) -> Path:
-        """Where its sources are."""
+        """The directory of its sources."""
         return self.path / "etc/apt"
 
     def archive(
         self, name: str, suite: str, components: dict[str, dict[str, str]], *, codename: str, origin: str
     ) -> str:
-        """An archive with packages, `components` gives their versions; its address."""
+        """Create an archive with packages; return its address. `components`: the versions of the packages."""
         top = self.path / name / "dists" / suite
         digests = []
         for component, versions in components.items():
@@ -72,12 +72,12 @@ class Root:
         return f"file:{self.path / name}"
 
     def source(self, text: str, name: str = "host.list") -> None:
-        """Write a file of the host's sources, and have APT read it."""
+        """Write a file of the host's sources, and update APT's lists."""
         (self.etc / "sources.list.d" / name).write_text(text)
         apt.run(["apt-get", "update"])
 
     def package(self, name: str, version: str, status: str = "") -> str:
-        """A package's paragraph in an index, or in dpkg's status."""
+        """A package's paragraph in an index or in dpkg's status."""
         related = self.relations.get(f"{name}={version}", self.relations.get(name, ""))
         where = status or f"Filename: pool/{name}.deb\nSize: 1\nSHA256: {'0' * 64}\n"
         return (
@@ -86,24 +86,24 @@ class Root:
         )
 
     def install(self, versions: dict[str, str]) -> None:
-        """Have dpkg know packages as installed."""
+        """Mark packages as installed in dpkg's status."""
         self.change([apt.Change(name, "", new) for name, new in versions.items()])
 
     def change(self, changes: list[apt.Change]) -> None:
-        """Have dpkg know what APT would do as done."""
+        """Apply the changes that APT simulated to dpkg's status."""
         status = self.path / "var/lib/dpkg/status"
-        found = {
+        packages = {
             each.partition("\n")[0].removeprefix("Package: "): each
             for each in status.read_text().split("\n\n")
             if each.strip()
         }
         for change in changes:
-            wanted = "hold" if "\nStatus: hold" in found.pop(change.name, "") else "install"
+            selection = "hold" if "\nStatus: hold" in packages.pop(change.name, "") else "install"
             if change.new:
-                found[change.name] = self.package(
-                    change.name, change.new, f"Status: {wanted} ok installed\n"
+                packages[change.name] = self.package(
+                    change.name, change.new, f"Status: {selection} ok installed\n"
                 ).rstrip()
-        status.write_text("\n\n".join(found.values()) + "\n")
+        status.write_text("\n\n".join(packages.values()) + "\n")
 
     def candidate(self, package: str) -> str:
         """The version that APT would install."""
@@ -113,7 +113,7 @@ class Root:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
-    """A root of APT, and the module's files in it."""
+    """A separate root for APT, with the role's files in it."""
     made = Root(tmp_path / "root")
     for directory in ("sources.list.d", "preferences.d", "keyrings", "apt.conf.d"):
         (made.etc / directory).mkdir(parents=True)
@@ -133,7 +133,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Root]:
 
 
 def debian(root: Root, *, suite: str = "bookworm") -> str:
-    """Debian's archive, of which the host takes main."""
+    """Debian's archive, from which the host uses main."""
     versions = {"nvidia-kernel-dkms": "535.309.01-1", "firmware-iwlwifi": "1"}
     return root.archive(
         "debian",
@@ -151,7 +151,7 @@ def add() -> None:
 
 
 def entries(root: Root, kind: str, suite: str, address: str) -> str:
-    """A host's own entry of an archive, in each form that APT knows."""
+    """Write the host's own entry of an archive, in one of APT's formats."""
     if kind == "trusted":
         return f"deb [trusted=yes] {address} {suite} main\n"
     inline = "".join(f" {line}\n" for line in ARMOURED.splitlines())
@@ -171,7 +171,7 @@ mDMEYxampleAAAA
 @pytest.mark.parametrize(("kind", "name"), [("trusted", "host.list"), ("inline", "host.sources")])
 @pytest.mark.parametrize("suite", ["bookworm", "stable"])
 @pytest.mark.parametrize("written", ["file:", "file://", "mirror+file://"])
-def test_apt_reads_the_hosts_sources_with_those_of_the_driver(
+def test_apt_reads_the_hosts_sources_together_with_the_drivers(
     root: Root, kind: str, name: str, suite: str, written: str
 ) -> None:
     address = debian(root, suite=suite)
@@ -186,7 +186,7 @@ def test_apt_reads_the_hosts_sources_with_those_of_the_driver(
 
 
 @pytest.mark.parametrize("codename", ["bookworm", "stable"])
-def test_components_of_others_archives_are_taken_from_as_before(root: Root, codename: str) -> None:
+def test_components_of_other_archives_stay_usable(root: Root, codename: str) -> None:
     theirs = root.archive(
         "theirs", "bookworm", {"non-free": {"virtualbox-7.0": "7.0.20"}}, codename=codename, origin="Oracle"
     )
@@ -207,7 +207,7 @@ def test_components_of_others_archives_are_taken_from_as_before(root: Root, code
     assert root.candidate("intel-microcode") == "(none)"
 
 
-def test_sources_that_apt_cannot_read_are_taken_back_at_once(
+def test_sources_that_apt_cannot_read_are_removed_at_once(
     root: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = debian(root)
@@ -221,30 +221,30 @@ def test_sources_that_apt_cannot_read_are_taken_back_at_once(
     apt.run(["apt-get", "update"])
 
 
-def test_own_sources_that_break_apt_are_seen_and_written_anew(root: Root) -> None:
+def test_own_sources_that_break_apt_are_detected_and_written_again(root: Root) -> None:
     address = debian(root)
     root.source(f"deb [trusted=yes] {address} bookworm main\n")
     texts.put(driver_files.SOURCES, f"deb {address} bookworm non-free\n")
     with apt_sources.readable_sources() as (trouble, options):
         assert "Conflicting values" in trouble
-        found = apt_sources.archives(apt_sources.index_targets(options))
-        assert [each.component for each in found] == ["main"]
+        archives = apt_sources.archives(apt_sources.index_targets(options))
+        assert [each.component for each in archives] == ["main"]
         assert apt.versions("libc6", options) == ["2.36"]
     host = Host(**{**vars(BARE), "sources_trouble": trouble})
-    assert "APT reads no source" in " ".join(driver_plan.plan(DEFAULTS, host).because)
+    assert "APT cannot read its sources" in " ".join(driver_plan.plan(DEFAULTS, host).because)
     driver_record.write(Record(components=("non-free",)))
     driver_change.add_sources(DEFAULTS, host)
     assert root.candidate("nvidia-kernel-dkms") == "535.309.01-1"
 
 
-def test_broken_sources_are_not_recorded_as_those_to_go_back_to(root: Root) -> None:
+def test_broken_sources_are_not_recorded_for_a_restore(root: Root) -> None:
     texts.put(driver_files.SOURCES, "broken")
     host = Host(**{**vars(BARE), "sources_trouble": "Conflicting values"})
     driver_change.start(host, driver_plan.plan(DEFAULTS, host), service=False)
     assert driver_record.read().files[str(driver_files.SOURCES)] is None
 
 
-def test_way_back_mends_the_sources_before_it_asks_apt(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restore_repairs_the_sources_before_it_calls_apt(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     address = debian(root)
     root.source(f"deb [trusted=yes] {address} bookworm main\n")
     driver_change.start(BARE, driver_plan.plan(DEFAULTS, BARE), service=False)
@@ -257,7 +257,7 @@ def test_way_back_mends_the_sources_before_it_asks_apt(root: Root, monkeypatch: 
     assert not driver_files.SOURCES.exists()
 
 
-def test_apt_takes_the_planned_branch_of_nvidias_and_nothing_of_theirs_for_debians(root: Root) -> None:
+def test_pins_select_the_planned_nvidia_branch_and_exclude_nvidia_for_debians_driver(root: Root) -> None:
     theirs = root.archive(
         "nvidia", "cuda", {"main": {"nvidia-kernel-dkms": "595.45.04-1"}}, codename="cuda", origin="NVIDIA"
     )
@@ -288,23 +288,23 @@ V1, V2 = "535.261.03-1", "535.309.01-1"
 
 @pytest.fixture
 def host(root: Root, monkeypatch: pytest.MonkeyPatch) -> Root:
-    """A host of which the driver's packages are changed as APT says that it would."""
+    """A host whose package state is updated by what APT simulates."""
     real = apt.get
 
     def get(*arguments: str, archives: Path, simulate: bool = False) -> str:
-        said = real(*arguments, archives=archives, simulate=simulate or arguments[0] != "update")
+        output = real(*arguments, archives=archives, simulate=simulate or arguments[0] != "update")
         if arguments[0] != "update" and not simulate:
-            root.change(apt.changes(re.sub("^Purg ", "Remv ", said, flags=re.M)))
-        return said
+            root.change(apt.changes(re.sub("^Purg ", "Remv ", output, flags=re.M)))
+        return output
 
     monkeypatch.setattr(apt, "get", get)
     monkeypatch.setattr(kernels, "bootable", list)
-    monkeypatch.setattr(driver_inspection, "inspect", lambda settings: seen_by(settings))
+    monkeypatch.setattr(driver_inspection, "inspect", lambda settings: inspected(settings))
     return root
 
 
-def seen_by(settings: Settings) -> Host:
-    """The host with a device, as dpkg and APT know it."""
+def inspected(settings: Settings) -> Host:
+    """The facts of a host with a device, from dpkg and APT."""
     now = apt.query()
     bare = replace(BARE, installed=now.installed, held=now.held, record=driver_record.read())
     dkms = driver_packages.of_driver(settings, bare, driver_packages.branch_of(settings, bare))[0]
@@ -312,7 +312,7 @@ def seen_by(settings: Settings) -> Host:
 
 
 def offer(root: Root, name: str, versions: dict[str, str]) -> None:
-    """An archive of the distribution, and its entry in the host's sources."""
+    """Create an archive of the distribution, and its entry in the host's sources."""
     address = root.archive(name, "bookworm", {"main": versions}, codename="bookworm", origin="Debian")
     root.source(f"deb [trusted=yes] {address} bookworm main\n", f"{name}.list")
 
@@ -323,17 +323,17 @@ def driver(version: str) -> dict[str, str]:
 
 
 def change(settings: Settings) -> None:
-    """The driver, changed as the role does it."""
+    """Change the driver with the role's steps."""
     continued = record(settings, service=False, write=True)["continued"]
     driver_change.install(settings, continued=continued)
 
 
 def fails(*_: object) -> None:
-    """A step that comes to nothing."""
+    """Do nothing, in place of a step."""
     raise DriverError("The module is not built")
 
 
-def test_way_back_leaves_what_others_changed_since_an_interrupted_run(
+def test_restore_keeps_what_others_changed_since_an_interrupted_run(
     host: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.relations["nvidia-kernel-dkms"] = "Depends: dkms, libgcc-s1 (>= 2)\n"
@@ -353,12 +353,12 @@ def test_way_back_leaves_what_others_changed_since_an_interrupted_run(
     undone = driver_restore.restore()
     assert set(undone["removed"]) == set(WANTED)
     assert undone["installed"] == {"libgcc-s1": "1"}
-    # What others installed needs dkms by now.
+    # A package that others installed now depends on dkms.
     assert apt.query().present == {**since, "dkms": "3", "libgcc-s1": "1"}
     assert apt.query().held == ("postgresql-15",)
 
 
-def test_driver_of_before_is_back_where_an_archive_lost_another_package(host: Root) -> None:
+def test_previous_driver_is_restored_even_if_an_archive_lost_another_package(host: Root) -> None:
     host.relations[f"nvidia-smi={V2}"] = "Depends: zlib1g (>= 2)\n"
     offer(host, "old", driver(V1))
     host.install({"zlib1g": "1", **driver(V1)})
@@ -378,14 +378,14 @@ UBUNTU = replace(BARE, system="ubuntu", release="24.04", codename="noble", lacki
 
 
 def of_ubuntu(branch: str) -> dict[str, str]:
-    """Ubuntu's packages of a branch, which exclude those of another."""
-    seen = replace(UBUNTU, installed={f"nvidia-dkms-{branch}": ""})
+    """Ubuntu's packages of a branch, which conflict with those of other branches."""
+    host = replace(UBUNTU, installed={f"nvidia-dkms-{branch}": ""})
     version = f"{branch.partition('-')[0]}.95.05-0ubuntu1"
     others = {"ocl-icd-libopencl1": "1", "linux-headers-amd64": "1"}
-    return dict.fromkeys(driver_plan.plan(HEADERS, seen).packages, version) | others
+    return dict.fromkeys(driver_plan.plan(HEADERS, host).packages, version) | others
 
 
-def test_branch_is_replaced_in_spite_of_the_roles_own_holds_which_the_way_back_restores(
+def test_branch_is_replaced_despite_the_roles_own_holds_and_a_restore_sets_them_again(
     host: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = of_ubuntu("570-server"), of_ubuntu("580-server")
@@ -412,9 +412,7 @@ def test_branch_is_replaced_in_spite_of_the_roles_own_holds_which_the_way_back_r
     assert driver_record.read().held == tuple(ours)
 
 
-def test_source_is_changed_in_spite_of_the_roles_own_holds(
-    host: Root, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_source_is_changed_despite_the_roles_own_holds(host: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     newer = "580.95.05-1"
     host.relations[f"libcuda1={newer}"] = "Breaks: nvidia-smi (<< 580)\n"
     host.relations["nvidia-driver-cuda"] = f"Depends: libcuda1 (= {newer})\n"
@@ -435,23 +433,23 @@ def test_source_is_changed_in_spite_of_the_roles_own_holds(
     assert "nvidia-smi" not in now
 
 
-def test_version_that_apt_would_not_bring_is_not_installed(host: Root) -> None:
+def test_change_is_refused_if_apt_would_not_install_the_requested_version(host: Root) -> None:
     offer(host, "archive", driver(V2))
-    asked = replace(HEADERS, version="535.261.03")
-    with pytest.raises(DriverError, match=r"there are: 535\.309\.01-1"):
-        change(asked)
-    bare = replace(seen_by(asked), lacking_components=("non-free",))
-    plan = driver_plan.plan(asked, bare)
+    settings = replace(HEADERS, version="535.261.03")
+    with pytest.raises(DriverError, match=r"Available: 535\.309\.01-1"):
+        change(settings)
+    bare = replace(inspected(settings), lacking_components=("non-free",))
+    plan = driver_plan.plan(settings, bare)
     driver_change.start(bare, plan, service=False)
     texts.put(
         driver_files.PREFERENCES,
-        driver_files.contents(asked, components=(), version="535.261.03", branch="535")[
+        driver_files.contents(settings, components=(), version="535.261.03", branch="535")[
             str(driver_files.PREFERENCES)
         ],
     )
     changes = apt.simulate(plan.packages, driver_record.ARCHIVES)
     with pytest.raises(DriverError, match=r"branch, source or version: nvidia-kernel-dkms 535\.309\.01-1"):
-        driver_change.check_branch(changes, plan, seen_by(asked), {}, version=asked.version)
+        driver_change.check_branch(changes, plan, inspected(settings), {}, version=settings.version)
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="the machine makes no packages")
@@ -478,7 +476,7 @@ def test_earlier_version_is_kept_and_installed_again_when_no_archive_has_it(
 
 
 def keep(root: Root, at: Path, name: str, version: str) -> None:
-    """A package's archive where the role keeps them, as APT leaves it."""
+    """Create a kept archive of a package, as APT leaves it."""
     control = at / "made/DEBIAN/control"
     control.parent.mkdir(parents=True, exist_ok=True)
     control.write_text(root.package(name, version, "Section: misc\n"))
@@ -494,7 +492,7 @@ def keep(root: Root, at: Path, name: str, version: str) -> None:
     )
 
 
-def test_headers_are_known_to_be_gone_only_where_apt_has_read_its_archives(root: Root) -> None:
+def test_headers_count_as_missing_only_if_apt_has_read_its_archives(root: Root) -> None:
     images = ["linux-image-6.1.0-56-amd64", "linux-image-6.1.0-57-amd64", "linux-image-amd64"]
     versions = {"linux-headers-6.1.0-57-amd64": "6.1.193-1", "linux-headers-amd64": "6.1.193-1"}
     address = root.archive("debian", "bookworm", {"main": versions}, codename="bookworm", origin="Debian")
@@ -573,6 +571,6 @@ def test_host_with_ubuntus_own_sources_is_inspected_and_planned_for(
         assert host.available == (driver,)
         assert plan.problems == ()
     else:
-        (said,) = plan.problems
-        assert "APT knows no nvidia-dkms-580-server" in said
-        assert "add-apt-repository --yes restricted" in said
+        (problem,) = plan.problems
+        assert "APT does not know nvidia-dkms-580-server" in problem
+        assert "add-apt-repository --yes restricted" in problem

@@ -1,4 +1,4 @@
-"""What the service's sandbox opens on hosts with GPUs, from the kernel's view of them to the unit's lines."""
+"""The device nodes that the service's sandbox opens, from the kernel's view to the lines of the unit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CARDS = {
 
 
 class Machine:
-    """A host's /sys, /proc and /dev with the cards of these names, all of whose drivers run."""
+    """A host's /sys, /proc and /dev with these cards, whose drivers are all loaded."""
 
     def __init__(self, root: Path, *cards: str) -> None:
         self.dev, self.pci, self.proc = root / "dev", root / "pci", root / "proc"
@@ -48,17 +48,17 @@ class Machine:
 
 @pytest.fixture
 def usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """What preflight says of a host with these cards."""
+    """Preflight's facts about a host with these cards."""
 
     def usable(*cards: str, vendor: str = "auto") -> tuple[str | None, list[str]]:
         machine = Machine(tmp_path, *cards)
         monkeypatch.setattr(paths, "PCI_DEVICES", machine.pci)
         monkeypatch.setattr(paths, "DEV", machine.dev)
         monkeypatch.setattr(paths, "NVIDIA_GPUS", machine.proc)
-        found = capacity.usable_gpu(vendor)
-        if found is None:
+        gpu = capacity.usable_gpu(vendor)
+        if gpu is None:
             return None, []
-        return found.vendor, [node.replace(str(machine.dev), "/dev") for node in found.nodes]
+        return gpu.vendor, [node.replace(str(machine.dev), "/dev") for node in gpu.nodes]
 
     return usable
 
@@ -67,7 +67,7 @@ NVIDIA = ["/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm"]
 
 
 @pytest.mark.parametrize(
-    ("cards", "asked", "vendor", "nodes"),
+    ("cards", "requested", "vendor", "nodes"),
     [
         (["nvidia"], "auto", "nvidia", NVIDIA),
         (["nvidia", "amd"], "auto", "nvidia", NVIDIA),
@@ -82,14 +82,14 @@ NVIDIA = ["/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm"]
         (["intel, of the processor", "aspeed, of the board"], "auto", None, []),
     ],
 )
-def test_engine_can_use_exactly_the_gpus_that_are_asked_for(
-    usable: Any, cards: list[str], asked: str, vendor: str | None, nodes: list[str]
+def test_engine_can_use_exactly_the_requested_gpus(
+    usable: Any, cards: list[str], requested: str, vendor: str | None, nodes: list[str]
 ) -> None:
-    assert usable(*cards, vendor=asked) == (vendor, nodes)
+    assert usable(*cards, vendor=requested) == (vendor, nodes)
 
 
 def unit_lines(vendor: str | None, nodes: list[str]) -> list[str]:
-    """The sandbox of the role, as systemd gets it, by what preflight found."""
+    """The role's sandbox as passed to systemd, for these facts of preflight."""
     loader = DataLoader()
     variables = {
         name: value
@@ -98,8 +98,8 @@ def unit_lines(vendor: str | None, nodes: list[str]) -> list[str]:
             str(ROLE / part / "main.yml"), trusted_as_template=True
         ).items()
     }
-    found = {"host": {"gpu": vendor is not None, "gpu_vendor": vendor, "gpu_nodes": nodes}}
-    templar = Templar(loader, variables={**variables, "preflight_found": found})
+    facts = {"host": {"gpu": vendor is not None, "gpu_vendor": vendor, "gpu_nodes": nodes}}
+    templar = Templar(loader, variables={**variables, "preflight_found": facts})
     return systemd_run.properties(templar.template(variables["katago_sandbox"]))
 
 
@@ -119,8 +119,8 @@ def test_sandbox_opens_exactly_the_nodes_of_the_gpus_that_are_used(
     usable: Any, cards: list[str], lines: list[str]
 ) -> None:
     vendor, nodes = usable(*cards)
-    found = unit_lines(vendor, nodes)
-    assert [line for line in found if line.startswith("DeviceAllow=")] == lines
-    assert "DevicePolicy=closed" in found
-    assert f"PrivateDevices={'no' if lines else 'yes'}" in found
-    assert ("SupplementaryGroups=render" in found) == (vendor in ("amd", "intel"))
+    unit = unit_lines(vendor, nodes)
+    assert [line for line in unit if line.startswith("DeviceAllow=")] == lines
+    assert "DevicePolicy=closed" in unit
+    assert f"PrivateDevices={'no' if lines else 'yes'}" in unit
+    assert ("SupplementaryGroups=render" in unit) == (vendor in ("amd", "intel"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import secure_boot
-from tests.unit.gpu.hosts import BARE, DEFAULTS, asks, problems
+from tests.unit.gpu.hosts import BARE, DEFAULTS, problems, stub_programs
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_key_of_secure_boot_is_the_one_that_dkms_signs_with(system: str, texts: 
 
 
 @pytest.mark.parametrize(
-    ("status", "words", "state"),
+    ("status", "output", "state"),
     [
         (1, "{key} is already enrolled", "enrolled"),
         (0, "{key} is not enrolled", "not_enrolled"),
@@ -55,22 +55,22 @@ def test_key_of_secure_boot_is_the_one_that_dkms_signs_with(system: str, texts: 
     ],
 )
 def test_answers_of_mokutil(
-    status: int, words: str, state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    status: int, output: str, state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     key = tmp_path / "own.der"
     parts = tmp_path / "framework.conf.d"
     parts.mkdir()
     (parts / "own.conf").write_text(f"mok_certificate={key}\n")
     monkeypatch.setattr(secure_boot, "FRAMEWORK", tmp_path)
-    asked = asks(monkeypatch, mokutil=(status, words.format(key=key)))
+    commands = stub_programs(monkeypatch, mokutil=(status, output.format(key=key)))
     assert secure_boot.signing_key("debian") == (str(key), "missing")
     key.touch()
     assert secure_boot.signing_key("debian") == (str(key), state)
-    assert asked == [["mokutil", "--test-key", str(key)]]
+    assert commands == [["mokutil", "--test-key", str(key)]]
 
 
 @pytest.mark.parametrize(
-    ("release", "key", "words"),
+    ("release", "key", "command"),
     [
         ("12", secure_boot.DKMS_KEY, "-keyout /var/lib/dkms/mok.key -outform DER -out /var/lib/dkms/mok.pub"),
         ("13", secure_boot.DKMS_KEY, "dkms generate_mok"),
@@ -78,9 +78,9 @@ def test_answers_of_mokutil(
         ("13", "/k/own.der", "-keyout KEY -outform DER -out /k/own.der"),
     ],
 )
-def test_key_that_is_missing_is_created_before_it_is_enrolled(release: str, key: str, words: str) -> None:
-    said = " ".join(
+def test_missing_key_is_created_before_it_is_enrolled(release: str, key: str, command: str) -> None:
+    text = " ".join(
         problems(DEFAULTS, replace(BARE, release=release, secure_boot=True, key=key, key_state="missing"))
     )
-    assert words in said
-    assert f"enroll it: mokutil --import {key}" in said
+    assert command in text
+    assert f"enroll it: mokutil --import {key}" in text
