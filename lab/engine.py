@@ -66,7 +66,7 @@ def _exclusive(home: Path) -> Iterator[None]:
 
 
 def _start_once(binary: Path, network: Path, home: Path, tuner_file: Path) -> None:
-    """Start the engine once. If it lacks a tuning result for this processor, install the lab's and try again."""
+    """Start the engine once. If it lacks a tuning result for this processor, install the lab's first."""
     config = home / "analysis.cfg"
     config.write_text(CONFIG)
     print("Starting the engine once. This takes seconds, or minutes if it tunes for a GPU.", flush=True)
