@@ -104,6 +104,7 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("bin/lab", "packaged"),
     ("bin/prepare", "packaged"),
     ("bin/evidence", "evidence"),
+    ("bin/fleet", "collection"),
 )
 # Lint and unit tests are enough for these.
 NO_MORE: tuple[str, ...] = (

@@ -10,7 +10,6 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.evidence import items, runner
@@ -47,9 +46,6 @@ class ActionModule(ActionBase):
         """Make the directory first: what cannot be kept need not be collected."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
-        taken = arguments.get("inputs")
-        if taken is not None and (problems := inputs.problems(load_extra_vars(self._loader), taken)):
-            return {**result, "failed": True, "refused": True, "msg": f"Refused. {' '.join(problems)}"}
         if self._task.check_mode:
             return {**result, "changed": False, "skipped": True}
         optional = inputs.switch(arguments, "optional", "procedure_without_evidence", default=False)

@@ -6,10 +6,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, records_dir, runs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import runs
 
 display = Display()
 
@@ -24,9 +23,6 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         taking = arguments["state"] == "held"
-        if taking and (problems := self._problems(task_vars or {})):
-            words = f"Refused; nothing was changed on this host. {' '.join(problems)}"
-            return {**result, "failed": True, "refused": True, "msg": words}
         wanted = {
             "state": arguments["state"],
             "procedure": str(arguments["procedure"]),
@@ -39,18 +35,11 @@ class ActionModule(ActionBase):
         if mode := answer.pop("security_mode", None):
             host = (task_vars or {})["inventory_hostname"]
             words = security_mode.refusal(mode, host, wanted["procedure"])
-            shown = f"ansible-playbook playbooks/security.yml -l {host} -e do=show"
+            shown = f"ansible-playbook playbooks/security_show.yml -l {host}"
             return {**result, **answer, "failed": True, "refused": True, "msg": words, "next_step": shown}
         if answer["holder"]["run"] == wanted["run"]:
             return {**result, **answer}
         return {**result, **self._contest(answer, wanted, task_vars)}
-
-    def _problems(self, task_vars: dict[str, Any]) -> list[str]:
-        taken = self._task.args.get("inputs", [])
-        return [
-            *inputs.problems(load_extra_vars(self._loader), taken),
-            *records_dir.problems(task_vars, self._templar.template),
-        ]
 
     def _contest(
         self, answer: dict[str, Any], wanted: dict[str, Any], task_vars: dict[str, Any] | None

@@ -13,7 +13,6 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.incident import (
@@ -32,6 +31,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_reports
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import answers
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, inputs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 
 display = Display()
 _REFUSALS = (
@@ -53,17 +53,18 @@ class ActionModule(ActionBase):
         """Check the inputs; with `only_check` no more, otherwise plan, record and tell."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         known = task_vars or {}
+        arguments = validation.validated(self)
         sources = known.get("ansible_inventory_sources") or []
         now = datetime.now(UTC).replace(microsecond=0)
         try:
-            request = self._request(now)
+            request = incident_request.parse(arguments["verb"], arguments["inputs"])
             store = incident_store.IncidentRecords(Path(self._task.args["records_dir"]))
-            if self._task.args.get("only_check"):
+            if arguments["only_check"]:
                 store.state(request.incident)
-                if request.do not in ("open", "show"):
+                if request.verb not in ("open", "show"):
                     planner.find(request.incident, self._all(store))
-                return {**result, "changed": False, "do": request.do}
-            if request.do == "show":
+                return {**result, "changed": False}
+            if request.verb == "show":
                 return {**result, **self._show(store, request)}
             return {**result, **self._do(store, request, now, known)}
         except _REFUSALS as error:
@@ -75,23 +76,6 @@ class ActionModule(ActionBase):
             }
         except OSError as error:
             raise AnsibleActionFail(f"The incident's record cannot be kept: {error}") from error
-
-    def _request(self, now: datetime) -> incident_request.Request:
-        given = load_extra_vars(self._loader)
-        if "action" in given:
-            raise incident_request.InputError("Ansible keeps the name `action` for itself; give -e do=...")
-        names = [*incident_request.NAMES, *self._task.args.get("inputs", [])]
-        if problems := inputs.problems(given, names):
-            raise incident_request.InputError(" ".join(problems))
-        # Those of triage are the role's to look at.
-        wanted = {
-            name: given[name]
-            for name in incident_request.NAMES
-            if name in given and name not in ("breach", "triage_json")
-        }
-        for name in wanted.keys() & {"resend", "without_watch"}:
-            wanted[name] = inputs.strict_bool(wanted[name], name)
-        return incident_request.parse(wanted, now)
 
     def _all(self, store: incident_store.IncidentRecords) -> dict[str, state.Incident]:
         found, problems = store.load_all()
@@ -107,9 +91,9 @@ class ActionModule(ActionBase):
         known: Mapping[str, Any],
     ) -> dict[str, Any]:
         who = actors.actor()
-        if request.do == "escalate":
+        if request.verb == "escalate":
             roster.contact(self._task.args["roster"], request.to)
-        report = self._report(known, now) if request.do == "open" else None
+        report = self._report(known, now) if request.verb == "open" else None
         with nullcontext() if self._task.check_mode else store.locked():
             if request.incident:
                 # What is damaged is not opened anew.
@@ -186,7 +170,7 @@ class ActionModule(ActionBase):
         by_itself = self._task.args.get("escalate_automatically", True)
         wanted = inputs.strict_bool(by_itself, "incident_escalate_automatically")
         roles = roster.roles(self._task.args["roster"])
-        if not wanted or not roles or request.do not in ("open", "update"):
+        if not wanted or not roles or request.verb not in ("open", "update"):
             return [], []
         calls, problems = [], []
         for call in planner.calls(incident, roles, str(self._task.args["escalate_to"]), now):
@@ -200,7 +184,7 @@ class ActionModule(ActionBase):
 
     def _report(self, known: Mapping[str, Any], now: datetime) -> Mapping[str, Any]:
         if not (path := self._task.args.get("triage_json")):
-            breach = inputs.strict_bool(self._task.args.get("breach", False), "breach")
+            breach = self._task.args["inputs"].get("breach") is True
             return triage_reports.gather(known, now, breach=breach).as_dict(now)
         try:
             return incident_report.check(json.loads(Path(path).expanduser().read_bytes()))
@@ -320,7 +304,7 @@ class ActionModule(ActionBase):
             display.display(f"ESCALATE: {trigger.why}.")
         if triggered:
             command = (
-                f"ansible-playbook playbooks/incident.yml -e do=escalate -e incident={incident.id} -e to=ROLE"
+                f"ansible-playbook playbooks/incident_escalate.yml -e incident={incident.id} -e to=senior"
             )
             display.display(commands.as_run_here(f"  NEXT: {command}", sources))
 

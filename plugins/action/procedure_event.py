@@ -40,13 +40,13 @@ class ActionModule(ActionBase):
             "result": outcome,
             "message": f"{message} Warning: {warning}.".strip() if warning else message,
         }
-        # Of a failure Ansible has shown the message already.
-        if outcome in ("ok", "changed"):
-            predicted = " (predicted)" if self._task.check_mode else ""
-            words = f"[{host}] {event['procedure']}: {outcome}{predicted}. {event['message']}".rstrip()
-            sources = (task_vars or {}).get("ansible_inventory_sources") or []
-            display.display(commands.as_run_here(words, sources))
-        elif warning and outcome != "begun":
+        predicted = " (predicted)" if self._task.check_mode else ""
+        summary = f"[{host}] {event['procedure']}: {outcome}{predicted}. {event['message']}".rstrip()
+        sources = (task_vars or {}).get("ansible_inventory_sources") or []
+        if outcome != "begun":
+            # The callback `results` shows it at the end of the run.
+            result["summary"] = commands.as_run_here(summary, sources)
+        if warning and outcome not in ("begun", "ok", "changed"):
             display.warning(f"[{host}] {warning}")
         if not self._task.check_mode:
             try:

@@ -1,4 +1,4 @@
-"""Refuses extra variables that cannot be followed, for playbooks that take no lock."""
+"""Refuses inputs that are not valid, before a procedure does anything."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, records_dir
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import (
+    arguments,
+    inputs,
+    procedures,
+    records_dir,
+)
 
 
 class ActionModule(ActionBase):
-    """Runs once, on the control node; no host is asked."""
+    """Runs once, on the control node; contacts no host."""
 
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Look at what was given."""
+        """Check the extra variables against the table of inputs, and where records go."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        problems = inputs.problems(load_extra_vars(self._loader), self._task.args.get("names", []))
-        if self._task.args.get("records"):
+        name = arguments.validated(self)["procedure"]
+        problems = inputs.problems(load_extra_vars(self._loader), name)
+        if name in procedures.PROCEDURES and procedures.PROCEDURES[name].records:
             problems += records_dir.problems(task_vars or {}, self._templar.template)
         if problems:
-            msg = f"Refused; nothing was changed on this host. {' '.join(problems)}"
+            msg = f"Refused; nothing was changed. {' '.join(problems)}"
             return {**result, "failed": True, "refused": True, "msg": msg}
         return {**result, "changed": False}

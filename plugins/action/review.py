@@ -9,13 +9,12 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records as evidence_records
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import answers, records
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments
 
 display = Display()
 
@@ -29,12 +28,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Build, write what changed, and say what is left to answer."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        problems = inputs.problems(load_extra_vars(self._loader))
-        incident = str(self._task.args.get("incident") or "")
-        if not incident:
-            problems.append("Say which incident: -e incident=ID.")
-        if problems:
-            return {**result, "failed": True, "refused": True, "msg": f"Refused. {' '.join(problems)}"}
+        incident = str(arguments.validated(self)["incident"])
         root = Path(self._task.args["records_dir"])
         fleet = [str(host) for host in (task_vars or {})["groups"].get("katago", [])]
         try:

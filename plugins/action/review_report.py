@@ -10,16 +10,13 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.incident import messages
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import answers, blocks, quarterly, records
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments
 
 display = Display()
-INPUTS = ("do", "quarter", "as_of")
-DOES = ("actions", "quarter")
 
 
 class InputError(Exception):
@@ -35,21 +32,14 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Print what is overdue and fail when something is, or write the report of a quarter."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        given = load_extra_vars(self._loader)
+        given = arguments.validated(self)
         try:
-            if problems := inputs.problems(given, INPUTS):
-                raise InputError(" ".join(problems))
-            do = str(given.get("do") or "")
-            if do not in DOES:
-                raise InputError(f"-e do is {do!r}; give one of {', '.join(DOES)}.")
-            if do == "actions" and given.get("quarter"):
-                raise InputError("-e quarter is given, and do=actions does not take it; it takes as_of.")
-            as_of = _day(str(given.get("as_of") or ""))
+            as_of = _day(str(given["as_of"]))
             root = Path(self._task.args["records_dir"])
             found = records.read_all(root)
             for words in found.unread:
                 display.warning(words)
-            if do == "actions":
+            if given["report"] == "actions":
                 return {**result, **self._actions(found, as_of)}
             return {**result, **self._quarter(root, found, given, as_of)}
         except (InputError, quarterly.QuarterError) as error:

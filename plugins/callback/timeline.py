@@ -42,7 +42,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, co
 FLEET = "katago"
 OPENS = ("katago.fleet.incident",)
 # What is written about incidents is no part of them, and has to be the same the next time.
-ABOUT = ("review.yml", "report.yml")
+ABOUT = ("review.yml", "report_actions.yml", "report_quarter.yml")
 _EXPLAINED = (records.RecordError, records_dir.PlaceError, OSError)
 
 

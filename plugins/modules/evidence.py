@@ -44,12 +44,6 @@ options:
   who:
     description: Who runs the procedure.
     type: str
-  inputs:
-    description:
-      - Names of the extra variables that the playbook takes. One given with C(-e) that is none of them
-        and resembles one is refused as a typing error. Not looked at when it is not given.
-    type: list
-    elements: str
 extends_documentation_fragment: [katago.fleet.records]
 author: The katago-mcp-fleet maintainers
 """

@@ -33,14 +33,6 @@ options:
     description: Whose lock is to be broken.
     type: str
     default: ""
-  inputs:
-    description:
-      - Names of the extra variables that the playbook takes, besides C(incident), C(break_lock) and
-        C(without_evidence). One given with C(-e) that is none of them and resembles one is refused as
-        a typing error.
-    type: list
-    elements: str
-    default: []
 author: The katago-mcp-fleet maintainers
 """
 

@@ -7,25 +7,28 @@ DOCUMENTATION = r"""
 module: incident
 short_description: Record what happens with an incident, and tell those who are to know
 description:
-  - Follows the extra variables of C(playbooks/incident.yml); C(do) is one of C(open), C(update),
-    C(escalate), C(close), C(tell) and C(show).
   - Appends to C(<records_dir>/incidents/<incident>/state.jsonl) on the control node, one writer at a
     time. The same alert joins the incident that is open.
   - Sends every message once to each group of sinks, to the first sink that takes it, and records what
     became of it. In check mode shows what would be sent.
   - Runs once for the whole play.
 options:
+  verb:
+    description: What is done with the incident.
+    type: str
+    choices: [open, update, escalate, close, deliver, show]
+    required: true
+  inputs:
+    description: The operator's inputs by name, those of the playbook C(incident_VERB.yml).
+    type: dict
+    default: {}
   only_check:
-    description: Whether to look at the extra variables only, and refuse those that cannot be followed.
+    description: Whether to check the request and the record only.
     type: bool
     default: false
   triage_json:
     description: A report of C(playbooks/triage.yml); the hosts' C(triage_result) when it is not given.
     type: path
-  breach:
-    description: Whether an operator knows of a security breach.
-    type: bool
-    default: false
   service:
     description: The service's name for the team.
     type: str
@@ -63,6 +66,8 @@ EXAMPLES = r"""
 - name: The incident is recorded, and those who are to know are told
   katago.fleet.incident:
     records_dir: records
+    verb: open
+    inputs: {lead: Anna}
     service: KataGo MCP Server
     page_title: Status
     public_texts: {}

@@ -1,38 +1,34 @@
 #!/usr/bin/python
-"""Documents `katago.fleet.procedure_inputs`, which works on the control node alone."""
+"""Documents `katago.fleet.procedure_inputs`, which runs on the control node alone."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: procedure_inputs
-short_description: Refuse extra variables that cannot be followed
+short_description: Refuse inputs of a procedure that are not valid
 description:
-  - Refuses a name given with C(-e) that resembles a known one without being any, words that Ansible
-    lost, and a switch that is neither true nor false; all of them at once.
-  - For playbooks that only read. Procedures have it done by M(katago.fleet.host_lock).
-  - Runs once for the whole play and asks no host.
+  - Checks the extra variables of the command line against the table of inputs, and reports all problems at
+    once. Refuses a misspelt name, an input of another procedure, a missing required input, a value of the
+    wrong type, and a value that Ansible cut at its first space.
+  - Refuses a procedure that keeps records when it is not clear where they are.
+  - Runs once for the whole play and contacts no host.
 options:
-  names:
-    description: Names of the extra variables that the playbook takes, besides the roles' own.
-    type: list
-    elements: str
-    default: []
-  records:
-    description: Whether the playbook keeps records. Refuses when it is not clear where.
-    type: bool
-    default: false
+  procedure:
+    description: The name of the procedure, which is that of its playbook.
+    type: str
+    required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: What is asked for can be followed
+- name: Validate the operator's input
   katago.fleet.procedure_inputs:
-    names: [breach]
+    procedure: restart
 """
 
 RETURN = r"""
 refused:
-  description: Whether something cannot be followed; the message says what.
+  description: Whether an input is not valid. The message names each one.
   type: bool
-  returned: when it is so
+  returned: when an input is not valid
 """

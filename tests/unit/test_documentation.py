@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,20 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import fleet_command, procedures
+
 ROOT = Path(__file__).resolve().parents[2]
-PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
+PLAYBOOKS = [f"{name}.yml" for name in procedures.PROCEDURES]
 README = (ROOT / "README.md").read_text()
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "server" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ROWS = (*range(1, 42), 43)
-GROUPS = ("incident", "security", "report")
-"""The first words of the commands of `bin/fleet` that have two words."""
-
-
-def fleet_command(playbook: str) -> str:
-    """The command of `bin/fleet` that runs a playbook."""
-    group, _, verb = playbook.removesuffix(".yml").partition("_")
-    return f"{group} {verb}".strip() if group in GROUPS else f"{group}-{verb}".replace("_", "-").strip("-")
 
 
 def anchors(page: Path) -> set[str]:
@@ -43,9 +38,17 @@ def test_reference_is_current() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("playbook", PLAYBOOKS)
-def test_every_playbook_is_in_the_readme(playbook: str) -> None:
-    assert re.search(rf"`bin/fleet {fleet_command(playbook)}(?![\w-])", README)
+@pytest.mark.parametrize("procedure", procedures.PROCEDURES.values(), ids=lambda each: each.name)
+def test_every_procedure_is_in_the_readme(procedure: procedures.Procedure) -> None:
+    assert re.search(rf"`bin/fleet {' '.join(procedure.command)}(?![\w-])", README)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_bin_fleet_are_valid(page: Path) -> None:
+    for command in re.findall(r"(?:`|^\$ )bin/fleet ([^`#\n]+)", page.read_text(), re.M):
+        words = shlex.split(command)
+        if not {"--help", "PROCEDURE"} & set(words):
+            fleet_command.command_line(*fleet_command.find(words))
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)

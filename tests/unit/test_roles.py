@@ -16,8 +16,8 @@ NAMES = sorted(path.name for path in ROLES.iterdir())
 
 def options(role: str) -> dict[str, dict[str, Any]]:
     text = (ROLES / role / "meta" / "argument_specs.yml").read_text()
-    specs: dict[str, dict[str, Any]] = yaml.safe_load(text)["argument_specs"]["main"]["options"]
-    return specs
+    entry_points = yaml.safe_load(text)["argument_specs"].values()
+    return {name: spec for each in entry_points for name, spec in each["options"].items()}
 
 
 def defaults(role: str) -> dict[str, Any]:

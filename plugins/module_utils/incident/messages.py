@@ -290,7 +290,9 @@ def _need(incident: state.Incident, *names: str) -> None:
     problems += [f"its {name} is a placeholder: {given[name]!r}" for name in fillers]
     if problems:
         flags = " ".join(f"-e '{name}=\"...\"'" for name in [*missing, *fillers])
-        raise MissingError(f"{'; '.join(problems)}. Give {flags} with -e do=update -e incident={incident.id}")
+        raise MissingError(
+            f"{'; '.join(problems)}. Give {flags} to playbooks/incident_update.yml -e incident={incident.id}"
+        )
 
 
 def _message(
@@ -298,8 +300,14 @@ def _message(
 ) -> Message:
     lines = [subject]
     for label, value in fields.items():
-        lines.append(f"{label}:\n{value}" if value.startswith("- ") else f"{label}: {value}")
+        lines.append(f"{label}:\n{value}" if value.startswith("- ") else f"{label}: {_indented(value)}")
     return Message(name, audience, wording.one_line(f"{subject} [{incident_id}]"), "\n".join(lines), to)
+
+
+def _indented(text: str) -> str:
+    """A text whose further lines cannot be taken for fields of the message."""
+    first, *more = text.split("\n")
+    return "\n".join([first, *(line if line.startswith("- ") else f"  {line}" for line in more)])
 
 
 def moment(at: datetime) -> str:

@@ -75,6 +75,14 @@ def public_problems(text: str, hosts: Iterable[str], jargon: Iterable[str]) -> I
             yield f"the public text has the address {found}"
 
 
+def plain_text(text: str) -> str:
+    """A text with its line breaks, without blank edges and other control characters."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "\n".join(
+        "".join(" " if unicodedata.category(c)[0] == "C" else c for c in line).rstrip() for line in lines
+    ).strip()
+
+
 def one_line(text: str) -> str:
     """A text without line breaks and other control characters, which end a header or move a cursor."""
     return " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in text).split())

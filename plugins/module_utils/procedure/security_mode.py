@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 
-ALLOWED = ("backup", "security")
+ALLOWED = ("backup", "security_on", "security_off")
 """The procedures that may work on a host in the mode; what others would change is evidence."""
 
 _LONGEST_REASON = 1000

@@ -63,13 +63,13 @@ def plan(request: Request, known: Known) -> Plan:
     Raises:
         RefusedError: if it cannot be followed; nothing is planned then.
     """
-    if request.do == "open":
+    if request.verb == "open":
         return _open(request, known)
     incident = find(request.incident, known.all)
-    if request.do == "tell":
+    if request.verb == "deliver":
         return Plan(incident.id, (), f"{incident.id} is {incident.status}.")
     state.check_open(incident)
-    made = {"update": _update, "escalate": _escalate, "close": _close}[request.do](request, incident, known)
+    made = {"update": _update, "escalate": _escalate, "close": _close}[request.verb](request, incident, known)
     return Plan(made.incident, (*_overdue(incident, known.now), *made.events), made.words, made.warnings)
 
 
@@ -308,7 +308,7 @@ def _unwatched(request: Request, incident: Incident, known: Known) -> dict[str, 
         raise RefusedError(
             f"It is not known that {incident.id} is over: {'; '.join(problems)}. Watch it for 15 minutes:"
             f" ansible-playbook playbooks/watch.yml -e incident={incident.id} -l {','.join(hosts)}"
-            " (-e fetch=true reads a verdict that is there). To end it without: -e without_watch=true,"
+            " (watch_show.yml shows a verdict that is there). To end it without: -e without_watch=true,"
             " which is recorded with your name."
         )
     return {"without_watch": problems} if problems else {}

@@ -11,19 +11,10 @@ from typing import Any
 
 from ansible import constants
 
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import records_dir
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures, records_dir
 
-# Extra variables whose values are no secrets; of any other only the name is recorded.
-SHOWN = frozenset(
-    {
-        *("incident", "break_lock"),
-        *("do", "alert", "severity", "status", "lead", "to", "resend", "started", "triage_json", "breach"),
-        *("force", "release", "allow_bad", "replace_engine", "at", "scope", "from_host", "undo"),
-        *("visits", "default_visits", "seconds", "review_visits", "review_seconds", "concurrent", "queued"),
-        *("cache_mb", "minutes", "why", "deploy_serial", "isolate", "egress"),
-        *("wait", "restart", "fetch", "without_watch"),
-    }
-)
+# Of any other extra variable only the name is recorded: its value may be a secret.
+SHOWN = procedures.recorded()
 HIDDEN = "***"
 _LONGEST = 120
 _PROPOSED = re.compile(r"ansible-playbook playbooks/(\w+)\.yml")

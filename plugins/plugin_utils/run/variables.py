@@ -10,13 +10,11 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-# What roles leave for each other, so that a preflight later in the same run finds it.
-_HANDED_OVER = (
+PASSED = (
     "backup_outcome",
     "evidence_result",
     "gpu_driver_outcome",
     "incident_outcome",
-    "incident_wanted",
     "preflight_found",
     "katago_installed",
     "katago_mcp_outcome",
@@ -29,14 +27,17 @@ _HANDED_OVER = (
     "restore_outcome",
     "validate_result",
     "watch_result",
+    *("procedure_inputs", "hosts_with_gpu"),
 )
+"""What roles and playbooks pass to roles, besides their options."""
 
 
 def specs(roles: Path) -> dict[str, dict[str, Any]]:
-    """Every option of the main entry point of every role below `roles`, by name."""
+    """Every option of every entry point of every role below `roles`, by name."""
     options: dict[str, dict[str, Any]] = {}
     for path in sorted(roles.glob("*/meta/argument_specs.yml")):
-        options |= yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
+        for entry_point in yaml.safe_load(path.read_text())["argument_specs"].values():
+            options |= entry_point["options"]
     return options
 
 
@@ -52,7 +53,7 @@ def problems(
     # What belongs to a role begins with its name; what begins with an underscore is its own affair.
     prefixes = tuple({f"{name.partition('_')[0]}_" for name in options})
     for name in sorted(given):
-        if name.startswith(prefixes) and name not in options and name not in _HANDED_OVER:
+        if name.startswith(prefixes) and name not in options and name not in PASSED:
             nearest = difflib.get_close_matches(name, options, n=1)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
             yield f"{name} is not a variable of any role.{hint} docs/reference/roles.md lists them."

@@ -188,7 +188,7 @@ def test_incident_without_hosts_has_nothing_to_watch() -> None:
 
 def plan(there: Incident, events: list[dict[str, Any]], **given: Any) -> planner.Plan:
     known = planner.Known(now=NOW, who="anna", all={"i-1": there}, timelines={"i-1": events})
-    return planner.plan(request.parse(given, NOW), known)
+    return planner.plan(request.parse(given.pop("do"), given), known)
 
 
 @pytest.mark.parametrize("given", [{"do": "close"}, {"do": "update", "status": "resolved"}])

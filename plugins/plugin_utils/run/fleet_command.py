@@ -1,0 +1,256 @@
+"""`bin/fleet`: the procedures as commands without nested quotes, made from the table of procedures.
+
+It turns options into the inputs of a playbook, prints the `ansible-playbook` command, and becomes that
+command. Needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
+from ansible_collections.katago.fleet.plugins.plugin_utils.run.procedures import Input, Procedure
+
+ROOT = Path(__file__).resolve().parents[3]
+_METAVARS = {
+    "text": "TEXT",
+    "word": "NAME",
+    "int": "NUMBER",
+    "number": "NUMBER",
+    "list": "TEXT",
+    "time": "TIME",
+    "day": "DAY",
+    "path": "FILE",
+}
+_WIDTH = 100
+ANSIBLE_OPTIONS = frozenset(
+    {
+        *("--ask-become-pass", "--ask-pass", "--ask-vault-password", "--ask-vault-pass", "--become"),
+        *("--become-method", "--become-password-file", "--become-pass-file", "--become-user", "--check"),
+        *("--connection", "--connection-password-file", "--conn-pass-file", "--diff", "--extra-vars"),
+        *("--flush-cache", "--force-handlers", "--forks", "--inventory", "--key-file", "--limit"),
+        *("--list-hosts", "--list-tags", "--list-tasks", "--module-path", "--private-key"),
+        *("--scp-extra-args", "--sftp-extra-args", "--skip-tags", "--ssh-common-args", "--ssh-extra-args"),
+        *("--start-at-task", "--step", "--syntax-check", "--tags", "--timeout", "--user", "--vault-id"),
+        *("--vault-password-file", "--vault-pass-file", "--verbose", "--version", "--inventory-file"),
+    }
+)
+"""The long options of ansible-playbook, so that a misspelt input is not passed on to it."""
+
+
+class UsageError(Exception):
+    """The command line is not valid; the message says what is wrong and what is accepted."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit status; a procedure replaces this process."""
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(overview())
+            return 0
+        if arguments[0] == "completion":
+            print(completion())
+            return 0
+        procedure, rest = find(arguments)
+        if {"-h", "--help"} & set(rest):
+            print(_parser(procedure).format_help(), end="")
+            return 0
+        command = command_line(procedure, rest)
+    except UsageError as error:
+        print(f"bin/fleet: {error}", file=sys.stderr)
+        return 2
+    print(shlex.join(command), file=sys.stderr, flush=True)
+    return _become(command)
+
+
+def find(arguments: Sequence[str]) -> tuple[Procedure, list[str]]:
+    """The procedure that a command line names, and the arguments after its name.
+
+    `incident update`, `incident-update` and `incident_update` are the same.
+
+    Raises:
+        UsageError: if there is no such procedure.
+    """
+    first, second = arguments[0], arguments[1] if len(arguments) > 1 else ""
+    for name, used in ((first, 1), (f"{first}_{second}", 2)):
+        if procedure := procedures.PROCEDURES.get(name.replace("-", "_")):
+            return procedure, list(arguments[used:])
+    if first in procedures.GROUPS:
+        verbs = [each.command[1] for each in procedures.PROCEDURES.values() if each.command[0] == first]
+        given = f"is {second!r}" if second and not second.startswith("-") else "is missing"
+        raise UsageError(f"the verb after {first} {given}; give one of {', '.join(verbs)}.")
+    names = [" ".join(each.command) for each in procedures.PROCEDURES.values()]
+    nearest = difflib.get_close_matches(" ".join(filter(None, (first, second))), names, n=1, cutoff=0.5)
+    nearest = nearest or difflib.get_close_matches(first, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    raise UsageError(f"there is no procedure {first!r}.{hint} bin/fleet --help lists them.")
+
+
+def command_line(procedure: Procedure, arguments: Sequence[str]) -> list[str]:
+    """The ansible-playbook command of a procedure and its arguments.
+
+    Inputs become one JSON value of `-e`, in which every text survives as it is; all else is passed on.
+
+    Raises:
+        UsageError: if an option is misspelt or a value is not valid.
+    """
+    options, passed = _parser(procedure).parse_known_args(list(arguments))
+    _refuse_misspelt(procedure, passed)
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    inputs = ["-e", json.dumps(given, ensure_ascii=False)] if given else []
+    return ["ansible-playbook", playbook(procedure.name), *inputs, *passed]
+
+
+def playbook(name: str) -> str:
+    """A playbook as ansible-playbook finds it from the current directory."""
+    if ROOT.parts[-3:] == ("ansible_collections", "katago", "fleet"):
+        return f"katago.fleet.{name}"
+    path = ROOT / "playbooks" / f"{name}.yml"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def overview() -> str:
+    """The help of all procedures, by situation."""
+    width = max(len(" ".join(each.command)) for each in procedures.PROCEDURES.values()) + 2
+    lines = [
+        "usage: bin/fleet PROCEDURE [OPTION...] [-l HOST] [OPTION OF ANSIBLE-PLAYBOOK...]",
+        "",
+        "Runs a procedure on the fleet. Prints the ansible-playbook command and exits with its status.",
+        "bin/fleet PROCEDURE --help lists its options; all accept -l HOST, --check and -i INVENTORY.",
+    ]
+    situation = ""
+    for each in sorted(procedures.PROCEDURES.values(), key=_place):
+        if each.situation != situation:
+            situation = each.situation
+            lines += ["", f"{situation}:"]
+        lines += textwrap.wrap(
+            each.summary,
+            _WIDTH,
+            initial_indent=f"  {' '.join(each.command):{width}}",
+            subsequent_indent=" " * (width + 2),
+        )
+    return "\n".join([*lines, "", 'Completion for bash: eval "$(bin/fleet completion)"'])
+
+
+def completion() -> str:
+    """A script that completes procedures and their options in bash."""
+    cases = []
+    for each in procedures.PROCEDURES.values():
+        options = [part for one in procedures.inputs_of(each.name).values() for part in _flags(one)]
+        words = " ".join(["--help", *sorted(options)])
+        cases.append(f'    "{" ".join(each.command)}") words="{words} --check --diff --limit --inventory" ;;')
+    for group in procedures.GROUPS:
+        verbs = [each.command[1] for each in procedures.PROCEDURES.values() if each.command[0] == group]
+        cases.append(f'    "{group}") words="{" ".join(verbs)}" ;;')
+    names = " ".join(dict.fromkeys(each.command[0] for each in procedures.PROCEDURES.values()))
+    return "\n".join(
+        [
+            "_katago_fleet() {",
+            "  local words current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]}",
+            f'  case " {" ".join(procedures.GROUPS)} " in',
+            '    *" $command "*) [ "$COMP_CWORD" -gt 2 ] && command="$command ${COMP_WORDS[2]}" ;;',
+            "  esac",
+            '  [ "$COMP_CWORD" -eq 1 ] && command=',
+            '  case "$command" in',
+            f'    "") words="{names} --help" ;;',
+            *cases,
+            "  esac",
+            '  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")',
+            "}",
+            "complete -o default -F _katago_fleet fleet bin/fleet ./bin/fleet",
+        ]
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}. {self.prog} --help lists the options.")
+
+
+def _parser(procedure: Procedure) -> _Parser:
+    name = " ".join(procedure.command)
+    parser = _Parser(
+        prog=f"bin/fleet {name}",
+        usage=f"bin/fleet {name} [OPTION...] [-l HOST] [OPTION OF ANSIBLE-PLAYBOOK...]",
+        description=f"{procedure.summary}.",
+        epilog="Other options are passed to ansible-playbook: -l HOST, --check, --diff, -i INVENTORY, -v.",
+        add_help=False,
+        allow_abbrev=False,
+        argument_default=None,
+    )
+    parser.add_argument("-h", "--help", action="store_true", default=None, help="show this help")
+    for each in procedures.inputs_of(procedure.name).values():
+        extra: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if each.type == "bool" else {}
+        if each.type == "list":
+            extra = {"action": "append"}
+        if each.type != "bool":
+            extra["metavar"] = "|".join(each.choices) or _METAVARS[each.type]
+        parser.add_argument(each.option, dest=each.name, default=None, help=_help(each), **extra)
+    return parser
+
+
+def _help(declared: Input) -> str:
+    notes = []
+    if declared.required:
+        notes.append("required")
+    if isinstance(declared.default, bool):
+        notes.append(f"default: {'yes' if declared.default else 'no'}")
+    elif declared.default not in (None, ""):
+        notes.append(f"default: {declared.default}")
+    if declared.type == "list":
+        notes.append("can be given several times")
+    return declared.summary.replace("%", "%%") + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _flags(declared: Input) -> list[str]:
+    negated = [f"--no-{declared.option[2:]}"] if declared.type == "bool" else []
+    return [declared.option, *negated]
+
+
+def _refuse_misspelt(procedure: Procedure, arguments: Sequence[str]) -> None:
+    options = [flag for each in procedures.inputs_of(procedure.name).values() for flag in _flags(each)]
+    for argument in arguments:
+        if argument == "--":
+            return
+        option = argument.partition("=")[0]
+        if option.startswith("--") and option not in ANSIBLE_OPTIONS:
+            nearest = difflib.get_close_matches(option, [*options, *ANSIBLE_OPTIONS], n=1)
+            hint = f" Did you mean {nearest[0]}?" if nearest else ""
+            name = " ".join(procedure.command)
+            raise UsageError(
+                f"{name} has no option {option}.{hint} bin/fleet {name} --help lists its options."
+            )
+
+
+def _place(procedure: Procedure) -> int:
+    situations = list(dict.fromkeys(each.situation for each in procedures.PROCEDURES.values()))
+    return situations.index(procedure.situation)
+
+
+def _become(command: Sequence[str]) -> int:
+    beside = ROOT / ".venv" / "bin" / command[0]
+    # The environment of the checkout has the version that the collection was tested with.
+    program = str(beside) if beside.is_file() else shutil.which(command[0])
+    if program is None:
+        print(
+            "bin/fleet: ansible-playbook was not found. In a checkout, bin/lab up installs it; otherwise"
+            " activate the Python environment that has ansible-core.",
+            file=sys.stderr,
+        )
+        return 127
+    environment = os.environ | {"PATH": f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    os.execve(program, list(command), environment)  # noqa: S606  the arguments are a list, not a shell's
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""The table of procedures, the playbooks and the roles agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jinja2 import Environment, meta
+
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures, variables
+
+ROOT = Path(__file__).resolve().parents[3]
+PLAYBOOKS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "playbooks").glob("*.yml")}
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+
+
+def tasks_of(plays: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [task for play in plays for task in play.get("tasks", [])]
+
+
+def test_every_playbook_is_a_procedure_or_names_those_that_replaced_it() -> None:
+    assert PLAYBOOKS.keys() == procedures.PROCEDURES.keys() | procedures.REPLACED.keys()
+    successors = {name for each in procedures.REPLACED.values() for name in each.values()}
+    assert successors | set(procedures.REPLACED_INPUTS.values()) <= procedures.PROCEDURES.keys()
+
+
+@pytest.mark.parametrize("name", sorted(PLAYBOOKS))
+def test_playbook_checks_its_inputs_before_anything_else(name: str) -> None:
+    first = next(task for play in PLAYBOOKS[name] for task in play.get("tasks", []))
+    assert first["name"] in ("Validate the operator's input", "Refuse")
+    procedure = first["katago.fleet.procedure_inputs"]["procedure"]
+    (play,) = [play for play in PLAYBOOKS[name] if first in play.get("tasks", [])]
+    assert procedure in (name, "{{ procedure_name }}")
+    assert play.get("vars", {}).get("procedure_name", name) == name
+
+
+@pytest.mark.parametrize("name", sorted(PLAYBOOKS))
+def test_playbook_fits_on_a_screen_and_reads_only_its_own_inputs(name: str) -> None:
+    text = (ROOT / "playbooks" / f"{name}.yml").read_text()
+    assert len(text.splitlines()) <= 50
+    inputs = procedures.inputs_of(name) if name in procedures.PROCEDURES else {}
+    assert set(re.findall(r"procedure_inputs\.(\w+)", text)) <= inputs.keys()
+
+
+@pytest.mark.parametrize("name", sorted(procedures.PROCEDURES))
+def test_every_input_reaches_a_role(name: str) -> None:
+    """An input that is declared and passed to nothing would be accepted and ignored."""
+    procedure = procedures.PROCEDURES[name]
+    text = (ROOT / "playbooks" / f"{name}.yml").read_text()
+    options = variables.specs(ROOT / "roles")
+    whole = "incident_inputs: " in text
+    for each in procedure.inputs:
+        if each.is_role_variable:
+            assert each.name in options, each.name
+        else:
+            read = f"procedure_inputs.{each.name}" in text or f"'{name}').{each.name}" in text
+            assert read or whole, each.name
+
+
+@pytest.mark.parametrize("name", sorted(PLAYBOOKS))
+def test_locking_procedure_runs_in_the_frame_and_its_steps_exist(name: str) -> None:
+    plays = PLAYBOOKS[name]
+    framed = any(
+        task.get("ansible.builtin.import_role", {}).get("name") == "katago.fleet.procedure"
+        for task in tasks_of(plays)
+    )
+    assert framed == (name in procedures.PROCEDURES and procedures.PROCEDURES[name].locks)
+    for play in plays:
+        for step in play.get("vars", {}).get("procedure_steps", []):
+            role = step["role"].rpartition(".")[2]
+            assert (ROOT / "roles" / role / "tasks" / f"{step.get('tasks', 'main')}.yml").is_file()
+
+
+def entry_points() -> Iterator[tuple[str, str]]:
+    """Every entry point of a role that a playbook or another role uses."""
+    for path in (*ROOT.glob("playbooks/*.yml"), *ROOT.glob("roles/*/tasks/*.yml")):
+        text = path.read_text()
+        for role, tasks in re.findall(r"\{name: katago\.fleet\.(\w+)(?:, tasks_from: (\w+))?\}", text):
+            yield role, tasks or "main"
+        for role, tasks in re.findall(r"\{role: katago\.fleet\.(\w+)(?:, tasks: (\w+))?\}", text):
+            yield role, tasks or "main"
+
+
+def test_every_entry_point_has_an_argument_spec() -> None:
+    used = set(entry_points())
+    assert ("katago_mcp", "restart") in used
+    for role, entry in sorted(used):
+        specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())
+        assert entry in specs["argument_specs"], f"{role}: {entry}"
+
+
+def strings(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            # Conditions are expressions without braces.
+            if key in ("when", "that", "failed_when", "changed_when", "until"):
+                for text in each if isinstance(each, list) else [each]:
+                    yield f"{{{{ {text} }}}}" if isinstance(text, str) else ""
+            else:
+                yield from strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from strings(each)
+    elif isinstance(value, str):
+        yield value
+
+
+class Filters(dict[str, Any]):
+    """Every filter and test exists: only the names of variables matter here."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+MAGIC = frozenset(
+    {
+        *("ansible_check_mode", "ansible_facts", "ansible_failed_result", "ansible_inventory_sources"),
+        *("ansible_play_hosts_all", "ansible_play_hosts", "groups", "hostvars", "inventory_hostname"),
+        *("lookup", "omit", "item", "role_path", "ansible_managed", "query", "ansible_host", "loop"),
+    }
+)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_reads_only_declared_variables(role: str) -> None:
+    """A bare word that is given with `-e` for one playbook must not reach a role of another one."""
+    environment = Environment()  # noqa: S701 - nothing is rendered
+    environment.filters, environment.tests = Filters(), Filters()
+    known = {*variables.specs(ROOT / "roles"), *variables.PASSED, *MAGIC}
+    paths = [
+        path
+        for folder in ("tasks", "defaults", "vars", "templates")
+        for path in (ROOT / "roles" / role / folder).glob("*")
+    ]
+    for path in paths:
+        if path.suffix == ".j2":
+            texts, own = [path.read_text()], set()
+        else:
+            content = yaml.safe_load(path.read_text())
+            texts = list(strings(content))
+            own = set(content) if isinstance(content, dict) else set()
+        for text in texts:
+            for name in meta.find_undeclared_variables(environment.parse(text)):
+                if not name.startswith("_"):
+                    assert name in known | own, f"{path.relative_to(ROOT)} reads {name}"
+
+
+def test_table_is_consistent() -> None:
+    for name, procedure in procedures.PROCEDURES.items():
+        assert procedure.summary[0].isupper()
+        assert not procedure.summary.endswith(".")
+        for each in procedures.inputs_of(name).values():
+            assert each.type == "bool" or not isinstance(each.default, bool), each.name
+            assert not each.choices or each.type == "word", each.name
+            assert each.summary[0].islower(), each.name
+    # An operator who learns a name learns one type.
+    for name, declared in procedures.every_input().items():
+        types = {each.type for each in declared}
+        assert len(types) == 1 or types == {"int", "number"}, name
