@@ -1,4 +1,4 @@
-"""Decisions of the modules that run on hosts."""
+"""What the modules decide on a host, apart from doing it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SCRIPT = "#!/bin/sh\necho 'KataGo v1.18.1'\n"
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """An executable that prints the version of KataGo 1.18.1."""
+    """A plain executable that says that it is KataGo 1.18.1."""
     path = tmp_path / "source"
     path.write_text(SCRIPT)
     return path
 
 
-def test_engine_is_installed_completely_with_its_digest(source: Path, tmp_path: Path) -> None:
+def test_engine_is_installed_whole_and_sealed(source: Path, tmp_path: Path) -> None:
     directory = tmp_path / "engines" / "abc"
     engine.install(source, digest.of_file(source), "1.18.1", directory)
     assert engine.tree_digest(directory) == digest.of_path(directory)
@@ -43,7 +43,7 @@ def test_engine_is_installed_completely_with_its_digest(source: Path, tmp_path: 
     assert [path.name for path in directory.parent.iterdir()] == ["abc"]
 
 
-def test_installed_engine_stays_when_a_new_one_is_rejected(source: Path, tmp_path: Path) -> None:
+def test_engine_in_use_is_left_when_its_successor_is_refused(source: Path, tmp_path: Path) -> None:
     directory = tmp_path / "engines" / "abc"
     engine.install(source, digest.of_file(source), "1.18.1", directory)
     engine.binary(directory).write_text("damaged")
@@ -62,7 +62,7 @@ def test_damaged_engine_is_not_present(source: Path, tmp_path: Path) -> None:
     assert engine.tree_digest(tmp_path / "nowhere") == ""
 
 
-def test_appimage_is_recognized_by_its_magic_bytes(tmp_path: Path) -> None:
+def test_appimage_is_told_by_its_magic(tmp_path: Path) -> None:
     for content, expected in ((b"\x7fELF\x02\x01\x01\x00AI\x02", True), (b"#!/bin/sh", False)):
         path = tmp_path / "file"
         path.write_bytes(content)
@@ -76,40 +76,40 @@ def test_current_is_the_last_link_of_a_switch() -> None:
     assert all(target.startswith("/opt/katago-mcp/current/") for target in through)
 
 
-def test_tokens_file_has_the_hash_of_the_hosts_own_token() -> None:
-    tokens = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
-    content = service_credentials.tokens_file(tokens, "op-token-itself")
+def test_tokens_file_has_the_hosts_own_token_hashed() -> None:
+    given = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
+    content = service_credentials.tokens_file(given, "op-token-itself")
     assert [entry["name"] for entry in json.loads(content)["tokens"]] == ["anna", "operator"]
     assert "op-token-itself" not in content
 
 
 @pytest.mark.parametrize(
-    ("available", "gpu", "text"),
+    ("available", "gpu", "words"),
     [(999, None, "999 MB of memory"), (1000, None, None), (1000, 999, "GPU memory"), (1000, 1000, None)],
 )
-def test_second_engine_does_not_start_without_enough_memory(
-    available: int, gpu: int | None, text: str | None
+def test_second_engine_is_deferred_where_it_would_endanger_the_first(
+    available: int, gpu: int | None, words: str | None
 ) -> None:
     reason = capacity.shortage(1000, available, gpu)
-    assert (reason is None) == (text is None)
-    assert text is None or text in str(reason)
+    assert (reason is None) == (words is None)
+    assert words is None or words in str(reason)
 
 
-def test_assets_that_a_release_depends_on_are_not_pruned(tmp_path: Path) -> None:
+def test_assets_that_a_release_stands_on_are_not_pruned(tmp_path: Path) -> None:
     a, b, c, d = (letter * 64 for letter in "abcd")
     for name in (f"engines/{a}", f"engines/{b}", f"networks/{c}", f"networks/{d}", "engines/notes"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "engines" / ("e" * 64)).write_text("a file")
-    used = {tmp_path / "engines" / a, tmp_path / "networks" / c / "net.bin.gz"}
-    assert [path.name for path in release_prune.unreferenced(tmp_path, used)] == [b, d]
+    stood_on = {tmp_path / "engines" / a, tmp_path / "networks" / c / "net.bin.gz"}
+    assert [path.name for path in release_prune.unreferenced(tmp_path, stood_on)] == [b, d]
 
 
-def test_interrupted_builds_are_pruned_and_quarantined_releases_are_not(tmp_path: Path) -> None:
+def test_killed_builds_are_pruned_and_what_was_set_aside_is_not(tmp_path: Path) -> None:
     for name in ("0.1.0-aa", "0.1.0-bb", ".damaged-0.1.0-cc"):
         (tmp_path / "releases" / name).mkdir(parents=True)
     (tmp_path / "releases" / "0.1.0-aa" / layout.MANIFEST).write_text("{}")
-    unfinished = release_prune.unfinished(layout.Layout(tmp_path))
-    assert [path.name for path in unfinished] == ["0.1.0-bb"]
+    found = release_prune.unfinished(layout.Layout(tmp_path))
+    assert [path.name for path in found] == ["0.1.0-bb"]
 
 
 def test_damaged_tuning_result_is_replaced(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_damaged_tuning_result_is_replaced(tmp_path: Path) -> None:
     assert engine_tuning.install("result", tmp_path) == (path, True)
 
 
-def test_only_a_complete_release_is_quarantined(tmp_path: Path) -> None:
+def test_only_a_release_that_was_complete_is_set_aside(tmp_path: Path) -> None:
     directory = tmp_path / "0.1.0-aa"
     directory.mkdir()
     assert release_build.set_aside(directory) is None
@@ -132,7 +132,7 @@ def test_only_a_complete_release_is_quarantined(tmp_path: Path) -> None:
     assert not directory.exists()
 
 
-def test_unit_names_the_credentials_of_the_service() -> None:
+def test_unit_says_which_credentials_the_service_is_handed() -> None:
     unit = "User=katago-mcp\nLoadCredential=tokens.json:/etc/t\nLoadCredential=tls.key:/etc/k\n"
     assert credentials.wanted(unit) == {"tokens.json": Path("/etc/t"), "tls.key": Path("/etc/k")}
 
@@ -144,11 +144,11 @@ def test_unit_names_the_credentials_of_the_service() -> None:
         ("LoadCredential=tls.crt:{}\n", b"old", ["its tls.crt is not the present one"]),
         ("LoadCredential=tls.crt:{}\n", None, ["its tls.crt is not the present one"]),
         ("", None, []),
-        # An older release, which may be a rollback target, gets its tokens from systemd.
+        # A release of an earlier time, which a rollback may lead to, has its tokens handed over.
         ("LoadCredential=tokens.json:{}\n", b"old", ["its tokens.json is not the present one"]),
     ],
 )
-def test_service_with_outdated_credentials_is_restarted(
+def test_service_with_other_credentials_than_the_present_is_restarted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, handed: bytes | None, reasons: list[str]
 ) -> None:
     (tmp_path / "tls.crt").write_text("new")
@@ -162,7 +162,7 @@ def kept(certificate: str = "", group: int = 0) -> dict[Path, service_credential
     return service_credentials.files(paths.CREDENTIALS, "hashes", "own-token", certificate, "a key", group)
 
 
-def test_secrets_are_readable_by_root_hashes_by_the_service_and_the_certificate_by_all() -> None:
+def test_secrets_are_for_root_alone_hashes_for_the_service_too_and_the_certificate_for_all() -> None:
     own = os.getegid()
     assert kept("a certificate", 77) == {
         Path("/etc/katago-mcp/credentials/operator.token"): service_credentials.Kept(
@@ -175,7 +175,7 @@ def test_secrets_are_readable_by_root_hashes_by_the_service_and_the_certificate_
     assert [path.name for path in kept()] == ["operator.token", "tokens.json"]
 
 
-def test_file_with_another_content_mode_or_group_is_replaced(tmp_path: Path) -> None:
+def test_file_of_another_content_mode_or_group_is_replaced(tmp_path: Path) -> None:
     path, own = tmp_path / "tokens.json", os.getegid()
     wanted = service_credentials.Kept("hashes", 0o640, own)
     assert not wanted.lies_at(path)
@@ -187,7 +187,7 @@ def test_file_with_another_content_mode_or_group_is_replaced(tmp_path: Path) -> 
     assert not wanted.lies_at(path)
 
 
-def test_service_cannot_list_the_credentials_directory(tmp_path: Path) -> None:
+def test_names_beside_the_tokens_are_not_listed_for_the_service(tmp_path: Path) -> None:
     credentials.open_directory(tmp_path, os.getegid())
     assert service_credentials.is_access(tmp_path, 0o710, os.getegid())
 
@@ -201,11 +201,11 @@ def test_service_cannot_list_the_credentials_directory(tmp_path: Path) -> None:
         ({}, None),
     ],
 )
-def test_configuration_names_the_tokens_file(config: dict[str, Any], path: Path | None) -> None:
+def test_configuration_says_which_tokens_the_server_reads(config: dict[str, Any], path: Path | None) -> None:
     assert credentials.tokens_file(config) == path
 
 
-def test_preflight_validation_gets_the_credentials_of_the_service() -> None:
+def test_trial_is_handed_what_the_service_will_be() -> None:
     parameters = {"tokens": [], "certificate": "c", "key": "k", "sandbox": {}, "user": "u", "deadline": 1}
     command = release_trial.command(parameters, Path("/opt/r"), engine=False)
     assert [line for line in command if "Credential" in line] == [
@@ -214,15 +214,15 @@ def test_preflight_validation_gets_the_credentials_of_the_service() -> None:
     ]
 
 
-def test_preflight_validation_uses_the_new_tokens_not_those_of_the_running_service() -> None:
-    tokens = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
-    parameters = {"tokens": tokens, "certificate": "", "key": "", "sandbox": {}, "user": "u", "deadline": 1}
+def test_trial_takes_the_tokens_that_it_is_handed_and_not_those_of_the_running_service() -> None:
+    given = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
+    parameters = {"tokens": given, "certificate": "", "key": "", "sandbox": {}, "user": "u", "deadline": 1}
     command = release_trial.command(parameters, Path("/opt/r"), engine=False)
     assert "--property=LoadCredential=tokens.json:/run/katago-mcp-trial/tokens.json" in command
     assert "--property=Environment=KATAGO_AUTH_TOKENS_FILE=" in command
 
 
-def test_preflight_validation_has_the_environment_of_the_services_sandbox() -> None:
+def test_trial_has_the_environment_of_the_services_sandbox() -> None:
     sandbox = {"Environment": ["RUSTICL_ENABLE=iris"]}
     parameters = {"tokens": [], "certificate": "", "key": "", "sandbox": sandbox, "user": "u", "deadline": 1}
     command = release_trial.command(parameters, Path("/opt/r"), engine=True)
@@ -235,14 +235,14 @@ def trial_run(
     return transient_unit.Run(status, output, log, f"it ended with status {status}", stopped)
 
 
-PASSED = '{"ok": true, "checks": [{"name": "engine", "ok": true, "message": "is ready"}]}'
-FAILED = '{"ok": false, "checks": [{"name": "engine", "ok": false, "message": "did not start"}]}'
+GOOD = '{"ok": true, "checks": [{"name": "engine", "ok": true, "message": "is ready"}]}'
+BAD = '{"ok": false, "checks": [{"name": "engine", "ok": false, "message": "did not start"}]}'
 
 
 @pytest.mark.parametrize(
     ("tried", "problem"),
     [
-        (trial_run(FAILED, status=1), "- engine: did not start"),
+        (trial_run(BAD, status=1), "- engine: did not start"),
         (trial_run("", status=9), "- trial: it ended with status 9. It wrote nothing."),
         (
             trial_run("", log="no_such_module\n", status=1),
@@ -253,36 +253,34 @@ FAILED = '{"ok": false, "checks": [{"name": "engine", "ok": false, "message": "d
             "- trial: it was stopped after 5 s. It wrote nothing.",
         ),
         (trial_run("[]", status=1), "- trial: it ended with status 1. Last log lines: []"),
-        (trial_run(PASSED, status=1), "- trial: it ended with status 1."),
+        (trial_run(GOOD, status=1), "- trial: it ended with status 1."),
         (trial_run('{"ok": false, "checks": []}', status=1), "- trial: it ended with status 1."),
     ],
 )
-def test_failed_preflight_validation_always_has_a_reason(tried: transient_unit.Run, problem: str) -> None:
+def test_failed_trial_always_says_why(tried: transient_unit.Run, problem: str) -> None:
     _, problems = release_trial.judged(tried)
     assert len(problems) == 1
     assert problems[0].startswith(problem)
 
 
-def test_passed_preflight_validation_has_no_problem() -> None:
-    checks, problems = release_trial.judged(trial_run(PASSED))
+def test_trial_that_passed_has_no_problem() -> None:
+    checks, problems = release_trial.judged(trial_run(GOOD))
     assert ([check["name"] for check in checks], problems) == (["engine"], [])
 
 
-def test_secrets_in_the_output_of_a_preflight_validation_are_redacted() -> None:
+def test_secrets_in_the_words_of_a_trial_are_redacted() -> None:
     _, problems = release_trial.judged(trial_run("", status=1, log="password=canary-Zq8x\n"))
     assert "canary" not in problems[0]
 
 
 @pytest.mark.parametrize(
-    ("bound", "expected"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")]
+    ("bound", "reached"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")]
 )
-def test_bound_address_is_reachable_from_the_host(bound: str, expected: str) -> None:
-    assert http.reachable(bound) == expected
+def test_bound_address_is_reached_from_the_host(bound: str, reached: str) -> None:
+    assert http.reachable(bound) == reached
 
 
-def test_release_of_a_process_is_its_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_process_tells_its_release_by_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "0.1.0-aa"
     directory.mkdir()
     monkeypatch.chdir(directory)

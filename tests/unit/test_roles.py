@@ -1,4 +1,4 @@
-"""The argument specs and the defaults of roles agree, and unknown variables are detected."""
+"""Roles, their argument specs and their defaults agree, and unknown variables are found."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def defaults(role: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_every_default_has_a_spec_and_every_optional_one_a_default(role: str) -> None:
+def test_every_default_has_a_spec_and_every_option_a_default_or_is_required(role: str) -> None:
     required = {name for name, spec in options(role).items() if spec.get("required")}
     assert defaults(role).keys() == options(role).keys() - required
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_specs_have_the_defaults_of_the_role(role: str) -> None:
+def test_specs_give_the_defaults_that_roles_have(role: str) -> None:
     computed = {name for name, value in defaults(role).items() if "{{" in str(value)}
     specified = {name: spec["default"] for name, spec in options(role).items() if "default" in spec}
     assert specified == {name: value for name, value in defaults(role).items() if name not in computed}
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_every_default_has_a_comment_above_it(role: str) -> None:
+def test_every_default_is_described_in_the_line_above_it(role: str) -> None:
     path = ROLES / role / "defaults" / "main.yml"
     lines = path.read_text().splitlines() if path.exists() else []
     for number, line in enumerate(lines):
@@ -47,26 +47,26 @@ def test_every_default_has_a_comment_above_it(role: str) -> None:
             assert lines[number - 1].startswith("# "), line
 
 
-def problems(inventory: dict[str, Any]) -> list[str]:
-    reported = variables.problems(variables.specs(ROLES), iter(inventory), inventory.__getitem__)
-    return [problem for problem in reported if "missing required" not in problem]
+def problems(given: dict[str, Any]) -> list[str]:
+    found = variables.problems(variables.specs(ROLES), iter(given), given.__getitem__)
+    return [problem for problem in found if "missing required" not in problem]
 
 
-def test_unknown_variable_is_reported_with_the_most_similar_name() -> None:
+def test_unknown_variable_is_named_with_the_nearest_known_one() -> None:
     (problem,) = problems({"katago_mcp_prot": 8080})
     assert problem.startswith("katago_mcp_prot is not a variable of any role.")
     assert "Did you mean katago_mcp_port?" in problem
 
 
-def test_foreign_and_private_variables_are_ignored() -> None:
+def test_variables_of_others_and_private_ones_are_left_alone() -> None:
     assert problems({"ansible_host": "h", "_katago_engine": {}, "site_name": "x"}) == []
 
 
-def test_wrong_type_is_reported() -> None:
+def test_wrong_type_is_named() -> None:
     (problem,) = problems({"katago_mcp_max_visits": "many"})
     assert "katago_mcp_max_visits" in problem
     assert "int" in problem
 
 
-def test_secrets_are_not_printed() -> None:
+def test_secrets_are_not_echoed() -> None:
     assert problems({"katago_mcp_tokens": "a-secret-in-the-wrong-place"}) == []
