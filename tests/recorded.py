@@ -261,15 +261,15 @@ def night(root: Path) -> None:
     with (directory / "timeline.jsonl").open("a") as file:
         file.write('{"at": "2026-11-03T02:3')
     (directory / "answers.yml").write_text(ANSWERS)
-    known = hosts()
+    fleet = hosts()
     for name, clock in (
         ("katago-2", "02:07:05"),
         ("katago-2", "02:14:55"),
         ("katago-1", "02:37"),
         ("katago-2", "02:37"),
     ):
-        keep(root, known[name], at(clock))
-    keep(root, known["katago-3"], at("02:37"), cut=True)
+        keep(root, fleet[name], at(clock))
+    keep(root, fleet["katago-3"], at("02:37"), cut=True)
 
 
 def quarter(root: Path) -> None:
@@ -314,14 +314,14 @@ def write_golden(root: Path) -> dict[str, str]:
     """Build the documents of three months of records. Return their texts by name."""
     quarter(root)
     review_records.build(root, INCIDENT, FLEET, dry=False)
-    found = review_records.read_all(root)
-    document = quarterly.build(found, quarterly.Quarter(2026, 4), date(2026, 12, 31), ROSTER)
+    records_of_fleet = review_records.read_all(root)
+    document = quarterly.build(records_of_fleet, quarterly.Quarter(2026, 4), date(2026, 12, 31), ROSTER)
     review_records.report(root, "2026Q4", document, dry=False)
-    made = [
+    documents = [
         *(root / "incidents" / INCIDENT / name for name in ("review.md", "review.html")),
         *(root / "reports" / name for name in ("2026Q4.md", "2026Q4.html")),
     ]
-    return {path.name: path.read_text() for path in made}
+    return {path.name: path.read_text() for path in documents}
 
 
 if __name__ == "__main__":
