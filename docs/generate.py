@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 import server_reference
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -31,10 +32,11 @@ def roles() -> str:
     lines = ["# Roles", "", NOTICE]
     for name in ROLES:
         text = (ROOT / "roles" / name / "meta" / "argument_specs.yml").read_text()
-        spec = yaml.safe_load(text)["argument_specs"]["main"]
-        lines += ["", f"## {name}", "", f"{_plain(spec['short_description'])}."]
-        lines += [_plain(sentence) for sentence in spec.get("description", [])]
-        lines += _options(spec["options"])
+        for entry_point, spec in yaml.safe_load(text)["argument_specs"].items():
+            heading = f"## {name}" if entry_point == "main" else f"### {name}: {entry_point}"
+            lines += ["", heading, "", f"{_plain(spec['short_description'])}."]
+            lines += [_plain(sentence) for sentence in _sentences(spec.get("description", []))]
+            lines += _options(spec["options"])
     return "\n".join(lines) + "\n"
 
 
@@ -61,9 +63,51 @@ def plugins() -> str:
     return "\n".join(lines) + "\n"
 
 
+def inputs() -> str:
+    """Every procedure with its inputs, by situation."""
+    lines = [
+        "# Procedures and their inputs",
+        "",
+        NOTICE,
+        "",
+        "Give an input with `-e NAME=VALUE`, or as an option of `bin/fleet`. A misspelt input is refused, and so",
+        "is an input of another procedure. Ansible cuts a value at its first space unless it is quoted twice:",
+        "`-e 'why=\"two words\"'`. `bin/fleet` needs no second quotes.",
+    ]
+    situation = ""
+    for each in sorted(procedures.PROCEDURES.values(), key=procedures.place):
+        if each.situation != situation:
+            situation = each.situation
+            lines += ["", f"## {situation}"]
+        lines += ["", f"### {each.name}", "", f"{each.summary}.", ""]
+        lines += [f"`bin/fleet {' '.join(each.command)}`, `ansible-playbook playbooks/{each.name}.yml`", ""]
+        lines += ["| Input | Option | Type | Default | What | In the timeline |", "|---|---|---|---|---|---|"]
+        lines += [_input(one) for one in procedures.inputs_of(each.name).values()]
+    return "\n".join(lines) + "\n"
+
+
+def _input(declared: procedures.Input) -> str:
+    kind = ", ".join(f"`{choice}`" for choice in declared.choices) or declared.type
+    if declared.required:
+        default = "**required**"
+    elif declared.default in (None, ""):
+        default = ""
+    else:
+        default = f"`{str(declared.default).lower()}`"
+    recorded = "its value" if declared.recorded else "its name"
+    return (
+        f"| `{declared.name}` | `{declared.option}` | {kind} | {default} | {declared.summary} | {recorded} |"
+    )
+
+
+def _sentences(description: str | list[str]) -> list[str]:
+    return [description] if isinstance(description, str) else description
+
+
 def pages() -> dict[Path, str]:
     """Every page of the reference."""
     return {
+        REFERENCE / "inputs.md": inputs(),
         REFERENCE / "roles.md": roles(),
         REFERENCE / "plugins.md": plugins(),
         REFERENCE / "tools.md": server_reference.tools(NOTICE),
@@ -95,8 +139,7 @@ def _rows(options: dict[str, Any], prefix: str) -> Iterator[str]:
 
 
 def _joined(description: str | list[str]) -> str:
-    sentences = [description] if isinstance(description, str) else description
-    return _plain(" ".join(sentences)).replace("|", "\\|")
+    return _plain(" ".join(_sentences(description))).replace("|", "\\|")
 
 
 def _plain(text: str) -> str:

@@ -25,6 +25,7 @@ HARMLESS = {
     "ansible.builtin.include_tasks",
     "ansible.builtin.validate_argument_spec",
     "ansible.builtin.debug",
+    "katago.fleet.procedure_inputs",
 }
 
 

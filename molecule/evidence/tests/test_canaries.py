@@ -269,10 +269,10 @@ def kept(directory: Path) -> dict[str, bytes]:
         ),
         ("deploy.yml", {"katago_mcp_tls_certificate": "/nowhere", "katago_mcp_tls_key": CANARIES[0]}),
         (
-            "incident.yml",
-            {"do": "open", "incident_sinks": [{"kind": "slack", "url": f"http://{CANARIES[0]}"}]},
+            "incident_open.yml",
+            {"incident_sinks": [{"kind": "slack", "url": f"http://{CANARIES[0]}"}]},
         ),
-        ("incident.yml", {"do": "open", "incident_roster": {"contacts": CANARIES[0]}}),
+        ("incident_open.yml", {"incident_roster": {"contacts": CANARIES[0]}}),
     ],
     ids=["repository", "password", "tokens", "key", "sinks", "roster"],
 )
@@ -286,7 +286,7 @@ def test_no_canary_is_in_the_refusal_of_an_argument(
     assert leaks({"output": run.output.encode(), **kept(tmp_path / "records")}) == {}
 
 
-@pytest.mark.parametrize("playbook", ["restart.yml", "security.yml", "incident.yml", "watch.yml"])
+@pytest.mark.parametrize("playbook", ["restart.yml", "security_on.yml", "incident_open.yml", "watch.yml"])
 def test_no_canary_is_in_the_refusal_of_words_that_belong_to_no_variable(
     playbook: str, tmp_path: Path
 ) -> None:
@@ -348,19 +348,19 @@ def test_no_canary_is_in_what_is_said_of_the_host(host: Any, tmp_path: Path) -> 
             {"group": "public", "audience": "public", "sinks": [page]},
         ],
     }
-    close = {"do": "close", "resolution": "the load is gone", "without_watch": True}
+    close = {"resolution": "the load is gone", "without_watch": True}
     steps: list[tuple[str, dict[str, Any]]] = [
         ("triage.yml", {}),
         (
-            "incident.yml",
-            {"do": "open", "lead": "Anna", "severity": "P2", "impact": "some", "summary": "slow"},
+            "incident_open.yml",
+            {"lead": "Anna", "severity": "P2", "impact": "some", "summary": "slow"},
         ),
         ("validate.yml", {}),
         ("watch.yml", {"minutes": 1, "watch_bounds": [1, 120], "watch_interval": 10}),
-        ("security.yml", {"do": "on", "why": "a stranger in the log"}),
-        ("security.yml", {"do": "off", "why": "it was one of us"}),
-        ("incident.yml", {"do": "update", "status": "identified", "next_steps": "watch", "eta": "soon"}),
-        ("incident.yml", close),
+        ("security_on.yml", {"why": "a stranger in the log"}),
+        ("security_off.yml", {"why": "it was one of us"}),
+        ("incident_update.yml", {"status": "identified", "next_steps": "watch", "eta": "soon"}),
+        ("incident_close.yml", close),
         ("review.yml", {}),
     ]
     written: dict[str, bytes] = {}
@@ -403,10 +403,10 @@ class Site:
 def open_site(tmp_path: Path) -> Site:
     """Where an incident is open, so that every task is in its timeline."""
     site = Site(tmp_path)
-    opened = {"do": "open", "lead": "Anna", "severity": "P2", "impact": "some", "summary": "slow"}
+    opened = {"lead": "Anna", "severity": "P2", "impact": "some", "summary": "slow"}
     message = {"name": "letters", "kind": "file", "path": str(site.records / "letters.jsonl")}
     sinks = [{"group": "team", "audience": "team", "sinks": [message]}]
-    _, run = site.play("incident.yml", **opened, incident_timekeeper="", incident_sinks=sinks)
+    _, run = site.play("incident_open.yml", **opened, incident_timekeeper="", incident_sinks=sinks)
     assert run.returncode == 0, run.output[-3000:]
     return site
 
@@ -496,7 +496,7 @@ def test_no_canary_is_said_by_procedures_that_change_the_host(
     steps: list[tuple[str, dict[str, Any]]] = [
         ("restart.yml", {}),
         ("mitigate.yml", mitigation),
-        ("mitigate.yml", {"undo": True}),
+        ("mitigate_undo.yml", {}),
         ("purge_cache.yml", {}),
         ("deploy.yml", {"katago_mcp_max_visits": 990, "katago_mcp_tokens": [*fleet.LAB.tokens(), token]}),
         ("backup.yml", vault),

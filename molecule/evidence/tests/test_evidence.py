@@ -289,7 +289,7 @@ def test_misspelt_incident_is_refused(host: Any, site: dict[str, Any], playbook:
     site["incedent"] = site.pop("incident")
     run = fleet.play(playbook, LIMIT, variables=site)
     assert run.returncode != 0
-    assert "did you mean incident?" in run.output
+    assert "Did you mean incident?" in run.output
     assert hosts.untouched(host) == before
 
 

@@ -74,8 +74,8 @@ class Control:
         return fleet.play(playbook, *arguments, variables={**self.variables, **given})
 
     def incident(self, *arguments: str, **given: str) -> fleet.Run:
-        """Run playbooks/incident.yml."""
-        return self.play("incident.yml", *arguments, **given)
+        """Run playbooks/incident_VERB.yml, where `do` is the verb."""
+        return self.play(f"incident_{given.pop('do')}.yml", *arguments, **given)
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """A file of the only incident."""
@@ -254,8 +254,8 @@ def test_review_tells_of_both_hosts_in_the_order_in_which_things_happened(contro
     again = control.play("review.yml", incident=incident)
     assert "nothing, all is as it was" in again.output
     assert (directory / "review.md").read_text() == review
-    assert control.play("report.yml", do="actions").returncode == 0
-    assert control.play("report.yml", do="actions", as_of="2999-01-01").returncode == 2
+    assert control.play("report_actions.yml").returncode == 0
+    assert control.play("report_actions.yml", as_of="2999-01-01").returncode == 2
 
 
 def test_no_secret_is_in_any_record(control: Control) -> None:

@@ -65,10 +65,10 @@ CONFIGURED = {"maxVisits": 1000, "defaultVisits": 200, "maxTime": 30, "maxReview
         (
             {"visits": "many", "seconds": 0, "minutes": 100_000},
             [
-                "visits is 'many'; give a whole number from 1.",
-                "seconds is 0; give a number from 1.",
-                "minutes is 100000; give a number from 0.1 to 1440.",
-                "why has 0 characters; give the reason",
+                "-e visits is 'many'; give a whole number.",
+                "-e seconds is 0; give 1 or more.",
+                "-e minutes is 100000; give a number from 0.1 to 1440.",
+                "mitigate needs -e why: the reason, which is recorded.",
             ],
         ),
         ({"why": WHY}, ["No limit is given: give one or more of visits, default_visits, seconds"]),
@@ -80,8 +80,8 @@ CONFIGURED = {"maxVisits": 1000, "defaultVisits": 200, "maxTime": 30, "maxReview
             ],
         ),
         ({"visits": 1000, "why": WHY}, ["Nothing would be lowered: katago.maxVisits is 1000 already."]),
-        ({"visits": 10, "minuts": 5, "why": WHY}, ["did you mean minutes?"]),
-        ({"undo": True, "visits": 10}, ["undo gives all limits back and takes none: visits is given."]),
+        ({"visits": 10, "minuts": 5, "why": WHY}, ["Did you mean minutes?"]),
+        ({"undo": True}, ["-e undo was replaced. Run playbooks/mitigate_undo.yml instead."]),
     ],
     ids=["nonsense", "no limit", "above", "no change", "misspelt", "undo"],
 )
@@ -111,23 +111,21 @@ def test_check_mode_shows_the_difference_and_changes_nothing() -> None:
 
 def test_killed_between_any_two_tasks_and_repeated_it_lowers_and_gives_back() -> None:
     before = unchanged(FIRST)
-    until_done(visits=300, why=WHY)
+    until_done("mitigate.yml", visits=300, why=WHY)
     assert health(FIRST)["overlay"]["keys"] == {"katago.maxVisits": 300}
     assert left(FIRST).split() == sorted([OVERLAY, *UNITS])
     assert on(FIRST, "systemctl is-active katago-mcp-overlay-expiry.timer") == "active"
     assert unchanged(FIRST) == before
-    until_done(undo=True)
+    until_done("mitigate_undo.yml")
     assert health(FIRST)["overlay"] is None
     assert (unchanged(FIRST), left(FIRST)) == (before, "")
     assert limits(FIRST) == CONFIGURED
 
 
-def until_done(**given: Any) -> None:
-    """Have every run of mitigate.yml killed one task later than the one before, until one is at its end."""
+def until_done(playbook: str, **given: Any) -> None:
+    """Have every run of the playbook killed one task later than the one before, until one is at its end."""
     limit = f"--limit={FIRST.name}"
-    fleet.killed_everywhere(
-        lambda tasks: fleet.play("mitigate.yml", limit, variables=given, kill_before=tasks), 40
-    )
+    fleet.killed_everywhere(lambda tasks: fleet.play(playbook, limit, variables=given, kill_before=tasks), 40)
 
 
 def test_triage_finds_a_host_well_whose_limits_are_lowered(tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_triage_finds_a_host_well_whose_limits_are_lowered(tmp_path: Path) -> No
         run = fleet.play("triage.yml", limit, variables={**patient, "triage_json": str(path)})
         refused = fleet.play("baseline.yml", limit, variables=patient)
     finally:
-        undone = fleet.play("mitigate.yml", limit, variables={"undo": True})
+        undone = fleet.play("mitigate_undo.yml", limit)
         on(FIRST, "rm /var/lib/katago-mcp/baseline.json")
     assert (run.returncode, undone.returncode) == (0, 0), run.output + undone.output
     found = json.loads(path.read_text())["hosts"][FIRST.name]
@@ -199,7 +197,7 @@ def test_restart_keeps_what_was_lowered_and_says_so(lowered: dict[str, dict[str,
 
 def test_undo_gives_the_limits_back_and_leaves_nothing(lowered: dict[str, dict[str, str]]) -> None:
     before = unchanged(FIRST)
-    run = fleet.play("mitigate.yml", f"--limit={FIRST.name}", variables={"undo": True})
+    run = fleet.play("mitigate_undo.yml", f"--limit={FIRST.name}")
     assert run.returncode == 0, run.output
     assert (unchanged(FIRST), left(FIRST)) == (before, "")
     assert before["config"] == lowered[FIRST.name]["config"]

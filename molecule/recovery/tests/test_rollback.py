@@ -168,7 +168,7 @@ def test_damaged_release_is_passed_over_and_refused_by_name(host: Any, untouched
     ("variables", "words"),
     [
         ({"release": "0.0.9-nowhere"}, "there is no release '0.0.9-nowhere'; there are "),
-        ({"relase": "0.1.0-aa"}, "-e relase is no variable of this playbook; did you mean release?"),
+        ({"relase": "0.1.0-aa"}, "-e relase is not an input of this playbook. Did you mean release?"),
         ({"incident": "../../etc"}, "the incident's id is '../../etc'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -105,8 +105,8 @@ class Control:
         return fleet.play(playbook, *arguments, variables=variables, kill_before=kill_before)
 
     def security(self, do: str, *arguments: str, **given: Any) -> fleet.Run:
-        """Run playbooks/security.yml."""
-        return self.play("security.yml", *arguments, do=do, **given)
+        """Run playbooks/security_VERB.yml, where `do` is the verb."""
+        return self.play(f"security_{do}.yml", *arguments, **given)
 
     def triage(self, *arguments: str) -> dict[str, Any]:
         """The report of a triage."""
@@ -224,21 +224,19 @@ def test_burst_of_refused_logins_is_found_and_security_is_called_once(
     found = report["hosts"][FIRST.name]
     (reason,) = [each for each in found["reasons"] if each["rule"] == "refused_logins"]
     assert reason["level"] == "P1"
-    assert found["command"].startswith(
-        f"ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=on -e 'why="
-    )
+    assert found["command"].startswith(f"ansible-playbook playbooks/security_on.yml -l {FIRST.name} -e 'why=")
     assert "unusual access" in found["escalate"]
     assert any("Restarting destroys the evidence" in note for note in found["notes"])
     assert not [each for each in report["hosts"][SECOND.name]["reasons"] if each["suspicious"]]
 
-    given = {"do": "open", "triage_json": str(control.directory / "triage.json")}
-    predicted = control.play("incident.yml", "--check", **given)
+    given = {"triage_json": str(control.directory / "triage.json")}
+    predicted = control.play("incident_open.yml", "--check", **given)
     assert predicted.returncode == 2, predicted.output
     assert "Escalated to security (predicted)" in predicted.output
     assert server.requests == []
     for _ in range(2):
         # Nobody leads yet, so that nothing can be declared; security is called all the same.
-        assert "declaration was not sent" in control.play("incident.yml", **given).output
+        assert "declaration was not sent" in control.play("incident_open.yml", **given).output
     (call,) = messages(server)
     assert call.startswith("ESCALATION NEEDED: KataGo MCP Server incident")
     assert f"Why escalating: {FIRST.name}: refused_logins: " in call
@@ -329,8 +327,8 @@ def test_procedure_that_changes_the_host_is_refused_and_leaves_nothing_changed(
     words = " ".join(run.output.split())
     assert f"Refused; nothing was changed on this host. {FIRST.name} is in security mode since " in words
     assert WHY in words
-    assert f"playbooks/security.yml -l {FIRST.name} -e do=off" in words
-    assert f"next: ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show" in words.lower()
+    assert f"playbooks/security_off.yml -l {FIRST.name}" in words
+    assert f"next: ansible-playbook playbooks/security_show.yml -l {FIRST.name}" in words.lower()
     assert first.check_output(SEEN) == seen
     assert firewall(first) == rules
     assert lives(first) == before["lives"]
@@ -357,11 +355,11 @@ def test_what_only_reads_goes_on(control: Control) -> None:
     report = control.triage()
     found = report["hosts"][FIRST.name]
     assert {"rule": "security_mode", "level": "P0"}.items() <= found["reasons"][0].items()
-    assert found["command"] == f"ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show"
+    assert found["command"] == f"ansible-playbook playbooks/security_show.yml -l {FIRST.name}"
     assert any("security mode by" in change and WHY in change for change in found["changes"])
     assert control.play("validate.yml", LIMIT).returncode == 0
     assert control.play("evidence.yml", LIMIT).returncode == 0
-    watched = control.play("watch.yml", LIMIT, fetch="true")
+    watched = control.play("watch_show.yml", LIMIT)
     assert "in security mode" not in watched.output
     assert f"{FIRST.name} is unknown" in watched.output
     shown = control.security("show", LIMIT)
@@ -374,7 +372,7 @@ def test_isolation_that_is_taken_away_is_found_and_put_back(control: Control, fi
     assert answers(FIRST) == (200, 200)
     found = control.triage(LIMIT)["hosts"][FIRST.name]
     assert "NOT cut off" in found["reasons"][0]["measured"]
-    assert f"playbooks/security.yml -l {FIRST.name} -e do=on" in found["command"]
+    assert f"playbooks/security_on.yml -l {FIRST.name}" in found["command"]
     # From now on, what the service's user sends is dropped too.
     run = control.security("on", LIMIT, why="again", egress=True)
     assert run.returncode == 0, run.output
@@ -406,7 +404,7 @@ def test_mode_and_isolation_survive_a_reboot(control: Control, first: Any) -> No
     refused = control.play("restart.yml", LIMIT)
     assert f"{FIRST.name} is in security mode" in " ".join(refused.output.split())
     found = control.triage(LIMIT)["hosts"][FIRST.name]
-    assert found["command"].endswith("-e do=show")
+    assert found["command"].endswith(f"playbooks/security_show.yml -l {FIRST.name}")
     # The site's own rules are not kept by anything of this project.
     first.check_output(f"nft -f - <<'END'\n{SITE_RULES}\nEND")
 
@@ -451,7 +449,7 @@ def test_run_that_is_killed_in_the_middle_leaves_the_mode_and_the_next_one_ends_
     control: Control, second: Any
 ) -> None:
     alive = lives(second)
-    variables = json.dumps({**control.variables, "do": "on", "why": WHY})
+    variables = json.dumps({**control.variables, "why": WHY})
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"),
@@ -460,7 +458,7 @@ def test_run_that_is_killed_in_the_middle_leaves_the_mode_and_the_next_one_ends_
     limit = f"--limit={SECOND.name}"
     with nft_that_hangs(second):
         run = subprocess.Popen(
-            ["ansible-playbook", "playbooks/security.yml", limit, f"--extra-vars={variables}"],
+            ["ansible-playbook", "playbooks/security_on.yml", limit, f"--extra-vars={variables}"],
             cwd=paths.ROOT,
             env=environment,
             stdout=subprocess.DEVNULL,
@@ -535,7 +533,7 @@ def test_new_exception_calls_the_developers_once(
             lambda: fleet.get(SECOND, "/ready")[0] == 200, within=90, what="the service is ready"
         )
         before = len(server.requests)
-        runs = [control.play("incident.yml", f"--limit={SECOND.name}", do="open", **lead) for _ in range(2)]
+        runs = [control.play("incident_open.yml", f"--limit={SECOND.name}", **lead) for _ in range(2)]
     finally:
         second.check_output("rm -r /run/bug")
         second.check_output(f"systemctl restart {hosts.SERVICE}")

@@ -170,7 +170,7 @@ def test_mitigation_lowers_a_limit_for_clients_and_undo_restores_it(control: Con
     control.run("mitigate.yml", only(FIRST), visits=4, why="the queue is long")
     refused = call(FIRST, "analyzePosition", {"position": POSITION, "maxVisits": 5})
     assert refused.content[0].text.startswith("limit_exceeded: ")
-    control.run("mitigate.yml", only(FIRST), undo=True)
+    control.run("mitigate_undo.yml", only(FIRST))
     assert limits(FIRST) == before
     assert health(FIRST)["overlay"] is None
 
@@ -202,19 +202,19 @@ def test_security_mode_cuts_clients_off_and_refuses_procedures_until_it_ends(
     control: Control, second: Any
 ) -> None:
     pid = hosts.main_pid(second)
-    control.run("security.yml", only(SECOND), do="on", why="odd logins")
+    control.run("security_on.yml", only(SECOND), why="odd logins")
     assert fleet.get(SECOND, "/health", seconds=3)[0] == 0
     expect_service(FIRST)
     control.run("restart.yml", only(SECOND), rc=2)
     assert hosts.main_pid(second) == pid
-    control.run("security.yml", only(SECOND), do="off", why="an old client")
+    control.run("security_off.yml", only(SECOND), why="an old client")
     expect_service(SECOND)
     assert hosts.main_pid(second) == pid
 
 
 def test_incident_is_opened_for_a_service_that_is_down(control: Control, first: Any) -> None:
     first.check_output(f"systemctl stop {hosts.SERVICE}")
-    control.run("incident.yml", do="open", lead="Anna")
+    control.run("incident_open.yml", lead="Anna")
     opened = control.lines("state.jsonl")[0]
     assert (opened["event"], opened["severity"]) == ("opened", "P0")
     control.run("restart.yml", only(FIRST))
@@ -233,10 +233,10 @@ def test_evidence_of_both_hosts_is_kept_and_verifies(control: Control) -> None:
 
 
 def test_incident_is_closed_when_its_host_was_watched_and_not_before(control: Control) -> None:
-    control.run("incident.yml", rc=2, do="close", resolution="restarted")
+    control.run("incident_close.yml", rc=2, resolution="restarted")
     control.run("watch.yml", only(FIRST), minutes=1)
     assert "ok" in control.results("watch")
-    control.run("incident.yml", do="close", resolution="restarted")
+    control.run("incident_close.yml", resolution="restarted")
     assert "closed" in {line["event"] for line in control.lines("state.jsonl")}
 
 
@@ -246,11 +246,11 @@ def test_review_and_reports_are_written(control: Control) -> None:
     review = (control.records / "incidents" / incident / "review.md").read_text()
     assert "Anna" in review
     assert f"| {FIRST.name} |" in review
-    control.run("report.yml", do="actions")
-    control.run("report.yml", rc=2, do="actions", as_of="2999-01-01")
+    control.run("report_actions.yml")
+    control.run("report_actions.yml", rc=2, as_of="2999-01-01")
     year, month = int(incident[:4]), int(incident[5:7])
     quarter = f"{year}Q{(month + 2) // 3}"
-    control.run("report.yml", do="quarter", quarter=quarter)
+    control.run("report_quarter.yml", quarter=quarter)
     assert incident in (control.records / "reports" / f"{quarter}.md").read_text()
 
 

@@ -302,7 +302,7 @@ def test_stopped_unit_and_corrupted_configuration(first: Any, second: Any, tmp_p
     assert "config.json was changed" in found["P0", "release"]
     assert report["hosts"][SECOND.name]["escalate"] == ["the configuration is corrupted"]
     # Whoever has changed it may have got in.
-    assert report["hosts"][SECOND.name]["command"].startswith(f"{command(SECOND, 'security')} -e do=on -e ")
+    assert report["hosts"][SECOND.name]["command"].startswith(f"{command(SECOND, 'security_on')} -e ")
     assert refused.returncode != 0
     assert refused.output.count("Refused; nothing was written on this host.") >= 2
     assert first.run(f"cat {BASELINE}").stdout == before
@@ -479,4 +479,4 @@ def test_breach_and_a_verdict_to_fail_on_are_the_operators_to_set(tmp_path: Path
     report = json.loads(path.read_text())
     assert list(report["hosts"]) == [FIRST.name]
     assert ("P0", "breach") in reasons(report, FIRST)
-    assert report["hosts"][FIRST.name]["command"].startswith(f"{command(FIRST, 'security')} -e do=on -e ")
+    assert report["hosts"][FIRST.name]["command"].startswith(f"{command(FIRST, 'security_on')} -e ")

@@ -129,7 +129,7 @@ def overview() -> str:
         "bin/fleet PROCEDURE --help lists its options; all accept -l HOST, --check and -i INVENTORY.",
     ]
     situation = ""
-    for each in sorted(procedures.PROCEDURES.values(), key=_place):
+    for each in sorted(procedures.PROCEDURES.values(), key=procedures.place):
         if each.situation != situation:
             situation = each.situation
             lines += ["", f"{situation}:"]
@@ -230,11 +230,6 @@ def _refuse_misspelt(procedure: Procedure, arguments: Sequence[str]) -> None:
             raise UsageError(
                 f"{name} has no option {option}.{hint} bin/fleet {name} --help lists its options."
             )
-
-
-def _place(procedure: Procedure) -> int:
-    situations = list(dict.fromkeys(each.situation for each in procedures.PROCEDURES.values()))
-    return situations.index(procedure.situation)
 
 
 def _become(command: Sequence[str]) -> int:

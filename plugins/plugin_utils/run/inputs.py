@@ -190,9 +190,14 @@ def _number(declared: Input, value: object) -> int | float:
             f"-e {declared.name} is {str(value)!r}; give a {'whole ' if kind is int else ''}number"
         ) from None
     # Also refuses NaN, which compares with nothing.
-    if declared.minimum is not None and not declared.minimum <= number < float("inf"):
-        raise ValueError(f"-e {declared.name} is {value}; give {declared.minimum:g} or more")
+    if declared.minimum is not None and not declared.minimum <= number <= declared.maximum:
+        raise ValueError(f"-e {declared.name} is {value}; give {_bounds(declared)}")
     return number
+
+
+def _bounds(declared: Input) -> str:
+    most = f" to {declared.maximum:g}" if declared.maximum < float("inf") else " or more"
+    return f"{'a number from ' if most != ' or more' else ''}{declared.minimum:g}{most}"
 
 
 def _time(name: str, text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 Type = Literal["text", "word", "bool", "int", "number", "list", "time", "day", "path"]
 Situation = Literal[
@@ -27,8 +27,8 @@ class Input:
     """An input of a procedure, given with `-e NAME=VALUE` or as an option of `bin/fleet`.
 
     `default` is what the procedure uses when the input is not given; None and "" mean nothing. `minimum`
-    bounds an int or a number. `variable` names the role variable of the inventory that replaces the default.
-    `is_role_variable` marks a variable of a role that operators often give: its role reads and checks it.
+    and `maximum` bound an int or a number. `variable` names the role variable of the inventory that replaces
+    the default. `is_role_variable` marks a variable of a role that operators often give: its role reads and checks it.
     `recorded` says whether the timeline of an incident may show its value.
     """
 
@@ -38,6 +38,7 @@ class Input:
     default: str | bool | float | None = None
     choices: tuple[str, ...] = ()
     minimum: float | None = None
+    maximum: float = float("inf")
     required: bool = False
     recorded: bool = True
     variable: str = ""
@@ -218,9 +219,9 @@ _ALL = (
         (
             _limit("visits", "int", "the most visits of an analysis"),
             _limit("default_visits", "int", "visits of an analysis that asks for no number"),
-            _limit("seconds", "number", "the most seconds of an analysis", minimum=0),
+            _limit("seconds", "number", "the most seconds of an analysis"),
             _limit("review_visits", "int", "visits for each position of a review"),
-            _limit("review_seconds", "number", "the most seconds of a review", minimum=0),
+            _limit("review_seconds", "number", "the most seconds of a review"),
             _limit("concurrent", "int", "the most analyses at a time"),
             _limit("queued", "int", "the most analyses that wait", minimum=0),
             _limit("cache_mb", "int", "the size of the cache, in MB"),
@@ -231,7 +232,7 @@ _ALL = (
                 default=60,
                 minimum=0,
             ),
-            _WHY,
+            replace(_WHY, required=True),
         ),
         locks=True,
     ),
@@ -450,3 +451,8 @@ def named(playbooks: Iterable[str]) -> list[str] | None:
             return None
         names.append(name)
     return names
+
+
+def place(procedure: Procedure) -> int:
+    """The place of a procedure's situation among all, to sort by."""
+    return get_args(Situation).index(procedure.situation)

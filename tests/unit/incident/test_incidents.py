@@ -348,7 +348,7 @@ def test_same_update_of_a_run_that_was_killed_counts_once(desk: Desk) -> None:
 
 
 def test_duration_runs_from_the_start_to_the_resolution(desk: Desk) -> None:
-    desk.do(DOWN, do="open", started="2026-01-31T07:40Z")
+    desk.do(DOWN, do="open", started="2026-01-31T07:40:00Z")
     desk.later(minutes=30).do(do="update", status="resolved", resolution="r")
     incident = desk.later(hours=3).do(do="close")
     assert incident.duration(desk.now) == timedelta(minutes=50)

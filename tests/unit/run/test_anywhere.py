@@ -64,7 +64,7 @@ class Control:
         report.write_text(
             json.dumps({"verdict": "P0", "hosts": {"katago-1": {"reasons": [reason], "facts": {}}}})
         )
-        return self.run("incident.yml", do="open", lead="Anna", triage_json=str(report), **where)  # type: ignore[arg-type]
+        return self.run("incident_open.yml", lead="Anna", triage_json=str(report), **where)  # type: ignore[arg-type]
 
     def timeline(self) -> list[dict[str, Any]]:
         """The events in the timeline of the only incident."""
@@ -134,10 +134,10 @@ def test_world_writable_checkout_works_though_ansible_ignores_its_configuration(
     assert control.timeline()
 
 
-@pytest.mark.parametrize("playbook", ["incident", "evidence", "restart", "watch", "review"])
+@pytest.mark.parametrize("playbook", ["incident_show", "evidence", "restart", "watch", "review"])
 def test_variable_of_the_version_before_is_refused_with_its_new_name(control: Control, playbook: str) -> None:
     control.write_inventory({"incident_records_dir": "/srv/kept"})
-    run = control.run(f"{playbook}.yml", do="show", incident="first-1")
+    run = control.run(f"{playbook}.yml", incident="first-1")
     assert run.returncode == 2
     assert "incident_records_dir is no longer read" in output(run)
     assert "set katago_records_dir to /srv/kept instead." in output(run)
@@ -146,7 +146,7 @@ def test_variable_of_the_version_before_is_refused_with_its_new_name(control: Co
 
 def test_empty_inventory_is_told(control: Control) -> None:
     (control.inventory / "hosts.yml").write_text("katago: {hosts: {}}")
-    assert "The inventory has no host in the group katago" in output(control.run("incident.yml", do="show"))
+    assert "The inventory has no host in the group katago" in output(control.run("incident_show.yml"))
 
 
 @pytest.mark.parametrize("moved", ["beside the inventory", "elsewhere"])
@@ -160,7 +160,7 @@ def test_records_of_the_version_before_are_used_once_they_are_moved(tmp_path: Pa
     old = checkout / "records"
     recorded.quarter(old)
     verified = verify(old)
-    run = control.run("incident.yml", do="show", incident=recorded.INCIDENT)
+    run = control.run("incident_show.yml", incident=recorded.INCIDENT)
     assert run.returncode == 2
     assert f"`mv -T {old} {control.records}`" in output(run)
     assert not control.records.exists()
@@ -169,13 +169,13 @@ def test_records_of_the_version_before_are_used_once_they_are_moved(tmp_path: Pa
     subprocess.run(["mv", "-T", str(old), str(place)], check=True)
     if moved == "elsewhere":
         control.write_inventory({"katago_records_dir": str(place)})
-    shown = control.run("incident.yml", do="show", incident=recorded.INCIDENT)
+    shown = control.run("incident_show.yml", incident=recorded.INCIDENT)
     assert shown.returncode == 0, output(shown)
     assert recorded.INCIDENT in output(shown)
     reviewed = control.run("review.yml", incident=recorded.INCIDENT)
     assert f"{recorded.INCIDENT}: the review is complete." in output(reviewed)
     assert (place / "incidents" / recorded.INCIDENT / "review.md").exists()
-    reported = control.run("report.yml", do="quarter", quarter="2026Q4")
+    reported = control.run("report_quarter.yml", quarter="2026Q4")
     assert reported.returncode == 0, output(reported)
     assert "# Incidents of 2026Q4" in (place / "reports/2026Q4.md").read_text()
     assert verify(place) == verified
@@ -193,7 +193,7 @@ def test_inventory_takes_its_records_along_to_another_control_node(tmp_path: Pat
     shutil.rmtree(there.inventory)
     shutil.copytree(here.inventory, there.inventory)
     shutil.rmtree(first)
-    shown = there.run("incident.yml", do="show", incident=recorded.INCIDENT)
+    shown = there.run("incident_show.yml", incident=recorded.INCIDENT)
     assert shown.returncode == 0, output(shown)
     assert recorded.INCIDENT in output(shown)
     assert verify(there.records) == verified

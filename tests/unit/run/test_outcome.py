@@ -24,19 +24,30 @@ WITHOUT_EVIDENCE = {
     ("backup.yml", "Back up"): "reads what runs",
     ("baseline.yml", "Record the baseline"): "measures what runs",
     ("deploy.yml", "Build the release, changing nothing that runs"): "builds beside what runs",
-    ("site.yml", "Keep backups"): "sets a timer up that reads what runs",
+    ("site.yml", "Set up backups"): "sets a timer up that reads what runs",
 }
 """Plays that lock a host and do not keep its evidence first, and why they need not."""
 WITHOUT_LOCK = {
     ("evidence.yml", "Evidence"): "reads",
-    ("incident.yml", "Measure and judge, when an incident is to be opened"): "reads",
-    ("incident.yml", "Record and tell"): "sets a timer of its own",
-    ("report.yml", "Report"): "works on the control node",
+    ("incident.yml", "Name the playbook that replaced this one"): "refuses",
+    ("incident_close.yml", "Close the incident"): "sets a timer of its own",
+    ("incident_deliver.yml", "Deliver messages"): "sets a timer of its own",
+    ("incident_escalate.yml", "Escalate the incident"): "sets a timer of its own",
+    ("incident_open.yml", "Measure and judge"): "reads",
+    ("incident_open.yml", "Open the incident"): "sets a timer of its own",
+    ("incident_show.yml", "Show incidents"): "works on the control node",
+    ("incident_update.yml", "Update the incident"): "sets a timer of its own",
+    ("report.yml", "Name the playbook that replaced this one"): "refuses",
+    ("report_actions.yml", "Report overdue action items"): "works on the control node",
+    ("report_quarter.yml", "Report on a quarter"): "works on the control node",
     ("review.yml", "Review"): "works on the control node",
-    ("site.yml", "Know the hosts with a GPU, all of which the service can run on"): "reads",
+    ("security.yml", "Name the playbook that replaced this one"): "refuses",
+    ("security_show.yml", "Show security mode"): "reads",
+    ("site.yml", "Check every host and find those with a GPU"): "reads",
     ("triage.yml", "Triage"): "reads",
     ("validate.yml", "Validate the service"): "reads",
     ("watch.yml", "Watch"): "sets a sampler of its own",
+    ("watch_show.yml", "Show the watch"): "reads",
 }
 """Plays that change nothing which a procedure could be in the way of, and why."""
 RUNNING = {"unit": "active", "current": "1-aa", "running": "1-aa", "ready": True, "reason": None}
@@ -151,34 +162,35 @@ def plays() -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield path.name, play
 
 
-def steps(tasks: list[dict[str, Any]]) -> Iterator[str]:
-    """What tasks do, in the order in which they are come to: a role and its file of tasks, or a module."""
-    for task in tasks:
-        parts = [part for part in ("block", "rescue", "always") if part in task]
-        for part in parts:
-            yield from steps(task[part])
-        role = task.get("ansible.builtin.import_role") or task.get("ansible.builtin.include_role")
-        if role:
-            yield f"{role['name']}/{role.get('tasks_from', 'main')}"
-        elif not parts:
-            yield next(key for key in task if "." in key)
-
-
 def test_every_play_that_changes_a_host_keeps_its_evidence_before_anything_else() -> None:
-    role = "katago.fleet.procedure"
-    # What a request or the batch before is checked by, and what answers a request that only asks.
-    harmless = {"katago.fleet.security/inputs", "katago.fleet.security/show", "ansible.builtin.assert"}
-    only_lock, neither = set(), set()
+    frame = {"name": "katago.fleet.procedure"}
+    without_evidence, without_lock = set(), set()
     for playbook, play in plays():
         name = playbook, str(play["name"])
         assert not play.keys() & {"roles", "pre_tasks", "post_tasks", "handlers"}, name
-        taken = list(steps(play["tasks"]))
-        if f"{role}/begin" in taken:
-            assert set(taken[: taken.index(f"{role}/begin")]) <= harmless, name
-            assert taken[-2:] == [f"{role}/fail", f"{role}/end"], name
-        elif f"{role}/lock" in taken:
-            only_lock.add(name)
-        else:
-            neither.add(name)
-    assert only_lock == set(WITHOUT_EVIDENCE)
-    assert neither == set(WITHOUT_LOCK)
+        *before, last = play["tasks"]
+        if last.get("ansible.builtin.import_role") != frame:
+            without_lock.add(name)
+            continue
+        # Nothing but checks comes before the frame, which locks the host and keeps the evidence first.
+        for task in before:
+            assert task.keys() & {"katago.fleet.procedure_inputs", "ansible.builtin.assert"}, name
+        if play["vars"].get("procedure_evidence_tier") == "none":
+            without_evidence.add(name)
+    assert without_evidence == set(WITHOUT_EVIDENCE)
+    assert without_lock == set(WITHOUT_LOCK)
+
+
+def test_frame_starts_with_lock_and_evidence_and_always_finishes() -> None:
+    role = PLAYBOOKS.parent / "roles" / "procedure" / "tasks"
+    (frame,) = yaml.safe_load((role / "main.yml").read_text())
+    assert frame["block"][0]["ansible.builtin.import_tasks"] == "start.yml"
+    assert "ansible.builtin.include_role" in frame["block"][1]
+    assert frame["rescue"][-1]["ansible.builtin.import_tasks"] == "fail.yml"
+    assert frame["always"][-1]["ansible.builtin.import_tasks"] == "finish.yml"
+    done = [key for task in yaml.safe_load((role / "start.yml").read_text()) for key in task if "." in key]
+    assert done[-3:] == ["katago.fleet.host_lock", "katago.fleet.procedure_event", "katago.fleet.evidence"]
+    *_, last = yaml.safe_load((role / "fail.yml").read_text())
+    assert "ansible.builtin.fail" in last
+    *_, last = yaml.safe_load((role / "finish.yml").read_text())
+    assert last["katago.fleet.host_lock"]["state"] == "released"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from jinja2 import Environment, meta
+from jinja2 import Environment, meta, nodes
 
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures, variables
 
@@ -109,16 +109,6 @@ def strings(value: object) -> Iterator[str]:
         yield value
 
 
-class Filters(dict[str, Any]):
-    """Every filter and test exists: only the names of variables matter here."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __missing__(self, name: str) -> Any:
-        return lambda *_: None
-
-
 MAGIC = frozenset(
     {
         *("ansible_check_mode", "ansible_facts", "ansible_failed_result", "ansible_inventory_sources"),
@@ -132,7 +122,6 @@ MAGIC = frozenset(
 def test_role_reads_only_declared_variables(role: str) -> None:
     """A bare word that is given with `-e` for one playbook must not reach a role of another one."""
     environment = Environment()  # noqa: S701 - nothing is rendered
-    environment.filters, environment.tests = Filters(), Filters()
     known = {*variables.specs(ROOT / "roles"), *variables.PASSED, *MAGIC}
     paths = [
         path
@@ -147,9 +136,16 @@ def test_role_reads_only_declared_variables(role: str) -> None:
             texts = list(strings(content))
             own = set(content) if isinstance(content, dict) else set()
         for text in texts:
-            for name in meta.find_undeclared_variables(environment.parse(text)):
+            for name in meta.find_undeclared_variables(_without_filters(environment.parse(text))):
                 if not name.startswith("_"):
                     assert name in known | own, f"{path.relative_to(ROOT)} reads {name}"
+
+
+def _without_filters(tree: nodes.Template) -> nodes.Template:
+    """A template without the names of Ansible's filters and tests, which plain Jinja does not have."""
+    for each in (*tree.find_all(nodes.Filter), *tree.find_all(nodes.Test)):
+        each.name = "upper"
+    return tree
 
 
 def test_table_is_consistent() -> None:

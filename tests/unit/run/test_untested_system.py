@@ -41,21 +41,22 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 
 def finish(tmp_path: Path, result: str, warning: str) -> dict[str, Any]:
-    """Record the end of a procedure; the line of it in the timeline."""
+    """Record the end of a procedure; its line in the timeline, and the summary for the operator."""
     arguments = {"records_dir": str(tmp_path), "incident": "i-1", "procedure": "deploy", "who": "anna"}
     given = {**arguments, "result": result, "message": "Release 0.2.0 runs.", "warning": warning}
     task = SimpleNamespace(args=given, async_val=0, check_mode=False)
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=""))
     action: Any = procedure_event.ActionModule(task, connection, None, None, None, None)
-    action.run(None, {"inventory_hostname": "a"})
+    made = action.run(None, {"inventory_hostname": "a"})
     line: dict[str, Any] = json.loads((tmp_path / "incidents/i-1/timeline.jsonl").read_text())
-    return line
+    return line | {"summary": made["summary"]}
 
 
 def test_outcome_and_timeline_have_the_warning(screen: Screen, tmp_path: Path) -> None:
     line = finish(tmp_path, "changed", WARNING)
     assert line["message"] == f"Release 0.2.0 runs. Warning: {WARNING}."
-    assert screen.shown == [f"[a] deploy: changed. {line['message']}"]
+    assert line["summary"] == f"[a] deploy: changed. {line['message']}"
+    assert screen.shown == []
 
 
 def test_failure_that_ansible_has_shown_is_followed_by_the_warning(screen: Screen, tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_tested_system_is_not_mentioned(result: str, screen: Screen, tmp_path: P
 
 
 def test_end_of_every_procedure_passes_what_the_lock_measured() -> None:
-    (event, *_) = yaml.safe_load((ROLE / "tasks" / "end.yml").read_text())
+    (event, *_) = yaml.safe_load((ROLE / "tasks" / "finish.yml").read_text())
     assert (
         event["katago.fleet.procedure_event"]["warning"]
         == "{{ procedure_lock.untested_system | default('') }}"
