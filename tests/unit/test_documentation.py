@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -31,6 +32,7 @@ def test_reference_is_current() -> None:
     done = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"],
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "collections"},
         capture_output=True,
         text=True,
         check=False,
