@@ -1,4 +1,4 @@
-"""The commands of `bin/lab`; `hosts` and `down` are also what Molecule creates and destroys with."""
+"""The commands of `bin/lab`. Molecule uses `hosts` and `down` to create and destroy its hosts."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ DEFAULT_TUNE = os.environ.get("LAB_TUNE") == "true"
 
 @contextlib.contextmanager
 def step(title: str) -> Iterator[None]:
-    """Say what begins, and how long it took."""
+    """Print the title of a step, and how long it took."""
     print(f"\n\033[1m== {title}\033[0m", flush=True)
-    begun = time.monotonic()
+    start = time.monotonic()
     yield
-    print(f"   {time.monotonic() - begun:.0f} s", flush=True)
+    print(f"   {time.monotonic() - start:.0f} s", flush=True)
 
 
 def hosts(lab: Lab, count: int, *, tune: bool) -> None:
-    """Bring the lab to `count` booted hosts, whose deployments tune the engine when `tune` says so."""
+    """Boot hosts until the lab has `count`. With `tune`, their deployments tune the engine."""
     with step("Host images"):
         for suite in build_images(count):
             print(f"   built {suite}")
         print(f"   runtime: {runtime.detect(image.name(image.SUITES[0]))}")
     with step(f"{count} hosts"):
         lab.set_tuning(tune)
-        touched = lab.create(count)
+        started = lab.create(count)
         for host in lab.hosts():
-            state = "started" if host.name in touched else "runs already"
+            state = "started" if host.name in started else "already running"
             print(f"   {host.name} ({host.suite}): {state}")
 
 
 def up(lab: Lab, count: int, *, tune: bool) -> int:
-    """Boot the hosts, deploy the service on them, and say how to call it."""
-    begun = time.monotonic()
+    """Boot the hosts, deploy the service, and print how to call it."""
+    start = time.monotonic()
     hosts(lab, count, tune=tune)
     with step("Deployment (ansible-playbook playbooks/site.yml)"):
         deployed = subprocess.run(["ansible-playbook", "playbooks/site.yml"], cwd=paths.ROOT, check=False)
     if deployed.returncode != 0:
-        print("\nThe deployment failed; the message above says why. Correct that, then run bin/lab up again.")
+        print("\nThe deployment failed, see the message above. Fix the cause, then run bin/lab up again.")
         return deployed.returncode
     status(lab)
-    print(f"\nThis took {time.monotonic() - begun:.0f} s. Next: bin/test, or bin/lab ssh katago-1")
+    print(f"\nDone in {time.monotonic() - start:.0f} s. Next: bin/test, or bin/lab ssh katago-1")
     return 0
 
 
 def status(lab: Lab) -> int:
     """Print every host's address and how a client connects to it."""
     if not lab.hosts():
-        print("There are no hosts. bin/lab up makes some.")
+        print("There are no hosts. Create some: bin/lab up")
         return 1
     for host in lab.hosts():
         address = f"http://127.0.0.1:{host.ports['mcp']}/mcp"
@@ -84,25 +84,25 @@ def ssh(lab: Lab, name: str, command: list[str]) -> int:
             login = ["ssh", *lab.ssh_arguments().split(), "-i", str(lab.key)]
             login += ["-p", str(host.ports["ssh"]), "root@127.0.0.1", *command]
             return subprocess.run(login, check=False).returncode
-    known = ", ".join(host.name for host in lab.hosts()) or "none: bin/lab up makes some"
-    print(f"There is no host {name!r}. Hosts: {known}.", file=sys.stderr)
+    names = ", ".join(host.name for host in lab.hosts()) or "none; create some: bin/lab up"
+    print(f"There is no host {name!r}. Hosts: {names}.", file=sys.stderr)
     return 2
 
 
 def engine() -> int:
-    """Print, for a shell to evaluate, where the server's tests find an engine."""
-    # Kept out of the other commands, which need nothing but the standard library.
+    """Print shell commands that export where the server's tests find an engine."""
+    # Imported here, because the other commands need only the standard library.
     from lab.engine import environment
 
     with contextlib.redirect_stdout(sys.stderr):
-        found = environment(shared=assets.shared_wanted())
-    for name, value in found.items():
+        variables = environment(shared=assets.may_use_shared())
+    for name, value in variables.items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 
 
 def down(lab: Lab, *, everything: bool) -> int:
-    """Remove hosts, network, keys and tokens; with `everything` also images and downloads."""
+    """Remove hosts, network, keys and tokens. With `everything`, also remove images and downloads."""
     for container in lab.remove():
         print(f"removed {container}")
     if everything:
@@ -128,7 +128,7 @@ def _arguments() -> argparse.Namespace:
         command.add_argument(
             "--count",
             type=_count,
-            help=f"number of hosts (default: as many as there are, or {DEFAULT_COUNT})",
+            help=f"number of hosts (default: the current number, or {DEFAULT_COUNT})",
         )
         command.add_argument(
             "--tune",
@@ -136,25 +136,25 @@ def _arguments() -> argparse.Namespace:
             default=DEFAULT_TUNE,
             help="tune the engine for this machine's processor, which takes minutes",
         )
-    commands.add_parser("engine", help="where the server's tests find an engine on this machine")
-    commands.add_parser("status", help="what there is and how to call it")
-    shell = commands.add_parser("ssh", help="a shell or a command on a host")
+    commands.add_parser("engine", help="print where the server's tests find an engine on this machine")
+    commands.add_parser("status", help="print which hosts run and how to call them")
+    shell = commands.add_parser("ssh", help="open a shell or run a command on a host")
     shell.add_argument("host")
     shell.add_argument("remote", nargs=argparse.REMAINDER)
     removal = commands.add_parser("down", help="remove hosts, network, keys and tokens")
-    removal.add_argument("--all", action="store_true", help="also images and downloads")
+    removal.add_argument("--all", action="store_true", help="also remove images and downloads")
     return parser.parse_args()
 
 
 def _count(text: str) -> int:
     count = int(text)
     if not 1 <= count <= 16:
-        raise argparse.ArgumentTypeError(f"{count} hosts; a lab has 1 to 16")
+        raise argparse.ArgumentTypeError(f"{count} is not allowed; a lab has 1 to 16 hosts")
     return count
 
 
 def main() -> int:
-    """Run one command; its errors are one message."""
+    """Run one command. Print an error as one message."""
     arguments = _arguments()
     lab = Lab(paths.lab_name())
     try:

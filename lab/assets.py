@@ -1,4 +1,4 @@
-"""The lab's network, the small one beside the checkout or else one from PyPI, and its tuning results."""
+"""The lab's network (the small one beside the checkout, or one from PyPI) and its tuning results."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PACKAGED = {
     "member": "katrain/models/g170e-b15c192-s1672170752-d466197061.bin.gz",
     "sha256": "8eddea97a853564338543ba7d44826284347542b070c5dbee61945e8be3258d0",
 }
-# Results of KataGo 1.18.1 on PoCL, under its own names. The engine accepts them on every CPU.
+# Tuning results of KataGo 1.18.1 on PoCL, with KataGo's own file names. The engine accepts them on every CPU.
 TUNING = paths.ROOT / "lab" / "tuning"
 SMALL_TUNING = TUNING / "tune13_gpupthreadskylakeavx512AMDEPYC_x19_y19_c96_mv8.txt"
 PACKAGED_TUNING = TUNING / "tune13_gpupthreadskylakeavx512AMDEPYC_x19_y19_c192_mv8.txt"
 
 
-def shared_wanted() -> bool:
-    """Whether what lies beside the checkout may be used: not when LAB_ASSETS is `packages`."""
+def may_use_shared() -> bool:
+    """Whether the assets beside the checkout may be used: not when LAB_ASSETS is `packages`."""
     return os.environ.get("LAB_ASSETS") != "packages"
 
 
@@ -35,7 +35,7 @@ def network(*, shared: bool) -> dict[str, str]:
 
 
 def tuner_file(*, shared: bool) -> Path:
-    """The tuning result that belongs to the lab's network."""
+    """The tuning result for the lab's network."""
     return SMALL_TUNING if _small(shared=shared) else PACKAGED_TUNING
 
 

@@ -1,4 +1,4 @@
-"""The lab's engine and network on this machine, for the server's tests against the real KataGo."""
+"""The lab's engine and network on this machine, for tests of the server with the real KataGo."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ numSearchThreadsPerAnalysisThread = 1
 nnMaxBatchSize = 1
 """
 VARIABLES = paths.ROOT / "inventories" / "lab" / "group_vars" / "katago.yml"
-# PoCL's devices are processors, and their names begin with these words.
+# PoCL's devices are processors. Their names start with these words.
 UNTUNED = re.compile(r"No existing tuning parameters found .* at: (?P<file>\S+/tune\d+_gpu(pthread|cpu)\S+)")
 
 
 def environment(*, shared: bool) -> dict[str, str]:
-    """The variables by which the server's tests find an engine, a network and a tuned home."""
+    """The environment variables that name engine, network and tuned home for the server's tests."""
     engine_spec: dict[str, Any] = yaml.safe_load(VARIABLES.read_text())["katago_engine"]
     engine = deploy_assets.obtain("katago_engine", engine_spec, paths.CACHE, print)
     network = deploy_assets.obtain("katago_network", assets.network(shared=shared), paths.CACHE, print)
     home = paths.CACHE / "engine" / "home"
     home.mkdir(parents=True, exist_ok=True)
     binary = _unpacked(engine)
-    with _alone(home):
+    with _exclusive(home):
         _start_once(binary, network.path, home, assets.tuner_file(shared=shared))
     return {
         "KATAGO_TEST_BINARY": str(binary),
@@ -58,38 +58,41 @@ def _unpacked(engine: deploy_assets.Asset) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Only one process prepares the directory; the next one finds it prepared."""
+def _exclusive(home: Path) -> Iterator[None]:
+    """Let only one process at a time prepare the directory."""
     with (home / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _start_once(binary: Path, network: Path, home: Path, tuner_file: Path) -> None:
-    """Start the engine once; where it has no tuning result for this processor, with that of the lab."""
+    """Start the engine once. If it lacks a tuning result for this processor, install the lab's first."""
     config = home / "analysis.cfg"
     config.write_text(CONFIG)
-    print("Starting the engine once: seconds, or minutes where it has to tune for a GPU", flush=True)
+    print("Starting the engine once. This takes seconds, or minutes if it tunes for a GPU.", flush=True)
     command = [str(binary), "analysis", "-config", str(config), "-model", str(network)]
     command += ["-quit-without-waiting", "-override-config", f"homeDataDir={home}"]
     if missing := _untuned(command):
         shutil.copy(tuner_file, missing)
         if _untuned(command):
-            raise RuntimeError(f"the engine does not accept the tuning result {tuner_file}")
+            raise RuntimeError(f"the engine rejected the tuning result {tuner_file}")
 
 
 def _untuned(command: list[str]) -> Path | None:
-    """Run the engine; return the tuning result for this processor that it lacks, or None when it started."""
+    """Run the engine. Return the path of the tuning result that it lacks, or None if it started."""
     lines = []
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         for line in process.stdout or ():
             lines.append(line.rstrip())
-            if found := UNTUNED.search(line):
+            if match := UNTUNED.search(line):
                 process.kill()
-                return Path(found["file"])
+                return Path(match["file"])
     if process.returncode:
-        message = [f"the engine failed with exit status {process.returncode} when it was tried:", *lines[-5:]]
+        message = [
+            f"the engine did not start; it exited with status {process.returncode}. Last log lines:",
+            *lines[-5:],
+        ]
         raise RuntimeError("\n  ".join(message))
     return None

@@ -1,4 +1,4 @@
-"""The hosts of one lab: created, reached by SSH with strict host keys, and removed without a trace."""
+"""The hosts of one lab: create them, reach them by SSH with strict host keys, remove them completely."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOOT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Host:
-    """A host as the inventory sees it; ports are those on this machine's loopback."""
+    """A host in the inventory. Its ports are on this machine's loopback interface."""
 
     name: str
     suite: str
@@ -31,7 +31,7 @@ class Host:
 
 
 class Lab:
-    """The hosts `katago-1` ... `katago-N` of one named lab, bookworm and trixie in turn."""
+    """The hosts `katago-1` to `katago-N` of one lab, alternately bookworm and trixie."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -44,7 +44,7 @@ class Lab:
         self._state = self.directory / "hosts.json"
 
     def hosts(self) -> list[Host]:
-        """The hosts that were created and not yet removed."""
+        """The hosts of this lab."""
         if not self._state.exists():
             return []
         return [Host(**host) for host in json.loads(self._state.read_text())]
@@ -53,22 +53,22 @@ class Lab:
         """Whether deployments tune the engine for this machine's processor."""
         return self._tune.exists()
 
-    def set_tuning(self, wanted: bool) -> None:
-        """Have all further deployments tune the engine, or use the lab's own tuning results."""
+    def set_tuning(self, enabled: bool) -> None:
+        """Set whether deployments tune the engine, or use the lab's own tuning results."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        if wanted:
+        if enabled:
             self._tune.touch()
         else:
             self._tune.unlink(missing_ok=True)
 
     def create(self, count: int) -> list[str]:
-        """Bring the lab to `count` running hosts; return the names of those it created or started."""
+        """Create, start or remove hosts until `count` run. Return the names of those created or started."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._create_secrets()
         if not runtime.succeeds("network", "exists", self.name):
             runtime.podman("network", "create", self.name)
         hosts = self.hosts()
-        touched = []
+        started = []
         for surplus in hosts[count:]:
             runtime.podman("rm", "--force", "--time=0", surplus.container)
         hosts = hosts[:count]
@@ -77,17 +77,17 @@ class Lab:
                 host = self._new_host(number)
                 self._run(host)
                 hosts.append(host)
-                touched.append(host.name)
+                started.append(host.name)
             elif not self.is_running(hosts[number - 1]):
                 host = hosts[number - 1]
                 if not runtime.succeeds("start", host.container):
                     self._run(host)
-                touched.append(host.name)
+                started.append(host.name)
         self._state.write_text(json.dumps([asdict(host) for host in hosts], indent=2) + "\n")
         for host in hosts:
             self._wait_until_booted(host)
         self._write_known_hosts(hosts)
-        return touched
+        return started
 
     def remove(self) -> list[str]:
         """Remove containers, network, keys and state; return the names of the removed hosts."""
@@ -102,12 +102,12 @@ class Lab:
         return containers
 
     def is_running(self, host: Host) -> bool:
-        """Whether the host's container runs."""
+        """Whether the container of the host runs."""
         state = runtime.podman("inspect", "--format", "{{.State.Running}}", host.container, check=False)
         return state == "true"
 
     def tokens(self) -> list[dict[str, object]]:
-        """The value of `katago_mcp_tokens`: one token that may analyse, one that may administer."""
+        """The value of `katago_mcp_tokens`: one token to analyse, one to administer."""
         return [
             {"name": name, "scopes": [scope], "token": path.read_text().strip()}
             for name, scope, path in (
@@ -136,8 +136,8 @@ class Lab:
         )
 
     def _run(self, host: Host) -> None:
-        # What systemd and its sandboxing need, without --privileged: that could set this
-        # machine's clock.
+        # The rights that systemd and its sandboxing need. --privileged would also allow the host to set
+        # this machine's clock.
         publish = [
             f"--publish=127.0.0.1:{host.ports[service]}:{port}" for service, port in SERVICE_PORTS.items()
         ]
@@ -171,7 +171,10 @@ class Lab:
                 time.sleep(0.3)
                 continue
             return
-        raise RuntimeError(f"{host.name}: sshd does not run {BOOT_SECONDS} s after the boot")
+        raise RuntimeError(
+            f"{host.name}: sshd did not start within {BOOT_SECONDS} s."
+            f" See: podman exec {host.container} journalctl -b"
+        )
 
     def _create_secrets(self) -> None:
         for path in (self.token, self.admin_token):
@@ -187,7 +190,7 @@ class Lab:
         )
 
     def _write_known_hosts(self, hosts: list[Host]) -> None:
-        # The keys come through Podman, not through the network, so there is no trust on first use.
+        # Podman reads the keys, not the network, so there is no trust on first use.
         lines = []
         for host in hosts:
             key = runtime.exec_in(host.container, ["cat", "/etc/ssh/ssh_host_ed25519_key.pub"])

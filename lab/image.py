@@ -1,4 +1,4 @@
-"""Images of bare Debian hosts, built from Debian's packages and named by their recipe."""
+"""Images of bare Debian hosts, built from Debian packages. An image's name has a digest of its recipe."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SUITES = ("bookworm", "trixie")
 PACKAGES = (
     "systemd systemd-sysv dbus openssh-server python3 python3-apt sudo iproute2 ca-certificates procps curl"
 )
-# Downloaded, not installed: hosts stay bare, and a role's apt task does not wait for the network.
+# Downloaded, but not installed: hosts stay bare, and the apt tasks of roles do not wait for the network.
 PREFETCHED = "ocl-icd-libopencl1 pocl-opencl-icd"
-# On a machine systemd makes every mount shared; in a container it does not, and without that
-# credentials do not reach a service.
+# On a machine systemd makes every mount shared, in a container it does not. Without shared mounts a
+# service gets no credentials.
 SHARED_MOUNTS = """\
 [Unit]
 DefaultDependencies=no
@@ -47,12 +47,12 @@ mmdebstrap --quiet --variant=minbase --include="{PACKAGES.replace(" ", ",")}" \
 
 
 def name(suite: str) -> str:
-    """The image's name; a changed recipe makes a new one."""
+    """The name of the image. A changed recipe gives a new name."""
     return f"localhost/katago-lab-{suite}:{hashlib.sha256(RECIPE.encode()).hexdigest()[:12]}"
 
 
 def build(suite: str, scratch: Path) -> bool:
-    """Build the image of a suite unless it is there; return whether it was built."""
+    """Build the image of a suite if it is missing. Return whether it was built."""
     if runtime.succeeds("image", "exists", name(suite)):
         return False
     archive = scratch / f"{suite}.tar"
@@ -74,7 +74,7 @@ def build(suite: str, scratch: Path) -> bool:
 
 
 def remove_all() -> list[str]:
-    """Remove every image that the lab built, of this recipe and of earlier ones."""
+    """Remove all images of the lab, also those of earlier recipes."""
     images = runtime.podman(
         "images",
         "--filter",

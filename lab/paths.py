@@ -1,4 +1,4 @@
-"""Where the lab keeps things."""
+"""Directories of the lab."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".lab"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "katago-mcp-fleet"
-# Test assets that may lie beside a checkout; everything works without them.
+# Test assets beside the checkout. They are optional.
 SHARED = ROOT.parent / "shared"
 
 
 def lab_name() -> str:
-    """The lab that this process works with: `lab`, or one of its own for every Molecule scenario."""
+    """The name of this process's lab: LAB_NAME, `molecule-SCENARIO` under Molecule, or `lab`."""
     if name := os.environ.get("LAB_NAME"):
         return name
     if scenario := os.environ.get("MOLECULE_SCENARIO_NAME"):

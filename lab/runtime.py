@@ -1,4 +1,4 @@
-"""How Podman is called on this machine: the runtime and the limits that it needs here."""
+"""Calls Podman with the runtime and the limits that it needs on this machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lab import paths
 
-# Where the default runtime may not raise limits (no CAP_SYS_RESOURCE, no systemd as PID 1),
-# runc with limits below the machine's own works.
+# The default runtime raises limits. Without CAP_SYS_RESOURCE or systemd as PID 1 it cannot; there runc works,
+# with limits below the machine's own.
 RESTRICTED = """\
 [containers]
 default_ulimits = ["nofile=8192:8192", "nproc=4096:4096"]
@@ -25,7 +25,7 @@ ORDINARY = ""
 
 
 class PodmanError(RuntimeError):
-    """A Podman command failed; the message is what it printed."""
+    """A Podman command failed. The message has its output."""
 
 
 def podman(*arguments: str, config: Path | None = None, check: bool = True) -> str:
@@ -41,7 +41,7 @@ def podman(*arguments: str, config: Path | None = None, check: bool = True) -> s
 
 
 def succeeds(*arguments: str) -> bool:
-    """Whether a Podman command that only asks (`image exists`, ...) says yes."""
+    """Whether a Podman command exits 0, for queries such as `image exists`."""
     environment = dict(os.environ, CONTAINERS_CONF=str(containers_conf()))
     command = ["podman", *arguments]
     return subprocess.run(command, env=environment, capture_output=True).returncode == 0
@@ -49,7 +49,7 @@ def succeeds(*arguments: str) -> bool:
 
 @functools.cache
 def containers_conf() -> Path:
-    """The containers.conf for this machine; the restricted one until `detect` says otherwise."""
+    """The containers.conf for this machine: the restricted one, until `detect` has chosen one."""
     for name in ("ordinary.conf", "restricted.conf"):
         if (paths.STATE / name).exists():
             return paths.STATE / name
@@ -57,7 +57,7 @@ def containers_conf() -> Path:
 
 
 def detect(image: str) -> str:
-    """Find out by trying which configuration runs a container of `image` here; return its name."""
+    """Try which configuration can run a container of `image` on this machine. Return its name."""
     if (paths.STATE / "runtime.json").exists():
         name: str = json.loads((paths.STATE / "runtime.json").read_text())["configuration"]
         return name
@@ -72,7 +72,7 @@ def detect(image: str) -> str:
         (paths.STATE / "runtime.json").write_text(json.dumps({"configuration": name}))
         containers_conf.cache_clear()
         return name
-    raise PodmanError(f"no container can be run on this machine: {reason}")
+    raise PodmanError(f"Podman cannot run a container on this machine: {reason}")
 
 
 def _write(name: str, text: str) -> Path:
@@ -83,5 +83,5 @@ def _write(name: str, text: str) -> Path:
 
 
 def exec_in(container: str, command: Sequence[str]) -> str:
-    """Run a command in a running container, not through SSH: for what comes before SSH works."""
+    """Run a command in a running container, without SSH."""
     return podman("exec", container, *command)

@@ -1,6 +1,6 @@
-"""Pages in a real browser: what it shows of them, what it complains of, and what they ask others for.
+"""Shows pages in a real browser, and reports their text, their errors and the addresses that they load.
 
-The browser is Chromium's without a window, and is talked to over two pipes by its DevTools protocol.
+The browser is headless Chromium. Two pipes carry its DevTools protocol.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any
 PROGRAM = "chromium-headless-shell"
 _PATIENCE = 120.0
 _HEIGHT = 900
-_WATCHED = ("Network", "Log", "Runtime", "Page")
-_TROUBLE = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+_DOMAINS = ("Network", "Log", "Runtime", "Page")
+_ERRORS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A page in a window: its visible text, its width in pixels, and what went wrong.
+    """A page in a window: its visible text, its width in pixels, and its problems.
 
-    `asked` are the addresses that were asked for, `trouble` what is in the browser's console.
+    `asked`: the addresses that it loaded. `trouble`: the entries of the browser's console.
     """
 
     text: str
@@ -38,23 +38,23 @@ class Shown:
 
 
 class Browser:
-    """A browser that runs."""
+    """A running browser."""
 
-    def __init__(self, orders: int, answers: int) -> None:
-        """`orders` and `answers`: the ends of the pipes to it and from it."""
-        self._orders, self._answers = orders, answers
+    def __init__(self, commands: int, replies: int) -> None:
+        """`commands` and `replies`: descriptors of the pipes to the browser and from it."""
+        self._commands, self._replies = commands, replies
         self._last = 0
         self._rest = b""
         self._events: list[dict[str, Any]] = []
         target = self._do("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._do("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for name in _WATCHED:
+        for name in _DOMAINS:
             self._do(f"{name}.enable")
 
     def show(self, page: Path, width: int, picture: Path | None = None) -> Shown:
-        """A page in a window of that many pixels' width, a telephone's below 600.
+        """Show a page in a window of that width in pixels; below 600 it is a telephone.
 
-        `picture` is where it is drawn, as PNG.
+        `picture` is the path of a screenshot in PNG.
         """
         metrics = {"height": _HEIGHT, "deviceScaleFactor": 1, "mobile": width < 600}
         self._do("Emulation.setDeviceMetricsOverride", width=width, **metrics)
@@ -66,23 +66,23 @@ class Browser:
         if picture:
             drawn = self._do("Page.captureScreenshot", captureBeyondViewport=True, format="png")
             picture.write_bytes(base64.b64decode(drawn["data"]))
-        asked = [
+        requests = [
             event["params"]["request"]["url"]
             for event in self._events
             if event["method"] == "Network.requestWillBeSent"
         ]
-        trouble = [json.dumps(event["params"]) for event in self._events if event["method"] in _TROUBLE]
-        return Shown(text, page_width, asked, trouble)
+        errors = [json.dumps(event["params"]) for event in self._events if event["method"] in _ERRORS]
+        return Shown(text, page_width, requests, errors)
 
     def _value(self, expression: str) -> Any:
         return self._do("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
 
     def _do(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._last += 1
-        order: dict[str, Any] = {"id": self._last, "method": method, "params": parameters}
+        command: dict[str, Any] = {"id": self._last, "method": method, "params": parameters}
         if hasattr(self, "_session"):
-            order["sessionId"] = self._session
-        os.write(self._orders, json.dumps(order).encode() + b"\0")
+            command["sessionId"] = self._session
+        os.write(self._commands, json.dumps(command).encode() + b"\0")
         while True:
             message = self._next()
             if message.get("id") == self._last:
@@ -95,12 +95,12 @@ class Browser:
             self._next()
 
     def _next(self) -> dict[str, Any]:
-        """The next message; an event is also kept."""
+        """Return the next message. Store it if it is an event."""
         end = time.monotonic() + _PATIENCE
         while b"\0" not in self._rest:
-            ready, _, _ = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))
-            block = os.read(self._answers, 1 << 16) if ready else b""
-            assert block, "the browser does not answer"
+            ready, _, _ = select.select([self._replies], [], [], max(0.0, end - time.monotonic()))
+            block = os.read(self._replies, 1 << 16) if ready else b""
+            assert block, f"the browser did not answer within {_PATIENCE:g} s"
             self._rest += block
         line, _, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
@@ -111,26 +111,26 @@ class Browser:
 
 @contextlib.contextmanager
 def started(profile: Path) -> Iterator[Browser]:
-    """A browser that knows nothing yet; `profile` is a directory of its own."""
-    orders_end, orders = os.pipe()
-    answers, answers_end = os.pipe()
-    # It reads from 3 and writes to 4, whatever has these numbers here.
-    words = 'exec "$0" "$@" 3<&"$ORDERS" 4>&"$ANSWERS"'
+    """Start a browser with an empty profile in the directory `profile`."""
+    browser_input, commands = os.pipe()
+    replies, browser_output = os.pipe()
+    # The browser reads from descriptor 3 and writes to 4.
+    script = 'exec "$0" "$@" 3<&"$INPUT" 4>&"$OUTPUT"'
     arguments = ["--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-    with (profile / "said").open("wb") as said:
+    with (profile / "output").open("wb") as output:
         process = subprocess.Popen(
-            ["bash", "-c", words, PROGRAM, *arguments],
-            pass_fds=(orders_end, answers_end),
-            env={**os.environ, "ORDERS": str(orders_end), "ANSWERS": str(answers_end)},
-            stdout=said,
-            stderr=said,
+            ["bash", "-c", script, PROGRAM, *arguments],
+            pass_fds=(browser_input, browser_output),
+            env={**os.environ, "INPUT": str(browser_input), "OUTPUT": str(browser_output)},
+            stdout=output,
+            stderr=output,
         )
-    os.close(orders_end)
-    os.close(answers_end)
+    os.close(browser_input)
+    os.close(browser_output)
     try:
-        yield Browser(orders, answers)
+        yield Browser(commands, replies)
     finally:
-        os.close(orders)
+        os.close(commands)
         process.kill()
         process.wait()
-        os.close(answers)
+        os.close(replies)

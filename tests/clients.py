@@ -1,4 +1,4 @@
-"""The service as an MCP client sees it."""
+"""Calls the tools of a lab's service as an MCP client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests import fleet
 async def ask(
     target: Host, tool: str, arguments: dict[str, Any], *, token: str = "", seconds: float = 60
 ) -> Any:
-    """Call a tool with a token of the lab, or another one; return the result, which may be an error."""
+    """Call a tool with the lab's token or another one. Return the result, which may be an error."""
     headers = {"Authorization": f"Bearer {token or fleet.token()}"}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(seconds)) as http,
@@ -26,11 +26,11 @@ async def ask(
 
 
 def call(target: Host, tool: str, arguments: dict[str, Any]) -> Any:
-    """The same from code that is not asynchronous."""
+    """Call a tool from synchronous code."""
     return asyncio.run(ask(target, tool, arguments))
 
 
 def limits(target: Host) -> dict[str, Any]:
-    """The limits that getEngineStatus reports to clients."""
+    """The limits that getEngineStatus reports."""
     status = call(target, "getEngineStatus", {}).structured_content
     return {name: status[name] for name in ("maxVisits", "defaultVisits", "maxTime", "maxReviewVisits")}

@@ -1,4 +1,4 @@
-"""What tests do to a lab from outside: run playbooks, call the services, look at their metrics."""
+"""What tests do to a lab from outside: run playbooks, call services, read metrics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run of ansible-playbook; `changed` and `failed` are counts of tasks by host."""
+    """A finished run of ansible-playbook. `changed` and `failed` count tasks by host."""
 
     returncode: int
     output: str
@@ -44,9 +44,9 @@ def play(
 ) -> Run:
     """Run a playbook of the project against the lab.
 
-    `user`: who runs it, as the history and the locks of hosts see it. `kill_before`: the number of
-    tasks that may change a host, after which the run is killed with SIGKILL (return code -9).
-    `counts_from`: the name of the task from which on they count.
+    `user`: the operator's name in the history and the locks of hosts. `kill_before`: kill the run with
+    SIGKILL (return code -9) before the task with this number, counted from 0. Only tasks that may change a
+    host count. `counts_from`: the name of the task at which counting starts.
     """
     extra = [f"--extra-vars={json.dumps(variables)}"] if variables else []
     environment = {**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": LAB.name}
@@ -96,10 +96,10 @@ def _run(words: list[str], environment: dict[str, str]) -> Run:
 
 
 def killed_everywhere(attempt: Callable[[int], Run], most: int) -> Run:
-    """Kill a procedure before its second task, before its third, and so on, until a run comes to its end.
+    """Kill a procedure before its second task, before its third, and so on, until a run finishes.
 
-    `attempt` plays it with that `kill_before`, less than `most`. Returns the last run, which took over
-    the lock of a dead one.
+    `attempt` runs it with that `kill_before`, which is less than `most`. Returns the last run, which took
+    over the lock of a killed one.
     """
     for tasks in range(1, most):
         run = attempt(tasks)
@@ -107,17 +107,17 @@ def killed_everywhere(attempt: Callable[[int], Run], most: int) -> Run:
             assert "is taken over: its run is dead" in run.output
             return run
         assert run.returncode == -9, run.output
-    raise AssertionError("no run came to its end")
+    raise AssertionError(f"no run finished; killed {most - 1} times")
 
 
 def host_named(name: str) -> Host:
-    """The lab's host of that name."""
+    """The host of the lab with that name."""
     return next(host for host in LAB.hosts() if host.name == name)
 
 
 @contextlib.contextmanager
 def frozen(host: Host) -> Iterator[None]:
-    """The host takes connections and says nothing."""
+    """Freeze a host: it accepts connections, but does not answer."""
     runtime.podman("pause", host.container)
     try:
         yield
@@ -127,17 +127,17 @@ def frozen(host: Host) -> Iterator[None]:
 
 @contextlib.contextmanager
 def absent(host: Host) -> Iterator[None]:
-    """The host is switched off; it is ready again when this is over."""
+    """Switch a host off. Afterwards start it and wait until it is ready."""
     runtime.podman("stop", "--time=10", host.container)
     try:
         yield
     finally:
         runtime.podman("start", host.container)
-        eventually(lambda: get(host, "/ready")[0] == 200, within=120, what=f"{host.name} is back")
+        eventually(lambda: get(host, "/ready")[0] == 200, within=120, what=f"{host.name} is ready again")
 
 
 def address(host: Host, service: str = "mcp", path: str = "/mcp") -> str:
-    """A service's address as seen from outside of the host."""
+    """The address of a service, from outside the host."""
     return f"http://127.0.0.1:{host.ports[service]}{path}"
 
 
@@ -155,34 +155,34 @@ def get(
     headers: dict[str, str] | None = None,
     seconds: float = 10,
 ) -> tuple[int, str]:
-    """Status and body of a request from outside; status 0 when nothing answered."""
+    """Status and body of a request from outside; status 0 without an answer."""
     request = urllib.request.Request(address(host, service, path), method=method, headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=seconds) as answer:
             return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as refused:
-        return refused.code, refused.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
     except OSError:
         return 0, ""
 
 
 def metric(host: Host, name: str, **labels: str) -> float | None:
-    """The value of a metric; None when it cannot be had."""
+    """The value of a metric; None if it is not available."""
     status, body = get(host, "/metrics", service="metrics")
     return prometheus.parse(body).value(name, **labels) if status == 200 else None
 
 
 def send(name: str, content: bytes, command: str) -> None:
-    """Run a command on the host of that name, with content as its input."""
+    """Run a command on a host, with content as its standard input."""
     login = ["ssh", *LAB.ssh_arguments().split(), "-i", str(LAB.key)]
     login += ["-p", str(host_named(name).ports["ssh"]), "root@127.0.0.1", command]
     subprocess.run(login, input=content, check=True)
 
 
 def eventually(holds: Callable[[], bool], *, within: float, what: str) -> None:
-    """Wait until something holds; fail with `what` when it does not within that many seconds."""
+    """Wait until `holds` returns true. Fail with `what` after `within` seconds."""
     end = time.monotonic() + within
     while not holds():
         if time.monotonic() > end:
-            raise AssertionError(f"not within {within:g} s: {what}")
+            raise AssertionError(f"timed out after {within:g} s: {what}")
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What tests look at on a lab's hosts, and the faults that they put there and take away."""
+"""What tests read on the hosts of a lab, and the faults that they inject and remove."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ DROP_IN = f"/etc/systemd/system/{SERVICE}.d/fault.conf"
 
 
 def connect(name: str) -> Any:
-    """A host of the lab as testinfra reaches it."""
+    """Connect to a host of the lab with testinfra."""
     inventory = str(paths.ROOT / "inventories" / "lab")
     return testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory)
 
 
 def main_pid(host: Any) -> int:
-    """The main process of the service, 0 when there is none."""
+    """The main process of the service; 0 if there is none."""
     return int(host.check_output(f"systemctl show {SERVICE} --property=MainPID --value"))
 
 
 def current(host: Any) -> str:
-    """The current release."""
+    """The name of the current release."""
     return Path(host.check_output("readlink /opt/katago-mcp/current")).name
 
 
@@ -41,13 +41,13 @@ def history(host: Any) -> list[dict[str, Any]]:
 
 
 def untouched(host: Any) -> tuple[str, int, list[dict[str, Any]], bool]:
-    """What no refused procedure may change: release, process, history; and that no lock is left."""
+    """What a refused procedure must not change: release, process, history, and whether there is a lock."""
     return current(host), main_pid(host), history(host), host.file(LOCK).exists
 
 
 @contextlib.contextmanager
 def drop_in(host: Any, *lines: str) -> Iterator[None]:
-    """Settings of the unit, in force from its next start on."""
+    """Add settings to the unit, which apply from its next start."""
     host.check_output(f"mkdir -p $(dirname {DROP_IN})")
     text = "\n".join(["[Service]", *lines])
     host.check_output(f"cat > {DROP_IN} <<'END'\n{text}\nEND")
@@ -60,9 +60,9 @@ def drop_in(host: Any, *lines: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def small_disk(host: Any, directory: str, options: str, fill: str) -> Iterator[None]:
-    """A disk of its own under a directory, with its content, filled up."""
+    """Mount a small disk over a directory, copy its content there, and fill the disk."""
     host.check_output(f"mkdir -p /mnt/small && mount -t tmpfs -o {options} tmpfs /mnt/small")
-    # What was set aside may be as large as what it was replaced by.
+    # Not the quarantine: it may be as large as everything else.
     packed = f"tar --create --exclude=./quarantine --directory={directory} ."
     host.check_output(
         f"{packed} | tar --extract --directory=/mnt/small && mount --bind /mnt/small {directory}"
@@ -93,13 +93,13 @@ def no_inodes(host: Any, directory: str = STATE) -> Iterator[str]:
 
 
 def taken(host: Any, directory: str, unit: str) -> int:
-    """How much of a disk a directory takes, without what was set aside."""
+    """The size of a directory without its quarantine, in the units of a `du` option."""
     return int(host.check_output(f"du --summarize --exclude=quarantine {unit} {directory}").split()[0])
 
 
 @contextlib.contextmanager
 def read_only(host: Any) -> Iterator[str]:
-    """All but what is in memory, and the way in."""
+    """Make all file systems of the host read-only, except those in memory."""
     directories = ("/opt", "/etc", "/var", "/tmp", "/home")
     for directory in directories:
         host.check_output(f"mount --bind {directory} {directory} && mount -o remount,bind,ro {directory}")

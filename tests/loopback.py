@@ -1,4 +1,4 @@
-"""Servers on the loopback interface that take messages: HTTP and SMTP, well or ill on command."""
+"""HTTP and SMTP servers on the loopback interface that receive messages, and fail on command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass
 class Http:
-    """An HTTP server: what it was sent, and what it answers. `hang` is the seconds before an answer."""
+    """An HTTP server: the requests that it received, and its answer. `hang`: seconds before an answer."""
 
     port: int = 0
     status: int = 200
@@ -36,7 +36,7 @@ class Http:
 
 @contextlib.contextmanager
 def http(**behaviour: Any) -> Iterator[Http]:
-    """An HTTP server on a port of its own."""
+    """Run an HTTP server on a free port."""
     state = Http(**behaviour)
 
     class Handler(BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ def http(**behaviour: Any) -> Iterator[Http]:
                 self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         state.port = server.server_address[1]
@@ -70,9 +70,9 @@ def http(**behaviour: Any) -> Iterator[Http]:
 
 @dataclass
 class Smtp:
-    """An SMTP server: what it was sent, and which step it spoils. `ca_file` makes clients trust it.
+    """An SMTP server: the mails that it received, and the step at which it fails.
 
-    `strangers` are the recipients that it refuses.
+    `ca_file` is the certificate that clients must trust. `strangers` are recipients that it rejects.
     """
 
     ca_file: Path
@@ -88,9 +88,9 @@ class Smtp:
 
 @contextlib.contextmanager
 def smtp(directory: Path, *, tls: bool = False, **behaviour: Any) -> Iterator[Smtp]:
-    """An SMTP server on a port of its own, that speaks TLS when asked, or (`tls`) from the beginning.
+    """Run an SMTP server on a free port. It offers STARTTLS, or with `tls` uses TLS from the start.
 
-    `refuses` and `drops_at` name a command, such as RCPT or DATA. With a password it wants AUTH PLAIN.
+    `refuses` and `drops_at` name a command, such as RCPT or DATA. With a password it requires AUTH PLAIN.
     """
     certificate = self_signed(directory)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -112,7 +112,7 @@ def smtp(directory: Path, *, tls: bool = False, **behaviour: Any) -> Iterator[Sm
                 self.converse()
 
         def converse(self) -> None:
-            encrypted, known, recipients = tls, False, list[str]()
+            encrypted, recipients = tls, list[str]()
             self.say("220 stub")
             while line := self.rfile.readline().decode().strip():
                 verb = line.split()[0].upper()
@@ -133,9 +133,9 @@ def smtp(directory: Path, *, tls: bool = False, **behaviour: Any) -> Iterator[Sm
                     super().setup()
                     encrypted = True
                 elif verb == "AUTH":
-                    wanted = f"\0ops\0{state.password}"
-                    known = base64.b64decode(line.split()[2]).decode() == wanted
-                    self.say("235 welcome" if known else "535 no")
+                    expected = f"\0ops\0{state.password}"
+                    accepted = base64.b64decode(line.split()[2]).decode() == expected
+                    self.say("235 welcome" if accepted else "535 no")
                 elif verb == "RCPT":
                     recipient = line.partition("<")[2].rstrip(">")
                     if recipient in state.strangers:
@@ -174,7 +174,7 @@ def smtp(directory: Path, *, tls: bool = False, **behaviour: Any) -> Iterator[Sm
 
 
 def self_signed(directory: Path) -> Path:
-    """A certificate for 127.0.0.1 with its key, in one file that is its own authority."""
+    """Write a self-signed certificate for 127.0.0.1 and its key into one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,7 +1,7 @@
-"""A night on record: two hosts 120 s apart, a killed engine, a restart, a rollback, evidence cut short.
+"""A recorded incident: clocks 120 s apart, a killed engine, a restart, a rollback, incomplete evidence.
 
-`PYTHONPATH=collections:. python -m tests.recorded` writes the golden files of tests/unit/review again.
-Look through what changed before you commit it.
+`PYTHONPATH=collections:. python -m tests.recorded` regenerates the golden files of tests/unit/review.
+Check the changes before you commit them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ GOLDEN = Path(__file__).resolve().parent / "unit" / "review" / "golden"
 INCIDENT = "2026-11-03-1"
 FLEET = ("katago-1", "katago-2", "katago-3")
 AHEAD = {"katago-1": 0.0, "katago-2": 120.0, "katago-3": -0.4}
-"""Seconds by which the hosts' clocks are ahead."""
+"""Seconds by which the clock of each host is ahead."""
 DELAY = 3.0
-"""Seconds from the making of a directory for evidence until its host begins to collect."""
+"""Seconds from the creation of an evidence directory until its host starts to collect."""
 OLD, NEW = "0.1.0-1f0368f2a11c", "0.2.0-9c01aa7be310"
 HOSTILE = "<script>alert(1)</script> | **bold** | [a](https://evil.example)"
 ROSTER = {"verify_by": "2026-10-31", "contacts": {"senior": {"name": "Bo", "email": "bo@go.net"}}}
@@ -63,18 +63,18 @@ action_items:
 
 
 def at(clock: str, day: str = "2026-11-03") -> float:
-    """Seconds since the epoch of a time of the night, `HH:MM` or `HH:MM:SS`, in UTC."""
+    """The time `HH:MM` or `HH:MM:SS` in UTC as seconds since the epoch."""
     return datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC).timestamp()
 
 
 def stamp(seconds: float) -> str:
-    """A time as records carry it."""
+    """A time in the format of records."""
     return timestamps.stamp(seconds)
 
 
 @dataclass
 class Host:
-    """A host as it was: lines of its journal, and calls, both by the true time; starts of its service."""
+    """A host during the incident. Journal lines, calls and starts of the service have the true time."""
 
     name: str
     started: list[float]
@@ -83,29 +83,29 @@ class Host:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def log(self, when: float, event: str, level: str = "info", **fields: object) -> None:
-        """A line of the server."""
+        """Add a log line of the server."""
         message = json.dumps({"level": level, "event": event, **fields})
         self.lines.append((when, {"MESSAGE": message, "_PID": "812", "SYSLOG_IDENTIFIER": "katago-mcp"}))
 
     def systemd(self, when: float, text: str, message_id: str = "") -> None:
-        """A line of the manager."""
+        """Add a log line of systemd."""
         entry = {"MESSAGE": text, "_PID": "1", "SYSLOG_IDENTIFIER": "systemd", "UNIT": "katago-mcp.service"}
         self.lines.append((when, {**entry, **({"MESSAGE_ID": message_id} if message_id else {})}))
 
     def call(self, when: float, status: str, seconds: float, code: str = "") -> None:
-        """A call of a tool, in the journal and in the counters."""
+        """Add a tool call to the journal and to the counters."""
         level = "info" if status == "ok" else "warning"
         fields = {"tool": "analyzePosition", "caller": "assistant", "status": status, "seconds": seconds}
         self.log(when, "call", level, **fields, **({"code": code} if code else {}))
         self.calls.append((when, status))
 
     def switch(self, when: float, release: str, previous: str, how: str) -> None:
-        """A line of the history of releases, by the host's clock."""
+        """Add a line to the history of releases, with the host's time."""
         record = {"at": stamp(when + AHEAD[self.name]), "who": "anna@control", "release": release}
         self.history.append({**record, "previous": previous, "why": how, "verdict": None, "how": how})
 
     def journal(self, until: float, *, kernel: bool = False) -> bytes:
-        """What journalctl would print of the service, or of the kernel, by the host's clock."""
+        """The journal of the service or of the kernel, as journalctl prints it, with the host's time."""
         entries = []
         for number, (when, entry) in enumerate(sorted(self.lines, key=lambda line: line[0])):
             if when <= until and (entry["_PID"] == "0") is kernel:
@@ -114,7 +114,7 @@ class Host:
         return "".join(json.dumps(entry) + "\n" for entry in entries).encode()
 
     def metrics(self, until: float) -> bytes:
-        """A scrape: counters since the newest start of the service."""
+        """A scrape: counters since the last start of the service."""
         started = max((each for each in self.started if each <= until), default=self.started[0])
         counts = dict.fromkeys(("ok", "invalid", "unavailable"), 0)
         for when, status in self.calls:
@@ -129,7 +129,7 @@ class Host:
 
 
 def hosts() -> dict[str, Host]:
-    """The hosts through the night."""
+    """The hosts during the incident."""
     one = Host("katago-1", [at("00:00", "2026-11-01")])
     for number in range(540):
         one.call(at("01:30") + 10 * number, "ok", 0.4)
@@ -161,12 +161,12 @@ def hosts() -> dict[str, Host]:
 
 
 def signer() -> signing.Signer:
-    """The same key each time, so that the same evidence has the same bytes."""
+    """A constant key, so that equal evidence has equal bytes."""
     return signing.Signer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 
 
 def keep(root: Path, host: Host, when: float, incident: str = INCIDENT, *, cut: bool = False) -> Path:
-    """Evidence of a host that is begun at a time; `cut`: of a run that was killed after its metrics."""
+    """Keep evidence of a host, started at a time. `cut`: the run was killed after the metrics."""
     taken = when + DELAY
     memory = 100 if host.name == "katago-2" and when < at("02:15") else 6000
     disk = "Filesystem Type 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 ext4 100 40 60 40% /\n"
@@ -197,7 +197,7 @@ def keep(root: Path, host: Host, when: float, incident: str = INCIDENT, *, cut: 
 
 
 def state() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The incident's record, by time."""
+    """The events of the incident's record with their times."""
     finding = {
         "host": "katago-2",
         "level": "P1",
@@ -226,7 +226,7 @@ def state() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def timeline() -> Iterator[tuple[str, dict[str, Any]]]:
-    """What runs of playbooks left, by time."""
+    """The events of the timeline with their times."""
     who = "anna@control"
     for clock, name, result, message in (
         ("02:07", "restart", "begun", ""),
@@ -247,33 +247,33 @@ def timeline() -> Iterator[tuple[str, dict[str, Any]]]:
 def write_lines(
     path: Path, lines: Sequence[tuple[float, Mapping[str, Any]]], who: str = "anna@control"
 ) -> None:
-    """A record of lines at their times."""
+    """Write a record, each line with its time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for when, line in lines:
         files.append_events(path, line, at=stamp(when), who=who)
 
 
 def night(root: Path) -> None:
-    """The whole incident below a directory of records."""
+    """Write the whole incident to a records directory."""
     directory = root / "incidents" / INCIDENT
     write_lines(directory / "state.jsonl", [(at(clock), line) for clock, line in state()])
     write_lines(directory / "timeline.jsonl", [(at(clock), line) for clock, line in timeline()])
     with (directory / "timeline.jsonl").open("a") as file:
         file.write('{"at": "2026-11-03T02:3')
     (directory / "answers.yml").write_text(ANSWERS)
-    known = hosts()
+    fleet = hosts()
     for name, clock in (
         ("katago-2", "02:07:05"),
         ("katago-2", "02:14:55"),
         ("katago-1", "02:37"),
         ("katago-2", "02:37"),
     ):
-        keep(root, known[name], at(clock))
-    keep(root, known["katago-3"], at("02:37"), cut=True)
+        keep(root, fleet[name], at(clock))
+    keep(root, fleet["katago-3"], at("02:37"), cut=True)
 
 
 def quarter(root: Path) -> None:
-    """Three months of records, and one incident of the quarter before; the night is among them."""
+    """Write three months of records, which include the incident, and one incident of the previous quarter."""
     night(root)
     for day, severity, minutes, lead in (
         ("2026-08-12", "P2", 40, "Bo"),
@@ -311,17 +311,17 @@ def quarter(root: Path) -> None:
 
 
 def write_golden(root: Path) -> dict[str, str]:
-    """The documents of three months of records, by name."""
+    """Build the documents of three months of records. Return their texts by name."""
     quarter(root)
     review_records.build(root, INCIDENT, FLEET, dry=False)
-    found = review_records.read_all(root)
-    document = quarterly.build(found, quarterly.Quarter(2026, 4), date(2026, 12, 31), ROSTER)
+    records_of_fleet = review_records.read_all(root)
+    document = quarterly.build(records_of_fleet, quarterly.Quarter(2026, 4), date(2026, 12, 31), ROSTER)
     review_records.report(root, "2026Q4", document, dry=False)
-    made = [
+    documents = [
         *(root / "incidents" / INCIDENT / name for name in ("review.md", "review.html")),
         *(root / "reports" / name for name in ("2026Q4.md", "2026Q4.html")),
     ]
-    return {path.name: path.read_text() for path in made}
+    return {path.name: path.read_text() for path in documents}
 
 
 if __name__ == "__main__":

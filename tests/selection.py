@@ -1,6 +1,6 @@
-"""Which tests `bin/test` runs: those named, the default ones, all, or those that a change touches.
+"""Selects the tests of `bin/test`: named ones, the default ones, all, or those of changed files.
 
-python3 tests/selection.py [all | changed [REV] | NAME ...]   prints the names, one a line
+python3 tests/selection.py [all | changed [REV] | NAME ...]   prints one name a line
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SCENARIOS = tuple(sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")))
 TESTS = ("lint", "unit", "server", "fuzz", "soak", *SCENARIOS)
-# Run by name and by night: together they take longer than a run for every change may take.
+# These run by name and at night. Together they take too long for every change.
 LONG = (
     *("backup", "collection", "evidence", "fuzz", "gpu", "incident", "mitigation"),
     *("recovery", "security", "soak", "triage", "watch"),
 )
 DEFAULT = tuple(name for name in TESTS if name not in LONG)
-# Of every change.
+# These run for every change.
 ALWAYS = frozenset({"lint", "unit"})
 
-# All code of procedures runs in this scenario, whatever its subject.
+# This scenario runs the code of all procedures.
 EVERY_PROCEDURE = "smoke"
-# The scenarios of a subject, which is the name of a role, a package, a module or a playbook, or a word of it:
-# roles/backup/tasks/run.yml, plugins/module_utils/backup/survey.py and plugins/modules/backup_restore.py are
-# of the subject backup.
+# The scenarios of each subject. A subject is the name of a role, a package, a module or a playbook, or a
+# part of the name: roles/backup/tasks/run.yml, plugins/module_utils/backup/survey.py and
+# plugins/modules/backup_restore.py belong to the subject backup.
 SUBJECTS = {
     "backup": "backup",
     "baseline": "triage",
@@ -63,9 +63,9 @@ SUBJECTS = {
     "watch": "watch",
 }
 
-# Further tests by path. A file that neither has a subject nor is matched here gets the default run.
+# More tests by path. A file without a subject that matches nothing here gets the default tests.
 PATHS: tuple[tuple[str, str], ...] = (
-    ("playbooks/report.yml", "incident"),
+    ("playbooks/report*.yml", "incident"),
     ("roles/katago_mcp/tasks/mitigate.yml", "mitigation"),
     ("roles/katago_mcp/tasks/*_cache.yml", "mitigation"),
     ("plugins/module_utils/service/overlay.py", "mitigation"),
@@ -104,20 +104,22 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("bin/lab", "packaged"),
     ("bin/prepare", "packaged"),
     ("bin/evidence", "evidence"),
+    ("bin/fleet", "collection"),
 )
-# What lint and unit tests cover.
+# Lint and unit tests are enough for these.
 NO_MORE: tuple[str, ...] = (
     *("*.md", "LICENSE", "docs/*", "inventories/production/*", "tests/unit/*", "tests/selection.py"),
+    "tests/glossary.py",
     *(".ansible-lint", ".gitignore", ".yamllint", ".ci/*", "bin/bench", "bin/test"),
 )
 
 
 class Refused(Exception):
-    """What was asked for cannot be run; the message says why and what can."""
+    """The arguments cannot be used. The message has the reason and what is accepted."""
 
 
 def subject(path: str) -> str | None:
-    """The name of the role, package, module or playbook that a file of the procedures belongs to."""
+    """The role, package, module or playbook to which a file belongs; None for other files."""
     parts = path.split("/")
     if parts[0] in ("plugins", "playbooks", "roles"):
         depth = 1 if parts[0] != "plugins" else 2
@@ -126,20 +128,20 @@ def subject(path: str) -> str | None:
 
 
 def tests_of(path: str) -> frozenset[str] | None:
-    """The tests that a change of this file may turn red; None of a file that is not mapped."""
+    """The tests that a change of this file may break; None if the file is not mapped."""
     if any(fnmatchcase(path, pattern) for pattern in NO_MORE):
         return ALWAYS
     tests = [names for pattern, names in PATHS if fnmatchcase(path, pattern)]
     if (name := subject(path)) is not None:
-        words = [name] if name in SUBJECTS else name.split("_")
-        tests += [EVERY_PROCEDURE, *(SUBJECTS.get(word, "") for word in words)]
+        parts_of_name = [name] if name in SUBJECTS else name.split("_")
+        tests += [EVERY_PROCEDURE, *(SUBJECTS.get(word, "") for word in parts_of_name)]
     if path.startswith("molecule/") and (scenario := path.split("/")[1]) in SCENARIOS:
         tests.append(scenario)
     return ALWAYS.union(*(names.split() for names in tests)) if tests else None
 
 
 def touched(paths: Iterable[str]) -> list[str]:
-    """The tests that a change of these files may turn red, in the order in which they are run."""
+    """The tests that a change of these files may break, in the order in which they run."""
     names: set[str] = set()
     for path in paths:
         names |= tests_of(path) or set(DEFAULT)
@@ -149,30 +151,31 @@ def touched(paths: Iterable[str]) -> list[str]:
 def base(revision: str = "") -> str:
     """The commit that the working tree is compared with.
 
-    By default where the branch left main; on main itself what was pushed last, or the commit before.
+    By default the commit at which the branch left main. On main itself, the last pushed commit or the
+    parent.
     """
     if revision:
         return _git("merge-base", revision, "HEAD")
     head = _git("rev-parse", "HEAD")
     for name in ("main", "origin/main"):
         try:
-            found = _git("merge-base", name, "HEAD")
+            commit = _git("merge-base", name, "HEAD")
         except Refused:
             continue
-        if found != head:
-            return found
+        if commit != head:
+            return commit
     return _git("rev-parse", "HEAD~1")
 
 
 def changed(commit: str) -> list[str]:
-    """The files that differ from a commit, those not yet committed among them."""
+    """The files that differ from a commit, including uncommitted and untracked files."""
     tracked = _git("diff", "--name-only", "--no-renames", "-z", commit)
     untracked = _git("ls-files", "--others", "--exclude-standard", "-z")
     return sorted({path for path in (tracked + "\0" + untracked).split("\0") if path})
 
 
 def selected(arguments: Sequence[str]) -> list[str]:
-    """The tests that the arguments of `bin/test` ask for."""
+    """The tests that the arguments of `bin/test` select."""
     if not arguments:
         return list(DEFAULT)
     if list(arguments) == ["all"]:
@@ -195,7 +198,9 @@ def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = done.stderr.strip().partition("\n")[0]
-        raise Refused(f"git {arguments[0]}: {reason}. Name what to compare with: bin/test changed REV")
+        raise Refused(
+            f"git {arguments[0]}: {reason}. Name the revision to compare with: bin/test changed REV"
+        )
     return done.stdout.strip("\n")
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The lab's inventory: whatever hosts `bin/lab` made, with how to reach them and where assets come from."""
+"""The lab's inventory: the hosts that `bin/lab` created, how to reach them, and where assets come from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.hosts import Lab
 
 
 def inventory() -> dict[str, Any]:
-    """The inventory in the form that Ansible's script plugin reads."""
+    """Return the inventory in the form that Ansible's script plugin reads."""
     lab = Lab(paths.lab_name())
     hostvars = {
         host.name: {
@@ -29,9 +29,9 @@ def inventory() -> dict[str, Any]:
         }
         for host in lab.hosts()
     }
-    shared = assets.shared_wanted()
+    shared = assets.may_use_shared()
     variables = {
-        # Not beside this inventory, which all labs share; Molecule adds one of its own.
+        # Not beside this inventory, because all labs and Molecule share it.
         "katago_records_dir": str(lab.directory / "records"),
         "katago_mcp_tokens": lab.tokens(),
         "katago_network": assets.network(shared=shared),

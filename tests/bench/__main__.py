@@ -1,9 +1,9 @@
-"""Benchmarks of the MCP server with the engine of this machine, its soak, and benchmarks of the procedures.
+"""Benchmarks of the MCP server with this machine's engine, its soak, and benchmarks of the procedures.
 
-Without a name those of the server run, with their defaults; the others run by their names only.
-Those of the procedures need hosts: LAB_NAME=bench bin/lab up, and LAB_NAME=bench before bin/bench.
-Targets are ratios of what was measured in turns, so that a busy machine spreads them and does not
-shift them. Exit status 1 when a target is missed.
+Without a name, the benchmarks of the server run with their defaults. The others run only by name.
+Benchmarks of procedures need a lab: LAB_NAME=bench bin/lab up, then LAB_NAME=bench bin/bench NAME.
+Targets are ratios of two subjects that are measured alternately. A busy machine makes the range of a
+ratio wider, but does not shift the ratio. Exit status 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -62,22 +62,23 @@ def _measured(name: str, arguments: argparse.Namespace) -> Report:
 
 
 def main() -> int:
-    """Run what the command line asks for, and say whether every target is reached."""
+    """Run the benchmarks of the command line. Return 1 if a target is missed, else 0."""
     parser = _parser()
-    asked = parser.parse_args(sys.argv[1:] or ["all"])
-    chosen = {asked.name: asked}
-    if asked.name == "all":
+    selected = parser.parse_args(sys.argv[1:] or ["all"])
+    chosen = {selected.name: selected}
+    if selected.name == "all":
         chosen = {name: parser.parse_args([name]) for name in BENCHMARKS}
     if chosen.keys() & OF_PROCEDURES.keys() and not fleet.LAB.hosts():
         lab = fleet.LAB.name
         parser.error(
-            f"the lab {lab!r} has no hosts. Boot them: LAB_NAME={lab} bin/lab up; or set LAB_NAME to another"
+            f"the lab {lab!r} has no hosts. Boot them: LAB_NAME={lab} bin/lab up."
+            " Or set LAB_NAME to another lab."
         )
     reports = []
     for name, arguments in chosen.items():
         report = _measured(name, arguments)
         reports.append(report)
-        if asked.json:
+        if selected.json:
             print(json.dumps({"machine": subjects.machine(), **report.as_dict()}), flush=True)
         else:
             print(f"{subjects.machine()}\n{report.as_text()}\n", flush=True)

@@ -1,8 +1,8 @@
-"""What the soak asks, and what must come of it: requests whose right answer is known beforehand.
+"""The requests of the soak, and their expected answers.
 
-One colour holds every third line of a 9x9 board and the other nothing, so that the board is that
-colour's whatever the network thinks (as in a validation of a host). Only one move is allowed, so
-that an answer that belongs to another request shows.
+One colour has stones on every third line of a 9x9 board, the other has none. So that colour owns the
+board, whatever the network thinks (the validation of a host uses the same positions). Only one move is
+allowed, so that an answer to a different request is detected.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REVIEWED = 4
 
 @dataclass(frozen=True)
 class Known:
-    """A position that belongs to one colour, and the one move that its opponent is allowed."""
+    """A position that one colour owns, and the only move that its opponent may play."""
 
     owner: Literal["B", "W"]
     variant: int
@@ -44,11 +44,11 @@ class Known:
 
     @property
     def player(self) -> Literal["B", "W"]:
-        """Who is to move."""
+        """The colour to move."""
         return "W" if self.owner == "B" else "B"
 
     def position(self) -> dict[str, Any]:
-        """The position as an argument."""
+        """The position as an argument of a tool."""
         return {
             "boardXSize": SIZE,
             "boardYSize": SIZE,
@@ -59,12 +59,12 @@ class Known:
         }
 
     def sgf(self) -> str:
-        """The position as a record."""
+        """The position as a game record in SGF."""
         points = "".join(f"[{_sgf(point)}]" for point in stones(self.variant))
         return f"(;FF[4]GM[1]SZ[{SIZE}]RU[Chinese]KM[{_KOMI:g}]A{self.owner}{points}PL[{self.player}])"
 
     def board(self) -> list[str]:
-        """The rows from the top, as evaluateTerritory draws them."""
+        """The rows of the board from the top, as evaluateTerritory draws them."""
         stone = "X" if self.owner == "B" else "O"
         return [
             "".join(stone if vertex((x, y)) in self.held else "." for x in range(SIZE))
@@ -72,17 +72,17 @@ class Known:
         ]
 
     def lead_problems(self, answer: Mapping[str, Any]) -> list[str]:
-        """What is wrong with the judgement of who is ahead."""
+        """The problems of an answer's scoreLead and winrate."""
         sign = 1 if self.owner == "B" else -1
         lead, winrate = answer["scoreLead"], answer["winrate"]
         owners = winrate if sign > 0 else 1 - winrate
-        # Written so that NaN is wrong.
-        good = sign * lead >= LEAST_LEAD and LEAST_WINRATE <= owners <= 1
-        return [] if good else [f"the board is {self.owner}'s, but scoreLead {lead}, winrate {winrate}"]
+        # NaN fails these comparisons.
+        correct = sign * lead >= LEAST_LEAD and LEAST_WINRATE <= owners <= 1
+        return [] if correct else [f"{self.owner} owns the board, but scoreLead is {lead}, winrate {winrate}"]
 
 
 class Asker:
-    """Makes requests, the same ones for the same seed."""
+    """Creates requests. The same seed gives the same requests."""
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
@@ -90,7 +90,7 @@ class Asker:
         self._pool = [self._analysing(pool, repeats=True) for _ in range(60)]
 
     def next(self) -> Ask:
-        """A request: half of them new to the server, the others repeated, refused or of no engine."""
+        """Return a request. Half of them are new to the server; others repeat, fail, or need no engine."""
         dice = self._dice
         kind = dice.random()
         if kind < 0.42:
@@ -128,24 +128,24 @@ def _game(known: Known, as_record: bool) -> dict[str, Any]:
 def _analysis(known: Known, as_record: bool, visits: int) -> Ask:
     def problems(answer: Mapping[str, Any]) -> list[str]:
         moves = [move["move"] for move in answer["moves"]]
-        seen = (answer["nextPlayer"], answer["turnNumber"], answer["rules"], answer["komi"], moves)
-        wanted = (known.player, 0, "chinese", _KOMI, [known.move])
-        wrong = [] if seen == wanted else [f"it is of another position: {seen}, not {wanted}"]
+        actual = (answer["nextPlayer"], answer["turnNumber"], answer["rules"], answer["komi"], moves)
+        expected = (known.player, 0, "chinese", _KOMI, [known.move])
+        wrong = [] if actual == expected else [f"the answer has {actual}, expected {expected}"]
         if answer["visits"] < visits:
-            wrong.append(f"{answer['visits']} visits of {visits}")
+            wrong.append(f"only {answer['visits']} of {visits} visits")
         return wrong + known.lead_problems(answer)
 
-    asked = {**_game(known, as_record), "allowMoves": [known.move], "maxVisits": visits}
-    return Ask("analyzePosition", asked, problems)
+    arguments = {**_game(known, as_record), "allowMoves": [known.move], "maxVisits": visits}
+    return Ask("analyzePosition", arguments, problems)
 
 
 def _territory(known: Known, as_record: bool, visits: int) -> Ask:
     def problems(answer: Mapping[str, Any]) -> list[str]:
-        wrong = [] if answer["board"] == known.board() else [f"it is another board: {answer['board']}"]
+        wrong = [] if answer["board"] == known.board() else [f"the board differs: {answer['board']}"]
         sign = 1 if known.owner == "B" else -1
         mean = sum(map(sum, answer["ownership"])) / SIZE**2
         if not sign * mean >= 0.5:
-            wrong.append(f"the board is {known.owner}'s, but the mean ownership is {mean:.2f}")
+            wrong.append(f"{known.owner} owns the board, but the mean ownership is {mean:.2f}")
         return wrong + known.lead_problems(answer)
 
     return Ask("evaluateTerritory", {**_game(known, as_record), "maxVisits": visits}, problems)
@@ -153,39 +153,43 @@ def _territory(known: Known, as_record: bool, visits: int) -> Ask:
 
 def _explanation(known: Known, as_record: bool, visits: int) -> Ask:
     def problems(answer: Mapping[str, Any]) -> list[str]:
-        seen = (answer["move"], answer["player"], answer["turnNumber"])
-        wanted = (known.move, known.player, 0)
-        wrong = [] if seen == wanted else [f"it explains {seen}, not {wanted}"]
+        actual = (answer["move"], answer["player"], answer["turnNumber"])
+        expected = (known.move, known.player, 0)
+        wrong = [] if actual == expected else [f"it explains {actual}, expected {expected}"]
         occupied = [other["move"] for other in answer["alternatives"] if other["move"] in known.held]
         return wrong + [f"{move} is occupied" for move in occupied] + known.lead_problems(answer)
 
-    asked = {**_game(known, as_record), "move": known.move, "maxVisits": visits}
-    return Ask("explainMove", asked, problems)
+    arguments = {**_game(known, as_record), "move": known.move, "maxVisits": visits}
+    return Ask("explainMove", arguments, problems)
 
 
 def _review(known: Known, _: bool, visits: int) -> Ask:
     free = [point for point in _POINTS if point not in known.held and point != known.move]
     moves = [[known.player, known.move]]
-    # Far from one another on a board of few stones, so that none is suicide and none takes anything.
+    # Far apart on a board with few stones, so that no move is suicide or a capture.
     moves += [[known.owner, "pass"], [known.player, free[known.variant % len(free)]], [known.owner, "pass"]]
 
     def problems(answer: Mapping[str, Any]) -> list[str]:
         judged = [[move["player"], move["move"]] for move in answer["moves"]]
         absent = {number for turn in answer["unanalysed"] for number in turn["moves"]}
-        wanted = [move for number, move in enumerate(moves, 1) if number not in absent]
-        wrong = [] if judged == wanted else [f"it reviews {judged}, not {wanted}"]
+        expected = [move for number, move in enumerate(moves, 1) if number not in absent]
+        wrong = [] if judged == expected else [f"it reviews {judged}, expected {expected}"]
         return wrong + [text for move in answer["moves"] for text in known.lead_problems(move)]
 
-    asked = {
+    arguments = {
         "position": {**known.position(), "moves": moves[:_REVIEWED]},
         "maxVisits": visits,
         "allMoves": True,
     }
-    return Ask("findMistakes", asked, problems)
+    return Ask("findMistakes", arguments, problems)
 
 
 def _status_problems(answer: Mapping[str, Any]) -> list[str]:
-    return [] if answer["network"] and answer["engineVersion"] else [f"it knows no engine: {dict(answer)}"]
+    return (
+        []
+        if answer["network"] and answer["engineVersion"]
+        else [f"network or engineVersion is empty: {dict(answer)}"]
+    )
 
 
 def _sgf(point: str) -> str:
@@ -230,4 +234,4 @@ REFUSED = (
     _refused("startEngine", {}, "forbidden"),
     _refused("stopEngine", {}, "forbidden"),
 )
-"""Requests that nobody can carry out, each with the code that says so."""
+"""Invalid or forbidden requests, each with its error code."""

@@ -1,4 +1,4 @@
-"""What a call that the cache answers costs the server, against a tool that does nothing."""
+"""Processor time of a call that the cache answers, compared with a tool that does nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_RATIO = 1.5
 MOVES = (10, 60, 150)
 _VISITS = 20
 _TURN = 10
-"""Calls of one tool before it is the other's turn: a machine's speed changes within a second."""
+"""Calls of one tool before calls of the other: the speed of a machine changes within a second."""
 _MILLI = 1000.0
 
 
@@ -35,22 +35,22 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="repetitions (default: %(default)s)")
 
 
-async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
-    """Call a trivial tool and analyzePosition with its answer in the cache, in turns."""
+async def measure(kit: subjects.Kit, arguments: argparse.Namespace) -> Report:
+    """Alternately call a trivial tool, and analyzePosition with its answer in the cache."""
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
-        made = subjects.site(found, Path(scratch))
+        made = subjects.site(kit, Path(scratch))
         with subjects.serving(made) as running, _trivial() as (url, pid):
             async with (
                 subjects.client(running.url, subjects.token(0)) as ours,
                 subjects.client(url, subjects.token(0)) as theirs,
             ):
                 for moves in MOVES:
-                    asked = {"position": games.position(moves, moves=moves), "maxVisits": _VISITS}
-                    await subjects.call(ours, "analyzePosition", asked)
-                    answered = _Subject(ours, running.process.pid, "analyzePosition", asked)
+                    request = {"position": games.position(moves, moves=moves), "maxVisits": _VISITS}
+                    await subjects.call(ours, "analyzePosition", request)
+                    answered = _Subject(ours, running.process.pid, "analyzePosition", request)
                     trivial = _Subject(theirs, pid, "add", {"one": 1, "other": 2})
-                    # The first calls of a new process are the slowest.
+                    # Not counted: the first calls of a new process are the slowest.
                     await _compare(answered, trivial, arguments.calls)
                     pairs = [
                         await _compare(answered, trivial, arguments.calls) for _ in range(arguments.rounds)
@@ -63,32 +63,32 @@ async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
                     ]
     setting = (
         f"processor time of the server for a call; {arguments.rounds} times {arguments.calls} calls of each, "
-        "in turns"
+        "alternately"
     )
     return Report("cached", setting, tuple(figures))
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """A call to measure, and the process whose time it takes."""
+    """A call to measure, and the process whose time is measured."""
 
     session: Client
     pid: int
     tool: str
-    asked: dict[str, Any]
+    request: dict[str, Any]
 
     async def cost(self, calls: int) -> float:
-        """Seconds of processor time of so many calls."""
+        """Seconds of processor time of that many calls."""
         before = subjects.cpu_seconds(self.pid)
         for _ in range(calls):
-            answer = await subjects.call(self.session, self.tool, self.asked)
+            answer = await subjects.call(self.session, self.tool, self.request)
             if answer.get("cached") is False:
-                raise RuntimeError("a call was not answered from the cache")
+                raise RuntimeError("the server did not answer a call from the cache")
         return subjects.cpu_seconds(self.pid) - before
 
 
 async def _compare(one: _Subject, other: _Subject, calls: int) -> tuple[float, float]:
-    """Milliseconds of processor time that a call of each costs, in turns of a few calls."""
+    """Milliseconds of processor time of a call of each, measured alternately."""
     turns = max(1, calls // _TURN)
     costs = await paired(turns, lambda _: one.cost(_TURN), lambda _: other.cost(_TURN))
     made = turns * _TURN / _MILLI
@@ -97,7 +97,7 @@ async def _compare(one: _Subject, other: _Subject, calls: int) -> tuple[float, f
 
 @contextlib.contextmanager
 def _trivial() -> Iterator[tuple[str, int]]:
-    """The trivial server while the context lasts: its address and its process."""
+    """Run the trivial server. Yield its URL and its process id."""
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}/mcp"
     environ = CLEAN_ENVIRON | {"PYTHONPATH": ":".join(sys.path)}
@@ -108,7 +108,7 @@ def _trivial() -> Iterator[tuple[str, int]]:
         deadline = time.monotonic() + subjects.START_SECONDS
         while not _listens(url):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("the trivial server does not listen")
+                raise RuntimeError("the trivial server did not start to listen")
             time.sleep(0.05)
         yield url, process.pid
     finally:

@@ -1,4 +1,4 @@
-"""How long the evidence of a host takes, the volatile part alone and all of it, against `sos report`."""
+"""Time to keep the evidence of a host, the volatile part and all of it, compared with `sos report`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ _SOS = "sos report --batch --quiet --tmp-dir=/var/tmp/sos"
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
-    parser.add_argument("--rounds", type=int, default=3, help="of each in turns (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="runs of each, alternately (default: %(default)s)"
+    )
 
 
 def measure(arguments: argparse.Namespace) -> Report:
-    """Keep the evidence of the lab's last host and have sos report on it, in turns."""
+    """Alternately run sos report on the lab's last host, and keep its evidence."""
     host = fleet.LAB.hosts()[-1]
     runtime.exec_in(
         host.container, ["sh", "-c", "apt-get update -qq && apt-get install -qq --yes sosreport >/dev/null"]
@@ -42,7 +44,7 @@ def measure(arguments: argparse.Namespace) -> Report:
         median("sos report --batch", sos, "s"),
         ratio("evidence.yml / sos report", list(zip(whole, sos, strict=True)), at_most=MOST_RATIO),
     )
-    setting = f"one host, with the start of Ansible, to the signed files; {arguments.rounds} rounds in turns"
+    setting = f"one host, including the start of Ansible and the signing; {arguments.rounds} rounds"
     return Report("evidence", setting, figures)
 
 
@@ -52,17 +54,17 @@ def _at_most(figure: Figure, seconds: float) -> Figure:
 
 def _sos(host: Host) -> float:
     script = f"mkdir -p /var/tmp/sos && {_SOS} >/dev/null"
-    begun = time.monotonic()
+    started = time.monotonic()
     runtime.exec_in(host.container, ["sh", "-c", script])
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
     runtime.exec_in(host.container, ["rm", "-rf", "/var/tmp/sos"])
     return seconds
 
 
 def _hot(host: Host, scratch: Path) -> float:
-    """What every procedure that changes a host begins with, by itself."""
+    """Seconds to keep only the volatile evidence, the first step of every procedure that changes a host."""
     arguments = f"records_dir={scratch}/records incident=bench key={scratch}/key.pem tier=hot"
-    begun = time.monotonic()
+    started = time.monotonic()
     run = subprocess.run(
         ["ansible", host.name, "--module-name=katago.fleet.evidence", f"--args={arguments}"],
         cwd=paths.ROOT,
@@ -73,7 +75,7 @@ def _hot(host: Host, scratch: Path) -> float:
     )
     if run.returncode != 0:
         raise RuntimeError(run.stdout + run.stderr)
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def _all(host: Host, scratch: Path) -> float:
@@ -82,8 +84,8 @@ def _all(host: Host, scratch: Path) -> float:
         "katago_records_dir": f"{scratch}/records",
         "evidence_key": f"{scratch}/key.pem",
     }
-    begun = time.monotonic()
+    started = time.monotonic()
     run = fleet.play("evidence.yml", f"--limit={host.name}", variables=variables)
     if run.returncode != 0:
         raise RuntimeError(run.output)
-    return time.monotonic() - begun
+    return time.monotonic() - started

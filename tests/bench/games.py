@@ -1,4 +1,4 @@
-"""What is asked about: positions that nobody asked for before, and one whole game."""
+"""Positions that are not in any cache, and one whole game."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _MADE_MOVES = 240
 
 
 def position(seed: int, *, moves: int = 20, size: int = 19) -> dict[str, Any]:
-    """A position after random legal moves; another seed gives another one."""
+    """A position after random legal moves. A different seed gives a different position."""
     return {"boardXSize": size, "boardYSize": size, "moves": _moves(seed, moves, size)}
 
 
 def record() -> tuple[str, str]:
-    """A whole game in SGF, and what it is: the one beside the checkout, or else one made here."""
+    """A whole game in SGF and its description: the one beside the checkout, or a random one."""
     if GAME.is_file():
         return GAME.read_text(), f"shared/games/{GAME.name}"
     nodes = "".join(f";{colour}[{_sgf_point(move)}]" for colour, move in _moves(76393597, _MADE_MOVES, 19))
@@ -28,16 +28,16 @@ def record() -> tuple[str, str]:
 def _moves(seed: int, count: int, size: int) -> list[list[str]]:
     dice = random.Random(seed)
     board = Board(size, size)
-    found: list[list[str]] = []
-    while len(found) < count:
-        colour: Colour = "W" if len(found) % 2 else "B"
+    moves: list[list[str]] = []
+    while len(moves) < count:
+        colour: Colour = "W" if len(moves) % 2 else "B"
         point = dice.randrange(size), dice.randrange(size)
         try:
             board.play(colour, point)
         except IllegalMove:
             continue
-        found.append([colour, vertex(point)])
-    return found
+        moves.append([colour, vertex(point)])
+    return moves
 
 
 def _sgf_point(move: str) -> str:

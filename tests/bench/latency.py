@@ -1,4 +1,4 @@
-"""How long short requests take while others have whole games reviewed."""
+"""Latency of short requests while other clients review whole games."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
     parser.add_argument("--visits", type=int, default=10, help="visits of a request (default: %(default)s)")
     parser.add_argument(
-        "--review-visits", type=int, default=50, help="visits of a review's turn (default: %(default)s)"
+        "--review-visits", type=int, default=50, help="visits of each turn of a review (default: %(default)s)"
     )
-    parser.add_argument("--requests", type=int, default=100, help="requests each (default: %(default)s)")
+    parser.add_argument(
+        "--requests", type=int, default=100, help="requests, alone and beside reviews (default: %(default)s)"
+    )
 
 
-async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
-    """Time short requests of one caller alone, and while eight others wait for their reviews."""
+async def measure(kit: subjects.Kit, arguments: argparse.Namespace) -> Report:
+    """Time the short requests of one caller, alone and while eight others wait for reviews."""
     requests = arguments.requests
     with tempfile.TemporaryDirectory() as scratch:
-        made = subjects.site(found, Path(scratch), callers=REVIEWS + 1)
+        made = subjects.site(kit, Path(scratch), callers=REVIEWS + 1)
         with subjects.serving(made) as running:
             async with subjects.client(running.url, subjects.token(REVIEWS)) as session:
                 await _time(session, range(3), arguments.visits)
@@ -49,7 +51,7 @@ async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
     ]
     setting = (
         f"{requests} requests of {arguments.visits} visits one after the other, 19x19; reviews with "
-        f"{arguments.review_visits} visits a turn, each of another token"
+        f"{arguments.review_visits} visits a turn, each with its own token"
     )
     return Report("latency", setting, tuple(figures))
 
@@ -57,16 +59,16 @@ async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
 async def _time(session: Client, seeds: range, visits: int) -> list[float]:
     times = []
     for seed in seeds:
-        asked = {"position": games.position(seed), "maxVisits": visits}
-        begun = time.monotonic()
-        await subjects.call(session, "analyzePosition", asked)
-        times.append(time.monotonic() - begun)
+        arguments = {"position": games.position(seed), "maxVisits": visits}
+        started = time.monotonic()
+        await subjects.call(session, "analyzePosition", arguments)
+        times.append(time.monotonic() - started)
     return times
 
 
 @contextlib.asynccontextmanager
 async def _reviews(url: str, visits: int) -> AsyncIterator[None]:
-    """Reviews of different games by different callers, as long as the context lasts."""
+    """Let different callers review different games while the context lasts."""
     async with contextlib.AsyncExitStack() as stack:
         tasks = []
         for caller in range(REVIEWS):
@@ -86,6 +88,6 @@ async def _reviews(url: str, visits: int) -> AsyncIterator[None]:
 async def _keep_reviewing(session: Client, caller: int, visits: int) -> None:
     seed = 10_000 * (caller + 1)
     while True:
-        asked = {"position": games.position(seed, moves=200), "maxVisits": visits}
-        await subjects.call(session, "findMistakes", asked)
+        arguments = {"position": games.position(seed, moves=200), "maxVisits": visits}
+        await subjects.call(session, "findMistakes", arguments)
         seed += 1

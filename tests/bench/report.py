@@ -1,4 +1,4 @@
-"""What a benchmark measured, and whether it reaches its targets. No clock and no process in here."""
+"""The figures of a benchmark and their targets. Uses no clock and no process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Measurement = Callable[[int], Awaitable[float]]
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of a table: a value, in `unit`, and the target that it has to reach, if any.
+    """One row of a table: a value in `unit`, and its target, if any.
 
-    `spread` is the least and the greatest of the values whose median `value` is.
+    If `value` is a median, `spread` is the smallest and the largest of the values.
     """
 
     what: str
@@ -28,7 +28,7 @@ class Figure:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the target is reached; empty without one. NaN reaches none."""
+        """Whether the target is reached; empty without a target. NaN misses every target."""
         if self.at_least is None and self.at_most is None:
             return ""
         low = -math.inf if self.at_least is None else self.at_least
@@ -37,7 +37,7 @@ class Figure:
 
     @property
     def measured(self) -> str:
-        """The value as a reader wants it, with its spread."""
+        """The value as text, with its unit and its spread."""
         text = f"{number(self.value)} {self.unit}".rstrip()
         if self.spread is not None:
             text += f" ({number(self.spread[0])} to {number(self.spread[1])})"
@@ -45,7 +45,7 @@ class Figure:
 
     @property
     def target(self) -> str:
-        """The target in words."""
+        """The target as text."""
         bounds = [("at least", self.at_least), ("at most", self.at_most)]
         return ", ".join(f"{words} {number(bound)}" for words, bound in bounds if bound is not None)
 
@@ -54,8 +54,8 @@ class Figure:
 class Report:
     """The outcome of one benchmark.
 
-    `setting` says in a line what the figures hold for; `notes` are lines to read beside them.
-    `problems` are findings that no figure shows; one is enough to fail.
+    `setting` describes the conditions in one line. `notes` are further lines for the reader.
+    `problems` are findings that no figure shows. The report fails if there is one.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every target is reached and nothing is wrong."""
+        """Whether every target is reached and there are no problems."""
         return not self.problems and all(figure.verdict != "MISSED" for figure in self.figures)
 
     def as_text(self) -> str:
@@ -83,7 +83,7 @@ class Report:
         return "\n".join([f"{self.name}: {self.setting}", "", *lines, *self.notes, *wrong])
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The report as plain values, for JSON."""
         figures = [asdict(figure) | {"verdict": figure.verdict} for figure in self.figures]
         return {
             "name": self.name,
@@ -96,15 +96,15 @@ class Report:
 
 
 def number(value: float) -> str:
-    """A number with four digits that count, and none behind the point from a thousand on."""
+    """A number with four significant digits, without decimals from 1000 on."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The least of the values that `percent` (0 to 100) of them do not exceed (nearest rank).
+    """The smallest value that `percent` (0 to 100) of the values do not exceed (nearest rank).
 
     Raises:
-        ValueError: without values, or for a percentage outside of the range.
+        ValueError: if there are no values, or if the percentage is out of range.
     """
     if not values or not 0 <= percent <= 100:
         raise ValueError(f"no percentile {percent:g} of {len(values)} values")
@@ -119,9 +119,9 @@ def ratio(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Figure:
-    """The median of first / second over pairs that were measured one right after the other.
+    """The median of first / second over pairs that were measured directly after each other.
 
-    What else happens on the machine changes from minute to minute, and so hits both of a pair.
+    Other load on the machine changes from minute to minute, so it affects both values of a pair.
     """
     ratios = [first / second for first, second in pairs]
     return Figure(what, statistics.median(ratios), "", (min(ratios), max(ratios)), at_least, at_most)
@@ -133,9 +133,9 @@ def median(what: str, values: Sequence[float], unit: str) -> Figure:
 
 
 async def paired(rounds: int, first: Measurement, second: Measurement) -> list[tuple[float, float]]:
-    """Measure two subjects one right after the other, `rounds` times, each with the round's number.
+    """Measure two subjects directly after each other, `rounds` times. Both get the number of the round.
 
-    The order changes from round to round, so that drift favours neither.
+    The order changes with every round, so that drift favours neither.
     """
     pairs = []
     for turn in range(rounds):

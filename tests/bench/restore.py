@@ -1,4 +1,4 @@
-"""What a restore of everything costs beyond a bare `restic restore` of the same snapshot, step by step."""
+"""Time of a full restore and of its steps, compared with a bare `restic restore` of the same snapshot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RESTIC = (
 )
 
 _BANNERS = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1"}
-"""Has Ansible name every task as it begins; it would wait for a first result that is not skipped."""
+"""Makes Ansible print the name of a task when it starts, not at the first result that is not skipped."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> Report:
-    """Back the lab's last host up to its own disk, lose what its releases stand on, restore it, in turns."""
+    """Back up the lab's last host to its own disk. Then alternate bare and full restores."""
     host = fleet.LAB.hosts()[-1]
     steps: dict[str, list[float]] = {name: [] for name in STEPS}
     pairs = []
@@ -68,17 +68,17 @@ def measure(arguments: argparse.Namespace) -> Report:
 
 
 def _bare_restore(host: Host) -> float:
-    """Seconds of `restic restore` into an empty directory of the host."""
+    """Seconds of `restic restore` into an empty directory on the host."""
     restore = f"{_RESTIC} restore latest --host={host.name} --target=/var/tmp/bare"
-    begun = time.monotonic()
+    started = time.monotonic()
     runtime.exec_in(host.container, ["sh", "-c", f"{restore} && sync -f /var/tmp"])
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
     runtime.exec_in(host.container, ["rm", "-rf", "/var/tmp/bare"])
     return seconds
 
 
 def _restore(host: Host, variables: Path) -> tuple[dict[str, float], float]:
-    """Lose what a release stands on, and restore it: the seconds of every task, and of the whole run."""
+    """Remove releases and assets and restore them. Return the seconds of every task and of the whole run."""
     lose = "mkdir /var/tmp/away && mv /opt/katago/* /opt/katago-mcp/releases/* /var/tmp/away/"
     runtime.exec_in(host.container, ["sh", "-c", lose])
     process = subprocess.Popen(
@@ -88,7 +88,7 @@ def _restore(host: Host, variables: Path) -> tuple[dict[str, float], float]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    begun = time.monotonic()
+    started = time.monotonic()
     starts: list[tuple[str, float]] = []
     output = []
     for line in process.stdout or ():
@@ -97,7 +97,7 @@ def _restore(host: Host, variables: Path) -> tuple[dict[str, float], float]:
             starts.append((line.partition("[")[2].partition("]")[0].rpartition(" : ")[2], time.monotonic()))
     if process.wait() != 0:
         raise RuntimeError("".join(output))
-    whole = time.monotonic() - begun
+    whole = time.monotonic() - started
     runtime.exec_in(host.container, ["rm", "-rf", "/var/tmp/away"])
     ends = [at for _, at in starts[1:]]
     return {name: end - at for (name, at), end in zip(starts[:-1], ends, strict=True)}, whole

@@ -1,4 +1,4 @@
-"""What reviewing a whole game costs beyond the engine's own work, and what the cache saves of it."""
+"""Time to review a whole game, compared with the bare engine, and with the cache."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="pairs of reviews (default: %(default)s)")
 
 
-async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
-    """Review one game with engines that know nothing of it, bare and through the server, in turns.
+async def measure(kit: subjects.Kit, arguments: argparse.Namespace) -> Report:
+    """Review one game alternately with the bare engine and through the server.
 
-    Every review has an engine of its own, started for it, so that its cache of evaluations is cold.
+    Every review starts a new engine, so that its evaluation cache is cold.
     """
     record, origin = games.record()
-    asked = _query(record, arguments.visits)
-    turns = len(asked["analyzeTurns"])
+    whole_game = _query(record, arguments.visits)
+    turns = len(whole_game["analyzeTurns"])
     again: list[float] = []
 
     async def served(_: int) -> float:
         with tempfile.TemporaryDirectory() as scratch:
-            made = subjects.site(found, Path(scratch))
+            made = subjects.site(kit, Path(scratch))
             first, kept = await _review(made, record, arguments.visits)
             second, repeated = await _review(made, record, arguments.visits)
         _expect(kept, turns, cached=False)
@@ -47,10 +47,10 @@ async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
 
     async def bare(_: int) -> float:
         with tempfile.TemporaryDirectory() as scratch:
-            async with subjects.bare(found, Path(scratch)) as engine:
-                begun = time.monotonic()
-                await engine.ask(asked)
-                return time.monotonic() - begun
+            async with subjects.bare(kit, Path(scratch)) as engine:
+                started = time.monotonic()
+                await engine.ask(whole_game)
+                return time.monotonic() - started
 
     pairs = await paired(arguments.rounds, served, bare)
     first = [seconds for seconds, _ in pairs]
@@ -66,7 +66,7 @@ async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
 
 
 def _query(record: str, visits: int) -> dict[str, Any]:
-    """All turns of the game in one query, with what a review asks for of each."""
+    """One query for all turns of the game, with the options of a review."""
     checked = check(sgf.read(record).line(sgf.MAIN).position(None))
     query = checked.query() | options_of(visits, subjects.MAX_TIME)
     return query | {
@@ -79,12 +79,12 @@ def _query(record: str, visits: int) -> dict[str, Any]:
 async def _review(made: Site, record: str, visits: int) -> tuple[float, dict[str, Any]]:
     with subjects.serving(made) as running:
         async with subjects.client(running.url, subjects.token(0)) as session:
-            begun = time.monotonic()
+            started = time.monotonic()
             answer = await subjects.call(session, "findMistakes", {"sgf": record, "maxVisits": visits})
-            return time.monotonic() - begun, answer
+            return time.monotonic() - started, answer
 
 
 def _expect(answer: dict[str, Any], turns: int, *, cached: bool) -> None:
-    seen = (answer["turnsAnalysed"], answer["partial"], answer["cached"])
-    if seen != (turns, False, cached):
-        raise RuntimeError(f"turnsAnalysed, partial, cached are {seen}, not {(turns, False, cached)}")
+    actual = (answer["turnsAnalysed"], answer["partial"], answer["cached"])
+    if actual != (turns, False, cached):
+        raise RuntimeError(f"turnsAnalysed, partial, cached are {actual}, expected {(turns, False, cached)}")

@@ -1,4 +1,4 @@
-"""How long clients are without a host's service while it is rolled back, against `systemctl restart`."""
+"""Time without service during a rollback, compared with `systemctl restart`."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from tests.bench.report import Figure, Report, median, ratio
 MOST_RATIO = 1.15
 _INTERVAL = 0.02
 _READY_SECONDS = 120
-# Two releases to go between: the limit is part of a release.
+# The limit is part of a release, so these values make two releases.
 _LIMITS = (960, 970)
 
 
 @dataclass
 class Watch:
-    """What a client saw: when it asked, in seconds of a steady clock, and whether the service was ready."""
+    """Samples of a client: the time in seconds of a monotonic clock, and whether the service was ready."""
 
-    seen: list[tuple[float, bool]] = field(default_factory=list)
+    samples: list[tuple[float, bool]] = field(default_factory=list)
 
     @property
     def gap(self) -> float:
-        """Seconds from the first refusal to the first answer after the last one; 0 without a refusal.
+        """Seconds from the first failure to the first success after the last failure; 0 without a failure.
 
         Raises:
-            ValueError: if the service was not back when the client stopped asking.
+            ValueError: if the service was not ready again at the end.
         """
-        refused = [at for at, ready in self.seen if not ready]
-        if not refused:
+        failures = [at for at, ready in self.samples if not ready]
+        if not failures:
             return 0.0
-        back = [at for at, ready in self.seen if ready and at > refused[-1]]
-        if not back:
-            raise ValueError("the service was not back")
-        return back[0] - refused[0]
+        recoveries = [at for at, ready in self.samples if ready and at > failures[-1]]
+        if not recoveries:
+            raise ValueError("the service was not ready again")
+        return recoveries[0] - failures[0]
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -49,16 +49,16 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> Report:
-    """Restart and roll back in turns, on the last host of the lab."""
+    """Alternately restart and roll back the last host of the lab."""
     host = fleet.LAB.hosts()[-1]
     restarts, rollbacks, walls = [], [], []
     for limit in _LIMITS:
         _deploy(host, limit)
     for _ in range(arguments.rounds):
         restarts.append(_gap(host, lambda: _restart(host)))
-        begun = time.monotonic()
+        started = time.monotonic()
         rollbacks.append(_gap(host, lambda: _play(host, "rollback.yml")))
-        walls.append(time.monotonic() - begun)
+        walls.append(time.monotonic() - started)
         _deploy(host, _LIMITS[-1])
     figures: list[Figure] = [
         median("not ready, systemctl restart", restarts, "s"),
@@ -68,16 +68,16 @@ def measure(arguments: argparse.Namespace) -> Report:
             list(zip(rollbacks, restarts, strict=True)),
             at_most=MOST_RATIO,
         ),
-        median("rollback.yml, from the command to its end, validated", walls, "s"),
+        median("rollback.yml, whole run with validation", walls, "s"),
     ]
-    setting = f"/ready of one host asked every {_INTERVAL * 1000:g} ms; {arguments.rounds} pairs"
+    setting = f"/ready of one host, requested every {_INTERVAL * 1000:g} ms; {arguments.rounds} pairs"
     return Report("rollback", setting, tuple(figures))
 
 
 def _gap(host: Host, act: Callable[[], None]) -> float:
     with _watched(host) as watch:
         act()
-        _await_ready(watch.seen)
+        _await_ready(watch.samples)
     return watch.gap
 
 
@@ -88,7 +88,7 @@ def _watched(host: Host) -> Iterator[Watch]:
     def ask() -> None:
         while not ended.is_set():
             at = time.monotonic()
-            watch.seen.append((at, fleet.get(host, "/ready", seconds=1)[0] == 200))
+            watch.samples.append((at, fleet.get(host, "/ready", seconds=1)[0] == 200))
             ended.wait(_INTERVAL)
 
     client = threading.Thread(target=ask)
@@ -100,10 +100,10 @@ def _watched(host: Host) -> Iterator[Watch]:
         client.join()
 
 
-def _await_ready(seen: Sequence[tuple[float, bool]]) -> None:
-    begun = time.monotonic()
+def _await_ready(samples: Sequence[tuple[float, bool]]) -> None:
+    started = time.monotonic()
     fleet.eventually(
-        lambda: bool(seen) and seen[-1][0] > begun and seen[-1][1],
+        lambda: bool(samples) and samples[-1][0] > started and samples[-1][1],
         within=_READY_SECONDS,
         what="the service is ready",
     )

@@ -1,8 +1,9 @@
-"""A KataGo that two can ask: who started it, through its pipes, and a benchmark, through a socket.
+"""Shares one KataGo: the process that started it uses its pipes, a benchmark uses a socket.
 
 python shared_engine.py BINARY SOCKET ARGUMENTS...
 
-Two processes of the same engine differ in speed by some percent from start to start, whoever asks.
+Two processes of the same engine differ in speed by a few percent from start to start. With one process, both
+clients measure the same engine.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import asyncio
 import sys
 
 PREFIX = "bare:"
-"""What the ids of the benchmark's queries begin with."""
+"""The prefix of the ids of the benchmark's queries."""
 _MARK = f'"id":"{PREFIX}'.encode()
 _LINE_LIMIT = 1 << 24
 
 
 async def run(binary: str, socket: str, *arguments: str) -> int:
-    """Relay queries and replies until the engine ends; its exit status."""
+    """Relay queries and replies until the engine exits. Return its exit status."""
     pipe = asyncio.subprocess.PIPE
     engine = await asyncio.create_subprocess_exec(
         binary, *arguments, stdin=pipe, stdout=pipe, limit=_LINE_LIMIT

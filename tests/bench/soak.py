@@ -1,8 +1,8 @@
-"""Many mixed requests by several callers, while the engine is killed again and again.
+"""Many mixed requests by several callers, while the engine is killed repeatedly.
 
-Every request must have one outcome in time: the right answer, the refusal that it deserves, an
-error that says the engine is away while it is away, or its own cancellation. The server must count
-as many outcomes as were asked for, and its memory must not grow.
+Every request must have exactly one outcome within the deadline: the right answer, the expected error, an
+error about the engine while there is none, or its own cancellation. The server must count every request,
+and its memory must not grow.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ CALLERS = 4
 SESSIONS_EACH = 2
 REQUESTS_OF_A_SESSION = 50
 DEADLINE = 120.0
-"""Seconds within which every request has its outcome, or counts as hung."""
+"""Seconds after which a request without an outcome counts as hung."""
 
 MOST_GROWTH_MB = 4.0
-"""Growth of resident memory from the second to the last quarter that still counts as flat."""
+"""The most growth of resident memory, from the second to the last quarter, in MiB."""
 
 WARM_REQUESTS = 4000
-"""Requests from which on memory is judged: before, buffers and caches still fill."""
+"""The fewest requests for a verdict on memory. With fewer, buffers and caches still fill."""
 
 MOST_FILES = 8
 _SAMPLES = 40
@@ -51,18 +51,22 @@ STOPPED = frozenset({"engine_stopped", "engine_starting"})
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the soak's options."""
-    parser.add_argument("--requests", type=int, default=10_000, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--requests", type=int, default=10_000, help="number of requests (default: %(default)s)"
+    )
     parser.add_argument(
         "--kill-every", type=int, default=500, help="requests between two kills (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of what is asked (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of the random requests (default: %(default)s)"
+    )
 
 
-async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
+async def measure(kit: subjects.Kit, arguments: argparse.Namespace) -> Report:
     """Run the soak and judge it."""
     with tempfile.TemporaryDirectory() as scratch:
         made = subjects.site(
-            found,
+            kit,
             Path(scratch),
             callers=CALLERS,
             katago={"restartBackoffSeconds": 0.1, "restartBackoffMaxSeconds": 0.5, "restartBudget": 1000},
@@ -70,12 +74,12 @@ async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
         )
         with subjects.serving(made) as running:
             soak = Soak(running, arguments.requests, arguments.kill_every, arguments.seed)
-            begun = time.monotonic()
+            started = time.monotonic()
             await soak.run()
-            seconds = time.monotonic() - begun
+            seconds = time.monotonic() - started
             await soak.reconcile()
         if running.process.returncode != 0:
-            soak.ledger.problems.append(f"the server ended with {running.process.returncode}")
+            soak.ledger.problems.append(f"the server exited with status {running.process.returncode}")
         soak.ledger.problems += [
             f"the server logged an error: {event}" for event in running.events() if event["level"] == "error"
         ]
@@ -88,7 +92,7 @@ async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
 
 
 class Soak:
-    """The run: workers that ask, a hand that kills and stops the engine, and the readings."""
+    """The run: workers that send requests, a task that kills and stops the engine, and the samples."""
 
     def __init__(self, running: Running, requests: int, kill_every: int, seed: int) -> None:
         self.ledger = Ledger()
@@ -96,7 +100,7 @@ class Soak:
         self._requests = requests
         self._kill_every = kill_every
         self._asker = Asker(seed)
-        self._begun = 0
+        self._started = 0
         self._ended = 0
         self._disturbing = asyncio.Lock()
         self._disturbances: list[asyncio.Task[None]] = []
@@ -108,22 +112,22 @@ class Soak:
         self._sample_every = max(1, requests // _SAMPLES)
 
     async def run(self) -> None:
-        """Ask for everything, and wait until all of it has an outcome."""
+        """Send all requests, and wait until each has an outcome."""
         async with asyncio.TaskGroup() as tasks:
             for number in range(CALLERS * SESSIONS_EACH):
                 tasks.create_task(self._work(number))
         await asyncio.gather(*self._disturbances)
 
     async def _work(self, number: int) -> None:
-        while self._begun < self._requests:
+        while self._started < self._requests:
             mode = "legacy" if number % 2 else "auto"
             async with subjects.client(
                 self._running.url, subjects.token(number // SESSIONS_EACH), mode=mode
             ) as session:
                 for _ in range(REQUESTS_OF_A_SESSION):
-                    if self._begun >= self._requests:
+                    if self._started >= self._requests:
                         break
-                    self._begun += 1
+                    self._started += 1
                     outcome = await self._one(session, self._asker.next())
                     self._count(outcome)
                     if outcome == "away":
@@ -131,7 +135,7 @@ class Soak:
 
     async def _one(self, session: Client, ask: Ask) -> str:
         self.ledger.tools[ask.tool] += 1
-        begun = time.monotonic()
+        started = time.monotonic()
         call = asyncio.create_task(session.call_tool(ask.tool, ask.arguments))
         patience = DEADLINE if ask.cancelled_after is None else ask.cancelled_after
         await asyncio.wait({call}, timeout=patience)
@@ -146,12 +150,12 @@ class Soak:
         try:
             answer = call.result()
         except (MCPError, httpx2.HTTPError, RuntimeError) as error:
-            self.ledger.problems.append(f"{ask.name[:200]} ended outside of the catalogue: {error!r}")
+            self.ledger.problems.append(f"{ask.name[:200]} failed with an error that has no code: {error!r}")
             return "broken"
         if answer.structured_content is None:
-            self.ledger.problems.append(f"{ask.name[:200]} was answered without structure: {answer.content}")
+            self.ledger.problems.append(f"{ask.name[:200]} has no structuredContent: {answer.content}")
             return "broken"
-        return self.ledger.judge(ask, answer.structured_content, begun, time.monotonic())
+        return self.ledger.judge(ask, answer.structured_content, started, time.monotonic())
 
     def _count(self, outcome: str) -> None:
         self.ledger.outcomes[outcome] += 1
@@ -176,7 +180,7 @@ class Soak:
         self._disturbances.append(asyncio.create_task(one_at_a_time()))
 
     async def _kill(self) -> None:
-        """Kill the engine, and wait until another one is ready."""
+        """Kill the engine, and wait until the next one is ready."""
         before = (await self._health())["engine"]
         absence = Absence(KILLED, time.monotonic())
         self.ledger.absences.append(absence)
@@ -184,7 +188,7 @@ class Soak:
         self._kills += 1
         await self._until(lambda engine: engine["state"] == "ready" and engine["pid"] != before["pid"])
         absence.ended = time.monotonic()
-        self._back.append(absence.ended - absence.begun)
+        self._back.append(absence.ended - absence.started)
 
     async def _stop_and_start(self) -> None:
         """Stop the engine as an operator does, and start it again."""
@@ -209,11 +213,11 @@ class Soak:
             return body
 
     async def reconcile(self) -> None:
-        """Compare the server's books with those kept here, once it has nothing left to do."""
+        """Wait until the server is idle, then compare its counters with the ledger."""
         deadline = time.monotonic() + DEADLINE
         while (ready := (await asyncio.to_thread(self._running.get, "/ready")).json())["inFlight"]:
             if time.monotonic() > deadline:
-                self.ledger.problems.append(f"still at work after everything ended: {ready}")
+                self.ledger.problems.append(f"the server still works after all requests ended: {ready}")
                 break
             await asyncio.sleep(_POLL)
         samples = await asyncio.to_thread(self._running.scrape)
@@ -230,25 +234,26 @@ class Soak:
         troubles = _sum(samples, "katago_cache_errors_total")
         misses = self.ledger.unexpected_misses
         self._note(
-            misses <= troubles, f"{misses} answers were not in the cache again, {troubles:g} for a reason"
+            misses <= troubles,
+            f"{misses} answers were missing from the cache, but it counted only {troubles:g} errors",
         )
         absent = {"queries_in_flight", "queries_queued"}
         for name in absent:
             left = _sum(samples, f"katago_engine_{name}")
             self._note(left == 0, f"katago_engine_{name} is {left:g} at the end")
 
-    def _note(self, good: bool, text: str) -> None:
-        if not good:
+    def _note(self, holds: bool, text: str) -> None:
+        if not holds:
             self.ledger.problems.append(text)
 
     def figures(self) -> Iterator[Figure]:
-        """The table's rows."""
+        """The rows of the table."""
         outcomes = self.ledger.outcomes
-        yield Figure("answered, and rightly", outcomes["right"])
-        yield Figure("refused with the code that they deserve", outcomes["refused"])
-        yield Figure("told that the engine is away while it was", outcomes["away"])
+        yield Figure("answered correctly", outcomes["right"])
+        yield Figure("failed with the expected error", outcomes["refused"])
+        yield Figure("failed while there was no engine", outcomes["away"])
         yield Figure("cancelled by their caller", outcomes["cancelled"])
-        yield Figure("wrong, hung, lost or not explained", len(self.ledger.problems), at_most=0)
+        yield Figure("wrong, hung, lost or unexplained", len(self.ledger.problems), at_most=0)
         yield Figure("engine killed", self._kills, "times")
         if self._back:
             yield median("ready again after", self._back, "s")
@@ -264,15 +269,15 @@ class Soak:
             yield Figure("growth of open files", files, at_most=MOST_FILES)
 
     def notes(self) -> Iterator[str]:
-        """What was asked for, and resident memory all along."""
-        yield "asked: " + ", ".join(f"{tool} {count}" for tool, count in sorted(self.ledger.tools.items()))
+        """The number of requests by tool, and all samples of resident memory."""
+        yield "requests: " + ", ".join(f"{tool} {count}" for tool, count in sorted(self.ledger.tools.items()))
         yield "resident memory, MiB: " + " ".join(f"{size:.1f}" for size in self._memory)
 
 
 def _sum(samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float], name: str, **labels: str) -> float:
-    """The sum of a metric's samples that carry the labels."""
+    """The sum of a metric's samples that have the labels."""
     return sum(
         value
-        for (found, carried), value in samples.items()
-        if found == name and frozenset(labels.items()) <= carried
+        for (metric, carried), value in samples.items()
+        if metric == name and frozenset(labels.items()) <= carried
     )

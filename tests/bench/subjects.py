@@ -1,4 +1,4 @@
-"""What is measured: KataGo with nothing around it, the server under test, and how both are asked."""
+"""The subjects of the benchmarks: the bare KataGo and the server, and clients for both."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from support import Running, Site
 from tests.bench import shared_engine
 
 START_SECONDS = 300
-"""How long an engine may take to start on a busy machine."""
+"""The most seconds for the start of an engine on a busy machine."""
 
 ANSWER_SECONDS = 900.0
-"""How long one answer may take before the run is given up."""
+"""The most seconds for one answer. After that the run fails."""
 
 MAX_TIME = 600.0
-"""Seconds that a search may take: visits bound it, also on a busy machine."""
+"""The most seconds of a search. High, so that visits limit the search also on a busy machine."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
 class Kit:
-    """The engine of this machine, its network, and the home in which it is tuned."""
+    """This machine's engine, its network, and its home directory with tuning results."""
 
     binary: Path
     network: Path
@@ -48,20 +48,20 @@ class Kit:
 
 
 def kit(environ: Mapping[str, str]) -> Kit:
-    """What `python -m lab engine` found.
+    """The engine that `python -m lab engine` found.
 
     Raises:
-        LookupError: if the environment does not name it.
+        LookupError: if an environment variable is missing.
     """
     names = ("KATAGO_TEST_BINARY", "KATAGO_TEST_NETWORK", "KATAGO_TEST_HOME")
     missing = [name for name in names if not environ.get(name)]
     if missing:
-        raise LookupError(f"{', '.join(missing)} not set: run bin/bench, which finds an engine")
+        raise LookupError(f"{', '.join(missing)} not set. Run bin/bench, which sets them")
     return Kit(*(Path(environ[name]) for name in names))
 
 
 def machine() -> str:
-    """This machine in a few words; no figure is worth anything without."""
+    """A short description of this machine, for the reader of the figures."""
     processors = len(os.sched_getaffinity(0))
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     model = models[0].split(":", 1)[1].strip() if models else "unknown"
@@ -69,14 +69,14 @@ def machine() -> str:
 
 
 def sized() -> sizing.Sizing:
-    """The engine's settings as the fleet would choose them for this machine."""
+    """The engine settings that the fleet would use on this machine."""
     memory_mb = os.sysconf("SC_PHYS_PAGES") * _PAGE >> 20
     return sizing.size(processors=len(os.sched_getaffinity(0)), memory_mb=memory_mb, gpu=False)
 
 
 def analysis_config() -> str:
-    """The engine's configuration, as roles/katago writes it."""
-    found = sized()
+    """The engine configuration, as roles/katago writes it."""
+    settings = sized()
     return f"""\
 logToStderr = true
 logAllRequests = false
@@ -84,17 +84,17 @@ logAllResponses = false
 logErrorsAndWarnings = true
 logSearchInfo = false
 reportAnalysisWinratesAs = BLACK
-numAnalysisThreads = {found.num_analysis_threads}
-numSearchThreadsPerAnalysisThread = {found.num_search_threads_per_analysis_thread}
-nnMaxBatchSize = {found.nn_max_batch_size}
-nnCacheSizePowerOfTwo = {found.nn_cache_size_power_of_two}
+numAnalysisThreads = {settings.num_analysis_threads}
+numSearchThreadsPerAnalysisThread = {settings.num_search_threads_per_analysis_thread}
+nnMaxBatchSize = {settings.nn_max_batch_size}
+nnCacheSizePowerOfTwo = {settings.nn_cache_size_power_of_two}
 nnMutexPoolSizePowerOfTwo = 16
 nnRandomize = true
 """
 
 
 def query(position: Mapping[str, Any], visits: int) -> dict[str, Any]:
-    """The query that the server makes of a call of analyzePosition with nothing but visits."""
+    """The query that the server sends for analyzePosition with only maxVisits."""
     checked = check(Position.model_validate(position))
     query = checked.query() | options_of(visits, MAX_TIME)
     return query | {
@@ -106,7 +106,7 @@ def query(position: Mapping[str, Any], visits: int) -> dict[str, Any]:
 
 
 class Bare:
-    """A running KataGo, asked without anything between; `prefix` begins the ids of its queries."""
+    """A running KataGo without the server. `prefix` is the prefix of its query ids."""
 
     def __init__(
         self, replies: asyncio.StreamReader, queries: asyncio.StreamWriter, prefix: str = ""
@@ -115,38 +115,38 @@ class Bare:
         self._names = itertools.count()
         self._replies: dict[str, asyncio.Queue[dict[str, Any]]] = {}
 
-    async def ask(self, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The final replies to a query: one, or one for each of its `analyzeTurns`.
+    async def ask(self, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Send a query. Return its final replies: one, or one for each of `analyzeTurns`.
 
         Raises:
             RuntimeError: if the engine answers with an error.
         """
         name = f"{self._prefix}b{next(self._names)}"
         replies = self._replies[name] = asyncio.Queue()
-        self._queries.write(json.dumps({**asked, "id": name}).encode() + b"\n")
+        self._queries.write(json.dumps({**fields, "id": name}).encode() + b"\n")
         await self._queries.drain()
-        wanted = len(asked.get("analyzeTurns", [0]))
+        expected = len(fields.get("analyzeTurns", [0]))
         async with asyncio.timeout(ANSWER_SECONDS):
-            found = [await replies.get() for _ in range(wanted)]
+            answers = [await replies.get() for _ in range(expected)]
         del self._replies[name]
-        for reply in found:
+        for reply in answers:
             if "error" in reply:
-                raise RuntimeError(f"the engine refused: {reply['error']}")
-        return found
+                raise RuntimeError(f"the engine rejected the query: {reply['error']}")
+        return answers
 
     async def read(self) -> None:
-        """Hand out replies until the engine ends."""
+        """Deliver replies to their queries until the engine exits."""
         async for line in self._lines:
             reply = json.loads(line)
             self._replies[reply["id"]].put_nowait(reply)
 
 
 @contextlib.asynccontextmanager
-async def bare(found: Kit, directory: Path) -> AsyncIterator[Bare]:
-    """KataGo, started as the server starts it, with caches as cold as a new process has them."""
+async def bare(kit: Kit, directory: Path) -> AsyncIterator[Bare]:
+    """Start KataGo as the server starts it, with cold caches."""
     config = directory / "bare.cfg"
     config.write_text(analysis_config())
-    command = Command(found.binary, found.network, config, found.home)
+    command = Command(kit.binary, kit.network, config, kit.home)
     process = await asyncio.create_subprocess_exec(
         *command.argv(),
         stdin=asyncio.subprocess.PIPE,
@@ -169,10 +169,10 @@ async def bare(found: Kit, directory: Path) -> AsyncIterator[Bare]:
         await reader
 
 
-def shared(found: Kit, directory: Path) -> tuple[Path, Path]:
-    """A program that is the engine to a server and takes queries at a socket too; both paths."""
+def shared(kit: Kit, directory: Path) -> tuple[Path, Path]:
+    """Write a program that the server uses as engine and a benchmark through a socket. Return both paths."""
     program, socket = directory / "shared-engine", directory / "engine.socket"
-    command = shlex.join([sys.executable, shared_engine.__file__, str(found.binary), str(socket)])
+    command = shlex.join([sys.executable, shared_engine.__file__, str(kit.binary), str(socket)])
     program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     program.chmod(0o755)
     return program, socket
@@ -180,7 +180,7 @@ def shared(found: Kit, directory: Path) -> tuple[Path, Path]:
 
 @contextlib.asynccontextmanager
 async def beside(socket: Path) -> AsyncIterator[Bare]:
-    """The engine of a running server, asked at its socket."""
+    """Connect to the engine of a running server at its socket."""
     replies, queries = await asyncio.open_unix_connection(socket, limit=LINE_LIMIT)
     engine = Bare(replies, queries, shared_engine.PREFIX)
     reader = asyncio.create_task(engine.read())
@@ -199,8 +199,8 @@ def token(caller: int) -> str:
 ADMIN = "token-of-the-operator"
 
 
-def site(found: Kit, directory: Path, *, callers: int = 1, **sections: Mapping[str, object]) -> Site:
-    """A configured server, as deployed: with tokens, one for each caller, and a cache on disk."""
+def site(kit: Kit, directory: Path, *, callers: int = 1, **sections: Mapping[str, object]) -> Site:
+    """Configure a server as a deployment does: one token for each caller, and a cache on disk."""
     directory.mkdir(parents=True, exist_ok=True)
     made = Site(directory)
     made.engine_config.write_text(analysis_config())
@@ -212,9 +212,9 @@ def site(found: Kit, directory: Path, *, callers: int = 1, **sections: Mapping[s
     (directory / "tokens.json").write_text(json.dumps({"tokens": tokens}))
     made.write(
         katago={
-            "binaryPath": str(found.binary),
-            "modelPath": str(found.network),
-            "homeDataDir": str(found.home),
+            "binaryPath": str(kit.binary),
+            "modelPath": str(kit.network),
+            "homeDataDir": str(kit.home),
             "startTimeoutSeconds": START_SECONDS,
             "restartBackoffSeconds": 1,
             "maxTime": MAX_TIME,
@@ -230,7 +230,7 @@ def site(found: Kit, directory: Path, *, callers: int = 1, **sections: Mapping[s
 
 @contextlib.contextmanager
 def serving(made: Site) -> Iterator[Running]:
-    """The server in a process of its own, ready, while the context lasts."""
+    """Run the server in a separate process, ready, while the context lasts."""
     with made.serving(ready=False) as running:
         deadline = time.monotonic() + START_SECONDS
         while running.answers("/ready") != 200:
@@ -242,7 +242,7 @@ def serving(made: Site) -> Iterator[Running]:
 
 @contextlib.asynccontextmanager
 async def client(url: str, secret: str, *, mode: str = "auto") -> AsyncIterator[Client]:
-    """The official client with a session of its own; `mode` "legacy" speaks the older protocol."""
+    """The official client with its own session. `mode` "legacy" uses the older protocol."""
     headers = {"Authorization": f"Bearer {secret}"}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(ANSWER_SECONDS)) as http,
@@ -252,7 +252,7 @@ async def client(url: str, secret: str, *, mode: str = "auto") -> AsyncIterator[
 
 
 async def call(session: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The structured answer of a tool.
+    """Call a tool and return its structuredContent.
 
     Raises:
         RuntimeError: if the call failed.
@@ -260,16 +260,16 @@ async def call(session: Client, tool: str, arguments: dict[str, Any]) -> dict[st
     answer = await session.call_tool(tool, arguments)
     if answer.is_error or answer.structured_content is None:
         raise RuntimeError(f"{tool} failed: {answer.content}")
-    found: dict[str, Any] = answer.structured_content
-    return found
+    content: dict[str, Any] = answer.structured_content
+    return content
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that a process has used with all of its threads.
+    """User and system time of a process with all its threads, in seconds.
 
-    By its processor-time clock [clock_getcpuclockid(3)], which Python cannot name for another process:
-    the complement of its number, above the three bits that say "of a process, from the scheduler". Counts of
-    /proc are in hundredths of a second.
+    Reads the process's CPU-time clock [clock_getcpuclockid(3)]. Python has no name for the clock of another
+    process; its id is the complement of the process id above three bits (2: per process, from the scheduler).
+    The counters of /proc have a resolution of only 10 ms.
     """
     return time.clock_gettime(~pid << 3 | 2)
 
@@ -280,5 +280,5 @@ def resident_mb(pid: int) -> float:
 
 
 def open_files(pid: int) -> int:
-    """How many descriptors a process has open."""
+    """The number of open file descriptors of a process."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())

@@ -1,4 +1,4 @@
-"""How much of the engine's speed reaches the clients of the server."""
+"""Visits a second through the server, compared with the bare engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEAST_RATIO = 0.95
 _QUERIES_MIN = 8
 
 Ask = Callable[[dict[str, Any]], Awaitable[int]]
-"""Has a position analysed, and returns the visits searched."""
+"""Analyses a position and returns the visits that were searched."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +33,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-async def measure(found: subjects.Kit, arguments: argparse.Namespace) -> Report:
-    """Ask an engine and the server that it belongs to for the same uncached analyses, in turns."""
+async def measure(kit: subjects.Kit, arguments: argparse.Namespace) -> Report:
+    """Alternately request uncached analyses from an engine and from the server that owns it."""
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        program, socket = subjects.shared(found, directory)
+        program, socket = subjects.shared(kit, directory)
         katago = {"binaryPath": str(program)}
-        made = subjects.site(found, directory, callers=max(arguments.clients), katago=katago)
+        made = subjects.site(kit, directory, callers=max(arguments.clients), katago=katago)
         with subjects.serving(made) as running:
             async with subjects.beside(socket) as engine:
                 for clients in arguments.clients:
@@ -68,7 +68,7 @@ async def _compare(
             await engine.ask({"action": "clear_cache"})
             return await _speed(direct, _positions(clients, turn))
 
-        # The first answers of a new engine are slow, whoever asks.
+        # Not counted: the first answers of a new engine are slow.
         await paired(1, lambda _: served(arguments.rounds), lambda _: bare(arguments.rounds))
         pairs = await paired(arguments.rounds, served, bare)
     name = f"{clients} client" + "s" * (clients > 1)
@@ -96,23 +96,23 @@ def _through(session: Client, visits: int) -> Ask:
     async def ask(position: dict[str, Any]) -> int:
         answer = await subjects.call(session, "analyzePosition", {"position": position, "maxVisits": visits})
         if answer["cached"]:
-            raise RuntimeError("a position that nobody had asked for was answered from the cache")
+            raise RuntimeError("the server answered a new position from the cache")
         return int(answer["visits"])
 
     return ask
 
 
 async def _speed(asks: Sequence[Ask], positions: Sequence[dict[str, Any]]) -> float:
-    """Visits a second when every client asks for the next position as soon as it has its answer."""
-    left = iter(positions)
+    """Visits a second, if every client requests the next position as soon as it has an answer."""
+    remaining = iter(positions)
     visits: list[int] = []
 
     async def work(ask: Ask) -> None:
-        for position in left:
+        for position in remaining:
             visits.append(await ask(position))
 
-    begun = time.monotonic()
+    started = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         for ask in asks:
             tasks.create_task(work(ask))
-    return sum(visits) / (time.monotonic() - begun)
+    return sum(visits) / (time.monotonic() - started)

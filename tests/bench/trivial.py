@@ -1,6 +1,6 @@
-"""A server with one typed tool that does nothing, served as katago-mcp is: what a call costs at least.
+"""A server like katago-mcp with one typed tool that does nothing: the least cost of a call.
 
-`python -m tests.bench.trivial PORT` serves at that port until it is terminated.
+`python -m tests.bench.trivial PORT` serves on that port until it is terminated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.bench.subjects import token
 
 
 class Sum(BaseModel):
-    """The answer of the tool."""
+    """The result of the tool."""
 
     value: int
 
@@ -33,7 +33,7 @@ class _Verifier:
 
 
 def build() -> MCPServer[dict[str, Any]]:
-    """The server with its tool."""
+    """Build the server with its tool."""
     auth = AuthSettings(
         issuer_url=AnyHttpUrl("http://localhost"), resource_server_url=None, required_scopes=["analyze"]
     )

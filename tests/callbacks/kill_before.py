@@ -1,6 +1,6 @@
-"""Kills ansible-playbook, as `kill -9` does, before the task that KILL_BEFORE counts to.
+"""Kills ansible-playbook with SIGKILL before the task with the number KILL_BEFORE.
 
-It counts from the task on whose name is KILL_COUNTS_FROM, from the first one where there is none.
+Counting starts at the task with the name KILL_COUNTS_FROM, or at the first task.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ name: kill_before
 type: aggregate
 short_description: Kill the run before a task
 description:
-  - Counts the tasks that may change a host; those that only set variables are passed over.
+  - Counts tasks that may change a host, and skips tasks that only set variables.
 """
 
 HARMLESS = {
@@ -30,7 +30,7 @@ HARMLESS = {
 
 
 class CallbackModule(CallbackBase):
-    """Ends the process between two tasks."""
+    """Kills the process between two tasks."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"

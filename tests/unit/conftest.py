@@ -1,4 +1,4 @@
-"""No unit test reads the machine that it runs on: what lies there would decide its result."""
+"""Prevents unit tests from reading the machine that they run on, whose files would change their results."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-# Where the fleet keeps its files on a host, which a developer's machine may be too.
+# The directories of the fleet on a host. A developer's machine may be such a host.
 _PLACES = re.compile(r"/(?:etc|opt|run|var/cache|var/lib)/katago")
-# What Python says before it opens a file or lists a directory [sys.addaudithook, audit events table].
+# The audit events before Python opens a file or lists a directory [sys.addaudithook, audit events table].
 _EVENTS = frozenset({"open", "os.listdir", "os.scandir"})
 
 _opened: list[str] = []
 
 
 class OwnHostError(Exception):
-    """A test opens what the host that it runs on has of the fleet."""
+    """A test opens a fleet file of the machine that it runs on."""
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -27,9 +27,9 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         return
     path = os.fsdecode(arguments[0])
     if _PLACES.match(path):
-        # Kept too, since the code under test may take the error for one of its own.
+        # Recorded too, because the code under test may handle the error.
         _opened.append(path)
-        raise OwnHostError(f"{path} is of the host that the test runs on: pass a path below tmp_path")
+        raise OwnHostError(f"{path} belongs to the machine that runs the test: pass a path below tmp_path")
 
 
 sys.addaudithook(_watch)
@@ -37,8 +37,8 @@ sys.addaudithook(_watch)
 
 @pytest.fixture(autouse=True)
 def own_host() -> Iterator[list[str]]:
-    """Fail a test that opened what this machine has of the fleet; what it opened until now."""
+    """Fail a test that opened fleet files of this machine. Yield the paths that it has opened."""
     _opened.clear()
     yield _opened
     if _opened:
-        pytest.fail(f"it reads the host that it runs on: {', '.join(sorted(set(_opened)))}")
+        pytest.fail(f"the test reads files of the machine that runs it: {', '.join(sorted(set(_opened)))}")

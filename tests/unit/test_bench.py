@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic: percentiles, ratios of pairs, verdicts, and which errors a soak excuses."""
+"""The arithmetic of the benchmarks: percentiles, ratios, verdicts, and errors that a soak excuses."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from tests.bench.rollback import Watch
 @pytest.mark.parametrize(
     ("percent", "expected"), [(0, 1), (1, 1), (50, 50), (50.5, 51), (99, 99), (99.1, 100), (100, 100)]
 )
-def test_a_percentile_is_the_value_that_so_many_do_not_exceed(percent: float, expected: float) -> None:
+def test_percentile_is_the_smallest_value_that_enough_values_do_not_exceed(
+    percent: float, expected: float
+) -> None:
     assert percentile([float(value) for value in range(100, 0, -1)], percent) == expected
 
 
 @pytest.mark.parametrize(("values", "percent"), [([], 50), ([1.0], -1), ([1.0], 101), ([1.0], math.nan)])
-def test_what_has_no_percentile_is_refused(values: list[float], percent: float) -> None:
+def test_percentile_without_values_or_out_of_range_is_an_error(values: list[float], percent: float) -> None:
     with pytest.raises(ValueError, match="no percentile"):
         percentile(values, percent)
 
 
-def test_a_ratio_is_the_median_of_the_pairs_not_the_ratio_of_the_medians() -> None:
+def test_ratio_is_the_median_of_the_pairs_not_the_ratio_of_the_medians() -> None:
     figure = ratio("served / bare", [(1.0, 1.0), (50.0, 100.0), (9.0, 10.0)], at_least=0.95)
     assert (figure.value, figure.spread, figure.verdict) == (0.9, (0.5, 1.0), "MISSED")
 
@@ -49,13 +51,13 @@ def test_a_ratio_is_the_median_of_the_pairs_not_the_ratio_of_the_medians() -> No
         (math.nan, None, 1.05, "MISSED"),
     ],
 )
-def test_a_target_is_reached_up_to_its_bound(
+def test_target_includes_its_bound(
     value: float, at_least: float | None, at_most: float | None, verdict: str
 ) -> None:
     assert Figure("x", value, at_least=at_least, at_most=at_most).verdict == verdict
 
 
-def test_pairs_are_measured_in_changing_order() -> None:
+def test_pairs_are_measured_in_alternating_order() -> None:
     order: list[str] = []
 
     def subject(name: str, value: float) -> Callable[[int], Awaitable[float]]:
@@ -92,7 +94,7 @@ def test_the_table_shows_value_spread_target_and_verdict() -> None:
         ((Figure("x", 1.0),), ("something is wrong",), False),
     ],
 )
-def test_a_report_fails_with_a_missed_target_or_a_problem(
+def test_report_fails_with_a_missed_target_or_a_problem(
     figures: tuple[Figure, ...], problems: tuple[str, ...], ok: bool
 ) -> None:
     report = Report("name", "a setting", figures, problems)
@@ -103,77 +105,77 @@ def test_a_report_fails_with_a_missed_target_or_a_problem(
 @pytest.mark.parametrize(
     ("value", "text"), [(0.98341, "0.9834"), (48.123, "48.12"), (1234.5, "1234"), (0.0, "0"), (-2.0, "-2")]
 )
-def test_a_number_has_four_digits_that_count(value: float, text: str) -> None:
+def test_number_has_four_significant_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
-KILLED = Absence(frozenset({"engine_restarted"}), begun=10, ended=20)
+KILLED = Absence(frozenset({"engine_restarted"}), started=10, ended=20)
 
 
-def judged(ask: Ask, answer: dict[str, Any], *, begun: float = 0, ended: float = 1) -> list[str]:
-    """What a ledger that knows of one absence of the engine holds against an answer."""
+def judged(ask: Ask, answer: dict[str, Any], *, started: float = 0, ended: float = 1) -> list[str]:
+    """The problems of an answer, in a ledger with one absence of the engine."""
     ledger = Ledger(absences=[KILLED])
-    ledger.judge(ask, answer, begun, ended)
+    ledger.judge(ask, answer, started, ended)
     return ledger.problems
 
 
 def failure(code: str) -> dict[str, Any]:
-    return {"error": {"code": code, "message": "words"}}
+    return {"error": {"code": code, "message": "text"}}
 
 
 @pytest.mark.parametrize(
-    ("begun", "ended", "excused"),
+    ("started", "ended", "excused"),
     [(0, 9, False), (0, 10, True), (12, 13, True), (20, 30, True), (21, 30, False)],
 )
-def test_an_absence_of_the_engine_excuses_what_ran_meanwhile(
-    begun: float, ended: float, excused: bool
+def test_absence_of_the_engine_excuses_requests_during_it(
+    started: float, ended: float, excused: bool
 ) -> None:
     ask = Ask("analyzePosition", {})
-    assert (judged(ask, failure("engine_restarted"), begun=begun, ended=ended) == []) is excused
+    assert (judged(ask, failure("engine_restarted"), started=started, ended=ended) == []) is excused
 
 
-def test_an_absence_excuses_no_other_error_and_nothing_that_needs_no_engine() -> None:
-    assert judged(Ask("analyzePosition", {}), failure("overloaded"), begun=10, ended=20)
+def test_absence_excuses_no_other_error_and_no_request_without_the_engine() -> None:
+    assert judged(Ask("analyzePosition", {}), failure("overloaded"), started=10, ended=20)
     status = Ask("getEngineStatus", {}, needs_engine=False)
-    assert judged(status, failure("engine_restarted"), begun=10, ended=20)
+    assert judged(status, failure("engine_restarted"), started=10, ended=20)
 
 
-def test_a_refusal_must_carry_its_code() -> None:
+def test_expected_error_must_have_its_code() -> None:
     ask = Ask("findMistakes", {}, code="no_moves")
     assert judged(ask, failure("no_moves")) == []
     assert judged(ask, failure("invalid_range"))
     assert judged(ask, {"moves": []})
 
 
-def test_an_answer_is_judged_and_one_that_lacks_something_is_wrong() -> None:
+def test_wrong_or_incomplete_answer_is_a_problem() -> None:
     ask = Ask("analyzePosition", {}, lambda answer: [] if answer["lead"] > 0 else ["it is behind"])
     assert judged(ask, {"lead": 1}) == []
     assert judged(ask, {"lead": -1})
     assert judged(ask, {})
 
 
-def test_a_partial_answer_needs_an_absence() -> None:
+def test_partial_answer_needs_an_absence() -> None:
     ask = Ask("findMistakes", {})
     partial = {"partial": True, "unanalysed": [{"code": "engine_restarted"}]}
-    assert judged(ask, partial, begun=15, ended=16) == []
+    assert judged(ask, partial, started=15, ended=16) == []
     assert judged(ask, partial)
-    assert judged(ask, {"partial": True, "unanalysed": []}, begun=15, ended=16)
+    assert judged(ask, {"partial": True, "unanalysed": []}, started=15, ended=16)
 
 
-def test_a_cached_answer_is_the_one_that_was_kept() -> None:
+def test_cached_answer_equals_the_first_answer() -> None:
     ask = Ask("analyzePosition", {}, repeats=True)
     ledger = Ledger()
 
-    def told(turn: int, lead: int, *, cached: bool) -> None:
+    def answer_with(turn: int, lead: int, *, cached: bool) -> None:
         answer = {"lead": lead, "cached": cached, "partial": False}
         ledger.judge(ask, answer, 10 * turn + 1, 10 * turn + 2)
 
-    told(0, 1, cached=False)
-    told(1, 1, cached=True)
+    answer_with(0, 1, cached=False)
+    answer_with(1, 1, cached=True)
     assert (ledger.problems, ledger.unexpected_misses) == ([], 0)
-    told(2, 2, cached=True)
+    answer_with(2, 2, cached=True)
     assert len(ledger.problems) == 1
-    told(3, 3, cached=False)
+    answer_with(3, 3, cached=False)
     assert ledger.unexpected_misses == 1
 
 
@@ -182,14 +184,14 @@ def test_quarters_of_a_series() -> None:
     assert quarters([1, 2, 3]) == ((), ())
 
 
-def test_gap_is_from_the_first_refusal_to_the_first_answer_after_the_last() -> None:
+def test_gap_lasts_from_the_first_failure_to_the_first_success_after_the_last_failure() -> None:
     assert Watch([(0, True), (1, False), (2, True), (3, False), (4, True), (5, True)]).gap == 3
     assert Watch([(0, True)]).gap == 0
-    with pytest.raises(ValueError, match="not back"):
+    with pytest.raises(ValueError, match="not ready again"):
         _ = Watch([(0, True), (1, False)]).gap
 
 
-def test_benchmark_of_a_procedure_without_hosts_is_refused_with_what_boots_them() -> None:
+def test_benchmark_of_a_procedure_without_hosts_prints_the_command_to_boot_them() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "tests.bench", "rollback"],
         cwd=paths.ROOT,

@@ -1,4 +1,4 @@
-"""What CI runs for every change, and by night."""
+"""What CI runs for every change, and at night."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(("nightly", "arguments"), [(None, ""), ("false", ""), ("true", "all")])
-def test_long_scenarios_are_run_by_night(nightly: str | None, arguments: str, tmp_path: Path) -> None:
+def test_long_scenarios_run_at_night(nightly: str | None, arguments: str, tmp_path: Path) -> None:
     (tmp_path / ".ci").mkdir()
     (tmp_path / "bin").mkdir()
     shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
@@ -23,5 +23,5 @@ def test_long_scenarios_are_run_by_night(nightly: str | None, arguments: str, tm
     environment = {name: value for name, value in os.environ.items() if name != "CI_NIGHTLY"}
     if nightly is not None:
         environment["CI_NIGHTLY"] = nightly
-    said = subprocess.run([tmp_path / ".ci/run"], env=environment, capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == f"ran {arguments}".strip()
+    done = subprocess.run([tmp_path / ".ci/run"], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"ran {arguments}".strip()

@@ -1,4 +1,4 @@
-"""The collection: what is shipped, what is documented, one version, plays that need no ansible.cfg."""
+"""The collection: its files, its documentation, one version, plays without ansible.cfg."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
+
 ROOT = Path(__file__).resolve().parents[2]
-PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+# Without the playbooks of version 0.2, which only name those that replaced them.
+PLAYBOOKS = [
+    path for path in sorted((ROOT / "playbooks").glob("*.yml")) if path.stem not in procedures.REPLACED
+]
 PLAYS = [
     pytest.param(play, id=f"{path.stem}: {play['name']}")
     for path in PLAYBOOKS
@@ -24,7 +29,7 @@ PLAYS = [
     if "hosts" in play
 ]
 KINDS = {"module": "modules", "filter": "filter", "lookup": "lookup", "callback": "callback"}
-# An action plugin documents itself by its module.
+# The documentation of an action plugin is in its module.
 PLUGINS = [
     pytest.param(kind, path.stem, id=f"{kind} {path.stem}")
     for kind, folder in KINDS.items()
@@ -33,8 +38,8 @@ PLUGINS = [
 
 
 def galaxy() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "galaxy.yml").read_text())
-    return found
+    metadata: dict[str, Any] = yaml.safe_load((ROOT / "galaxy.yml").read_text())
+    return metadata
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         return {member.name for member in opened if not member.isdir()}
 
 
-def test_collection_has_what_a_user_needs(shipped: set[str]) -> None:
+def test_collection_has_the_files_that_users_need(shipped: set[str]) -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True)
     used = (
         "bin/evidence",
@@ -70,7 +75,7 @@ def test_collection_has_what_a_user_needs(shipped: set[str]) -> None:
     assert needed - shipped == set()
 
 
-def test_collection_has_nothing_of_its_development(shipped: set[str]) -> None:
+def test_collection_has_no_development_files(shipped: set[str]) -> None:
     places = {name.split("/")[0] for name in shipped}
     assert (
         places & {"tests", "lab", "molecule", "collections", "records", ".venv", ".lab", ".git", ".ci"}
@@ -96,8 +101,8 @@ def test_versions_agree() -> None:
 
 @pytest.fixture(scope="module")
 def documentation() -> dict[str, dict[str, Any]]:
-    """What ansible-doc tells of every plugin, by kind and name."""
-    found = {}
+    """The output of ansible-doc for every plugin, by kind and name."""
+    documents = {}
     for kind in KINDS:
         names = [f"katago.fleet.{param.values[1]}" for param in PLUGINS if param.values[0] == kind]
         done = subprocess.run(
@@ -108,8 +113,8 @@ def documentation() -> dict[str, dict[str, Any]]:
             text=True,
             check=True,
         )
-        found[kind] = json.loads(done.stdout)
-    return found
+        documents[kind] = json.loads(done.stdout)
+    return documents
 
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
@@ -124,7 +129,7 @@ def test_every_plugin_is_documented(documentation: dict[str, dict[str, Any]], ki
         assert plugin["return"] is not None or kind == "module"
 
 
-def test_every_filter_has_a_documentation() -> None:
+def test_every_filter_has_documentation() -> None:
     source = (ROOT / "plugins/filter/fleet.py").read_text()
     table = source.partition("return {")[2]
     assert sorted(re.findall(r'"(\w+)":', table)) == sorted(
@@ -133,7 +138,7 @@ def test_every_filter_has_a_documentation() -> None:
 
 
 @pytest.mark.parametrize("play", PLAYS)
-def test_play_needs_nothing_of_ansible_cfg(play: dict[str, Any]) -> None:
+def test_play_needs_no_ansible_cfg(play: dict[str, Any]) -> None:
     assert play["gather_facts"] is False
     connection, *others = play["vars_files"]
     assert connection in ("vars/connection.yml", "vars/fresh_connection.yml")

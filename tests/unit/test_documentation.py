@@ -1,8 +1,10 @@
-"""The documents say what the code does: the reference is current, every playbook and row is there."""
+"""The documentation matches the code: references, playbooks, rows of the runbook, links."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +12,27 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import fleet_command, procedures
+
 ROOT = Path(__file__).resolve().parents[2]
-PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
+PLAYBOOKS = [f"{name}.yml" for name in procedures.PROCEDURES]
+README = (ROOT / "README.md").read_text()
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "server" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROWS = (*range(1, 42), 43)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_reference_is_current() -> None:
     done = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"],
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "collections"},
         capture_output=True,
         text=True,
         check=False,
@@ -26,9 +40,17 @@ def test_reference_is_current() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("playbook", PLAYBOOKS)
-def test_every_playbook_is_in_the_readme(playbook: str) -> None:
-    assert f"playbooks/{playbook}" in (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("procedure", procedures.PROCEDURES.values(), ids=lambda each: each.name)
+def test_every_procedure_is_in_the_readme(procedure: procedures.Procedure) -> None:
+    assert re.search(rf"`bin/fleet {' '.join(procedure.command)}(?![\w-])", README)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_bin_fleet_are_valid(page: Path) -> None:
+    for command in re.findall(r"(?:`|^\$ )bin/fleet ([^`#\n]+)", page.read_text(), re.M):
+        words = shlex.split(command)
+        if not {"--help", "PROCEDURE"} & set(words):
+            fleet_command.command_line(*fleet_command.find(words))
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
@@ -38,10 +60,10 @@ def test_every_playbook_is_in_the_runbook(playbook: str) -> None:
 
 def test_runbook_has_every_row_once() -> None:
     rows = re.findall(r"^\| (R\d+) \|", RUNBOOK, re.M)
-    assert rows == [f"R{number}" for number in range(1, 42)]
+    assert rows == [f"R{number}" for number in ROWS]
 
 
-def test_every_row_has_a_command_or_says_that_it_has_none() -> None:
+def test_every_row_has_a_command_or_is_marked_as_manual() -> None:
     for line in re.findall(r"^\| R\d+ \|.*$", RUNBOOK, re.M):
         command = line.split("|")[3]
         assert "`" in command or "not automated yet" in command, line
@@ -52,13 +74,34 @@ def test_commands_of_the_runbook_exist() -> None:
         assert playbook in PLAYBOOKS
 
 
-def test_scenarios_of_the_readme_are_those_that_there_are() -> None:
+def test_every_scenario_is_documented() -> None:
     scenarios = {path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")}
-    readme = (ROOT / "README.md").read_text()
-    assert scenarios <= set(re.findall(r"bin/test (\w+)", readme))
+    assert scenarios <= set(re.findall(r"bin/test (\w+)", (ROOT / "docs" / "benchmarks.md").read_text()))
 
 
-def test_every_example_of_a_module_is_yaml_that_names_it() -> None:
+def test_readme_fits_on_three_screens() -> None:
+    assert len(README.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_cells_of_tables_are_short(page: Path) -> None:
+    rows = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    cells = [cell.strip() for row in rows for cell in re.split(r"(?<!\\)\|", row)]
+    assert [cell for cell in cells if len(cell) > 120] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if "://" not in link and (not target.exists() or (anchor and anchor not in anchors(target))):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_module_has_an_example_that_uses_it() -> None:
     for path in (ROOT / "plugins" / "modules").glob("*.py"):
         example = re.search(r'EXAMPLES = r"""\n(.*?)"""', path.read_text(), re.S)
         assert example, path

@@ -1,4 +1,4 @@
-"""The lab's inventory fits as many hosts as it has, and its tuning results fit its networks."""
+"""The lab's inventory works for any number of hosts, and its tuning results fit its networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from lab import assets, hosts, paths
 
 
-def test_every_host_of_a_larger_lab_answers_to_its_name(tmp_path: Path) -> None:
+def test_every_host_of_a_larger_lab_accepts_its_name(tmp_path: Path) -> None:
     names = [f"katago-{number}" for number in range(1, 5)]
     (tmp_path / "group_vars").symlink_to(paths.ROOT / "inventories" / "lab" / "group_vars")
     (tmp_path / "hosts.yml").write_text(json.dumps({"katago": {"hosts": dict.fromkeys(names)}}))
@@ -25,13 +25,13 @@ def test_every_host_of_a_larger_lab_answers_to_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("file", "channels"), [(assets.SMALL_TUNING, 96), (assets.PACKAGED_TUNING, 192)])
-def test_tuning_result_is_of_the_engines_version_and_the_networks_shape(file: Path, channels: int) -> None:
+def test_tuning_result_fits_the_engine_and_the_network(file: Path, channels: int) -> None:
     assert file.name.startswith("tune13_gpu")
     assert file.name.endswith(f"_x19_y19_c{channels}_mv8.txt")
     assert file.read_text().startswith("VERSION=13\n")
 
 
-def test_lab_tunes_only_when_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lab_tunes_only_when_enabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "STATE", tmp_path)
     lab = hosts.Lab("some")
     assert not lab.tunes()

@@ -1,4 +1,4 @@
-"""A unit test that reads the machine it runs on fails, also where the code takes the error for its own."""
+"""A unit test that reads the machine it runs on fails, even if the code under test handles the error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.unit.conftest import OwnHostError
     [open, Path.read_bytes, os.listdir, os.scandir, lambda path: os.open(path, os.O_RDONLY)],
     ids=["open", "read", "list", "scan", "descriptor"],
 )
-def test_file_of_the_own_host_cannot_be_opened(
+def test_fleet_file_of_this_machine_cannot_be_opened(
     own_host: list[str], reading: Callable[[Any], object], path: str
 ) -> None:
     with pytest.raises(OwnHostError, match="pass a path below tmp_path"):
@@ -38,14 +38,14 @@ def test_file_of_the_own_host_cannot_be_opened(
     own_host.clear()
 
 
-def test_error_that_the_code_takes_for_its_own_is_kept(own_host: list[str]) -> None:
+def test_error_that_the_code_handles_is_recorded(own_host: list[str]) -> None:
     with contextlib.suppress(Exception):
         Path("/etc/katago-mcp/config.json").read_text()
     assert own_host == ["/etc/katago-mcp/config.json"]
     own_host.clear()
 
 
-def test_file_elsewhere_can_be_opened(own_host: list[str], tmp_path: Path) -> None:
+def test_file_in_another_place_can_be_opened(own_host: list[str], tmp_path: Path) -> None:
     place = tmp_path / "etc" / "katago-mcp"
     place.mkdir(parents=True)
     (place / "config.json").write_text("{}")

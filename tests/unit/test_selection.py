@@ -1,4 +1,4 @@
-"""bin/test runs what a change touches: nothing is left out, and what is not known runs more."""
+"""bin/test selects every test that a change may break. An unknown file selects more tests."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def files() -> list[str]:
         ("tests/unit/backup/test_survey.py", set()),
     ],
 )
-def test_file_has_the_tests_of_its_subject(path: str, expected: set[str]) -> None:
+def test_file_selects_the_tests_of_its_subject(path: str, expected: set[str]) -> None:
     assert selection.tests_of(path) == frozenset({"lint", "unit", *expected})
 
 
 @pytest.mark.parametrize("path", ["roles/new/tasks/main.yml", "plugins/modules/new.py", "playbooks/new.yml"])
-def test_code_of_no_known_subject_is_run_once_on_hosts(path: str) -> None:
+def test_code_without_a_known_subject_selects_smoke(path: str) -> None:
     assert "smoke" in selection.touched([path])
 
 
-def test_file_that_is_not_mapped_gets_the_default_run() -> None:
+def test_file_that_is_not_mapped_selects_the_default_tests() -> None:
     assert selection.touched(["strange/file"]) == list(selection.DEFAULT)
 
 
-def test_tests_of_several_files_are_run_once_and_in_order() -> None:
+def test_tests_of_several_files_are_selected_once_and_in_order() -> None:
     paths = ["playbooks/watch.yml", "server/src/katago_mcp/sgf.py", "playbooks/triage.yml"]
     expected = ["lint", "unit", "server", "fuzz", "default", "engine_faults", "smoke", "triage", "watch"]
     assert selection.touched(paths) == expected
@@ -60,12 +60,12 @@ def test_every_file_is_mapped() -> None:
 
 
 @pytest.mark.skipif(not IN_GIT, reason="not a checkout")
-def test_every_test_is_reached_by_a_file_that_is_not_its_own() -> None:
+def test_every_test_is_selected_by_a_file_outside_its_scenario() -> None:
     reached = selection.touched(path for path in files() if not path.startswith("molecule/"))
     assert reached == list(selection.TESTS)
 
 
-def test_mapping_names_only_tests_that_there_are() -> None:
+def test_mapping_names_only_tests_that_exist() -> None:
     mapped = [*selection.SUBJECTS.values(), *(names for _, names in selection.PATHS)]
     assert {name for names in mapped for name in names.split()} <= set(selection.TESTS)
     assert set(selection.LONG) < set(selection.TESTS)
@@ -85,7 +85,7 @@ class Checkout:
         return done.stdout.strip()
 
     def commit(self, name: str) -> str:
-        """Commit a new file; return the commit."""
+        """Commit a new file. Return the commit."""
         (self.directory / name).touch()
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", name)
@@ -98,7 +98,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_branch_is_compared_with_where_it_left_main(checkout: Checkout) -> None:
+def test_branch_is_compared_with_the_commit_at_which_it_left_main(checkout: Checkout) -> None:
     start = checkout.commit("one")
     checkout.git("checkout", "--quiet", "-b", "work")
     checkout.commit("mine")
@@ -111,7 +111,7 @@ def test_branch_is_compared_with_where_it_left_main(checkout: Checkout) -> None:
     assert selection.changed(start) == ["mine", "new", "one"]
 
 
-def test_main_is_compared_with_what_was_pushed_or_else_the_commit_before(checkout: Checkout) -> None:
+def test_main_is_compared_with_the_last_pushed_commit_or_the_parent(checkout: Checkout) -> None:
     first, second = checkout.commit("one"), checkout.commit("two")
     checkout.commit("three")
     assert selection.base() == second
@@ -119,20 +119,20 @@ def test_main_is_compared_with_what_was_pushed_or_else_the_commit_before(checkou
     assert selection.base() == first
 
 
-def test_both_names_of_a_renamed_file_count(checkout: Checkout) -> None:
+def test_both_names_of_a_renamed_file_are_changed(checkout: Checkout) -> None:
     start = checkout.commit("one")
     checkout.git("mv", "one", "two")
     assert selection.changed(start) == ["one", "two"]
 
 
-def test_revision_that_is_not_there_is_refused_with_what_to_do(checkout: Checkout) -> None:
+def test_unknown_revision_is_an_error_with_a_remedy(checkout: Checkout) -> None:
     checkout.commit("one")
-    with pytest.raises(selection.Refused, match="Name what to compare with: bin/test changed REV"):
+    with pytest.raises(selection.Refused, match="Name the revision to compare with: bin/test changed REV"):
         selection.base("nonsense")
     with pytest.raises(selection.Refused, match="bin/test changed REV"):
         selection.base()
 
 
-def test_unknown_test_is_refused_with_those_that_there_are() -> None:
+def test_unknown_test_is_an_error_that_lists_the_tests() -> None:
     with pytest.raises(selection.Refused, match=r"there is no test 'smok'\. Tests: lint unit"):
         selection.selected(["lint", "smok"])

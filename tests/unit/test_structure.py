@@ -1,4 +1,4 @@
-"""Packages depend on each other in one direction, and a module sends no more to a host than it needs."""
+"""Packages depend on each other in one direction, and a module sends only what it needs to a host."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
 PREFIX = "ansible_collections.katago.fleet.plugins"
 
-# From the lowest to the highest; a package imports only from those before it. `gpu` stands below `release`,
-# since a release's size depends on the devices of the host.
+# From the lowest to the highest. A package imports only from earlier ones. `gpu` is below `release`, because
+# the size of a release depends on the devices of the host.
 LAYERS = (
     "module_utils.paths",
     "module_utils.timestamps",
@@ -53,32 +53,32 @@ LARGER = {
             "gpu_driver_record",
             "gpu_driver_verify",
         ),
-        "looks at the whole host again, since a reboot or another run may have come between two steps",
+        "checks the whole host again, because a reboot or another run may have happened between two steps",
     ),
-    "service_validate": "checks every field of the answers, and keeps the secrets of the host to itself",
+    "service_validate": "checks every field of the answers, and redacts the secrets of the host",
     "triage": "measures everything that the runbook asks about, in one connection",
-    "watch": "takes a sample itself to see whether a window that ended may be joined",
+    "watch": "takes a sample to decide whether a finished window may be joined",
 }
 """Modules that send more than `MOST_LINES` lines to a host, and why."""
 
 
 def modules_below(directory: Path) -> dict[str, Path]:
-    """Every Python module below a directory by its dotted name; a package's `__init__` has the package's."""
-    found = {}
+    """Every Python module below a directory by its dotted name. `__init__` has the name of its package."""
+    modules = {}
     for path in sorted(directory.rglob("*.py")):
         parts = path.relative_to(directory).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
 
 
-def imports(path: Path, prefix: str, known: Mapping[str, Path]) -> Iterator[str]:
-    """The modules below `prefix` that a file imports, in functions too."""
+def imports(path: Path, prefix: str, modules: Mapping[str, Path]) -> Iterator[str]:
+    """The modules below `prefix` that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{prefix}."):
             parent = str(node.module).removeprefix(prefix).removeprefix(".")
             for alias in node.names:
                 name = f"{parent}.{alias.name}".removeprefix(".")
-                yield name if name in known else parent
+                yield name if name in modules else parent
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.startswith(f"{prefix}."):
@@ -86,13 +86,13 @@ def imports(path: Path, prefix: str, known: Mapping[str, Path]) -> Iterator[str]
 
 
 def graph(directory: Path, prefix: str) -> dict[str, set[str]]:
-    """What each module imports of those beside it."""
-    known = modules_below(directory)
-    return {name: set(imports(path, prefix, known)) - {name} for name, path in known.items()}
+    """The modules of the directory that each of them imports."""
+    modules = modules_below(directory)
+    return {name: set(imports(path, prefix, modules)) - {name} for name, path in modules.items()}
 
 
 def cycle(edges: Mapping[str, set[str]]) -> list[str]:
-    """The modules of a cycle, in order; [] when there is none."""
+    """The modules of a cycle in order; [] if there is none."""
     try:
         TopologicalSorter(edges).prepare()
     except CycleError as error:
@@ -101,13 +101,13 @@ def cycle(edges: Mapping[str, set[str]]) -> list[str]:
 
 
 def layer_of(module: str) -> str:
-    """The entry of LAYERS that a module of the plugins belongs to."""
+    """The entry of LAYERS to which a module of the plugins belongs."""
     parts = module.split(".")
     return ".".join(parts[:2]) if parts[0] in ("module_utils", "plugin_utils") else parts[0]
 
 
 def upward(edges: Mapping[str, set[str]]) -> list[str]:
-    """The imports from a package that is higher than the importing one."""
+    """The imports from a package above the importing one."""
     return [
         f"{module} imports {imported}"
         for module, targets in edges.items()
@@ -117,32 +117,32 @@ def upward(edges: Mapping[str, set[str]]) -> list[str]:
 
 
 def shipped(module: str, edges: Mapping[str, set[str]]) -> set[str]:
-    """All of module_utils that Ansible sends to a host with a module."""
-    found: set[str] = set()
+    """The parts of module_utils that Ansible sends to a host with a module."""
+    sent: set[str] = set()
     waiting = [*edges[f"modules.{module}"]]
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in sent:
+            sent.add(name)
             waiting.extend(edges[name])
-    return found
+    return sent
 
 
 def lines(names: set[str]) -> int:
     """The lines of modules below plugins/."""
-    known = modules_below(PLUGINS)
-    return sum(len(known[name].read_text().splitlines()) for name in names)
+    modules = modules_below(PLUGINS)
+    return sum(len(modules[name].read_text().splitlines()) for name in names)
 
 
 @pytest.fixture(scope="module")
 def plugins() -> dict[str, set[str]]:
-    """What each module of plugins/ imports, without packages themselves and fragments of documentation."""
+    """The imports of each module of plugins/, without packages and documentation fragments."""
     everything = graph(PLUGINS, PREFIX)
     files = {name for name, path in modules_below(PLUGINS).items() if path.name != "__init__.py"}
     return {name: everything[name] for name in files if not name.startswith("doc_fragments.")}
 
 
-def test_every_package_has_its_place(plugins: dict[str, set[str]]) -> None:
+def test_every_package_is_in_a_layer(plugins: dict[str, set[str]]) -> None:
     assert {layer_of(module) for module in plugins} == set(LAYERS)
 
 
@@ -150,31 +150,31 @@ def test_no_package_imports_from_one_above_it(plugins: dict[str, set[str]]) -> N
     assert upward(plugins) == []
 
 
-def test_no_modules_import_each_other_in_a_circle(plugins: dict[str, set[str]]) -> None:
+def test_plugins_have_no_import_cycle(plugins: dict[str, set[str]]) -> None:
     assert cycle(plugins) == []
 
 
-def test_modules_of_the_server_do_not_import_each_other_in_a_circle() -> None:
+def test_server_has_no_import_cycle() -> None:
     edges = graph(ROOT / "server" / "src" / "katago_mcp", "katago_mcp")
     assert len(edges) > 20
     assert cycle(edges) == []
 
 
-def test_modules_import_only_what_ansible_sends_with_them(plugins: dict[str, set[str]]) -> None:
-    astray = {
+def test_modules_import_only_from_module_utils(plugins: dict[str, set[str]]) -> None:
+    outside = {
         module: {each for each in imported if not each.startswith("module_utils.")}
         for module, imported in plugins.items()
         if module.startswith(("modules.", "module_utils."))
     }
-    assert {module: found for module, found in astray.items() if found} == {}
+    assert {module: names for module, names in outside.items() if names} == {}
 
 
-def test_every_package_of_module_utils_can_be_sent() -> None:
+def test_every_package_of_module_utils_has_an_init_file() -> None:
     directories = {path.parent for path in (PLUGINS / "module_utils").glob("*/*.py")}
     assert [path.name for path in directories if not (path / "__init__.py").is_file()] == []
 
 
-def test_no_module_sends_much_to_a_host_without_a_reason(plugins: dict[str, set[str]]) -> None:
+def test_large_modules_have_a_reason(plugins: dict[str, set[str]]) -> None:
     names = [name.removeprefix("modules.") for name in plugins if name.startswith("modules.")]
     sizes = {name: lines(shipped(name, plugins)) for name in names}
     assert {name: size for name, size in sizes.items() if size > MOST_LINES and name not in LARGER} == {}
@@ -182,16 +182,16 @@ def test_no_module_sends_much_to_a_host_without_a_reason(plugins: dict[str, set[
     assert sizes["service_restart"] <= 2000
 
 
-def test_cycle_is_found() -> None:
+def test_cycle_is_detected() -> None:
     assert set(cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
 
 
-def test_import_from_above_is_found() -> None:
+def test_import_from_a_higher_package_is_detected() -> None:
     edges = {"module_utils.common.files": {"module_utils.service.unit", "module_utils.paths"}}
     assert upward(edges) == ["module_utils.common.files imports module_utils.service.unit"]
 
 
-def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
+def test_imports_in_functions_are_detected(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("")
     (tmp_path / "b.py").write_text("def f():\n    from p.a import x\n    import p.c\n    return x, p.c\n")
     (tmp_path / "c.py").write_text("from p import a, b\n")
