@@ -345,7 +345,7 @@ class _Review:
         names = {at: self._name(at) for at in self._turns}
         for start in range(0, len(self._turns), _LOOKUPS):
             batch = self._turns[start : start + _LOOKUPS]
-            lookups = (self._desk.kept(_Turn, names[at]) for at in batch)
+            lookups = (self._desk.lookup(_Turn, names[at]) for at in batch)
             for at, kept in zip(batch, await asyncio.gather(*lookups), strict=True):
                 if kept is not None:
                     self._found[at] = kept
@@ -365,7 +365,7 @@ class _Review:
             self._desk.metrics.visits.inc(found.visits)
             await note(len(self._found), len(self._turns))
             if found.visits >= self._limits.visits:
-                await self._desk.keep(names[at], found.model_dump(mode="json", by_alias=True))
+                await self._desk.store(names[at], found.model_dump(mode="json", by_alias=True))
 
         missing = [at for at in self._turns if at not in self._found]
         try:
