@@ -60,9 +60,7 @@ class PositionAnalysis(Result):
         description="Standard deviation of the predicted score, in points; biased high."
     )
     visits: int = Field(description="Visits searched.")
-    moves: list[MoveAnalysis] = Field(
-        description="Candidate moves, best first; empty after a single visit."
-    )
+    moves: list[MoveAnalysis] = Field(description="Candidate moves, best first; empty after a single visit.")
     ownership: list[float] | None = Field(
         default=None,
         description="Row by row from the top left, 1 (Black) to -1 (White); only if requested.",
@@ -270,7 +268,9 @@ def _options(checked: Checked, search_limits: Limits, request: Request) -> dict[
     return options
 
 
-def _read(reply: dict[str, Any], checked: Checked, search_limits: Limits, request: Request) -> PositionAnalysis:
+def _read(
+    reply: dict[str, Any], checked: Checked, search_limits: Limits, request: Request
+) -> PositionAnalysis:
     """Read KataGo's reply [Analysis_Engine.md, Responses]."""
     with readable():
         root = reply["rootInfo"]

@@ -69,7 +69,7 @@ class Decoded:
 def decode(data: bytes) -> Decoded:
     """Decode a game record from any program.
 
-    Tried in this order: a byte-order mark; valid UTF-8; the charset that CA declares (SGF FF[4], property CA);
+    Tried in this order: a byte-order mark; valid UTF-8; the charset that CA declares (SGF FF[4], CA);
     UTF-8 with a few broken characters; the legacy charset under which the text has the most common
     characters; ISO-8859-1, which is SGF's default and accepts every byte.
     """
@@ -100,7 +100,9 @@ def decode(data: bytes) -> Decoded:
         return Decoded(data.decode(guess), guess, f"{problem}: the text was read as {guess}")
     if declared is not None:
         return _settle(data, declared)
-    return Decoded(data.decode("latin-1"), "latin-1", "the charset is not known: names and comments may be garbled")
+    return Decoded(
+        data.decode("latin-1"), "latin-1", "the charset is not known: names and comments may be garbled"
+    )
 
 
 def _settle(data: bytes, charset: str) -> Decoded:

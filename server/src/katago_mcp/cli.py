@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         help="file with temporary lower limits; it may be missing (default: none)",
     )
     takes_config(command("stdio", "serve MCP over stdin and stdout"))
-    validate = command("validate", "check the configuration, the files and the engine; status 1 if a check fails")
+    validate = command(
+        "validate", "check the configuration, the files and the engine; status 1 if a check fails"
+    )
     takes_config(validate)
     validate.add_argument("--no-engine", action="store_true", help="skip the engine checks")
     validate.add_argument("--json", action="store_true", help="print JSON")
@@ -148,7 +150,9 @@ def _cache(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             }
             text = f"deleted {before.entries} answers, {before.bytes} bytes"
             if quarantined is not None:
-                text = f"the file was damaged and moved to {quarantined.name}; the server will create a new one"
+                text = (
+                    f"the file was damaged and moved to {quarantined.name}; the server will create a new one"
+                )
     path = settings.directory / cache.FILE
     if arguments.json:
         print(json.dumps({"ok": ok, "file": str(path), **report}))

@@ -181,8 +181,7 @@ class Auth(Section):
 
 
 class Tls(Section):
-    """TLS for the MCP, health and admin endpoints.
-    """
+    """TLS for the MCP, health and admin endpoints."""
 
     enabled: bool = False
     """Serve the main port over TLS 1.2 or newer. The metrics port stays plain HTTP."""
@@ -340,7 +339,9 @@ def read_object(path: Path, *, absent: str, shape: str) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read ({error.strerror}): {absent}"]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: byte {error.start} is not valid UTF-8: save the file as UTF-8"]) from error
+        raise ConfigError(
+            [f"{path}: byte {error.start} is not valid UTF-8: save the file as UTF-8"]
+        ) from error
     try:
         document = json.loads(text, object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -386,7 +387,7 @@ def _override(document: dict[str, Any], environ: Mapping[str, str]) -> list[str]
 
 
 def _from_text(text: str, annotation: object) -> object:
-    """Convert a variable's text to the type of a field. Invalid text is returned unchanged; the schema rejects it."""
+    """Convert a variable's text to a field's type. Invalid text stays text, and the schema rejects it."""
     arms = {annotation, *get_args(annotation)}
     if text == "" and type(None) in arms:
         return None

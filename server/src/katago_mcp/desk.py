@@ -64,7 +64,9 @@ class Result(Wire):
     komi: float = Field(description="Komi used.")
     cached: bool = Field(default=False, description="Whether the answer came from the cache.")
     partial: bool = Field(default=False, description="Whether parts of the requested answer are missing.")
-    warnings: list[str] = Field(default=[], description="Suspicious input that was accepted, and assumptions.")
+    warnings: list[str] = Field(
+        default=[], description="Suspicious input that was accepted, and assumptions."
+    )
     network: str | None = Field(default=None, description="Name of the neural network.")
     engine_version: str | None = Field(default=None, description="Version of KataGo.")
 
@@ -142,7 +144,9 @@ class Desk:
             Failure: any failure of `work`.
         """
         if self.draining:
-            raise _draining("the server accepts no new analyses: it is shutting down or was drained by an operator")
+            raise _draining(
+                "the server accepts no new analyses: it is shutting down or was drained by an operator"
+            )
         name = self.key(tool, checked.digest, parameters)
         own: dict[str, Any] = {"rules": checked.rules_name}
         if cached:
@@ -260,7 +264,7 @@ class Desk:
     async def search_turns(
         self, query: dict[str, Any], seconds: float, received: Progress
     ) -> tuple[str, ...]:
-        """Send one query with `analyzeTurns`. The caller holds a slot; `seconds` limits the search of each turn.
+        """Send one query with `analyzeTurns`. The caller holds a slot; `seconds` limits each turn's search.
 
         Raises as `search` does. The caller keeps the turns received before.
         """

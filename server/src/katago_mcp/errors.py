@@ -165,7 +165,9 @@ CATALOGUE: dict[str, Entry] = {
         "arguments that match the schema",
         _NO_RETRY,
     ),
-    "unknown_tool": Entry("invalid", "The server has no tool with this name.", (), "a tool that the text lists", _NO_RETRY),
+    "unknown_tool": Entry(
+        "invalid", "The server has no tool with this name.", (), "a tool that the text lists", _NO_RETRY
+    ),
     "engine_refused": Entry(
         "invalid",
         "The engine rejected the query. The text is KataGo's own.",
@@ -191,7 +193,9 @@ CATALOGUE: dict[str, Entry] = {
         "fewer sessions: end each with DELETE; or protocol 2026-07-28",
         _LATER,
     ),
-    "draining": Entry("rejected", "The server is shutting down or drained by an operator.", (), "another server", _LATER),
+    "draining": Entry(
+        "rejected", "The server is shutting down or drained by an operator.", (), "another server", _LATER
+    ),
     "forbidden": Entry(
         "rejected",
         "The token lacks the scope that the tool needs.",
@@ -201,13 +205,21 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "engine_starting": Entry("unavailable", "The engine is starting.", (), _ENGINE, _LATER),
     "engine_tuning": Entry(
-        "unavailable", "The engine is tuning itself for a new device. This takes minutes.", (), _ENGINE, _LATER
+        "unavailable",
+        "The engine is tuning itself for a new device. This takes minutes.",
+        (),
+        _ENGINE,
+        _LATER,
     ),
     "engine_hung": Entry(
         "unavailable", "The engine stopped responding. The server is replacing it.", (), _ENGINE, _LATER
     ),
     "engine_backoff": Entry(
-        "unavailable", "The engine failed. The server waits before it restarts the engine.", (), _ENGINE, _LATER
+        "unavailable",
+        "The engine failed. The server waits before it restarts the engine.",
+        (),
+        _ENGINE,
+        _LATER,
     ),
     "engine_config_error": Entry(
         "unavailable",

@@ -35,8 +35,8 @@ MoveNumber = Annotated[
 Variation = Annotated[
     str,
     Field(
-        description='With a record: "main", a path of branches such as "1.2" (first branch at the first fork, '
-        'second at the next), or "#57" for the line through node 57.'
+        description='With a record: "main", a path of branches such as "1.2" (first branch at the first '
+        'fork, second at the next), or "#57" for the line through node 57.'
     ),
 ]
 

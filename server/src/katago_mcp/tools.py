@@ -100,7 +100,7 @@ class Service:
 
 
 def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
-    """Build the MCP server with its tools. If `tokens` is set, HTTP callers need a token with the scope `analyze`."""
+    """Build the MCP server with its tools. With `tokens`, HTTP callers need one with the scope `analyze`."""
     auth = None
     if tokens is not None:
         # The SDK requires an issuer URL although tokens come from a file. No client sees it.
@@ -159,7 +159,9 @@ def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
 
 
 def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -> None:
-    @server.tool(name="analyzePosition", title="Analyse a position", annotations=_READ_ONLY, meta=_NEEDS_ANALYZE)
+    @server.tool(
+        name="analyzePosition", title="Analyse a position", annotations=_READ_ONLY, meta=_NEEDS_ANALYZE
+    )
     async def analyze_position(
         ctx: Context[dict[str, Any], Any],
         position: PositionArgument = None,
@@ -176,26 +178,31 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
             bool, Field(description="Also return the expected owner of each point.")
         ] = False,
         includeMovesOwnership: Annotated[
-            bool, Field(description="Also return the ownership after each candidate move. This makes answers long.")
+            bool,
+            Field(
+                description="Also return the ownership after each candidate move. This makes answers long."
+            ),
         ] = False,
         allowMoves: Annotated[
             list[str] | None,
             Field(
-                description='Consider only these moves of the player to move: vertices, "pass", or rectangles '
-                f'given by two corners such as "C3:G7". At most {MAX_REGION} entries.',
+                description='Consider only these moves of the player to move: vertices, "pass", or '
+                f'rectangles given by two corners such as "C3:G7". At most {MAX_REGION} entries.',
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         avoidMoves: Annotated[
             list[str] | None,
             Field(
-                description="Do not consider these moves; same format as allowMoves. Use only one of the two.",
+                description="Do not consider these moves. Same format as allowMoves; use only one of them.",
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         restrictedDepth: Annotated[
             int,
-            Field(description="Number of moves of each continuation that allowMoves or avoidMoves limits, 1 to 60."),
+            Field(
+                description="Moves of each continuation to which allowMoves or avoidMoves applies, 1 to 60."
+            ),
         ] = 1,
         humanSLProfile: Annotated[
             str | None,
@@ -264,8 +271,8 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         lossThresholds: Annotated[
             list[float],
             Field(
-                description="Points lost at which the classes good, inaccuracy, mistake, blunder and disaster "
-                "start; below them is excellent. Five ascending numbers above 0.",
+                description="Points lost at which the classes good, inaccuracy, mistake, blunder and "
+                "disaster start; below them is excellent. Five ascending numbers above 0.",
                 json_schema_extra={"minItems": len(LOSS_BOUNDS), "maxItems": len(LOSS_BOUNDS)},
             ),
         ] = [*LOSS_BOUNDS],  # noqa: B006 - the schema shows it, and no code changes it
@@ -597,7 +604,8 @@ def _unknown_argument(tool: str, unknown: AbstractSet[str], accepted: Collection
     nearest = difflib.get_close_matches(_letters(name), by_letters, n=1)
     return Invalid(
         "invalid_arguments",
-        f"{tool} has no argument {name[:40]!r}" + (f": did you mean {by_letters[nearest[0]]}?" if nearest else ""),
+        f"{tool} has no argument {name[:40]!r}"
+        + (f": did you mean {by_letters[nearest[0]]}?" if nearest else ""),
         field=name[:40],
         accepted=f"only {', '.join(accepted)}" if accepted else "no arguments",
     )
