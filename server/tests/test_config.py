@@ -82,15 +82,15 @@ def test_all_problems_are_told_at_once(site: Site) -> None:
 def test_a_missing_key_is_named(site: Site) -> None:
     del site.document["katago"]["modelPath"]
     site.write()
-    assert problems(site) == ("katago.modelPath: is missing: add it to the configuration",)
+    assert problems(site) == ("katago.modelPath: is required but missing: add it to the configuration",)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is not JSON, line 1"),
-        ("[]", "must hold a JSON object"),
-        ('{"server": {"port": NaN}}', "NaN is not JSON"),
+        ("{", "is not valid JSON, line 1"),
+        ("[]", "must contain a JSON object"),
+        ('{"server": {"port": NaN}}', "NaN is not valid JSON"),
         ('{"server": {}, "server": {}}', "'server' occurs twice"),
         ("[" * 100_000, "nested too deeply"),
     ],
@@ -103,7 +103,7 @@ def test_a_file_that_is_no_configuration_is_explained(site: Site, text: str, sai
 
 def test_bytes_that_are_not_utf8_are_explained(site: Site) -> None:
     site.path.write_bytes(b'{"server": "\xff"}')
-    assert "is not UTF-8 at byte 12" in problems(site)[0]
+    assert "byte 12 is not valid UTF-8" in problems(site)[0]
 
 
 def test_a_missing_file_is_explained(site: Site) -> None:
@@ -147,7 +147,7 @@ def test_a_variable_that_does_not_fit_is_named_by_its_key(site: Site) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "go.example.org"])
 def test_a_reachable_bind_needs_tokens(site: Site, host: str) -> None:
     site.write(server={"host": host})
-    assert problems(site)[0].startswith(f"server.host: {host!r} is not loopback")
+    assert problems(site)[0].startswith(f"server.host: {host!r} is not a loopback address")
 
 
 def test_the_credential_of_systemd_counts_as_tokens(site: Site, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ async def started(site: Site, write_seconds: float = PATIENCE) -> AsyncIterator[
 async def test_an_engine_that_stops_reading_fails_the_write(site: Site) -> None:
     async with started(site, write_seconds=0.3) as engine:
         os.kill(engine.pid, signal.SIGSTOP)
-        with pytest.raises(EngineGone, match=r"hung: it read nothing for 0\.3 s"):
+        with pytest.raises(EngineGone, match=r"hung: it read no input for 0\.3 s"):
             await engine.query({"filler": "x" * 1_000_000})
         assert engine.end_kind == "hung"
 

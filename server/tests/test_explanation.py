@@ -121,7 +121,7 @@ async def test_a_move_that_only_the_engine_knows_to_be_illegal_is_refused(site: 
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(illegal=["C3"])
-        with pytest.raises(Failure, match=r"illegal_move.*the engine holds it to be illegal"):
+        with pytest.raises(Failure, match=r"illegal_move.*the engine considers it illegal"):
             await explain(made, "C3")
 
 
@@ -157,7 +157,7 @@ async def test_an_explanation_takes_two_visits_where_the_server_would_take_one(s
     ("katago", "asked", "said"),
     [
         ({}, 1, r"maxVisits cannot be 1 \[maxVisits\]; accepted: 2 to 1000"),
-        ({"maxVisits": 1, "defaultVisits": 1}, None, "2 visits are needed, and this server allows 1"),
+        ({"maxVisits": 1, "defaultVisits": 1}, None, "this tool needs 2 visits, but this server allows only 1"),
     ],
 )
 async def test_a_single_visit_explains_nothing(
@@ -190,5 +190,5 @@ async def test_people_get_numbers_and_sequences(site: Site) -> None:
         await made.reaches("ready")
         text = (await explain(made, "C3")).summary()
     assert text.startswith("White C3: Black 50.0%")
-    assert "Against A1 it loses 3.0 points" in text
+    assert "Compared with A1 it loses 3.0 points" in text
     assert "Then: A2 B2" in text

@@ -113,7 +113,7 @@ async def test_call_gives_one_game(site: Site, arguments: dict[str, Any]) -> Non
     async with client(site) as session:
         result = await session.call_tool("analyzePosition", arguments)
     assert result.is_error
-    assert "either a position or an SGF record" in str(result.content[0])
+    assert "exactly one of position, sgf and sgfBase64" in str(result.content[0])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ async def test_argument_without_effect_is_refused(
     ("tool", "record", "code", "said"),
     [
         ("findMistakes", "(;SZ[9]KM[7])", "no_moves", "has no moves"),
-        ("findMistakes", "(;SZ[9]KM[7];B[zz])", "no_moves", "line 1 column 13: 'zz' is no point"),
+        ("findMistakes", "(;SZ[9]KM[7];B[zz])", "no_moves", "line 1 column 13: 'zz' is not a point"),
         ("analyzePosition", "(;SZ[9]AB[aa]AW[ba][ab])", "invalid_stone", "line 1 column 2"),
         ("analyzePosition", "(;SZ[9]KM[7];B[ee])", "engine_refused", "Illegal move 0"),
     ],
@@ -193,7 +193,7 @@ async def test_all_moves_of_record_are_reviewed_whatever_is_set_up_between_them(
         answer, _ = await ask(session, "findMistakes", sgf=f"(;SZ[9]RU[Chinese]KM[7]{setup})", allMoves=True)
     assert [move["number"] for move in answer["moves"]] == [1, 2, 3, 4, 5]
     assert [move["move"] for move in answer["moves"]][:3] == ["E5", "C7", "G3"]
-    assert any("set up anew after move 3" in warning for warning in answer["warnings"]) == told
+    assert any("stones were set up after move 3" in warning for warning in answer["warnings"]) == told
     assert any("set up after the last move" in warning for warning in answer["warnings"]) != told
 
 

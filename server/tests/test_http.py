@@ -73,7 +73,7 @@ def test_what_the_engine_warns_of_is_told_once_by_every_tool(shared: tuple[Site,
     assert report["ok"], report
     for result in report["results"]:
         warnings = result["structured"]["warnings"]
-        assert warnings[0] == "move 1 is by B again"
+        assert warnings[0] == "move 1: B plays twice in a row"
         assert warnings.count("komi: Unexpected or unused field") == 1
         assert "Warning: komi: Unexpected or unused field" in result["text"]
 
@@ -261,7 +261,7 @@ def test_the_deadline_of_a_call_bounds_a_slow_search(shared: tuple[Site, Running
     call = ("analyzePosition", {"position": {"moves": [["W", "T1"]]}})
     report = site.call(call, token=ANALYZE_TOKEN, deadline=0.5, protocol=generation)
     site.behave()
-    assert (report["ok"], report["error"]) == (False, "deadline of 0.5 s passed")
+    assert (report["ok"], report["error"]) == (False, "the calls did not finish within the deadline of 0.5 s")
 
 
 @pytest.mark.parametrize("generation", ["auto", *GENERATIONS])
@@ -274,7 +274,7 @@ def test_the_deadline_of_a_call_bounds_a_server_that_is_frozen(
         report = site.call(("getEngineStatus", {}), token=ANALYZE_TOKEN, deadline=0.5, protocol=generation)
     finally:
         running.process.send_signal(signal.SIGCONT)
-    assert report["error"] == "deadline of 0.5 s passed"
+    assert report["error"] == "the calls did not finish within the deadline of 0.5 s"
     eventually(lambda: running.answers("/ready") == 200, "ready again")
 
 
@@ -287,7 +287,7 @@ def test_mcp_wants_a_token_with_the_scope_analyze(
 ) -> None:
     site, _ = shared
     report = site.call(("getEngineStatus", {}), token=token, protocol=generation)
-    assert report["error"].startswith(f"the server refused: HTTP {status}")
+    assert report["error"].startswith(f"the server rejected the request: HTTP {status}")
     assert "not-a-token" not in json.dumps(report)
 
 
@@ -544,7 +544,7 @@ def test_the_deadline_of_a_call_bounds_a_server_that_freezes_meanwhile(
     finally:
         running.process.send_signal(signal.SIGCONT)
     site.behave()
-    assert report["error"] == "deadline of 2 s passed"
+    assert report["error"] == "the calls did not finish within the deadline of 2 s"
     eventually(lambda: running.answers("/ready") == 200, "ready again")
 
 

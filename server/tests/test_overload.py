@@ -80,7 +80,7 @@ async def test_an_analysis_does_not_wait_forever(site: Site) -> None:
         assert made.analyst.slots.queued == 0
         await leave(running)
     failure = caught.value
-    assert failure.message == "no turn came within 0.2 s: 1 analyses run and 0 wait already"
+    assert failure.message == "no slot was free within 0.2 s: 1 analyses are running and 0 are waiting"
     assert (failure.code, failure.retry_after) == ("overloaded", 1)
     assert len(site.queries()) == 1
 
@@ -90,7 +90,7 @@ async def test_what_the_engine_took_is_told_without_the_wait(site: Site) -> None
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="silent")
-        with pytest.raises(TimedOut, match=r"no answer within 1\.1 s after it was asked"):
+        with pytest.raises(TimedOut, match=r"no answer within 1\.1 s after the query was sent"):
             await made.analyze(max_time=0.05)
 
 

@@ -64,7 +64,7 @@ def refused(**fields: Any) -> Invalid:
             "position.moves[8]",
             "ko",
         ),
-        ({"rules": "go!"}, "invalid_rules", "position.rules", "not known"),
+        ({"rules": "go!"}, "invalid_rules", "position.rules", "unknown"),
         ({"board_x_size": 20}, "invalid_board_size", "position.boardXSize", "20"),
         ({"board_y_size": 1}, "invalid_board_size", "position.boardYSize", "1"),
         ({"komi": 6.25}, "invalid_komi", "position.komi", "6.25"),
@@ -124,12 +124,12 @@ def test_stones_without_liberties_are_found_behind_others_of_a_living_group() ->
 
 def test_the_same_colour_twice_is_accepted_with_a_warning() -> None:
     position = checked(moves=[("B", "D4"), ("B", "Q16")])
-    assert position.warnings == ("move 1 is by B again",)
+    assert position.warnings == ("move 1: B plays twice in a row",)
 
 
 def test_a_move_after_two_passes_is_accepted_with_a_warning() -> None:
     position = checked(moves=[("B", "pass"), ("W", "pass"), ("B", "D4")])
-    assert position.warnings == ("move 2 comes after two passes, when the game was over",)
+    assert position.warnings == ("move 2 comes after two passes, which end the game",)
 
 
 def test_many_warnings_are_shortened() -> None:

@@ -40,7 +40,7 @@ def still_after(session: int, seconds: float) -> float:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.05)
-        watch.look()
+        watch.check()
     return watch.still
 
 
@@ -111,17 +111,17 @@ def test_what_a_process_does_decides(tmp_path: Path, after: dict[str, object], i
     )
     now[0] = 5.0
     proc(tmp_path, **after)  # type: ignore[arg-type]
-    assert (watch.look() > 0) is is_still
+    assert (watch.check() > 0) is is_still
 
 
 def test_a_line_is_progress() -> None:
     now, lines = [0.0], [0]
     watch = progress.Watch(progress.Activity, lambda: lines[0], longest_step=9, clock=lambda: now[0])
     now[0] = 5.0
-    assert watch.look() == 5.0
+    assert watch.check() == 5.0
     lines[0] = 1
     now[0] = 8.0
-    assert watch.look() == 0.0
+    assert watch.check() == 0.0
 
 
 def test_who_watches_seldom_counts_little() -> None:
@@ -129,7 +129,7 @@ def test_who_watches_seldom_counts_little() -> None:
     now = [0.0]
     watch = progress.Watch(progress.Activity, lambda: 0, longest_step=2, clock=lambda: now[0])
     now[0] = 600.0
-    assert watch.look() == 2.0
+    assert watch.check() == 2.0
 
 
 QUIET = progress.Activity({7: 1.0}, {7: 1.0})

@@ -125,7 +125,7 @@ def test_the_configuration_of_another_release_is_refused(site: Site, tmp_path: P
         site.path.symlink_to(release / "config.json")
         answer = running.post(RELOAD)
         assert answer.status_code == 422
-        assert "belongs to the release 2.0-abc" in answer.json()["problems"][0]
+        assert "belongs to release 2.0-abc" in answer.json()["problems"][0]
         assert status(site)["maxVisits"] == 1000
 
 
@@ -243,7 +243,7 @@ def test_a_broken_overlay_does_not_keep_the_server_from_starting(site: Site) -> 
     with site.serving() as running:
         health = running.get("/health").json()
         assert health["overlay"] is None
-        assert "is not JSON" in health["overlayProblems"][0]
+        assert "is not valid JSON" in health["overlayProblems"][0]
         assert running.metric("katago_mcp_overlay_invalid") == 1
         (event,) = events(running, "overlay_refused")
         assert event["level"] == "error"

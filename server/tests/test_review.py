@@ -180,7 +180,7 @@ async def test_moves_before_and_after_a_setup_are_one_review(site: Site) -> None
     ]
     assert (result.first_move, result.last_move, result.turns_analysed) == (1, 4, 6)
     assert (result.partial, result.unanalysed) == (False, [])
-    assert [warning for warning in result.warnings if "set up anew after move 2:" in warning]
+    assert [warning for warning in result.warnings if "stones were set up after move 2:" in warning]
     assert again.cached
 
 
@@ -259,7 +259,7 @@ async def test_a_turn_without_a_result_is_reported_and_the_rest_is_kept(site: Si
         (4, "engine_answer_unreadable", [4]),
     ]
     assert [move.number for move in result.moves] == [1]
-    assert "Turn 2 has no judgement" in result.summary()
+    assert "Turn 2 has no result" in result.summary()
 
 
 async def test_what_was_done_when_time_runs_out_is_returned(site: Site) -> None:

@@ -36,7 +36,7 @@ def accepted(site: Site, secret: str) -> bool:
     """Whether a client with that token is served; one that is not is told 401."""
     report = site.call(("getEngineStatus", {}), token=secret)
     if not report["ok"]:
-        assert report["error"].startswith("the server refused: HTTP 401")
+        assert report["error"].startswith("the server rejected the request: HTTP 401")
     return bool(report["ok"])
 
 

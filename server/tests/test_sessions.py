@@ -105,7 +105,7 @@ def test_a_token_with_its_sessions_open_is_refused_and_another_one_let_in(site: 
     assert (answer["jsonrpc"], answer["id"], answer["error"]["code"]) == ("2.0", None, -32603)
     details = answer["error"]["data"]
     assert (details["code"], details["field"]) == ("too_many_sessions", None)
-    assert details["message"] == "2 sessions of this token are open"
+    assert details["message"] == "2 sessions of this token are open, which is the limit"
     assert 1 <= details["retryAfterSeconds"] <= 1800
     assert refused.headers["Retry-After"] == str(details["retryAfterSeconds"])
     assert answer["error"]["message"].endswith(f"; retry in {details['retryAfterSeconds']} s")
@@ -118,7 +118,7 @@ async def test_official_clients_are_told_and_the_newer_generation_has_no_session
     with limited(site, maxSessionsPerToken=1, maxSessions=2).serving() as running:
         async with official(running, "legacy", ANALYZE_TOKEN) as first:
             told = await refusal(official(running, "legacy", ANALYZE_TOKEN))
-            assert told.error.message.startswith("too_many_sessions: 1 sessions of this token are open; ")
+            assert told.error.message.startswith("too_many_sessions: 1 sessions of this token are open, ")
             assert told.error.message.endswith(f"; retry in {told.error.data['retryAfterSeconds']} s")
             async with official(running, "legacy", BOTH_TOKEN) as other:
                 for _ in range(3):
@@ -151,7 +151,7 @@ def test_all_together_have_a_limit_too(site: Site) -> None:
         assert send(running, "DELETE", headers=sessions[0]).status_code == 200
         opened(running, BOTH_TOKEN)
     assert refused.status_code == 503
-    assert refused.json()["error"]["data"]["message"] == "2 sessions of all clients together are open"
+    assert refused.json()["error"]["data"]["message"] == "2 sessions of all clients together are open, which is the limit"
     assert int(refused.headers["Retry-After"]) >= 1
 
 

@@ -106,7 +106,7 @@ async def test_who_waits_for_a_dying_engine_is_told_and_when_to_retry(site: Site
         site.behave(analysis="die")
         with pytest.raises(Unavailable) as caught:
             await made.analyze()
-        said = "engine_restarted: the engine restarted while analysing (exited with signal 9)"
+        said = "engine_restarted: the engine ended during the analysis and is being restarted (exited with signal 9)"
         assert str(caught.value).startswith(said)
         assert caught.value.retry_after is not None
         assert caught.value.retry_after >= 1
@@ -196,7 +196,7 @@ async def test_a_start_has_an_end_though_it_shows_progress(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("tuning")
         await made.reaches("backoff")
-        assert "though it was at work" in str(made.supervisor.status().reason)
+        assert "although it made progress" in str(made.supervisor.status().reason)
         assert made.restarts("start_timeout") == 1
 
 
@@ -206,7 +206,7 @@ async def test_an_engine_that_never_answers_is_given_up(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("backoff")
         assert "gave no sign of progress" in str(made.supervisor.status().reason)
-        assert "it has written nothing" in str(made.supervisor.status().reason)
+        assert "it wrote no output" in str(made.supervisor.status().reason)
         assert made.restarts("start_timeout") == 1
 
 
@@ -243,7 +243,7 @@ async def test_a_spent_budget_means_a_long_backoff(site: Site) -> None:
     site.behave(start="exit")
     site.write(katago={"restartBudget": 2, "restartBackoffSeconds": 0.01})
     async with rig(site) as made:
-        await until(lambda: "budget is spent" in str(made.supervisor.status().reason))
+        await until(lambda: "exceed the restart budget" in str(made.supervisor.status().reason))
         assert made.supervisor.status().restarts == 3
         assert (made.supervisor.retry_after or 0) > 30
 

@@ -57,7 +57,7 @@ def test_territory_counts_points_and_what_was_taken() -> None:
     assert (score.black.territory, score.white.territory) == (3, 4)
     assert score.black.total == 4
     assert score.white.total == 4.5
-    assert "prisoners taken before the first move given" in score.not_known
+    assert "prisoners captured before the first move" in score.not_known
 
 
 @pytest.mark.parametrize(("rules", "black"), [("chinese", 10), ("japanese", 6), ("korean", 6)])

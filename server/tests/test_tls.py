@@ -51,8 +51,8 @@ def test_what_is_no_pem_is_refused_and_a_key_is_not_repeated(pair: TlsFiles) -> 
     pair.certificate.write_text("a certificate")
     pair.key.write_text("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
     told = problems(pair)
-    assert "is not PEM" in told
-    assert "is no private key in PEM" in told
+    assert "is not a certificate in PEM" in told
+    assert "is not a private key in PEM" in told
     assert "c2VjcmV0" not in told
 
 

@@ -312,7 +312,7 @@ class _Store:
         quarantined = list(self._path.parent.glob(f"{FILE}.damaged-*"))
         if len(quarantined) >= _QUARANTINED_MAX:
             raise sqlite3.OperationalError(
-                f"{self._path.parent} holds {len(quarantined)} damaged files: check the disk, then delete them"
+                f"{self._path.parent} has {len(quarantined)} damaged files: check the disk, then delete them"
             ) from error
         target = self._path.with_name(f"{FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{len(quarantined)}")
         _log.error("cache_damaged", reason=str(error), quarantine=target.name)
