@@ -151,7 +151,10 @@ def test_all_together_have_a_limit_too(site: Site) -> None:
         assert send(running, "DELETE", headers=sessions[0]).status_code == 200
         opened(running, BOTH_TOKEN)
     assert refused.status_code == 503
-    assert refused.json()["error"]["data"]["message"] == "2 sessions of all clients together are open, which is the limit"
+    assert (
+        refused.json()["error"]["data"]["message"]
+        == "2 sessions of all clients together are open, which is the limit"
+    )
     assert int(refused.headers["Retry-After"]) >= 1
 
 

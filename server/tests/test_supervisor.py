@@ -106,8 +106,8 @@ async def test_who_waits_for_a_dying_engine_is_told_and_when_to_retry(site: Site
         site.behave(analysis="die")
         with pytest.raises(Unavailable) as caught:
             await made.analyze()
-        said = "engine_restarted: the engine ended during the analysis and is being restarted (exited with signal 9)"
-        assert str(caught.value).startswith(said)
+        expected = "the engine ended during the analysis and is being restarted (exited with signal 9)"
+        assert str(caught.value).startswith(f"engine_restarted: {expected}")
         assert caught.value.retry_after is not None
         assert caught.value.retry_after >= 1
 

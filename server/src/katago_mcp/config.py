@@ -57,8 +57,8 @@ class Server(Section):
     port: Port = 8080
     """Port of MCP, probes and admin endpoints."""
     allowed_hosts: list[str] = []
-    """Allowed `Host` names besides loopback: `name` (no port), `name:port` or `name:*`. Behind a load
-    balancer, list the names that clients use.
+    """Allowed `Host` names besides loopback, as clients use them: `name` (no port), `name:port`,
+    `name:*`.
     """
     allowed_origins: list[str] = []
     """Allowed browser origins besides loopback: `https://name`, `https://name:port` or `https://name:*`.

@@ -76,8 +76,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "illegal_move": Entry(
         "invalid",
-        "A move is illegal: occupied point, suicide, ko, or repetition under superko. The text names the "
-        "vertex, and for a game move its index from 0.",
+        "A move is illegal: occupied point, suicide, ko or superko. The text names its vertex, and its index "
+        "from 0.",
         ("position.moves[i]", "move", "allowMoves"),
         "a legal move",
         _NO_RETRY,
@@ -187,8 +187,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "too_many_sessions": Entry(
         "rejected",
-        "`server.maxSessionsPerToken` or `server.maxSessions` is reached. Answers `initialize`, not a tool: "
-        "HTTP 503, `error.data`.",
+        "`server.maxSessionsPerToken` or `server.maxSessions` is reached. HTTP 503 with `error.data` for "
+        "`initialize`.",
         (),
         "fewer sessions: end each with DELETE; or protocol 2026-07-28",
         _LATER,

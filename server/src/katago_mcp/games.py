@@ -21,8 +21,8 @@ Sgf = Annotated[
 SgfBase64 = Annotated[
     str | None,
     Field(
-        description="Instead of sgf: the bytes of an SGF file in base64, for a file that is not UTF-8. "
-        "The charset is the declared one, or else the likeliest."
+        description="Instead of sgf: an SGF file that is not UTF-8, as base64 of its bytes. The charset is "
+        "the declared one, or else the likeliest."
     ),
 ]
 MoveNumber = Annotated[

@@ -58,8 +58,8 @@ class Position(BaseModel):
     initial_stones: Annotated[
         list[tuple[str, str]],
         Field(
-            description="Stones on the board before the first move, such as handicap stones, each [colour, "
-            "vertex]. Prefer moves if they are known."
+            description="Stones before the first move, such as handicap stones, each [colour, vertex]. "
+            "Prefer moves if they are known."
         ),
     ] = []
     initial_player: Annotated[

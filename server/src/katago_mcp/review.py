@@ -81,7 +81,7 @@ class MoveReview(Wire):
     policy_rank: int = Field(description="Rank of that probability; 1 is the highest.")
     difficulty: float | None = Field(
         description="Mean points lost by the moves that the engine considered, weighted by the network's "
-        "probability: the cost of playing by first impression. Null if the engine considered none."
+        "probability; null if there are none."
     )
     better_move: str | None = Field(
         description="The engine's choice if it differs; with one visit, the likeliest move."

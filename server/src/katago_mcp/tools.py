@@ -132,16 +132,13 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
 Visits = Annotated[
     int | None,
     Field(
-        description="Visits to search, from 1 to the server's limit (maxVisits in getEngineStatus). More "
-        "visits are stronger and slower. Default: the server's default."
+        description="Visits to search, 1 to maxVisits in getEngineStatus. More visits are stronger and "
+        "slower. Default: the server's."
     ),
 ]
 Seconds = Annotated[
     float | None,
-    Field(
-        description="Maximum search time in seconds, from 0.01 to the server's limit (maxTime in "
-        "getEngineStatus). Default: that limit."
-    ),
+    Field(description="Maximum search time in seconds, 0.01 to maxTime in getEngineStatus (the default)."),
 ]
 PositionArgument = Annotated[
     Position | None,
@@ -186,15 +183,15 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         allowMoves: Annotated[
             list[str] | None,
             Field(
-                description='Consider only these moves of the player to move: vertices, "pass", or '
-                f'rectangles given by two corners such as "C3:G7". At most {MAX_REGION} entries.',
+                description='Only these moves of the player to move: vertices, "pass", or rectangles by '
+                f'two corners such as "C3:G7". At most {MAX_REGION} entries.',
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         avoidMoves: Annotated[
             list[str] | None,
             Field(
-                description="Do not consider these moves. Same format as allowMoves; use only one of them.",
+                description="Not these moves. Same format as allowMoves; use only one of the two.",
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
@@ -207,8 +204,8 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         humanSLProfile: Annotated[
             str | None,
             Field(
-                description="Also predict what a player of this profile plays, such as rank_5k or "
-                "proyear_1995. The server needs a network trained on human games."
+                description="Also predict moves of this profile, such as rank_5k or proyear_1995. The server "
+                "needs a network trained on human games."
             ),
         ] = None,
         topMoves: Annotated[int, Field(description="Number of candidate moves to return, 1 to 50.")] = 10,
@@ -271,8 +268,8 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         lossThresholds: Annotated[
             list[float],
             Field(
-                description="Points lost at which the classes good, inaccuracy, mistake, blunder and "
-                "disaster start; below them is excellent. Five ascending numbers above 0.",
+                description="Points lost from which a move is good (not excellent), inaccuracy, mistake, "
+                "blunder, disaster: five ascending numbers above 0.",
                 json_schema_extra={"minItems": len(LOSS_BOUNDS), "maxItems": len(LOSS_BOUNDS)},
             ),
         ] = [*LOSS_BOUNDS],  # noqa: B006 - the schema shows it, and no code changes it
@@ -282,15 +279,15 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         maxVisits: Annotated[
             int | None,
             Field(
-                description="Visits for each turn, from 1 to the server's limit (maxVisits in "
-                "getEngineStatus; lower in a very long game). Default: the server's default."
+                description="Visits per turn, 1 to maxVisits in getEngineStatus (lower in a very long game). "
+                "Default: the server's."
             ),
         ] = None,
         maxTime: Annotated[
             float | None,
             Field(
-                description="Maximum seconds for the whole review, from 0.01 to the server's limit "
-                "(maxReviewTime in getEngineStatus). Returns what is done by then. Default: that limit."
+                description="Maximum seconds of the review, 0.01 to maxReviewTime in getEngineStatus (the "
+                "default). Returns what is done by then."
             ),
         ] = None,
         pvLength: PvLength = 10,
@@ -370,17 +367,16 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         maxVisits: Annotated[
             int | None,
             Field(
-                description=f"Visits for each of two or three searches, from {MIN_VISITS} to the server's "
-                "limit (maxVisits in getEngineStatus). More visits are stronger and slower. Default: the "
-                "server's default.",
+                description=f"Visits of each of the two or three searches, {MIN_VISITS} to maxVisits in "
+                "getEngineStatus. Default: the server's.",
                 json_schema_extra={"minimum": MIN_VISITS},
             ),
         ] = None,
         maxTime: Annotated[
             float | None,
             Field(
-                description="Maximum seconds for each of two or three searches, from 0.01 to the server's "
-                "limit (maxTime in getEngineStatus). Default: that limit."
+                description="Maximum seconds of each of the two or three searches, 0.01 to maxTime in "
+                "getEngineStatus (the default)."
             ),
         ] = None,
         alternatives: Annotated[int, Field(description="Number of alternatives to return, 1 to 10.")] = 3,
