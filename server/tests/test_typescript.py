@@ -1,7 +1,7 @@
-"""The server called by the official TypeScript clients, old and new, and by the official Inspector.
+"""Tests with the official TypeScript clients, old and new, and the official Inspector.
 
-Runs when `KATAGO_TEST_CLIENTS` names the directory in which they are installed, by `npm ci` beside
-`client.mjs`; `bin/test server` does that.
+They run if `KATAGO_TEST_CLIENTS` is the directory of `client.mjs`, after `npm ci` there. `bin/test server`
+does this.
 """
 
 import contextlib

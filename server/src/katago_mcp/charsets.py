@@ -12,7 +12,7 @@ from encodings.aliases import aliases
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
-    # UTF-32's little-endian mark begins with UTF-16's.
+    # UTF-32's little-endian mark starts with UTF-16's, so it must come first.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),

@@ -76,8 +76,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "illegal_move": Entry(
         "invalid",
-        "A move is illegal: occupied point, suicide, ko or superko. The text names its vertex, and its index "
-        "from 0.",
+        "Illegal move: occupied point, suicide, ko or superko. The text names its vertex; for a game move, "
+        "its index from 0.",
         ("position.moves[i]", "move", "allowMoves"),
         "a legal move",
         _NO_RETRY,
@@ -179,7 +179,7 @@ CATALOGUE: dict[str, Entry] = {
         "rejected",
         "Too many analyses are waiting, or this one waited `server.maxWaitSeconds` without a free slot.",
         (),
-        "fewer requests at a time",
+        "fewer concurrent requests",
         _LATER,
     ),
     "rate_limited": Entry(
@@ -194,7 +194,11 @@ CATALOGUE: dict[str, Entry] = {
         _LATER,
     ),
     "draining": Entry(
-        "rejected", "The server is shutting down or drained by an operator.", (), "another server", _LATER
+        "rejected",
+        "The server is shutting down, or an operator is draining it.",
+        (),
+        "another server",
+        _LATER,
     ),
     "forbidden": Entry(
         "rejected",
@@ -242,7 +246,7 @@ CATALOGUE: dict[str, Entry] = {
         "timeout",
         "The engine gave no usable answer in time.",
         (),
-        "lower maxVisits, or the maxTime that the text suggests",
+        "lower maxVisits, or a maxTime as the text suggests",
         _LATER,
     ),
     "engine_answer_unreadable": Entry(

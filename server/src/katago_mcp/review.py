@@ -74,8 +74,8 @@ class MoveReview(Wire):
     mistake: bool = Field(description="Whether the loss reaches minPointsLost or minWinrateLost.")
     phase: Phase = Field(description="Phase of the game.")
     best: bool = Field(
-        description="Whether it is the engine's choice or a mirror image of it; with one visit, the "
-        "likeliest move."
+        description="Whether it is the engine's choice or a mirror image of it (with one visit: the "
+        "network's likeliest move)."
     )
     prior: float = Field(description="Network's probability of the move before search, 0 to 1.")
     policy_rank: int = Field(description="Rank of that probability; 1 is the highest.")
@@ -84,7 +84,7 @@ class MoveReview(Wire):
         "probability; null if there are none."
     )
     better_move: str | None = Field(
-        description="The engine's choice if it differs; with one visit, the likeliest move."
+        description="The engine's choice if it differs (with one visit: the network's likeliest move)."
     )
     better_pv: list[str] = Field(description="Expected continuation, starting with the better move.")
     score_lead: float = Field(description="Black's lead in points after the move.")
@@ -121,7 +121,7 @@ class Unanalysed(Wire):
 
     turn: int = Field(description="Moves played before it.")
     code: str = Field(description='Error code; or "out_of_turn" if the other colour was to move.')
-    message: str = Field(description="Why.")
+    message: str = Field(description="Reason.")
     moves: list[int] = Field(description="Numbers of the moves that were not reviewed because of this.")
 
 
@@ -132,7 +132,7 @@ class GameReview(Result):
     last_move: int = Field(description="Number of the last move of the range.")
     visits_per_turn: int = Field(description="Requested visits per turn.")
     turns_analysed: int = Field(description="Turns with a result.")
-    turns_cached: int = Field(description="Those of them from the cache.")
+    turns_cached: int = Field(description="Turns from the cache.")
     players: list[PlayerReview] = Field(description="Summary for each requested player.")
     mistakes: list[int] = Field(description="Numbers of the moves that are mistakes, worst first.")
     moves: list[MoveReview] = Field(
@@ -398,8 +398,8 @@ class _Review:
         query |= {"analyzeTurns": [at.turn for at in chunk], "priority": PRIORITY}
         try:
             warnings = await self._desk.search_turns(query, self._limits.seconds, received)
-        except Invalid as refused:
-            self._fail(chunk, refused)
+        except Invalid as failure:
+            self._fail(chunk, failure)
         else:
             self._warnings += [text for text in warnings if text not in self._warnings]
 

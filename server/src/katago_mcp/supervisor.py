@@ -330,12 +330,12 @@ class Supervisor:
         seconds = self._health.heartbeat_timeout_seconds
         heartbeat = asyncio.create_task(engine.query({"action": "query_version"}))
         try:
-            began = time.monotonic()
-            last = began + max(seconds, self._katago.start_timeout_seconds)
-            deadline = began + seconds
+            started = time.monotonic()
+            last = started + max(seconds, self._katago.start_timeout_seconds)
+            deadline = started + seconds
             sample: tuple[float, progress.Activity] | None = None
             while not heartbeat.done() and self._enabled and (now := time.monotonic()) < deadline:
-                if sample is None and now > began + seconds / 2:
+                if sample is None and now > started + seconds / 2:
                     sample = now, self._activity(engine.pid)
                 await self._step({heartbeat}, min(self._tick, max(0.0, deadline - now)))
                 now = time.monotonic()
@@ -343,7 +343,7 @@ class Supervisor:
                     activity = self._activity(engine.pid)
                     if progress.is_starved(sample[1], activity, now - sample[0]):
                         sample, deadline = (now, activity), min(last, now + seconds)
-            seconds = time.monotonic() - began
+            seconds = time.monotonic() - started
             if heartbeat.done():
                 with contextlib.suppress(EngineGone, EngineRefused):
                     await heartbeat

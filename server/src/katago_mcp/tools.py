@@ -132,8 +132,8 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
 Visits = Annotated[
     int | None,
     Field(
-        description="Visits to search, 1 to maxVisits in getEngineStatus. More visits are stronger and "
-        "slower. Default: the server's."
+        description="Visits to search, 1 to maxVisits in getEngineStatus. Default: defaultVisits there. "
+        "More visits are stronger and slower."
     ),
 ]
 Seconds = Annotated[
@@ -183,22 +183,22 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         allowMoves: Annotated[
             list[str] | None,
             Field(
-                description='Only these moves of the player to move: vertices, "pass", or rectangles by '
-                f'two corners such as "C3:G7". At most {MAX_REGION} entries.',
+                description='Allow only these moves of the player to move: vertices, "pass", or rectangles '
+                f'by two corners such as "C3:G7". At most {MAX_REGION} entries.',
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         avoidMoves: Annotated[
             list[str] | None,
             Field(
-                description="Not these moves. Same format as allowMoves; use only one of the two.",
+                description="Exclude these moves. Same format as allowMoves; use only one of the two.",
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         restrictedDepth: Annotated[
             int,
             Field(
-                description="Moves of each continuation to which allowMoves or avoidMoves applies, 1 to 60."
+                description="How many moves of each continuation allowMoves or avoidMoves restricts, 1 to 60."
             ),
         ] = 1,
         humanSLProfile: Annotated[
@@ -280,7 +280,7 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
             int | None,
             Field(
                 description="Visits per turn, 1 to maxVisits in getEngineStatus (lower in a very long game). "
-                "Default: the server's."
+                "Default: defaultVisits there."
             ),
         ] = None,
         maxTime: Annotated[
@@ -342,8 +342,8 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
         """Evaluate who owns each point, which stones are dead, and the score by the game's rules.
 
         ownership is 1 where a point is certainly Black's and -1 where it is White's. A point or chain
-        is settled from 0.6 in size. The score counts settled points (area, or territory with
-        prisoners); scoreLead is the engine's estimate of the final score. Most useful late in a game.
+        is settled from 0.6 (Black) or -0.6 (White). The score counts settled points (area, or territory
+        with prisoners); scoreLead is the engine's estimate of the final score. Most useful late in a game.
         """
         game = await read_game(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
         request = TerritoryRequest(position=game.position, max_visits=maxVisits, max_time=maxTime)
@@ -368,7 +368,7 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
             int | None,
             Field(
                 description=f"Visits of each of the two or three searches, {MIN_VISITS} to maxVisits in "
-                "getEngineStatus. Default: the server's.",
+                "getEngineStatus. Default: defaultVisits there.",
                 json_schema_extra={"minimum": MIN_VISITS},
             ),
         ] = None,

@@ -3,8 +3,8 @@
     bin/test fuzz
     PYTHONPATH=.lab/fuzz/lib python server/tests/fuzz/sgf.py [libFuzzer's options] [a directory for a corpus]
 
-Without options, it runs for one minute. It starts with the records of the tests, and stops at the first record
-that violates the property of test_sgf_properties. It writes that record to a file `crash-*`.
+Without options, it runs for one minute. It starts with the records of the tests, and stops at the first
+record that violates the property of test_sgf_properties. It writes that record to a file `crash-*`.
 """
 
 import sys
