@@ -1,4 +1,4 @@
-"""The pages of the reference about the MCP server: tools, configuration, metrics and errors."""
+"""Generates the reference pages of the MCP server: tools, configuration, metrics and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mcp.types import Tool
 SOURCE = Path(__file__).resolve().parent.parent / "server" / "src"
 sys.path.insert(0, str(SOURCE))
 
-from katago_mcp import config as configuration  # noqa: E402 - the server's package lies beside the project
+from katago_mcp import config as configuration  # noqa: E402 - the server's package is next to the project
 from katago_mcp import errors as catalogue  # noqa: E402 - as above
 from katago_mcp.metrics import Metrics  # noqa: E402 - as above
 
@@ -29,58 +29,62 @@ _TYPES = {"number": "number", "integer": "integer", "string": "string", "boolean
 
 
 class Undescribed(Exception):
-    """A key, an argument or a field has no description in the code; the text names it."""
+    """A key, argument or field has no description in the code. The text names it."""
 
 
 def tools(notice: str) -> str:
-    """Every tool as a client sees it: arguments and what is returned."""
-    found = asyncio.run(_listed())
+    """The page of the tools, as clients see them: arguments and results."""
+    listed_tools = asyncio.run(_list_tools())
     objects: dict[str, Schema] = {}
     lines = [
         "# Tools",
         "",
         notice,
         "",
-        "A call gives an argument by its name; one that is not given has its default. The answer is",
-        "`structuredContent` of the shape below, and a text for people. A call that fails has one of the",
-        "[errors](errors.md). What has a type with a name is under [Objects](#objects).",
+        "Arguments are passed by name. An omitted argument has its default. The answer contains",
+        "`structuredContent` with the fields below, and a text for people. A failed call has one of the",
+        "[errors](errors.md). Named types are listed under [Objects](#objects).",
     ]
-    for tool in found:
+    for tool in listed_tools:
         scopes = " and ".join(f"`{scope}`" for scope in (tool.meta or {})["scopes"])
         lines += ["", f"## {tool.name}", "", _text(tool.description or ""), "", f"Scope: {scopes}."]
         if tool.input_schema.get("properties"):
-            lines += ["", "| Argument | Type | Default | What |", "|---|---|---|---|"]
+            lines += ["", "| Argument | Type | Default | Description |", "|---|---|---|---|"]
             lines += _arguments(tool.input_schema, tool.name)
         output = tool.output_schema or {}
-        lines += ["", "| Returns | Type | What |", "|---|---|---|"]
+        lines += ["", "| Returns | Type | Description |", "|---|---|---|"]
         lines += _fields(output, tool.name)
         objects |= tool.input_schema.get("$defs", {}) | output.get("$defs", {})
     lines += ["", "## Objects"]
     for name, schema in sorted(objects.items()):
         lines += ["", f"### {name}", "", _text(schema["description"]), ""]
         if any("default" in field for field in schema["properties"].values()):
-            lines += ["| Key | Type | Default | What |", "|---|---|---|---|", *_arguments(schema, name)]
+            lines += [
+                "| Key | Type | Default | Description |",
+                "|---|---|---|---|",
+                *_arguments(schema, name),
+            ]
         else:
-            lines += ["| Key | Type | What |", "|---|---|---|", *_fields(schema, name)]
+            lines += ["| Key | Type | Description |", "|---|---|---|", *_fields(schema, name)]
     return "\n".join(lines) + "\n"
 
 
 def config(notice: str) -> str:
-    """Every key of the configuration file, by section."""
+    """The page of the configuration keys, by section."""
     lines = [
         "# Configuration of the server",
         "",
         notice,
         "",
-        f"`{configuration.DEFAULT_PATH}`: a JSON object with these sections. An unknown key is an error that",
-        "names the nearest known one; all problems are told at once. The variable overrides the key; in it a",
-        "list has commas, and an empty text means null. Relative paths start at the real directory of the",
-        "file.",
+        f"`{configuration.DEFAULT_PATH}`: a JSON object with these sections. The server reports all problems",
+        "together; for an unknown key it suggests the nearest known key. The environment variable overrides",
+        "the key: separate list entries by commas; an empty value means null. Relative paths are relative to",
+        "the real directory of the file.",
     ]
     for section, model in configuration.SECTIONS.items():
         schema = model.model_json_schema(by_alias=True)
         lines += ["", f"## {section}", "", _text(model.__doc__ or ""), ""]
-        lines += ["| Key | Type | Range | Default | What | Variable |", "|---|---|---|---|---|---|"]
+        lines += ["| Key | Type | Range | Default | Description | Variable |", "|---|---|---|---|---|---|"]
         for key, field in schema["properties"].items():
             default = "**required**" if key in schema.get("required", ()) else _value(field["default"])
             lines.append(
@@ -91,7 +95,7 @@ def config(notice: str) -> str:
 
 
 def metrics(notice: str) -> str:
-    """Every metric with its labels and their values."""
+    """The page of the metrics, with labels and their values."""
     registry = Metrics("the server's version", "the release's name").registry
     families = sorted(registry.collect(), key=lambda family: (not family.name.startswith(_OWN), family.name))
     lines = [
@@ -99,10 +103,10 @@ def metrics(notice: str) -> str:
         "",
         notice,
         "",
-        "At `metrics.host`:`metrics.port`, path `/metrics`. Every series is there from the first scrape on,",
-        "and no label takes a value from a client. Times are in seconds, sizes in bytes.",
+        "At `metrics.host`:`metrics.port`, path `/metrics`. All series exist from the first scrape on. No",
+        "label contains a value from a client. Times are in seconds, sizes in bytes.",
         "",
-        "| Name | Type | Labels | What |",
+        "| Name | Type | Labels | Description |",
         "|---|---|---|---|",
     ]
     for family in families:
@@ -116,7 +120,7 @@ def metrics(notice: str) -> str:
         text = _text(family.documentation)
         if bounds := labels.pop("le", None):
             text += f" Buckets up to {', '.join(bounds[:-1])}."
-        # What Python says of itself differs from machine to machine.
+        # The values of Python's own labels differ between machines.
         shown = "; ".join(
             f"`{label}`: {', '.join(values)}" if name.startswith(_OWN) else f"`{label}`"
             for label, values in labels.items()
@@ -126,16 +130,16 @@ def metrics(notice: str) -> str:
 
 
 def errors(notice: str) -> str:
-    """The catalogue of errors."""
+    """The page of the error codes."""
     lines = [
         "# Errors of the tools",
         "",
         notice,
         "",
-        "A failed call has `isError`, a text that begins with one of these codes, and",
+        "A failed call has `isError`, a text that starts with one of these codes, and",
         "`structuredContent.error` with `code`, `message`, `field`, `accepted` and `retryAfterSeconds`",
-        "(null where they do not apply). `status` is the label in `katago_requests_total`. A failed call",
-        "without one of these codes is a defect of the server, counted as `error`.",
+        "(null where they do not apply). `Status` is the label in `katago_requests_total`. A failed call",
+        "without one of these codes is a bug of the server, counted as `error`.",
         "",
         "| Code | Status | Meaning | Field | Accepted | Retry |",
         "|---|---|---|---|---|---|",
@@ -148,8 +152,8 @@ def errors(notice: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def _listed() -> list[Tool]:
-    """The tools of a running server; it needs no engine to tell them."""
+async def _list_tools() -> list[Tool]:
+    """Get the tools from a running server, which needs no engine for this."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "config.json"
         engine = {"binaryPath": "katago", "modelPath": "network.bin.gz", "configPath": "analysis.cfg"}
@@ -175,7 +179,7 @@ def _fields(schema: Schema, owner: str) -> Iterator[str]:
 
 
 def _type(field: Schema) -> str:
-    """A JSON schema's type in words."""
+    """A JSON schema's type as text."""
     if "$ref" in field:
         name = field["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
@@ -210,7 +214,7 @@ def _value(value: Any) -> str:
 
 def _described(field: Schema, name: str) -> str:
     if not field.get("description"):
-        raise Undescribed(f"{name} has no description in the code, which this page is made of")
+        raise Undescribed(f"{name} has no description in the code: add one, this page is generated from it")
     return _text(field["description"])
 
 

@@ -1,4 +1,4 @@
-"""Certificates made for the tests."""
+"""Creates certificates for the tests."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 def write(files: TlsFiles, *, days: float = 30, kind: str = "ec", password: bytes | None = None) -> int:
-    """Write a key and a self-signed certificate that is valid for so many days; its serial number."""
+    """Write a key and a self-signed certificate, valid for `days`. Returns its serial number."""
     key: Key = ec.generate_private_key(ec.SECP256R1())
     if kind == "rsa":
         key = rsa.generate_private_key(65537, 2048)
@@ -45,5 +45,5 @@ def write(files: TlsFiles, *, days: float = 30, kind: str = "ec", password: byte
 
 
 def files(directory: Path, name: str = "tls") -> TlsFiles:
-    """Where a certificate and its key are in a directory."""
+    """The paths of a certificate and its key in a directory."""
     return TlsFiles(directory / f"{name}.crt", directory / f"{name}.key")

@@ -1,4 +1,4 @@
-"""Fixtures of all tests."""
+"""Fixtures for all tests."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.fixture
 def restored_logging() -> Iterator[None]:
-    """Put back the handlers that `logs.configure` replaces."""
+    """Restore the handlers that `logs.configure` replaces."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

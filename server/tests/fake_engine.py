@@ -1,25 +1,25 @@
 #!/usr/bin/env python3
-"""An engine that speaks KataGo's analysis protocol without thinking, and misbehaves on command.
+"""A fake engine that speaks KataGo's analysis protocol without searching, and fails on command.
 
-How it behaves is read from the JSON file named by `-config`, at its start and again before every
+Its behaviour is in the JSON file of `-config`, which it reads at its start and before every
 analysis: `{"start": ..., "analysis": ..., "seconds": ...}`.
-start: "ready", "tune" (logs tuning for `seconds`, a line every 0.05 s), "frozen" (says that it tunes and
-then does nothing for `seconds`), "work" (uses the processor for `seconds` and says nothing), "trt" (builds
-caches in homeDataDir for `seconds` and logs it as TensorRT's backend, or finds them there), "mute" (never
+start: "ready", "tune" (logs tuning for `seconds`, a line every 0.05 s), "frozen" (logs that it tunes and
+then does nothing for `seconds`), "work" (uses the CPU for `seconds` and logs nothing), "trt" (builds caches
+in homeDataDir for `seconds` with the log lines of TensorRT's backend, or uses existing ones), "mute" (never
 answers), "missing" (aborts as with a missing network), "exit" (ends with status 3).
-analysis: "answer", "slow" (answers after `seconds` or when told "answer"; reports on
-the way), "silent" (never answers), "die" (kills itself), "garbage" (sends no JSON), "odd" (sends an answer
+analysis: "answer", "slow" (answers after `seconds`, or when set to "answer"; reports
+progress), "silent" (never answers), "die" (kills itself), "garbage" (sends no JSON), "odd" (sends an answer
 without fields), "refuse" (answers with an error), "anonymous" (an error without id, then the answer),
 "warn" (a warning about the query, then the answer), "nothing" (a search that ended before it had a
 result), "hasty" (one visit only).
-turns: {"<turn>": how} overrides `analysis` for one turn of a query with analyzeTurns.
-leads: scoreLead by turn; the last one also for all later turns.
+turns: {"<turn>": behaviour} overrides `analysis` for one turn of a query with analyzeTurns.
+leads: scoreLead by turn; the last value is used for all later turns.
 ownership, ownershipStdev: values instead of 0.5 and 0.1 everywhere, by candidate move; "" for the
-position itself, and for moves not named: {"": [...], "D4": [...]}.
-brief: names of fields; a query that has one of them gets one visit only.
-policy: {"D4": 0.5, "pass": 0.1}, other values than the same one for all moves.
-illegal: moves that allowMoves cannot make it play.
-Every query it reads is appended to the file beside the configuration named `<config>.queries`.
+position itself, and for other moves: {"": [...], "D4": [...]}.
+brief: names of fields; a query with one of them gets only one visit.
+policy: {"D4": 0.5, "pass": 0.1}, replaces the equal values for all moves.
+illegal: moves that it does not play even with allowMoves.
+It appends every query to the file `<config>.queries` next to the configuration.
 """
 
 import json
@@ -81,7 +81,7 @@ def main() -> None:
         else:
             for turn in query.get("analyzeTurns", [len(query["moves"])]):
                 jobs.put((query, turn))
-    # As with -quit-without-waiting: what runs is dropped.
+    # As with -quit-without-waiting: running queries are dropped.
     os._exit(0)
 
 
@@ -193,7 +193,7 @@ def _answer(
         for order, (move, gain) in enumerate(candidates)
     ]
     if visits < 2:
-        # The first visit is of the position itself.
+        # The first visit evaluates the position itself.
         infos = []
     answer: dict[str, Any] = {
         "id": query["id"],

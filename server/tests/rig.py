@@ -1,4 +1,4 @@
-"""A supervisor and an analyst on a site's configuration, without a server around them."""
+"""A supervisor and an analyst with the configuration of a site, without a server."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ GAME = Position(moves=[("B", "D4"), ("W", "Q16")])
 
 
 class Rig:
-    """The parts that answer; with `cached`, through the cache of the site."""
+    """The parts that answer calls. With `cached`, they use the cache of the site."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ async def rig(
 
 @contextlib.asynccontextmanager
 async def asking(made: Rig, *, secured: bool = False, burst: int | None = None) -> AsyncIterator[Ask]:
-    """The tools of a rig, called through the protocol with arguments that fail."""
+    """Call the tools of a rig through the protocol, with arguments that fail."""
     limit = RateLimit() if burst is None else RateLimit(enabled=True, requests_per_minute=1, burst=burst)
     service = tools.Service(
         supervisor=made.supervisor,
@@ -118,9 +118,9 @@ async def asking(made: Rig, *, secured: bool = False, burst: int | None = None) 
         yield ask
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Wait until something holds, or fail."""
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true, or fail."""
     async with asyncio.timeout(PATIENCE):
-        # What is waited for happens in another process, so there is no event to wait on.
-        while not true():
+        # The condition depends on another process, so there is no event to wait for.
+        while not condition():
             await asyncio.sleep(0.01)

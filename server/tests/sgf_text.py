@@ -1,18 +1,18 @@
-"""Writes game trees as SGF, for the tests that read them back."""
+"""Writes game trees as SGF, for tests that read them back."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Tree:
-    """A node with its properties (unescaped values) and what follows it; the first child is the main line."""
+    """A node with its properties (unescaped values) and children; the first child is the main line."""
 
     properties: dict[str, list[str]] = field(default_factory=dict)
     children: list["Tree"] = field(default_factory=list)
 
 
 def escape(text: str) -> str:
-    """A value as it stands between brackets."""
+    """A value as written between brackets."""
     return text.replace("\\", "\\\\").replace("]", "\\]")
 
 

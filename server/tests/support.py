@@ -1,4 +1,4 @@
-"""What the tests share: a site with a fake engine, and a server running on it."""
+"""Shared by the tests: a site with a fake engine, and a server that runs on it."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from katago_mcp.client import call
 SOURCE = Path(__file__).parent.parent / "src"
 FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
 PATIENCE = 20.0
-"""Seconds to wait for what should come at once; only a defect uses them up."""
+"""Seconds to wait for something that should happen at once. Only a bug uses them up."""
 
 ANALYZE_TOKEN = "analyze-token-of-the-tests"
 ADMIN_TOKEN = "admin-token-of-the-tests"
@@ -33,30 +33,30 @@ CHANCES: list[tuple[tuple[int, int], dict[str, float]]] = [
     ((5, 5), {"A4": 0.5, "E4": 0.4, "A2": 0.3, "E2": 0.2, "B5": 0.1, "D5": 0.09, "B1": 0.08, "D1": 0.07}),
     ((7, 4), {"B3": 0.5, "F3": 0.4, "B2": 0.3, "F2": 0.2, "pass": 0.1}),
 ]
-"""Columns and rows of a board, and a policy for a point, all its mirror images, and the pass."""
+"""Columns and rows of a board, and the policy of a point, its mirror images, and the pass."""
 
 CLEAN_ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("KATAGO_")} | {
     "PYTHONPATH": str(SOURCE)
 }
 
 
-def eventually(true: Callable[[], bool], what: str) -> None:
-    """Wait until something holds, or fail saying what did not."""
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition is true, or fail with `what`."""
     deadline = time.monotonic() + PATIENCE
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.02)
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on now."""
+    """Different free ports."""
     with contextlib.ExitStack() as held:
         socks = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [sock.getsockname()[1] for sock in socks]
 
 
 class Site:
-    """A directory with a configuration, a network and a fake engine that can be told what to do."""
+    """A directory with a configuration, a network and a fake engine with configurable behaviour."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -84,20 +84,20 @@ class Site:
         self.write()
 
     def behave(self, **behaviour: object) -> None:
-        """Tell the engine how to behave from its next analysis, or its next start, on."""
+        """Set the engine's behaviour, from its next analysis or its next start on."""
         scratch = self.engine_config.with_suffix(".new")
         scratch.write_text(json.dumps(behaviour))
         scratch.replace(self.engine_config)
 
     def write(self, **sections: Mapping[str, object]) -> Path:
-        """Write the configuration, with keys of some sections changed."""
+        """Write the configuration, with changed keys in some sections."""
         for section, keys in sections.items():
             self.document.setdefault(section, {}).update(keys)
         self.path.write_text(json.dumps(self.document))
         return self.path
 
     def lay(self, limits: Mapping[str, object], seconds: float = 3600) -> None:
-        """Write an overlay that ends that many seconds from now."""
+        """Write an overlay that expires in `seconds`."""
         end = datetime.now(UTC) + timedelta(seconds=seconds)
         document = {
             "set": limits,
@@ -110,7 +110,7 @@ class Site:
         scratch.replace(self.overlay)
 
     def write_tokens(self) -> None:
-        """Configure a token for each scope, and one for both."""
+        """Configure one token for each scope, and one for both."""
         tokens = [
             {"name": "reader", "scopes": ["analyze"], "token": ANALYZE_TOKEN},
             {"name": "operator", "scopes": ["admin"], "token": ADMIN_TOKEN},
@@ -120,25 +120,25 @@ class Site:
         self.write(auth={"tokensFile": "tokens.json"})
 
     def replace_tokens(self, *tokens: Mapping[str, object]) -> None:
-        """Replace the file of tokens at once, as whoever rotates them does."""
+        """Replace the tokens file atomically, as in a rotation."""
         scratch = self.directory / "tokens.new"
         scratch.write_text(json.dumps({"tokens": tokens}))
         scratch.replace(self.directory / "tokens.json")
 
     def records(self) -> list[dict[str, Any]]:
-        """Everything the engine read: argv, environment, bytes in hexadecimal and query of each line."""
+        """The engine's input: for each line argv, environment, bytes in hexadecimal, and query."""
         path = self.engine_config.with_name(self.engine_config.name + ".queries")
         if not path.exists():
             return []
         return [json.loads(line) for line in path.read_text().splitlines()]
 
     def queries(self, action: str | None = None) -> list[dict[str, Any]]:
-        """The queries that the engine read with an action, None for analyses."""
+        """The queries with an action that the engine received; None for analyses."""
         queries = [record["query"] for record in self.records()]
         return [query for query in queries if query.get("action") == action]
 
     def run(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run a command of the command line to its end."""
+        """Run a command of the command line until it exits."""
         return subprocess.run(
             [sys.executable, "-m", "katago_mcp.cli", *arguments],
             input=stdin,
@@ -149,21 +149,21 @@ class Site:
             check=False,
         )
 
-    def call(self, *calls: tuple[str, dict[str, Any]], **order: object) -> dict[str, Any]:
-        """Call tools of the running server as the `call` command does."""
+    def call(self, *calls: tuple[str, dict[str, Any]], **request: object) -> dict[str, Any]:
+        """Call tools of the running server, as the `call` command does."""
         document = {
             "url": f"http://127.0.0.1:{self.port}/mcp",
             "deadline": 30,
             "calls": [{"tool": tool, "arguments": arguments} for tool, arguments in calls],
-            **order,
+            **request,
         }
         return asyncio.run(call(json.dumps(document)))
 
     @contextlib.contextmanager
     def serving(self, *, ready: bool | None = True, **environ: str) -> Iterator["Running"]:
-        """Run `serve` while the context lasts, with an overlay where there is a file of that name.
+        """Run `serve` while the context lasts, with the overlay file if it exists.
 
-        It is `ready` at first, or only healthy; None does not wait.
+        Waits until the server is ready, or with `ready` false until it is healthy; None does not wait.
         """
         command = [sys.executable, "-m", "katago_mcp.cli", "serve", "--config", str(self.path)]
         log = self.directory / "serve.log"
@@ -189,7 +189,7 @@ class Site:
 
 @dataclass
 class Running:
-    """A server that runs as a process of its own."""
+    """A server in a separate process."""
 
     process: "subprocess.Popen[bytes]"
     port: int
@@ -213,7 +213,7 @@ class Running:
         return httpx2.post(url, headers=headers, timeout=PATIENCE)
 
     def answers(self, path: str) -> int | None:
-        """The status of a GET; None while nothing listens."""
+        """The status of a GET; None while no server listens."""
         assert self.process.poll() is None, f"the server exited: {self.log.read_text()}"
         try:
             return self.get(path).status_code
@@ -221,12 +221,12 @@ class Running:
             return None
 
     def engine(self) -> dict[str, Any]:
-        """What /health says of the engine."""
+        """The engine's part of /health."""
         engine: dict[str, Any] = self.get("/health").json()["engine"]
         return engine
 
     def scrape(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """All samples of the metrics port, by name and labels."""
+        """All samples from the metrics port, by name and labels."""
         text = httpx2.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=PATIENCE).text
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
@@ -235,7 +235,7 @@ class Running:
         }
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """The value of one sample at the metrics port; None when the sample is missing."""
+        """The value of one sample from the metrics port; None if it is missing."""
         return self.scrape().get((name, frozenset(labels.items())))
 
     def kill_engine(self, number: int = signal.SIGKILL) -> None:
@@ -243,5 +243,5 @@ class Running:
         os.kill(self.engine()["pid"], number)
 
     def events(self) -> list[dict[str, Any]]:
-        """The lines of the log."""
+        """The events in the log."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]

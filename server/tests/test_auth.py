@@ -23,13 +23,13 @@ def write(path: Path, *tokens: Mapping[str, object]) -> Path:
 
 
 @pytest.mark.parametrize("secret", [{"token": SECRET}, {"sha256": DIGEST}])
-def test_a_token_is_recognised_by_itself_or_its_digest(tmp_path: Path, secret: dict[str, object]) -> None:
+def test_token_is_recognised_as_plain_text_or_digest(tmp_path: Path, secret: dict[str, object]) -> None:
     tokens = Tokens(write(tmp_path / "t", {"name": "a", "scopes": ["analyze"], **secret}))
     assert tokens.identify(SECRET) == Identity("a", ("analyze",))
 
 
 @pytest.mark.parametrize("wrong", ["", "correct-horse-batterz", SECRET + " ", DIGEST, "ü", "\udc00"])
-def test_anything_else_is_not_recognised(tmp_path: Path, wrong: str) -> None:
+def test_unknown_token_is_rejected(tmp_path: Path, wrong: str) -> None:
     tokens = Tokens(write(tmp_path / "t", {"name": "a", "scopes": ["analyze"], "sha256": DIGEST}))
     assert tokens.identify(wrong) is None
 
@@ -47,7 +47,9 @@ def test_anything_else_is_not_recognised(tmp_path: Path, wrong: str) -> None:
         {"name": "a", "scopes": ["analyze"], "token": SECRET, "secret": SECRET},
     ],
 )
-def test_a_wrong_token_is_explained_without_repeating_it(tmp_path: Path, token: dict[str, object]) -> None:
+def test_error_about_an_invalid_token_does_not_contain_the_token(
+    tmp_path: Path, token: dict[str, object]
+) -> None:
     with pytest.raises(ConfigError) as caught:
         Tokens(write(tmp_path / "t", token))
     assert "auth.tokensFile" in str(caught.value)
@@ -79,7 +81,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert tokens.identify(SECRET) == Identity("b", ("admin",))
 
 
-def test_a_changed_file_that_is_wrong_locks_nobody_out(tmp_path: Path) -> None:
+def test_invalid_changed_file_keeps_the_previous_tokens(tmp_path: Path) -> None:
     path = write(tmp_path / "t", {"name": "a", "scopes": ["analyze"], "token": SECRET})
     tokens = Tokens(path)
     path.write_text("{")
@@ -87,7 +89,7 @@ def test_a_changed_file_that_is_wrong_locks_nobody_out(tmp_path: Path) -> None:
     assert tokens.identify(SECRET) == Identity("a", ("analyze",))
 
 
-def test_the_bucket_grants_its_burst_and_then_says_when() -> None:
+def test_bucket_allows_its_burst_and_then_returns_the_wait() -> None:
     limiter = RateLimiter(lambda: RateLimit(enabled=True, requests_per_minute=1, burst=3))
     assert [limiter.take("a") for _ in range(3)] == [None, None, None]
     wait = limiter.take("a")
@@ -95,24 +97,24 @@ def test_the_bucket_grants_its_burst_and_then_says_when() -> None:
     assert 50 < wait <= 60
 
 
-def test_a_call_after_the_wait_that_was_told_is_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_call_after_the_returned_wait_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("katago_mcp.auth.time", SimpleNamespace(monotonic=lambda: now))
     limiter = RateLimiter(lambda: RateLimit(enabled=True, requests_per_minute=42, burst=1))
     assert limiter.take("a") is None
-    told = Rejected("rate_limited", "too many calls", retry_after=limiter.take("a")).retry_after
-    assert told is not None
-    now += told
+    wait = Rejected("rate_limited", "too many calls", retry_after=limiter.take("a")).retry_after
+    assert wait is not None
+    now += wait
     assert limiter.take("a") is None
 
 
-def test_each_token_has_a_bucket_of_its_own() -> None:
+def test_each_token_has_its_own_bucket() -> None:
     limiter = RateLimiter(lambda: RateLimit(enabled=True, requests_per_minute=1, burst=1))
     assert limiter.take("a") is None
     assert limiter.take("b") is None
     assert limiter.take("a") is not None
 
 
-def test_a_disabled_limit_grants_everything() -> None:
+def test_disabled_limit_allows_everything() -> None:
     limiter = RateLimiter(lambda: RateLimit(enabled=False, requests_per_minute=1, burst=1))
     assert [limiter.take("a") for _ in range(5)] == [None] * 5

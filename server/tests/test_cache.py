@@ -1,4 +1,4 @@
-"""The cache: bounded, checked, and never in the way."""
+"""The cache: its limits, its checks, and its behaviour on failures of the disk."""
 
 import asyncio
 import json
@@ -33,8 +33,8 @@ class Fixture:
         return self.metrics.registry.get_sample_value(name)
 
 
-async def found(cache: Cache, name: str) -> Any:
-    """The answer kept under a key, or None."""
+async def cached(cache: Cache, name: str) -> Any:
+    """The cached answer for a key, or None."""
     text = await cache.get(name)
     return None if text is None else json.loads(text)
 
@@ -47,11 +47,11 @@ def quarantined(directory: Path) -> list[Path]:
     return list(directory.glob(f"{FILE}.damaged-*"))
 
 
-async def test_what_was_put_is_found(tmp_path: Path) -> None:
+async def test_stored_answer_is_returned(tmp_path: Path) -> None:
     cache = Fixture(tmp_path).cache
     await cache.put("k", {"a": [1, 2.5, "x"]})
-    assert await found(cache, "k") == {"a": [1, 2.5, "x"]}
-    assert await found(cache, "other") is None
+    assert await cached(cache, "k") == {"a": [1, 2.5, "x"]}
+    assert await cached(cache, "other") is None
 
 
 async def test_answers_survive_a_restart(tmp_path: Path) -> None:
@@ -61,29 +61,29 @@ async def test_answers_survive_a_restart(tmp_path: Path) -> None:
     second = Fixture(tmp_path)
     await second.cache.fit()
     assert second.value("katago_cache_entries") == 1
-    assert await found(second.cache, "k") == {"a": 1}
+    assert await cached(second.cache, "k") == {"a": 1}
 
 
-async def test_a_deleted_file_is_renewed(tmp_path: Path) -> None:
+async def test_deleted_file_is_recreated(tmp_path: Path) -> None:
     cache = Fixture(tmp_path).cache
     await cache.put("k", {"a": 1})
     for suffix in ("", "-wal", "-shm"):
         (tmp_path / (FILE + suffix)).unlink()
-    assert await found(cache, "k") is None
+    assert await cached(cache, "k") is None
     await cache.put("k", {"a": 2})
-    assert await found(cache, "k") == {"a": 2}
+    assert await cached(cache, "k") == {"a": 2}
 
 
-async def test_a_deleted_directory_is_renewed(tmp_path: Path) -> None:
+async def test_deleted_directory_is_recreated(tmp_path: Path) -> None:
     cache = Fixture(tmp_path / "cache").cache
     await cache.put("k", {"a": 1})
     shutil.rmtree(tmp_path / "cache")
     await cache.put("k", {"a": 2})
-    assert await found(cache, "k") == {"a": 2}
+    assert await cached(cache, "k") == {"a": 2}
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all" * 300, b"SQLite format 3\0" + b"\7" * 9000])
-async def test_a_damaged_file_is_set_aside_and_renewed(tmp_path: Path, damage: bytes) -> None:
+async def test_damaged_file_is_quarantined_and_replaced(tmp_path: Path, damage: bytes) -> None:
     first = Fixture(tmp_path)
     await first.cache.put("k", {"a": 1})
     await first.cache.close()
@@ -91,11 +91,11 @@ async def test_a_damaged_file_is_set_aside_and_renewed(tmp_path: Path, damage: b
     second = Fixture(tmp_path)
     await second.cache.fit()
     await second.cache.put("k", {"a": 2})
-    assert await found(second.cache, "k") == {"a": 2}
+    assert await cached(second.cache, "k") == {"a": 2}
     assert [path.read_bytes() for path in quarantined(tmp_path)] == [damage]
 
 
-async def test_damage_inside_the_file_while_it_is_open_is_survived(tmp_path: Path) -> None:
+async def test_damage_to_the_open_file_is_handled(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path)
     for index in range(200):
         await fixture.cache.put(f"k{index}", {"a": "x" * 500})
@@ -107,75 +107,75 @@ async def test_damage_inside_the_file_while_it_is_open_is_survived(tmp_path: Pat
     with fixture.path.open("r+b") as file:
         file.write(data)
     await reopened.put("k", {"a": 1})
-    assert await found(reopened, "k") == {"a": 1}
+    assert await cached(reopened, "k") == {"a": 1}
 
 
-async def test_an_entry_that_was_tampered_with_is_dropped(tmp_path: Path) -> None:
+async def test_modified_entry_is_deleted(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path)
     await fixture.cache.put("k", {"a": 1})
     with sqlite3.connect(fixture.path) as db:
         db.execute("UPDATE answers SET value = ?", (b'{"a":2}',))
-    assert await found(fixture.cache, "k") is None
+    assert await cached(fixture.cache, "k") is None
     with sqlite3.connect(fixture.path) as db:
         assert db.execute("SELECT COUNT(*) FROM answers").fetchone() == (0,)
 
 
-async def test_an_entry_under_another_key_is_dropped(tmp_path: Path) -> None:
+async def test_entry_under_another_key_is_deleted(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path)
     await fixture.cache.put("k", {"a": 1})
     with sqlite3.connect(fixture.path) as db:
         db.execute("UPDATE answers SET key = 'other'")
-    assert await found(fixture.cache, "other") is None
+    assert await cached(fixture.cache, "other") is None
 
 
-async def test_old_answers_are_not_given(tmp_path: Path) -> None:
+async def test_expired_answer_is_not_returned(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, ttl_seconds=100)
     await fixture.cache.put("k", {"a": 1})
     with sqlite3.connect(fixture.path) as db:
         db.execute("UPDATE answers SET created = created - 101")
-    assert await found(fixture.cache, "k") is None
+    assert await cached(fixture.cache, "k") is None
 
 
-async def test_what_was_read_lately_is_forgotten_with_the_file(tmp_path: Path) -> None:
+async def test_recently_read_answer_is_forgotten_when_the_file_changes(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path)
     await fixture.cache.put("k", {"a": 1})
     for _ in range(3):
-        assert await found(fixture.cache, "k") == {"a": 1}
+        assert await cached(fixture.cache, "k") == {"a": 1}
     clear(CacheConfig(directory=tmp_path))
-    assert await found(fixture.cache, "k") is None
+    assert await cached(fixture.cache, "k") is None
     await fixture.cache.put("k", {"a": 2})
     for _ in range(3):
-        assert await found(fixture.cache, "k") == {"a": 2}
+        assert await cached(fixture.cache, "k") == {"a": 2}
     with sqlite3.connect(fixture.path) as db:
         db.execute("DELETE FROM answers")
-    assert await found(fixture.cache, "k") is None
+    assert await cached(fixture.cache, "k") is None
     await fixture.cache.put("k", {"a": 3})
-    assert await found(fixture.cache, "k") == {"a": 3}
+    assert await cached(fixture.cache, "k") == {"a": 3}
     shutil.rmtree(tmp_path)
-    assert await found(fixture.cache, "k") is None
+    assert await cached(fixture.cache, "k") is None
 
 
-async def test_what_was_read_lately_grows_old_too(tmp_path: Path) -> None:
+async def test_recently_read_answer_expires_too(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, ttl_seconds=0.3)
     await fixture.cache.put("k", {"a": 1})
-    assert await found(fixture.cache, "k") is not None
+    assert await cached(fixture.cache, "k") is not None
     await asyncio.sleep(0.4)
-    assert await found(fixture.cache, "k") is None
+    assert await cached(fixture.cache, "k") is None
 
 
-async def test_the_number_of_answers_is_bounded_and_the_least_used_go(tmp_path: Path) -> None:
+async def test_number_of_answers_is_limited_and_the_least_recently_used_are_evicted(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, max_items=10)
     for index in range(10):
         await fixture.cache.put(f"k{index}", {"a": index})
-    assert await found(fixture.cache, "k0") is not None
+    assert await cached(fixture.cache, "k0") is not None
     await fixture.cache.put("new", {"a": 1})
-    assert await found(fixture.cache, "new") is not None
-    assert await found(fixture.cache, "k0") is not None
-    assert await found(fixture.cache, "k1") is None
+    assert await cached(fixture.cache, "new") is not None
+    assert await cached(fixture.cache, "k0") is not None
+    assert await cached(fixture.cache, "k1") is None
     assert (fixture.value("katago_cache_entries") or 0) <= 10
 
 
-async def test_what_was_read_before_a_restart_counts_as_used(tmp_path: Path) -> None:
+async def test_reads_before_a_restart_count_as_use(tmp_path: Path) -> None:
     first = Fixture(tmp_path, max_items=10).cache
     for index in range(10):
         await first.put(f"k{index}", {"a": index})
@@ -187,7 +187,7 @@ async def test_what_was_read_before_a_restart_counts_as_used(tmp_path: Path) -> 
     assert await second.get("k1") is None
 
 
-async def test_the_size_is_bounded(tmp_path: Path) -> None:
+async def test_size_is_limited(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, max_size_bytes=65_536)
     for index in range(100):
         await fixture.cache.put(f"k{index}", {"a": "x" * 2000})
@@ -196,44 +196,44 @@ async def test_the_size_is_bounded(tmp_path: Path) -> None:
     assert 0 < size <= 65_536
 
 
-async def test_an_answer_above_the_bound_is_not_kept(tmp_path: Path) -> None:
+async def test_answer_larger_than_the_limit_is_not_stored(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, max_size_bytes=65_536)
     await fixture.cache.put("k", {"a": "x" * 70_000})
-    assert await found(fixture.cache, "k") is None
+    assert await cached(fixture.cache, "k") is None
 
 
-async def test_clearing_says_what_was_there(tmp_path: Path) -> None:
+async def test_clear_returns_the_sizes_before_and_after(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path)
     await fixture.cache.put("k", {"a": 1})
     before, after = await fixture.cache.clear()
     assert (before.entries, before.bytes) == (1, len('{"a":1}'))
     assert (after.entries, after.bytes) == (0, 0)
-    assert await found(fixture.cache, "k") is None
+    assert await cached(fixture.cache, "k") is None
 
 
-async def test_a_directory_that_cannot_be_made_is_worked_without(tmp_path: Path) -> None:
+async def test_cache_works_without_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     fixture = Fixture(tmp_path / "file" / "cache")
     await fixture.cache.fit()
     await fixture.cache.put("k", {"a": 1})
-    assert await found(fixture.cache, "k") is None
+    assert await cached(fixture.cache, "k") is None
     assert fixture.value("katago_cache_errors_total") == 3
 
 
-async def test_a_full_disk_is_worked_without_and_still_read(tmp_path: Path) -> None:
+async def test_full_disk_can_still_be_read(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path)
     await fixture.cache.put("k", {"a": 1})
-    # A bound on the pages makes SQLite report what it reports on a full disk.
+    # With a limit on pages, SQLite reports the same error as on a full disk.
     connection = fixture.cache._store._db
     assert connection is not None
     connection.execute("PRAGMA max_page_count = 1")
     await fixture.cache.put("big", {"a": "x" * 50_000})
     assert fixture.value("katago_cache_errors_total") == 1
-    assert await found(fixture.cache, "k") == {"a": 1}
+    assert await cached(fixture.cache, "k") == {"a": 1}
 
 
 @pytest.mark.usefixtures("restored_logging")
-async def test_a_full_disk_is_told_once_and_so_is_its_end(
+async def test_full_disk_and_its_recovery_are_logged_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure("info", "json")
@@ -245,7 +245,7 @@ async def test_a_full_disk_is_told_once_and_so_is_its_end(
     for _ in range(3):
         await fixture.cache.put("big", {"a": "x" * 50_000})
         fixture.cache._store._recent.clear()
-        assert await found(fixture.cache, "k") == {"a": 1}
+        assert await cached(fixture.cache, "k") == {"a": 1}
     connection.execute("PRAGMA max_page_count = 1000000")
     await fixture.cache.put("big", {"a": "x" * 50_000})
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -254,7 +254,7 @@ async def test_a_full_disk_is_told_once_and_so_is_its_end(
 
 
 @pytest.mark.usefixtures("restored_logging")
-async def test_the_cache_has_not_recovered_while_it_cannot_be_written(
+async def test_successful_read_does_not_end_a_write_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure("info", "json")
@@ -274,7 +274,7 @@ def test_a_key_depends_on_every_part() -> None:
     assert key({"a": 1, "b": [2, None]}) != key({"a": 1, "b": [3, None]})
 
 
-async def test_answers_outlive_a_server_but_not_the_configuration_of_the_engine(site: Site) -> None:
+async def test_answers_survive_a_restart_but_not_a_change_of_the_engine_configuration(site: Site) -> None:
     async with rig(site, cached=True) as made:
         await made.reaches("ready")
         assert not (await made.analyze()).cached
@@ -288,7 +288,7 @@ async def test_answers_outlive_a_server_but_not_the_configuration_of_the_engine(
     assert (answer.cached, answer.score_lead) == (False, 30.0)
 
 
-async def test_the_configuration_counts_that_the_engine_was_started_with(site: Site) -> None:
+async def test_key_uses_the_configuration_that_the_engine_started_with(site: Site) -> None:
     async with rig(site, cached=True) as made:
         await made.reaches("ready")
         await made.analyze()
@@ -314,7 +314,7 @@ IMAGES: dict[str, Callable[[int, int], tuple[int, int]]] = {
 
 @pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("placed", ["moves", "initial_stones"])
-async def test_a_mirror_image_is_a_position_of_its_own(site: Site, image: str, placed: str) -> None:
+async def test_mirrored_position_is_a_different_position(site: Site, image: str, placed: str) -> None:
     stones = [("B", 2, 3), ("W", 6, 5), ("B", 0, 7)]
     turned = [(colour, *IMAGES[image](x, y)) for colour, x, y in stones]
     answers = []
@@ -328,7 +328,7 @@ async def test_a_mirror_image_is_a_position_of_its_own(site: Site, image: str, p
     assert len(site.queries()) == 2
 
 
-async def test_lower_bounds_are_kept_at_once_and_free_the_disk(tmp_path: Path) -> None:
+async def test_lower_limits_apply_at_once_and_free_disk_space(tmp_path: Path) -> None:
     fixture = Fixture(tmp_path, max_size_bytes=1_000_000)
     for number in range(100):
         await fixture.cache.put(str(number), {"a": "x" * 5000})
@@ -338,4 +338,4 @@ async def test_lower_bounds_are_kept_at_once_and_free_the_disk(tmp_path: Path) -
     assert fixture.value("katago_cache_max_size_bytes") == 65_536
     assert (fixture.value("katago_cache_size_bytes") or 0) <= 65_536
     assert on_disk(tmp_path) < before / 3
-    assert await found(fixture.cache, "99") is not None
+    assert await cached(fixture.cache, "99") is not None

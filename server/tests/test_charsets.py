@@ -1,4 +1,4 @@
-"""Which charset a record is read in."""
+"""Detection of the charset of a record."""
 
 import codecs
 import time
@@ -89,7 +89,7 @@ def test_utf_8_needs_no_declaration(declared: str | None) -> None:
     assert (decoded.charset, decoded.warning) == ("utf-8", None)
 
 
-def test_utf_8_under_another_name_is_told() -> None:
+def test_utf_8_declared_as_another_charset_gives_a_warning() -> None:
     decoded = decode(record(CHINESE, "GB2312").encode())
     assert decoded.text == record(CHINESE, "GB2312")
     assert decoded.warning == "CA[GB2312] is wrong: the text is UTF-8"
@@ -100,7 +100,7 @@ def test_latin_1_that_is_chinese_is_recognised() -> None:
     assert decode(text.encode("gb2312")).text == text
 
 
-def test_a_character_cut_in_two_costs_that_character() -> None:
+def test_truncated_character_costs_only_that_character() -> None:
     data = record(CHINESE).encode()
     broken = data.replace("洁".encode(), "洁".encode()[:2])
     decoded = decode(broken)
@@ -111,24 +111,24 @@ def test_a_character_cut_in_two_costs_that_character() -> None:
 @pytest.mark.parametrize(
     "name", ["unicode_escape", "hex", "idna", "punycode", "utf-7", "x" * 40, "undefined"]
 )
-def test_codecs_that_are_no_charset_of_text_are_not_reached(name: str) -> None:
+def test_codecs_that_are_not_charsets_are_never_used(name: str) -> None:
     assert decode(f"(;CA[{name}]C[\\u0041+AEE-])".encode()).text == f"(;CA[{name}]C[\\u0041+AEE-])"
 
 
-def test_what_nothing_fits_is_read_all_the_same() -> None:
+def test_undetectable_charset_is_read_with_a_warning() -> None:
     decoded = decode(b"(;C[\x81\x8d\xff\x81\xff\xff\x90\x81])")
     assert decoded.charset == "latin-1"
     assert "not known" in str(decoded.warning)
 
 
-def test_the_record_tells_what_was_assumed() -> None:
-    found = read(record(CHINESE).encode("gb2312"))
-    assert (found.black.name, found.charset) == ("柯洁", "gb18030")
-    assert "gb18030" in found.warnings[0]
+def test_record_has_a_warning_about_the_assumed_charset() -> None:
+    game = read(record(CHINESE).encode("gb2312"))
+    assert (game.black.name, game.charset) == ("柯洁", "gb18030")
+    assert "gb18030" in game.warnings[0]
 
 
 @pytest.mark.parametrize("data", [b"\xb0\xa1", b"\xe9 ", b"\x88\xea", "棋\u00e9".encode()[:-1]])
-def test_nothing_takes_long(data: bytes) -> None:
+def test_any_input_is_read_quickly(data: bytes) -> None:
     began = time.process_time()
     assert decode(b"(;C[" + data * (4_000_000 // len(data)) + b"\xff\xff])").text
     assert time.process_time() - began < 10
@@ -138,5 +138,5 @@ def test_nothing_takes_long(data: bytes) -> None:
     st.binary(max_size=300),
     st.sampled_from(["", "UTF-8", "GB2312", "Shift_JIS", "EUC-KR", "Big5", "iso-2022-jp", "hz", "latin1"]),
 )
-def test_no_bytes_are_refused(noise: bytes, declared: str) -> None:
+def test_any_bytes_are_decoded(noise: bytes, declared: str) -> None:
     assert decode(f"(;CA[{declared}]C[".encode() + noise + b"])").text.startswith("(;")

@@ -1,4 +1,4 @@
-"""The command line: exit statuses and what is printed."""
+"""The command line: exit statuses and output."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ def checks(report: dict[str, Any]) -> dict[str, bool]:
     return {check["name"]: check["ok"] for check in report["checks"]}
 
 
-def test_version_tells_version_and_release(site: Site) -> None:
+def test_version_prints_version_and_release(site: Site) -> None:
     (site.directory / "manifest.json").write_text("{}")
     done = site.run("version", "--json", "--config", str(site.path))
     assert json.loads(done.stdout) == {
@@ -38,7 +38,7 @@ def test_version_tells_version_and_release(site: Site) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "stdio"])
-def test_every_configuration_problem_is_a_line_and_the_status_78(site: Site, command: str) -> None:
+def test_each_configuration_problem_is_one_line_and_the_status_is_78(site: Site, command: str) -> None:
     site.write(server={"port": 0, "prot": 1}, logging={"level": "loud"})
     done = site.run(command, "--config", str(site.path))
     assert done.returncode == 78
@@ -46,14 +46,14 @@ def test_every_configuration_problem_is_a_line_and_the_status_78(site: Site, com
     assert keys == ["logging.level", "server.port", "server.prot"]
 
 
-def test_a_reachable_bind_without_tokens_is_the_status_78(site: Site) -> None:
+def test_non_loopback_address_without_tokens_exits_with_status_78(site: Site) -> None:
     site.write(server={"host": "0.0.0.0"})
     done = site.run("serve", "--config", str(site.path))
     assert done.returncode == 78
     assert "no token is configured" in done.stderr
 
 
-def test_a_wrong_tokens_file_is_the_status_78(site: Site) -> None:
+def test_invalid_tokens_file_exits_with_status_78(site: Site) -> None:
     (site.directory / "tokens.json").write_text('{"tokens": [{"name": "a"}]}')
     site.write(auth={"tokensFile": "tokens.json"})
     done = site.run("serve", "--config", str(site.path))
@@ -61,7 +61,7 @@ def test_a_wrong_tokens_file_is_the_status_78(site: Site) -> None:
     assert "tokens.0.scopes: Field required" in done.stderr
 
 
-def test_a_good_configuration_is_valid(site: Site) -> None:
+def test_valid_configuration_passes(site: Site) -> None:
     done = site.run("validate", "--config", str(site.path), "--json")
     report = json.loads(done.stdout)
     assert (done.returncode, report["ok"]) == (0, True)
@@ -72,7 +72,7 @@ def test_a_good_configuration_is_valid(site: Site) -> None:
     )
 
 
-def test_validating_starts_a_small_engine(site: Site) -> None:
+def test_validate_starts_a_small_engine(site: Site) -> None:
     validate(site)
     argv = site.records()[0]["argv"]
     overrides = argv[argv.index("-override-config") + 1]
@@ -107,7 +107,7 @@ def test_a_missing_file_is_named_with_its_key(site: Site) -> None:
     assert failed["message"].startswith("katago.modelPath: ")
 
 
-def test_a_human_network_is_looked_for_when_it_is_configured(site: Site) -> None:
+def test_configured_human_network_is_checked(site: Site) -> None:
     site.write(katago={"humanModelPath": "human.bin.gz"})
     report = validate(site)
     (failed,) = (check for check in report["checks"] if not check["ok"])
@@ -115,13 +115,13 @@ def test_a_human_network_is_looked_for_when_it_is_configured(site: Site) -> None
     assert failed["message"].startswith("katago.humanModelPath: ")
 
 
-def test_a_program_that_cannot_be_executed_is_named(site: Site) -> None:
+def test_error_names_a_binary_that_is_not_executable(site: Site) -> None:
     site.write(katago={"binaryPath": "net.bin.gz"})
     report = validate(site)
     assert checks(report)["binary"] is False
 
 
-def test_what_the_engine_says_about_a_failed_start_is_in_the_message(site: Site) -> None:
+def test_message_about_a_failed_start_contains_the_reason_of_the_engine(site: Site) -> None:
     site.behave(start="missing")
     report = validate(site)
     assert not report["ok"]
@@ -131,7 +131,7 @@ def test_what_the_engine_says_about_a_failed_start_is_in_the_message(site: Site)
 
 
 @pytest.mark.parametrize("how", ["odd", "die", "refuse", "garbage"])
-def test_an_engine_that_does_not_analyse_is_not_valid(site: Site, how: str) -> None:
+def test_engine_that_cannot_analyse_fails_validation(site: Site, how: str) -> None:
     site.behave(analysis=how)
     report = validate(site)
     assert not report["ok"]
@@ -139,7 +139,7 @@ def test_an_engine_that_does_not_analyse_is_not_valid(site: Site, how: str) -> N
     assert checks(report)["analysis"] is False
 
 
-def test_people_get_a_table(site: Site) -> None:
+def test_text_output_is_a_table(site: Site) -> None:
     done = site.run("validate", "--config", str(site.path), "--no-engine")
     assert done.returncode == 0
     assert done.stdout.splitlines()[0].startswith("ok    config")
@@ -147,7 +147,7 @@ def test_people_get_a_table(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stdin", "said"),
+    ("stdin", "expected"),
     [
         ("", "stdin: "),
         (b"\xff", "stdin: "),
@@ -159,20 +159,20 @@ def test_people_get_a_table(site: Site) -> None:
         ('{"url": "http://x", "calls": [{}]}', "calls.0.tool: Field required"),
     ],
 )
-def test_a_wrong_order_is_explained(stdin: str | bytes, said: str) -> None:
-    assert said in asyncio.run(call(stdin))["error"]
+def test_invalid_request_is_explained(stdin: str | bytes, expected: str) -> None:
+    assert expected in asyncio.run(call(stdin))["error"]
 
 
-def test_the_token_of_a_wrong_order_is_not_repeated(site: Site) -> None:
-    order = {"url": "http://x", "token": ["secret-token"], "calls": 1}
-    done = site.run("call", stdin=json.dumps(order))
+def test_error_about_an_invalid_request_does_not_contain_the_token(site: Site) -> None:
+    request = {"url": "http://x", "token": ["secret-token"], "calls": 1}
+    done = site.run("call", stdin=json.dumps(request))
     assert done.returncode == 1
     assert done.stderr == ""
     assert "secret-token" not in done.stdout
 
 
 @pytest.mark.parametrize("protocol", ["auto", "2025", "2026"])
-def test_nobody_listening_is_a_report(site: Site, protocol: str) -> None:
+def test_missing_server_is_reported(site: Site, protocol: str) -> None:
     report = site.call(("getEngineStatus", {}), protocol=protocol, token="secret-token")
     assert report["ok"] is False
     assert report["error"]
@@ -193,14 +193,14 @@ async def test_stdio_serves_one_client(site: Site) -> None:
 
 
 def filled(site: Site) -> Path:
-    """A cache of three answers, and the path of its file."""
+    """A cache with three answers, and the path of its file."""
 
     async def fill() -> None:
         settings = load(site.path, {}).config.cache
-        kept = Cache(lambda: settings, Metrics("1", None))
+        cache = Cache(lambda: settings, Metrics("1", None))
         for name in ("a", "b", "c"):
-            await kept.put(name, {"answer": name})
-        await kept.close()
+            await cache.put(name, {"answer": name})
+        await cache.close()
 
     asyncio.run(fill())
     return site.directory / "cache" / FILE
@@ -211,7 +211,7 @@ def cache_command(site: Site, act: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def test_a_sound_cache_is_verified(site: Site) -> None:
+def test_intact_cache_is_verified(site: Site) -> None:
     path = filled(site)
     status, report = cache_command(site, "verify")
     assert (status, report["ok"], report["entries"], report["problems"]) == (0, True, 3, [])
@@ -219,13 +219,13 @@ def test_a_sound_cache_is_verified(site: Site) -> None:
     assert report["bytes"] == 3 * len('{"answer":"a"}')
 
 
-def test_a_cache_that_is_not_there_yet_is_sound(site: Site) -> None:
+def test_missing_cache_is_intact(site: Site) -> None:
     assert cache_command(site, "verify")[0] == 0
     assert cache_command(site, "clear")[0] == 0
     assert not (site.directory / "cache").exists()
 
 
-def test_a_cache_is_inspected_without_what_serving_needs(site: Site) -> None:
+def test_cache_is_checked_without_tokens(site: Site) -> None:
     filled(site)
     site.write(server={"host": "0.0.0.0"}, tls={"enabled": True})
     assert site.run("validate", "--no-engine", "--config", str(site.path)).returncode != 0
@@ -240,14 +240,14 @@ def test_a_damaged_entry_is_counted(site: Site) -> None:
     assert (status, report["ok"], report["damagedEntries"]) == (1, False, 1)
 
 
-def test_an_expired_entry_is_counted_and_no_problem(site: Site) -> None:
+def test_expired_entry_is_counted_but_is_not_a_problem(site: Site) -> None:
     with sqlite3.connect(filled(site)) as db:
         db.execute("UPDATE answers SET created = 0 WHERE key = 'b'")
     status, report = cache_command(site, "verify")
     assert (status, report["expiredEntries"]) == (0, 1)
 
 
-def test_a_file_that_is_no_database_is_damaged_and_set_aside_by_clearing(site: Site) -> None:
+def test_file_that_is_not_a_database_is_quarantined_by_clear(site: Site) -> None:
     path = filled(site)
     path.write_bytes(b"not a database at all" * 300)
     status, report = cache_command(site, "verify")
@@ -259,14 +259,14 @@ def test_a_file_that_is_no_database_is_damaged_and_set_aside_by_clearing(site: S
     assert not path.exists()
 
 
-def test_clearing_says_what_was_dropped(site: Site) -> None:
+def test_clear_reports_the_deleted_answers(site: Site) -> None:
     filled(site)
     status, report = cache_command(site, "clear")
     assert (status, report["before"]["entries"], report["after"]["entries"]) == (0, 3, 0)
     assert cache_command(site, "verify")[1]["entries"] == 0
 
 
-def test_verifying_and_clearing_work_beside_a_running_server(site: Site) -> None:
+def test_verify_and_clear_work_while_a_server_is_running(site: Site) -> None:
     with site.serving() as running:
         call = ("analyzePosition", {"position": {"moves": [["B", "G7"]]}})
         site.call(call)
@@ -279,19 +279,19 @@ def test_verifying_and_clearing_work_beside_a_running_server(site: Site) -> None
 
 
 @pytest.mark.parametrize("act", ["verify", "clear"])
-def test_a_cache_command_with_a_wrong_configuration_is_the_status_78(site: Site, act: str) -> None:
+def test_cache_command_with_an_invalid_configuration_exits_with_status_78(site: Site, act: str) -> None:
     site.write(cache={"maxItems": 0})
     done = site.run("cache", act, "--config", str(site.path))
     assert done.returncode == 78
     assert done.stderr.startswith("cache.maxItems: ")
 
 
-def test_people_are_told_of_the_cache_in_a_line(site: Site) -> None:
+def test_text_output_about_the_cache_is_one_line(site: Site) -> None:
     filled(site)
     done = site.run("cache", "verify", "--config", str(site.path))
     assert done.stdout.startswith("ok  ")
     assert "3 answers" in done.stdout
 
 
-def test_the_package_says_that_it_is_typed() -> None:
+def test_package_is_marked_as_typed() -> None:
     assert (Path(katago_mcp.__file__).parent / "py.typed").exists()

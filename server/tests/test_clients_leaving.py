@@ -1,4 +1,4 @@
-"""A client that leaves in the middle of a request is no error of the server's."""
+"""A client that disconnects during a request is not an error of the server."""
 
 import socket
 from collections.abc import MutableMapping
@@ -19,7 +19,7 @@ BODY = {"type": "http.response.body", "body": b""}
 
 
 @pytest.mark.parametrize("protocol", ["2026-07-28", "2025-11-25"])
-def test_half_a_request_leaves_no_error_in_the_log(site: Site, protocol: str) -> None:
+def test_incomplete_request_logs_no_error(site: Site, protocol: str) -> None:
     with site.serving() as running:
         head = (
             f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\nContent-Type: application/json\r\n"
@@ -33,7 +33,7 @@ def test_half_a_request_leaves_no_error_in_the_log(site: Site, protocol: str) ->
 
 
 async def exchange(*, complete: bool) -> Messages:
-    """What the server sends when the SDK's session turns out to be closed."""
+    """The messages that the server sends if the SDK's session is closed."""
     sent: Messages = []
 
     async def sdk(scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,11 +55,11 @@ async def exchange(*, complete: bool) -> Messages:
 
 
 @pytest.mark.anyio
-async def test_a_session_that_ended_after_the_answer_changes_nothing() -> None:
+async def test_session_that_ends_after_the_answer_is_not_an_error() -> None:
     assert await exchange(complete=True) == [START, BODY]
 
 
 @pytest.mark.anyio
-async def test_a_session_that_ended_before_the_answer_is_an_error() -> None:
+async def test_session_that_ends_before_the_answer_is_an_error() -> None:
     with pytest.raises(anyio.ClosedResourceError):
         await exchange(complete=False)

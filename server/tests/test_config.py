@@ -1,4 +1,4 @@
-"""The configuration: what is accepted, and what is said about the rest."""
+"""The configuration: accepted values, and errors about others."""
 
 import json
 import tomllib
@@ -54,7 +54,7 @@ def test_without_a_manifest_there_is_no_release(site: Site) -> None:
         ("rateLimit", "requestsPerMin", "'requestsPerMinute'"),
     ],
 )
-def test_an_unknown_key_is_answered_with_the_nearest(
+def test_error_about_an_unknown_key_suggests_the_nearest(
     site: Site, section: str, key: str, nearest: str
 ) -> None:
     site.write(**{section: {key: 1}})
@@ -62,7 +62,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(
     assert problem.startswith(f"{section}.{key}: unknown key: did you mean {nearest}")
 
 
-def test_an_unknown_section_is_answered_with_the_nearest(site: Site) -> None:
+def test_error_about_an_unknown_section_suggests_the_nearest(site: Site) -> None:
     site.write(ratelimit={"enabled": True})
     assert "did you mean 'rateLimit'" in problems(site)[0]
 
@@ -72,38 +72,37 @@ def test_the_value_of_an_unknown_key_is_not_repeated(site: Site) -> None:
     assert "a-secret" not in " ".join(problems(site))
 
 
-def test_all_problems_are_told_at_once(site: Site) -> None:
+def test_all_problems_are_reported_together(site: Site) -> None:
     site.write(server={"port": 0}, katago={"maxTime": -1, "speed": 1}, cache={"enabled": "yes"})
-    told = problems(site)
-    keys = {problem.split(":")[0] for problem in told}
+    keys = {problem.split(":")[0] for problem in problems(site)}
     assert keys == {"server.port", "katago.maxTime", "katago.speed", "cache.enabled"}
 
 
 def test_a_missing_key_is_named(site: Site) -> None:
     del site.document["katago"]["modelPath"]
     site.write()
-    assert problems(site) == ("katago.modelPath: is missing: add it to the configuration",)
+    assert problems(site) == ("katago.modelPath: is required but missing: add it to the configuration",)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
-        ("{", "is not JSON, line 1"),
-        ("[]", "must hold a JSON object"),
-        ('{"server": {"port": NaN}}', "NaN is not JSON"),
+        ("{", "is not valid JSON, line 1"),
+        ("[]", "must contain a JSON object"),
+        ('{"server": {"port": NaN}}', "NaN is not valid JSON"),
         ('{"server": {}, "server": {}}', "'server' occurs twice"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_explained(site: Site, text: str, said: str) -> None:
+def test_error_about_an_invalid_file_gives_the_reason(site: Site, text: str, expected: str) -> None:
     site.path.write_text(text)
     (problem,) = problems(site)
-    assert said in problem
+    assert expected in problem
 
 
 def test_bytes_that_are_not_utf8_are_explained(site: Site) -> None:
     site.path.write_bytes(b'{"server": "\xff"}')
-    assert "is not UTF-8 at byte 12" in problems(site)[0]
+    assert "byte 12 is not valid UTF-8" in problems(site)[0]
 
 
 def test_a_missing_file_is_explained(site: Site) -> None:
@@ -130,24 +129,24 @@ def test_the_environment_overrides_the_file(site: Site) -> None:
     assert config.rate_limit.requests_per_minute == 7
 
 
-def test_an_unknown_variable_of_a_known_section_is_answered_with_the_nearest(site: Site) -> None:
+def test_error_about_an_unknown_variable_suggests_the_nearest(site: Site) -> None:
     (problem,) = problems(site, KATAGO_SERVER_PROT="1")
     assert problem.endswith("did you mean KATAGO_SERVER_PORT?")
 
 
-def test_a_variable_of_no_section_is_somebody_elses(site: Site) -> None:
+def test_variable_of_no_section_is_ignored(site: Site) -> None:
     load(site.path, {"KATAGO_TEST_BINARY": "/x", "KATAGO_HOME": "/y"})
 
 
-def test_a_variable_that_does_not_fit_is_named_by_its_key(site: Site) -> None:
+def test_error_about_an_invalid_variable_names_its_key(site: Site) -> None:
     (problem,) = problems(site, KATAGO_SERVER_PORT="many")
     assert problem.startswith("server.port: 'many' is not accepted")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "go.example.org"])
-def test_a_reachable_bind_needs_tokens(site: Site, host: str) -> None:
+def test_non_loopback_address_needs_tokens(site: Site, host: str) -> None:
     site.write(server={"host": host})
-    assert problems(site)[0].startswith(f"server.host: {host!r} is not loopback")
+    assert problems(site)[0].startswith(f"server.host: {host!r} is not a loopback address")
 
 
 def test_the_credential_of_systemd_counts_as_tokens(site: Site, tmp_path: Path) -> None:
@@ -158,7 +157,7 @@ def test_the_credential_of_systemd_counts_as_tokens(site: Site, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("entry", ["*", "*:*", "*.example.org", "http://a", "a/b", "", "a:*:*"])
-def test_hosts_are_named_explicitly(site: Site, entry: str) -> None:
+def test_hosts_must_be_explicit(site: Site, entry: str) -> None:
     site.write(server={"allowedHosts": [entry]})
     assert problems(site)[0].startswith(f"server.allowedHosts: {entry!r} is not accepted")
 
@@ -203,5 +202,5 @@ def test_both_ports_must_differ(site: Site) -> None:
         ("localhost.example", False),
     ],
 )
-def test_loopback_is_told_from_the_rest(host: str, loopback: bool) -> None:
+def test_loopback_addresses_are_recognised(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback

@@ -1,4 +1,4 @@
-"""The README, held against the code; the reference is made from it by docs/generate.py."""
+"""Compares the README with the code. docs/generate.py generates the reference from the code."""
 
 from pathlib import Path
 

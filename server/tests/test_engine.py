@@ -1,4 +1,4 @@
-"""The engine's child process, asked directly."""
+"""The engine's child process, queried directly."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ async def started(site: Site, write_seconds: float = PATIENCE) -> AsyncIterator[
 async def test_an_engine_that_stops_reading_fails_the_write(site: Site) -> None:
     async with started(site, write_seconds=0.3) as engine:
         os.kill(engine.pid, signal.SIGSTOP)
-        with pytest.raises(EngineGone, match=r"hung: it read nothing for 0\.3 s"):
+        with pytest.raises(EngineGone, match=r"hung: it read no input for 0\.3 s"):
             await engine.query({"filler": "x" * 1_000_000})
         assert engine.end_kind == "hung"
 
@@ -43,7 +43,7 @@ async def test_only_ascii_is_written(site: Site) -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-async def test_what_is_no_json_is_never_written(site: Site, number: float) -> None:
+async def test_numbers_that_are_not_json_are_never_written(site: Site, number: float) -> None:
     async with started(site) as engine:
         with pytest.raises(ValueError, match="JSON compliant"):
             await engine.query({"komi": number})
@@ -57,7 +57,7 @@ async def test_every_query_has_an_id_of_its_own(site: Site) -> None:
     assert len(set(names)) == len(names) == 21
 
 
-async def test_an_ended_engine_takes_no_query(site: Site) -> None:
+async def test_ended_engine_rejects_queries(site: Site) -> None:
     async with started(site) as engine:
         os.kill(engine.pid, signal.SIGKILL)
         async with asyncio.timeout(PATIENCE):
@@ -66,7 +66,7 @@ async def test_an_ended_engine_takes_no_query(site: Site) -> None:
             await engine.query({"action": "query_version"})
 
 
-async def test_leaving_reaps_the_engine_even_after_a_defect(site: Site) -> None:
+async def test_engine_is_reaped_after_an_exception(site: Site) -> None:
     with pytest.raises(ExceptionGroup):
         async with started(site) as engine:
             raise RuntimeError("a defect")
@@ -74,7 +74,7 @@ async def test_leaving_reaps_the_engine_even_after_a_defect(site: Site) -> None:
         os.kill(engine.pid, 0)
 
 
-async def test_a_program_that_is_not_there_is_named(site: Site) -> None:
+async def test_error_names_a_missing_binary(site: Site) -> None:
     missing = Command(Path("/nonexistent/katago"), site.directory, site.engine_config)
     with pytest.raises(EngineSpawnError, match="/nonexistent/katago: No such file"):
         async with launch(missing, os.environ, Metrics("1", None)):

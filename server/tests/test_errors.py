@@ -1,4 +1,4 @@
-"""The catalogue is closed, and every code of it is one that a call can get."""
+"""The catalogue of errors is closed, and a call can get each of its codes."""
 
 import asyncio
 import base64
@@ -93,13 +93,13 @@ ARGUMENTS: list[tuple[str, str | None, str, dict[str, Any]]] = [
 
 
 def listed(code: str, field: str | None) -> set[str]:
-    """What the catalogue has for a field of an error."""
-    found = set()
+    """The catalogue's patterns that match the field of an error."""
+    patterns = set()
     for pattern in CATALOGUE[code].fields:
         shape = re.escape(pattern).replace(r"\[i\]", r"\[\d+\]").replace(r"\*", r"\w+")
         if field is not None and (pattern == ANY_FIELD or re.fullmatch(shape, field)):
-            found.add(pattern)
-    return found
+            patterns.add(pattern)
+    return patterns
 
 
 @pytest.mark.parametrize(("code", "field", "tool", "arguments"), ARGUMENTS)
@@ -177,7 +177,7 @@ async def engine_hung(site: Site) -> dict[str, Any]:
     site.write(health={"heartbeatTimeoutSeconds": 0.3})
     async with rig(site) as made, asking(made) as ask:
         await made.reaches("ready")
-        # The state lasts until the engine is reaped: it is shown here without one.
+        # The state lasts only until the engine is reaped, so this test sets it without an engine.
         made.supervisor._set("hung", "no heartbeat")
         return await ask("explainMove", **position(), move="E5")
 
@@ -253,7 +253,7 @@ SITUATIONS: dict[str, Callable[[Site], Awaitable[dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize("code", SITUATIONS)
-async def test_situations(site: Site, code: str) -> None:
+async def test_errors_from_the_state_of_the_server(site: Site, code: str) -> None:
     error = await SITUATIONS[code](site)
     assert error["code"] == code
     assert (error["field"] is None) == (not CATALOGUE[code].fields)
@@ -261,11 +261,11 @@ async def test_situations(site: Site, code: str) -> None:
     assert (error["retryAfterSeconds"] is not None) == (CATALOGUE[code].retry == "after `retryAfterSeconds`")
 
 
-def test_every_code_of_the_catalogue_is_produced_here() -> None:
+def test_every_code_of_the_catalogue_is_tested() -> None:
     assert {code for code, *_ in ARGUMENTS} | SITUATIONS.keys() == CATALOGUE.keys()
 
 
-def test_every_field_that_the_catalogue_has_for_wrong_arguments_is_produced_here() -> None:
+def test_every_field_of_the_catalogue_is_tested() -> None:
     produced: dict[str, set[str]] = {}
     for code, field, *_ in ARGUMENTS:
         produced[code] = produced.get(code, set()) | listed(code, field)
@@ -283,7 +283,7 @@ async def test_a_move_of_the_game_is_named_by_its_index_and_others_by_their_vert
 
 
 @pytest.mark.parametrize(("kind", "code"), [(Invalid, "made_up"), (Rejected, "invalid_komi")])
-def test_no_failure_has_a_code_or_a_status_of_its_own(kind: type[Failure], code: str) -> None:
+def test_failure_needs_a_code_and_status_of_the_catalogue(kind: type[Failure], code: str) -> None:
     with pytest.raises(ValueError, match="the catalogue has no code"):
         kind(code, "a text")
 

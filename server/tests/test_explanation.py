@@ -1,4 +1,4 @@
-"""A move against its alternatives, whether the engine would look at it or not."""
+"""Explanations of moves, including moves that the engine does not consider."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ async def explain(made: Rig, move: str, position: Position = POSITION, **fields:
         )
 
 
-async def test_a_move_the_engine_does_not_look_at_is_searched_alone(site: Site) -> None:
+async def test_move_that_the_engine_does_not_consider_gets_its_own_search(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         result = await explain(made, "c3")
@@ -40,7 +40,7 @@ async def test_a_move_the_engine_does_not_look_at_is_searched_alone(site: Site) 
 
 
 @pytest.mark.parametrize(("size", "chances"), CHANCES)
-async def test_prior_and_rank_are_of_the_move_and_of_no_mirror_image(
+async def test_prior_and_rank_belong_to_the_move_and_not_to_a_mirror_image(
     site: Site, size: tuple[int, int], chances: dict[str, float]
 ) -> None:
     position = Position(board_x_size=size[0], board_y_size=size[1])
@@ -52,12 +52,12 @@ async def test_prior_and_rank_are_of_the_move_and_of_no_mirror_image(
     assert [result.policy_rank for result in results] == [*range(1, len(chances) + 1)]
 
 
-async def test_the_engines_choice_is_compared_with_what_would_be_next(site: Site) -> None:
+async def test_the_engines_choice_is_compared_with_the_second_best_move(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         result = await explain(made, "A1")
-        asked = site.queries()
-    assert asked[2]["avoidMoves"] == [{"player": "W", "moves": ["A1"], "untilDepth": 1}]
+        queries = site.queries()
+    assert queries[2]["avoidMoves"] == [{"player": "W", "moves": ["A1"], "untilDepth": 1}]
     assert (result.best, result.searched_order) == (True, 0)
     assert [other.move for other in result.alternatives] == ["B1"]
     assert result.points_lost == 1.5
@@ -70,7 +70,7 @@ async def test_a_pass_can_be_explained(site: Site) -> None:
         assert (await explain(made, "PASS")).move == "pass"
 
 
-async def test_points_that_change_hands_are_told_by_region(site: Site) -> None:
+async def test_points_that_change_owner_are_grouped_by_region(site: Site) -> None:
     after = [-0.5, -0.5, 0.0, 0.0, 0.5, 0.0, 0.0, 0.9, 0.9]
     instead = [0.5, 0.4, 0.0, 0.0, 0.5, 0.0, 0.0, 0.5, 0.65]
     async with rig(site) as made:
@@ -84,7 +84,7 @@ async def test_points_that_change_hands_are_told_by_region(site: Site) -> None:
     assert result.swings[0].stones == []
 
 
-async def test_stones_that_change_hands_are_named(site: Site) -> None:
+async def test_stones_that_change_owner_are_listed(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(ownership={"C3": [0.9] * 9, "A1": [0.9] * 4 + [-0.9] + [0.9] * 4})
@@ -103,25 +103,27 @@ async def test_explanations_are_cached(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("move", "code", "said"),
+    ("move", "code", "expected"),
     [
         ("B2", "illegal_move", "the point is occupied"),
         ("Z9", "invalid_move", "no such column"),
         ("D4", "invalid_move", "off the board"),
     ],
 )
-async def test_a_move_that_cannot_be_played_is_refused(site: Site, move: str, code: str, said: str) -> None:
+async def test_a_move_that_cannot_be_played_is_refused(
+    site: Site, move: str, code: str, expected: str
+) -> None:
     with pytest.raises(Failure) as caught:
         await explain(Rig(site, {}), move)
     assert (caught.value.code, caught.value.field) == (code, "move")
-    assert said in caught.value.message
+    assert expected in caught.value.message
 
 
 async def test_a_move_that_only_the_engine_knows_to_be_illegal_is_refused(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(illegal=["C3"])
-        with pytest.raises(Failure, match=r"illegal_move.*the engine holds it to be illegal"):
+        with pytest.raises(Failure, match=r"illegal_move.*the engine considers it illegal"):
             await explain(made, "C3")
 
 
@@ -145,7 +147,7 @@ async def test_a_search_without_time_for_a_second_visit_is_a_timeout(
     assert caught.value.retry_after is not None
 
 
-async def test_an_explanation_takes_two_visits_where_the_server_would_take_one(site: Site) -> None:
+async def test_explanation_uses_two_visits_if_the_default_is_one(site: Site) -> None:
     site.write(katago={"defaultVisits": 1})
     async with rig(site) as made:
         await made.reaches("ready")
@@ -154,18 +156,22 @@ async def test_an_explanation_takes_two_visits_where_the_server_would_take_one(s
 
 
 @pytest.mark.parametrize(
-    ("katago", "asked", "said"),
+    ("katago", "visits", "expected"),
     [
         ({}, 1, r"maxVisits cannot be 1 \[maxVisits\]; accepted: 2 to 1000"),
-        ({"maxVisits": 1, "defaultVisits": 1}, None, "2 visits are needed, and this server allows 1"),
+        (
+            {"maxVisits": 1, "defaultVisits": 1},
+            None,
+            "this tool needs 2 visits, but",
+        ),
     ],
 )
-async def test_a_single_visit_explains_nothing(
-    site: Site, katago: dict[str, int], asked: int | None, said: str
+async def test_single_visit_is_rejected(
+    site: Site, katago: dict[str, int], visits: int | None, expected: str
 ) -> None:
     site.write(katago=katago)
-    with pytest.raises(Failure, match=f"limit_exceeded: {said}"):
-        await explain(Rig(site, {}), "C3", max_visits=asked)
+    with pytest.raises(Failure, match=f"limit_exceeded: {expected}"):
+        await explain(Rig(site, {}), "C3", max_visits=visits)
 
 
 @pytest.mark.parametrize("fields", [{"alternatives": 0}, {"alternatives": 11}, {"pv_length": 61}])
@@ -185,10 +191,10 @@ async def test_a_cancelled_explanation_ends_its_search(site: Site) -> None:
         await until(lambda: len(site.queries("terminate")) == 1)
 
 
-async def test_people_get_numbers_and_sequences(site: Site) -> None:
+async def test_summary_has_numbers_and_sequences(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         text = (await explain(made, "C3")).summary()
     assert text.startswith("White C3: Black 50.0%")
-    assert "Against A1 it loses 3.0 points" in text
+    assert "Compared with A1 it loses 3.0 points" in text
     assert "Then: A2 B2" in text

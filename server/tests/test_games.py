@@ -1,4 +1,4 @@
-"""Tools that are given game records, and draw pictures."""
+"""Calls with game records, and answers with pictures."""
 
 import base64
 import io
@@ -74,7 +74,7 @@ async def test_record_reaches_the_engine_as_its_moves(
     assert answer["turnNumber"] == len(expected)
 
 
-async def test_what_had_to_be_assumed_is_told(site: Site) -> None:
+async def test_assumptions_are_in_warnings(site: Site) -> None:
     async with client(site) as session:
         answer, result = await ask(session, "analyzePosition", sgf="(;SZ[9];B[ee])")
     assert any("RU" in warning for warning in answer["warnings"])
@@ -82,7 +82,7 @@ async def test_what_had_to_be_assumed_is_told(site: Site) -> None:
 
 
 async def test_file_of_another_charset_is_read_from_its_bytes(site: Site) -> None:
-    # The second byte of the first character is the one that escapes a bracket in SGF.
+    # The second byte of the first character is the escape character of SGF.
     record = "(;FF[4]CA[Shift_JIS]SZ[9]RU[Chinese]KM[7]PB[ソ];B[ee];W[cg])".encode("shift_jis")
     async with client(site) as session:
         answer, _ = await ask(
@@ -92,7 +92,7 @@ async def test_file_of_another_charset_is_read_from_its_bytes(site: Site) -> Non
     assert answer["warnings"] == []
 
 
-async def test_what_is_not_base64_is_refused(site: Site) -> None:
+async def test_invalid_base64_is_rejected(site: Site) -> None:
     async with client(site) as session:
         result = await session.call_tool("findMistakes", {"sgfBase64": RECORD})
     assert isinstance(result, CallToolResult)
@@ -109,15 +109,15 @@ async def test_what_is_not_base64_is_refused(site: Site) -> None:
         {"sgf": RECORD, "sgfBase64": base64.b64encode(RECORD.encode()).decode()},
     ],
 )
-async def test_call_gives_one_game(site: Site, arguments: dict[str, Any]) -> None:
+async def test_call_must_pass_exactly_one_game(site: Site, arguments: dict[str, Any]) -> None:
     async with client(site) as session:
         result = await session.call_tool("analyzePosition", arguments)
     assert result.is_error
-    assert "either a position or an SGF record" in str(result.content[0])
+    assert "exactly one of position, sgf and sgfBase64" in str(result.content[0])
 
 
 @pytest.mark.parametrize(
-    ("tool", "arguments", "field", "said"),
+    ("tool", "arguments", "field", "expected_message"),
     [
         ("analyzePosition", {"moveNumber": 1}, "moveNumber", "moveNumber 1"),
         ("evaluateTerritory", {"moveNumber": 0}, "moveNumber", "moveNumber 0"),
@@ -128,8 +128,8 @@ async def test_call_gives_one_game(site: Site, arguments: dict[str, Any]) -> Non
         ("analyzePosition", {"komi": 5}, "komi", "has no argument"),
     ],
 )
-async def test_argument_without_effect_is_refused(
-    site: Site, tool: str, arguments: dict[str, Any], field: str, said: str
+async def test_argument_without_effect_is_rejected(
+    site: Site, tool: str, arguments: dict[str, Any], field: str, expected_message: str
 ) -> None:
     async with client(site) as session:
         result = await session.call_tool(tool, {"position": {"boardXSize": 9}, **arguments})
@@ -137,22 +137,22 @@ async def test_argument_without_effect_is_refused(
     assert result.structured_content is not None
     error = result.structured_content["error"]
     assert (error["code"], error["field"]) == ("invalid_arguments", field)
-    assert said in error["message"]
+    assert expected_message in error["message"]
     assert error["accepted"]
     assert site.queries() == []
 
 
 @pytest.mark.parametrize(
-    ("tool", "record", "code", "said"),
+    ("tool", "record", "code", "expected_message"),
     [
         ("findMistakes", "(;SZ[9]KM[7])", "no_moves", "has no moves"),
-        ("findMistakes", "(;SZ[9]KM[7];B[zz])", "no_moves", "line 1 column 13: 'zz' is no point"),
+        ("findMistakes", "(;SZ[9]KM[7];B[zz])", "no_moves", "line 1 column 13: 'zz' is not a point"),
         ("analyzePosition", "(;SZ[9]AB[aa]AW[ba][ab])", "invalid_stone", "line 1 column 2"),
         ("analyzePosition", "(;SZ[9]KM[7];B[ee])", "engine_refused", "Illegal move 0"),
     ],
 )
-async def test_what_is_wrong_with_record_is_told_of_the_record(
-    site: Site, tool: str, record: str, code: str, said: str
+async def test_error_in_a_record_names_the_record(
+    site: Site, tool: str, record: str, code: str, expected_message: str
 ) -> None:
     async with client(site) as session:
         site.behave(analysis="refuse")
@@ -160,24 +160,24 @@ async def test_what_is_wrong_with_record_is_told_of_the_record(
     assert result.structured_content is not None
     error = result.structured_content["error"]
     assert (error["code"], error["field"]) == (code, "sgf")
-    assert said in error["message"]
+    assert expected_message in error["message"]
 
 
-async def test_position_may_come_with_the_default_of_what_it_does_not_use(site: Site) -> None:
+async def test_position_may_come_with_default_values_of_record_arguments(site: Site) -> None:
     position = {"boardXSize": 9, "boardYSize": 9}
     async with client(site) as session:
         await ask(session, "analyzePosition", position=position, variation="main", moveNumber=None)
 
 
-async def test_schemas_say_that_there_are_no_other_arguments(site: Site) -> None:
+async def test_schemas_forbid_other_arguments(site: Site) -> None:
     async with client(site) as session:
-        found = (await session.list_tools()).tools
-    assert found
-    assert all(tool.input_schema["additionalProperties"] is False for tool in found)
+        listed = (await session.list_tools()).tools
+    assert listed
+    assert all(tool.input_schema["additionalProperties"] is False for tool in listed)
 
 
 @pytest.mark.parametrize(
-    ("setup", "told"),
+    ("setup", "is_mid_game"),
     [
         (";B[ee];W[cc];B[gg];AB[aa];W[gc];B[cg]", True),
         (";B[ee];W[cc];B[gg];AE[gg];W[gc];B[cg]", True),
@@ -186,19 +186,19 @@ async def test_schemas_say_that_there_are_no_other_arguments(site: Site) -> None
         (";B[ee];W[cc];B[gg];W[gc];B[cg];AB[aa];AW[bb]", False),
     ],
 )
-async def test_all_moves_of_record_are_reviewed_whatever_is_set_up_between_them(
-    site: Site, setup: str, told: bool
+async def test_all_moves_of_record_are_reviewed_despite_setups_between_them(
+    site: Site, setup: str, is_mid_game: bool
 ) -> None:
     async with client(site) as session:
         answer, _ = await ask(session, "findMistakes", sgf=f"(;SZ[9]RU[Chinese]KM[7]{setup})", allMoves=True)
     assert [move["number"] for move in answer["moves"]] == [1, 2, 3, 4, 5]
     assert [move["move"] for move in answer["moves"]][:3] == ["E5", "C7", "G3"]
-    assert any("set up anew after move 3" in warning for warning in answer["warnings"]) == told
-    assert any("set up after the last move" in warning for warning in answer["warnings"]) != told
+    assert any("stones were set up after move 3" in warning for warning in answer["warnings"]) == is_mid_game
+    assert any("set up after the last move" in warning for warning in answer["warnings"]) != is_mid_game
 
 
 @pytest.mark.parametrize("tool", ["analyzePosition", "evaluateTerritory", "findMistakes"])
-async def test_picture_comes_with_the_answer_when_it_is_asked_for(site: Site, tool: str) -> None:
+async def test_answer_contains_a_picture_if_requested(site: Site, tool: str) -> None:
     async with client(site) as session:
         _, without = await ask(session, tool, sgf=RECORD)
         answer, result = await ask(session, tool, sgf=RECORD, picture=True)
@@ -219,5 +219,5 @@ async def test_picture_comes_with_the_answer_when_it_is_asked_for(site: Site, to
 async def test_graph_does_not_lengthen_the_answer(site: Site) -> None:
     async with client(site) as session:
         without, _ = await ask(session, "findMistakes", sgf=RECORD)
-        drawn, _ = await ask(session, "findMistakes", sgf=RECORD, picture=True)
-    assert [move["number"] for move in drawn["moves"]] == [move["number"] for move in without["moves"]]
+        with_picture, _ = await ask(session, "findMistakes", sgf=RECORD, picture=True)
+    assert [move["number"] for move in with_picture["moves"]] == [move["number"] for move in without["moves"]]

@@ -1,4 +1,4 @@
-"""The whole server as a process of its own, asked through the official client."""
+"""The whole server in a separate process, called through the official client."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ MODES = {"2025": "legacy", "2026": "auto"}
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Running]]:
-    """A secured server for all tests that leave it as they found it."""
+    """A server with tokens, for tests that restore its state."""
     site = Site(tmp_path_factory.mktemp("shared"))
     site.write_tokens()
     with site.serving() as running:
@@ -63,7 +63,7 @@ def client(running: Running, generation: str, token: str = ANALYZE_TOKEN) -> Cli
     return Client(streamable_http_client(running.url, http_client=http), mode=MODES[generation])
 
 
-def test_what_the_engine_warns_of_is_told_once_by_every_tool(shared: tuple[Site, Running]) -> None:
+def test_every_tool_reports_a_warning_of_the_engine_once(shared: tuple[Site, Running]) -> None:
     site, _ = shared
     game = {**SMALL, "moves": [["B", "J1"], ["B", "J3"]] + [["W", "pass"]] * 9}
     calls = [(tool, {**arguments, "position": game}) for tool, arguments in NEW_TOOLS]
@@ -73,7 +73,7 @@ def test_what_the_engine_warns_of_is_told_once_by_every_tool(shared: tuple[Site,
     assert report["ok"], report
     for result in report["results"]:
         warnings = result["structured"]["warnings"]
-        assert warnings[0] == "move 1 is by B again"
+        assert warnings[0] == "move 1: B plays twice in a row"
         assert warnings.count("komi: Unexpected or unused field") == 1
         assert "Warning: komi: Unexpected or unused field" in result["text"]
 
@@ -83,18 +83,18 @@ def test_what_the_engine_warns_of_is_told_once_by_every_tool(shared: tuple[Site,
 async def test_progress_reaches_the_client(shared: tuple[Site, Running], generation: str) -> None:
     site, running = shared
     site.behave(analysis="slow", seconds=0.4)
-    seen: list[tuple[float, float | None]] = []
+    reports: list[tuple[float, float | None]] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
-        seen.append((progress, total))
+        reports.append((progress, total))
 
     arguments = {"position": {"moves": [["B", "C3"]]}, "maxVisits": 90 + int(generation) % 10}
     async with client(running, generation) as session:
         result = await session.call_tool("analyzePosition", arguments, progress_callback=note)
     site.behave()
     assert not result.is_error
-    assert seen
-    assert {total for _, total in seen} == {arguments["maxVisits"]}
+    assert reports
+    assert {total for _, total in reports} == {arguments["maxVisits"]}
 
 
 SMALL = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "C3"], ["W", "G7"], ["B", "E5"]]}
@@ -131,17 +131,17 @@ async def test_progress_and_cancellation_of_every_tool(
     site.behave(analysis="slow", seconds=0.3, turns={"2": "silent"})
     if tool != "findMistakes":
         site.behave(analysis="slow", seconds=60)
-    asked, ended = len(site.queries()), len(site.queries("terminate"))
-    seen: list[float] = []
+    started, ended = len(site.queries()), len(site.queries("terminate"))
+    reports: list[float] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
-        seen.append(progress)
+        reports.append(progress)
 
     fresh = {**arguments, "maxVisits": 60 + int(generation) % 10}
     async with client(running, generation) as session:
         call = asyncio.create_task(session.call_tool(tool, fresh, progress_callback=note))
-        await asyncio.to_thread(eventually, lambda: len(site.queries()) > asked, "the search has begun")
-        await asyncio.to_thread(eventually, lambda: bool(seen) and seen[-1] > 0, "progress")
+        await asyncio.to_thread(eventually, lambda: len(site.queries()) > started, "the search has started")
+        await asyncio.to_thread(eventually, lambda: bool(reports) and reports[-1] > 0, "progress")
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -152,7 +152,7 @@ async def test_progress_and_cancellation_of_every_tool(
     assert (running.metric("katago_requests_total", tool=tool, status="cancelled") or 0) >= 1
 
 
-def test_one_clients_many_calls_do_not_starve_anothers_one(site: Site) -> None:
+def test_many_calls_of_one_client_do_not_starve_another_client(site: Site) -> None:
     site.write_tokens()
     site.write(katago={"maxConcurrent": 1}, server={"maxQueued": 8})
 
@@ -175,15 +175,15 @@ def test_one_clients_many_calls_do_not_starve_anothers_one(site: Site) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_a_client_that_goes_away_ends_its_search(shared: tuple[Site, Running], generation: str) -> None:
+async def test_disconnected_client_ends_its_search(shared: tuple[Site, Running], generation: str) -> None:
     site, running = shared
     site.behave(analysis="slow", seconds=60)
-    asked, ended = len(site.queries()), len(site.queries("terminate"))
+    started, ended = len(site.queries()), len(site.queries("terminate"))
     async with client(running, generation) as session:
         call = asyncio.create_task(
             session.call_tool("analyzePosition", {"position": {"moves": [["B", "E5"]]}})
         )
-        await asyncio.to_thread(eventually, lambda: len(site.queries()) > asked, "the search has begun")
+        await asyncio.to_thread(eventually, lambda: len(site.queries()) > started, "the search has started")
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -224,7 +224,7 @@ async def test_the_tools_are_described_for_an_assistant(shared: tuple[Site, Runn
         ({"position": {"rules": {"ko": "NONE"}}}, "invalid_rules", "position.rules.ko"),
     ],
 )
-def test_wrong_arguments_are_answered_with_code_and_field(
+def test_error_about_wrong_arguments_has_code_and_field(
     shared: tuple[Site, Running], arguments: dict[str, Any], code: str, field: str
 ) -> None:
     site, _ = shared
@@ -235,7 +235,7 @@ def test_wrong_arguments_are_answered_with_code_and_field(
     assert result["structured"]["error"]["field"] == field
 
 
-def test_an_unknown_tool_is_answered_with_the_known_ones(shared: tuple[Site, Running]) -> None:
+def test_error_about_an_unknown_tool_lists_the_tools(shared: tuple[Site, Running]) -> None:
     site, _ = shared
     report = site.call(("analysePosition", {}), token=ANALYZE_TOKEN)
     assert report["results"][0]["text"].startswith("unknown_tool: ")
@@ -243,9 +243,7 @@ def test_an_unknown_tool_is_answered_with_the_known_ones(shared: tuple[Site, Run
 
 
 @pytest.mark.parametrize(("tool", "status"), [("getEngineStatus", 0), ("no-such-tool", 1)])
-def test_the_call_command_reports_and_exits_by_it(
-    shared: tuple[Site, Running], tool: str, status: int
-) -> None:
+def test_exit_status_of_call_follows_its_report(shared: tuple[Site, Running], tool: str, status: int) -> None:
     site, running = shared
     order = {"url": running.url, "token": ANALYZE_TOKEN, "calls": [{"tool": tool}]}
     done = site.run("call", stdin=json.dumps(order))
@@ -261,7 +259,7 @@ def test_the_deadline_of_a_call_bounds_a_slow_search(shared: tuple[Site, Running
     call = ("analyzePosition", {"position": {"moves": [["W", "T1"]]}})
     report = site.call(call, token=ANALYZE_TOKEN, deadline=0.5, protocol=generation)
     site.behave()
-    assert (report["ok"], report["error"]) == (False, "deadline of 0.5 s passed")
+    assert (report["ok"], report["error"]) == (False, "the calls did not finish within the deadline of 0.5 s")
 
 
 @pytest.mark.parametrize("generation", ["auto", *GENERATIONS])
@@ -274,7 +272,7 @@ def test_the_deadline_of_a_call_bounds_a_server_that_is_frozen(
         report = site.call(("getEngineStatus", {}), token=ANALYZE_TOKEN, deadline=0.5, protocol=generation)
     finally:
         running.process.send_signal(signal.SIGCONT)
-    assert report["error"] == "deadline of 0.5 s passed"
+    assert report["error"] == "the calls did not finish within the deadline of 0.5 s"
     eventually(lambda: running.answers("/ready") == 200, "ready again")
 
 
@@ -282,16 +280,16 @@ def test_the_deadline_of_a_call_bounds_a_server_that_is_frozen(
 @pytest.mark.parametrize(
     ("token", "status"), [(None, 401), ("not-a-token-of-this-server", 401), (ADMIN_TOKEN, 403)]
 )
-def test_mcp_wants_a_token_with_the_scope_analyze(
+def test_mcp_requires_a_token_with_the_scope_analyze(
     shared: tuple[Site, Running], generation: str, token: str | None, status: int
 ) -> None:
     site, _ = shared
     report = site.call(("getEngineStatus", {}), token=token, protocol=generation)
-    assert report["error"].startswith(f"the server refused: HTTP {status}")
+    assert report["error"].startswith(f"the server rejected the request: HTTP {status}")
     assert "not-a-token" not in json.dumps(report)
 
 
-def test_starting_and_stopping_wants_the_scope_admin(shared: tuple[Site, Running]) -> None:
+def test_starting_and_stopping_requires_the_scope_admin(shared: tuple[Site, Running]) -> None:
     site, _ = shared
     report = site.call(("stopEngine", {}), ("startEngine", {}), token=ANALYZE_TOKEN)
     assert [result["text"][:10] for result in report["results"]] == ["forbidden:"] * 2
@@ -303,7 +301,7 @@ def test_starting_and_stopping_wants_the_scope_admin(shared: tuple[Site, Running
 @pytest.mark.parametrize(
     "path", ["/admin/cache/clear", "/admin/engine/restart", "/admin/drain", "/admin/undrain"]
 )
-def test_admin_endpoints_want_the_scope_admin(
+def test_admin_endpoints_require_the_scope_admin(
     shared: tuple[Site, Running], path: str, token: str | None, status: int
 ) -> None:
     _, running = shared
@@ -312,20 +310,20 @@ def test_admin_endpoints_want_the_scope_admin(
     assert response.json()["ok"] is False
 
 
-def test_admin_endpoints_are_not_read(shared: tuple[Site, Running]) -> None:
+def test_admin_endpoints_reject_get(shared: tuple[Site, Running]) -> None:
     _, running = shared
     assert running.get("/admin/drain").status_code == 405
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/admin/drain"])
-def test_a_foreign_host_is_refused(shared: tuple[Site, Running], path: str) -> None:
+def test_foreign_host_is_rejected(shared: tuple[Site, Running], path: str) -> None:
     _, running = shared
     headers = {"Host": "evil.example", "Content-Type": "application/json"}
     assert running.post(path, BOTH_TOKEN, **headers).status_code == 421
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/admin/drain"])
-def test_a_foreign_origin_is_refused(shared: tuple[Site, Running], path: str) -> None:
+def test_foreign_origin_is_rejected(shared: tuple[Site, Running], path: str) -> None:
     _, running = shared
     headers = {"Origin": "https://evil.example", "Content-Type": "application/json"}
     assert running.post(path, BOTH_TOKEN, **headers).status_code == 403
@@ -338,7 +336,7 @@ def test_probes_answer_under_any_host(shared: tuple[Site, Running]) -> None:
         assert httpx2.get(url, headers={"Host": "10.0.0.7"}).status_code == 200
 
 
-def test_refusals_are_counted(shared: tuple[Site, Running]) -> None:
+def test_rejections_are_counted(shared: tuple[Site, Running]) -> None:
     _, running = shared
     before = running.metric("katago_mcp_http_refused_total", reason="unauthenticated")
     running.post("/admin/drain", "wrong-token-of-somebody")
@@ -347,7 +345,7 @@ def test_refusals_are_counted(shared: tuple[Site, Running]) -> None:
     assert after == before + 1
 
 
-def test_health_tells_engine_release_and_uptime(shared: tuple[Site, Running]) -> None:
+def test_health_shows_engine_release_and_uptime(shared: tuple[Site, Running]) -> None:
     _, running = shared
     body = running.get("/health").json()
     assert (body["status"], body["draining"], body["release"]) == ("ok", False, None)
@@ -356,7 +354,7 @@ def test_health_tells_engine_release_and_uptime(shared: tuple[Site, Running]) ->
     assert body["uptimeSeconds"] > 0
 
 
-def test_clearing_the_cache_tells_sizes_before_and_after(shared: tuple[Site, Running]) -> None:
+def test_clearing_the_cache_returns_the_sizes_before_and_after(shared: tuple[Site, Running]) -> None:
     site, running = shared
     arguments = {"position": {"moves": [["B", "G7"]]}}
     first = site.call(("analyzePosition", arguments), token=ANALYZE_TOKEN)["results"][0]
@@ -371,7 +369,7 @@ def test_clearing_the_cache_tells_sizes_before_and_after(shared: tuple[Site, Run
     assert third["structured"]["cached"] is False
 
 
-def test_draining_and_undraining_is_seen_by_ready_and_by_calls(
+def test_draining_affects_ready_and_calls(
     shared: tuple[Site, Running],
 ) -> None:
     site, running = shared
@@ -387,7 +385,7 @@ def test_draining_and_undraining_is_seen_by_ready_and_by_calls(
     assert running.get("/ready").status_code == 200
 
 
-def test_restarting_the_engine_makes_a_new_one(shared: tuple[Site, Running]) -> None:
+def test_restart_replaces_the_engine(shared: tuple[Site, Running]) -> None:
     _, running = shared
     before = running.engine()["pid"]
     response = running.post("/admin/engine/restart", ADMIN_TOKEN)
@@ -428,7 +426,7 @@ def test_the_metrics_are_complete_at_the_first_scrape(site: Site) -> None:
         ("katago_mcp_build_info", {"version": "0.2.0", "release": "none"}),
     ]
     series = [(name, frozenset(labels.items())) for name, labels in contract]
-    assert [wanted for wanted in series if wanted not in samples] == []
+    assert [name for name in series if name not in samples] == []
 
 
 def test_the_metrics_port_serves_metrics_only(shared: tuple[Site, Running]) -> None:
@@ -456,7 +454,7 @@ def test_calls_are_counted_by_how_they_ended(shared: tuple[Site, Running]) -> No
     assert count("unknown", "invalid") == unknown + 1
 
 
-def test_a_limited_token_is_told_when_to_retry(site: Site) -> None:
+def test_rate_limited_token_receives_a_retry_hint(site: Site) -> None:
     site.write_tokens()
     site.write(rateLimit={"enabled": True, "requestsPerMinute": 1, "burst": 2})
     with site.serving() as running:
@@ -468,14 +466,14 @@ def test_a_limited_token_is_told_when_to_retry(site: Site) -> None:
         assert site.call(("getEngineStatus", {}), token=BOTH_TOKEN)["ok"]
 
 
-def test_a_named_host_is_let_in(site: Site) -> None:
+def test_allowed_host_is_accepted(site: Site) -> None:
     site.write(server={"allowedHosts": ["go.example.org:*"]})
     with site.serving() as running:
         assert running.post("/admin/undrain", Host="go.example.org:8080").status_code == 200
         assert running.post("/admin/undrain", Host="go.example.org.evil").status_code == 421
 
 
-def test_health_stays_when_the_engine_cannot_start(site: Site) -> None:
+def test_health_stays_ok_if_the_engine_cannot_start(site: Site) -> None:
     site.behave(start="missing")
     with site.serving(ready=False) as running:
         eventually(lambda: running.engine()["state"] == "config_error", "config_error")
@@ -488,7 +486,7 @@ def test_health_stays_when_the_engine_cannot_start(site: Site) -> None:
         assert report["results"][0]["text"].startswith("engine_config_error: ")
 
 
-def test_a_killed_engine_is_seen_and_replaced(site: Site) -> None:
+def test_killed_engine_is_detected_and_replaced(site: Site) -> None:
     with site.serving() as running:
         first = running.engine()["pid"]
         running.kill_engine()
@@ -505,7 +503,7 @@ def test_a_stopped_engine_makes_the_server_unready_and_is_replaced(site: Site) -
 
 
 class Background:
-    """A call that runs beside the test."""
+    """A call that runs concurrently with the test."""
 
     def __init__(self, site: Site, arguments: dict[str, Any], **order: object) -> None:
         self._report: dict[str, Any] = {}
@@ -534,17 +532,17 @@ def test_the_deadline_of_a_call_bounds_a_server_that_freezes_meanwhile(
 ) -> None:
     site, running = shared
     site.behave(analysis="silent")
-    asked = len(site.queries())
+    started = len(site.queries())
     arguments = {"position": {"moves": [["W", "S1"]]}}
     call = Background(site, arguments, token=ANALYZE_TOKEN, deadline=2, protocol=generation)
-    eventually(lambda: len(site.queries()) > asked, "the search has begun")
+    eventually(lambda: len(site.queries()) > started, "the search has started")
     running.process.send_signal(signal.SIGSTOP)
     try:
         report = call.wait()
     finally:
         running.process.send_signal(signal.SIGCONT)
     site.behave()
-    assert report["error"] == "deadline of 2 s passed"
+    assert report["error"] == "the calls did not finish within the deadline of 2 s"
     eventually(lambda: running.answers("/ready") == 200, "ready again")
 
 
@@ -553,7 +551,7 @@ def test_sigterm_lets_a_running_call_finish(site: Site) -> None:
     with site.serving() as running:
         site.behave(analysis="slow", seconds=60)
         call = Background(site, {"position": POSITION})
-        eventually(lambda: bool(site.queries()), "the search has begun")
+        eventually(lambda: bool(site.queries()), "the search has started")
         running.process.terminate()
         eventually(lambda: running.answers("/ready") == 503, "unready while it drains")
         site.behave(analysis="answer")
@@ -566,7 +564,7 @@ def test_sigterm_answers_a_call_that_takes_too_long(site: Site) -> None:
     with site.serving() as running:
         site.behave(analysis="slow", seconds=60)
         call = Background(site, {"position": POSITION})
-        eventually(lambda: bool(site.queries()), "the search has begun")
+        eventually(lambda: bool(site.queries()), "the search has started")
         engine = running.engine()["pid"]
         running.process.terminate()
         answer = call.result()
@@ -588,12 +586,12 @@ def test_sigterm_ends_idle_sessions(site: Site) -> None:
         assert [event for event in running.events() if event["level"] == "error"] == []
 
 
-def test_a_taken_port_is_told_in_one_line(site: Site) -> None:
+def test_port_in_use_is_reported_in_one_line(site: Site) -> None:
     with socket.create_server(("127.0.0.1", site.port)):
         done = site.run("serve", "--config", str(site.path))
     assert done.returncode == 1
-    said = f"cannot listen on 127.0.0.1:{site.port}: Address already in use"
-    assert done.stderr.strip() == said
+    expected = f"cannot listen on 127.0.0.1:{site.port}: Address already in use"
+    assert done.stderr.strip() == expected
 
 
 def test_no_part_of_an_answer_waits_for_a_delayed_acknowledgement() -> None:
@@ -603,7 +601,7 @@ def test_no_part_of_an_answer_waits_for_a_delayed_acknowledgement() -> None:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
-def test_systemd_is_told_of_readiness_states_and_the_end(site: Site, tmp_path: Path) -> None:
+def test_systemd_is_notified_of_readiness_states_and_stopping(site: Site, tmp_path: Path) -> None:
     address = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(address))

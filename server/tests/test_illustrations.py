@@ -1,4 +1,4 @@
-"""Which picture goes with which answer: what it shows is compared with a picture made by hand."""
+"""Pictures of answers, compared with pictures drawn directly."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from rig import rig
 from support import Site
 
 MOVES = [("B", "A2"), ("W", "B2"), ("B", "E3"), ("W", "A3"), ("B", "E1"), ("W", "A1")]
-"""On 5x3; White's last move takes Black's first stone."""
+"""On 5x3. White's last move captures Black's first stone."""
 
 STONES: Any = (("B", "E2"), ("W", "B2"), ("B", "E3"), ("W", "A3"), ("B", "E1"), ("W", "A1"))
 OWNERSHIP = (-0.9, -0.8, 0.0, 0.7, 0.9, -0.95, -0.85, 0.1, 0.75, 0.95, -0.6, -0.5, 0.2, 0.5, 0.6)
@@ -63,12 +63,12 @@ def test_an_analysis_shows_the_candidates_by_rank_and_loss() -> None:
     assert drawn != picture(candidates=candidates[:2])
 
 
-def test_an_analysis_shows_ownership_where_it_was_asked_for() -> None:
+def test_an_analysis_shows_ownership_if_requested() -> None:
     found = analysis(candidate("D1", 0, 0.0), ownership=[*OWNERSHIP])
     assert of_analysis(GAME, found) == picture(candidates=(Candidate("D1", "1", 0.0),), ownership=OWNERSHIP)
 
 
-def test_a_pass_is_no_mark_and_keeps_its_rank() -> None:
+def test_pass_is_not_drawn_but_keeps_its_rank() -> None:
     found = analysis(candidate("pass", 0, 0.0), candidate("D1", 1, 1.0))
     assert of_analysis(PASSED, found) == picture(last_move="pass", candidates=(Candidate("D1", "2", 1.0),))
 
@@ -82,7 +82,7 @@ def test_no_more_than_nine_candidates_are_shown() -> None:
     assert of_analysis(GAME, analysis(*beyond)) == picture(candidates=shown)
 
 
-def test_a_board_without_a_move_has_no_last_one() -> None:
+def test_board_without_moves_has_no_last_move() -> None:
     start = GAME.model_copy(update={"moves": []})
     assert of_analysis(start, analysis()) == picture(stones=(("B", "E2"),), last_move=None)
 

@@ -1,4 +1,4 @@
-"""Identical requests in flight: one search for everybody who asked."""
+"""Identical concurrent requests share one search."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ def ask(made: Rig, caller: str, **fields: Any) -> "asyncio.Task[PositionAnalysis
     return asyncio.create_task(made.analyst.analyze(Request(GAME, **fields), caller=caller))
 
 
-async def test_identical_requests_are_one_search_and_all_get_the_answer(site: Site) -> None:
+async def test_identical_requests_share_one_search_and_its_answer(site: Site) -> None:
     async with rig(site, cached=True) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
@@ -29,7 +29,7 @@ async def test_identical_requests_are_one_search_and_all_get_the_answer(site: Si
         answers = await asyncio.gather(*calls)
         assert len(site.queries()) == 1
         assert answers[0] == answers[1] == answers[2]
-        # Tools add to their answers, as what was assumed to read a record.
+        # Tools add to their answers, for example warnings about a record.
         assert answers[0] is not answers[1]
         assert made.value("katago_visits_total") == 200
 
@@ -41,7 +41,7 @@ async def test_requests_that_differ_are_not_joined(site: Site) -> None:
         assert len(site.queries()) == 2
 
 
-async def test_who_gives_up_leaves_the_search_to_the_others(site: Site) -> None:
+async def test_search_continues_for_the_others_when_one_caller_gives_up(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
@@ -55,7 +55,7 @@ async def test_who_gives_up_leaves_the_search_to_the_others(site: Site) -> None:
         assert site.queries("terminate") == []
 
 
-async def test_the_last_to_give_up_ends_the_search(site: Site) -> None:
+async def test_search_ends_when_the_last_caller_gives_up(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
@@ -68,7 +68,7 @@ async def test_the_last_to_give_up_ends_the_search(site: Site) -> None:
         assert made.analyst.busy == 0
 
 
-async def test_a_request_after_the_last_gave_up_is_a_search_of_its_own(site: Site) -> None:
+async def test_request_after_the_last_caller_gave_up_starts_a_new_search(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
@@ -80,7 +80,7 @@ async def test_a_request_after_the_last_gave_up_is_a_search_of_its_own(site: Sit
         assert (await ask(made, "a")).visits == 200
 
 
-async def test_a_failure_is_told_to_all(site: Site) -> None:
+async def test_failure_reaches_all_callers(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="die")
@@ -88,25 +88,25 @@ async def test_a_failure_is_told_to_all(site: Site) -> None:
         assert [type(result) for result in results] == [Unavailable] * 2
 
 
-async def test_progress_is_told_to_all_who_want_it(site: Site) -> None:
+async def test_progress_reaches_all_callers_that_want_it(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=0.5)
-        seen: dict[str, list[int]] = {"a": [], "b": []}
+        reports: dict[str, list[int]] = {"a": [], "b": []}
 
         async def follow(caller: str) -> None:
             async def report(done: int, total: int) -> None:
-                seen[caller].append(done)
+                reports[caller].append(done)
 
             await made.analyst.analyze(Request(GAME, max_visits=50), report, caller=caller)
 
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(follow("a"), follow("b"), ask(made, "c", max_visits=50))
-        assert seen["a"]
-        assert seen["b"]
+        assert reports["a"]
+        assert reports["b"]
 
 
-async def test_a_joined_request_is_served_at_the_newcomers_turn(site: Site) -> None:
+async def test_joined_request_uses_the_turn_of_the_new_caller(site: Site) -> None:
     site.write(katago={"maxConcurrent": 1})
     async with rig(site) as made:
         await made.reaches("ready")
@@ -136,6 +136,6 @@ async def test_a_short_request_passes_a_long_review(site: Site) -> None:
         site.behave()
         await asyncio.gather(review, short)
     kinds = ["review" if "analyzeTurns" in query else "short" for query in site.queries()]
-    # Behind the chunk that ran when it came, before all the others.
+    # After the running chunk, before all others.
     assert kinds.index("short") == 1
     assert kinds.count("review") == 16

@@ -1,4 +1,4 @@
-"""What the log looks like."""
+"""The format of the log."""
 
 import json
 import logging
@@ -27,25 +27,25 @@ def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> Non
     }
 
 
-def test_what_is_not_unicode_is_logged_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_that_is_not_unicode_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     Log("katago_mcp.test").info("file", name=b"caf\xe9".decode(errors="surrogateescape"))
     assert json.loads(capsys.readouterr().err)["name"] == "caf\udce9"
 
 
-def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_format_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "text")
     Log("katago_mcp.test").info("listening", port=8080)
     assert capsys.readouterr().err.endswith("info    listening port=8080\n")
 
 
-def test_the_level_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+def test_level_is_respected(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("warning", "json")
     Log("katago_mcp.test").info("listening")
     assert capsys.readouterr().err == ""
 
 
-def test_a_defect_is_logged_with_its_type(capsys: pytest.CaptureFixture[str]) -> None:
+def test_exception_is_logged_with_its_type(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     try:
         raise KeyError("x")

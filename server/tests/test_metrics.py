@@ -1,4 +1,4 @@
-"""The metrics: complete from the first scrape on."""
+"""The metrics: all series exist from the first scrape on."""
 
 import math
 from typing import get_args
@@ -51,7 +51,7 @@ CONTRACT = [
 
 
 @pytest.mark.parametrize(("name", "labels"), CONTRACT)
-def test_every_series_is_there_before_anything_happened(name: str, labels: dict[str, str]) -> None:
+def test_every_series_exists_from_the_start(name: str, labels: dict[str, str]) -> None:
     registry = Metrics("1.2.3", None).registry
     assert registry.get_sample_value(name, labels) is not None
 

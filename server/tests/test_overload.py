@@ -1,4 +1,4 @@
-"""Waiting for the engine has an end, and who is refused is told when to come back."""
+"""Limited waits for the engine, and retry hints in rejections."""
 
 import asyncio
 from types import SimpleNamespace
@@ -16,12 +16,12 @@ from support import Site
 pytestmark = pytest.mark.anyio
 
 
-def asked(made: Rig, visits: int) -> "asyncio.Task[Any]":
+def start_analysis(made: Rig, visits: int) -> "asyncio.Task[Any]":
     return asyncio.create_task(made.analyze(max_visits=visits))
 
 
 async def hint(made: Rig) -> int | None:
-    """When to come back, as one is told who is refused at once."""
+    """The retry hint of a request that is rejected at once."""
     with pytest.raises(Rejected) as caught:
         await made.analyze(max_visits=100)
     return caught.value.retry_after
@@ -33,7 +33,7 @@ async def leave(*tasks: "asyncio.Task[Any]") -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_who_waited_in_vain_stands_in_nobodys_way() -> None:
+async def test_caller_that_timed_out_blocks_nobody() -> None:
     slots = Slots(1, 10, lambda: None)
     async with slots.slot(slots.claim("a", long=False)):
         with pytest.raises(Overdue):
@@ -44,7 +44,7 @@ async def test_who_waited_in_vain_stands_in_nobodys_way() -> None:
         assert slots.running == 1
 
 
-async def test_the_wait_to_expect_grows_with_the_queue_and_falls_with_the_slots(
+async def test_expected_wait_grows_with_the_queue_and_falls_with_the_slots(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0
@@ -59,7 +59,7 @@ async def test_the_wait_to_expect_grows_with_the_queue_and_falls_with_the_slots(
     now += 3.0
     for slot in holding:
         await slot.__aexit__(None, None, None)
-    # Two of three have a slot now, and the first two were held for three seconds.
+    # Two of three have a slot now; the first two slots were held for three seconds.
     assert (slots.running, slots.queued) == (2, 1)
     assert slots.expected_wait(8.0) == 3.0
     slots.resize(4, 10)
@@ -73,24 +73,24 @@ async def test_an_analysis_does_not_wait_forever(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
-        running = asked(made, 11)
+        running = start_analysis(made, 11)
         await until(lambda: bool(site.queries()))
         with pytest.raises(Rejected) as caught:
             await made.analyze(max_visits=12, max_time=0.05)
         assert made.analyst.slots.queued == 0
         await leave(running)
     failure = caught.value
-    assert failure.message == "no turn came within 0.2 s: 1 analyses run and 0 wait already"
+    assert failure.message == "no slot was free within 0.2 s: 1 analyses are running and 0 are waiting"
     assert (failure.code, failure.retry_after) == ("overloaded", 1)
     assert len(site.queries()) == 1
 
 
-async def test_what_the_engine_took_is_told_without_the_wait(site: Site) -> None:
+async def test_timeout_message_excludes_the_wait_for_a_slot(site: Site) -> None:
     site.write(katago={"maxConcurrent": 1})
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="silent")
-        with pytest.raises(TimedOut, match=r"no answer within 1\.1 s after it was asked"):
+        with pytest.raises(TimedOut, match=r"no answer within 1\.1 s after the query was sent"):
             await made.analyze(max_time=0.05)
 
 
@@ -100,7 +100,7 @@ async def test_a_review_waits_within_its_own_time(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
-        running = asked(made, 11)
+        running = start_analysis(made, 11)
         await until(lambda: bool(site.queries()))
         review = asyncio.create_task(find_mistakes(made.analyst, ReviewRequest(game, max_visits=10)))
         await until(lambda: made.analyst.slots.queued == 1)
@@ -110,19 +110,19 @@ async def test_a_review_waits_within_its_own_time(site: Site) -> None:
         await running
 
 
-async def test_the_hint_of_a_full_queue_is_the_wait_that_it_means(site: Site) -> None:
+async def test_retry_hint_of_a_full_queue_is_the_expected_wait(site: Site) -> None:
     site.write(katago={"maxConcurrent": 2, "maxTime": 10}, server={"maxQueued": 3})
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
-        tasks = [asked(made, visits) for visits in range(1, 6)]
+        tasks = [start_analysis(made, visits) for visits in range(1, 6)]
         await until(lambda: made.analyst.saturated)
         hints = [await hint(made)]
         site.write(server={"maxQueued": 9, "maxWaitSeconds": 45})
         await made.reloader.reload()
-        tasks += [asked(made, visits) for visits in range(6, 12)]
+        tasks += [start_analysis(made, visits) for visits in range(6, 12)]
         await until(lambda: made.analyst.saturated)
         hints.append(await hint(made))
         await leave(*tasks)
-    # (3 + 1) / 2 rounds of at most 10 s; (9 + 1) / 2 rounds, but nobody waits for longer than 45 s.
+    # (3 + 1) / 2 rounds of at most 10 s; (9 + 1) / 2 rounds, but no wait is longer than 45 s.
     assert hints == [20, 45]

@@ -1,4 +1,4 @@
-"""What is seen on the pictures of boards and games, pixel by pixel."""
+"""Pictures of boards and games, checked pixel by pixel."""
 
 import time
 from io import BytesIO
@@ -26,7 +26,7 @@ from katago_mcp.positions import vertex
 GAME = tuple(GraphPoint(move, move - 20.0, move / 40) for move in range(41))
 
 
-def seen(data: bytes) -> Image.Image:
+def opened(data: bytes) -> Image.Image:
     image = Image.open(BytesIO(data), formats=["PNG"])
     image.load()
     return image
@@ -41,11 +41,11 @@ def at(image: Image.Image, place: tuple[int, int] | None) -> Rgb:
 
 
 def colour_at(picture: BoardPicture, name: str, right: float = 0, down: float = 0) -> Rgb:
-    """The colour at a vertex, or so many cells beside it."""
+    """The colour at a vertex, or at an offset in cells from it."""
     place = picture.point(name)
     assert place is not None
     shifted = (place[0] + round(right * picture.cell), place[1] + round(down * picture.cell))
-    return at(seen(board(picture)), shifted)
+    return at(opened(board(picture)), shifted)
 
 
 def is_dark(colour: Rgb) -> bool:
@@ -63,9 +63,9 @@ def colours(image: Image.Image) -> set[Rgb]:
 class TestBoard:
     @pytest.mark.parametrize(("width", "height"), [(2, 2), (9, 9), (9, 13), (19, 2), (19, 19)])
     @pytest.mark.parametrize("cell", [MIN_CELL, 40, MAX_CELL])
-    def test_has_the_size_it_says(self, width: int, height: int, cell: int) -> None:
+    def test_has_the_announced_size(self, width: int, height: int, cell: int) -> None:
         picture = BoardPicture(width, height, cell=cell)
-        image = seen(board(picture))
+        image = opened(board(picture))
         assert image.size == picture.size
         assert image.mode == "RGB"
         assert max(image.size) <= 1350
@@ -94,13 +94,13 @@ class TestBoard:
 
     @given(st.data())
     @settings(max_examples=30, deadline=None)
-    def test_every_stone_and_no_other_is_seen(self, data: st.DataObject) -> None:
+    def test_exactly_the_stones_are_drawn(self, data: st.DataObject) -> None:
         width, height = data.draw(st.integers(2, 19)), data.draw(st.integers(2, 19))
         points = [(x, y) for x in range(width) for y in range(height)]
         placed = data.draw(st.dictionaries(st.sampled_from(points), st.sampled_from(["B", "W"])))
         stones: Any = tuple((colour, vertex(point)) for point, colour in placed.items())
         picture = BoardPicture(width, height, stones=stones, cell=20)
-        image = seen(board(picture))
+        image = opened(board(picture))
         for point in points:
             place = picture.point(vertex(point))
             assert place is not None
@@ -122,9 +122,9 @@ class TestBoard:
         assert low is not None and high is not None
         assert low[1] > high[1]
 
-    def test_coordinates_stand_on_all_sides(self) -> None:
+    def test_coordinates_are_on_all_sides(self) -> None:
         picture = BoardPicture(9, 9)
-        image = seen(board(picture))
+        image = opened(board(picture))
         for name, beside in (("A1", (-1, 0)), ("A1", (0, 1)), ("J9", (1, 0)), ("J9", (0, -1))):
             place = picture.point(name)
             assert place is not None
@@ -144,15 +144,15 @@ class TestBoard:
     )
     def test_star_points_are_the_customary_ones(self, size: tuple[int, int], stars: set[str]) -> None:
         picture = BoardPicture(*size)
-        image = seen(board(picture))
-        found = set()
+        image = opened(board(picture))
+        drawn_stars = set()
         for column in range(size[0]):
             for row in range(size[1]):
                 place = picture.point(vertex((column, row)))
                 assert place is not None
                 if is_dark(at(image, (place[0] + 2, place[1] + 2))) and 0 < column < size[0] - 1:
-                    found.add(vertex((column, row)))
-        assert found == stars
+                    drawn_stars.add(vertex((column, row)))
+        assert drawn_stars == stars
 
     @pytest.mark.parametrize("colour", ["B", "W"])
     def test_the_last_move_is_marked_red(self, colour: Any) -> None:
@@ -176,7 +176,7 @@ class TestBoard:
         picture = BoardPicture(candidates=(Candidate("K4", "A", loss), Candidate("A1", "", loss)), cell=cell)
         assert colour_at(picture, "K4", 0.37) != WOOD
 
-    def test_the_first_candidate_lies_on_top(self) -> None:
+    def test_first_candidate_is_on_top(self) -> None:
         twice = BoardPicture(candidates=(Candidate("K4", "A", 0), Candidate("K4", "B", 20)))
         once = BoardPicture(candidates=(Candidate("K4", "A", 0),))
         assert colour_at(twice, "K4", -0.35) == colour_at(once, "K4", -0.35)
@@ -197,26 +197,26 @@ class TestBoard:
         assert is_dark(colour_at(picture, "D9"))
 
     @pytest.mark.parametrize(
-        ("fields", "said"),
+        ("fields", "expected"),
         [
             ({"width": 1}, "2 to 19"),
             ({"height": 20}, "2 to 19"),
             ({"cell": 15}, "16 to 64"),
             ({"cell": 65}, "16 to 64"),
             ({"stones": (("B", "Z1"),)}, "no such column"),
-            ({"stones": (("B", "pass"),)}, "a pass has no place"),
-            ({"candidates": (Candidate("pass"),)}, "a pass has no place"),
+            ({"stones": (("B", "pass"),)}, "a pass cannot be drawn"),
+            ({"candidates": (Candidate("pass"),)}, "a pass cannot be drawn"),
             ({"last_move": "A20"}, "off the board"),
             ({"candidates": (Candidate("A1", "long"),)}, "at most 3"),
             ({"candidates": (Candidate("A1", "a\nb"),)}, "at most 3"),
-            ({"candidates": (Candidate("A1", "A", float("nan")),)}, "points lost"),
-            ({"ownership": (0.0,) * 360}, "360 values"),
+            ({"candidates": (Candidate("A1", "A", float("nan")),)}, "points_lost"),
+            ({"ownership": (0.0,) * 360}, "not 360"),
             ({"ownership": (1.5,) * 361}, "between -1 and 1"),
             ({"ownership": (float("nan"),) * 361}, "between -1 and 1"),
         ],
     )
-    def test_what_does_not_fit_is_refused(self, fields: dict[str, Any], said: str) -> None:
-        with pytest.raises(ValueError, match=said):
+    def test_invalid_values_are_rejected(self, fields: dict[str, Any], expected: str) -> None:
+        with pytest.raises(ValueError, match=expected):
             BoardPicture(**fields)
 
     def test_a_full_one_is_drawn_in_time(self) -> None:
@@ -232,8 +232,8 @@ class TestBoard:
 
 class TestGraph:
     @pytest.mark.parametrize(("width", "height"), [(320, 200), (900, 420), (1600, 1000)])
-    def test_has_the_size_asked_for(self, width: int, height: int) -> None:
-        assert seen(graph(GraphPicture(GAME, width=width, height=height))).size == (width, height)
+    def test_has_the_requested_size(self, width: int, height: int) -> None:
+        assert opened(graph(GraphPicture(GAME, width=width, height=height))).size == (width, height)
 
     def test_is_the_same_bytes_for_the_same_picture(self) -> None:
         assert graph(GraphPicture(GAME, marked=(3,))) == graph(GraphPicture(tuple(GAME), marked=(3,)))
@@ -241,20 +241,20 @@ class TestGraph:
     def test_blacks_lead_is_above_whites(self) -> None:
         def height_of_curve(lead: float) -> int:
             points = (GraphPoint(0, 30.0), GraphPoint(1, None), GraphPoint(2, lead), GraphPoint(10, lead))
-            image = seen(graph(GraphPicture(points)))
+            image = opened(graph(GraphPicture(points)))
             return min(range(42, 374), key=lambda y: sum(at(image, (600, y))))
 
         heights = [height_of_curve(lead) for lead in (30, 15, 5, -5, -15, -30)]
         assert heights == sorted(set(heights))
 
     def test_winrate_is_blue(self) -> None:
-        image = seen(graph(GraphPicture(tuple(GraphPoint(move, None, 0.75) for move in range(10)))))
+        image = opened(graph(GraphPicture(tuple(GraphPoint(move, None, 0.75) for move in range(10)))))
         blue = [y for y in range(42, 374) for r, _, b in [at(image, (450, y))] if b > r + 60]
         assert 115 < min(blue) <= max(blue) < 135
 
     def test_unknown_values_leave_a_gap(self) -> None:
         points = tuple(GraphPoint(move, None if 15 < move < 25 else 10.0) for move in range(41))
-        image = seen(graph(GraphPicture(points)))
+        image = opened(graph(GraphPicture(points)))
         dark = [x for x in range(70, 835) if min(sum(at(image, (x, y))) for y in range(45, 200)) < 200]
         assert dark
         assert not [x for x in dark if 420 < x < 480]
@@ -262,7 +262,7 @@ class TestGraph:
 
     def test_marked_moves_are_red(self) -> None:
         marked, plain = (
-            seen(graph(GraphPicture(GAME, marked=moves))) for moves in ((20, 99), tuple[int, ...]())
+            opened(graph(GraphPicture(GAME, marked=moves))) for moves in ((20, 99), tuple[int, ...]())
         )
 
         def reds(image: Image.Image) -> int:
@@ -281,11 +281,11 @@ class TestGraph:
         ],
         ids=["nothing known", "one point", "mixed", "longest"],
     )
-    def test_any_course_is_drawn(self, points: tuple[GraphPoint, ...]) -> None:
-        seen(graph(GraphPicture(points, marked=(7,))))
+    def test_any_game_is_drawn(self, points: tuple[GraphPoint, ...]) -> None:
+        opened(graph(GraphPicture(points, marked=(7,))))
 
     @pytest.mark.parametrize(
-        ("fields", "said"),
+        ("fields", "expected"),
         [
             ({"points": ()}, "1 to 2001"),
             ({"points": tuple(GraphPoint(move) for move in range(2002))}, "1 to 2001"),
@@ -301,6 +301,6 @@ class TestGraph:
             ({"points": GAME, "height": 5000}, "1600x1000"),
         ],
     )
-    def test_what_exceeds_its_bounds_is_refused(self, fields: dict[str, Any], said: str) -> None:
-        with pytest.raises(ValueError, match=said):
+    def test_values_out_of_range_are_rejected(self, fields: dict[str, Any], expected: str) -> None:
+        with pytest.raises(ValueError, match=expected):
             GraphPicture(**fields)

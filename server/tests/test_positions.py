@@ -1,4 +1,4 @@
-"""Which positions reach the engine, and what is said about the others."""
+"""Validation of positions: accepted ones, and errors about others."""
 
 import re
 from typing import Any, get_args
@@ -22,7 +22,7 @@ from katago_mcp.positions import (
 from katago_mcp.rules import Ko, Rules
 
 KO = [("B", "B1"), ("W", "C1"), ("B", "A2"), ("W", "D2"), ("B", "B3"), ("W", "C3")]
-"""Around B2 and C2: after B C2 and W B2 Black's stone is taken, and C2 is a ko."""
+"""Stones around B2 and C2: after B C2 and W B2, Black's stone is captured and C2 is a ko."""
 
 
 def checked(**fields: Any) -> Checked:
@@ -36,7 +36,7 @@ def refused(**fields: Any) -> Invalid:
 
 
 @pytest.mark.parametrize(
-    ("fields", "code", "field", "said"),
+    ("fields", "code", "field", "expected"),
     [
         ({"moves": [("B", "Z99")]}, "invalid_move", "position.moves[0]", "Z99"),
         ({"moves": [("B", "I5")]}, "invalid_move", "position.moves[0]", "letter I"),
@@ -64,7 +64,7 @@ def refused(**fields: Any) -> Invalid:
             "position.moves[8]",
             "ko",
         ),
-        ({"rules": "go!"}, "invalid_rules", "position.rules", "not known"),
+        ({"rules": "go!"}, "invalid_rules", "position.rules", "unknown"),
         ({"board_x_size": 20}, "invalid_board_size", "position.boardXSize", "20"),
         ({"board_y_size": 1}, "invalid_board_size", "position.boardYSize", "1"),
         ({"komi": 6.25}, "invalid_komi", "position.komi", "6.25"),
@@ -87,17 +87,17 @@ def refused(**fields: Any) -> Invalid:
         ({"initial_stones": [("B", "pass")]}, "invalid_stone", "position.initialStones[0]", "point"),
     ],
 )
-def test_what_the_engine_must_not_see_is_refused_by_name(
-    fields: dict[str, Any], code: str, field: str, said: str
+def test_invalid_position_is_rejected_with_code_and_field(
+    fields: dict[str, Any], code: str, field: str, expected: str
 ) -> None:
     failure = refused(**fields)
     assert (failure.code, failure.field) == (code, field)
-    assert said in failure.message
+    assert expected in failure.message
     assert failure.accepted
 
 
 @pytest.mark.parametrize("komi", [float("nan"), float("inf"), float("-inf")])
-def test_a_komi_that_is_no_number_is_refused_also_where_none_was_accepted(komi: float) -> None:
+def test_nan_komi_is_rejected_even_after_a_position_without_komi_was_cached(komi: float) -> None:
     assert checked(board_x_size=13).komi == 7.5
     assert refused(board_x_size=13, komi=komi).code == "invalid_komi"
 
@@ -111,25 +111,25 @@ def test_a_komi_that_is_no_number_is_refused_also_where_none_was_accepted(komi: 
         ({"initial_stones": [("B", "D\ud800")]}, "invalid_stone"),
     ],
 )
-def test_text_that_is_no_unicode_is_refused_by_field(fields: dict[str, Any], code: str) -> None:
+def test_text_with_lone_surrogates_is_rejected(fields: dict[str, Any], code: str) -> None:
     failure = refused(**fields)
     assert failure.code == code
     assert str(failure).encode()
 
 
-def test_stones_without_liberties_are_found_behind_others_of_a_living_group() -> None:
+def test_stones_without_liberties_are_found_after_stones_with_liberties() -> None:
     stones = [("B", "D4"), ("B", "D5"), ("B", "A1"), ("W", "A2"), ("W", "B1"), ("W", "B2")]
     assert refused(initial_stones=stones).field == "position.initialStones[2]"
 
 
 def test_the_same_colour_twice_is_accepted_with_a_warning() -> None:
     position = checked(moves=[("B", "D4"), ("B", "Q16")])
-    assert position.warnings == ("move 1 is by B again",)
+    assert position.warnings == ("move 1: B plays twice in a row",)
 
 
 def test_a_move_after_two_passes_is_accepted_with_a_warning() -> None:
     position = checked(moves=[("B", "pass"), ("W", "pass"), ("B", "D4")])
-    assert position.warnings == ("move 2 comes after two passes, when the game was over",)
+    assert position.warnings == ("move 2 comes after two passes, which end the game",)
 
 
 def test_many_warnings_are_shortened() -> None:
@@ -195,20 +195,20 @@ TWO_KOS = [
     *(("W", point) for point in ("C1", "D2", "C3", "G1", "H2", "G3")),
     *(("W", "B2"), ("B", "G2")),
 ]
-"""Two kos apart from one another: Black may take at C2, White at F2."""
+"""Two separate kos: Black can capture at C2, White at F2."""
 
 CYCLE = [("B", "C2"), ("W", "F2"), ("B", "pass"), ("W", "B2"), ("B", "G2")]
-"""Both kos are taken and taken back."""
+"""Both kos are captured and recaptured."""
 
 
 @pytest.mark.parametrize("rules", ["chinese-ogs", "tromp-taylor"])
-def test_a_position_may_not_come_again_under_positional_superko(rules: str) -> None:
+def test_repeated_position_is_illegal_under_positional_superko(rules: str) -> None:
     failure = refused(rules=rules, initial_stones=TWO_KOS, moves=CYCLE)
     assert (failure.code, failure.field) == ("illegal_move", "position.moves[4]")
     assert failure.message == "move 4 (B G2): it repeats the position before move 0"
 
 
-def test_the_earlier_move_is_named() -> None:
+def test_message_names_the_move_of_the_first_occurrence() -> None:
     moves = [("B", "J9"), ("W", "J1"), *CYCLE]
     failure = refused(
         rules="chinese-ogs", board_x_size=9, board_y_size=9, initial_stones=TWO_KOS, moves=moves
@@ -217,7 +217,7 @@ def test_the_earlier_move_is_named() -> None:
 
 
 @pytest.mark.parametrize("rules", ["aga", "new-zealand"])
-def test_it_may_with_the_other_player_to_move_under_situational_superko(rules: str) -> None:
+def test_repetition_with_the_other_player_to_move_is_legal_under_situational_superko(rules: str) -> None:
     # Black moved first, and the pass changed whose turn it is.
     assert checked(rules=rules, initial_stones=TWO_KOS, moves=CYCLE).moves
     twice = [*CYCLE, ("W", "pass"), *CYCLE[:-1]]
@@ -225,13 +225,13 @@ def test_it_may_with_the_other_player_to_move_under_situational_superko(rules: s
 
 
 @pytest.mark.parametrize("rules", ["chinese", "japanese"])
-def test_it_may_where_only_the_simple_ko_is_forbidden(rules: str) -> None:
+def test_repetition_is_legal_under_simple_ko(rules: str) -> None:
     assert checked(rules=rules, initial_stones=TWO_KOS, moves=[*CYCLE, ("W", "pass"), *CYCLE]).moves
 
 
-def test_a_capture_is_no_suicide_and_frees_the_points() -> None:
+def test_capture_is_not_suicide_and_frees_the_points() -> None:
     moves = [("W", "A1"), ("B", "B1"), ("B", "A2"), ("W", "A1")]
-    # Black took A1 with A2, so White may not play there: it would be suicide.
+    # Black captured A1 with A2, so A1 would be suicide for White.
     assert refused(moves=moves).message.endswith("it is suicide")
     assert checked(moves=[*moves[:3], ("B", "A1")])
 
@@ -245,7 +245,7 @@ def test_vertices_are_read_as_they_are_written(point: tuple[int, int]) -> None:
 
 
 @given(st.text(max_size=6), st.integers(2, 19), st.integers(2, 19))
-def test_any_text_is_a_vertex_or_is_refused(text: str, width: int, height: int) -> None:
+def test_any_text_is_a_vertex_or_is_rejected(text: str, width: int, height: int) -> None:
     try:
         point = parse_vertex(text, width, height)
     except ValueError:
@@ -290,7 +290,7 @@ Game = list[tuple[Colour, tuple[int, int] | None]]
 
 
 def naive(size: int, rules: Rules, moves: Game) -> tuple[list[bool], set[tuple[Colour, tuple[int, int]]]]:
-    """Which moves are legal, by the wording of the rules, and the stones that remain."""
+    """A naive implementation of the rules: which moves are legal, and the remaining stones."""
     stones: dict[tuple[int, int], Colour] = {}
     past: list[tuple[dict[tuple[int, int], Colour], Colour]] = []
     before: dict[tuple[int, int], Colour] | None = None
@@ -320,7 +320,7 @@ def naive(size: int, rules: Rules, moves: Game) -> tuple[list[bool], set[tuple[C
             legal = not own or (rules.suicide and len(own) > 1)
             for taken in own:
                 del after[taken]
-            # A ko: one stone takes one stone, and the position is that of two moves ago.
+            # A ko: one stone captures one stone, and the position is the same as two moves ago.
             if (after, colour) == (before, past[-1][1]) and len(stones) == len(after):
                 legal = False
             if rules.ko == "POSITIONAL":
@@ -337,7 +337,7 @@ def naive(size: int, rules: Rules, moves: Game) -> tuple[list[bool], set[tuple[C
 
 @settings(deadline=None, max_examples=200)
 @given(st.data(), st.integers(2, 3), st.sampled_from(get_args(Ko)), st.booleans())
-def test_moves_are_legal_as_the_wording_of_the_rules_says(
+def test_legality_agrees_with_a_naive_implementation(
     data: st.DataObject, size: int, ko: Ko, suicide: bool
 ) -> None:
     rules = Rules(ko=ko, suicide=suicide)
@@ -361,7 +361,7 @@ def test_there_is_no_column_i() -> None:
     assert len(COLUMNS) == 19
 
 
-def test_what_was_checked_before_is_not_checked_again() -> None:
+def test_checked_position_is_remembered() -> None:
     moves = [("B", "E5"), ("W", "C3")]
     first = checked(moves=moves)
     assert checked(moves=moves) is first
@@ -369,7 +369,7 @@ def test_what_was_checked_before_is_not_checked_again() -> None:
     assert refused(moves=[*moves, ("B", "C3")]).code == refused(moves=[*moves, ("B", "C3")]).code
 
 
-def test_only_what_was_checked_lately_is_remembered() -> None:
+def test_only_recently_checked_positions_are_remembered() -> None:
     first = checked(komi=0.5)
     for komi in range(100):
         checked(komi=komi)

@@ -1,4 +1,4 @@
-"""What counts as progress of a starting engine."""
+"""Detection of progress of a starting engine."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ IDLE = "import sys; sys.stdin.read()"
 
 @pytest.fixture
 def run() -> Iterator[Run]:
-    """Start Python programs in sessions of their own, and end them."""
+    """Start Python programs in separate sessions, and end them."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(code: str, niceness: int = 0) -> int:
@@ -35,12 +35,12 @@ def run() -> Iterator[Run]:
 
 
 def still_after(session: int, seconds: float) -> float:
-    """For how long nothing has moved after the session was watched for so long."""
+    """The time without progress, after the session was watched for some time."""
     watch = progress.Watch(lambda: progress.of_session(session), lambda: 0, longest_step=1)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.05)
-        watch.look()
+        watch.check()
     return watch.still
 
 
@@ -50,17 +50,17 @@ def until_idle(session: int) -> None:
         assert time.monotonic() < end
 
 
-def test_a_process_that_waits_for_input_stands_still(run: Run) -> None:
+def test_process_waiting_for_input_makes_no_progress(run: Run) -> None:
     session = run(IDLE)
     until_idle(session)
     assert still_after(session, 1.0) > 0.8
 
 
-def test_a_process_that_works_moves(run: Run) -> None:
+def test_working_process_makes_progress(run: Run) -> None:
     assert still_after(run(BUSY), 1.0) < 0.5
 
 
-def test_a_child_that_works_moves(run: Run) -> None:
+def test_working_child_is_progress(run: Run) -> None:
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY!r}])"
     session = run(code)
     try:
@@ -69,8 +69,8 @@ def test_a_child_that_works_moves(run: Run) -> None:
         os.killpg(session, 9)
 
 
-def test_a_process_that_gets_no_processor_is_waiting_and_not_still(run: Run) -> None:
-    """With more work than processors, and of the lowest priority."""
+def test_process_without_cpu_is_waiting_and_not_stalled(run: Run) -> None:
+    """With more work than CPUs, and the lowest priority."""
     for _ in range(2 * (os.cpu_count() or 1)):
         run(BUSY)
     session = run(BUSY, niceness=19)
@@ -78,7 +78,7 @@ def test_a_process_that_gets_no_processor_is_waiting_and_not_still(run: Run) -> 
 
 
 def proc(directory: Path, *, state: str, ticks: int, waited: int, reaped: int = 0) -> Path:
-    """A /proc with one process, whose session is 7."""
+    """A /proc with one process in session 7."""
     thread = directory / "7" / "task" / "7"
     thread.mkdir(parents=True, exist_ok=True)
     line = f"7 (a b) c) {state} 1 7 7 0 -1 0 0 0 0 0 {ticks} 0 {reaped} 0 20 0 1 0 0"
@@ -94,7 +94,7 @@ def proc(directory: Path, *, state: str, ticks: int, waited: int, reaped: int = 
         ({"state": "S", "ticks": 100, "waited": 0}, True),
         ({"state": "D", "ticks": 100, "waited": 0}, True),
         ({"state": "T", "ticks": 100, "waited": 0}, True),
-        # A thread that wakes up to look, and sleeps again.
+        # A thread that polls and sleeps again.
         ({"state": "S", "ticks": 101, "waited": 1_000_000}, True),
         ({"state": "S", "ticks": 200, "waited": 0}, False),
         ({"state": "S", "ticks": 100, "waited": 0, "reaped": 100}, False),
@@ -103,7 +103,9 @@ def proc(directory: Path, *, state: str, ticks: int, waited: int, reaped: int = 
     ],
     ids=["asleep", "in the disk", "stopped", "polling", "at work", "a child's work", "runnable", "waited"],
 )
-def test_what_a_process_does_decides(tmp_path: Path, after: dict[str, object], is_still: bool) -> None:
+def test_activity_decides_whether_there_is_progress(
+    tmp_path: Path, after: dict[str, object], is_still: bool
+) -> None:
     now = [0.0]
     proc(tmp_path, state="S", ticks=100, waited=0)
     watch = progress.Watch(
@@ -111,25 +113,25 @@ def test_what_a_process_does_decides(tmp_path: Path, after: dict[str, object], i
     )
     now[0] = 5.0
     proc(tmp_path, **after)  # type: ignore[arg-type]
-    assert (watch.look() > 0) is is_still
+    assert (watch.check() > 0) is is_still
 
 
 def test_a_line_is_progress() -> None:
     now, lines = [0.0], [0]
     watch = progress.Watch(progress.Activity, lambda: lines[0], longest_step=9, clock=lambda: now[0])
     now[0] = 5.0
-    assert watch.look() == 5.0
+    assert watch.check() == 5.0
     lines[0] = 1
     now[0] = 8.0
-    assert watch.look() == 0.0
+    assert watch.check() == 0.0
 
 
-def test_who_watches_seldom_counts_little() -> None:
-    """A host that stood still as a whole has not seen the engine stand still."""
+def test_late_check_counts_only_the_longest_step() -> None:
+    """A pause of the whole host does not count as a stalled engine."""
     now = [0.0]
     watch = progress.Watch(progress.Activity, lambda: 0, longest_step=2, clock=lambda: now[0])
     now[0] = 600.0
-    assert watch.look() == 2.0
+    assert watch.check() == 2.0
 
 
 QUIET = progress.Activity({7: 1.0}, {7: 1.0})
@@ -146,7 +148,7 @@ QUIET = progress.Activity({7: 1.0}, {7: 1.0})
     ],
     ids=["asleep", "spins", "waited", "never ran", "runs"],
 )
-def test_starved_is_who_was_kept_from_the_processor(
+def test_process_is_starved_if_it_got_no_cpu(
     before: progress.Activity, after: progress.Activity, is_starved: bool
 ) -> None:
     assert progress.is_starved(before, after, 10.0) is is_starved

@@ -1,7 +1,7 @@
-"""The real KataGo: what the fake engine and the checks of positions take for granted.
+"""Tests with the real KataGo of the assumptions in the fake engine and in the checks of positions.
 
-Runs when `KATAGO_TEST_BINARY` and `KATAGO_TEST_NETWORK` name an engine and a network;
-`KATAGO_TEST_HOME` names a `homeDataDir` in which the engine is tuned already.
+They run if `KATAGO_TEST_BINARY` and `KATAGO_TEST_NETWORK` are the paths of an engine and a network;
+`KATAGO_TEST_HOME` is a `homeDataDir` in which the engine is already tuned.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from support import PATIENCE, Site
 
 BINARY, NETWORK = os.environ.get("KATAGO_TEST_BINARY"), os.environ.get("KATAGO_TEST_NETWORK")
 START_SECONDS = 600
-"""An engine that is not tuned yet takes minutes to start."""
+"""An untuned engine takes minutes to start."""
 
 pytestmark = [
     pytest.mark.anyio,
@@ -114,7 +114,7 @@ REFUSED_BY_BOTH: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("fields", "sizes"), REFUSED_BY_BOTH)
-async def test_what_the_engine_refuses_is_refused_before_it(
+async def test_input_that_the_engine_rejects_is_rejected_by_the_server(
     engine: Engine, fields: dict[str, Any], sizes: dict[str, int]
 ) -> None:
     sizes = {"boardXSize": 9, "boardYSize": 9, **sizes}
@@ -147,26 +147,26 @@ NEVER_SENT: list[tuple[dict[str, Any], str | None, str, dict[str, Any], str]] = 
     ),
     ({"komi": "6.25"}, "half-integer", "analyzePosition", {"position": {"komi": "6.25"}}, "invalid_komi"),
 ]
-"""A query, what the engine says to it (None: a result without moves), and a call that would lead to it."""
+"""A query, the engine's error (None: a result without moves), and a call that would send it."""
 
 
-@pytest.mark.parametrize(("query", "said", "tool", "arguments", "code"), NEVER_SENT)
-async def test_what_the_engine_stumbles_over_is_refused_without_it(
+@pytest.mark.parametrize(("query", "expected", "tool", "arguments", "code"), NEVER_SENT)
+async def test_query_that_breaks_the_engine_is_never_sent(
     engine: Engine,
     site: Site,
     query: dict[str, Any],
-    said: str | None,
+    expected: str | None,
     tool: str,
     arguments: dict[str, Any],
     code: str,
 ) -> None:
     query = {"moves": ONE_MOVE["moves"], **query}
-    if said is None:
+    if expected is None:
         assert (await ask(engine, **query))["moveInfos"] == []
     else:
-        with pytest.raises(EngineRefused, match=said):
+        with pytest.raises(EngineRefused, match=expected):
             await ask(engine, **query)
-    # No engine runs behind these tools.
+    # These tools run without an engine.
     async with asking(Rig(site, {})) as call:
         assert (await call(tool, **{"position": ONE_MOVE, **arguments}))["code"] == code
 
@@ -188,7 +188,7 @@ async def test_a_komi_in_quotes_reaches_the_engine_as_a_number(engine: Engine) -
         ({"foo": 1, "analyzeTurns": [0, 1]}, "foo"),
     ],
 )
-async def test_what_the_engine_does_not_know_it_warns_of_once(
+async def test_engine_warns_once_of_an_unknown_field(
     engine: Engine, extra: dict[str, Any], field: str
 ) -> None:
     turns: list[int] = []
@@ -223,11 +223,11 @@ HARMLESS: list[tuple[list[str], int]] = [
     ([f'{{"id":"x",{QUERY},"analyzeTurns":[0,0]}}'], 0),
     ([f'{{"id":"x",{QUERY}}}'] * 2, 0),
 ]
-"""Lines that the server never writes, and how many replies without an id the engine gives to them."""
+"""Lines that the server never writes, and the number of the engine's replies without an id."""
 
 
 @pytest.mark.parametrize(("lines", "anonymous"), HARMLESS)
-async def test_lines_that_are_never_written_would_cost_no_other_query_its_answer(
+async def test_invalid_line_does_not_affect_other_queries(
     engine: Engine, lines: list[str], anonymous: int
 ) -> None:
     stdin = engine._process.stdin
@@ -239,7 +239,7 @@ async def test_lines_that_are_never_written_would_cost_no_other_query_its_answer
     assert counted == anonymous
 
 
-async def test_a_byte_that_is_no_utf8_would_end_the_engine(engine: Engine) -> None:
+async def test_invalid_utf8_ends_the_engine(engine: Engine) -> None:
     stdin = engine._process.stdin
     assert stdin is not None
     stdin.write(b'{"id":"\xff"}\n')
@@ -265,7 +265,7 @@ SILENTLY_ACCEPTED: list[tuple[dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("fields", "warned"), SILENTLY_ACCEPTED)
-async def test_what_the_engine_accepts_silently_is_warned_of_or_refused(
+async def test_suspicious_position_that_the_engine_accepts_gives_a_warning_or_an_error(
     engine: Engine, fields: dict[str, Any], warned: bool
 ) -> None:
     assert "rootInfo" in await ask(engine, **fields)
@@ -277,7 +277,7 @@ async def test_what_the_engine_accepts_silently_is_warned_of_or_refused(
             check(position)
 
 
-def test_every_rule_set_is_what_katago_means_by_its_name(real: Site) -> None:
+def test_every_rule_set_matches_the_one_of_katago(real: Site) -> None:
     katago = load(real.path, {}).config.katago
     config = real.directory / "gtp.cfg"
     config.write_text(GTP_CONFIG)
@@ -304,7 +304,7 @@ PARTS = [
 ]
 
 
-async def test_every_part_of_rules_is_taken_without_a_warning(engine: Engine) -> None:
+async def test_engine_accepts_every_part_of_rules_without_a_warning(engine: Engine) -> None:
     for parts in PARTS:
         position = check(Position.model_validate({"rules": parts, "boardXSize": 9, "boardYSize": 9}))
         async with asyncio.timeout(PATIENCE):
@@ -313,7 +313,7 @@ async def test_every_part_of_rules_is_taken_without_a_warning(engine: Engine) ->
         assert answer.reply["rootInfo"]["visits"] == 2
 
 
-async def test_rules_that_the_engine_refuses_are_refused_before_it(engine: Engine) -> None:
+async def test_rules_that_the_engine_rejects_are_rejected_by_the_server(engine: Engine) -> None:
     for rules in (
         {"ko": "NONE"},
         {"tax": 2},
@@ -327,9 +327,9 @@ async def test_rules_that_the_engine_refuses_are_refused_before_it(engine: Engin
             Position.model_validate({"rules": rules})
 
 
-async def test_suicide_is_legal_where_the_engine_holds_it_to_be(engine: Engine) -> None:
+async def test_legality_of_suicide_agrees_with_the_engine(engine: Engine) -> None:
     # Black's stones on A1 and B1 have one liberty left, A2. The engine lets a game's moves commit
-    # suicide under any rules, so its policy has to say what it holds to be legal.
+    # suicide under any rules, so the test takes the legal moves from its policy.
     stones = [("W", "A3"), ("W", "B2"), ("W", "C1"), ("B", "A1"), ("B", "B1")]
     for rules in (*RULES.values(), Rules(ko="SIMPLE", scoring="TERRITORY")):
         reply = await ask(
@@ -341,7 +341,7 @@ async def test_suicide_is_legal_where_the_engine_holds_it_to_be(engine: Engine) 
 def random_game(
     rules: Rules, size: int, length: int, seed: int
 ) -> tuple[list[tuple[Colour, str]], list[str]]:
-    """A game of legal moves, with few passes, and which moves are legal at each of its turns."""
+    """A game of legal moves with few passes, and the legal moves at each turn."""
     dice = random.Random(seed)
     board = Board(size, size, rules.suicide, rules.ko)
     points = points_top_down(size, size)
@@ -359,7 +359,7 @@ def random_game(
     return moves, legal
 
 
-async def test_moves_are_legal_where_the_engine_holds_them_to_be(engine: Engine) -> None:
+async def test_legality_of_moves_agrees_with_the_engine(engine: Engine) -> None:
     size, length = 3, 40
     points = points_top_down(size, size)
     repetitions = 0
@@ -394,7 +394,7 @@ async def test_a_terminated_search_ends(engine: Engine) -> None:
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    # Both threads are free again, or this would wait for the million visits.
+    # Both threads are free again; otherwise this would wait for the million visits.
     await asyncio.gather(ask(engine), ask(engine))
 
 
@@ -427,8 +427,8 @@ async def test_a_truncated_network_is_a_configuration_error(real: Site) -> None:
     assert not report.ok
 
 
-def test_winrates_are_blacks_whatever_the_engines_configuration_says(real: Site) -> None:
-    # White has set up most of a small board: whoever is to move, Black is lost.
+def test_winrates_are_blacks_despite_the_engine_configuration(real: Site) -> None:
+    # White has stones on most of a small board: Black loses, whoever moves.
     stones = [["W", f"{column}{row}"] for column in "BDFH" for row in range(1, 10)]
     position = {"boardXSize": 9, "boardYSize": 9, "initialStones": stones}
     with real.serving(KATAGO_HEALTH_HEARTBEAT_TIMEOUT_SECONDS="10"):
@@ -444,7 +444,7 @@ def test_winrates_are_blacks_whatever_the_engines_configuration_says(real: Site)
         assert result["structured"]["scoreLead"] < -10
 
 
-async def test_every_turn_asked_for_gets_one_reply(engine: Engine) -> None:
+async def test_every_requested_turn_gets_one_reply(engine: Engine) -> None:
     moves = [("B", "E5"), ("W", "C3"), ("B", "G3")]
     query = {"rules": "chinese", "komi": 7.5, "boardXSize": 9, "boardYSize": 9, "maxVisits": 2}
     turns: list[int] = []
@@ -458,7 +458,7 @@ async def test_every_turn_asked_for_gets_one_reply(engine: Engine) -> None:
     assert sorted(turns) == [0, 1, 3]
 
 
-async def test_another_query_passes_the_turns_of_a_review(engine: Engine) -> None:
+async def test_another_query_runs_before_the_turns_of_a_review(engine: Engine) -> None:
     received: list[int] = []
     begun = asyncio.Event()
 
@@ -495,7 +495,7 @@ async def test_a_terminated_review_frees_the_engine(engine: Engine) -> None:
     await asyncio.gather(ask(engine), ask(engine))
 
 
-async def test_both_restrictions_together_are_refused_by_the_engine_too(engine: Engine) -> None:
+async def test_engine_rejects_both_restrictions_together_too(engine: Engine) -> None:
     only = [{"player": "B", "moves": ["A1"], "untilDepth": 1}]
     with pytest.raises(EngineRefused, match="both allowMoves and avoidMoves"):
         await ask(engine, allowMoves=only, avoidMoves=only, initialPlayer="B")
@@ -518,7 +518,7 @@ async def test_a_move_nobody_would_play_is_searched_when_it_is_the_only_one(
     assert (info["move"], len(info["ownership"]), len(reply["policy"])) == (move, 81, 82)
 
 
-async def test_policy_knows_nothing_of_restrictions(engine: Engine) -> None:
+async def test_policy_ignores_restrictions(engine: Engine) -> None:
     plain = await ask(engine, includePolicy=True)
     best = max(plain["policy"])
     avoided = [{"player": "B", "moves": [plain["moveInfos"][0]["move"]], "untilDepth": 1}]
@@ -536,7 +536,7 @@ HANDICAPS: list[tuple[list[tuple[str, str]], list[tuple[str, str]]]] = [
 
 
 @pytest.mark.parametrize("rules", RULES)
-async def test_handicap_stones_count_as_the_engine_counts_them(engine: Engine, rules: str) -> None:
+async def test_handicap_bonus_agrees_with_the_engine(engine: Engine, rules: str) -> None:
     for stones, moves in HANDICAPS:
         position = Position(
             board_x_size=9, board_y_size=9, rules=rules, initial_stones=stones, moves=moves, komi=0
@@ -548,8 +548,8 @@ async def test_handicap_stones_count_as_the_engine_counts_them(engine: Engine, r
         for extra in ({"komi": 0}, {"komi": handicap_bonus(checked), "whiteHandicapBonus": "0"}):
             reply = await ask(engine, **fields, **extra)
             leads.append(reply["rootInfo"]["rawLead"])
-        # The network looks at the board turned at random, so equal positions differ slightly; a
-        # stone more or less would be worth a point.
+        # The network evaluates a randomly mirrored board, so equal positions differ slightly. A
+        # difference of one stone would be a point.
         assert leads[0] == pytest.approx(leads[1], abs=0.6), (stones, moves)
 
 
@@ -572,7 +572,7 @@ async def test_a_game_is_reviewed(real: Site) -> None:
     assert again.cached
 
 
-async def test_a_move_is_explained_whether_the_engine_likes_it_or_not(real: Site) -> None:
+async def test_move_is_explained_even_if_the_engine_does_not_consider_it(real: Site) -> None:
     position = Position(board_x_size=9, board_y_size=9, moves=[("B", "E5"), ("W", "E3")])
     async with rig(real, os.environ) as made:
         async with asyncio.timeout(START_SECONDS):
@@ -589,7 +589,7 @@ async def test_a_move_is_explained_whether_the_engine_likes_it_or_not(real: Site
     assert good.move not in [other.move for other in good.alternatives]
 
 
-async def test_one_visit_is_of_the_position_and_not_of_a_move(real: Site) -> None:
+async def test_single_visit_evaluates_the_position_and_no_move(real: Site) -> None:
     position = Position(board_x_size=9, board_y_size=9, moves=[("B", "E5"), ("W", "A1"), ("B", "E3")])
     async with rig(real, os.environ) as made:
         async with asyncio.timeout(START_SECONDS):
@@ -615,11 +615,11 @@ TERRITORY_GAME = [
     *(("W", f"{column}{row}") for row in range(1, 10) for column in "E"),
     ("W", "B3"),
 ]
-"""Black's wall on the D line beside White's on the E line, nothing left to play, and a dead stone."""
+"""Black's wall on the D line, White's on the E line, no moves left, and a dead stone."""
 
 
 @pytest.mark.parametrize("rules", ["chinese", "japanese"])
-async def test_a_finished_board_is_counted(real: Site, rules: str) -> None:
+async def test_finished_board_is_scored(real: Site, rules: str) -> None:
     position = Position(
         board_x_size=9,
         board_y_size=9,
@@ -640,7 +640,7 @@ async def test_a_finished_board_is_counted(real: Site, rules: str) -> None:
     assert abs(result.score_lead - result.score.black_lead) < 4
 
 
-async def test_a_human_profile_without_a_human_network_is_refused_by_the_engine_too(engine: Engine) -> None:
+async def test_engine_rejects_a_human_profile_without_a_human_network_too(engine: Engine) -> None:
     with pytest.raises(EngineRefused, match="humanSLProfile"):
         await ask(engine, overrideSettings={"humanSLProfile": "rank_5k"})
 
@@ -648,7 +648,7 @@ async def test_a_human_profile_without_a_human_network_is_refused_by_the_engine_
 HUMAN_NETWORK = os.environ.get("KATAGO_TEST_HUMAN_NETWORK")
 
 
-async def test_a_network_that_is_not_of_human_games_is_refused_by_the_engine(real: Site) -> None:
+async def test_engine_rejects_a_network_that_was_not_trained_on_human_games(real: Site) -> None:
     real.write(katago={"humanModelPath": NETWORK})
     async with rig(real, os.environ) as made:
         async with asyncio.timeout(START_SECONDS):
@@ -658,7 +658,7 @@ async def test_a_network_that_is_not_of_human_games_is_refused_by_the_engine(rea
 
 
 @pytest.mark.skipif(not HUMAN_NETWORK, reason="KATAGO_TEST_HUMAN_NETWORK is not set")
-async def test_a_human_network_tells_what_a_player_of_a_rank_does(real: Site) -> None:
+async def test_human_network_predicts_the_moves_of_a_rank(real: Site) -> None:
     real.write(katago={"humanModelPath": HUMAN_NETWORK})
     async with rig(real, os.environ) as made:
         async with asyncio.timeout(START_SECONDS):

@@ -1,4 +1,4 @@
-"""Configuration and overlay read again by a server that goes on running."""
+"""Reloads of configuration and overlay by a running server."""
 
 import copy
 import signal
@@ -23,7 +23,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Run
 
 @pytest.fixture
 def shared(served: tuple[Site, Running]) -> Iterator[tuple[Site, Running]]:
-    """A server that runs on the configuration it was started with, before the test and after it."""
+    """A server with its initial configuration, which is restored after each test."""
     site, running = served
     document = copy.deepcopy(site.document)
     yield served
@@ -34,13 +34,13 @@ def shared(served: tuple[Site, Running]) -> Iterator[tuple[Site, Running]]:
 
 
 def status(site: Site) -> dict[str, Any]:
-    """What getEngineStatus says."""
+    """The answer of getEngineStatus."""
     result: dict[str, Any] = site.call(("getEngineStatus", {}))["results"][0]["structured"]
     return result
 
 
 def reloads(running: Running) -> dict[str, float]:
-    """How often a reload had which result."""
+    """The number of reloads by result."""
     return {
         result: running.metric("katago_mcp_reloads_total", result=result) or 0
         for result in ("applied", "refused")
@@ -73,7 +73,7 @@ def test_a_changed_limit_is_in_force_at_once(shared: tuple[Site, Running]) -> No
     assert running.engine()["pid"] == engine
 
 
-def test_what_needs_a_restart_is_told_and_left_as_it_is(shared: tuple[Site, Running]) -> None:
+def test_changes_that_need_a_restart_are_reported_and_not_applied(shared: tuple[Site, Running]) -> None:
     site, running = shared
     engine = running.engine()["pid"]
     site.write(server={"port": 1024}, katago={"modelPath": "other.bin.gz", "maxTime": 5})
@@ -93,15 +93,15 @@ def test_what_needs_a_restart_is_told_and_left_as_it_is(shared: tuple[Site, Runn
     eventually(lambda: running.answers("/ready") == 200, "ready again")
 
 
-def test_a_configuration_that_is_not_valid_is_refused_whole(shared: tuple[Site, Running]) -> None:
+def test_invalid_configuration_is_rejected_as_a_whole(shared: tuple[Site, Running]) -> None:
     site, running = shared
     before = reloads(running)
     site.write(katago={"maxVisits": 300, "maxTime": -1}, logging={"level": "loud"})
     answer = running.post(RELOAD)
     assert answer.status_code == 422
     assert answer.json()["error"] == "invalid_config"
-    told = {problem.split(":")[0] for problem in answer.json()["problems"]}
-    assert told == {"katago.maxTime", "logging.level"}
+    keys = {problem.split(":")[0] for problem in answer.json()["problems"]}
+    assert keys == {"katago.maxTime", "logging.level"}
     assert status(site)["maxVisits"] == 1000
     assert reloads(running) == {**before, "refused": before["refused"] + 1}
     event = events(running, "reload_refused")[-1]
@@ -109,14 +109,14 @@ def test_a_configuration_that_is_not_valid_is_refused_whole(shared: tuple[Site, 
 
 
 @pytest.mark.parametrize("content", ["{", "", '{"katago": ' + "9" * 5000 + "}"])
-def test_a_file_that_is_no_json_is_refused(shared: tuple[Site, Running], content: str) -> None:
+def test_file_that_is_not_json_is_rejected(shared: tuple[Site, Running], content: str) -> None:
     site, running = shared
     site.path.write_text(content)
     assert running.post(RELOAD).status_code == 422
     assert status(site)["maxVisits"] == 1000
 
 
-def test_the_configuration_of_another_release_is_refused(site: Site, tmp_path: Path) -> None:
+def test_configuration_of_another_release_is_rejected(site: Site, tmp_path: Path) -> None:
     with site.serving() as running:
         release = tmp_path / "releases" / "2.0-abc"
         release.mkdir(parents=True)
@@ -125,7 +125,7 @@ def test_the_configuration_of_another_release_is_refused(site: Site, tmp_path: P
         site.path.symlink_to(release / "config.json")
         answer = running.post(RELOAD)
         assert answer.status_code == 422
-        assert "belongs to the release 2.0-abc" in answer.json()["problems"][0]
+        assert "belongs to release 2.0-abc" in answer.json()["problems"][0]
         assert status(site)["maxVisits"] == 1000
 
 
@@ -150,7 +150,7 @@ def test_a_reload_needs_the_scope_admin(site: Site) -> None:
         assert running.post(RELOAD, ADMIN_TOKEN).status_code == 200
 
 
-def test_every_part_follows(shared: tuple[Site, Running]) -> None:
+def test_every_part_uses_the_new_configuration(shared: tuple[Site, Running]) -> None:
     site, running = shared
     assert running.post("/admin/undrain", Host="go.example.org").status_code == 421
     site.write(
@@ -165,17 +165,17 @@ def test_every_part_follows(shared: tuple[Site, Running]) -> None:
     report = site.call(("getEngineStatus", {}), ("getEngineStatus", {}))
     assert [result["ok"] for result in report["results"]] == [True, False]
     assert report["results"][1]["text"].startswith("rate_limited: ")
-    told = len(events(running, "call"))
+    count = len(events(running, "call"))
     status(site)
-    assert len(events(running, "call")) == told
+    assert len(events(running, "call")) == count
     site.write(server={"allowedHosts": []}, logging={"level": "info"}, rateLimit={"enabled": False})
     running.post(RELOAD)
     assert running.post("/admin/undrain", Host="go.example.org").status_code == 421
     status(site)
-    assert len(events(running, "call")) == told + 1
+    assert len(events(running, "call")) == count + 1
 
 
-def test_the_drain_follows(site: Site) -> None:
+def test_drain_uses_the_new_timeout(site: Site) -> None:
     site.write(server={"drainTimeoutSeconds": 600})
     with site.serving() as running:
         site.behave(analysis="silent")
@@ -195,9 +195,9 @@ def test_an_overlay_is_in_force_from_the_start(site: Site) -> None:
         overlay = running.get("/health").json()["overlay"]
         assert overlay["keys"] == {"katago.maxVisits": 100, "katago.defaultVisits": 100}
         assert (overlay["why"], overlay["who"]) == ("a test", "tests")
-        seen = status(site)
-        assert (seen["maxVisits"], seen["defaultVisits"], seen["maxTime"]) == (100, 100, 30)
-        assert seen["loweredUntil"].startswith(overlay["expiresAt"][:-1])
+        limits = status(site)
+        assert (limits["maxVisits"], limits["defaultVisits"], limits["maxTime"]) == (100, 100, 30)
+        assert limits["loweredUntil"].startswith(overlay["expiresAt"][:-1])
         assert running.metric("katago_mcp_overlay_active") == 1
         assert (running.metric("katago_mcp_overlay_expires_timestamp_seconds") or 0) > 1e9
         report = site.call(("analyzePosition", {"position": {}, "maxVisits": 101}))
@@ -206,7 +206,7 @@ def test_an_overlay_is_in_force_from_the_start(site: Site) -> None:
         assert report["results"][0]["structured"]["visits"] == 100
 
 
-def test_an_overlay_comes_and_goes_with_reloads(shared: tuple[Site, Running]) -> None:
+def test_reload_applies_and_removes_an_overlay(shared: tuple[Site, Running]) -> None:
     site, running = shared
     assert running.get("/health").json()["overlay"] is None
     assert running.metric("katago_mcp_overlay_active") == 0
@@ -220,7 +220,7 @@ def test_an_overlay_comes_and_goes_with_reloads(shared: tuple[Site, Running]) ->
     assert running.metric("katago_mcp_overlay_active") == 0
 
 
-def test_an_overlay_ends_by_itself(shared: tuple[Site, Running]) -> None:
+def test_overlay_ends_automatically(shared: tuple[Site, Running]) -> None:
     site, running = shared
     site.lay({"katago.maxVisits": 100}, seconds=1)
     assert running.post(RELOAD).json()["overlay"] is not None
@@ -238,12 +238,12 @@ def test_an_expired_overlay_is_ignored_at_the_start(site: Site) -> None:
         assert status(site)["maxVisits"] == 1000
 
 
-def test_a_broken_overlay_does_not_keep_the_server_from_starting(site: Site) -> None:
+def test_invalid_overlay_does_not_stop_the_server_from_starting(site: Site) -> None:
     site.overlay.write_text('{"set": {"katago.maxVisits": 0}, "why": "x"')
     with site.serving() as running:
         health = running.get("/health").json()
         assert health["overlay"] is None
-        assert "is not JSON" in health["overlayProblems"][0]
+        assert "is not valid JSON" in health["overlayProblems"][0]
         assert running.metric("katago_mcp_overlay_invalid") == 1
         (event,) = events(running, "overlay_refused")
         assert event["level"] == "error"
@@ -252,7 +252,7 @@ def test_a_broken_overlay_does_not_keep_the_server_from_starting(site: Site) -> 
         assert running.metric("katago_mcp_overlay_invalid") == 0
 
 
-def test_a_broken_overlay_leaves_the_one_in_force(shared: tuple[Site, Running]) -> None:
+def test_invalid_overlay_keeps_the_previous_one_in_force(shared: tuple[Site, Running]) -> None:
     site, running = shared
     site.lay({"katago.maxVisits": 100})
     running.post(RELOAD)
@@ -264,7 +264,7 @@ def test_a_broken_overlay_leaves_the_one_in_force(shared: tuple[Site, Running]) 
     assert status(site)["maxVisits"] == 100
 
 
-def test_an_overlay_is_laid_although_the_configuration_is_refused(shared: tuple[Site, Running]) -> None:
+def test_overlay_is_applied_although_the_configuration_is_rejected(shared: tuple[Site, Running]) -> None:
     site, running = shared
     site.path.write_text("{")
     site.lay({"katago.maxVisits": 100})
@@ -274,7 +274,7 @@ def test_an_overlay_is_laid_although_the_configuration_is_refused(shared: tuple[
     assert status(site)["maxVisits"] == 100
 
 
-def test_an_overlay_goes_on_over_a_new_configuration(shared: tuple[Site, Running]) -> None:
+def test_overlay_stays_in_force_over_a_new_configuration(shared: tuple[Site, Running]) -> None:
     site, running = shared
     site.lay({"katago.maxVisits": 100, "katago.maxTime": 10})
     site.write(katago={"maxVisits": 50, "defaultVisits": 40})

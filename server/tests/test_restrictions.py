@@ -1,4 +1,4 @@
-"""allowMoves, avoidMoves, ownership of moves, and play as humans play."""
+"""allowMoves, avoidMoves, ownership after moves, and profiles of human play."""
 
 from typing import Any
 
@@ -39,11 +39,11 @@ def test_vertices_and_rectangles_are_read(entries: list[str], vertices: list[str
     assert read_region(entries, 9, 9, "allowMoves") == vertices
 
 
-def test_as_many_entries_as_are_accepted_are_read() -> None:
+def test_maximum_number_of_entries_is_read() -> None:
     assert read_region(["A1"] * MAX_REGION, 9, 9, "allowMoves") == ["A1"]
 
 
-async def test_only_the_moves_allowed_are_asked_for(site: Site) -> None:
+async def test_allowed_moves_are_sent_to_the_engine(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         result = await analyze(made, allow_moves=("D4", "E5:F5"), restricted_depth=3)
@@ -52,7 +52,7 @@ async def test_only_the_moves_allowed_are_asked_for(site: Site) -> None:
     assert [move.move for move in result.moves] == ["D4", "E5", "F5"]
 
 
-async def test_moves_can_be_left_out(site: Site) -> None:
+async def test_avoided_moves_are_sent_to_the_engine(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         result = await analyze(made, avoid_moves=("A1",))
@@ -75,7 +75,7 @@ async def test_moves_can_be_left_out(site: Site) -> None:
         ({"human_profile": "rank_5k"}, "no_human_network", "humanSLProfile"),
     ],
 )
-async def test_what_cannot_be_restricted_is_refused_by_field(
+async def test_invalid_restriction_is_rejected_with_its_field(
     site: Site, fields: dict[str, Any], code: str, field: str
 ) -> None:
     failure = await refused(site, **fields)
@@ -83,13 +83,13 @@ async def test_what_cannot_be_restricted_is_refused_by_field(
     assert failure.accepted
 
 
-async def test_a_region_may_hold_points_that_cannot_be_played(site: Site) -> None:
+async def test_region_may_contain_illegal_points(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         assert await analyze(made, allow_moves=("C3:D3",))
 
 
-async def test_each_move_has_its_ownership_when_asked_for(site: Site) -> None:
+async def test_each_move_has_its_ownership_if_requested(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         plain = await analyze(made)
@@ -124,7 +124,7 @@ def human(site: Site) -> Site:
     return site
 
 
-async def test_a_human_profile_is_asked_for_where_there_is_a_human_network(human: Site) -> None:
+async def test_human_profile_is_sent_if_there_is_a_human_network(human: Site) -> None:
     async with rig(human) as made:
         await made.reaches("ready")
         result = await analyze(made, human_profile="rank_5k", include_policy=True)
@@ -139,13 +139,13 @@ async def test_a_human_profile_is_asked_for_where_there_is_a_human_network(human
 
 
 @pytest.mark.parametrize("profile", ["rank_1d", "preaz_20k", "rank_5k_3d", "proyear_1800", "proyear_2023"])
-async def test_profiles_that_the_engine_knows_are_let_through(human: Site, profile: str) -> None:
+async def test_valid_profiles_are_accepted(human: Site, profile: str) -> None:
     async with rig(human) as made:
         await made.reaches("ready")
         assert await analyze(made, human_profile=profile)
 
 
 @pytest.mark.parametrize("profile", ["", "rank_21k", "rank_0d", "rank_5", "proyear_2024", "rank_5k,x=1"])
-async def test_other_profiles_are_refused(human: Site, profile: str) -> None:
+async def test_other_profiles_are_rejected(human: Site, profile: str) -> None:
     failure = await refused(human, human_profile=profile)
     assert (failure.code, failure.field) == ("invalid_profile", "humanSLProfile")

@@ -1,4 +1,4 @@
-"""Reviews of whole games: what is asked, what is said, and what is kept when a review is cut short."""
+"""Reviews of whole games: queries, results, and interrupted reviews."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 MOVES = [("B", "A1"), ("W", "C3"), ("B", "D4"), ("W", "A2")]
 LEADS = [0.0, 0.0, 4.0, -3.0, -2.0]
-"""Black's A1 loses nothing, White's C3 four points, Black's D4 seven, White's A2 one."""
+"""Black's A1 loses nothing, White's C3 loses 4 points, Black's D4 7, White's A2 1."""
 
 
 def game(moves: list[tuple[str, str]] = MOVES, **fields: Any) -> Position:
@@ -49,7 +49,7 @@ async def test_a_game_is_one_query_with_every_turn_once(site: Site) -> None:
     assert query["overrideSettings"]["reportAnalysisWinratesAs"] == "BLACK"
 
 
-async def test_losses_are_the_movers(site: Site) -> None:
+async def test_losses_are_from_the_players_perspective(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(leads=LEADS)
@@ -64,7 +64,7 @@ async def test_losses_are_the_movers(site: Site) -> None:
     assert result.partial is False
 
 
-async def test_the_better_move_and_the_rank_of_the_move_played_are_told(site: Site) -> None:
+async def test_better_move_and_rank_of_the_played_move_are_returned(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         result = await review(made, pv_length=2)
@@ -74,10 +74,10 @@ async def test_the_better_move_and_the_rank_of_the_move_played_are_told(site: Si
     assert (second.policy_rank, second.prior) == (1, round(1 / 26, 5))
 
 
-async def test_difficulty_is_what_the_moves_of_a_first_impression_lose_their_player(site: Site) -> None:
+async def test_difficulty_is_the_mean_loss_weighted_by_priors(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
-        # Of the fake's two moves, as probable as each other, one gains its player 2 points and one 0.5.
+        # The fake engine's two moves are equally probable; one gains its player 2 points, one 0.5.
         site.behave(leads=[3.0, -3.0, 1.0, 0.0, 0.0])
         result = await review(made)
     black, white = result.players
@@ -98,7 +98,7 @@ async def test_turns_without_an_answer_leave_a_gap_in_the_picture(site: Site) ->
     assert illustrations.of_review(result) == pictures.graph(pictures.GraphPicture((first, *gap, last), ()))
 
 
-async def test_only_mistakes_are_listed_unless_all_are_asked_for(site: Site) -> None:
+async def test_only_mistakes_are_listed_unless_all_are_requested(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(leads=LEADS)
@@ -107,7 +107,7 @@ async def test_only_mistakes_are_listed_unless_all_are_asked_for(site: Site) -> 
     assert sum(player.overall.moves for player in result.players) == 4
 
 
-async def test_statistics_are_those_of_each_player_and_phase(site: Site) -> None:
+async def test_statistics_are_per_player_and_phase(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(leads=LEADS)
@@ -140,7 +140,7 @@ def test_the_phase_follows_from_number_and_board(number: int, points: int, phase
     assert phase_of(number, points) == phase
 
 
-async def test_a_range_and_a_player_need_only_their_turns(site: Site) -> None:
+async def test_only_the_turns_of_the_range_and_player_are_searched(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         result = await review(made, first_move=2, last_move=4, player="W")
@@ -156,7 +156,7 @@ SET_UP = Position(
     initial_stones=[("B", "A1"), ("W", "C3"), ("B", "E5")],
     moves=[("W", "B2"), ("B", "D4")],
 )
-"""Goes on after two moves of `MOVES`, with a stone more on the board."""
+"""Continues after two moves of `MOVES`, with one more stone on the board."""
 
 
 async def test_moves_before_and_after_a_setup_are_one_review(site: Site) -> None:
@@ -171,7 +171,7 @@ async def test_moves_before_and_after_a_setup_are_one_review(site: Site) -> None
         ([0, 1, 2], [["W", "B2"], ["B", "D4"]]),
     ]
     assert after["initialStones"] == [["B", "A1"], ["W", "C3"], ["B", "E5"]]
-    # White's B2 is judged from the board with the stone more, from which the leads begin again.
+    # White's B2 is reviewed from the board with the extra stone, where the leads start again.
     assert [(move.number, move.player, move.move, move.points_lost) for move in result.moves] == [
         (1, "B", "A1", 0.0),
         (2, "W", "C3", 4.0),
@@ -180,11 +180,11 @@ async def test_moves_before_and_after_a_setup_are_one_review(site: Site) -> None
     ]
     assert (result.first_move, result.last_move, result.turns_analysed) == (1, 4, 6)
     assert (result.partial, result.unanalysed) == (False, [])
-    assert [warning for warning in result.warnings if "set up anew after move 2:" in warning]
+    assert [warning for warning in result.warnings if "stones were set up after move 2:" in warning]
     assert again.cached
 
 
-async def test_a_range_may_begin_in_a_later_history(site: Site) -> None:
+async def test_range_may_start_in_a_later_history(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         result = await review(made, game(MOVES[:2]), later=(SET_UP,), first_move=4)
@@ -193,7 +193,7 @@ async def test_a_range_may_begin_in_a_later_history(site: Site) -> None:
     assert [move.number for move in result.moves] == [4]
 
 
-async def test_what_is_missing_is_numbered_through(site: Site) -> None:
+async def test_missing_turns_are_numbered_across_histories(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(turns={"2": "nothing"})
@@ -205,42 +205,42 @@ async def test_reviews_that_differ_after_a_setup_are_not_joined(site: Site) -> N
     other = SET_UP.model_copy(update={"moves": [("W", "B2"), ("B", "E4")]})
     async with rig(site) as made:
         await made.reaches("ready")
-        found = await asyncio.gather(
+        results = await asyncio.gather(
             *(review(made, game(MOVES[:2]), later=(later,)) for later in (SET_UP, other))
         )
-    assert [result.moves[-1].move for result in found] == ["D4", "E4"]
+    assert [result.moves[-1].move for result in results] == ["D4", "E4"]
 
 
 async def test_progress_counts_turns(site: Site) -> None:
-    seen: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
 
     async def report(done: int, total: int) -> None:
-        seen.append((done, total))
+        reports.append((done, total))
 
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=0.1)
         await find_mistakes(made.analyst, ReviewRequest(game(), max_visits=10), report)
-    assert {total for _, total in seen} == {5}
-    assert len(seen) >= 3
-    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert {total for _, total in reports} == {5}
+    assert len(reports) >= 3
+    assert [done for done, _ in reports] == sorted({done for done, _ in reports})
 
 
-async def test_a_review_is_kept_turn_by_turn(site: Site) -> None:
+async def test_review_is_cached_turn_by_turn(site: Site) -> None:
     async with rig(site, cached=True) as made:
         await made.reaches("ready")
         first = await review(made)
         again = await review(made)
         longer = await review(made, game([*MOVES, ("B", "E5")]))
-        asked = [query["analyzeTurns"] for query in site.queries()]
+        turns = [query["analyzeTurns"] for query in site.queries()]
     assert (first.cached, again.cached) == (False, True)
     assert again.moves == first.moves
-    # The last turn of the shorter game did not know the move that was played next.
-    assert asked == [[0, 1, 2, 3, 4], [4, 5]]
+    # The cached last turn of the shorter game does not contain the next move.
+    assert turns == [[0, 1, 2, 3, 4], [4, 5]]
     assert longer.turns_cached == 4
 
 
-async def test_thresholds_change_no_search(site: Site) -> None:
+async def test_thresholds_do_not_change_the_search(site: Site) -> None:
     async with rig(site, cached=True) as made:
         await made.reaches("ready")
         await review(made)
@@ -248,7 +248,7 @@ async def test_thresholds_change_no_search(site: Site) -> None:
         assert len(site.queries()) == 1
 
 
-async def test_a_turn_without_a_result_is_reported_and_the_rest_is_kept(site: Site) -> None:
+async def test_turn_without_a_result_is_reported_and_the_rest_is_returned(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(turns={"2": "nothing", "4": "odd"})
@@ -259,10 +259,10 @@ async def test_a_turn_without_a_result_is_reported_and_the_rest_is_kept(site: Si
         (4, "engine_answer_unreadable", [4]),
     ]
     assert [move.number for move in result.moves] == [1]
-    assert "Turn 2 has no judgement" in result.summary()
+    assert "Turn 2 has no result" in result.summary()
 
 
-async def test_what_was_done_when_time_runs_out_is_returned(site: Site) -> None:
+async def test_finished_turns_are_returned_when_time_runs_out(site: Site) -> None:
     async with rig(site, cached=True) as made:
         await made.reaches("ready")
         site.behave(turns={"3": "silent"})
@@ -278,7 +278,7 @@ async def test_what_was_done_when_time_runs_out_is_returned(site: Site) -> None:
     assert site.queries()[-1]["analyzeTurns"] == [3]
 
 
-async def test_a_time_that_suffices_for_nothing_is_a_failure(site: Site) -> None:
+async def test_time_that_is_too_short_for_any_turn_is_a_failure(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="silent")
@@ -286,7 +286,7 @@ async def test_a_time_that_suffices_for_nothing_is_a_failure(site: Site) -> None
             await review(made, max_time=0.2)
 
 
-async def test_what_was_done_when_the_engine_dies_is_returned(site: Site) -> None:
+async def test_finished_turns_are_returned_when_the_engine_dies(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(turns={"3": "die"})
@@ -309,7 +309,7 @@ async def test_an_engine_that_dies_before_the_first_turn_is_a_failure(site: Site
             await call
 
 
-async def test_a_cancelled_review_terminates_and_keeps_what_was_done(site: Site) -> None:
+async def test_cancelled_review_ends_its_search_and_keeps_finished_turns_cached(site: Site) -> None:
     async with rig(site, cached=True) as made:
         await made.reaches("ready")
         site.behave(turns={"3": "silent"})
@@ -323,7 +323,7 @@ async def test_a_cancelled_review_terminates_and_keeps_what_was_done(site: Site)
     assert again.turns_cached == 4
 
 
-async def test_a_turn_that_was_searched_less_than_asked_is_not_kept(site: Site) -> None:
+async def test_turn_with_fewer_visits_than_requested_is_not_cached(site: Site) -> None:
     async with rig(site, cached=True) as made:
         await made.reaches("ready")
         site.behave(turns={"1": "hasty"})
@@ -333,7 +333,7 @@ async def test_a_turn_that_was_searched_less_than_asked_is_not_kept(site: Site) 
 
 
 @pytest.mark.parametrize(("size", "chances"), CHANCES)
-async def test_prior_and_rank_are_of_the_move_played_and_of_no_mirror_image(
+async def test_prior_and_rank_belong_to_the_played_move_and_not_to_a_mirror_image(
     site: Site, size: tuple[int, int], chances: dict[str, float]
 ) -> None:
     moves = [("BW"[index % 2], move) for index, move in enumerate(chances)]
@@ -349,11 +349,11 @@ async def test_prior_and_rank_are_of_the_move_played_and_of_no_mirror_image(
     assert likeliest.moves[0].best
 
 
-async def test_with_one_visit_the_network_alone_says_what_is_better(site: Site) -> None:
+async def test_with_one_visit_the_better_move_is_the_networks_likeliest(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         result = await review(made, game([("B", "A5"), ("W", "C3")]), max_visits=1)
-    # The fake network holds all moves equally likely, and the first of them is the upper left corner.
+    # For the fake network, all moves are equally likely; the first one is the upper left corner.
     assert [(move.best, move.better_move, move.better_pv) for move in result.moves] == [
         (True, None, []),
         (False, "A5", ["A5"]),
@@ -361,7 +361,7 @@ async def test_with_one_visit_the_network_alone_says_what_is_better(site: Site) 
     assert result.partial is False
 
 
-async def test_a_move_out_of_turn_is_not_judged_and_said_so(site: Site) -> None:
+async def test_move_out_of_turn_is_reported_and_not_reviewed(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         result = await review(made, game([("B", "A1"), ("B", "C3"), ("W", "D4")]))
@@ -395,7 +395,7 @@ async def test_an_illegal_move_is_named_by_index_and_vertex(site: Site) -> None:
         ({"pv_length": 0}, "limit_exceeded", "pvLength"),
     ],
 )
-async def test_what_cannot_be_reviewed_is_refused_by_field(
+async def test_invalid_review_is_rejected_with_its_field(
     site: Site, fields: dict[str, Any], code: str, field: str
 ) -> None:
     failure = await refused(site, **fields)
@@ -407,13 +407,13 @@ async def test_a_game_without_moves_is_refused(site: Site) -> None:
     assert (await refused(site, game([]))).code == "no_moves"
 
 
-async def test_the_visits_of_all_turns_together_are_bounded(site: Site) -> None:
+async def test_total_visits_are_limited(site: Site) -> None:
     site.write(katago={"maxReviewVisits": 50})
     failure = await refused(site, max_visits=11)
     assert (failure.field, failure.accepted) == ("maxVisits", "1 to 10 on this server")
 
 
-async def test_visits_that_were_not_asked_for_are_fitted_to_the_bound(site: Site) -> None:
+async def test_default_visits_are_lowered_to_the_limit(site: Site) -> None:
     site.write(katago={"maxReviewVisits": 50})
     async with rig(site) as made:
         await made.reaches("ready")
@@ -421,7 +421,7 @@ async def test_visits_that_were_not_asked_for_are_fitted_to_the_bound(site: Site
 
 
 @pytest.mark.parametrize(("moves", "bound"), [(722, 200_000), (4, 4)])
-async def test_the_turns_of_a_review_are_bounded(site: Site, moves: int, bound: int) -> None:
+async def test_turns_of_a_review_are_limited(site: Site, moves: int, bound: int) -> None:
     site.write(katago={"maxReviewVisits": bound})
     failure = await refused(site, game([("BW"[index % 2], "pass") for index in range(moves)]))
     assert isinstance(failure, Invalid)

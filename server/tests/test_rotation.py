@@ -1,4 +1,4 @@
-"""Tokens that are replaced under a server that goes on running."""
+"""Replacement of tokens while the server runs."""
 
 import hashlib
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def token(name: str, secret: str) -> dict[str, Any]:
 
 @pytest.fixture
 def rotating(tmp_path: Path) -> Iterator[tuple[Site, Running]]:
-    """A server with one token of a client, and the operator's."""
+    """A server with a client token and an operator token."""
     site = Site(tmp_path)
     site.write_tokens()
     site.replace_tokens(token("anna", OLD), OPERATOR)
@@ -33,10 +33,10 @@ def rotating(tmp_path: Path) -> Iterator[tuple[Site, Running]]:
 
 
 def accepted(site: Site, secret: str) -> bool:
-    """Whether a client with that token is served; one that is not is told 401."""
+    """Whether a client with the token is accepted; otherwise it gets 401."""
     report = site.call(("getEngineStatus", {}), token=secret)
     if not report["ok"]:
-        assert report["error"].startswith("the server refused: HTTP 401")
+        assert report["error"].startswith("the server rejected the request: HTTP 401")
     return bool(report["ok"])
 
 
@@ -54,14 +54,12 @@ def test_tokens_are_rotated_without_a_restart(rotating: tuple[Site, Running]) ->
     assert (accepted(site, OLD), accepted(site, NEW)) == (False, True)
     assert running.process.poll() is None
     assert running.engine()["pid"] == engine
-    told = [event["tokens"] for event in running.events() if event["event"] == "tokens_reloaded"]
-    assert told == [3, 2]
+    counts = [event["tokens"] for event in running.events() if event["event"] == "tokens_reloaded"]
+    assert counts == [3, 2]
 
 
 @pytest.mark.parametrize("broken", ["{", '{"tokens": []}', None])
-def test_a_file_that_cannot_be_used_leaves_the_tokens_known_before(
-    rotating: tuple[Site, Running], broken: str | None
-) -> None:
+def test_invalid_file_keeps_the_previous_tokens(rotating: tuple[Site, Running], broken: str | None) -> None:
     site, running = rotating
     before = content(site)
     path = site.directory / "tokens.json"
@@ -82,7 +80,7 @@ def test_a_file_that_cannot_be_used_leaves_the_tokens_known_before(
     assert (accepted(site, OLD), accepted(site, NEW)) == (False, True)
 
 
-def test_what_is_told_of_the_tokens_in_force_has_none_in_it(rotating: tuple[Site, Running]) -> None:
+def test_report_about_the_tokens_contains_no_token(rotating: tuple[Site, Running]) -> None:
     site, running = rotating
     answer = running.post(RELOAD, ADMIN_TOKEN)
     assert answer.status_code == 200
@@ -90,12 +88,12 @@ def test_what_is_told_of_the_tokens_in_force_has_none_in_it(rotating: tuple[Site
     assert hashlib.sha256(OLD.encode()).hexdigest() not in answer.text
 
 
-def test_telling_of_the_tokens_wants_the_scope_admin(rotating: tuple[Site, Running]) -> None:
+def test_reloading_the_tokens_requires_the_scope_admin(rotating: tuple[Site, Running]) -> None:
     _, running = rotating
     assert [running.post(RELOAD, secret).status_code for secret in (None, NEW, OLD)] == [401, 401, 403]
 
 
-def test_an_open_server_has_no_tokens_to_read(tmp_path: Path) -> None:
+def test_server_without_tokens_cannot_reload_them(tmp_path: Path) -> None:
     with Site(tmp_path).serving(ready=False) as running:
         answer = running.post(RELOAD)
         assert (answer.status_code, answer.json()["error"]) == (409, "no_tokens")

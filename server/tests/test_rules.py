@@ -1,4 +1,4 @@
-"""Rules by name and by parts: what is accepted, what is refused, and what the parts decide."""
+"""Rules by name and by parts: accepted values, errors, and the effect of the parts."""
 
 import asyncio
 import json
@@ -34,14 +34,14 @@ def refused(rules: object) -> Invalid:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_set_spelled_out_is_the_rule_set(name: str) -> None:
+def test_parts_of_a_rule_set_are_the_same_as_its_name(name: str) -> None:
     spelled = check(Position.model_validate({"rules": RULES[name].parts()}))
     named = check(Position(rules=name))
     assert spelled.rules == named.rules
     assert RULES[spelled.rules_name] == RULES[name]
 
 
-def test_parts_that_are_not_given_are_tromp_taylors() -> None:
+def test_missing_parts_default_to_tromp_taylor() -> None:
     position = check(Position.model_validate({"rules": {}}))
     assert (position.rules_name, position.rules.suicide, position.komi) == ("tromp-taylor", True, 7.5)
 
@@ -75,7 +75,7 @@ def test_tax_and_komi_follow_from_the_scoring(parts: dict[str, Any], tax: str, k
         ("go!", "position.rules", "tromp-taylor, chinese"),
     ],
 )
-def test_what_is_wrong_is_named_with_what_would_do(rules: object, field: str, accepted: str) -> None:
+def test_error_names_the_wrong_part_and_its_accepted_values(rules: object, field: str, accepted: str) -> None:
     failure = refused(rules)
     assert (failure.code, failure.field) == ("invalid_rules", field)
     assert failure.accepted is not None
@@ -92,18 +92,18 @@ def test_the_notation_of_any_rules_is_read_back(rules: Rules) -> None:
 
 
 @given(RULE_SETS)
-def test_any_rules_are_read_from_what_the_engine_is_sent(rules: Rules) -> None:
+def test_any_rules_can_be_read_back_from_their_query(rules: Rules) -> None:
     sent = json.loads(json.dumps(rules.parts()))
     assert check(Position.model_validate({"rules": sent})).rules == rules
 
 
-def test_an_unknown_name_is_refused_before_anything_else() -> None:
+def test_unknown_name_is_rejected_first() -> None:
     with pytest.raises(Invalid, match="invalid_rules"):
         find("chinese rules")
 
 
 @pytest.mark.parametrize("suicide", [True, False])
-def test_suicide_is_legal_as_the_part_says(suicide: bool) -> None:
+def test_part_suicide_decides_whether_suicide_is_legal(suicide: bool) -> None:
     moves = [["W", "A3"], ["W", "B2"], ["W", "C1"], ["B", "A1"], ["B", "B1"], ["B", "A2"]]
     position = {"rules": {"ko": "SIMPLE", "suicide": suicide}, "moves": moves}
     if suicide:
@@ -114,26 +114,26 @@ def test_suicide_is_legal_as_the_part_says(suicide: bool) -> None:
 
 
 async def ask(made: Rig, *rules: str | Rules) -> list[str]:
-    """The names under which answers about one position show the rules, asked for together."""
-    games = [Position(rules=given, moves=[("B", "D4")], komi=7.5) for given in rules]
+    """The names of the rules in concurrent answers about one position."""
+    games = [Position(rules=name, moves=[("B", "D4")], komi=7.5) for name in rules]
     async with asyncio.timeout(PATIENCE):
         answers = await asyncio.gather(*(made.analyst.analyze(Request(game)) for game in games))
     return [answer.rules for answer in answers]
 
 
 @pytest.mark.anyio
-async def test_the_same_rules_are_one_search_and_each_caller_reads_its_own_name(site: Site) -> None:
+async def test_same_rules_share_one_search_and_each_caller_gets_its_own_name(site: Site) -> None:
     async with rig(site, cached=True) as made:
         await made.reaches("ready")
         together = await ask(made, "korean", "japanese", RULES["korean"])
-        kept = await ask(made, "korean")
-        assert (together, kept) == (["korean", "japanese", "japanese"], ["korean"])
+        cached = await ask(made, "korean")
+        assert (together, cached) == (["korean", "japanese", "japanese"], ["korean"])
         (query,) = site.queries()
         assert query["rules"] == RULES["japanese"].parts()
 
 
 @pytest.mark.anyio
-async def test_rules_that_differ_in_one_part_are_searched_apart(site: Site) -> None:
+async def test_rules_that_differ_in_one_part_are_separate_searches(site: Site) -> None:
     other = RULES["japanese"].model_copy(update={"friendly_pass_ok": True})
     async with rig(site, cached=True) as made:
         await made.reaches("ready")

@@ -1,4 +1,4 @@
-"""Who gets the engine next, told by order and never by time."""
+"""The order in which callers get slots of the engine."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Desk:
-    """Slots, and a list of who held one, in order."""
+    """Slots, and the ordered list of their holders."""
 
     def __init__(self, total: int, max_queued: int = 1000) -> None:
         self.slots = Slots(total, max_queued, lambda: None)
@@ -38,7 +38,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_hundred_calls_of_one_delay_the_only_call_of_another_by_one_turn() -> None:
+async def test_many_calls_of_one_caller_delay_another_caller_by_one_turn() -> None:
     desk = Desk(1)
     calls = [desk.call("busy") for _ in range(100)]
     calls.append(desk.call("rare"))
@@ -53,7 +53,7 @@ async def test_callers_take_turns() -> None:
     assert await desk.finish(*calls) == ["a", "a", "b", "c", "a", "b"]
 
 
-async def test_the_queue_is_bounded_but_lets_a_newcomer_in() -> None:
+async def test_queue_is_limited_but_admits_a_new_caller() -> None:
     desk = Desk(1, max_queued=2)
     calls = [desk.call("busy") for _ in range(3)]
     with pytest.raises(Full):
@@ -64,7 +64,7 @@ async def test_the_queue_is_bounded_but_lets_a_newcomer_in() -> None:
     await desk.finish(*calls)
 
 
-async def test_who_joins_what_runs_waits_for_nothing() -> None:
+async def test_caller_that_joins_running_work_does_not_wait() -> None:
     desk = Desk(1, max_queued=1)
     claim = desk.slots.claim("first", long=False)
     running = asyncio.create_task(desk._hold(claim, "first"))
@@ -78,7 +78,7 @@ async def test_who_joins_what_runs_waits_for_nothing() -> None:
     assert await desk.finish(*calls) == ["first", "first", "joined"]
 
 
-async def test_without_a_queue_nobody_waits() -> None:
+async def test_without_a_queue_waiting_is_rejected() -> None:
     desk = Desk(1, max_queued=0)
     call = desk.call("one")
     with pytest.raises(Full):
@@ -95,12 +95,12 @@ async def test_long_work_leaves_a_slot_free() -> None:
     await desk.finish(*calls)
 
 
-async def test_long_work_uses_the_only_slot_there_is() -> None:
+async def test_long_work_uses_the_only_slot() -> None:
     desk = Desk(1)
     assert await desk.finish(desk.call("a", long=True)) == ["a"]
 
 
-async def test_short_work_of_the_same_caller_passes_long_work_that_has_to_wait() -> None:
+async def test_short_work_runs_before_waiting_long_work_of_the_same_caller() -> None:
     desk = Desk(2)
     calls = [desk.call("a", "long 1", long=True), desk.call("a", "long 2", long=True)]
     calls.append(desk.call("a", "short"))
@@ -109,7 +109,7 @@ async def test_short_work_of_the_same_caller_passes_long_work_that_has_to_wait()
     await desk.finish(*calls)
 
 
-async def test_who_joins_a_claim_lends_it_a_turn() -> None:
+async def test_caller_that_joins_a_claim_adds_its_turn() -> None:
     desk = Desk(1)
     calls = [desk.call("busy") for _ in range(20)]
     claim = desk.slots.claim("busy", long=False)
@@ -133,7 +133,7 @@ def _never_begun(desk: Desk) -> "asyncio.Task[None]":
 
 
 @pytest.mark.parametrize("make", [_cancelled_while_waiting, _never_begun])
-async def test_a_ticket_that_is_not_used_blocks_nobody(
+async def test_unused_ticket_blocks_nobody(
     make: Callable[[Desk], "asyncio.Task[None]"],
 ) -> None:
     desk = Desk(1)
@@ -146,7 +146,7 @@ async def test_a_ticket_that_is_not_used_blocks_nobody(
     assert (desk.slots.running, desk.slots.queued) == (0, 0)
 
 
-async def test_a_slot_granted_to_who_is_cancelled_at_that_moment_is_given_on() -> None:
+async def test_slot_granted_to_cancelled_work_goes_to_the_next() -> None:
     desk = Desk(1)
     first, second, third = desk.call("a"), desk.call("b"), desk.call("c")
     await settle()
@@ -158,9 +158,9 @@ async def test_a_slot_granted_to_who_is_cancelled_at_that_moment_is_given_on() -
     assert (desk.slots.running, desk.slots.queued) == (0, 0)
 
 
-async def test_the_load_is_told_whenever_it_changes() -> None:
-    seen: list[tuple[int, int]] = []
-    slots = Slots(1, 10, lambda: seen.append((slots.running, slots.queued)))
+async def test_load_is_reported_on_every_change() -> None:
+    loads: list[tuple[int, int]] = []
+    slots = Slots(1, 10, lambda: loads.append((slots.running, slots.queued)))
 
     async def use() -> None:
         async with slots.slot(slots.claim("a", long=False)):
@@ -168,11 +168,11 @@ async def test_the_load_is_told_whenever_it_changes() -> None:
 
     work: Awaitable[None] = use()
     await work
-    assert (1, 0) in seen
-    assert seen[-1] == (0, 0)
+    assert (1, 0) in loads
+    assert loads[-1] == (0, 0)
 
 
-async def test_more_slots_let_those_in_who_wait() -> None:
+async def test_more_slots_are_granted_to_waiting_work() -> None:
     desk = Desk(1)
     calls = [desk.call(name) for name in "abc"]
     await settle()
@@ -183,7 +183,7 @@ async def test_more_slots_let_those_in_who_wait() -> None:
     await desk.finish(*calls)
 
 
-async def test_fewer_slots_take_none_away() -> None:
+async def test_fewer_slots_do_not_interrupt_running_work() -> None:
     desk = Desk(2)
     calls = [desk.call(name) for name in "ab"]
     await settle()

@@ -1,4 +1,4 @@
-"""The older generation of the protocol has sessions, and nobody may have all of them."""
+"""Limits of the sessions of the older protocol generation."""
 
 import contextlib
 import json
@@ -41,7 +41,7 @@ def send(
     token: str | None = ANALYZE_TOKEN,
     headers: Mapping[str, str] | None = None,
 ) -> httpx2.Response:
-    """One request to the MCP endpoint, as of a client of the older generation that opens no stream."""
+    """Send one request to the MCP endpoint, as an older client that opens no stream."""
     headers = {"Accept": "application/json, text/event-stream", **(headers or {})}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
@@ -53,7 +53,7 @@ def begin(running: Running, token: str | None = ANALYZE_TOKEN) -> httpx2.Respons
 
 
 def opened(running: Running, token: str | None = ANALYZE_TOKEN) -> dict[str, str]:
-    """Open a session; the header that names it."""
+    """Open a session. Returns its header."""
     response = begin(running, token)
     assert response.status_code == 200, response.text
     return {SESSION: response.headers[SESSION]}
@@ -72,7 +72,7 @@ def official(running: Running, mode: str, token: str) -> Client:
 
 
 async def refusal(client: Client) -> MCPError:
-    """What a client is told that is not let in, out of the groups that it comes in."""
+    """The error of a rejected client, unwrapped from its exception groups."""
     caught: Exception | None = None
     try:
         async with client:
@@ -91,7 +91,7 @@ def limited(site: Site, **limits: object) -> Site:
     return site
 
 
-def test_a_token_with_its_sessions_open_is_refused_and_another_one_let_in(site: Site) -> None:
+def test_token_at_its_session_limit_is_rejected_and_another_token_admitted(site: Site) -> None:
     with limited(site, maxSessionsPerToken=2).serving() as running:
         for _ in range(2):
             opened(running)
@@ -105,7 +105,7 @@ def test_a_token_with_its_sessions_open_is_refused_and_another_one_let_in(site: 
     assert (answer["jsonrpc"], answer["id"], answer["error"]["code"]) == ("2.0", None, -32603)
     details = answer["error"]["data"]
     assert (details["code"], details["field"]) == ("too_many_sessions", None)
-    assert details["message"] == "2 sessions of this token are open"
+    assert details["message"] == "2 sessions of this token are open, which is the limit"
     assert 1 <= details["retryAfterSeconds"] <= 1800
     assert refused.headers["Retry-After"] == str(details["retryAfterSeconds"])
     assert answer["error"]["message"].endswith(f"; retry in {details['retryAfterSeconds']} s")
@@ -114,12 +114,14 @@ def test_a_token_with_its_sessions_open_is_refused_and_another_one_let_in(site: 
 
 
 @pytest.mark.anyio
-async def test_official_clients_are_told_and_the_newer_generation_has_no_sessions(site: Site) -> None:
+async def test_official_clients_receive_the_error_and_the_newer_generation_has_no_sessions(
+    site: Site,
+) -> None:
     with limited(site, maxSessionsPerToken=1, maxSessions=2).serving() as running:
         async with official(running, "legacy", ANALYZE_TOKEN) as first:
-            told = await refusal(official(running, "legacy", ANALYZE_TOKEN))
-            assert told.error.message.startswith("too_many_sessions: 1 sessions of this token are open; ")
-            assert told.error.message.endswith(f"; retry in {told.error.data['retryAfterSeconds']} s")
+            error = await refusal(official(running, "legacy", ANALYZE_TOKEN))
+            assert error.error.message.startswith("too_many_sessions: 1 sessions of this token are open, ")
+            assert error.error.message.endswith(f"; retry in {error.error.data['retryAfterSeconds']} s")
             async with official(running, "legacy", BOTH_TOKEN) as other:
                 for _ in range(3):
                     async with official(running, "auto", ANALYZE_TOKEN) as newer:
@@ -133,7 +135,7 @@ async def test_official_clients_are_told_and_the_newer_generation_has_no_session
         assert running.metric("katago_mcp_sessions") == 0
 
 
-def test_the_call_command_tells_of_the_refusal(site: Site) -> None:
+def test_call_command_reports_the_rejection(site: Site) -> None:
     with limited(site, maxSessionsPerToken=1).serving() as running:
         for _ in range(2):
             assert site.call(("getEngineStatus", {}), token=ANALYZE_TOKEN, protocol="2025")["ok"]
@@ -143,7 +145,7 @@ def test_the_call_command_tells_of_the_refusal(site: Site) -> None:
     assert "too_many_sessions: 1 sessions of this token are open" in report["error"]
 
 
-def test_all_together_have_a_limit_too(site: Site) -> None:
+def test_total_number_of_sessions_is_limited_too(site: Site) -> None:
     with limited(site, maxSessionsPerToken=2, maxSessions=2).serving() as running:
         sessions = [opened(running), opened(running)]
         refused = begin(running, BOTH_TOKEN)
@@ -151,7 +153,10 @@ def test_all_together_have_a_limit_too(site: Site) -> None:
         assert send(running, "DELETE", headers=sessions[0]).status_code == 200
         opened(running, BOTH_TOKEN)
     assert refused.status_code == 503
-    assert refused.json()["error"]["data"]["message"] == "2 sessions of all clients together are open"
+    assert (
+        refused.json()["error"]["data"]["message"]
+        == "2 sessions of all clients together are open, which is the limit"
+    )
     assert int(refused.headers["Retry-After"]) >= 1
 
 
@@ -165,7 +170,7 @@ def test_delete_makes_room_for_its_own_token_only(site: Site) -> None:
         assert begin(running).status_code == 503
 
 
-def test_idleness_makes_room(site: Site) -> None:
+def test_idle_timeout_makes_room(site: Site) -> None:
     with limited(site, maxSessionsPerToken=1, sessionIdleSeconds=0.5).serving() as running:
         session = opened(running)
         eventually(lambda: running.metric("katago_mcp_sessions") == 0, "the session is over")
@@ -178,7 +183,7 @@ def test_an_open_stream_keeps_a_session(site: Site) -> None:
         with contextlib.ExitStack() as streams:
 
             def streaming() -> bool:
-                # On a busy machine a session can be over before its stream opens.
+                # On a busy machine, a session can end before its stream opens.
                 headers = {"Authorization": f"Bearer {ANALYZE_TOKEN}", "Accept": "text/event-stream"}
                 headers |= opened(running)
                 stream = httpx2.stream("GET", running.url, headers=headers, timeout=PATIENCE)
@@ -195,7 +200,7 @@ def test_an_open_stream_keeps_a_session(site: Site) -> None:
 @pytest.mark.parametrize(
     ("message", "version"), [(PING, "2025-11-25"), ({"jsonrpc": "2.0"}, "2025-11-25"), (INITIALIZE, None)]
 )
-def test_what_opens_no_session_is_not_counted(
+def test_request_that_opens_no_session_is_not_counted(
     site: Site, message: dict[str, Any], version: str | None
 ) -> None:
     headers = {"Host": "evil.example"} if version is None else {"MCP-Protocol-Version": version}
@@ -207,7 +212,7 @@ def test_what_opens_no_session_is_not_counted(
 
 
 @pytest.mark.parametrize(("token", "status"), [(None, 401), (ADMIN_TOKEN, 403)])
-def test_who_may_not_call_is_told_so_however_many_sessions_there_are(
+def test_unauthorised_request_is_rejected_as_such_at_the_session_limit(
     site: Site, token: str | None, status: int
 ) -> None:
     with limited(site, maxSessionsPerToken=1, maxSessions=1).serving() as running:
@@ -230,7 +235,7 @@ def test_a_request_of_the_newer_generation_ends_no_session_of_the_older(site: Si
         assert begin(running).status_code == 503
 
 
-def test_without_tokens_all_clients_are_one(site: Site) -> None:
+def test_without_tokens_all_clients_share_one_limit(site: Site) -> None:
     site.write(server={"maxSessionsPerToken": 1})
     with site.serving() as running:
         session = opened(running, None)
@@ -256,7 +261,7 @@ def test_a_reload_changes_the_limits_and_ends_no_session(site: Site) -> None:
 
 
 Answer = tuple[int, str | None]
-"""A status, and the name of the session that comes with it."""
+"""A status, and the id of its session."""
 
 
 def _named(session: str | None) -> list[tuple[bytes, bytes]]:
@@ -264,7 +269,7 @@ def _named(session: str | None) -> list[tuple[bytes, bytes]]:
 
 
 class Asked:
-    """The limits in front of an SDK that does what the test says, on a clock that the test sets."""
+    """The limits in front of a scripted SDK, with a clock set by the test."""
 
     def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -282,7 +287,7 @@ class Asked:
     async def ask(
         self, *answers: tuple[int, str | None], session: str | None = None
     ) -> MutableMapping[str, Any]:
-        """What the client gets: the last start of a response; a refusal with its details."""
+        """The client's response: the last response start, or a rejection with its details."""
         self._answers = answers
         sent: list[MutableMapping[str, Any]] = []
 
@@ -304,12 +309,12 @@ class Asked:
 
     @property
     def open(self) -> float | None:
-        """The sessions that are counted."""
+        """The counted sessions."""
         return self.metrics.registry.get_sample_value("katago_mcp_sessions")
 
 
 @pytest.mark.anyio
-async def test_the_hint_is_when_the_session_that_is_idle_longest_ends(
+async def test_retry_hint_is_the_end_of_the_session_that_is_idle_longest(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write(server={"maxSessionsPerToken": 2, "sessionIdleSeconds": 100})
@@ -330,7 +335,7 @@ async def test_the_hint_is_when_the_session_that_is_idle_longest_ends(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("answers", [[], [(400, None)], [(200, "one"), (500, None)]])
-async def test_a_session_that_did_not_come_about_takes_no_room(
+async def test_failed_session_takes_no_room(
     site: Site, monkeypatch: pytest.MonkeyPatch, answers: list[Answer]
 ) -> None:
     site.write(server={"maxSessionsPerToken": 1})
@@ -341,9 +346,7 @@ async def test_a_session_that_did_not_come_about_takes_no_room(
 
 
 @pytest.mark.anyio
-async def test_a_session_that_the_sdk_does_not_know_any_more_takes_no_room(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_session_unknown_to_the_sdk_takes_no_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.write(server={"maxSessionsPerToken": 1})
     made = Asked(site, monkeypatch)
     await made.ask((200, "one"))

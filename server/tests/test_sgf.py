@@ -1,4 +1,4 @@
-"""What is read out of a game record: its syntax, its root, its lines and the positions on them."""
+"""Reading of game records: syntax, game information, lines and positions."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FORKED = (
     "(;B[ge];W[gc](;B[cc];W[cg])(;B[cg]C[the other corner]))"
     "(;B[cc];W[ce](;B[cd])(;B[de];W[dd];B[cd])(;B[be])))"
 )
-"""Forks after moves 2 and 4 on the main line, and after move 4 on the second one."""
+"""Forks after moves 2 and 4 on the main line, and after move 4 on the second line."""
 
 
 def played(record: Record, variation: str = "main") -> str:
@@ -33,11 +33,11 @@ def refused(text: str | bytes, limits: Limits | None = None) -> Unreadable:
     return caught.value
 
 
-def said(record: Record) -> str:
+def warnings_of(record: Record) -> str:
     return "\n".join([*record.warnings, *record.main.warnings])
 
 
-def test_a_record_tells_who_played_what_and_how_it_ended() -> None:
+def test_record_has_players_moves_and_result() -> None:
     record = read(
         "(;FF[4]GM[1]SZ[19]KM[6.5]RU[Japanese]PB[Kuro]BR[5d]PW[Shiro]WR[6d]"
         "RE[W+0.5]DT[2024-01-02]EV[Cup]AP[Some:1];B[pd];W[dp])"
@@ -67,17 +67,17 @@ def test_a_board_may_be_rectangular() -> None:
 
 
 @pytest.mark.parametrize("size", ["1", "20", "52", "9:20", "0"])
-def test_a_board_that_no_position_can_have_is_refused(size: str) -> None:
+def test_unsupported_board_size_is_rejected(size: str) -> None:
     assert refused(f"(;SZ[{size}])").code == "invalid_board_size"
 
 
 @pytest.mark.parametrize("size", ["x", "19x", "-9", "9:", "9.5"])
-def test_a_size_that_is_none_is_refused(size: str) -> None:
+def test_invalid_size_is_rejected(size: str) -> None:
     assert refused(f"(;SZ[{size}])").code == "invalid_sgf"
 
 
-def test_another_game_is_refused() -> None:
-    assert "another game" in refused("(;GM[2]SZ[8])").message
+def test_record_of_another_game_is_rejected() -> None:
+    assert "is not Go" in refused("(;GM[2]SZ[8])").message
 
 
 class TestMoves:
@@ -90,17 +90,17 @@ class TestMoves:
     def test_off_the_board_ends_the_game_there(self, value: str) -> None:
         record = read(f"(;SZ[9]\n;B[aa]\n;W[{value}];B[bb])")
         assert played(record) == "B A9"
-        assert "up to move 1; the next, line 3 column 1" in record.main.warnings[0]
+        assert "only up to move 1: line 3 column 1" in record.main.warnings[0]
 
     def test_an_illegal_one_ends_the_game_there(self) -> None:
         record = read("(;SZ[9];B[aa];W[aa];B[bb])")
         assert played(record) == "B A9"
         assert "W A9: the point is occupied" in record.main.warnings[0]
 
-    def test_rules_that_allow_suicide_are_heard(self) -> None:
+    def test_rules_decide_whether_suicide_is_legal(self) -> None:
         text = "(;SZ[9]RU[{}]AB[aa]AW[ca][bb][ab];B[ba])"
         assert played(read(text.format("NZ"))) == "B B9"
-        assert "suicide" in said(read(text.format("Japanese")))
+        assert "suicide" in warnings_of(read(text.format("Japanese")))
 
     def test_a_repetition_under_superko_ends_the_line_and_counts_moves_as_the_line_does(self) -> None:
         kos = "AB[ba][ab][bc][fa][eb][fc][gb]AW[ca][db][cc][ga][hb][gc][bb]"
@@ -114,7 +114,7 @@ class TestMoves:
     def test_two_in_one_node_are_played_in_their_order(self) -> None:
         record = read("(;SZ[9];W[aa]B[bb])")
         assert played(record) == "W A9 B B8"
-        assert "2 moves in one node" in said(record)
+        assert "2 moves in one node" in warnings_of(record)
 
     def test_a_move_names_its_node(self) -> None:
         assert read("(;SZ[9];C[hello];B[aa])").main.moves == (Move(1, "B", "A9", 2),)
@@ -152,7 +152,7 @@ class TestSyntax:
             ("(;SZ[9]\r;B[aa] [bb] ?)", 2, 13, "property"),
         ],
     )
-    def test_what_is_no_sgf_is_refused_with_its_place(
+    def test_invalid_sgf_is_rejected_with_line_and_column(
         self, text: str, line: int, column: int, accepted: str
     ) -> None:
         error = refused(text)
@@ -163,21 +163,21 @@ class TestSyntax:
     def test_junk_before_the_game_is_skipped(self) -> None:
         record = read("From: (a friend)\n\n(\n;SZ[9];B[aa])")
         assert played(record) == "B A9"
-        assert "before the game" in said(record)
+        assert "before the game" in warnings_of(record)
 
     def test_of_several_games_the_first_is_read(self) -> None:
         record = read("(;SZ[9];B[aa])(;SZ[13])")
         assert record.width == 9
-        assert "more than one game" in said(record)
+        assert "several games" in warnings_of(record)
 
-    def test_text_after_the_game_is_told(self) -> None:
-        assert "after the game" in said(read("(;SZ[9])) bye"))
-        assert "after the game" not in said(read("(;SZ[9])\r\n\x1a"))
+    def test_text_after_the_game_gives_a_warning(self) -> None:
+        assert "after the game" in warnings_of(read("(;SZ[9])) bye"))
+        assert "after the game" not in warnings_of(read("(;SZ[9])\r\n\x1a"))
 
     @pytest.mark.parametrize("text", ["(;SZ[9];B[aa]", "(;SZ[9](;B[aa])", "(;SZ[9](;B[aa](;W[bb]\n"])
     def test_missing_closing_parentheses_are_supplied(self, text: str) -> None:
         record = read(text)
-        assert "missing at the end" in said(record)
+        assert "missing at the end" in warnings_of(record)
         assert played(record).startswith("B A9")
 
     def test_identifiers_of_older_formats(self) -> None:
@@ -189,7 +189,7 @@ class TestSyntax:
     def test_identifiers_in_lower_case(self) -> None:
         record = read("(;sz[9];b[aa])")
         assert played(record) == "B A9"
-        assert "lower case" in said(record)
+        assert "lower-case" in warnings_of(record)
 
     def test_white_space_may_stand_anywhere(self) -> None:
         record = read("\ufeff ( ; SZ [9]\n AB\t[aa]\n\n[bb] ; W\n[cc] ( ; B [dd] ) ) ")
@@ -212,7 +212,7 @@ class TestLimits:
             ("(;B[][][])", Limits(moves=2), "more than 2 moves"),
         ],
     )
-    def test_are_told_with_the_place(self, text: str | bytes, limits: Limits, what: str) -> None:
+    def test_are_reported_with_line_and_column(self, text: str | bytes, limits: Limits, what: str) -> None:
         error = refused(text, limits)
         assert error.code == "limit_exceeded"
         assert what in error.message
@@ -221,7 +221,7 @@ class TestLimits:
         error = refused("(;" * 100_000)
         assert (error.code, error.column) == ("limit_exceeded", 10_001)
 
-    def test_depth_itself_is_no_difficulty(self) -> None:
+    def test_deep_trees_are_read(self) -> None:
         depth = 100_000
         text = "(;C[x]" * depth + ")" * depth
         record = read(text, Limits(depth=depth, nodes=depth))
@@ -234,7 +234,7 @@ class TestLimits:
 
 class TestRules:
     @pytest.mark.parametrize("name", RULES)
-    def test_names_of_katago_are_taken(self, name: str) -> None:
+    def test_names_of_katago_are_accepted(self, name: str) -> None:
         assert read(f"(;RU[{name}])").rules == name
 
     @pytest.mark.parametrize(
@@ -284,10 +284,10 @@ class TestRules:
     def test_others_are_replaced_with_a_warning(self, text: str) -> None:
         record = read(f"(;RU[{text}])")
         assert record.rules == "chinese"
-        assert "chinese is taken" in said(record)
+        assert "chinese is assumed" in warnings_of(record)
 
-    def test_missing_ones_are_told(self) -> None:
-        assert "names no rules" in said(read("(;SZ[9])"))
+    def test_missing_rules_give_a_warning(self) -> None:
+        assert "has no rules" in warnings_of(read("(;SZ[9])"))
 
 
 class TestKomi:
@@ -308,7 +308,7 @@ class TestKomi:
             ("3.5", 3.5),
         ],
     )
-    def test_is_taken_as_written(self, text: str, komi: float) -> None:
+    def test_is_read_as_written(self, text: str, komi: float) -> None:
         record = read(f"(;RU[Chinese]KM[{text}])")
         assert record.komi == komi
         assert record.warnings == ()
@@ -333,31 +333,33 @@ class TestKomi:
             ("7.25", 7),
         ],
     )
-    def test_other_countings_become_points_with_a_warning(self, text: str, komi: float) -> None:
+    def test_other_units_are_converted_to_points_with_a_warning(self, text: str, komi: float) -> None:
         record = read(f"(;RU[Chinese]KM[{text}])")
         assert record.komi == komi
-        assert f"is read as {komi:g} points" in said(record)
+        assert f"is read as {komi:g} points" in warnings_of(record)
 
     @pytest.mark.parametrize("text", ["x", "nan", "inf", "1e5", "6.5.1", "99999999", "1/0"])
-    def test_what_is_none_leaves_the_customary_one(self, text: str) -> None:
+    def test_invalid_komi_gives_the_default_with_a_warning(self, text: str) -> None:
         record = read(f"(;RU[Japanese]KM[{text}])")
         assert record.komi is None
-        assert "is no komi: 6.5 is taken" in said(record)
+        assert "is not a komi: 6.5 is assumed" in warnings_of(record)
         assert check(record.position()).komi == 6.5
 
     @pytest.mark.parametrize(("rules", "komi"), [("Chinese", 7.5), ("Japanese", 6.5)])
-    def test_missing_in_an_even_game_is_the_customary_one_and_said(self, rules: str, komi: float) -> None:
+    def test_missing_komi_in_an_even_game_gives_the_default_with_a_warning(
+        self, rules: str, komi: float
+    ) -> None:
         record = read(f"(;RU[{rules}])")
-        assert record.warnings == (f"the record names no komi (KM): {komi} is taken",)
+        assert record.warnings == (f"the record has no komi (KM): {komi} is assumed",)
         assert check(record.position()).komi == komi
 
     def test_empty_is_missing(self) -> None:
         assert read("(;RU[Chinese]KM[])").warnings == read("(;RU[Chinese])").warnings
 
-    def test_missing_in_a_handicap_game_is_half_a_point(self) -> None:
+    def test_missing_komi_in_a_handicap_game_is_half_a_point(self) -> None:
         record = read("(;RU[Chinese]HA[2]AB[dd][pp])")
         assert record.komi == 0.5
-        assert "0.5 is taken" in said(record)
+        assert "0.5 is assumed" in warnings_of(record)
 
     @pytest.mark.parametrize(
         ("root", "komi", "warning"),
@@ -365,18 +367,18 @@ class TestKomi:
             ("KM[375]HA[0]", 7.5, "read as 7.5"),
             ("KM[650]HA[0]", 6.5, "read as 6.5"),
             ("KM[50]HA[2]", 0.5, "read as 0.5"),
-            ("KM[375]HA[4]", 0.5, "0.5 is taken"),
+            ("KM[375]HA[4]", 0.5, "0.5 is assumed"),
             ("KM[0]HA[0]", 0, "may be wrong"),
         ],
     )
     def test_of_fox(self, root: str, komi: float, warning: str) -> None:
         record = read(f"(;RU[Chinese]{root}AP[GNU Go:3.8]TM[60]AP[foxwq];B[dd];W[pp])")
         assert record.komi == komi
-        assert warning in said(record)
+        assert warning in warnings_of(record)
 
 
 class TestSetup:
-    def test_stones_stand_before_the_first_move(self) -> None:
+    def test_stones_are_placed_before_the_first_move(self) -> None:
         position = read("(;SZ[9]AB[aa]AW[bb][cc]AE[cc];B[dd])").position()
         assert stones(position) == {"B A9", "W B8"}
         assert position.moves == [("B", "D6")]
@@ -391,15 +393,15 @@ class TestSetup:
     def test_points_off_the_board_are_left_out(self) -> None:
         record = read("(;SZ[9]AB[aa][jj][hh:zz][x][:])")
         assert stones(record.position()) == {"B A9", "B H2", "B J2", "B H1", "B J1"}
-        assert "AB[jj] lies off the board" in said(record)
-        assert "and 1 more of this kind" in said(record)
+        assert "AB[jj]: points off the board are ignored" in warnings_of(record)
+        assert "and 1 more of this kind" in warnings_of(record)
 
-    def test_in_the_second_node_they_still_begin_the_game(self) -> None:
+    def test_setup_in_the_second_node_belongs_to_the_start(self) -> None:
         record = read("(;SZ[9]HA[2];AB[cg][gc];W[ee])")
         assert stones(record.position(0)) == {"B C3", "B G7"}
         assert record.position(0).initial_player == "W"
 
-    def test_between_moves_they_begin_a_new_history(self) -> None:
+    def test_setup_between_moves_starts_a_new_history(self) -> None:
         record = read("(;SZ[9];B[ba];W[aa];B[ab];W[ee]AE[ba]AW[cc];B[dd])")
         assert record.position(2).moves == [("B", "B9"), ("W", "A9")]
         after = record.position(3)
@@ -407,7 +409,7 @@ class TestSetup:
         assert record.position(5).moves == [("W", "E5"), ("B", "D6")]
         assert stones(record.position(5)) == {"B A8", "W C7"}
 
-    def test_after_the_last_move_they_belong_to_its_position(self) -> None:
+    def test_setup_after_the_last_move_belongs_to_its_position(self) -> None:
         position = read("(;SZ[9];B[aa];AW[bb])").position()
         assert stones(position) == {"B A9", "W B8"}
         assert position.initial_player == "W"
@@ -419,18 +421,18 @@ class TestSetup:
     def test_who_plays_first_without_moves(self, root: str, player: str) -> None:
         assert read(f"(;SZ[9]{root})").position().initial_player == player
 
-    def test_the_first_move_says_it_even_before_it_is_played(self) -> None:
+    def test_first_move_determines_the_player_even_before_it_is_played(self) -> None:
         assert read("(;SZ[9]AB[aa];B[bb])").position(0).initial_player == "B"
 
-    def test_a_turn_passed_by_pl_begins_a_new_history(self) -> None:
+    def test_pl_that_changes_the_turn_starts_a_new_history(self) -> None:
         position = read("(;SZ[9];B[aa];PL[B])").position()
         assert (stones(position), position.initial_player) == ({"B A9"}, "B")
 
-    def test_a_pl_that_goes_without_saying_changes_nothing(self) -> None:
+    def test_redundant_pl_changes_nothing(self) -> None:
         assert read("(;SZ[9];B[aa];PL[W];W[bb])").position().moves == [("B", "A9"), ("W", "B8")]
 
-    def test_a_pl_that_is_no_colour_is_told(self) -> None:
-        assert "PL[x] is no colour" in said(read("(;PL[x])"))
+    def test_invalid_pl_gives_a_warning(self) -> None:
+        assert "PL[x] is not a colour" in warnings_of(read("(;PL[x])"))
 
 
 class TestHandicap:
@@ -448,7 +450,7 @@ class TestHandicap:
     def test_without_stones_is_set_on_the_star_points(self, count: int, points: str) -> None:
         record = read(f"(;HA[{count}];W[qf])")
         assert stones(record.position(0)) == {f"B {point}" for point in points.split()}
-        assert "star points" in said(record)
+        assert "star points" in warnings_of(record)
 
     def test_played_by_black_is_left_as_moves(self) -> None:
         record = read("(;HA[2]KM[0];B[dd];B[pp];W[qf])")
@@ -458,18 +460,18 @@ class TestHandicap:
     def test_of_fox_is_black_playing_several_moves_first(self) -> None:
         record = read("(;RU[Chinese]KM[375]HA[0]AP[foxwq];B[pd];B[dp];B[pp];W[dd])")
         assert (record.handicap, record.komi) == (3, 0.5)
-        assert "Black's first 3 moves" in said(record)
+        assert "Black's first 3 moves" in warnings_of(record)
         assert record.position(0).initial_stones == []
 
-    def test_that_does_not_fit_the_stones_is_told(self) -> None:
-        assert "does not fit the 1 black stones" in said(read("(;HA[2]AB[dd];W[pp])"))
+    def test_mismatch_with_the_stones_gives_a_warning(self) -> None:
+        assert "does not match the 1 black setup stones" in warnings_of(read("(;HA[2]AB[dd];W[pp])"))
 
-    def test_that_has_no_customary_points_is_told(self) -> None:
-        assert "does not say where" in said(read("(;SZ[10]HA[2];W[aa])"))
+    def test_handicap_without_customary_points_gives_a_warning(self) -> None:
+        assert "does not contain the positions" in warnings_of(read("(;SZ[10]HA[2];W[aa])"))
 
-    def test_that_is_no_number_is_told(self) -> None:
+    def test_invalid_handicap_gives_a_warning(self) -> None:
         assert read("(;HA[many])").handicap == 0
-        assert "HA[many]" in said(read("(;HA[many])"))
+        assert "HA[many]" in warnings_of(read("(;HA[many])"))
 
 
 class TestVariations:
@@ -488,10 +490,10 @@ class TestVariations:
             (" #11 ", "B E5 W E7 B C7 W C5 B D5 W D6 B C6"),
         ],
     )
-    def test_are_named_by_choices_or_by_a_node(self, name: str, moves: str) -> None:
+    def test_are_named_by_branches_or_by_a_node(self, name: str, moves: str) -> None:
         assert played(read(FORKED), name) == moves
 
-    def test_are_listed_with_names_that_lead_to_them(self) -> None:
+    def test_are_listed_with_their_names(self) -> None:
         record = read(FORKED)
         listed = record.variations()
         assert [(v.name, v.after_move, v.first_move, v.moves) for v in listed] == [
@@ -515,9 +517,9 @@ class TestVariations:
     @pytest.mark.parametrize(
         ("name", "accepted"),
         [
-            ("3", "1 to 2 there"),
-            ("0", "1 to 2 there"),
-            ("1.3", "1 to 2 there"),
+            ("3", "branch 1 to 2 at this fork"),
+            ("0", "branch 1 to 2 at this fork"),
+            ("1.3", "branch 1 to 2 at this fork"),
             ("1.1.1", "at most 2 numbers"),
             ("2.1.1.1", "at most 2 numbers"),
             ("x", '"main"'),
@@ -528,7 +530,7 @@ class TestVariations:
             ("#²", "#0 to #14"),
         ],
     )
-    def test_that_are_not_there_are_refused(self, name: str, accepted: str) -> None:
+    def test_missing_variations_are_rejected(self, name: str, accepted: str) -> None:
         with pytest.raises(Invalid) as caught:
             read(FORKED).line(name)
         assert (caught.value.code, caught.value.field) == ("invalid_variation", "variation")
@@ -541,11 +543,11 @@ class TestPosition:
         assert checked.moves == (("B", "E5"), ("W", "E7"), ("B", "C7"))
         assert (checked.rules_name, checked.komi, checked.width) == ("chinese", 7, 9)
 
-    def test_is_the_last_one_unless_a_number_is_given(self) -> None:
+    def test_default_is_the_end_of_the_line(self) -> None:
         assert len(read(FORKED).position().moves) == 6
 
     @pytest.mark.parametrize("number", [-1, 7])
-    def test_of_a_move_that_is_not_there_is_refused(self, number: int) -> None:
+    def test_missing_move_number_is_rejected(self, number: int) -> None:
         with pytest.raises(Invalid) as caught:
             read(FORKED).position(number)
         assert caught.value.code == "invalid_move_number"
@@ -557,7 +559,7 @@ class TestSharedGames:
     @pytest.mark.parametrize(
         ("name", "moves", "end"),
         [
-            ("9x9_endgame.sgf", 27, "'fj' is no point of the 9x9 board"),
+            ("9x9_endgame.sgf", 27, "'fj' is not a point of the 9x9 board"),
             ("ogs-76393597.sgf", 227, None),
             ("simple_opening.sgf", 8, None),
         ],
@@ -568,24 +570,24 @@ class TestSharedGames:
         assert [end in warning for warning in line.warnings if end] == ([True] if end else [])
 
 
-def test_stones_set_up_without_liberties_are_refused_by_their_place() -> None:
+def test_setup_stones_without_liberties_are_rejected_with_line_and_column() -> None:
     with pytest.raises(Unreadable) as caught:
         read("(;SZ[9]RU[Chinese]KM[7]\n;AB[aa]AW[ba][ab];B[ee])").position()
     assert (caught.value.code, caught.value.field) == ("invalid_stone", "sgf")
     assert caught.value.message == "line 2 column 1: the stone at A9 has no liberty"
 
 
-def test_line_ends_before_stones_that_cannot_stand() -> None:
+def test_line_ends_before_an_invalid_setup() -> None:
     record = read("(;SZ[9]RU[Chinese]KM[7];B[ee];W[cc];AB[aa]AW[ba][ab];B[gg])")
     assert played(record) == "B E5 W C7"
-    assert "read up to move 2; the next, line 1 column 36: the stone at A9 has no liberty" in str(
+    assert "read only up to move 2: line 1 column 36: the stone at A9 has no liberty" in str(
         record.main.warnings
     )
     assert check(record.position()).stones == ()
 
 
-def test_move_after_the_end_of_a_line_that_was_cut_short_is_explained() -> None:
+def test_error_about_a_move_after_an_early_end_of_the_line_gives_the_reason() -> None:
     with pytest.raises(Invalid) as caught:
         read("(;SZ[9]RU[Chinese]KM[7];B[ee];W[ee];B[cc])").position(3)
     assert caught.value.code == "invalid_move_number"
-    assert "the next, line 1 column 30: W E5: the point is occupied" in caught.value.message
+    assert "line 1 column 30: W E5: the point is occupied" in caught.value.message

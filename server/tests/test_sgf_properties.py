@@ -1,4 +1,4 @@
-"""Records held against what they were written from, against other readers, and against noise."""
+"""Property tests of the SGF reader: round trips, comparison with other readers, and noise."""
 
 import contextlib
 import random
@@ -25,7 +25,7 @@ VALUES = st.text(
 
 @st.composite
 def trees(draw: st.DrawFn) -> Tree:
-    """Trees of up to 40 nodes, each hung under one drawn earlier."""
+    """Trees of up to 40 nodes, each attached to an earlier node."""
     nodes = [Tree()]
     for _ in range(draw(st.integers(0, 39))):
         child = Tree(draw(st.dictionaries(IDENTIFIERS, st.lists(VALUES, min_size=1, max_size=3), max_size=3)))
@@ -35,7 +35,7 @@ def trees(draw: st.DrawFn) -> Tree:
 
 
 def blanked(text: str) -> str:
-    """A text without line breaks as it is read: any white space is a space."""
+    """A text without line breaks as the reader returns it: all white space becomes spaces."""
     return "".join(" " if character.isspace() else character for character in text)
 
 
@@ -54,7 +54,7 @@ def same(record: Record, root: Tree) -> bool:
 
 
 @given(trees())
-def test_what_is_written_is_read(root: Tree) -> None:
+def test_written_records_are_read_back(root: Tree) -> None:
     assert same(read(write(root)), root)
 
 
@@ -69,7 +69,7 @@ def test_every_variation_listed_is_a_line(root: Tree, data: st.DataObject) -> No
 
 
 def game(seed: int, width: int, height: int, length: int) -> tuple[list[tuple[Colour, Point | None]], Board]:
-    """A random game of legal moves, captures and passes among them, and its last board."""
+    """A random game of legal moves, with captures and passes, and its last board."""
     dice = random.Random(seed)
     board = Board(width, height)
     moves: list[tuple[Colour, Point | None]] = []
@@ -105,8 +105,8 @@ def test_a_game_of_legal_moves_is_read_to_its_end(seed: int, width: int, height:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 19), st.integers(2, 19), st.integers(0, 100))
-def test_a_setup_of_nothing_keeps_the_stones(seed: int, width: int, height: int, at: int) -> None:
-    """AE on an empty point begins a new history on the same board."""
+def test_empty_setup_keeps_the_stones(seed: int, width: int, height: int, at: int) -> None:
+    """AE on an empty point starts a new history on the same board."""
     moves, _ = game(seed, width, height, 100)
     at = min(at, len(moves))
     board = Board(width, height)
@@ -154,7 +154,7 @@ class TestOracles:
             their, our = pending.pop()
             assert len(their) == len(our.children)
             if len(our.properties.get("C", ())) == 1:
-                # sgfmill leaves the rarer white space as it is.
+                # sgfmill does not convert rarer white space.
                 assert blanked(their.get("C")) == our.text("C")
             pending += zip(their, (nodes[child] for child in our.children), strict=True)
 
@@ -203,7 +203,7 @@ def survives(data: bytes | str) -> None:
         try:
             line = record.line(name)
         except Unreadable as error:
-            # Only stones without a liberty, set up before the first move, leave no position at all.
+            # Only setup stones without liberties before the first move leave no position.
             assert error.code == "invalid_stone"
             continue
         for number in range(len(line.moves) + 1):
@@ -216,19 +216,19 @@ def survives(data: bytes | str) -> None:
 @given(st.binary(max_size=200))
 @example(b"\\" * 50)
 @example(b"(;C[\\")
-def test_noise_is_read_or_refused(data: bytes) -> None:
+def test_noise_is_read_or_rejected(data: bytes) -> None:
     survives(data)
     survives(b"(;" + data + b")")
 
 
 @given(st.text(st.sampled_from(list("();[]\\:BWAEaett \n")), max_size=60))
-def test_noise_of_signs_is_read_or_refused(text: str) -> None:
+def test_noise_of_sgf_characters_is_read_or_rejected(text: str) -> None:
     survives(text)
     survives("(;SZ[9]" + text)
 
 
 @pytest.mark.parametrize("seed", range(400))
-def test_mutated_records_are_read_or_refused(seed: int) -> None:
+def test_mutated_records_are_read_or_rejected(seed: int) -> None:
     dice = random.Random(seed)
     survives(mutated(dice.choice(SEEDS), dice))
 
@@ -254,7 +254,7 @@ def test_mutated_records_are_read_or_refused(seed: int) -> None:
     ],
     ids=lambda text: text[:16],
 )
-def test_nothing_takes_long(text: str) -> None:
+def test_any_input_is_read_quickly(text: str) -> None:
     began = time.process_time()
     with contextlib.suppress(Unreadable):
         assert read(text).main.record.nodes

@@ -1,4 +1,4 @@
-"""What happens to an engine that fails, and to whoever waits for it."""
+"""Failures of the engine, and their effect on waiting callers."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from support import Site
 pytestmark = pytest.mark.anyio
 
 
-async def test_an_engine_becomes_ready_and_tells_what_it_is(site: Site) -> None:
+async def test_engine_becomes_ready_and_reports_its_identity(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         status = made.supervisor.status()
@@ -28,7 +28,7 @@ async def test_an_engine_becomes_ready_and_tells_what_it_is(site: Site) -> None:
         assert made.supervisor.beating
 
 
-async def test_the_engine_is_gone_when_the_supervisor_is(site: Site) -> None:
+async def test_engine_ends_with_the_supervisor(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         pid = made.pid()
@@ -61,26 +61,26 @@ async def test_a_stopped_engine_is_hung_and_replaced(site: Site) -> None:
             os.kill(first, 0)
 
 
-async def test_an_engine_that_gets_no_processor_is_not_hung(site: Site) -> None:
+async def test_engine_without_cpu_is_not_hung(site: Site) -> None:
     site.write(health={"heartbeatTimeoutSeconds": 0.3})
-    asked: list[int] = []
+    samples: list[int] = []
 
     def starved(session: int) -> progress.Activity:
-        asked.append(session)
+        samples.append(session)
         return progress.Activity({session: 0.0}, {}, runnable=True)
 
     async with rig(site, activity=starved) as made:
         await made.reaches("ready")
-        asked.clear()
+        samples.clear()
         os.kill(made.pid(), signal.SIGSTOP)
-        await until(lambda: len(asked) >= 5)
+        await until(lambda: len(samples) >= 5)
         assert not made.supervisor.beating
         os.kill(made.pid(), signal.SIGCONT)
         await until(lambda: made.supervisor.beating)
         assert made.restarts("hung") == 0
 
 
-async def test_an_engine_that_gets_no_processor_is_hung_in_the_end(site: Site) -> None:
+async def test_engine_without_cpu_is_hung_after_the_maximum_time(site: Site) -> None:
     site.write(health={"heartbeatTimeoutSeconds": 0.2}, katago={"startTimeoutSeconds": 1})
     async with rig(site, activity=lambda _: progress.Activity(runnable=True)) as made:
         await made.reaches("ready")
@@ -100,19 +100,19 @@ async def test_an_engine_that_sends_garbage_is_replaced(site: Site) -> None:
         assert made.value("katago_engine_protocol_errors_total") == 3
 
 
-async def test_who_waits_for_a_dying_engine_is_told_and_when_to_retry(site: Site) -> None:
+async def test_caller_of_a_dying_engine_gets_an_error_with_a_retry_hint(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="die")
         with pytest.raises(Unavailable) as caught:
             await made.analyze()
-        said = "engine_restarted: the engine restarted while analysing (exited with signal 9)"
-        assert str(caught.value).startswith(said)
+        expected = "the engine ended during the analysis and is being restarted (exited with signal 9)"
+        assert str(caught.value).startswith(f"engine_restarted: {expected}")
         assert caught.value.retry_after is not None
         assert caught.value.retry_after >= 1
 
 
-async def test_all_who_wait_are_told(site: Site) -> None:
+async def test_all_waiting_callers_get_an_error(site: Site) -> None:
     site.write(katago={"maxConcurrent": 4})
     async with rig(site) as made:
         await made.reaches("ready")
@@ -125,7 +125,7 @@ async def test_all_who_wait_are_told(site: Site) -> None:
         assert [type(result) for result in results] == [Unavailable] * 3
 
 
-async def test_a_tuning_engine_is_not_killed_for_its_slowness(site: Site) -> None:
+async def test_slow_tuning_engine_is_not_killed(site: Site) -> None:
     site.behave(start="tune", seconds=1.5)
     site.write(katago={"startTimeoutSeconds": 0.5})
     async with rig(site) as made:
@@ -136,7 +136,7 @@ async def test_a_tuning_engine_is_not_killed_for_its_slowness(site: Site) -> Non
         assert made.supervisor.status().restarts == 0
 
 
-async def test_an_engine_that_works_without_a_word_is_not_given_up(site: Site) -> None:
+async def test_silent_working_engine_is_not_ended(site: Site) -> None:
     site.behave(start="work", seconds=1.5)
     site.write(katago={"startTimeoutSeconds": 0.5})
     async with rig(site) as made:
@@ -144,7 +144,7 @@ async def test_an_engine_that_works_without_a_word_is_not_given_up(site: Site) -
         assert made.supervisor.status().restarts == 0
 
 
-async def test_an_engine_that_builds_caches_says_so_and_becomes_ready(site: Site) -> None:
+async def test_building_caches_is_reported_before_the_engine_is_ready(site: Site) -> None:
     site.behave(start="trt", seconds=1.5)
     site.write(katago={"startTimeoutSeconds": 0.5, "homeDataDir": str(site.directory)})
     async with rig(site) as made:
@@ -153,8 +153,8 @@ async def test_an_engine_that_builds_caches_says_so_and_becomes_ready(site: Site
         assert await made.reaches("ready", "backoff") == "ready"
 
 
-async def test_an_engine_on_a_starved_host_is_not_given_up(site: Site) -> None:
-    """The engine neither speaks nor runs, since others have all processors."""
+async def test_engine_on_a_busy_host_is_not_ended(site: Site) -> None:
+    """The engine neither writes nor runs, because other processes use all CPUs."""
     kept_waiting = iter(range(1_000_000))
 
     def starved(session: int) -> progress.Activity:
@@ -167,7 +167,7 @@ async def test_an_engine_on_a_starved_host_is_not_given_up(site: Site) -> None:
         assert made.supervisor.status().restarts == 0
 
 
-async def test_an_engine_that_stands_still_while_it_tunes_is_given_up(site: Site) -> None:
+async def test_engine_that_stalls_during_tuning_is_ended(site: Site) -> None:
     site.behave(start="frozen", seconds=600)
     site.write(katago={"startTimeoutSeconds": 1})
     async with rig(site) as made:
@@ -179,7 +179,7 @@ async def test_an_engine_that_stands_still_while_it_tunes_is_given_up(site: Site
         assert made.restarts("start_timeout") == 1
 
 
-async def test_how_long_nothing_has_moved_is_shown_while_an_engine_starts(site: Site) -> None:
+async def test_time_without_progress_is_shown_during_a_start(site: Site) -> None:
     site.behave(start="frozen", seconds=600)
     async with rig(site) as made:
         await made.reaches("tuning")
@@ -190,23 +190,23 @@ async def test_how_long_nothing_has_moved_is_shown_while_an_engine_starts(site: 
         assert made.supervisor.status().still_for is None
 
 
-async def test_a_start_has_an_end_though_it_shows_progress(site: Site) -> None:
+async def test_start_is_limited_even_with_progress(site: Site) -> None:
     site.behave(start="tune", seconds=600)
     site.write(katago={"tuningTimeoutSeconds": 0.6})
     async with rig(site) as made:
         await made.reaches("tuning")
         await made.reaches("backoff")
-        assert "though it was at work" in str(made.supervisor.status().reason)
+        assert "although it made progress" in str(made.supervisor.status().reason)
         assert made.restarts("start_timeout") == 1
 
 
-async def test_an_engine_that_never_answers_is_given_up(site: Site) -> None:
+async def test_engine_that_never_answers_is_ended(site: Site) -> None:
     site.behave(start="mute")
     site.write(katago={"startTimeoutSeconds": 0.5})
     async with rig(site) as made:
         await made.reaches("backoff")
         assert "gave no sign of progress" in str(made.supervisor.status().reason)
-        assert "it has written nothing" in str(made.supervisor.status().reason)
+        assert "it wrote no output" in str(made.supervisor.status().reason)
         assert made.restarts("start_timeout") == 1
 
 
@@ -230,7 +230,7 @@ async def test_a_missing_program_is_a_configuration_error(site: Site) -> None:
         assert made.supervisor.status().reason == reason
 
 
-async def test_a_configuration_error_ends_when_an_operator_says_so(site: Site) -> None:
+async def test_operator_can_end_a_configuration_error(site: Site) -> None:
     site.behave(start="missing")
     async with rig(site) as made:
         await made.reaches("config_error")
@@ -239,11 +239,11 @@ async def test_a_configuration_error_ends_when_an_operator_says_so(site: Site) -
         await made.reaches("ready")
 
 
-async def test_a_spent_budget_means_a_long_backoff(site: Site) -> None:
+async def test_exceeded_restart_budget_means_a_long_backoff(site: Site) -> None:
     site.behave(start="exit")
     site.write(katago={"restartBudget": 2, "restartBackoffSeconds": 0.01})
     async with rig(site) as made:
-        await until(lambda: "budget is spent" in str(made.supervisor.status().reason))
+        await until(lambda: "exceed the restart budget" in str(made.supervisor.status().reason))
         assert made.supervisor.status().restarts == 3
         assert (made.supervisor.retry_after or 0) > 30
 
@@ -273,7 +273,7 @@ async def test_a_stopped_engine_stays_stopped_until_started(site: Site) -> None:
         assert made.supervisor.status().restarts == 0
 
 
-async def test_an_engine_that_is_being_stopped_is_called_stopped(site: Site) -> None:
+async def test_engine_that_is_being_stopped_is_reported_as_stopped(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         made.supervisor.stop("by the test")
@@ -304,7 +304,7 @@ async def test_a_supervisor_without_progress_is_not_healthy(site: Site) -> None:
         started=0,
     )
     assert health(operations)[0]
-    # Its loop is not running here, so nothing renews the mark.
+    # The loop does not run in this test, so its last step gets old.
     made.supervisor._marked -= 60
     alive, body = health(operations)
     assert not alive
@@ -326,7 +326,7 @@ async def test_a_cancelled_call_terminates_its_search(site: Site) -> None:
         assert made.analyst.busy == 0
 
 
-async def test_a_search_without_an_answer_ends_by_a_deadline(site: Site) -> None:
+async def test_search_without_an_answer_times_out(site: Site) -> None:
     site.write(katago={"maxTime": 0.1, "maxConcurrent": 1}, health={"heartbeatTimeoutSeconds": 0.5})
     async with rig(site) as made:
         await made.reaches("ready")
@@ -336,21 +336,21 @@ async def test_a_search_without_an_answer_ends_by_a_deadline(site: Site) -> None
         await until(lambda: bool(site.queries("terminate")))
 
 
-async def test_progress_is_reported_on_the_way(site: Site) -> None:
+async def test_progress_is_reported_during_the_search(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=0.3)
-        seen: list[tuple[int, int]] = []
+        reports: list[tuple[int, int]] = []
 
-        async def report(visits: int, wanted: int) -> None:
-            seen.append((visits, wanted))
+        async def report(visits: int, total: int) -> None:
+            reports.append((visits, total))
 
         await made.analyst.analyze(Request(GAME, max_visits=50), report)
-        assert seen
-        assert all(wanted == 50 and 0 < visits < 50 for visits, wanted in seen)
+        assert reports
+        assert all(total == 50 and 0 < visits < 50 for visits, total in reports)
 
 
-async def test_an_answer_that_makes_no_sense_is_told_as_such(site: Site) -> None:
+async def test_unreadable_answer_is_reported_as_such(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="odd")
@@ -358,7 +358,7 @@ async def test_an_answer_that_makes_no_sense_is_told_as_such(site: Site) -> None
             await made.analyze()
 
 
-async def test_what_the_engine_refuses_is_told_in_its_words(site: Site) -> None:
+async def test_rejection_by_the_engine_contains_its_message(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="refuse")
@@ -367,7 +367,7 @@ async def test_what_the_engine_refuses_is_told_in_its_words(site: Site) -> None:
         assert caught.value.field == "position.moves"
 
 
-async def test_errors_without_an_id_are_counted_and_harm_nobody(site: Site) -> None:
+async def test_errors_without_an_id_are_counted_and_affect_no_query(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="anonymous")
@@ -375,12 +375,12 @@ async def test_errors_without_an_id_are_counted_and_harm_nobody(site: Site) -> N
         assert made.value("katago_engine_protocol_errors_total") == 1
 
 
-async def test_no_more_than_the_limit_reach_the_engine_and_the_rest_is_refused(site: Site) -> None:
+async def test_queries_above_the_limit_are_rejected(site: Site) -> None:
     site.write(katago={"maxConcurrent": 1}, server={"maxQueued": 1})
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="slow", seconds=60)
-        calls = [asyncio.create_task(made.analyze(max_visits=wanted)) for wanted in (1, 2)]
+        calls = [asyncio.create_task(made.analyze(max_visits=visits)) for visits in (1, 2)]
         await until(lambda: made.analyst.busy == 2)
         assert made.analyst.saturated
         with pytest.raises(Rejected, match="overloaded") as caught:
@@ -393,7 +393,7 @@ async def test_no_more_than_the_limit_reach_the_engine_and_the_rest_is_refused(s
         await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def test_a_draining_server_takes_no_new_analyses(site: Site) -> None:
+async def test_draining_server_rejects_new_analyses(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         made.analyst.draining = True
@@ -413,7 +413,9 @@ async def test_a_draining_server_takes_no_new_analyses(site: Site) -> None:
         ({"pv_length": 0}, "pvLength"),
     ],
 )
-async def test_limits_are_named_with_what_would_do(site: Site, fields: dict[str, Any], field: str) -> None:
+async def test_error_about_a_limit_has_the_accepted_range(
+    site: Site, fields: dict[str, Any], field: str
+) -> None:
     made = Rig(site, {})
     with pytest.raises(Invalid, match="limit_exceeded") as caught:
         await made.analyze(**fields)
@@ -430,13 +432,13 @@ async def test_the_engine_inherits_nothing_that_leads_to_credentials(site: Site)
     assert not environ.keys() & secrets.keys()
 
 
-async def test_the_engine_is_started_so_that_it_goes_when_its_stdin_does(site: Site) -> None:
+async def test_engine_exits_when_its_stdin_closes(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         assert "-quit-without-waiting" in site.records()[0]["argv"]
 
 
-async def test_the_query_settles_what_the_engines_configuration_could_change(site: Site) -> None:
+async def test_query_overrides_the_engine_configuration(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         await made.analyze(max_visits=7, max_time=3, pv_length=4, include_ownership=True)
@@ -462,7 +464,7 @@ async def test_points_lost_are_those_of_the_player_to_move(
     assert [move.points_lost for move in result.moves] == lost
 
 
-async def test_only_what_was_asked_for_is_returned(site: Site) -> None:
+async def test_only_requested_parts_are_returned(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
         plain = await made.analyze(top_moves=1, pv_length=2)

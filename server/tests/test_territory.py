@@ -1,4 +1,4 @@
-"""Territory, dead stones and the score by each kind of rules."""
+"""Territory, dead stones and the score under each scoring."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ WALL = [("B", f"{column}{row}") for row in range(1, 6) for column in "B"] + [
 def evaluated(
     owned: dict[str, float] | None = None, stdev: dict[str, float] | None = None, **fields: Any
 ) -> TerritoryEvaluation:
-    """5x5 with the two walls, Black's left and White's right, but for the points of `owned`."""
+    """5x5 with the two walls: left is Black's, right is White's, except the points in `owned`."""
     fields = {"initial_stones": WALL, "komi": 0.5, **fields}
     checked = check(Position(board_x_size=5, board_y_size=5, **fields))
     points = points_top_down(5, 5)
@@ -46,8 +46,8 @@ def test_area_counts_stones_and_territory() -> None:
     assert score.open_points == 5
 
 
-def test_territory_counts_points_and_what_was_taken() -> None:
-    # Black takes A2 with A3.
+def test_territory_counts_points_and_prisoners() -> None:
+    # Black captures A2 with A3.
     taken = [("W", "A2"), ("B", "A1"), ("W", "E5"), ("B", "A3")]
     result = evaluated(rules="japanese", moves=taken)
     score = result.score
@@ -57,7 +57,7 @@ def test_territory_counts_points_and_what_was_taken() -> None:
     assert (score.black.territory, score.white.territory) == (3, 4)
     assert score.black.total == 4
     assert score.white.total == 4.5
-    assert "prisoners taken before the first move given" in score.not_known
+    assert "prisoners captured before the first move" in score.not_known
 
 
 @pytest.mark.parametrize(("rules", "black"), [("chinese", 10), ("japanese", 6), ("korean", 6)])
@@ -70,14 +70,14 @@ def test_a_dead_stone_is_a_point_and_under_territory_a_prisoner(rules: str, blac
     assert result.score.black.total == black
 
 
-def test_a_chain_shares_one_fate() -> None:
-    # One stone of the wall alone would look settled for White.
+def test_chain_has_one_status() -> None:
+    # This stone of the wall alone would count as settled for White.
     result = evaluated({"B3": -0.7})
     assert result.dead_black == []
     assert result.score.black.stones == 5
 
 
-def test_what_is_not_settled_is_nobodys() -> None:
+def test_unsettled_points_count_for_nobody() -> None:
     result = evaluated({"A1": 0.5, "A2": 0.6, "C1": -0.2, "C2": 0.19})
     assert "A1" in result.unsettled
     assert "A2" in result.black_territory
@@ -132,27 +132,27 @@ def test_handicap_stones_are_blacks_before_whites_first(
 
 
 @pytest.mark.parametrize(
-    ("rules", "said"),
+    ("rules", "expected"),
     [("japanese", "seki"), ("stone-scoring", "two points"), ("aga-button", "button")],
 )
-def test_what_a_count_cannot_know_is_said(rules: str, said: str) -> None:
-    assert any(said in text for text in evaluated(rules=rules).score.not_known)
+def test_score_lists_what_it_omits(rules: str, expected: str) -> None:
+    assert any(expected in text for text in evaluated(rules=rules).score.not_known)
 
 
 @pytest.mark.parametrize(
-    ("parts", "scoring", "bonus", "said"),
+    ("parts", "scoring", "bonus", "expected"),
     [
         ({"scoring": "AREA", "white_handicap_bonus": "N", "tax": "SEKI"}, "area", 5, "seki"),
         ({"scoring": "TERRITORY", "white_handicap_bonus": "N-1", "tax": "ALL"}, "territory", 4, "group tax"),
     ],
 )
-def test_rules_without_a_name_are_counted_by_their_parts(
-    parts: dict[str, Any], scoring: str, bonus: int, said: str
+def test_rules_without_a_name_are_scored_by_their_parts(
+    parts: dict[str, Any], scoring: str, bonus: int, expected: str
 ) -> None:
     stones = [stone for stone in WALL if stone[0] == "B"]
     score = evaluated(rules=Rules(**parts), initial_stones=stones).score
     assert (score.scoring, score.white.handicap_bonus) == (scoring, bonus)
-    assert any(said in text for text in score.not_known)
+    assert any(expected in text for text in score.not_known)
 
 
 def test_eyes_in_seki_count_where_nothing_is_taxed() -> None:
@@ -160,7 +160,7 @@ def test_eyes_in_seki_count_where_nothing_is_taxed() -> None:
     assert not any("seki" in text for text in evaluated(rules=rules).score.not_known)
 
 
-def test_people_get_estimate_count_and_board() -> None:
+def test_summary_has_estimate_score_and_board() -> None:
     text = evaluated(rules="japanese", initial_stones=[*WALL, ("W", "A3")]).summary()
     assert "Black leads by 0.5 points" in text
     assert "Dead white stones: A3" in text

@@ -1,4 +1,4 @@
-"""TLS: what certificate is accepted, served, and renewed while the server runs."""
+"""TLS: validation of the certificate, and renewal while the server runs."""
 
 import asyncio
 import json
@@ -34,30 +34,30 @@ def pair(tmp_path: Path) -> TlsFiles:
     return files
 
 
-def test_files_that_cannot_be_read_are_all_told(tmp_path: Path) -> None:
-    told = problems(certificates.files(tmp_path))
-    assert "tls.certificateFile" in told
-    assert "tls.keyFile" in told
-    assert told.count("cannot be read (No such file or directory)") == 2
+def test_all_unreadable_files_are_reported(tmp_path: Path) -> None:
+    message = problems(certificates.files(tmp_path))
+    assert "tls.certificateFile" in message
+    assert "tls.keyFile" in message
+    assert message.count("cannot be read (No such file or directory)") == 2
 
 
-def test_the_key_of_another_certificate_is_refused(pair: TlsFiles, tmp_path: Path) -> None:
+def test_key_of_another_certificate_is_rejected(pair: TlsFiles, tmp_path: Path) -> None:
     other = certificates.files(tmp_path, "other")
     certificates.write(other)
     assert "is not the key of" in problems(TlsFiles(pair.certificate, other.key))
 
 
-def test_what_is_no_pem_is_refused_and_a_key_is_not_repeated(pair: TlsFiles) -> None:
+def test_invalid_pem_is_rejected_without_showing_the_key(pair: TlsFiles) -> None:
     pair.certificate.write_text("a certificate")
     pair.key.write_text("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
-    told = problems(pair)
-    assert "is not PEM" in told
-    assert "is no private key in PEM" in told
-    assert "c2VjcmV0" not in told
+    message = problems(pair)
+    assert "is not a certificate in PEM" in message
+    assert "is not a private key in PEM" in message
+    assert "c2VjcmV0" not in message
 
 
-def test_a_key_with_a_password_is_refused(pair: TlsFiles) -> None:
-    certificates.write(pair, password=b"words")
+def test_key_with_a_password_is_rejected(pair: TlsFiles) -> None:
+    certificates.write(pair, password=b"expected")
     assert "without a password" in problems(pair)
 
 
@@ -71,23 +71,25 @@ def test_tls_without_files_is_a_configuration_error(site: Site) -> None:
     ]
 
 
-def test_credentials_take_the_place_of_paths(site: Site, tmp_path: Path) -> None:
+def test_credentials_are_used_without_paths(site: Site, tmp_path: Path) -> None:
     site.write(tls={"enabled": True})
     assert load(site.path, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).tls == certificates.files(tmp_path)
     site.write(tls={"enabled": False})
     assert load(site.path, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).tls is None
 
 
-@pytest.mark.parametrize(("days", "ok", "words"), [(30, True, "is valid until"), (-1, False, "expired at")])
-def test_validate_looks_at_the_certificate(site: Site, days: float, ok: bool, words: str) -> None:
+@pytest.mark.parametrize(
+    ("days", "ok", "expected"), [(30, True, "is valid until"), (-1, False, "expired at")]
+)
+def test_validate_checks_the_certificate(site: Site, days: float, ok: bool, expected: str) -> None:
     certificates.write(certificates.files(site.directory), days=days)
     site.write(tls={"enabled": True, "certificateFile": "tls.crt", "keyFile": "tls.key"})
     report = asyncio.run(validation.validate(site.path, CLEAN_ENVIRON, engine=False))
     (check,) = [check for check in report.checks if check.name == "certificate"]
-    assert (check.ok, words in check.message) == (ok, True)
+    assert (check.ok, expected in check.message) == (ok, True)
 
 
-def test_a_certificate_that_cannot_be_used_is_the_status_78(site: Site) -> None:
+def test_invalid_certificate_exits_with_status_78(site: Site) -> None:
     site.write(tls={"enabled": True, "certificateFile": "tls.crt", "keyFile": "tls.key"})
     done = site.run("serve", "--config", str(site.path))
     assert done.returncode == 78
@@ -95,7 +97,7 @@ def test_a_certificate_that_cannot_be_used_is_the_status_78(site: Site) -> None:
 
 
 class Secured:
-    """A server with TLS, and what a client that pins its certificate sees of it."""
+    """A server with TLS, and a client that pins its certificate."""
 
     def __init__(self, site: Site, running: Running) -> None:
         self.site = site
@@ -110,15 +112,15 @@ class Secured:
         return httpx2.post(self.url + path, verify=tls.pinned(self.files.certificate))
 
     def call(self, certificate: Path | None) -> dict[str, Any]:
-        order = {
+        request = {
             "url": f"{self.url}/mcp",
             "certificate": None if certificate is None else str(certificate),
             "calls": [{"tool": "getEngineStatus"}],
         }
-        return asyncio.run(call(json.dumps(order)))
+        return asyncio.run(call(json.dumps(request)))
 
     def shown(self, name: str | None) -> int:
-        """The serial number of the certificate shown to a client that asks for a name."""
+        """The serial number of the certificate that a client gets for a server name."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         address = ("127.0.0.1", self.site.port)
@@ -152,7 +154,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield made
 
 
-def test_the_pinned_certificate_is_accepted_and_no_other(secured: Secured, tmp_path: Path) -> None:
+def test_only_the_pinned_certificate_is_accepted(secured: Secured, tmp_path: Path) -> None:
     assert secured.call(secured.files.certificate)["ok"]
     assert "CERTIFICATE_VERIFY_FAILED" in secured.call(None)["error"]
     other = certificates.files(tmp_path)
@@ -160,18 +162,18 @@ def test_the_pinned_certificate_is_accepted_and_no_other(secured: Secured, tmp_p
     assert "CERTIFICATE_VERIFY_FAILED" in secured.call(other.certificate)["error"]
 
 
-def test_a_pin_that_cannot_be_read_is_told(secured: Secured, tmp_path: Path) -> None:
+def test_unreadable_pinned_certificate_is_reported(secured: Secured, tmp_path: Path) -> None:
     assert "No such file" in secured.call(tmp_path / "none")["error"]
 
 
-def test_plain_http_is_not_answered(secured: Secured) -> None:
+def test_plain_http_is_rejected(secured: Secured) -> None:
     with pytest.raises(httpx2.TransportError):
         httpx2.get(f"http://127.0.0.1:{secured.site.port}/health")
 
 
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
 def test_a_renewed_certificate_is_served_after_a_reload(secured: Secured, kind: str) -> None:
-    """Also of another kind of key, and to clients that name no host."""
+    """Also with another key type, and for clients without a server name."""
     before = secured.shown("go.example.org")
     pin = tls.pinned(secured.files.certificate)
     serial = certificates.write(secured.files, days=20, kind=kind)
@@ -181,7 +183,7 @@ def test_a_renewed_certificate_is_served_after_a_reload(secured: Secured, kind: 
     assert secured.call(secured.files.certificate)["ok"]
 
 
-def test_a_renewed_certificate_that_cannot_be_used_leaves_the_former(secured: Secured) -> None:
+def test_invalid_renewed_certificate_keeps_the_previous_one(secured: Secured) -> None:
     before = secured.shown(None)
     pin = tls.pinned(secured.files.certificate)
     key = secured.files.key.read_bytes()
@@ -194,10 +196,10 @@ def test_a_renewed_certificate_that_cannot_be_used_leaves_the_former(secured: Se
     assert secured.post(RELOAD).status_code == 200
 
 
-def test_the_end_of_the_certificate_is_a_metric(secured: Secured) -> None:
+def test_expiry_of_the_certificate_is_a_metric(secured: Secured) -> None:
     name = "katago_mcp_tls_certificate_expires_timestamp_seconds"
     certificates.write(secured.files, days=10)
     pinned = tls.check(secured.files).ends.timestamp()
-    eventually(lambda: secured.running.metric(name) != pinned, "another certificate is served yet")
+    eventually(lambda: secured.running.metric(name) != pinned, "another certificate is still served")
     secured.running.process.send_signal(1)
-    eventually(lambda: secured.running.metric(name) == pinned, "the renewed certificate's end")
+    eventually(lambda: secured.running.metric(name) == pinned, "the expiry of the renewed certificate")

@@ -1,7 +1,7 @@
-"""The server called by the official TypeScript clients, old and new, and by the official Inspector.
+"""Tests with the official TypeScript clients, old and new, and the official Inspector.
 
-Runs when `KATAGO_TEST_CLIENTS` names the directory in which they are installed, by `npm ci` beside
-`client.mjs`; `bin/test server` does that.
+They run if `KATAGO_TEST_CLIENTS` is the directory of `client.mjs`, after `npm ci` there. `bin/test server`
+does this.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def answering(shared: tuple[Site, Running]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def client(running: Running, kind: str, act: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-    """What a client reports, while its session lasts."""
+    """The report of a client, while its session lasts."""
     command = ["node", "client.mjs", kind, act, running.url, json.dumps(arguments)]
     environ = CLEAN_ENVIRON | {"MCP_TOKEN": ANALYZE_TOKEN}
     with subprocess.Popen(
@@ -59,7 +59,7 @@ def client(running: Running, kind: str, act: str, **arguments: Any) -> Iterator[
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_typescript_client_lists_calls_hears_of_progress_and_of_errors(
+def test_typescript_client_lists_and_calls_tools_with_progress_and_errors(
     shared: tuple[Site, Running], kind: str
 ) -> None:
     site, running = shared
@@ -94,7 +94,7 @@ def test_a_call_that_a_typescript_client_cancels_ends_in_the_engine(
 
 
 def inspector(*arguments: str, status: int = 0) -> dict[str, Any]:
-    """What the Inspector prints, on stdout or when it fails on stderr."""
+    """The output of the Inspector: stdout, or stderr if it fails."""
     done = subprocess.run(
         ["node_modules/.bin/mcp-inspector", "--cli", *arguments],
         cwd=CLIENTS,
@@ -129,7 +129,7 @@ def test_the_inspector_calls_a_tool(shared: tuple[Site, Running]) -> None:
     assert answer["structuredContent"]["visits"] == 60
 
 
-def test_the_inspector_without_a_token_is_asked_for_one(shared: tuple[Site, Running]) -> None:
+def test_inspector_without_a_token_is_rejected(shared: tuple[Site, Running]) -> None:
     _, running = shared
     refusal = inspector(running.url, "--method", "tools/list", status=3)
     assert refusal["error"]["code"] == "auth_required"

@@ -1,7 +1,7 @@
-"""One position analysed: who is ahead, and which moves are good.
+"""Analysis of one position: who is ahead, and which moves are good.
 
-Winrate, scoreLead and ownership are always from Black's perspective: the query says so, and does
-not rely on the engine's configuration [Analysis_Engine.md, reportAnalysisWinratesAs].
+Winrate, scoreLead and ownership are always from Black's perspective: each query sets
+this, so that the engine's configuration does not matter [Analysis_Engine.md, reportAnalysisWinratesAs].
 """
 
 import re
@@ -23,56 +23,54 @@ MAX_PV_LENGTH = 60
 
 _RANK = r"([1-9]|1\d|20)k|[1-9]d"
 _PROFILE = re.compile(rf"(rank|preaz)_({_RANK})(_({_RANK}))?|proyear_(1[89]\d\d|200\d|201\d|202[0-3])")
-"""Profiles of play [Analysis_Engine.md, humanSLProfile]: ranks (of both players), or a year."""
+"""Profiles of human play [Analysis_Engine.md, humanSLProfile]: ranks (of one or both players), or a year."""
 
 
 class MoveAnalysis(Wire):
     """One candidate move."""
 
     move: str = Field(description='GTP vertex, or "pass".')
-    winrate: float = Field(description="Black's chance to win after this move, 0 to 1.")
-    score_lead: float = Field(description="Points that Black is ahead after this move.")
+    winrate: float = Field(description="Black's winrate after this move, 0 to 1.")
+    score_lead: float = Field(description="Black's lead in points after this move.")
     points_lost: float = Field(
-        description="Points the player to move loses against the best move; negative when the "
-        "search found it better than the move it would choose."
+        description="Points the player to move loses compared with the best move; negative if the "
+        "search rated this move higher."
     )
-    visits: int = Field(description="Visits spent on this move.")
-    prior: float = Field(description="Probability the network gave the move before search, 0 to 1.")
+    visits: int = Field(description="Visits of this move.")
+    prior: float = Field(description="Network's probability of this move before search, 0 to 1.")
     human_prior: float | None = Field(
         default=None, description="Probability that a player of humanSLProfile plays it, 0 to 1."
     )
-    order: int = Field(description="Rank by the engine, 0 is best.")
-    pv: list[str] = Field(description="Expected continuation, beginning with this move.")
+    order: int = Field(description="Rank by the engine; 0 is best.")
+    pv: list[str] = Field(description="Expected continuation, starting with this move.")
     ownership: list[float] | None = Field(
         default=None,
-        description="Ownership after this move, as that of the position; only when asked for.",
+        description="Ownership after this move, same format as ownership of the position; only if requested.",
     )
 
 
 class PositionAnalysis(Result):
-    """What the engine thinks of a position, from Black's perspective."""
+    """The engine's evaluation of a position, from Black's perspective."""
 
     next_player: Literal["B", "W"] = Field(description="Who is to move.")
     turn_number: int = Field(description="Moves played so far.")
-    winrate: float = Field(description="Black's chance to win, 0 to 1.")
-    score_lead: float = Field(description="Points that Black is ahead; negative when White is.")
+    winrate: float = Field(description="Black's winrate, 0 to 1.")
+    score_lead: float = Field(description="Black's lead in points; negative if White leads.")
     score_stdev: float = Field(
-        description="Spread of the predicted final score, in points; known to be biased high."
+        description="Standard deviation of the predicted score, in points; biased high."
     )
     visits: int = Field(description="Visits searched.")
-    moves: list[MoveAnalysis] = Field(
-        description="Candidate moves, best first; none when there was one visit only."
-    )
+    moves: list[MoveAnalysis] = Field(description="Candidate moves, best first; empty after a single visit.")
     ownership: list[float] | None = Field(
         default=None,
-        description="Row by row from the top left, 1 Black's to -1 White's; only when asked for.",
+        description="Row by row from the top left, 1 (Black) to -1 (White); only if requested.",
     )
     policy: list[float] | None = Field(
         default=None,
-        description="Row by row from the top left, then pass; -1 where illegal; only if asked for.",
+        description="Row by row from the top left, then pass; -1 where illegal; only if requested.",
     )
     human_policy: list[float] | None = Field(
-        default=None, description="As policy, of a player of humanSLProfile; only if both are asked for."
+        default=None, description="As policy, for a player of humanSLProfile; only if both are requested."
     )
 
     def summary(self) -> str:
@@ -95,10 +93,10 @@ class PositionAnalysis(Result):
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked about a position. `max_time` in seconds; None takes the server's default.
+    """A request to analyse a position. `max_time` is in seconds; None means the server's default.
 
     `allow_moves` and `avoid_moves` hold vertices, "pass" and rectangles such as "C3:G7"; they
-    bind the player to move for the first `restricted_depth` moves of every continuation.
+    limit the moves of the player to move in the first `restricted_depth` moves of every continuation.
     """
 
     position: Position
@@ -117,53 +115,53 @@ class Request:
 
 @dataclass(frozen=True)
 class Limits:
-    """Visits and seconds of one search, within what the server allows."""
+    """Visits and seconds of one search, within the server's limits."""
 
     visits: int
     seconds: float
 
 
 class Analyst(Desk):
-    """A desk that answers what is asked about single positions."""
+    """A desk that analyses single positions."""
 
     async def analyze(
         self, request: Request, report: Report | None = None, *, caller: str = ANONYMOUS
     ) -> PositionAnalysis:
-        """Answer a request; `report` hears of the visits while the search runs.
+        """Analyse a position; `report` receives the visits while the search runs.
 
         Raises:
-            Invalid: if the request cannot be answered as it is.
+            Invalid: if the request is not valid.
             Rejected: if the server drains or is overloaded.
-            Unavailable: if there is no engine, or it ended during the search.
+            Unavailable: if the engine is not available, or ended during the search.
             TimedOut: if the engine gave no answer in time.
-            Broken: if the engine's answer makes no sense.
+            Broken: if the engine's answer is not usable.
         """
         checked = positions.check(request.position)
-        found = limits(self, request.max_visits, request.max_time)
+        search_limits = limits(self, request.max_visits, request.max_time)
         within("topMoves", request.top_moves, 1, MAX_TOP_MOVES)
         within("pvLength", request.pv_length, 1, MAX_PV_LENGTH)
         within("restrictedDepth", request.restricted_depth, 1, MAX_PV_LENGTH)
         self._check_profile(request.human_profile)
-        options = _options(checked, found, request)
+        options = _options(checked, search_limits, request)
 
         async def work(claim: Claim, note: Report) -> PositionAnalysis:
             async def progress(reply: dict[str, Any]) -> None:
                 root = reply.get("rootInfo")
                 if isinstance(root, dict):
-                    await note(int(root.get("visits", 0)), found.visits)
+                    await note(int(root.get("visits", 0)), search_limits.visits)
 
-            # Asked for in any case: another caller may join and want to hear of it.
+            # Always requested: another caller may join this search and want progress.
             query = checked.query() | options | {"reportDuringSearchEvery": PROGRESS_EVERY}
             async with self.turn(claim):
-                answer = await self.search(query, found.seconds, progress)
-            result = _read(answer.reply, checked, found, request)
+                answer = await self.search(query, search_limits.seconds, progress)
+            result = _read(answer.reply, checked, search_limits, request)
             result.warnings = [*checked.warnings, *answer.warnings]
             self.metrics.visits.inc(result.visits)
             return result
 
-        asked = {"options": options, "topMoves": request.top_moves, "pvLength": request.pv_length}
+        parameters = {"options": options, "topMoves": request.top_moves, "pvLength": request.pv_length}
         return await self.answer(
-            PositionAnalysis, "analyzePosition", checked, asked, work, caller=caller, report=report
+            PositionAnalysis, "analyzePosition", checked, parameters, work, caller=caller, report=report
         )
 
     def _check_profile(self, profile: str | None) -> None:
@@ -181,23 +179,23 @@ class Analyst(Desk):
                 "invalid_profile",
                 f"{profile[:24]!r} is not a profile",
                 field="humanSLProfile",
-                accepted="rank_5k, preaz_3d, rank_5k_3d, proyear_1995 and the like",
+                accepted="a profile such as rank_5k, preaz_3d, rank_5k_3d or proyear_1995",
             )
 
 
 def limits(desk: Desk, max_visits: int | None, max_time: float | None, least_visits: int = 1) -> Limits:
-    """Visits and seconds of a search: the server's defaults, or what was asked for.
+    """Visits and seconds of a search: the requested values, or the server's defaults.
 
     Raises:
-        Invalid: if that is more than the server allows, or fewer visits than `least_visits`.
+        Invalid: if a value exceeds the server's limit, or the visits are below `least_visits`.
     """
     katago = desk.katago
     if katago.max_visits < least_visits:
         raise Invalid(
             "limit_exceeded",
-            f"{least_visits} visits are needed, and this server allows {katago.max_visits}",
+            f"this tool needs {least_visits} visits, but this server allows only {katago.max_visits}",
             field="maxVisits",
-            accepted="a call when getEngineStatus tells a higher maxVisits",
+            accepted="a call when getEngineStatus reports a higher maxVisits",
         )
     visits = max(katago.default_visits, least_visits) if max_visits is None else max_visits
     seconds = katago.max_time if max_time is None else max_time
@@ -207,17 +205,17 @@ def limits(desk: Desk, max_visits: int | None, max_time: float | None, least_vis
 
 
 def rounded(values: list[float], digits: int) -> list[float]:
-    """Numbers with fewer digits; minus zero becomes zero."""
+    """Round numbers; minus zero becomes zero."""
     return [round(value, digits) + 0.0 for value in values]
 
 
 def colour_name(colour: Colour) -> str:
-    """The colour in words: Black or White."""
+    """The colour's name: Black or White."""
     return "Black" if colour == "B" else "White"
 
 
 def lead(score_lead: float) -> str:
-    """Who leads by how much, in words."""
+    """Who leads and by how much, as text."""
     return f"{'Black' if score_lead >= 0 else 'White'} leads by {abs(score_lead):.1f} points"
 
 
@@ -227,15 +225,15 @@ def restriction(
     """The part of a query that restricts the player to move [Analysis_Engine.md, allowMoves].
 
     Raises:
-        Invalid: if both lists are given, an entry is no vertex or rectangle, or none of the
+        Invalid: if both lists are set, an entry is not a vertex or rectangle, or none of the
             allowed moves is legal.
     """
     if allow and avoid:
         raise Invalid(
             "invalid_region",
-            "allowMoves and avoidMoves are both given",
+            "allowMoves and avoidMoves are both set",
             field="avoidMoves",
-            accepted="one of them",
+            accepted="only one of them",
         )
     name, entries = ("allowMoves", allow) if allow else ("avoidMoves", avoid)
     if not entries:
@@ -249,16 +247,16 @@ def restriction(
         if all(reasons):
             raise Invalid(
                 "illegal_move",
-                f"{player} may play none of the allowed moves ({moves[0]}: {reasons[0]})",
+                f"none of the allowed moves is legal for {player} ({moves[0]}: {reasons[0]})",
                 field=name,
-                accepted="at least one move that the rules allow",
+                accepted="at least one legal move",
             )
     return {name: [{"player": player, "moves": moves, "untilDepth": depth}]}
 
 
-def _options(checked: Checked, found: Limits, request: Request) -> dict[str, Any]:
-    options = options_of(found.visits, found.seconds) | {
-        # KataGo counts beyond the first move.
+def _options(checked: Checked, search_limits: Limits, request: Request) -> dict[str, Any]:
+    options = options_of(search_limits.visits, search_limits.seconds) | {
+        # KataGo does not count the first move.
         "analysisPVLen": max(1, request.pv_length - 1),
         "includeOwnership": request.include_ownership,
         "includeMovesOwnership": request.include_moves_ownership,
@@ -270,7 +268,9 @@ def _options(checked: Checked, found: Limits, request: Request) -> dict[str, Any
     return options
 
 
-def _read(reply: dict[str, Any], checked: Checked, found: Limits, request: Request) -> PositionAnalysis:
+def _read(
+    reply: dict[str, Any], checked: Checked, search_limits: Limits, request: Request
+) -> PositionAnalysis:
     """Read KataGo's reply [Analysis_Engine.md, Responses]."""
     with readable():
         root = reply["rootInfo"]
@@ -294,7 +294,7 @@ def _read(reply: dict[str, Any], checked: Checked, found: Limits, request: Reque
         ]
         human = request.include_policy and "humanPolicy" in reply
         return PositionAnalysis(
-            partial=root["visits"] < found.visits,
+            partial=root["visits"] < search_limits.visits,
             next_player=player,
             turn_number=reply["turnNumber"],
             winrate=round(root["winrate"], 5),

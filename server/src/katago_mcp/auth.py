@@ -1,4 +1,4 @@
-"""Bearer tokens: who may call, with which scope, and how often."""
+"""Bearer tokens: who can call, with which scope, and how often."""
 
 import hashlib
 import hmac
@@ -31,7 +31,7 @@ class _Token(BaseModel):
     @model_validator(mode="after")
     def _one_secret(self) -> "_Token":
         if (self.sha256 is None) == (self.token is None):
-            raise ValueError("give either sha256 or token")
+            raise ValueError("set exactly one of sha256 and token")
         return self
 
     @property
@@ -49,7 +49,7 @@ class _TokensFile(BaseModel):
 
 @dataclass(frozen=True)
 class Identity:
-    """A token that was recognised: its name in the tokens file, and its scopes."""
+    """A valid token: its name in the tokens file, and its scopes."""
 
     name: str
     scopes: tuple[str, ...]
@@ -58,29 +58,29 @@ class Identity:
 class Tokens:
     """The tokens of one file: `{"tokens": [{"name", "scopes", "sha256" or "token"}]}`.
 
-    The file is read again when it changes. A changed file that cannot be used is logged, and the
-    tokens known before stay valid: a slip of an editor must not lock everybody out.
+    The file is read again when it changes. If a changed file is not valid, the server logs an error and
+    keeps the previous tokens, so that an editing mistake does not lock everybody out.
     """
 
     def __init__(self, path: Path) -> None:
         self.problems: tuple[str, ...] = ()
-        """What is wrong with the file as it is now; empty when its tokens are in force."""
+        """What is wrong with the current file; empty if its tokens are in force."""
         self._path = path
         self._stamp = _stamp(path)
         self._tokens, self._sha256 = _read(path)
 
     def identify(self, secret: str) -> Identity | None:
-        """Recognise a token, in time that does not depend on how much of it is right."""
+        """Find the identity of a token, in constant time; None if the token is unknown."""
         self._refresh()
         digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-        found: Identity | None = None
+        identity: Identity | None = None
         for token in self._tokens:
             if hmac.compare_digest(token.digest, digest):
-                found = Identity(token.name, tuple(token.scopes))
-        return found
+                identity = Identity(token.name, tuple(token.scopes))
+        return identity
 
     def reload(self) -> None:
-        """Read the file again, changed or not; `problems` says whether it could be used."""
+        """Read the file again, changed or not. `problems` is empty if the file is valid."""
         self._stamp = _stamp(self._path)
         before = self._sha256
         try:
@@ -94,15 +94,15 @@ class Tokens:
             _log.info("tokens_reloaded", tokens=len(self._tokens))
 
     def as_json(self) -> dict[str, object]:
-        """The tokens in force, without any: how many, and the sha256 of the file they were read from."""
+        """The number of tokens in force and the sha256 of their file; no secrets."""
         return {"tokens": len(self._tokens), "sha256": self._sha256}
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Recognise a token for the MCP SDK (`mcp.server.auth.provider.TokenVerifier`)."""
+        """Verify a token for the MCP SDK (`mcp.server.auth.provider.TokenVerifier`)."""
         identity = self.identify(token)
         if identity is None:
             return None
-        # The SDK keeps what it is given with the session; it need not keep the secret.
+        # The SDK stores the access token with the session, so it gets the name instead of the secret.
         return AccessToken(token=identity.name, client_id=identity.name, scopes=list(identity.scopes))
 
     def _refresh(self) -> None:
@@ -113,7 +113,7 @@ class Tokens:
 class RateLimiter:
     """A token bucket for every bearer token: `burst` calls at once, refilled evenly.
 
-    `config` gives the limit in force, whenever it is needed.
+    `config` returns the limit in force.
     """
 
     def __init__(self, config: Callable[[], RateLimit]) -> None:
@@ -121,7 +121,7 @@ class RateLimiter:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> float | None:
-        """Take one call from the bucket of `name`; None if granted, else seconds until one is."""
+        """Take one call from the bucket of `name`. Returns None if allowed, else the seconds to wait."""
         config = self._config()
         if not config.enabled:
             return None
@@ -139,12 +139,12 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
         status = path.stat()
     except OSError:
         return None
-    # The time of the change of the inode too: a file that becomes readable is as it was otherwise.
+    # Includes ctime: when only the mode changes and the file becomes readable, mtime stays the same.
     return status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _read(path: Path) -> tuple[Sequence[_Token], str]:
-    """The tokens of a file, and the sha256 of its content."""
+    """Read the tokens of a file, and the sha256 of its content."""
     try:
         content = path.read_bytes()
         file = _TokensFile.model_validate_json(content)
@@ -161,7 +161,7 @@ def _read(path: Path) -> tuple[Sequence[_Token], str]:
             ]
         ) from error
     names = [token.name for token in file.tokens]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise ConfigError([f"auth.tokensFile: {path}: the name {doubled[0]!r} occurs twice"])
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise ConfigError([f"auth.tokensFile: {path}: the name {duplicates[0]!r} occurs twice: rename one"])
     return file.tokens, hashlib.sha256(content).hexdigest()

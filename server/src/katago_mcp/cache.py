@@ -1,8 +1,8 @@
-"""Answers kept on disk: SQLite with a checksum on every entry, bounded in number, size and age.
+"""The cache of answers on disk: SQLite with a checksum for every entry, limited in number, size and age.
 
-SQLite runs on one worker thread, because a disk can stall for seconds and the event loop has to
-go on answering heartbeats; a lookup that takes too long counts as a miss. Nothing that goes wrong
-here stops an analysis: a damaged file is set aside and renewed, a full disk is worked without.
+SQLite runs in one worker thread, because a disk can stall for seconds and the event loop must
+continue to answer heartbeats. A lookup that takes too long counts as a miss. No failure of the cache
+stops an analysis: a damaged file is quarantined and replaced; with a full disk, the server works uncached.
 """
 
 import asyncio
@@ -32,40 +32,40 @@ _QUARANTINED_MAX = 8
 _TOUCHED_MAX = 500
 _RECENT_MAX = 64
 _RECENT_BYTES = 65_536
-"""Answers read lately that are kept in memory: how many, and their size at most."""
+"""Recently read answers that are kept in memory: their number, and the maximum size of each in bytes."""
 _VERSION = 1
 
 _Kind = Literal["read", "write"]
-"""What an operation needs of the disk: all that may do without writing is a read."""
+"""The kind of disk access. An operation that works without writing is a read."""
 
 _T = TypeVar("_T")
 _log = Log(__name__)
 
 
 class CacheTrouble(Exception):
-    """An operation on the cache was given up; the text says why."""
+    """A cache operation failed; the text says why."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many answers are kept, and their size in bytes."""
+    """The number of cached answers, and their size in bytes."""
 
     entries: int
     bytes: int
 
 
 def key(parts: dict[str, Any]) -> str:
-    """The key of an answer: a digest of everything that changes it.
+    """The key of an answer: a digest of everything that affects it.
 
-    `parts` is JSON without NaN. In another order of its keys it is another question, and asked anew.
+    `parts` is JSON without NaN. The order of its keys matters: another order gives another key.
     """
     return hashlib.sha256(to_json(parts)).hexdigest()
 
 
 class Cache:
-    """The cache of one server, usable whatever state its file is in.
+    """The cache of one server. It works in any state of its file.
 
-    `config` gives the bounds in force, whenever they are needed; the directory stays.
+    `config` returns the limits in force. The directory does not change.
     """
 
     def __init__(self, config: Callable[[], CacheConfig], metrics: Metrics) -> None:
@@ -78,7 +78,7 @@ class Cache:
         metrics.cache_max_size.set(config().max_size_bytes)
 
     async def get(self, name: str) -> bytes | None:
-        """The answer kept under a key, as the text of its JSON, or None."""
+        """The cached answer for a key as JSON text, or None."""
         value = self._store.recent(name)
         if value is None:
             with contextlib.suppress(CacheTrouble):
@@ -87,22 +87,22 @@ class Cache:
         return value
 
     async def put(self, name: str, answer: dict[str, Any]) -> None:
-        """Keep an answer under a key, or go on without."""
+        """Store an answer under a key. A failure is logged and ignored."""
         with contextlib.suppress(CacheTrouble):
             self._show(await self._run("write", lambda: self._store.put(name, answer), _DEADLINE))
 
     async def clear(self) -> tuple[Size, Size]:
-        """Drop all answers; the sizes before and after.
+        """Delete all answers. Returns the sizes before and after.
 
         Raises:
-            CacheTrouble: if that was not possible.
+            CacheTrouble: if the answers could not be deleted.
         """
         before, after = await self._run("write", self._store.clear, 10 * _DEADLINE)
         self._show(after)
         return before, after
 
     async def fit(self) -> None:
-        """Open the file, drop what is too much by the bounds in force, and show its size."""
+        """Open the file, evict what exceeds the limits in force, and update the size metrics."""
         self._metrics.cache_max_size.set(self._config().max_size_bytes)
         with contextlib.suppress(CacheTrouble):
             self._show(await self._run("read", self._store.fit, 10 * _DEADLINE))
@@ -126,7 +126,7 @@ class Cache:
             raise self._failed(kind, f"no answer within {seconds:g} s") from error
         except (sqlite3.Error, OSError) as error:
             raise self._failed(kind, f"{type(error).__name__}: {error}") from error
-        # A full disk is read as ever, which says nothing of writing to it.
+        # Reading also works on a full disk, so a successful read does not end a write failure.
         if self._troubles.pop(kind, None) is not None and not self._troubles:
             _log.info("cache_recovered")
         return result
@@ -150,7 +150,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class _Recent:
-    """An answer as it was read from the file when the file had a stamp, and when it was made."""
+    """An answer read from the file, when it was created, and the stamp that the file had."""
 
     value: bytes
     created: float
@@ -158,7 +158,7 @@ class _Recent:
 
 
 class _Store:
-    """The SQLite file; every method but `recent` runs on the worker thread."""
+    """The SQLite file. All methods except `recent` run in the worker thread."""
 
     def __init__(self, bounds: Callable[[], CacheConfig]) -> None:
         self._bounds = bounds
@@ -167,20 +167,20 @@ class _Store:
         self._db: sqlite3.Connection | None = None
         self._inode: int | None = None
         self._size = Size(0, 0)
-        # When answers were read last, not written to the file yet: to write costs more than to read.
+        # Last read times that are not in the file yet. Writing each of them at once would be slow.
         self._touched: dict[str, float] = {}
         self._recent: OrderedDict[str, _Recent] = OrderedDict()
 
     def recent(self, name: str) -> bytes | None:
-        """An answer that was read lately, if nobody has written to the file since. Does not wait."""
-        found = self._recent.get(name)
-        if found is None:
+        """A recently read answer, if the file has not changed since. Does not block."""
+        recent = self._recent.get(name)
+        if recent is None:
             return None
         now = time.time()
-        if found.stamp != self._stamp() or now - found.created > self._bounds().ttl_seconds:
+        if recent.stamp != self._stamp() or now - recent.created > self._bounds().ttl_seconds:
             return None
         self._touched[name] = now
-        return found.value
+        return recent.value
 
     def size(self) -> Size:
         return self._retried(lambda _: self._size)
@@ -203,7 +203,7 @@ class _Store:
                 return None
             self._touched[name] = now
             if len(self._touched) >= _TOUCHED_MAX:
-                # Reading works on a full disk; noting that it was read need not.
+                # On a full disk, reading works, but recording the read time may fail.
                 with contextlib.suppress(sqlite3.OperationalError), db:
                     self._note_use(db)
             if stamp is not None and len(value) <= _RECENT_BYTES:
@@ -267,7 +267,7 @@ class _Store:
             self._db = None
 
     def _retried(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run work on the file; when the file turns out damaged, once more on a new one."""
+        """Run `work` on the file. If the file is damaged, run it once more on a new file."""
         try:
             return work(self._open())
         except sqlite3.DatabaseError as error:
@@ -307,30 +307,30 @@ class _Store:
         return db
 
     def quarantine(self, error: sqlite3.Error) -> Path:
-        """Move a damaged file aside, and return where it is now."""
+        """Move a damaged file to quarantine. Returns its new path."""
         self._disconnect()
-        aside = list(self._path.parent.glob(f"{FILE}.damaged-*"))
-        if len(aside) >= _QUARANTINED_MAX:
+        quarantined = list(self._path.parent.glob(f"{FILE}.damaged-*"))
+        if len(quarantined) >= _QUARANTINED_MAX:
             raise sqlite3.OperationalError(
-                f"{len(aside)} damaged files lie in {self._path.parent}: check the disk, then remove them"
+                f"{self._path.parent} has {len(quarantined)} damaged files: check the disk, then delete them"
             ) from error
-        target = self._path.with_name(f"{FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{len(aside)}")
+        target = self._path.with_name(f"{FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{len(quarantined)}")
         _log.error("cache_damaged", reason=str(error), quarantine=target.name)
         self._path.rename(target)
-        # A journal belongs to the file it was written for; a new file must not replay it.
+        # Move the journal too: the new file must not replay the journal of the damaged one.
         for suffix in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 self._path.with_name(FILE + suffix).rename(f"{target}{suffix}")
         return target
 
     def _note_use(self, db: sqlite3.Connection) -> None:
-        # Copied at one go: the event loop adds to it.
+        # Swapped in one step, because the event loop adds to it.
         touched, self._touched = self._touched, {}
         uses = [(used, name) for name, used in list(touched.items())]
         db.executemany("UPDATE answers SET used = ? WHERE key = ?", uses)
 
     def _stamp(self) -> tuple[int, ...] | None:
-        """What changes with every write to the file, whoever writes; None without a file."""
+        """A stamp that changes with every write to the file by any process; None without a file."""
         try:
             files = [os.stat(path) for path in self._stamped]  # noqa: PTH116 - a Path takes three times as long
         except OSError:
@@ -342,7 +342,7 @@ class _Store:
         return self._size.entries > config.max_items or self._size.bytes > config.max_size_bytes
 
     def _evict(self, db: sqlite3.Connection, now: float) -> None:
-        """Drop what is too old, then what was not used for longest, down to 9/10 of the bounds."""
+        """Delete expired answers, then the least recently used ones, down to 9/10 of the limits."""
         config = self._bounds()
         db.execute("DELETE FROM answers WHERE created < ?", (now - config.ttl_seconds,))
         self._size = _measure(db)
@@ -367,7 +367,7 @@ class _Store:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an inspection of the cache's file found; `problems` is empty when the file is sound."""
+    """The result of an inspection of the cache file; `problems` is empty if the file is intact."""
 
     path: Path
     present: bool
@@ -379,10 +379,10 @@ class Verdict:
 
 
 def verify(config: CacheConfig) -> Verdict:
-    """Inspect the file and every entry, beside a running server or without one. Changes nothing.
+    """Check the file and every entry. The server may be running. Changes nothing.
 
-    An entry is damaged when its checksum does not fit, which the server would drop when it is
-    asked for; an expired one is no problem. A file that is not there yet is sound.
+    An entry is damaged if its checksum does not match; the server deletes such an entry when it reads it.
+    An expired entry is not a problem. A missing file is intact.
     """
     path = config.directory / FILE
     if not path.exists():
@@ -412,13 +412,13 @@ def verify(config: CacheConfig) -> Verdict:
 
 
 def clear(config: CacheConfig) -> tuple[Size, Size, Path | None]:
-    """Drop all answers from the file, beside a running server or without one.
+    """Delete all answers from the file. The server may be running.
 
-    Returns the sizes before and after, and where a file that is damaged was set aside; a server
-    makes a new one. No file is made here, so that its owner stays the server's user.
+    Returns the sizes before and after, and the quarantine path if the file was damaged. The server then
+    creates a new file; this function creates none, so that the server's user owns it.
 
     Raises:
-        CacheTrouble: if that was not possible.
+        CacheTrouble: if the answers could not be deleted.
     """
     path = config.directory / FILE
     if not path.exists():
@@ -450,7 +450,7 @@ def _empty(db: sqlite3.Connection) -> Size:
 
 
 def _compact(db: sqlite3.Connection) -> None:
-    """Give the space of what was dropped back to the disk."""
+    """Return the space of deleted answers to the disk."""
     db.execute("VACUUM")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

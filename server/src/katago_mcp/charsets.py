@@ -1,7 +1,7 @@
-"""Which charset a game record is written in, when it says so, when it does not and when it is wrong.
+"""Detects the charset of a game record, whether the record declares it, omits it or declares a wrong one.
 
-SGF names its charset inside the text that the charset encodes (property CA), and most programs of East
-Asia name none or the wrong one. No input raises UnicodeDecodeError; what had to be assumed is told.
+SGF declares its charset inside the encoded text (property CA), and most East Asian programs declare none
+or the wrong one. No input raises UnicodeDecodeError; a warning names each assumption.
 """
 
 import codecs
@@ -12,7 +12,7 @@ from encodings.aliases import aliases
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
-    # UTF-32's little-endian mark begins with UTF-16's.
+    # UTF-32's little-endian mark starts with UTF-16's, so it must come first.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -36,11 +36,11 @@ _SUPERSETS = {
     "latin_1": _LATIN,
     "shift_jis": "cp932",
 }
-"""What programs write under a charset's name often uses the characters of its successor."""
+"""The charset to decode with: programs often use characters of a declared charset's superset."""
 
 _ACCEPTED = frozenset(_SUPERSETS.values()) | _SEVEN_BIT | {"big5hkscs", "euc_jp", "koi8_r", "utf_8"}
 _ACCEPTED |= {f"iso8859_{part}" for part in range(2, 17)} | {f"cp125{page}" for page in range(9)}
-"""Python's names of the charsets a CA property may choose; none of its other codecs is reachable."""
+"""Charsets that a CA property can select, by their Python names. Other codecs are never used."""
 
 _CORES = (
     ("gb18030", "gb2312", 0xD7),
@@ -49,7 +49,7 @@ _CORES = (
     ("cp949", "euc_kr", 0xC8),
     ("cp950", "big5", 0xC6),
 )
-"""A legacy charset; the one whose character set is its core; the last lead byte of the common characters."""
+"""Legacy charset, the charset of its common characters, and the last lead byte of those characters."""
 
 _SAMPLE = 2000
 _CREDIBLE = 0.6
@@ -59,7 +59,7 @@ _KOREAN_EVIDENCE = 8
 
 @dataclass(frozen=True)
 class Decoded:
-    """Text, Python's name of the charset it was read as, and what had to be assumed (or None)."""
+    """Text, the Python name of the charset used, and a warning about an assumption (or None)."""
 
     text: str
     charset: str
@@ -67,11 +67,11 @@ class Decoded:
 
 
 def decode(data: bytes) -> Decoded:
-    """Decode a game record of any origin.
+    """Decode a game record from any program.
 
-    In this order: a byte-order mark; valid UTF-8; the charset that CA declares (SGF FF[4], property CA);
+    Tried in this order: a byte-order mark; valid UTF-8; the charset that CA declares (SGF FF[4], CA);
     UTF-8 with a few broken characters; the legacy charset under which the text has the most common
-    characters; ISO-8859-1, which is SGF's default and takes every byte.
+    characters; ISO-8859-1, which is SGF's default and accepts every byte.
     """
     for mark, charset in _BOMS:
         if data.startswith(mark):
@@ -79,9 +79,9 @@ def decode(data: bytes) -> Decoded:
     for sign, charset in _WITHOUT_BOM:
         if data.startswith(sign):
             return _settle(data, charset)
-    said = _DECLARATION.search(data, 0, 4096)
-    name = said[1].decode("ascii") if said else None
-    declared = _known(name)
+    declaration = _DECLARATION.search(data, 0, 4096)
+    name = declaration[1].decode("ascii") if declaration else None
+    declared = _supported(name)
     if declared in _SEVEN_BIT:
         return _settle(data, declared)
     utf8 = _strictly(data, "utf-8")
@@ -96,18 +96,20 @@ def decode(data: bytes) -> Decoded:
         return _settle(data, "utf-8")
     guess = _guess(data)
     if guess is not None:
-        complaint = "no charset is declared (CA)" if name is None else f"CA[{name}] does not fit"
-        return Decoded(data.decode(guess), guess, f"{complaint}: the text is read as {guess}")
+        problem = "no charset is declared (CA)" if name is None else f"CA[{name}] does not fit"
+        return Decoded(data.decode(guess), guess, f"{problem}: the text was read as {guess}")
     if declared is not None:
         return _settle(data, declared)
-    return Decoded(data.decode("latin-1"), "latin-1", "the charset is not known: names may be garbled")
+    return Decoded(
+        data.decode("latin-1"), "latin-1", "the charset is not known: names and comments may be garbled"
+    )
 
 
 def _settle(data: bytes, charset: str) -> Decoded:
     text = _strictly(data, charset)
     if text is not None:
         return Decoded(text, charset, None)
-    warning = f"the text is damaged: what is not {charset} is replaced"
+    warning = f"the text is damaged: bytes that are not {charset} were replaced"
     return Decoded(data.decode(charset, "replace"), charset, warning)
 
 
@@ -118,10 +120,10 @@ def _strictly(data: bytes, charset: str) -> str | None:
         return None
 
 
-def _known(name: str | None) -> str | None:
+def _supported(name: str | None) -> str | None:
     if name is None:
         return None
-    # codecs.lookup would remember every unknown name for good.
+    # Not codecs.lookup, which caches every unknown name permanently.
     charset = normalize_encoding(name).lower()
     charset = aliases.get(charset, charset)
     charset = _SUPERSETS.get(charset, charset)
@@ -142,7 +144,7 @@ def _guess(data: bytes) -> str | None:
         sample = _BEYOND_ASCII.findall(text)[:_SAMPLE]
         scores[charset] = sum(_common(character, core, last) for character in sample) / len(sample)
         if charset == "cp949" and scores[charset] == 1 and len(sample) >= _KOREAN_EVIDENCE:
-            # Chinese text has hanja among its hangul when it is read as Korean, unless it is short.
+            # Chinese text read as Korean contains hanja among the hangul, unless it is short.
             return charset
     if _strictly(data, _LATIN) is not None:
         scores[_LATIN] = _isolated(data.decode(_LATIN))
@@ -152,13 +154,13 @@ def _guess(data: bytes) -> str | None:
 
 def _common(character: str, core: str, last: int) -> bool:
     if core == "gb2312" and "\u3041" <= character <= "\u30fe":
-        # Kana are no Chinese: the same bytes are kana in EUC-JP.
+        # Kana do not count as Chinese: the same bytes are kana in EUC-JP.
         return False
     encoded = character.encode(core, "ignore")
     return len(encoded) == 2 and 0xA1 <= encoded[0] <= last
 
 
 def _isolated(text: str) -> float:
-    """The share of accented letters with no other beside them among the characters beyond ASCII."""
+    """The share of isolated accented letters among the non-ASCII characters."""
     alone = [letter for letter in _ALONE.findall(text) if letter.isalpha()]
     return len(alone) / max(1, len(_BEYOND_ASCII.findall(text)))

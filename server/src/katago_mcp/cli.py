@@ -12,7 +12,7 @@ from pathlib import Path
 from katago_mcp import __version__, config, logs
 
 EX_CONFIG = 78
-"""Exit status for a configuration that cannot work [sysexits.h]; systemd must not retry it."""
+"""Exit status for a configuration error [sysexits.h]; systemd must not restart the service."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,32 +39,34 @@ def _parser() -> argparse.ArgumentParser:
         "--overlay",
         type=Path,
         metavar="FILE",
-        help="limits lowered for a while, when there is such a file (default: none)",
+        help="file with temporary lower limits; it may be missing (default: none)",
     )
     takes_config(command("stdio", "serve MCP over stdin and stdout"))
-    validate = command("validate", "check the configuration, the files and the engine")
+    validate = command(
+        "validate", "check the configuration, the files and the engine; status 1 if a check fails"
+    )
     takes_config(validate)
-    validate.add_argument("--no-engine", action="store_true", help="do not start the engine")
+    validate.add_argument("--no-engine", action="store_true", help="skip the engine checks")
     validate.add_argument("--json", action="store_true", help="print JSON")
     validate.add_argument("--verbose", action="store_true", help="print what the engine logs on stderr")
     version = command("version", "print version and release")
     takes_config(version)
     version.add_argument("--json", action="store_true", help="print JSON")
-    command("call", "call tools of a server: an order in JSON on stdin, a report on stdout")
-    cache = command("cache", "inspect or empty the cache on disk, with the server running or not")
-    acts = cache.add_subparsers(dest="act", required=True, metavar="ACT")
-    for act, text in (
-        ("verify", "check the file and every entry; status 1 when something is damaged"),
-        ("clear", "drop all answers"),
+    command("call", "call tools of a server: reads a JSON request from stdin, prints a JSON report")
+    cache = command("cache", "check or clear the cache on disk; the server may be running")
+    actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for action, text in (
+        ("verify", "check the file and every entry; status 1 if anything is damaged"),
+        ("clear", "delete all cached answers; a damaged file is quarantined"),
     ):
-        parser_of_act = acts.add_parser(act, help=text, description=text)
-        takes_config(parser_of_act)
-        parser_of_act.add_argument("--json", action="store_true", help="print JSON")
+        action_parser = actions.add_parser(action, help=text, description=text)
+        takes_config(action_parser)
+        action_parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    # Imported where needed: the MCP SDK takes over a second, and `version` does without.
+    # Imported here: importing the MCP SDK takes over a second, and `version` does not need it.
     from katago_mcp import serve
     from katago_mcp.http import BindError
 
@@ -121,7 +123,7 @@ def _cache(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print(*error.problems, sep="\n", file=sys.stderr)
         return EX_CONFIG
     report: dict[str, object]
-    if arguments.act == "verify":
+    if arguments.action == "verify":
         verdict = cache.verify(settings)
         ok = not verdict.problems
         report = {
@@ -133,10 +135,10 @@ def _cache(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             "problems": list(verdict.problems),
         }
         text = f"{verdict.entries} answers, {verdict.bytes} bytes, {verdict.expired} expired"
-        text = "; ".join([text if verdict.present else "there is no cache yet", *verdict.problems])
+        text = "; ".join([text if verdict.present else "no cache file yet", *verdict.problems])
     else:
         try:
-            before, after, aside = cache.clear(settings)
+            before, after, quarantined = cache.clear(settings)
         except cache.CacheTrouble as error:
             ok, report, text = False, {"problems": [str(error)]}, str(error)
         else:
@@ -144,11 +146,13 @@ def _cache(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             report = {
                 "before": asdict(before),
                 "after": asdict(after),
-                "quarantine": None if aside is None else aside.name,
+                "quarantine": None if quarantined is None else quarantined.name,
             }
-            text = f"dropped {before.entries} answers, {before.bytes} bytes"
-            if aside is not None:
-                text = f"the file was damaged and is now {aside.name}"
+            text = f"deleted {before.entries} answers, {before.bytes} bytes"
+            if quarantined is not None:
+                text = (
+                    f"the file was damaged and moved to {quarantined.name}; the server will create a new one"
+                )
     path = settings.directory / cache.FILE
     if arguments.json:
         print(json.dumps({"ok": ok, "file": str(path), **report}))

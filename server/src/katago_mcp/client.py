@@ -1,4 +1,4 @@
-"""The `call` command: tool calls to a server through the official client, JSON in and JSON out."""
+"""The `call` command: calls tools through the official client. It reads JSON and prints JSON."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from katago_mcp.tls import pinned
 
-_GOODBYE_SECONDS = 0.3
+_CANCEL_SECONDS = 0.3
 _MODES = {"auto": "auto", "2025": "legacy", "2026": "auto"}
 
 
@@ -26,7 +26,7 @@ class _Call(BaseModel):
     arguments: dict[str, Any] = {}
 
 
-class _Order(BaseModel):
+class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     url: Annotated[str, Field(pattern=r"^https?://")]
@@ -38,14 +38,14 @@ class _Order(BaseModel):
 
 
 async def call(text: str | bytes) -> dict[str, Any]:
-    """Carry out an order and report on it.
+    """Execute the calls of a request and report the results.
 
-    `text` is JSON: `{"url", "token", "certificate", "deadline" (seconds, for everything), "protocol"
-    ("auto", "2025" or "2026"), "calls": [{"tool", "arguments"}]}`. `certificate` names a PEM file with
-    the server's own certificate, which is accepted whatever the name in `url`, and no other; without
-    it the system's authorities decide. The report is `{"ok", "server":
-    {"name", "version"}, "protocol", "results": [{"tool", "ok", "structured", "text", "error",
-    "seconds"}], "error"}`. Nothing that goes wrong is raised, and the token is in no text.
+    `text` is JSON: `{"url", "token", "certificate", "deadline" (seconds, for all calls together), "protocol"
+    ("auto", "2025" or "2026"), "calls": [{"tool", "arguments"}]}`. `certificate` is a PEM file with the
+    server's own certificate: only this certificate is accepted, under any name in `url`. Without it, the
+    system's certificate authorities are used. The report is `{"ok", "server": {"name", "version"},
+    "protocol", "results": [{"tool", "ok", "structured", "text", "error", "seconds"}], "error"}`. Errors
+    are reported, not raised. No text contains the token.
     """
     report: dict[str, Any] = {
         "ok": False,
@@ -55,90 +55,90 @@ async def call(text: str | bytes) -> dict[str, Any]:
         "error": None,
     }
     try:
-        order = _Order.model_validate_json(text)
+        request = _Request.model_validate_json(text)
     except ValidationError as error:
-        report["error"] = "the order is not valid: " + "; ".join(
+        report["error"] = "the request on stdin is not valid: " + "; ".join(
             f"{'.'.join(map(str, detail['loc'])) or 'stdin'}: {detail['msg']}"
             for detail in error.errors(include_url=False, include_input=False)
         )
         return report
-    work = asyncio.create_task(_carry_out(order, report))
-    await asyncio.wait({work}, timeout=order.deadline)
+    work = asyncio.create_task(_execute(request, report))
+    await asyncio.wait({work}, timeout=request.deadline)
     if not work.done():
-        report["error"] = f"deadline of {order.deadline:g} s passed"
+        report["error"] = f"the calls did not finish within the deadline of {request.deadline:g} s"
         await _abandon(work)
     elif (failure := work.exception()) is not None:
-        report["error"] = _redact(_reason(failure), order.token)
+        report["error"] = _redact(_reason(failure), request.token)
     report["ok"] = (
         report["error"] is None
-        and len(report["results"]) == len(order.calls)
+        and len(report["results"]) == len(request.calls)
         and all(result["ok"] for result in report["results"])
     )
     return report
 
 
 async def _abandon(work: "asyncio.Task[None]") -> None:
-    """Cancel, and cancel again what then says goodbye to a server that does not answer."""
+    """Cancel the work. Repeat, because closing the connection may wait for a server that does not answer."""
     for _ in range(3):
         work.cancel()
-        await asyncio.wait({work}, timeout=_GOODBYE_SECONDS)
+        await asyncio.wait({work}, timeout=_CANCEL_SECONDS)
         if work.done():
             break
     if work.done() and not work.cancelled():
         work.exception()
 
 
-async def _carry_out(order: _Order, report: dict[str, Any]) -> None:
-    headers = {} if not order.token else {"Authorization": f"Bearer {order.token}"}
-    refused: list[str] = []
+async def _execute(request: _Request, report: dict[str, Any]) -> None:
+    headers = {} if not request.token else {"Authorization": f"Bearer {request.token}"}
+    http_errors: list[str] = []
 
     async def note(response: httpx2.Response) -> None:
         if response.status_code in (401, 403, 421):
-            refused.append(f"HTTP {response.status_code} {response.reason_phrase}")
+            http_errors.append(f"HTTP {response.status_code} {response.reason_phrase}")
 
     try:
         async with contextlib.AsyncExitStack() as stack:
             http = await stack.enter_async_context(
                 httpx2.AsyncClient(
                     headers=headers,
-                    timeout=httpx2.Timeout(order.deadline),
-                    verify=True if order.certificate is None else pinned(Path(order.certificate)),
+                    timeout=httpx2.Timeout(request.deadline),
+                    verify=True if request.certificate is None else pinned(Path(request.certificate)),
                     event_hooks={"response": [note]},
                 )
             )
             client = await stack.enter_async_context(
                 Client(
-                    streamable_http_client(order.url, http_client=http),
-                    mode=_MODES[order.protocol],
+                    streamable_http_client(request.url, http_client=http),
+                    mode=_MODES[request.protocol],
                     cache=None,
                 )
             )
             report["protocol"] = client.protocol_version
-            if order.protocol == "2026" and client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-                raise _Refused(f"the server speaks {client.protocol_version} only")
+            if request.protocol == "2026" and client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+                raise _Refused(f"the server supports only protocol {client.protocol_version}")
             if client.server_info is not None:
                 report["server"] = {
                     "name": client.server_info.name,
                     "version": client.server_info.version,
                 }
-            for wanted in order.calls:
-                report["results"].append(await _one(client, wanted))
+            for tool_call in request.calls:
+                report["results"].append(await _call_tool(client, tool_call))
     except (Exception, BaseExceptionGroup):
-        if refused:
-            raise _Refused(f"the server refused: {refused[0]}") from None
+        if http_errors:
+            raise _Refused(f"the server rejected the request: {http_errors[0]}") from None
         raise
 
 
 class _Refused(Exception):
-    """The server does not want this caller, or not this generation of the protocol."""
+    """The server rejects this caller, or does not support the requested protocol."""
 
 
-async def _one(client: Client, wanted: _Call) -> dict[str, Any]:
+async def _call_tool(client: Client, tool_call: _Call) -> dict[str, Any]:
     started = time.monotonic()
-    result: dict[str, Any] = {"tool": wanted.tool, "ok": False, "structured": None, "text": None}
+    result: dict[str, Any] = {"tool": tool_call.tool, "ok": False, "structured": None, "text": None}
     result["error"] = None
     try:
-        answer = await client.call_tool(wanted.tool, wanted.arguments)
+        answer = await client.call_tool(tool_call.tool, tool_call.arguments)
     except MCPError as error:
         result["error"] = str(error)
     else:

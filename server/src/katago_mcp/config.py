@@ -1,4 +1,4 @@
-"""The configuration: schema, file, environment overrides, and every problem in them at once."""
+"""The configuration: schema, file and environment overrides. All problems are reported together."""
 
 import difflib
 import ipaddress
@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 DEFAULT_PATH = Path("/etc/katago-mcp/config.json")
-"""Where the configuration is looked for when no `--config` is given."""
+"""The configuration file used without `--config`."""
 
 MANIFEST = "manifest.json"
-"""The file that marks the directory of a configuration as a release."""
+"""The file that marks the configuration's directory as a release."""
 
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
@@ -26,9 +26,9 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used.
+    """The configuration is not valid.
 
-    `problems` holds every problem, one line each, naming key, value and remedy.
+    `problems` lists all problems, one line each, with key, value and fix.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ class ConfigError(Exception):
 
 
 class Section(BaseModel):
-    """One section of the file: camelCase keys, no coercion, no unknown key."""
+    """One section of the file: camelCase keys, no type coercion, no unknown keys."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -53,99 +53,98 @@ class Server(Section):
     """Where MCP, health and admin endpoints are served. Times in seconds."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
-    """Address to listen on. Any other than the loopback's needs tokens."""
+    """Address to listen on. Any address other than loopback requires tokens."""
     port: Port = 8080
     """Port of MCP, probes and admin endpoints."""
     allowed_hosts: list[str] = []
-    """Host names under which clients may call, beyond the loopback's: `name` (no port), `name:port` or
-    `name:*`. Behind a balancer, the names that clients use.
+    """Allowed `Host` names besides loopback, as clients use them: `name` (no port), `name:port`,
+    `name:*`.
     """
     allowed_origins: list[str] = []
-    """Origins of browsers that may call, beyond the loopback's: `https://name`, `https://name:port` or
-    `https://name:*`.
+    """Allowed browser origins besides loopback: `https://name`, `https://name:port` or `https://name:*`.
     """
     drain_timeout_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 20
-    """How long running analyses may finish after SIGTERM."""
+    """Time for running analyses to finish after SIGTERM."""
     max_queued: Annotated[int, Field(ge=0, le=100_000)] = 64
-    """Analyses that may wait for the engine; a caller of whom nothing waits is still let in."""
+    """Maximum number of waiting analyses. A caller without a waiting analysis is still admitted."""
     max_wait_seconds: Seconds = 120
-    """How long an analysis may wait for its turn until it is refused; a review waits within its `maxTime`."""
+    """Maximum wait of an analysis before it is rejected. A review waits within its own `maxTime`."""
     max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 1024
-    """Sessions that all clients together may have open; clients of protocol 2026-07-28 have none."""
+    """Maximum open sessions of all clients. Clients of protocol 2026-07-28 have no sessions."""
     max_sessions_per_token: Annotated[int, Field(ge=1, le=100_000)] = 256
-    """Sessions that the clients of one token may have open; without tokens, all clients are one."""
+    """Maximum open sessions of one token. Without tokens, all clients share this limit."""
     session_idle_seconds: Seconds = 1800
-    """How long a session without a request or an open stream stays; a change is for those opened later."""
+    """Time until a session without requests or open streams ends. A change applies to new sessions."""
 
 
 class Katago(Section):
-    """The engine, its files, its limits and how it is restarted. Times in seconds."""
+    """The engine: its files, limits and restarts. Times in seconds."""
 
     binary_path: Path
-    """KataGo's program."""
+    """KataGo's executable."""
     model_path: Path
     """The neural network."""
     human_model_path: Path | None = None
-    """A network trained on human games, for `humanSLProfile`; null: there is none."""
+    """A network trained on human games, for `humanSLProfile`; null: none."""
     config_path: Path
     """KataGo's analysis configuration."""
     home_data_dir: Path | None = None
-    """KataGo's `homeDataDir`, where tuning results are kept; null: KataGo's own choice."""
+    """KataGo's `homeDataDir`, which stores tuning results; null: KataGo's default."""
     max_visits: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
-    """Visits that one analysis may ask for."""
+    """Maximum visits of one analysis."""
     default_visits: Annotated[int, Field(ge=1, le=10_000_000)] = 200
-    """Visits of an analysis that asks for none."""
+    """Visits of an analysis that does not set `maxVisits`."""
     max_time: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 30
-    """Seconds that one analysis may ask for, and gets when it asks for none."""
+    """Maximum and default time of one analysis."""
     max_review_visits: Annotated[int, Field(ge=1, le=1_000_000_000)] = 200_000
-    """Visits of all turns of one review together."""
+    """Maximum visits of one review, all turns together."""
     max_review_time: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 900
-    """Seconds that one review may ask for, and gets when it asks for none."""
+    """Maximum and default time of one review."""
     max_concurrent: Annotated[int, Field(ge=1, le=1024)] = 2
-    """Analyses in the engine at a time; match `numAnalysisThreads` of its configuration."""
+    """Concurrent analyses in the engine. Set it to `numAnalysisThreads` of KataGo's configuration."""
     start_timeout_seconds: Seconds = 60
-    """How long a starting engine may show no progress: no line, no processor time, none waited for."""
+    """Time without progress after which a start fails: no output, no CPU time used or waited for."""
     tuning_timeout_seconds: Seconds = 7200
-    """The longest a start may take, tuning and the building of caches included, though it shows progress."""
+    """Maximum time of a start with progress, including tuning and building caches."""
     restart_backoff_seconds: Seconds = 1
-    """Wait before the first restart; doubled with each failure."""
+    """Wait before the first restart. It doubles with each failure."""
     restart_backoff_max_seconds: Seconds = 60
-    """The longest wait before a restart."""
+    """Maximum wait before a restart."""
     restart_budget: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Failures within the window after which every wait is the longest."""
+    """Failures within the window; after more, every wait is the maximum."""
     restart_window_seconds: Seconds = 300
-    """The window in which failures count."""
+    """Length of the window in which failures count."""
 
 
 class Cache(Section):
-    """Answers kept on disk. Sizes in bytes, times in seconds."""
+    """The cache of answers on disk. Sizes in bytes, times in seconds."""
 
     enabled: bool = True
-    """Whether answers are kept."""
+    """Enable the cache."""
     directory: Path = Path("/var/cache/katago-mcp")
-    """Where they are kept."""
+    """Directory of the cache."""
     max_items: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Answers kept at most."""
+    """Maximum number of cached answers."""
     max_size_bytes: Annotated[int, Field(ge=65_536)] = 268_435_456
-    """Their size at most."""
+    """Maximum size of the cached answers."""
     ttl_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 604_800
-    """How long an answer is kept."""
+    """Lifetime of a cached answer."""
 
 
 class Logging(Section):
-    """What is written to stderr, and how."""
+    """Logging to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least serious level that is written."""
+    """Minimum level of logged events."""
     format: Literal["json", "text"] = "json"
-    """JSON lines, or text for people."""
+    """JSON lines, or human-readable text."""
 
 
 class Metrics(Section):
-    """Where Prometheus scrapes."""
+    """The endpoint for Prometheus."""
 
     enabled: bool = True
-    """Whether there is a metrics port."""
+    """Enable the metrics port."""
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on."""
     port: Port = 9090
@@ -153,52 +152,49 @@ class Metrics(Section):
 
 
 class Health(Section):
-    """How often the engine is asked for a sign of life, and how long it may take. Seconds."""
+    """Heartbeats of the engine. Times in seconds."""
 
     heartbeat_interval_seconds: Seconds = 2
-    """How often the engine is asked for a sign of life."""
+    """Interval of heartbeats to the engine."""
     heartbeat_timeout_seconds: Seconds = 10
-    """How long it may take before it counts as hung and is replaced."""
+    """Time without an answer to a heartbeat after which the engine is hung and is replaced."""
 
 
 class RateLimit(Section):
-    """A token bucket for every bearer token."""
+    """Rate limit: a token bucket for every bearer token."""
 
     enabled: bool = False
-    """Whether calls are limited."""
+    """Enable the rate limit."""
     requests_per_minute: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 120
-    """Calls of one token in a minute."""
+    """Calls per minute of one token."""
     burst: Annotated[int, Field(ge=1, le=1_000_000)] = 20
-    """Calls that a token may make at once after a rest."""
+    """Maximum number of calls in a burst."""
 
 
 class Auth(Section):
-    """Where the bearer tokens are. Null: `$CREDENTIALS_DIRECTORY/tokens.json` when it exists."""
+    """Bearer tokens."""
 
     tokens_file: Path | None = None
-    """JSON with the bearer tokens, read again when it changes; null: the credential `tokens.json` of
-    systemd, if there is one.
+    """JSON file with the bearer tokens, read again when it changes; null: systemd's credential
+    `tokens.json`, if it exists.
     """
 
 
 class Tls(Section):
-    """Whether MCP, health and admin endpoints are served over TLS, and with what.
-
-    Null paths: `tls.crt` (with the chain, if any) and `tls.key` in `$CREDENTIALS_DIRECTORY`.
-    """
+    """TLS for the MCP, health and admin endpoints."""
 
     enabled: bool = False
-    """Serve the main port over TLS 1.2 and newer; the metrics stay plain."""
+    """Serve the main port over TLS 1.2 or newer. The metrics port stays plain HTTP."""
     certificate_file: Path | None = None
-    """The certificate, with its chain, in PEM; null: `tls.crt` in systemd's credentials directory.
+    """Certificate with its chain in PEM; null: `tls.crt` in systemd's `$CREDENTIALS_DIRECTORY`.
     A reload reads it again.
     """
     key_file: Path | None = None
-    """Its key in PEM, without a password; null: `tls.key` in systemd's credentials directory."""
+    """Private key in PEM without a password; null: `tls.key` in systemd's `$CREDENTIALS_DIRECTORY`."""
 
 
 class Config(Section):
-    """The whole file. `katago` is the only section without defaults for all of its keys."""
+    """The whole file. Only the section `katago` has required keys."""
 
     server: Server = Server()
     katago: Katago
@@ -229,7 +225,7 @@ KEYS: dict[str, tuple[str, str]] = {
     for name, section in Config.model_fields.items()
     for attribute, field in SECTIONS[str(section.alias)].model_fields.items()
 }
-"""Every key as the file has it, such as `katago.maxVisits`, and the attributes that lead to it."""
+"""Every key as written in the file, such as `katago.maxVisits`, with its section and attribute."""
 
 
 def value_of(config: Config, key: str) -> Any:
@@ -239,7 +235,7 @@ def value_of(config: Config, key: str) -> Any:
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """A copy with other values, which are not validated, for some keys of `KEYS`."""
+    """A copy with other values for some keys of `KEYS`. The values are not validated."""
     for key, value in values.items():
         section, attribute = KEYS[key]
         changed = getattr(config, section).model_copy(update={attribute: value})
@@ -252,8 +248,8 @@ class Loaded:
     """A valid configuration and where it came from.
 
     `directory` is the real directory of the file, against which relative paths were resolved.
-    `release` is that directory's name when it holds a manifest, else None.
-    `tokens_file` is None when no token is configured, `tls` without TLS.
+    `release` is that directory's name if it holds a manifest, else None.
+    `tokens_file` is None if no tokens are configured; `tls` is None without TLS.
     """
 
     config: Config
@@ -266,7 +262,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """Where the server's certificate, with its chain, and its key are, both in PEM."""
+    """Paths of the server's certificate (with its chain) and private key, both in PEM."""
 
     certificate: Path
     key: Path
@@ -275,14 +271,14 @@ class TlsFiles:
 def load(path: Path, environ: Mapping[str, str], *, serving: bool = True) -> Loaded:
     """Read the file, apply `KATAGO_<SECTION>_<KEY>` overrides, validate.
 
-    `serving`: whether somebody will listen on its address, which may need tokens and a certificate.
+    `serving`: whether the server will listen, which may require tokens and a certificate.
 
     Raises:
-        ConfigError: with all problems, if anything in the file or the environment is wrong.
+        ConfigError: with all problems of the file and the environment.
     """
     real = Path(os.path.realpath(path))
     document = read_object(
-        path, absent="give a readable file with --config", shape=f"with the sections {_list(SECTIONS)}"
+        path, absent="pass a readable file with --config", shape=f"with the sections {_list(SECTIONS)}"
     )
     problems = _override(document, environ)
     config: Config | None = None
@@ -303,13 +299,13 @@ def load(path: Path, environ: Mapping[str, str], *, serving: bool = True) -> Loa
 
 
 def release_of(path: Path) -> str | None:
-    """The release that the file at `path` belongs to, readable or not; None outside of one."""
+    """The release of the file at `path`, which need not be readable; None if it is in no release."""
     directory = Path(os.path.realpath(path)).parent
     return directory.name if (directory / MANIFEST).is_file() else None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a bind address can be reached from this host only."""
+    """Whether a bind address is reachable only from this host."""
     if host.lower() in LOOPBACK_NAMES:
         return True
     try:
@@ -321,39 +317,41 @@ def is_loopback(host: str) -> bool:
 def read_object(path: Path, *, absent: str, shape: str) -> dict[str, Any]:
     """The JSON object in a file.
 
-    `absent` is the remedy when the file cannot be read, `shape` says what the object holds.
+    `absent` is the fix shown if the file cannot be read; `shape` describes the expected object.
 
     Raises:
-        ConfigError: if the file cannot be read or is anything else than one object in UTF-8, without
-            NaN and without a key given twice.
+        ConfigError: if the file cannot be read, or is not one JSON object in UTF-8 without NaN and
+            without duplicate keys.
     """
 
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
-        doubled = sorted({key for key in keys if keys.count(key) > 1})
-        if doubled:
-            raise ConfigError([f"{path}: key {doubled[0]!r} occurs twice: keep one of them"])
+        duplicates = sorted({key for key in keys if keys.count(key) > 1})
+        if duplicates:
+            raise ConfigError([f"{path}: key {duplicates[0]!r} occurs twice: remove one of them"])
         return dict(pairs)
 
     def refuse_constant(name: str) -> NoReturn:
-        raise ConfigError([f"{path}: {name} is not JSON: write a finite number"])
+        raise ConfigError([f"{path}: {name} is not valid JSON: use a finite number"])
 
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read ({error.strerror}): {absent}"]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: is not UTF-8 at byte {error.start}: save it as UTF-8"]) from error
+        raise ConfigError(
+            [f"{path}: byte {error.start} is not valid UTF-8: save the file as UTF-8"]
+        ) from error
     try:
         document = json.loads(text, object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError):
             where = f"line {error.lineno} column {error.colno}: {error.msg}"
         else:
-            where = "nested too deeply, or with a number of thousands of digits"
-        raise ConfigError([f"{path}: is not JSON, {where}: correct the syntax"]) from error
+            where = "it is nested too deeply, or a number has too many digits"
+        raise ConfigError([f"{path}: is not valid JSON, {where}: correct the syntax"]) from error
     if not isinstance(document, dict):
-        raise ConfigError([f"{path}: must hold a JSON object {shape}"])
+        raise ConfigError([f"{path}: must contain a JSON object {shape}"])
     return document
 
 
@@ -367,7 +365,7 @@ def _snake(name: str) -> str:
 
 
 def _override(document: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
-    known: dict[str, tuple[str, str, Any]] = {
+    variables: dict[str, tuple[str, str, Any]] = {
         variable_of(section, field.alias or name): (section, field.alias or name, field.annotation)
         for section, model in SECTIONS.items()
         for name, field in model.model_fields.items()
@@ -377,11 +375,11 @@ def _override(document: dict[str, Any], environ: Mapping[str, str]) -> list[str]
     for variable in sorted(environ):
         if not variable.startswith(prefixes):
             continue
-        if variable not in known:
-            nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0)[0]
+        if variable not in variables:
+            nearest = difflib.get_close_matches(variable, variables, n=1, cutoff=0)[0]
             problems.append(f"{variable}: unknown environment variable: did you mean {nearest}?")
             continue
-        section, key, annotation = known[variable]
+        section, key, annotation = variables[variable]
         target = document.setdefault(section, {})
         if isinstance(target, dict):
             target[key] = _from_text(environ[variable], annotation)
@@ -389,7 +387,7 @@ def _override(document: dict[str, Any], environ: Mapping[str, str]) -> list[str]
 
 
 def _from_text(text: str, annotation: object) -> object:
-    """What a variable's text means for a field; text that does not fit is left for the schema."""
+    """Convert a variable's text to a field's type. Invalid text stays text, and the schema rejects it."""
     arms = {annotation, *get_args(annotation)}
     if text == "" and type(None) in arms:
         return None
@@ -410,13 +408,13 @@ def _explain(detail: dict[str, Any]) -> str:
     key = ".".join(location)
     if detail["type"] == "extra_forbidden":
         model = SECTIONS[location[0]] if len(location) > 1 else Config
-        known = [field.alias or name for name, field in model.model_fields.items()]
-        lowered = {name.lower(): name for name in known}
-        sought = location[-1].replace("_", "").lower()
-        nearest = lowered[difflib.get_close_matches(sought, lowered, n=1, cutoff=0)[0]]
-        return f"{key}: unknown key: did you mean {nearest!r}? known keys: {_list(known)}"
+        keys = [field.alias or name for name, field in model.model_fields.items()]
+        lowered = {name.lower(): name for name in keys}
+        unknown = location[-1].replace("_", "").lower()
+        nearest = lowered[difflib.get_close_matches(unknown, lowered, n=1, cutoff=0)[0]]
+        return f"{key}: unknown key: did you mean {nearest!r}? known keys: {_list(keys)}"
     if detail["type"] == "missing":
-        return f"{key}: is missing: add it to the configuration"
+        return f"{key}: is required but missing: add it to the configuration"
     return f"{key}: {detail['input']!r} is not accepted: {detail['msg']}"
 
 
@@ -454,24 +452,24 @@ def _tls_files(config: Config, environ: Mapping[str, str]) -> tuple[TlsFiles | N
     tls = config.tls
     if not tls.enabled:
         return None, []
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     problems = []
-    for key, given, credential in (
+    for key, configured, credential in (
         ("certificateFile", tls.certificate_file, "tls.crt"),
         ("keyFile", tls.key_file, "tls.key"),
     ):
         directory = environ.get("CREDENTIALS_DIRECTORY")
-        path = given or (Path(directory) / credential if directory else None)
+        path = configured or (Path(directory) / credential if directory else None)
         if path is None:
             problems.append(
-                f"tls.{key}: is missing and tls.enabled is true: name the file, or pass the credential "
+                f"tls.{key}: is missing although tls.enabled is true: set it, or pass the systemd credential "
                 f"{credential}"
             )
         else:
-            found[key] = path
+            paths[key] = path
     if problems:
         return None, problems
-    return TlsFiles(found["certificateFile"], found["keyFile"]), []
+    return TlsFiles(paths["certificateFile"], paths["keyFile"]), []
 
 
 def _contradictions(config: Config, tokens_file: Path | None) -> list[str]:
@@ -480,25 +478,25 @@ def _contradictions(config: Config, tokens_file: Path | None) -> list[str]:
     if katago.default_visits > katago.max_visits:
         problems.append(
             f"katago.defaultVisits: {katago.default_visits} is above katago.maxVisits "
-            f"{katago.max_visits}: lower the one or raise the other"
+            f"{katago.max_visits}: lower one or raise the other"
         )
     if katago.restart_backoff_seconds > katago.restart_backoff_max_seconds:
         problems.append(
             f"katago.restartBackoffSeconds: {katago.restart_backoff_seconds:g} is above "
             f"katago.restartBackoffMaxSeconds {katago.restart_backoff_max_seconds:g}: "
-            "lower the one or raise the other"
+            "lower one or raise the other"
         )
     if server.max_sessions_per_token > server.max_sessions:
         problems.append(
             f"server.maxSessionsPerToken: {server.max_sessions_per_token} is above server.maxSessions "
-            f"{server.max_sessions}: lower the one or raise the other"
+            f"{server.max_sessions}: lower one or raise the other"
         )
     if metrics.enabled and metrics.port == server.port:
-        problems.append(f"metrics.port: {metrics.port} is server.port too: choose another one")
+        problems.append(f"metrics.port: {metrics.port} is also server.port: choose another port")
     if not is_loopback(server.host) and tokens_file is None:
         problems.append(
-            f"server.host: {server.host!r} is not loopback and no token is configured: set "
-            "auth.tokensFile (or the credential tokens.json), or bind 127.0.0.1"
+            f"server.host: {server.host!r} is not a loopback address and no token is configured: set "
+            "auth.tokensFile (or the systemd credential tokens.json), or use 127.0.0.1"
         )
     for key, entries in (
         ("allowedHosts", server.allowed_hosts),
@@ -508,8 +506,8 @@ def _contradictions(config: Config, tokens_file: Path | None) -> list[str]:
             if not _allowed(entry, origin=key == "allowedOrigins"):
                 example = "'https://go.example.org'" if key == "allowedOrigins" else "'go.example.org:*'"
                 problems.append(
-                    f"server.{key}: {entry!r} is not accepted: name one explicitly, "
-                    f"such as {example} (a '*' may stand for the port only)"
+                    f"server.{key}: {entry!r} is not accepted: use an explicit name "
+                    f"such as {example} ('*' is allowed only as the port)"
                 )
     return problems
 

@@ -1,11 +1,11 @@
-"""The desk before the engine: limits, cache, joined requests, slots, and failures by their codes.
+"""The desk in front of the engine: limits, cache, joined requests, slots, and error codes.
 
-Every analysing tool asks through it. Answers are cached and joined under a digest of everything
-that changes them: tool, engine version and configuration, networks, position with its moves, and
-all options. The configuration counts by the bytes of its file: no setting of KataGo's is known here
-not to matter, and so another number of threads costs the cache too.
-Positions that mirror each other are not taken for one another: the rules of ko and superko look at
-the moves, and the network does not promise the same answer for a turned board.
+All analysing tools send their queries through it. Answers are cached and joined under a digest of
+everything that affects them: tool, engine version and configuration, networks, position with its moves,
+and all options. The configuration file counts byte by byte, because any of KataGo's settings may affect
+answers. So even another number of threads invalidates the cache.
+Mirrored positions are different positions: ko and superko depend on the moves, and the network may answer
+differently for a mirrored board.
 """
 
 import asyncio
@@ -34,43 +34,45 @@ from katago_mcp.supervisor import EngineUnavailable, Supervisor
 PROGRESS_EVERY = 0.5
 
 _ANSWER_FORMAT = 5
-"""Part of every cache key: raised when the shape of cached answers changes."""
+"""Part of every cache key. Increase it when the format of cached answers changes."""
 
 _DRAINED_SECONDS = 30
-"""After which a server that drains is worth another try: it is restarted, or another one has its place."""
+"""Retry hint while draining: by then the server is restarted or replaced."""
 
 _READ_MAX = 64
-"""Answers kept as they were read from the cache, which costs more than to find them there."""
+"""Parsed answers kept in memory: parsing costs more than the cache lookup."""
 
 _POSITION_FIELDS = frozenset(field.alias for field in Position.model_fields.values())
 _log = Log(__name__)
 
 
 class Wire(BaseModel):
-    """What a tool returns: camelCase outside, snake_case here."""
+    """A model that a tool returns: camelCase in JSON, snake_case in Python."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
 class Result(Wire):
-    """What every answer of an analysing tool says about itself."""
+    """Fields of every answer of an analysing tool."""
 
     perspective: Literal["BLACK"] = Field(
-        default="BLACK", description="Whose winrates, scores and ownership these are."
+        default="BLACK", description="Perspective of winrates, scores and ownership."
     )
     rules: str = Field(
-        description="Rule set used, by its name, or by KataGo's notation of its parts when it has none."
+        description="Rule set used: its name, or KataGo's notation of its parts if it has none."
     )
     komi: float = Field(description="Komi used.")
     cached: bool = Field(default=False, description="Whether the answer came from the cache.")
-    partial: bool = Field(default=False, description="Whether something is missing of what was asked for.")
-    warnings: list[str] = Field(default=[], description="What was accepted although it looks wrong.")
+    partial: bool = Field(default=False, description="Whether parts of the requested answer are missing.")
+    warnings: list[str] = Field(
+        default=[], description="Suspicious input that was accepted, and assumptions."
+    )
     network: str | None = Field(default=None, description="Name of the neural network.")
     engine_version: str | None = Field(default=None, description="Version of KataGo.")
 
     @abstractmethod
     def summary(self) -> str:
-        """The answer in a few lines, for people."""
+        """The answer as a few lines of text for people."""
 
 
 _Wire = TypeVar("_Wire", bound=Wire)
@@ -78,7 +80,7 @@ _Result = TypeVar("_Result", bound=Result)
 
 
 class Desk:
-    """Lets tools use the engine of a supervisor, at most `max_concurrent` queries at a time."""
+    """Gives tools access to the supervisor's engine, with at most `max_concurrent` queries at a time."""
 
     def __init__(
         self,
@@ -94,28 +96,28 @@ class Desk:
         self._cache = cache
         self.slots = Slots(self.katago.max_concurrent, settings.config.server.max_queued, self._note_load)
         self._flights = Flights(self.slots, self._note_load)
-        self._read: OrderedDict[str, tuple[bytes, Wire]] = OrderedDict()
+        self._parsed: OrderedDict[str, tuple[bytes, Wire]] = OrderedDict()
         self._idle = asyncio.Event()
         self._idle.set()
         settings.watch(self._resize)
 
     @property
     def katago(self) -> Katago:
-        """The limits in force, and what is known of the engine's files."""
+        """The limits in force, and the paths of the engine's files."""
         return self._settings.config.katago
 
     @property
     def saturated(self) -> bool:
-        """Whether another request of a caller who waits already would be refused."""
+        """Whether another request of a caller that already waits would be rejected."""
         return self.slots.saturated
 
     @property
     def busy(self) -> int:
-        """Requests being answered or waiting; identical ones count once."""
+        """Number of running or waiting requests. Identical requests count once."""
         return len(self._flights)
 
     async def idle(self) -> None:
-        """Wait until nothing is being answered."""
+        """Wait until no request is running or waiting."""
         await self._idle.wait()
 
     async def answer(
@@ -123,7 +125,7 @@ class Desk:
         kind: type[_Result],
         tool: str,
         checked: Checked,
-        asked: dict[str, Any],
+        parameters: dict[str, Any],
         work: Callable[[Claim, Report], Awaitable[_Result]],
         *,
         caller: str,
@@ -131,32 +133,34 @@ class Desk:
         cached: bool = True,
         long: bool = False,
     ) -> _Result:
-        """Answer from the cache, or together with an identical request in flight, or by `work`.
+        """Answer from the cache, by joining an identical running request, or by `work`.
 
-        `asked` is JSON that holds everything the answer depends on, besides the position, the engine and
-        the networks. Every caller gets an answer of its own, which calls the rules by the caller's name.
-        With `cached` false the answer is neither looked up nor kept as a whole.
+        `parameters` is JSON with everything that the answer depends on, except the position, the engine and
+        the networks. Every caller gets its own copy of the answer, with the caller's name for the rules.
+        If `cached` is false, the cache is not used for the answer as a whole.
 
         Raises:
             Rejected: if the server drains or is overloaded.
-            Failure: what `work` raises.
+            Failure: any failure of `work`.
         """
         if self.draining:
-            raise _draining("the server takes no new analyses because it is being taken out of service")
-        name = self.key(tool, checked.digest, asked)
+            raise _draining(
+                "the server accepts no new analyses: it is shutting down or was drained by an operator"
+            )
+        name = self.key(tool, checked.digest, parameters)
         own: dict[str, Any] = {"rules": checked.rules_name}
         if cached:
-            kept = await self.kept(kind, name)
-            if kept is not None:
-                return kept.model_copy(update=own | {"cached": True})
+            answer = await self.lookup(kind, name)
+            if answer is not None:
+                return answer.model_copy(update=own | {"cached": True})
 
         async def worked(claim: Claim, note: Report) -> _Result:
             result = await work(claim, note)
             engine = self._supervisor.identity
             result.network, result.engine_version = engine.network, engine.version
-            # A partial answer depends on how busy the machine was; it is not worth repeating.
+            # A partial answer depends on the load of the machine, so it is not cached.
             if cached and not result.partial:
-                await self.keep(name, result.model_dump(mode="json", by_alias=True))
+                await self.store(name, result.model_dump(mode="json", by_alias=True))
             return result
 
         try:
@@ -167,29 +171,29 @@ class Desk:
 
     @contextlib.asynccontextmanager
     async def turn(self, claim: Claim) -> AsyncIterator[None]:
-        """Hold a slot while the context lasts, for work that waits for one turn only.
+        """Hold a slot while the context lasts, for work that needs only one slot.
 
         Raises:
-            Rejected: `overloaded` if the turn does not come within `server.maxWaitSeconds`.
+            Rejected: `overloaded` if no slot is free within `server.maxWaitSeconds`.
         """
         patience = self._settings.config.server.max_wait_seconds
         try:
             async with self.slots.slot(claim, patience):
                 yield
         except Overdue as error:
-            raise self._overloaded(f"no turn came within {patience:g} s: ") from error
+            raise self._overloaded(f"no slot was free within {patience:g} s: ") from error
 
     def _overloaded(self, reason: str) -> Rejected:
         longest = self._settings.config.server.max_wait_seconds
         return Rejected(
             "overloaded",
-            f"{reason}{self.slots.running} analyses run and {self.slots.queued} wait already",
-            accepted="fewer requests at a time",
+            f"{reason}{self.slots.running} analyses are running and {self.slots.queued} are waiting",
+            accepted="fewer concurrent requests",
             retry_after=min(longest, self.slots.expected_wait(self.katago.max_time)),
         )
 
-    def key(self, tool: str, position: str, asked: dict[str, Any]) -> str:
-        """The key of an answer about a position, given by its digest, of the engine that runs as it runs."""
+    def key(self, tool: str, position: str, parameters: dict[str, Any]) -> str:
+        """The cache key of an answer; `position` is the position's digest. Includes the running engine."""
         engine = self._supervisor.identity
         return caching.key(
             {
@@ -200,49 +204,49 @@ class Desk:
                 "config": engine.config,
                 "tool": tool,
                 "position": position,
-                "asked": asked,
+                "asked": parameters,
             }
         )
 
-    async def kept(self, kind: type[_Wire], name: str) -> _Wire | None:
-        """What the cache holds under a key; nothing while it is not known which engine runs.
+    async def lookup(self, kind: type[_Wire], name: str) -> _Wire | None:
+        """The cached answer for a key; None while the engine's identity is unknown.
 
-        Others may be given the same object: whoever changes something makes a copy.
+        The object is shared: copy it before you change it.
         """
         if self._cache is None or not self._identified:
             return None
         text = await self._cache.get(name)
         if text is None:
             return None
-        of, found = self._read.get(name, (None, None))
-        if of is text and isinstance(found, kind):
-            return found
+        parsed_text, parsed = self._parsed.get(name, (None, None))
+        if parsed_text is text and isinstance(parsed, kind):
+            return parsed
         try:
             answer = kind.model_validate_json(text)
         except ValidationError:
             _log.warning("cache_entry_of_another_shape")
             return None
-        self._read[name] = text, answer
-        self._read.move_to_end(name)
-        if len(self._read) > _READ_MAX:
-            self._read.popitem(last=False)
+        self._parsed[name] = text, answer
+        self._parsed.move_to_end(name)
+        if len(self._parsed) > _READ_MAX:
+            self._parsed.popitem(last=False)
         return answer
 
-    async def keep(self, name: str, answer: dict[str, Any]) -> None:
-        """Keep an answer under a key that was made before it was searched for."""
+    async def store(self, name: str, answer: dict[str, Any]) -> None:
+        """Store an answer under a key that was computed before the search."""
         if self._cache is not None and self._identified:
             await self._cache.put(name, answer)
 
     async def search(self, query: dict[str, Any], seconds: float, progress: Progress | None) -> Answer:
-        """One query to the engine, within a slot; `seconds` is the `maxTime` in it.
+        """Send one query to the engine. The caller holds a slot; `seconds` is the query's `maxTime`.
 
         Raises:
-            Unavailable: if there is no engine, or it ended during the search.
-            Invalid: if the engine refused the query.
-            TimedOut: if it gave no answer in time, or ended the search before it had a result.
+            Unavailable: if the engine is not available, or ended during the search.
+            Invalid: if the engine rejected the query.
+            TimedOut: if it gave no answer in time, or the search ended without a result.
         """
-        # An engine with fewer threads than maxConcurrent works some queries off one by one, and
-        # may first have to finish the turn of a review.
+        # An engine with fewer threads than maxConcurrent processes some queries one after another, and
+        # may first have to finish a turn of a review.
         limit = seconds * (self.katago.max_concurrent + 1) + self._grace
         with self._explained(limit, seconds):
             engine = self._supervisor.engine()
@@ -251,7 +255,7 @@ class Desk:
         if answer.reply.get("noResults"):
             raise TimedOut(
                 "analysis_timeout",
-                "the search ended before it had a result",
+                "the search ended before it had a result: maxTime is too short",
                 accepted="a longer maxTime",
                 retry_after=1,
             )
@@ -260,9 +264,9 @@ class Desk:
     async def search_turns(
         self, query: dict[str, Any], seconds: float, received: Progress
     ) -> tuple[str, ...]:
-        """One query with `analyzeTurns`, within a slot; `seconds` bounds every turn's search.
+        """Send one query with `analyzeTurns`. The caller holds a slot; `seconds` limits each turn's search.
 
-        Raises as `search` does; what was received before is the caller's to keep.
+        Raises as `search` does. The caller keeps the turns received before.
         """
         turns = len(query["analyzeTurns"])
         limit = seconds * (turns + self.katago.max_concurrent) + self._grace
@@ -286,7 +290,7 @@ class Desk:
             yield
         except (EngineUnavailable, EngineGone) as error:
             if self.draining:
-                message = "the server was taken out of service before the analysis was done"
+                message = "the server shut down before the analysis was done"
                 raise _draining(message) from error
             raise self._without_engine(error) from error
         except EngineRefused as error:
@@ -295,20 +299,20 @@ class Desk:
         except TimeoutError as error:
             raise TimedOut(
                 "analysis_timeout",
-                f"the engine gave no answer within {limit:g} s after it was asked",
-                accepted="fewer maxVisits or a shorter maxTime",
+                f"the engine gave no answer within {limit:g} s after the query was sent",
+                accepted="lower maxVisits or a shorter maxTime",
                 retry_after=seconds,
             ) from error
 
     def _without_engine(self, error: EngineUnavailable | EngineGone) -> Unavailable:
         if isinstance(error, EngineUnavailable):
-            # An engine that has just ended is "ready" until the supervisor has taken notice.
+            # An engine that has just ended stays "ready" until the supervisor notices.
             code = "engine_restarted" if error.state == "ready" else f"engine_{error.state}"
             return Unavailable(code, str(error), retry_after=error.retry_after)
         retry_after = self._supervisor.retry_after
         if retry_after is None:
-            return Unavailable("engine_stopped", "the engine was stopped while analysing")
-        message = f"the engine restarted while analysing ({error})"
+            return Unavailable("engine_stopped", "an operator stopped the engine during the analysis")
+        message = f"the engine ended during the analysis and is being restarted ({error})"
         return Unavailable("engine_restarted", message, retry_after=retry_after)
 
     def _resize(self) -> None:
@@ -329,20 +333,20 @@ def _draining(message: str) -> Rejected:
 
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
-    """Turn what is missing in an engine's reply into the failure `engine_answer_unreadable`."""
+    """Convert missing or invalid data in an engine's reply to the failure `engine_answer_unreadable`."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError) as error:
         _log.error("engine_answer_unreadable", errorType=type(error).__name__)
         raise Broken(
             "engine_answer_unreadable",
-            "the engine's answer lacks what the analysis protocol promises",
+            "the engine's answer lacks data that the analysis protocol requires",
             retry_after=1,
         ) from error
 
 
 def within(name: str, value: float, least: float, most: float) -> None:
-    """Refuse a number outside of its range.
+    """Reject a number outside its range.
 
     Raises:
         Invalid: with the code `limit_exceeded` and the range.
@@ -358,10 +362,9 @@ def within(name: str, value: float, least: float, most: float) -> None:
 
 
 def options_of(visits: int, seconds: float) -> dict[str, Any]:
-    """What every query says besides its position [Analysis_Engine.md, Queries].
+    """The common options of every query [Analysis_Engine.md, Queries].
 
-    It settles what the engine's configuration would decide otherwise: whose winrates are reported,
-    and how long a search may take.
+    They override the engine's configuration: the perspective of winrates, and the time limit of a search.
     """
     return {
         "maxVisits": visits,

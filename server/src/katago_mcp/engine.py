@@ -1,8 +1,8 @@
 """The engine's child process: KataGo's JSON analysis protocol over its pipes [Analysis_Engine.md].
 
-Queries are written as pure ASCII without NaN: one invalid byte aborts KataGo and everything in
-flight with it. An engine that stops reading, answers no JSON or exits ends as a whole; whoever
-waited for an answer gets `EngineGone` with the reason.
+Queries are pure ASCII without NaN: one invalid byte makes KataGo abort with all running queries. An
+engine that stops reading, sends no JSON or exits is ended as a whole; all waiting queries fail with
+`EngineGone` and the reason.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 
 LINE_LIMIT = 16 * 1024 * 1024
-"""Bytes of one reply; a reply with ownership has about 70 kB."""
+"""Maximum bytes of one reply. A reply with ownership has about 70 kB."""
 
 GARBAGE_LIMIT = 3
-"""Lines without JSON after which an engine is given up."""
+"""Number of non-JSON lines after which the engine is ended."""
 
 _TUNING_MARKS = {
-    "Beginning GPU tuning": "the engine tunes itself to this device",
-    "Performing autotuning": "the engine tunes itself to this device",
-    "Tuning ": "the engine tunes itself to this device",
-    "Creating new timing cache": "the engine builds TensorRT's timing cache for this device",
-    "Creating new plan cache": "the engine builds TensorRT's plan cache for this device",
+    "Beginning GPU tuning": "the engine is tuning itself for this device",
+    "Performing autotuning": "the engine is tuning itself for this device",
+    "Tuning ": "the engine is tuning itself for this device",
+    "Creating new timing cache": "the engine is building TensorRT's timing cache for this device",
+    "Creating new plan cache": "the engine is building TensorRT's plan cache for this device",
 }
 _REASON_MARK = "what():"
-_SECRETIVE = ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_NOT_INHERITED = ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _INHERITED = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_CACHE_HOME", "POCL_CACHE_DIR")
 _INHERITED_PREFIXES = ("LD_", "OCL_", "OPENCL_", "POCL_", "CUDA_", "NVIDIA_", "OMP_")
 _QUIT_SECONDS = 2.0
@@ -46,24 +46,24 @@ Progress = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class EngineGone(Exception):
-    """The engine ended before it answered; the text says how, e.g. "exited with signal 9"."""
+    """The engine ended before it answered. The text says why, for example "exited with signal 9"."""
 
 
 class EngineRefused(Exception):
-    """The engine answered a query with an error; `field` is the query's field at fault."""
+    """The engine answered a query with an error. `field` is the query's field that caused it."""
 
-    def __init__(self, message: str, refused_field: str | None) -> None:
+    def __init__(self, message: str, error_field: str | None) -> None:
         super().__init__(message)
-        self.field = refused_field
+        self.field = error_field
 
 
 class EngineSpawnError(Exception):
-    """The engine's program could not be started; the text names it and says why."""
+    """The engine's executable could not be started. The text contains its path and the reason."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """How the engine is started. `overrides` are KataGo settings on top of its config file."""
+    """The engine's command line. `overrides` are KataGo settings that override its config file."""
 
     binary: Path
     network: Path
@@ -74,7 +74,7 @@ class Command:
     human_network: Path | None = None
 
     def argv(self) -> list[str]:
-        """The command line; with `-quit-without-waiting`, so that closing stdin ends the engine."""
+        """The arguments. `-quit-without-waiting` makes the engine exit when stdin closes."""
         argv = [str(self.binary), "analysis", "-config", str(self.config)]
         argv += ["-model", str(self.network), "-quit-without-waiting"]
         if self.human_network is not None:
@@ -88,11 +88,11 @@ class Command:
 
     @staticmethod
     def environment(environ: Mapping[str, str]) -> dict[str, str]:
-        """What the engine needs of an environment; nothing that leads to credentials."""
+        """The environment variables that the engine needs; none that give access to credentials."""
         return {
             name: value
             for name, value in environ.items()
-            if name not in _SECRETIVE and (name in _INHERITED or name.startswith(_INHERITED_PREFIXES))
+            if name not in _NOT_INHERITED and (name in _INHERITED or name.startswith(_INHERITED_PREFIXES))
         }
 
 
@@ -106,14 +106,14 @@ class _Pending:
 
 @dataclass(frozen=True)
 class Answer:
-    """The final reply to a query, and the warnings that the engine sent about it."""
+    """The final reply to a query, and the engine's warnings about the query."""
 
     reply: dict[str, Any]
     warnings: tuple[str, ...]
 
 
 class Engine:
-    """One running KataGo. Made by `launch`, which also ends and reaps it."""
+    """One running KataGo process. `launch` creates, ends and reaps it."""
 
     def __init__(self, process: asyncio.subprocess.Process, command: Command, metrics: Metrics):
         self.pid = process.pid
@@ -133,7 +133,7 @@ class Engine:
 
     @property
     def reason(self) -> str | None:
-        """What the engine itself gave as the reason for aborting, on stderr after `what():`."""
+        """The engine's own reason for aborting: its text on stderr after `what():`."""
         for line in reversed(self._stderr):
             if _REASON_MARK in line:
                 return line.split(_REASON_MARK, 1)[1].strip()
@@ -148,17 +148,17 @@ class Engine:
         """Send a query and wait for its final reply.
 
         `query` is a query of the analysis protocol without `id`. `progress` is called with every
-        reply that has `isDuringSearch`. When the caller gives up, the search is terminated.
+        reply that has `isDuringSearch`. If the caller is cancelled, the search is terminated.
 
         Raises:
             EngineGone: if the engine ends first.
-            EngineRefused: if it answers with an error.
+            EngineRefused: if the engine answers with an error.
             ValueError: if the query holds NaN or an infinity.
         """
         pending = _Pending(asyncio.get_running_loop().create_future())
         if progress is not None:
             pending.partials = asyncio.Queue()
-        async with self._asked(query, pending):
+        async with self._sent(query, pending):
             if progress is None or pending.partials is None:
                 reply = await pending.future
             else:
@@ -168,21 +168,21 @@ class Engine:
     async def query_turns(self, query: Mapping[str, Any], received: Progress) -> tuple[str, ...]:
         """Send a query with `analyzeTurns`, and wait until every turn has its final reply.
 
-        `query["analyzeTurns"]` names each turn once: KataGo answers a turn named twice once, and
-        an empty list never. `received` is called with each reply as it comes, in any order.
-        Returns the engine's warnings; raises as `query` does, after what came was received.
+        `query["analyzeTurns"]` must list each turn once: KataGo answers duplicates only once, and
+        an empty list never. `received` is called with each reply, in any order.
+        Returns the engine's warnings. Raises as `query` does, after all received replies were passed on.
         """
         pending = _Pending(asyncio.get_running_loop().create_future())
         pending.partials = asyncio.Queue()
         pending.turns = len(query["analyzeTurns"])
-        async with self._asked(query, pending):
+        async with self._sent(query, pending):
             for _ in query["analyzeTurns"]:
                 await received(await _next(pending.future, pending.partials))
         return tuple(pending.warnings)
 
     @contextlib.asynccontextmanager
-    async def _asked(self, query: Mapping[str, Any], pending: _Pending) -> AsyncIterator[None]:
-        """Send a query; on the way out, terminate it if it was not answered."""
+    async def _sent(self, query: Mapping[str, Any], pending: _Pending) -> AsyncIterator[None]:
+        """Send a query. When the context ends, terminate the query if it was not answered."""
         self._count += 1
         name = f"q{self._count}"
         line = _encode({**query, "id": name})
@@ -195,13 +195,13 @@ class Engine:
         finally:
             del self._pending[name]
             if pending.future.done() and not pending.future.cancelled():
-                # Retrieved here, so that an answer nobody waits for any more is not reported.
+                # Retrieve the exception, so that asyncio does not log it as never retrieved.
                 pending.future.exception()
             elif "action" not in query and not self.ended.is_set():
                 self._terminate(name)
 
     def end(self, kind: EndKind, text: str) -> None:
-        """Kill the engine, and fail everything in flight, for the reason given."""
+        """Kill the engine, and fail all running queries with `text` as the reason."""
         if not self.ended.is_set():
             self.end_kind, self.end_text = kind, text
             self.ended.set()
@@ -209,13 +209,13 @@ class Engine:
         self._kill()
 
     def quit(self, text: str = "was stopped") -> None:
-        """Ask the engine to go by closing its stdin; `text` is how its end will be told."""
+        """Make the engine exit by closing its stdin. `text` is the reason to report."""
         self._quit_text = text
         if self._process.stdin is not None:
             self._process.stdin.close()
 
     def _terminate(self, name: str) -> None:
-        # Not awaited: the caller may be on its way out by cancellation.
+        # Not awaited, because the caller may be cancelled already.
         self._count += 1
         if self._process.stdin is not None and not self._process.stdin.is_closing():
             self._process.stdin.write(
@@ -230,41 +230,41 @@ class Engine:
                 self._process.stdin.write(line)
                 await self._process.stdin.drain()
         except TimeoutError as error:
-            self.end("hung", f"hung: it read nothing for {self._command.write_seconds:g} s")
+            self.end("hung", f"hung: it read no input for {self._command.write_seconds:g} s")
             raise EngineGone(self.end_text) from error
         except (ConnectionError, RuntimeError) as error:
-            # The pipe breaks a moment before the exit is reaped; its status is worth waiting for.
+            # The pipe breaks shortly before the process is reaped. Wait for its exit status.
             await self.ended.wait()
             raise EngineGone(self.end_text) from error
 
     async def read_replies(self) -> None:
-        """Dispatch replies until the engine's stdout ends, then record how it ended."""
+        """Dispatch replies until the engine's stdout closes, then record how the engine ended."""
         stdout = self._process.stdout
         while stdout is not None:
             try:
                 line = await stdout.readline()
             except ValueError:
                 if not self.ended.is_set():
-                    self._count_garbage("a line above the limit")
+                    self._count_garbage("a line that is too long")
                 continue
             if not line:
                 break
             self.lines += 1
-            # What an engine that was given up still sends is read, so that its pipe empties.
+            # After the end was decided, output is read only to empty the pipe.
             if not self.ended.is_set():
                 self._dispatch(line)
         try:
             async with asyncio.timeout(_QUIT_SECONDS):
                 code = await self._process.wait()
         except TimeoutError:
-            self.end("exited", "closed its output without exiting")
+            self.end("exited", "closed its output but did not exit")
         else:
-            # stderr may hold the reason, and is read by another task: let it finish.
+            # stderr may contain the reason. Let the task that reads it finish.
             await asyncio.sleep(0.05)
             self.end("exited", self._quit_text or _describe(code))
 
     async def read_log(self) -> None:
-        """Follow the engine's stderr: keep its end, notice tuning."""
+        """Read the engine's stderr: keep the last lines, detect tuning."""
         stderr = self._process.stderr
         rest = b""
         while stderr is not None and (chunk := await stderr.read(65536)):
@@ -296,16 +296,16 @@ class Engine:
         name = reply.get("id")
         pending = self._pending.get(name) if isinstance(name, str) else None
         if pending is None:
-            # A terminated query still sends its last result; only a reply without id is odd.
+            # A terminated query still sends a last result. Only a reply without an id is an error.
             if name is None:
                 self._metrics.protocol_errors.inc()
                 _log.warning("engine_reply_without_id", reply=str(reply.get("error"))[:200])
             return
         if "error" in reply:
-            refused = reply.get("field")
+            error_field = reply.get("field")
             _resolve_error(
                 pending.future,
-                EngineRefused(str(reply["error"]), None if refused is None else str(refused)),
+                EngineRefused(str(reply["error"]), None if error_field is None else str(error_field)),
             )
         elif "warning" in reply:
             pending.warnings.append(f"{reply.get('field', 'query')}: {reply['warning']}")
@@ -335,7 +335,7 @@ class Engine:
             os.killpg(self.pid, signal.SIGKILL)
 
     async def close(self) -> None:
-        """Let the engine quit, kill what does not, and reap it."""
+        """Let the engine quit, kill it if it does not, and reap it."""
         self.quit()
         try:
             async with asyncio.timeout(0 if self.ended.is_set() else _QUIT_SECONDS):
@@ -343,16 +343,16 @@ class Engine:
         except TimeoutError:
             self._kill()
             await self._process.wait()
-        # Children that the engine left in its process group go as well.
+        # Also kill children that remain in the engine's process group.
         self._kill()
 
 
 @contextlib.asynccontextmanager
 async def launch(command: Command, environ: Mapping[str, str], metrics: Metrics) -> AsyncIterator[Engine]:
-    """Start an engine; leaving the context ends and reaps it, whatever happened inside.
+    """Start an engine. When the context ends, the engine is ended and reaped, also after an exception.
 
     Raises:
-        EngineSpawnError: if the program cannot be executed.
+        EngineSpawnError: if the executable cannot be started.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -395,7 +395,7 @@ async def _with_progress(
 async def _next(
     final: asyncio.Future[dict[str, Any]], replies: asyncio.Queue[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The next reply of several; raises what `final` failed with once all that came are read."""
+    """The next of several replies. Raises the failure of `final` after all received replies were returned."""
     getter = asyncio.ensure_future(replies.get())
     try:
         await asyncio.wait({getter, final}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""What a tool answers when it cannot do what it was asked: a closed catalogue of codes."""
+"""The errors of the tools: a closed catalogue of codes."""
 
 import math
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from pydantic.alias_generators import to_camel
 Status = Literal["ok", "invalid", "rejected", "unavailable", "timeout", "error", "cancelled"]
 """How a call ended, the `status` of `katago_requests_total`.
 
-`invalid` is the caller's mistake; `rejected` is a limit (load, rate, scope, drain);
-`unavailable`, `timeout` and `error` are the server's own.
+`invalid`: the caller's mistake. `rejected`: a limit (load, rate, scope, drain).
+`unavailable`, `timeout` and `error`: failures of the server or its engine.
 """
 
 
@@ -20,9 +20,9 @@ Status = Literal["ok", "invalid", "rejected", "unavailable", "timeout", "error",
 class Entry:
     """One code of the catalogue.
 
-    `fields` are the arguments that can be at fault, with `[i]` for an index and `*` for a name,
-    or ANY_FIELD; none when no argument is. `accepted` says what would do; `retry` says whether and
-    when the same call can succeed later.
+    `fields` are the arguments that can cause the error, with `[i]` for an index and `*` for a name,
+    or ANY_FIELD; empty if no argument can. `accepted` states what the server accepts instead. `retry`
+    states whether and when the same call can succeed.
     """
 
     status: Status
@@ -32,168 +32,174 @@ class Entry:
     retry: str
 
 
-ANY_FIELD = "any, by its path"
+ANY_FIELD = "any, as a path"
 
 _NO_RETRY = "no: the same call fails again"
 _LATER = "after `retryAfterSeconds`"
-_ENGINE = "a call when `getEngineStatus` says ready"
+_ENGINE = "a call when `getEngineStatus` reports `ready`"
 
 CATALOGUE: dict[str, Entry] = {
     "invalid_rules": Entry(
         "invalid",
-        "The rule set is not known, or one of its parts is not.",
+        "The rule set, or one of its parts, is unknown.",
         ("position.rules", "position.rules.*"),
-        "a name, or the values of a part, that the text lists",
+        "a rule set or value that the text lists",
         _NO_RETRY,
     ),
     "invalid_board_size": Entry(
         "invalid",
-        "The board cannot have that many lines.",
+        "The board size is out of range.",
         ("position.boardXSize", "position.boardYSize", "sgf", "sgfBase64"),
         "an integer from 2 to 19",
         _NO_RETRY,
     ),
     "invalid_komi": Entry(
         "invalid",
-        "Komi is no multiple of a half, or beyond reason.",
+        "Komi is not a multiple of 0.5, or out of range.",
         ("position.komi",),
         "a multiple of 0.5 from -400 to 400",
         _NO_RETRY,
     ),
     "invalid_stone": Entry(
         "invalid",
-        "A stone of the setup is off the board, set up twice, without liberties, or of no colour.",
+        "A setup stone is off the board, duplicated, without liberties, or has no valid colour.",
         ("position.initialStones[i]", "sgf", "sgfBase64"),
         "each point once, groups with a liberty, B or W",
         _NO_RETRY,
     ),
     "invalid_move": Entry(
         "invalid",
-        "A move has no colour or no vertex that exists on this board.",
+        "A move has no valid colour, or its vertex does not exist on this board.",
         ("position.moves[i]", "move", "allowMoves[i]", "avoidMoves[i]"),
         'a vertex without the letter I, or "pass"',
         _NO_RETRY,
     ),
     "illegal_move": Entry(
         "invalid",
-        "The rules do not allow a move: the point is occupied, it is suicide, it retakes a ko, or under "
-        "superko it repeats a position (the text says which). The text names its vertex, and of a move of "
-        "the game the index, counted from 0; of allowMoves it names the first.",
+        "Illegal move: occupied point, suicide, ko or superko. The text names its vertex; for a game move, "
+        "its index from 0.",
         ("position.moves[i]", "move", "allowMoves"),
-        "a move that the rules allow",
+        "a legal move",
         _NO_RETRY,
     ),
     "too_many_moves": Entry(
-        "invalid", "The game is longer than any game.", ("position.moves",), "at most 2000 moves", _NO_RETRY
+        "invalid", "The game has too many moves.", ("position.moves",), "at most 2000 moves", _NO_RETRY
     ),
     "invalid_sgf": Entry(
         "invalid",
-        "The record is no SGF, or not of a game of Go; the text gives line and column, from 1.",
+        "The record is not SGF, or not a game of Go. The text names line and column, from 1.",
         ("sgf", "sgfBase64"),
         "a game record in SGF, FF[3] or FF[4]",
         _NO_RETRY,
     ),
     "invalid_variation": Entry(
         "invalid",
-        "The record has no such variation.",
+        "The record does not have this variation.",
         ("variation",),
-        "main, or a fork and branch that the text lists",
+        "`main`, or a fork and branch that the text lists",
         _NO_RETRY,
     ),
     "invalid_move_number": Entry(
         "invalid",
-        "The line of the record has fewer moves, or is cut short: the text gives place and reason.",
+        "The line has fewer moves, or could not be read to its end. The text names place and reason.",
         ("moveNumber",),
-        "a number from 0 to the moves of the line",
+        "0 to the number of moves of the line",
         _NO_RETRY,
     ),
     "no_moves": Entry(
         "invalid",
-        "There is nothing to review: no move of the game is in the range, or by the player, asked for.",
+        "There is nothing to review: no move matches the requested range and player.",
         ("position.moves", "sgf", "sgfBase64", "player"),
-        "a game with moves, a range within it, and a player who moved in it",
+        "a game with moves in this range by this player",
         _NO_RETRY,
     ),
     "invalid_range": Entry(
         "invalid",
-        "The range of moves is empty or lies outside of the game.",
+        "The range of moves is empty, or not within the game.",
         ("firstMove", "lastMove"),
         "1 <= firstMove <= lastMove <= number of moves",
         _NO_RETRY,
     ),
     "invalid_thresholds": Entry(
         "invalid",
-        "The bounds between the classes of loss are not five ascending numbers.",
+        "The thresholds of the loss classes are not five ascending numbers.",
         ("lossThresholds",),
         "five ascending numbers of points above 0",
         _NO_RETRY,
     ),
     "invalid_region": Entry(
         "invalid",
-        "An entry of allowMoves or avoidMoves is no rectangle, or both arguments are given.",
+        "An entry of allowMoves or avoidMoves is not a valid rectangle, or both are set.",
         ("allowMoves[i]", "avoidMoves[i]", "avoidMoves"),
-        'vertices, "pass", or rectangles such as "C3:G7", in one of the two arguments',
+        'vertices, "pass", or rectangles such as "C3:G7", in only one argument',
         _NO_RETRY,
     ),
     "no_human_network": Entry(
         "invalid",
-        "humanSLProfile needs a network trained on human games, and this server has none.",
+        "This server has no network trained on human games, which humanSLProfile needs.",
         ("humanSLProfile",),
-        "a call without humanSLProfile; or the operator sets katago.humanModelPath",
+        "a call without humanSLProfile; an operator can set `katago.humanModelPath`",
         _NO_RETRY,
     ),
     "invalid_profile": Entry(
         "invalid",
-        "The profile of human play is not one that KataGo knows.",
+        "KataGo does not know this profile of human play.",
         ("humanSLProfile",),
         "rank_20k to rank_9d, preaz_20k to preaz_9d, proyear_1800 to proyear_2023",
         _NO_RETRY,
     ),
     "limit_exceeded": Entry(
         "invalid",
-        "A number, or the length of a list or of the record, is outside of what this server allows.",
+        "A number, a list's length or the record's size exceeds a limit of this server.",
         (
             *("maxVisits", "maxTime", "topMoves", "pvLength", "restrictedDepth", "alternatives"),
             *("minPointsLost", "minWinrateLost", "lastMove", "allowMoves", "avoidMoves", "sgf", "sgfBase64"),
         ),
-        "the range that the text gives",
+        "the range that the text names",
         _NO_RETRY,
     ),
     "invalid_arguments": Entry(
         "invalid",
-        "The arguments do not fit the tool's input schema.",
+        "The arguments do not match the tool's input schema.",
         (ANY_FIELD,),
-        "arguments that fit the schema",
+        "arguments that match the schema",
         _NO_RETRY,
     ),
-    "unknown_tool": Entry("invalid", "There is no such tool.", (), "a tool that the text lists", _NO_RETRY),
+    "unknown_tool": Entry(
+        "invalid", "The server has no tool with this name.", (), "a tool that the text lists", _NO_RETRY
+    ),
     "engine_refused": Entry(
         "invalid",
-        "The engine itself refused the query; the text is KataGo's own.",
+        "The engine rejected the query. The text is KataGo's own.",
         (ANY_FIELD,),
-        "arguments that the engine takes",
+        "arguments that the engine accepts",
         _NO_RETRY,
     ),
     "overloaded": Entry(
         "rejected",
-        "So many analyses wait already; or this one waited `server.maxWaitSeconds` and had no turn.",
+        "Too many analyses are waiting, or this one waited `server.maxWaitSeconds` without a free slot.",
         (),
-        "fewer requests at a time",
+        "fewer concurrent requests",
         _LATER,
     ),
     "rate_limited": Entry(
-        "rejected", "The token has made too many calls.", (), "fewer calls a minute", _LATER
+        "rejected", "The token has made too many calls.", (), "fewer calls per minute", _LATER
     ),
     "too_many_sessions": Entry(
         "rejected",
-        "The token, or all clients together, have as many sessions open as `server.maxSessionsPerToken` or "
-        "`server.maxSessions` allows. It answers no tool but `initialize`, before protocol 2026-07-28, with "
-        "HTTP 503, `Retry-After`, and this as `error.data`.",
+        "`server.maxSessionsPerToken` or `server.maxSessions` is reached. HTTP 503 with `error.data` for "
+        "`initialize`.",
         (),
-        "fewer sessions, each ended with DELETE; or protocol 2026-07-28",
+        "fewer sessions: end each with DELETE; or protocol 2026-07-28",
         _LATER,
     ),
-    "draining": Entry("rejected", "The server is being taken out of service.", (), "another server", _LATER),
+    "draining": Entry(
+        "rejected",
+        "The server is shutting down, or an operator is draining it.",
+        (),
+        "another server",
+        _LATER,
+    ),
     "forbidden": Entry(
         "rejected",
         "The token lacks the scope that the tool needs.",
@@ -203,47 +209,55 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "engine_starting": Entry("unavailable", "The engine is starting.", (), _ENGINE, _LATER),
     "engine_tuning": Entry(
-        "unavailable", "The engine tunes itself to a new device, for minutes.", (), _ENGINE, _LATER
+        "unavailable",
+        "The engine is tuning itself for a new device. This takes minutes.",
+        (),
+        _ENGINE,
+        _LATER,
     ),
     "engine_hung": Entry(
-        "unavailable", "The engine gave no sign of life and is being replaced.", (), _ENGINE, _LATER
+        "unavailable", "The engine stopped responding. The server is replacing it.", (), _ENGINE, _LATER
     ),
     "engine_backoff": Entry(
-        "unavailable", "The engine failed; the server waits before it starts another.", (), _ENGINE, _LATER
+        "unavailable",
+        "The engine failed. The server waits before it restarts the engine.",
+        (),
+        _ENGINE,
+        _LATER,
     ),
     "engine_config_error": Entry(
         "unavailable",
-        "The engine was given something unusable, such as a damaged network; the text is its own reason.",
+        "The engine cannot use its files, for example a damaged network. The text is its reason.",
         (),
-        "a call after an operator has repaired it",
+        "a call after an operator has fixed the files",
         _LATER,
     ),
     "engine_stopped": Entry(
         "unavailable",
-        "The engine was stopped on purpose, before or during the search.",
+        "An operator stopped the engine, before or during the search.",
         (),
         "a call after `startEngine`",
-        "when somebody starts the engine",
+        "after `startEngine`",
     ),
     "engine_restarted": Entry(
-        "unavailable", "The engine ended during the search; another one starts.", (), _ENGINE, _LATER
+        "unavailable", "The engine ended during the search. The server restarts it.", (), _ENGINE, _LATER
     ),
     "analysis_timeout": Entry(
         "timeout",
-        "The engine gave no answer in time, or none that says enough.",
+        "The engine gave no usable answer in time.",
         (),
-        "fewer maxVisits, or another maxTime",
+        "lower maxVisits, or a maxTime as the text suggests",
         _LATER,
     ),
     "engine_answer_unreadable": Entry(
         "error",
-        "The engine's answer lacks what its protocol promises: a defect, of the engine or the server.",
+        "The engine's answer lacks required data. This is a bug of the engine or the server.",
         (),
-        "nothing that a caller could change",
+        "nothing that a caller can change; report it to the operator",
         _LATER,
     ),
 }
-"""Every code that a failed call can begin with; any other failure is a defect of the server."""
+"""Every error code of a failed call. Any other failure is a bug of the server."""
 
 
 class Details(BaseModel):
@@ -251,21 +265,21 @@ class Details(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
-    code: str = Field(description="One of the catalogue of errors.")
-    message: str = Field(description="What was wrong.")
-    field: str | None = Field(description="The argument at fault, where one is.")
-    accepted: str | None = Field(description="What would do.")
-    retry_after_seconds: int | None = Field(description="When the same call can succeed; null when never.")
+    code: str = Field(description="Error code.")
+    message: str = Field(description="What is wrong.")
+    field: str | None = Field(description="The argument that caused the error, if any.")
+    accepted: str | None = Field(description="What the server accepts instead.")
+    retry_after_seconds: int | None = Field(description="When the same call can succeed; null if never.")
 
 
 class Failure(ToolError):
-    """An anticipated failure of a tool call.
+    """An expected failure of a tool call.
 
-    `code` is of the catalogue; `field` is the argument at fault; `accepted` says what would do;
-    `retry_after` is in seconds.
+    `code` is a key of the catalogue. `field` is the argument that caused the failure. `accepted` states
+    what the server accepts instead. `retry_after` is in seconds.
 
     Raises:
-        ValueError: if the catalogue does not know the code, or knows it with another status.
+        ValueError: if the catalogue lacks the code, or has it with another status.
     """
 
     status: Status = "invalid"
@@ -296,7 +310,7 @@ class Failure(ToolError):
         super().__init__(text)
 
     def details(self) -> dict[str, str | int | None]:
-        """The failure as JSON, of the shape of `Details`."""
+        """The failure as JSON, as defined by `Details`."""
         details = Details(
             code=self.code,
             message=self.message,
@@ -308,17 +322,17 @@ class Failure(ToolError):
 
 
 class Invalid(Failure):
-    """The arguments cannot be used as they are."""
+    """The arguments are not valid."""
 
 
 class Rejected(Failure):
-    """A limit of the server or of the token stands against the call."""
+    """A limit of the server or of the token rejects the call."""
 
     status = "rejected"
 
 
 class Unavailable(Failure):
-    """The engine is not there to answer."""
+    """The engine is not available."""
 
     status = "unavailable"
 
@@ -330,6 +344,6 @@ class TimedOut(Failure):
 
 
 class Broken(Failure):
-    """The engine answered what it should not have."""
+    """The engine's answer is not usable."""
 
     status = "error"

@@ -1,10 +1,10 @@
-"""One move explained by what the engine finds after it and after the best alternative.
+"""Explains one move: compares the engine's search after it with that after the best alternative.
 
-Three queries at most: the position as it is; the position with only the move allowed, so that a
-move the engine would never look at gets a search of its own [Analysis_Engine.md, allowMoves]; and,
-when the move is the engine's choice, the position without it [avoidMoves], for what would be next.
-Loss and ownership compare the second with the best alternative. Everything said is a number, a
-vertex or a sequence of the engine's.
+Two or three queries: the position; the position with only this move allowed, so that a move that the
+engine would not consider gets its own search [Analysis_Engine.md, allowMoves]; and, if the move is the
+engine's choice, the position without it [avoidMoves], to find the best alternative. Loss and ownership
+compare the second query with the best alternative. All values are numbers, vertices or sequences of the
+engine.
 """
 
 from dataclasses import dataclass
@@ -22,60 +22,60 @@ from katago_mcp.positions import Board, Checked, Colour, Point, Position, vertex
 from katago_mcp.scheduling import Claim
 
 SWING = 0.3
-"""A point whose ownership differs by at least this much, of 2, belongs to a swing."""
+"""A point belongs to a swing if its ownership differs by at least this much (at most 2 is possible)."""
 
 MIN_VISITS = 2
-"""Of each search: the first visit is of the position itself, and only later ones are of moves."""
+"""Minimum of each search: the first visit evaluates the position itself, later ones evaluate moves."""
 
 MAX_ALTERNATIVES = 10
 _MAX_REGIONS = 5
 
 
 class Alternative(Wire):
-    """A move that could be played instead."""
+    """An alternative move."""
 
     move: str = Field(description='GTP vertex, or "pass".')
-    winrate: float = Field(description="Black's chance to win after it, 0 to 1.")
-    score_lead: float = Field(description="Points that Black is ahead after it.")
-    visits: int = Field(description="Visits spent on it.")
-    prior: float = Field(description="Probability the network gave it before search, 0 to 1.")
-    pv: list[str] = Field(description="Expected continuation, beginning with it.")
+    winrate: float = Field(description="Black's winrate after it, 0 to 1.")
+    score_lead: float = Field(description="Black's lead in points after it.")
+    visits: int = Field(description="Visits of this move.")
+    prior: float = Field(description="Network's probability before search, 0 to 1.")
+    pv: list[str] = Field(description="Expected continuation, starting with it.")
 
 
 class Swing(Wire):
-    """Neighbouring points that change hands, the same way, between the two continuations."""
+    """Connected points that change owner in the same direction between the two continuations."""
 
-    gains: Literal["B", "W"] = Field(description="Who owns more of them after the move explained.")
-    points: float = Field(description="Sum of the changes, in points (a change from 1 to -1 is two).")
-    vertices: list[str] = Field(description="The points, greatest change first.")
-    stones: list[str] = Field(description="Those among them that hold a stone now.")
+    gains: Literal["B", "W"] = Field(description="Who owns more of them after the explained move.")
+    points: float = Field(description="Sum of the ownership changes, in points (1 to -1 counts as 2).")
+    vertices: list[str] = Field(description="The points, largest change first.")
+    stones: list[str] = Field(description="Those of them with a stone now.")
 
 
 class MoveExplanation(Result):
-    """What a move does, compared with the best alternative."""
+    """A move compared with the best alternative."""
 
-    move: str = Field(description="The move explained.")
-    player: Literal["B", "W"] = Field(description="Who plays it.")
+    move: str = Field(description="The explained move.")
+    player: Literal["B", "W"] = Field(description="Player of the move.")
     turn_number: int = Field(description="Moves played before it.")
-    best: bool = Field(description="Whether it is the engine's own choice.")
+    best: bool = Field(description="Whether it is the engine's choice.")
     points_lost: float = Field(
-        description="Points it loses its player against the best alternative; negative when it gains."
+        description="Points its player loses compared with the best alternative; negative for a gain."
     )
-    winrate_lost: float = Field(description="Chance to win it loses its player, 0 to 1; may be negative.")
-    score_lead: float = Field(description="Points that Black is ahead after it.")
-    winrate: float = Field(description="Black's chance to win after it, 0 to 1.")
-    visits: int = Field(description="Visits spent on it when nothing else was allowed.")
-    prior: float = Field(description="Probability the network gave it before search, 0 to 1.")
-    policy_rank: int = Field(description="Rank of that probability among all moves, 1 is the highest.")
+    winrate_lost: float = Field(description="Winrate its player loses, 0 to 1; may be negative.")
+    score_lead: float = Field(description="Black's lead in points after it.")
+    winrate: float = Field(description="Black's winrate after it, 0 to 1.")
+    visits: int = Field(description="Visits of the search that allowed only this move.")
+    prior: float = Field(description="Network's probability before search, 0 to 1.")
+    policy_rank: int = Field(description="Rank of that probability; 1 is the highest.")
     searched_order: int | None = Field(
-        description="Rank by the engine's free search, 0 is best; null when it did not look at the move."
+        description="Rank in the unrestricted search, 0 is best; null if it did not consider the move."
     )
-    searched_visits: int = Field(description="Visits that the free search spent on it.")
-    continuation: list[str] = Field(description="Expected play after the move: the refutation of a bad one.")
+    searched_visits: int = Field(description="Visits of it in the unrestricted search.")
+    continuation: list[str] = Field(description="Expected play after the move (refutation of a bad move).")
     alternatives: list[Alternative] = Field(description="Other moves, best first.")
     swings: list[Swing] = Field(
-        description="Where ownership differs by 0.3 or more from that after the best alternative, "
-        "greatest first."
+        description="Regions whose ownership differs by 0.3 or more from that after the best "
+        "alternative, largest first."
     )
 
     def summary(self) -> str:
@@ -85,19 +85,19 @@ class MoveExplanation(Result):
             f"{colour_name(self.player)} {self.move}: Black {self.winrate:.1%}, lead {self.score_lead:+.1f} "
             f"({self.visits} visits{', time ran out' if self.partial else ''}"
             f"{', cached' if self.cached else ''}); "
-            f"the network's choice number {self.policy_rank} ({self.prior:.1%}); "
+            f"number {self.policy_rank} by network probability ({self.prior:.1%}); "
             + (
                 "the engine's choice."
                 if self.best
-                else "not looked at by the engine's own search."
+                else "not considered by the unrestricted search."
                 if self.searched_order is None
-                else f"number {self.searched_order + 1} of the engine's own search."
+                else f"number {self.searched_order + 1} in the unrestricted search."
             )
         ]
         if best is not None:
             verb = "loses" if self.points_lost >= 0 else "gains"
             lines.append(
-                f"Against {best.move} it {verb} {abs(self.points_lost):.1f} points "
+                f"Compared with {best.move} it {verb} {abs(self.points_lost):.1f} points "
                 f"(winrate {-self.winrate_lost:+.1%})."
             )
         if self.continuation:
@@ -118,9 +118,9 @@ class MoveExplanation(Result):
 
 @dataclass(frozen=True)
 class ExplanationRequest:
-    """What is asked: a move (GTP vertex or "pass") of the player to move.
+    """A request to explain a move (GTP vertex or "pass") of the player to move.
 
-    `max_visits`, at least MIN_VISITS, and `max_time` are for each of the two or three searches.
+    `max_visits` (at least MIN_VISITS) and `max_time` apply to each of the two or three searches.
     """
 
     position: Position
@@ -134,24 +134,24 @@ class ExplanationRequest:
 async def explain_move(
     desk: Desk, request: ExplanationRequest, report: Report | None = None, *, caller: str = ANONYMOUS
 ) -> MoveExplanation:
-    """Explain a move; `report` hears of the visits of all searches together.
+    """Explain a move; `report` receives the visits of all searches together.
 
     Raises:
         Invalid: with `invalid_move` or `illegal_move` and the field `move`, or as
             `Analyst.analyze` does.
-        Failure: as `Analyst.analyze` does; `analysis_timeout` also when a search had no time for a
+        Failure: as `Analyst.analyze` does; `analysis_timeout` also if a search had no time for a
             second visit.
     """
     checked = positions.check(request.position)
     explanation = _Explanation(desk, request, checked)
-    asked = {
+    parameters = {
         "options": explanation.options,
         "move": explanation.move,
         "alternatives": request.alternatives,
         "pvLength": request.pv_length,
     }
     return await desk.answer(
-        MoveExplanation, "explainMove", checked, asked, explanation.run, caller=caller, report=report
+        MoveExplanation, "explainMove", checked, parameters, explanation.run, caller=caller, report=report
     )
 
 
@@ -184,11 +184,11 @@ class _Explanation:
             "illegal_move",
             f"{self._player} {self.move}: {reason}",
             field="move",
-            accepted="a move that the rules allow the player to move",
+            accepted="a legal move of the player to move",
         )
 
     async def run(self, claim: Claim, note: Report) -> MoveExplanation:
-        """Search two or three times, in one slot, and compare."""
+        """Run two or three searches in one slot, and compare them."""
         async with self._desk.turn(claim):
             free = await self._search({}, 0, 2, note)
             with readable():
@@ -201,7 +201,7 @@ class _Explanation:
         with readable():
             forced_infos = _infos(forced)
             if not forced_infos:
-                raise self._illegal("the engine holds it to be illegal")
+                raise self._illegal("the engine considers it illegal")
             result = self._compare(free, forced_infos[0], others)
         result.partial = any(
             reply["rootInfo"]["visits"] < self._limits.visits for reply in (free, forced, others)
@@ -230,7 +230,7 @@ class _Explanation:
             if visits < MIN_VISITS and not answer.reply["moveInfos"]:
                 raise TimedOut(
                     "analysis_timeout",
-                    "the search ended before it had looked at a single move",
+                    "the search ended before it had evaluated a single move: maxTime is too short",
                     accepted="a longer maxTime",
                     retry_after=1,
                 )
@@ -284,7 +284,7 @@ def _infos(reply: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _swings(board: Board, after: list[float], instead: list[float]) -> list[Swing]:
-    """Connected points whose ownership differs the same way, greatest sum first."""
+    """Regions of connected points whose ownership differs in the same direction, largest sum first."""
     points = positions.points_top_down(board.width, board.height)
     changes = {
         point: change

@@ -1,4 +1,4 @@
-"""Identical requests in flight, joined: one search, and everybody who asked gets its answer."""
+"""Joins identical running requests: one search answers all of them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ from katago_mcp.scheduling import Claim, Slots
 _T = TypeVar("_T")
 
 Report = Callable[[int, int], Awaitable[None]]
-"""Called with what is done and what there is to do: visits of a search, turns of a review."""
+"""Progress callback, called with (done, total): visits of a search, turns of a review."""
 
 
 @dataclass(eq=False)
@@ -27,10 +27,10 @@ class _Flight:
 
 
 class Flights:
-    """The pieces of work under way, by a key over everything that changes their result.
+    """The running work, by a key over everything that affects the result.
 
-    Whoever asks for what is under way already waits for the same result and hears of the same
-    progress. A caller that gives up leaves the work to the others; the last one cancels it.
+    A caller that requests running work waits for the same result and receives the same progress. If a
+    caller gives up, the work continues for the others. When the last caller gives up, it is cancelled.
     """
 
     def __init__(self, slots: Slots, changed: Callable[[], None]) -> None:
@@ -51,33 +51,33 @@ class Flights:
         *,
         long: bool = False,
     ) -> _T:
-        """The result of `work`, begun now or by whoever asked for `name` first.
+        """The result of `work`, started now or by the first caller that requested `name`.
 
-        `long` work takes many slots, and never the last free one where there are several.
+        `long` work takes many slots. It leaves one slot free if there are several.
 
         Raises:
             Full: if the work is new and the queue is full.
-            Exception: what `work` raises, for everybody who waits.
+            Exception: any exception of `work`, for all callers that wait.
         """
-        found = self._flights.get(name)
-        if found is None:
-            found = self._begin(name, self._slots.claim(caller, long=long), work)
+        running = self._flights.get(name)
+        if running is None:
+            running = self._start(name, self._slots.claim(caller, long=long), work)
         else:
-            self._slots.join(found[0].claim, caller)
-        flight, task = found
+            self._slots.join(running[0].claim, caller)
+        flight, task = running
         flight.passengers += 1
         try:
-            await _ride(flight, task, report)
+            await _wait(flight, task, report)
         finally:
             flight.passengers -= 1
             if not flight.passengers and not task.done():
-                # Nobody may join what is about to end without a result.
+                # No caller may join work that is about to be cancelled.
                 del self._flights[name]
                 task.cancel()
         result: _T = task.result()
         return result
 
-    def _begin(
+    def _start(
         self, name: str, claim: Claim, work: Callable[[Claim, Report], Awaitable[_T]]
     ) -> tuple[_Flight, "asyncio.Task[_T]"]:
         flight = _Flight(claim)
@@ -88,11 +88,11 @@ class Flights:
         def landed(task: "asyncio.Task[_T]") -> None:
             self._tasks.discard(task)
             self._slots.withdraw(claim)
-            # What was abandoned may have a successor under the same name.
+            # After a cancellation, new work may already run under the same name.
             if self._flights.get(name) == (flight, task):
                 del self._flights[name]
             if not task.cancelled():
-                # Retrieved here, so that a failure nobody waits for any more is not reported.
+                # Retrieve the exception, so that asyncio does not log it as never retrieved.
                 task.exception()
             self._changed()
 
@@ -104,13 +104,13 @@ class Flights:
         return flight, task
 
 
-async def _ride(flight: _Flight, task: "asyncio.Task[Any]", report: Report | None) -> None:
-    """Wait for the end of a flight, and tell of its progress on the way, the latest only."""
-    told: tuple[int, int] | None = None
+async def _wait(flight: _Flight, task: "asyncio.Task[Any]", report: Report | None) -> None:
+    """Wait until a flight ends. Report only its latest progress meanwhile."""
+    reported: tuple[int, int] | None = None
     while not task.done():
-        if report is not None and flight.progress is not None and flight.progress != told:
-            told = flight.progress
-            await report(*told)
+        if report is not None and flight.progress is not None and flight.progress != reported:
+            reported = flight.progress
+            await report(*reported)
             continue
         moved = asyncio.ensure_future(flight.moved.wait())
         try:

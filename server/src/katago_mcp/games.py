@@ -1,4 +1,4 @@
-"""The game that a tool is asked about: a position object, or a game record in SGF."""
+"""Reads the game of a tool call: a position object, or a game record in SGF."""
 
 import asyncio
 import base64
@@ -14,38 +14,38 @@ from katago_mcp.positions import Position
 Sgf = Annotated[
     str | None,
     Field(
-        description="The game record in SGF (FF[3] or FF[4]), instead of position. Give it as it is; what "
-        "had to be assumed is in warnings."
+        description="The game record in SGF (FF[3] or FF[4]), instead of position. Pass it unchanged; "
+        "assumptions made are in warnings."
     ),
 ]
 SgfBase64 = Annotated[
     str | None,
     Field(
-        description="Instead of sgf the bytes of the record's file in base64, for a file that is not UTF-8: "
-        "its charset is the one that it declares, or else the likeliest."
+        description="Instead of sgf: an SGF file that is not UTF-8, as base64 of its bytes. The charset is "
+        "the declared one, or else the likeliest."
     ),
 ]
 MoveNumber = Annotated[
     int | None,
     Field(
-        description="With a record: the position after that many moves, 0 for that before the first. "
-        "Default: after the last."
+        description="With a record: analyse the position after this many moves; 0 is before the first. "
+        "Default: after the last move."
     ),
 ]
 Variation = Annotated[
     str,
     Field(
-        description='With a record: "main", a path of branches such as "1.2" (the first at the first fork, '
-        'the second at the next), or "#57" for the line through node 57.'
+        description='With a record: "main", a path of branches such as "1.2" (first branch at the first '
+        'fork, second at the next), or "#57" for the line through node 57.'
     ),
 ]
 
 
 @dataclass(frozen=True)
 class Game:
-    """A position, and what had to be assumed to read it.
+    """A position, and warnings about assumptions made to read it.
 
-    Of a whole game `later` holds what follows: after each setup in mid-game the position at its end.
+    For a whole game, `later` holds one position for each setup in mid-game: the end of the moves after it.
     """
 
     position: Position
@@ -53,7 +53,7 @@ class Game:
     later: tuple[Position, ...] = ()
 
 
-async def given(
+async def read_game(
     position: Position | None,
     record: str | None,
     encoded: str | None = None,
@@ -61,29 +61,29 @@ async def given(
     move_number: int | None = None,
     variation: str = sgf.MAIN,
 ) -> Game:
-    """The game of a call, which gives a position, a record as text, or a record's bytes in base64.
+    """The game of a call with exactly one of: a position, a record as text, a record's bytes in base64.
 
     Raises:
-        Invalid: `invalid_arguments` for several or none of them, for what is not base64, or for a position
-            with what chooses a place in a record; else as `sgf.read` and `Record.line`.
+        Invalid: `invalid_arguments` if none or several are set, the bytes are not base64, or a position
+            comes with `move_number` or `variation`; otherwise as `sgf.read` and `Record.line`.
     """
     _check_one(position, record, encoded, move_number, variation)
     if position is not None:
         return Game(position)
-    # A long record takes a second or two, and the server has others to answer meanwhile.
+    # A long record takes a second or two. A thread keeps the event loop free for other calls.
     return await asyncio.to_thread(_read, _content(record, encoded), move_number, variation)
 
 
-async def given_whole(
+async def read_whole_game(
     position: Position | None,
     record: str | None,
     encoded: str | None = None,
     *,
     variation: str = sgf.MAIN,
 ) -> Game:
-    """The whole game of a call, with all moves of a record, also those before stones were set up.
+    """The whole game of a call: all moves of a record, including those before a setup in mid-game.
 
-    Raises as `given` does, and `no_moves` for a record without any.
+    Raises as `read_game` does, and `no_moves` for a record without moves.
     """
     _check_one(position, record, encoded, None, variation)
     if position is not None:
@@ -99,9 +99,9 @@ def _content(record: str | None, encoded: str | None) -> str | bytes:
     except ValueError as error:
         raise Invalid(
             "invalid_arguments",
-            f"the record's bytes are not in base64: {error}",
+            f"the value is not valid base64: {error}",
             field="sgfBase64",
-            accepted="base64 with its padding, of the alphabet with + and /",
+            accepted="standard base64 with padding (alphabet with + and /)",
         ) from error
 
 
@@ -115,25 +115,25 @@ def _check_one(
     if sum(value is not None for value in (position, record, encoded)) != 1:
         raise Invalid(
             "invalid_arguments",
-            "a call gives either a position or an SGF record",
+            "pass exactly one of position, sgf and sgfBase64",
             field="position, sgf, sgfBase64",
-            accepted="one of the three",
+            accepted="exactly one of the three",
         )
     if position is None:
         return
     if move_number is not None:
         raise Invalid(
             "invalid_arguments",
-            f"moveNumber {move_number} is of no meaning to a position",
+            f"moveNumber {move_number} does not apply to a position object",
             field="moveNumber",
-            accepted="a position with as many moves as were played, or sgf with moveNumber",
+            accepted="a position that contains exactly the moves played so far, or sgf with moveNumber",
         )
     if variation != sgf.MAIN:
         raise Invalid(
             "invalid_arguments",
-            f"variation {variation[:40]!r} is of no meaning to a position",
+            f"variation {variation[:40]!r} does not apply to a position object",
             field="variation",
-            accepted="a position with the moves of that variation, or sgf with variation",
+            accepted="a position that contains the moves of that variation, or sgf with variation",
         )
 
 
@@ -156,5 +156,5 @@ def _read_whole(record: str | bytes, variation: str) -> Game:
     first, *later = line.histories()
     warnings = [*read.warnings, *line.warnings]
     if line.starts[-1].after_move == len(line.moves) > 0:
-        warnings.append("what is set up after the last move is left out: no move is judged by it")
+        warnings.append("stones set up after the last move are ignored: no move follows them")
     return Game(first, tuple(warnings), tuple(later))

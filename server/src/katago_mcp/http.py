@@ -1,7 +1,7 @@
-"""The HTTP side: MCP, health, readiness and admin endpoints; metrics on a port of their own.
+"""The HTTP endpoints: MCP, health, readiness and admin on the main port, metrics on another port.
 
-`/mcp` and `/admin/*` check Host and Origin on every bind, so that no web page can reach them
-through a name of its own (DNS rebinding). `/health` and `/ready` do not: balancers ask by address.
+`/mcp` and `/admin/*` check Host and Origin on every bind address, so that no web page can reach them
+by DNS rebinding. `/health` and `/ready` do not: load balancers call them by address.
 """
 
 import asyncio
@@ -39,19 +39,19 @@ from katago_mcp.supervisor import Supervisor
 from katago_mcp.tls import Tls
 
 SHUTDOWN_SECONDS = 1
-"""How long open streams may outlive the last answer when the server stops."""
+"""Time that open streams have to close after the last answer when the server stops."""
 
 _log = Log(__name__)
 _REFUSED = {401: "unauthenticated", 403: "forbidden", 421: "misdirected"}
 
 
 class BindError(Exception):
-    """An address cannot be listened on; the text names it and says why."""
+    """The server cannot listen on an address. The text contains the address and the reason."""
 
 
 @dataclass(frozen=True)
 class Operations:
-    """What the endpoints report on and act upon."""
+    """The parts of the server that the endpoints use."""
 
     settings: Settings
     reloader: Reloader
@@ -62,11 +62,11 @@ class Operations:
     release: str | None
     tokens: Tokens | None
     started: float
-    """Of `time.monotonic`."""
+    """Start time, of `time.monotonic`."""
 
 
 def security(config: Config) -> TransportSecuritySettings:
-    """The Host and Origin values to accept: of the loopback, of the bind, and configured ones.
+    """The accepted Host and Origin values: loopback, the bind address, and configured ones.
 
     An entry is a name, a name with a port, or a name with `:*` for any port.
     """
@@ -88,15 +88,14 @@ def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Appl
     allowed = security(operations.settings.config)
 
     def allow() -> None:
-        now = security(operations.settings.config)
-        # The SDK holds on to the object that it was given, and looks into it for every request.
-        allowed.allowed_hosts, allowed.allowed_origins = now.allowed_hosts, now.allowed_origins
+        new = security(operations.settings.config)
+        # The SDK keeps this object and reads it for every request.
+        allowed.allowed_hosts, allowed.allowed_origins = new.allowed_hosts, new.allowed_origins
 
     operations.settings.watch(allow)
     _add_probes(mcp, operations)
     _add_admin(mcp, operations, TransportSecurityMiddleware(allowed))
-    # Stateful with SSE: the only mode that gives progress and cancellation to both generations
-    # of the protocol.
+    # Stateful with SSE: the only mode with progress and cancellation in both protocol generations.
     app: Starlette = mcp.streamable_http_app(transport_security=allowed)
 
     def limit() -> None:
@@ -106,7 +105,7 @@ def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Appl
 
     limit()
     operations.settings.watch(limit)
-    # The last one, so that those before it have said who calls.
+    # The last middleware, because it needs the caller's identity from the earlier ones.
     app.user_middleware.append(
         Middleware(Sessions, operations.settings, operations.metrics, secured=operations.tokens is not None)
     )
@@ -114,7 +113,7 @@ def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Appl
 
 
 def metrics_application(metrics: Metrics) -> ASGIApp:
-    """The application for the metrics port: `/metrics`, and nothing else."""
+    """The application for the metrics port. It serves only `/metrics`."""
     expose = make_asgi_app(registry=metrics.registry)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,7 +126,7 @@ def metrics_application(metrics: Metrics) -> ASGIApp:
 
 
 def health(operations: Operations) -> tuple[bool, dict[str, Any]]:
-    """Whether the server itself works, whatever the engine does; and the details."""
+    """Whether the server itself works, independent of the engine, with details."""
     status = operations.supervisor.status()
     alive = operations.supervisor.fresh
     return alive, {
@@ -156,7 +155,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def readiness(operations: Operations) -> tuple[bool, dict[str, Any]]:
-    """Whether an analysis asked for now would be answered; and why not."""
+    """Whether the server can answer an analysis now, with the reason if not."""
     status = operations.supervisor.status()
     reason = None
     if operations.analyst.draining:
@@ -164,7 +163,7 @@ def readiness(operations: Operations) -> tuple[bool, dict[str, Any]]:
     elif status.state != "ready":
         reason = f"engine {status.state}" + (f": {status.reason}" if status.reason else "")
     elif not operations.supervisor.beating:
-        reason = "no recent heartbeat of the engine"
+        reason = "no recent heartbeat from the engine"
     elif operations.analyst.saturated:
         reason = "saturated"
     return reason is None, {
@@ -179,9 +178,9 @@ def readiness(operations: Operations) -> tuple[bool, dict[str, Any]]:
 
 def _overlay(operations: Operations) -> dict[str, Any]:
     settings = operations.settings
-    laid = settings.overlay
+    overlay = settings.overlay
     return {
-        "overlay": None if laid is None else laid.as_json(settings.configured),
+        "overlay": None if overlay is None else overlay.as_json(settings.configured),
         "overlayProblems": list(operations.reloader.overlay_problems),
     }
 
@@ -202,17 +201,17 @@ def _add_probes(mcp: MCPServer[dict[str, Any]], operations: Operations) -> None:
 def _add_admin(
     mcp: MCPServer[dict[str, Any]], operations: Operations, guard: TransportSecurityMiddleware
 ) -> None:
-    Act = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
+    Action = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
 
-    def route(path: str, act: Act) -> None:
+    def route(path: str, action: Action) -> None:
         async def endpoint(request: Request) -> Response:
-            misdirected = await guard.validate_request(request)
-            if misdirected is not None:
-                return misdirected
+            rejection = await guard.validate_request(request)
+            if rejection is not None:
+                return rejection
             denied = _denied(request, operations)
             if denied is not None:
                 return denied
-            status, body = await act()
+            status, body = await action()
             user = request.scope.get("user")
             caller = user.display_name if isinstance(user, AuthenticatedUser) else "anonymous"
             _log.info("admin", path=path, caller=caller, status=status)
@@ -222,7 +221,11 @@ def _add_admin(
 
     async def clear_cache() -> tuple[int, dict[str, Any]]:
         if operations.cache is None:
-            return 409, {"ok": False, "error": "cache_disabled", "message": "no cache is in use"}
+            return 409, {
+                "ok": False,
+                "error": "cache_disabled",
+                "message": "the cache is disabled (cache.enabled)",
+            }
         try:
             before, after = await operations.cache.clear()
         except CacheTrouble as error:
@@ -234,18 +237,18 @@ def _add_admin(
         operations.supervisor.restart()
         return 202, {"ok": True, "before": {"state": before.state, "pid": before.pid}}
 
-    def draining(wanted: bool) -> Act:
-        async def act() -> tuple[int, dict[str, Any]]:
+    def draining(enabled: bool) -> Action:
+        async def action() -> tuple[int, dict[str, Any]]:
             before = operations.analyst.draining
-            operations.analyst.draining = wanted
+            operations.analyst.draining = enabled
             return 200, {
                 "ok": True,
-                "draining": wanted,
-                "changed": before != wanted,
+                "draining": enabled,
+                "changed": before != enabled,
                 "inFlight": operations.analyst.busy,
             }
 
-        return act
+        return action
 
     async def reload() -> tuple[int, dict[str, Any]]:
         outcome = await operations.reloader.reload()
@@ -253,7 +256,7 @@ def _add_admin(
             return 422, {
                 "ok": False,
                 "error": "invalid_config",
-                "message": "the configuration was refused and stays as it was",
+                "message": "the new configuration is not valid; the previous one stays in force",
                 "problems": list(outcome.problems),
                 **_overlay(operations),
             }
@@ -267,13 +270,17 @@ def _add_admin(
     async def reload_tokens() -> tuple[int, dict[str, Any]]:
         tokens = operations.tokens
         if tokens is None:
-            return 409, {"ok": False, "error": "no_tokens", "message": "no tokens are in use"}
+            return 409, {
+                "ok": False,
+                "error": "no_tokens",
+                "message": "no tokens are configured (auth.tokensFile)",
+            }
         tokens.reload()
         if tokens.problems:
             return 422, {
                 "ok": False,
                 "error": "invalid_tokens",
-                "message": "the tokens file was refused, and the tokens known before stay valid",
+                "message": "the tokens file is not valid; the previous tokens stay in force",
                 "problems": list(tokens.problems),
                 **tokens.as_json(),
             }
@@ -289,15 +296,15 @@ def _add_admin(
 
 def _denied(request: Request, operations: Operations) -> Response | None:
     if operations.tokens is None:
-        # The configuration allows that on a loopback bind only.
+        # The configuration allows this only on a loopback address.
         return None
     user = request.scope.get("user")
     if not isinstance(user, AuthenticatedUser):
-        response = _error(401, "unauthenticated", "give a bearer token with the scope 'admin'")
+        response = _error(401, "unauthenticated", "send a bearer token with the scope 'admin'")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
     if ADMIN not in user.scopes:
-        return _error(403, "forbidden", "the token lacks the scope 'admin'")
+        return _error(403, "forbidden", "the token lacks the scope 'admin': use a token that has it")
     return None
 
 
@@ -306,7 +313,7 @@ def _error(status: int, code: str, message: str) -> Response:
 
 
 class Application:
-    """The main port's application: counts what it refuses, and refuses everything once closed."""
+    """The main port's application. It counts rejected requests, and rejects all requests once closed."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -317,7 +324,7 @@ class Application:
         self.closed = False
 
     async def answered(self) -> None:
-        """Wait until every POST has been answered; open GET streams do not count."""
+        """Wait until every POST is answered. Open GET streams do not count."""
         await self._answered.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -333,7 +340,7 @@ class Application:
         except ClientDisconnect:
             _log.info("client_left", path=scope["path"])
         except anyio.ClosedResourceError:
-            # A session that ended while its last message, already answered, was on its way to it.
+            # The session ended while its last, already answered message was being delivered.
             if not watch.complete:
                 raise
         finally:
@@ -348,9 +355,9 @@ class Application:
 
 
 class _Watch:
-    """A `send` that counts refusals, and lets nothing through after the end of a response.
+    """A `send` that counts rejections, and drops messages after the end of a response.
 
-    The SDK answers a second time when what it had answered turns out to fail.
+    If sending fails, the SDK would send a second response.
     """
 
     def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
@@ -377,7 +384,7 @@ def bind(host: str, port: int) -> socket.socket:
     """Bind and listen.
 
     Raises:
-        BindError: if the address is taken, not this host's, or not an address.
+        BindError: if the address is in use, not of this host, or not valid.
     """
     try:
         family, *_, address = socket.getaddrinfo(
@@ -385,19 +392,19 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
         sock = socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
-        # Python adds the address to some of these texts; resolver errors have negative numbers.
+        # Python adds the address to some of these messages. Resolver errors have negative numbers.
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror
         raise BindError(f"cannot listen on {host}:{port}: {reason}") from error
     sock.setblocking(False)
-    # Inherited by every connection. asyncio would do it only for sockets that name their protocol; without,
-    # the second part of an answer waits for the client's delayed acknowledgement of the first, some 40 ms.
+    # Every connection inherits this. asyncio sets it only for sockets with an explicit protocol. Without it,
+    # the second part of an answer waits about 40 ms for the client's delayed acknowledgement of the first.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 
 class _Uvicorn(uvicorn.Server):
-    """A uvicorn that leaves the signals to whoever runs it, and says when it listens."""
+    """A uvicorn server that does not handle signals, and has an event for when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -441,7 +448,7 @@ async def serving_mcp(
 ) -> AsyncIterator[None]:
     """Serve the main port while the context lasts.
 
-    The MCP sessions end before the HTTP server does: their open streams would keep it waiting.
+    The MCP sessions end before the HTTP server does, which would otherwise wait for their open streams.
     """
     async with contextlib.AsyncExitStack() as sessions:
         await sessions.enter_async_context(mcp.session_manager.run())

@@ -1,4 +1,4 @@
-"""Which picture goes with an answer: candidate moves, ownership, or the course of a game."""
+"""Draws the picture for an answer: candidate moves, ownership, or the graph of a game."""
 
 from katago_mcp import pictures
 from katago_mcp.analysis import PositionAnalysis
@@ -10,7 +10,7 @@ MAX_CANDIDATES = 9
 
 
 def of_analysis(position: Position, analysis: PositionAnalysis) -> bytes:
-    """A PNG of the position with the best moves, numbered, and the points that each loses."""
+    """A PNG of the position with the numbered best moves and the points that each loses."""
     candidates = tuple(
         pictures.Candidate(move.move, str(move.order + 1), max(0.0, move.points_lost))
         for move in analysis.moves[:MAX_CANDIDATES]
@@ -21,12 +21,12 @@ def of_analysis(position: Position, analysis: PositionAnalysis) -> bytes:
 
 
 def of_territory(position: Position, evaluation: TerritoryEvaluation) -> bytes:
-    """A PNG of the position with every point shaded by who is expected to own it."""
+    """A PNG of the position with every point shaded by its expected owner."""
     return _board(check(position), (), tuple(value for row in evaluation.ownership for value in row))
 
 
 def of_review(review: GameReview) -> bytes | None:
-    """A PNG of score and winrate over the moves of a review, mistakes marked; None without moves."""
+    """A PNG graph of score and winrate over a review's moves, with mistakes marked; None without moves."""
     if not review.moves:
         return None
     points = {number: pictures.GraphPoint(number) for turn in review.unanalysed for number in turn.moves}

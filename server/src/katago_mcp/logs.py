@@ -1,4 +1,4 @@
-"""The log on stderr: one JSON object, or one line of text, for each event."""
+"""Logging to stderr: one JSON object or one line of text for each event."""
 
 import json
 import logging
@@ -14,16 +14,16 @@ _FIELDS = "katago_mcp_fields"
 
 
 class Log:
-    """A logger whose events are short names with fields beside them.
+    """A logger for events with a short name and fields.
 
-    Fields hold states, reasons, counts and times; never a game record and never a token.
+    Fields contain states, reasons, counts and times; never game records or tokens.
     """
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
     def debug(self, event: str, **fields: object) -> None:
-        """Log what only a developer needs."""
+        """Log an event for developers."""
         self._logger.debug(event, extra={_FIELDS: fields})
 
     def info(self, event: str, **fields: object) -> None:
@@ -31,17 +31,17 @@ class Log:
         self._logger.info(event, extra={_FIELDS: fields})
 
     def warning(self, event: str, **fields: object) -> None:
-        """Log what the server coped with and an operator should know."""
+        """Log an event that the server handled and operators should know."""
         self._logger.warning(event, extra={_FIELDS: fields})
 
     def error(self, event: str, **fields: object) -> None:
-        """Log what an operator has to act on."""
+        """Log an event that needs action by an operator."""
         self._logger.error(event, extra={_FIELDS: fields})
 
 
 def configure(level: str, form: Literal["json", "text"]) -> None:
     """Send all logging of the process to stderr at `level` ("debug" ... "error")."""
-    # Nothing of this is shown, and finding out where a line was logged costs more than the line
+    # None of this is shown, and finding the source line costs more than logging the event
     # [Python's Logging HOWTO, Optimization].
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -49,16 +49,16 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
     handler.setFormatter(_Json() if form == "json" else _Text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # The SDK logs tool errors and sessions at INFO; the server logs calls itself.
+    # The SDK logs tool errors and sessions at INFO. The server already logs calls.
     for chatty in ("mcp", "uvicorn", "httpx2", "httpcore2"):
         logging.getLogger(chatty).setLevel("DEBUG" if level == "debug" else "WARNING")
-    # A client that left is no error; what becomes of its request is told where requests are served.
-    logging.getLogger("mcp.server.streamable_http").addFilter(_not_of_a_client_that_left)
-    # Repeats headers of a client word for word; the server logs such refusals itself.
+    # A disconnected client is not an error. The code that serves requests logs the result.
+    logging.getLogger("mcp.server.streamable_http").addFilter(_not_a_disconnect)
+    # It logs client headers verbatim. The server logs these rejections itself.
     logging.getLogger("mcp.server.transport_security").setLevel("ERROR")
 
 
-def _not_of_a_client_that_left(record: logging.LogRecord) -> bool:
+def _not_a_disconnect(record: logging.LogRecord) -> bool:
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or not issubclass(kind, (anyio.ClosedResourceError, ClientDisconnect))
 
@@ -84,7 +84,7 @@ class _Json(logging.Formatter):
         try:
             return to_json(line, fallback=str).decode()
         except PydanticSerializationError:
-            # Text that is not Unicode, such as a file's name, is escaped.
+            # Escape text that is not valid Unicode, such as file names.
             return json.dumps(line, default=str)
 
 

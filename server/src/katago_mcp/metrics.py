@@ -1,4 +1,4 @@
-"""The Prometheus metrics: every name and every label set exists from the first scrape on."""
+"""The Prometheus metrics. All series exist from the first scrape on."""
 
 import math
 from typing import get_args
@@ -31,14 +31,14 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 
 
 class Metrics:
-    """All metrics of one server, in a registry of their own.
+    """All metrics of one server, in a separate registry.
 
-    No label takes a value from a client. Times in seconds, sizes in bytes.
+    No label contains a value from a client. Times in seconds, sizes in bytes.
     """
 
     def __init__(self, version: str, release: str | None) -> None:
-        # The times at which series were made double the exposition and answer no question here.
-        disable_created_metrics()  # type: ignore[no-untyped-call] # the library leaves it untyped
+        # Creation times would double the output and are not useful here.
+        disable_created_metrics()  # type: ignore[no-untyped-call] # untyped in the library
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -51,71 +51,74 @@ class Metrics:
             return Gauge(name, text, labels, registry=self.registry)
 
         self.requests = counter(
-            "katago_requests_total", "Tool calls that ended, by how they ended.", ("tool", "status")
+            "katago_requests_total", "Completed tool calls, by result.", ("tool", "status")
         )
         self.duration = Histogram(
             "katago_analysis_duration_seconds",
-            "Time of successful analysis calls, from request to answer.",
+            "Duration of successful analysis calls, from request to answer.",
             ("tool",),
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self.engine_up = gauge("katago_engine_up", "1 when the engine answers, else 0.")
+        self.engine_up = gauge("katago_engine_up", "1 if the engine is ready, else 0.")
         self._engine_state = gauge(
-            "katago_engine_state", "1 for the state the engine is in, else 0.", ("state",)
+            "katago_engine_state", "1 for the current state of the engine, else 0.", ("state",)
         )
         self.engine_restarts = counter(
-            "katago_engine_restarts_total", "Ends of the engine that led to a restart.", ("reason",)
+            "katago_engine_restarts_total",
+            "Engine restarts, by the reason for which the engine ended.",
+            ("reason",),
         )
-        self.in_flight = gauge("katago_engine_queries_in_flight", "Analyses that the engine is working on.")
+        self.in_flight = gauge("katago_engine_queries_in_flight", "Analyses running in the engine.")
         self.queued = gauge("katago_engine_queries_queued", "Analyses waiting for the engine.")
         self.protocol_errors = counter(
             "katago_engine_protocol_errors_total",
-            "Lines of the engine that no query explains: no JSON, or an error without an id.",
+            "Invalid lines from the engine: not JSON, or an error without an id.",
         )
-        self.visits = counter("katago_visits_total", "Visits searched, without cached answers.")
-        self._cache_hits = counter("katago_cache_hits_total", "Answers taken from the cache.")
-        self._cache_misses = counter("katago_cache_misses_total", "Answers not in the cache.")
+        self.visits = counter("katago_visits_total", "Visits searched; cached answers do not count.")
+        self._cache_hits = counter("katago_cache_hits_total", "Answers served from the cache.")
+        self._cache_misses = counter("katago_cache_misses_total", "Cache lookups without an answer.")
         self._cache_hit_rate = gauge(
-            "katago_cache_hit_rate", "Hits among all lookups since the start; NaN before the first."
+            "katago_cache_hit_rate",
+            "Share of hits among all lookups since the start; NaN before the first lookup.",
         )
         self._hits = 0
         self._lookups = 0
         self._cache_hit_rate.set(math.nan)
         self.cache_size = gauge("katago_cache_size_bytes", "Size of the cached answers.")
-        self.cache_max_size = gauge("katago_cache_max_size_bytes", "Bound of the cache's size.")
+        self.cache_max_size = gauge("katago_cache_max_size_bytes", "Maximum size of the cached answers.")
         self.cache_entries = gauge("katago_cache_entries", "Number of cached answers.")
         self.cache_errors = counter(
-            "katago_cache_errors_total", "Cache operations that were given up; calls went on."
+            "katago_cache_errors_total", "Failed cache operations. Calls continue without the cache."
         )
-        self.rate_limited = counter("katago_rate_limited_total", "Tool calls refused by the rate limit.")
+        self.rate_limited = counter("katago_rate_limited_total", "Tool calls rejected by the rate limit.")
         self.http_refused = counter(
             "katago_mcp_http_refused_total",
-            "HTTP requests refused: no valid token (401), missing scope or bad Origin (403), bad Host (421).",
+            "Rejected HTTP requests: invalid token (401), missing scope or bad Origin (403), bad Host (421).",
             ("reason",),
         )
         self.sessions = gauge(
-            "katago_mcp_sessions", "Sessions that are open; clients of protocol 2026-07-28 have none."
+            "katago_mcp_sessions", "Open sessions. Clients of protocol 2026-07-28 have none."
         )
         self.sessions_refused = counter(
             "katago_mcp_sessions_refused_total",
-            "Sessions refused, because of the limit of one token or of all together.",
+            "Sessions rejected by the limit of one token or of all clients.",
             ("reason",),
         )
         self.reloads = counter(
-            "katago_mcp_reloads_total", "Reloads of the configuration, by what became of them.", ("result",)
+            "katago_mcp_reloads_total", "Reloads of the configuration, by result.", ("result",)
         )
         self.overlay_active = gauge("katago_mcp_overlay_active", "1 while an overlay lowers limits, else 0.")
         self.overlay_expires = gauge(
             "katago_mcp_overlay_expires_timestamp_seconds",
-            "When the overlay in force ends, in Unix time; 0 when there is none.",
+            "When the overlay in force expires, in Unix time; 0 without an overlay.",
         )
         self.overlay_invalid = gauge(
-            "katago_mcp_overlay_invalid", "1 when the overlay's file cannot be used, else 0."
+            "katago_mcp_overlay_invalid", "1 if the overlay file is not valid, else 0."
         )
         self.certificate_expires = gauge(
             "katago_mcp_tls_certificate_expires_timestamp_seconds",
-            "When the server's certificate ends, in Unix time; 0 without TLS.",
+            "When the server's certificate expires, in Unix time; 0 without TLS.",
         )
         build = gauge("katago_mcp_build_info", "Always 1.", ("version", "release"))
         build.labels(version, release or "none").set(1)
@@ -136,7 +139,7 @@ class Metrics:
         self.engine_state("starting")
 
     def engine_state(self, current: str) -> None:
-        """Show the state the engine is in, one of `STATES`."""
+        """Set the current state of the engine, one of `STATES`."""
         for state in STATES:
             self._engine_state.labels(state).set(state == current)
         self.engine_up.set(current == "ready")

@@ -1,8 +1,9 @@
-"""The overlay: limits that operators lower for a while, in a file beside the configuration.
+"""The overlay: a file with temporary lower limits, set by operators.
 
     {"set": {"katago.maxVisits": 100}, "expiresAt": "2026-11-24T06:30:00Z", "why": "load", "who": "anna"}
 
-It lowers and never raises: of two values the smaller one is in force. It ends by itself.
+The smaller of the configured value and the overlay's value is in force, so an overlay never raises a limit.
+It ends automatically at `expiresAt`.
 """
 
 import difflib
@@ -35,13 +36,13 @@ LOWERABLE = (
     "server.maxQueued",
     "cache.maxSizeBytes",
 )
-"""The keys that an overlay may lower."""
+"""The keys that an overlay can lower."""
 
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 
 class OverlayError(Exception):
-    """The file cannot be used; `problems` holds every problem, naming key, value and remedy."""
+    """The file is not valid. `problems` lists all problems, with key, value and fix."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -60,12 +61,12 @@ _ADAPTERS = {key: _adapter(key) for key in LOWERABLE}
 
 def _moment(text: object) -> datetime:
     if not isinstance(text, str) or _UTC.fullmatch(text) is None:
-        raise ValueError("give a time in UTC such as 2026-11-24T06:30:00Z")
+        raise ValueError("the time must be in UTC, such as 2026-11-24T06:30:00Z")
     return datetime.fromisoformat(text)
 
 
 class Overlay(BaseModel):
-    """What is lowered, until when, why, and by whom."""
+    """The lowered limits, their end, the reason, and who set them."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, strict=True)
 
@@ -81,7 +82,7 @@ class Overlay(BaseModel):
         for key, value in limits.items():
             if key not in LOWERABLE:
                 nearest = difflib.get_close_matches(key, LOWERABLE, n=1, cutoff=0)[0]
-                problems.append(f"{key} cannot be lowered: did you mean {nearest}?")
+                problems.append(f"{key} is not a key that an overlay can lower: did you mean {nearest}?")
                 continue
             try:
                 _ADAPTERS[key].validate_python(value)
@@ -92,11 +93,11 @@ class Overlay(BaseModel):
         return limits
 
     def expired(self, now: datetime) -> bool:
-        """Whether its time is over."""
+        """Whether the overlay has expired."""
         return now >= self.expires_at
 
     def as_json(self, config: Config) -> dict[str, Any]:
-        """What it changes of a configuration, as `/health` shows it: keys, expiresAt, why, who."""
+        """The overlay's effect on a configuration, as `/health` shows it: keys, expiresAt, why, who."""
         return {
             "keys": dict(self.lowered(config)),
             "expiresAt": self.expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -105,29 +106,29 @@ class Overlay(BaseModel):
         }
 
     def lowered(self, config: Config) -> Mapping[str, Any]:
-        """The keys of a configuration that it lowers, with their values then.
+        """The keys of a configuration that the overlay lowers, with the resulting values.
 
         `katago.defaultVisits` is lowered along with `katago.maxVisits`.
         """
         values = {key: value_of(config, key) for key in LOWERABLE}
-        wanted = {**values, **self.limits}
-        wanted["katago.defaultVisits"] = min(wanted["katago.defaultVisits"], wanted["katago.maxVisits"])
-        return {key: value for key, value in wanted.items() if value < values[key]}
+        limits = {**values, **self.limits}
+        limits["katago.defaultVisits"] = min(limits["katago.defaultVisits"], limits["katago.maxVisits"])
+        return {key: value for key, value in limits.items() if value < values[key]}
 
     def over(self, config: Config) -> Config:
-        """The configuration with what it lowers."""
+        """The configuration with the lowered limits."""
         return with_values(config, self.lowered(config))
 
 
 def read(path: Path) -> Overlay | None:
-    """The overlay in a file; None when there is no file.
+    """Read the overlay from a file; None if there is no file.
 
     Raises:
-        OverlayError: if there is one that cannot be used.
+        OverlayError: if the file is not valid.
     """
     try:
         document = read_object(
-            path, absent="make it a readable file, or remove it", shape="with set, expiresAt, why and who"
+            path, absent="make it readable, or remove it", shape="with set, expiresAt, why and who"
         )
         return Overlay.model_validate(document, by_alias=True, by_name=False)
     except ConfigError as error:

@@ -1,7 +1,7 @@
-"""Pictures for people: a board as PNG, and the course of a game as PNG.
+"""PNG pictures for people: a board, and the graph of a game.
 
-Pure functions: the same input gives the same bytes with the same version of Pillow. Nothing is read but
-the font that Pillow brings along, which knows Latin letters only.
+Pure functions: with the same version of Pillow, the same input gives the same bytes. The only file read is
+Pillow's built-in font, which has only Latin letters.
 """
 
 import math
@@ -35,7 +35,7 @@ _OVERSAMPLING = 4
 _CELL_FOR_TWO_LINES = 28
 _MAX_LEAD = 1000
 _MARGIN = 1.35
-"""From the picture's edge to the first line, in cells: half a stone and the coordinates."""
+"""Distance from the edge to the first line, in cells: half a stone and the coordinates."""
 
 _UNKNOWN: Final[Rgb] = (120, 150, 190)
 _PAPER: Final[Rgb] = (250, 249, 246)
@@ -46,10 +46,10 @@ _SCORE: Final[Rgb] = (36, 36, 40)
 _WINRATE: Final[Rgb] = (38, 122, 190)
 _MISTAKE: Final[Rgb] = (208, 60, 52)
 _FRAME = (64, 40, 60, 44)
-"""What surrounds the plot of a graph, in pixels: left, top, right, bottom."""
+"""Margins of a graph's plot in pixels: left, top, right, bottom."""
 
 _PADDING = 6
-"""Between the ends of a graph's scale and its frame, in pixels, so that a curve at the end is seen whole."""
+"""Pixels between the ends of a graph's scale and its frame, so that curves at the ends stay visible."""
 
 _LOSSES: Final[tuple[tuple[float, Rgb], ...]] = (
     (0.0, (74, 170, 220)),
@@ -59,15 +59,15 @@ _LOSSES: Final[tuple[tuple[float, Rgb], ...]] = (
     (6.0, (236, 132, 52)),
     (12.0, (208, 60, 52)),
 )
-"""The colour of a move that loses so many points; between two of them, the mixture."""
+"""The colour of a move by points lost. Values in between get a mixed colour."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A move under discussion: where, a label of at most 3 characters, and the points it loses.
+    """A candidate move: vertex, label of at most 3 characters, and points lost.
 
-    `points_lost` is in points against the best move, from 0 on; it colours the mark and stands below the
-    label where cells have 28 pixels or more. None leaves both out.
+    `points_lost` is compared with the best move, 0 or more. It sets the colour of the mark, and is written
+    below the label if cells have 28 pixels or more. None omits both.
     """
 
     vertex: str
@@ -77,14 +77,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class BoardPicture:
-    """What a picture of a board shows.
+    """The content of a board picture.
 
     `stones` are (colour, vertex); `last_move` is a vertex, "pass" or None. `ownership` has a value for each
-    point in KataGo's order, row by row from the top left: 1 is Black's for certain, -1 White's. `cell` is
-    the distance of two lines in pixels, 16 to 64.
+    point in KataGo's order, row by row from the top left: 1 is certainly Black's, -1 certainly White's.
+    `cell` is the distance between two lines in pixels, 16 to 64.
 
     Raises:
-        ValueError: if something does not fit the board or its bounds.
+        ValueError: if a value does not fit the board or is out of range.
     """
 
     width: int = 19
@@ -97,26 +97,32 @@ class BoardPicture:
 
     def __post_init__(self) -> None:
         if not (MIN_SIZE <= self.width <= MAX_SIZE and MIN_SIZE <= self.height <= MAX_SIZE):
-            raise ValueError(f"a board has {MIN_SIZE} to {MAX_SIZE} lines, not {self.width}x{self.height}")
+            raise ValueError(
+                f"the board must have {MIN_SIZE} to {MAX_SIZE} lines, not {self.width}x{self.height}"
+            )
         if not MIN_CELL <= self.cell <= MAX_CELL:
-            raise ValueError(f"a cell has {MIN_CELL} to {MAX_CELL} pixels, not {self.cell}")
+            raise ValueError(f"a cell must have {MIN_CELL} to {MAX_CELL} pixels, not {self.cell}")
         points = [name for _, name in self.stones] + [candidate.vertex for candidate in self.candidates]
         for name in points:
             if self.point(name) is None:
-                raise ValueError("a pass has no place on the board")
+                raise ValueError("a pass cannot be drawn on the board")
         if self.last_move is not None:
             self.point(self.last_move)
         for candidate in self.candidates:
             text = candidate.label
             if len(text) > MAX_LABEL or not text.isprintable():
-                raise ValueError(f"a label has at most {MAX_LABEL} printable characters, not {text[:12]!r}")
+                raise ValueError(
+                    f"a label must have at most {MAX_LABEL} printable characters, not {text[:12]!r}"
+                )
             if candidate.points_lost is not None and not math.isfinite(candidate.points_lost):
-                raise ValueError(f"points lost are a number, not {candidate.points_lost}")
+                raise ValueError(f"points_lost must be a finite number, not {candidate.points_lost}")
         if self.ownership is not None:
             if len(self.ownership) != self.width * self.height:
-                raise ValueError(f"ownership has {len(self.ownership)} values for another board")
+                raise ValueError(
+                    f"ownership must have {self.width * self.height} values, not {len(self.ownership)}"
+                )
             if not all(-1 <= value <= 1 for value in self.ownership):
-                raise ValueError("ownership lies between -1 and 1")
+                raise ValueError("ownership must be between -1 and 1")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -125,7 +131,7 @@ class BoardPicture:
         return (self.width - 1) * self.cell + margin + 1, (self.height - 1) * self.cell + margin + 1
 
     def point(self, name: str) -> tuple[int, int] | None:
-        """The pixel (from the left, from the top) at the centre of a vertex; None for a pass."""
+        """The pixel (x from the left, y from the top) at the centre of a vertex; None for a pass."""
         point = parse_vertex(name, self.width, self.height)
         return None if point is None else self._pixel(point[0], self.height - 1 - point[1])
 
@@ -136,9 +142,9 @@ class BoardPicture:
 
 @dataclass(frozen=True)
 class GraphPoint:
-    """The state of a game after `move_number` moves, as Black sees it.
+    """The state of a game after `move_number` moves, from Black's perspective.
 
-    `score_lead` is in points, `winrate` from 0 to 1; None where it is not known.
+    `score_lead` is in points, `winrate` from 0 to 1; None if unknown.
     """
 
     move_number: int
@@ -148,13 +154,13 @@ class GraphPoint:
 
 @dataclass(frozen=True)
 class GraphPicture:
-    """What a picture of a game's course shows: `points` by ascending move number, at most 2001 of them.
+    """The content of a graph of a game: `points` by ascending move number, at most 2001.
 
-    `marked` are move numbers to point out, such as mistakes; those without a point are left out. `width` is
+    `marked` are move numbers to mark, such as mistakes; those without a point are ignored. `width` is
     320 to 1600 pixels, `height` 200 to 1000.
 
     Raises:
-        ValueError: if something exceeds its bounds or is no number.
+        ValueError: if a value is out of range or not a number.
     """
 
     points: tuple[GraphPoint, ...]
@@ -165,23 +171,23 @@ class GraphPicture:
     def __post_init__(self) -> None:
         if not (MIN_WIDTH <= self.width <= MAX_WIDTH and MIN_HEIGHT <= self.height <= MAX_HEIGHT):
             raise ValueError(
-                f"a graph has {MIN_WIDTH}x{MIN_HEIGHT} to {MAX_WIDTH}x{MAX_HEIGHT} pixels, "
+                f"a graph must have {MIN_WIDTH}x{MIN_HEIGHT} to {MAX_WIDTH}x{MAX_HEIGHT} pixels, "
                 f"not {self.width}x{self.height}"
             )
         if not 1 <= len(self.points) <= MAX_POINTS:
-            raise ValueError(f"a graph has 1 to {MAX_POINTS} points, not {len(self.points)}")
+            raise ValueError(f"a graph must have 1 to {MAX_POINTS} points, not {len(self.points)}")
         numbers = [point.move_number for point in self.points]
         if any(a >= b for a, b in pairwise(numbers)) or not 0 <= numbers[0] <= numbers[-1] <= MAX_MOVES:
-            raise ValueError(f"move numbers ascend from 0 to at most {MAX_MOVES}")
+            raise ValueError(f"move numbers must ascend, from 0 to at most {MAX_MOVES}")
         for point in self.points:
             if point.score_lead is not None and not abs(point.score_lead) <= _MAX_LEAD:
-                raise ValueError(f"a score lead is a number up to {_MAX_LEAD}, not {point.score_lead}")
+                raise ValueError(f"a score lead must be a number up to {_MAX_LEAD}, not {point.score_lead}")
             if point.winrate is not None and not 0 <= point.winrate <= 1:
-                raise ValueError(f"a winrate lies between 0 and 1, not {point.winrate}")
+                raise ValueError(f"a winrate must be between 0 and 1, not {point.winrate}")
 
 
 def board(picture: BoardPicture) -> bytes:
-    """A board as PNG, RGB, `picture.size` pixels."""
+    """Draw a board as PNG, RGB, `picture.size` pixels."""
     image = Image.new("RGB", picture.size, WOOD)
     draw = ImageDraw.Draw(image)
     if picture.ownership is not None:
@@ -198,10 +204,9 @@ def board(picture: BoardPicture) -> bytes:
 
 
 def graph(picture: GraphPicture) -> bytes:
-    """Score lead and winrate of a game as PNG, RGB, Black's side up and White's down.
+    """Draw score lead and winrate of a game as PNG, RGB. Black's side is up, White's is down.
 
-    The left scale is the score lead in points, the right one Black's winrate. Values that are not known
-    leave a gap.
+    The left scale is the score lead in points, the right one Black's winrate. Unknown values leave a gap.
     """
     plot = _Plot(picture)
     image = Image.new("RGB", (picture.width, picture.height), _PAPER)
@@ -212,7 +217,7 @@ def graph(picture: GraphPicture) -> bytes:
 
 
 class _Plot:
-    """The area between the axes of a graph; curves are drawn larger and reduced, so that they are smooth."""
+    """The plot of a graph. Curves are drawn larger and scaled down, which makes them smooth."""
 
     def __init__(self, picture: GraphPicture) -> None:
         self.picture = picture
@@ -230,7 +235,7 @@ class _Plot:
         return (move_number - self.first) / (self.last - self.first) * (self.width - 1)
 
     def y(self, share: float) -> float:
-        """Of a value from -1 (White, at the bottom) to 1 (Black, at the top)."""
+        """The pixel row of a value from -1 (White, bottom) to 1 (Black, top)."""
         return _PADDING + (1 - share) / 2 * (self.height - 1 - 2 * _PADDING)
 
     def curves(self) -> Image.Image:
@@ -294,7 +299,7 @@ class _Plot:
         return list(range(-self.limit, self.limit + 1, self.step))
 
     def _runs(self, values: list[tuple[int, float | None]]) -> list[list[tuple[float, float]]]:
-        """The points of a curve, in pixels, cut where values are not known."""
+        """The points of a curve in pixels, split where values are unknown."""
         runs: list[list[tuple[float, float]]] = [[]]
         for move, value in values:
             if value is not None:
@@ -320,7 +325,7 @@ def _over(lead: float | None, limit: int) -> float | None:
 
 
 def _scale(largest: float) -> tuple[int, int]:
-    """The step between two lines of the score's scale and its end, in points: two to four steps a side."""
+    """Step and end of the score scale, in points. Each side has two to four steps."""
     step = next(step for step in (2, 5, 10, 20, 25, 50, 100, 200, 500) if largest <= 4 * step)
     return step, step * max(2, math.ceil(largest / step))
 
@@ -335,8 +340,8 @@ def _png(image: Image.Image) -> bytes:
 def _font(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError("this build of Pillow has no FreeType: install a wheel from PyPI")
-    # The other layout engine is not in every build.
+        raise RuntimeError("this build of Pillow lacks FreeType: install Pillow as a wheel from PyPI")
+    # Not every build has the other layout engine.
     return font.font_variant(layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -372,9 +377,9 @@ def _lines(draw: ImageDraw.ImageDraw, picture: BoardPicture) -> None:
 
 
 def _stars(width: int, height: int) -> list[tuple[int, int]]:
-    """Corner points from 7 lines on, the centre from 9, the sides from 15, where there are middle lines."""
+    """Star points: corners from 7 lines, centre from 9, sides from 15; the last two need middle lines."""
 
-    def marked(lines: int) -> tuple[int, int, int]:
+    def star_lines(lines: int) -> tuple[int, int, int]:
         edge = 3 if lines >= 12 else 2
         return edge, lines // 2, lines - 1 - edge
 
@@ -382,8 +387,8 @@ def _stars(width: int, height: int) -> list[tuple[int, int]]:
     if shorter < 7:
         return []
     stars = []
-    for i, column in enumerate(marked(width)):
-        for j, row in enumerate(marked(height)):
+    for i, column in enumerate(star_lines(width)):
+        for j, row in enumerate(star_lines(height)):
             needed = (7, 15, 9)[(i == 1) + (j == 1)]
             if shorter >= needed and (needed == 7 or centred):
                 stars.append((column, row))
@@ -461,7 +466,7 @@ def _disc(cell: int, radius: float, fill: Rgb, border: Rgb, thickness: float) ->
 
 
 def _dead(draw: ImageDraw.ImageDraw, picture: BoardPicture, ownership: Sequence[float]) -> None:
-    """Mark the stones that stand in the other side's territory with a square of its colour."""
+    """Mark stones in the opponent's territory with a square of the opponent's colour."""
     for colour, name in picture.stones:
         column, row = parse_vertex(name, picture.width, picture.height) or (0, 0)
         value = ownership[(picture.height - 1 - row) * picture.width + column]
@@ -489,7 +494,7 @@ def _candidates(image: Image.Image, draw: ImageDraw.ImageDraw, picture: BoardPic
 
 def _loss_text(loss: float) -> str:
     rounded = f"{max(0.0, loss):.1f}" if loss < 9.95 else f"{min(loss, 999):.0f}"
-    # The font has no minus sign but the hyphen.
+    # The font has no minus sign, only the hyphen.
     return rounded if rounded == "0.0" else f"-{rounded}"
 
 

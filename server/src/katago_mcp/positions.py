@@ -1,8 +1,8 @@
-"""Go positions: their schema, GTP coordinates, and which of them may reach the engine.
+"""Go positions: schema, GTP coordinates, and validation before the engine receives them.
 
-KataGo accepts some impossible positions silently (a ko retaken, a position repeated under superko,
-stones without liberties) and refuses others with an error of its own; both are refused here, by name,
-before anything is sent.
+KataGo silently accepts some impossible positions (an illegally retaken ko, a repetition under superko,
+stones without liberties) and rejects others with its own errors. This module rejects both, with an error
+code, before a query is sent.
 """
 
 import functools
@@ -17,32 +17,32 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticSerializationError, to_json
 
 from katago_mcp.errors import Invalid
-from katago_mcp.rules import RULES, Ko, Rules, RulesGiven, find
+from katago_mcp.rules import RULES, Ko, Rules, RulesArgument, find
 
 Colour = Literal["B", "W"]
 Point = tuple[int, int]
-"""Column and row, each from 0, counted from A1 (lower left)."""
+"""Column and row, each from 0; A1 (lower left) is (0, 0)."""
 
 COLUMNS = "ABCDEFGHJKLMNOPQRST"
 MAX_MOVES = 2000
 MIN_SIZE, MAX_SIZE = 2, 19
 MAX_KOMI = 400
 MAX_REGION = 400
-"""Entries of allowMoves or avoidMoves: more than a board has points."""
+"""Maximum entries of allowMoves or avoidMoves: more than the points of a board."""
 
 _COLOURS: dict[str, Colour] = {"b": "B", "black": "B", "w": "W", "white": "W"}
 
 
 class Position(BaseModel):
-    """A Go position: a board, stones set up on it, and the moves played since."""
+    """A Go position: a board, setup stones on it, and the moves played since."""
 
-    # As JSON, a komi that is no number must not look like one that was not given.
+    # In JSON, a komi of NaN must differ from a missing komi.
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", populate_by_name=True, ser_json_inf_nan="constants"
     )
 
     rules: Annotated[
-        RulesGiven,
+        RulesArgument,
         Field(description=f"Rule set, one of: {', '.join(RULES)}; or an object with the parts of one."),
     ] = "chinese"
     board_x_size: Annotated[int, Field(description="Columns, 2 to 19.")] = 19
@@ -50,23 +50,23 @@ class Position(BaseModel):
     moves: Annotated[
         list[tuple[str, str]],
         Field(
-            description='Moves in order, each [colour, vertex], as ["B", "Q16"] or ["W", "pass"], at most '
-            f"{MAX_MOVES}. Colour is B or W; vertex is a letter A-T without I and a row counted from the "
-            "bottom."
+            description='Moves in order, each [colour, vertex], such as ["B", "Q16"] or ["W", "pass"], at '
+            f"most {MAX_MOVES}. Colour is B or W; vertex is a letter A-T without I and a row counted from "
+            "the bottom."
         ),
     ] = []
     initial_stones: Annotated[
         list[tuple[str, str]],
         Field(
-            description="Stones on the board before the first move, such as handicap stones, each [colour, "
-            "vertex]; prefer moves where they are known."
+            description="Stones before the first move, such as handicap stones, each [colour, vertex]. "
+            "Prefer moves if they are known."
         ),
     ] = []
     initial_player: Annotated[
         Literal["B", "W"] | None,
         Field(
             description="Who moves first. Default: the colour of the first move; without moves W "
-            "when only black stones are set up, else B."
+            "if only black stones are set up, else B."
         ),
     ] = None
     komi: Annotated[
@@ -80,10 +80,10 @@ class Position(BaseModel):
 
 @dataclass(frozen=True)
 class Checked:
-    """A position that the engine will accept, in one spelling only.
+    """A validated position in canonical form, which the engine accepts.
 
     `moves` and `stones` hold (colour, vertex) with vertices in upper case or "pass".
-    `rules_name` is what an answer calls `rules`; `warnings` says what was accepted although it looks wrong.
+    `rules_name` is the name of `rules` in answers; `warnings` lists suspicious input that was accepted.
     """
 
     rules: Rules
@@ -97,7 +97,7 @@ class Checked:
     warnings: tuple[str, ...]
 
     def query(self) -> dict[str, Any]:
-        """The position's part of a query [Analysis_Engine.md, Queries], which leaves nothing to defaults."""
+        """The position's part of a query [Analysis_Engine.md, Queries], with all values explicit."""
         return {
             "rules": self.rules.parts(),
             "komi": self.komi,
@@ -110,24 +110,24 @@ class Checked:
 
     @functools.cached_property
     def digest(self) -> str:
-        """The SHA-256 of that part, in hexadecimal."""
+        """The SHA-256 of `query()`, in hexadecimal."""
         return hashlib.sha256(to_json(self.query())).hexdigest()
 
 
 def check(position: Position) -> Checked:
-    """Check a position and bring it into its one spelling.
+    """Validate a position and convert it to canonical form.
 
-    What was checked lately is remembered: an assistant asks about one position in several ways, and
-    playing a long game through takes longer than answering from the cache.
+    Recent results are remembered: an assistant often sends several requests about one position, and
+    replaying a long game takes longer than answering from the cache.
 
     Raises:
-        Invalid: naming the field at fault, with the codes `invalid_rules`, `invalid_board_size`,
+        Invalid: with the field that is wrong, and one of the codes `invalid_rules`, `invalid_board_size`,
             `invalid_komi`, `too_many_moves`, `invalid_stone`, `invalid_move` and `illegal_move`.
     """
     try:
         digest = hashlib.sha256(position.model_dump_json().encode()).digest()
     except PydanticSerializationError:
-        # Only text with half of a surrogate pair has no JSON, and no field accepts it.
+        # Only text with lone surrogates has no JSON form, and no field accepts it.
         return _check(position)
     checked = _checked.pop(digest, None) or _check(position)
     _checked[digest] = checked
@@ -172,7 +172,7 @@ def parse_vertex(text: str, width: int, height: int) -> Point | None:
     """Read a GTP vertex: a point, or None for a pass.
 
     Raises:
-        ValueError: if the text is no vertex, or lies off the board.
+        ValueError: if the text is not a vertex, or is off the board.
     """
     name = text.strip().upper()
     if name == "PASS":
@@ -181,9 +181,9 @@ def parse_vertex(text: str, width: int, height: int) -> Point | None:
         raise ValueError("it is not a vertex")
     column, row = COLUMNS.find(name[0]), int(name[1:]) - 1
     if column < 0:
-        raise ValueError("there is no such column (the letter I is left out)")
+        raise ValueError("there is no such column (the letter I is not used)")
     if column >= width or not 0 <= row < height:
-        raise ValueError("it lies off the board")
+        raise ValueError("it is off the board")
     return column, row
 
 
@@ -193,14 +193,14 @@ def vertex(point: Point | None) -> str:
 
 
 class IllegalMove(ValueError):
-    """The rules do not allow a move; the text says why."""
+    """A move is illegal; the text says why."""
 
 
 @dataclass
 class Board:
     """Stones on a board of `width` x `height` points, with captures, suicide, ko and superko.
 
-    Under superko every position since the stones were set up counts, that of the setup included.
+    Under superko, every position since the setup counts, including the setup itself.
     """
 
     width: int
@@ -209,24 +209,24 @@ class Board:
     ko_rule: Ko = "SIMPLE"
     stones: dict[Point, Colour] = field(default_factory=dict)
     ko: tuple[Colour, Point] | None = None
-    """The point that the colour may not take at once."""
+    """The colour that cannot play at the point now, because of ko."""
     captured: dict[Colour, int] = field(default_factory=lambda: {"B": 0, "W": 0})
-    """Stones of each colour that were taken off the board."""
+    """Captured stones of each colour."""
     number: int = 0
-    """Number of the next move, for what is said of earlier ones."""
+    """Number of the next move, used in messages."""
     _code: int = 0
-    """Which stones stand where: a bit for each colour on each point, so that no two boards are the same."""
-    _seen: dict[tuple[int, Colour | None], str] = field(default_factory=dict)
-    """When each position stood first; with the player to move, under situational superko."""
+    """The stones as bits, one for each colour on each point; unique for each board."""
+    _positions: dict[tuple[int, Colour | None], str] = field(default_factory=dict)
+    """When each position occurred first. Situational superko includes the player to move."""
 
     def play(self, colour: Colour, point: Point | None) -> None:
         """Play a move; None is a pass.
 
         Raises:
             IllegalMove: if the point is occupied, the move is suicide, retakes a ko, or repeats a position
-                against the rule of superko. The board stays as it was.
+                under superko. The board does not change.
         """
-        if self.ko_rule != "SIMPLE" and not self._seen:
+        if self.ko_rule != "SIMPLE" and not self._positions:
             self._code = sum(self._bit(stone, owner) for stone, owner in self.stones.items())
             self._remember(colour, f"before move {self.number}")
         opponent = opponent_of(colour)
@@ -243,7 +243,7 @@ class Board:
         self.number += 1
 
     def refusal(self, colour: Colour, point: Point | None) -> str | None:
-        """Why a move is illegal, None when it is legal. The board stays as it is."""
+        """Why a move is illegal; None if it is legal. The board does not change."""
         try:
             self._judge(colour, point)
         except IllegalMove as error:
@@ -251,7 +251,7 @@ class Board:
         return None
 
     def _judge(self, colour: Colour, point: Point | None) -> tuple[tuple[Colour, Point] | None, set[Point]]:
-        """The ko that a legal move begins, and the stones that it takes off the board."""
+        """The ko that a legal move creates, and the stones that it captures."""
         if point is None:
             return None, set()
         if point in self.stones:
@@ -275,11 +275,11 @@ class Board:
             if not self.suicide or len(own) == 1:
                 raise IllegalMove("it is suicide")
             taken = own
-        if self._seen:
+        if self._positions:
             code = self._code ^ self._bit(point, colour)
             for stone in taken:
                 code ^= self._bit(stone, self.stones.get(stone, colour))
-            if (earlier := self._seen.get(self._situation(code, opponent))) is not None:
+            if (earlier := self._positions.get(self._situation(code, opponent))) is not None:
                 raise IllegalMove(f"it repeats the position {earlier}")
         return ko, taken
 
@@ -290,10 +290,10 @@ class Board:
         return code, player if self.ko_rule == "SITUATIONAL" else None
 
     def _remember(self, player: Colour, when: str) -> None:
-        self._seen.setdefault(self._situation(self._code, player), when)
+        self._positions.setdefault(self._situation(self._code, player), when)
 
     def group(self, point: Point) -> tuple[set[Point], set[Point]]:
-        """The connected stones that the stone at `point` belongs to, and their liberties."""
+        """The group of the stone at `point`, and its liberties."""
         colour = self.stones[point]
         group, liberties, frontier = {point}, set(), [point]
         while frontier:
@@ -306,7 +306,7 @@ class Board:
         return group, liberties
 
     def without_liberties(self) -> Point | None:
-        """The first stone, in the order in which they were put there, whose group has no liberty."""
+        """The first stone, in the order of placement, whose group has no liberty; None if all have one."""
         living: set[Point] = set()
         for point in self.stones:
             if point not in living:
@@ -317,7 +317,7 @@ class Board:
         return None
 
     def neighbours(self, point: Point) -> tuple[Point, ...]:
-        """The two to four points beside a point."""
+        """The adjacent points."""
         return _neighbours(self.width, self.height)[point]
 
 
@@ -335,7 +335,7 @@ def _neighbours(width: int, height: int) -> dict[Point, tuple[Point, ...]]:
 
 
 def board_of(checked: Checked) -> Board:
-    """The board of a checked position, after all of its moves."""
+    """The board of a checked position after all moves."""
     board = Board(checked.width, checked.height, checked.rules.suicide, checked.rules.ko)
     for colour, text in checked.stones:
         point = parse_vertex(text, checked.width, checked.height)
@@ -347,7 +347,7 @@ def board_of(checked: Checked) -> Board:
 
 
 def to_move(checked: Checked) -> Colour:
-    """Who is to move after all moves of a checked position."""
+    """The player to move after all moves of a checked position."""
     return opponent_of(checked.moves[-1][0]) if checked.moves else checked.initial_player
 
 
@@ -357,12 +357,12 @@ def opponent_of(colour: Colour) -> Colour:
 
 
 def points_top_down(width: int, height: int) -> list[Point]:
-    """All points in the order of KataGo's ownership and policy: by rows from the top left."""
+    """All points in the order of KataGo's ownership and policy: row by row from the top left."""
     return [(x, y) for y in range(height - 1, -1, -1) for x in range(width)]
 
 
 def policy_index(point: Point | None, width: int, height: int) -> int:
-    """Where a move stands in KataGo's policy: by rows from the top left, the pass last."""
+    """The index of a move in KataGo's policy: row by row from the top left, pass last."""
     return width * height if point is None else (height - 1 - point[1]) * width + point[0]
 
 
@@ -378,7 +378,7 @@ def read_move(text: str, width: int, height: int, name: str) -> Point | None:
 def read_region(entries: list[str], width: int, height: int, name: str) -> list[str]:
     """Read vertices, "pass" and rectangles ("C3:G7", any two opposite corners) of an argument.
 
-    Returns each vertex once, in the order given. Raises:
+    Returns each vertex once, in the order of the argument. Raises:
         Invalid: with the code `limit_exceeded`; with `invalid_move` or `invalid_region`, naming the entry.
     """
     if len(entries) > MAX_REGION:
@@ -386,28 +386,28 @@ def read_region(entries: list[str], width: int, height: int, name: str) -> list[
             "limit_exceeded",
             f"{name} has {len(entries)} entries",
             field=name,
-            accepted=f"at most {MAX_REGION} entries, each a vertex or a whole rectangle",
+            accepted=f"at most {MAX_REGION} entries; one rectangle counts as one entry",
         )
-    found: dict[Point | None, None] = {}
+    moves: dict[Point | None, None] = {}
     for index, entry in enumerate(entries):
         corners = [
             read_move(corner, width, height, f"{name}[{index}]") for corner in entry.split(":", maxsplit=1)
         ]
         first, last = corners[0], corners[-1]
         if len(corners) == 1:
-            found[first] = None
+            moves[first] = None
         elif first is None or last is None:
             raise Invalid(
                 "invalid_region",
-                "a pass is no corner of a rectangle",
+                "a pass cannot be a corner of a rectangle",
                 field=f"{name}[{index}]",
                 accepted='a rectangle such as "C3:G7"',
             )
         else:
             columns = range(min(first[0], last[0]), max(first[0], last[0]) + 1)
             rows = range(min(first[1], last[1]), max(first[1], last[1]) + 1)
-            found.update(dict.fromkeys((x, y) for y in rows for x in columns))
-    return [vertex(point) for point in found]
+            moves.update(dict.fromkeys((x, y) for y in rows for x in columns))
+    return [vertex(point) for point in moves]
 
 
 def _size(value: int, name: str) -> int:
@@ -438,7 +438,7 @@ def _komi(value: float | None, default: float) -> float:
 def _colour(text: str, code: str, name: str) -> Colour:
     colour = _COLOURS.get(text.strip().lower())
     if colour is None:
-        raise Invalid(code, "the colour is not known", field=name, accepted="B or W")
+        raise Invalid(code, "the colour is not valid", field=name, accepted="B or W")
     return colour
 
 
@@ -463,13 +463,15 @@ def _set_up(board: Board, initial: list[tuple[str, str]]) -> tuple[tuple[Colour,
         colour = _colour(colour_text, "invalid_stone", name)
         point = _point(board, text, "invalid_stone", name)
         if point is None:
-            raise Invalid("invalid_stone", "a stone needs a point", field=name, accepted="a vertex")
+            raise Invalid(
+                "invalid_stone", "a stone needs a point, not a pass", field=name, accepted="a vertex"
+            )
         if point in board.stones:
             raise Invalid(
                 "invalid_stone",
                 f"{vertex(point)} is set up twice",
                 field=name,
-                accepted="each point once",
+                accepted="each point only once",
             )
         board.stones[point] = colour
         stones.append((colour, vertex(point)))
@@ -494,9 +496,9 @@ def _play(
         colour = _colour(colour_text, "invalid_move", name)
         point = _point(board, text, "invalid_move", name)
         if passes >= 2:
-            warnings.append(f"move {index} comes after two passes, when the game was over")
+            warnings.append(f"move {index} comes after two passes, which end the game")
         if moves and moves[-1][0] == colour:
-            warnings.append(f"move {index} is by {colour} again")
+            warnings.append(f"move {index}: {colour} plays twice in a row")
         try:
             board.play(colour, point)
         except IllegalMove as error:
@@ -504,7 +506,7 @@ def _play(
                 "illegal_move",
                 f"move {index} ({colour} {vertex(point)}): {error}",
                 field=name,
-                accepted="a move that the rules allow (indices count from 0)",
+                accepted="a legal move (indices count from 0)",
             ) from error
         passes = passes + 1 if point is None else 0
         moves.append((colour, vertex(point)))
@@ -512,7 +514,7 @@ def _play(
 
 
 def shorten(warnings: Sequence[str], limit: int = 5) -> tuple[str, ...]:
-    """The first few warnings, and how many more there are."""
+    """The first few warnings, and the number of the rest."""
     if len(warnings) <= limit:
         return tuple(warnings)
     return (*warnings[:limit], f"and {len(warnings) - limit} more of this kind")

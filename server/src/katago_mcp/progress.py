@@ -1,9 +1,9 @@
-"""Whether a starting engine still makes progress: its lines, and what the kernel says of its processes.
+"""Detects whether a starting engine makes progress, from its output and its processes in /proc.
 
-A process that works uses processor time. One that wants to work and gets no processor, since the host
-is busy, is runnable or was kept waiting for a processor. One that does neither, and says nothing, hangs.
-Read from /proc [proc(5): stat, task/[tid]/schedstat], which shows a service its own processes also
-under ProtectProc=invisible.
+A process that works uses CPU time. A process that gets no CPU because the host is busy is runnable, or was
+waiting for a CPU. A process that does neither and writes nothing hangs. The data comes from
+/proc [proc(5): stat, task/[tid]/schedstat], where a service sees its own processes even with
+ProtectProc=invisible.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LEAST_SECONDS = 0.05
-"""Processor time, used or waited for, that counts as work; a thread that only wakes up to look uses less."""
+"""CPU time, used or waited for, that counts as work. Threads that only poll use less."""
 
 _PROC = Path("/proc")
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -23,10 +23,10 @@ _NANOSECONDS = 1e-9
 
 @dataclass(frozen=True)
 class Activity:
-    """What the processes of a session did until now.
+    """Activity of the processes of a session so far.
 
-    `used`: processor time in seconds, by process. `waited`: seconds that each thread was kept waiting for
-    a processor; empty where the kernel does not count it. `runnable`: whether a thread runs or wants to.
+    `used`: CPU time in seconds, by process. `waited`: seconds that each thread waited for a CPU; empty if
+    the kernel does not count it. `runnable`: whether a thread is running or runnable.
     """
 
     used: Mapping[int, float] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Activity:
 
 
 def of_session(session: int, proc: Path = _PROC) -> Activity:
-    """The activity of all processes of a session; those that end meanwhile are left out."""
+    """The activity of all processes of a session. Processes that end meanwhile are skipped."""
     used: dict[int, float] = {}
     waited: dict[int, float] = {}
     runnable = False
@@ -44,7 +44,7 @@ def of_session(session: int, proc: Path = _PROC) -> Activity:
             fields = _stat(directory / "stat")
             if int(fields[3]) != session:
                 continue
-            # User and system time of the process, and of its children that have ended.
+            # User and system time of the process and of its ended children.
             used[int(directory.name)] = sum(map(int, fields[11:15])) / _CLOCK_TICKS
             for thread in (directory / "task").iterdir():
                 with contextlib.suppress(OSError, ValueError, IndexError):
@@ -55,14 +55,14 @@ def of_session(session: int, proc: Path = _PROC) -> Activity:
 
 
 def _stat(path: Path) -> list[str]:
-    """The fields of a stat file from the state on; the name before it may hold spaces and brackets."""
+    """The fields of a stat file from the state on. The name before it may contain spaces and brackets."""
     return path.read_text().rpartition(")")[2].split()
 
 
 def is_starved(before: Activity, after: Activity, seconds: float) -> bool:
-    """Whether processes were kept from the processor for most of the `seconds` between two looks.
+    """Whether processes got almost no CPU in the `seconds` between two samples because the host was busy.
 
-    One that is kept from it all the time has waited for nothing yet that the kernel has counted.
+    The kernel counts waiting time only afterwards, so a process that waits all the time counts as runnable.
     """
     used, waited = _gained(before.used, after.used), _gained(before.waited, after.waited)
     return waited >= seconds / 2 or (before.runnable and after.runnable and used < seconds / 10)
@@ -71,8 +71,8 @@ def is_starved(before: Activity, after: Activity, seconds: float) -> bool:
 class Watch:
     """Counts the seconds without progress.
 
-    `activity` reads what the processes did, `lines` how many lines the engine has written. A step counts
-    at most `longest_step` seconds: whoever watches may have got no processor itself.
+    `activity` reads the activity of the processes, `lines` the number of lines that the engine wrote. One
+    step counts at most `longest_step` seconds, because the watching process may itself get no CPU.
     """
 
     def __init__(
@@ -87,15 +87,15 @@ class Watch:
         self._lines = lines
         self._longest_step = longest_step
         self._clock = clock
-        self._looked = clock()
+        self._checked_at = clock()
         self._marked_lines = lines()
         self._marked = activity()
 
-    def look(self) -> float:
-        """Look now; return for how many seconds nothing has moved."""
+    def check(self) -> float:
+        """Check for progress now. Returns the seconds without progress."""
         now = self._clock()
-        self.still += min(now - self._looked, self._longest_step)
-        self._looked = now
+        self.still += min(now - self._checked_at, self._longest_step)
+        self._checked_at = now
         activity, lines = self._activity(), self._lines()
         gained = _gained(self._marked.used, activity.used) + _gained(self._marked.waited, activity.waited)
         if lines != self._marked_lines or activity.runnable or gained >= LEAST_SECONDS:

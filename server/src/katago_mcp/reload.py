@@ -1,7 +1,7 @@
-"""Reloading: the configuration and the overlay are read again while the server runs.
+"""Reloads the configuration and the overlay while the server runs.
 
-A configuration that is not valid is refused whole. An overlay that is not valid leaves the one in
-force as it was, and the other way round: what is wrong with the one does not keep the other out.
+An invalid configuration is rejected as a whole. An invalid overlay leaves the previous overlay in force.
+The two are independent: an error in one file does not stop the other from being applied.
 """
 
 import asyncio
@@ -40,17 +40,17 @@ NEEDS_RESTART = frozenset(
         "tls.keyFile",
     }
 )
-"""The keys whose values are taken once, when the server starts."""
+"""The keys that are read only when the server starts."""
 
-_LONGEST_LOOK = 5.0
-"""Seconds after which the clock is looked at again: somebody may have set it."""
+_MAX_SLEEP = 5.0
+"""Maximum seconds between checks of the clock, which may be changed."""
 
 _log = Log(__name__)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a reload did; with `problems`, the configuration was refused and stays as it was."""
+    """The result of a reload. With `problems`, the configuration was rejected and did not change."""
 
     changed: tuple[Change, ...] = ()
     needs_restart: tuple[Change, ...] = ()
@@ -58,7 +58,7 @@ class Outcome:
 
 
 class Reloader:
-    """Puts configuration and overlay in force, at the start and whenever it is asked to."""
+    """Applies configuration and overlay, at start and on each reload."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Reloader:
         metrics: Metrics,
     ) -> None:
         self.overlay_problems: tuple[str, ...] = ()
-        """What is wrong with the overlay's file; empty when it can be used, or is not there."""
+        """What is wrong with the overlay file; empty if it is valid or missing."""
         self._settings = settings
         self._loaded = loaded
         self._environ = environ
@@ -84,56 +84,56 @@ class Reloader:
 
     async def start(self) -> None:
         """Read the overlay for the first time."""
-        await self._put(self._settings.configured, await self._read_overlay())
+        await self._apply(self._settings.configured, await self._read_overlay())
 
     async def reload(self) -> Outcome:
-        """Read configuration, certificate and overlay again, and put in force what can be."""
+        """Read configuration, certificate and overlay again, and apply what does not need a restart."""
         async with self._one_at_a_time:
-            found = await self._read_overlay()
+            new_overlay = await self._read_overlay()
             configured = self._settings.configured
             try:
                 read = await asyncio.to_thread(self._read_config)
             except ConfigError as error:
-                await self._put(configured, found)
+                await self._apply(configured, new_overlay)
                 self._metrics.reloads.labels("refused").inc()
                 _log.error("reload_refused", problems=list(error.problems))
                 return Outcome(problems=error.problems)
             differing = changes(configured, read)
             changed = tuple(change for change in differing if change.key not in NEEDS_RESTART)
-            kept = tuple(change for change in differing if change.key in NEEDS_RESTART)
-            taken = {change.key: config.value_of(read, change.key) for change in changed}
-            await self._put(config.with_values(configured, taken), found)
+            pending = tuple(change for change in differing if change.key in NEEDS_RESTART)
+            applied = {change.key: config.value_of(read, change.key) for change in changed}
+            await self._apply(config.with_values(configured, applied), new_overlay)
             self._metrics.reloads.labels("applied").inc()
             _log.info(
                 "reloaded",
                 changed=[change.as_json() for change in changed],
-                needsRestart=[change.as_json() for change in kept],
+                needsRestart=[change.as_json() for change in pending],
             )
-            return Outcome(changed, kept)
+            return Outcome(changed, pending)
 
     async def run(self) -> None:
-        """Lift the overlay when its time is over, for as long as the server runs."""
+        """Remove the overlay when it expires. Runs as long as the server."""
         while True:
             self._changed.clear()
-            laid = self._settings.overlay
+            active = self._settings.overlay
             seconds = None
-            if laid is not None:
-                seconds = min(_LONGEST_LOOK, (laid.expires_at - datetime.now(UTC)).total_seconds())
+            if active is not None:
+                seconds = min(_MAX_SLEEP, (active.expires_at - datetime.now(UTC)).total_seconds())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._changed.wait()
             async with self._one_at_a_time:
-                laid = self._settings.overlay
-                if laid is not None and laid.expired(datetime.now(UTC)):
-                    await self._put(self._settings.configured, None)
+                active = self._settings.overlay
+                if active is not None and active.expired(datetime.now(UTC)):
+                    await self._apply(self._settings.configured, None)
 
     def _read_config(self) -> Config:
         loaded = config.load(self._loaded.path, self._environ)
         if loaded.release != self._loaded.release:
             raise ConfigError(
                 [
-                    f"{loaded.path}: belongs to the release {loaded.release}, and this server was started "
-                    f"from {self._loaded.release}: restart it"
+                    f"{loaded.path}: belongs to release {loaded.release}, but this server runs release "
+                    f"{self._loaded.release}: restart the server"
                 ]
             )
         if self._tls is not None:
@@ -141,11 +141,11 @@ class Reloader:
         return loaded.config
 
     async def _read_overlay(self) -> Overlay | None:
-        """The overlay in the file; the one in force when the file cannot be used."""
+        """The overlay in the file, or the previous overlay if the file is not valid."""
         if self._overlay_file is None:
             return None
         try:
-            found = await asyncio.to_thread(overlay.read, self._overlay_file)
+            new_overlay = await asyncio.to_thread(overlay.read, self._overlay_file)
         except OverlayError as error:
             self.overlay_problems = error.problems
             self._metrics.overlay_invalid.set(1)
@@ -153,20 +153,20 @@ class Reloader:
             return self._settings.overlay
         self.overlay_problems = ()
         self._metrics.overlay_invalid.set(0)
-        return found
+        return new_overlay
 
-    async def _put(self, configured: Config, wanted: Overlay | None) -> None:
+    async def _apply(self, configured: Config, requested: Overlay | None) -> None:
         before = self._settings.overlay
-        found = None if wanted is None or wanted.expired(datetime.now(UTC)) else wanted
-        self._settings.apply(configured, found)
-        self._metrics.overlay_active.set(found is not None)
-        self._metrics.overlay_expires.set(0 if found is None else found.expires_at.timestamp())
+        active = None if requested is None or requested.expired(datetime.now(UTC)) else requested
+        self._settings.apply(configured, active)
+        self._metrics.overlay_active.set(active is not None)
+        self._metrics.overlay_expires.set(0 if active is None else active.expires_at.timestamp())
         self._changed.set()
-        if found is not None and found != before:
-            _log.warning("overlay_in_force", **found.as_json(configured))
-        elif found is None and before is not None:
+        if active is not None and active != before:
+            _log.warning("overlay_in_force", **active.as_json(configured))
+        elif active is None and before is not None:
             _log.info("overlay_lifted", expired=before.expired(datetime.now(UTC)))
-        elif found is None and wanted is not None:
-            _log.info("overlay_expired", expiresAt=wanted.as_json(configured)["expiresAt"])
+        elif active is None and requested is not None:
+            _log.info("overlay_expired", expiresAt=requested.as_json(configured)["expiresAt"])
         if self._cache is not None:
             await self._cache.fit()

@@ -1,15 +1,14 @@
-"""A whole game reviewed: what every move lost, and what would have been better.
+"""Reviews a whole game: what every move lost, and which move was better.
 
-A game is one history of moves, or several, where stones were set up in between; each turn belongs
-to one of them. All turns of a chunk are one query [Analysis_Engine.md, analyzeTurns]; each turn's
-answer is kept in the cache by itself, so that a review that was cut short goes on where it ended,
-and one of a game that has grown searches the new turns only. A chunk is a few turns for every slot
-and takes one slot, so that short requests pass between two chunks instead of waiting for the game's
-end; within the engine they pass the turns of a chunk that have not begun.
+A game consists of one history of moves, or of several if stones were set up in mid-game; each turn belongs
+to one history. All turns of a chunk are one query [Analysis_Engine.md, analyzeTurns]. Each turn's answer
+is cached separately, so that an interrupted review resumes where it stopped, and a review of a longer
+version of the game searches only the new turns. A chunk has a few turns per slot but takes only one slot.
+So short requests run between two chunks and need not wait for the whole review; inside the engine they
+run before the turns of a chunk that have not started.
 
-Loss is the difference between the engine's judgement of the position before and after the move,
-from the mover's side: it may be slightly negative, because both are estimates. Statistics count
-what is negative as zero.
+Loss is the engine's evaluation before the move minus that after it, from the perspective of the player who
+moves. It may be slightly negative, because both are estimates. Statistics count negative losses as zero.
 """
 
 import asyncio
@@ -32,27 +31,27 @@ from katago_mcp.positions import Checked, Colour, Point, Position
 from katago_mcp.scheduling import Claim
 
 MAX_TURNS = 2 * 361
-"""Turns of one review; twice the points of a full board."""
+"""Maximum turns of one review: twice the points of a 19x19 board."""
 
 CHUNK_PER_SLOT = 4
-"""Turns of a chunk for every query that the engine works on at a time."""
+"""Turns of a chunk, per concurrent query of the engine."""
 
 PRIORITY = -1
-"""Of a review's turns in the engine, below that of other queries [Analysis_Engine.md, priority]."""
+"""Engine priority of a review's turns, below other queries [Analysis_Engine.md, priority]."""
 
 LOSS_BOUNDS = (0.5, 1.5, 3.0, 6.0, 12.0)
-"""Points from which on a move is of the next class; KaTrain's."""
+"""Points lost at which the next loss class starts, as in KaTrain."""
 
 OPENING, MIDDLEGAME = 0.14, 0.42
-"""A move is of the opening, or of the middlegame, up to this share of the board's points."""
+"""The opening and the middlegame last up to this share of the board's points."""
 
 ACCURACY_BASE = 0.75
 
 _LOOKUPS = 16
-"""Turns looked up in the cache at a time, so that a stalled disk is given up soon."""
+"""Concurrent cache lookups. A small number limits the wait for a stalled disk."""
 
-_BEGINS_TOLD = 8
-"""Setups in mid-game that are told one by one."""
+_SETUPS_LISTED = 8
+"""Maximum number of mid-game setups listed in a warning."""
 
 Phase = Literal["opening", "middlegame", "endgame"]
 LossClass = Literal["excellent", "good", "inaccuracy", "mistake", "blunder", "disaster"]
@@ -61,95 +60,92 @@ CLASSES: tuple[LossClass, ...] = get_args(LossClass)
 
 
 class MoveReview(Wire):
-    """One move that was played, from its player's side."""
+    """One played move, from its player's perspective."""
 
-    number: int = Field(description="Number of the move, 1 is the first.")
-    player: Literal["B", "W"] = Field(description="Who played it.")
+    number: int = Field(description="Number of the move, from 1.")
+    player: Literal["B", "W"] = Field(description="Player of the move.")
     move: str = Field(description='GTP vertex, or "pass".')
-    points_lost: float = Field(description="Points the move lost its player; slightly negative is noise.")
-    winrate_lost: float = Field(description="Chance to win that the move lost its player, 0 to 1.")
+    points_lost: float = Field(description="Points that its player lost; slightly negative values are noise.")
+    winrate_lost: float = Field(description="Winrate that its player lost, 0 to 1.")
     loss_class: LossClass = Field(
         description="By pointsLost: excellent below 0.5, good below 1.5, inaccuracy below 3, mistake "
-        "below 6, blunder below 12, disaster from 12 on (or by lossThresholds)."
+        "below 6, blunder below 12, else disaster (or by lossThresholds)."
     )
     mistake: bool = Field(description="Whether the loss reaches minPointsLost or minWinrateLost.")
-    phase: Phase = Field(description="Part of the game the move is in.")
+    phase: Phase = Field(description="Phase of the game.")
     best: bool = Field(
-        description="Whether it is the engine's choice, or a mirror image of it; with one visit, the "
-        "likeliest move."
+        description="Whether it is the engine's choice or a mirror image of it (with one visit: the "
+        "network's likeliest move)."
     )
-    prior: float = Field(description="Probability the network gave the move before search, 0 to 1.")
-    policy_rank: int = Field(description="Rank of that probability among all moves, 1 is the highest.")
+    prior: float = Field(description="Network's probability of the move before search, 0 to 1.")
+    policy_rank: int = Field(description="Rank of that probability; 1 is the highest.")
     difficulty: float | None = Field(
-        description="Points that the moves the engine looked at lose on average, each weighted by the "
-        "probability the network gave it: what a first impression costs here. Null when the engine "
-        "looked at none."
+        description="Mean points lost by the moves that the engine considered, weighted by the network's "
+        "probability; null if there are none."
     )
     better_move: str | None = Field(
-        description="The engine's choice, where that is another move; with one visit, the likeliest move."
+        description="The engine's choice if it differs (with one visit: the network's likeliest move)."
     )
-    better_pv: list[str] = Field(description="Expected continuation of the better move, beginning with it.")
-    score_lead: float = Field(description="Points that Black is ahead after the move.")
-    winrate: float = Field(description="Black's chance to win after the move.")
+    better_pv: list[str] = Field(description="Expected continuation, starting with the better move.")
+    score_lead: float = Field(description="Black's lead in points after the move.")
+    winrate: float = Field(description="Black's winrate after the move.")
 
 
 class Statistics(Wire):
-    """How well a number of moves were played."""
+    """Quality of a set of moves."""
 
-    moves: int = Field(description="Moves judged.")
+    moves: int = Field(description="Number of reviewed moves.")
     mean_points_lost: float | None = Field(description="Mean of pointsLost; null without moves.")
     mean_winrate_lost: float | None = Field(description="Mean of winrateLost; null without moves.")
     accuracy: float | None = Field(
-        description="100 * 0.75 ** meanPointsLost: 100 without loss, 75 at one point a move, 56 at two."
+        description="100 * 0.75 ** meanPointsLost: 100 without loss, 75 at one point per move, 56 at two."
     )
     mean_difficulty: float | None = Field(
         description="Mean of difficulty, in points: how hard the moves were to find; null without moves."
     )
     best_moves: int = Field(description="Moves that were the engine's choice.")
-    mistakes: int = Field(description="Moves over minPointsLost or minWinrateLost.")
-    classes: dict[LossClass, int] = Field(description="Moves of each class of loss.")
+    mistakes: int = Field(description="Moves that are mistakes.")
+    classes: dict[LossClass, int] = Field(description="Number of moves in each loss class.")
 
 
 class PlayerReview(Wire):
-    """How well one player played, in all and in each phase."""
+    """How well one player played, in total and in each phase."""
 
-    player: Literal["B", "W"] = Field(description="Whose moves these are.")
-    overall: Statistics = Field(description="Of all moves judged.")
-    phases: dict[Phase, Statistics] = Field(description="Of the moves of each phase.")
+    player: Literal["B", "W"] = Field(description="The player.")
+    overall: Statistics = Field(description="All reviewed moves.")
+    phases: dict[Phase, Statistics] = Field(description="Moves of each phase.")
 
 
 class Unanalysed(Wire):
-    """A turn that has no judgement, and why."""
+    """A turn without a result, and why."""
 
     turn: int = Field(description="Moves played before it.")
-    code: str = Field(
-        description='A code of the server\'s errors; or "out_of_turn" when the other colour was to move.'
-    )
-    message: str = Field(description="Why.")
-    moves: list[int] = Field(description="Numbers of the moves that are not judged for want of this turn.")
+    code: str = Field(description='Error code; or "out_of_turn" if the other colour was to move.')
+    message: str = Field(description="Reason.")
+    moves: list[int] = Field(description="Numbers of the moves that were not reviewed because of this.")
 
 
 class GameReview(Result):
-    """What the moves of a game lost."""
+    """Review of a game."""
 
     first_move: int = Field(description="Number of the first move of the range.")
     last_move: int = Field(description="Number of the last move of the range.")
-    visits_per_turn: int = Field(description="Visits asked for, for each turn.")
-    turns_analysed: int = Field(description="Turns that have an answer.")
-    turns_cached: int = Field(description="Those among them that came from the cache.")
-    players: list[PlayerReview] = Field(description="Summary for each player asked for.")
+    visits_per_turn: int = Field(description="Requested visits per turn.")
+    turns_analysed: int = Field(description="Turns with a result.")
+    turns_cached: int = Field(description="Turns from the cache.")
+    players: list[PlayerReview] = Field(description="Summary for each requested player.")
     mistakes: list[int] = Field(description="Numbers of the moves that are mistakes, worst first.")
     moves: list[MoveReview] = Field(
-        description="In the order played: the mistakes, or with allMoves every move judged."
+        description="In the order played: mistakes, or with allMoves all reviewed moves."
     )
-    unanalysed: list[Unanalysed] = Field(description="Turns without a judgement; empty when complete.")
+    unanalysed: list[Unanalysed] = Field(description="Turns without a result; empty if complete.")
 
     def summary(self) -> str:
         """The review in a few lines."""
-        judged = sum(player.overall.moves for player in self.players)
+        reviewed = sum(player.overall.moves for player in self.players)
         lines = [
-            f"Moves {self.first_move} to {self.last_move}: {judged} judged, {len(self.mistakes)} mistakes "
-            f"({self.visits_per_turn} visits a turn"
+            f"Moves {self.first_move} to {self.last_move}: {reviewed} reviewed, "
+            f"{len(self.mistakes)} mistakes ({self.visits_per_turn} visits per turn"
             f"{', not complete' if self.partial else ''}{', cached' if self.cached else ''})."
         ]
         for player in self.players:
@@ -162,8 +158,9 @@ class GameReview(Result):
                 )
                 lines.append(
                     f"{colour_name(player.player)}: accuracy {overall.accuracy:.1f}, "
-                    f"{overall.mean_points_lost:.2f} points a move ({phases}), {overall.mistakes} mistakes, "
-                    f"{overall.best_moves} of {overall.moves} the engine's choice."
+                    f"{overall.mean_points_lost:.2f} points lost per move ({phases}), "
+                    f"{overall.mistakes} mistakes, {overall.best_moves} of {overall.moves} moves are the "
+                    "engine's choice."
                 )
         by_number = {move.number: move for move in self.moves}
         for number in self.mistakes[:8]:
@@ -174,7 +171,7 @@ class GameReview(Result):
                 + (f"; better {' '.join(move.better_pv[:5])}" if move.better_move else "")
             )
         lines += [
-            f"Turn {missing.turn} has no judgement: {missing.code}: {missing.message}"
+            f"Turn {missing.turn} has no result: {missing.code}: {missing.message}"
             for missing in self.unanalysed[:5]
         ]
         lines += [f"Warning: {warning}" for warning in self.warnings]
@@ -183,11 +180,11 @@ class GameReview(Result):
 
 @dataclass(frozen=True)
 class ReviewRequest:
-    """What is asked about a game. Moves count from 1; None takes all, or the server's default.
+    """A request to review a game. Moves count from 1; None means all, or the server's default.
 
-    The moves are those of `position` and then those of `later`, each from a board that was set up
-    anew. `max_visits` is for every turn; `max_time` in seconds is for the whole review. A move is a
-    mistake from `min_points_lost` points or `min_winrate_lost` (0 to 1) on.
+    The moves are those of `position`, followed by those of `later`; each starts from a new setup.
+    `max_visits` applies to each turn; `max_time`, in seconds, to the whole review. A move is a mistake if it
+    loses at least `min_points_lost` points or `min_winrate_lost` (0 to 1).
     """
 
     position: Position
@@ -205,7 +202,7 @@ class ReviewRequest:
 
 
 class _Turn(Wire):
-    """What is kept of the engine's answer about one turn."""
+    """The cached part of the engine's answer for one turn."""
 
     player: Literal["B", "W"]
     winrate: float
@@ -220,7 +217,7 @@ class _Turn(Wire):
 
 
 class _At(NamedTuple):
-    """A turn: after so many moves of one of the game's histories, both counted from 0."""
+    """A turn: index of the history, and number of moves played in it, both from 0."""
 
     history: int
     turn: int
@@ -229,15 +226,15 @@ class _At(NamedTuple):
 async def find_mistakes(
     desk: Desk, request: ReviewRequest, report: Report | None = None, *, caller: str = ANONYMOUS
 ) -> GameReview:
-    """Review a game; `report` hears of the turns answered while the review runs.
+    """Review a game; `report` receives the number of answered turns while the review runs.
 
-    What was answered when time ran out or the engine ended is returned as partial, with the other
-    turns in `unanalysed`; when nothing was answered, the failure is raised.
+    If time runs out or the engine ends, the answered turns are returned with `partial` set, and the other
+    turns are in `unanalysed`. If no turn was answered, the failure is raised.
 
     Raises:
-        Invalid: if the request cannot be answered as it is; an illegal move is named.
+        Invalid: if the request is not valid; an illegal move is named.
         Rejected: if the server drains or is overloaded.
-        Unavailable, TimedOut, Broken: if not a single turn was answered.
+        Unavailable, TimedOut, Broken: if no turn was answered.
     """
     histories = tuple(positions.check(position) for position in (request.position, *request.later))
     review = _Review(desk, request, histories)
@@ -245,7 +242,7 @@ async def find_mistakes(
         GameReview,
         "findMistakes",
         histories[0],
-        review.asked(),
+        review.parameters(),
         review.run,
         caller=caller,
         report=report,
@@ -260,7 +257,7 @@ class _Review:
         self._request = request
         self._histories = histories
         self._checked = histories[0]
-        self._begins = [0, *itertools.accumulate(len(history.moves) for history in histories)][:-1]
+        self._starts = [0, *itertools.accumulate(len(history.moves) for history in histories)][:-1]
         self._moves = [move for history in histories for move in history.moves]
         self._before = [
             _At(index, turn) for index, history in enumerate(histories) for turn in range(len(history.moves))
@@ -274,7 +271,7 @@ class _Review:
         if not self._numbers:
             raise Invalid(
                 "no_moves",
-                "the player asked for made no move in this range",
+                "the requested player made no move in this range",
                 field="player",
                 accepted="a player who moved, or another range",
             )
@@ -289,7 +286,7 @@ class _Review:
         ):
             raise Invalid(
                 "invalid_thresholds",
-                "the bounds of the classes of loss are not usable",
+                "lossThresholds is not a list of ascending numbers above 0",
                 field="lossThresholds",
                 accepted=f"{len(LOSS_BOUNDS)} ascending numbers above 0, such as {list(LOSS_BOUNDS)}",
             )
@@ -297,7 +294,7 @@ class _Review:
             "analysisPVLen": max(1, request.pv_length - 1),
             "includePolicy": True,
         }
-        self._found: dict[_At, _Turn] = {}
+        self._results: dict[_At, _Turn] = {}
         self._failed: dict[_At, Failure] = {}
         self._warnings: list[str] = []
 
@@ -306,28 +303,28 @@ class _Review:
         if turns > MAX_TURNS:
             raise Invalid(
                 "limit_exceeded",
-                f"{turns} turns are too many for one review",
+                f"the range has {turns} turns, too many for one review",
                 field="lastMove",
-                accepted=f"at most {MAX_TURNS} turns: give firstMove and lastMove",
+                accepted=f"at most {MAX_TURNS} turns: set firstMove and lastMove",
             )
         most = katago.max_review_visits // turns
         if most < 1:
             raise Invalid(
                 "limit_exceeded",
-                f"{turns} turns are more than the visits of one review",
+                f"the range has {turns} turns, more than the visits that one review may use",
                 field="lastMove",
-                accepted=f"at most {katago.max_review_visits} turns: give firstMove and lastMove",
+                accepted=f"at most {katago.max_review_visits} turns: set firstMove and lastMove",
             )
-        found = limits(self._desk, request.max_visits, None)
+        turn_limits = limits(self._desk, request.max_visits, None)
         if request.max_visits is None:
-            found = Limits(min(found.visits, most), found.seconds)
-        within("maxVisits", found.visits, 1, min(most, katago.max_visits))
+            turn_limits = Limits(min(turn_limits.visits, most), turn_limits.seconds)
+        within("maxVisits", turn_limits.visits, 1, min(most, katago.max_visits))
         seconds = katago.max_review_time if request.max_time is None else request.max_time
         within("maxTime", seconds, 0.01, katago.max_review_time)
-        return found, seconds
+        return turn_limits, seconds
 
-    def asked(self) -> dict[str, Any]:
-        """Everything that the review depends on."""
+    def parameters(self) -> dict[str, Any]:
+        """Everything that the review depends on, as JSON."""
         request = self._request
         return {
             "options": self._options,
@@ -341,33 +338,33 @@ class _Review:
         }
 
     async def run(self, claim: Claim, note: Report) -> GameReview:
-        """Analyse all turns that are not in the cache, chunk by chunk."""
+        """Analyse all uncached turns, chunk by chunk."""
         names = {at: self._name(at) for at in self._turns}
         for start in range(0, len(self._turns), _LOOKUPS):
             batch = self._turns[start : start + _LOOKUPS]
-            lookups = (self._desk.kept(_Turn, names[at]) for at in batch)
-            for at, kept in zip(batch, await asyncio.gather(*lookups), strict=True):
-                if kept is not None:
-                    self._found[at] = kept
-        cached = len(self._found)
+            lookups = (self._desk.lookup(_Turn, names[at]) for at in batch)
+            for at, cached_turn in zip(batch, await asyncio.gather(*lookups), strict=True):
+                if cached_turn is not None:
+                    self._results[at] = cached_turn
+        cached = len(self._results)
         await note(cached, len(self._turns))
 
         async def received(history: int, reply: dict[str, Any]) -> None:
             at = _At(history, reply.get("turnNumber", -1))
-            if at not in names or at in self._found:
+            if at not in names or at in self._results:
                 return
             try:
-                found = self._read(at, reply)
+                result = self._read(at, reply)
             except Failure as failure:
                 self._failed[at] = failure
                 return
-            self._found[at] = found
-            self._desk.metrics.visits.inc(found.visits)
-            await note(len(self._found), len(self._turns))
-            if found.visits >= self._limits.visits:
-                await self._desk.keep(names[at], found.model_dump(mode="json", by_alias=True))
+            self._results[at] = result
+            self._desk.metrics.visits.inc(result.visits)
+            await note(len(self._results), len(self._turns))
+            if result.visits >= self._limits.visits:
+                await self._desk.store(names[at], result.model_dump(mode="json", by_alias=True))
 
-        missing = [at for at in self._turns if at not in self._found]
+        missing = [at for at in self._turns if at not in self._results]
         try:
             async with asyncio.timeout(self._seconds):
                 for chunk in self._chunks(missing):
@@ -376,19 +373,19 @@ class _Review:
         except TimeoutError:
             late = TimedOut(
                 "analysis_timeout",
-                f"the review's time of {self._seconds:g} s was over",
-                accepted="fewer maxVisits, fewer moves, or the same call again: it goes on from here",
+                f"the review ran out of time after {self._seconds:g} s",
+                accepted="lower maxVisits, fewer moves, or the same call again, which continues from here",
                 retry_after=1,
             )
             self._fail(missing, late)
         except Failure as failure:
             self._fail(missing, failure)
-        if not self._found:
+        if not self._results:
             raise next(iter(self._failed.values()))
         return self._result(cached)
 
     def _chunks(self, turns: list[_At]) -> Iterator[list[_At]]:
-        """Turns in portions, each of one history."""
+        """Split turns into chunks, each from one history."""
         size = CHUNK_PER_SLOT * self._desk.katago.max_concurrent
         for _, group in itertools.groupby(turns, key=lambda at: at.history):
             of_history = list(group)
@@ -396,19 +393,19 @@ class _Review:
                 yield of_history[start : start + size]
 
     async def _ask(self, chunk: list[_At], received: Progress) -> None:
-        # Only as many moves as are needed: the engine reads them again for every chunk.
+        # Send only the moves needed: the engine replays them for every chunk.
         query = self._until(chunk[-1]).query() | self._options
         query |= {"analyzeTurns": [at.turn for at in chunk], "priority": PRIORITY}
         try:
             warnings = await self._desk.search_turns(query, self._limits.seconds, received)
-        except Invalid as refused:
-            self._fail(chunk, refused)
+        except Invalid as failure:
+            self._fail(chunk, failure)
         else:
             self._warnings += [text for text in warnings if text not in self._warnings]
 
     def _fail(self, turns: Iterable[_At], failure: Failure) -> None:
         for at in turns:
-            if at not in self._found:
+            if at not in self._results:
                 self._failed.setdefault(at, failure)
 
     def _around(self, number: int) -> tuple[_At, _At]:
@@ -417,7 +414,7 @@ class _Review:
         return before, before._replace(turn=before.turn + 1)
 
     def _played(self, at: _At) -> tuple[Colour, str] | None:
-        """The move that was played at a turn; None at the end of a history."""
+        """The move played at a turn; None at the end of a history."""
         moves = self._histories[at.history].moves
         return moves[at.turn] if at.turn < len(moves) else None
 
@@ -426,13 +423,13 @@ class _Review:
         return replace(history, moves=history.moves[: at.turn])
 
     def _name(self, at: _At) -> str:
-        """The key of the answer about one turn."""
-        asked = {
+        """The cache key of one turn's answer."""
+        parameters = {
             "options": self._options,
             "played": self._played(at),
             "pvLength": self._request.pv_length,
         }
-        return self._desk.key("turn", self._until(at).digest, asked)
+        return self._desk.key("turn", self._until(at).digest, parameters)
 
     def _read(self, at: _At, reply: dict[str, Any]) -> _Turn:
         if reply.get("noResults"):
@@ -447,7 +444,7 @@ class _Review:
             if infos:
                 best, pv = infos[0]["move"], infos[0]["pv"]
             else:
-                # The first visit is of the position itself: what the network holds likeliest is known.
+                # The first visit evaluates the position itself: only the network's likeliest move is known.
                 best = _likeliest(policy, self._checked)
                 pv = [best]
             return _Turn(
@@ -466,10 +463,10 @@ class _Review:
 
     def _result(self, cached: int) -> GameReview:
         request, checked = self._request, self._checked
-        unanalysed = [self._missing(at) for at in self._turns if at not in self._found]
+        unanalysed = [self._missing(at) for at in self._turns if at not in self._results]
         moves = []
         for number in self._numbers:
-            before, after = (self._found.get(at) for at in self._around(number))
+            before, after = (self._results.get(at) for at in self._around(number))
             if before is not None and before.player != self._moves[number - 1][0]:
                 unanalysed.append(
                     Unanalysed(
@@ -482,18 +479,18 @@ class _Review:
             elif before is not None and after is not None:
                 moves.append(self._judge(number, before, after))
         worst = sorted((move for move in moves if move.mistake), key=lambda move: -move.points_lost)
-        short = any(turn.visits < self._limits.visits for turn in self._found.values())
+        short = any(turn.visits < self._limits.visits for turn in self._results.values())
         players: tuple[Colour, ...] = ("B", "W") if request.player is None else (request.player,)
         return GameReview(
             cached=cached == len(self._turns),
             partial=short or any(missing.code != "out_of_turn" for missing in unanalysed),
-            warnings=[*self._told(), *self._warnings],
+            warnings=[*self._setup_warnings(), *self._warnings],
             rules=checked.rules_name,
             komi=checked.komi,
             first_move=self._first,
             last_move=self._last,
             visits_per_turn=self._limits.visits,
-            turns_analysed=len(self._found),
+            turns_analysed=len(self._results),
             turns_cached=cached,
             players=[_player(player, moves) for player in players],
             mistakes=[move.number for move in worst],
@@ -501,29 +498,29 @@ class _Review:
             unanalysed=unanalysed,
         )
 
-    def _told(self) -> list[str]:
-        """What was accepted in each history although it looks wrong, and where a new one begins."""
-        begins = self._begins[1:]
-        if not begins:
+    def _setup_warnings(self) -> list[str]:
+        """The warnings of each history, and where a new history starts."""
+        starts = self._starts[1:]
+        if not starts:
             return [*self._checked.warnings]
-        numbers = ", ".join(str(begin) for begin in begins[:_BEGINS_TOLD])
-        more = len(begins) - _BEGINS_TOLD
+        numbers = ", ".join(str(start) for start in starts[:_SETUPS_LISTED])
+        more = len(starts) - _SETUPS_LISTED
         setups = f"{numbers} and {more} more" if more > 0 else numbers
         later = [
-            f"counted from 0 after move {begin}: {warning}"
-            for begin, history in zip(begins, self._histories[1:], strict=True)
+            f"after move {start} (moves counted from 0): {warning}"
+            for start, history in zip(starts, self._histories[1:], strict=True)
             for warning in history.warnings
         ]
         return [
             *self._checked.warnings,
-            f"the board is set up anew after move {setups}: moves since then are judged without those before",
+            f"stones were set up after move {setups}: later moves are reviewed without the earlier ones",
             *positions.shorten(later),
         ]
 
     def _missing(self, at: _At) -> Unanalysed:
         failure = self._failed[at]
         return Unanalysed(
-            turn=self._begins[at.history] + at.turn,
+            turn=self._starts[at.history] + at.turn,
             code=failure.code,
             message=failure.message,
             moves=[number for number in self._numbers if at in self._around(number)],
@@ -558,10 +555,10 @@ class _Review:
 
 
 def phase_of(number: int, points: int) -> Phase:
-    """The phase of a move by its number, from 1, on a board of so many points.
+    """The phase of a move by its number, from 1, on a board with `points` points.
 
-    Opening up to 14 % of the points, middlegame up to 42 %, endgame after that: moves 50 and 151
-    on 19x19, 11 and 34 on 9x9. Nothing else is looked at.
+    The opening lasts up to 14 % of the points, the middlegame up to 42 %: moves 50 and 151 on 19x19,
+    11 and 34 on 9x9. The rest is the endgame. Nothing else matters.
     """
     if number <= OPENING * points:
         return "opening"
@@ -569,19 +566,21 @@ def phase_of(number: int, points: int) -> Phase:
 
 
 def accuracy_of(mean_points_lost: float) -> float:
-    """0 to 100 for a mean loss in points: three quarters remain for every point."""
+    """Accuracy from 0 to 100 for a mean loss in points: each point multiplies it by 0.75."""
     return float(100 * ACCURACY_BASE**mean_points_lost)
 
 
 def _range(request: ReviewRequest, moves: int) -> tuple[int, int]:
     if not moves:
-        raise Invalid("no_moves", "the game has no moves", field="position.moves", accepted="a game")
+        raise Invalid(
+            "no_moves", "the game has no moves", field="position.moves", accepted="a game with moves"
+        )
     first = 1 if request.first_move is None else request.first_move
     last = moves if request.last_move is None else request.last_move
     if not 1 <= first <= last <= moves:
         raise Invalid(
             "invalid_range",
-            f"moves {first} to {last} are no range of this game",
+            f"moves {first} to {last} are not a range of this game",
             field="firstMove" if not 1 <= first <= moves else "lastMove",
             accepted=f"1 <= firstMove <= lastMove <= {moves}",
         )
@@ -593,12 +592,12 @@ def _prior(policy: Sequence[float], played: str | None, checked: Checked) -> tup
         return 0.0, 0
     point = positions.parse_vertex(played, checked.width, checked.height)
     index = positions.policy_index(point, checked.width, checked.height)
-    # A move that the engine holds to be illegal, as by superko, has the policy -1.
+    # The policy is -1 for a move that the engine considers illegal, for example under superko.
     return max(0.0, policy[index]), 1 + sum(value > policy[index] for value in policy)
 
 
 def _difficulty(root: dict[str, Any], infos: Sequence[dict[str, Any]]) -> float | None:
-    """The mean loss of the moves that were searched, in points, weighted by their priors."""
+    """The mean loss of the searched moves in points, weighted by their priors."""
     sign = 1 if root["currentPlayer"] == "B" else -1
     weight = sum(info["prior"] for info in infos)
     if not weight:

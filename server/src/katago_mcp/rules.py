@@ -1,7 +1,7 @@
-"""The rules of a game: KataGo's rule sets by name, and the parts that each is made of.
+"""Rules of a game: KataGo's rule sets by name, and their parts.
 
-The engine is always sent the parts, never a name, so that rules that are the same are the same query
-however they were spelled [GTP_Extensions.md, kata-get-rules].
+Queries always contain the parts, never a name. So the same rules give the same query under any name
+[GTP_Extensions.md, kata-get-rules].
 """
 
 import json
@@ -25,7 +25,7 @@ _NOTATION = re.compile(
 
 
 class Rules(BaseModel):
-    """The parts of a rule set, by KataGo's keys and with its defaults, which are Tromp-Taylor's."""
+    """The parts of a rule set, with KataGo's keys and defaults (Tromp-Taylor)."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True, strict=True
@@ -34,24 +34,22 @@ class Rules(BaseModel):
     ko: Annotated[
         Ko,
         Field(
-            description="SIMPLE forbids only to retake a ko at once; POSITIONAL forbids every position that "
-            "stood before, SITUATIONAL only with the same player to move."
+            description="SIMPLE forbids only retaking a ko at once; POSITIONAL forbids repeating any "
+            "position, SITUATIONAL only with the same player to move."
         ),
     ] = "POSITIONAL"
     scoring: Annotated[
         Literal["AREA", "TERRITORY"],
-        Field(description="What counts: stones and territory, or territory and prisoners."),
+        Field(description="AREA counts stones and territory, TERRITORY counts territory and prisoners."),
     ] = "AREA"
     tax: Annotated[
         Literal["NONE", "SEKI", "ALL"] | None,
         Field(
-            description="Territory that does not count: SEKI that of groups in seki, ALL also up to two "
+            description="Territory that does not count: SEKI excludes groups in seki, ALL also up to two "
             "points of every living group. Default: SEKI with scoring TERRITORY, else NONE."
         ),
     ] = None
-    suicide: Annotated[
-        bool, Field(description="Whether two or more stones may take their own last liberty.")
-    ] = True
+    suicide: Annotated[bool, Field(description="Whether suicide of two or more stones is legal.")] = True
     has_button: Annotated[
         bool, Field(description="Whether the first pass takes the button, worth half a point.")
     ] = False
@@ -66,21 +64,21 @@ class Rules(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _customary_tax(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("tax") is None:
-            return given | {"tax": "SEKI" if given.get("scoring") == "TERRITORY" else "NONE"}
-        return given
+    def _default_tax(cls, parts: Any) -> Any:
+        if isinstance(parts, dict) and parts.get("tax") is None:
+            return parts | {"tax": "SEKI" if parts.get("scoring") == "TERRITORY" else "NONE"}
+        return parts
 
     @property
     def komi(self) -> float:
-        """The komi that KataGo takes when none is given."""
+        """KataGo's default komi for these rules."""
         if self.scoring == "TERRITORY":
             return TERRITORY_KOMI
         return BUTTON_KOMI if self.has_button else AREA_KOMI
 
     @property
     def name(self) -> str:
-        """The first name of these rules; without one their parts in KataGo's notation (as in SGF's RU)."""
+        """The first name of these rules, or without a name KataGo's notation (as in SGF's RU)."""
         named = next((name for name, rules in RULES.items() if rules == self), None)
         return named or (
             f"ko{self.ko}score{self.scoring}tax{self.tax}sui{self.suicide:d}"
@@ -90,7 +88,7 @@ class Rules(BaseModel):
         )
 
     def parts(self) -> dict[str, Any]:
-        """All parts as the engine takes them."""
+        """All parts, as the engine expects them."""
         return self.model_dump(by_alias=True)
 
 
@@ -121,19 +119,19 @@ RULES: dict[str, Rules] = {
 """Rule sets by KataGo's names [GTP_Extensions.md, kata-set-rules]."""
 
 
-def find(given: str | Rules) -> tuple[str, Rules]:
-    """The name under which an answer shows rules, and their parts.
+def find(rules: str | Rules) -> tuple[str, Rules]:
+    """The name that answers use for the rules, and their parts.
 
     Raises:
-        Invalid: with the code `invalid_rules`, for a name that is not known.
+        Invalid: with the code `invalid_rules`, for an unknown name.
     """
-    if isinstance(given, Rules):
-        return given.name, given
-    name = given.strip().lower()
+    if isinstance(rules, Rules):
+        return rules.name, rules
+    name = rules.strip().lower()
     if name not in RULES:
         raise Invalid(
             "invalid_rules",
-            "the rule set is not known",
+            "the rule set is unknown",
             field="position.rules",
             accepted=f"{', '.join(RULES)}, or an object with the parts of one",
         )
@@ -141,7 +139,7 @@ def find(given: str | Rules) -> tuple[str, Rules]:
 
 
 def read_notation(text: str) -> str | Rules | None:
-    """The rules that KataGo writes as `koPOSITIONALscoreAREAtaxNONEsui1`, by their name if they have one."""
+    """Read KataGo's notation such as `koPOSITIONALscoreAREAtaxNONEsui1`; a name if the rules have one."""
     match = _NOTATION.fullmatch(text.strip())
     if match is None:
         return None
@@ -152,11 +150,11 @@ def read_notation(text: str) -> str | Rules | None:
     return rules.name if rules.name in RULES else rules
 
 
-def _explained(given: object) -> object:
-    """Refuse what is no rules by the code `invalid_rules`, with field and accepted values."""
-    if isinstance(given, str | Rules):
-        return given
-    if not isinstance(given, dict):
+def _validate(value: object) -> object:
+    """Validate rules. Errors have the code `invalid_rules`, the field and the accepted values."""
+    if isinstance(value, str | Rules):
+        return value
+    if not isinstance(value, dict):
         raise Invalid(
             "invalid_rules",
             "the rules are neither a name nor an object",
@@ -164,28 +162,28 @@ def _explained(given: object) -> object:
             accepted='a name such as "chinese", or an object such as {"ko": "SIMPLE"}',
         )
     try:
-        return Rules.model_validate(given)
+        return Rules.model_validate(value)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         key = str(detail["loc"][0])
-        known = {str(field.alias): field.annotation for field in Rules.model_fields.values()}
-        if key in known:
-            message = f"it cannot be {json.dumps(detail['input'])[:24]}"
-            accepted = [json.dumps(value) for value in _values(known[key])]
+        parts = {str(field.alias): field.annotation for field in Rules.model_fields.values()}
+        if key in parts:
+            message = f"the value cannot be {json.dumps(detail['input'])[:24]}"
+            accepted = [json.dumps(choice) for choice in _values(parts[key])]
         else:
-            key, message, accepted = key[:24], "there is no such rule", list(known)
+            key, message, accepted = key[:24], "rules have no such part", list(parts)
         raise Invalid(
             "invalid_rules", message, field=f"position.rules.{key}", accepted=", ".join(accepted)
         ) from error
 
 
 def _values(annotation: object) -> tuple[object, ...]:
-    """What a part may be: the values of its Literal, or true and false."""
+    """The values of a part: those of its Literal, or true and false."""
     if annotation is bool:
         return (True, False)
     literal = next((arm for arm in get_args(annotation) if get_args(arm)), annotation)
     return get_args(literal)
 
 
-RulesGiven = Annotated[str | Rules, BeforeValidator(_explained)]
-"""A rule set's name, or its parts."""
+RulesArgument = Annotated[str | Rules, BeforeValidator(_validate)]
+"""The name of a rule set, or its parts."""

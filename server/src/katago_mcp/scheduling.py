@@ -1,9 +1,9 @@
-"""Who may use the engine next: slots shared round-robin by the callers.
+"""Schedules the engine: callers share its slots round-robin.
 
-A slot is the right to have one query in the engine. Every caller (a token's name) has a queue of
-its own, and a free slot goes to the next caller in turn, so that a hundred calls of one client
-delay another client's only call by one turn. A review of a whole game takes many slots one after
-the other, each for a chunk of its turns; such long work is kept from holding all slots.
+A slot is the right to have one query in the engine. Every caller (a token's name) has its own queue, and a
+free slot goes to the next caller in turn. So a hundred calls of one client delay the single call of another
+client by one turn only. A review of a whole game takes many slots one after another, each for a chunk of
+its turns. Such long work cannot hold all slots.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 _WEIGHT = 0.2
-"""Of the latest slot given back in the mean time that slots are held."""
+"""Weight of the most recently released slot in the average holding time."""
 
 
 class Full(Exception):
-    """So many wait already that the caller has to come back later."""
+    """The queue is full. The caller must retry later."""
 
 
 class Overdue(Exception):
-    """No turn came within the time that a caller may wait for one."""
+    """No slot was free within the maximum waiting time."""
 
 
 @dataclass(eq=False)
@@ -34,9 +34,9 @@ class _Ticket:
 
 @dataclass(eq=False)
 class Claim:
-    """For whom a piece of work is done: at first one caller, and more as identical calls join it.
+    """The callers of a piece of work: one at first, more when identical calls join.
 
-    Its tickets stand in the queue of each of these callers; the first turn that comes serves all.
+    Its tickets are in the queue of each caller. The first granted turn serves all of them.
     """
 
     callers: list[str]
@@ -46,11 +46,10 @@ class Claim:
 
 
 class Slots:
-    """`total` slots, and the queues before them.
+    """`total` slots, and the queues of callers that wait for them.
 
-    At most `max_queued` tickets wait; a caller of whom nothing waits yet is let in beyond that, so
-    that one client cannot fill the queue for the others. Long work holds at most all slots but
-    one, or the only one there is.
+    At most `max_queued` tickets wait. A caller without a waiting ticket is admitted even then, so that one
+    client cannot block the others. Long work holds at most all slots but one, or the only slot.
     """
 
     def __init__(self, total: int, max_queued: int, changed: Callable[[], None]) -> None:
@@ -65,28 +64,28 @@ class Slots:
 
     @property
     def saturated(self) -> bool:
-        """Whether a caller of whom something waits already would be refused."""
+        """Whether a caller that already waits would be rejected."""
         return self.running >= self._total and self.queued >= self._max_queued
 
     def expected_wait(self, unknown: float) -> float:
-        """Seconds until somebody who came now would probably get a slot.
+        """Estimated seconds until a new caller gets a slot.
 
-        It is the number of rounds that those who wait need, each as long as a slot was held lately;
-        `unknown` seconds as long as none was given back.
+        The number of rounds that the waiting tickets need, times the recent average holding time of a slot.
+        Before the first release, a round counts as `unknown` seconds.
         """
         rounds = (self.queued + 1) / self._total
         return rounds * (unknown if self._held is None else self._held)
 
     def resize(self, total: int, max_queued: int) -> None:
-        """Change the bounds. Who holds a slot keeps it, and who waits goes on waiting."""
+        """Change the limits. Held slots and waiting tickets are kept."""
         self._total, self._max_queued = total, max_queued
         self._grant()
 
     def claim(self, caller: str, *, long: bool) -> Claim:
-        """Let a new piece of work in, and queue it for its first slot.
+        """Admit new work, and queue it for its first slot.
 
         Raises:
-            Full: if the queue is full, and the caller has a share in that.
+            Full: if the queue is full and the caller already waits, or nothing may wait.
         """
         if self.saturated and (self._max_queued == 0 or caller in self._queues):
             raise Full
@@ -95,7 +94,7 @@ class Slots:
         return claim
 
     def join(self, claim: Claim, caller: str) -> None:
-        """Let a caller stand behind a claim too: its waiting tickets are queued for this caller as well."""
+        """Add a caller to a claim. Its waiting tickets are queued for this caller too."""
         if caller not in claim.callers:
             claim.callers.append(caller)
             for ticket in claim.tickets:
@@ -104,10 +103,10 @@ class Slots:
 
     @contextlib.asynccontextmanager
     async def slot(self, claim: Claim, patience: float | None = None) -> AsyncIterator[None]:
-        """Hold a slot while the context lasts, after waiting for a turn, `patience` seconds at most.
+        """Wait for a slot, at most `patience` seconds, and hold it while the context lasts.
 
         Raises:
-            Overdue: if no turn came in that time.
+            Overdue: if no slot was free in that time.
         """
         ticket = claim.unused or self._enqueue(claim)
         claim.unused = None
@@ -119,12 +118,12 @@ class Slots:
                 raise Overdue from error
             yield
         finally:
-            self._give_back(claim, ticket)
+            self._release(claim, ticket)
 
     def withdraw(self, claim: Claim) -> None:
-        """Give back what work that has ended did not come to use."""
+        """Release the unused ticket of work that has ended."""
         if claim.unused is not None:
-            self._give_back(claim, claim.unused)
+            self._release(claim, claim.unused)
             claim.unused = None
 
     def _enqueue(self, claim: Claim) -> _Ticket:
@@ -136,7 +135,7 @@ class Slots:
         self._grant()
         return ticket
 
-    def _give_back(self, claim: Claim, ticket: _Ticket) -> None:
+    def _release(self, claim: Claim, ticket: _Ticket) -> None:
         if ticket.granted.done() and not ticket.granted.cancelled():
             self.running -= 1
             self._long_running -= ticket.long
@@ -148,8 +147,8 @@ class Slots:
         self._grant()
 
     def _grant(self) -> None:
-        while self.running < self._total and (found := self._next()) is not None:
-            caller, ticket = found
+        while self.running < self._total and (upcoming := self._next()) is not None:
+            caller, ticket = upcoming
             self._queues.move_to_end(caller)
             self._forget(ticket)
             self.running += 1
@@ -162,7 +161,7 @@ class Slots:
         may_be_long = self._long_running < max(1, self._total - 1)
         for caller, queue in self._queues.items():
             for ticket in queue:
-                # A ticket whose holder was cancelled a moment ago is about to be given back.
+                # Skip tickets of cancelled work, which are about to be released.
                 if not ticket.granted.done() and (may_be_long or not ticket.long):
                     return caller, ticket
         return None

@@ -1,4 +1,4 @@
-"""The running server: builds its parts, serves them, and takes them down in order."""
+"""The running server: builds its parts, serves them, and stops them in order."""
 
 import asyncio
 import contextlib
@@ -45,11 +45,11 @@ class _Parts:
 async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None = None) -> None:
     """Serve Streamable HTTP until SIGTERM or SIGINT, then drain; SIGHUP reloads.
 
-    `overlay` is the file of an overlay, which need not be there.
+    `overlay` is the path of the overlay file, which may be missing.
 
     Raises:
-        ConfigError: if the tokens or the certificate cannot be used.
-        BindError: if a port cannot be listened on.
+        ConfigError: if the tokens or the certificate are not valid.
+        BindError: if the server cannot listen on a port.
     """
     server, metrics_config = loaded.config.server, loaded.config.metrics
     tokens = None if loaded.tokens_file is None else Tokens(loaded.tokens_file)
@@ -96,7 +96,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None
 
 
 async def stdio(loaded: Loaded, environ: Mapping[str, str]) -> None:
-    """Serve one client over stdin and stdout until it closes them."""
+    """Serve one client over stdin and stdout until it disconnects."""
     async with _running(loaded, environ, Notifier({}), None, None) as parts:
         await parts.mcp.run_stdio_async()
 
@@ -138,18 +138,18 @@ async def _running(
     def configure_logs() -> None:
         logs.configure(settings.config.logging.level, settings.config.logging.format)
 
-    # Once more, since building the tools has the SDK configure the logs its own way.
+    # Again, because the SDK reconfigures logging when the tools are built.
     configure_logs()
     settings.watch(configure_logs)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(supervisor.run())
-            lifting = tasks.create_task(reloader.run())
+            overlay_task = tasks.create_task(reloader.run())
             try:
                 yield _Parts(settings, reloader, tls, supervisor, analyst, cache, metrics, mcp)
             finally:
                 supervisor.close()
-                lifting.cancel()
+                overlay_task.cancel()
     finally:
         if cache is not None:
             await cache.close()
@@ -181,7 +181,7 @@ async def _running_beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None
 
 
 async def _drain(parts: _Parts, app: http.Application) -> None:
-    """Refuse new analyses, let running ones finish in time, end the others with an answer."""
+    """Reject new analyses, wait for running ones up to the timeout, then fail the rest with an answer."""
     parts.analyst.draining = True
     _log.info("draining", inFlight=parts.analyst.busy, pid=os.getpid())
     try:
@@ -191,7 +191,7 @@ async def _drain(parts: _Parts, app: http.Application) -> None:
         _log.warning("drain_cut_short", inFlight=parts.analyst.busy)
     parts.supervisor.close()
     await parts.supervisor.wait_for("stopped")
-    # Calls that lost the engine just now still answer; the answers have to leave first.
+    # Calls that just lost the engine still send an answer. Wait until these are sent.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FLUSH_SECONDS):
             await app.answered()

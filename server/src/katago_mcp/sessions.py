@@ -1,9 +1,8 @@
-"""How many sessions of the older protocol generation a token, and everybody together, may have open.
+"""Limits the open sessions of the older protocol generation, per token and in total.
 
-The SDK bounds them in all, for whoever comes first, and tells nobody when one ends. So they are counted by
-the requests that pass on their way to it, which begin and end a session and keep it from being idle. One
-that breaks down in the SDK counts until it would have been idle for too long. The newer generation of the
-protocol has none.
+The SDK has only a limit in total, first come first served, and does not report when a session ends. So this
+middleware counts sessions from the requests that pass through it, which open, use and end them. A session
+that fails inside the SDK counts until its idle timeout. The newer protocol generation has no sessions.
 """
 
 import math
@@ -27,7 +26,7 @@ from katago_mcp.metrics import Metrics
 from katago_mcp.settings import Settings
 
 PATH = "/mcp"
-"""Where the SDK serves MCP."""
+"""The path at which the SDK serves MCP."""
 
 _NOT_FOUND = 404
 _FIRST_ERROR = 400
@@ -38,19 +37,19 @@ _log = Log(__name__)
 class _Session:
     owner: str
     idle_seconds: float
-    """How long it may go without a request; fixed when it opens, as the SDK has it."""
+    """Idle timeout. Fixed when the session opens, as in the SDK."""
     id: str | None = None
-    """None until the SDK has given it one."""
+    """None until the SDK assigns one."""
     requests: int = 0
-    """Those being answered, an open stream among them."""
+    """Number of running requests, including open streams."""
     ends: float = math.inf
-    """When it will have been idle for too long, of `time.monotonic`."""
+    """When the idle timeout ends, of `time.monotonic`."""
 
 
 class Sessions:
-    """Lets a session open where both limits allow it; stands between authentication and the SDK.
+    """Admits new sessions within both limits. Runs between authentication and the SDK.
 
-    `secured`: whether callers carry tokens; without, they are one owner.
+    `secured`: whether callers have tokens. Without tokens, all callers are one owner.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, *, secured: bool) -> None:
@@ -65,19 +64,19 @@ class Sessions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         owner = self._owner(scope)
         headers = Headers(scope=scope)
-        if owner is None or not _of_the_older_generation(headers):
+        if owner is None or not _is_older_generation(headers):
             await self._app(scope, receive, send)
             return
         session_id = headers.get(MCP_SESSION_ID_HEADER)
         if session_id is None:
             try:
                 session = self._admit(owner)
-            except Rejected as refusal:
-                await _response(refusal)(scope, receive, send)
+            except Rejected as rejection:
+                await _response(rejection)(scope, receive, send)
                 return
             await self._pass(session, scope, receive, send)
-        elif (known := self._identified.get((owner, session_id))) is not None:
-            await self._pass(known, scope, receive, send)
+        elif (session_in_use := self._identified.get((owner, session_id))) is not None:
+            await self._pass(session_in_use, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -90,7 +89,7 @@ class Sessions:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if opening and status < _FIRST_ERROR:
-                    # Before the client learns it, which may use it before this request is over.
+                    # Register the id before the client receives it: it may use it before this request ends.
                     self._identify(session, Headers(raw=message["headers"]).get(MCP_SESSION_ID_HEADER))
             await send(message)
 
@@ -111,7 +110,7 @@ class Sessions:
                 self._forget(session)
 
     def _owner(self, scope: Scope) -> str | None:
-        """Whose session a request opens or uses; None for a request that can do neither."""
+        """The owner of the session that a request opens or uses; None if the request can do neither."""
         if scope["type"] != "http" or scope["path"] != PATH:
             return None
         user = scope.get("user")
@@ -123,31 +122,31 @@ class Sessions:
         """Count one more session.
 
         Raises:
-            Rejected: `too_many_sessions`, if its owner or all together have as many as they may.
+            Rejected: `too_many_sessions`, if the limit per token or in total is reached.
         """
         for session in self._open - self._alive():
             self._forget(session)
         limits = self._settings.config.server
         own = [session for session in self._open if session.owner == owner]
         if len(own) >= limits.max_sessions_per_token:
-            raise self._refused("token", owner, own)
+            raise self._rejection("token", owner, own)
         if len(self._open) >= limits.max_sessions:
-            raise self._refused("total", owner, self._open)
+            raise self._rejection("total", owner, self._open)
         session = _Session(owner, limits.session_idle_seconds)
         self._open.add(session)
         return session
 
-    def _refused(self, reason: str, owner: str, standing: Collection[_Session]) -> Rejected:
+    def _rejection(self, reason: str, owner: str, blocking: Collection[_Session]) -> Rejected:
         self._metrics.sessions_refused.labels(reason).inc()
-        _log.warning("session_refused", reason=reason, caller=owner, open=len(standing))
+        _log.warning("session_refused", reason=reason, caller=owner, open=len(blocking))
         now = time.monotonic()
         longest = self._settings.config.server.session_idle_seconds
         whose = "this token" if reason == "token" else "all clients together"
         return Rejected(
             "too_many_sessions",
-            f"{len(standing)} sessions of {whose} are open",
-            accepted="fewer sessions, each ended with DELETE; or a protocol without them, from 2026-07-28 on",
-            retry_after=min(longest, *(session.ends - now for session in standing)),
+            f"{len(blocking)} sessions of {whose} are open, which is the limit",
+            accepted="fewer sessions (end each with DELETE), or protocol 2026-07-28, which has no sessions",
+            retry_after=min(longest, *(session.ends - now for session in blocking)),
         )
 
     def _alive(self) -> set[_Session]:
@@ -165,18 +164,18 @@ class Sessions:
             self._identified.pop((session.owner, session.id), None)
 
 
-def _of_the_older_generation(headers: Headers) -> bool:
-    # As the SDK tells them apart [StreamableHTTPSessionManager]: the older one may name no version.
+def _is_older_generation(headers: Headers) -> bool:
+    # The same test as in the SDK [StreamableHTTPSessionManager]: the older generation may omit the version.
     version = headers.get(MCP_PROTOCOL_VERSION_HEADER)
     return version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
 
 
-def _response(refusal: Rejected) -> Response:
-    """The refusal as the SDK has its own: the status of HTTP, and an error of JSON-RPC without an id."""
-    error = ErrorData(code=INTERNAL_ERROR, message=str(refusal), data=refusal.details())
+def _response(rejection: Rejected) -> Response:
+    """The rejection in the SDK's format: an HTTP status, and a JSON-RPC error without an id."""
+    error = ErrorData(code=INTERNAL_ERROR, message=str(rejection), data=rejection.details())
     return Response(
         JSONRPCError(jsonrpc="2.0", id=None, error=error).model_dump_json(by_alias=True, exclude_unset=True),
         status_code=503,
-        headers={"Retry-After": str(refusal.retry_after)},
+        headers={"Retry-After": str(rejection.retry_after)},
         media_type="application/json",
     )

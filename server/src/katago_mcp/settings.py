@@ -1,4 +1,4 @@
-"""The settings in force: one owner, read by every part of the server at the moment of use."""
+"""The settings in force. Every part of the server reads them at the time of use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Change:
 
 
 def changes(before: Config, after: Config) -> list[Change]:
-    """What differs between two configurations."""
+    """The differences between two configurations."""
     return [
         Change(key, _plain(value_of(before, key)), _plain(value_of(after, key)))
         for key in KEYS
@@ -31,25 +31,25 @@ def changes(before: Config, after: Config) -> list[Change]:
 
 
 class Settings:
-    """A configuration, lowered by an overlay while there is one."""
+    """The configuration, with the lower limits of an overlay if one is in force."""
 
     def __init__(self, config: Config) -> None:
         self.configured = config
-        """As it was loaded."""
+        """The loaded configuration, without the overlay."""
         self.overlay: Overlay | None = None
         self.config = config
-        """As it is in force."""
+        """The configuration in force, with the overlay."""
         self._watchers: list[Callable[[], None]] = []
 
     def apply(self, configured: Config, overlay: Overlay | None) -> None:
-        """Put a configuration and an overlay in force, and tell those who have to act on that."""
+        """Apply a configuration and an overlay, and call all watchers."""
         self.configured, self.overlay = configured, overlay
         self.config = configured if overlay is None else overlay.over(configured)
         for watcher in self._watchers:
             watcher()
 
     def watch(self, watcher: Callable[[], None]) -> None:
-        """Have `watcher` called after every change."""
+        """Register a function to call after every change."""
         self._watchers.append(watcher)
 
 

@@ -1,8 +1,9 @@
-"""Game records: what an SGF file says about a game, its lines, and the positions on them.
+"""Game records: the game information, lines and positions of an SGF file.
 
-A line is the way from the root to a leaf. Its name is a path of choices: "main" takes the first branch
-everywhere; "2" the second at the first fork and the first after it; "1.2.1" the second at the second
-fork. "#57" is the line through node 57. Source: SGF FF[4], Go-specific properties.
+A line is the path from the root to a leaf. Its name is a list of branches: "main" takes the first branch
+at every fork; "2" takes the second branch at the first fork and the first after it; "1.2.1" takes the
+second branch at the second fork. "#57" is the line through node 57. Source: SGF FF[4], Go-specific
+properties.
 """
 
 import re
@@ -51,7 +52,7 @@ _RULES_WRITTEN = {
 _RULES_NAMED = {
     written: name for name in RULES for written in (name.replace("-", ""), *_RULES_WRITTEN.get(name, ()))
 }
-"""KataGo's name for what RU says in lower case without punctuation and the word "rules"."""
+"""KataGo's name for a value of RU in lower case, without punctuation and the word "rules"."""
 
 _WORD_RULES = re.compile(r"(rules?|rule ?set|规则|規則|ルール|룰)$")
 _KOMI = re.compile(r"([+-]?\d{1,9}(?:[.,]\d{1,9})?(?!\d*/))?\s*(?:又?\s*(\d)/([1-9]))?\s*(\D*)")
@@ -60,7 +61,7 @@ _NAME = re.compile(r"\d{1,6}(?:\.\d{1,6})*")
 
 _STARS = {19: (3, 9, 15), 13: (3, 6, 9), 9: (2, 4, 6)}
 _HANDICAP = ((0, 0), (2, 2), (0, 2), (2, 0), (0, 1), (2, 1), (1, 0), (1, 2))
-"""Which lines of `_STARS` handicap stones lie on, in their order; odd numbers from 5 on add the centre.
+"""Indices into `_STARS` for handicap stones, in order. Odd numbers from 5 on add the centre.
 
 [GTP version 2, fixed_handicap]
 """
@@ -76,7 +77,7 @@ class Player:
 
 @dataclass(frozen=True)
 class Move:
-    """Move `number` (from 1) of a line: colour, GTP vertex or "pass", and the node that holds it."""
+    """Move `number` (from 1) of a line: colour, GTP vertex or "pass", and its node."""
 
     number: int
     colour: Colour
@@ -86,11 +87,11 @@ class Move:
 
 @dataclass(frozen=True)
 class Variation:
-    """A line that leaves another one.
+    """A line that branches off another one.
 
-    `name` is what `Record.line` takes, `node` the first node of its own, `after_move` the number of moves
-    before that node, `first_move` such as "W Q4" (None when the node holds no move), `moves` the number of
-    its own moves, `comment` the comment at that node.
+    `name` is the argument for `Record.line`, `node` the first node of the branch, `after_move` the number of
+    moves before that node, `first_move` such as "W Q4" (None if the node has no move), `moves` the number of
+    moves in the branch, `comment` the comment of that node.
     """
 
     name: str
@@ -103,7 +104,7 @@ class Variation:
 
 @dataclass(frozen=True)
 class _Start:
-    """A board that stands without history: the stones, and who moves when no move tells it."""
+    """A board without history: the stones, and the player to move if no move determines it."""
 
     after_move: int
     stones: tuple[tuple[Colour, str], ...]
@@ -111,7 +112,7 @@ class _Start:
 
 
 class _Warnings:
-    """Warnings by kind; of each kind the first few are told, and how many more there are."""
+    """Warnings by kind. Of each kind, only the first few are listed, with the number of the rest."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, list[str]] = {}
@@ -119,22 +120,22 @@ class _Warnings:
     def add(self, kind: str, text: str) -> None:
         self._kinds.setdefault(kind, []).append(text)
 
-    def told(self) -> tuple[str, ...]:
-        told: list[str] = []
+    def texts(self) -> tuple[str, ...]:
+        listed: list[str] = []
         for kind, texts in self._kinds.items():
-            told += texts[:_KIND_LIMIT]
+            listed += texts[:_KIND_LIMIT]
             if len(texts) > _KIND_LIMIT:
-                told.append(f"and {len(texts) - _KIND_LIMIT} more of this kind: {kind}")
-        return tuple(told)
+                listed.append(f"and {len(texts) - _KIND_LIMIT} more of this kind: {kind}")
+        return tuple(listed)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the game as far as it can be played.
+    """A line of the game, up to the first move that cannot be played.
 
-    `nodes` are the indices of its nodes from the root on, `moves` those that KataGo accepts: the line ends
-    before the first one that lies off the board or is illegal, and before a setup in mid-game that leaves
-    stones without liberties; `warnings` says so.
+    `nodes` are the indices of its nodes from the root. `moves` are the moves that KataGo accepts: the line
+    ends before a move that is off the board or illegal, and before a setup in mid-game that leaves stones
+    without liberties. `warnings` reports this.
     """
 
     record: "Record"
@@ -144,18 +145,18 @@ class Line:
     warnings: tuple[str, ...]
     starts: tuple[_Start, ...]
     cut: str | None = None
-    """Where and why the line ends before its last move; None when it does not."""
+    """Where and why the line ends before its last move; None if it is complete."""
 
     def position(self, move_number: int | None = None) -> Position:
         """The position after `move_number` moves, 0 to `len(moves)`; None is the end of the line.
 
-        It is the board on which the next move of the line was played. So stones set up between two moves
-        (AB, AW, AE, or a PL that passes the turn) belong to the position after the first of them; they
-        begin a new history: the stones become `initial_stones`, `moves` holds what came since, and a ko
-        from before is forgotten.
+        This is the board on which the next move of the line was played. So a setup between two moves (AB,
+        AW, AE, or a PL that changes the turn) belongs to the position after the first of them. It starts a
+        new history: the stones become `initial_stones`, `moves` holds the later moves, and an earlier ko
+        no longer matters.
 
         Raises:
-            Invalid: `invalid_move_number` when the line has fewer moves.
+            Invalid: `invalid_move_number` if the line has fewer moves.
         """
         number = len(self.moves) if move_number is None else move_number
         if not 0 <= number <= len(self.moves):
@@ -170,9 +171,9 @@ class Line:
         )
 
     def histories(self) -> tuple[Position, ...]:
-        """The positions at the end of each history: one, and one more for every setup between two moves.
+        """The position at the end of each history: one, plus one for every setup between two moves.
 
-        Together they hold all moves of the line. A setup after the last move belongs to none.
+        Together they contain all moves of the line. A setup after the last move is in none of them.
         """
         starts = [
             start for start in self.starts if not start.after_move or start.after_move < len(self.moves)
@@ -181,11 +182,11 @@ class Line:
         return tuple(self._after(start, end) for start, end in zip(starts, ends, strict=True))
 
     def _after(self, start: _Start, number: int) -> Position:
-        """The position after `number` moves of the line, of which those since a setup are its history."""
+        """The position after `number` moves of the line. Its history starts at the setup `start`."""
         if start.after_move < len(self.moves):
             player = self.moves[start.after_move].colour
         else:
-            player = start.player or self._customary(start)
+            player = start.player or self._default_player(start)
         return Position(
             rules=self.record.rules,
             board_x_size=self.record.width,
@@ -196,7 +197,7 @@ class Line:
             komi=self.record.komi,
         )
 
-    def _customary(self, start: _Start) -> Colour:
+    def _default_player(self, start: _Start) -> Colour:
         if start.after_move:
             return _opponent(self.moves[start.after_move - 1].colour)
         return "W" if start.stones and all(colour == "B" for colour, _ in start.stones) else "B"
@@ -206,10 +207,10 @@ class Line:
 class Record:
     """A game record.
 
-    `rules` is KataGo's name for what `rules_text` (RU) says, or the parts of rules that have no name. `komi`
-    is in points of area for White, a multiple of 0.5, or None when the record names none. `handicap` is HA,
-    0 without one. `result` (RE), `date` (DT), `event` (EV) and `application` (AP) are as written. `warnings`
-    tells what was assumed.
+    `rules` is KataGo's name for `rules_text` (RU), or the parts of rules without a name. `komi` is in points
+    of area for White, a multiple of 0.5, or None if the record has none. `handicap` is HA, 0 without HA.
+    `result` (RE), `date` (DT), `event` (EV) and `application` (AP) are as written. `warnings` lists
+    assumptions.
     """
 
     tree: Tree
@@ -230,7 +231,7 @@ class Record:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The tree's nodes in the order of the file; node 0 is the root."""
+        """The nodes of the tree in file order; node 0 is the root."""
         return self.tree.nodes
 
     @cached_property
@@ -239,14 +240,14 @@ class Record:
         return self.line()
 
     def line(self, variation: str = MAIN) -> Line:
-        """The line of a name: "main", a path of choices such as "1.2.1", or a node such as "#57".
+        """The line with a name: "main", a list of branches such as "1.2.1", or a node such as "#57".
 
-        Each number of a path is the branch to take, from 1, at the next node that has several; past the end
-        of the path the first branch is taken. The line through a node goes on after it in the same way.
+        Each number is the branch, from 1, at the next fork. After the last number, and after a node, the
+        first branch is taken.
 
         Raises:
-            Invalid: `invalid_variation`, saying which forks and branches there are.
-            Unreadable: `invalid_stone`, for stones without liberties that are set up before the first move.
+            Invalid: `invalid_variation`, with the existing forks and branches.
+            Unreadable: `invalid_stone`, if setup stones before the first move have no liberties.
         """
         nodes = tuple(self._walk(variation.strip() or MAIN))
         return _Play(self, nodes).line(variation.strip() or MAIN)
@@ -256,10 +257,10 @@ class Record:
         return (self.main if variation == MAIN else self.line(variation)).position(move_number)
 
     def variations(self, limit: int = 100) -> tuple[Variation, ...]:
-        """The lines besides the main one, in the order of the file, at most `limit` of them."""
-        found: list[Variation] = []
+        """The lines other than the main line, in file order, at most `limit`."""
+        variations: list[Variation] = []
         for node in self.nodes:
-            if len(found) >= limit:
+            if len(variations) >= limit:
                 break
             if node.parent is None or self.nodes[node.parent].children[0] == node.index:
                 continue
@@ -269,7 +270,7 @@ class Record:
             before = self.nodes[node.parent].moves
             move = next(_moves_of(node), None)
             point = move and _vertex(move[1], self.width, self.height)
-            found.append(
+            variations.append(
                 Variation(
                     name=self._name(node),
                     node=node.index,
@@ -279,7 +280,7 @@ class Record:
                     comment=node.text("C"),
                 )
             )
-        return tuple(found)
+        return tuple(variations)
 
     def _name(self, node: Node) -> str:
         choices: list[str] = []
@@ -292,14 +293,15 @@ class Record:
 
     def _walk(self, variation: str) -> Iterator[int]:
         if variation.startswith("#"):
-            way = self._way(variation)
-            yield from way
-            node = self.nodes[way[-1]]
+            path = self._path_to(variation)
+            yield from path
+            node = self.nodes[path[-1]]
             choices: list[int] = []
         else:
             if variation != MAIN and not _NAME.fullmatch(variation):
                 raise _no_variation(
-                    f"{variation[:40]!r} names no line", '"main", branches such as "1.2.1", or "#57"'
+                    f"{variation[:40]!r} is not the name of a line",
+                    '"main", branches such as "1.2.1", or "#57"',
                 )
             choices = [] if variation == MAIN else [int(part) for part in reversed(variation.split("."))]
             node = self.nodes[0]
@@ -313,46 +315,46 @@ class Record:
             if not 1 <= branch <= len(node.children):
                 raise _no_variation(
                     f"fork {forks} of {variation[:40]!r} (after move {node.moves}) has no branch {branch}",
-                    f"1 to {len(node.children)} there",
+                    f"branch 1 to {len(node.children)} at this fork",
                 )
             node = self.nodes[node.children[branch - 1]]
             yield node.index
         if choices:
             raise _no_variation(
-                f"{variation[:40]!r} goes on after its last fork", f"at most {forks} numbers on this way"
+                f"{variation[:40]!r} has more numbers than this line has forks", f"at most {forks} numbers"
             )
 
-    def _way(self, variation: str) -> list[int]:
+    def _path_to(self, variation: str) -> list[int]:
         number = variation[1:]
         last = len(self.nodes) - 1
         if not (number.isascii() and number.isdecimal() and len(number) < 9 and int(number) <= last):
-            raise _no_variation(f"there is no node {variation[:40]!r}", f"#0 to #{last}")
-        way: list[int] = []
+            raise _no_variation(f"the record has no node {variation[:40]!r}", f"#0 to #{last}")
+        path: list[int] = []
         index: int | None = int(number)
         while index is not None:
-            way.append(index)
+            path.append(index)
             index = self.nodes[index].parent
-        return way[::-1]
+        return path[::-1]
 
 
 def read(data: bytes | str, limits: Limits | None = None) -> Record:
     """Read a game record.
 
-    Bytes are decoded as `katago_mcp.charsets` describes; text is taken as it is. Of several games the first
-    is read. Boards have 2 to 19 lines. Komi in hundredths (KM[650]) or in stones, of which one is two points
-    (KM[375], KM[3.75], 3.75子), is brought to points and rounded to half-integers, with a warning. A handicap
-    game without komi, or with Fox's KM[375], has 0.5.
+    Bytes are decoded as described in `katago_mcp.charsets`; text is used unchanged. Only the first of several
+    games is read. Boards have 2 to 19 lines. Komi in hundredths (KM[650]), or in stones of two points each
+    (KM[375], KM[3.75], 3.75子), is converted to points and rounded to half-integers, with a warning. A
+    handicap game without komi, or with Fox's KM[375], has 0.5.
 
     Raises:
         Unreadable: with line and column: `invalid_sgf`, `limit_exceeded`, `invalid_board_size`.
     """
     limits = limits or Limits()
-    # Lone surrogates, which JSON can bring, count as the replacement they become.
+    # JSON can contain lone surrogates. They count with the size of their replacement.
     size = len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "replace"))
     if size > limits.size:
         raise Unreadable(
             "limit_exceeded",
-            f"the record has {size} bytes",
+            f"the record has {size} bytes, too many",
             accepted=f"at most {limits.size} bytes",
             line=1,
             column=1,
@@ -368,7 +370,7 @@ def read(data: bytes | str, limits: Limits | None = None) -> Record:
         warnings.add("the file", warning)
     root = tree.nodes[0]
     if (game := root.line_of_text("GM")) not in (None, "1"):
-        raise _refused(tree, "invalid_sgf", f"GM[{game[:8] if game else ''}] is another game", "GM[1], Go")
+        raise _refused(tree, "invalid_sgf", f"GM[{game[:8] if game else ''}] is not Go", "GM[1], Go")
     width, height = _size(tree)
     handicap = _handicap(tree, warnings)
     rules_text = root.line_of_text("RU")
@@ -388,7 +390,7 @@ def read(data: bytes | str, limits: Limits | None = None) -> Record:
         date=root.line_of_text("DT"),
         event=root.line_of_text("EV"),
         application=root.line_of_text("AP"),
-        warnings=warnings.told(),
+        warnings=warnings.texts(),
     )
 
 
@@ -406,7 +408,10 @@ def _size(tree: Tree) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,4})(?:\s*[:xX*]\s*(\d{1,4}))?", text, re.ASCII)
     if match is None:
         raise _refused(
-            tree, "invalid_sgf", f"SZ[{text[:12]}] is no size", "SZ[19], or SZ[9:13] for 9 columns, 13 rows"
+            tree,
+            "invalid_sgf",
+            f"SZ[{text[:12]}] is not a board size",
+            "SZ[19], or SZ[9:13] for 9 columns, 13 rows",
         )
     width, height = int(match[1]), int(match[2] or match[1])
     if not (MIN_SIZE <= width <= MAX_SIZE and MIN_SIZE <= height <= MAX_SIZE):
@@ -414,7 +419,7 @@ def _size(tree: Tree) -> tuple[int, int]:
             tree,
             "invalid_board_size",
             f"the board has {width} columns and {height} rows",
-            f"{MIN_SIZE} to {MAX_SIZE} of each",
+            f"{MIN_SIZE} to {MAX_SIZE} columns and rows",
         )
     return width, height
 
@@ -424,9 +429,11 @@ def _handicap(tree: Tree, warnings: _Warnings) -> int:
     text = root.line_of_text("HA") or ""
     stones = int(text) if re.fullmatch(r"\d{1,3}", text, re.ASCII) else 0
     if text and not stones and not re.fullmatch("0+", text):
-        warnings.add("handicap", f"HA[{text[:12]}] is no number of stones: no handicap is taken")
+        warnings.add("handicap", f"HA[{text[:12]}] is not a number: handicap 0 is assumed")
     if not stones and _is_of_fox(root) and (played := _black_before_white(tree)) > 1:
-        warnings.add("handicap", f"Black's first {played} moves are taken for a handicap, as Fox means it")
+        warnings.add(
+            "handicap", f"Black's first {played} moves are read as handicap stones, as Fox writes them"
+        )
         return played
     return stones
 
@@ -436,7 +443,7 @@ def _is_of_fox(root: Node) -> bool:
 
 
 def _black_before_white(tree: Tree) -> int:
-    """The number of Black's moves on the main line before White's first one, up to 9."""
+    """The number of Black's moves before White's first move on the main line, up to 9."""
     node, count = tree.nodes[0], 0
     while node.children and count < 9:
         node = tree.nodes[node.children[0]]
@@ -448,7 +455,7 @@ def _black_before_white(tree: Tree) -> int:
 
 def _rules(text: str | None, warnings: _Warnings) -> str | Rules:
     if text is None:
-        warnings.add("rules", f"the record names no rules (RU): {DEFAULT_RULES} is taken")
+        warnings.add("rules", f"the record has no rules (RU): {DEFAULT_RULES} is assumed")
         return DEFAULT_RULES
     lowered = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).lower())
     named = _RULES_NAMED.get(_WORD_RULES.sub("", lowered))
@@ -457,65 +464,67 @@ def _rules(text: str | None, warnings: _Warnings) -> str | Rules:
     parts = read_notation(text)
     if parts is not None:
         return parts
-    warnings.add("rules", f"RU[{text[:40]}] is not one of KataGo's rule sets: {DEFAULT_RULES} is taken")
+    warnings.add("rules", f"RU[{text[:40]}] is not one of KataGo's rule sets: {DEFAULT_RULES} is assumed")
     return DEFAULT_RULES
 
 
-def _komi(root: Node, handicap: int, customary: float, warnings: _Warnings) -> float | None:
+def _komi(root: Node, handicap: int, default: float, warnings: _Warnings) -> float | None:
     text = root.line_of_text("KM")
     fox = _is_of_fox(root)
     if text is None:
         if handicap < 2:
-            warnings.add("komi", f"the record names no komi (KM): {customary:g} is taken")
+            warnings.add("komi", f"the record has no komi (KM): {default:g} is assumed")
             return None
-        warnings.add("komi", f"a handicap game without komi (KM): {HANDICAP_KOMI:g} is taken")
+        warnings.add("komi", f"the handicap game has no komi (KM): {HANDICAP_KOMI:g} is assumed")
         return HANDICAP_KOMI
     komi, plain = _komi_of(text, fox)
     if komi is None:
-        warnings.add("komi", f"KM[{text[:12]}] is no komi: {customary:g} is taken")
+        warnings.add("komi", f"KM[{text[:12]}] is not a komi: {default:g} is assumed")
     elif fox and handicap >= 2 and komi > HANDICAP_KOMI:
-        warnings.add("komi", f"Fox writes KM[{text[:12]}] in handicap games too: {HANDICAP_KOMI:g} is taken")
+        warnings.add(
+            "komi", f"KM[{text[:12]}] is Fox's value for handicap games too: {HANDICAP_KOMI:g} is assumed"
+        )
         return HANDICAP_KOMI
     elif fox and handicap < 2 and komi == 0:
-        warnings.add("komi", "Fox writes KM[0] in some even games: komi 0 is taken, and may be wrong")
+        warnings.add("komi", "Fox writes KM[0] in some even games: komi 0 is used, but may be wrong")
     elif not plain:
         warnings.add("komi", f"KM[{text[:12]}] is read as {komi:g} points")
     return komi
 
 
 def _komi_of(text: str, fox: bool) -> tuple[float | None, bool]:
-    """Komi in points, rounded to half-integers, and whether the text says just that.
+    """Komi in points, rounded to half-integers, and whether the text contains exactly this value.
 
-    Fox and others write hundredths (KM[375], KM[650]): so whole numbers from 100 on are read, and from 25 on
-    in Fox's files (KM[50]). Chinese komi is counted in stones, half of the points: so 2 to 4 in hundredths
-    (375 is 3.75 stones, 7.5 points), quarters (2.75, 3.75) and the unit 子 are doubled.
+    Fox and others write hundredths (KM[375], KM[650]). So whole numbers from 100 are read as hundredths, and
+    in Fox's files from 25 (KM[50]). Chinese komi is counted in stones of two points. So 2 to 4 in hundredths
+    (375 is 3.75 stones, 7.5 points), quarters (2.75, 3.75) and values with the unit 子 are doubled.
     """
     for sign, spelled in _FRACTIONS.items():
         text = text.replace(sign, spelled)
     match = _KOMI.fullmatch(re.sub(r"^[^\d+-]+", "", unicodedata.normalize("NFKC", text)))
     if match is None or (match[1] is None and match[2] is None):
         return None, False
-    said = float((match[1] or "0").replace(",", "."))
+    value = float((match[1] or "0").replace(",", "."))
     if match[2] is not None:
-        said += int(match[2]) / int(match[3])
+        value += int(match[2]) / int(match[3])
     if "半" in match[4] or "반" in match[4]:
-        said += 0.5
-    points = said
-    hundredths = said.is_integer() and abs(said) >= (25 if fox else 100)
+        value += 0.5
+    points = value
+    hundredths = value.is_integer() and abs(value) >= (25 if fox else 100)
     if hundredths:
         points /= 100
     quarters = abs(points) < 5 and (points * 4).is_integer() and not (points * 2).is_integer()
     if "子" in match[4] or quarters or (hundredths and 2 <= abs(points) <= 4):
         points *= 2
-    # Adding 0 makes -0 a 0.
+    # Adding 0 turns -0 into 0.
     points = round(points * 2) / 2 + 0.0
-    return (points, points == said) if abs(points) <= MAX_KOMI else (None, False)
+    return (points, points == value) if abs(points) <= MAX_KOMI else (None, False)
 
 
 def _vertex(raw: str, width: int, height: int) -> str | None:
-    """A move's value as a GTP vertex or "pass"; None for anything else.
+    """A move's value as a GTP vertex or "pass"; None if it is not valid.
 
-    SGF counts rows from the top. `tt` passes on boards up to 19x19 [FF[3]]; larger ones are not read.
+    SGF counts rows from the top. `tt` is a pass on boards up to 19x19 [FF[3]]; larger boards are not read.
     """
     text = raw.strip()
     if text in ("", "tt") or text.lower() == "pass":
@@ -539,7 +548,7 @@ def _opponent(colour: Colour) -> Colour:
 
 
 class _Play:
-    """Plays a line. Setups are kept as sets of bits, `width * row + column`, until a move follows them."""
+    """Plays a line. Setups are bit sets, `width * row + column`, until a move follows."""
 
     def __init__(self, record: Record, nodes: tuple[int, ...]) -> None:
         self.record = record
@@ -558,11 +567,11 @@ class _Play:
         whole = all(self._take(self.record.nodes[index]) for index in self.nodes)
         if whole:
             self._settle(None)
-        warnings = self.warnings.told()
+        warnings = self.warnings.texts()
         return Line(self.record, name, self.nodes, tuple(self.moves), warnings, tuple(self.starts), self._cut)
 
     def _take(self, node: Node) -> bool:
-        """Set up and play what a node holds, setups first; whether the line goes on."""
+        """Apply a node's setup, then its moves. Returns whether the line continues."""
         if any(identifier in node.properties for identifier in _SETUP):
             self._set_up(node)
         if "PL" in node.properties:
@@ -572,7 +581,7 @@ class _Play:
             line, column = self.record.tree.place(node)
             self.warnings.add(
                 "several moves",
-                f"line {line} column {column}: {len(moves)} moves in one node are played in their order",
+                f"line {line} column {column}: {len(moves)} moves in one node are played in order",
             )
         return all(self._move(node, colour, raw) for colour, raw in moves)
 
@@ -581,7 +590,7 @@ class _Play:
             return False
         number = len(self.moves) + 1
         name = _vertex(raw, self.record.width, self.record.height)
-        reason = f"{raw[:8]!r} is no point of the {self.record.width}x{self.record.height} board"
+        reason = f"{raw[:8]!r} is not a point of the {self.record.width}x{self.record.height} board"
         if name is not None:
             try:
                 self._board.play(colour, parse_vertex(name, self.record.width, self.record.height))
@@ -596,38 +605,38 @@ class _Play:
     def _end(self, node: Node, reason: str) -> None:
         line, column = self.record.tree.place(node)
         self._cut = (
-            f"the game is read up to move {len(self.moves)}; the next, line {line} column {column}: {reason}"
+            f"the game was read only up to move {len(self.moves)}: line {line} column {column}: {reason}"
         )
         self.warnings.add("the end", self._cut)
 
     def _pass_turn(self, node: Node) -> None:
-        said = (node.line_of_text("PL") or "").lower()
-        player = _PLAYERS.get(said)
+        text = (node.line_of_text("PL") or "").lower()
+        player = _PLAYERS.get(text)
         if player is None:
-            self.warnings.add("PL", f"PL[{said[:12]}] is no colour")
+            self.warnings.add("PL", f"PL[{text[:12]}] is not a colour: ignored")
             return
         turn_passes = bool(self.moves) and player == self.moves[-1].colour
         if self._setup is not None or turn_passes:
-            self._setup = self._standing()
+            self._setup = self._current_setup()
             self._player = player
 
-    def _standing(self) -> dict[Colour, int]:
+    def _current_setup(self) -> dict[Colour, int]:
         if self._setup is not None:
             return self._setup
-        standing: dict[Colour, int] = {"B": 0, "W": 0}
+        setup: dict[Colour, int] = {"B": 0, "W": 0}
         for (column, row), colour in self._board.stones.items():
-            standing[colour] |= 1 << (self.record.width * row + column)
-        return standing
+            setup[colour] |= 1 << (self.record.width * row + column)
+        return setup
 
     def _set_up(self, node: Node) -> None:
-        standing = self._standing()
+        setup = self._current_setup()
         for identifier in _SETUP:
             for raw in node.properties.get(identifier, ()):
                 area = self._area(identifier, raw)
-                standing = {colour: stones & ~area for colour, stones in standing.items()}
+                setup = {colour: stones & ~area for colour, stones in setup.items()}
                 if identifier != "AE":
-                    standing["B" if identifier == "AB" else "W"] |= area
-        self._setup = standing
+                    setup["B" if identifier == "AB" else "W"] |= area
+        self._setup = setup
         self._setup_node = node
 
     def _area(self, identifier: str, raw: str) -> int:
@@ -635,14 +644,14 @@ class _Play:
         width, height = self.record.width, self.record.height
         corners = [part.strip() for part in raw.split(":")]
         if len(corners) > 2 or not all(re.fullmatch(r"[a-zA-Z]{2}", corner) for corner in corners):
-            self.warnings.add("setup", f"{identifier}[{raw[:12]}] is no point and is left out")
+            self.warnings.add("setup", f"{identifier}[{raw[:12]}] is not a point: ignored")
             return 0
         columns = sorted(ord(corner[0]) - ord("a") for corner in corners)
         rows = sorted(height - 1 - (ord(corner[1]) - ord("a")) for corner in corners)
         left, right = max(0, columns[0]), min(width - 1, columns[-1])
         low, high = max(0, rows[0]), min(height - 1, rows[-1])
         if (left, right, low, high) != (columns[0], columns[-1], rows[0], rows[-1]):
-            self.warnings.add("setup", f"{identifier}[{raw[:12]}] lies off the board and is left out")
+            self.warnings.add("setup", f"{identifier}[{raw[:12]}]: points off the board are ignored")
         if left > right or low > high:
             return 0
         row = ((1 << (right - left + 1)) - 1) << left
@@ -650,9 +659,9 @@ class _Play:
         return row * every_row << (width * low)
 
     def _settle(self, following: Colour | None) -> bool:
-        """Begin a history with the stones set up; `following` is the colour of the next move, if any.
+        """Start a history with the setup stones; `following` is the colour of the next move, if any.
 
-        Returns whether the stones can stand; raises when none could before.
+        Returns whether the setup is valid. Raises if it is not and the line has no earlier position.
         """
         if self._setup is None:
             return True
@@ -677,7 +686,7 @@ class _Play:
         return True
 
     def _refuse_setup(self, reason: str) -> None:
-        """End the line before a setup; without a position before it there is no line."""
+        """End the line before an invalid setup. Raises if there is no position before it."""
         if self.starts:
             self._end(self._setup_node, reason)
             return
@@ -687,20 +696,23 @@ class _Play:
         )
 
     def _set_handicap(self, setup: dict[Colour, int], following: Colour | None) -> None:
-        """Set the customary points where HA names stones that are neither set up nor played."""
+        """Place HA's stones on the customary points if the record neither sets them up nor plays them."""
         count = self.record.handicap
         placed = setup["B"].bit_count()
         if placed:
             if placed != count:
-                self.warnings.add("handicap", f"HA[{count}] does not fit the {placed} black stones set up")
+                self.warnings.add("handicap", f"HA[{count}] does not match the {placed} black setup stones")
             return
         if following == "B":
             return
         lines = _STARS.get(self.record.width)
         if lines is None or self.record.width != self.record.height or count > 9 or setup["W"]:
-            self.warnings.add("handicap", f"the record does not say where the {count} handicap stones are")
+            self.warnings.add(
+                "handicap",
+                f"the record does not contain the positions of the {count} handicap stones: they are missing",
+            )
             return
         centre = [(1, 1)] if count >= 5 and count % 2 else []
         for column, row in [*_HANDICAP[: count - len(centre)], *centre]:
             setup["B"] |= 1 << (self.record.width * lines[row] + lines[column])
-        self.warnings.add("handicap", f"HA[{count}] without stones: they are taken to be on the star points")
+        self.warnings.add("handicap", f"HA[{count}] without stones: star points are assumed")

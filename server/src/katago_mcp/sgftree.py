@@ -1,4 +1,4 @@
-"""The syntax of SGF: a game tree out of text, without recursion, and the places of its mistakes.
+"""The syntax of SGF: parses text to a game tree, without recursion. Errors have line and column.
 
 Source: SGF FF[4], EBNF and property values; FF[3] for identifiers with lower-case letters.
 """
@@ -25,7 +25,7 @@ _BLANK = re.compile(r"[^\S\n]")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a record may cost: bytes as received, open parentheses, nodes, moves on one line."""
+    """Limits of a record: bytes as received, nesting depth, nodes, moves on one line."""
 
     size: int = 4 * 1024 * 1024
     depth: int = 5000
@@ -34,7 +34,7 @@ class Limits:
 
 
 class Unreadable(Invalid):
-    """A record that is no SGF, or exceeds a limit; `line` and `column` count from 1, in characters."""
+    """A record that is not SGF, or exceeds a limit. `line` and `column` count from 1, in characters."""
 
     def __init__(
         self, code: str, message: str, *, accepted: str, line: int, column: int, field: str = "sgf"
@@ -48,9 +48,10 @@ class Unreadable(Invalid):
 class Node:
     """A node of the game tree.
 
-    `index` counts nodes in the order of the file; the root is 0. `children` begins with the main line.
-    `properties` holds the raw values, escapes included, under identifiers in upper case.
-    `moves` counts the moves from the root up to and with this node. `offset` is the node's place in the text.
+    `index` counts nodes in file order; the root is 0. The first of `children` is the main line.
+    `properties` holds the raw values, with escapes, under identifiers in upper case.
+    `moves` counts the moves from the root up to and including this node. `offset` is the node's offset in the
+    text.
     """
 
     index: int
@@ -61,7 +62,7 @@ class Node:
     offset: int
 
     def text(self, identifier: str) -> str | None:
-        """The first value of a property as Text: soft line breaks and escapes resolved; None without one."""
+        """The first value of a property as Text, with line breaks and escapes resolved; None if absent."""
         values = self.properties.get(identifier)
         return unescape(values[0]) if values else None
 
@@ -73,7 +74,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Tree:
-    """The nodes of one game, and what was accepted although it is no proper SGF."""
+    """The nodes of one game, and warnings about invalid SGF that was accepted."""
 
     text: str
     nodes: tuple[Node, ...]
@@ -90,7 +91,7 @@ class Tree:
 
 
 def unescape(raw: str) -> str:
-    """A property value as Text: line breaks are newlines, other white space is spaces."""
+    """A property value as Text: line breaks become newlines, other white space becomes spaces."""
     if "\\" in raw:
         raw = _ESCAPE.sub(r"\1", _SOFT_BREAK.sub("", raw))
     return _BLANK.sub(" ", _LINE_BREAK.sub("\n", raw))
@@ -99,23 +100,25 @@ def unescape(raw: str) -> str:
 def parse(text: str, limits: Limits) -> Tree:
     """Read the first game of a collection.
 
-    Junk before the game is skipped; closing parentheses that lack at the end are supplied; both with a
-    warning. A value whose bracket never closes is refused: it may have swallowed half of the game.
+    Text before the game is skipped, and missing closing parentheses at the end are added; both give a
+    warning. A value without a closing bracket is an error, because it may contain half of the game.
 
     Raises:
         Unreadable: with `invalid_sgf` or `limit_exceeded`.
     """
     start = _GAME.search(text)
     if start is None:
-        raise _refusal("invalid_sgf", "there is no game", text, 0, 'a game tree that begins with "(;"')
+        raise _refusal(
+            "invalid_sgf", "the text contains no game", text, 0, 'a game tree that starts with "(;"'
+        )
     reader = _Reader(text, limits)
     if text[: start.start()].strip("\ufeff\0 \t\r\n"):
-        reader.warnings.append("text before the game is skipped")
+        reader.warnings.append("text before the game was skipped")
     end = reader.read(start.start())
     if _GAME.search(text, end):
-        reader.warnings.append("the file holds more than one game: only the first is read")
+        reader.warnings.append("the file contains several games: only the first was read")
     elif text[end:].strip("\0\x1a \t\r\n"):
-        reader.warnings.append("text after the game is skipped")
+        reader.warnings.append("text after the game was skipped")
     return Tree(text, reader.nodes(), tuple(reader.warnings))
 
 
@@ -138,7 +141,7 @@ class _Reader:
         self._lowered = False
 
     def read(self, offset: int) -> int:
-        """Read one game tree from its parenthesis on; the offset after it."""
+        """Read one game tree from its opening parenthesis. Returns the offset after it."""
         text = self.text
         branches: list[int | None] = []
         current: int | None = None
@@ -149,11 +152,11 @@ class _Reader:
                 offset, current = self._node(offset, current)
             elif sign == "(":
                 if len(branches) >= self.limits.depth:
-                    raise self._exceeded(f"variations nested deeper than {self.limits.depth}", offset)
+                    raise self._exceeded(f"variations are nested deeper than {self.limits.depth}", offset)
                 branches.append(current)
                 offset = self._skip(offset + 1)
                 if text[offset : offset + 1] not in ("", ";"):
-                    raise self._expected('";", which begins a node', offset)
+                    raise self._expected('";", which starts a node', offset)
             elif sign == ")":
                 current = branches.pop()
                 offset += 1
@@ -165,7 +168,7 @@ class _Reader:
                 self.warnings.append(f"{what} missing at the end: the file may be cut off")
                 return offset
             else:
-                raise self._expected('";", "(" or ")" or a property', offset)
+                raise self._expected('";", "(", ")" or a property', offset)
 
     def nodes(self) -> tuple[Node, ...]:
         return tuple(
@@ -178,14 +181,14 @@ class _Reader:
     def _node(self, offset: int, parent: int | None) -> tuple[int, int]:
         index = len(self._parents)
         if index >= self.limits.nodes:
-            raise self._exceeded(f"more than {self.limits.nodes} nodes", offset)
+            raise self._exceeded(f"the record has more than {self.limits.nodes} nodes", offset)
         properties, end = self._read_properties(offset + 1)
         moves = sum(len(properties.get(colour, ())) for colour in "BW")
         if parent is not None:
             moves += self._moves[parent]
             self._children[parent].append(index)
         if moves > self.limits.moves:
-            raise self._exceeded(f"more than {self.limits.moves} moves on one line", offset)
+            raise self._exceeded(f"a line has more than {self.limits.moves} moves", offset)
         self._parents.append(parent)
         self._children.append([])
         self._properties.append(properties)
@@ -206,7 +209,11 @@ class _Reader:
             following = self._skip(end)
             if text[following : following + 1] == "[":
                 raise _refusal(
-                    "invalid_sgf", "the value is not closed", text, following, 'a "]" that ends it'
+                    "invalid_sgf",
+                    "the value has no closing bracket",
+                    text,
+                    following,
+                    '"]" at the end of the value',
                 )
             if not values:
                 raise self._expected(f'"[" after the property {identifier[:12]}', following)
@@ -224,12 +231,12 @@ class _Reader:
             return identifier
         if not self._lowered:
             self._lowered = True
-            self.warnings.append("property identifiers in lower case are read as upper case")
+            self.warnings.append("lower-case property identifiers were read as upper case")
         return name.upper()
 
     def _expected(self, what: str, offset: int) -> Unreadable:
-        found = repr(self.text[offset]) if offset < len(self.text) else "the end of the text"
-        return _refusal("invalid_sgf", f"found {found}", self.text, offset, what)
+        unexpected = repr(self.text[offset]) if offset < len(self.text) else "end of the text"
+        return _refusal("invalid_sgf", f"unexpected {unexpected}", self.text, offset, what)
 
     def _exceeded(self, what: str, offset: int) -> Unreadable:
         return _refusal("limit_exceeded", what, self.text, offset, "a smaller record")

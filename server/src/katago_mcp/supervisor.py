@@ -1,7 +1,7 @@
-"""The supervisor: keeps one engine running, notices when it does not, and says what it sees.
+"""The supervisor: keeps one engine running, detects failures, and reports the engine's state.
 
-One loop does it all, in steps no longer than a tick, and marks each step; whoever asks whether
-the supervisor works looks at the age of that mark, and so does systemd's watchdog.
+One loop does all the work, in steps no longer than a tick, and records the time of each step. Health checks
+and systemd's watchdog use the age of that time.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from katago_mcp.settings import Settings
 State = Literal["starting", "tuning", "ready", "hung", "backoff", "config_error", "stopped"]
 
 CONFIG_ERROR_SECONDS = 5.0
-"""An engine that aborts with a reason this soon after its start was given something unusable."""
+"""An engine that aborts with a reason this soon after its start has a configuration error."""
 
 _STALE_TICKS = 5
 _T = TypeVar("_T")
@@ -42,7 +42,7 @@ _log = Log(__name__)
 
 
 class EngineUnavailable(Exception):
-    """No engine can take a query now; `retry_after` is in seconds, None when only a start helps."""
+    """No engine can accept a query now. `retry_after` is in seconds; None if an operator must start it."""
 
     def __init__(self, state: State, reason: str | None, retry_after: float | None) -> None:
         super().__init__(f"the engine is {state}" + (f": {reason}" if reason else ""))
@@ -52,9 +52,10 @@ class EngineUnavailable(Exception):
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """What is known of the engine; `heartbeat_age` in seconds since its last sign of life.
+    """Status of the engine. `heartbeat_age`: seconds since the last heartbeat.
 
-    While it starts, `starting_for` is for how many seconds, and `still_for` for how many nothing moved.
+    While the engine starts, `starting_for` is the time since its start and `still_for` the time without
+    progress, both in seconds.
     """
 
     state: State
@@ -70,9 +71,9 @@ class EngineStatus:
 
 
 class Identity(NamedTuple):
-    """The engine's version, the names of its networks, and the SHA-256 of its configuration's file.
+    """The engine's version, the names of its networks, and the SHA-256 of its configuration file.
 
-    None for what is not known, or not there. What the file includes is not looked at.
+    Unknown or missing values are None. Files included by the configuration file do not count.
     """
 
     version: str | None = None
@@ -99,7 +100,7 @@ class Supervisor:
         command: Command,
         activity: Callable[[int], progress.Activity] = progress.of_session,
     ) -> None:
-        """Prepare; `activity` reads what the processes of a session, named by its id, did."""
+        """Create the supervisor. `activity` reads the activity of the processes of a session, by its id."""
         self._activity = activity
         self._settings = settings
         self._metrics = metrics
@@ -113,7 +114,7 @@ class Supervisor:
         self._state: State = "starting"
         self._reason: str | None = None
         self._engine: Engine | None = None
-        self._wanted = True
+        self._enabled = True
         self._closing = False
         self._poke = asyncio.Event()
         self._changed = asyncio.Event()
@@ -139,12 +140,12 @@ class Supervisor:
 
     @property
     def fresh(self) -> bool:
-        """Whether the loop has made a step recently."""
+        """Whether the loop made a step recently."""
         return time.monotonic() - self._marked < _STALE_TICKS * self._tick + 1
 
     @property
     def beating(self) -> bool:
-        """Whether the engine is ready and answered a recent heartbeat."""
+        """Whether the engine is ready and answered a heartbeat recently."""
         health = self._health
         limit = health.heartbeat_interval_seconds + health.heartbeat_timeout_seconds
         age = self.status().heartbeat_age
@@ -152,8 +153,8 @@ class Supervisor:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until an engine may be ready again; None when it is stopped on purpose."""
-        if not self._wanted:
+        """Estimated seconds until an engine is ready again; None if it was stopped by an operator."""
+        if not self._enabled:
             return None
         if self._state in ("backoff", "config_error") and self._retry_at is not None:
             return max(0.0, self._retry_at - time.monotonic()) + self._start_took
@@ -163,11 +164,11 @@ class Supervisor:
 
     @property
     def identity(self) -> Identity:
-        """What answers, also while it restarts."""
+        """The identity of the engine, also while it restarts."""
         return self._identity
 
     def status(self) -> EngineStatus:
-        """What is known of the engine now."""
+        """The current status of the engine."""
         now = time.monotonic()
         since, watch = self._starting or (None, None)
         return EngineStatus(
@@ -187,49 +188,49 @@ class Supervisor:
         """The engine, ready for queries.
 
         Raises:
-            EngineUnavailable: in every state but `ready`, and from the moment that no engine is wanted.
+            EngineUnavailable: in every state except `ready`, and as soon as the engine is to stop.
         """
-        if not self._wanted:
+        if not self._enabled:
             raise EngineUnavailable("stopped", self._reason, None)
         if self._state != "ready" or self._engine is None or self._engine.ended.is_set():
             raise EngineUnavailable(self._state, self._reason, self.retry_after)
         return self._engine
 
     async def wait_for(self, *states: State) -> State:
-        """Wait until the engine is in one of the states, and return it."""
+        """Wait until the engine is in one of the states. Returns that state."""
         while self._state not in states:
             self._changed.clear()
             await self._changed.wait()
         return self._state
 
     def start(self) -> bool:
-        """Want an engine; an end of any backoff. False when one is wanted and running already."""
-        changed = not self._wanted or self._state in ("backoff", "config_error")
-        self._wanted = True
+        """Start the engine and skip any backoff. Returns False if it is already running or starting."""
+        changed = not self._enabled or self._state in ("backoff", "config_error")
+        self._enabled = True
         if changed:
             self._failures.clear()
             self._poke.set()
         return changed
 
     def stop(self, reason: str) -> bool:
-        """Want no engine. False when none was wanted already."""
-        changed = self._wanted
-        self._wanted = False
+        """Stop the engine. Returns False if it is already stopped."""
+        changed = self._enabled
+        self._enabled = False
         self._reason = reason
         self._poke.set()
         return changed
 
     def restart(self) -> None:
-        """Replace the engine by a new one at once, without backoff."""
+        """Replace the engine at once, without backoff."""
         if self._engine is not None and not self._engine.ended.is_set():
             self._engine.end("requested", "was restarted by an operator")
         else:
             self._failures.clear()
-        self._wanted = True
+        self._enabled = True
         self._poke.set()
 
     def close(self) -> None:
-        """End the engine and the loop."""
+        """Stop the engine and the loop."""
         self._closing = True
         self.stop("the server is stopping")
 
@@ -238,20 +239,20 @@ class Supervisor:
         while not self._closing:
             self._poke.clear()
             self._retry_at = None
-            if not self._wanted:
+            if not self._enabled:
                 self._set("stopped", self._reason)
                 await self._pause(math.inf)
                 continue
             self._set("starting", None)
             ended = await self._one_engine()
-            if self._closing or not self._wanted:
+            if self._closing or not self._enabled:
                 continue
             await self._after(ended)
         self._set("stopped", self._reason)
 
     async def _one_engine(self) -> _Ended:
         command = replace(self._command, write_seconds=self._health.heartbeat_timeout_seconds)
-        # Read before the engine does: what replaces the file later is not what this engine was given.
+        # Read before the engine starts, because the file may be replaced later.
         config = await asyncio.to_thread(_digest, command.config)
         try:
             async with launch(command, self._environ, self._metrics) as engine:
@@ -271,12 +272,12 @@ class Supervisor:
     async def _guard(self, engine: Engine, config: str | None) -> None:
         if not await self._wait_until_ready(engine, config):
             return
-        # A poke from before this engine was ready has had its effect, and must not cut pauses short.
+        # An earlier poke has had its effect, and must not shorten later pauses.
         self._poke.clear()
-        while self._wanted and not engine.ended.is_set():
+        while self._enabled and not engine.ended.is_set():
             if await self._beat(engine):
                 await self._pause(self._health.heartbeat_interval_seconds, engine.ended)
-        if not self._wanted:
+        if not self._enabled:
             engine.quit("was stopped")
 
     async def _wait_until_ready(self, engine: Engine, config: str | None) -> bool:
@@ -285,23 +286,25 @@ class Supervisor:
             lambda: self._activity(engine.pid), lambda: engine.lines, longest_step=_STALE_TICKS * self._tick
         )
         self._starting = started, watch
-        asked = asyncio.create_task(_identify(engine, config))
+        identifying = asyncio.create_task(_identify(engine, config))
         try:
-            while not asked.done() and self._wanted:
+            while not identifying.done() and self._enabled:
                 if engine.tuning not in (None, self._reason):
                     self._set("tuning", engine.tuning)
-                still = watch.look()
+                still = watch.check()
                 if still > self._katago.start_timeout_seconds:
                     engine.end("start_timeout", _still(still, engine))
                 elif (took := time.monotonic() - started) > self._katago.tuning_timeout_seconds:
-                    engine.end("start_timeout", f"was not ready within {took:.0f} s, though it was at work")
-                await self._step({asked}, self._tick)
-            if not asked.done():
+                    engine.end(
+                        "start_timeout", f"was not ready within {took:.0f} s, although it made progress"
+                    )
+                await self._step({identifying}, self._tick)
+            if not identifying.done():
                 return False
             try:
-                self._identity = await asked
+                self._identity = await identifying
             except EngineRefused as error:
-                engine.end("garbage", f"refused to say its version: {error}")
+                engine.end("garbage", f"rejected the query for its version: {error}")
                 return False
             except EngineGone:
                 await engine.ended.wait()
@@ -311,50 +314,50 @@ class Supervisor:
                 return False
         finally:
             self._starting = None
-            asked.cancel()
+            identifying.cancel()
             with contextlib.suppress(asyncio.CancelledError, EngineGone, EngineRefused):
-                await asked
+                await identifying
         self._start_took = min(max(time.monotonic() - started, 1.0), 60.0)
         self._beat_at = time.monotonic()
         self._set("ready", None)
         return True
 
     async def _beat(self, engine: Engine) -> bool:
-        """Ask for a sign of life; an engine that gives none in time is ended as hung.
+        """Send a heartbeat. An engine that does not answer in time is ended as hung.
 
-        One that others keep from the processor gets more time, as much as without progress at its start.
+        If the host is too busy to give it CPU time, it gets more time, up to `katago.startTimeoutSeconds`.
         """
         seconds = self._health.heartbeat_timeout_seconds
-        asked = asyncio.create_task(engine.query({"action": "query_version"}))
+        heartbeat = asyncio.create_task(engine.query({"action": "query_version"}))
         try:
-            began = time.monotonic()
-            last = began + max(seconds, self._katago.start_timeout_seconds)
-            deadline = began + seconds
-            seen: tuple[float, progress.Activity] | None = None
-            while not asked.done() and self._wanted and (now := time.monotonic()) < deadline:
-                if seen is None and now > began + seconds / 2:
-                    seen = now, self._activity(engine.pid)
-                await self._step({asked}, min(self._tick, max(0.0, deadline - now)))
+            started = time.monotonic()
+            last = started + max(seconds, self._katago.start_timeout_seconds)
+            deadline = started + seconds
+            sample: tuple[float, progress.Activity] | None = None
+            while not heartbeat.done() and self._enabled and (now := time.monotonic()) < deadline:
+                if sample is None and now > started + seconds / 2:
+                    sample = now, self._activity(engine.pid)
+                await self._step({heartbeat}, min(self._tick, max(0.0, deadline - now)))
                 now = time.monotonic()
-                if seen is not None and deadline <= now < last and not asked.done():
+                if sample is not None and deadline <= now < last and not heartbeat.done():
                     activity = self._activity(engine.pid)
-                    if progress.is_starved(seen[1], activity, now - seen[0]):
-                        seen, deadline = (now, activity), min(last, now + seconds)
-            seconds = time.monotonic() - began
-            if asked.done():
+                    if progress.is_starved(sample[1], activity, now - sample[0]):
+                        sample, deadline = (now, activity), min(last, now + seconds)
+            seconds = time.monotonic() - started
+            if heartbeat.done():
                 with contextlib.suppress(EngineGone, EngineRefused):
-                    await asked
+                    await heartbeat
                     self._beat_at = time.monotonic()
                     return True
                 return not engine.ended.is_set()
-            if self._wanted:
+            if self._enabled:
                 self._set("hung", f"no heartbeat for {seconds:.1f} s")
                 engine.end("hung", f"hung: no heartbeat for {seconds:.1f} s")
             return False
         finally:
-            asked.cancel()
+            heartbeat.cancel()
             with contextlib.suppress(asyncio.CancelledError, EngineGone, EngineRefused):
-                await asked
+                await heartbeat
 
     async def _after(self, ended: _Ended) -> None:
         self._restarts += 1
@@ -371,7 +374,9 @@ class Supervisor:
             state, delay = "config_error", self._katago.restart_backoff_max_seconds
         elif failures > self._katago.restart_budget:
             window = self._katago.restart_window_seconds
-            reason += f" ({failures} failures within {window:g} s, the budget is spent)"
+            reason += (
+                f" ({failures} failures within {window:g} s exceed the restart budget: waiting {delay:g} s)"
+            )
         self._retry_at = time.monotonic() + delay
         self._set(state, reason)
         await self._pause(delay)
@@ -396,11 +401,11 @@ class Supervisor:
         self._notifier.status(f"engine {state}" + (f": {reason}" if reason else ""))
         self._changed.set()
         if changed:
-            troubled = state in ("hung", "backoff", "config_error")
-            (_log.warning if troubled else _log.info)("engine_state", state=state, reason=reason)
+            is_failure = state in ("hung", "backoff", "config_error")
+            (_log.warning if is_failure else _log.info)("engine_state", state=state, reason=reason)
 
     async def _pause(self, seconds: float, until: asyncio.Event | None = None) -> None:
-        """Sleep in steps; end early when poked, or when the event is set."""
+        """Sleep in steps. Ends early when poked, or when the event is set."""
         deadline = time.monotonic() + seconds
         waits: list[Coroutine[Any, Any, object]] = [self._poke.wait()]
         if until is not None:
@@ -408,10 +413,10 @@ class Supervisor:
         tasks = {asyncio.ensure_future(wait) for wait in waits}
         try:
             while not any(task.done() for task in tasks):
-                left = deadline - time.monotonic()
-                if left <= 0:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
                     return
-                await self._step(tasks, min(left, self._tick))
+                await self._step(tasks, min(remaining, self._tick))
         finally:
             for task in tasks:
                 task.cancel()
@@ -431,12 +436,12 @@ class Supervisor:
 
 
 def _still(seconds: float, engine: Engine) -> str:
-    """Why a start is given up: for how long nothing moved, and what the engine wrote last."""
+    """Why a start failed: the time without progress, and the engine's last log lines."""
     lines = engine.last_lines
-    wrote = f"its last log lines: {' | '.join(lines)}" if lines else "it has written nothing"
+    output = f"its last log lines: {' | '.join(lines)}" if lines else "it wrote no output"
     return (
         f"gave no sign of progress for {seconds:.0f} s while it started"
-        f" (no line, no processor time, not waiting for a processor); {wrote}"
+        f" (no output, no CPU time used or waited for); {output}"
     )
 
 
@@ -448,13 +453,13 @@ async def _identify(engine: Engine, config: str | None) -> Identity:
         for model in (models if isinstance(models, list) else [])
         if isinstance(model, dict)
     ]
-    # The main network comes first, then the one of -human-model.
+    # The main network comes first, then that of -human-model.
     network, human_network = ([*names, None, None])[:2]
     return Identity(str(version.get("version")), network, human_network, config)
 
 
 def _digest(path: Path) -> str | None:
-    """The SHA-256 of a file in hexadecimal; None when it cannot be read, as the engine will say."""
+    """The SHA-256 of a file in hexadecimal; None if it cannot be read (the engine reports that itself)."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:

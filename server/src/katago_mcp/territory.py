@@ -1,10 +1,10 @@
-"""Who owns which point, which stones are dead, and the score by the rules of the game.
+"""Evaluates who owns each point, which stones are dead, and the score by the rules of the game.
 
-The engine predicts an owner of every point at the end of the game, from 1 (Black's) to -1
-(White's), and how much its searches disagreed [Analysis_Engine.md, includeOwnership,
-includeOwnershipStdev]. A point or a chain of stones is settled from SETTLED on; an empty point
-below NEUTRAL is neutral (dame, or shared); what lies between, and any stone that is not settled,
-is unsettled. A chain whose mean ownership is the opponent's, settled, is dead.
+The engine predicts the owner of every point at the end of the game, from 1 (Black) to -1 (White), and the
+spread of this value within its search [Analysis_Engine.md, includeOwnership, includeOwnershipStdev]. A
+point or a chain of stones is settled if its ownership is at least SETTLED in size. An empty point below
+NEUTRAL is neutral (dame, or shared). Other points, and stones that are not settled, are unsettled. A chain
+is dead if its mean ownership is settled for the opponent.
 """
 
 from collections.abc import Iterable
@@ -24,68 +24,68 @@ from katago_mcp.scheduling import Claim
 SETTLED = 0.6
 NEUTRAL = 0.2
 UNCERTAIN = 0.3
-"""Ownership whose spread is at least this much is listed as uncertain."""
+"""Points are listed as uncertain if the spread of their ownership is at least this much."""
 
 
 class Side(Wire):
-    """What one player has."""
+    """Score of one player."""
 
     stones: int = Field(description="Living stones on the board.")
     territory: int = Field(
-        description="Points owned that hold no living stone, dead stones' points included."
+        description="Owned points without a living stone, including points of dead stones."
     )
-    prisoners: int = Field(description="Opponent's stones taken by the moves given.")
+    prisoners: int = Field(description="Opponent's stones captured by the moves.")
     dead_stones_taken: int = Field(description="Opponent's dead stones on the board.")
     komi: float = Field(description="Komi; 0 for Black.")
     handicap_bonus: int = Field(description="Points for the opponent's handicap stones.")
     total: float = Field(
         description="Score by the rules: stones and territory, or territory, prisoners and dead stones; "
-        "with komi and handicap bonus."
+        "plus komi and handicap bonus."
     )
 
 
 class Score(Wire):
-    """The score when every settled point goes to its owner and nobody gets the others."""
+    """Score of the settled points. Other points count for nobody."""
 
-    scoring: Literal["area", "territory"] = Field(description="What the rules count.")
-    black: Side = Field(description="Black's side.")
-    white: Side = Field(description="White's side.")
-    black_lead: float = Field(description="Black's total less White's; the engine's estimate is scoreLead.")
-    open_points: int = Field(description="Points that nobody gets here because they are not settled.")
-    not_known: list[str] = Field(description="What this count cannot know or leaves out.")
+    scoring: Literal["area", "territory"] = Field(description="Scoring of the rules.")
+    black: Side = Field(description="Black's score.")
+    white: Side = Field(description="White's score.")
+    black_lead: float = Field(description="Black's total minus White's; the engine's estimate is scoreLead.")
+    open_points: int = Field(description="Points that count for nobody because they are not settled.")
+    not_known: list[str] = Field(description="What this score does not take into account.")
 
 
 class Uncertainty(Wire):
-    """How sure the engine is."""
+    """Certainty of the engine."""
 
-    score_stdev: float = Field(description="Spread of the predicted final score; known to be biased high.")
-    mean_ownership_stdev: float = Field(description="Mean spread of a point's ownership, 0 to 1.")
-    points: list[str] = Field(description="Points whose ownership has a spread of 0.3 or more.")
+    score_stdev: float = Field(description="Standard deviation of the predicted score; biased high.")
+    mean_ownership_stdev: float = Field(description="Mean standard deviation of ownership, 0 to 1.")
+    points: list[str] = Field(description="Points whose ownership deviates by 0.3 or more.")
 
 
 class TerritoryEvaluation(Result):
-    """Who owns which point, and the score."""
+    """Owner of each point, and the score."""
 
     next_player: Literal["B", "W"] = Field(description="Who is to move.")
     turn_number: int = Field(description="Moves played so far.")
-    winrate: float = Field(description="Black's chance to win, 0 to 1.")
-    score_lead: float = Field(description="Points that Black is ahead by the engine's estimate.")
+    winrate: float = Field(description="Black's winrate, 0 to 1.")
+    score_lead: float = Field(description="Black's lead in points, estimated by the engine.")
     visits: int = Field(description="Visits searched.")
-    board: list[str] = Field(description="Rows from the top; X Black, O White, x and o dead, . empty.")
+    board: list[str] = Field(description="Rows from the top: X Black, O White, x and o dead, . empty.")
     ownership: list[list[float]] = Field(
-        description="Rows from the top, each from the left: 1 Black's to -1 White's."
+        description="Rows from the top, each from the left: 1 (Black) to -1 (White)."
     )
-    ownership_stdev: list[list[float]] = Field(description="Spread of each point's ownership, as ownership.")
+    ownership_stdev: list[list[float]] = Field(description="Standard deviation of ownership, same format.")
     black_territory: list[str] = Field(description="Settled points of Black without a living stone.")
     white_territory: list[str] = Field(description="Settled points of White without a living stone.")
-    dead_black: list[str] = Field(description="Black stones that are dead.")
-    dead_white: list[str] = Field(description="White stones that are dead.")
-    neutral: list[str] = Field(description="Empty points with ownership below 0.2 either way.")
+    dead_black: list[str] = Field(description="Dead black stones.")
+    dead_white: list[str] = Field(description="Dead white stones.")
+    neutral: list[str] = Field(description="Empty points with ownership between -0.2 and 0.2.")
     unsettled: list[str] = Field(
-        description="Other points with ownership below 0.6 either way, and chains of stones like that."
+        description="Other points, and chains of stones, with ownership between -0.6 and 0.6."
     )
     score: Score = Field(description="Score by the rules of the game.")
-    uncertainty: Uncertainty = Field(description="How sure the engine is of score and ownership.")
+    uncertainty: Uncertainty = Field(description="Certainty of score and ownership.")
 
     def summary(self) -> str:
         """The evaluation in a few lines."""
@@ -93,14 +93,14 @@ class TerritoryEvaluation(Result):
         parts = {
             "area": "{side.stones} stones, {side.territory} points",
             "territory": "{side.territory} points, {side.prisoners} prisoners, "
-            "{side.dead_stones_taken} dead stones taken",
+            "{side.dead_stones_taken} dead stones captured",
         }[score.scoring]
         lines = [
             f"The engine's estimate: {lead(self.score_lead)}; Black wins {self.winrate:.1%} "
             f"({self.visits} visits{', time ran out' if self.partial else ''}"
             f"{', cached' if self.cached else ''}).",
-            f"Settled now, by {score.scoring} ({self.rules}): {lead(score.black_lead)}, "
-            f"{score.open_points} points open.",
+            f"Settled points, {score.scoring} scoring ({self.rules}): {lead(score.black_lead)}, "
+            f"{score.open_points} points unsettled or neutral.",
             f"Black {score.black.total:g}: {parts.format(side=score.black)}.",
             f"White {score.white.total:g}: {parts.format(side=score.white)}, komi {self.komi:g}"
             + (f", handicap {score.white.handicap_bonus}" if score.white.handicap_bonus else "")
@@ -115,14 +115,14 @@ class TerritoryEvaluation(Result):
                 more = f" and {len(vertices) - 20} more" if len(vertices) > 20 else ""
                 lines.append(f"{name}: {' '.join(vertices[:20])}{more}")
         lines += ["\n".join(self.board)]
-        lines += [f"Not known: {text}" for text in score.not_known]
+        lines += [f"Not counted: {text}" for text in score.not_known]
         lines += [f"Warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class TerritoryRequest:
-    """What is asked about a position; None takes the server's default."""
+    """A request to evaluate a position; None means the server's default."""
 
     position: Position
     max_visits: int | None = None
@@ -132,14 +132,14 @@ class TerritoryRequest:
 async def evaluate_territory(
     desk: Desk, request: TerritoryRequest, report: Report | None = None, *, caller: str = ANONYMOUS
 ) -> TerritoryEvaluation:
-    """Evaluate a position; `report` hears of the visits while the search runs.
+    """Evaluate a position; `report` receives the visits while the search runs.
 
     Raises:
         Failure: as `Analyst.analyze` does.
     """
     checked = positions.check(request.position)
-    found = limits(desk, request.max_visits, request.max_time)
-    options = options_of(found.visits, found.seconds) | {
+    search_limits = limits(desk, request.max_visits, request.max_time)
+    options = options_of(search_limits.visits, search_limits.seconds) | {
         "includeOwnership": True,
         "includeOwnershipStdev": True,
     }
@@ -148,14 +148,14 @@ async def evaluate_territory(
         async def progress(reply: dict[str, Any]) -> None:
             root = reply.get("rootInfo")
             if isinstance(root, dict):
-                await note(int(root.get("visits", 0)), found.visits)
+                await note(int(root.get("visits", 0)), search_limits.visits)
 
         query = checked.query() | options | {"reportDuringSearchEvery": PROGRESS_EVERY}
         async with desk.turn(claim):
-            answer = await desk.search(query, found.seconds, progress)
+            answer = await desk.search(query, search_limits.seconds, progress)
         with readable():
             result = evaluate(checked, answer.reply)
-        result.partial = result.visits < found.visits
+        result.partial = result.visits < search_limits.visits
         result.warnings = [*checked.warnings, *answer.warnings]
         desk.metrics.visits.inc(result.visits)
         return result
@@ -175,7 +175,7 @@ def evaluate(checked: Checked, reply: dict[str, Any]) -> TerritoryEvaluation:
     """Read an evaluation from KataGo's reply about a position.
 
     Raises:
-        KeyError, TypeError, ValueError: if the reply lacks what it should have.
+        KeyError, TypeError, ValueError: if the reply lacks required data.
     """
     root = reply["rootInfo"]
     board = positions.board_of(checked)
@@ -213,10 +213,10 @@ def evaluate(checked: Checked, reply: dict[str, Any]) -> TerritoryEvaluation:
 
 
 def handicap_bonus(checked: Checked) -> int:
-    """Points that White gets for handicap stones by the rules, as KataGo counts them.
+    """White's points for handicap stones under the rules, as KataGo counts them.
 
-    Handicap stones are Black's before White's first stone, set up or played, if they are two or
-    more and White has none set up [Analysis_Engine.md, whiteHandicapBonus].
+    Handicap stones are Black's stones before White's first stone, set up or played, if there are at least
+    two and White has no setup stones [Analysis_Engine.md, whiteHandicapBonus].
     """
     if checked.rules.white_handicap_bonus == "0" or any(colour == "W" for colour, _ in checked.stones):
         return 0
@@ -231,7 +231,7 @@ def handicap_bonus(checked: Checked) -> int:
 
 
 class _Map:
-    """Every point of a board in one class: living stone, territory, neutral or unsettled."""
+    """Classifies every point of a board: living stone, territory, neutral or unsettled."""
 
     def __init__(self, board: Board, ownership: dict[Point, float]) -> None:
         self.board = board
@@ -312,13 +312,13 @@ def _score(checked: Checked, board: Board, map_: _Map) -> Score:
 def _not_known(checked: Checked, *, territory: bool) -> list[str]:
     texts = []
     if checked.rules.tax != "NONE":
-        texts.append("whether groups live in seki: their eyes are no territory under these rules")
+        texts.append("seki: under these rules, eyes of groups in seki are not territory")
     if checked.rules.tax == "ALL":
-        texts.append("the two points that the group tax takes from each living group")
+        texts.append("group tax: two points for each living group")
     if territory and checked.stones:
-        texts.append("prisoners taken before the first move given")
+        texts.append("prisoners captured before the first move")
     if checked.rules.has_button:
-        texts.append("who takes the button, worth half a point")
+        texts.append("the button, worth half a point")
     return texts
 
 

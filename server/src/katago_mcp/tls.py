@@ -1,4 +1,4 @@
-"""TLS for the main port: the certificate is checked when it is read, and can be renewed meanwhile."""
+"""TLS for the main port. The certificate is checked when it is read, and can be renewed while serving."""
 
 import ssl
 from dataclasses import dataclass
@@ -18,17 +18,19 @@ _log = Log(__name__)
 
 @dataclass(frozen=True)
 class Certificate:
-    """When the server's own certificate is valid."""
+    """Validity period of the server's own certificate."""
 
-    begins: datetime
+    starts: datetime
     ends: datetime
 
-    def trouble(self, now: datetime) -> str | None:
-        """Why clients do not accept it now; None when its time is right."""
+    def problem(self, now: datetime) -> str | None:
+        """Why clients would reject the certificate now; None if it is valid."""
         if now >= self.ends:
-            return f"expired at {self.ends:%Y-%m-%dT%H:%M:%SZ}: renew it and reload"
-        if now < self.begins:
-            return f"is valid from {self.begins:%Y-%m-%dT%H:%M:%SZ} only: check it and the clock"
+            return f"expired at {self.ends:%Y-%m-%dT%H:%M:%SZ}: renew it and reload the server"
+        if now < self.starts:
+            return (
+                f"is not valid before {self.starts:%Y-%m-%dT%H:%M:%SZ}: check the certificate and the clock"
+            )
         return None
 
 
@@ -36,33 +38,39 @@ def check(files: TlsFiles) -> Certificate:
     """Read a certificate and its key.
 
     Raises:
-        ConfigError: if one cannot be read, is not what it should be, or they do not belong together.
+        ConfigError: if a file cannot be read or is not valid, or if they do not belong together.
     """
     problems = []
     certificate = key = None
     try:
-        # The first one is the server's, those of its chain follow.
+        # The first certificate is the server's, followed by its chain.
         certificate = x509.load_pem_x509_certificates(_read("certificateFile", files.certificate))[0]
     except ValueError as error:
-        problems.append(f"tls.certificateFile: {files.certificate} is not PEM ({error}): correct it")
+        problems.append(
+            f"tls.certificateFile: {files.certificate} is not a certificate in PEM ({error}): replace it"
+        )
     except ConfigError as error:
         problems += error.problems
     try:
         key = serialization.load_pem_private_key(_read("keyFile", files.key), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # The library's words are left out: this file is a secret.
-        problems.append(f"tls.keyFile: {files.key} is no private key in PEM without a password: correct it")
+        # The library's message is omitted, because the file is a secret.
+        problems.append(
+            f"tls.keyFile: {files.key} is not a private key in PEM without a password: replace it"
+        )
     except ConfigError as error:
         problems += error.problems
     if certificate is None or key is None:
         raise ConfigError(problems)
     if key.public_key() != certificate.public_key():
-        raise ConfigError([f"tls.keyFile: {files.key} is not the key of {files.certificate}: give that one"])
+        raise ConfigError(
+            [f"tls.keyFile: {files.key} is not the key of {files.certificate}: use the matching key"]
+        )
     return Certificate(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 class Tls:
-    """The TLS side of a listening socket. `context` is for the socket and stays the same."""
+    """TLS of a listening socket. `context` is the socket's context and does not change."""
 
     def __init__(self, files: TlsFiles, metrics: Metrics) -> None:
         self._files = files
@@ -70,39 +78,39 @@ class Tls:
         certificate = check(files)
         self._current = _context(files)
         self.context = _context(files)
-        # A context cannot forget a certificate of another kind of key, so every handshake is moved
-        # to the context of the newest one.
+        # A context keeps certificates of other key types, so each handshake switches to the context of
+        # the newest certificate.
         self.context.sni_callback = self._choose
         self._note(certificate)
 
     def renew(self) -> None:
-        """Serve new handshakes with what the files hold now.
+        """Use the current files for new handshakes.
 
         Raises:
-            ConfigError: if that cannot be used; the former certificate stays.
+            ConfigError: if the files are not valid; the previous certificate stays in use.
         """
         certificate = check(self._files)
         self._current = _context(self._files)
         self._note(certificate)
 
-    def _choose(self, connection: ssl.SSLObject, _name: str | None, _asked: ssl.SSLContext) -> None:
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _initial: ssl.SSLContext) -> None:
         connection.context = self._current
 
     def _note(self, certificate: Certificate) -> None:
         self._metrics.certificate_expires.set(certificate.ends.timestamp())
-        trouble = certificate.trouble(datetime.now(UTC))
-        if trouble is not None:
-            _log.error("certificate_not_valid", reason=trouble)
+        problem = certificate.problem(datetime.now(UTC))
+        if problem is not None:
+            _log.error("certificate_not_valid", reason=problem)
 
 
 def pinned(path: Path) -> ssl.SSLContext:
-    """A client's context that accepts the first certificate of a PEM file and no other.
+    """A client context that accepts only the first certificate of a PEM file.
 
-    Since it is that very certificate, the name by which the server was reached does not matter.
+    The server's host name is not checked, because only this exact certificate is accepted.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it holds no certificate.
+        ValueError: if the file contains no certificate.
     """
     own = x509.load_pem_x509_certificates(path.read_bytes())[0]
     context = ssl.create_default_context(cadata=own.public_bytes(serialization.Encoding.PEM).decode())
@@ -126,6 +134,6 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     try:
         context.load_cert_chain(files.certificate, files.key)
     except OSError as error:
-        problem = f"tls.certificateFile: {files.certificate} cannot be used ({error}): correct it"
+        problem = f"tls.certificateFile: {files.certificate} cannot be loaded ({error}): replace it"
         raise ConfigError([problem]) from error
     return context

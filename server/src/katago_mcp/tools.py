@@ -1,4 +1,4 @@
-"""The MCP tools: what an assistant can call, and how every call is counted, limited and refused."""
+"""The MCP tools that an assistant can call. Every call is counted, limited and logged here."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ from katago_mcp.desk import Result
 from katago_mcp.errors import Details, Failure, Invalid, Rejected, Status
 from katago_mcp.explanation import MIN_VISITS, ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
-from katago_mcp.games import Game, MoveNumber, Sgf, SgfBase64, Variation, given, given_whole
+from katago_mcp.games import Game, MoveNumber, Sgf, SgfBase64, Variation, read_game, read_whole_game
 from katago_mcp.illustrations import of_analysis, of_review, of_territory
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
@@ -47,48 +47,48 @@ from katago_mcp.supervisor import Supervisor
 from katago_mcp.territory import TerritoryEvaluation, TerritoryRequest, evaluate_territory
 
 INSTRUCTIONS = """\
-Analyses Go (Weiqi, Baduk) games with KataGo. Call analyzePosition with a game, as moves or as SGF, to learn
-who is ahead and which moves are good, findMistakes for a review of all its moves, explainMove for one
-move against its alternatives, and evaluateTerritory for territory, dead stones and the score.
-Winrates, scores and ownership are always Black's; losses are those of the player who moves. When a call
-fails, its text begins with a code and says what would be accepted; "retry in N s" means that the
-same call can succeed later."""
+Analyses Go (Weiqi, Baduk) games with KataGo. Pass a game as moves or as SGF. Use analyzePosition to learn
+who is ahead and which moves are good, findMistakes to review all moves of a game, explainMove to compare
+one move with its alternatives, and evaluateTerritory for territory, dead stones and the score.
+Winrates, scores and ownership are always from Black's perspective; losses are from the perspective of the
+player who moves. The text of a failed call starts with an error code and states what is accepted.
+"retry in N s" means that the same call can succeed after N seconds."""
 
-_FOR_ANYBODY = {"scopes": [ANALYZE]}
-_FOR_OPERATORS = {"scopes": [ANALYZE, ADMIN]}
-"""The scopes that a tool wants of a token, told with its description."""
+_NEEDS_ANALYZE = {"scopes": [ANALYZE]}
+_NEEDS_ADMIN = {"scopes": [ANALYZE, ADMIN]}
+"""The scopes that a token needs to call a tool. Sent to clients with the tool's description."""
 
-_READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+_READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _log = Log(__name__)
 
 
 class EngineReport(BaseModel):
-    """What the server knows of its engine."""
+    """State of the engine and limits of the server."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
     state: str = Field(description="starting, tuning, ready, hung, backoff, config_error or stopped.")
-    reason: str | None = Field(description="Why it is in that state, where there is a reason.")
-    ready: bool = Field(description="Whether analyses are answered now.")
-    changed: bool = Field(description="Whether this call changed what the engine is to do.")
+    reason: str | None = Field(description="Why the engine is in this state, if known.")
+    ready: bool = Field(description="Whether the server can answer analyses now.")
+    changed: bool = Field(description="Whether this call had an effect on the engine.")
     restarts: int = Field(description="Restarts since the server started.")
     engine_version: str | None = Field(description="Version of KataGo.")
     network: str | None = Field(description="Name of the neural network.")
     human_network: str | None = Field(description="Network for humanSLProfile; null when there is none.")
-    max_visits: int = Field(description="Most visits an analysis may ask for.")
-    default_visits: int = Field(description="Visits of an analysis that asks for none.")
-    max_time: float = Field(description="Most seconds an analysis may ask for.")
-    max_review_visits: int = Field(description="Most visits of all turns of a review together.")
-    max_review_time: float = Field(description="Most seconds a review may ask for.")
+    max_visits: int = Field(description="Maximum visits of one analysis.")
+    default_visits: int = Field(description="Visits of an analysis without maxVisits.")
+    max_time: float = Field(description="Maximum seconds of one analysis.")
+    max_review_visits: int = Field(description="Maximum visits of one review, all turns together.")
+    max_review_time: float = Field(description="Maximum seconds of one review.")
     lowered_until: datetime | None = Field(
-        description="Until when operators have lowered limits; null when they are as usual."
+        description="When the operators' temporary lower limits end; null when limits are normal."
     )
-    queued: int = Field(description="Analyses running or waiting.")
+    queued: int = Field(description="Analyses that are running or waiting.")
 
 
 @dataclass(frozen=True)
 class Service:
-    """What the tools work with."""
+    """The parts of the server that the tools use."""
 
     supervisor: Supervisor
     analyst: Analyst
@@ -96,14 +96,14 @@ class Service:
     limiter: RateLimiter
     settings: Settings
     secured: bool
-    """Whether callers carry tokens with scopes; without, only local callers get here."""
+    """Whether callers need tokens with scopes. Without tokens, only local callers can connect."""
 
 
 def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
-    """The MCP server with its tools; with tokens, only `analyze` tokens reach it over HTTP."""
+    """Build the MCP server with its tools. With `tokens`, HTTP callers need one with the scope `analyze`."""
     auth = None
     if tokens is not None:
-        # The SDK wants an issuer's address although tokens come from a file; it is shown nowhere.
+        # The SDK requires an issuer URL although tokens come from a file. No client sees it.
         auth = AuthSettings(
             issuer_url=AnyHttpUrl("http://localhost"),
             resource_server_url=None,
@@ -122,7 +122,7 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
     _add_analysis(server, service)
     _add_engine(server, service)
     for tool in server._tool_manager.list_tools():
-        # The schema stays. The SDK would make the model again of each answer that was dumped from one.
+        # The schema stays. This stops the SDK from validating each answer against the model again.
         tool.fn_metadata.output_model = None
         tool.parameters["additionalProperties"] = False
         server.arguments[tool.name] = tool.parameters["properties"].keys()
@@ -132,23 +132,20 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
 Visits = Annotated[
     int | None,
     Field(
-        description="Visits to search, from 1 to the server's limit (getEngineStatus tells maxVisits): more "
-        "is stronger and slower. Default: the server's."
+        description="Visits to search, 1 to maxVisits in getEngineStatus. Default: defaultVisits there. "
+        "More visits are stronger and slower."
     ),
 ]
 Seconds = Annotated[
     float | None,
-    Field(
-        description="Seconds to search at most, from 0.01 to the server's limit (getEngineStatus tells "
-        "maxTime). Default: that limit."
-    ),
+    Field(description="Maximum search time in seconds, 0.01 to maxTime in getEngineStatus (the default)."),
 ]
-Given = Annotated[
+PositionArgument = Annotated[
     Position | None,
-    Field(description="The game as a position object. A call gives either position or sgf, and not both."),
+    Field(description="The game as a position object. Pass either position or sgf, not both."),
 ]
-Picture = Annotated[bool, Field(description="Also return a picture (PNG) for people to look at.")]
-PvLength = Annotated[int, Field(description="Moves of each continuation, 1 to 60.")]
+Picture = Annotated[bool, Field(description="Also return a PNG picture for people.")]
+PvLength = Annotated[int, Field(description="Length of each continuation in moves, 1 to 60.")]
 
 
 def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -159,10 +156,12 @@ def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
 
 
 def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -> None:
-    @server.tool(name="analyzePosition", title="Analyse a position", annotations=_READS, meta=_FOR_ANYBODY)
+    @server.tool(
+        name="analyzePosition", title="Analyse a position", annotations=_READ_ONLY, meta=_NEEDS_ANALYZE
+    )
     async def analyze_position(
         ctx: Context[dict[str, Any], Any],
-        position: Given = None,
+        position: PositionArgument = None,
         sgf: Sgf = None,
         sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
@@ -173,50 +172,55 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
             bool, Field(description="Also return the network's move probabilities.")
         ] = False,
         includeOwnership: Annotated[
-            bool, Field(description="Also return who is expected to own each point.")
+            bool, Field(description="Also return the expected owner of each point.")
         ] = False,
         includeMovesOwnership: Annotated[
-            bool, Field(description="Also return that for each candidate move, which makes answers long.")
+            bool,
+            Field(
+                description="Also return the ownership after each candidate move. This makes answers long."
+            ),
         ] = False,
         allowMoves: Annotated[
             list[str] | None,
             Field(
-                description='Only these moves of the player to move: vertices, "pass", or rectangles '
-                f'by two corners such as "C3:G7"; at most {MAX_REGION} entries.',
+                description='Allow only these moves of the player to move: vertices, "pass", or rectangles '
+                f'by two corners such as "C3:G7". At most {MAX_REGION} entries.',
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         avoidMoves: Annotated[
             list[str] | None,
             Field(
-                description="None of these moves, written as in allowMoves; only one of both.",
+                description="Exclude these moves. Same format as allowMoves; use only one of the two.",
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         restrictedDepth: Annotated[
             int,
-            Field(description="How many moves of a continuation allowMoves or avoidMoves bind, 1 to 60."),
+            Field(
+                description="How many moves of each continuation allowMoves or avoidMoves restricts, 1 to 60."
+            ),
         ] = 1,
         humanSLProfile: Annotated[
             str | None,
             Field(
-                description="Also say what a player of this profile plays, such as rank_5k or proyear_1995; "
-                "only where the server has a network trained on human games."
+                description="Also predict moves of this profile, such as rank_5k or proyear_1995. The server "
+                "needs a network trained on human games."
             ),
         ] = None,
-        topMoves: Annotated[int, Field(description="Candidate moves to return, 1 to 50.")] = 10,
+        topMoves: Annotated[int, Field(description="Number of candidate moves to return, 1 to 50.")] = 10,
         pvLength: PvLength = 15,
         picture: Picture = False,
     ) -> Annotated[CallToolResult, PositionAnalysis]:
         """Analyse a Go position with KataGo: who is ahead, by how much, and the best moves.
 
-        Give all moves of the game up to the position, because ko depends on them; points are GTP
-        vertices ("D4", "Q16"; no letter I; rows counted from the bottom), passes are "pass".
+        Pass all moves of the game up to the position, because ko depends on them. Points are GTP
+        vertices ("D4", "Q16"; no letter I; rows counted from the bottom); a pass is "pass".
         winrate (0 to 1) and scoreLead (points) are always from Black's perspective, whoever is to
         move. pointsLost compares a candidate with the best move, for the player to move.
-        A few hundred visits judge a position well; 1000 or more are for close fights.
+        A few hundred visits are enough for most positions; use 1000 or more for close fights.
         """
-        game = await given(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
+        game = await read_game(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
         request = Request(
             position=game.position,
             max_visits=maxVisits,
@@ -232,58 +236,58 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
             pv_length=pvLength,
         )
         result = await service.analyst.analyze(request, _progress(ctx, "visits"), caller=_caller())
-        drawn = await asyncio.to_thread(of_analysis, game.position, result) if picture else None
-        return _answer(result, game, drawn)
+        picture_png = await asyncio.to_thread(of_analysis, game.position, result) if picture else None
+        return _answer(result, game, picture_png)
 
 
 def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> None:
     @server.tool(
-        name="findMistakes", title="Find the mistakes of a game", annotations=_READS, meta=_FOR_ANYBODY
+        name="findMistakes", title="Find the mistakes of a game", annotations=_READ_ONLY, meta=_NEEDS_ANALYZE
     )
     async def find_mistakes_(
         ctx: Context[dict[str, Any], Any],
-        position: Given = None,
+        position: PositionArgument = None,
         sgf: Sgf = None,
         sgfBase64: SgfBase64 = None,
         variation: Variation = MAIN,
         player: Annotated[
-            Literal["B", "W"] | None, Field(description="Only this player's moves. Default: both.")
+            Literal["B", "W"] | None, Field(description="Review only this player's moves. Default: both.")
         ] = None,
         firstMove: Annotated[
-            int | None, Field(description="First move to judge, counted from 1. Default: 1.")
+            int | None, Field(description="First move to review, counted from 1. Default: 1.")
         ] = None,
         lastMove: Annotated[
-            int | None, Field(description="Last move to judge, from firstMove on. Default: the last.")
+            int | None, Field(description="Last move to review, firstMove or later. Default: the last.")
         ] = None,
         minPointsLost: Annotated[
-            float, Field(description="Points lost from which on a move is a mistake, 0 to 1000.")
+            float, Field(description="A move that loses this many points or more is a mistake, 0 to 1000.")
         ] = 3.0,
         minWinrateLost: Annotated[
-            float, Field(description="Loss of winning chance, 0 to 1, from which on a move is a mistake.")
+            float, Field(description="A move that loses this much winrate or more is a mistake, 0 to 1.")
         ] = 0.1,
         lossThresholds: Annotated[
             list[float],
             Field(
-                description="Points lost from which on a move is no longer excellent but good, inaccuracy, "
-                "mistake, blunder, disaster: five ascending numbers above 0.",
+                description="Points lost from which a move is good (not excellent), inaccuracy, mistake, "
+                "blunder, disaster: five ascending numbers above 0.",
                 json_schema_extra={"minItems": len(LOSS_BOUNDS), "maxItems": len(LOSS_BOUNDS)},
             ),
-        ] = [*LOSS_BOUNDS],  # noqa: B006 - the schema shows it, and nobody changes it
+        ] = [*LOSS_BOUNDS],  # noqa: B006 - the schema shows it, and no code changes it
         allMoves: Annotated[
-            bool, Field(description="Return every move judged, not the mistakes only.")
+            bool, Field(description="Return every reviewed move, not only mistakes.")
         ] = False,
         maxVisits: Annotated[
             int | None,
             Field(
-                description="Visits for each turn, from 1 to the server's limit (getEngineStatus tells "
-                "maxVisits), less in a very long game. Default: the server's."
+                description="Visits per turn, 1 to maxVisits in getEngineStatus (lower in a very long game). "
+                "Default: defaultVisits there."
             ),
         ] = None,
         maxTime: Annotated[
             float | None,
             Field(
-                description="Seconds for the whole review, from 0.01 to the server's limit; what is done by "
-                "then is returned. Default: that limit."
+                description="Maximum seconds of the review, 0.01 to maxReviewTime in getEngineStatus (the "
+                "default). Returns what is done by then."
             ),
         ] = None,
         pvLength: PvLength = 10,
@@ -291,14 +295,14 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
     ) -> Annotated[CallToolResult, GameReview]:
         """Review a game: what every move lost, the better moves, and how well each player played.
 
-        For each mistake: points and winning chance lost by its player, its class, the phase of the
-        game, how likely the network held it, and the engine's move with its continuation. For each
-        player, in all and for opening, middlegame and endgame: mean loss, accuracy (100 * 0.75 to
-        the power of the mean loss in points), counts of each class. A long game takes minutes;
-        progress counts turns. When time runs out, partial is true, unanalysed lists the turns
-        without a judgement, and the same call again goes on from there.
+        For each mistake: points and winrate that its player lost, its class, the phase of the game,
+        the network's probability of it, and the engine's move with its continuation. For each
+        player, in total and for opening, middlegame and endgame: mean loss, accuracy (100 * 0.75 to
+        the power of the mean loss in points), moves in each class. A long game takes minutes;
+        progress counts turns. If time runs out, partial is true and unanalysed lists the turns
+        without a result; repeat the same call to continue.
         """
-        game = await given_whole(position, sgf, sgfBase64, variation=variation)
+        game = await read_whole_game(position, sgf, sgfBase64, variation=variation)
         request = ReviewRequest(
             position=game.position,
             later=game.later,
@@ -314,19 +318,19 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
             pv_length=pvLength,
         )
         result = await find_mistakes(service.analyst, request, _progress(ctx, "turns"), caller=_caller())
-        drawn = await asyncio.to_thread(of_review, result) if picture else None
+        picture_png = await asyncio.to_thread(of_review, result) if picture else None
         if not allMoves:
             result.moves = [move for move in result.moves if move.mistake]
-        return _answer(result, game, drawn)
+        return _answer(result, game, picture_png)
 
 
 def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service) -> None:
     @server.tool(
-        name="evaluateTerritory", title="Evaluate the territory", annotations=_READS, meta=_FOR_ANYBODY
+        name="evaluateTerritory", title="Evaluate the territory", annotations=_READ_ONLY, meta=_NEEDS_ANALYZE
     )
     async def evaluate_territory_(
         ctx: Context[dict[str, Any], Any],
-        position: Given = None,
+        position: PositionArgument = None,
         sgf: Sgf = None,
         sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
@@ -335,27 +339,27 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
         maxTime: Seconds = None,
         picture: Picture = False,
     ) -> Annotated[CallToolResult, TerritoryEvaluation]:
-        """Evaluate who owns which point, which stones are dead, and the score by the game's rules.
+        """Evaluate who owns each point, which stones are dead, and the score by the game's rules.
 
-        ownership is 1 where Black is sure to own a point and -1 where White is. A point or chain is
-        settled from 0.6 on; the score counts what is settled (area, or territory with prisoners),
-        scoreLead is the engine's estimate of the end of the game. Most useful late in a game.
+        ownership is 1 where a point is certainly Black's and -1 where it is White's. A point or chain
+        is settled from 0.6 (Black) or -0.6 (White). The score counts settled points (area, or territory
+        with prisoners); scoreLead is the engine's estimate of the final score. Most useful late in a game.
         """
-        game = await given(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
+        game = await read_game(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
         request = TerritoryRequest(position=game.position, max_visits=maxVisits, max_time=maxTime)
         result = await evaluate_territory(
             service.analyst, request, _progress(ctx, "visits"), caller=_caller()
         )
-        drawn = await asyncio.to_thread(of_territory, game.position, result) if picture else None
-        return _answer(result, game, drawn)
+        picture_png = await asyncio.to_thread(of_territory, game.position, result) if picture else None
+        return _answer(result, game, picture_png)
 
 
 def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> None:
-    @server.tool(name="explainMove", title="Explain a move", annotations=_READS, meta=_FOR_ANYBODY)
+    @server.tool(name="explainMove", title="Explain a move", annotations=_READ_ONLY, meta=_NEEDS_ANALYZE)
     async def explain_move_(
-        move: Annotated[str, Field(description='The move of the player to move: a vertex or "pass".')],
+        move: Annotated[str, Field(description='Move of the player to move: a vertex or "pass".')],
         ctx: Context[dict[str, Any], Any],
-        position: Given = None,
+        position: PositionArgument = None,
         sgf: Sgf = None,
         sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
@@ -363,29 +367,28 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         maxVisits: Annotated[
             int | None,
             Field(
-                description=f"Visits for each of two or three searches, from {MIN_VISITS} to the server's "
-                "limit (getEngineStatus tells maxVisits): more is stronger and slower. Default: the "
-                "server's.",
+                description=f"Visits of each of the two or three searches, {MIN_VISITS} to maxVisits in "
+                "getEngineStatus. Default: defaultVisits there.",
                 json_schema_extra={"minimum": MIN_VISITS},
             ),
         ] = None,
         maxTime: Annotated[
             float | None,
             Field(
-                description="Seconds for each of two or three searches, from 0.01 to the server's limit "
-                "(getEngineStatus tells maxTime). Default: that limit."
+                description="Maximum seconds of each of the two or three searches, 0.01 to maxTime in "
+                "getEngineStatus (the default)."
             ),
         ] = None,
-        alternatives: Annotated[int, Field(description="Alternatives to return, 1 to 10.")] = 3,
+        alternatives: Annotated[int, Field(description="Number of alternatives to return, 1 to 10.")] = 3,
         pvLength: PvLength = 12,
     ) -> Annotated[CallToolResult, MoveExplanation]:
-        """Explain any legal move by what follows it and by what the best alternative would give.
+        """Explain any legal move: what follows it, compared with the best alternative.
 
         pointsLost and winrateLost compare it with the best alternative, for its player;
         continuation is the expected play after it (the refutation of a bad move); swings are the
-        points whose owner differs between the two. The move need not be one the engine considers.
+        points whose owner differs between the two. The engine need not have considered the move.
         """
-        game = await given(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
+        game = await read_game(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
         request = ExplanationRequest(
             position=game.position,
             move=move,
@@ -398,11 +401,11 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         return _answer(result, game)
 
 
-def _answer(result: Result, game: Game, drawn: bytes | None = None) -> CallToolResult:
+def _answer(result: Result, game: Game, picture_png: bytes | None = None) -> CallToolResult:
     result.warnings = [*game.warnings, *result.warnings]
     content: list[ContentBlock] = [TextContent(type="text", text=result.summary())]
-    if drawn is not None:
-        data = base64.b64encode(drawn).decode()
+    if picture_png is not None:
+        data = base64.b64encode(picture_png).decode()
         content.append(ImageContent(type="image", data=data, mime_type="image/png"))
     return CallToolResult(
         content=content,
@@ -411,12 +414,12 @@ def _answer(result: Result, game: Game, drawn: bytes | None = None) -> CallToolR
 
 
 def _progress(ctx: Context[dict[str, Any], Any], unit: str) -> Report | None:
-    """How to tell the client of progress; None when it did not ask to hear of it."""
+    """A function that reports progress to the client; None if the client did not ask for progress."""
     if "progress_token" not in (ctx.request_context.meta or {}):
         return None
 
     async def report(done: int, total: int) -> None:
-        # A client that left hears nothing more; the end of its call is noticed elsewhere.
+        # The client may have disconnected. The end of its call is handled elsewhere.
         with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
             await ctx.report_progress(done, total, f"{done} of {total} {unit}")
 
@@ -457,24 +460,24 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
 
     @server.tool(
         name="getEngineStatus",
-        title="State of the engine",
-        annotations=_READS,
-        meta=_FOR_ANYBODY,
+        title="Get the engine's state",
+        annotations=_READ_ONLY,
+        meta=_NEEDS_ANALYZE,
     )
     async def get_engine_status() -> Annotated[CallToolResult, EngineReport]:
-        """Say whether the engine is ready, what it is doing otherwise, and the server's limits."""
+        """Report whether the engine is ready, its state, and the server's limits."""
         return report(changed=False)
 
     @server.tool(
         name="startEngine",
         title="Start the engine",
         annotations=ToolAnnotations(idempotent_hint=True, destructive_hint=False),
-        meta=_FOR_OPERATORS,
+        meta=_NEEDS_ADMIN,
     )
     async def start_engine() -> Annotated[CallToolResult, EngineReport]:
         """Start the engine after stopEngine, or retry at once after a failure. Needs scope admin.
 
-        It returns at once; ask getEngineStatus until the engine is ready.
+        Returns at once; call getEngineStatus until the engine is ready.
         """
         _require_admin(service)
         return report(changed=service.supervisor.start())
@@ -483,10 +486,10 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
         name="stopEngine",
         title="Stop the engine",
         annotations=ToolAnnotations(idempotent_hint=True, destructive_hint=True),
-        meta=_FOR_OPERATORS,
+        meta=_NEEDS_ADMIN,
     )
     async def stop_engine() -> Annotated[CallToolResult, EngineReport]:
-        """Stop the engine until startEngine; running analyses fail. Needs scope admin."""
+        """Stop the engine until startEngine is called. Running analyses fail. Needs scope admin."""
         _require_admin(service)
         return report(changed=service.supervisor.stop("stopped by an operator"))
 
@@ -497,13 +500,13 @@ def _require_admin(service: Service) -> None:
     if service.secured and ADMIN not in scopes:
         raise Rejected(
             "forbidden",
-            "this tool starts and stops the engine for everybody",
+            f"the token lacks the scope {ADMIN!r}: this tool starts or stops the engine for all clients",
             accepted=f"a token with the scope {ADMIN!r}",
         )
 
 
 class _Server(MCPServer[dict[str, Any]]):
-    """An MCP server that limits, counts and logs tool calls, and gives failures their shape."""
+    """An MCP server that limits, counts and logs tool calls, and formats failures."""
 
     def __init__(self, service: Service, name: str, **settings: Any) -> None:
         super().__init__(name, **settings)
@@ -515,9 +518,9 @@ class _Server(MCPServer[dict[str, Any]]):
         return [_allowing_errors(tool) for tool in await super().list_tools()]
 
     def _tool_input_schema(self, name: str) -> dict[str, Any] | None:
-        """The schema for the SDK to compare `Mcp-Param-*` headers with: none, as no tool declares any.
+        """Return None: no tool declares `Mcp-Param-*` headers that the SDK would check against the schema.
 
-        With one, the SDK would walk through all of it three times for every call.
+        With a schema, the SDK would traverse all of it three times for every call.
         """
         return None
 
@@ -535,10 +538,10 @@ class _Server(MCPServer[dict[str, Any]]):
             wait = self._service.limiter.take(caller)
             if wait is not None:
                 self._service.metrics.rate_limited.inc()
-                raise Rejected("rate_limited", "too many calls", retry_after=wait)
-            known = self.arguments.get(name)
-            if known is not None and not arguments.keys() <= known:
-                raise _unknown_argument(name, arguments.keys() - known, known)
+                raise Rejected("rate_limited", "the token has made too many calls", retry_after=wait)
+            accepted = self.arguments.get(name)
+            if accepted is not None and not arguments.keys() <= accepted:
+                raise _unknown_argument(name, arguments.keys() - accepted, accepted)
             result = await super().call_tool(name, arguments, context)
             status = "ok"
             return result
@@ -570,36 +573,37 @@ class _Server(MCPServer[dict[str, Any]]):
         fields["seconds"] = round(seconds, 4)
         if failure is not None:
             fields["code"] = failure.code
-        serious = status in ("unavailable", "timeout", "error")
-        (_log.warning if serious else _log.info)("call", **fields)
+        is_serious = status in ("unavailable", "timeout", "error")
+        (_log.warning if is_serious else _log.info)("call", **fields)
 
 
 def _allowing_errors(tool: Tool) -> Tool:
-    """A tool whose output schema is true of failed calls too.
+    """The tool with an output schema that failed calls match too.
 
-    Clients hold the structured content of an error against it as well [TypeScript SDK 1.x, callTool].
+    Clients also validate the structured content of an error against it [TypeScript SDK 1.x, callTool].
     """
     if tool.output_schema is None:
         return tool
     schema = dict(tool.output_schema)
     required = schema.pop("required", [])
-    error = {"$ref": "#/$defs/Details", "description": "Why the call failed; the only key then."}
+    error = {"$ref": "#/$defs/Details", "description": "Why the call failed. Then the only key."}
     schema["properties"] = schema["properties"] | {"error": error}
     schema["$defs"] = schema.get("$defs", {}) | {"Details": Details.model_json_schema(by_alias=True)}
     schema["anyOf"] = [{"required": required}, {"required": ["error"]}]
     return tool.model_copy(update={"output_schema": schema})
 
 
-def _unknown_argument(tool: str, unknown: AbstractSet[str], known: Collection[str]) -> Invalid:
-    """The refusal of arguments that the SDK would leave out without a word."""
+def _unknown_argument(tool: str, unknown: AbstractSet[str], accepted: Collection[str]) -> Invalid:
+    """The failure for unknown arguments, which the SDK would silently ignore."""
     name = min(unknown)
-    meant = {_letters(argument): argument for argument in known}
-    nearest = difflib.get_close_matches(_letters(name), meant, n=1)
+    by_letters = {_letters(argument): argument for argument in accepted}
+    nearest = difflib.get_close_matches(_letters(name), by_letters, n=1)
     return Invalid(
         "invalid_arguments",
-        f"{tool} has no argument {name[:40]!r}" + (f": did you mean {meant[nearest[0]]}?" if nearest else ""),
+        f"{tool} has no argument {name[:40]!r}"
+        + (f": did you mean {by_letters[nearest[0]]}?" if nearest else ""),
         field=name[:40],
-        accepted=f"only {', '.join(known)}" if known else "no argument at all",
+        accepted=f"only {', '.join(accepted)}" if accepted else "no arguments",
     )
 
 
@@ -608,7 +612,7 @@ def _letters(name: str) -> str:
 
 
 def _failure(error: ToolError) -> Failure | None:
-    """The anticipated failure behind what the SDK raised; None for a defect of the server."""
+    """The expected failure behind an error of the SDK; None for a bug of the server."""
     if isinstance(error, Failure):
         return error
     cause = error.__cause__
@@ -621,19 +625,19 @@ def _failure(error: ToolError) -> Failure | None:
             "invalid_arguments",
             "; ".join(f"{_path(detail['loc'])}: {detail['msg']}" for detail in details[:5]),
             field=_path(first["loc"]),
-            accepted="arguments that fit the tool's input schema",
+            accepted="arguments that match the tool's input schema",
         )
     if isinstance(error, UnexpectedToolError):
         return None
-    return Invalid("unknown_tool", "there is no such tool", accepted=", ".join(TOOLS))
+    return Invalid("unknown_tool", "this server has no tool with this name", accepted=", ".join(TOOLS))
 
 
-def _of_record(failure: Failure, given: str) -> Failure:
-    """The failure of a call that gave a record: it names the record, and no part of a position."""
+def _of_record(failure: Failure, argument: str) -> Failure:
+    """Report a failure of a call with a game record under the record's argument, not under `position`."""
     field = failure.field or ""
     if not isinstance(failure, Invalid) or not (field == "sgf" or field.startswith("position.")):
         return failure
-    return Invalid(failure.code, failure.message, field=given, accepted=failure.accepted)
+    return Invalid(failure.code, failure.message, field=argument, accepted=failure.accepted)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The `validate` command: does this configuration work, with an engine started and asked."""
+"""The `validate` command: checks a configuration, and tests it by starting an engine and analysing."""
 
 import asyncio
 import os
@@ -28,15 +28,15 @@ SMALL = {
     "numAnalysisThreads": "1",
     "numSearchThreadsPerAnalysisThread": "1",
 }
-"""Settings that let a second engine start beside a running one."""
+"""Settings with which a second engine fits beside a running one."""
 
-_PATIENCE = 10
-"""How many times longer than in service an analysis may take: the host may be busy, and the engine cold."""
+_TIME_FACTOR = 10
+"""Factor for time limits: the host may be busy, and the engine has just started."""
 
 
 @dataclass
 class Check:
-    """One thing that was looked at. `seconds` is how long that took."""
+    """The result of one check. `seconds` is its duration."""
 
     name: str
     ok: bool
@@ -46,7 +46,7 @@ class Check:
 
 @dataclass
 class Report:
-    """All checks of a configuration, and what was learnt on the way."""
+    """The results of all checks of a configuration, with version information."""
 
     release: str | None
     version: str = __version__
@@ -83,7 +83,7 @@ class Report:
 
 
 async def validate(path: Path, environ: Mapping[str, str], *, engine: bool) -> Report:
-    """Check the configuration at `path`; with `engine`, start one and let it analyse a position."""
+    """Check the configuration at `path`. If `engine` is true, start an engine and analyse a position."""
     report = Report(release=config.release_of(path))
     started = time.monotonic()
     try:
@@ -110,7 +110,7 @@ def _check_files(loaded: Loaded, report: Report) -> None:
     katago = loaded.config.katago
 
     def executable(path: Path) -> str | None:
-        return None if os.access(path, os.X_OK) else "cannot be executed: chmod a+x"
+        return None if os.access(path, os.X_OK) else "is not executable: run chmod a+x on it"
 
     def filled(path: Path) -> str | None:
         return None if path.stat().st_size > 0 else "is empty: install the network again"
@@ -118,25 +118,25 @@ def _check_files(loaded: Loaded, report: Report) -> None:
     def anything(_: Path) -> str | None:
         return None
 
-    wanted: list[tuple[str, str, Path, Callable[[Path], str | None]]] = [
+    files: list[tuple[str, str, Path, Callable[[Path], str | None]]] = [
         ("binary", "katago.binaryPath", katago.binary_path, executable),
         ("network", "katago.modelPath", katago.model_path, filled),
         ("engine_config", "katago.configPath", katago.config_path, anything),
     ]
     if katago.human_model_path is not None:
-        wanted.append(("human_network", "katago.humanModelPath", katago.human_model_path, filled))
-    for name, key, path, look in wanted:
+        files.append(("human_network", "katago.humanModelPath", katago.human_model_path, filled))
+    for name, key, path, find_problem in files:
         started = time.monotonic()
         if not path.exists():
-            trouble: str | None = "does not exist: correct the path or install the file"
+            problem: str | None = "does not exist: correct the path or install the file"
         elif not path.is_file():
-            trouble = "is not a file: name the file itself"
+            problem = "is not a regular file: set the path of the file itself"
         elif not os.access(path, os.R_OK):
-            trouble = "cannot be read: correct its owner or mode"
+            problem = "cannot be read: correct its owner or mode"
         else:
-            trouble = look(path)
-        message = f"{path} is there" if trouble is None else f"{key}: {path} {trouble}"
-        report.checks.append(_check(name, started, message, ok=trouble is None))
+            problem = find_problem(path)
+        message = f"{path} exists" if problem is None else f"{key}: {path} {problem}"
+        report.checks.append(_check(name, started, message, ok=problem is None))
     if katago.home_data_dir is not None:
         started = time.monotonic()
         home = katago.home_data_dir
@@ -144,7 +144,7 @@ def _check_files(loaded: Loaded, report: Report) -> None:
         message = (
             f"{home} is writable"
             if writable
-            else f"katago.homeDataDir: {home} is no writable directory: create or chown it"
+            else f"katago.homeDataDir: {home} is not a writable directory: create it or correct its owner"
         )
         report.checks.append(_check("home_data_dir", started, message, ok=writable))
 
@@ -155,16 +155,16 @@ def _check_certificate(files: TlsFiles) -> Check:
         certificate = tls.check(files)
     except config.ConfigError as error:
         return _check("certificate", started, "\n".join(error.problems), ok=False)
-    trouble = certificate.trouble(datetime.now(UTC))
-    if trouble is not None:
-        message = f"tls.certificateFile: {files.certificate} {trouble}"
+    problem = certificate.problem(datetime.now(UTC))
+    if problem is not None:
+        message = f"tls.certificateFile: {files.certificate} {problem}"
         return _check("certificate", started, message, ok=False)
     return _check("certificate", started, f"{files.certificate} is valid until {certificate.ends:%Y-%m-%d}")
 
 
 async def _check_engine(loaded: Loaded, environ: Mapping[str, str], report: Report) -> None:
     started = time.monotonic()
-    async with _trial(loaded, environ) as (supervisor, analyst):
+    async with _test_engine(loaded, environ) as (supervisor, analyst):
         state = await supervisor.wait_for("ready", "backoff", "config_error")
         status = supervisor.status()
         if state != "ready":
@@ -180,7 +180,9 @@ async def _check_engine(loaded: Loaded, environ: Mapping[str, str], report: Repo
 
 
 @asynccontextmanager
-async def _trial(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[tuple[Supervisor, Analyst]]:
+async def _test_engine(
+    loaded: Loaded, environ: Mapping[str, str]
+) -> AsyncIterator[tuple[Supervisor, Analyst]]:
     katago = loaded.config.katago
     command = Command(
         binary=katago.binary_path,
@@ -192,13 +194,13 @@ async def _trial(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[tu
     )
     metrics = Metrics(__version__, loaded.release)
     health = loaded.config.health
-    patient = {
-        "katago": katago.model_copy(update={"max_time": katago.max_time * _PATIENCE}),
+    longer_limits = {
+        "katago": katago.model_copy(update={"max_time": katago.max_time * _TIME_FACTOR}),
         "health": health.model_copy(
-            update={"heartbeat_timeout_seconds": health.heartbeat_timeout_seconds * _PATIENCE}
+            update={"heartbeat_timeout_seconds": health.heartbeat_timeout_seconds * _TIME_FACTOR}
         ),
     }
-    settings = Settings(loaded.config.model_copy(update=patient))
+    settings = Settings(loaded.config.model_copy(update=longer_limits))
     supervisor = Supervisor(settings, metrics, Notifier({}), environ, command)
     analyst = Analyst(settings, supervisor, cache=None, metrics=metrics)
     async with asyncio.TaskGroup() as tasks:
@@ -210,12 +212,12 @@ async def _trial(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[tu
 
 
 async def _check_analysis(analyst: Analyst, visits: int, started: float) -> Check:
-    """A few visits on an empty board: Black to move, a move, and a chance that is no certainty."""
+    """Analyse an empty board with a few visits, and check that the answer is plausible."""
     request = Request(Position(komi=7.5), max_visits=visits, top_moves=1, include_ownership=True)
     try:
         result = await analyst.analyze(request)
     except Failure as failure:
-        return _check("analysis", started, f"no answer: {failure}", ok=False)
+        return _check("analysis", started, f"the analysis failed: {failure}", ok=False)
     plausible = (
         result.next_player == "B"
         and result.turn_number == 0
@@ -225,7 +227,9 @@ async def _check_analysis(analyst: Analyst, visits: int, started: float) -> Chec
         and abs(result.score_lead) < 40
         and len(result.ownership or []) == 361
     )
-    said = f"Black {result.winrate:.1%}, lead {result.score_lead:+.1f}, {result.visits} visits"
+    summary = f"Black {result.winrate:.1%}, lead {result.score_lead:+.1f}, {result.visits} visits"
     if not plausible:
-        return _check("analysis", started, f"not plausible on an empty board: {said}", ok=False)
-    return _check("analysis", started, f"empty board: {said}")
+        return _check(
+            "analysis", started, f"the answer is not plausible for an empty board: {summary}", ok=False
+        )
+    return _check("analysis", started, f"empty board: {summary}")

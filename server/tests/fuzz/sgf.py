@@ -1,10 +1,10 @@
-"""Coverage-guided fuzzing of the SGF reader: what it reads it can play, and what it refuses it names.
+"""Coverage-guided fuzzing of the SGF reader: it must play what it reads, and reject the rest with a code.
 
     bin/test fuzz
     PYTHONPATH=.lab/fuzz/lib python server/tests/fuzz/sgf.py [libFuzzer's options] [a directory for a corpus]
 
-Without options it runs for a minute. It begins with the records that the tests know, and stops at the first
-record for which the property of test_sgf_properties does not hold, which it writes to a file `crash-*`.
+Without options, it runs for one minute. It starts with the records of the tests, and stops at the first
+record that violates the property of test_sgf_properties. It writes that record to a file `crash-*`.
 """
 
 import sys
@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["katago_mcp.sgf", "katago_mcp.sgftree",
     from test_sgf_properties import SEEDS, survives
 
 MAX_BYTES = 600
-"""Every position of a record is checked, so a long one is slow without showing anything new."""
+"""Every position of a record is checked, so long records are slow and show nothing new."""
 
 
 def main() -> None:
@@ -30,11 +30,13 @@ def main() -> None:
         options.append("-max_total_time=60")
     games = TESTS.parents[2] / "shared" / "games"
     with tempfile.TemporaryDirectory() as seeds:
-        known = [*SEEDS, *(path.read_bytes() for path in games.glob("*.sgf"))]
-        for number, seed in enumerate(known):
+        records = [*SEEDS, *(path.read_bytes() for path in games.glob("*.sgf"))]
+        for number, seed in enumerate(records):
             (Path(seeds) / str(number)).write_bytes(seed)
-        kept = [] if any(not option.startswith("-") for option in options) else [seeds]
-        atheris.Setup([sys.argv[0], f"-max_len={MAX_BYTES}", "-timeout=10", *options, *kept, seeds], survives)
+        corpus = [] if any(not option.startswith("-") for option in options) else [seeds]
+        atheris.Setup(
+            [sys.argv[0], f"-max_len={MAX_BYTES}", "-timeout=10", *options, *corpus, seeds], survives
+        )
         atheris.Fuzz()
 
 

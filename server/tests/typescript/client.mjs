@@ -1,8 +1,8 @@
-// Calls a server with one of the official clients, and prints what came of it as JSON.
+// Calls a server with one of the official clients, and prints a JSON report.
 //   node client.mjs sdk|client-2025|client-2026 calls|cancel URL ARGUMENTS
-// `calls` lists the tools and calls analyzePosition, rightly with ARGUMENTS and wrongly; `cancel` gives up such a
-// call when the first progress is heard of. The session lasts until stdin ends. The token is in MCP_TOKEN.
-const [, , kind, act, url, json] = process.argv;
+// `calls` lists the tools and calls analyzePosition, once with ARGUMENTS and once with invalid arguments; `cancel`
+// cancels such a call at its first progress. The session lasts until stdin closes. The token is in MCP_TOKEN.
+const [, , kind, action, url, json] = process.argv;
 
 const identity = { name: "katago-mcp-tests", version: "1" };
 const generations = { "client-2025": { mode: "legacy" }, "client-2026": { mode: { pin: "2026-07-28" } } };
@@ -23,24 +23,24 @@ async function connect() {
 }
 
 const { client, call } = await connect();
-const wanted = { name: "analyzePosition", arguments: JSON.parse(json) };
+const parameters = { name: "analyzePosition", arguments: JSON.parse(json) };
 const progress = [];
 const report = { server: client.getServerVersion() };
 
-if (act === "calls") {
+if (action === "calls") {
   report.tools = (await client.listTools()).tools;
-  report.answer = await call(wanted, { onprogress: (note) => progress.push(note) });
+  report.answer = await call(parameters, { onprogress: (note) => progress.push(note) });
   report.refusal = await call({ name: "analyzePosition", arguments: { position: { moves: [["B", "Z9"]] } } });
 } else {
-  const leaving = new AbortController();
+  const controller = new AbortController();
   const onprogress = (note) => {
     progress.push(note);
-    leaving.abort();
+    controller.abort();
   };
   try {
-    report.answer = await call(wanted, { onprogress, signal: leaving.signal });
+    report.answer = await call(parameters, { onprogress, signal: controller.signal });
   } catch (error) {
-    report.cancelled = leaving.signal.aborted;
+    report.cancelled = controller.signal.aborted;
     report.error = String(error);
   }
 }

@@ -614,7 +614,7 @@ def test_probes_that_fail(failing: int, level: str | None) -> None:
 
 
 def test_probes_without_an_answer_fail() -> None:
-    facts = having(probe={"answers": [], "error": "deadline of 20 s passed"})
+    facts = having(probe={"answers": [], "error": "the calls did not finish within the deadline of 20 s"})
     assert rules(judge(facts)) == {("P1", "probe")}
     assert "deadline of 20 s" in judge(facts).reasons[0].measured
 
