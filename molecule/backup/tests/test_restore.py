@@ -113,7 +113,7 @@ def test_configuration_that_the_release_refuses_is_told_in_its_words_and_mended(
     host.check_output(f"sed --in-place {wrong} {config} && grep pork {config} && grep '{token}' {config}")
     predicted = vault.play("restore.yml", f"--limit={SECOND}", "--check")
     assert predicted.returncode == 0, predicted.output
-    assert "/etc/katago-mcp/config.json is not what the release takes" in predicted.output
+    assert "/etc/katago-mcp/config.json is not valid for the current release" in predicted.output
     assert "pork" in predicted.output
     assert "server.port" in predicted.output
     assert token not in predicted.output

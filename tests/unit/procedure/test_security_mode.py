@@ -158,7 +158,7 @@ def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.
         root=tmp_path,
         state_file=tmp_path / "state.json",
     )._forget()
-    assert said == [f"Nothing is forgotten: the host is in security mode {MODE}"]
+    assert said == [f"No snapshot is removed: the host is in security mode {MODE}"]
 
 
 def test_refusal_of_what_was_asked_for_counts_the_words_that_were_lost_and_does_not_tell_them() -> None:
