@@ -32,7 +32,7 @@ def backed_up(vault: Vault) -> None:
 
 @pytest.fixture
 def host(hosts: dict[str, Any]) -> Iterator[Any]:
-    """The host. After each test its release, history and last verified backup are unchanged. It is ready again."""
+    """The host. After each test its release, history and last verified backup are unchanged. It is ready."""
     host = hosts[SECOND]
     release, _, history, _ = seen.untouched(host)
     good = state(host)["last_good"]
