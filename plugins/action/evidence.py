@@ -113,7 +113,7 @@ class ActionModule(ActionBase):
     def _store(
         self, evidence: bundle.Evidence, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None
     ) -> None:
-        """Store each tier before the next one is collected. Always close the manifest, also after an error."""
+        """Store each tier before collecting the next one. Always close the manifest, also after an error."""
         why = "the run stopped before all items were collected"
         try:
             for tier in self._tiers():

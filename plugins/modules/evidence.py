@@ -8,8 +8,8 @@ module: evidence
 short_description: Store the evidence of a host on the control node
 description:
   - Collects the items that explain an incident, all at the same time, each with its own deadline and size
-    limit. Stores them on the control node in C(<records_dir>/evidence/<incident>/<host>/<UTC time>/). Only the
-    owner can read that directory, and it is never overwritten.
+    limit. Stores them on the control node in C(<records_dir>/evidence/<incident>/<host>/<UTC time>/). Only
+    the owner can read that directory, and it is never overwritten.
   - The volatile items (metrics, journal, processes, memory, sockets) are stored before the rest is collected.
     A collector that hangs, fails or never ends affects only its own item, whose C(problem) says so.
   - Secrets are removed on the host. An item that cannot be redacted is withheld, with the reason.
