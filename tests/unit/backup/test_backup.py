@@ -79,19 +79,19 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_backup_with_assets_includes_everything_that_the_release_needs(host: Fake) -> None:
-    kept = contents.paths_to_back_up(host.root, assets=True)
-    assert f"/opt/katago-mcp/releases/{host.release}" in kept
+    included = contents.paths_to_back_up(host.root, assets=True)
+    assert f"/opt/katago-mcp/releases/{host.release}" in included
     assert {
         "/opt/katago/engines/e",
         "/opt/katago/networks/n/net.bin.gz",
         "/opt/katago/tuning/t/tuning.txt",
-    } <= set(kept)
+    } <= set(included)
 
 
 def test_backup_without_assets_includes_small_files_and_tuning(host: Fake) -> None:
-    kept = contents.paths_to_back_up(host.root, assets=False)
+    included = contents.paths_to_back_up(host.root, assets=False)
     directory = f"/opt/katago-mcp/releases/{host.release}"
-    assert [path for path in kept if path.startswith("/opt")] == [
+    assert [path for path in included if path.startswith("/opt")] == [
         "/opt/katago-mcp/current",
         *(f"{directory}/{name}" for name in sorted(contents.SMALL_FILES)),
         "/opt/katago/tuning/t/tuning.txt",
@@ -104,8 +104,8 @@ def test_backup_of_state_excludes_quarantine_engine_and_operator_token(host: Fak
     host.write("etc/katago-mcp/credentials/operator.token", "secret")
     host.write("etc/katago-mcp/credentials/tls.key", "key")
     host.write("etc/katago-mcp/tls.crt", "certificate")
-    kept = contents.paths_to_back_up(host.root, assets=False)
-    assert [path for path in kept if path.startswith(("/var", "/etc/katago-mcp"))] == [
+    included = contents.paths_to_back_up(host.root, assets=False)
+    assert [path for path in included if path.startswith(("/var", "/etc/katago-mcp"))] == [
         "/etc/katago-mcp/config.json",
         "/etc/katago-mcp/credentials/tls.key",
         "/etc/katago-mcp/credentials/tokens.json",
@@ -118,8 +118,8 @@ def test_backup_of_state_excludes_quarantine_engine_and_operator_token(host: Fak
 def test_backup_includes_sent_reminders_but_no_reminder_plans(host: Fake) -> None:
     for name in ("i-1.json", "i-1.jsonl", "i-2.jsonl", ".restore/var/lib/katago-incident/i-3.jsonl"):
         host.write(f"var/lib/katago-incident/{name}", "{}\n")
-    kept = contents.paths_to_back_up(host.root, assets=False)
-    assert [path for path in kept if "incident" in path] == [
+    included = contents.paths_to_back_up(host.root, assets=False)
+    assert [path for path in included if "incident" in path] == [
         "/var/lib/katago-incident/i-1.jsonl",
         "/var/lib/katago-incident/i-2.jsonl",
     ]
@@ -135,8 +135,8 @@ def test_release_with_a_changed_manifest_is_backed_up_and_the_verification_repor
     host: Fake, manifest: str
 ) -> None:
     (host.directory / "manifest.json").write_text(manifest)
-    kept = contents.paths_to_back_up(host.root, assets=True)
-    assert f"/opt/katago-mcp/releases/{host.release}" in kept
+    included = contents.paths_to_back_up(host.root, assets=True)
+    assert f"/opt/katago-mcp/releases/{host.release}" in included
     assert [finding.item for finding in host.damaged()] == ["release"]
 
 

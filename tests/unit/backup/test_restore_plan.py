@@ -201,9 +201,9 @@ def test_history_is_merged_if_records_of_the_last_verified_backup_were_changed(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = Fake(host)
-    kept = fake.history.read_bytes()
-    fake.history.write_bytes(kept.replace(b"anna", b"anne"))
-    known = HistoryDigest(len(kept), digest.of_bytes(kept))
-    files = {str(paths.HISTORY): kept.decode()}
-    (action,) = planner(host, files, monkeypatch, last_history=known).plan([]).actions
+    backed_up = fake.history.read_bytes()
+    fake.history.write_bytes(backed_up.replace(b"anna", b"anne"))
+    digest_at_backup = HistoryDigest(len(backed_up), digest.of_bytes(backed_up))
+    files = {str(paths.HISTORY): backed_up.decode()}
+    (action,) = planner(host, files, monkeypatch, last_history=digest_at_backup).plan([]).actions
     assert (action.path, action.how) == (str(paths.HISTORY), "merge")

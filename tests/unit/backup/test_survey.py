@@ -159,10 +159,10 @@ def test_backup_without_assets_is_checked_without_them(host: Fake) -> None:
 
 def test_changed_value_in_the_history_is_found_by_comparing_with_the_backup(host: Fake) -> None:
     before = host.history.read_bytes()
-    known = HistoryDigest(len(before), digest.of_bytes(before))
+    digest_at_backup = HistoryDigest(len(before), digest.of_bytes(before))
     host.history.write_bytes(before.replace(b"anna", b"anne") + record(2).encode() + b"\n")
     assert [each.item for each in host.damaged()] == []
-    assert [each.item for each in host.damaged(last_history=known)] == ["history"]
+    assert [each.item for each in host.damaged(last_history=digest_at_backup)] == ["history"]
 
 
 def test_tokens_must_contain_the_hosts_operator_token(host: Fake) -> None:

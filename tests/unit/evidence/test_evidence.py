@@ -43,7 +43,7 @@ def evidence_in_progress(tmp_path: Path, signer: signing.Signer) -> bundle.Evide
 
 
 @pytest.fixture
-def kept(evidence_in_progress: bundle.Evidence) -> Path:
+def stored(evidence_in_progress: bundle.Evidence) -> Path:
     """The directory of complete evidence with these items."""
     for name, content in ITEMS.items():
         evidence_in_progress.keep({"name": name, "problem": None, "withheld": None}, content)
@@ -61,46 +61,46 @@ def lines(directory: Path) -> list[bytes]:
 
 
 def test_evidence_is_private_and_listed_and_never_overwritten(
-    kept: Path, tmp_path: Path, signer: signing.Signer
+    stored: Path, tmp_path: Path, signer: signing.Signer
 ) -> None:
-    assert kept == tmp_path / "records" / "evidence" / "2026-01" / "katago-1" / "2026-01-01T000000Z"
-    for path in (kept, *kept.parents[:4]):
+    assert stored == tmp_path / "records" / "evidence" / "2026-01" / "katago-1" / "2026-01-01T000000Z"
+    for path in (stored, *stored.parents[:4]):
         assert path.stat().st_mode & 0o777 == 0o700, path
-    assert {path.stat().st_mode & 0o777 for path in kept.iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in stored.iterdir()} == {0o600}
     again = records.Records(tmp_path / "records", "2026-01").begin_evidence("katago-1", AT, [], signer)
     assert again.directory.name == "2026-01-01T000000Z-2"
-    listed = {item["name"]: item for item in (json.loads(line)["entry"] for line in lines(kept)[1:-1])}
+    listed = {item["name"]: item for item in (json.loads(line)["entry"] for line in lines(stored)[1:-1])}
     assert listed["memory.txt"]["sha256"] == hashlib.sha256(ITEMS["memory.txt"]).hexdigest()
     assert listed["memory.txt"]["bytes"] == len(ITEMS["memory.txt"])
     assert (listed["argv.json"]["sha256"], listed["argv.json"]["withheld"]) == (None, "it is binary data")
 
 
-def test_intact_evidence_is_verified_in_any_directory(kept: Path, tmp_path: Path) -> None:
-    assert problems(kept) == []
-    shutil.copytree(kept, tmp_path / "elsewhere")
+def test_intact_evidence_is_verified_in_any_directory(stored: Path, tmp_path: Path) -> None:
+    assert problems(stored) == []
+    shutil.copytree(stored, tmp_path / "elsewhere")
     (key,) = (tmp_path / "records" / bundle.KEYS).iterdir()
     assert bundle.verify(tmp_path / "elsewhere", [key]).problems == []
 
 
 @pytest.mark.parametrize("name", [name for name, content in ITEMS.items() if content])
-def test_every_changed_byte_of_an_item_is_found(kept: Path, name: str) -> None:
+def test_every_changed_byte_of_an_item_is_found(stored: Path, name: str) -> None:
     for position in range(len(ITEMS[name])):
         changed = bytearray(ITEMS[name])
         changed[position] ^= 1
-        (kept / name).write_bytes(changed)
-        assert problems(kept) == [f"{name} was changed: its sha256 does not match"]
+        (stored / name).write_bytes(changed)
+        assert problems(stored) == [f"{name} was changed: its sha256 does not match"]
 
 
-def test_every_changed_byte_of_the_manifest_is_found(kept: Path) -> None:
-    path = kept / bundle.MANIFEST
+def test_every_changed_byte_of_the_manifest_is_found(stored: Path) -> None:
+    path = stored / bundle.MANIFEST
     content = path.read_bytes()
     for position in range(len(content)):
         changed = bytearray(content)
         changed[position] ^= 1
         path.write_bytes(changed)
-        assert problems(kept), content[position : position + 20]
+        assert problems(stored), content[position : position + 20]
     path.write_bytes(content)
-    assert problems(kept) == []
+    assert problems(stored) == []
 
 
 def test_every_possible_change_of_a_byte_in_a_line_is_found(tmp_path: Path, signer: signing.Signer) -> None:
@@ -121,15 +121,15 @@ def test_every_possible_change_of_a_byte_in_a_line_is_found(tmp_path: Path, sign
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_removed_moved_or_repeated_line_of_the_manifest_is_found(
-    kept: Path, data: st.DataObject
+    stored: Path, data: st.DataObject
 ) -> None:
-    whole = lines(kept)
+    whole = lines(stored)
     changed = data.draw(st.lists(st.sampled_from(whole), max_size=8).filter(lambda each: each != whole))
     try:
-        (kept / bundle.MANIFEST).write_bytes(b"".join(changed))
-        assert problems(kept)
+        (stored / bundle.MANIFEST).write_bytes(b"".join(changed))
+        assert problems(stored)
     finally:
-        (kept / bundle.MANIFEST).write_bytes(b"".join(whole))
+        (stored / bundle.MANIFEST).write_bytes(b"".join(whole))
 
 
 def swap(directory: Path) -> None:
@@ -155,25 +155,25 @@ def swap(directory: Path) -> None:
         (lambda path: (path / bundle.MANIFEST).write_text(""), "manifest.jsonl is empty"),
     ],
 )
-def test_change_of_the_directory_is_found(kept: Path, change: Callable[[Path], Any], message: str) -> None:
-    change(kept)
-    assert any(message in problem for problem in problems(kept))
+def test_change_of_the_directory_is_found(stored: Path, change: Callable[[Path], Any], message: str) -> None:
+    change(stored)
+    assert any(message in problem for problem in problems(stored))
 
 
-def test_manifest_signed_with_another_key_is_found(kept: Path, tmp_path: Path) -> None:
+def test_manifest_signed_with_another_key_is_found(stored: Path, tmp_path: Path) -> None:
     other = signing.Signer.load(tmp_path / "other.pem")
     link, written = "", b""
-    for line in lines(kept):
+    for line in lines(stored):
         entry = json.loads(line)["entry"]
         link = bundle.next_link(link, entry)
         written += bundle._line({"entry": entry, "link": link, "signature": other.sign(link.encode())})
-    (kept / bundle.MANIFEST).write_bytes(written)
-    assert problems(kept)[0].startswith("line 1 of manifest.jsonl is not signed by the key")
+    (stored / bundle.MANIFEST).write_bytes(written)
+    assert problems(stored)[0].startswith("line 1 of manifest.jsonl is not signed by the key")
 
 
-def test_missing_key_is_reported(kept: Path, tmp_path: Path) -> None:
+def test_missing_key_is_reported(stored: Path, tmp_path: Path) -> None:
     other = signing.Signer.load(tmp_path / "other.pem").publish(tmp_path)
-    (problem,) = bundle.verify(kept, [other]).problems
+    (problem,) = bundle.verify(stored, [other]).problems
     assert problem.startswith("the signing key")
     assert "was not found in" in problem
     assert "--key" in problem
@@ -233,14 +233,14 @@ def test_key_is_created_once_and_only_its_owner_may_read_it(tmp_path: Path) -> N
         signing.Signer.load(path)
 
 
-def test_verify_prints_problems_and_fails(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    above = kept.parent.parent.parent
+def test_verify_prints_problems_and_fails(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    above = stored.parent.parent.parent
     assert verification.main(["verify", str(above)]) == 0
     assert capsys.readouterr().out.startswith(
-        f"intact  {kept}  katago-1, 2026-01, {AT}: 4 items, 1 withheld; key "
+        f"intact  {stored}  katago-1, 2026-01, {AT}: 4 items, 1 withheld; key "
     )
-    (kept / "disk.txt").unlink()
-    assert verification.main(["verify", str(kept)]) == 1
+    (stored / "disk.txt").unlink()
+    assert verification.main(["verify", str(stored)]) == 1
     printed = capsys.readouterr().out
     assert printed.startswith("FAILED")
     assert "        disk.txt is missing\n" in printed
@@ -393,7 +393,7 @@ def test_table_has_every_host(tmp_path: Path) -> None:
             {"withheld": "it is binary data", "content": None},
             {"problem": "did not finish within 5 s"},
             {"problem": "/run/x: No such file or directory", "content": runner.pack(b""), "exit": None},
-            {"problem": "the newest 1024 bytes are kept"},
+            {"problem": "the newest 1024 bytes are stored"},
         )
     ):
         sent["packed"][position] |= changed
