@@ -98,13 +98,13 @@ class Survey:
         manifest = release_layout.own_manifest(here)
         trusted = manifest is not None
         if manifest is None:
-            backed_up = self.reference(str(path))
-            manifest = _manifest(backed_up)
+            content = self.reference(str(path))
+            manifest = _manifest(content)
             if manifest is None or not release_layout.fits_name(manifest):
                 message = f"{path} is not valid, and the release cannot be checked without it"
                 yield Finding("release", str(directory), "damaged", message)
                 return
-            expected_manifest = digest.of_text(_text(backed_up))
+            expected_manifest = digest.of_text(_text(content))
             yield Finding("release", str(path), "damaged", f"{path} was changed", expected_manifest)
         expected = manifest["files"]
         if self.assets:

@@ -393,7 +393,7 @@ def test_table_has_every_host(tmp_path: Path) -> None:
             {"withheld": "it is binary data", "content": None},
             {"problem": "did not finish within 5 s"},
             {"problem": "/run/x: No such file or directory", "content": runner.pack(b""), "exit": None},
-            {"problem": "the newest 1024 bytes are stored"},
+            {"problem": "the newest 1024 bytes are kept"},
         )
     ):
         sent["packed"][position] |= changed
