@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.evidence`: keeps what the host sends, tier by tier."""
+"""The control node's part of `katago.fleet.evidence`: stores the evidence of a host, tier by tier."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, 
 display = Display()
 
 
-class CutShortError(Exception):
-    """The host's answer is not all of the tier; the message says why."""
+class IncompleteError(Exception):
+    """The host did not return the whole tier. The message says why."""
 
 
 def clock(sent: float, began: float, ended: float, received: float) -> dict[str, float]:
-    """How far the host's clock is ahead of the control node's, and by how much that may be wrong, in seconds.
+    """The offset of the host's clock from the control node's, and its uncertainty, in seconds.
 
-    `sent` and `received` by the control node's clock, `began` and `ended` by the host's (RFC 5905,
-    section 8).
+    A positive offset means that the host's clock is ahead. `sent` and `received` are by the control node's
+    clock, `began` and `ended` by the host's (RFC 5905, section 8).
     """
     offset = ((began - sent) + (ended - received)) / 2
     uncertainty = ((received - sent) - (ended - began)) / 2
@@ -38,46 +38,46 @@ def clock(sent: float, began: float, ended: float, received: float) -> dict[str,
 
 
 class ActionModule(ActionBase):
-    """Collects and keeps; refuses a procedure whose evidence cannot be kept."""
+    """Collects and stores evidence. Refuses the procedure if the evidence cannot be stored."""
 
     TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Make the directory first: what cannot be kept need not be collected."""
+        """Create the directory, then collect: evidence that cannot be stored need not be collected."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         if self._task.check_mode:
             return {**result, "changed": False, "skipped": True}
         optional = inputs.switch(arguments, "optional", "procedure_without_evidence", default=False)
         began = time.monotonic()
-        kept: bundle.Evidence | None = None
+        evidence: bundle.Evidence | None = None
         try:
-            kept = self._begun(arguments, task_vars or {})
-            self._keep(kept, arguments, task_vars)
+            evidence = self._create_evidence(arguments, task_vars or {})
+            self._store(evidence, arguments, task_vars)
             why = ""
         except AnsibleConnectionFailure as error:
             if not optional:
                 raise
             why = str(error)
-        except (records.RecordError, signing.SigningError, CutShortError, OSError, AnsibleError) as error:
+        except (records.RecordError, signing.SigningError, IncompleteError, OSError, AnsibleError) as error:
             why = str(error)
-        if kept is not None:
-            result |= {"directory": str(kept.directory), "items": kept.items, "complete": not why}
+        if evidence is not None:
+            result |= {"directory": str(evidence.directory), "items": evidence.items, "complete": not why}
         result |= {"changed": False, "seconds": round(time.monotonic() - began, 1)}
         if not why:
             return result
         if optional:
-            self._go_on_without(why, (task_vars or {})["inventory_hostname"])
+            self._continue_without(why, (task_vars or {})["inventory_hostname"])
             return {**result, "without": why}
         message = (
-            f"Refused; nothing was changed on this host. The evidence cannot be kept: {why.rstrip('.')}."
-            " Procedures go on without it with -e without_evidence=true"
+            f"Refused; nothing was changed on this host. The evidence cannot be stored: {why.rstrip('.')}."
+            " To run the procedure without evidence: -e without_evidence=true"
         )
         return {**result, "failed": True, "refused": True, "msg": message}
 
-    def _go_on_without(self, why: str, host: str) -> None:
+    def _continue_without(self, why: str, host: str) -> None:
         arguments = self._task.args
-        display.warning(f"[{host}] The evidence cannot be kept, and it goes on without: {why}")
+        display.warning(f"[{host}] The evidence cannot be stored. Continuing without it: {why}")
         if not arguments.get("procedure"):
             return
         event = {
@@ -87,16 +87,16 @@ class ActionModule(ActionBase):
             "run": runs.this_run(),
             "procedure": str(arguments["procedure"]),
             "result": "begun",
-            "message": f"It goes on without evidence, as -e without_evidence=true says: {why}",
+            "message": f"Continues without evidence because of -e without_evidence=true: {why}",
         }
         root, incident = Path(arguments["records_dir"]), str(arguments["incident"] or "")
         if why := records.add_event(root, incident, event):
-            display.warning(f"[{host}] The event is not in the timeline: {why}")
+            display.warning(f"[{host}] The event was not added to the timeline: {why}")
 
-    def _begun(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> bundle.Evidence:
-        kept = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))
+    def _create_evidence(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> bundle.Evidence:
+        incident_records = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))
         key = Path(arguments.get("key") or signing.default_path()).expanduser()
-        return kept.begin_evidence(
+        return incident_records.begin_evidence(
             task_vars["inventory_hostname"],
             timestamps.now(),
             items.names(*self._tiers()),
@@ -106,44 +106,46 @@ class ActionModule(ActionBase):
     def _tiers(self) -> tuple[items.Tier, ...]:
         return items.TIERS if self._task.args.get("tier") == "full" else items.TIERS[:1]
 
-    def _keep(
-        self, kept: bundle.Evidence, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None
+    def _store(
+        self, evidence: bundle.Evidence, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None
     ) -> None:
-        """Keep a tier before the next one is collected; whatever happens, say at the end what is missing."""
-        why = "it ended before all was collected"
+        """Store each tier before collecting the next one. Always close the manifest, also after an error."""
+        why = "the run stopped before all items were collected"
         try:
             for tier in self._tiers():
-                self._keep_tier(kept, tier, task_vars)
+                self._store_tier(evidence, tier, task_vars)
             why = ""
         except Exception as error:
-            why = f"{type(error).__name__}: {error}" if not isinstance(error, CutShortError) else str(error)
+            why = f"{type(error).__name__}: {error}" if not isinstance(error, IncompleteError) else str(error)
             raise
         finally:
-            kept.close(complete=not why, why=why)
+            evidence.close(complete=not why, why=why)
 
-    def _keep_tier(self, kept: bundle.Evidence, tier: items.Tier, task_vars: dict[str, Any] | None) -> None:
+    def _store_tier(
+        self, evidence: bundle.Evidence, tier: items.Tier, task_vars: dict[str, Any] | None
+    ) -> None:
         sent = time.time()
         answer = self._execute_module(
             module_name="katago.fleet.evidence", module_args={"tier": tier}, task_vars=task_vars
         )
         received = time.time()
         if answer.get("failed") or "packed" not in answer:
-            raise CutShortError(f"the host could not collect it: {failures.reason(answer)}")
+            raise IncompleteError(f"the host could not collect it: {failures.reason(answer)}")
         times = {
             **clock(sent, answer["began"], answer["ended"], received),
             "tier_seconds": round(answer["seconds"], 3),
             "tier_deadline_seconds": answer["deadline"],
         }
-        wanted = {collector.name: collector for collector in items.of(tier)}
+        requested = {collector.name: collector for collector in items.of(tier)}
         for item in answer["packed"]:
-            # Only what was asked for becomes a file.
-            collector = wanted.pop(str(item.get("name")), None)
+            # Only requested items are written to files.
+            collector = requested.pop(str(item.get("name")), None)
             if collector is not None:
-                self._keep_item(kept, collector, item, times)
+                self._store_item(evidence, collector, item, times)
 
-    def _keep_item(
+    def _store_item(
         self,
-        kept: bundle.Evidence,
+        evidence: bundle.Evidence,
         collector: items.Collector,
         item: Mapping[str, Any],
         times: Mapping[str, float],
@@ -152,11 +154,11 @@ class ActionModule(ActionBase):
         content = None
         if not withheld:
             try:
-                # Marks may be longer than what they stand for.
+                # Redaction marks may be longer than the secrets that they replace.
                 content = runner.unpack(str(item["content"]), 4 * collector.limit)
             except (KeyError, ValueError) as error:
-                withheld = f"what the host sent is damaged: {error}"
-        kept.keep(
+                withheld = f"the data from the host is damaged: {error}"
+        evidence.keep(
             {
                 "name": collector.name,
                 "tier": collector.tier,

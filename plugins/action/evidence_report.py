@@ -1,4 +1,4 @@
-"""Shows what was kept of all hosts of a play, and records it in the incident's timeline."""
+"""Shows the collected evidence of all hosts of a play, and records it in the incident's timeline."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ display = Display()
 
 
 class ActionModule(ActionBase):
-    """Runs once, on the control node, for all hosts of the play, those that are gone included."""
+    """Runs once, on the control node, for all hosts of the play, including unreachable ones."""
 
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Print, record; fail when not all of every host was kept."""
+        """Print and record the outcome of every host. Fail if the evidence of a host is incomplete."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         if self._task.check_mode:
             return {**result, "changed": False, "skipped": True}
-        known = task_vars or {}
-        found = {
-            host: known["hostvars"][host].get("evidence_result") or {}
-            for host in known["ansible_play_hosts_all"]
+        variables = task_vars or {}
+        results = {
+            host: variables["hostvars"][host].get("evidence_result") or {}
+            for host in variables["ansible_play_hosts_all"]
         }
-        display.display(table.render(found))
-        outcomes = {host: table.outcome(each) for host, each in found.items()}
+        display.display(table.render(results))
+        outcomes = {host: table.outcome(each) for host, each in results.items()}
         for host, (outcome, message) in outcomes.items():
             self._record(host, outcome, message)
-        short = [host for host, (outcome, _) in outcomes.items() if outcome != "ok"]
-        if short:
-            msg = f"Not all was kept of {', '.join(short)}; what was is listed above and in its manifest."
+        incomplete = [host for host, (outcome, _) in outcomes.items() if outcome != "ok"]
+        if incomplete:
+            msg = (
+                f"The evidence of {', '.join(incomplete)} is missing or incomplete."
+                " The stored items are listed above and in each manifest."
+            )
             return {**result, "failed": True, "msg": msg}
-        return {**result, "changed": False, "directories": [each["directory"] for each in found.values()]}
+        return {**result, "changed": False, "directories": [each["directory"] for each in results.values()]}
 
     def _record(self, host: str, outcome: str, message: str) -> None:
         arguments = self._task.args
@@ -52,4 +55,4 @@ class ActionModule(ActionBase):
         }
         root, incident = Path(arguments["records_dir"]), str(arguments["incident"] or "")
         if why := records.add_event(root, incident, event):
-            display.warning(f"[{host}] The event is not in the timeline: {why}")
+            display.warning(f"[{host}] The event was not added to the timeline: {why}")

@@ -1,26 +1,27 @@
 #!/usr/bin/python
-"""Orders a backup of a host and waits for its verdict."""
+"""Starts a backup of a host and waits for its result."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: backup
-short_description: Back up a host, verified
+short_description: Back up a host and verify the backup
 description:
-  - Starts the unit that the timer starts and waits for its end; one that runs already is joined.
-  - A backup is read back, restored into a scratch directory, compared with its manifest and
-    validated by the restored release. One that fails any of this has failed.
-  - In check mode says what would be backed up.
+  - Starts the same systemd unit as the timer and waits until it finishes. If a backup already runs,
+    waits for that one.
+  - Every backup is read back, restored into a scratch directory, compared with its manifest and
+    validated by the restored release. If any of these steps fails, the backup has failed.
+  - In check mode, lists the paths that would be backed up.
 options:
   deadline:
-    description: Seconds to wait for the end.
+    description: Seconds to wait until the backup finishes.
     type: int
     default: 7200
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The host is backed up
+- name: Back up the host
   katago.fleet.backup:
 """
 
@@ -30,11 +31,11 @@ snapshot:
   type: str
   returned: success
 outcome:
-  description: "What was done: at, step, message, seconds, snapshot, release, size, checks."
+  description: "The result of the backup: at, step, message, seconds, snapshot, release, size, checks."
   type: dict
-  returned: when it was run
+  returned: when a backup ran
 paths:
-  description: What would be backed up.
+  description: The paths that would be backed up.
   type: list
   elements: str
   returned: in check mode
@@ -54,24 +55,24 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import host_s
 
 
 def main() -> None:
-    """Run the unit and pass its outcome on."""
+    """Run the unit and return its outcome."""
     module = AnsibleModule(
         argument_spec={"deadline": {"type": "int", "default": 7200}}, supports_check_mode=True
     )
     if module.check_mode:
         try:
             settings = Settings.load(paths.BACKUP_SETTINGS)
-            kept = contents.of_host(Path("/"), assets=settings.assets)
+            to_back_up = contents.paths_to_back_up(Path("/"), assets=settings.assets)
         except BackupError as error:
             module.fail_json(msg=f"Refused: {error}.")
         except OSError:
             module.exit_json(changed=True, paths=[], msg="The backup is not set up on this host yet.")
-        module.exit_json(changed=True, paths=kept, msg=f"Would back up {len(kept)} paths.")
+        module.exit_json(changed=True, paths=to_back_up, msg=f"Would back up {len(to_back_up)} paths.")
     if problems := list(disk.obstacles([paths.BACKUP_DIRECTORY, paths.BACKUP_CACHE])):
         module.fail_json(
-            msg=f"Refused; nothing was backed up. {'; '.join(problems)}. Mend the disk first.", refused=True
+            msg=f"Refused; nothing was backed up. {'; '.join(problems)}. Repair the disk first.", refused=True
         )
-    asked = timestamps.now()
+    requested = timestamps.now()
     try:
         started = subprocess.run(
             ["systemctl", "start", paths.BACKUP_UNIT],
@@ -83,22 +84,22 @@ def main() -> None:
     except subprocess.TimeoutExpired:
         module.fail_json(
             msg=(
-                f"The backup goes on after {module.params['deadline']} s. It was left running:"
-                f" `journalctl -u {paths.BACKUP_UNIT}` shows it, running this again joins it."
+                f"The backup did not finish within {module.params['deadline']} s. It is still running. Watch"
+                f" it with `journalctl -fu {paths.BACKUP_UNIT}`, or run this playbook again to wait for it."
             )
         )
     try:
         outcome = State.read(paths.BACKUP_STATE).last_run
     except (OSError, shape.ShapeError) as error:
-        module.fail_json(msg=f"It is not known what became of the backup: {error}.")
-    if outcome is None or (outcome.at < asked and started.returncode != 0):
-        words = host_secrets.shown(unit.journal(unit=paths.BACKUP_UNIT))
-        module.fail_json(msg=f"The backup did not run. The last words of {paths.BACKUP_UNIT}:\n{words}")
+        module.fail_json(msg=f"The result of the backup is unknown: {error}.")
+    if outcome is None or (outcome.at < requested and started.returncode != 0):
+        log = host_secrets.shown(unit.journal(unit=paths.BACKUP_UNIT))
+        module.fail_json(msg=f"The backup did not run. Last log lines of {paths.BACKUP_UNIT}:\n{log}")
     elif not outcome.ok:
         module.fail_json(msg=outcome.message, outcome=asdict(outcome))
     elif started.returncode != 0:
         module.fail_json(
-            msg=f"{outcome.message}, but the unit failed: `journalctl -u {paths.BACKUP_UNIT}` says why.",
+            msg=f"{outcome.message}, but the unit failed. See `journalctl -u {paths.BACKUP_UNIT}`.",
             outcome=asdict(outcome),
         )
     else:

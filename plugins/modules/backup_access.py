@@ -1,22 +1,22 @@
 #!/usr/bin/python
-"""Keeps what opens the backup repository on a host, for root alone."""
+"""Writes the address and the credentials of the backup repository to a host, readable by root only."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: backup_access
-short_description: Keep the address and the secrets of the backup repository
+short_description: Store the address and the credentials of the backup repository
 description:
-  - Writes C(repository), C(password), C(environment), C(ssh_key) and C(known_hosts) into a
-    directory of root's, which systemd hands to the backup's unit. What is not given is not there.
-  - restic can be used with them by hand, as
+  - Writes C(repository), C(password), C(environment), C(ssh_key) and C(known_hosts) into a directory that
+    only root can read. systemd passes them to the backup's unit. A file whose option is empty is removed.
+  - To use restic by hand, run
     C(restic --repository-file /etc/katago-backup/repository --password-file /etc/katago-backup/password).
-  - New ones are tried before they replace what is there. Where they do not open the repository,
-    nothing is replaced.
-  - No value is in the result, in a diff or in an error.
+  - New values are tested before they replace the old ones. If they do not open the repository, nothing is
+    replaced.
+  - Results, diffs and errors contain no values.
 options:
   repository:
-    description: The repository in restic's own syntax; it may hold a password.
+    description: The repository in restic's syntax. It may contain a password.
     type: raw
     required: true
   password:
@@ -24,7 +24,7 @@ options:
     type: raw
     required: true
   environment:
-    description: Further environment of restic, such as C(AWS_SECRET_ACCESS_KEY).
+    description: Additional environment variables for restic, such as C(AWS_SECRET_ACCESS_KEY).
     type: raw
     default: {}
   ssh_private_key:
@@ -32,24 +32,24 @@ options:
     type: raw
     default: ""
   ssh_known_hosts:
-    description: The known_hosts lines of an SFTP repository's host; root's own are used when it is empty.
+    description: The known_hosts lines of an SFTP repository's host. If empty, root's own known_hosts is used.
     type: str
     default: ""
   existing:
     description:
-      - Refuse an address where there is no repository, and look at it also when nothing is to be written.
-      - Without it such an address is taken, for a repository to be made there.
+      - Fail if there is no repository at the address. The repository is then also tested if nothing changes.
+      - If false, an address without a repository is accepted, so that one can be created there.
     type: bool
     default: false
   directory:
-    description: Where they are kept on the host.
+    description: The directory on the host.
     type: path
     default: /etc/katago-backup
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The repository's address and secrets are in place
+- name: Store the repository's address and credentials
   katago.fleet.backup_access:
     repository: "{{ backup_repository }}"
     password: "{{ backup_password }}"
@@ -57,7 +57,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The names of the files that are kept.
+  description: The names of the files in the directory.
   type: list
   elements: str
   returned: always
@@ -80,71 +80,71 @@ SHORTEST_PASSWORD = 12
 
 
 def problems(parameters: Mapping[str, Any]) -> list[str]:
-    """What is wrong with what was given; no message has a value."""
+    """The problems with the parameters. No message contains a value."""
     environment = parameters["environment"]
-    wrong = [
+    found = [
         f"backup_{name} must be a text."
         for name in ("repository", "password", "ssh_private_key")
         if not isinstance(parameters[name], str)
     ]
-    if wrong:
-        return wrong
+    if found:
+        return found
     if not parameters["repository"].strip():
-        wrong.append("backup_repository is empty; it must be a repository in restic's own syntax.")
+        found.append("backup_repository is empty. Set it to a repository in restic's syntax.")
     if len(parameters["password"].strip()) < SHORTEST_PASSWORD:
-        wrong.append(f"backup_password must have {SHORTEST_PASSWORD} or more characters.")
+        found.append(f"backup_password must have {SHORTEST_PASSWORD} or more characters.")
     if not isinstance(environment, Mapping) or any("\n" in str(value) for value in environment.values()):
-        wrong.append("backup_environment must be a mapping of names to single lines.")
-    return wrong
+        found.append("backup_environment must be a mapping of names to values without line breaks.")
+    return found
 
 
 def files(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """The files by name with their content; an empty one is one that should not be there."""
+    """The content of each file, by name. Empty content means that the file must not exist."""
 
-    def ended(text: str) -> str:
+    def with_newline(text: str) -> str:
         return f"{text.rstrip()}\n" if text.strip() else ""
 
     environment = "".join(f"{name}={value}\n" for name, value in sorted(parameters["environment"].items()))
     return {
-        paths.RESTIC_REPOSITORY: ended(parameters["repository"]),
-        paths.RESTIC_PASSWORD: ended(parameters["password"]),
+        paths.RESTIC_REPOSITORY: with_newline(parameters["repository"]),
+        paths.RESTIC_PASSWORD: with_newline(parameters["password"]),
         paths.RESTIC_ENVIRONMENT: environment,
-        paths.RESTIC_SSH_KEY: ended(parameters["ssh_private_key"]),
-        paths.RESTIC_KNOWN_HOSTS: ended(parameters["ssh_known_hosts"]),
+        paths.RESTIC_SSH_KEY: with_newline(parameters["ssh_private_key"]),
+        paths.RESTIC_KNOWN_HOSTS: with_newline(parameters["ssh_known_hosts"]),
     }
 
 
-def is_kept(path: Path, content: str) -> bool:
-    """Whether a file is as it should be: that content for root alone, or not there."""
+def is_up_to_date(path: Path, content: str) -> bool:
+    """Whether a file has this content and mode 0600, or, for empty content, does not exist."""
     if not path.exists():
         return not content
     return bool(content) and path.stat().st_mode & 0o777 == MODE and path.read_text() == content
 
 
-def trouble(wanted: Mapping[str, str], *, existing: bool) -> str:
-    """Why these do not open the repository; empty when they do.
+def access_problem(contents: Mapping[str, str], *, existing: bool) -> str:
+    """Why these files do not open the repository; empty if they do.
 
-    Unless it is to be an `existing` one, none to be opened yet is no trouble.
+    Without `existing`, an address without a repository is not a problem.
     """
     with tempfile.TemporaryDirectory(prefix="katago-backup-") as directory:
-        for name, content in wanted.items():
+        for name, content in contents.items():
             if content:
                 common_files.write(Path(directory, name), content.encode(), mode=MODE)
         try:
             restic.Repository(Path(directory), cache=None).probe()
         except restic.ResticError as error:
             if error.kind == "absent":
-                address = restic.shown(wanted[paths.RESTIC_REPOSITORY].strip())
+                address = restic.redacted_address(contents[paths.RESTIC_REPOSITORY].strip())
                 return f"{address}: {error}" if existing else ""
             return str(error)
     return ""
 
 
 def main() -> None:
-    """Write what differs, remove what is not given."""
+    """Write the files that differ, and remove those without content."""
     module = AnsibleModule(
         argument_spec={
-            # Raw, since a value of the wrong type would be told in the error.
+            # Raw, because Ansible's error for a wrong type quotes the value.
             "repository": {"type": "raw", "required": True, "no_log": True},
             "password": {"type": "raw", "required": True, "no_log": True},
             "environment": {"type": "raw", "default": {}, "no_log": True},
@@ -156,21 +156,21 @@ def main() -> None:
         supports_check_mode=True,
     )
     directory = Path(module.params["directory"])
-    refused = "Refused; what was there was not touched."
-    if wrong := problems(module.params):
-        module.fail_json(msg=f"{refused} {' '.join(wrong)} docs/backup.md has examples.", refused=True)
+    refused = "Refused; the stored access was not changed."
+    if invalid := problems(module.params):
+        module.fail_json(msg=f"{refused} {' '.join(invalid)} See docs/backup.md for examples.", refused=True)
     address = module.params["repository"]
-    if restic.shown(address) == address:
-        # Nothing in it is secret, and a message that hides it could not say which repository is meant.
+    if restic.redacted_address(address) == address:
+        # The address contains no secret, and messages must be able to name the repository.
         module.no_log_values.discard(address)
-    wanted = files(module.params)
+    contents = files(module.params)
     wrong_mode = not directory.is_dir() or directory.stat().st_mode & 0o777 != 0o700
-    differing = {name: text for name, text in wanted.items() if not is_kept(directory / name, text)}
+    differing = {name: text for name, text in contents.items() if not is_up_to_date(directory / name, text)}
     existing = module.params["existing"]
-    looked_at = (differing or existing) and shutil.which("restic")
-    if looked_at and (words := trouble(wanted, existing=existing)):
+    is_tested = (differing or existing) and shutil.which("restic")
+    if is_tested and (problem := access_problem(contents, existing=existing)):
         module.fail_json(
-            msg=f"{refused} The backup repository cannot be opened: {words}",
+            msg=f"{refused} The backup repository cannot be opened: {problem}",
             refused=True,
         )
     if not module.check_mode and (wrong_mode or differing):
@@ -182,7 +182,7 @@ def main() -> None:
             else:
                 (directory / name).unlink()
     module.exit_json(
-        changed=wrong_mode or bool(differing), files=[name for name, text in wanted.items() if text]
+        changed=wrong_mode or bool(differing), files=[name for name, text in contents.items() if text]
     )
 
 

@@ -1,25 +1,26 @@
 #!/usr/bin/python
-"""Makes the backup repository when there is none and there never was one."""
+"""Creates the backup repository, unless it exists or has existed before."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: backup_repository
-short_description: Open the backup repository, or make it
+short_description: Open the backup repository, or create it
 description:
-  - Fails with what was seen when the repository cannot be opened.
-  - Makes a repository where there is none. One that this host has backed up to before and that is
-    gone is not made anew without being told so, since a file system that is not mounted looks the same.
+  - Opens the repository. If that fails, reports why.
+  - If there is no repository, creates one. If this host has backed up to this address before and the
+    repository is gone, the module fails unless C(initialize) is set, because an unmounted file system
+    looks the same.
 options:
   initialize:
-    description: Make a new repository although there was one.
+    description: Create a new repository even if this host has backed up to one at this address before.
     type: bool
     default: false
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The repository can be opened
+- name: Open or create the repository
   katago.fleet.backup_repository:
 """
 
@@ -44,7 +45,7 @@ INITIALIZATION_SECONDS = 120
 
 
 def main() -> None:
-    """Open, or make."""
+    """Open the repository, or create it."""
     module = AnsibleModule(
         argument_spec={"initialize": {"type": "bool", "default": False}}, supports_check_mode=True
     )
@@ -52,44 +53,54 @@ def main() -> None:
         module.exit_json(changed=True, repository="", msg="The repository's address is not on the host yet.")
     repository = restic.Repository(paths.BACKUP_SECRETS, cache=None)
     if module.check_mode and not shutil.which("restic"):
-        module.exit_json(changed=True, repository=repository.shown, msg="restic is not installed yet.")
+        address = repository.display_address
+        module.exit_json(changed=True, repository=address, msg="restic is not installed yet.")
     try:
         repository.probe()
     except restic.ResticError as error:
         if error.kind != "absent":
-            module.fail_json(msg=f"{sentence(error)} Nothing was backed up; what runs was not touched.")
+            module.fail_json(msg=f"{sentence(error)} Nothing was backed up. The service was not touched.")
     else:
-        module.exit_json(changed=False, repository=repository.shown)
+        module.exit_json(changed=False, repository=repository.display_address)
     if not module.params["initialize"] and (reason := reason_to_refuse(repository, paths.BACKUP_STATE)):
         module.fail_json(
-            msg=f"{reason} Nothing was made there. If a new one is meant: -e backup_initialize=true."
+            msg=(
+                f"{reason} No repository was created. To create a new one anyway, run"
+                " `ansible-playbook playbooks/backup.yml -e backup_initialize=true`."
+            )
         )
     try:
         if not module.check_mode:
             repository.run("init", deadline=INITIALIZATION_SECONDS, lock=True)
     except restic.ResticError as error:
-        module.fail_json(msg=f"{repository.shown} cannot be made a repository: {error}")
-    module.exit_json(changed=True, repository=repository.shown)
+        module.fail_json(msg=f"The repository {repository.display_address} cannot be created: {error}")
+    module.exit_json(changed=True, repository=repository.display_address)
 
 
 def reason_to_refuse(repository: restic.Repository, state_file: Path) -> str:
-    """Why no repository is made, in sentences; empty when there never was one at this address.
+    """Why no repository is created, as sentences; empty if this host never had one at this address.
 
-    `state_file`: where the host keeps what it knows of its backups.
+    `state_file`: the file with the state of the host's backups.
     """
     try:
         state = State.read(state_file)
     except (OSError, shape.ShapeError) as error:
-        return f"{repository.shown} is no repository, and whether it was one is not known: {error}."
+        return (
+            f"There is no repository at {repository.display_address}. Whether there was one before is"
+            f" unknown: {error}."
+        )
     if state.repository != digest.of_text(repository.address):
         return ""
-    good = state.last_good
-    last = f" with the snapshot {good.snapshot} of {good.at}" if good else ""
-    return f"{repository.shown} was a repository{last} and is none now. Is its disk mounted?"
+    verified = state.last_good
+    last = f" with the snapshot {verified.snapshot} of {verified.at}" if verified else ""
+    return (
+        f"This host had a repository at {repository.display_address}{last}, and it is gone."
+        " Check that its disk is mounted."
+    )
 
 
 def sentence(error: restic.ResticError) -> str:
-    """The error with a capital letter."""
+    """The error's message, starting with a capital letter."""
     return str(error)[0].upper() + str(error)[1:]
 
 

@@ -1,67 +1,67 @@
 #!/usr/bin/python
-"""Restores a host from its backup, one step at a time."""
+"""Carries out one step of restoring a host from a backup."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: backup_restore
-short_description: Assess the damage of a host, and mend it from a backup
+short_description: Assess the damage of a host, and repair it from a backup
 description:
-  - C(plan) compares the host with its manifests and the snapshot, changes nothing, and refuses
-    what cannot be done.
-  - C(stage) fetches what is needed beside its place and checks every piece of it. Nothing that is
-    there is touched.
-  - C(install) is for a stopped service and needs no repository. It keeps what is replaced in
-    C(/var/lib/katago-mcp/quarantine/<UTC>/) and renames the new into its place.
-  - C(finish) records the end.
-  - A restore that was killed is gone on with by running it again.
+  - C(plan) compares the host with its manifests and with the snapshot, and lists the actions. It changes
+    nothing, and fails if the restore is not possible.
+  - C(stage) fetches the files that are needed into staging directories and checks every one. It changes no
+    existing file.
+  - C(install) moves the staged files into place. Stop the service first. It does not need the repository.
+    Replaced files are kept in C(/var/lib/katago-mcp/quarantine/<UTC>/).
+  - C(finish) records the result of the restore.
+  - To resume a killed restore, run it again.
 options:
   step:
-    description: What to do.
+    description: The step to carry out.
     type: str
     choices: [plan, stage, install, finish]
     required: true
   at:
-    description: C(latest), a snapshot's id, or a time; the newest verified snapshot until then.
+    description: C(latest), an id, or a time. A time selects the newest verified snapshot until then.
     type: str
     default: latest
   host:
-    description: Whose snapshot it must be.
+    description: The host that the snapshot must belong to.
     type: str
     required: true
   scope:
     description:
-      - C(damaged) mends what is damaged or missing.
-      - C(state) also puts the state and the tokens back as they were.
-      - C(all) also goes back to the release that was the current one.
+      - C(damaged) restores what is damaged or missing.
+      - C(state) also restores the state and the tokens as of the snapshot.
+      - C(all) also switches to the release that was current in the snapshot.
     type: str
     choices: [damaged, state, all]
     default: damaged
   who:
-    description: Who restores, for the records.
+    description: Who runs the restore, for the records.
     type: str
     required: true
   snapshot:
-    description: The snapshot that the plan found; not for C(plan).
+    description: The snapshot's id from the plan. Not used by C(plan).
     type: str
   gpu_vendor:
-    description: Whose GPUs are used, as C(gpu_driver_vendor).
+    description: The vendor of the GPUs to use, as in C(gpu_driver_vendor).
     type: str
     choices: [auto, none, nvidia, amd, intel]
     default: auto
   gpu_devices:
-    description: GPUs in place of those on the PCI bus, as C(gpu_driver_devices).
+    description: GPUs to use instead of those on the PCI bus, as in C(gpu_driver_devices).
     type: list
     elements: dict
     default: []
   result:
-    description: How it ended, for C(finish).
+    description: The result of the restore, for C(finish).
     type: str
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The damage is known
+- name: Assess the damage
   katago.fleet.backup_restore:
     step: plan
     host: "{{ inventory_hostname }}"
@@ -74,21 +74,21 @@ snapshot:
   type: str
   returned: success
 release:
-  description: The current release afterwards.
+  description: The current release after the restore.
   type: str
   returned: success
 findings:
-  description: What was found of every item; item, path, condition, words.
+  description: The condition of every item. Each has item, path, condition, message and expected.
   type: list
   elements: dict
   returned: for C(plan)
 actions:
-  description: What is done; path, how, why.
+  description: The actions of the restore. Each has path, how and why.
   type: list
   elements: dict
   returned: success
 unmended:
-  description: What was found that no backup mends, as words; empty when there is nothing of that kind.
+  description: The damage that no backup can repair, as text. Empty if there is none.
   type: str
   returned: for C(plan)
 assessment:
@@ -96,11 +96,11 @@ assessment:
   type: str
   returned: for C(plan)
 acts:
-  description: Whether there is anything to do.
+  description: Whether the restore has anything to do.
   type: bool
   returned: for C(plan)
 unfinished:
-  description: The restore that was begun and not finished; null when there is none.
+  description: The record of an unfinished restore. Null if there is none.
   type: dict
   returned: for C(plan)
 gpu:
@@ -108,7 +108,7 @@ gpu:
   type: bool
   returned: for C(plan)
 quarantine:
-  description: Where what was replaced is kept.
+  description: The directory with the replaced files.
   type: str
   returned: for C(install)
 """
@@ -136,11 +136,21 @@ from ansible_collections.katago.fleet.plugins.module_utils.release import capaci
 from ansible_collections.katago.fleet.plugins.module_utils.service import cache
 
 HOST = Path("/")
-_SHOWN = 12
+_MAX_LINES = 12
+# How the operator reads the actions of a plan.
+_ACTION_VERBS = {
+    "put": "restore",
+    "add": "restore",
+    "merge": "merge",
+    "tokens": "restore",
+    "link": "link",
+    "set_aside": "quarantine",
+    "judge": "check",
+}
 
 
 def choose(repository: restic.Repository, at: str, host: str) -> tuple[restic.Snapshot, restic.Snapshot]:
-    """The snapshot that is meant, and the newest good one of the same host."""
+    """The selected snapshot, and the newest verified one of the same host."""
     snapshots = repository.snapshots()
     chosen = restic.choose(snapshots, at, host)
     try:
@@ -150,22 +160,22 @@ def choose(repository: restic.Repository, at: str, host: str) -> tuple[restic.Sn
 
 
 def planned(parameters: dict[str, Any]) -> tuple[restic.Snapshot, restore_plan.Planner, restore_plan.Plan]:
-    """The plan and what it was made with."""
+    """Make the plan. Returns the snapshot, the planner and the plan."""
     repository = restic.Repository(paths.BACKUP_SECRETS, cache=None)
     at = parameters["snapshot"] or parameters["at"]
     snapshot, newest = choose(repository, at, parameters["host"])
     state, _ = state_or_empty(paths.BACKUP_STATE)
     planner = restore_plan.Planner(
-        repository, snapshot, parameters["scope"], newest=newest, known=state.history, root=HOST
+        repository, snapshot, parameters["scope"], newest=newest, last_history=state.history, root=HOST
     )
-    # What no backup restores is reported once, when the restore is planned.
-    checked = program_checks.findings() if parameters["step"] == "plan" else of_cache()
+    # Damage that no backup can repair is only reported in the step `plan`.
+    checked = program_checks.findings() if parameters["step"] == "plan" else check_cache()
     return snapshot, planner, planner.plan(checked)
 
 
-def of_cache() -> list[survey.Finding]:
-    """What the release finds in this host's cache."""
-    return list(program_checks.of_cache(paths.ANSWERS))
+def check_cache() -> list[survey.Finding]:
+    """Check this host's cache by its release."""
+    return list(program_checks.check_cache(paths.ANSWERS))
 
 
 def summary(
@@ -173,63 +183,70 @@ def summary(
     plan: restore_plan.Plan,
     unfinished: restore_apply.Record | None,
 ) -> str:
-    """What an operator reads before the host is touched."""
-    bad = survey.damaged(plan.findings)
-    whole = sorted({finding.item for finding in plan.findings} - {finding.item for finding in bad})
+    """The assessment that the operator reads before anything changes."""
+    damaged = survey.damaged(plan.findings)
+    intact = sorted({finding.item for finding in plan.findings} - {finding.item for finding in damaged})
     lines = [f"Snapshot {snapshot}"]
     if unfinished:
         order = unfinished.orders[-1]
-        lines.append(f"A restore of {order.who}, started {order.at}, was not finished; resuming it")
-    lines += _list("Damaged or missing", [finding.words for finding in bad])
-    lines += _list("To do", [f"{action.how.replace('_', ' ')} {action.path}" for action in plan.actions])
+        lines.append(f"An unfinished restore by {order.who}, started {order.at}, was found; resuming it")
+    lines += _list("Damaged or missing", [finding.message for finding in damaged])
+    lines += _list("Actions", [f"{_ACTION_VERBS[action.how]} {action.path}" for action in plan.actions])
     if plan.unmended:
-        lines += _list("Mended by no backup", [finding.words for finding in plan.unmended])
-    lines.append(f"Whole: {', '.join(whole) or 'nothing'}")
+        lines += _list("No backup can repair", [finding.message for finding in plan.unmended])
+    lines.append(f"Intact: {', '.join(intact) or 'nothing'}")
     return "\n".join(lines)
 
 
 def _list(title: str, lines: Sequence[str]) -> list[str]:
     if not lines:
         return [f"{title}: nothing"]
-    more = [f"- and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return [f"{title}:", *(f"- {line}" for line in lines[:_SHOWN]), *more]
+    more = [f"- and {len(lines) - _MAX_LINES} more"] if len(lines) > _MAX_LINES else []
+    return [f"{title}:", *(f"- {line}" for line in lines[:_MAX_LINES]), *more]
 
 
 def install(module: AnsibleModule) -> None:
-    """Put what was staged in its place; the record of the restore says what that is."""
-    begun = restore_apply.Restoration.unfinished(HOST)
-    if begun is None:
-        module.fail_json(msg="Refused; nothing was changed on this host. Nothing is staged.", refused=True)
+    """Install the staged files, as the record of the restore orders."""
+    restoration = restore_apply.Restoration.unfinished(HOST)
+    if restoration is None:
+        module.fail_json(
+            msg=(
+                "Refused; nothing was changed on this host. No restore is staged."
+                " Run `ansible-playbook playbooks/restore.yml`."
+            ),
+            refused=True,
+        )
     else:
-        aside = begun.carry_out(of_cache)
-        warm_up(begun.record.orders[-1].release)
-        module.exit_json(changed=True, quarantine=str(begun.directory), set_aside=aside)
+        quarantined = restoration.carry_out(check_cache)
+        warm_up(restoration.record.orders[-1].release)
+        module.exit_json(changed=True, quarantine=str(restoration.directory), set_aside=quarantined)
 
 
 def warm_up(release: str) -> None:
-    """Have the device's kernels compiled on a host that never ran an engine; the validation judges.
+    """Compile the GPU kernels on a host that has never run an engine.
 
-    Without them, the first analysis takes so long that it is cut off.
+    Without them, the first analysis takes so long that it times out. The result is not checked here; the
+    validation after the restore does that.
     """
     if not (paths.CACHE / cache.KERNELS).exists():
-        validation.try_out(validation.command(HOST, release, assets=True, engine=True))
+        validation.run_validation(validation.command(HOST, release, assets=True, engine=True))
 
 
 def finish(module: AnsibleModule) -> None:
-    """Record the end, and forget what the last backup said of a history that was mended since."""
+    """Record the result, and drop the last backup's history checksum if the history no longer matches it."""
     unfinished = restore_apply.Restoration.unfinished(HOST)
     if unfinished:
         unfinished.finish(str(module.params["result"]))
         state, _ = state_or_empty(paths.BACKUP_STATE)
-        found = survey.Survey(root=HOST, known=state.history).history()
-        if state.history and any(finding.condition != "whole" for finding in found):
+        findings = survey.Survey(root=HOST, last_history=state.history).history()
+        if state.history and any(finding.condition != "whole" for finding in findings):
             state.history = None
             state.write(paths.BACKUP_STATE)
     module.exit_json(changed=unfinished is not None)
 
 
 def main() -> None:
-    """Do one step."""
+    """Carry out one step."""
     module = AnsibleModule(
         argument_spec={
             "step": {"choices": ["plan", "stage", "install", "finish"], "required": True},
@@ -250,21 +267,25 @@ def main() -> None:
         module.exit_json(changed=True, quarantine=str(paths.QUARANTINE))
     if module.check_mode and not shutil.which("restic"):
         module.fail_json(
-            msg="The restore cannot be predicted: restic is not on this host yet. The real run installs it.",
+            msg=(
+                "The restore cannot be predicted: restic is not installed on this host."
+                " Run without --check; the restore installs restic first."
+            ),
             refused=True,
         )
     untouched = (
-        "Refused; nothing was changed on this host but what reads a backup"
-        f" (restic and its access in {paths.BACKUP_SECRETS})."
+        "Refused; nothing was changed on this host. Only restic and its credentials"
+        f" (in {paths.BACKUP_SECRETS}) have been installed so far."
     )
     refused = step in ("plan", "stage")
     try:
         if step == "finish":
-            untouched = "The end of the restore was not recorded."
+            untouched = "The result of the restore was not recorded."
             finish(module)
         if step == "install":
             untouched = (
-                "The restore stopped half way; what it replaced is kept, and running it again goes on."
+                "The restore stopped before it finished. All replaced files are kept."
+                " To resume the restore, run it again."
             )
             install(module)
         snapshot, planner, plan = planned(parameters)
@@ -274,13 +295,13 @@ def main() -> None:
             unfinished = restore_apply.Restoration.unfinished(HOST)
             record = unfinished.record if unfinished else None
             result["findings"] = [asdict(finding) for finding in plan.findings]
-            result["unmended"] = "; ".join(finding.words for finding in plan.unmended)
+            result["unmended"] = "; ".join(finding.message for finding in plan.unmended)
             result["assessment"] = summary(snapshot, plan, record)
             result["unfinished"] = asdict(record) if record else None
             result["acts"] = bool(actions or record)
             if result["acts"] and (problems := list(disk.obstacles())):
                 raise restore_plan.RestoreError(
-                    f"{'; '.join(problems)}: a restored engine would not start. Mend the disk first"
+                    f"{'; '.join(problems)}: a restored engine could not start. Repair the disk first"
                 )
             result["gpu"] = (
                 capacity.usable_gpu(parameters["gpu_vendor"], parameters["gpu_devices"]) is not None
@@ -300,9 +321,9 @@ def main() -> None:
         module.fail_json(msg=f"{untouched} {type(error).__name__}: {error}.", refused=refused)
 
 
-def sentence(words: str) -> str:
-    """With a capital letter and one full stop."""
-    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
+def sentence(text: str) -> str:
+    """The text with a capital letter and one full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 if __name__ == "__main__":

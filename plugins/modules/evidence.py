@@ -1,45 +1,45 @@
 #!/usr/bin/python
-"""Collects the evidence of a host, redacted; changes nothing on it."""
+"""Collects and redacts the evidence of a host. Changes nothing on the host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: evidence
-short_description: Keep the evidence of a host on the control node
+short_description: Store the evidence of a host on the control node
 description:
-  - Collects what explains an incident, all at once, each item with a deadline and a limit of its own,
-    and keeps it on the control node as C(<records_dir>/evidence/<incident>/<host>/<UTC time>/),
-    readable by its owner alone and never overwritten.
-  - What is volatile (metrics, journal, processes, memory, sockets) is kept before the rest is
-    collected. A collector that hangs, fails or does not end costs its own item, which says so.
-  - Secrets are taken out on the host. What cannot be redacted is withheld, with the reason.
-  - C(manifest.jsonl) has the sha256, size, status, duration and clock of every item as a chain of
-    hashes, each signed with a key of the control node; C(bin/evidence verify) checks it.
-  - Needs no disk on the host. In check mode nothing is collected.
+  - Collects the items that explain an incident, all at the same time, each with its own deadline and size
+    limit. Stores them on the control node in C(<records_dir>/evidence/<incident>/<host>/<UTC time>/). Only
+    the owner can read that directory, and it is never overwritten.
+  - The volatile items (metrics, journal, processes, memory, sockets) are stored before the rest is collected.
+    A collector that hangs, fails or never ends affects only its own item, whose C(problem) says so.
+  - Secrets are removed on the host. An item that cannot be redacted is withheld, with the reason.
+  - C(manifest.jsonl) has the sha256, size, status, duration and clock of every item, as a chain of hashes.
+    Each hash is signed with a key of the control node. C(bin/evidence verify) verifies the chain.
+  - Needs no disk space on the host. In check mode nothing is collected.
 options:
   incident:
-    description: The incident that the evidence belongs to; C(no-incident) when it is empty.
+    description: The incident that the evidence belongs to. If empty, C(no-incident).
     type: str
     required: true
   tier:
-    description: The volatile part alone, C(hot), or all of it, C(full).
+    description: C(hot) collects only the volatile items, C(full) all items.
     type: str
     choices: [hot, full]
     default: hot
   key:
     description:
-      - The private key on the control node, in PEM, that signs the evidence. It is made on first use.
-      - C(katago-mcp-fleet/evidence.pem) in the user's configuration directory when it is empty.
+      - The private key on the control node, in PEM, that signs the evidence. It is created on first use.
+      - If empty, C(katago-mcp-fleet/evidence.pem) in the user's configuration directory.
     type: str
     default: ""
   optional:
     description:
-      - Whether to go on when it cannot be kept. Then C(without) says why, and so does the timeline
-        when a procedure is given.
+      - Whether to continue if the evidence cannot be stored. C(without) then has the reason. If C(procedure)
+        is set, the timeline has it too.
     type: bool
     default: false
   procedure:
-    description: The procedure that goes on without evidence.
+    description: The procedure that continues without evidence.
     type: str
   who:
     description: Who runs the procedure.
@@ -49,7 +49,7 @@ author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The volatile evidence is kept
+- name: Store the volatile evidence
   katago.fleet.evidence:
     records_dir: records
     incident: 2026-11-24-1
@@ -57,29 +57,29 @@ EXAMPLES = r"""
 
 RETURN = r"""
 directory:
-  description: Where the evidence lies on the control node.
+  description: The directory of the evidence on the control node.
   type: str
-  returned: when some was kept
+  returned: when evidence was stored
 items:
   description:
-    - What was kept; name, tier, sha256, bytes, source_bytes, exit, began, seconds, deadline_seconds,
-      tier_seconds, tier_deadline_seconds, problem, redacted, withheld, clock_offset_seconds,
-      clock_uncertainty_seconds.
+    - The stored items. Each has name, tier, sha256, bytes, source_bytes, exit, began, seconds,
+      deadline_seconds, tier_seconds, tier_deadline_seconds, problem, redacted, withheld,
+      clock_offset_seconds, clock_uncertainty_seconds.
   type: list
   elements: dict
-  returned: when some was kept
+  returned: when evidence was stored
 complete:
-  description: Whether every tier that was asked for was collected and kept.
+  description: Whether all items of all requested tiers were collected and stored.
   type: bool
-  returned: when some was kept
+  returned: when evidence was stored
 without:
-  description: Why there is none, although it goes on.
+  description: Why the evidence could not be stored, although the procedure continues.
   type: str
-  returned: when it is optional and could not be kept
+  returned: when C(optional) is set and the evidence could not be stored
 seconds:
-  description: How long it took on the control node.
+  description: The duration on the control node, in seconds.
   type: float
-  returned: when some was kept
+  returned: when evidence was stored
 """
 
 import time
@@ -90,7 +90,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.evidence import items
 
 
 def main() -> None:
-    """Collect a tier and send it."""
+    """Collect a tier and return it."""
     module = AnsibleModule(
         argument_spec={"tier": {"type": "str", "choices": list(items.TIERS), "required": True}},
         supports_check_mode=True,

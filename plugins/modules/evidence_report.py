@@ -1,22 +1,23 @@
 #!/usr/bin/python
-"""Shows what was kept of all hosts; runs on the control node (plugins/action/evidence_report.py)."""
+"""Shows the collected evidence of all hosts. Runs on the control node (plugins/action/evidence_report.py)."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: evidence_report
-short_description: Show what was kept of all hosts of a play
+short_description: Show the collected evidence of all hosts of a play
 description:
-  - Prints from every host's C(evidence_result) where its evidence lies, how long it took, what was
-    withheld and what failed, and appends an event for every host to the incident's timeline.
-  - Runs once for the whole play, on the control node alone. Fails when not all of every host was kept.
+  - Reads C(evidence_result) of every host. Prints the directory of its evidence, the duration, and the items
+    that were withheld or failed. Appends an event for every host to the incident's timeline.
+  - Runs once for the whole play, on the control node. Fails if the evidence of a host is missing or
+    incomplete.
 options:
   incident:
     description: The incident that the evidence belongs to.
     type: str
     required: true
   who:
-    description: Who collected it.
+    description: Who collected the evidence.
     type: str
     required: true
 extends_documentation_fragment: [katago.fleet.records]
@@ -24,7 +25,7 @@ author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: What was kept is shown
+- name: Show the collected evidence
   katago.fleet.evidence_report:
     records_dir: records
     incident: 2026-11-24-1
@@ -33,8 +34,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 directories:
-  description: Where the evidence of the hosts lies.
+  description: The directories of the hosts' evidence.
   type: list
   elements: str
-  returned: when all was kept
+  returned: when the evidence of all hosts is complete
 """

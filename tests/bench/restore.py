@@ -17,11 +17,11 @@ from tests import fleet
 from tests.bench.report import Figure, Report, median, ratio
 
 STEPS = {
-    "The damage is assessed": "assess",
-    "What is needed is fetched and checked": "fetch and check",
-    "The service is stopped, and nothing of it runs": "stop",
-    "What was fetched is in its place": "put in place",
-    "The service runs": "start",
+    "Assess the damage": "assess",
+    "Fetch and check the files to restore": "fetch and check",
+    "Stop the service and all its processes": "stop",
+    "Install the fetched files": "put in place",
+    "Start the restored service": "start",
     "Analyse known positions through MCP": "validate",
 }
 _RESTIC = (

@@ -22,13 +22,13 @@ INVENTORY = str(paths.ROOT / "inventories" / "lab")
 
 
 def on(name: str) -> Any:
-    """A host of the lab by name."""
+    """Connect to a host of the lab."""
     return testinfra.get_host(f"ansible://{name}", ansible_inventory=INVENTORY)
 
 
 @dataclass(frozen=True)
 class Vault:
-    """The repositories' secrets, and the file of variables that has them."""
+    """The repositories' secrets, and a file of Ansible variables that contains them."""
 
     password: str
     key: str
@@ -37,10 +37,10 @@ class Vault:
     def play(
         self, playbook: str, *arguments: str, kill_before: int | None = None, **variables: Any
     ) -> fleet.Run:
-        """Run a playbook with them."""
-        # The last one counts, should a variable be given twice.
-        given = (f"--extra-vars=@{self.file}", f"--extra-vars={json.dumps(variables)}")
-        return fleet.play(playbook, *given, *arguments, kill_before=kill_before)
+        """Run a playbook with these variables."""
+        # If a variable is set twice, the last value wins.
+        options = (f"--extra-vars=@{self.file}", f"--extra-vars={json.dumps(variables)}")
+        return fleet.play(playbook, *options, *arguments, kill_before=kill_before)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def hosts() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def vault(hosts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Vault:
-    """A user on the second host who may do nothing but SFTP, and every host's way to its repository."""
+    """Create an SFTP-only user on the second host, and the variables with each host's repository."""
     directory = tmp_path_factory.mktemp("vault")
     key = directory / "key"
     subprocess.run(
@@ -67,7 +67,7 @@ def vault(hosts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Va
         " systemctl restart ssh.service"
     )
     for each in hosts.values():
-        # The machine has other work than this lab, and would let a nice program wait.
+        # The machine runs other work, which would starve a program with a low priority.
         each.check_output(
             "mkdir -p /etc/systemd/system/katago-backup.service.d && printf '[Service]\\nNice=0\\n"
             "IOSchedulingClass=best-effort\\n' > /etc/systemd/system/katago-backup.service.d/lab.conf"
@@ -93,13 +93,13 @@ def vault(hosts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Va
 
 
 def state(host: Any) -> dict[str, Any]:
-    """What a host tells of its backups."""
-    found: dict[str, Any] = json.loads(host.check_output(f"cat {STATE}"))
-    return found
+    """The recorded state of a host's backups."""
+    content: dict[str, Any] = json.loads(host.check_output(f"cat {STATE}"))
+    return content
 
 
 def run_unit(host: Any) -> tuple[int, dict[str, Any]]:
-    """Start the unit as the timer does; its exit status, and the outcome that it recorded."""
+    """Start the unit as the timer does. Returns its exit status and the recorded outcome."""
     done = host.run("systemctl start katago-backup.service")
     last_run: dict[str, Any] = state(host)["last_run"]
     return done.rc, last_run
@@ -107,7 +107,7 @@ def run_unit(host: Any) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture
 def changed_file(hosts: dict[str, Any]) -> Any:
-    """Replaces a file's content on the second host for a test."""
+    """Changes a file on the second host, and restores it after the test."""
     undo: list[str] = []
 
     def change(path: str, sed: str) -> None:
@@ -125,7 +125,7 @@ path = pathlib.Path(sys.argv[1])
 content = bytearray(path.read_bytes())
 place = int(sys.argv[2]) % len(content)
 content[place] ^= 0x01
-# Beside it and renamed, since a program that runs cannot be written to.
+# Write a new file and rename it, because a running program cannot be written to.
 scratch = path.with_name(path.name + ".flipped")
 shutil.copy2(path, scratch)
 os.chown(scratch, path.stat().st_uid, path.stat().st_gid)
@@ -136,7 +136,7 @@ scratch.rename(path)
 
 @pytest.fixture(scope="session")
 def flip(hosts: dict[str, Any]) -> Callable[[Any, str, int], None]:
-    """Flips one bit of one byte of a file, and sees that it landed."""
+    """Flips one bit of one byte of a file, and checks that the file changed."""
 
     def do(host: Any, path: str, place: int) -> None:
         before = host.file(path).sha256sum

@@ -1,4 +1,4 @@
-"""Backups, ordered and by the timer: verified or failed, and nothing secret anywhere."""
+"""Backups by the playbook and by the timer are verified or failed, and leak no secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests import fleet
 from .conftest import FIRST, SECOND, STATE, Vault, run_unit, state
 
 METRICS = "/var/lib/prometheus/node-exporter/katago_backup.prom"
-# Looks at the arguments of every process until it is stopped.
+# Watches the arguments of every process until it is stopped.
 SAMPLER = """
 import pathlib, time
 secret, seen, restic = SECRET, set(), 0
@@ -38,9 +38,9 @@ def metric(host: Any, name: str) -> float | None:
 
 @pytest.fixture(scope="module")
 def first_backup(hosts: dict[str, Any], vault: Vault) -> fleet.Run:
-    """The very first backup of both hosts, as verbose as it gets, with every process looked at."""
+    """The first backup of both hosts, with the most verbose output, while all processes are watched."""
     half = len(vault.password) // 2
-    # Not as one word, which would be seen in the sampler's own arguments and file.
+    # In two halves, so that the sampler's own arguments and file do not contain the password.
     secret = f"b'{vault.password[:half]}' + b'{vault.password[half:]}'"
     for host in hosts.values():
         host.run_expect([0], f"cat > /run/sampler.py <<'END'\n{SAMPLER.replace('SECRET', secret)}\nEND")
@@ -53,7 +53,7 @@ def first_backup(hosts: dict[str, Any], vault: Vault) -> fleet.Run:
 
 
 @pytest.mark.parametrize("name", [FIRST, SECOND])
-def test_ordered_backup_is_verified_and_told_of(
+def test_backup_by_the_playbook_is_verified_and_reported(
     hosts: dict[str, Any], first_backup: fleet.Run, name: str
 ) -> None:
     host = hosts[name]
@@ -64,8 +64,8 @@ def test_ordered_backup_is_verified_and_told_of(
         "release ", "release="
     )
     checks = " ".join(good["checks"])
-    for words in ("read back (all)", "is what was built", "config.json is valid", "empty board: Black"):
-        assert words in checks
+    for check in ("read back (all)", "matches its manifest", "config.json is valid", "empty board: Black"):
+        assert check in checks
     assert metric(host, "last_run_success") == 1
     assert metric(host, "last_good_timestamp_seconds") == metric(host, "last_run_timestamp_seconds")
     assert host.run("ls -A /var/lib/katago-backup").stdout.split() == ["state.json"]
@@ -73,13 +73,13 @@ def test_ordered_backup_is_verified_and_told_of(
 
 @pytest.mark.usefixtures("first_backup")
 @pytest.mark.parametrize("name", [FIRST, SECOND])
-def test_password_and_key_are_seen_by_nobody(
+def test_password_and_key_leak_nowhere(
     hosts: dict[str, Any], vault: Vault, first_backup: fleet.Run, name: str
 ) -> None:
     host = hosts[name]
-    seen_restic, seen_secret = host.check_output("cat /run/sampled").split()
-    assert int(seen_restic) > 0
-    assert int(seen_secret) == 0
+    restic_processes, leaking_processes = host.check_output("cat /run/sampled").split()
+    assert int(restic_processes) > 0
+    assert int(leaking_processes) == 0
     line = vault.key.splitlines()[2]
     for secret in (vault.password, line):
         assert secret not in first_backup.output
@@ -94,7 +94,7 @@ def test_password_and_key_are_seen_by_nobody(
 
 
 @pytest.mark.usefixtures("first_backup")
-def test_timer_makes_one_too(hosts: dict[str, Any]) -> None:
+def test_timer_makes_a_verified_backup(hosts: dict[str, Any]) -> None:
     host = hosts[FIRST]
     before = state(host)["last_good"]["snapshot"]
     dropin = "/run/systemd/system/katago-backup.timer.d"
@@ -110,15 +110,15 @@ def test_timer_makes_one_too(hosts: dict[str, Any]) -> None:
         host.check_output(
             f"rm -r {dropin} && systemctl daemon-reload && systemctl restart katago-backup.timer"
         )
-    fleet.eventually(lambda: state(host)["running"] == "", within=240, what="the backup has ended")
-    found = state(host)
-    assert found["last_run"]["ok"], found["last_run"]
-    assert found["last_good"]["snapshot"] != before
+    fleet.eventually(lambda: state(host)["running"] == "", within=240, what="the backup has finished")
+    after = state(host)
+    assert after["last_run"]["ok"], after["last_run"]
+    assert after["last_good"]["snapshot"] != before
 
 
 @pytest.mark.usefixtures("first_backup")
 @pytest.mark.parametrize(
-    ("path", "sed", "words"),
+    ("path", "sed", "message"),
     [
         ("/etc/katago-backup/password", "s/./x/", "the password does not open the repository"),
         ("/etc/katago-backup/repository", "s|.*|/srv/nowhere|", "there is no repository"),
@@ -127,27 +127,27 @@ def test_timer_makes_one_too(hosts: dict[str, Any]) -> None:
             f"s|.*|sftp://vault@{SECOND}:9//srv/vault/katago|",
             "the repository cannot be reached",
         ),
-        ("/etc/katago-backup/settings.json", 's|"deadline": [0-9]*|"deadline": 0|', "no answer of"),
+        ("/etc/katago-backup/settings.json", 's|"deadline": [0-9]*|"deadline": 0|', "did not finish within"),
     ],
     ids=["password", "absent", "unreachable", "slow"],
 )
-def test_backup_that_cannot_be_made_says_why_and_does_not_count(
-    hosts: dict[str, Any], changed_file: Callable[[str, str], None], path: str, sed: str, words: str
+def test_failed_backup_reports_why_and_does_not_count(
+    hosts: dict[str, Any], changed_file: Callable[[str, str], None], path: str, sed: str, message: str
 ) -> None:
     host = hosts[SECOND]
     good = state(host)["last_good"]
     changed_file(path, sed)
     status, outcome = run_unit(host)
     assert status != 0
-    assert words in outcome["message"]
-    assert f"The last good one, {good['snapshot']}" in outcome["message"]
+    assert message in outcome["message"]
+    assert f"The last verified backup, {good['snapshot']}" in outcome["message"]
     assert state(host)["last_good"] == good
     assert metric(host, "last_run_success") == 0
     assert not host.file("/srv/nowhere").exists
 
 
 @pytest.mark.usefixtures("first_backup")
-def test_damaged_repository_is_found(hosts: dict[str, Any], flip: Callable[[Any, str, int], None]) -> None:
+def test_damaged_repository_is_reported(hosts: dict[str, Any], flip: Callable[[Any, str, int], None]) -> None:
     host = hosts[SECOND]
     good = state(host)["last_good"]
     pack = host.check_output("find /srv/katago/data -type f -size +1M | sort | head -1")
@@ -166,13 +166,13 @@ def test_damaged_repository_is_found(hosts: dict[str, Any], flip: Callable[[Any,
 
 
 @pytest.mark.usefixtures("first_backup")
-def test_full_repository_is_named(hosts: dict[str, Any], changed_file: Callable[[str, str], None]) -> None:
+def test_full_repository_is_reported(hosts: dict[str, Any], changed_file: Callable[[str, str], None]) -> None:
     host = hosts[SECOND]
     host.check_output(
         "mkdir -p /srv/small && mount -t tmpfs -o size=8m tmpfs /srv/small && restic init"
         " --repo=/srv/small/katago --password-file=/etc/katago-backup/password"
     )
-    # The unit's sandbox lets it write to its own repository alone.
+    # The unit's sandbox only allows writing to its own repository.
     dropin = "/run/systemd/system/katago-backup.service.d"
     host.check_output(
         f"mkdir -p {dropin} && printf '[Service]\\nReadWritePaths=/srv/small\\n' > {dropin}/small.conf"
@@ -189,10 +189,10 @@ def test_full_repository_is_named(hosts: dict[str, Any], changed_file: Callable[
 
 
 @pytest.mark.usefixtures("first_backup")
-def test_retention_keeps_what_was_verified_and_names_stale_locks(
+def test_retention_keeps_verified_snapshots_and_stale_locks_are_reported(
     hosts: dict[str, Any], changed_file: Callable[[str, str], None]
 ) -> None:
-    """A lock of a process that is dead is named and removed; then old snapshots go."""
+    """The lock of a dead process is reported and removed; then old snapshots are removed."""
     host = hosts[SECOND]
     restic = "restic --repo=/srv/katago --password-file=/etc/katago-backup/password --no-cache"
     host.check_output(
@@ -210,8 +210,8 @@ def test_retention_keeps_what_was_verified_and_names_stale_locks(
     host.run_expect([0], f"cat > /etc/katago-backup/settings.json <<'END'\n{json.dumps(settings)}\nEND")
     status, outcome = run_unit(host)
     assert status == 0, outcome
-    words = host.check_output("journalctl --unit=katago-backup --no-pager --output=cat --lines=40")
-    assert f"Removed a stale lock {lock[:8]} of process" in words
+    log = host.check_output("journalctl --unit=katago-backup --no-pager --output=cat --lines=40")
+    assert f"Removed a stale lock {lock[:8]} of process" in log
     snapshots = host.check_output("katago-backup snapshots").splitlines()
     verified = [line for line in snapshots if "not verified" not in line]
     assert [line.split()[0] for line in verified] == [outcome["snapshot"]]
@@ -219,15 +219,15 @@ def test_retention_keeps_what_was_verified_and_names_stale_locks(
 
 
 @pytest.mark.usefixtures("first_backup")
-def test_killed_backup_is_a_failed_one(hosts: dict[str, Any]) -> None:
+def test_killed_backup_is_recorded_as_failed(hosts: dict[str, Any]) -> None:
     host = hosts[SECOND]
     good = state(host)["last_good"]
     host.check_output("systemctl start --no-block katago-backup.service")
     fleet.eventually(lambda: state(host)["running"] != "", within=60, what="the backup runs")
     host.check_output("systemctl kill --signal=KILL katago-backup.service")
-    fleet.eventually(lambda: state(host)["running"] == "", within=60, what=f"{STATE} says that it ended")
-    found = state(host)
-    assert not found["last_run"]["ok"]
-    assert "ended from outside" in found["last_run"]["message"]
-    assert found["last_good"] == good
+    fleet.eventually(lambda: state(host)["running"] == "", within=60, what=f"{STATE} records the end")
+    after = state(host)
+    assert not after["last_run"]["ok"]
+    assert "The backup was killed" in after["last_run"]["message"]
+    assert after["last_good"] == good
     assert metric(host, "last_run_success") == 0

@@ -1,4 +1,4 @@
-"""Repositories behind a REST server and in an object store: verified, restored from, their secrets unseen."""
+"""Repositories on a REST server and in an object store: backups, restores, and no leaked secrets."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .conftest import FIRST, SECOND, Vault, run_unit, state
 
 CONFIG = "readlink --canonicalize /opt/katago-mcp/current/config.json"
 REST, S3 = "katago-test-rest.service", "katago-test-s3.service"
-# A server of objects for tests, with what it needs to serve.
+# An S3 server for tests, and its dependencies.
 S3_SERVER = ("moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5")
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A repository of the first host's, its secrets, and the unit of the second host that serves it."""
+    """A repository of the first host, its secrets, and the unit on the second host that serves it."""
 
     unit: str
     variables: dict[str, Any]
@@ -32,7 +32,7 @@ class Remote:
 
 
 def serve_rest(host: Any) -> Remote:
-    """restic's REST protocol, served by rclone."""
+    """Serve restic's REST protocol by rclone."""
     host.check_output("which rclone || apt-get install --yes --quiet=2 --no-install-recommends rclone")
     password = secrets.token_urlsafe(18)
     host.run_expect(
@@ -46,7 +46,7 @@ def serve_rest(host: Any) -> Remote:
 
 
 def serve_s3(host: Any, directory: Path) -> Remote:
-    """An object store, served by moto."""
+    """Serve an object store by moto."""
     version = host.check_output("python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     pip += ["--only-binary=:all:", "--implementation=cp", f"--python-version={version}"]
@@ -70,28 +70,28 @@ def serve_s3(host: Any, directory: Path) -> Remote:
 def remote(
     request: pytest.FixtureRequest, hosts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Remote]:
-    """A server on the second host, while the tests of its kind last."""
+    """A repository server on the second host, for the tests with this parameter."""
     host = hosts[SECOND]
-    made = serve_rest(host) if request.param == "rest" else serve_s3(host, tmp_path_factory.mktemp("s3"))
-    port = {REST: 8000, S3: 9000}[made.unit]
+    server = serve_rest(host) if request.param == "rest" else serve_s3(host, tmp_path_factory.mktemp("s3"))
+    port = {REST: 8000, S3: 9000}[server.unit]
     fleet.eventually(
         lambda: host.run(f"ss --no-header --listening --tcp 'sport = :{port}' | grep .").rc == 0,
         within=60,
-        what=f"{made.unit} listens",
+        what=f"{server.unit} listens",
     )
-    yield made
-    host.check_output(f"systemctl stop {made.unit} || true")
+    yield server
+    host.check_output(f"systemctl stop {server.unit} || true")
 
 
 @pytest.fixture(scope="module")
 def backed_up(vault: Vault, remote: Remote) -> fleet.Run:
-    """A backup of the first host, as verbose as it gets."""
+    """A backup of the first host, with the most verbose output."""
     run = vault.play("backup.yml", "-vvv", "--diff", f"--limit={FIRST}", **remote.variables)
     assert run.returncode == 0, run.output[-5000:]
     return run
 
 
-def test_backup_is_verified_there_and_its_secrets_are_seen_by_nobody(
+def test_backup_to_a_remote_repository_is_verified_and_leaks_no_secrets(
     hosts: dict[str, Any], remote: Remote, backed_up: fleet.Run
 ) -> None:
     host = hosts[FIRST]
@@ -110,7 +110,7 @@ def test_backup_is_verified_there_and_its_secrets_are_seen_by_nobody(
 
 
 @pytest.mark.usefixtures("backed_up")
-def test_damage_is_mended_from_there(
+def test_damage_is_repaired_from_a_remote_repository(
     hosts: dict[str, Any], vault: Vault, remote: Remote, flip: Callable[[Any, str, int], None]
 ) -> None:
     host = hosts[FIRST]
@@ -139,7 +139,7 @@ def test_wrong_credentials_are_refused_and_replace_nothing(hosts: dict[str, Any]
 
 
 @pytest.mark.usefixtures("backed_up")
-def test_server_that_is_gone_is_named_and_the_last_good_backup_stays(
+def test_unreachable_server_is_reported_and_the_last_verified_backup_stays(
     hosts: dict[str, Any], remote: Remote
 ) -> None:
     good = state(hosts[FIRST])["last_good"]

@@ -1,4 +1,4 @@
-"""Damage of every kind is found and mended, to the state of any time, however often the restore is killed."""
+"""Every kind of damage is found and repaired, to any point in time, also if the restore is killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .conftest import FIRST, INVENTORY, SECOND, Vault, run_unit, state
 
 HISTORY = "/var/lib/katago-mcp/history.jsonl"
 BASELINE = "/var/lib/katago-mcp/baseline.json"
-# Ends when the unit was stopped, which its restarts never show, and says how many processes it has then.
+# Kills the service until its unit is permanently stopped. Then writes its number of processes.
 RACER = """
 group=$(systemctl show katago-mcp.service --property=ControlGroup --value)
 until systemctl is-active katago-mcp.service | grep --quiet --line-regexp -e inactive -e failed; do
@@ -25,7 +25,7 @@ until systemctl is-active katago-mcp.service | grep --quiet --line-regexp -e ina
 done
 cat /sys/fs/cgroup/*$group/cgroup.procs /sys/fs/cgroup$group/cgroup.procs 2>/dev/null | wc -l > /run/stopped
 """
-# Says how many processes the unit has at the moment when the file of its argument becomes another one.
+# Waits until the file in its argument is replaced, and writes the unit's number of processes at that moment.
 WITNESS = """
 group=$(systemctl show katago-mcp.service --property=ControlGroup --value)
 before=$(stat --format=%i $1)
@@ -47,7 +47,7 @@ FILES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def backed_up(hosts: dict[str, Any], vault: Vault) -> None:
-    """Both hosts have a good backup."""
+    """Make a verified backup of both hosts."""
     run = vault.play("backup.yml", f"--limit={FIRST}:{SECOND}")
     assert run.returncode == 0, run.output
 
@@ -69,11 +69,11 @@ def quarantine(host: Any) -> str:
     return str(host.check_output("ls -d /var/lib/katago-mcp/quarantine/*/ | tail -1").rstrip("/"))
 
 
-def test_one_byte_in_each_is_named_mended_and_kept(
+def test_one_changed_byte_in_each_item_is_reported_repaired_and_quarantined(
     hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
 ) -> None:
     host = hosts[SECOND]
-    # While it runs, the service sets a damaged cache aside by itself.
+    # A running service quarantines a damaged cache automatically.
     host.check_output("systemctl stop katago-mcp.service")
     files = {item: host.check_output(command) for item, command in FILES.items()}
     whole = {item: host.file(path).sha256sum for item, path in files.items()}
@@ -103,7 +103,7 @@ def test_one_byte_in_each_is_named_mended_and_kept(
     assert health(host) == "active"
 
 
-def test_configuration_that_the_release_refuses_is_told_in_its_words_and_mended(
+def test_invalid_configuration_is_reported_with_the_releases_reasons_and_repaired(
     hosts: dict[str, Any], vault: Vault
 ) -> None:
     host = hosts[SECOND]
@@ -113,17 +113,17 @@ def test_configuration_that_the_release_refuses_is_told_in_its_words_and_mended(
     host.check_output(f"sed --in-place {wrong} {config} && grep pork {config} && grep '{token}' {config}")
     predicted = vault.play("restore.yml", f"--limit={SECOND}", "--check")
     assert predicted.returncode == 0, predicted.output
-    assert "/etc/katago-mcp/config.json is not what the release takes" in predicted.output
+    assert "/etc/katago-mcp/config.json is not valid for the current release" in predicted.output
     assert "pork" in predicted.output
     assert "server.port" in predicted.output
     assert token not in predicted.output
     run = vault.play("restore.yml", f"--limit={SECOND}")
     assert run.returncode == 0, run.output
-    assert "mended by no backup" not in run.output.lower()
+    assert "no backup can repair" not in run.output.lower()
     host.check_output("katago-mcp validate --no-engine --config /etc/katago-mcp/config.json")
 
 
-def test_damaged_journal_is_told_as_what_no_backup_mends_while_it_is_written_to(
+def test_damaged_journal_is_reported_as_not_repairable_while_the_journal_is_written(
     hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
 ) -> None:
     host = hosts[SECOND]
@@ -131,25 +131,25 @@ def test_damaged_journal_is_told_as_what_no_backup_mends_while_it_is_written_to(
     journal = host.check_output("ls --sort=time /var/log/journal/*/system@*.journal | head -1")
     flip(host, journal, 333333)
     broken = host.file(journal).sha256sum
-    # A file that grows fails its verification now and then, which is no damage.
+    # The verification of a growing file sometimes fails although it is not damaged.
     noise = "for i in $(seq 9000); do logger --tag noise $(seq 200); done"
     host.check_output(f"systemd-run --quiet --collect --unit=noise sh -c '{noise}'")
     try:
         run = vault.play("restore.yml", f"--limit={SECOND}")
         assert run.returncode == 0, run.output
-        assert f"Nothing but what no backup mends ({journal} is damaged: " in run.output
+        assert f"Only damage that no backup can repair was found ({journal} is damaged: " in run.output
         assert "/system.journal is damaged" not in run.output
         assert "runs, validated" in run.output
         assert host.file(journal).sha256sum == broken
     finally:
         host.check_output(f"systemctl stop noise.service; rm {journal}")
-    assert "no backup mends" not in vault.play("restore.yml", f"--limit={SECOND}").output
+    assert "no backup can repair" not in vault.play("restore.yml", f"--limit={SECOND}").output
 
 
-def test_service_that_starts_again_by_itself_is_stopped_all_the_same(
+def test_service_that_restarts_automatically_is_stopped_anyway(
     hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
 ) -> None:
-    """It is killed over and over, and started again at once, until something has stopped it."""
+    """A script kills the service repeatedly and systemd restarts it at once, until the restore stops it."""
     host = hosts[SECOND]
     config = host.check_output(FILES["config"])
     whole = host.file(config).sha256sum
@@ -163,14 +163,14 @@ def test_service_that_starts_again_by_itself_is_stopped_all_the_same(
         )
         run = vault.play("restore.yml", f"--limit={SECOND}")
         assert run.returncode == 0, run.output
-        fleet.eventually(lambda: host.file("/run/stopped").exists, within=10, what="the race has ended")
+        fleet.eventually(lambda: host.file("/run/stopped").exists, within=10, what="the service is stopped")
     assert host.file("/run/stopped").content_string.split() == ["0"]
     assert host.file(config).sha256sum == whole
     assert health(host) == "active"
     assert "runs, validated" in run.output
 
 
-def test_nothing_of_the_service_runs_when_its_files_are_replaced_however_long_its_end_takes(
+def test_files_are_replaced_only_after_all_processes_of_a_slow_service_have_exited(
     hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
 ) -> None:
     """R22."""
@@ -189,23 +189,23 @@ def test_nothing_of_the_service_runs_when_its_files_are_replaced_however_long_it
     assert health(host) == "active"
 
 
-def test_service_that_is_down_although_nothing_is_damaged_runs_again_validated(
+def test_stopped_service_of_an_intact_host_is_started_and_validated(
     hosts: dict[str, Any], vault: Vault
 ) -> None:
     host = hosts[SECOND]
     host.check_output("systemctl stop katago-mcp.service")
     predicted = vault.play("restore.yml", f"--limit={SECOND}", "--check")
     assert predicted.returncode == 0, predicted.output
-    assert "restore: changed (predicted). Nothing is damaged, and no file was touched" in predicted.output
+    assert "restore: changed (predicted). No damage was found; no file was changed" in predicted.output
     assert health(host) == "inactive"
     run = vault.play("restore.yml", f"--limit={SECOND}")
     assert run.returncode == 0, run.output
-    assert "the service was inactive and is started" in run.output
+    assert "the service was inactive and was started" in run.output
     assert "runs, validated" in run.output
     assert health(host) == "active"
 
 
-def test_service_that_does_not_work_although_nothing_is_damaged_is_told_with_the_restart(
+def test_service_that_does_not_start_on_an_intact_host_is_reported_with_the_restart_as_next_step(
     hosts: dict[str, Any], vault: Vault
 ) -> None:
     host = hosts[SECOND]
@@ -216,19 +216,19 @@ def test_service_that_does_not_work_although_nothing_is_damaged_is_told_with_the
     finally:
         host.check_output("systemctl reset-failed katago-mcp.service; systemctl start katago-mcp.service")
     assert run.returncode != 0
-    assert "Nothing is damaged, and the service does not work all the same." in run.output
+    assert "No damage was found, but the service does not work." in run.output
     assert "the unit does not start" in run.output
     assert f"Next: ansible-playbook playbooks/restart.yml -l {SECOND}" in run.output
 
 
-def test_nothing_is_touched_when_nothing_is_damaged_or_the_snapshot_is_not_there(
+def test_nothing_changes_on_an_intact_host_or_without_a_matching_snapshot(
     hosts: dict[str, Any], vault: Vault
 ) -> None:
     host = hosts[SECOND]
     pid = main_pid(host)
     run = vault.play("restore.yml", f"--limit={SECOND}")
     assert run.returncode == 0, run.output
-    assert "Nothing is damaged, and no file was touched" in run.output
+    assert "No damage was found; no file was changed" in run.output
     assert "runs, validated" in run.output
     refused = vault.play("restore.yml", f"--limit={SECOND}", at="2020-01-01")
     assert refused.returncode != 0
@@ -248,7 +248,7 @@ def test_wrong_password_is_refused_and_replaces_nothing(hosts: dict[str, Any], v
     assert main_pid(host) == pid
 
 
-def test_state_goes_back_to_a_point_in_time(hosts: dict[str, Any], vault: Vault) -> None:
+def test_state_is_restored_to_a_point_in_time(hosts: dict[str, Any], vault: Vault) -> None:
     host = hosts[FIRST]
     host.check_output(f"echo '{{\"median\": 1}}' > {BASELINE}")
     assert run_unit(host)[0] == 0
@@ -263,7 +263,7 @@ def test_state_goes_back_to_a_point_in_time(hosts: dict[str, Any], vault: Vault)
     assert records(host)[: len(before)] == before
 
 
-def test_killed_between_any_two_tasks_and_repeated_it_converges(
+def test_restore_killed_between_any_two_tasks_finishes_when_run_again(
     hosts: dict[str, Any], vault: Vault, flip: Callable[[Any, str, int], None]
 ) -> None:
     host = hosts[SECOND]
@@ -285,11 +285,11 @@ def test_killed_between_any_two_tasks_and_repeated_it_converges(
     assert not host.file(LOCK).exists
 
 
-def test_bare_host_is_rebuilt_from_another_ones_backup(hosts: dict[str, Any], vault: Vault) -> None:
-    """Without the control node's cache: engine, network, tuning and environment come from the backup."""
+def test_bare_host_is_rebuilt_from_the_backup_of_another_host(hosts: dict[str, Any], vault: Vault) -> None:
+    """Engine, network, tuning and environment come from the backup, not from the control node's cache."""
     fleet.LAB.create(3)
     limit = "--limit=katago-3"
-    # Named otherwise, since testinfra knows the hosts of an inventory as they were when it was read first.
+    # Another path to the same inventory, because testinfra caches the hosts of an inventory that it has read.
     host = testinfra.get_host("ansible://katago-3", ansible_inventory=f"{INVENTORY}/.")
     mistyped = vault.play("restore.yml", limit, from_host=FIRST, backup_repository="/srv/katgo")
     assert mistyped.returncode != 0

@@ -1,4 +1,4 @@
-"""Disks that take nothing, frozen and absent hosts: backup and restore say so, and the host is no worse."""
+"""With full or read-only disks and unreachable hosts, backup and restore report it and change nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .conftest import SECOND, Vault, state
 CONFIG = "/opt/katago-mcp/current/config.json"
 LIMIT = f"--limit={SECOND}"
 PLAYBOOKS = ("backup.yml", "restore.yml")
-# Where a backup is restored to be verified, and its repository; what is said when they take nothing.
+# The scratch directory and the repository of a backup, and the message when each cannot be written.
 WRITTEN = {
     "/var/lib/katago-backup": "/var/lib/katago-backup cannot be written: No space left on device",
     "/srv/katago": "the repository has no space left: /srv/katago",
@@ -25,14 +25,14 @@ WRITTEN = {
 
 @pytest.fixture(scope="module", autouse=True)
 def backed_up(vault: Vault) -> None:
-    """There is a good backup."""
+    """Make a verified backup."""
     run = vault.play("backup.yml", LIMIT)
     assert run.returncode == 0, run.output
 
 
 @pytest.fixture
 def host(hosts: dict[str, Any]) -> Iterator[Any]:
-    """The host, on which nothing may be worse afterwards."""
+    """The host. After each test its release, history and last verified backup are unchanged. It is ready."""
     host = hosts[SECOND]
     release, _, history, _ = seen.untouched(host)
     good = state(host)["last_good"]
@@ -46,7 +46,7 @@ def host(hosts: dict[str, Any]) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("fault", [seen.no_space, seen.no_inodes, seen.read_only])
-def test_restore_onto_a_disk_that_takes_nothing_leaves_the_service_running(
+def test_restore_onto_a_disk_that_cannot_be_written_leaves_the_service_running(
     host: Any,
     vault: Vault,
     flip: Callable[[Any, str, int], None],
@@ -57,45 +57,45 @@ def test_restore_onto_a_disk_that_takes_nothing_leaves_the_service_running(
     flip(host, path, 50)
     damaged = host.file(path).sha256sum
     before = seen.main_pid(host)
-    with fault(host) as words:
+    with fault(host) as message:
         run = vault.play("restore.yml", LIMIT)
         assert run.returncode != 0
-        assert words in run.output
+        assert message in run.output
         assert seen.main_pid(host) == before
         assert host.file(path).sha256sum == damaged
     flip(host, path, 50)
     assert host.file(path).sha256sum == whole
 
 
-def test_backup_of_a_read_only_host_is_a_failed_one(host: Any, vault: Vault) -> None:
+def test_backup_of_a_read_only_host_fails(host: Any, vault: Vault) -> None:
     before = seen.main_pid(host)
-    with seen.read_only(host) as words:
+    with seen.read_only(host) as message:
         run = vault.play("backup.yml", LIMIT)
         assert seen.main_pid(host) == before
     assert run.returncode != 0
-    assert words in run.output
+    assert message in run.output
 
 
-@pytest.mark.parametrize(("directory", "words"), WRITTEN.items(), ids=WRITTEN)
+@pytest.mark.parametrize(("directory", "message"), WRITTEN.items(), ids=WRITTEN)
 @pytest.mark.parametrize("fault", [seen.no_space, seen.no_inodes])
-def test_backup_onto_a_disk_that_takes_nothing_is_a_failed_one(
+def test_backup_onto_a_disk_that_cannot_be_written_fails(
     host: Any,
     vault: Vault,
     fault: Callable[[Any, str], contextlib.AbstractContextManager[str]],
     directory: str,
-    words: str,
+    message: str,
 ) -> None:
     before = seen.main_pid(host)
     with fault(host, directory):
         run = vault.play("backup.yml", LIMIT)
         assert seen.main_pid(host) == before
     assert run.returncode != 0
-    assert words in run.output
+    assert message in run.output
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 @pytest.mark.usefixtures("host")
-def test_frozen_and_absent_hosts_are_called_unreachable(vault: Vault, playbook: str) -> None:
+def test_frozen_and_absent_hosts_are_reported_unreachable(vault: Vault, playbook: str) -> None:
     target = fleet.host_named(SECOND)
     for gone in (fleet.frozen, fleet.absent):
         with gone(target):

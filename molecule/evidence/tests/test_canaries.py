@@ -1,4 +1,4 @@
-"""Secrets planted on a real host are nowhere: not in evidence, timeline, or the most verbose output."""
+"""Secrets planted on a real host leak nowhere: not into evidence, timeline, or the most verbose output."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TARGET = fleet.LAB.hosts()[0].name
 INCIDENT = "canaries"
 CREDENTIALS, BACKUP = "/etc/katago-mcp/credentials", "/etc/katago-backup"
 TIMEKEEPER = "/etc/katago-incident"
-# With characters that every encoding writes differently.
+# Each has characters that the encodings represent differently.
 CANARIES = [f"canary{number:02}-Zq8+/x%{'abcdefgh'[number % 8] * 6}{number:02}=" for number in range(50)]
-# Known to the host: they are searched for everywhere, and in every encoding.
+# Secrets that the host knows. They must be redacted everywhere, in every encoding.
 IN_FILES, IN_UNIT, IN_PROCESS = CANARIES[:6], CANARIES[6:10], CANARIES[10:16]
 IN_CONFIG, IN_SINKS, IN_JOURNAL = CANARIES[16:20], CANARIES[20:24], CANARIES[24:]
 HOOK = f"https://chat.go.net/hooks/{urllib.parse.quote(IN_SINKS[0], safe='')}"
 SLACK = f"https://hooks.slack.com/services/T0/B0/{urllib.parse.quote(IN_SINKS[1], safe='')}"
-# Known by their variables' names alone: such words cannot be searched for everywhere.
+# Secrets that only their variables' names mark. Such plain words cannot be redacted everywhere.
 SHORT = {
     "DB_PASS": "sunnyshine",
     "REDIS_AUTH": "correcthorse",
@@ -47,7 +47,7 @@ FORMS = (
 )
 
 
-# As what the service itself writes: journald finds out whose lines they are by the control group, which
+# Logs lines as if the service had written them. journald assigns lines to a unit by the control group, which
 # it does not see in a container.
 LOG = f"""
 import socket
@@ -66,7 +66,7 @@ def connected() -> Any:
 
 @pytest.fixture
 def host(connected: Any) -> Any:
-    """The host, with an empty journal: what earlier tests left there is known to it no more."""
+    """The host with an empty journal: the host no longer knows the secrets that earlier tests logged."""
     connected.check_output("journalctl --rotate --vacuum-size=1")
     return connected
 
@@ -78,7 +78,7 @@ def put(host: Any, path: str, content: str) -> None:
 
 @contextlib.contextmanager
 def files(host: Any) -> Iterator[None]:
-    """Secrets in files where hosts keep them; a backup that may be set up already is left alone."""
+    """Plant secrets in the files where hosts store them. Fails if a backup is already set up there."""
     planted = {
         f"{CREDENTIALS}/canary.token": f"{IN_FILES[0]}\n",
         f"{CREDENTIALS}/canary.json": json.dumps({"tokens": [{"name": "a", "token": IN_FILES[1]}]}),
@@ -112,7 +112,7 @@ def files(host: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def configuration(host: Any) -> Iterator[None]:
-    """Secrets in the configuration, which the service has read before."""
+    """Plant secrets in the configuration, after the service has read it."""
     path = host.check_output("readlink --canonicalize /etc/katago-mcp/config.json")
     config = json.loads(host.check_output(f"cat {path}"))
     config["site"] = {
@@ -131,7 +131,7 @@ def configuration(host: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def process(host: Any) -> Iterator[int]:
-    """A process in the unit's control group with secrets in arguments and environment, that logged some."""
+    """Run a process in the unit's control group, with secrets in arguments, environment and log lines."""
     said = [form.format(canary) for form, canary in zip(FORMS * 5, IN_JOURNAL, strict=False)]
     said += [f"POST {address} said no" for address in (HOOK, SLACK)]
     for canary in (*IN_FILES, *IN_UNIT, *IN_PROCESS, *IN_SINKS[2:]):
@@ -140,7 +140,7 @@ def process(host: Any) -> Iterator[int]:
             f"{html.escape(canary)} {half_encoded(canary)}",
             f"{base64.b64encode(f'user:{canary}'.encode()).decode()} {json.dumps(json.dumps([canary]))}",
         ]
-    # journalctl tells a text with such a character as numbers.
+    # journalctl prints a text with such a character as numbers.
     said.append(f"\x1b[1m colour {IN_FILES[0]}\x01")
     put(host, "/run/canary-said", "\n".join(said) + "\n")
     put(host, "/run/canary-log.py", LOG)
@@ -168,12 +168,12 @@ def process(host: Any) -> Iterator[int]:
 
 
 def half_encoded(canary: str) -> str:
-    """A canary in a URL with all but small letters and digits encoded."""
+    """URL-encode a canary, except lower-case letters and digits."""
     return re.sub(r"[^a-z0-9]", lambda match: f"%{ord(match[0]):02x}", canary)
 
 
 def forms(canary: str) -> set[bytes]:
-    """A canary as it is and in other encodings; its middle alone, should an edge have been cut off."""
+    """A canary in all encodings, and its middle part, in case its ends were cut off."""
     once, quoted = json.dumps(canary)[1:-1], urllib.parse.quote(canary, safe="")
     plain = {
         *(canary, once, json.dumps(once)[1:-1], once.replace("/", "\\/"), canary[8:-4]),
@@ -191,7 +191,7 @@ def forms(canary: str) -> set[bytes]:
         ),
         re.sub(r"\W", lambda match: f"\\x{ord(match[0]):02x}", canary),
     }
-    # Whatever stands before it; the characters at both ends depend on what is around it.
+    # In base64 at every offset, without the characters at both ends, which depend on the surrounding text.
     encoded = {base64.b64encode(b"x" * before + canary.encode())[4:-4] for before in range(3)}
     safe = {each.replace(b"+", b"-").replace(b"/", b"_") for each in encoded}
     return {each.encode() for each in plain} | encoded | safe
@@ -199,11 +199,12 @@ def forms(canary: str) -> set[bytes]:
 
 @contextlib.contextmanager
 def unit(host: Any, *settings: str) -> Iterator[None]:
-    """Secrets in the unit, among further settings of it, and in the file of its environment.
+    """Plant secrets in the unit and in its environment file. `settings`: further directives of the unit.
 
-    Those of the process are in that file too, so that they are known when it was ended with the service.
+    The environment file also has the secrets of the process, so that the host still knows them after the
+    process was stopped together with the service.
     """
-    # A specifier of systemd begins with a percent sign.
+    # A percent sign starts a systemd specifier.
     token, secret = (canary.replace("%", "%%") for canary in IN_UNIT[:2])
     drop_in = (
         f'Environment="SITE_TOKEN={token}" "SITE_SECRET={secret}"',
@@ -222,14 +223,14 @@ def unit(host: Any, *settings: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def planted(host: Any) -> Iterator[None]:
-    """All of them, seen to have landed."""
+    """Plant all secrets, and check that they are in place."""
     with files(host), unit(host), configuration(host), logged(host):
         yield
 
 
 @contextlib.contextmanager
 def logged(host: Any) -> Iterator[None]:
-    """A process with secrets runs beside the service, and what it logged is in the service's journal."""
+    """Run a process with secrets next to the service. Checks that the service's journal has its lines."""
     with process(host) as pid:
         journal = host.check_output(
             f"journalctl --unit={hosts.SERVICE} --identifier=canary --output=cat --all"
@@ -240,7 +241,7 @@ def logged(host: Any) -> Iterator[None]:
 
 
 def leaks(written: dict[str, bytes]) -> dict[str, list[str]]:
-    """Where each canary is, in any encoding."""
+    """The files that contain a canary in any encoding, by canary."""
     found = {
         canary: [name for name, content in written.items() if any(form in content for form in forms(canary))]
         for canary in CANARIES
@@ -253,7 +254,7 @@ def leaks(written: dict[str, bytes]) -> dict[str, list[str]]:
 
 
 def kept(directory: Path) -> dict[str, bytes]:
-    """Every file below a directory, by its path."""
+    """The content of every file in a directory, by path."""
     found = (path for path in directory.rglob("*") if path.is_file())
     return {str(path.relative_to(directory)): path.read_bytes() for path in found}
 
@@ -287,10 +288,8 @@ def test_no_canary_is_in_the_refusal_of_an_argument(
 
 
 @pytest.mark.parametrize("playbook", ["restart.yml", "security_on.yml", "incident_open.yml", "watch.yml"])
-def test_no_canary_is_in_the_refusal_of_words_that_belong_to_no_variable(
-    playbook: str, tmp_path: Path
-) -> None:
-    """A passphrase of several words, given without the second kind of quotes."""
+def test_no_canary_is_in_the_refusal_of_words_without_a_variable(playbook: str, tmp_path: Path) -> None:
+    """A passphrase of several words without inner quotes, which Ansible splits at the spaces."""
     phrase = " ".join(canary.rstrip("=") for canary in CANARIES[:3])
     records = f"--extra-vars=katago_records_dir={tmp_path / 'records'}"
     run = fleet.play(
@@ -311,7 +310,7 @@ def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
     assert run.returncode == 0, run.output[-3000:]
     (directory,) = (tmp_path / "records" / "evidence" / INCIDENT / TARGET).iterdir()
     written = {**kept(tmp_path / "records"), "output": run.output.encode()}
-    # The output has the packed items, as the host sent them.
+    # The output contains the packed items that the host sent.
     for number, packed in enumerate(
         re.findall(r'"content": "([A-Za-z0-9+/=]+)"', run.output.replace("\\", ""))
     ):
@@ -328,14 +327,14 @@ def test_no_canary_leaves_the_host(host: Any, tmp_path: Path) -> None:
     )
     assert set(expected) <= counts.keys()
     assert sum(counts.values()) >= len(CANARIES)
-    # What is around them is left.
+    # The text around the secrets is unchanged.
     assert "GET /mcp?access_token=[redacted]&x=1 HTTP/1.1" in (directory / "journal.jsonl").read_text()
     assert '"maxVisits"' in (directory / "config.json").read_text()
     assert "[redacted:canary.token]" in (directory / "journal.jsonl").read_text()
 
 
-def test_no_canary_is_in_what_is_said_of_the_host(host: Any, tmp_path: Path) -> None:
-    """An incident on it, from triage to review: output, messages, timeline and documents."""
+def test_no_canary_is_in_reports_about_the_host(host: Any, tmp_path: Path) -> None:
+    """Runs an incident from triage to review: output, messages, timeline and documents."""
     message = {"name": "letters", "kind": "file", "path": str(tmp_path / "records" / "letters.jsonl")}
     page = {"name": "page", "kind": "page", "path": str(tmp_path / "records" / "index.html")}
     site = {
@@ -377,7 +376,7 @@ def test_no_canary_is_in_what_is_said_of_the_host(host: Any, tmp_path: Path) -> 
 
 @dataclass(frozen=True)
 class Site:
-    """A control node with records of its own, and the steps of a test."""
+    """A control node with its own records."""
 
     directory: Path
 
@@ -386,7 +385,7 @@ class Site:
         return self.directory / "records"
 
     def play(self, playbook: str, **given: Any) -> tuple[str, fleet.Run]:
-        """As verbose as it gets, with the secrets in a file of variables."""
+        """Run a playbook with the most verbose output, with the secrets in a file of variables."""
         number = len(list(self.directory.glob("*.json")))
         variables = self.directory / f"{number}.json"
         site = {
@@ -401,7 +400,7 @@ class Site:
 
 @pytest.fixture
 def open_site(tmp_path: Path) -> Site:
-    """Where an incident is open, so that every task is in its timeline."""
+    """A site with an open incident, so that its timeline has every task."""
     site = Site(tmp_path)
     opened = {"lead": "Anna", "severity": "P2", "impact": "some", "summary": "slow"}
     message = {"name": "letters", "kind": "file", "path": str(site.records / "letters.jsonl")}
@@ -413,7 +412,7 @@ def open_site(tmp_path: Path) -> Site:
 
 @pytest.fixture
 def vault(host: Any) -> Iterator[dict[str, Any]]:
-    """Variables of a backup, whose secrets are those that lie on the host, and nothing of it afterwards."""
+    """Variables of a backup with the secrets that are planted on the host. Removes the backup afterwards."""
     key = f"-----BEGIN PRIVATE KEY-----\n{IN_FILES[5]}\n-----END PRIVATE KEY-----\n"
     yield {
         "backup_repository": "/srv/canaries",
@@ -423,13 +422,13 @@ def vault(host: Any) -> Iterator[dict[str, Any]]:
         "backup_assets": False,
         "backup_validate_engine": False,
     }
-    left = f"/etc/systemd/system/katago-backup.* /var/lib/katago-backup /srv/canaries {BACKUP}"
-    host.run(f"systemctl disable --now katago-backup.timer; rm -rf {left}")
+    files_of_backup = f"/etc/systemd/system/katago-backup.* /var/lib/katago-backup /srv/canaries {BACKUP}"
+    host.run(f"systemctl disable --now katago-backup.timer; rm -rf {files_of_backup}")
     host.check_output("systemctl daemon-reload")
 
 
-def test_configuration_that_runs_is_kept_beside_the_one_of_the_next_start(host: Any, tmp_path: Path) -> None:
-    """As a switch leaves a host whose run was killed before the restart; what runs has secrets of its own."""
+def test_running_configuration_is_collected_next_to_the_one_on_disk(host: Any, tmp_path: Path) -> None:
+    """A run was killed between switch and restart, and the running configuration has other secrets."""
     running = hosts.current(host)
     releases = "/opt/katago-mcp/releases"
     config = json.loads(host.check_output("cat /etc/katago-mcp/config.json"))
@@ -466,8 +465,8 @@ def test_configuration_that_runs_is_kept_beside_the_one_of_the_next_start(host: 
     assert leaks({**kept(site.records), name: run.output.encode()}) == {}
 
 
-def test_secrets_that_cannot_be_read_leave_figures_alone(host: Any, tmp_path: Path) -> None:
-    """A file of secrets that is too large to be one cannot be searched for."""
+def test_only_secret_free_items_are_kept_if_secrets_cannot_be_read(host: Any, tmp_path: Path) -> None:
+    """A file of secrets that is too large cannot be used for the redaction."""
     site = {
         "incident": INCIDENT,
         "katago_records_dir": str(tmp_path / "records"),
@@ -486,10 +485,10 @@ def test_secrets_that_cannot_be_read_leave_figures_alone(host: Any, tmp_path: Pa
     assert "canary.big has more than" in run.output
 
 
-def test_no_canary_is_said_by_procedures_that_change_the_host(
+def test_no_canary_is_printed_by_procedures_that_change_the_host(
     host: Any, open_site: Site, vault: dict[str, Any]
 ) -> None:
-    """The service is started anew by some, which is why its configuration has none that it would refuse."""
+    """Some of them restart the service, so its configuration has no secrets: it would refuse to start."""
     mitigation = {"visits": 100, "minutes": 5, "why": "the queue is long"}
     token = {"name": "canary", "scopes": ["analyze"], "token": IN_FILES[1]}
     damage = "echo >> /opt/katago-mcp/current/analysis.cfg"
@@ -513,19 +512,21 @@ def test_no_canary_is_said_by_procedures_that_change_the_host(
                 name, run = open_site.play(playbook, **given)
             assert run.returncode == 0, (name, run.output[-5000:])
             written[name] = run.output.encode()
-    assert_nothing_is_said(open_site, written)
+    assert_no_leaks(open_site, written)
     assert len(list(open_site.records.glob(f"evidence/{INCIDENT}/{TARGET}/*/manifest.jsonl"))) >= 6
 
 
-def test_no_canary_is_said_by_procedures_that_fail(host: Any, open_site: Site, vault: dict[str, Any]) -> None:
-    """Of a service that does not start the last words are printed, with secrets in them."""
-    said = (*IN_FILES[:3], *IN_UNIT, *IN_PROCESS[:3], *IN_CONFIG[:2], IN_SINKS[2])
-    words = [
-        *(f"THE LAST WORDS OF IT {canary} {half_encoded(canary)}" for canary in said[:4]),
-        json.dumps({"level": "critical", "event": "LAST EVENT", "tried": list(said[4:8])}),
-        *(f"opened with {canary} {base64.b64encode(canary.encode()).decode()}" for canary in said[8:]),
+def test_no_canary_is_printed_by_procedures_that_fail(
+    host: Any, open_site: Site, vault: dict[str, Any]
+) -> None:
+    """If a service does not start, its last log lines are printed; here they contain secrets."""
+    canaries = (*IN_FILES[:3], *IN_UNIT, *IN_PROCESS[:3], *IN_CONFIG[:2], IN_SINKS[2])
+    log = [
+        *(f"LAST LOG LINE {canary} {half_encoded(canary)}" for canary in canaries[:4]),
+        json.dumps({"level": "critical", "event": "LAST EVENT", "tried": list(canaries[4:8])}),
+        *(f"opened with {canary} {base64.b64encode(canary.encode()).decode()}" for canary in canaries[8:]),
     ]
-    fails = 'ExecStartPre=+/bin/sh -c "cat /run/canary-words; exit 1"'
+    fails = 'ExecStartPre=+/bin/sh -c "cat /run/canary-log; exit 1"'
     steps: list[tuple[str, dict[str, Any]]] = [
         ("backup.yml", {**vault, "backup_repository": "/proc/canaries"}),
         ("restart.yml", {}),
@@ -537,25 +538,25 @@ def test_no_canary_is_said_by_procedures_that_fail(host: Any, open_site: Site, v
         ("restart.yml", {"force": True}),
     ]
     written: dict[str, bytes] = {}
-    put(host, "/run/canary-words", "\n".join(words) + "\n")
+    put(host, "/run/canary-log", "\n".join(log) + "\n")
     with files(host), unit(host, fails), configuration(host):
         for playbook, given in steps:
             with logged(host):
                 name, run = open_site.play(playbook, **given)
             assert run.returncode != 0, (name, run.output[-5000:])
             written[name] = run.output.encode()
-    host.check_output("rm /run/canary-words")
+    host.check_output("rm /run/canary-log")
     restarts = [content for name, content in written.items() if name.endswith("restart.yml")]
     for content in restarts:
         assert b"Its last log lines" in content
-        assert b"THE LAST WORDS OF IT [redacted" in content
+        assert b"LAST LOG LINE [redacted" in content
         assert b"LAST EVENT" in content
-    assert_nothing_is_said(open_site, written)
+    assert_no_leaks(open_site, written)
     _, run = open_site.play("deploy.yml")
     assert run.returncode == 0, run.output[-3000:]
 
 
-def assert_nothing_is_said(site: Site, written: dict[str, bytes]) -> None:
+def assert_no_leaks(site: Site, written: dict[str, bytes]) -> None:
     """No canary is in output, timeline, messages, evidence or any other record."""
     written |= kept(site.records)
     assert {"letters.jsonl", f"incidents/{INCIDENT}/timeline.jsonl"} <= written.keys()

@@ -1,4 +1,4 @@
-"""R29: evidence is kept whatever the host suffers from, and tells the truth about what is missing."""
+"""R29: evidence is stored whatever is wrong with the host, and its manifest lists what is missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def host() -> Any:
 
 @pytest.fixture
 def site(tmp_path: Path) -> dict[str, Any]:
-    """Records and a key of the test's own, and its incident."""
+    """Records, a key and an incident for this test."""
     return {
         "incident": INCIDENT,
         "katago_records_dir": str(tmp_path / "records"),
@@ -39,13 +39,13 @@ def site(tmp_path: Path) -> dict[str, Any]:
 
 
 def kept(site: dict[str, Any], name: str = FIRST) -> list[Path]:
-    """The directories of evidence of a host, the oldest first."""
+    """The directories of a host's evidence, oldest first."""
     parent = Path(site["katago_records_dir"]) / "evidence" / INCIDENT / name
     return sorted(parent.iterdir()) if parent.exists() else []
 
 
 def entries(directory: Path) -> list[dict[str, Any]]:
-    """The first line of a manifest, its items, and its last line."""
+    """The entries of a manifest: the first line, the items, and the last line."""
     lines = (directory / "manifest.jsonl").read_text().splitlines()
     return [json.loads(line)["entry"] for line in lines]
 
@@ -55,7 +55,7 @@ def items(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def deadlines(found: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """The seconds that each tier was given on the host, in which each of its items has its own."""
+    """The deadline of each tier in seconds. Checks that the deadlines of its items are shorter."""
     bounds = {each["tier"]: each["tier_deadline_seconds"] for each in found.values()}
     for each in found.values():
         assert 0 < each["deadline_seconds"] < each["tier_deadline_seconds"] == bounds[each["tier"]]
@@ -63,14 +63,14 @@ def deadlines(found: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def arrived(site: dict[str, Any], names: list[str]) -> bool:
-    """Whether these items are kept already, while a manifest is written."""
+    """Whether these items are stored already. The manifest may still be written."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         return set(names) <= items(kept(site)[0]).keys()
     return False
 
 
 def verified(*directories: Path) -> subprocess.CompletedProcess[str]:
-    """What `bin/evidence verify` says."""
+    """The result of `bin/evidence verify`."""
     return subprocess.run(
         ["bin/evidence", "verify", *map(str, directories)],
         cwd=paths.ROOT,
@@ -81,7 +81,7 @@ def verified(*directories: Path) -> subprocess.CompletedProcess[str]:
 
 
 def timeline(site: dict[str, Any]) -> list[dict[str, Any]]:
-    """What procedures did, without the tasks that it took."""
+    """The events of procedures in the timeline, without the events of tasks."""
     path = Path(site["katago_records_dir"]) / "incidents" / INCIDENT / "timeline.jsonl"
     events = [json.loads(line) for line in path.read_text().splitlines()]
     return [event for event in events if "procedure" in event]
@@ -89,7 +89,7 @@ def timeline(site: dict[str, Any]) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def replaced(host: Any, program: str, script: str) -> Iterator[None]:
-    """A program of the host is another one for a while."""
+    """Replace a program of the host by a script."""
     path = host.check_output(f"readlink --canonicalize $(command -v {program})")
     host.check_output(f"printf '#!/bin/sh\\n{script}\\n' > /run/{program} && chmod 755 /run/{program}")
     host.check_output(f"mount --bind /run/{program} {path}")
@@ -100,7 +100,7 @@ def replaced(host: Any, program: str, script: str) -> Iterator[None]:
 
 
 def kill(pid: int) -> None:
-    """Kill a process and all below it, as the end of a control node does: workers have their own sessions."""
+    """Kill a process and its descendants, as if the control node died: workers have their own sessions."""
     below = subprocess.run(["pgrep", "--parent", str(pid)], capture_output=True, text=True, check=False)
     os.kill(pid, signal.SIGKILL)
     for child in below.stdout.split():
@@ -108,7 +108,7 @@ def kill(pid: int) -> None:
             kill(int(child))
 
 
-def test_all_is_kept_of_all_hosts_within_a_minute_and_nothing_is_changed(site: dict[str, Any]) -> None:
+def test_evidence_of_all_hosts_is_stored_within_a_minute_and_nothing_is_changed(site: dict[str, Any]) -> None:
     before = [hosts.untouched(hosts.connect(name)) for name in (FIRST, SECOND)]
     run = fleet.play("evidence.yml", variables=site)
     assert run.returncode == 0, run.output
@@ -137,7 +137,7 @@ def test_all_is_kept_of_all_hosts_within_a_minute_and_nothing_is_changed(site: d
     assert verified(Path(site["katago_records_dir"]) / "evidence").returncode == 0
 
 
-def test_harmless_content_is_as_it_was(host: Any, site: dict[str, Any]) -> None:
+def test_harmless_content_is_not_redacted(host: Any, site: dict[str, Any]) -> None:
     assert fleet.play("evidence.yml", LIMIT, variables=site).returncode == 0
     (directory,) = kept(site)
     found = items(directory)
@@ -155,7 +155,7 @@ def test_harmless_content_is_as_it_was(host: Any, site: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("fault", [hosts.no_space, hosts.no_inodes, hosts.read_only])
-def test_disk_that_takes_nothing_costs_nothing(
+def test_disk_that_cannot_be_written_affects_no_item(
     host: Any, site: dict[str, Any], fault: Callable[[Any], contextlib.AbstractContextManager[str]]
 ) -> None:
     with fault(host):
@@ -166,9 +166,7 @@ def test_disk_that_takes_nothing_costs_nothing(
     assert verified(directory).returncode == 0
 
 
-def test_collector_that_hangs_and_one_that_does_not_end_cost_their_own_items(
-    host: Any, site: dict[str, Any]
-) -> None:
+def test_hanging_and_endless_collectors_affect_only_their_own_items(host: Any, site: dict[str, Any]) -> None:
     with replaced(host, "journalctl", "sleep 600"), replaced(host, "dpkg-query", "yes a line"):
         assert host.run("timeout 1 journalctl").rc == 124
         run = fleet.play("evidence.yml", LIMIT, variables=site)
@@ -177,8 +175,8 @@ def test_collector_that_hangs_and_one_that_does_not_end_cost_their_own_items(
     found = items(directory)
     for name in ("journal.jsonl", "journal-long.jsonl"):
         hung = found[name]
-        assert hung["problem"] == f"no end within {hung['deadline_seconds']:.3g} s"
-        # It had all of its own time, and its tier ended in what is left of the tier's.
+        assert hung["problem"] == f"did not finish within {hung['deadline_seconds']:.3g} s"
+        # The collector had its full time, and its tier finished within the tier's deadline.
         assert hung["deadline_seconds"] <= hung["seconds"] <= hung["tier_seconds"]
         assert hung["tier_seconds"] <= hung["tier_deadline_seconds"] == deadlines(found)[hung["tier"]]
     assert found["packages.txt"]["problem"] == "the first 1048576 bytes are kept"
@@ -188,7 +186,7 @@ def test_collector_that_hangs_and_one_that_does_not_end_cost_their_own_items(
     assert verified(directory).returncode == 0
 
 
-def test_service_that_is_stopped_or_frozen_costs_its_own_items(host: Any, site: dict[str, Any]) -> None:
+def test_frozen_service_affects_only_its_own_items(host: Any, site: dict[str, Any]) -> None:
     process = hosts.main_pid(host)
     host.check_output(f"kill -STOP {process}")
     try:
@@ -203,20 +201,20 @@ def test_service_that_is_stopped_or_frozen_costs_its_own_items(host: Any, site: 
 
 
 @pytest.mark.parametrize("gone", [fleet.frozen, fleet.absent])
-def test_host_that_is_gone_is_named_and_costs_the_others_nothing(
+def test_unreachable_host_is_reported_and_does_not_affect_the_others(
     site: dict[str, Any], gone: Callable[[Host], contextlib.AbstractContextManager[None]]
 ) -> None:
     with gone(fleet.host_named(SECOND)):
         run = fleet.play("evidence.yml", variables=site)
     assert run.returncode == 2, run.output
-    assert f"Not all was kept of {SECOND}" in run.output
+    assert f"The evidence of {SECOND} is missing or incomplete" in run.output
     assert f"{FIRST}: ok." in run.output
     (directory,) = kept(site)
     assert verified(directory).returncode == 0
     assert next(event for event in timeline(site) if event["host"] == SECOND)["result"] == "unknown"
 
 
-def test_run_that_is_killed_leaves_what_it_had_and_a_true_manifest(host: Any, site: dict[str, Any]) -> None:
+def test_killed_run_leaves_its_items_and_a_correct_manifest(host: Any, site: dict[str, Any]) -> None:
     with replaced(host, "dpkg-query", "sleep 600"):
         run = subprocess.Popen(
             ["ansible-playbook", "playbooks/evidence.yml", LIMIT, f"--extra-vars={json.dumps(site)}"],
@@ -229,25 +227,25 @@ def test_run_that_is_killed_leaves_what_it_had_and_a_true_manifest(host: Any, si
             fleet.eventually(
                 lambda: arrived(site, evidence_items.names("hot")),
                 within=60,
-                what="the volatile evidence is there",
+                what="the volatile evidence is stored",
             )
         finally:
             kill(run.pid)
             run.wait()
     (directory,) = kept(site)
     assert list(items(directory)) == evidence_items.names("hot")
-    said = verified(directory)
-    assert said.returncode == 1
-    assert "has no end: the run was cut short" in said.stdout
-    assert "packages.txt" in said.stdout
-    assert "was changed" not in said.stdout
+    verification = verified(directory)
+    assert verification.returncode == 1
+    assert "has no last line: the run was interrupted" in verification.stdout
+    assert "packages.txt" in verification.stdout
+    assert "was changed" not in verification.stdout
     again = fleet.play("evidence.yml", LIMIT, variables=site)
     assert again.returncode == 0, again.output
     assert len(kept(site)) == 2
     assert list(items(directory)) == evidence_items.names("hot")
 
 
-def test_procedure_that_is_killed_has_its_evidence(site: dict[str, Any]) -> None:
+def test_killed_procedure_has_its_evidence(site: dict[str, Any]) -> None:
     killed = fleet.play("restart.yml", LIMIT, variables=site, kill_before=3)
     assert killed.returncode == -9, killed.output
     (directory,) = kept(site)
@@ -256,7 +254,7 @@ def test_procedure_that_is_killed_has_its_evidence(site: dict[str, Any]) -> None
     assert fleet.play("restart.yml", LIMIT, variables=site).returncode == 0
 
 
-def test_procedure_that_fails_keeps_evidence_before_and_after(host: Any, site: dict[str, Any]) -> None:
+def test_failed_procedure_stores_evidence_before_and_after(host: Any, site: dict[str, Any]) -> None:
     with hosts.drop_in(host, "ExecStartPre=/bin/false"):
         run = fleet.play("restart.yml", LIMIT, variables={**site, "force": True})
     assert run.returncode != 0
@@ -268,19 +266,17 @@ def test_procedure_that_fails_keeps_evidence_before_and_after(host: Any, site: d
     assert fleet.play("restart.yml", LIMIT, variables=site).returncode == 0
 
 
-def test_procedure_without_evidence_is_refused_unless_that_is_asked_for(
-    host: Any, site: dict[str, Any]
-) -> None:
+def test_procedure_without_evidence_is_refused_unless_it_is_allowed(host: Any, site: dict[str, Any]) -> None:
     Path(site["evidence_key"]).write_text("no key")
     Path(site["evidence_key"]).chmod(0o600)
     before = hosts.untouched(host)
     refused = fleet.play("restart.yml", LIMIT, variables=site)
     assert refused.returncode != 0
-    assert "Refused; nothing was changed on this host. The evidence cannot be kept:" in refused.output
+    assert "Refused; nothing was changed on this host. The evidence cannot be stored:" in refused.output
     assert hosts.untouched(host) == before
     run = fleet.play("restart.yml", LIMIT, variables={**site, "without_evidence": True})
     assert run.returncode == 0, run.output
-    assert any("goes on without evidence" in event["message"] for event in timeline(site))
+    assert any("Continues without evidence" in event["message"] for event in timeline(site))
 
 
 @pytest.mark.parametrize("playbook", ["evidence.yml", "restart.yml"])
@@ -293,7 +289,7 @@ def test_misspelt_incident_is_refused(host: Any, site: dict[str, Any], playbook:
     assert hosts.untouched(host) == before
 
 
-def test_evidence_that_was_changed_is_found(site: dict[str, Any]) -> None:
+def test_changed_evidence_is_found(site: dict[str, Any]) -> None:
     assert fleet.play("evidence.yml", LIMIT, variables=site).returncode == 0
     (directory,) = kept(site)
     journal = directory / "journal.jsonl"
@@ -301,7 +297,7 @@ def test_evidence_that_was_changed_is_found(site: dict[str, Any]) -> None:
     content[len(content) // 2] ^= 1
     journal.write_bytes(content)
     (directory / "memory.txt").unlink()
-    said = verified(directory)
-    assert said.returncode == 1
-    assert "journal.jsonl was changed" in said.stdout
-    assert "memory.txt is missing" in said.stdout
+    verification = verified(directory)
+    assert verification.returncode == 1
+    assert "journal.jsonl was changed" in verification.stdout
+    assert "memory.txt is missing" in verification.stdout

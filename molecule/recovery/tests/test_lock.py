@@ -1,4 +1,4 @@
-"""Two operators at once: the second is refused by name, and a lock is broken by name only."""
+"""Two operators at the same time: the second one is refused; a lock is only broken by its owner's name."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def host() -> Any:
 
 
 def hold(host: Any, **lock: str) -> None:
-    """A lock that somebody took 25 minutes ago."""
+    """Create a lock that another operator took 25 minutes ago."""
     since = host.check_output("date --utc --date='25 minutes ago' +%Y-%m-%dT%H:%M:%SZ")
     content = json.dumps({**HELD, **lock, "since": since})
     host.check_output(f"cat > {hosts.LOCK} <<'END'\n{content}\nEND")
 
 
 @pytest.mark.parametrize("procedure", ["restart.yml", "rollback.yml", "deploy.yml"])
-def test_second_operator_is_refused_by_name_with_the_age_of_the_lock(host: Any, procedure: str) -> None:
+def test_second_operator_is_refused_with_owner_and_age_of_the_lock(host: Any, procedure: str) -> None:
     hold(host)
     try:
         before = hosts.untouched(host)
@@ -42,7 +42,7 @@ def test_second_operator_is_refused_by_name_with_the_age_of_the_lock(host: Any, 
         host.check_output(f"rm {hosts.LOCK}")
 
 
-def test_lock_is_broken_by_its_owners_name_and_no_other(host: Any) -> None:
+def test_lock_is_broken_only_by_its_owners_name(host: Any) -> None:
     hold(host)
     try:
         refused = fleet.play("restart.yml", LIMIT, variables={"break_lock": "carla@elsewhere"})
@@ -55,7 +55,7 @@ def test_lock_is_broken_by_its_owners_name_and_no_other(host: Any) -> None:
         host.run(f"rm --force {hosts.LOCK}")
 
 
-def test_run_that_died_is_called_dead_and_only_its_own_procedure_takes_over(host: Any) -> None:
+def test_dead_run_is_reported_and_only_its_own_procedure_takes_over_the_lock(host: Any) -> None:
     dead = fleet.play("restart.yml", LIMIT, user="berta", kill_before=3)
     assert dead.returncode == -9, dead.output
     lock = json.loads(host.check_output(f"cat {hosts.LOCK}"))
@@ -71,7 +71,7 @@ def test_run_that_died_is_called_dead_and_only_its_own_procedure_takes_over(host
     assert not host.file(hosts.LOCK).exists
 
 
-def test_of_two_at_once_one_does_the_work_and_one_is_refused() -> None:
+def test_one_of_two_simultaneous_runs_is_refused() -> None:
     with concurrent.futures.ThreadPoolExecutor() as pool:
         runs = list(pool.map(lambda user: fleet.play("restart.yml", LIMIT, user=user), ("anna", "berta")))
     done, refused = sorted(runs, key=lambda run: run.returncode)

@@ -1,4 +1,4 @@
-"""R7, R8: a restart ends validated, or says what is left and what to do; force reaches the unit alone."""
+"""R7, R8: a restart is validated, or reports the state and the next step; force only kills the unit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests import fleet, hosts
 
 TARGET = fleet.LAB.hosts()[0].name
 LIMIT = f"--limit={TARGET}"
-# Ignores SIGTERM, and is found in the unit's control group whatever it is called.
+# Ignores SIGTERM. It runs in the unit's control group under another name.
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 BYSTANDER = "import time; time.sleep(600)"
 BINARY = "import json; print(json.load(open('/etc/katago-mcp/config.json'))['katago']['binaryPath'])"
@@ -44,20 +44,20 @@ def test_frozen_server_is_restarted(host: Any, target: Host) -> None:
     assert run.returncode == 0, run.output
     assert "Restarted; release" in run.output
     assert hosts.main_pid(host) not in (0, before)
-    # Not by systemd's watchdog, which would help where the procedure does nothing.
+    # The procedure restarted it, not systemd's watchdog.
     assert host.check_output(f"systemctl show {hosts.SERVICE} --property=NRestarts --value") == "0"
 
 
-def test_network_that_takes_long_to_load_is_waited_for(host: Any) -> None:
-    """Longer than the ten seconds after which the runbook looks again."""
+def test_restart_waits_for_a_network_that_loads_slowly(host: Any) -> None:
+    """Loading takes longer than the ten seconds after which the runbook checks again."""
     with slow_engine(host, seconds=40):
-        begun = time.monotonic()
+        started = time.monotonic()
         run = fleet.play("restart.yml", LIMIT)
         assert run.returncode == 0, run.output
-        assert time.monotonic() - begun > 40
+        assert time.monotonic() - started > 40
 
 
-def test_service_that_is_not_ready_in_time_is_told_with_its_state_and_the_next_step(host: Any) -> None:
+def test_service_that_is_not_ready_in_time_is_reported_with_its_state_and_the_next_step(host: Any) -> None:
     with slow_engine(host, seconds=40):
         run = fleet.play("restart.yml", LIMIT, variables={"validate_ready_deadline": 3})
     assert run.returncode != 0
@@ -67,7 +67,7 @@ def test_service_that_is_not_ready_in_time_is_told_with_its_state_and_the_next_s
     assert not host.file(hosts.LOCK).exists
 
 
-def test_force_kills_what_ignores_sigterm_and_nothing_that_is_only_called_katago(host: Any) -> None:
+def test_force_kills_processes_that_ignore_sigterm_but_no_other_process_named_katago(host: Any) -> None:
     group = host.check_output(f"systemctl show {hosts.SERVICE} --property=ControlGroup --value")
     stubborn = background(host, f"python3 -c '{STUBBORN}'")
     bystander = background(host, f"python3 -c '{BYSTANDER}' katago-mcp katago")
@@ -77,7 +77,7 @@ def test_force_kills_what_ignores_sigterm_and_nothing_that_is_only_called_katago
         host.check_output(f"kill -TERM {stubborn}")
         assert hosts.SERVICE in host.check_output(f"cat /proc/{stubborn}/cgroup")
         assert str(bystander) in host.check_output("pgrep --full katago-mcp").split()
-        # A server that takes no notice of its order to end, and that systemd alone would wait for for ever.
+        # A server that ignores the stop signal, and for which systemd would wait forever.
         with hosts.drop_in(host, "KillSignal=SIGCONT", "TimeoutStopSec=infinity"):
             run = fleet.play("restart.yml", LIMIT, variables={"force": True})
         assert run.returncode == 0, run.output
@@ -87,7 +87,7 @@ def test_force_kills_what_ignores_sigterm_and_nothing_that_is_only_called_katago
         host.run(f"kill -KILL {stubborn} {bystander}")
 
 
-def test_unit_that_used_up_its_starts_is_restarted(host: Any) -> None:
+def test_unit_that_reached_its_start_limit_is_restarted(host: Any) -> None:
     with hosts.drop_in(host, "ExecStartPre=/bin/false"):
         host.run(f"systemctl restart {hosts.SERVICE}")
         fleet.eventually(
@@ -99,7 +99,7 @@ def test_unit_that_used_up_its_starts_is_restarted(host: Any) -> None:
     assert run.returncode == 0, run.output
 
 
-def test_service_that_does_not_start_is_told_with_its_last_words(host: Any) -> None:
+def test_service_that_does_not_start_is_reported_with_its_last_log_lines(host: Any) -> None:
     with hosts.drop_in(host, "ExecStartPre=/bin/sh -c 'echo out of luck; exit 1'"):
         run = fleet.play("restart.yml", LIMIT, variables={"force": True})
     assert run.returncode != 0
@@ -108,7 +108,7 @@ def test_service_that_does_not_start_is_told_with_its_last_words(host: Any) -> N
     assert f"Next: ansible-playbook playbooks/rollback.yml -l {TARGET}" in run.output
 
 
-def test_check_mode_predicts_and_leaves_the_service_alone(host: Any) -> None:
+def test_check_mode_predicts_and_does_not_change_the_service(host: Any) -> None:
     before = hosts.untouched(host)
     run = fleet.play("restart.yml", LIMIT, "--check")
     assert run.returncode == 0, run.output
@@ -116,7 +116,7 @@ def test_check_mode_predicts_and_leaves_the_service_alone(host: Any) -> None:
     assert hosts.untouched(host) == before
 
 
-def test_killed_between_any_two_tasks_and_repeated_it_converges(host: Any, target: Host) -> None:
+def test_restart_killed_between_any_two_tasks_finishes_when_run_again(host: Any, target: Host) -> None:
     frozen = hosts.main_pid(host)
     host.check_output(f"kill -STOP {frozen}")
     fleet.killed_everywhere(lambda tasks: fleet.play("restart.yml", LIMIT, kill_before=tasks), 40)
@@ -126,12 +126,12 @@ def test_killed_between_any_two_tasks_and_repeated_it_converges(host: Any, targe
 
 
 def background(host: Any, command: str) -> int:
-    """Start a command that goes on by itself; return its process."""
+    """Start a command in the background. Returns its process id."""
     return int(host.check_output(f"nohup {command} >/dev/null 2>&1 & echo $!"))
 
 
 def slow_engine(host: Any, *, seconds: int) -> Any:
-    """The engine as if its network took so long to load."""
+    """Delay the start of the engine, as if its network took that long to load."""
     binary = host.check_output(f'python3 -c "{BINARY}"')
     script = f'#!/bin/sh\nsleep {seconds}\nexec {binary} "$@"'
     host.check_output(f"cat > /opt/slow-engine <<'END'\n{script}\nEND")

@@ -1,4 +1,4 @@
-"""R10: back to a release that was good, in one switch; refused untouched when it cannot be right."""
+"""R10: a rollback switches to a validated release in one step, or is refused without any change."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests import fleet, hosts
 
 TARGET = fleet.LAB.hosts()[0].name
 LIMIT = f"--limit={TARGET}"
-# The first task of a return that changes the host.
+# The name of the first task of a return that changes the host.
 RETURNS = "Reject the failed release"
-# What a rollback leaves as it is: all of them lead through the link to the current release.
+# Links that a rollback does not change: all of them go through the link to the current release.
 LINKS = ("/etc/katago-mcp/config.json", "/usr/local/bin/katago-mcp", f"/etc/systemd/system/{hosts.SERVICE}")
-# What the server and its engine were started from and have loaded, and what systemd goes by.
+# Prints the files that the server and its engine were started from and have loaded, and settings of systemd.
 RUNNING = r"""
 import hashlib, json, pathlib, re, subprocess
 def shown(name):
@@ -67,9 +67,9 @@ def target() -> Host:
 
 @pytest.fixture(scope="module")
 def variants(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The variables of three releases, told apart from outside by a limit; the third has nothing of others.
+    """The variables of three releases that differ in a visible limit. The third shares no file with them.
 
-    Its engine and its network do what those of the lab do, from files that are others.
+    Its engine and its network behave like those of the lab, but are different files.
     """
     directory = tmp_path_factory.mktemp("others")
     cached = (paths.CACHE, print)
@@ -91,37 +91,37 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def file(path: Path, content: bytes) -> dict[str, str]:
-    """A new file on the control node, as an asset comes from there."""
+    """Write a file on the control node. Returns the variables of an asset that comes from it."""
     path.write_bytes(content)
     return {"source": "file", "path": str(path), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def what_runs(host: Any) -> dict[str, Any]:
-    """Everything of a release as the processes have it, by kind."""
-    found: dict[str, Any] = json.loads(host.check_output(f"python3 - <<'END'\n{RUNNING}\nEND"))
-    return found
+def running_parts(host: Any) -> dict[str, Any]:
+    """The parts of the release that the running processes use, by kind."""
+    parts: dict[str, Any] = json.loads(host.check_output(f"python3 - <<'END'\n{RUNNING}\nEND"))
+    return parts
 
 
 @pytest.fixture(scope="module")
 def deployed(host: Any, variants: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Three good releases, deployed one after the other, and what ran then."""
-    found = {}
+    """Deploy three validated releases one after the other. Returns what ran with each, by release."""
+    parts = {}
     for variables in variants:
         run = fleet.play("deploy.yml", LIMIT, variables=variables)
         assert run.returncode == 0, run.output
-        found[hosts.current(host)] = what_runs(host)
-    return found
+        parts[hosts.current(host)] = running_parts(host)
+    return parts
 
 
 @pytest.fixture(scope="module")
 def releases(deployed: dict[str, dict[str, Any]]) -> list[str]:
-    """Their names."""
+    """The names of the deployed releases."""
     return list(deployed)
 
 
 @pytest.fixture
 def untouched(host: Any, releases: list[str]) -> Iterator[list[str]]:
-    """The three releases, of which no refused rollback changes anything."""
+    """The three releases. Checks that the refused rollback of a test changes nothing."""
     before = hosts.untouched(host)
     yield releases
     assert hosts.untouched(host) == before
@@ -129,7 +129,7 @@ def untouched(host: Any, releases: list[str]) -> Iterator[list[str]]:
 
 @pytest.fixture
 def two(host: Any, releases: list[str], variants: list[dict[str, Any]]) -> tuple[str, str]:
-    """The first release, and the third, which is current and leads back to the first."""
+    """The first release, and the third, which is current and whose rollback target is the first."""
     first, _, third = releases
     for variables in (variants[0], variants[2]):
         run = fleet.play("deploy.yml", LIMIT, variables=variables)
@@ -151,7 +151,7 @@ def test_check_mode_predicts_the_release(host: Any, untouched: list[str]) -> Non
     assert f"rollback: changed (predicted). {predicted}" in run.output
 
 
-def test_damaged_release_is_passed_over_and_refused_by_name(host: Any, untouched: list[str]) -> None:
+def test_damaged_release_is_skipped_and_refused_if_named(host: Any, untouched: list[str]) -> None:
     first, second, _ = untouched
     file = f"/opt/katago-mcp/releases/{second}/analysis.cfg"
     host.check_output(f"cp --preserve {file} /root/whole && printf x >> {file}")
@@ -166,7 +166,7 @@ def test_damaged_release_is_passed_over_and_refused_by_name(host: Any, untouched
 
 
 @pytest.mark.parametrize(
-    ("variables", "words"),
+    ("variables", "message"),
     [
         ({"release": "0.0.9-nowhere"}, "there is no release '0.0.9-nowhere'; available releases: "),
         ({"relase": "0.1.0-aa"}, "-e relase is not an input of this playbook. Did you mean release?"),
@@ -174,43 +174,43 @@ def test_damaged_release_is_passed_over_and_refused_by_name(host: Any, untouched
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_bad_input_is_refused(untouched: list[str], variables: dict[str, Any], words: str) -> None:
+def test_bad_input_is_refused(untouched: list[str], variables: dict[str, Any], message: str) -> None:
     run = fleet.play("rollback.yml", LIMIT, variables=variables)
     assert run.returncode != 0
-    assert words in run.output
+    assert message in run.output
     assert set(run.changed.values()) == {0}
 
 
-def test_every_rollback_goes_one_good_release_further_back_until_there_is_none(
+def test_every_rollback_goes_back_one_validated_release_until_there_is_none(
     host: Any, target: Host, deployed: dict[str, dict[str, Any]]
 ) -> None:
-    """R10: server, engine, network, configuration and unit of one release, by one link."""
+    """R10: one link switches server, engine, network, configuration and unit together."""
     first, second, third = deployed
     assert not [kind for kind, value in deployed[third].items() if value == deployed[second][kind]]
-    assert what_runs(host) == deployed[third]
+    assert running_parts(host) == deployed[third]
     links = f"stat --format='%N %i %Z' {' '.join(LINKS)}"
     others = host.check_output(links)
     switches = len(switched(host))
-    went = [third]
+    visited = [third]
     with cut_off(host):
         while True:
             before = hosts.untouched(host)
             run = fleet.play("rollback.yml", LIMIT)
             if run.returncode != 0:
                 break
-            went.append(running(target))
-            # Never back and forth; hosts may have had releases before those of this module.
-            assert len(set(went)) == len(went)
-            assert what_runs(host) == deployed.get(went[-1], what_runs(host))
+            visited.append(running(target))
+            # Never back and forth. The host may also have releases from before this module.
+            assert len(set(visited)) == len(visited)
+            assert running_parts(host) == deployed.get(visited[-1], running_parts(host))
             assert hosts.history(host)[-1]["verdict"] == "good"
-    assert went[:3] == [third, second, first]
-    assert [record["release"] for record in switched(host)[switches:]] == went[1:]
+    assert visited[:3] == [third, second, first]
+    assert [record["release"] for record in switched(host)[switches:]] == visited[1:]
     assert host.check_output(links) == others
     assert "there is no earlier release that is validated and intact" in run.output
     assert hosts.untouched(host) == before
 
 
-def test_target_that_fails_is_left_again_marked_bad_and_refused_from_then_on(
+def test_failed_target_is_rejected_and_refused_from_then_on(
     host: Any, target: Host, two: tuple[str, str]
 ) -> None:
     first, third = two
@@ -228,11 +228,11 @@ def test_target_that_fails_is_left_again_marked_bad_and_refused_from_then_on(
     assert running(target) == first
 
 
-def test_killed_between_any_two_tasks_and_repeated_it_converges(
+def test_rollback_killed_between_any_two_tasks_finishes_when_run_again(
     host: Any, target: Host, two: tuple[str, str]
 ) -> None:
     first, third = two
-    known = host.check_output("ls /opt/katago-mcp/releases")
+    installed = host.check_output("ls /opt/katago-mcp/releases")
 
     def attempt(tasks: int) -> fleet.Run:
         run = fleet.play("rollback.yml", LIMIT, kill_before=tasks)
@@ -241,30 +241,30 @@ def test_killed_between_any_two_tasks_and_repeated_it_converges(
 
     fleet.killed_everywhere(attempt, 40)
     assert running(target) == first
-    assert host.check_output("ls /opt/katago-mcp/releases") == known
+    assert host.check_output("ls /opt/katago-mcp/releases") == installed
     assert not host.file(hosts.LOCK).exists
     last = switched(host)[-1]
     assert (last["release"], last["previous"]) == (first, third)
 
 
-def test_killed_between_any_two_tasks_of_the_return_and_repeated_it_ends_where_the_return_leads(
+def test_return_killed_between_any_two_tasks_finishes_when_run_again(
     host: Any, target: Host, two: tuple[str, str]
 ) -> None:
-    """The target of a rollback fails: killed before it is marked bad, before the switch back, and so on."""
+    """The target of a rollback fails. The return is killed before each of its tasks, then run again."""
     first, third = two
-    known = host.check_output("ls /opt/katago-mcp/releases")
+    installed = host.check_output("ls /opt/katago-mcp/releases")
     before = hosts.history(host)
     host.check_output(f"cp --preserve {hosts.HISTORY} /root/history")
-    seen = []
+    states = []
     with unstartable(host, first):
         for tasks in range(10):
             killed = fleet.play("rollback.yml", LIMIT, kill_before=tasks, counts_from=RETURNS)
             assert killed.returncode == -9, killed.output
-            left = [(each["release"], each["verdict"]) for each in hosts.history(host)[len(before) :]]
-            seen.append((hosts.current(host), left[1:]))
+            added = [(each["release"], each["verdict"]) for each in hosts.history(host)[len(before) :]]
+            states.append((hosts.current(host), added[1:]))
             again = fleet.play("rollback.yml", LIMIT)
             assert "is taken over: its run is dead" in again.output
-            if left[1:]:
+            if added[1:]:
                 assert again.returncode == 0, again.output
                 validated = f"Release {third} runs and is validated; previous release: {first}."
                 assert validated in again.output
@@ -279,8 +279,8 @@ def test_killed_between_any_two_tasks_of_the_return_and_repeated_it_ends_where_t
                 -1
             ] == "bad"
             assert not host.file(hosts.LOCK).exists
-            assert host.check_output("ls /opt/katago-mcp/releases") == known
-            if left[-1] == (third, "good"):
+            assert host.check_output("ls /opt/katago-mcp/releases") == installed
+            if added[-1] == (third, "good"):
                 break
             host.check_output(
                 f"cp --preserve /root/history {hosts.HISTORY};"
@@ -289,7 +289,7 @@ def test_killed_between_any_two_tasks_of_the_return_and_repeated_it_ends_where_t
                 f" systemctl restart {hosts.SERVICE}"
             )
     back = (third, None)
-    assert seen == [
+    assert states == [
         (first, []),
         (first, [(first, "bad")]),
         (third, [(first, "bad"), back]),
@@ -300,19 +300,19 @@ def test_killed_between_any_two_tasks_of_the_return_and_repeated_it_ends_where_t
 
 
 def unstartable(host: Any, release: str) -> contextlib.AbstractContextManager[None]:
-    """A release that the service cannot be started from."""
+    """Keep the service from starting with a release."""
     others = f"test $(readlink /opt/katago-mcp/current) != releases/{release}"
     return hosts.drop_in(host, f"ExecStartPre=/bin/sh -c '{others}'")
 
 
 def switched(host: Any) -> list[dict[str, Any]]:
-    """The switches of the host's history."""
+    """The records of switches in the host's history."""
     return [record for record in hosts.history(host) if record["verdict"] is None]
 
 
 @contextlib.contextmanager
 def cut_off(host: Any) -> Iterator[None]:
-    """The host without a way to the outside."""
+    """Disconnect the host from other networks."""
     route = host.check_output("ip route show default")
     host.check_output("ip route del default")
     try:

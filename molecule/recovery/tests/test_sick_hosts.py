@@ -1,4 +1,4 @@
-"""Full and read-only disks, frozen and absent hosts: every procedure says so, and no host is worse after."""
+"""With full or read-only disks and unreachable hosts, every procedure reports it and changes nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests import fleet, hosts
 
 TARGET = fleet.LAB.hosts()[1].name
 LIMIT = f"--limit={TARGET}"
-# Hosts that share their processors need patience.
+# Longer deadlines, because the lab's hosts share their processors.
 QUICK = {"triage_window": 2, "triage_patience": 60, "triage_baseline_uptime": 1}
 PROCEDURES = {
     "restart.yml": {},
@@ -24,7 +24,7 @@ PROCEDURES = {
     "mitigate.yml": {"visits": 200, "minutes": 5, "why": "test"},
 }
 FAULTS = (hosts.no_space, hosts.no_inodes, hosts.read_only)
-# What a procedure that measures the host before it writes says of each.
+# The message for each fault from a procedure that measures the host before it writes.
 MEASURED = {
     "no_space": "0 % of the space of /var/lib/katago-mcp is free",
     "no_inodes": "0 % of the inodes of /var/lib/katago-mcp is free",
@@ -38,8 +38,8 @@ def target() -> Host:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _two_good_releases() -> None:
-    """So that there is something to roll back to."""
+def _two_validated_releases() -> None:
+    """Deploy two validated releases, so that there is a rollback target."""
     for limit in (970, 980):
         run = fleet.play("deploy.yml", LIMIT, variables={"katago_mcp_max_visits": limit})
         assert run.returncode == 0, run.output
@@ -47,7 +47,7 @@ def _two_good_releases() -> None:
 
 @pytest.fixture
 def host(target: Host) -> Iterator[Any]:
-    """The host, on which no procedure may have left anything worse than it was."""
+    """The host. After each test its release and history are unchanged, it is not locked, and it is ready."""
     host = hosts.connect(TARGET)
     release, _, history, _ = hosts.untouched(host)
     yield host
@@ -58,24 +58,24 @@ def host(target: Host) -> Iterator[Any]:
 
 
 def mitigation(host: Any) -> str:
-    """The units that end lowered limits, and what systemd knows of their timer and of all others."""
+    """The units that end a mitigation, and the state of their timer and of all other timers."""
     units = "/etc/systemd/system/katago-mcp-overlay-expiry.*"
     shown = "LoadState,UnitFileState,ActiveState,TimersCalendar"
-    told: str = host.check_output(
+    state: str = host.check_output(
         f"ls -l {units} 2>/dev/null; cat {units} 2>/dev/null;"
         f" systemctl show katago-mcp-overlay-expiry.timer --property={shown};"
         " systemctl list-timers --all --plain --no-legend | awk '{ print $(NF-1) }' | sort"
     )
-    return told
+    return state
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_disk_that_takes_nothing_is_named_and_nothing_is_changed(
+def test_disk_that_cannot_be_written_is_reported_and_nothing_is_changed(
     host: Any, procedure: str, fault: Callable[[Any], contextlib.AbstractContextManager[str]]
 ) -> None:
     before = hosts.main_pid(host), mitigation(host)
-    with fault(host) as words:
+    with fault(host) as message:
         run = fleet.play(procedure, LIMIT, variables=PROCEDURES[procedure])
         assert (hosts.main_pid(host), mitigation(host)) == before
     assert run.returncode != 0
@@ -83,14 +83,14 @@ def test_disk_that_takes_nothing_is_named_and_nothing_is_changed(
         assert "Refused; nothing was written on this host" in run.output
         assert MEASURED[fault.__name__] in run.output
     else:
-        assert words in run.output
+        assert message in run.output
         assert "Refused; nothing was changed" in run.output or "No release was switched" in run.output
     assert set(run.changed.values()) == {0}
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
 @pytest.mark.usefixtures("host")
-def test_frozen_host_is_called_unreachable_and_recovers(target: Host, procedure: str) -> None:
+def test_frozen_host_is_reported_unreachable_and_recovers(target: Host, procedure: str) -> None:
     with fleet.frozen(target):
         run = fleet.play(procedure, LIMIT, "--timeout=5", variables=PROCEDURES[procedure])
     assert run.returncode == 4
@@ -99,7 +99,7 @@ def test_frozen_host_is_called_unreachable_and_recovers(target: Host, procedure:
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
 @pytest.mark.usefixtures("host")
-def test_absent_host_is_called_unreachable(target: Host, procedure: str) -> None:
+def test_absent_host_is_reported_unreachable(target: Host, procedure: str) -> None:
     with fleet.absent(target):
         run = fleet.play(procedure, LIMIT, "--timeout=5", variables=PROCEDURES[procedure])
     assert run.returncode == 4

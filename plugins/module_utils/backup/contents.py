@@ -1,4 +1,4 @@
-"""What a backup keeps of a host: releases and what they depend on, links, credentials, state."""
+"""Lists the files of a host that go into a backup: releases and their assets, links, credentials, state."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.settings impor
 from ansible_collections.katago.fleet.plugins.module_utils.release import history, links
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 
-# Below the state: what the service's user writes and systemd makes anew, and what was set aside.
-NOT_KEPT = ("engine", "quarantine")
-# The parts of a release that are small; the rest of it is its environment.
-SMALL = ("analysis.cfg", "config.json", paths.SERVICE_UNIT, release_layout.MANIFEST)
-# The service's, by its name where systemd passes it; the host's own token is made again by every host.
+# Directories of the state that are not backed up: systemd creates `engine`; `quarantine` has replaced files.
+EXCLUDED = ("engine", "quarantine")
+# The small files of a release. Everything else in it is its Python environment.
+SMALL_FILES = ("analysis.cfg", "config.json", paths.SERVICE_UNIT, release_layout.MANIFEST)
+# The service's credentials, by the name under which systemd passes them. The operator token is not backed up:
+# every host creates its own.
 CREDENTIALS = {
     paths.TOKENS: paths.CREDENTIALS / paths.TOKENS,
     paths.CERTIFICATE: paths.PINNED_CERTIFICATE,
@@ -24,36 +25,43 @@ CREDENTIALS = {
 
 
 def below(root: Path, path: str | Path) -> Path:
-    """Where something of a host lies whose files are below `root`."""
+    """The location of a host's path when the host's files are below `root`."""
     return root / str(path).lstrip("/")
 
 
-def of_host(root: Path, *, assets: bool) -> list[str]:
-    """The paths that a backup of the host below `root` keeps, as a host names them. Raises BackupError.
+def paths_to_back_up(root: Path, *, assets: bool) -> list[str]:
+    """The host's paths that a backup includes. The host's files are below `root`.
 
-    The current release and the one to return to, with all they depend on, or with their small parts
-    and their tuning alone; the small parts of every other release; links, credentials and state; of the
-    reminders of incidents those that were sent, and no plan, by which an old one would be sent again.
+    With `assets`: the current release and the rollback target completely, with their engines, networks and
+    tuning. Without: only their small files and their tuning. Of every other release: the small files. Also
+    links, credentials and state. Of incident reminders only the records of sent messages: restoring an old
+    plan would send its reminders again.
+
+    Raises:
+        BackupError: if there is no current release.
     """
     layout = release_layout.Layout(below(root, paths.RELEASE_ROOT))
     current = layout.current_release()
-    # One that was changed is found when the backup is verified.
+    # A changed manifest is accepted here; the verification of the backup reports it.
     if current is None or not (layout.release(current) / release_layout.MANIFEST).exists():
-        raise BackupError("there is nothing to back up: no release is the current one. Deploy one")
+        raise BackupError(
+            "there is nothing to back up: this host has no current release. Deploy a release first:"
+            " `ansible-playbook playbooks/deploy.yml`"
+        )
     records = history.read(below(root, paths.HISTORY))
-    whole = current_and_way_back(layout, records) if assets else []
+    complete = current_and_rollback_target(layout, records) if assets else []
     files = {str(path) for path in links.of_host(release_layout.Layout(paths.RELEASE_ROOT), current)}
     for name in layout.complete():
         directory = paths.RELEASE_ROOT / "releases" / name
         manifest = release_layout.own_manifest(layout.release(name))
-        if name in whole:
+        if name in complete:
             files.add(str(directory))
         else:
-            files |= {str(directory / part) for part in SMALL if below(root, directory / part).exists()}
-        for needed in manifest["stands_on"] if manifest else ():
-            tuning = Path(needed).is_relative_to(paths.ASSETS / "tuning")
-            if tuning or name in whole:
-                files.add(str(needed))
+            files |= {str(directory / part) for part in SMALL_FILES if below(root, directory / part).exists()}
+        for asset in manifest["stands_on"] if manifest else ():
+            is_tuning = Path(asset).is_relative_to(paths.ASSETS / "tuning")
+            if is_tuning or name in complete:
+                files.add(str(asset))
     state = [below(root, paths.HISTORY), *state_files(below(root, paths.STATE))]
     state += below(root, paths.INCIDENT_STATE).glob("*.jsonl")
     files |= {str(Path("/") / path.relative_to(root)) for path in state if path.exists()}
@@ -61,21 +69,23 @@ def of_host(root: Path, *, assets: bool) -> list[str]:
     return sorted(path for path in files if os.path.lexists(below(root, path)))
 
 
-def current_and_way_back(layout: release_layout.Layout, records: Sequence[history.Record]) -> list[str]:
-    """The current release and the best one to return to, where there are any."""
+def current_and_rollback_target(
+    layout: release_layout.Layout, records: Sequence[history.Record]
+) -> list[str]:
+    """The names of the current release and the rollback target, as far as they exist."""
     current = layout.current_release() or history.current(records)
-    ways_back = history.ways_back(records, available=layout.complete(), besides=current)
-    return [name for name in (current, *ways_back[:1]) if name]
+    targets = history.ways_back(records, available=layout.complete(), besides=current)
+    return [name for name in (current, *targets[:1]) if name]
 
 
 def state_files(directory: Path) -> list[Path]:
-    """The files of the state that a backup keeps, but for the history."""
+    """The state files that a backup includes, without the history."""
     return sorted(
         path
         for path in directory.rglob("*")
         if path.is_file()
         and not path.is_symlink()
-        and path.relative_to(directory).parts[0] not in NOT_KEPT
+        and path.relative_to(directory).parts[0] not in EXCLUDED
         and not path.relative_to(directory).parts[0].startswith(".")
         and path != directory / paths.HISTORY.name
     )

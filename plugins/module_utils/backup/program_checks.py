@@ -1,4 +1,4 @@
-"""What programs find damaged on a host that no digest tells: its configuration, its cache, its journal."""
+"""Checks by programs for damage that no checksum covers: the configuration, the cache, the journal."""
 
 from __future__ import annotations
 
@@ -20,61 +20,61 @@ _SECONDS = 60
 
 
 def findings() -> list[Finding]:
-    """Everything that was found on this host."""
+    """The findings of all checks on this host."""
     layout = release_layout.Layout(paths.RELEASE_ROOT)
     return [
-        *of_configuration(layout, paths.CONFIG, paths.STATE),
-        *of_cache(paths.ANSWERS),
-        *of_journal(paths.JOURNALS),
+        *check_configuration(layout, paths.CONFIG, paths.STATE),
+        *check_cache(paths.ANSWERS),
+        *check_journal(paths.JOURNALS),
     ]
 
 
-def of_configuration(layout: release_layout.Layout, config: Path, state: Path) -> Iterator[Finding]:
-    """What the current release's own schema says of the configuration; nothing where there is no release."""
+def check_configuration(layout: release_layout.Layout, config: Path, state: Path) -> Iterator[Finding]:
+    """Check the configuration by the schema of the current release. Yields nothing without a release."""
     if layout.current_release() is None:
         return
     path = str(config)
     try:
         verdict = config_check.checked(layout, config, state, seconds=_SECONDS)
     except (OSError, config_check.CheckError, subprocess.SubprocessError):
-        yield Finding("schema", path, "unknown", f"{path} cannot be checked by the present release")
+        yield Finding("schema", path, "unknown", f"the current release cannot check {path}")
         return
     if verdict["ok"]:
-        yield Finding("schema", path, "whole", f"{path} is what the release takes")
+        yield Finding("schema", path, "whole", f"{path} is valid for the current release")
     else:
-        # They name the value that is wrong, which may be a secret in the wrong place.
-        words = host_secrets.shown("; ".join(verdict["problems"])) or "no reason is given"
-        yield Finding("schema", path, "damaged", f"{path} is not what the release takes: {words}")
+        # The problems quote the wrong value, which may be a secret in the wrong place.
+        problems = host_secrets.shown("; ".join(verdict["problems"])) or "the release gives no reason"
+        yield Finding("schema", path, "damaged", f"{path} is not valid for the current release: {problems}")
 
 
-def of_cache(answers: Path) -> Iterator[Finding]:
-    """What the release's own command says of the cache in this file, asked as the service's user."""
+def check_cache(answers: Path) -> Iterator[Finding]:
+    """Check a cache file by the current release's own command, run as the service's user."""
     path = str(answers)
     if not answers.exists():
         return
     try:
         report = cache.verified(paths.SERVICE_USER, paths.COMMAND, paths.CONFIG)
     except cache.UnverifiedError:
-        yield Finding("cache", path, "unknown", f"{path} cannot be checked by the present release")
+        yield Finding("cache", path, "unknown", f"the current release cannot check {path}")
         return
     if report["ok"]:
-        yield Finding("cache", path, "whole", f"{path}: {report['entries']} answers")
+        yield Finding("cache", path, "whole", f"{path}: {report['entries']} entries")
     else:
         yield Finding("cache", path, "damaged", f"{path}: {'; '.join(report['problems'])}")
 
 
-def of_journal(places: Sequence[Path]) -> Iterator[Finding]:
-    """What journalctl says of the files of the journal in these places."""
+def check_journal(places: Sequence[Path]) -> Iterator[Finding]:
+    """Check the journal files in these directories by `journalctl --verify`."""
     place = str(places[0])
     try:
-        seen = journal.verified(places, _SECONDS)
+        verification = journal.verified(places, _SECONDS)
     except OSError as error:
         yield Finding("journal", place, "unknown", f"the journal cannot be verified: {error}")
         return
-    for path, words in seen.damaged.items():
-        yield Finding("journal", path, "damaged", f"{path} is damaged: {words}")
-    if seen.left:
-        words = f"{seen.left} of the journal's files were not verified within {_SECONDS} s"
-        yield Finding("journal", place, "unknown", words)
-    elif seen.whole and not seen.damaged:
-        yield Finding("journal", place, "whole", f"{seen.whole} files of the journal")
+    for path, detail in verification.damaged.items():
+        yield Finding("journal", path, "damaged", f"{path} is damaged: {detail}")
+    if verification.left:
+        message = f"{verification.left} journal files were not verified within {_SECONDS} s"
+        yield Finding("journal", place, "unknown", message)
+    elif verification.whole and not verification.damaged:
+        yield Finding("journal", place, "whole", f"{verification.whole} journal files are intact")

@@ -1,4 +1,4 @@
-"""restic as the backups use it: how it is called, what its failures mean, which snapshot is meant."""
+"""Runs restic, explains its failures, and selects snapshots."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ VERIFIED = "verified"
 UNVERIFIED = "unverified"
 RELEASE_TAG = "release="
 
-# restic renews its locks every 5 minutes and takes one of 30 minutes for dead (internal/restic/lock.go).
+# restic renews its locks every 5 minutes; a lock older than 30 minutes is stale (internal/restic/lock.go).
 LOCK_LIFETIME = timedelta(minutes=30)
 PROBE_SECONDS = 60
 LOCK_POLL_SECONDS = 5.0
-_LONGEST_WORDS = 400
+_MAX_DETAIL = 400
 
-# What restic 0.14 and 0.18 print, most telling first; the first that is found decides.
-_SIGNS = (
+# Error messages of restic 0.14 and 0.18, the most specific first. The first match decides.
+_ERROR_PATTERNS = (
     ("password", r"wrong password or no key found"),
     ("locked", r"already locked"),
     ("full", r"no space left on device|disk quota exceeded|not enough space"),
@@ -61,53 +61,60 @@ _EXIT_STATUS = {10: "absent", 11: "locked", 12: "password"}
 _MEANING = {
     "password": (
         "the password does not open the repository",
-        "Correct backup_password; the repository itself is untouched.",
+        "Correct backup_password. The repository was not changed.",
     ),
-    "locked": ("the repository is locked", "Wait until the other process is done, or end it."),
+    "locked": ("the repository is locked", "Wait until the other process finishes, or stop it."),
     "full": (
         "the repository has no space left",
-        "Make room there or keep fewer snapshots (backup_keep_*); what was kept before is untouched.",
+        "Free space there, or keep fewer snapshots (backup_keep). Earlier snapshots were not changed.",
     ),
     "damaged": (
         "the repository is damaged",
-        "Look at its disk. Another backup_repository begins anew; this one stays for rescue.",
+        "Check its disk. To start a new one, set another backup_repository; keep this one for recovery.",
     ),
-    "snapshot": ("there is no such snapshot", "`katago-backup snapshots` lists them."),
-    "denied": ("the repository refused this host", "Correct the credentials or the permissions there."),
+    "snapshot": (
+        "the snapshot does not exist",
+        "To list snapshots, run `katago-backup snapshots` on the host.",
+    ),
+    "denied": ("the repository refused this host", "Correct the credentials, or the permissions there."),
     "unreachable": (
         "the repository cannot be reached",
-        "Mend the way there or the server, then run again.",
+        "Check the network and the repository's server, then run it again.",
     ),
     "absent": (
         "there is no repository",
-        "Mount or correct backup_repository; playbooks/backup.yml makes a new one.",
+        "Mount its disk, or correct backup_repository. To create a new one:"
+        " `ansible-playbook playbooks/backup.yml`.",
     ),
-    "unknown": ("restic failed", "Its words say why."),
+    "unknown": ("restic failed", "Correct what restic reports, then run it again."),
 }
 
 
 class ResticError(Exception):
-    """restic failed; `kind` is one of the keys of `_MEANING`, the message what was seen and what to do."""
+    """restic failed. The message says what happened and what to do.
 
-    def __init__(self, kind: str, words: str) -> None:
+    `kind`: a key of `_MEANING`. `detail`: restic's own error lines.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
         meaning, remedy = _MEANING[kind]
-        super().__init__(f"{meaning}: {words}. {remedy}" if words else f"{meaning}. {remedy}")
+        super().__init__(f"{meaning}: {detail}. {remedy}" if detail else f"{meaning}. {remedy}")
         self.kind = kind
-        self.words = words
+        self.detail = detail
 
 
 class NoSuchSnapshot(Exception):
-    """No snapshot is what was asked for; the message lists what there is."""
+    """No snapshot matches the request. The message lists the snapshots that exist."""
 
 
 class Summary(TypedDict):
-    """What is used of the summary of `restic backup`; the id is the whole one."""
+    """The part of `restic backup`'s summary that is used here. The id is the full one."""
 
     snapshot_id: str
 
 
 class Statistics(TypedDict):
-    """What is used of the answer of `restic stats`: bytes."""
+    """The part of `restic stats`' output that is used here: bytes."""
 
     total_size: int
 
@@ -136,7 +143,7 @@ class _Node(TypedDict):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One backup in the repository; `time` is in UTC, `paths` are those that restic was given."""
+    """One backup in the repository. `time`: in UTC. `paths`: the backed-up paths as passed to restic."""
 
     id: str
     time: datetime
@@ -147,19 +154,19 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        """The short id, as restic prints it."""
+        """The short id that restic prints."""
         return self.id[:8]
 
     @property
     def verified(self) -> bool:
-        """Whether it was read back, restored and validated after it was made."""
+        """Whether it was read back, restored and validated after it was created."""
         return VERIFIED in self.tags
 
     @property
     def release(self) -> str:
-        """The release that was the current one."""
-        found = (tag.removeprefix(RELEASE_TAG) for tag in self.tags if tag.startswith(RELEASE_TAG))
-        return next(found, "")
+        """The release that was current when the backup was made."""
+        releases = (tag.removeprefix(RELEASE_TAG) for tag in self.tags if tag.startswith(RELEASE_TAG))
+        return next(releases, "")
 
     def __str__(self) -> str:
         state = "" if self.verified else ", not verified"
@@ -168,7 +175,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock in the repository and the process that made it."""
+    """A lock in the repository and the process that holds it."""
 
     id: str
     time: datetime
@@ -183,7 +190,7 @@ class Lock:
 
 @dataclass(frozen=True)
 class Node:
-    """One entry of a snapshot; `size` in bytes, 0 for what is no file."""
+    """One entry of a snapshot. `size`: bytes; 0 for anything but a file."""
 
     path: str
     type: str
@@ -191,40 +198,40 @@ class Node:
 
 
 def summary(printed: str) -> Summary:
-    """The last line of `restic backup --json`. Raises shape.ShapeError."""
+    """Parse the last line of `restic backup --json`. Raises shape.ShapeError."""
     last = printed.strip().rpartition("\n")[2]
     return shape.typed(Summary, shape.parsed(last), "the summary of restic backup")
 
 
 def statistics(printed: str) -> Statistics:
-    """The answer of `restic stats --json`. Raises shape.ShapeError."""
-    return shape.typed(Statistics, shape.parsed(printed), "the answer of restic stats")
+    """Parse the output of `restic stats --json`. Raises shape.ShapeError."""
+    return shape.typed(Statistics, shape.parsed(printed), "the output of restic stats")
 
 
 def parse_time(text: str) -> datetime:
-    """An ISO 8601 time; UTC where it names no zone. restic's nanoseconds are cut. Raises ValueError."""
-    found = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    """Parse an ISO 8601 time; without a time zone it is UTC. Cuts restic's nanoseconds. Raises ValueError."""
+    time = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def kind_of(returncode: int, text: str) -> str:
-    """What a failure means, by restic's exit status and words."""
-    for kind, pattern in _SIGNS:
+def classify_failure(returncode: int, text: str) -> str:
+    """The kind of a failure, from restic's exit status and messages."""
+    for kind, pattern in _ERROR_PATTERNS:
         if re.search(pattern, text):
             return kind
     return _EXIT_STATUS.get(returncode, "unknown")
 
 
-def words_of(text: str) -> str:
-    """The lines of restic's output that say what went wrong, as one line."""
+def error_lines(text: str) -> str:
+    """The lines of restic's output that describe the error, joined into one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if any(re.search(pattern, line) for _, pattern in _SIGNS)]
-    chosen = telling or [line for line in lines if not line.startswith(("[", "using ", "create "))][-2:]
-    return "; ".join(dict.fromkeys(chosen))[:_LONGEST_WORDS].rstrip(".")
+    matching = [line for line in lines if any(re.search(pattern, line) for _, pattern in _ERROR_PATTERNS)]
+    chosen = matching or [line for line in lines if not line.startswith(("[", "using ", "create "))][-2:]
+    return "; ".join(dict.fromkeys(chosen))[:_MAX_DETAIL].rstrip(".")
 
 
-def shown(address: str) -> str:
-    """A repository's address without the user and password that it may hold."""
+def redacted_address(address: str) -> str:
+    """A repository's address without its user and password."""
     kind, separator, rest = address.partition(":")
     if separator and "://" in rest:
         parts = urllib.parse.urlsplit(rest)
@@ -233,13 +240,13 @@ def shown(address: str) -> str:
 
 
 def local_path(address: str) -> str | None:
-    """The directory of a repository on the host's own disk; None for any other."""
+    """The directory of a repository on the host's own disk; None for any other repository."""
     path = address.removeprefix("local:")
     return path if path.startswith("/") else None
 
 
 def sftp_command(address: str, key: Path | None, known_hosts: Path | None) -> str | None:
-    """The command by which restic reaches an SFTP repository; None for any other repository."""
+    """The ssh command that restic uses for an SFTP repository; None for any other repository."""
     if not address.startswith("sftp:"):
         return None
     if address.startswith("sftp://"):
@@ -257,16 +264,16 @@ def sftp_command(address: str, key: Path | None, known_hosts: Path | None) -> st
 
 
 def choose(snapshots: Sequence[Snapshot], at: str, host: str) -> Snapshot:
-    """The snapshot that `at` means: `latest`, an id or its beginning, or a time.
+    """Select the snapshot for `at`: `latest`, an id or its first digits, or a time.
 
-    `latest` and a time choose among the verified snapshots of `host`; an id may name one that is
-    not. Raises NoSuchSnapshot.
+    `latest` and a time select among the verified snapshots of `host`. An id may also name a snapshot that
+    is not verified. Raises NoSuchSnapshot.
     """
     own = sorted((each for each in snapshots if each.host == host), key=lambda each: each.time)
-    good = [each for each in own if each.verified]
+    verified = [each for each in own if each.verified]
     if at == "latest":
-        if good:
-            return good[-1]
+        if verified:
+            return verified[-1]
         raise NoSuchSnapshot(f"there is no verified snapshot of {host}. {listing(snapshots, host)}")
     if re.fullmatch(r"[0-9a-f]{8,64}", at):
         matching = [each for each in snapshots if each.id.startswith(at) or each.original.startswith(at)]
@@ -274,18 +281,18 @@ def choose(snapshots: Sequence[Snapshot], at: str, host: str) -> Snapshot:
             raise NoSuchSnapshot(f"there is no snapshot {at}. {listing(snapshots, host)}")
         if matching[0].host != host:
             raise NoSuchSnapshot(
-                f"the snapshot {at} is of {matching[0].host}, not of {host}."
-                f" If that is meant: -e from_host={matching[0].host}"
+                f"the snapshot {at} belongs to {matching[0].host}, not to {host}."
+                f" To restore it anyway: -e from_host={matching[0].host}"
             )
         return matching[0]
     try:
         limit = parse_time(at)
     except ValueError:
         raise NoSuchSnapshot(
-            f"at={at!r} is neither `latest`, nor 8 or more digits of a snapshot's id, nor a time such as"
+            f"at={at!r} is not valid. Use `latest`, 8 or more digits of a snapshot's id, or a time such as"
             " 2026-11-24T06:00:00Z"
         ) from None
-    earlier = [each for each in good if each.time <= limit]
+    earlier = [each for each in verified if each.time <= limit]
     if not earlier:
         raise NoSuchSnapshot(
             f"there is no verified snapshot of {host} at or before {timestamps.stamp(limit)}."
@@ -295,23 +302,23 @@ def choose(snapshots: Sequence[Snapshot], at: str, host: str) -> Snapshot:
 
 
 def listing(snapshots: Sequence[Snapshot], host: str) -> str:
-    """What there is instead, as one sentence."""
+    """The snapshots that exist, as one sentence for an error message."""
     own = sorted((each for each in snapshots if each.host == host), key=lambda each: each.time)
     if own:
-        return "There are: " + "; ".join(str(each) for each in own[-5:])
+        return "Available snapshots: " + "; ".join(str(each) for each in own[-5:])
     others = sorted({each.host for each in snapshots})
-    return f"The repository has snapshots of: {', '.join(others) or 'no host'}"
+    return f"The repository has snapshots of these hosts: {', '.join(others) or 'none'}"
 
 
 def is_stale(lock: Lock, *, hostname: str, alive: Callable[[int], bool], now: datetime) -> bool:
-    """Whether a lock's process is dead: gone from this host, or silent for longer than restic allows."""
+    """Whether a lock's process is dead: it is gone from this host, or has not renewed the lock in time."""
     if lock.host == hostname:
         return not alive(lock.pid)
     return now - lock.time > LOCK_LIFETIME
 
 
-def runs_restic(pid: int) -> bool:
-    """Whether a process of this host is restic."""
+def is_restic_process(pid: int) -> bool:
+    """Whether a process on this host is restic."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "restic"
     except OSError:
@@ -319,10 +326,10 @@ def runs_restic(pid: int) -> bool:
 
 
 class Repository:
-    """A repository as this host reaches it.
+    """A restic repository, with the address and credentials of this host.
 
-    `secrets`: the directory of its address, password, environment and SSH key. `cache`: restic's
-    cache directory, None to do without, as what reads the repository back must.
+    `secrets`: the directory with the repository's address, password, environment and SSH key. `cache`:
+    restic's cache directory; None disables the cache, which reading the repository back requires.
     """
 
     def __init__(self, secrets: Path, *, cache: Path | None) -> None:
@@ -331,23 +338,23 @@ class Repository:
 
     @property
     def address(self) -> str:
-        """The repository in restic's own syntax; may hold a password."""
+        """The repository in restic's syntax. It may contain a password."""
         return (self._secrets / paths_module.RESTIC_REPOSITORY).read_text().strip()
 
     @property
-    def shown(self) -> str:
-        """The address as it may be printed."""
-        return shown(self.address)
+    def display_address(self) -> str:
+        """The address without secrets, for messages."""
+        return redacted_address(self.address)
 
     def run(self, *arguments: str, deadline: float, lock: bool = False) -> str:
-        """As `output`, as text."""
+        """Run restic and return its output as text; see `output`."""
         return self.output(*arguments, deadline=deadline, lock=lock).decode(errors="replace")
 
     def output(self, *arguments: str, deadline: float, lock: bool = False) -> bytes:
-        """Run restic; return what it printed. Raises ResticError, whose words hold no secret.
+        """Run restic and return its output. Raises ResticError, whose message contains no secret.
 
-        `deadline`: seconds. Without `lock` restic writes nothing to the repository, so that reading
-        works when it is full, read-only or locked.
+        `deadline`: seconds. Without `lock` restic writes nothing to the repository; so reading also works
+        when the repository is full, read-only or locked.
         """
         command = ["restic", f"--repository-file={self._secrets / paths_module.RESTIC_REPOSITORY}"]
         command += [
@@ -369,24 +376,25 @@ class Repository:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            words = f"no answer of `restic {arguments[0]}` on {self.shown} within {deadline:g} s"
-            raise ResticError("unreachable", words) from error
+            detail = f"`restic {arguments[0]}` on {self.display_address} did not finish within {deadline:g} s"
+            raise ResticError("unreachable", detail) from error
         except FileNotFoundError as error:
             raise ResticError("unknown", "restic is not installed on this host") from error
         if done.returncode != 0:
             text = self._redacted((done.stderr + b"\n" + done.stdout).decode(errors="replace"))
-            words = words_of(text) or f"exit status {done.returncode}"
-            raise ResticError(kind_of(done.returncode, text), f"{self.shown}: {words}")
+            detail = error_lines(text) or f"exit status {done.returncode}"
+            raise ResticError(classify_failure(done.returncode, text), f"{self.display_address}: {detail}")
         return done.stdout
 
     def probe(self) -> None:
-        """Open the repository. Raises ResticError when that does not work."""
+        """Open the repository. Raises ResticError if that fails."""
         self.run("cat", "config", deadline=PROBE_SECONDS)
 
-    def patiently(self, *arguments: str, deadline: float, wait: float, say: Callable[[str], None]) -> str:
-        """Run what needs a lock; others' locks are waited for, stale ones removed and named.
+    def run_with_lock(self, *arguments: str, deadline: float, wait: float, log: Callable[[str], None]) -> str:
+        """Run a restic command that needs a lock.
 
-        `deadline`: seconds for the work; `wait`: seconds for locks. Raises ResticError.
+        Waits while other processes hold a lock. Removes stale locks and logs each one.
+        `deadline`: seconds for the command. `wait`: seconds to wait for locks. Raises ResticError.
         """
         end = time.monotonic() + wait
         while True:
@@ -396,35 +404,36 @@ class Repository:
                 if error.kind != "locked":
                     raise
                 for removed in self.remove_stale_locks():
-                    say(f"Removed a stale {removed}: its process is dead")
+                    log(f"Removed a stale {removed}: its process is dead")
                 if time.monotonic() >= end:
-                    held = "; ".join(str(lock) for lock in self.locks()) or error.words
-                    raise ResticError("locked", f"{self.shown}, for {wait:g} s: {held}") from error
+                    holders = "; ".join(str(lock) for lock in self.locks()) or error.detail
+                    detail = f"{self.display_address} was still locked after {wait:g} s: {holders}"
+                    raise ResticError("locked", detail) from error
             time.sleep(LOCK_POLL_SECONDS)
 
     def locks(self) -> list[Lock]:
-        """The locks that there are."""
-        found = []
+        """All locks in the repository."""
+        locks = []
         for name in self.run("list", "locks", deadline=PROBE_SECONDS).split():
             try:
                 printed = self.run("cat", "lock", name, deadline=PROBE_SECONDS)
             except ResticError:
-                # Given back since it was listed.
+                # Its holder released the lock after it was listed.
                 continue
-            lock = shape.typed(_Lock, shape.parsed(printed), f"the lock {name} of {self.shown}")
-            found.append(
+            lock = shape.typed(_Lock, shape.parsed(printed), f"the lock {name} of {self.display_address}")
+            locks.append(
                 Lock(name, _time(lock["time"]), lock["hostname"], lock["pid"], lock.get("exclusive", False))
             )
-        return found
+        return locks
 
     def remove_stale_locks(self) -> list[Lock]:
-        """Have restic remove locks whose processes are dead, where there are any; return those."""
+        """Remove the locks of dead processes. Return the removed locks."""
         before = self.locks()
         now = datetime.now(UTC)
         hostname = socket.gethostname()
-        if not any(is_stale(lock, hostname=hostname, alive=runs_restic, now=now) for lock in before):
+        if not any(is_stale(lock, hostname=hostname, alive=is_restic_process, now=now) for lock in before):
             return []
-        # Without --remove-all, restic removes stale locks only.
+        # Without --remove-all, restic only removes stale locks.
         self.run("unlock", deadline=PROBE_SECONDS, lock=True)
         remaining = {lock.id for lock in self.locks()}
         return [lock for lock in before if lock.id not in remaining]
@@ -432,12 +441,12 @@ class Repository:
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, oldest first."""
         printed = self.run("snapshots", "--json", deadline=PROBE_SECONDS)
-        # restic prints null where there is none.
+        # restic prints null for an empty list.
         listed = shape.typed(list[_Snapshot], shape.parsed(printed) or [], "the list of snapshots")
         return sorted(map(_snapshot, listed), key=lambda each: each.time)
 
     def nodes(self, snapshot: str) -> dict[str, Node]:
-        """Everything in a snapshot, by path."""
+        """All entries of a snapshot, by path."""
         lines = self.run("ls", "--json", snapshot, deadline=10 * PROBE_SECONDS).splitlines()
         place = f"the content of the snapshot {snapshot}"
         nodes = [
@@ -448,11 +457,11 @@ class Repository:
         return {node["path"]: Node(node["path"], node["type"], node.get("size") or 0) for node in nodes}
 
     def dump(self, snapshot: str, path: str) -> bytes:
-        """A file's content. Raises ResticError."""
+        """The content of a file in a snapshot. Raises ResticError."""
         return self.output("dump", snapshot, path, deadline=PROBE_SECONDS)
 
     def restore(self, snapshot: str, target: Path, files: Sequence[str], *, deadline: float) -> None:
-        """Restore `files`, all when there are none, below `target`. Raises ResticError."""
+        """Restore `files` below `target`; all files if `files` is empty. Raises ResticError."""
         included = [f"--include={_literal(path)}" for path in files]
         self.run("restore", snapshot, f"--target={target}", *included, deadline=deadline)
 
@@ -498,7 +507,7 @@ def _time(text: str) -> datetime:
     try:
         return parse_time(text)
     except ValueError as error:
-        raise shape.ShapeError(f"restic says that it is {text!r:.60}, which is no time") from error
+        raise shape.ShapeError(f"restic reported the time {text!r:.60}, which is not a valid time") from error
 
 
 def _literal(path: str) -> str:

@@ -1,6 +1,6 @@
-"""Carries a planned restore out: fetches, checks, keeps what is replaced, puts in place, records.
+"""Carries out a planned restore: fetches and checks files, quarantines the old ones, records the result.
 
-Fetches nothing once it has begun to replace, and can be killed anywhere.
+Everything is fetched before the first file is replaced. A restore can be killed at any point and run again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan i
     Planner,
     RestoreError,
     operator_token,
-    sealed_tokens,
+    tokens_with_operator,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
@@ -34,36 +34,37 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import files a
 from ansible_collections.katago.fleet.plugins.module_utils.release import history, layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
 
-# A restore's record, in its quarantine.
+# The file name of a restore's record, in its quarantine.
 RECORD = "restore.json"
-# Beside what they are renamed to, since a rename is atomic on one file system only.
+# Fetched files are staged on the file system of their destination: only there is a rename atomic.
 STAGE = ".restore"
 STAGE_SECONDS = 3600
-# More paths than this are restored by their directory.
+# If there are more paths than this, their directories are restored instead.
 _MOST_PATHS = 200
 
 
-def stage_of(host: Path, path: str | Path) -> Path:
-    """Where a path is staged: below the root that it belongs to. Raises RestoreError for any other.
+def staged_path(host: Path, path: str | Path) -> Path:
+    """The location at which a path is staged, below its root. Raises RestoreError for a path without a root.
 
-    Here and below `host` is where the host's files lie; paths of actions are those that it knows itself.
+    Here and in the following, `host` is the directory of the host's files, and the paths of actions are as
+    on the host itself.
     """
     for root in ROOTS:
         if Path(path).is_relative_to(root):
             return below(below(host, root) / STAGE, path)
-    raise RestoreError(f"{path} belongs to nothing that is restored")
+    raise RestoreError(f"{path} is not below a directory that can be restored")
 
 
 def clean_stages(host: Path) -> None:
-    """Remove what an earlier restore fetched; it is still in the snapshot."""
+    """Remove the files that an earlier restore staged. The snapshot still has them."""
     for root in ROOTS:
         shutil.rmtree(below(host, root) / STAGE, ignore_errors=True)
 
 
 def stage(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
-    """Fetch all that is needed, and refuse unless every piece is what it should be.
+    """Fetch all files that the actions need, and check each of them.
 
-    Touches nothing but the stages, and leaves none of them when it fails. Raises RestoreError,
+    Changes nothing but the staging directories, and removes them if it fails. Raises RestoreError,
     ResticError, OSError.
     """
     clean_stages(planner.root)
@@ -82,34 +83,34 @@ def _fetch(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
         make_parent(planner.root, root / STAGE)
         target = below(planner.root, root) / STAGE
         target.mkdir(mode=0o700)
-        planner.repository.restore(snapshot, target, _fewer(files), deadline=STAGE_SECONDS)
+        planner.repository.restore(snapshot, target, _limit_paths(files), deadline=STAGE_SECONDS)
         common_files.sync_tree(target)
     for action in actions:
         if action.how in ("merge", "tokens"):
-            target = stage_of(planner.root, action.path)
+            target = staged_path(planner.root, action.path)
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            common_files.write(target, planner.kept(action.path) or b"", mode=0o600)
-        if action.how in ("put", "add") and (trouble := staged_trouble(planner.root, action)):
-            raise RestoreError(f"the snapshot does not give {action.path} as it should be: {trouble}")
+            common_files.write(target, planner.content(action.path) or b"", mode=0o600)
+        if action.how in ("put", "add") and (problem := staging_problem(planner.root, action)):
+            raise RestoreError(f"{action.path} from the snapshot is not as expected: {problem}")
 
 
-def staged_trouble(host: Path, action: Action) -> str:
-    """Why a staged path cannot be put in place; empty when it can."""
-    staged = stage_of(host, action.path)
+def staging_problem(host: Path, action: Action) -> str:
+    """Why a staged path cannot be installed; empty if it can."""
+    staged = staged_path(host, action.path)
     if not os.path.lexists(staged):
-        return "it is not there"
+        return "it is missing"
     if Path(action.path).parent == paths.RELEASE_ROOT / "releases":
         survey = backup_survey.Survey(root=below(host, paths.RELEASE_ROOT) / STAGE)
-        found = backup_survey.damaged([f for f in survey.release(staged.name) if f.item == "release"])
-        return found[0].words if found else ""
+        damaged = backup_survey.damaged([f for f in survey.release(staged.name) if f.item == "release"])
+        return damaged[0].message if damaged else ""
     if not action.expected:
         return ""
     actual = entry(staged)
-    return "" if actual == action.expected else f"its digest is {actual}, not {action.expected}"
+    return "" if actual == action.expected else f"its checksum is {actual}, not {action.expected}"
 
 
 def entry(path: Path) -> str:
-    """A path as `digest.of_tree` has it, or the digest of a directory."""
+    """The entry that `digest.of_tree` gives for a path; the digest for a directory."""
     if path.is_symlink():
         return f"link:{path.readlink()}"
     if path.is_dir():
@@ -119,7 +120,7 @@ def entry(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Order:
-    """What a run of a restore was to do, planned at `at`; `release` is the current one afterwards."""
+    """The plan of one run of a restore, made at `at`. `release`: the current release after it."""
 
     at: str
     who: str
@@ -130,7 +131,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Record:
-    """A restore: the orders of the runs that it took, the last one last, and when and how it ended."""
+    """The record of a restore: the orders of all its runs, oldest first, and its end and result."""
 
     orders: tuple[Order, ...]
     finished: str | None = None
@@ -138,18 +139,18 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """The one that a file holds. Raises OSError; RestoreError when it cannot be used."""
+        """Read a record from a file. Raises OSError; RestoreError if it is not valid."""
         try:
-            found = shape.record(cls, shape.parsed(path.read_bytes()))
-            if not found.orders:
+            record = shape.record(cls, shape.parsed(path.read_bytes()))
+            if not record.orders:
                 raise shape.ShapeError("orders is empty")
-            return found
+            return record
         except shape.ShapeError as error:
             raise _unusable(path, error) from error
 
 
 def _is_finished(path: Path) -> bool:
-    """Whether the record in a file is that of a restore that ended, whatever else it holds."""
+    """Whether a file records a finished restore. The rest of the record is not checked."""
     try:
         return bool(shape.mapping(shape.parsed(path.read_bytes())).get("finished"))
     except shape.ShapeError as error:
@@ -158,16 +159,15 @@ def _is_finished(path: Path) -> bool:
 
 def _unusable(path: Path, error: shape.ShapeError) -> RestoreError:
     return RestoreError(
-        f"the record of a restore cannot be used: {path}: {error}. Move {path.parent} elsewhere and run the"
-        " restore again"
+        f"the record of an earlier restore is not valid: {path}: {error}. Move {path.parent} elsewhere and"
+        " run the restore again"
     )
 
 
 class Restoration:
-    """One restore, from its beginning to its verdict, and the quarantine of what it replaced.
+    """One restore and its quarantine, the directory that keeps the replaced files.
 
-    A restore that was killed is found by its record, and gone on with in the same quarantine. `host`: as for
-    `stage_of`.
+    A killed restore is found by its record and resumed in the same quarantine. `host`: as for `staged_path`.
     """
 
     def __init__(self, host: Path, directory: Path) -> None:
@@ -176,10 +176,7 @@ class Restoration:
 
     @classmethod
     def unfinished(cls, host: Path) -> Restoration | None:
-        """The restore that was begun and not brought to its end; None when there is none.
-
-        Raises OSError, RestoreError.
-        """
+        """The restore that did not finish; None if there is none. Raises OSError, RestoreError."""
         for path in sorted(below(host, paths.QUARANTINE).glob(f"*/{RECORD}"), reverse=True):
             if not _is_finished(path):
                 return cls(host, path.parent)
@@ -187,9 +184,9 @@ class Restoration:
 
     @classmethod
     def begin(cls, host: Path, who: str, snapshot: str, plan: Plan) -> Restoration:
-        """Begin one that is staged, or go on with the one that was not finished.
+        """Start a staged restore, or resume the unfinished one.
 
-        Where the record cannot be written, what was staged is removed. Raises OSError, RestoreError.
+        If the record cannot be written, the staged files are removed. Raises OSError, RestoreError.
         """
         try:
             return cls._begin(host, who, snapshot, plan)
@@ -200,10 +197,10 @@ class Restoration:
     @classmethod
     def _begin(cls, host: Path, who: str, snapshot: str, plan: Plan) -> Restoration:
         order = Order(timestamps.now(), who, snapshot, plan.release, tuple(plan.actions))
-        found = cls.unfinished(host)
-        if found:
-            found._write(replace(found.record, orders=(*found.record.orders, order)))
-            return found
+        unfinished = cls.unfinished(host)
+        if unfinished:
+            unfinished._write(replace(unfinished.record, orders=(*unfinished.record.orders, order)))
+            return unfinished
         name = timestamps.now().replace(":", "")
         new = cls(host, _new_directory(below(host, paths.QUARANTINE), name))
         new._write(Record((order,)))
@@ -211,47 +208,48 @@ class Restoration:
 
     @property
     def record(self) -> Record:
-        """What was ordered, and whether it is finished. Raises OSError, RestoreError."""
+        """The orders of this restore, and whether it is finished. Raises OSError, RestoreError."""
         return Record.read(self.directory / RECORD)
 
-    def carry_out(self, of_cache: Callable[[], Iterable[Finding]]) -> list[str]:
-        """Do what was ordered last, from the stages alone; return the paths that were set aside.
+    def carry_out(self, check_cache: Callable[[], Iterable[Finding]]) -> list[str]:
+        """Carry out the last order, from the staged files alone. Return the quarantined paths.
 
-        The links come last, when the history knows of the switch. `of_cache` judges the cache by the
-        restored release. Raises OSError, RestoreError.
+        The links are created last, after the switch is recorded in the history. `check_cache` checks the
+        cache by the restored release. Raises OSError, RestoreError.
         """
         order = self.record.orders[-1]
-        aside = self.install([action for action in order.actions if action.how != "link"], of_cache)
+        quarantined = self.install([action for action in order.actions if action.how != "link"], check_cache)
         why = f"restored from {order.snapshot[:8]}: {len(order.actions)} items"
         record_switch(self._host, order.who, order.release, why)
-        return aside + self.install([action for action in order.actions if action.how == "link"], of_cache)
+        links = [action for action in order.actions if action.how == "link"]
+        return quarantined + self.install(links, check_cache)
 
-    def install(self, actions: Sequence[Action], of_cache: Callable[[], Iterable[Finding]]) -> list[str]:
-        """Carry out actions; return the paths that were set aside. Raises OSError, RestoreError.
+    def install(self, actions: Sequence[Action], check_cache: Callable[[], Iterable[Finding]]) -> list[str]:
+        """Carry out actions. Return the quarantined paths. Raises OSError, RestoreError.
 
-        Killed anywhere, what is left is whole or missing, and the next run goes on with it.
+        If it is killed, every path is complete or missing, and the next run continues from there.
         """
-        aside: list[str] = []
+        quarantined: list[str] = []
         for action in actions:
             path = Path(action.path)
-            if action.how == "judge" and not backup_survey.damaged(list(of_cache())):
+            if action.how == "judge" and not backup_survey.damaged(list(check_cache())):
                 continue
             if action.how in ("set_aside", "judge"):
-                aside += self._set_aside(path)
+                quarantined += self._quarantine_and_remove(path)
                 continue
             if action.how == "add":
                 self._add(path)
                 continue
             staged = self._prepare(action)
-            aside += self._quarantine(path)
+            quarantined += self._quarantine(path)
             make_parent(self._host, path)
             here = self._at(path)
             staged.rename(here)
             common_files.sync_directory(here.parent)
-        return aside
+        return quarantined
 
     def finish(self, result: str) -> None:
-        """Record the end."""
+        """Record the restore as finished."""
         self._write(replace(self.record, finished=timestamps.now(), result=result))
         clean_stages(self._host)
 
@@ -261,8 +259,8 @@ class Restoration:
     def _prepare(self, action: Action) -> Path:
         path = Path(action.path)
         if action.how == "put":
-            return stage_of(self._host, path)
-        # Beside it, for /usr/local and /etc/systemd too.
+            return staged_path(self._host, path)
+        # In the destination's directory, because /usr/local and /etc/systemd have no staging directory.
         here = self._at(path)
         scratch = here.with_name(f".{path.name}.restore")
         make_parent(self._host, path)
@@ -271,14 +269,14 @@ class Restoration:
             scratch.symlink_to(action.expected.removeprefix("link:"))
         elif action.how == "merge":
             present = here.read_bytes() if here.exists() else b""
-            merged = backup_survey.merged_history(stage_of(self._host, path).read_bytes(), present)
+            merged = backup_survey.merged_history(staged_path(self._host, path).read_bytes(), present)
             common_files.write(scratch, merged, mode=0o644)
         else:
-            content = sealed_tokens(stage_of(self._host, path).read_bytes(), self._own_token())
-            common_files.write(scratch, content, mode=credentials.TOKENS_MODE, group=services_group())
+            content = tokens_with_operator(staged_path(self._host, path).read_bytes(), self._operator_token())
+            common_files.write(scratch, content, mode=credentials.TOKENS_MODE, group=service_group_id())
         return scratch
 
-    def _own_token(self) -> str:
+    def _operator_token(self) -> str:
         token = operator_token(self._host)
         if token is None:
             token = secrets.token_urlsafe(32)
@@ -286,24 +284,24 @@ class Restoration:
             common_files.write(path, f"{token}\n".encode(), mode=0o600)
         return token
 
-    def _set_aside(self, path: Path) -> list[str]:
-        aside = self._quarantine(path)
+    def _quarantine_and_remove(self, path: Path) -> list[str]:
+        quarantined = self._quarantine(path)
         here = self._at(path)
         if here.is_symlink() or here.is_file():
             here.unlink()
             common_files.sync_directory(here.parent)
         if path == paths.ANSWERS:
-            # SQLite's journal belongs to the file it was written for.
-            for end in ("-wal", "-shm"):
-                aside += self._set_aside(path.with_name(f"{path.name}{end}"))
-        return aside
+            # SQLite's journal files belong to this database file only.
+            for suffix in ("-wal", "-shm"):
+                quarantined += self._quarantine_and_remove(path.with_name(f"{path.name}{suffix}"))
+        return quarantined
 
     def _quarantine(self, path: Path) -> list[str]:
-        """Keep what lies at a path; a file stays there too until it is replaced, a directory is moved."""
+        """Keep a path's present content. A directory is moved; a file also stays until it is replaced."""
         here = self._at(path)
         if not os.path.lexists(here):
             return []
-        place = _free(below(self.directory, path))
+        place = _unused_name(below(self.directory, path))
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if here.is_dir() and not here.is_symlink():
             place = self._move(path, place)
@@ -324,21 +322,21 @@ class Restoration:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            # Another file system: there, under the same name as the quarantine.
+            # On another file system: move it to a quarantine there, with the same name.
             root = next(root for root in ROOTS if path.is_relative_to(root))
-            beside = self._at(root) / ".quarantine" / self.directory.name
-            place = _free(beside / path.relative_to(root))
+            quarantine = self._at(root) / ".quarantine" / self.directory.name
+            place = _unused_name(quarantine / path.relative_to(root))
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             here.rename(place)
         common_files.sync_directory(here.parent)
         return place
 
     def _add(self, path: Path) -> None:
-        """Put what is staged where there is nothing; what came there meanwhile stays."""
+        """Install a staged file unless its destination exists by now; an existing file is never replaced."""
         make_parent(self._host, path)
         here = self._at(path)
         with contextlib.suppress(FileExistsError):
-            os.link(stage_of(self._host, path), here)
+            os.link(staged_path(self._host, path), here)
         common_files.sync_directory(here.parent)
 
     def _write(self, record: Record) -> None:
@@ -347,7 +345,7 @@ class Restoration:
 
 
 def record_switch(host: Path, who: str, release: str, why: str) -> bool:
-    """Record the restore in the history unless it is its newest record; return whether it was not."""
+    """Record the restore in the history, unless the newest record is this restore. Return whether it did."""
     file = below(host, paths.HISTORY)
     records = history.read(file)
     newest = records[-1] if records else None
@@ -364,33 +362,33 @@ def record_switch(host: Path, who: str, release: str, why: str) -> bool:
 
 
 def make_parent(host: Path, path: Path) -> None:
-    """Make a path's directory: the reminders' for root alone, that of the credentials as it is kept."""
-    of_service = path.is_relative_to(paths.CREDENTIALS)
-    closed = of_service or path.is_relative_to(paths.INCIDENT_STATE)
+    """Create a path's directory. Sets the required modes on the directories of credentials and reminders."""
+    is_credential = path.is_relative_to(paths.CREDENTIALS)
+    is_private = is_credential or path.is_relative_to(paths.INCIDENT_STATE)
     directory = below(host, path).parent
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700 if closed else 0o755)
-    if of_service:
-        credentials.open_directory(directory, services_group())
-    elif closed:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700 if is_private else 0o755)
+    if is_credential:
+        credentials.open_directory(directory, service_group_id())
+    elif is_private:
         directory.chmod(0o700)
 
 
-def services_group() -> int:
-    """The numeric id of the service's group, made before anything is put back. Raises RestoreError."""
+def service_group_id() -> int:
+    """The numeric id of the service's group, which must exist before a restore. Raises RestoreError."""
     group = credentials.group_id()
     if group is None:
-        raise RestoreError(f"there is no group {paths.SERVICE_GROUP} on this host. {DEPLOY_FIRST}")
+        raise RestoreError(f"this host has no group {paths.SERVICE_GROUP}. {DEPLOY_FIRST}")
     return group
 
 
-def _fewer(files: Sequence[str]) -> list[str]:
-    """The same paths, or the directories of them where there are too many for a command line."""
+def _limit_paths(files: Sequence[str]) -> list[str]:
+    """The same paths; if they are too many for a command line, their directories."""
     if len(files) <= _MOST_PATHS:
         return list(files)
     return sorted({str(Path(*Path(path).parts[:5])) for path in files})
 
 
-def _free(path: Path) -> Path:
+def _unused_name(path: Path) -> Path:
     number, free = 1, path
     while os.path.lexists(free):
         number += 1
@@ -401,7 +399,7 @@ def _free(path: Path) -> Path:
 def _new_directory(parent: Path, name: str) -> Path:
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     parent.chmod(0o700)
-    directory = _free(parent / name)
+    directory = _unused_name(parent / name)
     directory.mkdir(mode=0o700)
     common_files.sync_directory(parent)
     return directory

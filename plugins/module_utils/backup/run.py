@@ -1,4 +1,4 @@
-"""The program `katago-backup`: one backup of a host, verified, and what is known of it afterwards.
+"""The program `katago-backup`: backs up a host, verifies the backup, and records the result.
 
 The timer and playbooks/backup.yml run the same program.
 """
@@ -22,7 +22,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup import content
 from ansible_collections.katago.fleet.plugins.module_utils.backup import survey as backup_survey
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import (
     BackupError,
-    Known,
+    HistoryDigest,
     Outcome,
     Settings,
     State,
@@ -37,16 +37,16 @@ from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import validate_report
 
 TAG = "katago-mcp"
-# The playbook's name for itself in the host's lock.
+# The name of the backup playbook's procedure in the host's lock.
 PROCEDURE = "backup"
 UNVERIFIED_KEPT = 3
 _SPARE_BYTES = 64 << 20
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def exposition(state: State) -> str:
-    """The metrics of a host's backups in the text exposition format; what never was has no sample."""
-    good, run = state.last_good, state.last_run
+    """The metrics of a host's backups in the text exposition format; unknown values have no sample."""
+    verified, run = state.last_good, state.last_run
     lines = []
 
     def gauge(name: str, text: str, value: float | None) -> None:
@@ -56,29 +56,29 @@ def exposition(state: State) -> str:
 
     gauge(
         "last_good_timestamp_seconds",
-        "When the last backup began that was read back, restored and validated.",
-        restic.parse_time(good.at).timestamp() if good else None,
+        "Start time of the last backup that was read back, restored and validated.",
+        restic.parse_time(verified.at).timestamp() if verified else None,
     )
     gauge(
         "last_run_timestamp_seconds",
-        "When the last backup began, whatever came of it.",
+        "Start time of the last backup, successful or not.",
         restic.parse_time(run.at).timestamp() if run else None,
     )
     gauge("last_run_success", "Whether the last backup succeeded.", run.ok if run else None)
-    gauge("last_run_duration_seconds", "How long the last backup took.", run.seconds if run else None)
+    gauge("last_run_duration_seconds", "Duration of the last backup.", run.seconds if run else None)
     gauge(
         "last_good_size_bytes",
-        "The size of the last good backup as restored.",
-        good.size if good else None,
+        "Restored size of the last verified backup.",
+        verified.size if verified else None,
     )
     return "\n".join(lines) + "\n"
 
 
 class Backup:
-    """One backup of this host, from the survey to the retention.
+    """One backup of this host, from the survey of its files to the retention.
 
-    `root`: where the host's files lie. `state_file`: where what is known of its backups is kept.
-    `cached` and `plain`: the repository with and without restic's cache; what verifies uses none.
+    `root`: the directory of the host's files. `state_file`: the file with the state of its backups.
+    `cached` and `plain`: the repository with and without restic's cache; the verification uses `plain`.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Backup:
         state: State,
         cached: restic.Repository,
         plain: restic.Repository,
-        say: Say,
+        log: Log,
         *,
         root: Path,
         state_file: Path,
@@ -98,23 +98,23 @@ class Backup:
         self._state = state
         self._cached = cached
         self._plain = plain
-        self._say = say
+        self._log = log
         self._step = "survey"
         self._scratch = Path(settings.scratch) / "restored"
         self._snapshot = ""
         self._release = ""
         self._size = 0
         self._checks: list[str] = []
-        self._history: Known | None = None
-        self._good = False
+        self._history: HistoryDigest | None = None
+        self._verified = False
 
     def run(self) -> Outcome:
-        """Do all of it; what fails is in the outcome, and never counts as good."""
-        begun, at = time.monotonic(), timestamps.now()
+        """Run the backup. A failure is returned in the outcome; a failed backup never counts as verified."""
+        started, at = time.monotonic(), timestamps.now()
         message = ""
         try:
             self._wait_for_procedure()
-            files = contents.of_host(self._root, assets=self._settings.assets)
+            files = contents.paths_to_back_up(self._root, assets=self._settings.assets)
             layout = release_layout.Layout(contents.below(self._root, paths.RELEASE_ROOT))
             self._release = layout.current_release() or ""
             self._enter("repository", "Opening the repository")
@@ -125,14 +125,14 @@ class Backup:
             self._read_back()
             self._enter("restore", f"Restoring {self._snapshot} into {self._scratch}")
             self._restore()
-            self._enter("inspect", "Comparing what was restored with its manifest")
+            self._enter("inspect", "Comparing the restored files with their manifest")
             self._inspect()
-            self._enter("validate", "Having the restored release validate itself")
+            self._enter("validate", "Validating the restored release")
             self._validate()
             self._enter("accept", f"Marking {self._snapshot} as verified")
             self._accept()
-            self._good = True
-            self._enter("retention", "Forgetting what is older than wanted")
+            self._verified = True
+            self._enter("retention", "Removing old snapshots")
             self._forget()
         except (BackupError, restic.ResticError, shape.ShapeError) as error:
             message = self._failure(str(error))
@@ -145,7 +145,7 @@ class Backup:
             ok=not message,
             step=self._step,
             message=message or f"{self._snapshot} of {self._release} is verified",
-            seconds=round(time.monotonic() - begun, 1),
+            seconds=round(time.monotonic() - started, 1),
             snapshot=self._snapshot,
             release=self._release,
             size=self._size,
@@ -154,33 +154,36 @@ class Backup:
         self._record(outcome)
         return outcome
 
-    def _enter(self, step: str, words: str) -> None:
+    def _enter(self, step: str, message: str) -> None:
         self._step = step
-        self._say(words)
+        self._log(message)
 
-    def _failure(self, words: str) -> str:
-        if self._good:
-            return f"{self._snapshot} is verified, but old snapshots were not removed: {words}"
+    def _failure(self, reason: str) -> str:
+        if self._verified:
+            return f"{self._snapshot} is verified, but old snapshots were not removed: {reason}"
         if self._snapshot:
-            kept = f"The snapshot {self._snapshot} stays in the repository, not verified"
+            result = f"The snapshot {self._snapshot} stays in the repository, not verified"
         else:
-            kept = "No snapshot was made"
-        good = self._state.last_good
-        last = "There is no good one yet."
-        if good:
-            last = f"The last good one, {good.snapshot} of {good.at}, was not touched."
-        return f"The backup failed ({self._step}): {words.rstrip('.')}. {kept}. {last}"
+            result = "No snapshot was made"
+        verified = self._state.last_good
+        last = "There is no verified backup yet."
+        if verified:
+            last = f"The last verified backup, {verified.snapshot} of {verified.at}, was not changed."
+        return f"The backup failed (step {self._step}): {reason.rstrip('.')}. {result}. {last}"
 
     def _wait_for_procedure(self) -> None:
-        """Let a procedure that changes the host end first; not for ever, since the verification judges."""
+        """Wait until a procedure that changes the host finishes.
+
+        After `lock_wait` seconds the backup continues anyway: the verification rejects an inconsistent one.
+        """
         end = time.monotonic() + self._settings.lock_wait
-        waits = False
+        is_waiting = False
         while (holder := host_lock.holder(paths.HOST_LOCK)) and holder.procedure != PROCEDURE:
-            if not waits:
-                self._say(f"Waiting for {holder.procedure} of {holder.owner}, at work since {holder.since}")
-                waits = True
+            if not is_waiting:
+                self._log(f"Waiting for {holder.procedure}, started by {holder.owner} at {holder.since}")
+                is_waiting = True
             if time.monotonic() >= end:
-                self._say("Going on all the same: only what is verified counts")
+                self._log(f"{holder.procedure} still runs. Continuing; the backup is verified in any case")
                 return
             time.sleep(restic.LOCK_POLL_SECONDS)
 
@@ -189,7 +192,7 @@ class Backup:
             listed.write("\n".join(files) + "\n")
             listed.flush()
             tags = (TAG, restic.UNVERIFIED, f"{restic.RELEASE_TAG}{self._release}")
-            printed = self._patiently(
+            printed = self._run_with_lock(
                 self._cached,
                 "backup",
                 "--json",
@@ -202,7 +205,7 @@ class Backup:
     def _read_back(self) -> None:
         share = self._settings.read_data
         how = "--read-data" if share == "all" else f"--read-data-subset={share}"
-        self._patiently(self._plain, "check", how)
+        self._run_with_lock(self._plain, "check", how)
         self._checks.append(f"read back ({share})")
 
     def _restore(self) -> None:
@@ -215,29 +218,30 @@ class Backup:
         free = shutil.disk_usage(self._scratch).free
         if free < self._size + _SPARE_BYTES:
             raise BackupError(
-                f"{self._scratch} has {free >> 20} MB free and the restored backup needs"
-                f" {self._size + _SPARE_BYTES >> 20} MB. Make room or move it (backup_scratch_dir)"
+                f"{self._scratch} has {free >> 20} MB free, and the restored backup needs"
+                f" {self._size + _SPARE_BYTES >> 20} MB. Free space there, or set another backup_scratch_dir"
             )
         self._plain.restore(self._snapshot, self._scratch, (), deadline=self._settings.deadline)
 
     def _inspect(self) -> None:
         survey = backup_survey.Survey(
-            root=self._scratch, assets=self._settings.assets, known=self._state.history
+            root=self._scratch, assets=self._settings.assets, last_history=self._state.history
         )
         layout = survey.layout()
-        names = contents.current_and_way_back(layout, release_history.read(survey.at(paths.HISTORY)))
+        names = contents.current_and_rollback_target(layout, release_history.read(survey.at(paths.HISTORY)))
         if not self._settings.assets:
             names = layout.complete()
-        found = survey.findings(names)
-        bad = backup_survey.damaged(found)
-        if bad:
+        findings = survey.findings(names)
+        damaged = backup_survey.damaged(findings)
+        if damaged:
             raise BackupError(
-                f"what was backed up is damaged: {'; '.join(each.words for each in bad[:5])}."
-                " It is so on the host: `ansible-playbook playbooks/restore.yml` mends it"
+                f"the backed-up files are damaged: {'; '.join(each.message for each in damaged[:5])}."
+                " They are damaged on the host too. Repair the host: `ansible-playbook playbooks/restore.yml"
+                f" -l {self._settings.host}`"
             )
         content = survey.at(paths.HISTORY).read_bytes()
-        self._history = Known(len(content), digest.of_bytes(content))
-        self._checks += [f"{each.item}: {each.words}" for each in found]
+        self._history = HistoryDigest(len(content), digest.of_bytes(content))
+        self._checks += [f"{each.item}: {each.message}" for each in findings]
 
     def _validate(self) -> None:
         assets = self._settings.assets
@@ -245,18 +249,18 @@ class Backup:
         if engine and (reason := capacity.reason_to_defer(self._memory_needed())):
             engine = False
             self._checks.append(f"the engine was not started: {reason}")
-        done = validation.try_out(
+        done = validation.run_validation(
             validation.command(self._scratch, self._release, assets=assets, engine=engine)
         )
         try:
             report = validate_report.parse(done.output)
         except shape.ShapeError as error:
-            said = done.words(redaction.plain)
-            raise BackupError(f"the restored release does not validate: {said}") from error
+            reason = done.words(redaction.plain)
+            raise BackupError(f"the validation of the restored release failed: {reason}") from error
         failed = validate_report.failed(report)
         if not report["ok"] or failed:
-            said = "; ".join(map(validate_report.as_words, failed)) or done.words(redaction.plain)
-            raise BackupError(f"the restored release does not validate: {said}")
+            reason = "; ".join(map(validate_report.as_words, failed)) or done.words(redaction.plain)
+            raise BackupError(f"the validation of the restored release failed: {reason}")
         self._checks += map(validate_report.as_words, report["checks"])
 
     def _memory_needed(self) -> int:
@@ -270,39 +274,39 @@ class Backup:
         return sizing.memory_needed_mb(sum(path.stat().st_size for path in networks))
 
     def _accept(self) -> None:
-        self._patiently(
+        self._run_with_lock(
             self._cached,
             "tag",
             f"--remove={restic.UNVERIFIED}",
             f"--add={restic.VERIFIED}",
             self._snapshot,
         )
-        # The same backup under a new id, since its tags belong to it.
-        found = [each for each in self._cached.snapshots() if each.original.startswith(self._snapshot)]
-        if not found or not found[-1].verified:
+        # Changing the tags gives the snapshot a new id.
+        retagged = [each for each in self._cached.snapshots() if each.original.startswith(self._snapshot)]
+        if not retagged or not retagged[-1].verified:
             raise BackupError(f"{self._snapshot} could not be marked as verified")
-        self._snapshot = found[-1].name
+        self._snapshot = retagged[-1].name
 
     def _forget(self) -> None:
         if mode := security_mode.standing(*paths.SECURITY_MODE):
-            self._say(f"Nothing is forgotten: the host is in security mode {mode}")
+            self._log(f"No snapshot is removed: the host is in security mode {mode}")
             return
         own = [f"--host={self._settings.host}", "--group-by=host"]
         failed = ["--tag", restic.UNVERIFIED, f"--keep-last={UNVERIFIED_KEPT}"]
-        self._patiently(self._cached, "forget", *own, *failed)
+        self._run_with_lock(self._cached, "forget", *own, *failed)
         keep = [f"--keep-{period}={count}" for period, count in sorted(self._settings.keep.items()) if count]
-        self._patiently(self._cached, "forget", *own, "--tag", restic.VERIFIED, *keep, "--prune")
+        self._run_with_lock(self._cached, "forget", *own, "--tag", restic.VERIFIED, *keep, "--prune")
 
-    def _patiently(self, repository: restic.Repository, *arguments: str) -> str:
-        return repository.patiently(
-            *arguments, deadline=self._settings.deadline, wait=self._settings.lock_wait, say=self._say
+    def _run_with_lock(self, repository: restic.Repository, *arguments: str) -> str:
+        return repository.run_with_lock(
+            *arguments, deadline=self._settings.deadline, wait=self._settings.lock_wait, log=self._log
         )
 
     def _record(self, outcome: Outcome) -> None:
         self._state.host = self._settings.host
         self._state.running = ""
         self._state.last_run = outcome
-        if self._good:
+        if self._verified:
             self._state.last_good = outcome
             self._state.history = self._history
             self._state.repository = digest.of_text(self._cached.address)
@@ -310,7 +314,7 @@ class Backup:
 
 
 def publish(state: State, settings: Settings, path: Path) -> None:
-    """Write the state to its file, and the metric of it."""
+    """Write the state file and the metrics file."""
     state.write(path)
     if settings.metrics:
         metrics = Path(settings.metrics)
@@ -319,10 +323,10 @@ def publish(state: State, settings: Settings, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the lock of this host's backups; the kernel gives it back, however the process ends.
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of this host's backups. The kernel releases it however the process exits.
 
-    Raises BackupError when another backup runs.
+    Raises BackupError if another backup runs.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -331,7 +335,7 @@ def alone(path: Path) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip()
             raise BackupError(
-                f"another backup of this host runs ({holder}). It is left alone; wait for it"
+                f"another backup of this host is running ({holder}). Wait until it finishes"
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} since {timestamps.now()}\n".encode(), 0)
@@ -340,15 +344,15 @@ def alone(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def ended(state: State, settings: Settings, result: str, path: Path) -> None:
-    """Record a backup that was killed; one that ended by itself has done so."""
+def record_killed(state: State, settings: Settings, result: str, path: Path) -> None:
+    """Record a killed backup as failed. A backup that finished has already recorded its result."""
     if not state.running:
         return
     outcome = Outcome(
         at=state.running,
         ok=False,
         step="killed",
-        message=f"The backup was ended from outside ({result}); it does not count. Run it again.",
+        message=f"The backup was killed ({result}) and does not count. Run it again.",
         seconds=round(time.time() - restic.parse_time(state.running).timestamp(), 1),
     )
     state.running = ""
@@ -356,12 +360,12 @@ def ended(state: State, settings: Settings, result: str, path: Path) -> None:
     publish(state, settings, path)
 
 
-def _say(words: str) -> None:
-    print(words, flush=True)
+def _log(message: str) -> None:
+    print(message, flush=True)
 
 
 def _run(settings: Settings, secrets: Path) -> int:
-    with alone(paths.BACKUP_LOCK):
+    with exclusive_lock(paths.BACKUP_LOCK):
         state = _state()
         state.running = timestamps.now()
         state.write(paths.BACKUP_STATE)
@@ -370,36 +374,36 @@ def _run(settings: Settings, secrets: Path) -> int:
             state,
             restic.Repository(secrets, cache=paths.BACKUP_CACHE),
             restic.Repository(secrets, cache=None),
-            _say,
+            _log,
             root=Path("/"),
             state_file=paths.BACKUP_STATE,
         ).run()
-    _say(outcome.message)
+    _log(outcome.message)
     return 0 if outcome.ok else 1
 
 
 def _state() -> State:
-    """What is known of the backups; nothing, which is said, where the file is damaged."""
-    state, trouble = state_or_empty(paths.BACKUP_STATE)
-    if trouble:
-        _say(f"What was known of earlier backups is lost: {trouble}")
+    """The state of the backups. If its file is damaged, log that and return an empty state."""
+    state, problem = state_or_empty(paths.BACKUP_STATE)
+    if problem:
+        _log(f"The records of earlier backups cannot be read and are replaced: {problem}")
     return state
 
 
 def _snapshots(settings: Settings, secrets: Path) -> int:
     for snapshot in restic.Repository(secrets, cache=None).snapshots():
         if snapshot.host == settings.host:
-            _say(str(snapshot))
+            _log(str(snapshot))
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`katago-backup run|snapshots|ended`: exit status 0, or 1 with one message."""
+    """`katago-backup run|snapshots|ended`. Exit status 0, or 1 with one message."""
     parser = argparse.ArgumentParser(prog="katago-backup", description="Backups of a KataGo MCP server.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="back up, verify, forget what is old")
+    commands.add_parser("run", help="back up the host, verify the backup, remove old snapshots")
     commands.add_parser("snapshots", help="list the snapshots of this host")
-    commands.add_parser("ended", help="record how the unit ended (for systemd)")
+    commands.add_parser("ended", help="record a backup that was killed (for systemd)")
     command = parser.parse_args(argv).command
     secrets = Path(os.environ.get("CREDENTIALS_DIRECTORY") or paths.BACKUP_SECRETS)
     try:
@@ -410,7 +414,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _snapshots(settings, secrets)
         result = os.environ.get("SERVICE_RESULT", "unknown")
         result = f"{result}, {os.environ.get('EXIT_STATUS', '?')}"
-        ended(_state(), settings, result, paths.BACKUP_STATE)
+        record_killed(_state(), settings, result, paths.BACKUP_STATE)
     except (BackupError, restic.ResticError, shape.ShapeError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

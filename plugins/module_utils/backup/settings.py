@@ -1,4 +1,4 @@
-"""What the backups of a host were told to do, and what is known of those that were made."""
+"""The settings of a host's backups, and the recorded state of the backups it made."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import files, 
 
 
 class BackupError(Exception):
-    """The backup failed; the message says what was seen and what to do."""
+    """The backup failed. The message says what happened and what to do."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the role `backup` has decided for a host.
+    """The settings that the role `backup` writes to a host.
 
-    `keep`: restic's policy, such as `{"daily": 7}`. `read_data`: `all`, or a share as restic's
-    `--read-data-subset` takes it. `metrics`: a file for node_exporter, empty for none. `lock_wait`
-    and `deadline`: seconds that locks are waited for, and that one step may take.
+    `keep`: restic's retention policy, such as `{"daily": 7}`. `read_data`: `all`, or a value for restic's
+    `--read-data-subset`. `metrics`: a file for node_exporter; empty for none. `lock_wait`: seconds to wait
+    for locks. `deadline`: seconds that one step may take.
     """
 
     host: str
@@ -36,16 +36,18 @@ class Settings:
 
     @classmethod
     def load(cls, path: Path) -> Settings:
-        """The settings that a file holds. Raises OSError; BackupError when they cannot be used."""
+        """Read the settings from a file. Raises OSError; BackupError if they are not valid."""
         try:
             content = shape.mapping(shape.parsed(path.read_bytes()))
             return shape.record(cls, {**content, "keep": _counts(content.get("keep"))})
         except shape.ShapeError as error:
-            raise BackupError(f"{path}: {error}. playbooks/backup.yml writes the settings again") from error
+            raise BackupError(
+                f"{path}: {error}. Write the settings again: `ansible-playbook playbooks/backup.yml`"
+            ) from error
 
 
 def _counts(keep: object) -> object:
-    """Numbers of snapshots as numbers; an inventory may have them as texts."""
+    """Convert counts that an inventory gives as text to numbers."""
     if not isinstance(keep, Mapping):
         return keep
     return {
@@ -55,8 +57,8 @@ def _counts(keep: object) -> object:
 
 
 @dataclass(frozen=True)
-class Known:
-    """The history as it was at the last good backup: so many bytes with this sha256."""
+class HistoryDigest:
+    """The length in bytes and the sha256 of the history at the last verified backup."""
 
     size: int
     sha256: str
@@ -64,7 +66,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a backup ended. `step` is the last one, `snapshot` the id, `size` in bytes as restored."""
+    """The result of a backup. `step`: the last step. `snapshot`: its id. `size`: bytes when restored."""
 
     at: str
     ok: bool
@@ -79,10 +81,10 @@ class Outcome:
 
 @dataclass
 class State:
-    """What is known of this host's backups, for the metric and for triage.
+    """The recorded state of this host's backups, for the metrics and for triage.
 
-    `running`: since when one runs, empty when none does. `history`: the history in the last good one.
-    `repository`: the sha256 of the address that it went to.
+    `running`: when the running backup started; empty if none runs. `history`: the history in the last
+    verified backup. `repository`: the sha256 of the address of its repository.
     """
 
     host: str = ""
@@ -90,20 +92,20 @@ class State:
     running: str = ""
     last_run: Outcome | None = None
     last_good: Outcome | None = None
-    history: Known | None = None
+    history: HistoryDigest | None = None
 
     @classmethod
     def read(cls, path: Path) -> State:
-        """The state that a file holds, an empty one when there is no file.
+        """Read the state from a file. Returns an empty state if there is no file.
 
         Raises:
-            OSError, shape.ShapeError: if there is one that cannot be used.
+            OSError, shape.ShapeError: if the file cannot be read or is not valid.
         """
         if not path.exists():
             return cls()
         try:
             content = shape.mapping(shape.parsed(path.read_bytes()))
-            # Nothing known of the history is an empty object there.
+            # The file has an empty object if no history is recorded.
             state = shape.record(cls, {**content, "history": content.get("history") or None})
             _require_times(state)
             return state
@@ -111,7 +113,7 @@ class State:
             raise shape.ShapeError(f"{path}: {error}") from error
 
     def write(self, path: Path) -> None:
-        """Replace the state's file."""
+        """Replace the state file."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         content = {**asdict(self), "history": asdict(self.history) if self.history else {}}
         files.write(path, json.dumps(content, indent=1).encode() + b"\n", mode=0o644)
@@ -131,7 +133,7 @@ def _require_times(state: State) -> None:
 
 
 def state_or_empty(path: Path) -> tuple[State, str]:
-    """The state, for what must not fail of a damaged one: an empty one then, and why."""
+    """The state and an empty text; if the file is damaged, an empty state and the reason."""
     try:
         return State.read(path), ""
     except (OSError, shape.ShapeError) as error:

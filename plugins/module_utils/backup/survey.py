@@ -1,6 +1,6 @@
-"""What is damaged on a host: releases, what they stand on, links, credentials, history and state.
+"""Finds damage on a host: in releases, their assets, links, credentials, history and state.
 
-The same survey judges a host and a backup of it that was restored below a directory.
+The same survey checks a host and a backup that was restored into a directory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup.contents import below, state_files
-from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import HistoryDigest
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
@@ -26,7 +26,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import creden
 KINDS = {"engines": "engine", "networks": "network", "tuning": "tuning"}
 
 Condition = Literal["whole", "damaged", "missing", "added", "unknown"]
-# A file's content in the snapshot, None when it is not there.
+# Returns a file's content in the snapshot; None if the snapshot does not have the file.
 Reference = Callable[[str], bytes | None]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -34,76 +34,78 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Finding:
-    """What was seen of one thing.
+    """The condition of one path.
 
-    `path`: where it is on a host, whatever directory the survey looked below. `expected`: what a
-    right one has as its entry of `digest.of_tree`, or its digest when it is a directory; empty when
-    that is not known, or when nothing should be there.
+    `path`: its place on a host, whatever `root` the survey used. `message`: a description for people.
+    `expected`: the entry that `digest.of_tree` gives for the correct file, or the digest of the correct
+    directory; empty if it is not known, or if nothing should be there.
     """
 
     item: str
     path: str
     condition: Condition
-    words: str
+    message: str
     expected: str = ""
 
     def __str__(self) -> str:
-        return f"{self.item}: {self.words}"
+        return f"{self.item}: {self.message}"
 
 
-def nothing(_path: str) -> bytes | None:
-    """The reference of a survey that has no snapshot."""
+def no_reference(_path: str) -> bytes | None:
+    """The reference of a survey without a snapshot."""
     return None
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A look at a host, or at one restored below `root`.
+    """Checks a host whose files are below `root`.
 
-    `reference` is asked for what is no longer readable here. Without `assets` engines, networks
-    and environments are left out, as a backup without them does.
+    `reference`: gives the content of files that are missing or damaged here. `assets`: whether to check
+    engines, networks and Python environments; false for a backup without them. `last_history`: the history
+    at the last verified backup.
     """
 
     root: Path
-    reference: Reference = nothing
+    reference: Reference = no_reference
     assets: bool = True
-    known: Known | None = None
+    last_history: HistoryDigest | None = None
 
     def layout(self) -> release_layout.Layout:
         """The releases below the root."""
         return release_layout.Layout(self.at(paths.RELEASE_ROOT))
 
     def at(self, path: str | Path) -> Path:
-        """Where something of the host lies."""
+        """The location of a path of the host."""
         return below(self.root, path)
 
     def findings(self, names: Sequence[str]) -> list[Finding]:
-        """Everything that was found of the releases `names` and of the host's state."""
-        found = [*self.links(), *self.tokens(), *self.certificate(), *self.history(), *self.state()]
+        """Check the releases `names` and the host's state."""
+        findings = [*self.links(), *self.tokens(), *self.certificate(), *self.history(), *self.state()]
         for name in names:
-            found += self.release(name)
-        return list(dict.fromkeys(found))
+            findings += self.release(name)
+        return list(dict.fromkeys(findings))
 
     def release(self, name: str) -> Iterator[Finding]:
-        """A release, compared with its manifest, and all that it stands on."""
+        """Compare a release with its manifest, and check every asset that it depends on."""
         directory = paths.RELEASE_ROOT / "releases" / name
         here = self.at(directory)
         path = directory / release_layout.MANIFEST
         if not here.is_dir():
             yield Finding("release", str(directory), "missing", f"{directory} is missing")
-            lost = _manifest(self.reference(str(path)))
-            yield from self._all_needed(lost["stands_on"] if lost else {})
+            backed_up = _manifest(self.reference(str(path)))
+            yield from self._check_dependencies(backed_up["stands_on"] if backed_up else {})
             return
         manifest = release_layout.own_manifest(here)
         trusted = manifest is not None
         if manifest is None:
-            kept = self.reference(str(path))
-            manifest = _manifest(kept)
+            content = self.reference(str(path))
+            manifest = _manifest(content)
             if manifest is None or not release_layout.fits_name(manifest):
-                words = f"{path} cannot be used, and the release without it cannot be judged"
-                yield Finding("release", str(directory), "damaged", words)
+                message = f"{path} is not valid, and the release cannot be checked without it"
+                yield Finding("release", str(directory), "damaged", message)
                 return
-            yield Finding("release", str(path), "damaged", f"{path} was changed", digest.of_text(_text(kept)))
+            expected_manifest = digest.of_text(_text(content))
+            yield Finding("release", str(path), "damaged", f"{path} was changed", expected_manifest)
         expected = manifest["files"]
         if self.assets:
             actual = digest.of_tree(here, skip=frozenset({release_layout.MANIFEST}))
@@ -113,16 +115,16 @@ class Survey:
         differing = list(_differing("release", directory, expected, actual))
         yield from differing
         if trusted and not differing:
-            yield Finding("release", str(directory), "whole", f"{directory} is what was built")
-        yield from self._all_needed(manifest["stands_on"])
+            yield Finding("release", str(directory), "whole", f"{directory} matches its manifest")
+        yield from self._check_dependencies(manifest["stands_on"])
 
     def links(self) -> Iterator[Finding]:
-        """The symlinks of a switched host; where `current` leads to nothing, the history tells."""
+        """Check the links to the current release. If `current` is broken, the history names the release."""
         layout = self.layout()
         name = layout.current_release() or self.recorded_release()
         if name is None:
             yield Finding(
-                "links", str(paths.RELEASE_ROOT / "current"), "missing", "no release is the current one"
+                "links", str(paths.RELEASE_ROOT / "current"), "missing", "this host has no current release"
             )
             return
         whole = True
@@ -132,93 +134,94 @@ class Survey:
                 continue
             whole = False
             condition: Condition = "damaged" if here.is_symlink() or here.exists() else "missing"
-            words = f"{path} is {'missing' if condition == 'missing' else 'no link to ' + target}"
-            yield Finding("links", str(path), condition, words, f"link:{target}")
+            problem = "missing" if condition == "missing" else f"not a link to {target}"
+            yield Finding("links", str(path), condition, f"{path} is {problem}", f"link:{target}")
         if whole:
-            yield Finding("links", str(paths.RELEASE_ROOT / "current"), "whole", f"all lead to {name}")
+            yield Finding("links", str(paths.RELEASE_ROOT / "current"), "whole", f"all point to {name}")
 
     def recorded_release(self) -> str | None:
-        """The release of the newest switch that the history has."""
+        """The release of the newest switch in the history."""
         return release_history.current(release_history.read(self.at(paths.HISTORY)))
 
     def tokens(self) -> Iterator[Finding]:
-        """The hashed tokens, which unit and configuration say whether the service needs."""
+        """Check the hashed tokens, if the unit or the configuration uses them."""
         path = paths.CREDENTIALS / paths.TOKENS
         here = self.at(path)
         if not here.exists():
-            if self._is_handed_over(paths.TOKENS, path) or self._is_read(path):
+            if self._is_passed_by_systemd(paths.TOKENS, path) or self._reads_tokens_file(path):
                 yield Finding("tokens", str(path), "missing", f"{path} is missing")
             return
         operator = self.at(paths.CREDENTIALS / paths.OPERATOR_TOKEN)
-        trouble = token_trouble(here.read_bytes(), operator.read_text() if operator.exists() else None)
-        if trouble:
-            yield Finding("tokens", str(path), "damaged", f"{path} {trouble}")
+        problem = token_problem(here.read_bytes(), operator.read_text() if operator.exists() else None)
+        if problem:
+            yield Finding("tokens", str(path), "damaged", f"{path} {problem}")
         else:
-            yield Finding("tokens", str(path), "whole", f"{path} can be used")
+            yield Finding("tokens", str(path), "whole", f"{path} is valid")
 
     def certificate(self) -> Iterator[Finding]:
-        """The certificate and its key, which are judged, and mended, as the pair they are."""
+        """Check the certificate and its key. They are checked and restored as a pair."""
         pair = (paths.PINNED_CERTIFICATE, paths.CREDENTIALS / paths.KEY)
-        if not self._is_handed_over(paths.KEY, pair[1]):
+        if not self._is_passed_by_systemd(paths.KEY, pair[1]):
             return
         missing = [path for path in pair if not self.at(path).exists()]
-        trouble = "" if missing else pair_trouble(*(self.at(path) for path in pair))
-        if not missing and not trouble:
-            yield Finding("certificate", str(pair[0]), "whole", f"{pair[0]} and its key belong together")
+        problem = "" if missing else certificate_problem(*(self.at(path) for path in pair))
+        if not missing and not problem:
+            yield Finding("certificate", str(pair[0]), "whole", f"{pair[0]} matches its key")
             return
         for path in pair:
-            kept = self.reference(str(path))
+            backed_up = self.reference(str(path))
             condition: Condition = "missing" if path in missing else "damaged"
-            words = "is missing" if path in missing else trouble or "may not belong to what is put back"
-            expected = "" if kept is None else digest.of_bytes(kept)
-            yield Finding("certificate", str(path), condition, f"{path} {words}", expected)
+            message = "is missing" if path in missing else problem or "may not match the restored counterpart"
+            expected = "" if backed_up is None else digest.of_bytes(backed_up)
+            yield Finding("certificate", str(path), condition, f"{path} {message}", expected)
 
-    def _is_handed_over(self, name: str, path: Path) -> bool:
-        """Whether the unit has systemd hand over a credential; on a bare host the backup tells."""
+    def _is_passed_by_systemd(self, name: str, path: Path) -> bool:
+        """Whether systemd passes this credential to the service; on a bare host, whether a backup has it."""
         unit = self.layout().current / paths.SERVICE_UNIT
         if not unit.is_file():
             return self.reference(str(path)) is not None
         return f"LoadCredential={name}:" in unit.read_text(errors="replace")
 
-    def _is_read(self, path: Path) -> bool:
-        """Whether the configuration has the server read a file of tokens by itself."""
+    def _reads_tokens_file(self, path: Path) -> bool:
+        """Whether the configuration names this file as the server's tokens file."""
         config = self.layout().current / "config.json"
         return config.is_file() and credentials.tokens_file(_object(config.read_bytes()) or {}) == path
 
     def history(self) -> Iterator[Finding]:
-        """The history: every line a record, and what was backed up still its beginning."""
+        """Check the history: every line is a record, and it still starts with the backed-up records."""
         path = str(paths.HISTORY)
         here = self.at(path)
         if not here.exists():
             yield Finding("history", path, "missing", f"{path} is missing")
             return
         content = here.read_bytes()
-        kept = self.reference(path)
+        backed_up = self.reference(path)
         bad = [number for number, line in enumerate(_lines(content), 1) if not is_record(line)]
-        words = ""
+        last = self.last_history
+        problem = ""
         if bad:
-            words = f"line {bad[0]} is no record"
-        elif kept is not None and not content.startswith(kept) and _same_file(kept, content):
-            words = "what was backed up is no longer its beginning"
-        elif self.known and digest.of_bytes(content[: self.known.size]) != self.known.sha256:
-            words = "what the last good backup held is no longer its beginning"
-        if words:
-            yield Finding("history", path, "damaged", f"{path}: {words}")
+            problem = f"line {bad[0]} is not a record"
+        elif backed_up is not None and not content.startswith(backed_up) and _same_file(backed_up, content):
+            problem = "it no longer starts with the records of the snapshot"
+        elif last and digest.of_bytes(content[: last.size]) != last.sha256:
+            problem = "it no longer starts with the records of the last verified backup"
+        if problem:
+            yield Finding("history", path, "damaged", f"{path}: {problem}")
         else:
             yield Finding("history", path, "whole", f"{path} has {len(_lines(content))} records")
 
     def state(self) -> Iterator[Finding]:
-        """Every other file of the state; what is JSON by its name must be JSON."""
+        """Check every other state file: a file named as JSON must be valid JSON."""
         for path in state_files(self.at(paths.STATE)):
             name = str(paths.STATE / path.relative_to(self.at(paths.STATE)))
-            if trouble := json_trouble(path):
-                yield Finding("state", name, "damaged", f"{name} {trouble}")
+            if problem := json_problem(path):
+                yield Finding("state", name, "damaged", f"{name} {problem}")
 
-    def _all_needed(self, stands_on: Mapping[str, str]) -> Iterator[Finding]:
+    def _check_dependencies(self, stands_on: Mapping[str, str]) -> Iterator[Finding]:
         for path, sha256 in sorted(stands_on.items()):
-            yield from self._needed(Path(path), sha256)
+            yield from self._check_dependency(Path(path), sha256)
 
-    def _needed(self, path: Path, sha256: str) -> Iterator[Finding]:
+    def _check_dependency(self, path: Path, sha256: str) -> Iterator[Finding]:
         item = KINDS.get(path.parts[3], "release") if path.is_relative_to(paths.ASSETS) else "release"
         if item != "tuning" and not self.assets:
             return
@@ -228,7 +231,7 @@ class Survey:
             return
         if here.is_file():
             if digest.of_file(here) == sha256:
-                yield Finding(item, str(path), "whole", f"{path} has its sha256")
+                yield Finding(item, str(path), "whole", f"{path} matches its sha256")
             else:
                 yield Finding(item, str(path), "damaged", f"{path} was changed", sha256)
             return
@@ -246,10 +249,10 @@ class Survey:
                     item, str(name), "damaged", f"{name} was changed", digest.of_text(_record_text(record))
                 )
             )
-        yield from differing or [Finding(item, str(path), "whole", f"{path} has its sha256")]
+        yield from differing or [Finding(item, str(path), "whole", f"{path} matches its sha256")]
 
     def _record(self, directory: Path, sha256: str) -> tuple[dict[str, str] | None, bool]:
-        """The record of a directory's files, and whether it is the one that lies there."""
+        """The checksum record of a directory, and whether it comes from the directory itself."""
         here = self.at(directory / digest.RECORD)
         for content, trusted in (
             (here.read_bytes() if here.is_file() else None, True),
@@ -262,12 +265,12 @@ class Survey:
 
 
 def damaged(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings that call for something to be done."""
+    """The findings that are not `whole`."""
     return [finding for finding in findings if finding.condition != "whole"]
 
 
-def json_trouble(path: Path) -> str:
-    """Why a file that is JSON or JSON lines by its name is not; empty when it is."""
+def json_problem(path: Path) -> str:
+    """Why a .json or .jsonl file is not valid; empty if it is valid."""
     try:
         if path.suffix == ".json":
             json.loads(path.read_bytes())
@@ -275,16 +278,16 @@ def json_trouble(path: Path) -> str:
             for line in _lines(path.read_bytes()):
                 json.loads(line)
     except ValueError as error:
-        return f"is no JSON ({error})"
+        return f"is not valid JSON ({error})"
     return ""
 
 
-def token_trouble(content: bytes, operator: str | None) -> str:
-    """Why a tokens.json cannot be used; empty when it can. Tells nothing of its content."""
+def token_problem(content: bytes, operator: str | None) -> str:
+    """Why a tokens.json is not valid; empty if it is. The text contains nothing of the file."""
     value = _object(content)
     entries = value.get("tokens") if value else None
     if not isinstance(entries, list) or not entries:
-        return "holds no tokens"
+        return "contains no tokens"
     for entry in entries:
         if not (
             isinstance(entry, dict)
@@ -296,23 +299,23 @@ def token_trouble(content: bytes, operator: str | None) -> str:
     if operator is not None:
         own = {entry["sha256"] for entry in entries}
         if digest.of_text(operator.strip()) not in own:
-            return "does not know the host's own token"
+            return "does not contain the host's operator token"
     return ""
 
 
-def pair_trouble(certificate: Path, key: Path) -> str:
-    """Why a certificate and a key cannot be served with; empty when they can. Tells nothing of the key."""
+def certificate_problem(certificate: Path, key: Path) -> str:
+    """Why a certificate and its key cannot be used; empty if they can. Contains nothing of the key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # An empty password, since a key with one would be asked for at the terminal.
+        # With no password given, OpenSSL would ask for an encrypted key's password at the terminal.
         context.load_cert_chain(certificate, key, password="")
     except (OSError, ValueError):
-        return "cannot be served with: the certificate and its key are damaged, or not of each other"
+        return "cannot be used: the certificate or its key is damaged, or they do not match"
     return ""
 
 
 def is_record(line: bytes) -> bool:
-    """Whether a line is one of the history's; what a later version adds to one is no trouble."""
+    """Whether a line is a history record. Fields that a later version adds are accepted."""
     try:
         release_history.parse(line)
     except shape.ShapeError:
@@ -320,14 +323,14 @@ def is_record(line: bytes) -> bool:
     return True
 
 
-def merged_history(kept: bytes, present: bytes) -> bytes:
-    """The history of a backup with all that was recorded since: nothing that can be read is lost.
+def merged_history(backed_up: bytes, present: bytes) -> bytes:
+    """Merge the backed-up history with the present one. No readable record is lost.
 
-    A present line that stands in the place of a kept one is a damaged copy of it. Histories
-    without a common line are those of two hosts and follow each other.
+    A present line in the place of a backed-up line is a damaged copy of it and is dropped. Histories without
+    a common line belong to two hosts; the present one is appended.
     """
-    ours, theirs = _lines(kept), _lines(present)
-    if not _same_file(kept, present):
+    ours, theirs = _lines(backed_up), _lines(present)
+    if not _same_file(backed_up, present):
         return _joined([*ours, *(line for line in theirs if is_record(line))])
     lines: list[bytes] = []
     matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)
@@ -365,7 +368,7 @@ def _differing(
 
 
 def _manifest(content: bytes | None) -> release_layout.Manifest | None:
-    """The manifest that a snapshot has; None when it has none that can be used."""
+    """Parse a manifest from a snapshot; None if it is missing or not valid."""
     try:
         return None if content is None else release_layout.parse(content)
     except shape.ShapeError:

@@ -1,4 +1,4 @@
-"""How a restored release validates itself: its own command, in the sandbox of its own unit."""
+"""Validates a restored release by its own command, in the sandbox of its own systemd unit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup import content
 from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run, transient_unit
 from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
 
-# Of the validation: without any progress, and in all.
+# Seconds that the validation may take without progress, and in total.
 PATIENCE = 180
 SECONDS = 3600
-# Seconds for a restored engine to be ready: a busy host is no reason to reject a backup.
+# Seconds to wait until a restored engine is ready. Generous, so that a busy host does not fail a backup.
 ENGINE_SECONDS = 240
-# What of the service's unit does not belong to its sandbox.
+# Prefixes of the unit's directives that are not part of its sandbox.
 _NOT_SANDBOX = (
     "Exec",
     "Type",
@@ -29,9 +29,9 @@ _NOT_SANDBOX = (
 )
 
 
-def sandbox_of(unit: str) -> dict[str, list[str]]:
-    """The directives of a unit's service that are its sandbox, every line of each."""
-    found: dict[str, list[str]] = {}
+def sandbox_directives(unit: str) -> dict[str, list[str]]:
+    """The sandbox directives of a unit's [Service] section: every value, by directive."""
+    directives: dict[str, list[str]] = {}
     section = ""
     for line in unit.splitlines():
         line = line.strip()
@@ -39,19 +39,19 @@ def sandbox_of(unit: str) -> dict[str, list[str]]:
             section = line
         elif section == "[Service]" and "=" in line and not line.startswith(("#", ";", *_NOT_SANDBOX)):
             key, value = line.split("=", 1)
-            found.setdefault(key, []).append(value)
-    return found
+            directives.setdefault(key, []).append(value)
+    return directives
 
 
 def command(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[str]:
-    """The command that has a restored release validate itself in the service's sandbox.
+    """The command that validates a restored release in the service's sandbox.
 
-    With assets it runs the restored environment on the restored engine and network, which lie in
-    their own places as far as it can see; without, the present environment on the restored files.
+    With `assets` it runs the restored Python environment with the restored engine and network, bind-mounted
+    at their usual paths. Without, it runs the host's installed environment on the restored files.
     """
     restored = scratch / "opt" / "katago-mcp" / "releases" / release
     directory = paths.RELEASE_ROOT / "releases" / release
-    directives: dict[str, Any] = dict(sandbox_of((restored / paths.SERVICE_UNIT).read_text()))
+    directives: dict[str, Any] = dict(sandbox_directives((restored / paths.SERVICE_UNIT).read_text()))
     if assets:
         binds = [f"{scratch}/opt/katago-mcp:/opt/katago-mcp", f"{scratch}/opt/katago:/opt/katago"]
         config = directory / "config.json"
@@ -59,19 +59,21 @@ def command(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[
         binds = [f"{restored}:{paths.BACKUP_TRIAL_CONFIG}"]
         config = paths.BACKUP_TRIAL_CONFIG / "config.json"
     directives["BindReadOnlyPaths"] = binds
-    # Over what `try_out` waits, for a program that was killed.
+    # Longer than `run_validation` waits: a limit in case the calling program is killed.
     directives["RuntimeMaxSec"] = str(SECONDS + 60)
     environment = [f"KATAGO_KATAGO_START_TIMEOUT_SECONDS={ENGINE_SECONDS}"]
     environment.append(credentials.HANDED_TOKENS)
     directives["Environment"] = [*directives.get("Environment", []), *environment]
-    handed = {name: scratch / str(path).lstrip("/") for name, path in contents.CREDENTIALS.items()}
-    directives["LoadCredential"] = [f"{name}:{path}" for name, path in handed.items() if path.exists()]
+    restored_files = {name: scratch / str(path).lstrip("/") for name, path in contents.CREDENTIALS.items()}
+    directives["LoadCredential"] = [
+        f"{name}:{path}" for name, path in restored_files.items() if path.exists()
+    ]
     argv = [str(directory / "venv" / "bin" / "katago-mcp"), "validate", "--json", "--config", str(config)]
     return systemd_run.command(
         directives, [*argv, *([] if engine else ["--no-engine"])], unit=paths.BACKUP_TRIAL_UNIT, collect=False
     )
 
 
-def try_out(argv: Sequence[str]) -> transient_unit.Run:
-    """Run what `command` made, until it ends or nothing of it moves any more."""
+def run_validation(argv: Sequence[str]) -> transient_unit.Run:
+    """Run the command from `command`, until it exits or makes no more progress."""
     return transient_unit.watched(argv, paths.BACKUP_TRIAL_UNIT, patience=PATIENCE, deadline=SECONDS)

@@ -1,4 +1,4 @@
-"""What is kept of a host, as data: the volatile part, and all that explains an incident."""
+"""Defines the items of evidence that are collected from a host, in two tiers: `hot` (volatile) and `full`."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from ansible_collections.katago.fleet.plugins.module_utils import paths
 Tier = Literal["hot", "full"]
 TIERS: tuple[Tier, ...] = ("hot", "full")
 SECONDS: Mapping[Tier, float] = {"hot": 5, "full": 30}
-"""How long a tier may collect on a host. With Ansible's own time hot is kept within 10 s, all within 60 s."""
+"""How long the collectors of a tier may run. Including Ansible, `hot` takes at most 10 s, both tiers 60 s."""
 REDACTION_SECONDS: Mapping[Tier, float] = {"hot": 2.5, "full": 12}
-"""How long the redaction of one item may take at least; what takes longer is withheld."""
+"""How long the redaction of an item may take at least. An item that takes longer is withheld."""
 
 KIB, MIB = 1 << 10, 1 << 20
 
 
 @dataclass(frozen=True)
 class Collector:
-    """One item: a command, files, an address of the service, or a look that this project takes itself.
+    """One item, collected by a command, from files, from an address of the service, or by a function.
 
-    `seconds` is its deadline, `limit` the bytes that are kept of it, the `newest` or the `first`.
-    `files` may have wildcards, `$pid` for the main process and `$group` for the path of the unit's
-    control group. `instead` are files for a host without the command. `figures` says that there can
-    be no secret in it, and `journal` that it is journalctl's JSON.
+    `seconds`: its deadline. `limit` and `keep`: how many bytes are kept, the `newest` or the `first`.
+    `files`: may contain wildcards, `$pid` for the main process and `$group` for the path of the unit's
+    control group. `fallback_files`: read instead on a host without the command. `secret_free`: the item
+    cannot contain a secret. `journal`: the item is journalctl's JSON.
     """
 
     name: str
     command: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     address: str = ""
-    look: str = ""
-    instead: tuple[str, ...] = ()
+    function: str = ""
+    fallback_files: tuple[str, ...] = ()
     tier: Tier = "hot"
     seconds: float = 5
     limit: int = 256 * KIB
     keep: Literal["newest", "first"] = "first"
-    figures: bool = False
+    secret_free: bool = False
     journal: bool = False
 
-    def placed(self, places: Mapping[str, str]) -> Collector:
-        """The same for the process and the control group of a host."""
-        files = tuple(string.Template(file).safe_substitute(places) for file in self.files)
+    def resolved(self, process: Mapping[str, str]) -> Collector:
+        """The same collector with `$pid` and `$group` replaced in its files."""
+        files = tuple(string.Template(file).safe_substitute(process) for file in self.files)
         return replace(self, files=files)
 
 
@@ -63,7 +63,7 @@ def _journal(name: str, *matches: str, lines: int, tier: Tier, seconds: float, l
 
 
 def _group(*patterns: str) -> tuple[str, ...]:
-    """Files of the unit's control group, wherever its hierarchies are mounted."""
+    """The files of the unit's control group, below every place where cgroup hierarchies are mounted."""
     return tuple(f"{root}/$group/{pattern}" for root in paths.CONTROL_GROUPS for pattern in patterns)
 
 
@@ -81,7 +81,7 @@ _HOT = (
             "--sort=-rss",
         ),
     ),
-    Collector("unit-processes.jsonl", look="processes"),
+    Collector("unit-processes.jsonl", function="processes"),
     Collector(
         "unit.txt",
         (
@@ -93,7 +93,7 @@ _HOT = (
             "StatusText,WatchdogTimestamp,DropInPaths,NeedDaemonReload,ControlGroup",
         ),
     ),
-    Collector("limits.txt", files=("/proc/$pid/limits",), figures=True),
+    Collector("limits.txt", files=("/proc/$pid/limits",), secret_free=True),
     Collector(
         "control-group.txt",
         files=(
@@ -103,19 +103,25 @@ _HOT = (
                 for controller in ("memory", "pids", "cpu", "cpuacct", "blkio")
             ),
         ),
-        figures=True,
+        secret_free=True,
     ),
-    Collector("memory.txt", files=("/proc/meminfo", "/proc/vmstat"), figures=True),
-    Collector("pressure.txt", files=("/proc/pressure/*",), figures=True),
-    Collector("load.txt", files=("/proc/loadavg", "/proc/uptime", "/proc/stat"), figures=True),
-    Collector("disk-io.txt", files=("/proc/diskstats",), figures=True),
+    Collector("memory.txt", files=("/proc/meminfo", "/proc/vmstat"), secret_free=True),
+    Collector("pressure.txt", files=("/proc/pressure/*",), secret_free=True),
+    Collector("load.txt", files=("/proc/loadavg", "/proc/uptime", "/proc/stat"), secret_free=True),
+    Collector("disk-io.txt", files=("/proc/diskstats",), secret_free=True),
     Collector("disk.txt", ("df", "-P", "-T")),
     Collector("inodes.txt", ("df", "-P", "-i")),
     Collector("mounts.txt", files=("/proc/self/mountinfo",)),
     Collector(
         "sockets.txt",
         ("ss", "--numeric", "--all", "--tcp", "--udp", "--unix", "--processes", "--info"),
-        instead=("/proc/net/tcp", "/proc/net/tcp6", "/proc/net/udp", "/proc/net/udp6", "/proc/net/unix"),
+        fallback_files=(
+            "/proc/net/tcp",
+            "/proc/net/tcp6",
+            "/proc/net/udp",
+            "/proc/net/udp6",
+            "/proc/net/unix",
+        ),
         limit=MIB,
     ),
     Collector("gpu.txt", ("nvidia-smi", "--query"), limit=MIB),
@@ -170,7 +176,7 @@ _FULL = (
     ),
     Collector("timers.txt", ("systemctl", "list-timers", "--all", "--no-pager"), tier="full", seconds=10),
     Collector("config.json", files=(str(paths.CONFIG),), tier="full"),
-    # Not the same while a switch has not been followed by a restart.
+    # Differs from config.json after a switch, until the service is restarted.
     Collector("config-running.json", files=("/proc/$pid/cwd/config.json",), tier="full"),
     Collector(
         "release.txt",
@@ -217,7 +223,7 @@ _FULL = (
         limit=MIB,
     ),
     Collector("packages-log.txt", files=("/var/log/dpkg.log",), tier="full", keep="newest"),
-    Collector("time.txt", ("timedatectl", "show"), tier="full", figures=True),
+    Collector("time.txt", ("timedatectl", "show"), tier="full", secret_free=True),
     Collector("time-sync.txt", ("timedatectl", "timesync-status"), tier="full"),
     Collector("time-chrony.txt", ("chronyc", "-n", "tracking"), tier="full"),
     Collector(
@@ -237,10 +243,15 @@ _FULL = (
         tier="full",
     ),
     Collector("dkms.txt", ("dkms", "status"), tier="full"),
-    Collector("interrupts.txt", files=("/proc/interrupts", "/proc/softirqs"), tier="full", figures=True),
-    Collector("addresses.txt", ("ip", "-statistics", "address"), instead=("/proc/net/dev",), tier="full"),
+    Collector("interrupts.txt", files=("/proc/interrupts", "/proc/softirqs"), tier="full", secret_free=True),
     Collector(
-        "routes.txt", ("ip", "route", "show", "table", "all"), instead=("/proc/net/route",), tier="full"
+        "addresses.txt", ("ip", "-statistics", "address"), fallback_files=("/proc/net/dev",), tier="full"
+    ),
+    Collector(
+        "routes.txt",
+        ("ip", "route", "show", "table", "all"),
+        fallback_files=("/proc/net/route",),
+        tier="full",
     ),
     Collector("firewall.txt", ("nft", "list", "ruleset"), tier="full", limit=MIB),
 )
@@ -249,10 +260,10 @@ ALL = (*_HOT, *_FULL)
 
 
 def of(tier: Tier) -> tuple[Collector, ...]:
-    """The collectors of a tier, the most volatile first."""
+    """The collectors of a tier, the most volatile items first."""
     return tuple(collector for collector in ALL if collector.tier == tier)
 
 
 def names(*tiers: Tier) -> list[str]:
-    """The names of all items of some tiers."""
+    """The names of all items of these tiers."""
     return [collector.name for tier in tiers for collector in of(tier)]

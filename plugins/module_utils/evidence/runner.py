@@ -1,7 +1,7 @@
-"""Collectors at work on a host: all at once, each in a process group of its own, bounded, and redacted.
+"""Runs the collectors on a host at the same time, each in its own process group, and redacts their output.
 
-What hangs, fails or does not end costs its own item. No more than its limit is held of any item, and
-nothing of it is handed out before it was redacted; what cannot be redacted is withheld.
+A collector that hangs, fails or never ends affects only its own item. At most the limit of an item is held in
+memory. An item is returned only after it was redacted. An item that cannot be redacted is withheld.
 """
 
 from __future__ import annotations
@@ -34,43 +34,43 @@ from ansible_collections.katago.fleet.plugins.module_utils.evidence.items import
 from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, http
 
 _BLOCK = 1 << 16
-_WORDS = 2048
+_ERROR_BYTES = 2048
 _LONGEST_PROBLEM = 300
-_PLACES_SECONDS = 1.0
+_SERVICE_PROCESS_SECONDS = 1.0
 _GRACE_SECONDS = 1.0
 _REAPING_SECONDS = 0.05
 _MOST_PROCESSES = 64
-_NOWHERE = {"pid": "0", "group": f"system.slice/{paths.SERVICE_UNIT}"}
+_NO_PROCESS = {"pid": "0", "group": f"system.slice/{paths.SERVICE_UNIT}"}
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "SYSTEMD_URLIFY": "0"}
 
 Write = Callable[[bytes], None]
 
 
-class TroubleError(Exception):
-    """What a look, a file or an address got is not all that it should be; the text says why."""
+class CollectorError(Exception):
+    """A collector got nothing, or not everything. The message says why."""
 
 
 class Buffer:
-    """Of what is added, the newest or the first bytes, never more than `limit` and one block."""
+    """Keeps the newest or the first `limit` bytes of its input. Holds at most one block more."""
 
     def __init__(self, limit: int, keep: Literal["newest", "first"]) -> None:
         self._limit, self._keep = limit, keep
         self._content = bytearray()
-        self.seen = 0
+        self.total_bytes = 0
 
     @property
     def cut(self) -> bool:
-        """Whether more was added than is kept."""
-        return self.seen > self._limit
+        """Whether more than `limit` bytes were added."""
+        return self.total_bytes > self._limit
 
     @property
     def full(self) -> bool:
-        """Whether nothing that may still come would be kept."""
+        """Whether further input would not be kept."""
         return self.cut and self._keep == "first"
 
     def add(self, block: bytes) -> None:
-        """Take what fits, or let go of what is oldest."""
-        self.seen += len(block)
+        """Add a block. Drops what exceeds the limit."""
+        self.total_bytes += len(block)
         self._content += block
         if self._keep == "newest":
             del self._content[: -self._limit]
@@ -78,9 +78,9 @@ class Buffer:
             del self._content[self._limit :]
 
     def whole_lines(self, *, ended: bool) -> bytes:
-        """What is kept, without a line that was cut: half of a secret would not be found in it.
+        """The kept bytes, without incomplete lines: the redaction would not find half of a secret.
 
-        `ended`: whether what was read came to its own end.
+        `ended`: whether the input was read to its end.
         """
         content = bytes(self._content)
         if self.cut and self._keep == "newest":
@@ -92,17 +92,18 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Raw:
-    """What a collector got, not redacted. `exit` is a command's status, `seen` the bytes that there were.
+    """The output of a collector, not redacted.
 
-    `began`: when, by the host's clock, in seconds since the epoch; 0 when it could not be started.
-    `deadline`: the seconds that it was given.
+    `exit`: a command's status. `source_bytes`: the size of the whole output. `began`: start time by the
+    host's clock, in seconds since the epoch; 0 if the collector could not be started. `deadline`: the
+    seconds that it could use.
     """
 
     content: bytes
     seconds: float
     exit: int | None = None
     problem: str = ""
-    seen: int = 0
+    source_bytes: int = 0
     began: float = 0.0
     deadline: float = 0.0
 
@@ -121,8 +122,8 @@ class _Running:
     process: subprocess.Popen[bytes] | None = None
 
 
-class _Gathering:
-    """Collectors in flight."""
+class _Collection:
+    """The collectors that are running, and the output of those that finished."""
 
     def __init__(self, end: float) -> None:
         self._selector = selectors.DefaultSelector()
@@ -133,10 +134,10 @@ class _Gathering:
     def start(self, collector: Collector) -> None:
         began = time.monotonic()
         try:
-            running = self._started(collector, began)
+            running = self._start(collector, began)
         except OSError as error:
-            said, deadline = _said(error, collector), min(collector.seconds, self._end - began)
-            self.raw[collector.name] = Raw(b"", 0.0, problem=said, deadline=deadline)
+            problem, deadline = _start_problem(error, collector), min(collector.seconds, self._end - began)
+            self.raw[collector.name] = Raw(b"", 0.0, problem=problem, deadline=deadline)
             return
         self._running[collector.name] = running
         for pipe in running.pipes:
@@ -155,33 +156,34 @@ class _Gathering:
             for running in list(self._running.values()):
                 if running.buffer.full:
                     self._finish(running, "")
-                elif not running.pipes and self._reaped(running):
-                    self._finish(running, _status(running), ended=True)
+                elif not running.pipes and self._reap(running):
+                    self._finish(running, _exit_problem(running), ended=True)
                 elif now >= self._deadline(running):
-                    self._finish(running, f"no end within {self._allowed(running):.3g} s")
+                    self._finish(running, f"did not finish within {self._allowed_seconds(running):.3g} s")
         return self.raw
 
-    def _started(self, collector: Collector, began: float) -> _Running:
+    def _start(self, collector: Collector, began: float) -> _Running:
         process, note, began_at = None, "", time.time()
         if collector.command:
             try:
-                process, output, words = _launched(collector.command)
+                process, output, errors_pipe = _launch(collector.command)
             except FileNotFoundError:
-                if not collector.instead:
+                if not collector.fallback_files:
                     raise
-                note = f"{collector.command[0]} is not on this host; {', '.join(collector.instead)} were read"
+                files = ", ".join(collector.fallback_files)
+                note = f"{collector.command[0]} is not installed; read {files} instead"
         if process is None:
-            pid, output, words = _forked(_work(collector))
+            pid, output, errors_pipe = _fork(_work(collector))
         else:
             pid = process.pid
-        buffer, errors = Buffer(collector.limit, collector.keep), Buffer(_WORDS, "newest")
-        pipes = {output: buffer, words: errors}
+        buffer, errors = Buffer(collector.limit, collector.keep), Buffer(_ERROR_BYTES, "newest")
+        pipes = {output: buffer, errors_pipe: errors}
         return _Running(collector, pid, pipes, began, buffer, errors, began_at, note=note, process=process)
 
     def _deadline(self, running: _Running) -> float:
         return min(running.began + running.collector.seconds, self._end)
 
-    def _allowed(self, running: _Running) -> float:
+    def _allowed_seconds(self, running: _Running) -> float:
         return self._deadline(running) - running.began
 
     def _read(self, running: _Running, pipe: int) -> None:
@@ -199,7 +201,7 @@ class _Gathering:
         os.close(pipe)
         del running.pipes[pipe]
 
-    def _reaped(self, running: _Running) -> bool:
+    def _reap(self, running: _Running) -> bool:
         if running.process is not None:
             running.status = running.process.poll()
             return running.status is not None
@@ -212,13 +214,13 @@ class _Gathering:
         return bool(pid)
 
     def _finish(self, running: _Running, problem: str, *, ended: bool = False) -> None:
-        # Whatever it started and left behind goes with it.
+        # Also kill processes that it started and left behind.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(running.pid, signal.SIGKILL)
         for pipe in list(running.pipes):
             self._close(running, pipe)
         if not ended:
-            self._reaped(running)
+            self._reap(running)
         buffer, collector = running.buffer, running.collector
         problems = [running.note, problem]
         if buffer.cut:
@@ -229,60 +231,63 @@ class _Gathering:
             seconds=time.monotonic() - running.began,
             exit=running.status if running.process and ended else None,
             problem="; ".join(filter(None, problems)),
-            seen=buffer.seen,
+            source_bytes=buffer.total_bytes,
             began=running.began_at,
-            deadline=self._allowed(running),
+            deadline=self._allowed_seconds(running),
         )
 
 
-def gather(collectors: Sequence[Collector], seconds: float) -> dict[str, Raw]:
-    """Run collectors at the same time, for at most so many seconds; what each of them got, by name."""
-    gathering = _Gathering(time.monotonic() + seconds)
+def run_collectors(collectors: Sequence[Collector], seconds: float) -> dict[str, Raw]:
+    """Run collectors at the same time, for at most `seconds`. Returns the output of each, by name."""
+    collection = _Collection(time.monotonic() + seconds)
     for collector in collectors:
-        gathering.start(collector)
-    return gathering.wait()
+        collection.start(collector)
+    return collection.wait()
 
 
 def collect(tier: Tier) -> Iterator[dict[str, Any]]:
-    """Every item of a tier, redacted: `content` packed by `pack`, or why there is none.
+    """Collect and redact every item of a tier.
 
-    `withheld` says why an item may not leave the host, `redacted` how many secrets were taken out.
+    An item has its `content`, packed by `pack`, or `withheld`: the reason why it must not leave the host.
+    `redacted`: how many secrets were removed.
     """
     end = time.monotonic() + worst_seconds(tier)
     secrets = workers.Measuring()
-    secrets.start("places", places, _PLACES_SECONDS)
-    # Their answers are read when the collectors have ended.
-    patience = _PLACES_SECONDS + SECONDS[tier] + _GRACE_SECONDS
-    secrets.start("kept", lambda: _plain(host_secrets.kept(Path("/"))), patience)
-    # Each by itself: reading what a process was given can hang with the process.
-    processes = {f"given-{pid}": pid for pid in host_secrets.of_unit(paths.PROC)[:_MOST_PROCESSES]}
+    secrets.start("service_process", service_process, _SERVICE_PROCESS_SECONDS)
+    # The results are read after the collectors have finished.
+    patience = _SERVICE_PROCESS_SECONDS + SECONDS[tier] + _GRACE_SECONDS
+    secrets.start("files", lambda: _encode_secrets(host_secrets.kept(Path("/"))), patience)
+    # One worker for each process: reading its arguments and environment can hang with the process.
+    processes = {f"process-{pid}": pid for pid in host_secrets.of_unit(paths.PROC)[:_MOST_PROCESSES]}
     for name, pid in processes.items():
-        secrets.start(name, functools.partial(_given, pid), patience)
-    secrets.wait({"places"}, at_most=_PLACES_SECONDS)
-    found = secrets.entries.get("places", {}).get("value", _NOWHERE)
-    collectors = [collector.placed(found) for collector in of(tier)]
-    raw = gather(collectors, SECONDS[tier])
-    known = secrets.results()
-    redactor = redaction.Redactor(secret for name in ("kept", *processes) for secret in _secrets(known[name]))
-    unknown = str(known["kept"].get("unknown", ""))
-    cleaning = workers.Measuring()
-    # What the collectors have left of their time is there for a host that is slow.
+        secrets.start(name, functools.partial(_process_secrets, pid), patience)
+    secrets.wait({"service_process"}, at_most=_SERVICE_PROCESS_SECONDS)
+    process = secrets.entries.get("service_process", {}).get("value", _NO_PROCESS)
+    collectors = [collector.resolved(process) for collector in of(tier)]
+    raw = run_collectors(collectors, SECONDS[tier])
+    results = secrets.results()
+    redactor = redaction.Redactor(
+        secret for name in ("files", *processes) for secret in _decode_secrets(results[name])
+    )
+    unknown = str(results["files"].get("unknown", ""))
+    redactions = workers.Measuring()
+    # On a slow host, the redaction may also use the time that the collectors left.
     patience = max(REDACTION_SECONDS[tier], end - time.monotonic())
     for collector in collectors:
-        check = functools.partial(cleaned, collector, raw[collector.name], redactor, unknown)
-        cleaning.start(collector.name, check, patience)
-    results = cleaning.results()
+        redact = functools.partial(redact_item, collector, raw[collector.name], redactor, unknown)
+        redactions.start(collector.name, redact, patience)
+    redacted = redactions.results()
     for collector in collectors:
-        entry = results[collector.name]
+        entry = redacted[collector.name]
         result = entry.get("value") or {"withheld": f"it could not be redacted: {entry['unknown']}"}
-        got = raw[collector.name]
+        output = raw[collector.name]
         yield {
             "name": collector.name,
-            "exit": got.exit,
-            "began": round(got.began, 3),
-            "seconds": round(got.seconds, 3),
-            "deadline": round(got.deadline, 3),
-            "source_bytes": got.seen,
+            "exit": output.exit,
+            "began": round(output.began, 3),
+            "seconds": round(output.seconds, 3),
+            "deadline": round(output.deadline, 3),
+            "source_bytes": output.source_bytes,
             "problem": "",
             "redacted": 0,
             "withheld": "",
@@ -291,12 +296,12 @@ def collect(tier: Tier) -> Iterator[dict[str, Any]]:
 
 
 def worst_seconds(tier: Tier) -> float:
-    """How long a tier may take on a host, whatever hangs."""
-    return _PLACES_SECONDS + SECONDS[tier] + _GRACE_SECONDS + REDACTION_SECONDS[tier]
+    """The most seconds that a tier takes on a host, also if everything hangs."""
+    return _SERVICE_PROCESS_SECONDS + SECONDS[tier] + _GRACE_SECONDS + REDACTION_SECONDS[tier]
 
 
-def places() -> dict[str, str]:
-    """The service's main process and the path of its control group, as the kernel tells them."""
+def service_process() -> dict[str, str]:
+    """The service's main process and the path of its control group, from /proc."""
     processes = host_secrets.of_unit(paths.PROC)
     for pid in processes:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -307,37 +312,38 @@ def places() -> dict[str, str]:
                 "pid": str(pid),
                 "group": next(path for path in members if paths.SERVICE_UNIT in path),
             }
-    return _NOWHERE
+    return _NO_PROCESS
 
 
-def cleaned(
+def redact_item(
     collector: Collector, raw: Raw, redactor: redaction.Redactor, unknown: str = ""
 ) -> dict[str, Any]:
-    """An item as it may leave the host. `unknown`: why the host's secrets are not known, if they are not."""
-    if unknown and not collector.figures:
-        return {"withheld": f"the secrets of this host are not known: {unknown}"}
+    """Redact an item. `unknown`: why the host's secrets could not be read; empty if they could."""
+    if unknown and not collector.secret_free:
+        return {"withheld": f"the secrets of this host could not be read: {unknown}"}
     content = raw.content
     if b"\0" in content:
-        return {"withheld": "it is no text, in which secrets could be found"}
-    if raw.seen and not content:
+        return {"withheld": "it is binary data, which cannot be redacted"}
+    if raw.source_bytes and not content:
         return {
-            "withheld": f"what was read of it is a line that was cut{_after(_problem(raw, redactor))}",
+            "withheld": "only part of a line was read, which cannot be redacted"
+            + _after(_problem(raw, redactor)),
         }
     if collector.journal:
-        content = readable(content)
+        content = decode_journal(content)
     content, count = redactor.redact(content)
-    # Looks take out what they know by its place.
+    # Functions redact some values themselves.
     count = max(count, content.count(b"[redacted"))
     return {"content": pack(content), "problem": _problem(raw, redactor), "redacted": count}
 
 
 def pack(content: bytes) -> str:
-    """Bytes as text, small."""
+    """Compress bytes and encode them as text."""
     return base64.b64encode(zlib.compress(content)).decode()
 
 
 def unpack(packed: str, limit: int) -> bytes:
-    """What `pack` made; ValueError when that is none, or has more bytes than `limit`."""
+    """Unpack the text from `pack`. Raises ValueError if it is not valid, or has more than `limit` bytes."""
     try:
         inflating = zlib.decompressobj()
         content = inflating.decompress(base64.b64decode(packed, validate=True), limit + 1)
@@ -348,16 +354,16 @@ def unpack(packed: str, limit: int) -> bytes:
     return content
 
 
-def readable(lines: bytes) -> bytes:
-    """journalctl's JSON with the texts that it gives as numbers as texts, or no secret is found in them."""
-    made = []
+def decode_journal(lines: bytes) -> bytes:
+    """journalctl's JSON with byte arrays decoded to text, so that the redaction finds secrets in them."""
+    decoded = []
     for line in lines.splitlines():
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
             if any(isinstance(value, list) for value in entry.values()):
                 line = json.dumps({name: _text(value) for name, value in entry.items()}).encode()
-        made.append(line + b"\n")
-    return b"".join(made)
+        decoded.append(line + b"\n")
+    return b"".join(decoded)
 
 
 def _text(value: Any) -> Any:
@@ -368,104 +374,104 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _after(words: str) -> str:
-    return f": {words}" if words else ""
+def _after(text: str) -> str:
+    return f": {text}" if text else ""
 
 
 def _problem(raw: Raw, redactor: redaction.Redactor) -> str:
-    """What went wrong, redacted and then cut."""
-    words = redactor.redact(raw.problem.encode(errors="replace"))[0].decode(errors="replace")
-    return redaction.end_of(" ".join(words.split()), _LONGEST_PROBLEM)
+    """The problem of a collector, first redacted and then shortened."""
+    text = redactor.redact(raw.problem.encode(errors="replace"))[0].decode(errors="replace")
+    return redaction.end_of(" ".join(text.split()), _LONGEST_PROBLEM)
 
 
-def _given(pid: int) -> list[tuple[str, str]]:
-    return _plain(host_secrets.given([pid], paths.PROC))
+def _process_secrets(pid: int) -> list[tuple[str, str]]:
+    return _encode_secrets(host_secrets.given([pid], paths.PROC))
 
 
-def _plain(secrets: Sequence[redaction.Secret]) -> list[tuple[str, str]]:
+def _encode_secrets(secrets: Sequence[redaction.Secret]) -> list[tuple[str, str]]:
     return [(base64.b64encode(secret.value).decode(), secret.name) for secret in secrets]
 
 
-def _secrets(entry: Mapping[str, Any]) -> list[redaction.Secret]:
+def _decode_secrets(entry: Mapping[str, Any]) -> list[redaction.Secret]:
     return [redaction.Secret(base64.b64decode(value), name) for value, name in entry.get("value", [])]
 
 
-def _said(error: OSError, collector: Collector) -> str:
+def _start_problem(error: OSError, collector: Collector) -> str:
     return f"{collector.command[0] if collector.command else collector.name}: {error.strerror}"
 
 
-def _status(running: _Running) -> str:
+def _exit_problem(running: _Running) -> str:
     if running.status == 0:
         return ""
     errors = running.errors
-    words = errors.whole_lines(ended=True).decode(errors="replace").strip()
-    if errors.cut and not words:
-        words = "its words are a line that was cut"
+    message = errors.whole_lines(ended=True).decode(errors="replace").strip()
+    if errors.cut and not message:
+        message = "the error output is a single line that is too long to be redacted"
     if running.process is None:
-        return words or "its process died"
-    return f"status {running.status}: {words}".rstrip(": ")
+        return message or "its process died"
+    return f"status {running.status}: {message}".rstrip(": ")
 
 
-def _launched(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], int, int]:
-    """A command in a process group of its own, and the pipes with its output and its words of trouble."""
+def _launch(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], int, int]:
+    """Start a command in its own process group. Returns it and the pipes with its output and its errors."""
     output, output_end = os.pipe()
-    words, words_end = os.pipe()
+    errors, errors_end = os.pipe()
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output_end,
-            stderr=words_end,
+            stderr=errors_end,
             env={**os.environ, **_ENVIRONMENT},
             cwd="/",
             process_group=0,
         )
     except OSError:
         os.close(output)
-        os.close(words)
+        os.close(errors)
         raise
     finally:
         os.close(output_end)
-        os.close(words_end)
-    return process, output, words
+        os.close(errors_end)
+    return process, output, errors
 
 
-def _forked(work: Callable[[Write], None]) -> tuple[int, int, int]:
-    """A process of its own that works, and the pipes with what it writes and what it says of trouble."""
+def _fork(work: Callable[[Write], None]) -> tuple[int, int, int]:
+    """Run a function in a new process. Returns its id and the pipes with its output and its errors."""
     output, output_end = os.pipe()
-    words, words_end = os.pipe()
+    errors, errors_end = os.pipe()
     try:
-        pid = workers.fork(lambda: _collect(work, output_end, words_end))
+        pid = workers.fork(lambda: _collect(work, output_end, errors_end))
     except OSError:
-        for pipe in (output, output_end, words, words_end):
+        for pipe in (output, output_end, errors, errors_end):
             os.close(pipe)
         raise
     os.close(output_end)
-    os.close(words_end)
-    return pid, output, words
+    os.close(errors_end)
+    return pid, output, errors
 
 
-def _collect(work: Callable[[Write], None], output: int, words: int) -> None:
+def _collect(work: Callable[[Write], None], output: int, errors: int) -> None:
     try:
         work(lambda content: workers.write_all(output, content))
     except Exception as error:
-        trouble = _trouble(error).encode(errors="replace")
-        os.write(words, trouble if len(trouble) <= _WORDS else type(error).__name__.encode())
+        message = _error_message(error).encode(errors="replace")
+        os.write(errors, message if len(message) <= _ERROR_BYTES else type(error).__name__.encode())
         raise
 
 
-def _trouble(error: Exception) -> str:
+def _error_message(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}"
-    return str(error) if isinstance(error, TroubleError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, CollectorError) else f"{type(error).__name__}: {error}"
 
 
 def _work(collector: Collector) -> Callable[[Write], None]:
-    if collector.look:
-        return _LOOKS[collector.look]
+    if collector.function:
+        return _FUNCTIONS[collector.function]
     if collector.address:
-        return lambda write: _ask(collector, write)
-    files = collector.instead if collector.command else collector.files
+        return lambda write: _request(collector, write)
+    files = collector.fallback_files if collector.command else collector.files
     return lambda write: _read_files(files, collector, write)
 
 
@@ -488,14 +494,14 @@ def _copy(path: Path, collector: Collector, write: Write) -> None:
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if collector.keep == "newest" and size > collector.limit:
-            # One more than is kept, so that it shows that there is more.
+            # Read one byte more than is kept, so that the buffer records that the file was cut.
             file.seek(size - collector.limit - 1)
         while block := file.read(_BLOCK):
             write(block)
 
 
-def _ask(collector: Collector, write: Write) -> None:
-    """What the running process is asked for, where it listens, whatever release is the current one."""
+def _request(collector: Collector, write: Write) -> None:
+    """Request a path from the running service, at the address in the configuration of its process."""
     section, _, path = collector.address.partition(":")
     config = _configuration()
     answer = http.ask(
@@ -507,15 +513,15 @@ def _ask(collector: Collector, write: Write) -> None:
         limit=collector.limit + 1,
     )
     if answer is None:
-        raise TroubleError("no answer")
+        raise CollectorError("no answer")
     write(answer[1])
     if answer[0] != 200:
-        raise TroubleError(f"status {answer[0]}")
+        raise CollectorError(f"status {answer[0]}")
 
 
 def _configuration() -> dict[str, Any]:
     try:
-        text = Path(f"/proc/{places()['pid']}/cwd/config.json").read_text()
+        text = Path(f"/proc/{service_process()['pid']}/cwd/config.json").read_text()
     except OSError:
         text = paths.CONFIG.read_text()
     config: dict[str, Any] = json.loads(text)
@@ -523,9 +529,9 @@ def _configuration() -> dict[str, Any]:
 
 
 def _processes(write: Write) -> None:
-    """What runs in the unit's control group, one JSON line each, and then what each was started with.
+    """Write a JSON line for each process in the unit's control group, then its arguments and environment.
 
-    Reading the latter can hang with the process.
+    Arguments and environment come last, because reading them can hang with the process.
     """
     processes = host_secrets.of_unit(paths.PROC)
     for pid in processes:
@@ -541,12 +547,12 @@ def _processes(write: Write) -> None:
         )
     for pid in processes:
         directory = Path(f"/proc/{pid}")
-        words = host_secrets.texts(_bytes(directory / "cmdline"))
-        values = list(secret_values.in_arguments(words))
+        arguments = host_secrets.texts(_bytes(directory / "cmdline"))
+        values = list(secret_values.in_arguments(arguments))
         variables = host_secrets.as_variables(host_secrets.texts(_bytes(directory / "environ")))
         started = {
             "pid": pid,
-            "arguments": [redaction.replace_values(word, values) for word in words],
+            "arguments": [redaction.replace_values(argument, values) for argument in arguments],
             "environment": {
                 name: redaction.MARK.decode() if secret_values.is_secret_variable(name) else value
                 for name, value in variables.items()
@@ -580,4 +586,4 @@ def _count(directory: Path) -> int | None:
         return None
 
 
-_LOOKS: dict[str, Callable[[Write], None]] = {"processes": _processes}
+_FUNCTIONS: dict[str, Callable[[Write], None]] = {"processes": _processes}

@@ -1,9 +1,9 @@
-"""The evidence of one host at one time: its files, and the manifest that is their signed chain.
+"""Writes and verifies the evidence of one host at one time: its files, and their signed manifest.
 
-`manifest.jsonl` is only appended to. Its first line says what is to come, each further one is an item
-that was kept, and the last one says what is missing and why. Every line has a link, the sha256 of the
-link before it and of its own entry, and the signature of that link. So what was kept until a run was
-killed is listed truly, and nothing can be changed, left out, added or put elsewhere without a trace.
+`manifest.jsonl` is append-only. The first line lists the expected items, each further line describes one
+stored item, and the last line lists the missing items and the reason. Every line has a link, the sha256 of
+the previous link and of the line's own entry, and the signature of that link. So the manifest of a killed
+run is correct up to its last line, and every later change, removal, addition or move is detected.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import signi
 MANIFEST = "manifest.jsonl"
 FORMAT = 1
 KEYS = "evidence-keys"
-"""The directory of public keys, beside that of the evidence."""
+"""The directory of public keys, next to the evidence directory."""
 _BLOCK = 1 << 20
 
 
 class Evidence:
-    """A new directory of evidence, written as it arrives."""
+    """A new directory of evidence. Items are written as they arrive."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Evidence:
         at: str,
         expected: Sequence[str],
     ) -> None:
-        """`directory` is new and empty, `at` the control node's UTC time, `expected` the items to come."""
+        """`directory`: new and empty. `at`: the control node's UTC time. `expected`: the expected items."""
         self.directory = directory
         self._signer = signer
         self._link = ""
@@ -57,7 +57,7 @@ class Evidence:
         )
 
     def keep(self, item: Mapping[str, Any], content: bytes | None) -> None:
-        """Write an item and then list it. `item` has its `name`; None is what was withheld."""
+        """Write an item, then list it in the manifest. `item` has its `name`. None: it was withheld."""
         entry = {**item, "sha256": None, "bytes": None}
         if content is not None:
             _write(self.directory / str(item["name"]), content)
@@ -66,7 +66,7 @@ class Evidence:
         self.items.append(entry)
 
     def close(self, *, complete: bool, why: str = "") -> None:
-        """Say that this is all: what is missing, and why."""
+        """Write the last line of the manifest: the missing items, and the reason."""
         listed = {item["name"] for item in self.items}
         absent = [name for name in self._expected if name not in listed]
         self._append({"complete": complete and not absent, "why": why or None, "absent": absent})
@@ -82,7 +82,7 @@ class Evidence:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
             except OSError:
-                # Half a line would spoil the next one.
+                # Remove the partial line, because it would damage the next one.
                 os.ftruncate(descriptor, size)
                 raise
         finally:
@@ -92,7 +92,7 @@ class Evidence:
 
 @dataclass
 class Finding:
-    """What `verify` found in a directory: what is wrong with it, and what it says of itself."""
+    """The result of `verify` for a directory: its problems, and the data in its manifest."""
 
     directory: Path
     problems: list[str] = field(default_factory=list)
@@ -107,20 +107,20 @@ class Finding:
 
     @property
     def summary(self) -> str:
-        """One line: whether it is intact, and what of."""
+        """One line: whether the evidence is intact, and which evidence it is."""
         what = f"{self.host}, {self.incident}, {self.at}: {self.items} items, {self.withheld} withheld"
-        missing = f", {len(self.absent)} absent ({self.why or 'no reason given'})" if self.absent else ""
-        verdict = "WRONG" if self.problems else "intact"
+        missing = f", {len(self.absent)} missing ({self.why or 'no reason given'})" if self.absent else ""
+        verdict = "FAILED" if self.problems else "intact"
         return f"{verdict}  {self.directory}  {what}{missing}; key {self.key[:16]}"
 
 
-def next_link(before: str, entry: Mapping[str, Any]) -> str:
-    """The link of an entry that comes after another link, in hexadecimal; before the first it is empty."""
-    return hashlib.sha256(before.encode() + b"\n" + _line(entry)).hexdigest()
+def next_link(previous: str, entry: Mapping[str, Any]) -> str:
+    """The link of an entry, in hexadecimal. `previous`: the previous link; empty for the first entry."""
+    return hashlib.sha256(previous.encode() + b"\n" + _line(entry)).hexdigest()
 
 
 def verify(directory: Path, keys: Sequence[Path]) -> Finding:
-    """Check a directory byte for byte. `keys`: public keys that may have signed it, or their directories."""
+    """Verify every byte of a directory. `keys`: accepted public keys, or directories of them."""
     finding = Finding(directory)
     try:
         lines = (directory / MANIFEST).read_bytes().split(b"\n")
@@ -129,13 +129,13 @@ def verify(directory: Path, keys: Sequence[Path]) -> Finding:
         return finding
     if lines.pop():
         finding.problems.append(
-            f"{MANIFEST} ends within a line: the run was cut short, or its end was cut off"
+            f"{MANIFEST} ends in the middle of a line: the run was interrupted, or the file was truncated"
         )
     entries = []
     for number, line in enumerate(lines, 1):
-        parsed = _parsed(line)
+        parsed = _parse(line)
         if parsed is None:
-            finding.problems.append(f"line {number} of {MANIFEST} is not as it was written")
+            finding.problems.append(f"line {number} of {MANIFEST} was changed")
             return finding
         entries.append(parsed)
     if not entries:
@@ -160,7 +160,10 @@ def _chain_problems(
     for number, each in enumerate(entries, 1):
         link = next_link(link, each["entry"])
         if each["link"] != link:
-            yield f"line {number} of {MANIFEST} does not follow on the one before it: changed, moved or lost"
+            yield (
+                f"line {number} of {MANIFEST} does not match the previous line:"
+                " a line was changed, moved or removed"
+            )
             return
         if not signing.is_signed(public, link.encode(), str(each["signature"])):
             yield f"line {number} of {MANIFEST} is not signed by the key {finding.key[:16]}"
@@ -176,26 +179,26 @@ def _inspect(entries: Sequence[Mapping[str, Any]], finding: Finding) -> None:
     finding.items, finding.withheld = len(items), sum(item.get("sha256") is None for item in items)
     expected = header.get("expected")
     finding.absent = [name for name in expected if name not in names] if isinstance(expected, list) else []
-    finding.why = str((last.get("why") if closed else "the run was cut short") or "")
+    finding.why = str((last.get("why") if closed else "the run was interrupted") or "")
     if not closed:
         finding.problems.append(
-            f"{MANIFEST} has no end: the run was cut short, or its end was removed;"
-            f" absent: {', '.join(finding.absent) or 'nothing'}"
+            f"{MANIFEST} has no last line: the run was interrupted, or the line was removed;"
+            f" missing items: {', '.join(finding.absent) or 'none'}"
         )
     finding.problems += [f"{name} is listed twice" for name in sorted(set(names)) if names.count(name) > 1]
     listed = {name: item for name, item in zip(names, items, strict=True) if item.get("sha256") is not None}
     for name, item in listed.items():
         finding.problems += _item_problems(finding.directory / Path(name).name, item)
-    there = {path.name for path in finding.directory.iterdir()}
+    files = {path.name for path in finding.directory.iterdir()}
     finding.problems += [
-        f"{name} is not in the manifest" for name in sorted(there - listed.keys() - {MANIFEST})
+        f"{name} is not in the manifest" for name in sorted(files - listed.keys() - {MANIFEST})
     ]
 
 
 def _item_problems(path: Path, item: Mapping[str, Any]) -> Iterator[str]:
     try:
         if path.is_symlink():
-            yield f"{path.name} is a link"
+            yield f"{path.name} is a symlink"
             return
         digest, size = hashlib.sha256(), 0
         with path.open("rb") as file:
@@ -209,28 +212,28 @@ def _item_problems(path: Path, item: Mapping[str, Any]) -> Iterator[str]:
         yield f"{path.name} cannot be read: {error.strerror}"
         return
     if size != item.get("bytes"):
-        yield f"{path.name} was changed: it has {size} bytes, and had {item.get('bytes')}"
+        yield f"{path.name} was changed: it has {size} bytes instead of {item.get('bytes')}"
     elif digest.hexdigest() != item.get("sha256"):
-        yield f"{path.name} was changed: its sha256 is another one"
+        yield f"{path.name} was changed: its sha256 does not match"
 
 
 def _key(name: str, keys: Sequence[Path]) -> Any:
-    looked = []
+    searched = []
     for path in keys:
         files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
         for file in files:
             key = signing.load_public(file)
             if signing.fingerprint(key) == name:
                 return key
-            looked.append(str(file))
-    where = ", ".join(looked) or ", ".join(str(path) for path in keys) or "no file"
+            searched.append(str(file))
+    where = ", ".join(searched) or ", ".join(str(path) for path in keys) or "any file"
     raise signing.SigningError(
-        f"the key {name[:16]} that signed it is not in {where}; name its file with --key"
+        f"the signing key {name[:16]} was not found in {where}. Pass its public key file with --key"
     )
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """A line of the manifest; None when it is not, byte for byte, as `_line` writes it."""
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Parse a line of the manifest; None if it is not exactly what `_line` writes."""
     try:
         parsed = json.loads(line)
     except ValueError:
@@ -254,6 +257,6 @@ def _write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        # Half an item is none.
+        # Do not leave a partial item.
         path.unlink()
         raise

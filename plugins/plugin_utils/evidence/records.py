@@ -1,4 +1,4 @@
-"""The control node's records: the evidence of hosts, and the timeline of an incident."""
+"""Stores records on the control node: the evidence of hosts, and the timeline of an incident."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class RecordError(Exception):
-    """A record cannot be kept; the message says why, as part of a sentence."""
+    """A record cannot be stored. The message says why, as part of a sentence."""
 
 
 class Records:
-    """What is kept of one incident below a directory, readable by its owner alone."""
+    """The records of one incident, in a directory that only its owner can read."""
 
     def __init__(self, root: Path, incident: str) -> None:
-        """`incident` is its id; empty for what belongs to none. Raises RecordError for a bad id."""
+        """`incident`: its id; empty for records without an incident. Raises RecordError for a bad id."""
         if incident and not _NAME.fullmatch(incident):
             raise RecordError(
-                f"the incident's id is {incident!r}; it must be 1 to 64 of A-Z a-z 0-9 . _ -, and begin"
-                " with a letter or a digit"
+                f"the incident's id is {incident!r}, which is not valid. Use 1 to 64 of the characters"
+                " A-Z a-z 0-9 . _ - and start with a letter or a digit"
             )
         self._root = root
         self._incident = incident or NO_INCIDENT
 
     @property
     def timeline(self) -> Path:
-        """The incident's events, one JSON line each, only appended."""
+        """The file with the incident's events, one JSON object a line. It is append-only."""
         return self._root / "incidents" / self._incident / "timeline.jsonl"
 
     @property
     def keys(self) -> Path:
-        """The public keys by which evidence can be checked."""
+        """The directory of the public keys that verify evidence."""
         return self._root / bundle.KEYS
 
     def begin_evidence(
         self, host: str, at: str, expected: Sequence[str], signer: signing.Signer
     ) -> bundle.Evidence:
-        """A new directory for the evidence of a host. `at`: the control node's UTC time."""
+        """Create a directory for the evidence of a host. `at`: the control node's UTC time."""
         _make_private(self.keys)
         signer.publish(self.keys)
         directory = self._new_directory(self._root / "evidence" / self._incident / host, at.replace(":", ""))
@@ -54,7 +54,7 @@ class Records:
         )
 
     def add_event(self, event: Mapping[str, Any]) -> None:
-        """Append an event to the timeline durably, whole or not at all. Raises OSError."""
+        """Append an event to the timeline, durably and atomically. Raises OSError."""
         _make_private(self.timeline.parent)
         files.append(self.timeline, json.dumps(event).encode() + b"\n", mode=0o600)
 
@@ -67,11 +67,11 @@ class Records:
             except FileExistsError:
                 continue
             return directory
-        raise RecordError(f"{parent / name} was made a thousand times over")
+        raise RecordError(f"{parent / name} exists already, with all suffixes up to -999")
 
 
 def add_event(root: Path, incident: str, event: Mapping[str, Any]) -> str:
-    """Append an event to a timeline; return why that was not possible, or an empty text."""
+    """Append an event to a timeline. Returns an empty text, or the reason if that failed."""
     try:
         Records(root, incident).add_event(event)
     except (RecordError, OSError) as error:
@@ -80,6 +80,6 @@ def add_event(root: Path, incident: str, event: Mapping[str, Any]) -> str:
 
 
 def _make_private(directory: Path) -> None:
-    """Make a directory, and those above it that are missing, for their owner alone."""
+    """Create a directory and its missing parents, accessible by their owner only."""
     for path in (*reversed(directory.parents), directory):
         path.mkdir(exist_ok=True, mode=0o700)

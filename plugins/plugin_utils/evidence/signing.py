@@ -1,4 +1,4 @@
-"""The control node's key that signs evidence, and its public half by which anybody can check it."""
+"""Signs evidence with the control node's private key, and verifies it with the public key."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import files
 
 
 class SigningError(Exception):
-    """A key cannot be used; the message says which, why and what to do."""
+    """A key cannot be used. The message says which key, why, and what to do."""
 
 
 def default_path() -> Path:
-    """Where the private key is kept: with the user's configuration, not with what it signs."""
+    """The default path of the private key: in the user's configuration, not next to the evidence."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return home / "katago-mcp-fleet" / "evidence.pem"
 
@@ -33,31 +33,33 @@ class Signer:
 
     @classmethod
     def load(cls, path: Path) -> Signer:
-        """The key of a file, made when there is none. Raises SigningError, OSError."""
+        """Load the key from a file, and create it if it does not exist. Raises SigningError, OSError."""
         if not path.exists():
             _make(path)
         mode = path.stat().st_mode & 0o777
         if mode & 0o077:
-            raise SigningError(f"{path} has mode {mode:04o} and may be read by others: chmod 600 {path}")
+            raise SigningError(
+                f"{path} has mode {mode:04o}, so other users can read it. Run: chmod 600 {path}"
+            )
         try:
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except (ValueError, TypeError) as error:
             raise SigningError(
-                f"{path} is no private key in PEM without a password; name another file as evidence_key,"
-                " and one is made there"
+                f"{path} is not a private key in PEM without a password. Set evidence_key to a new path;"
+                " a key is created there"
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise SigningError(
-                f"{path} is no Ed25519 key; name another file as evidence_key, and one is made there"
+                f"{path} is not an Ed25519 key. Set evidence_key to a new path; a key is created there"
             )
         return cls(key)
 
     def sign(self, text: bytes) -> str:
-        """The signature of a text, in base64."""
+        """Sign a text. Returns the signature in base64."""
         return base64.b64encode(self._key.sign(text)).decode()
 
     def publish(self, directory: Path) -> Path:
-        """Keep the public key in a directory, under its fingerprint; return its file."""
+        """Write the public key into a directory, named by its fingerprint. Returns its file."""
         path = directory / f"{fingerprint(self.public)}.pem"
         if not path.exists():
             files.create(path, public_pem(self.public), mode=0o644)
@@ -65,7 +67,7 @@ class Signer:
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
-    """A public key's name: the sha256 of its 32 bytes."""
+    """The fingerprint of a public key: the sha256 of its 32 bytes."""
     raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return hashlib.sha256(raw).hexdigest()
 
@@ -76,24 +78,24 @@ def public_pem(key: Ed25519PublicKey) -> bytes:
 
 
 def load_public(path: Path) -> Ed25519PublicKey:
-    """The public key of a file. Raises SigningError, OSError."""
+    """Load a public key from a file. Raises SigningError, OSError."""
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except ValueError as error:
-        raise SigningError(f"{path} is no public key in PEM") from error
+        raise SigningError(f"{path} is not a public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise SigningError(f"{path} is no Ed25519 key")
+        raise SigningError(f"{path} is not an Ed25519 key")
     return key
 
 
 def is_signed(key: Ed25519PublicKey, text: bytes, signature: str) -> bool:
-    """Whether a signature, in base64, is the key's own of a text."""
+    """Whether a signature, in base64, was made with this key for this text."""
     try:
         decoded = base64.b64decode(signature, validate=True)
         key.verify(decoded, text)
     except (InvalidSignature, ValueError):
         return False
-    # The last character has bits that decoding passes over.
+    # Decoding ignores some bits of the last character; so compare the encoded text too.
     return base64.b64encode(decoded).decode() == signature
 
 

@@ -1,4 +1,4 @@
-"""The evidence of all hosts of a play as people read it."""
+"""Formats the collected evidence of all hosts of a play for people."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import outcome as run_outcome
 
-_LONGEST_WORDS = 160
+_MAX_LENGTH = 160
 
 
-def outcome(found: Mapping[str, Any]) -> tuple[run_outcome.Result, str]:
-    """How the collection on a host ended, and a sentence on it; `found` is the result of its task."""
-    if not found.get("directory"):
-        said = str(found.get("msg") or "it was not asked").strip().splitlines()
-        return "unknown", f"nothing was kept: {said[-1]}"
-    items = found.get("items") or []
+def outcome(result: Mapping[str, Any]) -> tuple[run_outcome.Result, str]:
+    """The outcome of the collection on a host, and a sentence about it. `result`: the result of its task."""
+    if not result.get("directory"):
+        reason = str(result.get("msg") or "the collection did not run").strip().splitlines()
+        return "unknown", f"no evidence was stored: {reason[-1]}"
+    items = result.get("items") or []
     withheld, failed = (sum(became(item) == kind for item in items) for kind in ("withheld", "failed"))
-    words = (
-        f"{len(items)} items, {withheld} withheld, {failed} failed, in {found.get('seconds')} s:"
-        f" {found['directory']}"
+    message = (
+        f"{len(items)} items, {withheld} withheld, {failed} failed, in {result.get('seconds')} s:"
+        f" {result['directory']}"
     )
-    return ("ok", words) if found.get("complete") else ("partial", f"{words}; {found.get('msg')}")
+    return ("ok", message) if result.get("complete") else ("partial", f"{message}; {result.get('msg')}")
 
 
 def render(hosts: Mapping[str, Mapping[str, Any]]) -> str:
-    """A line for every host, and below it what is not as it should be."""
+    """A line for every host, followed by its items that are withheld, failed, cut or absent."""
     lines = []
-    for host, found in hosts.items():
-        result, words = outcome(found)
-        lines.append(f"{host}: {result}. {words}")
-        items = found.get("items") or []
+    for host, result in hosts.items():
+        status, message = outcome(result)
+        lines.append(f"{host}: {status}. {message}")
+        items = result.get("items") or []
         lines += [
             f"    withheld  {each['name']}: {_short(each['withheld'])}" for each in _of("withheld", items)
         ]
         lines += [f"    failed    {each['name']}: {_short(each['problem'])}" for each in _of("failed", items)]
-        for kind, words in (("cut", "more than the limit"), ("absent", "the host has none")):
+        for kind, meaning in (("cut", "larger than the limit"), ("absent", "not on this host")):
             if names := [str(each["name"]) for each in _of(kind, items)]:
-                lines.append(f"    {kind:<9} {', '.join(names)}: {words}")
+                lines.append(f"    {kind:<9} {', '.join(names)}: {meaning}")
     return "\n".join(lines)
 
 
@@ -49,7 +49,7 @@ def _of(kind: str, items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]
 
 
 def became(item: Mapping[str, Any]) -> str:
-    """What became of an item: withheld, absent (no such file, no such program), cut, failed, or kept."""
+    """The status of an item: withheld, absent (no such file or program), cut, failed, or kept."""
     problem = str(item.get("problem") or "")
     if item.get("withheld"):
         return "withheld"
@@ -61,5 +61,5 @@ def became(item: Mapping[str, Any]) -> str:
 
 
 def _short(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."
+    line = " ".join(text.split())
+    return line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}..."

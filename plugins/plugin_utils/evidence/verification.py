@@ -1,4 +1,4 @@
-"""Checks directories of evidence: whether anything was changed, lost, added or moved since it was kept."""
+"""Verifies evidence: reports everything that was changed, removed, added or moved since it was stored."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import bundl
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print what was found in every directory; 0 when all is intact, 1 when not, 2 for a wrong call."""
+    """Verify and print every directory. Exit status: 0 if all are intact, 1 if not, 2 for a usage error."""
     parser = argparse.ArgumentParser(prog="bin/evidence", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    verify = commands.add_parser("verify", help="check evidence byte for byte", description=__doc__)
+    verify = commands.add_parser("verify", help="verify every byte of evidence", description=__doc__)
     verify.add_argument(
         "directories",
         metavar="DIR",
         nargs="+",
         type=Path,
-        help="a host's evidence of one time, or a directory above such, as RECORDS/evidence/INCIDENT",
+        help="a directory of evidence, or a directory above it, such as RECORDS/evidence/INCIDENT",
     )
     verify.add_argument(
         "--key",
         action="append",
         type=Path,
-        help="a public key that may have signed it, kept where nobody can change it"
-        f" (default: those in {bundle.KEYS} beside the evidence)",
+        help="an accepted public key, from a copy that nobody can change"
+        f" (default: the keys in {bundle.KEYS} next to the evidence)",
     )
-    asked = parser.parse_args(arguments)
-    wrong = False
-    for directory in asked.directories:
-        found = list(kept_below(directory))
-        if not found:
-            print(f"WRONG   {directory}  no evidence is there")
-            wrong = True
-        for each in found:
-            finding = bundle.verify(each, asked.key or [keys_beside(each)])
+    options = parser.parse_args(arguments)
+    failed = False
+    for directory in options.directories:
+        bundles = list(kept_below(directory))
+        if not bundles:
+            print(f"FAILED  {directory}  there is no evidence in this directory")
+            failed = True
+        for each in bundles:
+            finding = bundle.verify(each, options.key or [keys_beside(each)])
             print(finding.summary)
             for problem in finding.problems:
                 print(f"        {problem}")
-            wrong |= bool(finding.problems)
-    return 1 if wrong else 0
+            failed |= bool(finding.problems)
+    return 1 if failed else 0
 
 
 def kept_below(directory: Path) -> Iterator[Path]:
-    """The directories of evidence in a directory: itself, or those of its incidents, hosts and times."""
+    """The directories of evidence at or below a directory."""
     if not directory.is_dir():
         return
     inside = sorted(path for path in directory.iterdir() if path.is_dir() and path.name != bundle.KEYS)
@@ -58,7 +58,7 @@ def kept_below(directory: Path) -> Iterator[Path]:
 
 
 def keys_beside(directory: Path) -> Path:
-    """Where the public keys are: beside the nearest directory above that has them beside it."""
+    """The directory of public keys, next to `directory` or to its nearest parent that has one."""
     above = [directory.resolve(), *directory.resolve().parents]
     return next((path / bundle.KEYS for path in above if (path / bundle.KEYS).is_dir()), Path(bundle.KEYS))
 

@@ -1,4 +1,4 @@
-"""What a backup keeps, how it is tried, and what is told of it."""
+"""The contents of a backup, its validation, its metrics and recorded state, and access to its repository."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup import (
 )
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import (
     BackupError,
-    Known,
+    HistoryDigest,
     Outcome,
     Settings,
     State,
@@ -48,7 +48,7 @@ CapabilityBoundingSet=
 [Install]
 WantedBy=multi-user.target
 """
-GOOD = Outcome(
+VERIFIED = Outcome(
     at="2026-11-24T03:00:00Z",
     ok=True,
     step="retention",
@@ -78,34 +78,34 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def test_with_assets_everything_that_the_release_needs_is_kept(host: Fake) -> None:
-    kept = contents.of_host(host.root, assets=True)
-    assert f"/opt/katago-mcp/releases/{host.release}" in kept
+def test_backup_with_assets_includes_everything_that_the_release_needs(host: Fake) -> None:
+    included = contents.paths_to_back_up(host.root, assets=True)
+    assert f"/opt/katago-mcp/releases/{host.release}" in included
     assert {
         "/opt/katago/engines/e",
         "/opt/katago/networks/n/net.bin.gz",
         "/opt/katago/tuning/t/tuning.txt",
-    } <= set(kept)
+    } <= set(included)
 
 
-def test_without_assets_the_small_parts_and_the_tuning_are_kept(host: Fake) -> None:
-    kept = contents.of_host(host.root, assets=False)
+def test_backup_without_assets_includes_small_files_and_tuning(host: Fake) -> None:
+    included = contents.paths_to_back_up(host.root, assets=False)
     directory = f"/opt/katago-mcp/releases/{host.release}"
-    assert [path for path in kept if path.startswith("/opt")] == [
+    assert [path for path in included if path.startswith("/opt")] == [
         "/opt/katago-mcp/current",
-        *(f"{directory}/{name}" for name in sorted(contents.SMALL)),
+        *(f"{directory}/{name}" for name in sorted(contents.SMALL_FILES)),
         "/opt/katago/tuning/t/tuning.txt",
     ]
 
 
-def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: Fake) -> None:
+def test_backup_of_state_excludes_quarantine_engine_and_operator_token(host: Fake) -> None:
     for path in ("quarantine/2026/x.json", "engine/log", ".restore/x"):
         host.write(f"var/lib/katago-mcp/{path}", "{}")
     host.write("etc/katago-mcp/credentials/operator.token", "secret")
     host.write("etc/katago-mcp/credentials/tls.key", "key")
     host.write("etc/katago-mcp/tls.crt", "certificate")
-    kept = contents.of_host(host.root, assets=False)
-    assert [path for path in kept if path.startswith(("/var", "/etc/katago-mcp"))] == [
+    included = contents.paths_to_back_up(host.root, assets=False)
+    assert [path for path in included if path.startswith(("/var", "/etc/katago-mcp"))] == [
         "/etc/katago-mcp/config.json",
         "/etc/katago-mcp/credentials/tls.key",
         "/etc/katago-mcp/credentials/tokens.json",
@@ -115,33 +115,33 @@ def test_state_is_kept_without_quarantine_engine_and_the_hosts_own_token(host: F
     ]
 
 
-def test_of_the_timekeeper_what_it_has_sent_is_kept_and_no_plan(host: Fake) -> None:
+def test_backup_includes_sent_reminders_but_no_reminder_plans(host: Fake) -> None:
     for name in ("i-1.json", "i-1.jsonl", "i-2.jsonl", ".restore/var/lib/katago-incident/i-3.jsonl"):
         host.write(f"var/lib/katago-incident/{name}", "{}\n")
-    kept = contents.of_host(host.root, assets=False)
-    assert [path for path in kept if "incident" in path] == [
+    included = contents.paths_to_back_up(host.root, assets=False)
+    assert [path for path in included if "incident" in path] == [
         "/var/lib/katago-incident/i-1.jsonl",
         "/var/lib/katago-incident/i-2.jsonl",
     ]
 
 
 def test_bare_host_has_nothing_to_back_up(tmp_path: Path) -> None:
-    with pytest.raises(BackupError, match="no release is the current one"):
-        contents.of_host(tmp_path, assets=True)
+    with pytest.raises(BackupError, match="this host has no current release"):
+        contents.paths_to_back_up(tmp_path, assets=True)
 
 
 @pytest.mark.parametrize("manifest", ["{}", "{", '{"files": 1}'])
-def test_release_whose_manifest_was_changed_is_kept_for_the_verification_to_find(
+def test_release_with_a_changed_manifest_is_backed_up_and_the_verification_reports_it(
     host: Fake, manifest: str
 ) -> None:
     (host.directory / "manifest.json").write_text(manifest)
-    kept = contents.of_host(host.root, assets=True)
-    assert f"/opt/katago-mcp/releases/{host.release}" in kept
+    included = contents.paths_to_back_up(host.root, assets=True)
+    assert f"/opt/katago-mcp/releases/{host.release}" in included
     assert [finding.item for finding in host.damaged()] == ["release"]
 
 
-def test_sandbox_of_a_unit_is_what_confines_it() -> None:
-    assert validation.sandbox_of(UNIT) == {
+def test_sandbox_directives_exclude_what_does_not_confine() -> None:
+    assert validation.sandbox_directives(UNIT) == {
         "User": ["katago-mcp"],
         "SystemCallFilter": ["@system-service", "~@privileged @resources"],
         "CapabilityBoundingSet": [""],
@@ -149,7 +149,7 @@ def test_sandbox_of_a_unit_is_what_confines_it() -> None:
 
 
 @pytest.mark.parametrize("assets", [True, False])
-def test_restored_release_is_tried_in_its_sandbox(host: Fake, assets: bool) -> None:
+def test_restored_release_is_validated_in_its_sandbox(host: Fake, assets: bool) -> None:
     host.write(f"opt/katago-mcp/releases/{host.release}/katago-mcp.service", UNIT)
     command = validation.command(host.root, host.release, assets=assets, engine=assets)
     assert "--property=SystemCallFilter=~@privileged @resources" in command
@@ -160,51 +160,51 @@ def test_restored_release_is_tried_in_its_sandbox(host: Fake, assets: bool) -> N
     assert (f"--property=BindReadOnlyPaths={host.root}/opt/katago:/opt/katago" in binds) is assets
 
 
-def test_metric_of_a_failed_backup_still_tells_of_the_last_good_one() -> None:
-    failed = dataclasses.replace(GOOD, at="2026-11-25T03:00:00Z", ok=False)
-    scrape = prometheus.parse(run.exposition(State(last_good=GOOD, last_run=failed)))
-    good = restic.parse_time(GOOD.at).timestamp()
-    assert scrape.value("katago_backup_last_good_timestamp_seconds") == good
-    assert scrape.value("katago_backup_last_run_timestamp_seconds") == good + 86400
+def test_metrics_of_a_failed_backup_still_include_the_last_verified_one() -> None:
+    failed = dataclasses.replace(VERIFIED, at="2026-11-25T03:00:00Z", ok=False)
+    scrape = prometheus.parse(run.exposition(State(last_good=VERIFIED, last_run=failed)))
+    verified = restic.parse_time(VERIFIED.at).timestamp()
+    assert scrape.value("katago_backup_last_good_timestamp_seconds") == verified
+    assert scrape.value("katago_backup_last_run_timestamp_seconds") == verified + 86400
     assert scrape.value("katago_backup_last_run_success") == 0
     assert scrape.value("katago_backup_last_good_size_bytes") == 1024
 
 
-def test_host_that_was_never_backed_up_has_no_samples() -> None:
+def test_host_without_backups_has_no_samples() -> None:
     assert prometheus.parse(run.exposition(State())).samples == {}
 
 
 def test_killed_backup_is_recorded_as_failed(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
-    run.ended(
-        State(running="2026-11-24T03:00:00Z", last_good=GOOD), settings(tmp_path), "timeout, TERM", file
+    run.record_killed(
+        State(running="2026-11-24T03:00:00Z", last_good=VERIFIED), settings(tmp_path), "timeout, TERM", file
     )
     written = State.read(file)
     assert written.last_run is not None
-    assert (written.running, written.last_run.ok, written.last_good) == ("", False, GOOD)
+    assert (written.running, written.last_run.ok, written.last_good) == ("", False, VERIFIED)
     assert "timeout, TERM" in written.last_run.message
     assert "success 0" in (tmp_path / "metrics" / "katago_backup.prom").read_text()
 
 
-def test_backup_that_ended_by_itself_is_left_as_it_is(tmp_path: Path) -> None:
-    state = State(last_run=GOOD)
-    run.ended(state, settings(tmp_path), "success, 0", tmp_path / "state.json")
-    assert state.last_run == GOOD
+def test_backup_that_finished_is_not_recorded_again(tmp_path: Path) -> None:
+    state = State(last_run=VERIFIED)
+    run.record_killed(state, settings(tmp_path), "success, 0", tmp_path / "state.json")
+    assert state.last_run == VERIFIED
 
 
-def test_two_backups_of_a_host_do_not_run_at_once(tmp_path: Path) -> None:
+def test_two_backups_of_a_host_do_not_run_at_the_same_time(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with (
-        run.alone(lock),
-        pytest.raises(BackupError, match=r"runs \(process \d+ since 20"),
-        run.alone(lock),
+        run.exclusive_lock(lock),
+        pytest.raises(BackupError, match=r"is running \(process \d+ since 20"),
+        run.exclusive_lock(lock),
     ):
         pass
-    with run.alone(lock):
+    with run.exclusive_lock(lock):
         assert lock.exists()
 
 
-def test_access_is_files_for_root_and_nothing_that_was_not_given() -> None:
+def test_access_files_of_empty_options_are_empty() -> None:
     files = backup_access.files(
         {
             "repository": "/srv/backup",
@@ -224,7 +224,7 @@ def test_access_is_files_for_root_and_nothing_that_was_not_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("parameters", "message"),
     [
         ({"repository": ""}, "backup_repository is empty"),
         ({"password": "short-one"}, "backup_password must have 12"),
@@ -233,35 +233,35 @@ def test_access_is_files_for_root_and_nothing_that_was_not_given() -> None:
         ({"environment": {"A": "a-secret\nB=2"}}, "backup_environment must be a mapping"),
     ],
 )
-def test_wrong_access_is_named_without_its_value(given: dict[str, Any], words: str) -> None:
-    right = {
+def test_invalid_access_is_reported_without_its_value(parameters: dict[str, Any], message: str) -> None:
+    valid = {
         "repository": "/srv/backup",
         "password": "correct horse battery",
         "environment": {"A": "1"},
         "ssh_private_key": "",
     }
-    assert backup_access.problems(right) == []
-    (problem,) = backup_access.problems({**right, **given})
-    assert problem.startswith(words)
+    assert backup_access.problems(valid) == []
+    (problem,) = backup_access.problems({**valid, **parameters})
+    assert problem.startswith(message)
     assert "secret" not in problem
 
 
-def test_absent_repository_is_no_trouble_unless_there_is_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_repository_is_a_problem_only_if_it_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_: Any) -> None:
         raise restic.ResticError("absent", "Is there a repository at the following location?")
 
     monkeypatch.setattr(restic.Repository, "probe", absent)
-    wanted = {
+    access = {
         paths.RESTIC_REPOSITORY: "rest:http://u:a-secret@vault/katgo\n",
         paths.RESTIC_PASSWORD: "pass\n",
     }
-    assert backup_access.trouble(wanted, existing=False) == ""
-    words = backup_access.trouble(wanted, existing=True)
-    assert words.startswith("rest:http://vault/katgo: there is no repository")
-    assert "secret" not in words
+    assert backup_access.access_problem(access, existing=False) == ""
+    problem = backup_access.access_problem(access, existing=True)
+    assert problem.startswith("rest:http://vault/katgo: there is no repository")
+    assert "secret" not in problem
 
 
-def test_program_has_all_that_it_needs_and_runs_alone(tmp_path: Path) -> None:
+def test_packed_program_runs_without_the_collection(tmp_path: Path) -> None:
     program = tmp_path / "katago-backup"
     program.write_bytes(zipapps.pack("backup.run"))
     program.chmod(0o755)
@@ -269,15 +269,16 @@ def test_program_has_all_that_it_needs_and_runs_alone(tmp_path: Path) -> None:
         [program, "--help"], cwd="/", env={"PATH": "/usr/bin"}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "back up, verify, forget what is old" in done.stdout
+    # argparse wraps the help at the width of the terminal.
+    assert "back up the host, verify the backup" in " ".join(done.stdout.split())
 
 
-def test_program_is_the_same_every_time() -> None:
+def test_packed_program_is_reproducible() -> None:
     assert zipapps.pack("backup.run") == zipapps.pack("backup.run")
     assert "backup.restore_apply" not in zipapps.needed("backup.run")
 
 
-# As version 0.1.0 wrote them.
+# The files in the format of version 0.1.0.
 OLD_STATE: dict[str, Any] = {
     "host": "katago-1",
     "repository": "ab" * 32,
@@ -314,11 +315,11 @@ def written(path: Path, content: object) -> Path:
     return path
 
 
-def test_state_of_the_previous_version_is_read_and_written_back_as_it_was(tmp_path: Path) -> None:
+def test_state_of_the_previous_version_is_read_and_written_unchanged(tmp_path: Path) -> None:
     file = written(tmp_path / "state.json", OLD_STATE)
     state = State.read(file)
     assert state.last_run == Outcome(**{**OLD_STATE["last_run"], "checks": ("read back (all)",)})
-    assert (state.last_good, state.history) == (None, Known(10, "cd" * 32))
+    assert (state.last_good, state.history) == (None, HistoryDigest(10, "cd" * 32))
     state.write(file)
     assert json.loads(file.read_text()) == OLD_STATE
 
@@ -343,15 +344,17 @@ def test_state_before_the_first_backup_is_read(tmp_path: Path) -> None:
         ({**OLD_STATE, "history": {"size": "10", "sha256": ""}}, "history.size is '10', not a whole number"),
     ],
 )
-def test_damaged_state_is_named_and_fails_no_backup(tmp_path: Path, content: object, message: str) -> None:
-    state, trouble = state_or_empty(written(tmp_path / "state.json", content))
-    assert message in trouble
+def test_damaged_state_is_reported_and_does_not_fail_a_backup(
+    tmp_path: Path, content: object, message: str
+) -> None:
+    state, problem = state_or_empty(written(tmp_path / "state.json", content))
+    assert message in problem
     assert state == State()
 
 
 def test_settings_of_the_previous_version_are_read(tmp_path: Path) -> None:
-    found = Settings.load(written(tmp_path / "settings.json", OLD_SETTINGS))
-    assert dataclasses.asdict(found) == {**OLD_SETTINGS, "keep": {"last": 3, "daily": 7}}
+    loaded = Settings.load(written(tmp_path / "settings.json", OLD_SETTINGS))
+    assert dataclasses.asdict(loaded) == {**OLD_SETTINGS, "keep": {"last": 3, "daily": 7}}
 
 
 @pytest.mark.parametrize(
@@ -363,7 +366,7 @@ def test_settings_of_the_previous_version_are_read(tmp_path: Path) -> None:
         ({"lock_wait": True}, "settings.json: lock_wait is True, not a whole number"),
     ],
 )
-def test_damaged_settings_are_named_with_what_to_do(
+def test_damaged_settings_are_reported_with_the_remedy(
     tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
     file = written(tmp_path / "settings.json", {**OLD_SETTINGS, **changed})
@@ -373,31 +376,35 @@ def test_damaged_settings_are_named_with_what_to_do(
 
 @pytest.fixture
 def repository(tmp_path: Path) -> restic.Repository:
-    """A repository by its address alone."""
+    """A repository of which only the address is set."""
     (tmp_path / paths.RESTIC_REPOSITORY).write_text("rest:http://u:a-secret@vault/katago\n")
     return restic.Repository(tmp_path, cache=None)
 
 
-def test_repository_is_made_where_none_was_known(tmp_path: Path, repository: restic.Repository) -> None:
+def test_repository_is_created_if_the_host_never_had_it(
+    tmp_path: Path, repository: restic.Repository
+) -> None:
     file = tmp_path / "state.json"
     assert backup_repository.reason_to_refuse(repository, file) == ""
-    State(repository="another", last_good=GOOD).write(file)
+    State(repository="another", last_good=VERIFIED).write(file)
     assert backup_repository.reason_to_refuse(repository, file) == ""
 
 
-def test_repository_that_is_gone_is_not_made_again(tmp_path: Path, repository: restic.Repository) -> None:
+def test_repository_that_is_gone_is_not_created_again(tmp_path: Path, repository: restic.Repository) -> None:
     file = tmp_path / "state.json"
-    State(repository=digest.of_text(repository.address), last_good=GOOD).write(file)
+    State(repository=digest.of_text(repository.address), last_good=VERIFIED).write(file)
     reason = backup_repository.reason_to_refuse(repository, file)
     assert reason == (
-        "rest:http://vault/katago was a repository with the snapshot 5a5a5a5a of 2026-11-24T03:00:00Z and is"
-        " none now. Is its disk mounted?"
+        "This host had a repository at rest:http://vault/katago with the snapshot 5a5a5a5a of"
+        " 2026-11-24T03:00:00Z, and it is gone. Check that its disk is mounted."
     )
 
 
-def test_repository_is_not_made_where_the_state_is_damaged(
+def test_repository_is_not_created_if_the_state_is_damaged(
     tmp_path: Path, repository: restic.Repository
 ) -> None:
     reason = backup_repository.reason_to_refuse(repository, written(tmp_path / "state.json", "{"))
-    assert reason.startswith("rest:http://vault/katago is no repository, and whether it was one is not known")
+    assert reason.startswith(
+        "There is no repository at rest:http://vault/katago. Whether there was one before is unknown"
+    )
     assert f"{tmp_path}/state.json: it is not JSON" in reason

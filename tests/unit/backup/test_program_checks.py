@@ -1,4 +1,4 @@
-"""What no digest tells is asked of the programs that know, and what does not answer is unknown."""
+"""Programs check what no checksum covers; a check that does not answer gives `unknown`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import (
     journal,
 )
 
-# Reads its verdict in the configuration, and has the credentials of the unit at hand.
+# Prints the verdict that the test wrote into the configuration; fails without the unit's credentials.
 COMMAND = """#!/bin/sh
 test "$1 $2 $3 $4" = "validate --no-engine --json --config" || exit 64
 test -e "$CREDENTIALS_DIRECTORY/tls.key" || exit 65
@@ -30,7 +30,7 @@ cat "$5"
 
 @pytest.fixture
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release_layout.Layout:
-    """A host with a release whose command says of its configuration what that holds."""
+    """A host with a release whose command prints the configuration as its verdict."""
     root = tmp_path / "katago-mcp"
     command = root / "releases" / "r" / "venv" / "bin" / "katago-mcp"
     command.parent.mkdir(parents=True)
@@ -47,85 +47,87 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release_layout.La
     return release_layout.Layout(root)
 
 
-def judged(layout: release_layout.Layout) -> Iterator[survey.Finding]:
-    return program_checks.of_configuration(layout, paths.CONFIG, paths.STATE)
+def check(layout: release_layout.Layout) -> Iterator[survey.Finding]:
+    return program_checks.check_configuration(layout, paths.CONFIG, paths.STATE)
 
 
-def says(*checks: tuple[str, bool, str]) -> None:
+def write_verdict(*checks: tuple[str, bool, str]) -> None:
     report = [{"name": name, "ok": ok, "message": message} for name, ok, message in checks]
     paths.CONFIG.write_text(json.dumps({"ok": all(ok for _, ok, _ in checks), "checks": report}))
 
 
-def test_configuration_that_the_release_takes_is_whole(layout: release_layout.Layout) -> None:
-    says(("schema", True, ""))
-    (finding,) = judged(layout)
+def test_valid_configuration_is_whole(layout: release_layout.Layout) -> None:
+    write_verdict(("schema", True, ""))
+    (finding,) = check(layout)
     assert (finding.item, finding.condition, finding.path) == ("schema", "whole", str(paths.CONFIG))
 
 
-def test_configuration_that_the_release_refuses_is_damaged_in_its_words(
+def test_invalid_configuration_is_damaged_and_the_releases_reasons_are_quoted(
     layout: release_layout.Layout,
 ) -> None:
-    says(
+    write_verdict(
         ("schema", False, "server.pork is no field"), ("network", True, ""), ("tls", False, "no certificate")
     )
-    (finding,) = judged(layout)
+    (finding,) = check(layout)
     assert finding.condition == "damaged"
-    assert finding.words.endswith("is not what the release takes: server.pork is no field; no certificate")
+    assert finding.message.endswith(
+        "is not valid for the current release: server.pork is no field; no certificate"
+    )
 
 
-def test_secret_in_the_wrong_place_of_a_configuration_is_not_told(
+def test_secret_in_the_wrong_place_of_a_configuration_is_not_printed(
     layout: release_layout.Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = redaction.Secret(b"canary-Zq8xWv3k", "operator.token")
     monkeypatch.setattr(host_secrets, "kept", lambda _root: [secret])
     monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [])
-    says(("schema", False, "server.port is 'canary-Zq8xWv3k'; give a number"))
-    (finding,) = judged(layout)
-    assert "canary" not in finding.words
-    assert "server.port is '[redacted" in finding.words
+    write_verdict(("schema", False, "server.port is 'canary-Zq8xWv3k'; give a number"))
+    (finding,) = check(layout)
+    assert "canary" not in finding.message
+    assert "server.port is '[redacted" in finding.message
 
     def unknown(_root: Path) -> list[redaction.Secret]:
         raise host_secrets.ConfidentialError("the key cannot be read")
 
     monkeypatch.setattr(host_secrets, "kept", unknown)
-    (finding,) = judged(layout)
-    assert "canary" not in finding.words
-    assert "the key cannot be read" in finding.words
+    (finding,) = check(layout)
+    assert "canary" not in finding.message
+    assert "the key cannot be read" in finding.message
 
 
-def test_release_that_does_not_answer_tells_nothing_of_its_configuration(
+def test_configuration_is_unknown_if_the_release_does_not_answer(
     layout: release_layout.Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for text in ("", "{}", "[]", '{"checks": [1], "ok": true}'):
         paths.CONFIG.write_text(text)
-        (finding,) = judged(layout)
+        (finding,) = check(layout)
         assert finding.condition == "unknown", text
     command = layout.current / "venv" / "bin" / "katago-mcp"
     command.write_text("#!/bin/sh\nexec sleep 30\n")
     monkeypatch.setattr(program_checks, "_SECONDS", 0.2)
-    (finding,) = judged(layout)
+    (finding,) = check(layout)
     assert finding.condition == "unknown"
     command.unlink()
-    (finding,) = judged(layout)
+    (finding,) = check(layout)
     assert finding.condition == "unknown"
 
 
-def test_bare_host_has_no_configuration_to_judge(tmp_path: Path) -> None:
-    assert list(judged(release_layout.Layout(tmp_path))) == []
+def test_bare_host_has_no_configuration_to_check(tmp_path: Path) -> None:
+    assert list(check(release_layout.Layout(tmp_path))) == []
 
 
-def test_read_only_state_is_no_damage_of_the_configuration(
+def test_read_only_state_does_not_make_the_configuration_damaged(
     layout: release_layout.Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    says(("home_data_dir", False, "cannot be written"))
+    write_verdict(("home_data_dir", False, "cannot be written"))
     assert config_check.checked(layout, paths.CONFIG, paths.STATE)["ok"] is False
     monkeypatch.setattr(config_check, "_is_read_only", lambda _path: True)
     assert config_check.checked(layout, paths.CONFIG, paths.STATE) == {"ok": True, "problems": []}
 
 
-def test_cache_is_what_the_release_says_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_condition_comes_from_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = tmp_path / "answers.sqlite3"
-    assert list(program_checks.of_cache(answers)) == []
+    assert list(program_checks.check_cache(answers)) == []
     answers.touch()
     reports = {
         "whole": cache.Report(ok=True, entries=3, bytes=9, problems=[]),
@@ -133,31 +135,32 @@ def test_cache_is_what_the_release_says_of_it(tmp_path: Path, monkeypatch: pytes
     }
     for condition, report in reports.items():
         monkeypatch.setattr(cache, "verified", lambda *_, report=report: report)
-        (finding,) = program_checks.of_cache(answers)
+        (finding,) = program_checks.check_cache(answers)
         assert finding.condition == condition
-    assert finding.words == f"{answers}: page 7 is torn"
+    assert finding.message == f"{answers}: page 7 is torn"
 
 
-def test_journal_tells_its_damage_and_what_was_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = journal.Verification(whole=2)
-    monkeypatch.setattr(journal, "verified", lambda *_: seen)
-    assert [finding.condition for finding in program_checks.of_journal(paths.JOURNALS)] == ["whole"]
-    seen.damaged["/var/log/journal/m/system.journal"] = "5616: Invalid hash"
-    seen.left = 1
-    damaged, unknown = program_checks.of_journal(paths.JOURNALS)
+def test_damaged_and_unverified_journal_files_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    verification = journal.Verification(whole=2)
+    monkeypatch.setattr(journal, "verified", lambda *_: verification)
+    assert [finding.condition for finding in program_checks.check_journal(paths.JOURNALS)] == ["whole"]
+    verification.damaged["/var/log/journal/m/system.journal"] = "5616: Invalid hash"
+    verification.left = 1
+    damaged, unknown = program_checks.check_journal(paths.JOURNALS)
     assert (damaged.item, damaged.path) == ("journal", "/var/log/journal/m/system.journal")
-    assert damaged.words == f"{damaged.path} is damaged: 5616: Invalid hash"
-    assert (unknown.condition, unknown.words[:37]) == ("unknown", "1 of the journal's files were not ver")
-    seen.damaged.clear()
-    seen.whole = seen.left = 0
-    assert list(program_checks.of_journal(paths.JOURNALS)) == []
+    assert damaged.message == f"{damaged.path} is damaged: 5616: Invalid hash"
+    assert unknown.condition == "unknown"
+    assert unknown.message.startswith("1 journal files were not verified within")
+    verification.damaged.clear()
+    verification.whole = verification.left = 0
+    assert list(program_checks.check_journal(paths.JOURNALS)) == []
 
 
 def test_journal_that_cannot_be_verified_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "machine").mkdir()
     (tmp_path / "machine" / "system.journal").touch()
     monkeypatch.setenv("PATH", str(tmp_path))
-    (finding,) = program_checks.of_journal([tmp_path])
+    (finding,) = program_checks.check_journal([tmp_path])
     assert finding.condition == "unknown"
-    assert finding.words.startswith("the journal cannot be verified: ")
-    assert "journalctl" in finding.words
+    assert finding.message.startswith("the journal cannot be verified: ")
+    assert "journalctl" in finding.message

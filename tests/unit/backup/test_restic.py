@@ -1,4 +1,4 @@
-"""What restic says is understood, the right snapshot is meant, and no secret is passed on."""
+"""restic's failures are classified, the right snapshot is selected, and no secret leaks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def snapshot(number: int, host: str = "katago-1", *, verified: bool = True, hour
 
 # Printed by restic 0.14 and 0.18.
 @pytest.mark.parametrize(
-    ("returncode", "words", "kind"),
+    ("returncode", "output", "kind"),
     [
         (1, "Fatal: wrong password or no key found", "password"),
         (12, "Fatal: wrong password or no key found", "password"),
@@ -75,13 +75,13 @@ def snapshot(number: int, host: str = "katago-1", *, verified: bool = True, hour
         (2, "panic: something new", "unknown"),
     ],
 )
-def test_failure_is_understood(returncode: int, words: str, kind: str) -> None:
-    assert restic.kind_of(returncode, words) == kind
+def test_failure_is_classified(returncode: int, output: str, kind: str) -> None:
+    assert restic.classify_failure(returncode, output) == kind
 
 
-def test_message_has_the_telling_words_and_the_remedy() -> None:
+def test_message_has_restics_error_line_and_the_remedy() -> None:
     printed = "create exclusive lock for repository\nload indexes\nPack ID does not match, want 8b, got 91\n"
-    error = restic.ResticError("damaged", restic.words_of(printed))
+    error = restic.ResticError("damaged", restic.error_lines(printed))
     assert str(error).startswith("the repository is damaged: Pack ID does not match, want 8b, got 91. ")
 
 
@@ -94,11 +94,11 @@ def test_message_has_the_telling_words_and_the_remedy() -> None:
         ("s3:https://s3.example.org/bucket", "s3:https://s3.example.org/bucket"),
     ],
 )
-def test_address_is_shown_without_its_secrets(address: str, expected: str) -> None:
-    assert restic.shown(address) == expected
+def test_address_is_displayed_without_secrets(address: str, expected: str) -> None:
+    assert restic.redacted_address(address) == expected
 
 
-def test_sftp_checks_the_host_key_and_asks_nothing() -> None:
+def test_sftp_checks_the_host_key_and_never_prompts() -> None:
     command = restic.sftp_command("sftp:vault@host:/srv", Path("/k"), Path("/h")) or ""
     assert command.startswith("ssh -o BatchMode=yes -o StrictHostKeyChecking=yes ")
     assert "-o IdentityFile=/k -o IdentitiesOnly=yes -o UserKnownHostsFile=/h" in command
@@ -115,29 +115,29 @@ def test_latest_is_the_newest_verified_snapshot_of_the_host() -> None:
 @pytest.mark.parametrize(
     ("at", "number"), [("2026-11-24T09:30:00Z", 2), ("2026-11-24 10:00", 3), ("2026-11-24T11:30:00+01:00", 3)]
 )
-def test_time_means_the_newest_verified_one_until_then(at: str, number: int) -> None:
+def test_time_selects_the_newest_verified_snapshot_at_or_before_it(at: str, number: int) -> None:
     there = [snapshot(2, hours=3), snapshot(3, hours=2), snapshot(4, verified=False, hours=2), snapshot(5)]
     assert restic.choose(there, at, "katago-1").id == f"{number}" * 64
 
 
-def test_id_names_a_snapshot_also_by_what_it_was_before_its_verification() -> None:
+def test_snapshot_can_be_selected_by_its_id_before_verification() -> None:
     there = [snapshot(1), snapshot(2, verified=False)]
     assert restic.choose(there, "f" * 8, "katago-1") == there[0]
     assert restic.choose(there, "22222222", "katago-1") == there[1]
 
 
 @pytest.mark.parametrize(
-    ("at", "words"),
+    ("at", "message"),
     [
         ("latest", "no verified snapshot of katago-9"),
-        ("11111111", "is of katago-1, not of katago-9. If that is meant: -e from_host=katago-1"),
+        ("11111111", "belongs to katago-1, not to katago-9. To restore it anyway: -e from_host=katago-1"),
         ("abcdef12", "no snapshot abcdef12"),
         ("2026-01-01", "at or before 2026-01-01T00:00:00Z"),
-        ("yesterday", "neither `latest`"),
+        ("yesterday", "Use `latest`"),
     ],
 )
-def test_what_is_not_there_is_refused(at: str, words: str) -> None:
-    with pytest.raises(restic.NoSuchSnapshot, match=words):
+def test_snapshot_that_does_not_exist_is_refused(at: str, message: str) -> None:
+    with pytest.raises(restic.NoSuchSnapshot, match=message):
         restic.choose([snapshot(1)], at, "katago-9")
 
 
@@ -157,7 +157,7 @@ def test_lock_is_stale_when_its_process_is_dead(host: str, minutes: int, alive: 
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> restic.Repository:
-    """A repository whose restic is the script that a test puts there."""
+    """A repository whose restic is a script written by the test."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for name, text in (
         (paths.RESTIC_REPOSITORY, "rest:http://anna:hunter22@127.0.0.1/x\n"),
@@ -190,7 +190,7 @@ def test_repository_that_does_not_answer_is_unreachable(
     repository: restic.Repository, tmp_path: Path
 ) -> None:
     pretend(tmp_path, "exec sleep 60")
-    with pytest.raises(restic.ResticError, match="no answer of `restic cat`") as failed:
+    with pytest.raises(restic.ResticError, match=r"`restic cat` on .* did not finish within") as failed:
         repository.run("cat", "config", deadline=0.2)
     assert failed.value.kind == "unreachable"
 
@@ -230,10 +230,10 @@ def test_snapshots_are_read_oldest_first(repository: restic.Repository, tmp_path
         ('{"a": 1}', "the list of snapshots is a dict, not a list"),
         ('[{"id": "5"}]', r"the list of snapshots\[0\].hostname is missing"),
         (json.dumps([{**SNAPSHOTS[0], "hostname": 1}]), r"\[0\].hostname is 1, not a text"),
-        (json.dumps([{**SNAPSHOTS[0], "time": "soon"}]), "'soon', which is no time"),
+        (json.dumps([{**SNAPSHOTS[0], "time": "soon"}]), "'soon', which is not a valid time"),
     ],
 )
-def test_answer_of_restic_of_another_shape_is_named(
+def test_unexpected_output_of_restic_is_reported(
     repository: restic.Repository, tmp_path: Path, printed: str, message: str
 ) -> None:
     pretend(tmp_path, f"echo {shlex.quote(printed)}")

@@ -1,4 +1,4 @@
-"""A restore puts back what it checked, keeps what it replaces, and can be killed anywhere."""
+"""A restore installs only checked files, keeps the files it replaces, and can be killed at any point."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ansible_collections.katago.fleet.plugins.module_utils.release import histor
 from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
 from tests.unit.backup.test_restore_plan import SNAPSHOT, TOKENS, planner
 
-# What is restored, as a host knows it.
+# Paths to restore, as on the host.
 ROOT = paths.RELEASE_ROOT
 CONFIG = ROOT / "config.json"
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """A directory below which the files of a host lie."""
+    """A directory with the files of a host."""
     place = tmp_path / "host"
     below(place, ROOT).mkdir(parents=True)
     return place
@@ -46,8 +46,8 @@ def at(host: Path, path: Path) -> Path:
 
 
 def staged(host: Path, path: str | Path, content: str) -> Action:
-    """An action to put a file, and the file in its stage."""
-    target = restore_apply.stage_of(host, path)
+    """Stage a file, and return the action that restores it."""
+    target = restore_apply.staged_path(host, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(content)
     return Action(str(path), "put", "was changed", digest.of_text(content), len(content))
@@ -58,7 +58,7 @@ def begin(host: Path, *actions: Action) -> Restoration:
 
 
 def whole() -> Iterable[Finding]:
-    """What is found of a cache that is whole."""
+    """The findings of an intact cache."""
     return [Finding("cache", "/cache", "whole", "whole")]
 
 
@@ -70,13 +70,13 @@ def test_file_is_replaced_and_the_damaged_one_kept(host: Path) -> None:
     at(host, CONFIG).write_text("damaged")
     action = staged(host, CONFIG, "right")
     restore = begin(host, action)
-    (aside,) = restore.install([action], whole)
+    (quarantined,) = restore.install([action], whole)
     assert at(host, CONFIG).read_text() == "right"
-    assert Path(aside).read_text() == "damaged"
-    assert aside == f"{restore.directory}{CONFIG}"
+    assert Path(quarantined).read_text() == "damaged"
+    assert quarantined == f"{restore.directory}{CONFIG}"
 
 
-def test_directory_is_replaced_whole(host: Path) -> None:
+def test_directory_is_replaced_completely(host: Path) -> None:
     path = ROOT / "engine"
     at(host, path).mkdir()
     (at(host, path) / "katago").write_text("damaged")
@@ -88,7 +88,7 @@ def test_directory_is_replaced_whole(host: Path) -> None:
     assert (Path(f"{restore.directory}{path}") / "katago").read_text() == "damaged"
 
 
-def test_what_was_added_is_only_set_aside(host: Path) -> None:
+def test_added_file_is_quarantined(host: Path) -> None:
     path = ROOT / "new.py"
     at(host, path).write_text("added")
     action = Action(str(path), "set_aside", "was added")
@@ -98,7 +98,7 @@ def test_what_was_added_is_only_set_aside(host: Path) -> None:
     assert Path(f"{restore.directory}{path}").read_text() == "added"
 
 
-def test_link_is_made_in_the_place_of_anything(host: Path) -> None:
+def test_link_replaces_whatever_is_there(host: Path) -> None:
     path = ROOT / "current"
     at(host, path).write_text("a file")
     install(host, Action(str(path), "link", "is no link", "link:releases/a"))
@@ -106,7 +106,7 @@ def test_link_is_made_in_the_place_of_anything(host: Path) -> None:
 
 
 @pytest.mark.parametrize(("condition", "stays"), [("whole", True), ("damaged", False), ("unknown", False)])
-def test_cache_stays_where_the_restored_release_calls_it_whole(
+def test_cache_stays_if_the_restored_release_reports_it_intact(
     host: Path, condition: Condition, stays: bool
 ) -> None:
     answers = at(host, paths.ANSWERS)
@@ -114,15 +114,15 @@ def test_cache_stays_where_the_restored_release_calls_it_whole(
     for end in ("", "-wal"):
         answers.with_name(f"{answers.name}{end}").write_text("rows")
     action = Action(str(paths.ANSWERS), "judge", "cannot be checked")
-    found = [Finding("cache", str(paths.ANSWERS), condition, condition)]
-    begin(host, action).install([action], lambda: found)
+    findings = [Finding("cache", str(paths.ANSWERS), condition, condition)]
+    begin(host, action).install([action], lambda: findings)
     assert [path.exists() for path in (answers, answers.with_name(f"{answers.name}-wal"))] == [stays] * 2
 
 
-def test_killed_restore_is_found_and_gone_on_with(host: Path) -> None:
+def test_killed_restore_is_resumed_in_the_same_quarantine(host: Path) -> None:
     at(host, CONFIG).write_text("damaged")
     first = begin(host, staged(host, CONFIG, "right"))
-    # Killed before the rename: the next run keeps what lies there, in the same quarantine.
+    # Killed before the rename: the next run keeps the replaced file in the same quarantine.
     again = begin(host, staged(host, CONFIG, "right"))
     assert again.directory == first.directory
     assert len(again.record.orders) == 2
@@ -132,7 +132,7 @@ def test_killed_restore_is_found_and_gone_on_with(host: Path) -> None:
     assert begin(host).directory != first.directory
 
 
-# As version 0.1.0 wrote it.
+# A record in the format of version 0.1.0.
 ORDER = {
     "at": "2026-11-24T06:00:00Z",
     "who": "anna",
@@ -144,14 +144,14 @@ OLD: dict[str, object] = {"orders": [ORDER], "finished": None}
 
 
 def recorded(host: Path, content: object) -> Path:
-    """The record of a restore in the quarantine."""
+    """Write the record of a restore into the quarantine."""
     place = at(host, paths.QUARANTINE) / "2026-11-24T060000Z" / restore_apply.RECORD
     place.parent.mkdir(parents=True)
     place.write_text(json.dumps(content))
     return place
 
 
-def test_restore_that_the_previous_version_did_not_finish_is_carried_out(host: Path) -> None:
+def test_unfinished_restore_of_the_previous_version_is_resumed(host: Path) -> None:
     place = recorded(host, OLD)
     staged(host, CONFIG, "right")
     unfinished = Restoration.unfinished(host)
@@ -164,7 +164,7 @@ def test_restore_that_the_previous_version_did_not_finish_is_carried_out(host: P
     assert (written["result"], bool(written["finished"])) == ("validated", True)
 
 
-def test_restore_that_the_previous_version_finished_is_left_alone(host: Path) -> None:
+def test_finished_restore_of_the_previous_version_is_not_resumed(host: Path) -> None:
     recorded(host, {"orders": [], "finished": "2026-11-24T06:05:00Z", "result": "validated"})
     assert Restoration.unfinished(host) is None
 
@@ -181,7 +181,7 @@ def test_restore_that_the_previous_version_finished_is_left_alone(host: Path) ->
         ),
     ],
 )
-def test_damaged_record_of_a_restore_is_named_with_what_to_do(
+def test_damaged_record_of_a_restore_is_reported_with_the_remedy(
     host: Path, content: object, message: str
 ) -> None:
     place = recorded(host, content)
@@ -191,7 +191,7 @@ def test_damaged_record_of_a_restore_is_named_with_what_to_do(
         unfinished.carry_out(whole)
 
 
-def test_switch_is_recorded_before_it_is_made(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_switch_is_recorded_before_the_links_change(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = ROOT / "current"
     recorded: list[tuple[str, bool]] = []
     monkeypatch.setattr(
@@ -224,31 +224,31 @@ def test_nothing_in_the_quarantine_is_overwritten(host: Path) -> None:
 def test_history_is_never_missing_while_it_is_merged(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at(host, paths.STATE).mkdir(parents=True)
     at(host, paths.HISTORY).write_text("{\n")
-    seen: list[bool] = []
-    quarantined = Restoration._quarantine
+    exists: list[bool] = []
+    quarantine = Restoration._quarantine
 
     def watched(self: Restoration, path: Path) -> list[str]:
-        aside = quarantined(self, path)
-        seen.append(at(host, path).exists())
-        return aside
+        quarantined = quarantine(self, path)
+        exists.append(at(host, path).exists())
+        return quarantined
 
     monkeypatch.setattr(Restoration, "_quarantine", watched)
     staged(host, paths.HISTORY, "")
     install(host, Action(str(paths.HISTORY), "merge", ""))
-    assert seen == [True]
+    assert exists == [True]
     assert at(host, paths.HISTORY).read_text() == ""
 
 
-def test_staged_file_that_is_not_what_was_expected_is_refused(host: Path) -> None:
+def test_staged_file_with_a_wrong_checksum_is_refused(host: Path) -> None:
     action = staged(host, ROOT / "network", "right")
-    assert restore_apply.staged_trouble(host, action) == ""
-    restore_apply.stage_of(host, ROOT / "network").write_text("wrong")
-    assert "its digest is" in restore_apply.staged_trouble(host, action)
-    restore_apply.stage_of(host, ROOT / "network").unlink()
-    assert restore_apply.staged_trouble(host, action) == "it is not there"
+    assert restore_apply.staging_problem(host, action) == ""
+    restore_apply.staged_path(host, ROOT / "network").write_text("wrong")
+    assert "its checksum is" in restore_apply.staging_problem(host, action)
+    restore_apply.staged_path(host, ROOT / "network").unlink()
+    assert restore_apply.staging_problem(host, action) == "it is missing"
 
 
-def test_stage_that_fails_leaves_nothing_on_any_root(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_staging_leaves_no_files_on_any_root(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     roots = [below(host, root) for root in (paths.RELEASE_ROOT, paths.STATE)]
     for root in roots:
         root.mkdir(parents=True, exist_ok=True)
@@ -264,7 +264,7 @@ def test_stage_that_fails_leaves_nothing_on_any_root(host: Path, monkeypatch: py
     assert [list(root.iterdir()) for root in roots] == [[], []]
 
 
-def test_restore_whose_record_cannot_be_written_leaves_no_stage(
+def test_restore_whose_record_cannot_be_written_leaves_no_staged_files(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     action = staged(host, CONFIG, "right")
@@ -278,18 +278,18 @@ def test_restore_whose_record_cannot_be_written_leaves_no_stage(
     assert list(at(host, ROOT).iterdir()) == []
 
 
-def test_reminder_that_was_sent_meanwhile_stays(host: Path) -> None:
+def test_newer_record_of_sent_reminders_is_not_replaced(host: Path) -> None:
     state = below(host, paths.INCIDENT_STATE)
     state.mkdir(parents=True)
     actions = [
         dataclasses.replace(staged(host, f"{paths.INCIDENT_STATE}/{name}.jsonl", "older"), how="add")
         for name in ("i-2", "i-3")
     ]
-    assert [restore_apply.staged_trouble(host, action) for action in actions] == ["", ""]
+    assert [restore_apply.staging_problem(host, action) for action in actions] == ["", ""]
     (state / "i-3.jsonl").write_text("newer\n")
     assert install(host, *actions) == []
-    found = {path.name: path.read_text() for path in state.glob("*.jsonl")}
-    assert found == {"i-2.jsonl": "older", "i-3.jsonl": "newer\n"}
+    reminders = {path.name: path.read_text() for path in state.glob("*.jsonl")}
+    assert reminders == {"i-2.jsonl": "older", "i-3.jsonl": "newer\n"}
     assert state.stat().st_mode & 0o777 == 0o700
 
 
@@ -308,7 +308,7 @@ def test_restored_tokens_can_be_read_by_the_service(host: Path, monkeypatch: pyt
     assert chosen == [os.getegid()]
 
 
-def test_restore_of_tokens_says_that_the_services_group_is_missing(
+def test_restore_of_tokens_fails_if_the_services_group_is_missing(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credentials, "group_id", lambda: None)

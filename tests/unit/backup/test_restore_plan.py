@@ -1,4 +1,4 @@
-"""A restore is planned by what a host lacks and its snapshot has, and refused where that does not fit."""
+"""A restore is planned from what the host lacks and the snapshot has, and refused if they do not fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup import (
     survey,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan import Action, RestoreError
-from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import HistoryDigest
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from tests.unit.backup.test_survey import Fake
 
@@ -53,22 +53,23 @@ def repository(directory: Path, files: dict[str, str], monkeypatch: pytest.Monke
 def planner(
     host: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch, **more: Any
 ) -> restore_plan.Planner:
-    """The planner of a restore of the host below a directory, from a snapshot with these files."""
+    """The planner of a restore of `host` from a snapshot with these files."""
     (host.parent / "repository").mkdir()
-    given = {"scope": "damaged", "newest": SNAPSHOT, "known": None, "root": host, **more}
-    return restore_plan.Planner(repository(host.parent / "repository", files, monkeypatch), SNAPSHOT, **given)
+    parameters = {"scope": "damaged", "newest": SNAPSHOT, "last_history": None, "root": host, **more}
+    source = repository(host.parent / "repository", files, monkeypatch)
+    return restore_plan.Planner(source, SNAPSHOT, **parameters)
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """A host on which there is nothing."""
+    """A bare host."""
     place = tmp_path / "host"
     place.mkdir()
     return place
 
 
 class Disk(NamedTuple):
-    """What `shutil.disk_usage` says."""
+    """The result of `shutil.disk_usage`."""
 
     total: int
     used: int
@@ -78,7 +79,7 @@ class Disk(NamedTuple):
 def disks(
     monkeypatch: pytest.MonkeyPatch, host: Path, *, free: int, devices: tuple[int, int]
 ) -> tuple[Path, Path]:
-    """Two roots on disks of these numbers, each with so many bytes free besides what is spared."""
+    """Two roots on disks with these device numbers, each with `free` bytes beyond the reserve."""
     roots = contents.below(host, paths.RELEASE_ROOT), contents.below(host, paths.STATE)
     for root in roots:
         root.mkdir(parents=True)
@@ -88,9 +89,9 @@ def disks(
     stat = Path.stat
 
     def on(path: Path, **how: bool) -> os.stat_result:
-        seen = list(stat(path, **how))
-        seen[ST_DEV] = numbers.get(path, seen[ST_DEV])
-        return os.stat_result(seen)
+        fields = list(stat(path, **how))
+        fields[ST_DEV] = numbers.get(path, fields[ST_DEV])
+        return os.stat_result(fields)
 
     monkeypatch.setattr(Path, "stat", on)
     return roots
@@ -99,7 +100,7 @@ def disks(
 LARGE = [Action(str(root / "file"), "put", "", size=100 << 20) for root in (paths.RELEASE_ROOT, paths.STATE)]
 
 
-def test_roots_on_one_disk_share_its_room(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roots_on_one_disk_share_its_free_space(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     roots = disks(monkeypatch, host, free=150 << 20, devices=(1, 1))
     restore_plan.check_room(LARGE[:1], host)
     message = rf"{roots[0]} and {roots[1]}: 214 MB are free on that disk, and the restore needs 264 MB"
@@ -107,12 +108,14 @@ def test_roots_on_one_disk_share_its_room(host: Path, monkeypatch: pytest.Monkey
         restore_plan.check_room(LARGE, host)
 
 
-def test_roots_on_disks_of_their_own_do_not_share_room(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roots_on_different_disks_do_not_share_free_space(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disks(monkeypatch, host, free=150 << 20, devices=(1, 2))
     restore_plan.check_room(LARGE, host)
 
 
-def test_reminders_that_were_sent_are_put_back_where_there_are_none(
+def test_only_missing_records_of_sent_reminders_are_restored(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = host / "var/lib/katago-incident"
@@ -124,23 +127,23 @@ def test_reminders_that_were_sent_are_put_back_where_there_are_none(
     assert (action.path, action.how) == (f"{paths.INCIDENT_STATE}/i-2.jsonl", "add")
 
 
-def test_tokens_keep_the_hosts_own_one() -> None:
-    sealed = json.loads(restore_plan.sealed_tokens(json.dumps(TOKENS).encode(), "own-token"))
-    assert [entry["sha256"] for entry in sealed["tokens"]] == [SHA, digest.of_text("own-token")]
+def test_restored_tokens_keep_the_hosts_operator_token() -> None:
+    restored = json.loads(restore_plan.tokens_with_operator(json.dumps(TOKENS).encode(), "own-token"))
+    assert [entry["sha256"] for entry in restored["tokens"]] == [SHA, digest.of_text("own-token")]
     with pytest.raises(RestoreError, match=r"deploy\.yml"):
-        restore_plan.sealed_tokens(b"{", "own-token")
+        restore_plan.tokens_with_operator(b"{", "own-token")
 
 
-def test_environment_tells_its_python() -> None:
-    assert restore_plan.python_of("home = /usr/bin\nversion = 3.11.2\n") == (3, 11)
-    assert restore_plan.python_of("home = /usr/bin\n") == ()
+def test_python_version_is_read_from_pyvenv() -> None:
+    assert restore_plan.python_version("home = /usr/bin\nversion = 3.11.2\n") == (3, 11)
+    assert restore_plan.python_version("home = /usr/bin\n") == ()
 
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [(None, "made without backup_assets"), ("version = 3.1.0\n", "built for Python 3.1, and this host")],
+    [(None, "made without backup_assets"), ("version = 3.1.0\n", "built for Python 3.1, but this host")],
 )
-def test_bare_host_that_the_snapshot_does_not_fit_is_refused(
+def test_snapshot_that_does_not_fit_a_bare_host_is_refused(
     version: str | None, message: str, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = f"{paths.RELEASE_ROOT}/releases/r"
@@ -152,37 +155,39 @@ def test_bare_host_that_the_snapshot_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("actions", "told"),
+    ("actions", "unmended"),
     [((), ["schema", "journal"]), ((Action("/opt/config.json", "put", "was changed"),), ["journal"])],
 )
-def test_what_no_backup_mends_is_told(actions: tuple[Action, ...], told: list[str]) -> None:
-    """The schema only where no file is mended, which may be what it complains of."""
+def test_damage_that_no_backup_can_repair_is_reported(
+    actions: tuple[Action, ...], unmended: list[str]
+) -> None:
+    """An invalid configuration only if no file is restored, since restoring one may repair it."""
     findings = [
-        survey.Finding(item, "/a/path", condition, "words")
+        survey.Finding(item, "/a/path", condition, "message")
         for item in ("schema", "journal", "release")
         for condition in ("whole", "damaged")
     ]
     plan = restore_plan.Plan(actions, "r", findings)
-    assert [finding.item for finding in plan.unmended] == told
+    assert [finding.item for finding in plan.unmended] == unmended
 
 
-def test_damaged_journal_and_schema_are_part_of_the_plan_and_order_nothing(
+def test_damaged_journal_and_schema_are_in_the_plan_without_actions(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Fake(host)
-    found = [survey.Finding(item, "/a/path", "damaged", item) for item in ("schema", "journal")]
-    plan = planner(host, {"/etc/hosts": ""}, monkeypatch).plan(found)
-    assert (list(plan.actions), plan.unmended) == ([], found)
-    assert set(found) <= set(plan.findings)
+    findings = [survey.Finding(item, "/a/path", "damaged", item) for item in ("schema", "journal")]
+    plan = planner(host, {"/etc/hosts": ""}, monkeypatch).plan(findings)
+    assert (list(plan.actions), plan.unmended) == ([], findings)
+    assert set(findings) <= set(plan.findings)
 
 
-def test_whole_host_is_left_as_it_is(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_for_an_intact_host_has_no_actions(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake(host)
     plan = planner(host, {"/etc/hosts": ""}, monkeypatch).plan([])
     assert (list(plan.actions), plan.release) == ([], fake.release)
 
 
-def test_changed_network_is_put_back_by_the_digest_that_its_manifest_has(
+def test_changed_network_is_restored_and_checked_by_the_manifests_checksum(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = Fake(host)
@@ -192,13 +197,13 @@ def test_changed_network_is_put_back_by_the_digest_that_its_manifest_has(
     assert (action.path, action.how, action.expected) == (path, "put", digest.of_text("network"))
 
 
-def test_history_that_the_last_good_backup_held_is_merged_when_its_beginning_was_changed(
+def test_history_is_merged_if_records_of_the_last_verified_backup_were_changed(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = Fake(host)
-    kept = fake.history.read_bytes()
-    fake.history.write_bytes(kept.replace(b"anna", b"anne"))
-    known = Known(len(kept), digest.of_bytes(kept))
-    files = {str(paths.HISTORY): kept.decode()}
-    (action,) = planner(host, files, monkeypatch, known=known).plan([]).actions
+    backed_up = fake.history.read_bytes()
+    fake.history.write_bytes(backed_up.replace(b"anna", b"anne"))
+    digest_at_backup = HistoryDigest(len(backed_up), digest.of_bytes(backed_up))
+    files = {str(paths.HISTORY): backed_up.decode()}
+    (action,) = planner(host, files, monkeypatch, last_history=digest_at_backup).plan([]).actions
     assert (action.path, action.how) == (str(paths.HISTORY), "merge")

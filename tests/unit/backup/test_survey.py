@@ -1,4 +1,4 @@
-"""One byte anywhere is found, by the same survey on a host and in a restored backup; no record is lost."""
+"""The survey finds a changed byte anywhere, on a host and in a restored backup; merging loses no record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.module_utils.backup import survey as backup_survey
-from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import Known
+from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import HistoryDigest
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Survey
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.module_utils.release import history, layout
@@ -27,7 +27,7 @@ def record(number: int, **more: Any) -> str:
 
 
 class Fake:
-    """A host below a directory, whole."""
+    """An intact host, with its files in a directory."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -39,16 +39,16 @@ class Fake:
             "/" + str(path.relative_to(root)): digest.of_path(path)
             for path in (self.engine, self.network, self.tuning)
         }
-        given = {"config.json": "{}", "analysis.cfg": "x = 1", "katago-mcp.service": "[Service]\n"}
+        small_files = {"config.json": "{}", "analysis.cfg": "x = 1", "katago-mcp.service": "[Service]\n"}
         inputs = {
             "stands_on": stands_on,
             "wheels": "w",
             "engine_version": "1.18.1",
-            "files": {name: digest.of_text(text) for name, text in given.items()},
+            "files": {name: digest.of_text(text) for name, text in small_files.items()},
         }
         self.release = layout.name(VERSION, inputs)
         directory = f"opt/katago-mcp/releases/{self.release}"
-        for name, text in given.items():
+        for name, text in small_files.items():
             self.write(f"{directory}/{name}", text)
         self.write(f"{directory}/venv/lib/cli.py", "code")
         self.directory = root / directory
@@ -95,7 +95,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_whole_host_is_whole(host: Fake) -> None:
+def test_intact_host_has_no_damage(host: Fake) -> None:
     findings = Survey(root=host.root).findings([host.release])
     assert backup_survey.damaged(findings) == []
     assert {each.item for each in findings} == {
@@ -124,32 +124,32 @@ def test_whole_host_is_whole(host: Fake) -> None:
         (lambda host: host.baseline, "state"),
     ],
 )
-def test_one_byte_is_found_where_it_is(host: Fake, which: Callable[[Fake], Path], item: str) -> None:
+def test_changed_byte_is_found_in_its_file(host: Fake, which: Callable[[Fake], Path], item: str) -> None:
     path = which(host)
-    named = "/" + str(path.relative_to(host.root))
-    kept = path.read_bytes()
+    name = "/" + str(path.relative_to(host.root))
+    content = path.read_bytes()
     flip(path)
-    (found,) = host.damaged(reference=lambda asked: kept if asked == named else None)
-    assert (found.item, found.path, found.condition) == (item, named, "damaged")
+    (finding,) = host.damaged(reference=lambda requested: content if requested == name else None)
+    assert (finding.item, finding.path, finding.condition) == (item, name, "damaged")
 
 
-def test_changed_manifest_is_not_believed(host: Fake) -> None:
-    """One that was made to fit a changed file no longer fits its release's name."""
+def test_changed_manifest_is_not_trusted(host: Fake) -> None:
+    """A manifest that was adapted to a changed file no longer matches the release's name."""
     (host.directory / "config.json").write_text('{"server": {}}')
     manifest = json.loads((host.directory / "manifest.json").read_text())
     manifest["files"]["config.json"] = digest.of_text('{"server": {}}')
     (host.directory / "manifest.json").write_text(json.dumps(manifest))
     (found,) = host.damaged()
-    assert "cannot be judged" in found.words
+    assert "cannot be checked without it" in found.message
 
 
-def test_missing_and_added_files_are_told_apart(host: Fake) -> None:
+def test_missing_and_added_files_are_distinguished(host: Fake) -> None:
     (host.directory / "analysis.cfg").unlink()
     host.write(f"opt/katago-mcp/releases/{host.release}/venv/lib/new.py", "")
     assert {each.condition for each in host.damaged()} == {"missing", "added"}
 
 
-def test_backup_without_assets_is_judged_by_what_it_has(host: Fake) -> None:
+def test_backup_without_assets_is_checked_without_them(host: Fake) -> None:
     for path in (host.engine / "katago", host.network, host.directory / "venv/lib/cli.py"):
         path.unlink()
     assert host.damaged(assets=False) == []
@@ -157,45 +157,45 @@ def test_backup_without_assets_is_judged_by_what_it_has(host: Fake) -> None:
     assert [each.item for each in host.damaged(assets=False)] == ["release"]
 
 
-def test_history_that_was_changed_within_a_value_is_found_by_its_backup(host: Fake) -> None:
+def test_changed_value_in_the_history_is_found_by_comparing_with_the_backup(host: Fake) -> None:
     before = host.history.read_bytes()
-    known = Known(len(before), digest.of_bytes(before))
+    digest_at_backup = HistoryDigest(len(before), digest.of_bytes(before))
     host.history.write_bytes(before.replace(b"anna", b"anne") + record(2).encode() + b"\n")
     assert [each.item for each in host.damaged()] == []
-    assert [each.item for each in host.damaged(known=known)] == ["history"]
+    assert [each.item for each in host.damaged(last_history=digest_at_backup)] == ["history"]
 
 
-def test_tokens_must_know_the_hosts_own_one(host: Fake) -> None:
+def test_tokens_must_contain_the_hosts_operator_token(host: Fake) -> None:
     host.write("etc/katago-mcp/credentials/operator.token", "a-token\n")
     (found,) = host.damaged()
-    assert found.words.endswith("does not know the host's own token")
+    assert found.message.endswith("does not contain the host's operator token")
 
 
 CERTIFICATE = ("/etc/katago-mcp/tls.crt", "/etc/katago-mcp/credentials/tls.key")
 
 
-def served_with(host: Fake, pair: Sequence[str]) -> None:
-    """Have the unit hand a certificate and its key over."""
-    handed = "".join(f"LoadCredential={Path(path).name}:{path}\n" for path in CERTIFICATE)
-    host.write(f"opt/katago-mcp/releases/{host.release}/katago-mcp.service", f"[Service]\n{handed}")
+def use_certificate(host: Fake, pair: Sequence[str]) -> None:
+    """Install a certificate and its key, and have the unit pass them to the service."""
+    directives = "".join(f"LoadCredential={Path(path).name}:{path}\n" for path in CERTIFICATE)
+    host.write(f"opt/katago-mcp/releases/{host.release}/katago-mcp.service", f"[Service]\n{directives}")
     for path, text in zip(CERTIFICATE, pair, strict=True):
         host.write(path.lstrip("/"), text)
 
 
-def test_certificate_that_is_not_served_with_is_not_judged(host: Fake) -> None:
+def test_unused_certificate_is_not_checked(host: Fake) -> None:
     assert list(Survey(root=host.root).certificate()) == []
 
 
-def test_certificate_and_key_of_each_other_are_whole(host: Fake) -> None:
-    served_with(host, pair())
+def test_matching_certificate_and_key_are_whole(host: Fake) -> None:
+    use_certificate(host, pair())
     assert [each.condition for each in Survey(root=host.root).certificate()] == ["whole"]
 
 
 @pytest.mark.parametrize("damage", ["flip", "remove", "exchange"])
 @pytest.mark.parametrize("place", CERTIFICATE)
-def test_damage_to_one_of_the_pair_has_both_put_back(host: Fake, damage: str, place: str) -> None:
-    kept = dict(zip(CERTIFICATE, pair(), strict=True))
-    served_with(host, tuple(kept.values()))
+def test_damage_to_certificate_or_key_restores_both(host: Fake, damage: str, place: str) -> None:
+    backed_up = dict(zip(CERTIFICATE, pair(), strict=True))
+    use_certificate(host, tuple(backed_up.values()))
     path = host.root / place.lstrip("/")
     if damage == "flip":
         flip(path)
@@ -203,38 +203,38 @@ def test_damage_to_one_of_the_pair_has_both_put_back(host: Fake, damage: str, pl
         path.unlink()
     else:
         path.write_text(pair()[CERTIFICATE.index(place)])
-    found = list(Survey(root=host.root, reference=lambda name: kept[name].encode()).certificate())
+    found = list(Survey(root=host.root, reference=lambda name: backed_up[name].encode()).certificate())
     assert [(each.path, each.expected) for each in found] == [
-        (name, digest.of_text(text)) for name, text in kept.items()
+        (name, digest.of_text(text)) for name, text in backed_up.items()
     ]
     condition = {each.path: each.condition for each in found}[place]
     assert condition == ("missing" if damage == "remove" else "damaged")
     assert "PRIVATE" not in str(found)
 
 
-def test_bare_host_lacks_the_certificate_that_the_backup_has(tmp_path: Path) -> None:
+def test_certificate_in_the_backup_is_missing_on_a_bare_host(tmp_path: Path) -> None:
     found = list(Survey(root=tmp_path, reference=lambda _: b"x").certificate())
     assert [(each.path, each.condition) for each in found] == [(path, "missing") for path in CERTIFICATE]
     assert list(Survey(root=tmp_path).certificate()) == []
 
 
-def test_bare_host_lacks_the_tokens_that_the_backup_has(tmp_path: Path) -> None:
+def test_tokens_in_the_backup_are_missing_on_a_bare_host(tmp_path: Path) -> None:
     tokens = "/etc/katago-mcp/credentials/tokens.json"
     found = list(Survey(root=tmp_path, reference=lambda path: b"{}" if path == tokens else None).tokens())
     assert [(each.item, each.path, each.condition) for each in found] == [("tokens", tokens, "missing")]
     assert list(Survey(root=tmp_path).tokens()) == []
 
 
-def test_tokens_that_the_configuration_names_are_missed(host: Fake) -> None:
+def test_tokens_that_the_configuration_names_are_reported_missing(host: Fake) -> None:
     host.tokens.unlink()
     survey = Survey(root=host.root)
     assert list(survey.tokens()) == []
-    named = {"auth": {"tokensFile": "/etc/katago-mcp/credentials/tokens.json"}}
-    (host.directory / "config.json").write_text(json.dumps(named))
+    config = {"auth": {"tokensFile": "/etc/katago-mcp/credentials/tokens.json"}}
+    (host.directory / "config.json").write_text(json.dumps(config))
     assert [(each.item, each.condition) for each in survey.tokens()] == [("tokens", "missing")]
 
 
-def test_current_that_is_gone_is_told_by_the_history(host: Fake) -> None:
+def test_missing_link_to_the_current_release_is_found_by_the_history(host: Fake) -> None:
     (host.root / "opt/katago-mcp/current").unlink()
     (found,) = host.damaged()
     assert (found.condition, found.expected) == ("missing", f"link:releases/{host.release}")
@@ -244,29 +244,29 @@ LINES = st.lists(st.integers(1, 59), min_size=1, max_size=8, unique=True)
 
 
 @given(LINES, st.data())
-def test_nothing_readable_is_lost_when_histories_are_merged(numbers: list[int], data: st.DataObject) -> None:
-    """Whatever one line of the present history was turned into, the others and the backup's all stay."""
+def test_merging_histories_loses_no_readable_record(numbers: list[int], data: st.DataObject) -> None:
+    """One line of the present history is damaged; all others, and all of the backup, are in the result."""
     lines = [record(number).encode() for number in numbers]
     backed_up = data.draw(st.integers(1, len(lines)))
     damaged = data.draw(st.integers(0, len(lines) - 1))
     present = [*lines]
     present[damaged] = data.draw(st.sampled_from([b"{", record(60).encode(), lines[damaged][:-5]]))
-    kept = b"\n".join(lines[:backed_up]) + b"\n"
-    merged = backup_survey.merged_history(kept, b"\n".join(present) + b"\n").splitlines()
+    old = b"\n".join(lines[:backed_up]) + b"\n"
+    merged = backup_survey.merged_history(old, b"\n".join(present) + b"\n").splitlines()
     assert merged[:backed_up] == lines[:backed_up]
     expected = {line for number, line in enumerate(lines) if number != damaged}
     assert expected <= set(merged)
     assert all(backup_survey.is_record(line) for line in merged)
 
 
-def test_histories_of_two_hosts_follow_each_other() -> None:
+def test_histories_of_two_hosts_are_concatenated() -> None:
     one, two = record(1).encode() + b"\n", record(2).encode() + b"\n"
     assert backup_survey.merged_history(one, two) == one + two
     assert backup_survey.merged_history(one, b"") == one
     assert backup_survey.merged_history(b"", b"{\n" + two) == two
 
 
-def test_records_of_today_are_records() -> None:
+def test_record_of_this_version_is_accepted() -> None:
     written = history.Record("2026-01-01T00:00:00Z", "anna", "r", None, "x", "good", "restore")
     assert backup_survey.is_record(json.dumps(written.__dict__).encode())
     assert not backup_survey.is_record(b'{"at": "2026-01-01T00:00:00Z"}')

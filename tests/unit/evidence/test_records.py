@@ -1,4 +1,4 @@
-"""Events are appended to the incident that they belong to."""
+"""Events are appended to the timeline of their incident."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.evidence.records impo
 
 
 @pytest.mark.parametrize("incident", ["../x", ".hidden", "a/b", "a b", "x" * 65])
-def test_incident_that_is_no_name_is_refused(tmp_path: Path, incident: str) -> None:
+def test_invalid_incident_id_is_refused(tmp_path: Path, incident: str) -> None:
     with pytest.raises(RecordError, match="the incident's id is"):
         Records(tmp_path, incident)
 

@@ -1,4 +1,4 @@
-"""What hangs, fails or does not end costs its own item, and nothing leaves that was not redacted."""
+"""A collector that hangs, fails or never ends affects only its own item, and every item is redacted."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def shell(name: str, script: str, **settings: Any) -> Collector:
     return Collector(name, ("sh", "-c", script), **settings)
 
 
-def got(collector: Collector, seconds: float = 20) -> Raw:
-    return runner.gather([collector], seconds)[collector.name]
+def collect(collector: Collector, seconds: float = 20) -> Raw:
+    return runner.run_collectors([collector], seconds)[collector.name]
 
 
 def is_running(pid: int) -> bool:
@@ -38,40 +38,40 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_collector_that_hangs_costs_its_own_item_and_what_it_said_is_kept() -> None:
+def test_hanging_collector_affects_only_its_own_item_and_its_output_is_kept() -> None:
     began, at = time.monotonic(), time.time()
-    raw = runner.gather(
+    raw = runner.run_collectors(
         [
             shell("hung", "echo first; printf half; exec sleep 60", seconds=0.4),
-            shell("well", "echo well"),
+            shell("fine", "echo fine"),
             Collector("no-program", ("no-such-program",)),
         ],
         20,
     )
     assert time.monotonic() - began < 5
-    assert raw["hung"].problem == "no end within 0.4 s"
+    assert raw["hung"].problem == "did not finish within 0.4 s"
     assert {name: round(each.deadline, 6) for name, each in raw.items()} == {
         "hung": 0.4,
-        "well": 5,
+        "fine": 5,
         "no-program": 5,
     }
     assert raw["hung"].content == b"first\n"
-    assert (raw["well"].content, raw["well"].problem, raw["well"].exit) == (b"well\n", "", 0)
-    assert at <= raw["well"].began <= raw["well"].began + raw["well"].seconds <= time.time()
+    assert (raw["fine"].content, raw["fine"].problem, raw["fine"].exit) == (b"fine\n", "", 0)
+    assert at <= raw["fine"].began <= raw["fine"].began + raw["fine"].seconds <= time.time()
     assert raw["no-program"].problem == "no-such-program: No such file or directory"
 
 
-def test_tier_ends_in_time_whatever_its_collectors_may_take() -> None:
-    slow = got(shell("slow", "sleep 60", seconds=50), seconds=0.3)
-    assert slow.problem.startswith("no end within")
+def test_tier_finishes_in_time_although_its_collectors_may_take_longer() -> None:
+    slow = collect(shell("slow", "sleep 60", seconds=50), seconds=0.3)
+    assert slow.problem.startswith("did not finish within")
     assert slow.deadline <= 0.3
 
 
-def test_what_a_collector_started_ends_with_it(tmp_path: Path) -> None:
+def test_child_processes_of_a_collector_are_killed(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    assert got(shell("hung", f"sleep 60 & echo $! > {pid}; wait", seconds=0.5)).problem
+    assert collect(shell("hung", f"sleep 60 & echo $! > {pid}; wait", seconds=0.5)).problem
     left = shell("left", f"sleep 60 >/dev/null 2>&1 & echo $! > {pid}.2")
-    assert got(left).problem == ""
+    assert collect(left).problem == ""
     for file in (pid, Path(f"{pid}.2")):
         end = time.monotonic() + 5
         while is_running(int(file.read_text())) and time.monotonic() < end:
@@ -80,29 +80,29 @@ def test_what_a_collector_started_ends_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("collector", "words", "status"),
+    ("collector", "problem", "status"),
     [
-        (shell("a", "echo it said; echo no >&2; exit 3"), "status 3: no", 3),
+        (shell("a", "echo output; echo no >&2; exit 3"), "status 3: no", 3),
         (Collector("a", files=("/nowhere/file",)), "/nowhere/file: No such file or directory", None),
-        (Collector("a", look="gone"), "RuntimeError: gone", None),
+        (Collector("a", function="gone"), "RuntimeError: gone", None),
     ],
 )
-def test_collector_that_fails_says_why(
-    collector: Collector, words: str, status: int | None, monkeypatch: pytest.MonkeyPatch
+def test_failed_collector_reports_why(
+    collector: Collector, problem: str, status: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(_: runner.Write) -> None:
         raise RuntimeError("gone")
 
-    monkeypatch.setitem(runner._LOOKS, "gone", gone)
-    raw = got(collector)
-    assert (raw.problem, raw.exit) == (words, status)
+    monkeypatch.setitem(runner._FUNCTIONS, "gone", gone)
+    raw = collect(collector)
+    assert (raw.problem, raw.exit) == (problem, status)
 
 
-def test_of_what_does_not_end_the_first_or_the_newest_whole_lines_are_kept() -> None:
-    first = got(shell("first", "yes line", limit=1002))
+def test_first_or_newest_complete_lines_of_long_output_are_kept() -> None:
+    first = collect(shell("first", "yes line", limit=1002))
     assert first.content == b"line\n" * 200
     assert first.problem == "the first 1002 bytes are kept"
-    newest = got(shell("newest", "seq 100000; echo newest", limit=1000, keep="newest"))
+    newest = collect(shell("newest", "seq 100000; echo newest", limit=1000, keep="newest"))
     assert newest.content.endswith(b"99999\n100000\nnewest\n")
     assert newest.content[:1].isdigit()
     assert len(newest.content) <= 1000
@@ -129,126 +129,126 @@ def test_buffer_never_holds_more_than_its_limit(blocks: list[bytes], limit: int,
         assert keep != "first" or kept == b"" or kept.endswith(b"\n")
 
 
-def test_memory_is_bounded_however_much_there_is() -> None:
-    """A quarter of a gigabyte is read, and the process grows by little."""
+def test_memory_is_bounded_for_any_amount_of_output() -> None:
+    """The collector reads 256 MiB, and the process grows by less than 32 MiB."""
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     before = resident()
-    raw = got(shell("huge", "head -c 268435456 /dev/zero; echo; echo newest", limit=4096, keep="newest"))
+    raw = collect(shell("huge", "head -c 268435456 /dev/zero; echo; echo newest", limit=4096, keep="newest"))
     assert raw.content == b"newest\n"
     assert resident() - before < 32 << 20
 
 
-def test_files_are_read_with_their_names_and_one_alone_as_it_is(tmp_path: Path) -> None:
+def test_several_files_have_headers_and_a_single_file_has_none(tmp_path: Path) -> None:
     (tmp_path / "a.stat").write_text("1\n")
     (tmp_path / "b.stat").write_text("2")
-    several = got(Collector("x", files=(f"{tmp_path}/*.stat", f"{tmp_path}/none")))
+    several = collect(Collector("x", files=(f"{tmp_path}/*.stat", f"{tmp_path}/none")))
     assert several.content.decode() == (
         f"==> {tmp_path}/a.stat <==\n1\n\n==> {tmp_path}/b.stat <==\n2\n"
         f"==> {tmp_path}/none <==\nNo such file or directory\n\n"
     )
-    assert got(Collector("x", files=(f"{tmp_path}/b.stat",))).content == b"2"
+    assert collect(Collector("x", files=(f"{tmp_path}/b.stat",))).content == b"2"
 
 
-def test_of_a_large_file_the_newest_lines_are_kept(tmp_path: Path) -> None:
+def test_newest_lines_of_a_large_file_are_kept(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("".join(f"{number}\n" for number in range(10_000)))
-    raw = got(Collector("x", files=(f"{tmp_path}/log",), limit=100, keep="newest"))
+    raw = collect(Collector("x", files=(f"{tmp_path}/log",), limit=100, keep="newest"))
     assert raw.content.endswith(b"9998\n9999\n")
     assert len(raw.content) <= 100
 
 
-def test_files_stand_in_for_a_program_that_is_not_there(tmp_path: Path) -> None:
+def test_fallback_files_are_read_if_the_program_is_missing(tmp_path: Path) -> None:
     (tmp_path / "tcp").write_text("sl local_address\n")
-    raw = got(Collector("x", ("no-such-program",), instead=(f"{tmp_path}/tcp",)))
+    raw = collect(Collector("x", ("no-such-program",), fallback_files=(f"{tmp_path}/tcp",)))
     assert raw.content == b"sl local_address\n"
-    assert raw.problem == f"no-such-program is not on this host; {tmp_path}/tcp were read"
+    assert raw.problem == f"no-such-program is not installed; read {tmp_path}/tcp instead"
 
 
-def cleaned(content: bytes, problem: str = "", unknown: str = "", **settings: Any) -> dict[str, Any]:
-    return runner.cleaned(
-        Collector("x", **settings), Raw(content, 0.1, problem=problem, seen=9), REDACTOR, unknown
+def redacted(content: bytes, problem: str = "", unknown: str = "", **settings: Any) -> dict[str, Any]:
+    return runner.redact_item(
+        Collector("x", **settings), Raw(content, 0.1, problem=problem, source_bytes=9), REDACTOR, unknown
     )
 
 
-def test_item_leaves_redacted_with_its_problem() -> None:
-    result = cleaned(b"said a-known-secret\n", "status 1: password=hunter2")
+def test_item_and_its_problem_are_redacted() -> None:
+    result = redacted(b"said a-known-secret\n", "status 1: password=hunter2")
     assert runner.unpack(result["content"], 1000) == b"said [redacted:known]\n"
     assert result["problem"] == "status 1: password=[redacted]"
     assert result["redacted"] == 1
 
 
 @pytest.mark.parametrize("length", [270, 285, 295, 1000])
-def test_trouble_is_redacted_before_it_is_cut(length: int) -> None:
+def test_problem_is_redacted_before_it_is_shortened(length: int) -> None:
     secret = "two words of a secret"
     redactor = Redactor([Secret(secret.encode(), "known")])
     script = f"echo 'no: {secret}' {'x ' * (length // 2)} >&2; exit 3"
-    result = runner.cleaned(Collector("x"), got(shell("x", script)), redactor)
+    result = runner.redact_item(Collector("x"), collect(shell("x", script)), redactor)
     assert not any(word in result["problem"] for word in ("two", "words", "secret"))
     assert len(result["problem"]) <= 310
     assert result["problem"].endswith("x x")
 
 
-def test_trouble_that_is_a_line_which_was_cut_is_withheld() -> None:
-    raw = got(shell("x", "head -c 5000 /dev/zero | tr '\\0' s >&2; exit 3"))
-    assert raw.problem == "status 3: its words are a line that was cut"
+def test_error_output_of_one_too_long_line_is_withheld() -> None:
+    raw = collect(shell("x", "head -c 5000 /dev/zero | tr '\\0' s >&2; exit 3"))
+    assert raw.problem == "status 3: the error output is a single line that is too long to be redacted"
 
 
-def test_trouble_of_a_look_that_is_too_long_is_told_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_error_of_a_function_is_reported_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: runner.Write) -> None:
         raise ValueError("s" * 5000)
 
-    monkeypatch.setitem(runner._LOOKS, "failing", fail)
-    assert got(Collector("a", look="failing")).problem == "ValueError"
+    monkeypatch.setitem(runner._FUNCTIONS, "failing", fail)
+    assert collect(Collector("a", function="failing")).problem == "ValueError"
 
 
 @pytest.mark.parametrize(
-    ("content", "unknown", "words"),
+    ("content", "unknown", "reason"),
     [
-        (b"text\n", "/etc/x: Input/output error", "the secrets of this host are not known: /etc/x"),
-        (b"\x7fELF\0\0", "", "it is no text"),
-        (b"", "", "a line that was cut"),
+        (b"text\n", "/etc/x: Input/output error", "the secrets of this host could not be read: /etc/x"),
+        (b"\x7fELF\0\0", "", "it is binary data"),
+        (b"", "", "only part of a line was read"),
     ],
 )
-def test_what_cannot_be_redacted_is_withheld_with_the_reason(
-    content: bytes, unknown: str, words: str
+def test_item_that_cannot_be_redacted_is_withheld_with_the_reason(
+    content: bytes, unknown: str, reason: str
 ) -> None:
-    result = cleaned(content, unknown=unknown)
-    assert words in result["withheld"]
+    result = redacted(content, unknown=unknown)
+    assert reason in result["withheld"]
     assert "content" not in result
 
 
-def test_figures_leave_even_when_the_secrets_are_not_known() -> None:
-    assert "content" in cleaned(b"MemFree: 1 kB\n", unknown="no", figures=True)
+def test_secret_free_item_is_kept_even_if_the_secrets_are_unknown() -> None:
+    assert "content" in redacted(b"MemFree: 1 kB\n", unknown="no", secret_free=True)
 
 
-def test_journals_text_that_is_given_as_numbers_is_redacted_too() -> None:
+def test_journal_text_that_is_encoded_as_numbers_is_redacted() -> None:
     entry = {"MESSAGE": list(b"\x1b[1m a-known-secret"), "_PID": "1"}
-    result = cleaned(json.dumps(entry).encode() + b"\nno JSON\n", journal=True)
+    result = redacted(json.dumps(entry).encode() + b"\nno JSON\n", journal=True)
     lines = runner.unpack(result["content"], 1000).splitlines()
     assert json.loads(lines[0])["MESSAGE"] == "\x1b[1m [redacted:known]"
     assert lines[1] == b"no JSON"
 
 
-@pytest.mark.parametrize(("packed", "words"), [("%", "base64"), ("YWJj", "incorrect header check")])
-def test_what_was_not_packed_is_no_content(packed: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+@pytest.mark.parametrize(("packed", "message"), [("%", "base64"), ("YWJj", "incorrect header check")])
+def test_invalid_packed_content_is_refused(packed: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         runner.unpack(packed, 10)
 
 
-def test_more_than_was_agreed_is_no_content() -> None:
+def test_content_larger_than_the_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 10 bytes"):
         runner.unpack(runner.pack(b"x" * 11), 10)
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A host on which a tier is three collectors."""
+    """A host whose tiers have three collectors."""
     tier = (
         shell("a.txt", "echo said a-known-secret"),
         shell("b.txt", "echo b; sleep 60", seconds=0.3),
-        Collector("c.txt", files=("/proc/loadavg",), figures=True),
+        Collector("c.txt", files=("/proc/loadavg",), secret_free=True),
     )
     monkeypatch.setattr(runner, "of", lambda _: tier)
     monkeypatch.setattr(host_secrets, "kept", lambda _root: [Secret(b"a-known-secret", "known")])
@@ -257,16 +257,16 @@ def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("few")
-def test_tier_is_collected_redacted_and_in_its_order() -> None:
+def test_tier_is_collected_in_order_and_redacted() -> None:
     items = list(runner.collect("hot"))
     assert [item["name"] for item in items] == ["a.txt", "b.txt", "c.txt"]
     assert runner.unpack(items[0]["content"], 1000) == b"said [redacted:known]\n"
     assert (items[0]["redacted"], items[0]["exit"]) == (1, 0)
-    assert items[1]["problem"] == "no end within 0.3 s"
+    assert items[1]["problem"] == "did not finish within 0.3 s"
 
 
 @pytest.mark.usefixtures("few")
-def test_tier_of_a_host_whose_secrets_cannot_be_read_is_withheld_but_for_figures(
+def test_only_secret_free_items_are_kept_if_the_hosts_secrets_cannot_be_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(_root: Path) -> list[Secret]:
@@ -279,7 +279,7 @@ def test_tier_of_a_host_whose_secrets_cannot_be_read_is_withheld_but_for_figures
 
 
 @pytest.mark.usefixtures("few")
-def test_value_is_shown_without_secrets_and_is_otherwise_what_it_was() -> None:
+def test_secrets_are_removed_from_a_value_and_the_rest_is_unchanged() -> None:
     value = {
         "lines": ["said a-known-secret", "Authorization: Bearer abcdefgh12345678"],
         "count": 3,
@@ -292,7 +292,7 @@ def test_value_is_shown_without_secrets_and_is_otherwise_what_it_was() -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_texts_of_a_host_whose_secrets_cannot_be_read_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_withheld_if_the_hosts_secrets_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_root: Path) -> list[Secret]:
         raise host_secrets.ConfidentialError("/etc/katago-mcp/credentials/x: Input/output error")
 
@@ -304,7 +304,7 @@ def test_texts_of_a_host_whose_secrets_cannot_be_read_are_not_shown(monkeypatch:
 
 
 @pytest.mark.usefixtures("few")
-def test_secrets_are_known_however_long_a_collector_hangs_and_however_many_they_are(
+def test_all_of_many_secrets_are_redacted_even_if_a_collector_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     long = [Secret(b"secret-%0300d" % number, "x") for number in range(300)]
@@ -315,12 +315,12 @@ def test_secrets_are_known_however_long_a_collector_hangs_and_however_many_they_
     monkeypatch.setattr(runner, "SECONDS", {"hot": 1.5})
     monkeypatch.setattr(runner, "REDACTION_SECONDS", {"hot": 20})
     (item,) = runner.collect("hot")
-    assert item["problem"] == "no end within 1.5 s"
+    assert item["problem"] == "did not finish within 1.5 s"
     assert runner.unpack(item["content"], 1000) == b"said [redacted:known] [redacted:last]\n"
 
 
 @pytest.mark.usefixtures("few")
-def test_item_whose_redaction_does_not_end_is_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_item_whose_redaction_hangs_is_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "REDACTION_SECONDS", {"hot": 0.3})
     monkeypatch.setattr(runner, "worst_seconds", lambda _: 0)
     monkeypatch.setattr(Redactor, "redact", lambda *_: time.sleep(60))
@@ -328,45 +328,45 @@ def test_item_whose_redaction_does_not_end_is_withheld(monkeypatch: pytest.Monke
     assert all("could not be redacted: no answer within 0.3 s" in item["withheld"] for item in items)
 
 
-def test_processes_are_told_with_what_they_were_started_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_are_listed_with_their_arguments_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     own = os.getpid()
     monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [own])
-    lines = got(Collector("x", look="processes", limit=1 << 20)).content.splitlines()
+    lines = collect(Collector("x", function="processes", limit=1 << 20)).content.splitlines()
     first, second = (json.loads(line) for line in lines)
     assert first["pid"] == second["pid"] == own
     assert any(line.startswith("Max open files") for line in first["limits"])
     assert "python" in " ".join(second["arguments"]) or "pytest" in " ".join(second["arguments"])
 
 
-def test_service_that_does_not_answer_costs_its_own_item(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_that_does_not_answer_affects_only_its_own_item(monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"server": {"host": "127.0.0.1", "port": 1}}
     monkeypatch.setattr(runner, "_configuration", lambda: config)
-    assert got(Collector("x", address="server:/health")).problem == "no answer"
+    assert collect(Collector("x", address="server:/health")).problem == "no answer"
 
 
-def test_names_of_items_are_names_of_files_and_differ() -> None:
+def test_item_names_are_unique_file_names() -> None:
     names = evidence_items.names("hot", "full")
     assert len(set(names)) == len(names) == len(evidence_items.ALL)
     assert all(name == Path(name).name and not name.startswith((".", "manifest")) for name in names)
 
 
 @pytest.mark.parametrize("collector", evidence_items.ALL, ids=lambda collector: collector.name)
-def test_every_collector_reads_one_thing_and_ends_within_its_tier(collector: Collector) -> None:
-    read = [collector.command, collector.files, collector.address, collector.look]
-    assert sum(bool(each) for each in read) == 1
+def test_every_collector_has_one_source_and_a_deadline_within_its_tier(collector: Collector) -> None:
+    sources = [collector.command, collector.files, collector.address, collector.function]
+    assert sum(bool(each) for each in sources) == 1
     assert 0 < collector.seconds <= evidence_items.SECONDS[collector.tier]
-    assert not collector.instead or collector.command
+    assert not collector.fallback_files or collector.command
 
 
-def test_what_is_called_figures_shows_no_text_of_a_process() -> None:
+def test_secret_free_collectors_read_no_text_of_a_process() -> None:
     for collector in evidence_items.ALL:
-        if collector.figures:
-            words = " ".join((*collector.command, *collector.files))
+        if collector.secret_free:
+            source = " ".join((*collector.command, *collector.files))
             assert not any(
-                part in words for part in ("cmdline", "environ", "journal", "/etc/", "$pid/cgroup")
+                part in source for part in ("cmdline", "environ", "journal", "/etc/", "$pid/cgroup")
             )
 
 
-def test_tiers_together_take_less_than_a_minute_and_hot_less_than_ten_seconds() -> None:
+def test_hot_tier_takes_less_than_ten_seconds_and_both_tiers_less_than_a_minute() -> None:
     assert runner.worst_seconds("hot") < 10
     assert sum(runner.worst_seconds(tier) for tier in evidence_items.TIERS) < 60

@@ -155,7 +155,7 @@ def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.
         root=tmp_path,
         state_file=tmp_path / "state.json",
     )._forget()
-    assert messages == [f"Nothing is forgotten: the host is in security mode {MODE}"]
+    assert messages == [f"No snapshot is removed: the host is in security mode {MODE}"]
 
 
 class EndedError(Exception):

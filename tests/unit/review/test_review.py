@@ -397,8 +397,8 @@ def journal_lines(calls: Iterable[tuple[float, str]]) -> str:
     [
         ({"exit": 0, "problem": None}, True),
         ({"exit": 0, "problem": "the newest 4194304 bytes are kept"}, True),
-        ({"exit": None, "problem": "no end within 5 s"}, False),
-        ({"exit": None, "problem": "no end within 5 s; the newest 4194304 bytes are kept"}, False),
+        ({"exit": None, "problem": "did not finish within 5 s"}, False),
+        ({"exit": None, "problem": "did not finish within 5 s; the newest 4194304 bytes are kept"}, False),
         ({"exit": 1, "problem": "status 1: Bad message"}, False),
         ({}, True),
     ],
@@ -471,7 +471,7 @@ def test_what_is_missing_is_said(root: Path) -> None:
     found = text(review_sources.read(root, recorded.INCIDENT, [*recorded.FLEET, "katago-9"]))
     assert "katago-9: there is no evidence of this host." in found
     assert "timeline.jsonl: lines that cannot be understood: 7" in found
-    assert "the run was cut short" in found
+    assert "the run was interrupted" in found
     assert "T023700Z: not whole: disk.txt: it ended with status 1" in found
     assert "katago-3: its requests from 2026-11-03 02:02:00 to 2026-11-03 02:36:00 are not known." in found
     assert "katago-2: its clock was 120.0 s ahead (within 0.1 s); corrected." in found
