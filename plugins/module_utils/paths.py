@@ -44,7 +44,7 @@ QUARANTINE = STATE / "quarantine"
 RELEASE_ROOT = Path("/opt/katago-mcp")
 ASSETS = Path("/opt/katago")
 
-# Temporarily lowered limits: written by root, read by the service, not part of a release, kept after a reboot.
+# Temporarily lowered limits: written by root, read by the service, not part of a release. Survives a reboot.
 OVERLAY = STATE / "overlay.json"
 OVERLAY_TIMER = "katago-mcp-overlay-expiry.timer"
 OVERLAY_EXPIRY_UNIT = "katago-mcp-overlay-expiry.service"

@@ -57,7 +57,7 @@ def main() -> None:
         module.fail_json(msg=f"{error}. {paths.BASELINE} was not changed.")
     except OSError as error:
         module.fail_json(
-            msg=f"{paths.BASELINE} cannot be written: {error.strerror}. The previous baseline was not changed."
+            msg=f"{paths.BASELINE} cannot be written: {error.strerror}. The old baseline was not changed."
         )
     module.exit_json(changed=True, baseline=recorded)
 

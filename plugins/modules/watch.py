@@ -146,8 +146,9 @@ def refusal(watched: samples.Watched, terms: samples.Terms, alive: bool) -> str:
         f"{name} {value}" for name, value in asdict(watched.terms).items() if value != asdict(terms)[name]
     )
     return (
-        f"Refused; nothing was changed on this host. A watch by {watched.who} is running since"
-        f" {watched.begun_at} with {differ}. To join it, use these values. To replace it, add -e restart=true."
+        f"Refused; nothing was changed on this host. A watch of {watched.who} has been running since"
+        f" {watched.begun_at} with {differ}. To join it, use these values. To replace it, add"
+        " -e restart=true."
     )
 
 

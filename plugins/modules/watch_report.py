@@ -22,11 +22,11 @@ options:
     type: str
     required: true
   wait:
-    description: Whether the run waited for the verdicts. If so, it fails for hosts that are still C(watching).
+    description: Whether the run waited for the verdicts. If so, hosts that are still C(watching) fail.
     type: bool
     default: true
   fetch:
-    description: Whether the run only read the verdicts. If so, it fails for hosts that are still C(watching).
+    description: Whether the run only read the verdicts. If so, hosts that are still C(watching) fail.
     type: bool
     default: false
 extends_documentation_fragment: [katago.fleet.records]

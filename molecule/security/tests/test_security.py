@@ -224,11 +224,9 @@ def test_burst_of_refused_logins_is_found_and_security_is_called_once(
     found = report["hosts"][FIRST.name]
     (reason,) = [each for each in found["reasons"] if each["rule"] == "refused_logins"]
     assert reason["level"] == "P1"
-    assert found["command"].startswith(
-        f"ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=on -e 'why="
-    )
+    assert found["command"].startswith(f"ansible-playbook playbooks/security_on.yml -l {FIRST.name} -e 'why=")
     assert "unusual access" in found["escalate"]
-    assert any("Restarting destroys the evidence" in note for note in found["notes"])
+    assert any("restarting destroys evidence" in note for note in found["notes"])
     assert not [each for each in report["hosts"][SECOND.name]["reasons"] if each["suspicious"]]
 
     given = {"do": "open", "triage_json": str(control.directory / "triage.json")}
@@ -357,8 +355,8 @@ def test_what_only_reads_goes_on(control: Control) -> None:
     report = control.triage()
     found = report["hosts"][FIRST.name]
     assert {"rule": "security_mode", "level": "P0"}.items() <= found["reasons"][0].items()
-    assert found["command"] == f"ansible-playbook playbooks/security.yml -l {FIRST.name} -e do=show"
-    assert any("security mode by" in change and WHY in change for change in found["changes"])
+    assert found["command"] == f"ansible-playbook playbooks/security_show.yml -l {FIRST.name}"
+    assert any("security mode set by" in change and WHY in change for change in found["changes"])
     assert control.play("validate.yml", LIMIT).returncode == 0
     assert control.play("evidence.yml", LIMIT).returncode == 0
     watched = control.play("watch.yml", LIMIT, fetch="true")
@@ -374,7 +372,7 @@ def test_isolation_that_is_taken_away_is_found_and_put_back(control: Control, fi
     assert answers(FIRST) == (200, 200)
     found = control.triage(LIMIT)["hosts"][FIRST.name]
     assert "NOT cut off" in found["reasons"][0]["measured"]
-    assert f"playbooks/security.yml -l {FIRST.name} -e do=on" in found["command"]
+    assert f"playbooks/security_on.yml -l {FIRST.name} -e 'why=" in found["command"]
     # From now on, what the service's user sends is dropped too.
     run = control.security("on", LIMIT, why="again", egress=True)
     assert run.returncode == 0, run.output
@@ -406,7 +404,7 @@ def test_mode_and_isolation_survive_a_reboot(control: Control, first: Any) -> No
     refused = control.play("restart.yml", LIMIT)
     assert f"{FIRST.name} is in security mode" in " ".join(refused.output.split())
     found = control.triage(LIMIT)["hosts"][FIRST.name]
-    assert found["command"].endswith("-e do=show")
+    assert found["command"].endswith(f"security_show.yml -l {FIRST.name}")
     # The site's own rules are not kept by anything of this project.
     first.check_output(f"nft -f - <<'END'\n{SITE_RULES}\nEND")
 

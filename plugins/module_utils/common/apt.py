@@ -72,7 +72,7 @@ def parse_status(listing: str) -> Packages:
 
 
 def simulate(packages: Sequence[str], archives: Path) -> list[Change]:
-    """The changes that an installation would make. Raises PackagesError with APT's message if it is impossible."""
+    """The changes that an installation would make. Raises PackagesError with APT's message if it fails."""
     return changes(get("install", *packages, archives=archives, simulate=True))
 
 
@@ -171,7 +171,7 @@ def unavailable(packages: Mapping[str, str], archives: Path) -> dict[str, str]:
 
 
 def removable(names: Sequence[str], archives: Path) -> list[str]:
-    """The packages that can be removed without removing others. Other packages may depend on the rest by now."""
+    """The packages that can be removed without removing others, since others may depend on them by now."""
 
     def alone(removed: Sequence[str]) -> bool:
         planned = changes(get("remove", *removed, archives=archives, simulate=True))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 def ask(command: Sequence[str], seconds: float | None = None, given: str = "") -> tuple[int, str]:
     """Run a command; return its exit status and its output (stdout and stderr).
 
-    The status is 127 if the program is not installed, 124 if it took longer than `seconds`. `given`: its input.
+    The status is 127 if the program is not installed, 124 if it took longer than `seconds`. `given`: stdin.
     """
     try:
         done = subprocess.run(

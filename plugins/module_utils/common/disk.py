@@ -13,7 +13,7 @@ _TRIED_BYTES = 256 << 10
 
 
 def obstacles(directories: Iterable[Path] = WRITTEN_BY_SERVICE) -> Iterator[str]:
-    """One sentence for each directory in which no new file can be written. Missing directories are skipped."""
+    """One sentence for each directory in which no file can be written. Missing directories are skipped."""
     for directory in directories:
         if not directory.is_dir():
             continue

@@ -12,7 +12,7 @@ _TESTED_NAMES = "Debian 12 and 13"
 
 
 class OsReleaseError(Exception):
-    """The host's system cannot be determined. The message names the file, the problem and what is expected."""
+    """The host's system is unknown. The message names the file, the problem and what is expected."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def read(path: Path) -> System:
         text = path.read_text(errors="replace")
     except OSError as error:
         raise OsReleaseError(
-            f"{path} cannot be read: {error.strerror or error}. This file names the host's system. The package"
-            " base-files provides it, as a link to ../usr/lib/os-release."
+            f"{path} cannot be read: {error.strerror or error}. This file names the host's system. The"
+            " package base-files provides it, as a link to ../usr/lib/os-release."
         ) from error
     return parse(text, str(path))
 

@@ -252,7 +252,7 @@ def upgrades(log: Path, since: str) -> list[str]:
 
 
 def _unit(cgroup: str) -> str:
-    """The unit in /proc/PID/cgroup: from the unified hierarchy, or from systemd's own if that one is empty."""
+    """The unit in /proc/PID/cgroup: from the unified hierarchy, or else from systemd's own hierarchy."""
     for line in cgroup.splitlines():
         hierarchy, controllers, path = line.split(":", 2)
         if hierarchy == "0" or controllers == "name=systemd":

@@ -20,7 +20,7 @@ _LONGEST_SHOWN = 60
 
 
 class ShapeError(ValueError):
-    """A value does not have the declared type. The message names its place, the value and what is accepted."""
+    """A value does not have the declared type. The message names place, value and what is accepted."""
 
 
 def parsed(content: str | bytes) -> object:

@@ -49,8 +49,8 @@ def command(
     """The systemd-run command that runs `argv` under `directives` as the unit `unit`.
 
     `wait`: wait for the program and return its output; otherwise it continues in the background. Before a
-    caller starts the same unit again, it must stop the old one. Without `collect`, systemd keeps a failed unit
-    and its result until `transient_unit.clear`.
+    caller starts the same unit again, it must stop the old one. Without `collect`, systemd keeps a failed
+    unit and its result until `transient_unit.clear`.
     """
     # Also without `wait`, the unit has been started when the command returns, so its state can be queried.
     how = ["--pipe", "--wait"] if wait else []

@@ -68,7 +68,7 @@ def _show(unit: str, properties: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Run:
-    """A program that exited or was stopped. `output`: its stdout. `log`: its stderr. `ending`: how it exited.
+    """A program that exited or was stopped. `output`: stdout. `log`: stderr. `ending`: how it exited.
 
     `stopped`: why it was stopped, with the duration; None if it exited without being stopped.
     """
@@ -96,8 +96,8 @@ def watched(
 ) -> Run:
     """Run a command of `systemd_run.command(wait=True, collect=False)` until its unit exits.
 
-    The unit is stopped after `patience` seconds without progress, after `deadline` seconds in any case, and as
-    soon as `is_enough` accepts a line of its output.
+    The unit is stopped after `patience` seconds without progress, after `deadline` seconds in any case, and
+    as soon as `is_enough` accepts a line of its output.
     """
     clear(unit)
     process = subprocess.Popen(
@@ -128,7 +128,9 @@ def watched(
         while process.poll() is None and stopped is None and not enough.wait(POLL_SECONDS):
             now = time.monotonic()
             if now - began > deadline:
-                stopped = f"it was stopped at its time limit after {now - began:.0f} s, while still working"
+                stopped = (
+                    f"it was stopped after {now - began:.0f} s, its time limit, while it was still working"
+                )
             elif now - looked >= min(LOOK_SECONDS, patience):
                 looked = now
                 if watch.look(activity()) > patience:

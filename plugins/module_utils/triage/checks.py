@@ -290,7 +290,7 @@ def probes(
 
 
 def traffic(before: str | None, after: str | None, seconds: float) -> facts.Traffic:
-    """The traffic between two scrapes that are `seconds` apart. A scrape is None if /metrics was not served."""
+    """The traffic between two scrapes that are `seconds` apart; None for a scrape that was not served."""
     if before is None or after is None:
         return {"served": False, "why": "is not served"}
     try:

@@ -41,8 +41,8 @@ def read(
     """Read entries into the facts that `kind`, a TypedDict with only optional keys, declares.
 
     An entry is `{"value": ...}` or `{"unknown": reason}`. Other keys of an entry are ignored, and so are
-    entries with undeclared names. `checks`: functions by fact name for constraints that a type cannot express;
-    they raise ShapeError.
+    entries with undeclared names. `checks`: by fact name, functions for constraints that a type cannot
+    express; they raise ShapeError.
 
     Raises:
         ShapeError: the entries are not an object. A malformed entry makes only its own fact unknown.

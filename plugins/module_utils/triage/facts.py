@@ -85,7 +85,7 @@ class Config(TypedDict):
 
 
 class Limits(TypedDict):
-    """Open files of the main process: their number, the limit (None: unlimited), and the limit in the unit."""
+    """Open files of the main process: their number, the limit (None: unlimited), the limit in the unit."""
 
     open_files: int
     open_files_limit: int | None
@@ -251,7 +251,7 @@ class UnitUse(TypedDict):
 
 
 class OtherUse(TypedDict):
-    """What another unit used. `name`: of its busiest process. `largest`: of its process with the most memory."""
+    """What another unit used. `name`: of its busiest process. `largest`: of the one with the most memory."""
 
     unit: str
     name: str
@@ -321,7 +321,7 @@ class EngineJournal(TypedDict):
 
 
 class Runs(TypedDict):
-    """When the unit was started and when it failed in the last `WINDOW_MINUTES`, in seconds since the epoch."""
+    """The unit's starts and failures in the last `WINDOW_MINUTES`, in seconds since the epoch."""
 
     started: list[float]
     failed: list[float]

@@ -26,9 +26,9 @@ CLIENT_SECONDS = 20
 class Options:
     """The operator's parameters.
 
-    `window`: seconds between the two scrapes. `probes`: the number of probe analyses. `visits`: of each probe.
-    `patience`: the deadline of each slow check, in seconds. Every other check gets a third of it, an HTTP
-    request a sixth. `without_baseline`: ignore the recorded baseline.
+    `window`: seconds between the two scrapes. `probes`: the number of probe analyses. `visits`: of each
+    probe. `patience`: the deadline of each slow check, in seconds. Every other check gets a third of it, an
+    HTTP request a sixth. `without_baseline`: ignore the recorded baseline.
     """
 
     window: int

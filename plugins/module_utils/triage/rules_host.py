@@ -50,7 +50,7 @@ def filesystems(filesystems: Sequence[facts.Filesystem]) -> Iterator[Reason]:
         if each["read_only"]:
             level: Level = "P2" if written else "P3"
             yield Reason(level, "filesystems", f"{where} is mounted read-only", "writable")
-        # No playbook frees space, since the files may be evidence. The proposals name the largest directories.
+        # No playbook frees space, since the files may be evidence. The proposals name large directories.
         for resource, percent in (
             ("disk space", each["free_percent"]),
             ("inodes", each["free_inodes_percent"]),

@@ -90,7 +90,7 @@ def fewer_visits(probe: Probes, baseline: Baseline) -> str | None:
     if probe["visits"] == baseline["visits"]:
         return None
     return (
-        f"the limits are lowered: a probe has {probe['visits']} visits, the baseline has"
+        f"under lowered limits, a probe has {probe['visits']} visits, the baseline has"
         f" {baseline['visits']}; to compare again, restore the limits with mitigate_undo.yml"
     )
 

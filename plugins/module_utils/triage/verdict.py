@@ -28,7 +28,7 @@ RECENT_SWITCH_SECONDS = 3600
 
 PRESERVE = (
     "restarting destroys evidence, so no command that restarts or changes the service is proposed; if you"
-    " caused the finding yourself, run security_off.yml -e 'why=\"our own change\"' to get the other proposals"
+    " caused the finding yourself, get the other proposals with security_off.yml -e 'why=\"our own change\"'"
 )
 
 

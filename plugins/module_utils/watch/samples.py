@@ -26,9 +26,9 @@ WINDOWS_AT_MOST = 4
 class Terms:
     """The parameters of a window.
 
-    `minutes`: its length. `interval`: seconds between samples. `patience`: deadline of a sample's analyses, in
-    seconds. `fewest_requests`: the minimum number of requests, including the sampler's own. `probes`: whether
-    the sampler sends analyses; one of them has `visits` visits and is compared with the baseline.
+    `minutes`: its length. `interval`: seconds between samples. `patience`: deadline of a sample's analyses,
+    in seconds. `fewest_requests`: the minimum number of requests, including the sampler's own. `probes`:
+    whether the sampler sends analyses; one of them has `visits` visits and is compared with the baseline.
     """
 
     minutes: int

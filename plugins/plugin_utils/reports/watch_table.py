@@ -64,7 +64,7 @@ class HostResult(TypedDict, total=False):
 
 
 def read(content: object) -> HostResult:
-    """Validate the result of a host's task. A malformed result becomes one without a verdict, with the reason."""
+    """Validate the result of a host's task. A malformed result becomes one with a reason and no verdict."""
     try:
         return shape.typed(HostResult, content, "watch_result")
     except shape.ShapeError as error:

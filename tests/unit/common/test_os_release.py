@@ -70,10 +70,10 @@ def test_system_is_read_with_every_way_of_quoting(text: str, system: System) -> 
     ("text", "warning"),
     [
         (TRIXIE, ""),
-        (NOBLE, "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13"),
+        (NOBLE, "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested: Debian 12 and 13"),
         (
             BULLSEYE,
-            "untested system: Debian GNU/Linux 11 (bullseye) (debian 11); tested are Debian 12 and 13",
+            "untested system: Debian GNU/Linux 11 (bullseye) (debian 11); tested: Debian 12 and 13",
         ),
         (
             SID,

@@ -187,7 +187,7 @@ def test_loopback_needs_no_token_and_no_names() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"os": {"id": "debian", "version": "11"}}, "debian 11; tested are Debian 12 and 13"),
+        ({"os": {"id": "debian", "version": "11"}}, "debian 11; tested: Debian 12 and 13"),
         ({"architecture": "aarch64"}, "aarch64"),
         ({"python": [3, 10, 1]}, "3.10.1"),
         ({"systemd": 0}, "version 0"),
@@ -222,12 +222,12 @@ def test_system_that_was_not_tested_is_refused_unless_that_is_accepted() -> None
     ubuntu = host() | {"os": UBUNTU, "python": [3, 12, 3], "systemd": 255}
     (problem,) = preflight.host_problems(ubuntu, network_bytes=4 << 20)
     assert problem == (
-        "The host runs Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13. To try it anyway,"
+        "The host runs Ubuntu 24.04.3 LTS (ubuntu 24.04); tested: Debian 12 and 13. To use it anyway,"
         " with a warning in every report: preflight_untested_system: true"
     )
     assert preflight.host_problems(ubuntu, network_bytes=4 << 20, untested=True) == []
     assert preflight.system_warnings(ubuntu) == [
-        "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13"
+        "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested: Debian 12 and 13"
     ]
     assert preflight.system_warnings(host()) == []
 
@@ -235,7 +235,7 @@ def test_system_that_was_not_tested_is_refused_unless_that_is_accepted() -> None
 def test_system_without_apt_is_refused_also_where_untested_ones_are_accepted() -> None:
     fedora = host() | {"os": {"id": "fedora", "version": "43"}}
     (problem,) = preflight.system_problems(fedora, untested=True)
-    assert "Packages are installed with APT" in problem
+    assert "The roles need APT" in problem
 
 
 def test_old_system_that_is_accepted_still_needs_its_python_and_systemd() -> None:

@@ -56,10 +56,10 @@ def test_what_a_later_version_adds_to_a_record_is_ignored(tmp_path: Path) -> Non
     ("changed", "message"),
     [
         ({"at": "yesterday"}, "at is 'yesterday', not a time such as 2026-11-24T06:00:00Z"),
-        ({"who": None}, "who is None, not a text"),
+        ({"who": None}, "who is None, not a string"),
         ({"verdict": "fine"}, "verdict is 'fine', not one of good, bad"),
         ({"how": "magic"}, "how is 'magic', not one of deployment, rollback, return, restore"),
-        ({"previous": 3}, "previous is 3, not a text"),
+        ({"previous": 3}, "previous is 3, not a string"),
     ],
 )
 def test_line_that_is_no_record_is_named_and_passed_over(

@@ -265,7 +265,7 @@ def test_cache_of_a_user_who_is_not_there_is_not_inspected(tmp_path: Path) -> No
     [
         ("{", "it is not JSON"),
         ("{}", "cache is missing"),
-        ('{"cache": {"directory": 1}}', "is 1, not a text"),
+        ('{"cache": {"directory": 1}}', "is 1, not a string"),
     ],
 )
 def test_configuration_that_does_not_name_the_directory_is_refused(
