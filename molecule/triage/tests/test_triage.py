@@ -1,7 +1,7 @@
 """Triage reports every fault that the runbook names.
 
-Each test verifies the fault before it runs triage, and undoes it afterwards. Two hosts have different faults at
-the same time, which shows that each verdict belongs to its own host.
+Each test verifies the fault before it runs triage, and undoes it afterwards. Two hosts have different faults
+at the same time, which shows that each verdict belongs to its own host.
 """
 
 from __future__ import annotations
