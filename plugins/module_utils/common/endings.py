@@ -29,14 +29,14 @@ def last_lines(*outputs: str | None, most: int = MOST_CHARACTERS, lines: int = 5
     Only whole lines, unless the last line alone is too long. The caller has redacted the outputs.
     """
     for output in outputs:
-        kept: list[str] = []
+        selected: list[str] = []
         for line in reversed([each.strip() for each in (output or "").splitlines() if each.strip()]):
-            length = sum(map(len, kept)) + len(SEPARATOR) * len(kept)
-            if kept and (len(kept) == lines or length + len(line) > most):
+            length = sum(map(len, selected)) + len(SEPARATOR) * len(selected)
+            if selected and (len(selected) == lines or length + len(line) > most):
                 break
-            kept.insert(0, line if len(line) <= most else f"...{line[-most:]}")
-        if kept:
-            return SEPARATOR.join(kept)
+            selected.insert(0, line if len(line) <= most else f"...{line[-most:]}")
+        if selected:
+            return SEPARATOR.join(selected)
     return ""
 
 

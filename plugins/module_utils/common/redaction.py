@@ -220,11 +220,11 @@ def _without_keys(text: bytes) -> tuple[bytes, int]:
             before = _KEY_BACKWARDS.match(text[max(0, start - _LONGEST_KEY) : start][::-1])
             spans.append((start - (before.end() if before else 0), end))
     spans = _merged(spans)
-    kept, at = [], 0
+    parts, at = [], 0
     for start, end in spans:
-        kept += [text[at:start], MARK]
+        parts += [text[at:start], MARK]
         at = end
-    return b"".join([*kept, text[at:]]), len(spans)
+    return b"".join([*parts, text[at:]]), len(spans)
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -332,12 +332,12 @@ def last_lines(text: str, most: int) -> str:
 
     No line is cut, since redaction would not find half of a secret.
     """
-    kept: list[str] = []
+    selected: list[str] = []
     for line in reversed(text.strip().splitlines()):
-        if sum(map(len, kept)) + len(kept) + len(line) > most:
+        if sum(map(len, selected)) + len(selected) + len(line) > most:
             break
-        kept.insert(0, line)
-    return "\n".join(kept)
+        selected.insert(0, line)
+    return "\n".join(selected)
 
 
 def replace_values(text: str, values: Iterable[str]) -> str:

@@ -53,8 +53,8 @@ def command(
     unit and its result until `transient_unit.clear`.
     """
     # Also without `wait`, the unit has been started when the command returns, so its state can be queried.
-    how = ["--pipe", "--wait"] if wait else []
-    kept = ["--collect"] if collect else []
+    waiting = ["--pipe", "--wait"] if wait else []
+    collecting = ["--collect"] if collect else []
     named = [f"--unit={unit}"] if unit else []
     settings = [f"--property={line}" for line in properties(directives)]
-    return ["systemd-run", "--quiet", *kept, *how, *named, *settings, "--", *argv]
+    return ["systemd-run", "--quiet", *collecting, *waiting, *named, *settings, "--", *argv]

@@ -71,5 +71,5 @@ def read(
 
 def as_entries(facts: Facts[Any]) -> dict[str, dict[str, object]]:
     """The facts as entries, which `read` accepts."""
-    known = {name: {"value": value} for name, value in facts.values.items()}
-    return {**known, **{name: {"unknown": why} for name, why in facts.unknown.items()}}
+    values = {name: {"value": value} for name, value in facts.values.items()}
+    return {**values, **{name: {"unknown": why} for name, why in facts.unknown.items()}}

@@ -71,16 +71,16 @@ def median_seconds(answers: Sequence[TimedAnswer]) -> float | None:
 
 def incomparable(baseline: Comparable) -> str | None:
     """Why measurements cannot be compared with the baseline; None if they can."""
-    found = baseline["found"]
-    if not found:
+    record = baseline["found"]
+    if not record:
         return f"there is no baseline; {_RECORD}"
-    if found.get("identity") != baseline["identity"]:
+    if record.get("identity") != baseline["identity"]:
         return (
             "the baseline was recorded with another engine, network or configuration, or with another number"
             f" of visits; {_RECORD}"
         )
-    if found.get("machine") != baseline["machine"]:
-        recorded, here = _machine(found.get("machine")), _machine(baseline["machine"])
+    if record.get("machine") != baseline["machine"]:
+        recorded, here = _machine(record.get("machine")), _machine(baseline["machine"])
         return f"the baseline was recorded on {recorded}, but this host is {here}; {_RECORD}"
     return None
 

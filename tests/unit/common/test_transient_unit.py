@@ -70,9 +70,9 @@ def test_result_reported_by_systemd_is_described(host: Path, result: str, words:
 
 
 def test_program_without_progress_is_stopped(host: Path) -> None:
-    done = run(host, "import time; print('begun', flush=True); time.sleep(600)", patience=1.0)
+    done = run(host, "import time; print('started', flush=True); time.sleep(600)", patience=1.0)
     assert "it was stopped because it wrote no output and used no CPU time for" in done.words()
-    assert done.words().endswith("Last log lines: begun")
+    assert done.words().endswith("Last log lines: started")
     assert f"kill --signal=KILL {UNIT}" in (host / "ORDERS").read_text()
 
 

@@ -36,13 +36,13 @@ def test_failed_check_is_unknown_with_the_reason_and_does_not_affect_others() ->
         os.kill(os.getpid(), signal.SIGKILL)
 
     entries = measured(
-        fails=fails, dies=dies, hangs=lambda: time.sleep(60), nan=lambda: float("nan"), well=lambda: 1
+        fails=fails, dies=dies, hangs=lambda: time.sleep(60), nan=lambda: float("nan"), works=lambda: 1
     )
     assert entries["fails"]["unknown"] == "PermissionError: no"
     assert entries["dies"]["unknown"] == "the process of this check died"
     assert entries["hangs"]["unknown"] == "no answer within 0.5 s"
     assert "unknown" in entries["nan"]
-    assert entries["well"]["value"] == 1
+    assert entries["works"]["value"] == 1
 
 
 def test_children_of_a_hanging_check_are_killed(tmp_path: Path) -> None:

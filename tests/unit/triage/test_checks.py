@@ -25,7 +25,7 @@ class Service(endpoints.Endpoints):
 
     def call(self, command: Path, calls: Sequence[Mapping[str, Any]], deadline: float) -> dict[str, Any]:
         visits = [each["arguments"]["maxVisits"] for each in calls]
-        well = {"scoreLead": 70.0, "winrate": 0.99, "cached": False, "moves": [{"move": "E6"}]}
+        analysis = {"scoreLead": 70.0, "winrate": 0.99, "cached": False, "moves": [{"move": "E6"}]}
         return {
             "results": [
                 {
@@ -33,7 +33,7 @@ class Service(endpoints.Endpoints):
                     "text": "",
                     "error": None,
                     "seconds": 0.1,
-                    "structured": {**well, "visits": each},
+                    "structured": {**analysis, "visits": each},
                 }
                 for each in visits
             ]

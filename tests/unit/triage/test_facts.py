@@ -222,9 +222,8 @@ def test_report_of_the_previous_version_is_read_and_judged_the_same() -> None:
         then = verdict.parse({name: host[name] for name in verdict.as_dict(verdict.unreachable("", now=NOW))})
         now = verdict.judge(known, now=NOW)
         # The wording of the reasons may change from version to version.
-        wording = {"measured": "", "threshold": ""}
-        assert [replace(each, **wording) for each in now.reasons] == [
-            replace(each, **wording) for each in then.reasons
+        assert [replace(each, measured="", threshold="") for each in now.reasons] == [
+            replace(each, measured="", threshold="") for each in then.reasons
         ]
         assert (now.verdict, now.next, now.proposals) == (then.verdict, then.next, then.proposals)
         # Not measured by that version.

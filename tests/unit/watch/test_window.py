@@ -46,7 +46,7 @@ def facts_of(entries: object) -> watch_samples.Facts:
 def sample(number: int, **facts: Any) -> Sample:
     """Sample `number` of a healthy service, with some facts changed; None makes a fact unknown."""
     began = START + number * TERMS.interval
-    well: dict[str, Any] = {
+    healthy: dict[str, Any] = {
         "unit": UNIT,
         "health": {"status": 200, "body": {"status": "ok", "lowered": ""}, "seconds": 10},
         "ready": {"status": 200, "body": {"ready": True}, "seconds": 10},
@@ -58,7 +58,7 @@ def sample(number: int, **facts: Any) -> Sample:
     }
     entries = {
         name: {"unknown": "no answer"} if value is None else {"value": value}
-        for name, value in {**well, **facts}.items()
+        for name, value in {**healthy, **facts}.items()
     }
     at = (BEGUN + timedelta(seconds=number * TERMS.interval)).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Sample(began=began, ended=began + TOOK, at=at, facts=facts_of(entries))
@@ -66,8 +66,8 @@ def sample(number: int, **facts: Any) -> Sample:
 
 def metrics(ok: float = 0, error: float = 0, **figures: Any) -> dict[str, Any]:
     """The metrics of a healthy service, with some figures changed."""
-    well = {"served": True, "engine_up": 1.0, "engine_restarts": 0, "cache_errors": 0.0}
-    return {**well, "requests": {"ok": ok, "error": error}, **figures}
+    healthy = {"served": True, "engine_up": 1.0, "engine_restarts": 0, "cache_errors": 0.0}
+    return {**healthy, "requests": {"ok": ok, "error": error}, **figures}
 
 
 def samples(count: int = 31, changed: Mapping[int, Mapping[str, Any]] | None = None) -> list[Sample]:
@@ -288,7 +288,7 @@ def test_reboot_is_reported_and_the_window_starts_after_it() -> None:
         (False, 1, "", "unknown"),
         (True, TERMS.longest_gap + TERMS.longest_sample, "", "watching"),
         (True, TERMS.longest_gap + TERMS.longest_sample + 0.1, "", "unknown"),
-        (False, 1, "given up", "unknown"),
+        (False, 1, "the sampler gave up", "unknown"),
     ],
 )
 def test_dead_or_silent_sampler_is_unknown(alive: bool, after: float, over: str, verdict: str) -> None:
@@ -341,14 +341,14 @@ def test_recovered_window_has_only_healthy_samples(
     for before, now in itertools.pairwise(inside):
         assert now.began - before.ended <= terms.longest_gap
     alone = {"mcp: no answers", "/metrics is not served"}
-    ill = [
+    unhealthy = [
         facts
         for words, facts in BREACHES.items()
         if words in alone or words.startswith(("/", "katago", "the service reports"))
     ]
     for each in inside:
         facts = taken[made.index(each)][0]
-        assert facts not in ill
+        assert facts not in unhealthy
         assert facts not in list(UNKNOWN.values())
 
 
@@ -360,10 +360,10 @@ def test_written_file_is_read_back_without_its_truncated_line() -> None:
     lines = [
         first,
         *(watch_samples.as_line(each) for each in samples(3)),
-        {"event": "over", "why": "given up"},
+        {"event": "over", "why": "the sampler gave up"},
     ]
     content = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    assert watch_samples.read(content + b'{"event": "sam') == watched(samples(3), over="given up")
+    assert watch_samples.read(content + b'{"event": "sam') == watched(samples(3), over="the sampler gave up")
 
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"damaged\n", b'{"event": "sample"}\n', b"[]\n"])
@@ -386,11 +386,11 @@ def test_file_of_the_previous_version_is_read_and_judged() -> None:
 
 
 def test_malformed_fact_is_unknown_and_restarts_the_window() -> None:
-    ill = watch_samples.as_line(sample(30))
-    ill["facts"]["unit"] = {"value": {**UNIT, "active": None}}
+    malformed = watch_samples.as_line(sample(30))
+    malformed["facts"]["unit"] = {"value": {**UNIT, "active": None}}
     lines = [watch_samples.as_line(each) for each in samples(30)]
     first = {**watch_samples.header(TERMS, begun=START, who="anna", incident="", rebooted=False), "at": "x"}
-    content = "".join(json.dumps(line) + "\n" for line in [first, *lines, ill]).encode()
+    content = "".join(json.dumps(line) + "\n" for line in [first, *lines, malformed]).encode()
     found = watch_samples.read(content)
     verdict = window.judge(found, now=found.samples[-1].ended, alive=True)
     assert verdict.verdict == "unknown"
