@@ -91,7 +91,9 @@ def examine(facts: Facts, names: Iterable[str], *, contain: bool = False) -> lis
         missing = [fact for fact in rule.needs if fact not in facts.values]
         missing += [fact for fact in rule.uses if fact in facts.malformed]
         if missing:
-            reasons += [unknown(name, f"{fact}: {facts.why(fact)}") for fact in missing]
+            reasons += [
+                unknown(name, f"the check `{fact}` has no result: {facts.why(fact)}") for fact in missing
+            ]
             continue
         try:
             reasons += rule.check(facts.values)

@@ -57,7 +57,7 @@ def _heat(card: facts.Condition) -> Iterator[Reason]:
     degrees, where = card["temperature"], card["address"]
     limits: tuple[tuple[int | None, Level, str], ...] = (
         (card["slow_at"], "P2", "its hardware throttles from {limit} °C"),
-        (card["warm_at"], "P3", "its maximum operating temperature is {limit} °C"),
+        (card["warm_at"], "P3", "its maximum operating temperature is {limit} °C (check the cooling)"),
     )
     for limit, level, meaning in limits:
         if degrees is not None and limit is not None and degrees >= limit:
@@ -79,5 +79,5 @@ def _heat(card: facts.Condition) -> Iterator[Reason]:
 
 def _memory(card: facts.Condition) -> Iterator[Reason]:
     # An engine allocates its memory when it starts. `nvidia-smi` lists the other processes that use the GPU.
-    resource = f"the memory of GPU {card['address']} is free"
+    resource = f"the memory of GPU {card['address']} is free (`nvidia-smi` lists its users)"
     yield from rules_host.scarce("gpu", card["free_percent"], resource, rules_host.MEMORY_EXHAUSTED_PERCENT)

@@ -49,7 +49,8 @@ def filesystems(filesystems: Sequence[facts.Filesystem]) -> Iterator[Reason]:
         written = any(path.startswith("/var") for path in each["paths"])
         if each["read_only"]:
             level: Level = "P2" if written else "P3"
-            yield Reason(level, "filesystems", f"{where} is mounted read-only", "writable")
+            expected = "writable; look for disk errors with `dmesg`"
+            yield Reason(level, "filesystems", f"{where} is mounted read-only", expected)
         # No playbook frees space, since the files may be evidence. The proposals name large directories.
         for resource, percent in (
             ("disk space", each["free_percent"]),
