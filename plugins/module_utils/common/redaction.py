@@ -38,8 +38,8 @@ _VALUE = (
     r'|(?P<escape>\\+)".{0,8192}?(?<!\\)(?P=escape)"'
     rf"|{_BARE})"
 )
-# Values in the place of a secret that are none: empty, a JSON literal, a small number, a redaction mark, the
-# architecture of a package as in `passwd:amd64`.
+# Values in the place of a secret that are not secrets: empty, a JSON literal, a small number, a redaction
+# mark, the architecture of a package as in `passwd:amd64`.
 _NO_SECRET = re.compile(rb"(?:null|none|true|false|\d{1,3}|\[redacted[^\]\s]*\]|all|amd64|arm64|i386)?", re.I)
 
 _BACKSLASH = rb"(?:\\|%(?:25){0,3}5[Cc])"
