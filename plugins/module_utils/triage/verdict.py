@@ -27,8 +27,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import 
 RECENT_SWITCH_SECONDS = 3600
 
 PRESERVE = (
-    "restarting destroys evidence, so no command that restarts or changes the service is proposed; after a false"
-    " alarm, end the security mode with security_off.yml -e 'why=\"false alarm\"'"
+    "restarting destroys evidence, so no command that restarts or changes the service is proposed; after a"
+    " false alarm, end the security mode with security_off.yml -e 'why=\"false alarm\"'"
 )
 
 
