@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.triage`: judges what the host measured."""
+"""The control node's part of `katago.fleet.triage`: computes the verdict from the host's measurements."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, 
 
 
 class ActionModule(ActionBase):
-    """Returns a verdict on every host that it is asked for; a host without facts is unknown."""
+    """Returns a verdict on every host. A host without facts is unknown."""
 
     TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Measure, judge."""
+        """Measure the host and compute the verdict."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         breach = inputs.switch(arguments, "breach", "triage_breach", default=False)
@@ -35,10 +35,10 @@ class ActionModule(ActionBase):
             measured, why = {}, str(error)
         now = datetime.now(UTC)
         if facts := measured.get("facts"):
-            # An error of a rule's own code must not cost what the others found.
+            # An exception in one rule must not discard the results of the others.
             verdict = triage_verdict.judge(triage_facts.read(facts), now=now, breach=breach, contain=True)
         else:
             verdict = triage_verdict.unreachable(
-                f"it was reached and could not be measured: {why.strip()}", now=now, breach=breach
+                f"the host was reached, but the checks did not run: {why.strip()}", now=now, breach=breach
             )
         return {**result, "changed": False, "verdict": triage_verdict.as_dict(verdict), "facts": facts or {}}

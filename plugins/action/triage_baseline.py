@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.triage_baseline`: refuses what is no baseline."""
+"""The control node's part of `katago.fleet.triage_baseline`: decides whether a baseline may be recorded."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import baselin
 
 
 class ActionModule(ActionBase):
-    """Writes a baseline on a host that is well and warm."""
+    """Records a baseline on a healthy, warmed-up host."""
 
     TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Judge, refuse or record."""
+        """Record the baseline, or refuse and list the problems."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        measured = self._task.args["triage"]
-        known = facts.read(measured["facts"])
+        triage = self._task.args["triage"]
+        measured = facts.read(triage["facts"])
         problems = baseline_record.problems(
-            verdict.parse(measured["verdict"]),
-            known,
+            verdict.parse(triage["verdict"]),
+            measured,
             least_uptime=float(self._task.args.get("least_uptime", 60)),
         )
         if problems:
@@ -32,9 +32,9 @@ class ActionModule(ActionBase):
                 "failed": True,
                 "refused": True,
                 "problems": problems,
-                "msg": f"Refused; nothing was written on this host.\n{listed}",
+                "msg": f"Refused; no baseline was recorded on this host.\n{listed}",
             }
-        baseline = baseline_record.make(known, now=datetime.now(UTC))
+        baseline = baseline_record.make(measured, now=datetime.now(UTC))
         return {
             **result,
             **self._execute_module(

@@ -1,4 +1,4 @@
-"""Shows the verdicts on all hosts of a play, and writes them down for programs."""
+"""Shows the verdicts on all hosts of a play, and writes the JSON report."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ display = Display()
 
 
 class ActionModule(ActionBase):
-    """Runs once, on the control node, for all hosts of the play, those that are gone included."""
+    """Runs once, on the control node, for all hosts of the play, including unreachable ones."""
 
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Gather every host's verdict, print, write."""
+        """Print the table, write the report, compare the fleet's verdict with `fail_on`."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        known = task_vars or {}
+        variables = task_vars or {}
         breach = inputs.switch(self._task.args, "breach", "triage_breach", default=False)
         fail_on = self._task.args.get("fail_on") or None
         if fail_on and fail_on not in LEVELS[1:]:
@@ -37,11 +37,11 @@ class ActionModule(ActionBase):
                 f"triage_fail_on is {fail_on!r}; accepted: {', '.join(reversed(LEVELS[1:]))}"
             )
         now = datetime.now(UTC)
-        gathered = triage_reports.gather(known, now, breach=breach)
+        gathered = triage_reports.gather(variables, now, breach=breach)
         display.display(gathered.as_table())
         report, fleet = gathered.as_dict(now), gathered.fleet
         if path := self._task.args.get("path"):
-            display.display(f"Written to {_write(Path(path).expanduser(), report)}.")
+            display.display(f"The report was written to {_write(Path(path).expanduser(), report)}.")
         if fail_on and rank(fleet.verdict) >= rank(fail_on):
             msg = f"The fleet is {fleet.verdict}; triage_fail_on is {fail_on}."
             return {**result, "failed": True, "msg": msg, "verdict": fleet.verdict}
@@ -53,7 +53,7 @@ def _write(path: Path, report: Mapping[str, Any]) -> Path:
         files.write(path, (json.dumps(report, indent=2, default=str) + "\n").encode(), mode=0o600)
     except OSError as error:
         raise AnsibleActionFail(
-            f"triage_json is {path}, which cannot be written: {error.strerror}. Name a file in a"
-            " directory that exists."
+            f"triage_json: {path} cannot be written: {error.strerror}. Give a file in an existing directory"
+            " that you may write to."
         ) from error
     return path

@@ -1,4 +1,4 @@
-"""The control node's half of `katago.fleet.watch`: sends the sampler, and waits for what it says."""
+"""The control node's part of `katago.fleet.watch`: installs the sampler and waits for its verdict."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer.host_files import DeliveringAction
 
 display = Display()
-# A host that reboots is back by then; one that is gone is not waited for.
+# Seconds to wait for an unreachable host, which is enough for a reboot.
 GONE_SECONDS = 180
 _SWITCHES = {"probes": True, "wait": True, "restart": False, "fetch": False}
 
 
 class ActionModule(DeliveringAction):
-    """Starts or joins a watch on a host, and follows it."""
+    """Starts or joins a watch on a host, and waits for the verdict."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check, deliver, start or join, wait."""
+        """Check the arguments, install the sampler, start or join a window, wait."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         try:
-            given = {
+            switches = {
                 name: inputs.strict_bool(arguments.get(name, default), f"watch_{name}")
                 for name, default in _SWITCHES.items()
             }
-            terms = _terms(arguments, probes=given["probes"])
+            terms = _terms(arguments, probes=switches["probes"])
             problems = _problems(terms, arguments)
         except ValueError as error:
             problems = [f"{error}."]
         if problems:
             msg = f"Refused; nothing was changed on this host. {' '.join(problems)}"
             return {**result, "failed": True, "refused": True, "msg": msg}
-        fetch = given["fetch"]
+        fetch = switches["fetch"]
         if not fetch:
             delivered = self.deliver_program("watch.sampler", str(paths.WATCH_PROGRAM), task_vars)
             if delivered.get("failed") or delivered.get("unreachable"):
@@ -49,52 +49,52 @@ class ActionModule(DeliveringAction):
                 return {**result, **delivered, "msg": f"The sampler cannot be installed: {why}"}
             if mode := delivered.get("security_mode"):
                 return {**result, **_refused(mode, task_vars)}
-        wanted = {
+        request = {
             "terms": asdict(terms),
-            "restart": given["restart"],
+            "restart": switches["restart"],
             "fetch": fetch,
             "incident": str(arguments.get("incident") or ""),
             "who": str(arguments["who"]),
         }
-        answer = self._ask(wanted, task_vars)
+        answer = self._ask(request, task_vars)
         if mode := answer.get("security_mode"):
             return {**result, **_refused(mode, task_vars)}
         if answer.get("failed") or answer.get("unreachable") or fetch or self._task.check_mode:
             return {**result, **answer}
-        if given["wait"]:
+        if switches["wait"]:
             host = (task_vars or {})["inventory_hostname"]
-            display.display(f"[{host}] {_beginning(answer)}")
+            display.display(f"[{host}] {_start_message(answer)}")
             changed, joined = answer["changed"], answer["joined"]
-            answer = self._wait(answer, {**wanted, "fetch": True}, terms, task_vars)
+            answer = self._wait(answer, {**request, "fetch": True}, terms, task_vars)
             answer |= {"changed": changed, "joined": joined}
         return {**result, **answer}
 
     def _wait(
         self,
         answer: dict[str, Any],
-        wanted: dict[str, Any],
+        request: dict[str, Any],
         terms: samples.Terms,
         task_vars: dict[str, Any] | None,
     ) -> dict[str, Any]:
-        """Ask again and again until something is decided; a host that does not answer may be back."""
-        before, seen = len(answer["verdict"]["resets"]), time.monotonic()
+        """Poll the host until the verdict is decided. Tolerate an unreachable host for GONE_SECONDS."""
+        before, answered = len(answer["verdict"]["resets"]), time.monotonic()
         while not _is_decided(answer, before):
             time.sleep(min(terms.interval, max(2.0, answer["verdict"]["left"])))
             try:
-                asked = self._ask(wanted, task_vars)
+                newest = self._ask(request, task_vars)
             except AnsibleConnectionFailure:
-                if time.monotonic() - seen > GONE_SECONDS:
+                if time.monotonic() - answered > GONE_SECONDS:
                     raise
                 self._connection.reset()
                 continue
-            if asked.get("failed"):
-                return asked
-            answer, seen = asked, time.monotonic()
+            if newest.get("failed"):
+                return newest
+            answer, answered = newest, time.monotonic()
         return answer
 
-    def _ask(self, wanted: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
-            module_name="katago.fleet.watch", module_args=wanted, task_vars=task_vars
+            module_name="katago.fleet.watch", module_args=request, task_vars=task_vars
         )
         return answer
 
@@ -105,24 +105,24 @@ def _refused(mode: Mapping[str, Any], task_vars: Mapping[str, Any] | None) -> di
         "failed": True,
         "refused": True,
         "msg": security_mode.refusal(mode, host, "watch"),
-        "next_step": f"ansible-playbook playbooks/security.yml -l {host} -e do=show",
+        "next_step": f"ansible-playbook playbooks/security_show.yml -l {host}",
     }
 
 
 def _terms(arguments: Mapping[str, Any], *, probes: bool) -> samples.Terms:
     numbers = ("minutes", "interval", "patience", "fewest_requests", "visits")
-    given = {name: int(arguments[name]) for name in numbers if name in arguments}
-    return samples.Terms(**given, probes=probes)
+    values = {name: int(arguments[name]) for name in numbers if name in arguments}
+    return samples.Terms(**values, probes=probes)
 
 
 def _problems(terms: samples.Terms, arguments: Mapping[str, Any]) -> list[str]:
-    """What is out of bounds."""
+    """The parameters that are out of range, as sentences."""
     least, most = (int(each) for each in arguments.get("bounds", (15, window.MOST_MINUTES)))
     if not least <= terms.minutes <= most:
-        return [f"-e minutes={terms.minutes} is out of bounds; give {least} to {most}."]
+        return [f"-e minutes={terms.minutes} is out of range; accepted: {least} to {most}."]
     bounds = {"interval": (1, int(terms.seconds) // 4), "patience": (3, 600), "fewest_requests": (1, 1 << 30)}
     return [
-        f"watch_{name} is {getattr(terms, name)}; give {low} to {high}."
+        f"watch_{name} is {getattr(terms, name)}; accepted: {low} to {high}."
         for name, (low, high) in bounds.items()
         if not low <= getattr(terms, name) <= high
     ]
@@ -135,9 +135,9 @@ def _is_decided(answer: Mapping[str, Any], resets: int) -> bool:
     return full or ended or len(verdict["resets"]) > resets
 
 
-def _beginning(answer: Mapping[str, Any]) -> str:
+def _start_message(answer: Mapping[str, Any]) -> str:
     verdict = answer["verdict"]
-    left = f"{verdict['left'] / 60:.1f} of {answer['minutes']} minutes are left"
+    left = f"{verdict['left'] / 60:.1f} of {answer['minutes']} minutes left"
     if answer["joined"]:
-        return f"The window of {answer['who']} is joined: {verdict['verdict']}, {left}."
-    return f"Watched for {answer['minutes']} minutes from now on; it goes on without this run."
+        return f"Joined the watch of {answer['who']}: {verdict['verdict']}, {left}."
+    return f"Started a watch of {answer['minutes']} minutes. It continues if this run is interrupted."

@@ -1,4 +1,4 @@
-"""How bad it is: the levels of triage, the severities of incidents, and how soon each wants a response."""
+"""The levels of triage, the severities of incidents, and their response times."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal, get_args
 Level = Literal["healthy", "unknown", "P3", "P2", "P1", "P0"]
 
 LEVELS: tuple[Level, ...] = get_args(Level)
-"""From the best to the worst."""
+"""Ordered from best to worst."""
 
 Severity = Literal["P0", "P1", "P2", "P3"]
 
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-"""From the worst to the least."""
+"""Ordered from most to least severe."""
 
 RESPONSE = {
     "P0": timedelta(minutes=5),
@@ -21,9 +21,9 @@ RESPONSE = {
     "P2": timedelta(hours=2),
     "P3": timedelta(hours=24),
 }
-"""The time within which somebody must respond, by severity."""
+"""The maximum response time by severity."""
 
 
 def rank(level: Level) -> int:
-    """The rank of a level; the higher, the worse."""
+    """The rank of a level. A higher rank is worse."""
     return LEVELS.index(level)

@@ -1,18 +1,17 @@
 #!/usr/bin/python
-"""Measures everything that tells how well a host and its service are; changes nothing."""
+"""Measures the health of a host and its service; changes nothing."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: triage
-short_description: Measure a host and judge how bad it is
+short_description: Measure a host and determine its severity level
 description:
-  - Measures the service, its engine and the host in one pass, every check at the same time, in a
-    process and with a deadline of its own. A check that hangs costs its own entry, which is unknown.
-  - Has a few positions analysed through MCP within the window, since a quiet service has no traffic
-    that would tell whether it works.
-  - The control node judges what was measured by the runbook's levels. A host that cannot be reached,
-    and one that cannot be measured, is unknown. Neither fails the task.
+  - Measures the service, its engine and the host in one pass. The checks run in parallel, each in its own
+    process with its own deadline. If a check hangs, only its own entry is unknown.
+  - Sends a few probe analyses through MCP, since an idle service has no traffic that shows whether it works.
+  - The control node applies the runbook's severity levels to the measurements. A host that cannot be reached
+    or measured gets the verdict C(unknown); the task does not fail.
   - Reads only.
 options:
   window:
@@ -20,32 +19,32 @@ options:
     type: int
     default: 10
   probes:
-    description: Analyses to ask for within the window; at least 1.
+    description: Number of probe analyses within the window; at least 1.
     type: int
     default: 5
   visits:
-    description: Visits of each of them; as many as are allowed where those are fewer.
+    description: Visits of each probe analysis, capped to what the service allows.
     type: int
     default: 32
   patience:
     description:
-      - Seconds for each of the slow checks; release, configuration, probes. Every other check has a
-        third of that, an answer over HTTP a sixth.
+      - Deadline in seconds of each slow check (release, configuration, probes). Every other check gets a
+        third of it, an HTTP request a sixth.
     type: int
     default: 30
   breach:
-    description: Whether an operator knows of a security breach.
+    description: Whether an operator reports a security breach.
     type: bool
     default: false
   without_baseline:
-    description: Whether to judge as if there were no baseline.
+    description: Whether to ignore the recorded baseline.
     type: bool
     default: false
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: Every host is measured and judged
+- name: Measure every host
   katago.fleet.triage:
     window: 10
   register: triage_result
@@ -54,12 +53,12 @@ EXAMPLES = r"""
 RETURN = r"""
 verdict:
   description:
-    - "The verdict; verdict (P0 to P3, healthy, unknown), respond_by, reasons, undecided, escalate,
-      changes, notes, proposals, next."
+    - "The verdict on the host, with the keys verdict (P0 to P3, healthy or unknown), respond_by, reasons,
+      undecided, escalate, changes, notes, proposals and next."
   type: dict
   returned: when the host was reached
 facts:
-  description: Every check; value, or unknown with the reason, and seconds.
+  description: The result of every check, with C(value) or else C(unknown) (the reason), and C(seconds).
   type: dict
   returned: when the host was measured
 """
@@ -88,7 +87,7 @@ PLACES = Places(
 
 
 def main() -> None:
-    """Measure and return."""
+    """Run all checks and return their entries."""
     module = AnsibleModule(
         argument_spec={
             "window": {"type": "int", "default": 10},
@@ -101,7 +100,9 @@ def main() -> None:
     )
     options = Options(**module.params)
     if options.probes < 1 or options.window < 1:
-        module.fail_json(msg="window and probes must be 1 or more: without them nothing is measured.")
+        module.fail_json(
+            msg=f"window is {options.window} and probes is {options.probes}; both must be at least 1."
+        )
     module.exit_json(changed=False, facts=measure(options, PLACES))
 
 

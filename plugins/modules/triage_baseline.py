@@ -1,30 +1,29 @@
 #!/usr/bin/python
-"""Records how fast a host's service is while all is well."""
+"""Records the speed of a healthy service as the baseline of its host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: triage_baseline
-short_description: Record the speed of a service that is well
+short_description: Record the speed of a healthy service
 description:
-  - Writes C(/var/lib/katago-mcp/baseline.json) from what C(katago.fleet.triage) measured, whole or
-    not at all.
-  - Refuses a host whose verdict is not C(healthy), and a service that is not warmed up. Nothing is
-    written then.
+  - Writes C(/var/lib/katago-mcp/baseline.json) atomically, from the measurements of C(katago.fleet.triage).
+  - Refuses a host whose verdict is not C(healthy), and a service that is not warmed up. Then it writes
+    nothing.
 options:
   triage:
     description: The result of C(katago.fleet.triage) on this host.
     type: dict
     required: true
   least_uptime:
-    description: Seconds that the service must be up.
+    description: Minimum uptime of the service in seconds.
     type: int
     default: 60
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The baseline of a host that is well is recorded
+- name: Record the baseline
   katago.fleet.triage_baseline:
     triage: "{{ triage_result }}"
 """
@@ -32,8 +31,8 @@ EXAMPLES = r"""
 RETURN = r"""
 baseline:
   description:
-    - "What was recorded; at, identity, release, version, engine_version, network, machine, visits,
-      probes, median_seconds, fastest_seconds, slowest_seconds, visits_per_second."
+    - "The recorded baseline, with the keys at, identity, release, version, engine_version, network, machine,
+      visits, probes, median_seconds, fastest_seconds, slowest_seconds and visits_per_second."
   type: dict
   returned: success
 """
@@ -46,7 +45,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import baselin
 
 
 def main() -> None:
-    """Write what the control node found fit."""
+    """Write the baseline that the control node built."""
     module = AnsibleModule(
         argument_spec={"baseline": {"type": "dict", "required": True}}, supports_check_mode=True
     )
@@ -55,10 +54,10 @@ def main() -> None:
         if not module.check_mode:
             baseline.write(recorded, paths.BASELINE)
     except shape.ShapeError as error:
-        module.fail_json(msg=f"{error}. {paths.BASELINE} is as it was.")
+        module.fail_json(msg=f"{error}. {paths.BASELINE} was not changed.")
     except OSError as error:
         module.fail_json(
-            msg=f"{paths.BASELINE} cannot be written: {error.strerror}. The old one is as it was."
+            msg=f"{paths.BASELINE} cannot be written: {error.strerror}. The old baseline was not changed."
         )
     module.exit_json(changed=True, baseline=recorded)
 

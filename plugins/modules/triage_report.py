@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Shows the verdicts on all hosts; runs on the control node (plugins/action/triage_report.py)."""
+"""Shows the verdicts on all hosts. Implemented on the control node by plugins/action/triage_report.py."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ DOCUMENTATION = r"""
 module: triage_report
 short_description: Show the verdicts on all hosts of a play
 description:
-  - Prints one table from every host's C(triage_result), the worst host first, with reasons, recent
-    changes and the command to run next. A host that cannot be reached is in it as unknown.
-  - Runs once for the whole play, on the control node alone. Writes a report for programs when told where.
+  - Prints one table from the C(triage_result) of every host, the worst host first, with reasons, recent
+    changes and the next command. A host that cannot be reached is shown as C(unknown).
+  - Runs once for the whole play, only on the control node. With C(path), it also writes a JSON report.
 options:
   path:
-    description: The file that the report is written to as JSON; its field C(verdict) is the fleet's.
+    description: File for the JSON report. The report's field C(verdict) is the fleet's verdict.
     type: path
   fail_on:
-    description: Fail when the fleet's verdict is this or worse, after the report was written.
+    description: Fail if the fleet's verdict is this level or worse. The report is written first.
     type: str
     choices: [unknown, P3, P2, P1, P0]
   breach:
-    description: Whether an operator knows of a security breach.
+    description: Whether an operator reports a security breach.
     type: bool
     default: false
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The verdict
+- name: Show the verdicts
   katago.fleet.triage_report:
     path: /tmp/triage.json
 """

@@ -1,27 +1,27 @@
 #!/usr/bin/python
-"""Watches a service for a while, by a sampler on its host, and tells the verdict."""
+"""Watches a service with a sampler on its host, and returns the verdict."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: watch
-short_description: Watch a service for a while and tell whether it stays well
+short_description: Watch a service and report whether it stays healthy
 description:
-  - Starts a sampler under systemd on the host, C(katago-watch), that goes on without the control node, and
-    waits for its verdict; C(recovered), C(watching), C(breached) or C(unknown). One breach starts the
-    window anew; what was not sampled does not count.
-  - A window that is running, or that ended well less than its own length ago on the same service, is
-    joined and not begun anew.
-  - Waits until the window is full, until it is breached, or until nothing can come of it any more. The
-    verdict is judged on the host, by the rules of C(katago.fleet.triage).
-  - On a host in security mode nothing is begun, joined or installed; C(fetch) reads what is there.
+  - Starts the sampler C(katago-watch) under systemd on the host and waits for the verdict, which is
+    C(recovered), C(watching), C(breached) or C(unknown). The sampler does not need the control node.
+  - Any breach restarts the window. Time without samples does not count.
+  - Joins a window that is running. Also joins a window that ended as C(recovered), if the same service is
+    still running and the end is not longer ago than the window's length.
+  - Waits until the window is complete, until a breach, or until the sampler has stopped. The host computes
+    the verdict with the rules of C(katago.fleet.triage).
+  - In security mode the module starts, joins and installs nothing; C(fetch) still reads the verdict.
 options:
   minutes:
-    description: The window's length.
+    description: Length of the window in minutes.
     type: int
     required: true
   bounds:
-    description: The least and the most minutes that are accepted.
+    description: Minimum and maximum of C(minutes).
     type: list
     elements: int
     default: [15, 120]
@@ -30,15 +30,15 @@ options:
     type: int
     default: 30
   patience:
-    description: Seconds for the analyses of a sample; every other check has a third.
+    description: Deadline in seconds of a sample's analyses. Every other check gets a third of it.
     type: int
     default: 30
   fewest_requests:
-    description: Requests that a window needs, the sampler's own analyses among them.
+    description: Minimum number of requests in a window, including the sampler's own analyses.
     type: int
     default: 20
   probes:
-    description: Whether the sampler has positions analysed.
+    description: Whether the sampler sends analyses.
     type: bool
     default: true
   visits:
@@ -50,26 +50,26 @@ options:
     type: bool
     default: true
   restart:
-    description: Whether to begin anew what is running.
+    description: Whether to replace a running window with a new one.
     type: bool
     default: false
   fetch:
-    description: Whether to read the verdict only, and to change nothing on the host.
+    description: Whether to only read the verdict and change nothing on the host.
     type: bool
     default: false
   incident:
-    description: The incident that it belongs to.
+    description: The incident that the watch belongs to.
     type: str
     default: ""
   who:
-    description: Who orders it.
+    description: Who starts the watch.
     type: str
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The service stays well for a quarter of an hour
+- name: Watch the service for 15 minutes
   katago.fleet.watch:
     minutes: 15
     who: "{{ lookup('katago.fleet.actor') }}"
@@ -78,26 +78,26 @@ EXAMPLES = r"""
 RETURN = r"""
 verdict:
   description:
-    - The verdict; verdict, why, began, ended, began_at, left, requests, resets, notes. Times in seconds
-      since the host's boot, those that end in C(at) in UTC by its clock.
+    - The verdict with the keys verdict, why, began, ended, began_at, left, requests, resets and notes. Times
+      are seconds since the host booted; times in keys that end in C(at) are UTC by the host's clock.
   type: dict
-  returned: when the host was asked
+  returned: when the module ran on the host
 now:
-  description: Seconds since the host's boot.
+  description: Seconds since the host booted.
   type: float
-  returned: when the host was asked
+  returned: when the module ran on the host
 minutes:
-  description: The length of the window that is running, or ended last; 0 without one.
+  description: Length in minutes of the running or most recent window; 0 without one.
   type: int
-  returned: when the host was asked
+  returned: when the module ran on the host
 security_mode:
-  description: The mode that the host is in, by which it is not watched.
+  description: The host's security mode, because of which it is not watched.
   type: dict
-  returned: when it is in one, without C(fetch)
+  returned: when the host is in security mode, without C(fetch)
 joined:
-  description: Whether a window was there already.
+  description: Whether an existing window was joined.
   type: bool
-  returned: when the host was asked
+  returned: when the module ran on the host
 """
 
 import subprocess
@@ -112,59 +112,61 @@ from ansible_collections.katago.fleet.plugins.module_utils.procedure import secu
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, samples, window
 
-NEVER = window.Verdict("unknown", "it was not watched since the host was started")
+NEVER = window.Verdict("unknown", "no watch was started since the host booted")
 
 
 def systemctl(*arguments: str, required: bool = True) -> None:
-    """Have systemd do something."""
+    """Run systemctl. Raises CalledProcessError if it fails and is `required`."""
     subprocess.run(["systemctl", *arguments], check=required, capture_output=True, text=True, timeout=120)
 
 
 def look() -> tuple[samples.Watched | None, window.Verdict, bool]:
-    """What there is of a watch, the verdict on it, and whether its sampler works."""
+    """The existing watch, the verdict on it, and whether its sampler is running."""
     alive = sampler.is_alive()
     try:
-        found = sampler.watched(paths.WATCH_SAMPLES)
+        watched = sampler.read_samples(paths.WATCH_SAMPLES)
     except ValueError as error:
-        return None, window.Verdict("unknown", f"{paths.WATCH_SAMPLES} is damaged: {error}"), alive
-    if found is None:
+        why = f"{paths.WATCH_SAMPLES} is damaged: {error}; run watch.yml to start a new watch"
+        return None, window.Verdict("unknown", why), alive
+    if watched is None:
         return None, NEVER, alive
-    return found, window.judge(found, now=sampler.now(), alive=alive), alive
+    return watched, window.judge(watched, now=sampler.now(), alive=alive), alive
 
 
 def running_service(terms: samples.Terms) -> window.Identity:
-    """The service as it is now, to be compared with the one that was watched."""
+    """The identity of the running service, to compare it with that of the watched one."""
     return window.identity(sampler.take(terms, layout.Layout(paths.RELEASE_ROOT)).facts)
 
 
-def refusal(found: samples.Watched, terms: samples.Terms, alive: bool) -> str:
-    """Why a window that is running cannot be joined; empty when it can."""
-    if not alive or found.terms == terms:
+def refusal(watched: samples.Watched, terms: samples.Terms, alive: bool) -> str:
+    """Why the running window cannot be joined; empty if it can."""
+    if not alive or watched.terms == terms:
         return ""
     differ = ", ".join(
-        f"{name} {value}" for name, value in asdict(found.terms).items() if value != asdict(terms)[name]
+        f"{name} {value}" for name, value in asdict(watched.terms).items() if value != asdict(terms)[name]
     )
     return (
-        f"Refused; nothing was changed on this host. {found.who} has it watched since {found.begun_at} with"
-        f" {differ}. The same variables join that window, -e restart=true begins one with yours."
+        f"Refused; nothing was changed on this host. A watch of {watched.who} has been running since"
+        f" {watched.begun_at} with {differ}. To join it, use these values. To replace it, add"
+        " -e restart=true."
     )
 
 
 def start(order: dict[str, Any]) -> None:
-    """Leave the order and have the sampler work on it, now and after a reboot. Raises OSError."""
+    """Write the order and start the sampler, which also starts after a reboot. Raises OSError."""
     systemctl("stop", paths.WATCH_UNIT, required=False)
-    wanted = sampler.unit()
-    if not paths.WATCH_UNIT_FILE.is_file() or paths.WATCH_UNIT_FILE.read_text() != wanted:
-        files.write(paths.WATCH_UNIT_FILE, wanted.encode(), mode=0o644)
+    unit = sampler.unit()
+    if not paths.WATCH_UNIT_FILE.is_file() or paths.WATCH_UNIT_FILE.read_text() != unit:
+        files.write(paths.WATCH_UNIT_FILE, unit.encode(), mode=0o644)
         systemctl("daemon-reload")
-    sampler.begin(order, rebooted=False, order_file=paths.WATCH_ORDER, file=paths.WATCH_SAMPLES)
+    sampler.start_watch(order, rebooted=False, order_file=paths.WATCH_ORDER, file=paths.WATCH_SAMPLES)
     systemctl("reset-failed", paths.WATCH_UNIT, required=False)
     systemctl("enable", paths.WATCH_UNIT)
     systemctl("start", paths.WATCH_UNIT)
 
 
 def main() -> None:
-    """Tell, join or start."""
+    """Read the verdict, join a window or start one."""
     module = AnsibleModule(
         argument_spec={
             "terms": {"type": "dict", "required": True},
@@ -180,32 +182,35 @@ def main() -> None:
         module.exit_json(changed=False, security_mode=asdict(mode))
     restart = module.params["restart"]
     try:
-        found, verdict, alive = look()
+        watched, verdict, alive = look()
         joined = module.params["fetch"]
-        if not joined and found and not restart:
-            if msg := refusal(found, terms, alive):
+        if not joined and watched and not restart:
+            if msg := refusal(watched, terms, alive):
                 module.fail_json(msg=msg, refused=True)
-            joined = (alive and not found.over) or (
-                found.terms == terms
-                and window.may_join(found, verdict, now=sampler.now(), running=running_service(terms))
+            joined = (alive and not watched.over) or (
+                watched.terms == terms
+                and window.may_join(watched, verdict, now=sampler.now(), running=running_service(terms))
             )
         if not joined and not module.check_mode:
             names = ("incident", "who")
             start({"terms": asdict(terms), **{name: module.params[name] for name in names}})
-            found, verdict, alive = look()
+            watched, verdict, alive = look()
     except subprocess.CalledProcessError as error:
-        module.fail_json(msg=f"systemd refuses the sampler: {endings.of_error(error)}")
+        module.fail_json(
+            msg=f"systemd could not start {paths.WATCH_UNIT}: {endings.of_error(error)}."
+            " The service was not changed."
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        module.fail_json(msg=f"The service cannot be watched: {error}. It was left as it is.")
+        module.fail_json(msg=f"The watch could not be started: {error}. The service was not changed.")
     module.exit_json(
         changed=not joined,
         joined=joined,
         verdict=window.as_dict(verdict),
         now=sampler.now(),
-        minutes=found.terms.minutes if found else 0,
-        who=found.who if found else "",
+        minutes=watched.terms.minutes if watched else 0,
+        who=watched.who if watched else "",
         alive=alive,
-        over=bool(found and found.over),
+        over=bool(watched and watched.over),
         untested_system=os_release.warning_of(paths.OS_RELEASE),
     )
 

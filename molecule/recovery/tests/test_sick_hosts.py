@@ -26,7 +26,7 @@ PROCEDURES = {
 FAULTS = (hosts.no_space, hosts.no_inodes, hosts.read_only)
 # The message for each fault from a procedure that measures the host before it writes.
 MEASURED = {
-    "no_space": "0 % of the space of /var/lib/katago-mcp is free",
+    "no_space": "0 % of the disk space of /var/lib/katago-mcp is free",
     "no_inodes": "0 % of the inodes of /var/lib/katago-mcp is free",
     "read_only": "/var/lib/katago-mcp, /var/cache/katago-mcp is mounted read-only",
 }
@@ -80,7 +80,7 @@ def test_disk_that_cannot_be_written_is_reported_and_nothing_is_changed(
         assert (hosts.main_pid(host), mitigation(host)) == before
     assert run.returncode != 0
     if procedure == "baseline.yml":
-        assert "Refused; nothing was written on this host" in run.output
+        assert "Refused; no baseline was recorded on this host" in run.output
         assert MEASURED[fault.__name__] in run.output
     else:
         assert message in run.output

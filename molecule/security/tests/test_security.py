@@ -228,7 +228,7 @@ def test_burst_of_refused_logins_is_found_and_escalated_to_security_once(
         f"ansible-playbook playbooks/security_on.yml -l {FIRST.name} -e 'why="
     )
     assert "unusual access" in verdict["escalate"]
-    assert any("Restarting destroys the evidence" in note for note in verdict["notes"])
+    assert any("restarting destroys evidence" in note for note in verdict["notes"])
     assert not [each for each in report["hosts"][SECOND.name]["reasons"] if each["suspicious"]]
 
     given = {"triage_json": str(control.directory / "triage.json")}
@@ -358,7 +358,7 @@ def test_procedures_that_only_read_still_work(control: Control) -> None:
     verdict = report["hosts"][FIRST.name]
     assert {"rule": "security_mode", "level": "P0"}.items() <= verdict["reasons"][0].items()
     assert verdict["command"] == f"ansible-playbook playbooks/security_show.yml -l {FIRST.name}"
-    assert any("security mode by" in change and WHY in change for change in verdict["changes"])
+    assert any("security mode set by" in change and WHY in change for change in verdict["changes"])
     assert control.play("validate.yml", LIMIT).returncode == 0
     assert control.play("evidence.yml", LIMIT).returncode == 0
     watched = control.play("watch_show.yml", LIMIT)

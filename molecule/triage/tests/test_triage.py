@@ -1,7 +1,7 @@
-"""Hosts that are ill in every way the runbook names, and what triage says of them.
+"""Triage reports every fault that the runbook names.
 
-Every fault is shown to have landed before triage is asked, and is undone after. Two hosts are ill
-at a time, each in its own way, so that each also is the other's proof that a verdict is its own.
+Each test verifies the fault before it runs triage, and undoes it afterwards. Two hosts have different faults
+at the same time, which shows that each verdict belongs to its own host.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ CONFIG = "/opt/katago-mcp/current/config.json"
 CACHE = "/var/cache/katago-mcp"
 DROP_IN = f"/run/systemd/system/{SERVICE}.d/few.conf"
 RECOVERY = 90
-# Hosts that share their processors with each other, and with whatever else this machine does, need patience.
+# The lab's hosts share the processors of this machine, so checks need long deadlines.
 QUICK = "--extra-vars=triage_window=2 triage_patience=60 triage_baseline_uptime=1"
 FIRST, SECOND = fleet.LAB.hosts()
 
 
-def reached(host: Host) -> Any:
+def connected(host: Host) -> Any:
     inventory = str(paths.ROOT / "inventories" / "lab")
     return testinfra.get_host(f"ansible://{host.name}", ansible_inventory=inventory)
 
@@ -45,25 +45,25 @@ def reached(host: Host) -> Any:
 @pytest.fixture(scope="module")
 def first() -> Any:
     """The first host, by SSH."""
-    return reached(FIRST)
+    return connected(FIRST)
 
 
 @pytest.fixture(scope="module")
 def second() -> Any:
     """The second host, by SSH."""
-    return reached(SECOND)
+    return connected(SECOND)
 
 
 @pytest.fixture(autouse=True)
-def forgotten(first: Any, second: Any) -> Iterator[None]:
-    """The journals forget the fault when a test is over, or the next verdict would be the worse for it."""
+def empty_journals(first: Any, second: Any) -> Iterator[None]:
+    """Empty the journals after each test, so that a fault does not affect the next verdict."""
     yield
     for host in (first, second):
         host.check_output("journalctl --quiet --rotate; journalctl --quiet --vacuum-time=1s")
 
 
-def start_anew(target: Host, host: Any) -> None:
-    """A service that was hurt, and its counters, start from nothing."""
+def restart_service(target: Host, host: Any) -> None:
+    """Restart a service after a fault, which also resets its counters."""
     host.check_output(f"systemctl reset-failed {SERVICE}; systemctl restart {SERVICE}")
     is_back(target)
 
@@ -75,7 +75,7 @@ def is_back(target: Host) -> None:
 
 
 def triage(tmp_path: Path, *arguments: str) -> dict[str, Any]:
-    """The report on both hosts; the pass itself must work whatever it finds."""
+    """The report on both hosts. The playbook must succeed with every finding."""
     path = tmp_path / "triage.json"
     run = fleet.play("triage.yml", QUICK, f"--extra-vars=triage_json={path}", *arguments)
     assert run.returncode == 0, run.output
@@ -88,7 +88,7 @@ def triage(tmp_path: Path, *arguments: str) -> dict[str, Any]:
 
 
 def reasons(report: dict[str, Any], host: Host) -> dict[tuple[str, str], str]:
-    """Level and rule of every reason, with what was measured."""
+    """The measured values by level and rule."""
     found = report["hosts"][host.name]["reasons"]
     return {(reason["level"], reason["rule"]): reason["measured"] for reason in found}
 
@@ -108,7 +108,7 @@ def engine(host: Any) -> int:
 
 @contextlib.contextmanager
 def dropped(target: Host, service: str) -> Iterator[None]:
-    """Packets to a port of the host are dropped inside of it."""
+    """Drop packets to a port inside the host."""
     port = {"mcp": "8080", "metrics": "9090"}[service]
     process = runtime.podman("inspect", "--format", "{{.State.Pid}}", target.container)
     rule = ["INPUT", "--protocol", "tcp", "--dport", port, "--jump", "DROP"]
@@ -123,7 +123,7 @@ def dropped(target: Host, service: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def tiny_cache(host: Any, options: str) -> Iterator[None]:
-    """A file system of its own under the cache's directory, with little room."""
+    """Mount a small file system over the cache directory."""
     host.check_output(f"mount -t tmpfs -o {options} triage-test {CACHE}")
     try:
         yield
@@ -133,7 +133,7 @@ def tiny_cache(host: Any, options: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def another_engine(host: Any) -> Iterator[None]:
-    """A second engine in the unit's control group, stopped while it loads so that it does no harm."""
+    """Run a second engine in the unit's control group, stopped while it loads so that it does no harm."""
     main, first_engine = main_process(host), engine(host)
     group = host.check_output(f"sed -n 's/^0:://p' /proc/{main}/cgroup")
     words = host.check_output(f"tr '\\0' ' ' < /proc/{first_engine}/cmdline").split()
@@ -160,14 +160,14 @@ def another_engine(host: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def delayed_engine(host: Any) -> Iterator[None]:
-    """The engine runs for one tenth of the time, as if its device were that much slower."""
+    """Let the engine run for only one tenth of the time, as on a slower device."""
     process = engine(host)
     script = f"while kill -STOP {process}; do sleep 0.45; kill -CONT {process}; sleep 0.05; done"
     pulses = host.check_output(f"setsid sh -c '{script}' > /dev/null 2>&1 < /dev/null & echo $!")
     try:
-        seen = f"for each in $(seq 20); do ps --no-headers -o state {process}; sleep 0.05; done"
-        # Stopped and running in turns.
-        states = host.check_output(seen).split()
+        sample = f"for each in $(seq 20); do ps --no-headers -o state {process}; sleep 0.05; done"
+        # Alternately stopped and running.
+        states = host.check_output(sample).split()
         assert 10 <= states.count("T") < 20, states
         yield
     finally:
@@ -191,7 +191,7 @@ def position(number: int) -> dict[str, Any]:
 
 
 class FailingTraffic:
-    """Clients of whose calls three in five fail: two ask what the cache knows, three what needs an engine."""
+    """Clients of which three in five calls fail: two are answered from the cache, three need the engine."""
 
     def __init__(self, target: Host) -> None:
         self._target = target
@@ -222,9 +222,7 @@ class FailingTraffic:
         self._thread.join()
 
 
-def test_well_hosts_are_healthy_and_compared_with_their_baseline(
-    first: Any, second: Any, tmp_path: Path
-) -> None:
+def test_healthy_hosts_are_compared_with_their_baseline(first: Any, second: Any, tmp_path: Path) -> None:
     for host in (first, second):
         host.check_output(f"rm -f {BASELINE}")
     predicted = fleet.play("baseline.yml", "--check", QUICK)
@@ -240,7 +238,7 @@ def test_well_hosts_are_healthy_and_compared_with_their_baseline(
         assert baseline["release"] in host.check_output("readlink /opt/katago-mcp/current")
         assert (baseline["engine_version"], baseline["probes"]) == ("1.18.1", 9)
         assert 0 < baseline["fastest_seconds"] <= baseline["median_seconds"] <= baseline["slowest_seconds"]
-        # Far from any bound, whatever else this machine does just now.
+        # Far from any bound, independent of the load on this machine.
         slow = host is first
         baseline["median_seconds"] *= 100 if slow else 0.01
         text = json.dumps(baseline)
@@ -252,7 +250,7 @@ def test_well_hosts_are_healthy_and_compared_with_their_baseline(
     assert report["hosts"][SECOND.name]["command"] == command(SECOND, "mitigate")
     assert (report["verdict"], report["counts"]) == ("P1", {"P1": 1, "healthy": 1})
     for name, host in ((FIRST.name, first), (SECOND.name, second)):
-        # R17: without the tools of the runbook.
+        # R17: works without iostat.
         assert not host.exists("iostat")
         facts = report["hosts"][name]["facts"]
         assert len(facts["load"]["value"]["averages"]) == 3
@@ -266,7 +264,7 @@ def test_well_hosts_are_healthy_and_compared_with_their_baseline(
     second.check_output(f"rm {BASELINE}")
 
 
-def test_engine_that_became_slow_is_told_against_the_baseline(second: Any, tmp_path: Path) -> None:
+def test_slow_engine_is_reported_against_the_baseline(second: Any, tmp_path: Path) -> None:
     recorded = fleet.play("baseline.yml", QUICK, f"--limit={SECOND.name}")
     assert recorded.returncode == 0, recorded.output
     baseline = json.loads(second.file(BASELINE).content_string)["median_seconds"]
@@ -293,7 +291,7 @@ def test_stopped_unit_and_corrupted_configuration(first: Any, second: Any, tmp_p
         refused = fleet.play("baseline.yml", QUICK)
     finally:
         second.check_output(f"cp --preserve /run/config.json {CONFIG}")
-        start_anew(FIRST, first)
+        restart_service(FIRST, first)
     assert "is inactive (dead" in reasons(report, FIRST)["P0", "unit"]
     assert report["hosts"][FIRST.name]["command"] == command(FIRST, "restart")
     assert report["hosts"][FIRST.name]["respond_by"] is not None
@@ -301,10 +299,10 @@ def test_stopped_unit_and_corrupted_configuration(first: Any, second: Any, tmp_p
     assert "is not JSON" in found["P0", "config"]
     assert "config.json was changed" in found["P0", "release"]
     assert report["hosts"][SECOND.name]["escalate"] == ["the configuration is corrupted"]
-    # Whoever has changed it may have got in.
+    # Somebody changed it, so an intrusion is possible.
     assert report["hosts"][SECOND.name]["command"].startswith(f"{command(SECOND, 'security_on')} -e ")
     assert refused.returncode != 0
-    assert refused.output.count("Refused; nothing was written on this host.") >= 2
+    assert refused.output.count("Refused; no baseline was recorded on this host.") >= 2
     assert first.run(f"cat {BASELINE}").stdout == before
     assert not second.file(BASELINE).exists
 
@@ -325,11 +323,11 @@ def test_frozen_server_and_dropped_packets(first: Any, tmp_path: Path) -> None:
     assert report["hosts"][FIRST.name]["command"] == command(FIRST, "restart", "-e force=true")
     found = reasons(report, SECOND)
     assert ("P0", "unit") not in found
-    assert "no answer" in found["P0", "health"]
+    assert "did not answer" in found["P0", "health"]
     assert report["hosts"][SECOND.name]["command"] == command(SECOND, "restart", "-e force=true")
 
 
-def test_engine_that_was_killed_three_times_and_metrics_that_are_gone(first: Any, tmp_path: Path) -> None:
+def test_engine_that_failed_three_times_and_missing_metrics(first: Any, tmp_path: Path) -> None:
     for _ in range(3):
         fleet.eventually(
             lambda: fleet.get(FIRST, "/ready")[0] == 200 and engine(first) != 0,
@@ -341,7 +339,7 @@ def test_engine_that_was_killed_three_times_and_metrics_that_are_gone(first: Any
     fleet.eventually(lambda: fleet.get(FIRST, "/ready")[0] == 200, within=RECOVERY, what="it is back")
     with dropped(SECOND, "metrics"):
         report = triage(tmp_path)
-    start_anew(FIRST, first)
+    restart_service(FIRST, first)
     assert "3 times in 10 minutes" in reasons(report, FIRST)["P1", "engine_failures"]
     assert report["hosts"][FIRST.name]["command"] == command(FIRST, "restart")
     assert set(reasons(report, SECOND)) == {("P3", "metrics"), ("unknown", "error_rate")}
@@ -353,8 +351,8 @@ def test_failing_requests_without_an_engine_and_a_second_engine(
 ) -> None:
     operator = first.check_output("cat /etc/katago-mcp/credentials/operator.token")
     for number in (0, 1):
-        known = asyncio.run(call(FIRST, fleet.token(), "analyzePosition", position(number)))
-        assert not known.is_error
+        cached = asyncio.run(call(FIRST, fleet.token(), "analyzePosition", position(number)))
+        assert not cached.is_error
     stopped = asyncio.run(call(FIRST, operator, "stopEngine", {}))
     assert not stopped.is_error, stopped
     with another_engine(second), FailingTraffic(FIRST) as traffic:
@@ -365,13 +363,13 @@ def test_failing_requests_without_an_engine_and_a_second_engine(
     assert not started.is_error, started
     is_back(FIRST)
     found = reasons(report, FIRST)
-    assert "requests failed" in found["P1", "error_rate"]
+    assert "client requests failed" in found["P1", "error_rate"]
     assert 50 <= float(found["P1", "error_rate"].split("(")[1].split(" ")[0]) <= 70
-    assert found["P1", "engines"] == "no engine process runs"
+    assert found["P1", "engines"] == "no engine process is running"
     assert ("P1", "ready") in found
     assert ("P1", "probe") in found
     assert report["hosts"][FIRST.name]["command"] == command(FIRST, "restart")
-    assert "2 engines run" in reasons(report, SECOND)["P2", "engines"]
+    assert "2 engine processes are running" in reasons(report, SECOND)["P2", "engines"]
     assert report["hosts"][SECOND.name]["command"] == command(SECOND, "restart", "-e force=true")
 
 
@@ -382,12 +380,12 @@ def test_full_disk_and_no_inodes(first: Any, second: Any, tmp_path: Path) -> Non
         assert first.check_output(f"df --output=pcent {CACHE} | tail -1").strip() == "100%"
         assert second.check_output(f"df --output=ipcent {CACHE} | tail -1").strip() == "100%"
         report = triage(tmp_path)
-    for host, what in ((FIRST, "space"), (SECOND, "inodes")):
+    for host, what in ((FIRST, "disk space"), (SECOND, "inodes")):
         assert f"0 % of the {what} of {CACHE} is free" in reasons(report, host)["P2", "filesystems"]
         assert report["hosts"][host.name]["escalate"] == ["resources are exhausted"]
         assert report["hosts"][host.name]["command"] is None, reasons(report, host)
-        (room,) = report["hosts"][host.name]["proposals"]
-        assert room.startswith(f"{CACHE} takes ")
+        (proposal,) = report["hosts"][host.name]["proposals"]
+        assert proposal.startswith(f"{CACHE} uses ")
 
 
 def test_read_only_root(first: Any, tmp_path: Path) -> None:
@@ -397,17 +395,17 @@ def test_read_only_root(first: Any, tmp_path: Path) -> None:
         assert hosts.untouched(first) == before
     found = reasons(report, FIRST)
     assert "is mounted read-only" in found["P2", "filesystems"]
-    # The configuration is as it was; no procedure works there.
+    # The configuration is unchanged. No playbook can work on this host, so none is proposed.
     assert not [rule for level, rule in found if level in ("P0", "unknown")]
     assert report["hosts"][FIRST.name]["command"] is None
 
 
-def test_few_open_files_and_a_greedy_unit(first: Any, second: Any, tmp_path: Path) -> None:
+def test_low_limit_of_open_files_and_a_unit_with_high_load(first: Any, second: Any, tmp_path: Path) -> None:
     first.check_output(
         f"mkdir -p $(dirname {DROP_IN}) && printf '[Service]\\nLimitNOFILE=64\\n' > {DROP_IN}"
         f" && systemctl daemon-reload && systemctl restart {SERVICE}"
     )
-    # Many, so that the unit is greedy also where this machine does much else.
+    # Enough loops to use much processor time also on a busy machine.
     loops = "for each in 1 2 3 4 5 6 7 8; do while :; do :; done & done; wait"
     second.check_output(f"systemd-run --quiet --collect --unit=greedy sh -c '{loops}'")
     try:
@@ -416,18 +414,18 @@ def test_few_open_files_and_a_greedy_unit(first: Any, second: Any, tmp_path: Pat
         report = triage(tmp_path)
     finally:
         first.check_output(f"rm -r $(dirname {DROP_IN}) && systemctl daemon-reload")
-        start_anew(FIRST, first)
+        restart_service(FIRST, first)
         second.check_output("systemctl stop greedy.service")
-    assert reasons(report, FIRST)["P2", "limits"] == "the process may open 64 files"
-    assert f"the unit is changed by {DROP_IN}" in report["hosts"][FIRST.name]["changes"]
+    assert reasons(report, FIRST)["P2", "limits"] == "the service may open only 64 files"
+    assert f"a drop-in changes the unit: {DROP_IN}" in report["hosts"][FIRST.name]["changes"]
     assert any(DROP_IN in proposal for proposal in report["hosts"][FIRST.name]["proposals"])
     found = report["hosts"][SECOND.name]
-    assert any("greedy.service (sh) takes" in note for note in found["notes"]), found["notes"]
+    assert any("greedy.service (sh) uses" in note for note in found["notes"]), found["notes"]
     assert "systemctl set-property --runtime greedy.service CPUWeight=20" in found["proposals"]
 
 
 def test_crash_soon_after_a_restart_and_a_check_that_hangs(first: Any, second: Any, tmp_path: Path) -> None:
-    start_anew(FIRST, first)
+    restart_service(FIRST, first)
     before = main_process(first)
     first.check_output(f"systemctl kill --kill-whom=main --signal=KILL {SERVICE}")
     fleet.eventually(
@@ -443,7 +441,9 @@ def test_crash_soon_after_a_restart_and_a_check_that_hangs(first: Any, second: A
     finally:
         second.check_output("umount $(command -v journalctl)")
     assert "after it was started" in reasons(report, FIRST)["P1", "fails_again"]
-    assert report["hosts"][FIRST.name]["escalate"] == ["it failed again within 5 minutes after a restart"]
+    assert report["hosts"][FIRST.name]["escalate"] == [
+        "the service failed again within 5 minutes after a restart"
+    ]
     found = report["hosts"][SECOND.name]
     assert found["verdict"] == "unknown"
     assert set(found["undecided"]) == {"fails_again", "engine_failures", "cache", "logged_errors"}
@@ -453,10 +453,10 @@ def test_crash_soon_after_a_restart_and_a_check_that_hangs(first: Any, second: A
 
 
 @pytest.mark.parametrize("gone", [fleet.frozen, fleet.absent])
-def test_host_that_is_gone_is_unknown_and_costs_the_others_nothing(
+def test_unreachable_host_is_unknown_and_does_not_affect_the_others(
     second: Any, tmp_path: Path, gone: Callable[[Host], contextlib.AbstractContextManager[None]]
 ) -> None:
-    # A connection kept open from before must not hide it.
+    # An open connection must not hide that the host is unreachable.
     second.check_output("true")
     with gone(SECOND):
         report = triage(tmp_path)
@@ -466,7 +466,7 @@ def test_host_that_is_gone_is_unknown_and_costs_the_others_nothing(
     assert report["unknown"] == [SECOND.name]
 
 
-def test_breach_and_a_verdict_to_fail_on_are_the_operators_to_set(tmp_path: Path) -> None:
+def test_operator_can_report_a_breach_and_set_the_failing_level(tmp_path: Path) -> None:
     path = tmp_path / "triage.json"
     run = fleet.play(
         "triage.yml",

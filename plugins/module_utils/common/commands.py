@@ -1,4 +1,4 @@
-"""Other programs of a host that are asked something, whether they are there or not."""
+"""Runs programs of a host that may not be installed, and returns their output."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 
 def ask(command: Sequence[str], seconds: float | None = None, given: str = "") -> tuple[int, str]:
-    """A command's exit status and all that it wrote; 127 when it is not there, 124 when it took too long.
+    """Run a command; return its exit status and its output (stdout and stderr).
 
-    `given` is its input.
+    The status is 127 if the program is not installed, 124 if it took longer than `seconds`. `given`: stdin.
     """
     try:
         done = subprocess.run(
@@ -25,5 +25,5 @@ def ask(command: Sequence[str], seconds: float | None = None, given: str = "") -
     except FileNotFoundError:
         return 127, f"{command[0]} is not installed"
     except subprocess.TimeoutExpired:
-        return 124, f"{command[0]} gave no answer within {seconds:g} s"
+        return 124, f"{command[0]} did not answer within {seconds:g} s"
     return done.returncode, done.stdout

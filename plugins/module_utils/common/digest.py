@@ -1,4 +1,4 @@
-"""Digests of files and directory trees, by which everything that is installed is named and checked."""
+"""Digests of files and directory trees. Everything that is installed is named and verified by its digest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# A directory that was installed whole holds a record of its own files under this name.
+# The name of the record of its own files that a completely installed directory has.
 RECORD = "files.json"
 
 _BLOCK = 1 << 20
@@ -34,15 +34,15 @@ def of_text(text: str) -> str:
 
 
 def of_json(value: object) -> str:
-    """The sha256 of a JSON value, whatever the order of its keys."""
+    """The sha256 of a JSON value, independent of the order of its keys."""
     return of_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
 
 
 def of_tree(root: str | os.PathLike[str], *, skip: frozenset[str] = frozenset()) -> dict[str, str]:
-    """Every file and link below `root` by relative path: its sha256 and whether it is executable.
+    """Every file and symlink below `root`, by relative path, with its sha256.
 
-    `skip` names paths, relative to `root`, that are left out. A link's entry is `link:` and its
-    target, an executable file's digest ends in `+x`. Empty directories do not count.
+    The digest of an executable file ends in `+x`. The entry of a symlink is `link:` and its target. Empty
+    directories are ignored. `skip`: paths relative to `root` to leave out.
     """
     entries = {}
     for path in sorted(_files(Path(root))):
@@ -58,14 +58,17 @@ def of_tree(root: str | os.PathLike[str], *, skip: frozenset[str] = frozenset())
 
 
 def of_path(path: str | os.PathLike[str]) -> str:
-    """The sha256 of a file, or of everything in a directory but its own record."""
+    """The sha256 of a file, or of the content of a directory without its own record."""
     if Path(path).is_dir():
         return of_json(of_tree(path, skip=frozenset({RECORD})))
     return of_file(path)
 
 
 def differences(expected: dict[str, str], actual: dict[str, str]) -> list[str]:
-    """What distinguishes a tree from what it should be, one short phrase for each path."""
+    """The differences between two trees from `of_tree`, as one short phrase for each path.
+
+    Triage reads the ends of these phrases to distinguish missing files from changed and added ones.
+    """
     return [
         *(f"{path} is missing" for path in sorted(expected.keys() - actual.keys())),
         *(f"{path} was added" for path in sorted(actual.keys() - expected.keys())),

@@ -1,4 +1,4 @@
-"""Whether a host's disks take what a running service writes: tried, since figures do not tell everything."""
+"""Tests whether a host's disks are writable by writing to them, since figures do not show every fault."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# What the service needs at least to start: its engine keeps compiled kernels.
+# The service needs these to start: the engine stores compiled kernels there.
 WRITTEN_BY_SERVICE = (Path("/var/lib/katago-mcp"), Path("/var/cache/katago-mcp"))
 _TRIED_BYTES = 256 << 10
 
 
 def obstacles(directories: Iterable[Path] = WRITTEN_BY_SERVICE) -> Iterator[str]:
-    """Why a directory takes no new file of some size, in words; one that is not there is passed over."""
+    """One sentence for each directory in which no file can be written. Missing directories are skipped."""
     for directory in directories:
         if not directory.is_dir():
             continue

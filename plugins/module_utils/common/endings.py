@@ -1,4 +1,4 @@
-"""Says how a program ended and what it wrote last, so that no message ends with nothing after its colon."""
+"""Describes how a program exited and its last log lines. A description is never empty."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import subprocess
 MOST_CHARACTERS = 1000
 SEPARATOR = " | "
 
-# What systemd itself ends a unit's process with, before the program runs [systemd.exec(5)].
+# The exit statuses with which systemd itself fails, before the program runs [systemd.exec(5)].
 _STEPS = {
     200: "systemd could not change to its working directory",
     203: "systemd could not execute the program",
-    216: "systemd could not take on its group",
-    217: "systemd could not take on its user",
+    216: "systemd could not switch to its group",
+    217: "systemd could not switch to its user",
     218: "systemd could not set its capabilities",
     226: "systemd could not set up its file systems",
     228: "systemd could not set up its system call filter",
@@ -24,43 +24,43 @@ _STEPS = {
 
 
 def last_lines(*outputs: str | None, most: int = MOST_CHARACTERS, lines: int = 5) -> str:
-    """The last lines of the first output that has any, in one line; empty when none has.
+    """The last lines of the first nonempty output, joined into one line; empty if all outputs are empty.
 
-    Whole lines only, but for a last one that is too long. The caller has redacted the outputs.
+    Only whole lines, unless the last line alone is too long. The caller has redacted the outputs.
     """
     for output in outputs:
-        kept: list[str] = []
+        selected: list[str] = []
         for line in reversed([each.strip() for each in (output or "").splitlines() if each.strip()]):
-            length = sum(map(len, kept)) + len(SEPARATOR) * len(kept)
-            if kept and (len(kept) == lines or length + len(line) > most):
+            length = sum(map(len, selected)) + len(SEPARATOR) * len(selected)
+            if selected and (len(selected) == lines or length + len(line) > most):
                 break
-            kept.insert(0, line if len(line) <= most else f"...{line[-most:]}")
-        if kept:
-            return SEPARATOR.join(kept)
+            selected.insert(0, line if len(line) <= most else f"...{line[-most:]}")
+        if selected:
+            return SEPARATOR.join(selected)
     return ""
 
 
 def of_status(status: int) -> str:
-    """How a process ended; `status` is negative for a signal, as in subprocess."""
+    """Describe the exit of a process. `status`: negative for a signal, as in subprocess."""
     if status < 0:
         try:
             name = signal.Signals(-status).name
         except ValueError:
             name = str(-status)
-        return f"it was killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
-    return f"it ended with status {status}" + (f" ({_STEPS[status]})" if status in _STEPS else "")
+        return f"it was killed by {name}" + (" (possibly out of memory)" if name == "SIGKILL" else "")
+    return f"it exited with status {status}" + (f" ({_STEPS[status]})" if status in _STEPS else "")
 
 
 def said(*outputs: str | None, status: int, most: int = MOST_CHARACTERS, lines: int = 5) -> str:
-    """The last lines of the first output that has any; else how the program ended without a word."""
-    return last_lines(*outputs, most=most, lines=lines) or f"{of_status(status)} and wrote nothing"
+    """The last lines of the first nonempty output; if there are none, how the program exited."""
+    return last_lines(*outputs, most=most, lines=lines) or f"{of_status(status)} without any output"
 
 
 def of_error(error: Exception) -> str:
-    """What went wrong when a program was run: what it said, how it ended, or that it did not end in time."""
+    """Describe an error of subprocess: the last log lines, the exit status, or the missed deadline."""
     if isinstance(error, subprocess.CalledProcessError):
         return said(error.stderr, error.stdout, status=error.returncode)
     if isinstance(error, subprocess.TimeoutExpired):
         command = error.cmd if isinstance(error.cmd, str) else " ".join(map(str, error.cmd[:3]))
-        return f"`{command}` did not end within {error.timeout:g} s"
+        return f"`{command}` did not finish within {error.timeout:g} s"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Files on disk: replaced, created, linked and appended to whole or not at all, also after a power cut."""
+"""Atomic and durable changes of files: replace, create, link, append. They survive a power failure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_MOST_LOST = 300
+_LONGEST_TORN = 300
 
 
 def write(path: Path, content: bytes, *, mode: int, group: int | None = None) -> None:
-    """Replace or create a file: written beside it, synced, renamed. `group`: a numeric id, or the own one."""
+    """Replace or create a file atomically: write a temporary file beside it, sync, rename.
+
+    `group`: a numeric group id; None for the process's own group.
+    """
     scratch = _beside(path, content, mode, group)
     try:
         scratch.rename(path)
@@ -26,7 +29,10 @@ def write(path: Path, content: bytes, *, mode: int, group: int | None = None) ->
 
 
 def create(path: Path, content: bytes, *, mode: int) -> bool:
-    """Write a file unless there is one, whoever else does the same; return whether this one is it."""
+    """Create a file with this content unless it exists; return whether this call created it.
+
+    Safe against other processes that create the same file.
+    """
     scratch = _beside(path, content, mode)
     try:
         path.hardlink_to(scratch)
@@ -39,9 +45,9 @@ def create(path: Path, content: bytes, *, mode: int) -> bool:
 
 
 def append(path: Path, content: bytes, *, mode: int) -> None:
-    """Add whole lines to the end of a file, all or none; durably, and one writer at a time.
+    """Append whole lines to a file, all or none, durably. Locks out other writers.
 
-    Raises OSError, ENOSPC where only a part was taken, with the file as it was.
+    Raises OSError and leaves the file unchanged; ENOSPC if only a part could be written.
     """
     new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode)
@@ -54,10 +60,10 @@ def append(path: Path, content: bytes, *, mode: int) -> None:
 
 
 def append_lines(descriptor: int, content: bytes, *, durable: bool) -> None:
-    """Add whole lines, one writer at a time; synced when they are to be durable.
+    """Append whole lines, all or none. Locks out other writers. `durable`: sync the file.
 
-    What a dead writer left of a line becomes a line of its own. Raises OSError, ENOSPC where only a
-    part was taken, with the file as it was.
+    If a killed writer left an incomplete line, that line is terminated first. Raises OSError and leaves the
+    file unchanged; ENOSPC if only a part could be written.
     """
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
@@ -70,7 +76,7 @@ def append_lines(descriptor: int, content: bytes, *, durable: bool) -> None:
             if durable:
                 os.fsync(descriptor)
         except BaseException:
-            # Half a line would spoil the next one.
+            # An incomplete line would corrupt the next one.
             os.ftruncate(descriptor, size)
             raise
     finally:
@@ -78,19 +84,20 @@ def append_lines(descriptor: int, content: bytes, *, durable: bool) -> None:
 
 
 def append_events(path: Path, *events: Mapping[str, Any], at: str, who: str) -> None:
-    """Add events with time and actor, all or none, readable by their owner alone.
+    """Append events with time and actor, all or none. The file is readable by its owner only.
 
-    What a dead writer left of a line is taken off the end first, and told by an event of its own. The
-    caller sees to it that nobody else appends meanwhile. Raises OSError, with the file as it was.
+    If a killed writer left an incomplete line, it is removed first and recorded in an event `torn`. The
+    caller makes sure that no other process appends at the same time. Raises OSError and leaves the file
+    unchanged.
     """
-    torn = _take_off_torn(path)
-    told = [{"event": "torn", "lost": torn.decode(errors="replace")[:_MOST_LOST]}] if torn else []
-    lines = "".join(json.dumps({"at": at, "who": who, **event}) + "\n" for event in [*told, *events])
+    torn = _remove_torn_line(path)
+    repairs = [{"event": "torn", "lost": torn.decode(errors="replace")[:_LONGEST_TORN]}] if torn else []
+    lines = "".join(json.dumps({"at": at, "who": who, **event}) + "\n" for event in [*repairs, *events])
     append(path, lines.encode(), mode=0o600)
 
 
 def link(path: Path, target: str) -> bool:
-    """Make `path` a symlink to `target`; return whether it was not one already."""
+    """Make `path` a symlink to `target`; return whether it was changed."""
     if path.is_symlink() and str(path.readlink()) == target:
         return False
     scratch = path.parent / f".{path.name}.{os.getpid()}"
@@ -114,7 +121,7 @@ def sync_directory(path: Path) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Make every file below `root`, and the directories that name them, durable."""
+    """Make every file and directory below `root` durable."""
     for directory, _, files in os.walk(root):
         for name in files:
             path = Path(directory, name)
@@ -143,8 +150,8 @@ def _beside(path: Path, content: bytes, mode: int, group: int | None = None) -> 
     return Path(scratch)
 
 
-def _take_off_torn(path: Path) -> bytes:
-    """Cut the file after its last whole line; return what was behind it."""
+def _remove_torn_line(path: Path) -> bytes:
+    """Truncate the file after its last whole line; return the removed bytes."""
     if not path.exists():
         return b""
     with path.open("rb+") as file:

@@ -1,4 +1,4 @@
-"""The operating system of a host, by os-release(5), and whether this collection was tested on it."""
+"""The operating system of a host, read from os-release(5), and whether this collection was tested on it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ _TESTED_NAMES = "Debian 12 and 13"
 
 
 class OsReleaseError(Exception):
-    """A host does not tell what system it runs; the message says where, why and what is expected."""
+    """The host's system is unknown. The message names the file, the problem and what is expected."""
 
 
 @dataclass(frozen=True)
 class System:
-    """A system: `id` as debian, `version` as 13 and empty for a rolling one, `codename` as trixie.
+    """An operating system.
 
-    `name`: for people. `like`: the ids of the systems that it is derived from.
+    `id`: such as debian. `version`: such as 13, empty for a rolling release. `codename`: such as trixie.
+    `name`: the name for people. `like`: the ids of the systems that it is derived from.
     """
 
     id: str
@@ -29,42 +30,42 @@ class System:
     like: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Its name, and what decides."""
+        """The name, and the id and version by which the system is recognized."""
         release = f"{self.id} {self.version or _rolling(self.codename)}"
         return f"{self.name} ({release})" if self.name else release
 
     @property
     def is_tested(self) -> bool:
-        """Whether the scenarios of this collection run on it."""
+        """Whether this collection is tested on the system."""
         return self.version in TESTED.get(self.id, ())
 
     @property
     def has_apt(self) -> bool:
-        """Whether its packages are Debian's or made like them, which the roles need."""
+        """Whether the system is Debian or derived from it. The roles need APT."""
         return bool({"debian", "ubuntu"} & {self.id, *self.like})
 
 
 def read(path: Path) -> System:
-    """The system that a host's os-release names.
+    """Read the host's system from its os-release file.
 
     Raises:
-        OsReleaseError: there is no such file, or it does not name a system.
+        OsReleaseError: the file is missing or malformed, or does not name a system.
     """
     try:
         text = path.read_text(errors="replace")
     except OSError as error:
         raise OsReleaseError(
-            f"{path} cannot be read: {error.strerror or error}. It names the host's system; the package"
-            " base-files has it, as a link to ../usr/lib/os-release."
+            f"{path} cannot be read: {error.strerror or error}. This file names the host's system. The"
+            " package base-files provides it, as a link to ../usr/lib/os-release."
         ) from error
     return parse(text, str(path))
 
 
 def parse(text: str, place: str) -> System:
-    """The system that the text of an os-release names; `place` is where it was read, for errors.
+    """Parse the text of an os-release file. `place`: where it was read, for error messages.
 
     Raises:
-        OsReleaseError: naming the line, or the field that is missing.
+        OsReleaseError: the message names the malformed line or the missing field.
     """
     fields: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -73,16 +74,16 @@ def parse(text: str, place: str) -> System:
             continue
         name, assigned, value = stripped.partition("=")
         try:
-            words = shlex.split(value) if assigned else []
+            values = shlex.split(value) if assigned else []
         except ValueError as error:
             raise _malformed(place, number, stripped, f"{error}".lower()) from error
-        if not assigned or len(words) > 1:
-            raise _malformed(place, number, stripped, "it is no assignment of one value")
-        fields[name] = "".join(words)
+        if not assigned or len(values) > 1:
+            raise _malformed(place, number, stripped, "it does not assign exactly one value")
+        fields[name] = "".join(values)
     if not fields.get("ID"):
         raise OsReleaseError(
-            f"{place} has no ID, so the host's system is unknown. Expected is a file as os-release(5)"
-            " describes it, with ID=debian for example."
+            f"{place} has no ID, so the host's system is unknown. Expected: a file as described in"
+            " os-release(5), for example with ID=debian."
         )
     return System(
         id=fields["ID"],
@@ -94,12 +95,12 @@ def parse(text: str, place: str) -> System:
 
 
 def warning(system: System) -> str:
-    """What every report says of a host whose system was not tested; empty for one that was."""
-    return "" if system.is_tested else f"untested system: {system}; tested are {_TESTED_NAMES}"
+    """The warning for every report on a host with an untested system; empty for a tested system."""
+    return "" if system.is_tested else f"untested system: {system}; tested: {_TESTED_NAMES}"
 
 
 def warning_of(path: Path) -> str:
-    """As `warning`, of the host itself; also where its system cannot be told."""
+    """Like `warning`, for the system that the file names. Also warns if the file cannot be used."""
     try:
         return warning(read(path))
     except OsReleaseError as error:
@@ -107,11 +108,11 @@ def warning_of(path: Path) -> str:
 
 
 def refusal(system: System) -> str:
-    """Why a host with a system that was not tested is refused, and how it is tried anyway."""
-    words = f"The host runs {system}; tested are {_TESTED_NAMES}."
+    """Why a host with an untested system is refused, and how to use it anyway."""
+    cause = f"The host runs {system}; tested: {_TESTED_NAMES}."
     if not system.has_apt:
-        return f"{words} Packages are installed with APT, which this system is not known to have."
-    return f"{words} To try it anyway, with a warning in every report: preflight_untested_system: true"
+        return f"{cause} The roles need APT, which this system is not known to have."
+    return f"{cause} To use it anyway, with a warning in every report: preflight_untested_system: true"
 
 
 def _rolling(codename: str) -> str:
@@ -120,6 +121,6 @@ def _rolling(codename: str) -> str:
 
 def _malformed(place: str, number: int, line: str, why: str) -> OsReleaseError:
     return OsReleaseError(
-        f"{place} is malformed in line {number}, {line[:80]!r}: {why}. Expected are lines as os-release(5)"
-        ' describes them, ID=debian or VERSION_ID="13" for example.'
+        f"{place} is malformed in line {number}, {line[:80]!r}: {why}. Expected: lines as described in"
+        ' os-release(5), for example ID=debian or VERSION_ID="13".'
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def state(pid: int, proc: Path) -> str | None:
-    """The state letter of a process, T when it is stopped; None when there is no such process."""
+    """The state letter of a process, such as T if it is stopped; None if there is no such process."""
     try:
         return stat(proc / str(pid))[1][0]
     except OSError:
@@ -14,7 +14,7 @@ def state(pid: int, proc: Path) -> str | None:
 
 
 def stat(directory: Path) -> tuple[str, list[str]]:
-    """A process's name, which may hold anything, and the fields of `stat` after it [proc(5)]."""
+    """A process's name, which may contain any character, and the fields of `stat` after it [proc(5)]."""
     text = (directory / "stat").read_text(errors="replace")
     end = text.rindex(")")
     return text[text.index("(") + 1 : end], text[end + 2 :].split()

@@ -1,4 +1,4 @@
-"""A host's own figures, read from /proc and the file systems: no tool has to be installed for them."""
+"""Figures of a host, read from /proc and from the file systems. No tool needs to be installed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SECTOR = 512
-# The unit of st_blocks, whatever the file system's own is.
+# The unit of st_blocks, independent of the file system's block size.
 _BLOCK = 512
 # PF_KTHREAD of the kernel's include/linux/sched.h.
 _KERNEL_THREAD = 0x00200000
-# Whole disks and partitions that do I/O of their own; loops, RAM disks and optical drives do not count.
+# Disks and partitions with I/O of their own, without loop devices, RAM disks and optical drives.
 _DISK = re.compile(r"(?:sd|hd|vd|xvd|nvme|mmcblk|dm-|md)\w*")
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process in one sample; `ticks` of CPU since its start, `unit` of systemd that it belongs to."""
+    """A process in one sample. `ticks`: CPU time since its start. `unit`: its systemd unit."""
 
     pid: int
     parent: int
@@ -40,7 +40,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Sample:
-    """All processes and disks at one moment; `at` of time.monotonic(), `disks` None if not counted."""
+    """All processes and disks at one moment. `at`: by time.monotonic(). `disks`: None if not available."""
 
     at: float
     processes: Mapping[int, Process]
@@ -48,7 +48,7 @@ class Sample:
 
 
 def memory(proc: Path) -> dict[str, float]:
-    """Total, available and free swap memory in bytes; `available_percent` of the total."""
+    """Total memory, available memory and free swap, in bytes. `available_percent`: of the total memory."""
     fields = dict(re.findall(r"^(\w+): +(\d+) kB$", (proc / "meminfo").read_text(), re.M))
     total, available = int(fields["MemTotal"]) << 10, int(fields["MemAvailable"]) << 10
     return {
@@ -60,52 +60,52 @@ def memory(proc: Path) -> dict[str, float]:
 
 
 def pressure(proc: Path) -> dict[str, Any]:
-    """Stalls in percent of the last 10 and 60 s, by resource and kind; `absent` when not accounted."""
-    found: dict[str, Any] = {}
+    """Stalls in percent of the last 10 and 60 s, by resource and kind; `absent` if the kernel has none."""
+    stalls: dict[str, Any] = {}
     for resource in ("cpu", "memory", "io"):
         try:
             lines = (proc / "pressure" / resource).read_text().splitlines()
         except OSError as error:
             return {"absent": f"{proc / 'pressure' / resource}: {error.strerror}"}
-        found[resource] = {
+        stalls[resource] = {
             kind: {name: float(value) for name, value in re.findall(r"(avg10|avg60)=([\d.]+)", line)}
             for kind, line in (line.split(" ", 1) for line in lines)
         }
-    return found
+    return stalls
 
 
 def load(proc: Path) -> dict[str, Any]:
-    """The load over 1, 5 and 15 minutes, and the number of processors."""
+    """The load averages of 1, 5 and 15 minutes, and the number of processors."""
     averages = [float(word) for word in (proc / "loadavg").read_text().split()[:3]]
     return {"averages": averages, "processors": os.cpu_count() or 1}
 
 
 def limits(pid: int, proc: Path) -> dict[str, int | None]:
-    """A running process's limit of open files (None: unlimited) and how many it has open."""
+    """The limit of open files of a process (None: unlimited), and the number of its open files."""
     text = (proc / str(pid) / "limits").read_text()
-    found = re.search(r"^Max open files +(\S+)", text, re.M)
-    if found is None:
-        raise ValueError(f"/proc/{pid}/limits has no 'Max open files'")
+    match = re.search(r"^Max open files +(\S+)", text, re.M)
+    if match is None:
+        raise ValueError(f"/proc/{pid}/limits has no line 'Max open files'")
     return {
-        "open_files_limit": None if found[1] == "unlimited" else int(found[1]),
+        "open_files_limit": None if match[1] == "unlimited" else int(match[1]),
         "open_files": len(list((proc / str(pid) / "fd").iterdir())),
     }
 
 
 def filesystems(paths: Iterable[str]) -> list[dict[str, Any]]:
-    """The file system of each path, once: space, inodes (None where they are not counted), read-only.
+    """The file systems of the paths: free space, free inodes (None if not counted), whether read-only.
 
-    One that is mounted read-only in one place and not in another counts twice.
+    A file system that is mounted both read-only and writable has two entries.
     """
-    found: dict[tuple[int, bool], dict[str, Any]] = {}
+    entries: dict[tuple[int, bool], dict[str, Any]] = {}
     for path in paths:
         device = Path(path).stat().st_dev
         status = os.statvfs(path)
         read_only = bool(status.f_flag & os.ST_RDONLY)
-        if (device, read_only) in found:
-            found[device, read_only]["paths"].append(path)
+        if (device, read_only) in entries:
+            entries[device, read_only]["paths"].append(path)
             continue
-        found[device, read_only] = {
+        entries[device, read_only] = {
             "paths": [path],
             "device": device,
             "free_bytes": status.f_bavail * status.f_frsize,
@@ -113,27 +113,28 @@ def filesystems(paths: Iterable[str]) -> list[dict[str, Any]]:
             "free_inodes_percent": _percent(status.f_favail, status.f_files),
             "read_only": read_only,
         }
-    return list(found.values())
+    return list(entries.values())
 
 
 def consumers(paths: Iterable[str]) -> list[dict[str, Any]]:
-    """What each directory that is there holds on its own file system, in bytes and inodes, the largest first.
+    """The size of each existing directory in bytes and inodes, the largest first.
 
-    `paths` of the same file system as in `filesystems` have the same `device`.
+    Other file systems mounted below a directory are not counted. `device` is the same number as in
+    `filesystems`.
     """
-    found = []
+    sizes_by_path = []
     for path in paths:
         if not Path(path).is_dir():
             continue
         device = Path(path).stat().st_dev
         sizes = [entry.st_blocks * _BLOCK for entry in _entries(path, device)]
-        found.append({"path": path, "device": device, "bytes": sum(sizes), "inodes": len(sizes)})
-    return sorted(found, key=lambda each: each["bytes"], reverse=True)
+        sizes_by_path.append({"path": path, "device": device, "bytes": sum(sizes), "inodes": len(sizes)})
+    return sorted(sizes_by_path, key=lambda each: each["bytes"], reverse=True)
 
 
 def _entries(path: str, device: int) -> Iterator[os.stat_result]:
     for directory, names, files in os.walk(path):
-        # What is removed meanwhile is not counted.
+        # Files that are deleted during the walk are not counted.
         with contextlib.suppress(OSError):
             names[:] = [name for name in names if Path(directory, name).lstat().st_dev == device]
         for name in (*names, *files):
@@ -142,7 +143,7 @@ def _entries(path: str, device: int) -> Iterator[os.stat_result]:
 
 
 def sample(at: float, proc: Path) -> Sample:
-    """All processes but kernel threads, and the disks' counters, now."""
+    """Take a sample of all processes (without kernel threads) and of the disks' counters."""
     processes = {}
     for directory in proc.iterdir():
         if not directory.name.isdigit():
@@ -168,9 +169,9 @@ def sample(at: float, proc: Path) -> Sample:
 
 
 def by_unit(before: Sample, after: Sample, *, without: int | None = None) -> list[dict[str, Any]]:
-    """What each unit used between two samples, the greediest first.
+    """The usage of each unit between two samples, by processor time, highest first.
 
-    `cpu_percent` is of one processor. `without` is a process that is left out, with all below it.
+    `cpu_percent`: of one processor. `without`: a process to leave out, with all its descendants.
     """
     seconds = max(after.at - before.at, 1e-3)
     left_out = _below(after.processes, without)
@@ -203,9 +204,9 @@ def by_unit(before: Sample, after: Sample, *, without: int | None = None) -> lis
 
 
 def by_disk(before: Sample, after: Sample) -> list[dict[str, Any]] | dict[str, str]:
-    """What each disk did between two samples: share of the time busy (%), bytes read and written a second.
+    """The activity of each disk between two samples: busy time in percent, bytes read and written per second.
 
-    `absent` when disks are not counted.
+    `absent` with the reason if the counters are not available.
     """
     if before.disks is None or after.disks is None:
         return {"absent": f"{PROC / 'diskstats'} cannot be read"}
@@ -223,7 +224,7 @@ def by_disk(before: Sample, after: Sample) -> list[dict[str, Any]] | dict[str, s
 
 
 def device(proc: Path) -> str:
-    """What computes here: the GPUs that NVIDIA's driver names, else the processors."""
+    """The computing devices of the host: the GPUs that NVIDIA's driver lists, or else the processors."""
     gpus = sorted((proc / "driver" / "nvidia" / "gpus").glob("*/information"))
     models = [re.search(r"^Model:\s*(.+)$", gpu.read_text(), re.M) for gpu in gpus]
     if not models:
@@ -233,25 +234,25 @@ def device(proc: Path) -> str:
 
 
 def machine(proc: Path) -> dict[str, Any]:
-    """What tells this machine from others, and stays when it is installed anew: name, device, processors.
+    """The identity of this machine, which survives a reinstallation: name, device, number of processors.
 
-    Neither the machine's ID, which is another one after that, nor its firmware's, which containers share.
+    `/etc/machine-id` changes with a reinstallation, and containers share the firmware's ID.
     """
     return {"name": os.uname().nodename, "device": device(proc), "processors": os.cpu_count() or 1}
 
 
 def upgrades(log: Path, since: str) -> list[str]:
-    """The packages that dpkg upgraded or installed since a time, `YYYY-MM-DD HH:MM:SS` of the host."""
+    """The packages that dpkg installed or upgraded since a time, `YYYY-MM-DD HH:MM:SS` in host time."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    found = (re.match(r"(\S+ \S+) (?:upgrade|install) ([^: ]+)", line) for line in lines)
-    return [match[2] for match in found if match and match[1] >= since]
+    matches = (re.match(r"(\S+ \S+) (?:upgrade|install) ([^: ]+)", line) for line in lines)
+    return [match[2] for match in matches if match and match[1] >= since]
 
 
 def _unit(cgroup: str) -> str:
-    """The unit in /proc/PID/cgroup: of the unified hierarchy, or of systemd's own where that is empty."""
+    """The unit in /proc/PID/cgroup: from the unified hierarchy, or else from systemd's own hierarchy."""
     for line in cgroup.splitlines():
         hierarchy, controllers, path = line.split(":", 2)
         if hierarchy == "0" or controllers == "name=systemd":
@@ -262,13 +263,13 @@ def _unit(cgroup: str) -> str:
 
 
 def _below(processes: Mapping[int, Process], root: int | None) -> set[int]:
-    found = set() if root is None else {root}
+    tree = set() if root is None else {root}
     grown = True
     while grown:
-        more = {each.pid for each in processes.values() if each.parent in found} - found
-        found |= more
+        more = {each.pid for each in processes.values() if each.parent in tree} - tree
+        tree |= more
         grown = bool(more)
-    return found
+    return tree
 
 
 def _disks(proc: Path) -> dict[str, tuple[int, int, int]] | None:

@@ -1,8 +1,8 @@
-"""Whether a program in a unit still makes progress: its lines, and what the kernel says of its processes.
+"""Decides whether a program in a unit still makes progress, by its output and by its processes in /proc.
 
-A process that works uses processor time. One that wants to work and gets no processor, since the host
-is busy, is runnable or was kept waiting for a processor. One that does neither, and says nothing, hangs.
-The server judges its engine by the same rules.
+A working process uses processor time. On a busy host, a process that cannot get a processor is runnable, or
+has waited for a processor. A process that does neither and writes no output hangs. The server applies the
+same rules to its engine.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Processor time, used or waited for, that counts as work; a thread that only wakes up to look uses less.
+# Seconds of processor time, used or waited for, that count as work. A thread that only polls uses less.
 LEAST_SECONDS = 0.05
-# What a step counts at most: whoever watches may have got no processor itself.
+# The longest time without progress that one look can add: the watching process may have got no processor.
 LONGEST_STEP = 15.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _NANOSECONDS = 1e-9
@@ -25,10 +25,10 @@ _NANOSECONDS = 1e-9
 
 @dataclass(frozen=True)
 class Activity:
-    """What processes did until now; JSON has `used` and `waited` by the ids as strings.
+    """The activity of processes until now. The keys of `used` and `waited` are ids as strings, as in JSON.
 
-    `used`: processor time in seconds, by process. `waited`: seconds that each thread was kept waiting for
-    a processor. `runnable`: whether a thread runs or wants to. `lines`: how many were written.
+    `used`: processor time in seconds, by process. `waited`: seconds that each thread waited for a processor.
+    `runnable`: whether a thread is running or runnable. `lines`: the number of lines written.
     """
 
     used: Mapping[str, float] = field(default_factory=dict)
@@ -37,13 +37,13 @@ class Activity:
     lines: int = 0
 
     def moved_since(self, before: Activity) -> bool:
-        """Whether there was progress between two looks."""
+        """Whether there was progress since an earlier activity."""
         gained = _gained(before.used, self.used) + _gained(before.waited, self.waited)
         return self.runnable or self.lines != before.lines or gained >= LEAST_SECONDS
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Activity:
-        """What was passed from a host as `dataclasses.asdict`."""
+        """The activity from the JSON of `dataclasses.asdict`, as a host returns it."""
         return cls(**document)
 
 
@@ -52,7 +52,7 @@ def _gained(before: Mapping[str, float], after: Mapping[str, float]) -> float:
 
 
 def of_processes(pids: Iterable[int], proc: Path, lines: int = 0) -> Activity:
-    """The activity of some processes that wrote so many lines; those that end meanwhile are left out."""
+    """The activity of processes that wrote `lines` lines. Processes that have exited are skipped."""
     used: dict[str, float] = {}
     waited: dict[str, float] = {}
     runnable = False
@@ -69,12 +69,12 @@ def of_processes(pids: Iterable[int], proc: Path, lines: int = 0) -> Activity:
 
 
 def _stat(path: Path) -> list[str]:
-    """The fields of a stat file from the state on; the name before it may hold anything."""
+    """The fields of a stat file from the state on. The name before it may contain any character."""
     return path.read_text(errors="replace").rpartition(")")[2].split()
 
 
 class Watch:
-    """Counts the seconds without progress, which `still` holds."""
+    """Counts the seconds without progress in `still`."""
 
     def __init__(self, first: Activity, clock: Callable[[], float] = time.monotonic) -> None:
         self.still = 0.0
@@ -83,7 +83,7 @@ class Watch:
         self._marked = first
 
     def look(self, activity: Activity) -> float:
-        """Take what is seen now; return for how many seconds nothing has moved."""
+        """Compare with the current activity; return the number of seconds without progress."""
         now = self._clock()
         self.still += min(now - self._looked, LONGEST_STEP)
         self._looked = now

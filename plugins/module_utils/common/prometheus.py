@@ -1,4 +1,4 @@
-"""Prometheus' text exposition format, parsed: names, labels and values, never matched as text."""
+"""A parser of Prometheus' text exposition format: names, labels and values."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Scrape:
     samples: Mapping[Key, float]
 
     def value(self, name: str, **labels: str) -> float | None:
-        """The value of the one series with these labels; None when there is none or it is NaN."""
-        found = self.samples.get((name, frozenset(labels.items())))
-        return None if found is None or math.isnan(found) else found
+        """The value of the series with exactly these labels; None if it is missing or NaN."""
+        value = self.samples.get((name, frozenset(labels.items())))
+        return None if value is None or math.isnan(value) else value
 
     def labels(self, name: str) -> list[dict[str, str]]:
         """The labels of every series of a name."""
-        return [dict(labels) for found, labels in self.samples if found == name]
+        return [dict(labels) for series, labels in self.samples if series == name]
 
 
 def parse(text: str) -> Scrape:
-    """Parse a scrape; a line that is neither a comment nor a sample raises ValueError."""
+    """Parse a scrape. Raises ValueError for a line that is neither a comment nor a sample."""
     samples: dict[Key, float] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()

@@ -1,9 +1,9 @@
-"""Secrets taken out of text: those that are known, wherever they occur, and what looks like one.
+"""Redacts secrets in text: known secrets wherever they occur, and text that looks like a secret.
 
-Pure: bytes in, bytes out. A known secret is found as it is, in base64, and with any of its characters
-URL-encoded, escaped as in JSON or by systemd, or written as an entity of HTML, also several times over.
-What looks like a secret is found by the name before it (`password=`, `"api_key":`, `--token`), or by its
-own form (keys in PEM, URLs with a password, tokens of well-known services).
+Pure: bytes in, bytes out. A known secret is found verbatim, in base64, and with any of its characters
+URL-encoded, escaped as in JSON or by systemd, or written as an HTML entity, also with nested encodings.
+Text looks like a secret by the name before it (`password=`, `"api_key":`, `--token`), or by its format
+(PEM keys, URLs with a password, tokens of well-known services).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from dataclasses import dataclass
 
 MARK = b"[redacted]"
 SHORTEST = 8
-"""Bytes of a known secret that is searched for; a shorter one occurs in words that are none."""
+"""Minimum length in bytes of a known secret. A shorter one would also match harmless words."""
 
 NAME = (
     r"(?:pass(?:word|wd|phrase)|secret|token"
     r"|(?:api|access|secret|private|signing|encryption|auth)[-_.]?key(?:[-_.]?id)?|x-amz-signature)"
 )
-# Of variables of an environment less ordinary words are secrets.
+# In names of environment variables, these endings also mark secrets.
 VARIABLE_ENDS = "key|pass|pwd|pw|auth|dsn"
 _ASSIGNED = tuple(f"{end}=" for end in VARIABLE_ENDS.split("|"))
-# Written as variables of an environment are, so that `key=3` in a log stays.
+# In upper case like environment variables, so that `key=3` in a log is not redacted.
 _LOUD = rf"(?-i:(?<!\w)(?:[A-Z0-9_]{{0,64}}_(?:{VARIABLE_ENDS.upper()})|PASS|AUTH)=)"
 _QUIET = rf"(?<!\w)(?:\w{{0,64}}_(?:{VARIABLE_ENDS})|pass|auth)="
-# A value without quotes; one within it goes on with it where a letter follows.
+# A value without quotes. It may contain a quote that is followed by a letter or a digit.
 _BARE = r"""(?:[^\s"'&\\]|["'](?=[A-Za-z0-9])|\\(?![nrt"']))+"""
-# Ends of an unquoted value that are more likely those of what is around it.
+# Characters at the end of an unquoted value that more likely belong to the surrounding text.
 _CLOSING = b"])},;"
 _VALUE = (
     r'(?P<value>"(?:[^"\\]|\\.){0,8192}"'
@@ -38,15 +38,15 @@ _VALUE = (
     r'|(?P<escape>\\+)".{0,8192}?(?<!\\)(?P=escape)"'
     rf"|{_BARE})"
 )
-# What stands where a secret would and is none: nothing, a word of JSON, a small number, a mark, the
-# architecture of a package such as `passwd:amd64`.
+# Values in the place of a secret that are not secrets: empty, a JSON literal, a small number, a redaction
+# mark, the architecture of a package as in `passwd:amd64`.
 _NO_SECRET = re.compile(rb"(?:null|none|true|false|\d{1,3}|\[redacted[^\]\s]*\]|all|amd64|arm64|i386)?", re.I)
 
 _BACKSLASH = rb"(?:\\|%(?:25){0,3}5[Cc])"
 _LETTERS = {"\n": b"n", "\r": b"r", "\t": b"t", "\b": b"b", "\f": b"f"}
 _ENTITIES = {'"': b"|quot", "'": b"|apos", "&": b"|amp", "<": b"|lt", ">": b"|gt"}
 _HEX_WORD = rb"(?:3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])"
-# A letter or a digit that nobody has to encode.
+# An encoded letter or digit, which needs no encoding.
 _ENCODED_WORD = re.compile(
     rb"%%(?:25){0,3}(?P<url>%b)|\\{1,16}(?:u00|x)(?P<escape>%b)|&(?:amp;){0,3}#"
     rb"(?:[xX]0{0,4}(?P<hex>%b)|0{0,5}(?P<decimal>4[89]|5[0-7]|6[5-9]|[78][0-9]|90|9[789]|1[01][0-9]|12[012]));"
@@ -65,15 +65,15 @@ def _shape(*words: str, text: str) -> tuple[tuple[bytes, ...], re.Pattern[bytes]
     return tuple(word.encode() for word in words), re.compile(text.encode(), re.I)
 
 
-# What looks like a secret within a line: one of these words, in lower case, is in it, and it matches.
-# The group `before` stays, and `value` goes.
+# The shapes of secrets within a line. A pattern is tried if the lower-cased line contains one of its words.
+# The group `before` is kept, the group `value` is redacted.
 _SHAPES = (
     _shape(
         "authorization",
         text=r"""(?P<before>authorization["'\\]*\s{0,8}[:=]\s{0,8}["'\\]*(?:(?:bearer|basic|negotiate|token|apikey)\s+)?)"""
         r"""(?P<value>digest\s.{0,1024}|[^\s"'\\,;]+)""",
     ),
-    # In prose "bearer" is followed by a word.
+    # In prose, "bearer" is followed by an ordinary word.
     _shape(
         "bearer",
         text=r"""(?P<before>\bbearer\s+)"""
@@ -89,7 +89,7 @@ _SHAPES = (
         text=r"""(?P<before>://[^\s/@:"'\\]{0,256}:)(?P<value>[^\s/"'\\]{1,1024})(?=@)""",
     ),
     _shape("://", text=r"""(?P<before>://)(?P<value>[^\s/@:"'\\\[]{16,1024})(?=@)"""),
-    # Quoted together with its name, as systemd and lists of arguments show it.
+    # Name and value within the same quotes, as in the output of systemd and in lists of arguments.
     _shape(
         *("pass", "secret", "token", "key"),
         text=rf"""(?P<before>["'][\w.-]{{0,64}}{NAME}=)(?P<value>[^"'\\]{{1,8192}})(?=["'])""",
@@ -123,30 +123,30 @@ _SHAPES = (
 
 @dataclass(frozen=True)
 class Secret:
-    """A secret that is known, and what it is called."""
+    """A known secret and its name."""
 
     value: bytes
     name: str
 
 
 class Redactor:
-    """Takes the known secrets, and what looks like one, out of text."""
+    """Redacts known secrets, and text that looks like a secret."""
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        found: dict[bytes, str] = {}
+        names: dict[bytes, str] = {}
         for secret in secrets:
-            # What is part of the mark cannot be told from it.
+            # A part of the mark cannot be distinguished from the mark.
             if len(secret.value) >= SHORTEST and secret.value not in MARK:
-                found.setdefault(secret.value, secret.name)
-        marks = {name: _mark(name, found) for name in found.values()}
-        # A secret that is part of another one is looked for after it.
-        ordered = sorted(found, key=lambda value: -len(value))
-        self._plain = [(_Known(value), marks[found[value]]) for value in ordered]
-        encoded = {each: marks[name] for value, name in found.items() for each in base64_forms(value)}
+                names.setdefault(secret.value, secret.name)
+        marks = {name: _mark(name, names) for name in names.values()}
+        # Longest first, so that a secret that contains another one is replaced as a whole.
+        ordered = sorted(names, key=lambda value: -len(value))
+        self._plain = [(_Known(value), marks[names[value]]) for value in ordered]
+        encoded = {each: marks[name] for value, name in names.items() for each in base64_forms(value)}
         self._encoded = sorted(encoded.items(), key=lambda form: -len(form[0]))
 
     def redact(self, text: bytes) -> tuple[bytes, int]:
-        """The text without secrets, and how many there were. What was redacted before is left as it is."""
+        """The redacted text, and the number of redactions. Existing redaction marks are left unchanged."""
         text, count = self._without_known(text)
         if self._plain and _ENCODED_WORD.search(text):
             lines = text.split(b"\n")
@@ -158,7 +158,7 @@ class Redactor:
             text = b"\n".join(lines)
         for form, mark in self._encoded:
             if form in text:
-                # The characters beside it hold its first and last bits too.
+                # The adjacent characters also encode bits of the secret.
                 around = rb"[A-Za-z0-9+/_-]{0,4}" + re.escape(form) + rb"[A-Za-z0-9+/_-]{0,4}={0,2}"
                 text, times = re.subn(around, mark, text)
                 count += times
@@ -200,7 +200,7 @@ def _without_shapes(line: bytes) -> tuple[bytes, int]:
 
 
 def _without_keys(text: bytes) -> tuple[bytes, int]:
-    """Without keys in PEM: whole ones, those cut at their end, and those cut at their beginning."""
+    """Redact PEM keys: whole keys, and keys that are truncated at either end."""
     if b"PRIVATE KEY" not in text:
         return text, 0
     ends = [(match.start(), match.end()) for match in _END_KEY.finditer(text)]
@@ -220,15 +220,15 @@ def _without_keys(text: bytes) -> tuple[bytes, int]:
             before = _KEY_BACKWARDS.match(text[max(0, start - _LONGEST_KEY) : start][::-1])
             spans.append((start - (before.end() if before else 0), end))
     spans = _merged(spans)
-    kept, at = [], 0
+    parts, at = [], 0
     for start, end in spans:
-        kept += [text[at:start], MARK]
+        parts += [text[at:start], MARK]
         at = end
-    return b"".join([*kept, text[at:]]), len(spans)
+    return b"".join([*parts, text[at:]]), len(spans)
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans in order, those that overlap made one."""
+    """The spans in order, with overlapping spans merged."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if merged and start < merged[-1][1]:
@@ -244,15 +244,15 @@ def _mark(name: str, secrets: Iterable[bytes]) -> bytes:
 
 
 class _Known:
-    """Finds a secret in which any character but letters and digits may be encoded, each by itself.
+    """Finds a secret in which any character except letters and digits may be encoded independently.
 
-    URL-encoded and as an entity of HTML up to four times over, within JSON in JSON up to four deep.
+    Recognizes up to four nested URL encodings or HTML entities, and JSON nested in JSON up to four levels.
     """
 
     def __init__(self, secret: bytes) -> None:
-        # Bytes that are no text are written as surrogates, or as U+FFFD.
+        # Bytes that are not UTF-8 are written as surrogates, or as U+FFFD.
         texts = dict.fromkeys(secret.decode(errors=errors) for errors in ("surrogateescape", "replace"))
-        # The longest part that is the same however it is written: searching for that first is quick.
+        # The longest part that is the same in every encoding. Searching for it first is fast.
         self._word = max(re.findall(rb"[A-Za-z0-9]+", secret), key=len, default=b"")
         word = self._word.decode()
         tails = b"|".join(_written(text.partition(word)[2] if word else text) for text in texts)
@@ -260,14 +260,14 @@ class _Known:
         self._whole = re.compile(b"|".join(_written(text) for text in texts))
 
     def replace(self, text: bytes, mark: bytes) -> tuple[bytes, int]:
-        """The text with the mark in place of the secret, and how often."""
+        """The text with the secret replaced by the mark, and the number of replacements."""
         if self._word not in text or not self._tail.search(text):
             return text, 0
         return self._whole.subn(lambda _: mark, text)
 
 
 def _written(text: str) -> bytes:
-    """A pattern of all that a text may be written as; backslashes that follow on each other are one piece."""
+    """A pattern for all encodings of a text. Consecutive backslashes are one piece."""
     return b"".join(_piece(each) for each in re.findall(r"(?s:\\+|[^\\])", text))
 
 
@@ -305,11 +305,11 @@ def _decoded(match: re.Match[bytes]) -> bytes:
 
 
 def base64_forms(secret: bytes) -> set[bytes]:
-    """What a secret looks like within anything that is encoded in base64, in both alphabets."""
+    """The forms of a secret inside base64-encoded data, in both alphabets."""
     forms = set()
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + secret)
-        # Characters that also depend on what stands before it and after it are left out.
+        # Without the characters that also depend on the bytes before and after the secret.
         first = (0, 2, 3)[before]
         last = len(encoded) - (0, 3, 2)[(before + len(secret)) % 3]
         core = encoded[first:last]
@@ -318,30 +318,30 @@ def base64_forms(secret: bytes) -> set[bytes]:
 
 
 def plain(text: str) -> str:
-    """A program's words without what looks like a secret, such as the password within a proxy's address."""
+    """A program's output with everything redacted that looks like a secret, such as a proxy's password."""
     return Redactor().redact(text.encode())[0].decode()
 
 
 def end_of(text: str, most: int) -> str:
-    """The end of a text that is redacted, in about so many characters, from the beginning of a word."""
+    """The end of an already redacted text: about `most` characters, starting at a word."""
     return text if len(text) <= most else f"...{text[-most:].partition(' ')[2]}"
 
 
 def last_lines(text: str, most: int) -> str:
-    """The last lines of a text that is to be redacted, in so many characters; none of them is cut.
+    """The last whole lines of a text that will be redacted later, in at most `most` characters.
 
-    Half of a secret would not be found in half of a line.
+    No line is cut, since redaction would not find half of a secret.
     """
-    kept: list[str] = []
+    selected: list[str] = []
     for line in reversed(text.strip().splitlines()):
-        if sum(map(len, kept)) + len(kept) + len(line) > most:
+        if sum(map(len, selected)) + len(selected) + len(line) > most:
             break
-        kept.insert(0, line)
-    return "\n".join(kept)
+        selected.insert(0, line)
+    return "\n".join(selected)
 
 
 def replace_values(text: str, values: Iterable[str]) -> str:
-    """A text with certain values replaced by the mark, however short they are."""
+    """The text with the given values replaced by the mark, even if they are short."""
     for value in sorted(set(values), key=len, reverse=True):
         text = text.replace(value, MARK.decode())
     return text

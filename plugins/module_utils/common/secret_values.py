@@ -1,4 +1,4 @@
-"""Which values are secrets, by the names of keys, variables and options, and in files that hold secrets."""
+"""Finds secret values by the names of keys, variables and options, and in files that contain secrets."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _OPEN_HEADERS = ("accept", "content-type", "user-agent")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a key, an option or a field called so holds a secret: `password`, `apiKey`, `tokens`."""
+    """Whether a key, an option or a field of this name holds a secret, such as `password` or `apiKey`."""
     return any(match.end() == len(name) for match in _SECRET_NAME.finditer(name))
 
 
 def is_secret_variable(name: str) -> bool:
-    """Whether a variable of an environment called so holds a secret."""
+    """Whether an environment variable of this name holds a secret."""
     return any(match.end() == len(name) for match in _SECRET_VARIABLE.finditer(name))
 
 
 def worth_searching(value: str) -> bool:
-    """Whether a value that only its name calls a secret can be searched for everywhere.
+    """Whether a value that is secret only by its name can be redacted everywhere.
 
-    A plain word, a number or a path would take harmless text away with it.
+    Redacting a plain word, a number or a path would also remove harmless text.
     """
     return len(value) >= SHORTEST and not re.fullmatch(r"[A-Za-z_.-]{0,15}|\d{0,11}|/.*|\[redacted.*", value)
 
 
 def in_json(value: Any, name: str = "") -> Iterator[str]:
-    """The texts below keys that are secret by their names, in what JSON was parsed into."""
+    """The strings below secret keys in a parsed JSON value."""
     if isinstance(value, Mapping):
         for key, each in value.items():
             yield from in_json(each, str(key))
@@ -53,9 +53,9 @@ def in_json(value: Any, name: str = "") -> Iterator[str]:
 
 
 def in_sinks(value: Any) -> Iterator[str]:
-    """The secrets of an incident's sinks besides those that names tell: addresses of hooks, headers.
+    """The secrets of an incident's channels that are not secret by name: webhook URLs and headers.
 
-    Of an address it is the whole, its password, and each word that is none of a language.
+    Of a URL: the whole URL, its password, and each part that looks random.
     """
     if isinstance(value, Mapping):
         if isinstance(url := value.get("url"), str):
@@ -72,12 +72,12 @@ def in_sinks(value: Any) -> Iterator[str]:
 
 
 def in_environment(variables: Mapping[str, str]) -> Iterator[str]:
-    """The values of variables that are secret by their names."""
+    """The values of variables with secret names."""
     yield from (value for name, value in variables.items() if value and is_secret_variable(name))
 
 
 def in_arguments(arguments: Sequence[str]) -> Iterator[str]:
-    """The values of arguments that are secret by their options' names."""
+    """The values of command-line options with secret names."""
     following = ""
     for word in arguments:
         name, equals, value = word.partition("=")
@@ -94,7 +94,7 @@ def in_arguments(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def in_unit(text: str) -> Iterator[str]:
-    """The values of secret variables that a unit file sets."""
+    """The values of the secret variables that a unit file sets."""
     for line in re.findall(r"^\s*Environment=(.*)$", text, re.M):
         try:
             words = shlex.split(line)
@@ -103,13 +103,13 @@ def in_unit(text: str) -> Iterator[str]:
         values = in_environment({name: value for name, _, value in (word.partition("=") for word in words)})
         for value in values:
             yield value
-            # systemd writes its specifiers' sign twice where it means the sign itself.
+            # In a unit file, `%%` stands for `%`.
             if "%%" in value:
                 yield value.replace("%%", "%")
 
 
 def in_file(name: str, content: bytes) -> list[Secret]:
-    """The secrets of a file that is there to hold some: a key, tokens, an environment, a password."""
+    """The secrets in a file whose purpose is to hold them: a key, tokens, an environment file, a password."""
     if b"PRIVATE KEY" in content:
         lines = [line.strip() for line in content.splitlines() if b"-----" not in line]
         return [Secret(line, name) for line in lines if len(line) >= 2 * SHORTEST]
@@ -121,19 +121,19 @@ def in_file(name: str, content: bytes) -> list[Secret]:
         parsed = None
     if isinstance(parsed, dict | list):
         return [Secret(value.encode(), name) for value in in_json(parsed)]
-    found = []
+    secrets = []
     for line in filter(None, (line.strip() for line in content.splitlines())):
-        # What ends with `=` may be base64, too.
-        found.append(Secret(line, name))
+        # The whole line too, since a line that contains `=` may be base64.
+        secrets.append(Secret(line, name))
         if variable := re.match(rb"(?:export )?[A-Za-z_]\w*=(?P<value>.+)", line):
-            found.append(Secret(variable["value"].strip(b"\"'"), name))
-    return found
+            secrets.append(Secret(variable["value"].strip(b"\"'"), name))
+    return secrets
 
 
 def in_address(name: str, address: bytes) -> list[Secret]:
-    """The password within an address such as `rest:https://user:password@host/`."""
-    found = re.search(rb"://[^\s/@:]*:(?P<password>\S+)@", address)
-    if not found:
+    """The password in an address such as `rest:https://user:password@host/`, as written and decoded."""
+    match = re.search(rb"://[^\s/@:]*:(?P<password>\S+)@", address)
+    if not match:
         return []
-    value = found["password"]
+    value = match["password"]
     return [Secret(value, name), Secret(urllib.parse.unquote_to_bytes(value), name)]

@@ -1,6 +1,6 @@
-"""Checks what comes from outside: whether the JSON of a file or a program has the shape that a type declares.
+"""Validates external JSON, from files or programs, against a declared type.
 
-Hosts have no library for this, so it knows only what our own records are made of: dataclasses, TypedDicts,
+Hosts have no validation library. This module supports only what our own records use: dataclasses, TypedDicts,
 lists, mappings, literals and plain values.
 """
 
@@ -15,16 +15,16 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
-_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", type(None): "null"}
 _LONGEST_SHOWN = 60
 
 
 class ShapeError(ValueError):
-    """A value does not have the shape that is declared; the message names its place and what is accepted."""
+    """A value does not have the declared type. The message names place, value and what is accepted."""
 
 
 def parsed(content: str | bytes) -> object:
-    """The value that a JSON text holds. Raises ShapeError."""
+    """Parse a JSON text. Raises ShapeError."""
     try:
         return json.loads(content)
     except ValueError as error:
@@ -32,16 +32,16 @@ def parsed(content: str | bytes) -> object:
 
 
 def record(kind: type[T], value: object, place: str = "") -> T:
-    """A dataclass made of a JSON object with its fields, and no others.
+    """Build a dataclass from a JSON object that has the dataclass's fields and no others.
 
     Raises:
-        ShapeError: naming the field.
+        ShapeError: the message names the field.
     """
     hints = typing.get_type_hints(kind)
     declared = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
     content = mapping(value, place)
     if surplus := sorted(content.keys() - declared.keys()):
-        raise ShapeError(f"{_at(place, surplus[0])} is not known here")
+        raise ShapeError(f"{_at(place, surplus[0])} is not a known field")
     required = [
         name
         for name, field in declared.items()
@@ -52,19 +52,19 @@ def record(kind: type[T], value: object, place: str = "") -> T:
 
 
 def typed(kind: type[T], value: object, place: str = "") -> T:
-    """The value itself, once it has the shape of a TypedDict or of another type.
+    """Return the value itself if it has the type `kind`, such as a TypedDict.
 
-    Keys that the type does not declare are left alone: a later version may have written them.
+    Undeclared keys are allowed, since a later version may have written them.
 
     Raises:
-        ShapeError: naming the key.
+        ShapeError: the message names the key.
     """
     checked: T = _checked(kind, value, place)
     return checked
 
 
 def mapping(value: object, place: str = "") -> Mapping[str, Any]:
-    """The value, which must be a JSON object. Raises ShapeError."""
+    """Return the value if it is a JSON object. Raises ShapeError."""
     if not isinstance(value, Mapping):
         raise ShapeError(_wrong(value, place, "an object"))
     return value
@@ -107,7 +107,7 @@ def _one_of(kinds: Sequence[Any], value: object, place: str) -> Any:
             return _checked(kind, value, place)
         except ShapeError as error:
             problems.append(error)
-    # Where only null is the alternative, the other kind says best what is wrong.
+    # If the only alternative is null, the error of the other type is the useful one.
     telling = [error for error, kind in zip(problems, kinds, strict=True) if kind is not type(None)]
     raise telling[0]
 
@@ -115,7 +115,7 @@ def _one_of(kinds: Sequence[Any], value: object, place: str) -> Any:
 def _typed_dict(kind: Any, value: object, place: str) -> Mapping[str, Any]:
     content = mapping(value, place)
     hints = typing.get_type_hints(kind, include_extras=True)
-    # Of a module whose annotations are not evaluated, `__required_keys__` has the optional ones too.
+    # With postponed annotations, `__required_keys__` also contains the optional keys.
     optional = {name for name, hint in hints.items() if typing.get_origin(hint) is typing.NotRequired}
     _require(content, sorted(kind.__required_keys__ - optional), place)
     for name, hint in hints.items():

@@ -1,10 +1,10 @@
-"""The systemd sandboxes of programs: the service's own for what is run once, and that of further units."""
+"""Sandboxes of systemd units: properties for systemd-run, and the hardening of our own units."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-# What keeps a program of the project's own, which goes on without the control node, to what it is for.
+# The sandbox of our own programs that run on a host without the control node.
 HARDENED = """\
 ProtectSystem=strict
 ProtectHome=true
@@ -26,7 +26,7 @@ Directives = Mapping[str, "str | bool | Sequence[str]"]
 
 
 def properties(directives: Directives) -> list[str]:
-    """`Key=value` for every directive; a list gives a line for each of its values."""
+    """`Key=value` for every directive. A list yields one line for each of its values."""
     lines = []
     for key, value in directives.items():
         if isinstance(value, bool):
@@ -46,15 +46,15 @@ def command(
     wait: bool = True,
     collect: bool = True,
 ) -> list[str]:
-    """The systemd-run command that runs `argv` under `directives`.
+    """The systemd-run command that runs `argv` under `directives` as the unit `unit`.
 
-    With `wait` its output comes back through the pipe; without, it goes on by itself. Either way it
-    is the unit `unit`, which a caller that starts it again stops first. Without `collect` systemd keeps
-    a unit that failed, and its result, until `transient_unit.clear`.
+    `wait`: wait for the program and return its output; otherwise it continues in the background. Before a
+    caller starts the same unit again, it must stop the old one. Without `collect`, systemd keeps a failed
+    unit and its result until `transient_unit.clear`.
     """
-    # Without waiting it is started all the same when the command returns, so that it can be asked for.
-    how = ["--pipe", "--wait"] if wait else []
-    kept = ["--collect"] if collect else []
+    # Also without `wait`, the unit has been started when the command returns, so its state can be queried.
+    waiting = ["--pipe", "--wait"] if wait else []
+    collecting = ["--collect"] if collect else []
     named = [f"--unit={unit}"] if unit else []
     settings = [f"--property={line}" for line in properties(directives)]
-    return ["systemd-run", "--quiet", *kept, *how, *named, *settings, "--", *argv]
+    return ["systemd-run", "--quiet", *collecting, *waiting, *named, *settings, "--", *argv]

@@ -1,4 +1,4 @@
-"""Runs a program in a unit of its own, until it ends or nothing moves any more, and says how it ended."""
+"""Runs a program in a transient unit until it exits or makes no progress, and describes how it exited."""
 
 from __future__ import annotations
 
@@ -15,62 +15,62 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import endings
 
 POLL_SECONDS = 0.25
 LOOK_SECONDS = 2
-# Between a unit's end and that of the systemd-run that waits for it.
+# Seconds between the exit of a unit and the exit of the systemd-run that waits for it.
 _END_SECONDS = 30
 _RESULTS = {
-    "oom-kill": "it was killed, since the host ran out of memory",
-    "resources": "systemd had not the resources to start it",
+    "oom-kill": "it was killed because the host ran out of memory",
+    "resources": "systemd did not have the resources to start it",
     "core-dump": "it crashed",
-    "timeout": "systemd stopped it, since it ran too long",
+    "timeout": "systemd stopped it because it ran too long",
 }
 
 
 def clear(unit: str) -> None:
-    """Stop a unit and forget it, so that one of the same name can be run."""
+    """Stop a unit and remove it from systemd, so that its name can be used again."""
     for order in ("stop", "reset-failed"):
         subprocess.run(["systemctl", order, unit], check=False, capture_output=True)
 
 
 def processes(unit: str) -> list[int]:
-    """The ids of a unit's processes; [] when it has none."""
-    shown = _show(unit, "ControlGroup").get("ControlGroup", "").strip("/")
-    found: set[int] = set()
-    for hierarchy in paths.CONTROL_GROUPS if shown else ():
-        for file in (hierarchy / shown).rglob("cgroup.procs"):
+    """The PIDs of a unit's processes; [] if it has none."""
+    group = _show(unit, "ControlGroup").get("ControlGroup", "").strip("/")
+    pids: set[int] = set()
+    for hierarchy in paths.CONTROL_GROUPS if group else ():
+        for file in (hierarchy / group).rglob("cgroup.procs"):
             with contextlib.suppress(OSError):
-                found.update(map(int, file.read_text().split()))
-    return sorted(found)
+                pids.update(map(int, file.read_text().split()))
+    return sorted(pids)
 
 
 def running_for(unit: str) -> float:
-    """For how many seconds a unit has run; 0 when it does not."""
+    """The seconds since a unit became active; 0 if it is not running."""
     since = _show(unit, "ActiveEnterTimestampMonotonic").get("ActiveEnterTimestampMonotonic", "")
     return time.monotonic() - int(since) / 1e6 if int(since or 0) else 0.0
 
 
 def ending(unit: str, status: int) -> str:
-    """How a unit's program ended, as systemd has it, or as the `status` of systemd-run has it."""
-    shown = _show(unit, "Result,ExecMainCode,ExecMainStatus")
-    if (result := shown.get("Result", "")) in _RESULTS:
+    """How a unit's program exited: as reported by systemd, or else by the `status` of systemd-run."""
+    properties = _show(unit, "Result,ExecMainCode,ExecMainStatus")
+    if (result := properties.get("Result", "")) in _RESULTS:
         return _RESULTS[result]
     # CLD_KILLED and CLD_DUMPED [waitid(2)].
-    if shown.get("ExecMainCode") in ("2", "3"):
-        return endings.of_status(-int(shown["ExecMainStatus"]))
-    return endings.of_status(int(shown.get("ExecMainStatus") or 0) or status)
+    if properties.get("ExecMainCode") in ("2", "3"):
+        return endings.of_status(-int(properties["ExecMainStatus"]))
+    return endings.of_status(int(properties.get("ExecMainStatus") or 0) or status)
 
 
 def _show(unit: str, properties: str) -> dict[str, str]:
-    shown = subprocess.run(
+    done = subprocess.run(
         ["systemctl", "show", unit, f"--property={properties}"], capture_output=True, text=True, check=False
     )
-    return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A program that ended, or was stopped: its outputs, and how it ended.
+    """A program that exited or was stopped. `output`: stdout. `log`: stderr. `ending`: how it exited.
 
-    `stopped` says why it was stopped: for how long it ran or stood still; None when it ended itself.
+    `stopped`: why it was stopped, with the duration; None if it exited without being stopped.
     """
 
     status: int
@@ -80,7 +80,7 @@ class Run:
     stopped: str | None
 
     def words(self, redact: Callable[[str], str] = str) -> str:
-        """How it ended, and its last log lines; never empty."""
+        """How it exited, and its last log lines. Never empty."""
         lines = endings.last_lines(redact(self.log), redact(self.output))
         how = self.stopped or self.ending
         return f"{how}. " + (f"Last log lines: {lines}" if lines else "It wrote nothing.")
@@ -94,10 +94,10 @@ def watched(
     deadline: float,
     is_enough: Callable[[str], bool] = lambda _: False,
 ) -> Run:
-    """Run a command of `systemd_run.command(wait=True, collect=False)` until its unit ends.
+    """Run a command of `systemd_run.command(wait=True, collect=False)` until its unit exits.
 
-    It is stopped when nothing of it moves for `patience` seconds, after `deadline` seconds in any case,
-    and as soon as a line that it writes `is_enough`.
+    The unit is stopped after `patience` seconds without progress, after `deadline` seconds in any case, and
+    as soon as `is_enough` accepts a line of its output.
     """
     clear(unit)
     process = subprocess.Popen(
@@ -128,12 +128,14 @@ def watched(
         while process.poll() is None and stopped is None and not enough.wait(POLL_SECONDS):
             now = time.monotonic()
             if now - began > deadline:
-                stopped = f"it was stopped after {now - began:.0f} s, though it was at work"
+                stopped = (
+                    f"it was stopped after {now - began:.0f} s, its time limit, while it was still working"
+                )
             elif now - looked >= min(LOOK_SECONDS, patience):
                 looked = now
                 if watch.look(activity()) > patience:
                     still = f"{watch.still:.0f} s"
-                    stopped = f"it was stopped, since it wrote no line and used no processor for {still}"
+                    stopped = f"it was stopped because it wrote no output and used no CPU time for {still}"
         if process.poll() is None:
             subprocess.run(["systemctl", "kill", "--signal=KILL", unit], check=False, capture_output=True)
         with contextlib.suppress(subprocess.TimeoutExpired):

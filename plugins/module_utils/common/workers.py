@@ -1,7 +1,7 @@
-"""Checks that run at the same time, each in a process of its own and with a deadline of its own.
+"""Runs checks in parallel, each in its own process with its own deadline.
 
-A check that hangs, even in the kernel on a dead disk, costs its own entry and nothing else: its
-process is killed and not waited for.
+A check that hangs, even in the kernel on a dead disk, makes only its own entry unknown: its process is killed
+and not waited for.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 Entry = dict[str, Any]
-"""`value` when it was measured, or `unknown` with the reason; `seconds` that it took."""
+"""The result of a check: `value`, or else `unknown` with the reason; and `seconds`, its duration."""
 
-_LONGEST_WORDS = 2000
-# What only a mistake in the code raises: values from outside are checked where they come in.
+_LONGEST_MESSAGE = 2000
+# Exceptions that only a bug in the code raises, since external values are validated on input.
 _DEFECTS = (AssertionError, AttributeError, NameError, TypeError)
-DEFECT = "a defect of this check"
+DEFECT = "a bug in this check of katago-mcp-fleet, not a problem of the host; report it"
 
 
 @dataclass
@@ -38,7 +38,7 @@ class _Running:
 
 
 class Measuring:
-    """Checks in flight; `entries` has those that ended."""
+    """Running checks. `entries` has the results of those that have finished."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -54,14 +54,15 @@ class Measuring:
         except OSError as error:
             os.close(reading)
             os.close(writing)
-            self.entries[name] = {"unknown": f"no process for it: {error.strerror}", "seconds": 0.0}
+            why = f"no process could be started: {error.strerror}"
+            self.entries[name] = {"unknown": why, "seconds": 0.0}
             return
         os.close(writing)
         self._running[name] = running = _Running(name, pid, reading, began, began + deadline)
         self._selector.register(reading, selectors.EVENT_READ, running)
 
     def wait(self, names: Collection[str], at_most: float) -> None:
-        """Wait until these checks have ended, for at most so many seconds."""
+        """Wait until these checks have finished, for at most `at_most` seconds."""
         end = time.monotonic() + at_most
         while self._running.keys() & names and (now := time.monotonic()) < end:
             soonest = min(end, *(running.deadline for running in self._running.values()))
@@ -72,7 +73,7 @@ class Measuring:
                 self._end(running, {"unknown": f"no answer within {running.deadline - running.began:g} s"})
 
     def results(self) -> dict[str, Entry]:
-        """Every check's entry, once all have ended or passed their deadlines."""
+        """Wait for all checks or their deadlines, and return their entries."""
         while self._running:
             self.wait(list(self._running), max(each.deadline for each in self._running.values()))
         return self.entries
@@ -85,7 +86,7 @@ class Measuring:
         try:
             entry = json.loads(running.received)
         except ValueError:
-            entry = {"unknown": "its process died"}
+            entry = {"unknown": "the process of this check died"}
         self._end(running, entry)
 
     def _end(self, running: _Running, entry: Entry) -> None:
@@ -100,7 +101,7 @@ class Measuring:
 
 
 def _measure(check: Callable[[], Any], pipe: int) -> None:
-    """One JSON object into the pipe."""
+    """Run the check and write its entry to the pipe as one JSON object."""
     try:
         entry: Entry = {"value": check()}
         text = json.dumps(entry, allow_nan=False)
@@ -110,10 +111,10 @@ def _measure(check: Callable[[], Any], pipe: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Why a value is unknown. An error of the check itself says so: it is no finding about the host."""
+    """Why a value is unknown. A bug in the check is marked as such, since it is no finding about the host."""
     kind, message = type(error).__name__, str(error)
-    # Half of a secret would not be found in it.
-    reason = f"{kind}: {message}" if len(message) <= _LONGEST_WORDS else kind
+    # A long message is dropped, not cut: redaction would not find half of a secret.
+    reason = f"{kind}: {message}" if len(message) <= _LONGEST_MESSAGE else kind
     if not isinstance(error, _DEFECTS):
         return reason
     frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -121,30 +122,30 @@ def _reason(error: Exception) -> str:
 
 
 def fork(work: Callable[[], None]) -> int:
-    """Run `work` in a process of its own that leads its group; its number.
+    """Run `work` in a new process that leads its own process group; return its PID.
 
-    Its status is 0 when `work` returned. Pipes that this process has open are open there too.
+    Its exit status is 0 if `work` returned. It inherits the open pipes of this process.
 
     Raises:
-        OSError: if there can be no process.
+        OSError: no process could be started.
     """
     pid = os.fork()
     if pid == 0:
-        _be(work)
-    # Both do it, since nobody knows who comes first.
+        _run_as_child(work)
+    # Parent and child both call setpgid, since either may run first.
     with contextlib.suppress(OSError):
         os.setpgid(pid, pid)
     return pid
 
 
 def write_all(pipe: int, content: bytes) -> None:
-    """Write all of it."""
+    """Write the whole content to the pipe."""
     left = memoryview(content)
     while left:
         left = left[os.write(pipe, left) :]
 
 
-def _be(work: Callable[[], None]) -> NoReturn:
+def _run_as_child(work: Callable[[], None]) -> NoReturn:
     status = 1
     try:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The recorded speed of a service that was well: what later measurements are compared with."""
+"""The baseline: the recorded speed of a healthy service. Later measurements are compared with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REMEDY = "record a new one with baseline.yml"
 
 
 class Machine(TypedDict):
-    """What tells one machine from others: its host name, what computes there, its number of processors."""
+    """The identity of a machine: host name, GPUs or else processor model, number of processors."""
 
     name: str
     device: str
@@ -23,11 +23,11 @@ class Machine(TypedDict):
 
 
 class Baseline(TypedDict):
-    """A record of speed, as `baseline.json` has it. All but the median may be missing or null in older ones.
+    """The content of `baseline.json`. In older files every key but `median_seconds` may be missing or null.
 
-    `identity`: the digest of what the speed depends on, as `identity` makes it. `median_seconds`,
-    `fastest_seconds`, `slowest_seconds`: of one probe, in seconds, finite and above 0; `visits_per_second`
-    likewise. `visits` of each of the `probes`. `at`: when it was recorded, UTC.
+    `identity`: the digest that the function `identity` returns. `median_seconds`, `fastest_seconds`,
+    `slowest_seconds`: seconds per probe, finite and above 0. `visits_per_second`: finite and above 0.
+    `visits`: of each probe. `probes`: their number. `at`: the time of the recording, UTC.
     """
 
     median_seconds: float
@@ -46,10 +46,11 @@ class Baseline(TypedDict):
 
 
 def read(path: Path) -> Baseline | None:
-    """The baseline; None when there is none.
+    """Read the baseline; None if the file does not exist.
 
     Raises:
-        ValueError: when the file is not a baseline, naming it, the key, the value and the remedy.
+        ValueError: the file is not a valid baseline. The message names the file, the key, the value and the
+            remedy.
     """
     try:
         content = path.read_bytes()
@@ -66,30 +67,30 @@ def read(path: Path) -> Baseline | None:
 
 
 def check(value: object, place: str) -> Baseline:
-    """The value, once it is a baseline whose figures can be calculated with. Raises ShapeError."""
+    """Return the value if it is a baseline with usable figures. Raises ShapeError otherwise."""
     content = shape.mapping(value, place)
     if "median_seconds" not in content:
-        raise shape.ShapeError(f"{place} is not a baseline, since it has no median_seconds")
+        raise shape.ShapeError(f"{place} is not a baseline: median_seconds is missing")
     for key in _FIGURES:
         if key in content and not _is_positive(content[key]):
-            raise shape.ShapeError(f"{place}: {key} is {content[key]!r:.40}, no finite number above 0")
+            raise shape.ShapeError(f"{place}: {key} is {content[key]!r:.40}, not a finite number above 0")
     return shape.typed(Baseline, content, place)
 
 
 def write(baseline: Baseline, path: Path) -> None:
-    """Replace the baseline, whole or not at all. Raises OSError."""
+    """Replace the baseline atomically. Raises OSError."""
     files.write(path, (json.dumps(baseline, indent=2) + "\n").encode(), mode=0o644)
 
 
 def identity(manifest: Manifest | None, visits: int) -> str:
-    """What a speed depends on, as a digest: engine, network, tuning, engine's settings, visits of a probe."""
+    """The digest of what the speed depends on: engine, network, tuning, `analysis.cfg`, visits of a probe."""
     settings = manifest["files"].get("analysis.cfg") if manifest else None
     depends_on = manifest["stands_on"] if manifest else None
     return digest.of_json({"on": depends_on, "settings": settings, "visits": visits})
 
 
 def network(manifest: Manifest | None) -> str | None:
-    """The network's file name in a release's manifest."""
+    """The file name of the network in a release's manifest; None without one."""
     assets = [Path(path) for path in manifest["stands_on"]] if manifest else []
     return next((path.name for path in assets if "networks" in path.parts), None)
 

@@ -1,4 +1,4 @@
-"""Which facts of triage may become a baseline, and the baseline that is made of them."""
+"""Decides whether the facts of a triage may be recorded as a baseline, and builds the baseline."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.verdict import
 
 
 def problems(verdict: Verdict, facts: Facts, *, least_uptime: float) -> list[str]:
-    """Why what was measured is no baseline: not healthy, or not warmed up; [] when it is one.
+    """Why the facts must not become a baseline: the host is not healthy, or not warmed up. [] if they may.
 
-    `least_uptime` of the service in seconds.
+    `least_uptime`: of the service, in seconds.
     """
     if verdict.verdict != "healthy":
-        found = [f"{each.level} {each.rule}: {each.measured}" for each in verdict.reasons]
-        return found or [f"the host is {verdict.verdict}"]
+        reasons = [f"{each.level} {each.rule}: {each.measured}" for each in verdict.reasons]
+        return reasons or [f"the host is {verdict.verdict}"]
     values = facts.values
-    found = [
+    reasons = [
         f"{name} is unknown: {facts.why(name)}"
         for name in ("health", "engine_journal", "probe", "baseline")
         if name not in values
     ]
     if "health" in values:
-        found += _cold(values["health"], least_uptime)
+        reasons += _cold(values["health"], least_uptime)
     if "engine_journal" in values and (failures := values["engine_journal"]["failures"]):
-        found.append(f"its engine failed {failures} times in the last {WINDOW_MINUTES} minutes")
+        reasons.append(f"the engine failed {failures} times in the last {WINDOW_MINUTES} minutes")
     probe = values.get("probe")
     if probe is not None and "skipped" in probe:
-        found.append(f"no analysis was asked for, since {probe['skipped']}")
+        reasons.append(f"no probe analysis was sent: {probe['skipped']}")
     elif probe is not None and "baseline" in values:
         if why := rules_speed.fewer_visits(probe, values["baseline"]):
-            found.append(why)
+            reasons.append(why)
         elif rules_speed.median_seconds(probe["answers"]) is None:
-            found.append("half of the probes or more have no time that can be compared")
-    return found
+            reasons.append("half of the probes or more failed, so there is no median")
+    return reasons
 
 
 def make(facts: Facts, *, now: datetime) -> Baseline:
-    """The record of a host's speed, from facts without `problems`. Raises ValueError for others."""
+    """Build the baseline from facts without `problems`. Raises ValueError for other facts."""
     values = facts.values
     probe, comparable = values.get("probe"), values.get("baseline")
     if probe is None or comparable is None or "skipped" in probe:
-        raise ValueError("nothing was measured that a baseline could be made of")
+        raise ValueError("the facts have no probes or no baseline identity")
     seconds = [answer["seconds"] for answer in probe["answers"]]
     median = rules_speed.median_seconds(probe["answers"])
     if median is None:
-        raise ValueError("the probes that were measured have no median")
+        raise ValueError("half of the probes or more failed, so there is no median")
     return {
         "at": timestamps.stamp(now),
         "identity": comparable["identity"],
@@ -69,12 +69,12 @@ def make(facts: Facts, *, now: datetime) -> Baseline:
 
 
 def _cold(health: Answer, least_uptime: float) -> list[str]:
-    """Why the service is not warmed up, by its own account."""
-    found = []
+    """Why the service is not warmed up, by its answer to /health."""
+    problems = []
     uptime, engine = health["body"].get("uptimeSeconds"), health["body"].get("engine")
     if isinstance(uptime, bool) or not isinstance(uptime, (int, float)) or uptime < least_uptime:
-        found.append(f"the service is up for {uptime} s, and must be for {least_uptime:g} s")
+        problems.append(f"the service has been up for {uptime} s; wait until it is {least_uptime:g} s")
     state = engine.get("state") if isinstance(engine, Mapping) else None
     if state != "ready":
-        found.append(f"its engine is {state}, and must be ready")
-    return found
+        problems.append(f"the engine's state is {state}; wait until it is ready")
+    return problems

@@ -1,4 +1,4 @@
-"""The checks of triage on a host: each measures one fact that `facts.py` declares."""
+"""The checks of triage on a host. Each measures one fact that `facts.py` declares."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def unit() -> facts.Unit:
 
 
 def answer(at: endpoints.Endpoints, path: str, seconds: float) -> facts.Answer:
-    """The answer to a probe."""
+    """The service's answer to a GET of `/health` or `/ready`."""
     return shape.typed(facts.Answer, at.answer(path, seconds), path)
 
 
 def release(layout: release_layout.Layout) -> facts.Release:
-    """The current release and every difference from its manifest, by full checksums."""
+    """The current release, and every difference from its manifest, found by checksums of all files."""
     name = layout.current_release()
     return {"name": name, "damage": release_layout.damage(layout.current) if name else []}
 
 
 def limits(layout: release_layout.Layout, proc: Path) -> facts.Limits | None:
-    """The limits of the running main process beside those of the release's unit; None without one."""
+    """The limits of the main process, and those in the release's unit; None without a main process."""
     pid = service_unit.state().pid
     if not pid:
         return None
@@ -61,19 +61,19 @@ def limits(layout: release_layout.Layout, proc: Path) -> facts.Limits | None:
         text = (layout.current / paths.SERVICE_UNIT).read_text()
     except OSError:
         text = ""
-    found = re.search(r"^LimitNOFILE=(\d+)", text, re.M)
-    expected = int(found[1]) if found else EXPECTED_OPEN_FILES
+    match = re.search(r"^LimitNOFILE=(\d+)", text, re.M)
+    expected = int(match[1]) if match else EXPECTED_OPEN_FILES
     return shape.typed(facts.Limits, {**procfs.limits(pid, proc), "open_files_expected": expected}, "limits")
 
 
 def filesystems(places: Iterable[str]) -> list[facts.Filesystem]:
-    """The file systems of those of the places that exist."""
-    found = procfs.filesystems([path for path in places if Path(path).exists()])
-    return shape.typed(list[facts.Filesystem], found, "filesystems")
+    """The file systems of the places that exist."""
+    status = procfs.filesystems([path for path in places if Path(path).exists()])
+    return shape.typed(list[facts.Filesystem], status, "filesystems")
 
 
 def consumers() -> list[facts.Consumer]:
-    """What the large directories hold."""
+    """The sizes of the large directories."""
     return shape.typed(list[facts.Consumer], procfs.consumers(facts.LARGE_DIRECTORIES), "consumers")
 
 
@@ -83,22 +83,22 @@ def memory(proc: Path) -> facts.Memory:
 
 
 def pressure(proc: Path) -> facts.Pressure:
-    """Stalls by resource."""
+    """The pressure stall figures by resource."""
     return shape.typed(facts.Pressure, procfs.pressure(proc), "pressure")
 
 
 def system(os_release_file: Path) -> facts.System:
-    """Whether the host's system was tested."""
+    """Whether this collection was tested on the host's system."""
     return {"untested": os_release.warning_of(os_release_file)}
 
 
 def load(proc: Path) -> facts.Load:
-    """The load and the number of processors."""
+    """The load averages and the number of processors."""
     return shape.typed(facts.Load, procfs.load(proc), "load")
 
 
 def gpu(bus: Path, kernel_modules: Path) -> facts.Gpu | None:
-    """What NVIDIA's tools and the kernel say of the GPUs on the bus."""
+    """What NVIDIA's tools and the kernel report about the GPUs on the PCI bus."""
     return nvidia_health.health(
         commands.ask,
         kernel_log,
@@ -108,14 +108,14 @@ def gpu(bus: Path, kernel_modules: Path) -> facts.Gpu | None:
 
 
 def kernel_log() -> str:
-    """What the kernel said lately; its own buffer where the journal does not keep it."""
+    """The kernel's recent log from the journal, or from its ring buffer if the journal has none."""
     since = f"--since=-{facts.PACKAGE_HOURS}h"
     status, lines = commands.ask(["journalctl", "--dmesg", since, "--output=short", "--no-pager", "--quiet"])
     return lines if status == 0 and lines else commands.ask(["dmesg"])[1]
 
 
 def journal() -> facts.Journal:
-    """The service's own lines of the window, grouped."""
+    """The service's own log lines of the window, grouped."""
     entries = service_journal.own(facts.WINDOW_MINUTES)
     return {
         "groups": service_journal.groups(entries),
@@ -127,7 +127,7 @@ def journal() -> facts.Journal:
 
 
 def engine_journal() -> facts.EngineJournal:
-    """The engine's failures, by the journal."""
+    """The number of engine failures, by the journal."""
     lines = service_journal.engine(facts.WINDOW_MINUTES)
     return {"failures": service_journal.engine_failures(lines)}
 
@@ -143,15 +143,18 @@ def last_lines() -> list[str]:
 
 
 def processes(seconds: float, proc: Path, engines: Path) -> facts.Processes:
-    """What the unit, the other units and the disks used over so many seconds. `engines`: where they lie."""
+    """What the unit, the other units and the disks used in a window of `seconds`.
+
+    `engines`: the directory of the installed engines.
+    """
     before = procfs.sample(time.monotonic(), proc)
     time.sleep(seconds)
     after = procfs.sample(time.monotonic(), proc)
-    found = procfs.by_unit(before, after, without=os.getppid())
-    units = shape.typed(list[facts.UnitUse], found, "processes")
+    usage = procfs.by_unit(before, after, without=os.getppid())
+    units = shape.typed(list[facts.UnitUse], usage, "processes")
     own = next((unit for unit in units if unit["unit"] == paths.SERVICE_UNIT), None)
     others = [unit for unit in units if unit["unit"] != paths.SERVICE_UNIT]
-    greedy = [
+    largest = [
         *others[:CONSUMERS],
         *sorted(others[CONSUMERS:], key=lambda unit: -unit["memory_bytes"])[:CONSUMERS],
     ]
@@ -167,7 +170,7 @@ def processes(seconds: float, proc: Path, engines: Path) -> facts.Processes:
                 "cpu_percent": unit["cpu_percent"],
                 "memory_bytes": unit["memory_bytes"],
             }
-            for unit in greedy
+            for unit in largest
         ],
         "disks": (
             shape.typed(facts.Absent, disks, "disks")
@@ -179,7 +182,7 @@ def processes(seconds: float, proc: Path, engines: Path) -> facts.Processes:
 
 
 def running_engines(members: Sequence[facts.ProcessUse], proc: Path, engines: Path) -> list[int]:
-    """The processes of the unit that run an engine: no zombies, nor what an engine itself started."""
+    """The PIDs of the unit's engines, without zombies and without the child processes of an engine."""
     running = {
         each["pid"]
         for each in members
@@ -219,13 +222,13 @@ def history(layout: release_layout.Layout, path: Path) -> facts.History:
 
 
 def newest_switch(records: Sequence[release_history.Record]) -> release_history.Record | None:
-    """The newest switch from one release to another; a restore of the same release is none."""
+    """The newest switch from one release to another. A restore of the same release does not count."""
     switches = (each for each in reversed(records) if each.verdict is None and each.previous)
     return next((each for each in switches if each.previous != each.release), None)
 
 
 def packages(log: Path) -> list[str]:
-    """The packages installed or upgraded lately, by dpkg's log and the host's own clock."""
+    """The packages that were recently installed or upgraded, by dpkg's log and the host's clock."""
     since = datetime.now().astimezone() - timedelta(hours=facts.PACKAGE_HOURS)
     return procfs.upgrades(log, since.strftime("%Y-%m-%d %H:%M:%S"))
 
@@ -233,7 +236,10 @@ def packages(log: Path) -> list[str]:
 def baseline(
     layout: release_layout.Layout, visits: int, *, recorded: Path | None, proc: Path
 ) -> facts.Baseline:
-    """The recorded baseline, and what a baseline of now would be of. `recorded`: None to leave it out."""
+    """The recorded baseline, and the identity that a baseline recorded now would have.
+
+    `recorded`: the baseline's file; None to ignore the recorded baseline.
+    """
     manifest = release_layout.manifest(layout.current)
     return {
         "found": triage_baseline.read(recorded) if recorded else None,
@@ -250,7 +256,7 @@ def baseline(
 
 
 def config(layout: release_layout.Layout) -> dict[str, Any]:
-    """The configuration of the current release; an empty one when it cannot be read."""
+    """The configuration of the current release; {} if it cannot be read."""
     try:
         return admin.read_config(layout.current)
     except (OSError, ValueError):
@@ -260,10 +266,10 @@ def config(layout: release_layout.Layout) -> dict[str, Any]:
 def probes(
     at: endpoints.Endpoints, layout: release_layout.Layout, *, count: int, visits: int, seconds: int
 ) -> facts.Probes:
-    """Analyses of positions that no cache knows: how long each took and what was wrong with it.
+    """Analyse positions that are in no cache: how long each analysis took, and its problems.
 
-    Of no more visits than an overlay leaves, since a host whose limits are lowered is as well as others.
-    RuntimeError when the client itself does not run, which says nothing of the service.
+    The number of visits is capped to what the configuration and an override allow: lowered limits are no
+    fault. Raises RuntimeError if the MCP client does not run, which is no finding about the service.
     """
     visits = service_checks.allowed(visits, config(layout), at.probe("/health", seconds / 6))
     variants = random.SystemRandom().sample(range(service_checks.VARIANTS), count)
@@ -284,7 +290,7 @@ def probes(
 
 
 def traffic(before: str | None, after: str | None, seconds: float) -> facts.Traffic:
-    """What happened between two scrapes, so many seconds apart; None for one that was not served."""
+    """The traffic between two scrapes that are `seconds` apart; None for a scrape that was not served."""
     if before is None or after is None:
         return {"served": False, "why": "is not served"}
     try:
@@ -316,7 +322,7 @@ def traffic(before: str | None, after: str | None, seconds: float) -> facts.Traf
 
 
 def _runs_from(process: Path, programs: Path) -> bool:
-    """Whether a process, by its directory in /proc, runs a program that lies below `programs`."""
+    """Whether the executable of a process, given by its /proc directory, is below `programs`."""
     try:
         return (process / "exe").readlink().is_relative_to(programs)
     except OSError:

@@ -1,7 +1,7 @@
-"""Entries of checks, a value or why it is unknown, and the typed facts that they are read into.
+"""Reads the entries of checks (a value, or the reason why it is unknown) into typed facts.
 
-The border: what a host, a file or an earlier version of the product wrote is checked here, once. Past it a
-fact has the type that is declared for it.
+Data from a host, from a file or from an earlier version is validated here, once. After that, every fact has
+its declared type.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ NOT_MEASURED = "it was not measured"
 
 @dataclass(frozen=True)
 class Facts(Generic[ValuesT]):
-    """The facts that are known, by name, and why the others are not.
+    """The known facts by name, and for the others the reason why they are unknown.
 
-    `malformed`: those of `unknown` whose reported value does not have the declared shape. The checks of a
-    host run with the code of the control node, so such a value is a defect of this product or was changed on
-    its way.
+    `malformed`: the names in `unknown` whose reported value does not have the declared shape. A host runs the
+    control node's code, so a malformed value is a bug in katago-mcp-fleet, or was changed in transit.
     """
 
     values: ValuesT
@@ -32,20 +31,21 @@ class Facts(Generic[ValuesT]):
     malformed: frozenset[str] = frozenset()
 
     def why(self, name: str) -> str:
-        """Why a fact is not known."""
+        """Why a fact is unknown."""
         return self.unknown.get(name, NOT_MEASURED)
 
 
 def read(
     kind: type[ValuesT], entries: object, checks: Mapping[str, Callable[[Any], object]] | None = None
 ) -> Facts[ValuesT]:
-    """The facts that a TypedDict of all optional keys declares, from entries by name.
+    """Read entries into the facts that `kind`, a TypedDict with only optional keys, declares.
 
-    An entry is `{"value": ...}` or `{"unknown": reason}`; other keys of it, and entries of other names, are
-    left alone. `checks`, by name, look at what a type cannot declare and raise ShapeError.
+    An entry is `{"value": ...}` or `{"unknown": reason}`. Other keys of an entry are ignored, and so are
+    entries with undeclared names. `checks`: by fact name, functions for constraints that a type cannot
+    express; they raise ShapeError.
 
     Raises:
-        ShapeError: when the entries are no object. An entry of another shape costs its own fact alone.
+        ShapeError: the entries are not an object. A malformed entry makes only its own fact unknown.
     """
     content = shape.mapping(entries, "the facts")
     values: dict[str, object] = {}
@@ -64,12 +64,12 @@ def read(
                 checks[name](value)
             values[name] = value
         except shape.ShapeError as error:
-            unknown[name] = f"what was reported cannot be used: {error}"
+            unknown[name] = f"the reported value is malformed: {error}"
             malformed.add(name)
     return Facts(typing.cast(ValuesT, values), unknown, frozenset(malformed))
 
 
 def as_entries(facts: Facts[Any]) -> dict[str, dict[str, object]]:
-    """The facts as JSON, from which `read` makes them again."""
-    known = {name: {"value": value} for name, value in facts.values.items()}
-    return {**known, **{name: {"unknown": why} for name, why in facts.unknown.items()}}
+    """The facts as entries, which `read` accepts."""
+    values = {name: {"value": value} for name, value in facts.values.items()}
+    return {**values, **{name: {"unknown": why} for name, why in facts.unknown.items()}}

@@ -1,9 +1,9 @@
-"""The facts of triage: what `checks.py` measures on a host, and the rules on the control node read.
+"""The facts of triage: `checks.py` measures them on a host, and the rules on the control node read them.
 
-This is the contract between the two. Every check is an entry with its value, or with the reason why it is
-unknown: it did not answer before its deadline, what it asks failed, or it could not run. `read` is the
-border: past it the values are as they are declared here. Percentages are 0 to 100, sizes bytes, times
-seconds, unless said otherwise.
+This file is the contract between the two. Every check returns an entry: a value, or the reason why it is
+unknown (it missed its deadline, the program that it queried failed, or it could not run). `read` validates
+the entries; after that, values have the types declared here. Percentages are 0 to 100, sizes are bytes, times
+are seconds, unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import baselin
 from ansible_collections.katago.fleet.plugins.module_utils.triage import entries
 
 WINDOW_MINUTES = 10
-"""How far back the facts of the journal look."""
+"""The period of the facts from the journal: the last minutes."""
 
 PACKAGE_HOURS = 24
-"""How far back the facts of packages and of the kernel's log look."""
+"""The period of the facts from dpkg's log and the kernel's log: the last hours."""
 
 LARGE_DIRECTORIES = (
     "/var/cache/katago-mcp-quarantine",
@@ -30,17 +30,17 @@ LARGE_DIRECTORIES = (
     "/opt/katago-mcp/releases",
     "/home",
 )
-"""The directories that `consumers` measures: what may fill a host's disks."""
+"""The directories that `consumers` measures, since they may fill a host's disks."""
 
 
 class Unit(TypedDict):
-    """The service's unit as systemd sees it. Unknown when systemd does not answer.
+    """The service's unit, as reported by systemd. Unknown if systemd does not answer.
 
-    `load`, `active`, `sub`, `result`: as systemctl(1) names them; `load` is `not-found` without a unit.
-    `exit_status`: of the main process's last end, 78 for a configuration that the server refuses. `pid`: 0
-    without a main process. `process_state`: its letter of proc(5), T for a stopped one; None without one.
-    `restarts`: by systemd since it was started. `started_at`: since the epoch, by the host's clock; None when
-    it never was. `drop_ins`: the paths of files that change the unit.
+    `load`, `active`, `sub`, `result`: as in systemctl(1). `load` is `not-found` if there is no unit.
+    `exit_status`: of the last main process; 78 if the server rejected its configuration. `pid`: 0 without a
+    main process. `process_state`: its state letter [proc(5)], T if stopped; None without a main process.
+    `restarts`: by systemd since the last start. `started_at`: seconds since the epoch, by the host's clock;
+    None if the unit was never started. `drop_ins`: the paths of the files that override the unit.
     """
 
     load: str
@@ -58,8 +58,8 @@ class Unit(TypedDict):
 class Answer(TypedDict):
     """An answer of `/health` or `/ready`.
 
-    `status`: of HTTP, None when there was no answer within `seconds`. `body`: the JSON object, empty when it
-    is none. Whatever listens there may have written it, so its values may be anything.
+    `status`: the HTTP status, None if there was no answer within `seconds`. `body`: the JSON object, or {} if
+    the body is something else. Another program may be listening on the port, so its values may be anything.
     """
 
     status: int | None
@@ -68,9 +68,9 @@ class Answer(TypedDict):
 
 
 class Release(TypedDict):
-    """The current release: its `name`, None without one, and each difference from its manifest in `damage`.
+    """The current release. `name`: None without one. `damage`: every difference from the release's manifest.
 
-    A line of damage begins with a path, and ends with `is missing`, `was changed`, `was added` or the like.
+    A line of damage starts with a path and ends with `is missing`, `was changed`, `was added` or similar.
     """
 
     name: str | None
@@ -78,14 +78,14 @@ class Release(TypedDict):
 
 
 class Config(TypedDict):
-    """Whether the current release accepts the configuration, and in its own words what it does not accept."""
+    """Whether the current release accepts the configuration, and the problems that it reports."""
 
     ok: bool
     problems: list[str]
 
 
 class Limits(TypedDict):
-    """Open files of the main process: how many, the limit (None: unlimited), that of the release's unit."""
+    """Open files of the main process: their number, the limit (None: unlimited), the limit in the unit."""
 
     open_files: int
     open_files_limit: int | None
@@ -93,9 +93,9 @@ class Limits(TypedDict):
 
 
 class Filesystem(TypedDict):
-    """A file system of the service, once for all `paths` on it. `device`: its number, as `Consumer` has it.
+    """A file system that the service uses, with all `paths` on it. `device`: its number, as in `Consumer`.
 
-    `free_percent` of what the service may use, `free_inodes_percent`: None where they are not counted.
+    `free_percent`: of the space that the service may use. Both percentages are None if they are not counted.
     """
 
     paths: list[str]
@@ -107,7 +107,7 @@ class Filesystem(TypedDict):
 
 
 class Consumer(TypedDict):
-    """What one of `LARGE_DIRECTORIES` holds on its own file system, the largest first."""
+    """The size of one of `LARGE_DIRECTORIES`, without other file systems that are mounted below it."""
 
     path: str
     device: int
@@ -116,7 +116,7 @@ class Consumer(TypedDict):
 
 
 class Memory(TypedDict):
-    """The host's memory, with `available_percent` of the total, and its free swap."""
+    """The host's memory and free swap. `available_percent`: of the total memory."""
 
     total_bytes: int
     available_bytes: int
@@ -125,21 +125,21 @@ class Memory(TypedDict):
 
 
 class Averages(TypedDict):
-    """The share of the last 10 and 60 seconds in which tasks stalled, in percent."""
+    """The percentage of the last 10 and of the last 60 seconds in which tasks were stalled."""
 
     avg10: float
     avg60: float
 
 
 class Stalls(TypedDict):
-    """Stalls for want of one resource: of `some` tasks, or of all (`full`); a kernel may count only one."""
+    """Stalls caused by one resource: of `some` tasks, or of all (`full`). A kernel may report only one."""
 
     some: NotRequired[Averages]
     full: NotRequired[Averages]
 
 
 class Pressure(TypedDict):
-    """Stalls by resource; `absent` alone, with the reason, where the kernel does not account them."""
+    """Stalls by resource. If the kernel does not report them, only `absent` is set, with the reason."""
 
     absent: NotRequired[str]
     cpu: NotRequired[Stalls]
@@ -148,14 +148,14 @@ class Pressure(TypedDict):
 
 
 class Load(TypedDict):
-    """The load `averages` over 1, 5 and 15 minutes, and the number of processors."""
+    """The load `averages` of 1, 5 and 15 minutes, and the number of processors."""
 
     averages: list[float]
     processors: int
 
 
 class System(TypedDict):
-    """`untested`: a warning about a system that the product was not tested on, empty for others."""
+    """`untested`: a warning if this collection was not tested on the host's system, otherwise empty."""
 
     untested: str
 
@@ -164,10 +164,10 @@ Trouble = Literal["no_driver", "mismatch", "no_device", "lost", "reset", "no_lib
 
 
 class Card(TypedDict):
-    """What nvidia-smi says of a GPU; None for what it does not know of it.
+    """A GPU, as reported by nvidia-smi. None: not reported.
 
-    `persistence`: whether the driver stays loaded without a client. `temperature` in degrees Celsius, memory
-    in MiB.
+    `persistence`: whether the driver stays loaded without a client. `temperature`: degrees Celsius. Memory:
+    MiB.
     """
 
     address: str
@@ -180,11 +180,11 @@ class Card(TypedDict):
 
 
 class Condition(TypedDict):
-    """How a GPU fares by its own account; None for what it does not tell.
+    """The condition of a GPU, as reported by `nvidia-smi -q`. None: not reported.
 
-    Temperatures in degrees Celsius: it should run at `warm_at` at most, and from `slow_at` on its hardware
-    slows it down. `slowed`: what holds its clocks down, by the names of SLOWDOWNS. `recovery`: what its
-    driver asks for, empty for nothing.
+    Temperatures in degrees Celsius. `warm_at`: the maximum operating temperature. `slow_at`: from here on the
+    hardware throttles. `slowed`: the active causes of throttling, by the names of SLOWDOWNS. `recovery`: the
+    recovery action that the driver requests, empty for none.
     """
 
     address: str
@@ -198,9 +198,9 @@ class Condition(TypedDict):
 
 
 class Xid(TypedDict):
-    """The reports of one error code by one GPU in the kernel's log: how many, and the newest one's text.
+    """The reports of one error code by one GPU in the kernel's log. `text`: of the newest report.
 
-    `fatal`: whether it needs more than a restart of the service; `action`: what, empty for nothing.
+    `fatal`: whether it needs more than a service restart. `action`: the action that it needs, empty for none.
     """
 
     device: str
@@ -214,9 +214,9 @@ class Xid(TypedDict):
 class Gpu(TypedDict):
     """The NVIDIA GPUs of a host.
 
-    `devices`: how many are on the bus. `loaded`: the driver's version, None when it is not loaded. `trouble`:
-    why nvidia-smi does not answer, None when it does; `words`: its message. `notes`: its warnings. `unread`:
-    why `conditions` are not known, empty when they are.
+    `devices`: the number of GPUs on the PCI bus. `loaded`: the version of the loaded driver, or None.
+    `trouble`: why nvidia-smi failed, None if it worked. `words`: its error message. `notes`: its warnings.
+    `unread`: why `conditions` are unknown, empty if they are known.
     """
 
     devices: int
@@ -231,7 +231,7 @@ class Gpu(TypedDict):
 
 
 class ProcessUse(TypedDict):
-    """What a process used in the window; `cpu_percent` of one processor, `state`: its letter of proc(5)."""
+    """What a process used in the window. `cpu_percent`: of one processor. `state`: its letter [proc(5)]."""
 
     pid: int
     parent: int
@@ -251,7 +251,7 @@ class UnitUse(TypedDict):
 
 
 class OtherUse(TypedDict):
-    """What another unit used. `name`: of its busiest process; `largest`: of the one with the most memory."""
+    """What another unit used. `name`: of its busiest process. `largest`: of the one with the most memory."""
 
     unit: str
     name: str
@@ -270,16 +270,16 @@ class Disk(TypedDict):
 
 
 class Absent(TypedDict):
-    """Why something is not counted on this host."""
+    """Why a figure is not available on this host."""
 
     absent: str
 
 
 class Processes(TypedDict):
-    """What ran in the window, kernel threads and triage itself left out.
+    """What ran in the window, without kernel threads and triage itself.
 
-    `unit`: the service's, None when nothing of it runs. `engines`: the numbers of its processes that run an
-    engine. `others`: the units that used the most processor or hold the most memory.
+    `unit`: the service's unit, None if none of its processes runs. `engines`: the PIDs of its engines.
+    `others`: the other units that used the most processor time or memory.
     """
 
     unit: UnitUse | None
@@ -290,7 +290,7 @@ class Processes(TypedDict):
 
 
 class LogGroup(TypedDict):
-    """Warnings or errors that are alike. `exception`: whether the server had not foreseen one of them."""
+    """Similar warnings or errors. `exception`: whether one of them was an unexpected exception."""
 
     level: str
     event: str
@@ -302,9 +302,9 @@ class LogGroup(TypedDict):
 class Journal(TypedDict):
     """What the service logged in the last `WINDOW_MINUTES`.
 
-    `groups`: its warnings and errors, the most frequent first. `unstructured`: lines that are not JSON.
-    `cache_trouble`: why the cache does not work, None when it does. `lines`: how many were read; `truncated`
-    when there were more.
+    `groups`: its warnings and errors, the most frequent first. `unstructured`: the number of lines that are
+    not JSON. `cache_trouble`: why the cache does not work, or None. `lines`: the number of lines that were
+    read. `truncated`: whether there were more.
     """
 
     groups: list[LogGroup]
@@ -315,20 +315,20 @@ class Journal(TypedDict):
 
 
 class EngineJournal(TypedDict):
-    """How often the engine ended without anybody's order in the last `WINDOW_MINUTES`."""
+    """How often the engine exited without being told to in the last `WINDOW_MINUTES`."""
 
     failures: int
 
 
 class Runs(TypedDict):
-    """When the unit was started and when it failed in the last `WINDOW_MINUTES`, since the epoch."""
+    """The unit's starts and failures in the last `WINDOW_MINUTES`, in seconds since the epoch."""
 
     started: list[float]
     failed: list[float]
 
 
 class SecurityMode(TypedDict):
-    """The record of a security mode, as `procedure.security_mode.Mode` has it."""
+    """The record of a security mode, with the fields of `procedure.security_mode.Mode`."""
 
     since: str
     who: str
@@ -340,14 +340,14 @@ class SecurityMode(TypedDict):
 
 
 class Security(TypedDict):
-    """The `mode`, None when the host is in none; whether clients are cut off, None where they need not be."""
+    """`mode`: None if security mode is off. `isolated`: whether clients are cut off; None if not required."""
 
     mode: SecurityMode | None
     isolated: bool | None
 
 
 class HistoryRecord(TypedDict):
-    """A switch to a release (`verdict` None), or a verdict on one."""
+    """A switch to a release (`verdict` is None), or a verdict on a release."""
 
     at: str
     who: str
@@ -357,13 +357,13 @@ class HistoryRecord(TypedDict):
 
 
 class Switch(TypedDict):
-    """How long ago the newest switch from one release to another was."""
+    """The age of the newest switch from one release to another."""
 
     seconds_ago: int
 
 
 class History(TypedDict):
-    """The newest `records`, oldest first; the newest `switch` and the rollback target `way_back`, or None."""
+    """The newest `records`, oldest first. `switch`: the newest one. `way_back`: the rollback target."""
 
     records: list[HistoryRecord]
     switch: Switch | None
@@ -371,7 +371,7 @@ class History(TypedDict):
 
 
 class Version(TypedDict):
-    """What the current release's manifest says; None without one."""
+    """The versions in the current release's manifest; None without a release."""
 
     name: str | None
     version: str | None
@@ -379,9 +379,9 @@ class Version(TypedDict):
 
 
 class Comparable(TypedDict):
-    """The recorded baseline, `found` None without one, and what a baseline of now would be of.
+    """The recorded baseline (`found`, or None), and the identity that a baseline recorded now would have.
 
-    Unknown when the file is damaged: that decides nothing, and a note says so.
+    Unknown if the file is damaged. This does not affect the verdict; a note reports it.
     """
 
     found: triage_baseline.Baseline | None
@@ -390,7 +390,7 @@ class Comparable(TypedDict):
 
 
 class Baseline(Comparable):
-    """With what a new baseline would record: the release, the network's file name, the visits of a probe."""
+    """Also has what a new baseline would record: release, file name of the network, visits of a probe."""
 
     manifest: Version
     network: str | None
@@ -398,23 +398,23 @@ class Baseline(Comparable):
 
 
 class TimedAnswer(TypedDict):
-    """The answer to an analysis: how long it took, and what is wrong with it, [] for nothing."""
+    """The answer to an analysis: how long it took, and its problems, [] for none."""
 
     seconds: float
     problems: list[str]
 
 
 class ProbeAnswer(TimedAnswer):
-    """With the `status` that the server counts the call by."""
+    """Also has the `status` under which the server counts the call."""
 
     status: str
 
 
 @final
 class Probes(TypedDict):
-    """The analyses that triage asked for: how many, with how many visits each, and the answers that came.
+    """The probe analyses. `asked`: the number sent. `visits`: of each one. `answers`: those received.
 
-    `error`: why answers are missing, None when they are not.
+    `error`: why answers are missing, None if none is missing.
     """
 
     asked: int
@@ -425,7 +425,7 @@ class Probes(TypedDict):
 
 @final
 class SkippedProbes(TypedDict):
-    """Why no analysis was asked for."""
+    """Why no probe analysis was sent."""
 
     skipped: str
 
@@ -439,14 +439,13 @@ class Latency(TypedDict):
 
 
 class ServedTraffic(TypedDict):
-    """What the metrics say of the window; None for a series that is missing or NaN.
+    """The figures of the window, from /metrics. None: the series is missing or NaN.
 
-    `seconds`: the window's length. `requests`: tool calls by the status that they ended in. `refused`: HTTP
-    requests by the reason of the refusal. `engine_failures`: restarts that nobody asked for, in the window;
-    `engine_failures_since_start`: since the service was started, None when that is longer than
-    `WINDOW_MINUTES` ago. `latency_seconds`: None without `analyses`. `hit_rate`: 0 to 1, None without
-    lookups. `cache_errors`: operations of the cache that were given up. `overlay_active`: 1 while limits are
-    lowered.
+    `seconds`: the window's length. `requests`: tool calls by status. `refused`: refused HTTP requests by
+    reason. `engine_failures`: unrequested engine restarts in the window. `engine_failures_since_start`: those
+    since the service was started; None if that was more than `WINDOW_MINUTES` ago. `latency_seconds`: None
+    without `analyses`. `hit_rate`: 0 to 1, None without cache lookups. `cache_errors`: failed cache
+    operations. `overlay_active`: 1 while limits are lowered.
     """
 
     served: Literal[True]
@@ -466,7 +465,7 @@ class ServedTraffic(TypedDict):
 
 
 class UnservedTraffic(TypedDict):
-    """Why there are no metrics: the end of a sentence that begins with /metrics."""
+    """Why there are no metrics. `why` completes a sentence that starts with "/metrics"."""
 
     served: Literal[False]
     why: str
@@ -476,11 +475,11 @@ Traffic = ServedTraffic | UnservedTraffic
 
 
 class Values(TypedDict, total=False):
-    """The facts that are known, by the name of their check.
+    """The known facts, by the name of their check.
 
-    `clock`: the host's time since the epoch. `packages`: installed or upgraded in the last `PACKAGE_HOURS`.
-    `gpu`: None on a host without NVIDIA's. `limits`: None without a main process. `last_lines`: the last log
-    lines of the unit, oldest first.
+    `clock`: the host's time, in seconds since the epoch. `packages`: those installed or upgraded in the last
+    `PACKAGE_HOURS`. `gpu`: None on a host without an NVIDIA GPU. `limits`: None without a main process.
+    `last_lines`: the last log lines of the unit, oldest first.
     """
 
     unit: Unit
@@ -514,10 +513,10 @@ Facts = entries.Facts[Values]
 
 
 def read(content: object) -> Facts:
-    """The facts in what `katago.fleet.triage` returned, or a report of it has kept.
+    """Read the facts from the result of `katago.fleet.triage`, or from a saved report.
 
     Raises:
-        ShapeError: when it is no object. A value of another shape costs its own fact alone.
+        ShapeError: the content is not an object. A malformed value makes only its own fact unknown.
     """
     return entries.read(Values, content, {"baseline": _check_baseline})
 

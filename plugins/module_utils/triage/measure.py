@@ -1,4 +1,4 @@
-"""One pass of triage over a host: which check runs when, and with which deadline."""
+"""One pass of triage over a host: the order of the checks and their deadlines."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import (
 )
 from ansible_collections.katago.fleet.plugins.module_utils.triage import checks
 
-# What the MCP client takes beyond its own deadline to end by itself.
+# Seconds that the MCP client needs after its own deadline to exit.
 CLIENT_SECONDS = 20
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the operator asks for.
+    """The operator's parameters.
 
-    `window`: seconds between the two scrapes. `probes`, `visits`: analyses, and the visits of each.
-    `patience`: seconds for each of the slow checks; every other one has a third of that, an answer over HTTP
-    a sixth.
+    `window`: seconds between the two scrapes. `probes`: the number of probe analyses. `visits`: of each
+    probe. `patience`: the deadline of each slow check, in seconds. Every other check gets a third of it, an
+    HTTP request a sixth. `without_baseline`: ignore the recorded baseline.
     """
 
     window: int
@@ -40,10 +40,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a host has what the checks read.
+    """The paths that the checks read.
 
-    `releases`: their root. `config`, `state`: of the service. `history`: of releases. `package_log`: dpkg's.
-    `written`: the paths whose file systems matter.
+    `releases`: the root of all releases. `config`, `state`: of the service. `history`: of releases.
+    `package_log`: of dpkg. `written`: the paths whose file systems are checked.
     """
 
     releases: Path
@@ -61,10 +61,10 @@ class Places:
 
 
 def measure(options: Options, places: Places) -> dict[str, workers.Entry]:
-    """Every check's entry, without the host's secrets.
+    """Run all checks and return their entries, with the host's secrets redacted.
 
-    What takes a processor waits for what is quick, and the probes wait for both, so that they are
-    not slowed down by triage itself.
+    The quick checks run first, then the checks that use much processor time, then the probes. So triage
+    itself does not slow the probes down.
     """
     layout = Layout(places.releases)
     window, patience = options.window, options.patience
@@ -84,7 +84,7 @@ def measure(options: Options, places: Places) -> dict[str, workers.Entry]:
     if running.entries.get("health", {}).get("value", {}).get("status") is None:
         running.start("probe", lambda: {"skipped": "/health does not answer"}, quick)
     else:
-        # The client ends by itself before that, with the answers that it got.
+        # The client exits before this deadline, with the answers that it has received.
         running.start("probe", lambda: _probes(options, layout, at), patience + CLIENT_SECONDS)
     running.wait({"probe", "processes"}, at_most=window + patience + CLIENT_SECONDS)
     seconds = time.monotonic() - began
@@ -97,7 +97,7 @@ def measure(options: Options, places: Places) -> dict[str, workers.Entry]:
 
 
 def _endpoints(running: workers.Measuring, layout: Layout, seconds: float) -> endpoints.Endpoints:
-    """Where the service is bound; the defaults when the disk with its configuration does not answer."""
+    """The addresses of the service; the defaults if its configuration cannot be read in time."""
     running.start("bound_to", lambda: asdict(endpoints.Endpoints.of_release(layout)), seconds)
     running.wait({"bound_to"}, at_most=seconds)
     entry = running.entries.pop("bound_to", {})
@@ -107,7 +107,7 @@ def _endpoints(running: workers.Measuring, layout: Layout, seconds: float) -> en
 def _early(
     options: Options, places: Places, layout: Layout, at: endpoints.Endpoints, answer: float
 ) -> dict[str, Callable[[], Any]]:
-    """The checks that start first, all at once."""
+    """The checks that start first, all at the same time."""
     visits = service_checks.allowed(options.visits, checks.config(layout))
     recorded = None if options.without_baseline else places.baseline
     return {
@@ -140,7 +140,7 @@ def _probes(options: Options, layout: Layout, at: endpoints.Endpoints) -> Any:
 
 
 def _traffic(before: workers.Entry, after: workers.Entry, seconds: float, deadline: float) -> workers.Entry:
-    """The entry of the traffic between two entries that hold scrapes, so many seconds apart."""
+    """The traffic's entry, computed from the entries of two scrapes that are `seconds` apart."""
     for entry in (before, after):
         if "value" not in entry:
             return {**entry, "seconds": round(seconds, 2)}

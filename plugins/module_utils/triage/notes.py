@@ -1,4 +1,4 @@
-"""What a verdict says besides its reasons: recent changes, and notes that decide nothing."""
+"""The additional texts of a verdict: recent changes, and notes. They do not affect the verdict."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import (
 )
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import PACKAGE_HOURS, Facts, Processes
 
+_RELEASE_VERDICTS = {"good": "validated", "bad": "rejected"}
 SKEW_SECONDS = 30
 _LONGEST_CHANGE = 200
 _PACKAGES_SHOWN = 5
@@ -21,14 +22,15 @@ _MEMORY_CONSUMERS_SHOWN = 3
 
 
 def changes(facts: Facts) -> Iterator[str]:
-    """What was changed on the host lately: security mode, releases, starts, drop-ins, limits, packages."""
+    """Recent changes on the host: security mode, releases, starts, drop-ins, limits, packages."""
     values = facts.values
     if "security" in values and (mode := values["security"]["mode"]):
-        yield f"{mode['since']} security mode by {mode['who']} ({mode['why']})"[:_LONGEST_CHANGE]
+        yield f"{mode['since']} security mode set by {mode['who']} ({mode['why']})"[:_LONGEST_CHANGE]
     if "history" in values:
         for record in values["history"]["records"]:
-            what = f"found {record['verdict']}" if record["verdict"] else "switched to"
-            line = f"{record['at']} {what} {record['release']} by {record['who']} ({record['why']})"
+            verdict = record["verdict"]
+            action = _RELEASE_VERDICTS.get(verdict, verdict) if verdict else "switched to"
+            line = f"{record['at']} {action} {record['release']} by {record['who']} ({record['why']})"
             yield line[:_LONGEST_CHANGE]
     if "unit" in values:
         unit = values["unit"]
@@ -36,13 +38,13 @@ def changes(facts: Facts) -> Iterator[str]:
             at = timestamps.stamp(unit["started_at"])
             yield f"{at} the service was started; systemd restarted it {unit['restarts']} times"
         for path in unit["drop_ins"]:
-            yield f"the unit is changed by {path}"
+            yield f"a drop-in changes the unit: {path}"
     if "health" in values and (overlay := values["health"]["body"].get("overlay")):
         if isinstance(overlay, Mapping):
-            words = ", ".join(f"{key} {value}" for key, value in overlay.items())
-            yield f"an overlay is in effect: {words}"
+            limits = ", ".join(f"{key} {value}" for key, value in overlay.items())
+            yield f"an override of the limits is in effect: {limits}"
         else:
-            yield "an overlay is in effect, and /health does not say which"
+            yield "an override of the limits is in effect, but /health does not report its values"
     if "packages" in values and (packages := values["packages"]):
         left = len(packages) - _PACKAGES_SHOWN
         more = f" and {left} more" if left > 0 else ""
@@ -51,41 +53,41 @@ def changes(facts: Facts) -> Iterator[str]:
 
 
 def notes(facts: Facts) -> Iterator[str]:
-    """A system that was not tested, traffic, pressure that is not accounted, who uses much of the host."""
+    """Notes on an untested system, the traffic, missing pressure figures, and the largest consumers."""
     values = facts.values
     if "system" in values and (warning := values["system"]["untested"]):
         yield warning
     yield _traffic(facts)
     if "pressure" in values and (absent := values["pressure"].get("absent")):
-        yield f"pressure is not accounted here ({absent})"
+        yield f"the pressure on CPU, memory and I/O is unknown: the kernel does not report it ({absent})"
     if "processes" in values:
         for hog in proposals.hogs(values["processes"]):
-            yield f"{hog['unit']} ({hog['name']}) takes {hog['cpu_percent']:g} % of a processor"
+            yield f"{hog['unit']} ({hog['name']}) uses {hog['cpu_percent']:g} % of one processor"
         if _memory_is_short(facts):
             for unit, name, size in _largest(values["processes"])[:_MEMORY_CONSUMERS_SHOWN]:
-                yield f"{unit} ({name}) holds {size / (1 << 20):.0f} MB of memory"
+                yield f"{unit} ({name}) uses {size / (1 << 20):.0f} MB of memory"
 
 
 def gpu(facts: Facts) -> Iterator[str]:
-    """Each card's temperature and memory, what nvidia-smi warns of, and errors that need nothing."""
-    found = facts.values.get("gpu")
-    if found is None:
+    """Each GPU's temperature and memory, warnings of nvidia-smi, and errors that need no action."""
+    status = facts.values.get("gpu")
+    if status is None:
         return
-    for card in found["cards"]:
+    for card in status["cards"]:
         temperature = "unknown" if card["temperature"] is None else f"{card['temperature']} °C"
         memory = f"{card['memory_used_mb']} of {card['memory_mb']} MB"
-        yield f"{card['name']}: {temperature}, {memory} of its memory used, driver {card['driver']}"
-    yield from found["notes"]
-    for each in found["conditions"]:
+        yield f"{card['name']}: {temperature}, {memory} of memory used, driver {card['driver']}"
+    yield from status["notes"]
+    for each in status["conditions"]:
         if each["temperature"] is None or each["slow_at"] is None:
-            yield f"{each['address']} does not tell at what temperature it slows down, or how warm it is"
-    for xid in found["xids"]:
+            yield f"GPU {each['address']} does not report its temperature or its throttling limit"
+    for xid in status["xids"]:
         if not xid["fatal"]:
-            yield f"Xid {xid['code']} of {xid['device']}, {xid['count']} times: {xid['text']}"
+            yield f"GPU {xid['device']} reported Xid {xid['code']} {xid['count']} times: {xid['text']}"
 
 
 def performance(facts: Facts) -> Iterator[str]:
-    """How the probes compare with the baseline, or why that is not known."""
+    """How the probes compare with the baseline, or why this is unknown."""
     baseline, probe = facts.values.get("baseline"), facts.values.get("probe")
     if baseline is None:
         yield from rules_speed.note(facts.why("baseline"), None)
@@ -99,36 +101,36 @@ def performance(facts: Facts) -> Iterator[str]:
 
 
 def skew(facts: Facts, now: datetime) -> Iterator[str]:
-    """The host's clock differs from this machine's."""
+    """A note if the host's clock differs from the control node's."""
     if "clock" in facts.values:
         difference = facts.values["clock"] - now.timestamp()
-        # Measured while the checks ran, so a few seconds behind.
+        # The host's time was read while the checks ran, so it is a few seconds behind.
         if abs(difference) > SKEW_SECONDS:
-            yield f"its clock differs from this machine's by {difference:+.0f} s"
+            yield f"the host's clock differs from the control node's by {difference:+.0f} s"
 
 
 def _traffic(facts: Facts) -> str:
-    """The requests of others, how fast and from where analyses were answered; what is not known, and why."""
+    """Client requests, latency and cache hit rate in one line; for each that is unknown, the reason."""
     if "traffic" not in facts.values:
-        return f"requests, latency and hit rate unknown: {facts.why('traffic')}"
+        return f"client requests, latency and cache hit rate unknown: {facts.why('traffic')}"
     traffic = facts.values["traffic"]
     if not traffic["served"]:
-        return f"requests, latency and hit rate unknown: /metrics {traffic['why']}"
+        return f"client requests, latency and cache hit rate unknown: /metrics {traffic['why']}"
     if traffic["requests"] is None:
-        words = "requests unknown: katago_requests_total is missing or NaN"
+        line = "client requests unknown: katago_requests_total is missing or NaN"
     else:
         own = rules_traffic.own_statuses(facts.values.get("probe"))
         judged, failed = rules_traffic.of_others(traffic["requests"], own)
-        words = f"{judged:g} requests of others in {traffic['seconds']:.0f} s, {failed:g} failed"
+        line = f"{judged:g} client requests in {traffic['seconds']:.0f} s, {failed:g} failed"
     if latency := traffic["latency_seconds"]:
-        words += f"; analyses p50 {latency['p50']:.2f} s, p95 {latency['p95']:.2f} s"
+        line += f"; analyses p50 {latency['p50']:.2f} s, p95 {latency['p95']:.2f} s"
     elif traffic["analyses"] is None:
-        words += "; latency unknown: katago_analysis_duration_seconds is NaN"
+        line += "; latency unknown: katago_analysis_duration_seconds is NaN"
     else:
-        words += "; latency unknown: no analyses in the window"
+        line += "; latency unknown: no analyses in the window"
     if traffic["hit_rate"] is None:
-        return f"{words}; hit rate unknown: the cache was not asked in the window"
-    return f"{words}; {100 * traffic['hit_rate']:.0f} % from the cache"
+        return f"{line}; cache hit rate unknown: no cache lookups in the window"
+    return f"{line}; cache hit rate {100 * traffic['hit_rate']:.0f} %"
 
 
 def _memory_is_short(facts: Facts) -> bool:
@@ -138,7 +140,7 @@ def _memory_is_short(facts: Facts) -> bool:
 
 
 def _largest(processes: Processes) -> list[tuple[str, str, int]]:
-    """The units with the most memory, the service's own among them: name, its largest process, bytes."""
+    """The units by memory, largest first, including the service's own: name, its largest process, bytes."""
     units = [(each["unit"], each["largest"], each["memory_bytes"]) for each in processes["others"]]
     if own := processes["unit"]:
         largest = max(own["processes"], key=lambda each: each["memory_bytes"])

@@ -1,4 +1,4 @@
-"""What a person may do beside the next playbook: make room, tame a neighbour, shrink the cache."""
+"""What an operator can do besides the next playbook: free space, throttle a neighbor, shrink the cache."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ HOG_PERCENT_OF_HOST = 25
 _CONSUMERS_SHOWN = 4
 
 ROOM = {
-    "/var/cache/katago-mcp-quarantine": "look into it, then remove it by hand",
-    "/var/lib/katago-mcp/quarantine": "look into it, then remove it by hand",
-    "/var/lib/systemd/coredump": "look into it, then remove it by hand",
+    "/var/cache/katago-mcp-quarantine": "inspect the files, then delete them",
+    "/var/lib/katago-mcp/quarantine": "inspect the files, then delete them",
+    "/var/lib/systemd/coredump": "inspect the files, then delete them",
     "/var/log/journal": "journalctl --vacuum-size=200M",
     "/var/cache/apt/archives": "apt-get clean",
-    "/var/cache/katago-mcp": "katago_mcp_cache_size_mb bounds it",
-    "/opt/katago-mcp/releases": "katago_mcp_releases_kept bounds their number",
-    "/home": "look whose it is",
+    "/var/cache/katago-mcp": "lower katago_mcp_cache_size_mb",
+    "/opt/katago-mcp/releases": "lower katago_mcp_releases_kept",
+    "/home": "ask the owner of the files",
 }
-"""How room is made in each of the directories that `facts.LARGE_DIRECTORIES` names."""
+"""How to free space in each directory of `facts.LARGE_DIRECTORIES`."""
 
 
 def proposals(facts: Facts) -> Iterator[str]:
-    """Commands, and changes of variables as a diff."""
+    """Propose commands, and changes of variables as a diff."""
     values = facts.values
     if "filesystems" in values and "consumers" in values:
         yield from _room(values["filesystems"], values["consumers"])
@@ -48,17 +48,17 @@ def proposals(facts: Facts) -> Iterator[str]:
         limit = limits["open_files_limit"]
         if limit is not None and limit < limits["open_files_expected"]:
             for path in values["unit"]["drop_ins"]:
-                yield f"look at {path}; without it: rm {path} && systemctl daemon-reload"
+                yield f"inspect {path}; to remove it: rm {path} && systemctl daemon-reload"
 
 
 def hogs(processes: Processes) -> list[OtherUse]:
-    """The other units that use much of the host's processors."""
+    """The other units that use at least `HOG_PERCENT_OF_HOST` percent of the host's processors."""
     bound = HOG_PERCENT_OF_HOST * processes["processors"]
     return [each for each in processes["others"] if each["cpu_percent"] >= bound]
 
 
 def _room(filesystems: Sequence[Filesystem], consumers: Sequence[Consumer]) -> Iterator[str]:
-    """What takes the room of the file systems that have little left, and how it is made."""
+    """Name the largest directories on file systems that are nearly full, and how to free space there."""
     scarce = {
         each["device"]
         for each in filesystems
@@ -68,4 +68,4 @@ def _room(filesystems: Sequence[Filesystem], consumers: Sequence[Consumer]) -> I
     on_them = [each for each in consumers if each["device"] in scarce and each["inodes"]]
     for each in on_them[:_CONSUMERS_SHOWN]:
         size = f"{each['bytes'] / (1 << 20):.0f} MB in {each['inodes']} files"
-        yield f"{each['path']} takes {size}: {ROOM.get(each['path'], 'look whose it is')}"
+        yield f"{each['path']} uses {size}; to free space: {ROOM.get(each['path'], 'ask the owner')}"

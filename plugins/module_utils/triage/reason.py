@@ -1,4 +1,4 @@
-"""A reason for a verdict: what was measured, its threshold, and the playbook that deals with it."""
+"""A reason for a verdict: what was measured, what was expected, and the playbook that fixes it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MITIGATE = "mitigate.yml"
 PURGE = "purge_cache.yml"
 DRIVER = "gpu_driver.yml"
 VALIDATE = "validate.yml"
-SHOW_SECURITY = "security.yml -e do=show"
+SHOW_SECURITY = "security_show.yml"
 
-DEFECT = "a defect of this product"
+DEFECT = "a bug in katago-mcp-fleet"
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One thing that is not as it should be: what was measured, and what would have been right.
+    """One finding. `measured`: what is wrong. `threshold`: what was expected.
 
-    `escalate` is the runbook's trigger that it is, if any; `next` the playbook that deals with it,
-    with its arguments; `suspicious` when somebody may have got in, so that the host is evidence.
+    `escalate`: the runbook's escalation trigger, or None. `next`: the playbook that fixes it, with its
+    arguments. `suspicious`: an intrusion is possible, so the host is evidence.
     """
 
     level: Level
@@ -39,23 +39,23 @@ class Reason:
 
 
 def unknown(rule: str, why: str) -> Reason:
-    """That a rule could not be decided."""
-    return Reason("unknown", rule, why, "known")
+    """The reason for a rule that could not be decided."""
+    return Reason("unknown", rule, why, "a result")
 
 
 def defective(rule: str, error: Exception) -> Reason:
-    """That a rule failed by an error of its own code."""
-    return Reason("unknown", rule, defect(error), "judged")
+    """The reason for a rule whose code raised an exception."""
+    return Reason("unknown", rule, defect(error), "a result")
 
 
 def defect(error: Exception) -> str:
-    """An error of our own code: its place, type and message. It says nothing of the host."""
+    """Describe an exception of our own code: its place, type and message. It is no finding about the host."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(frame.filename).name}, line {frame.lineno}"
-    return f"{DEFECT}, not of the host ({place}): {type(error).__name__}: {error}"
+    return f"{DEFECT}, not a problem of the host; report it ({place}): {type(error).__name__}: {error}"
 
 
 def isolation(why: str) -> str:
-    """The playbook that preserves a host and cuts it off, with its arguments."""
-    # Without both quotes, Ansible takes but the first word.
-    return f"security.yml -e do=on -e 'why=\"{why}\"'"
+    """The playbook that puts a host into security mode, with its arguments."""
+    # Both pairs of quotes are needed: otherwise Ansible cuts the value at the first space.
+    return f"security_on.yml -e 'why=\"{why}\"'"

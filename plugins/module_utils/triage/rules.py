@@ -1,4 +1,4 @@
-"""The list of all rules: which facts each one reads, and the file that decides on it."""
+"""The list of all rules. Each rule names the facts that it reads and the function that decides."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule over facts. It is unknown without those that it `needs`.
+    """A rule over facts.
 
-    `uses`: facts that it does without where they are unknown, but not where their value is malformed.
+    `needs`: the rule's result is unknown if one of these facts is unknown. `uses`: the rule works without
+    these facts. If one of them is malformed, the result is unknown.
     """
 
     check: Callable[[Values], Iterable[Reason]]
@@ -75,14 +76,14 @@ RULES: dict[str, Rule] = {
     ),
     "logged_errors": Rule(lambda facts: rules_service.logged_errors(facts["journal"]), ("journal",)),
 }
-"""By the names that reasons carry, in the order in which equally bad reasons are shown."""
+"""Rules by name, as in `Reason.rule`. Reasons of the same level are shown in this order."""
 
 
 def examine(facts: Facts, names: Iterable[str], *, contain: bool = False) -> list[Reason]:
-    """What the rules of these names find in facts; a rule that lacks what it needs is unknown.
+    """Run the named rules on the facts. A rule whose facts are missing yields an unknown reason.
 
-    `contain`: an error of a rule's own code becomes an unknown that says so, and costs that rule alone.
-    Without it, the error is raised.
+    `contain`: if a rule raises an exception, only that rule's result is unknown, and its reason describes the
+    exception. Without `contain`, the exception is raised.
     """
     reasons: list[Reason] = []
     for name in names:
@@ -90,7 +91,9 @@ def examine(facts: Facts, names: Iterable[str], *, contain: bool = False) -> lis
         missing = [fact for fact in rule.needs if fact not in facts.values]
         missing += [fact for fact in rule.uses if fact in facts.malformed]
         if missing:
-            reasons += [unknown(name, f"{fact}: {facts.why(fact)}") for fact in missing]
+            reasons += [
+                unknown(name, f"the check `{fact}` has no result: {facts.why(fact)}") for fact in missing
+            ]
             continue
         try:
             reasons += rule.check(facts.values)

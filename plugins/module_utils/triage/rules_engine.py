@@ -1,4 +1,4 @@
-"""Rules for the engine: its processes, its failures, whether the service says that it is up."""
+"""Rules for the engine: its processes, its failures, and whether the service reports it as up."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ ENGINE_FAILURES = 3
 
 
 def engines(processes: Processes, unit: Unit) -> Iterator[Reason]:
-    """No engine runs, or more than one."""
+    """Report that no engine runs, or more than one."""
     running = processes["engines"]
-    # Without a main process there is no engine either, and the unit's rule says so.
+    # Without a main process there is no engine either. The rule `unit` reports that case.
     if unit["process_state"] is None or len(running) == 1:
         return
     if running:
         pids = ", ".join(str(pid) for pid in running)
-        seen = f"{len(running)} engines run ({pids})"
-        yield Reason("P2", "engines", seen, "1", next=reason.FORCE)
+        measured = f"{len(running)} engine processes are running (PIDs {pids})"
+        yield Reason("P2", "engines", measured, "1 engine process", next=reason.FORCE)
     else:
-        yield Reason("P1", "engines", "no engine process runs", "1", next=reason.RESTART)
+        yield Reason("P1", "engines", "no engine process is running", "1 engine process", next=reason.RESTART)
 
 
 def engine_failures(journal: EngineJournal, traffic: Traffic | None) -> Iterator[Reason]:
-    """The engine ended repeatedly, by the journal or by the metrics."""
+    """Report an engine that failed repeatedly, by the journal or by the metrics."""
     count = journal["failures"]
     if traffic and traffic["served"] and traffic["engine_failures_since_start"]:
         count = max(count, int(traffic["engine_failures_since_start"]))
@@ -41,17 +41,17 @@ def engine_failures(journal: EngineJournal, traffic: Traffic | None) -> Iterator
             "P1",
             "engine_failures",
             f"the engine failed {count} times in {WINDOW_MINUTES} minutes",
-            f"fewer than {ENGINE_FAILURES}",
+            f"fewer than {ENGINE_FAILURES} failures",
             next=reason.RESTART,
         )
 
 
 def engine_up(traffic: Traffic) -> Iterator[Reason]:
-    """The service says that its engine is not up."""
+    """Report that the service does not report its engine as up."""
     if not traffic["served"]:
         return
     if traffic["engine_up"] is None:
         yield reason.unknown("engine_up", "katago_engine_up is missing or NaN")
     elif traffic["engine_up"] != 1:
-        seen = f"katago_engine_up is {traffic['engine_up']:g}"
-        yield Reason("P1", "engine_up", seen, "1", next=reason.RESTART)
+        measured = f"the service reports its engine as down (katago_engine_up is {traffic['engine_up']:g})"
+        yield Reason("P1", "engine_up", measured, "1", next=reason.RESTART)

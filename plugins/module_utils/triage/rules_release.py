@@ -1,4 +1,4 @@
-"""Rules for what the service runs: its release, as the manifest says, and its configuration."""
+"""Rules for the current release: its files against the manifest, and its configuration."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import 
 
 
 def release(release: facts.Release) -> Iterator[Reason]:
-    """There is no release, or it is not as its manifest says; files that came or changed are evidence."""
+    """Report a missing or damaged release. Files that were changed or added are evidence."""
     damage = release["damage"]
     if release["name"] is None:
-        yield Reason("P0", "release", "there is no current release", "a whole one", next=reason.DEPLOY)
+        yield Reason("P0", "release", "no release is installed", "a complete release", next=reason.DEPLOY)
     elif damage:
         integrity = any(line.endswith((" was changed", " was added")) for line in damage)
         more = f" and {len(damage) - 3} more" if len(damage) > 3 else ""
@@ -20,7 +20,7 @@ def release(release: facts.Release) -> Iterator[Reason]:
             "P0",
             "release",
             f"{release['name']} is damaged: {'; '.join(damage[:3])}{more}",
-            "as its manifest says",
+            "all files match the manifest",
             escalate=(
                 "the configuration is corrupted"
                 if _names_config(damage)
@@ -34,13 +34,14 @@ def release(release: facts.Release) -> Iterator[Reason]:
 
 
 def config(config: facts.Config) -> Iterator[Reason]:
-    """The release does not accept its configuration."""
+    """Report that the release rejects its configuration."""
     if not config["ok"]:
         yield Reason(
             "P0",
             "config",
-            "; ".join(config["problems"][:3]) or "katago-mcp validate refuses it",
-            "valid by the release's own schema",
+            "the configuration is invalid: "
+            + ("; ".join(config["problems"][:3]) or "`katago-mcp validate` rejects it"),
+            "valid by the release's schema",
             escalate="the configuration is corrupted",
             next=reason.RESTORE,
         )

@@ -1,4 +1,4 @@
-"""Rules for a host that somebody may have got into: security mode, bursts of refused logins."""
+"""Rules for a possible intrusion: a reported breach, security mode, bursts of refused logins."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import reason,
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Security, Traffic
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
 
-# A client with an old token asks again now and then; who guesses does not stop. Of a busy service, and of a
-# long window, the bound grows along.
+# A client with an expired token retries now and then; an attacker who guesses tokens does not stop.
+# The bound grows with the length of the window and with the number of answered requests.
 REFUSED_LOGINS = 20
 REFUSED_LOGINS_PER_SECOND = 2
 REFUSED_PERCENT_OF_ANSWERED = 10
@@ -17,37 +17,41 @@ _LOGIN = ("unauthenticated", "forbidden")
 
 
 def breach() -> Reason:
-    """What an operator says, and no host can."""
+    """The reason for a breach that an operator reported. No check on a host can detect one."""
     return Reason(
         "P0",
         "breach",
-        "an operator says so",
-        "none",
+        "an operator reported a security breach (-e breach=true)",
+        "no breach",
         escalate="security breach",
-        next=reason.isolation("a breach is known"),
+        next=reason.isolation("an operator reported a breach"),
         suspicious=True,
     )
 
 
 def security_mode(security: Security) -> Iterator[Reason]:
-    """The host is in security mode, or should be cut off and is not."""
+    """Report a host that is in security mode, and whether its isolation is missing."""
     if (mode := security["mode"]) is None:
         return
     lost = security["isolated"] is False
-    words = "and clients are NOT cut off, as they are to be" if lost else "and left as it is until that ends"
+    effect = (
+        "clients are NOT cut off, although the mode requires it"
+        if lost
+        else "playbooks do not change the host until the mode is off"
+    )
     yield Reason(
         "P0",
         "security_mode",
-        f"the host is in security mode since {mode['since']}, by {mode['who']} ({mode['why']}), {words}",
-        "isolated as the mode says" if lost else "no mode",
+        f"the host is in security mode since {mode['since']}, set by {mode['who']} ({mode['why']}); {effect}",
+        "clients are cut off" if lost else "security mode is off",
         escalate="security breach suspected",
-        next=reason.isolation("the isolation was taken away") if lost else reason.SHOW_SECURITY,
+        next=reason.isolation("the isolation was removed") if lost else reason.SHOW_SECURITY,
         suspicious=True,
     )
 
 
 def refused_logins(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
-    """Many requests came without a valid token. `own`: the statuses of triage's own calls."""
+    """Report a burst of requests without a valid token. `own`: the statuses of triage's own calls."""
     if not traffic["served"]:
         return
     if traffic["refused"] is None:
@@ -55,7 +59,7 @@ def refused_logins(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
         return
     counts = {kind: traffic["refused"].get(kind, 0) for kind in _LOGIN}
     refused = sum(counts.values())
-    # Those that failed do not count: a burst must not hide behind the trouble that it makes.
+    # Failed requests do not count as answered: a burst must not hide behind the failures that it causes.
     judged, failed = rules_traffic.of_others(traffic["requests"] or {}, own)
     answered = judged - failed
     bound = max(
@@ -68,9 +72,9 @@ def refused_logins(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
         yield Reason(
             "P1",
             "refused_logins",
-            f"{refused:g} logins were refused in {traffic['seconds']:.0f} s ({kinds}), beside {answered:g}"
-            " requests that were answered",
-            f"fewer than {bound:g}",
+            f"{refused:g} logins were refused in {traffic['seconds']:.0f} s ({kinds}); {answered:g} client"
+            " requests were answered in the same time",
+            f"fewer than {bound:g} refused logins",
             escalate="unusual access",
             next=reason.isolation("a burst of refused logins"),
             suspicious=True,

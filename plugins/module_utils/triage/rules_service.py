@@ -1,4 +1,4 @@
-"""Rules for the service: its unit, `/health` and `/ready`, its starts, its cache, what it logged."""
+"""Rules for the service: its unit, `/health` and `/ready`, its starts, its cache, its logged errors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
 
 RESTARTS = 3
-"""From so many restarts by systemd on, a service that is starting is taken for one that does not start."""
+"""A service that is starting counts as one that does not start after this many restarts by systemd."""
 
 FAILS_AGAIN_SECONDS = 300
 
 
 def unit(unit: Unit) -> Iterator[Reason]:
-    """The unit is not active, or its process is frozen or gone."""
+    """Report a unit that is not active, or whose main process is frozen or gone."""
     active, process = unit["active"], unit["process_state"]
     if unit["load"] == "not-found":
         yield Reason("P0", "unit", "katago-mcp.service does not exist", "deployed", next=reason.DEPLOY)
@@ -42,45 +42,46 @@ def unit(unit: Unit) -> Iterator[Reason]:
             next=reason.FORCE if does_not_start else reason.RESTART,
         )
     elif process in ("T", "t"):
-        seen = f"the main process {unit['pid']} is frozen (state {process})"
-        yield Reason("P0", "unit", seen, "running", next=reason.FORCE)
+        measured = f"the main process {unit['pid']} is frozen (state {process}: stopped by a signal)"
+        yield Reason("P0", "unit", measured, "a running process", next=reason.FORCE)
     elif process in (None, "Z", "X"):
-        seen = "the unit is active without a main process"
-        yield Reason("P0", "unit", seen, "running", next=reason.FORCE)
+        measured = "katago-mcp.service is active, but its main process is gone"
+        yield Reason("P0", "unit", measured, "a running process", next=reason.FORCE)
 
 
 def health(health: Answer) -> Iterator[Reason]:
-    """`/health` gives no answer, or not the service's."""
+    """Report that `/health` does not answer, or not as a healthy service does."""
     status, body = health["status"], health["body"]
     if status is None:
-        seen = f"/health gave no answer within {health['seconds']:g} s"
-        yield Reason("P0", "health", seen, "200", next=reason.FORCE)
+        measured = f"/health did not answer within {health['seconds']:g} s"
+        yield Reason("P0", "health", measured, "HTTP 200", next=reason.FORCE)
     elif status != 200 or body.get("status") != "ok":
-        words = body.get("reason") or "with a body that is not the service's"
-        seen = f"/health answered {status} {words}"
-        yield Reason("P0", "health", seen, "200 with status ok", next=reason.FORCE)
+        cause = body.get("reason") or "the response is not one of katago-mcp"
+        measured = f"/health returned HTTP {status}: {cause}"
+        yield Reason("P0", "health", measured, "HTTP 200 with status ok", next=reason.FORCE)
 
 
 def ready(ready: Answer) -> Iterator[Reason]:
-    """`/ready` gives no answer, or the service takes no analyses."""
+    """Report that `/ready` does not answer, or that the service accepts no analyses."""
     status, why = ready["status"], str(ready["body"].get("reason") or "")
     if status is None:
-        seen = f"/ready gave no answer within {ready['seconds']:g} s"
-        yield Reason("P0", "ready", seen, "200", next=reason.FORCE)
+        measured = f"/ready did not answer within {ready['seconds']:g} s"
+        yield Reason("P0", "ready", measured, "HTTP 200", next=reason.FORCE)
     elif status == 200 and ready["body"].get("ready") is True:
         return
     elif why == "draining":
-        yield Reason("P2", "ready", "it is drained and takes no analyses", "undrained or out of rotation")
+        measured = "the service is drained and accepts no analyses"
+        yield Reason("P2", "ready", measured, "undrained, or removed from the load balancer")
     elif why == "saturated":
-        seen = "it is saturated and refuses analyses"
-        yield Reason("P2", "ready", seen, "room for analyses", next=reason.MITIGATE)
+        measured = "the service is saturated and rejects analyses"
+        yield Reason("P2", "ready", measured, "free capacity", next=reason.MITIGATE)
     else:
-        seen = f"/ready answered {status} {why or 'without a reason'}"
-        yield Reason("P1", "ready", seen, "200 with ready true", next=reason.RESTART)
+        measured = f"/ready returned HTTP {status}: {why or 'no reason reported'}"
+        yield Reason("P1", "ready", measured, "HTTP 200 with ready true", next=reason.RESTART)
 
 
 def fails_again(runs: Runs) -> Iterator[Reason]:
-    """The service failed soon after it was started."""
+    """Report a service that failed soon after a start."""
     for failed in runs["failed"]:
         started = max((at for at in runs["started"] if at <= failed), default=None)
         if started is not None and failed - started <= FAILS_AGAIN_SECONDS:
@@ -88,32 +89,32 @@ def fails_again(runs: Runs) -> Iterator[Reason]:
                 "P1",
                 "fails_again",
                 f"the service failed {failed - started:.0f} s after it was started",
-                f"more than {FAILS_AGAIN_SECONDS} s",
-                escalate="it failed again within 5 minutes after a restart",
+                f"no failure within {FAILS_AGAIN_SECONDS} s after a start",
+                escalate="the service failed again within 5 minutes after a restart",
             )
             return
 
 
 def cache(trouble: str | None, traffic: Traffic | None) -> Iterator[Reason]:
-    """The cache does not work: by the `trouble` that the service logged, or by its metrics."""
+    """Report a cache that does not work, by the `trouble` that the service logged or by its metrics."""
     errors = traffic["cache_errors"] if traffic and traffic["served"] else None
     if trouble:
-        seen = f"the cache does not work: {trouble}"
-        yield Reason("P2", "cache", seen, "no trouble", next=reason.PURGE)
+        measured = f"the cache does not work: {trouble}"
+        yield Reason("P2", "cache", measured, "a working cache", next=reason.PURGE)
     elif errors:
-        seen = f"{errors:g} cache operations were given up"
-        yield Reason("P2", "cache", seen, "none", next=reason.PURGE)
+        measured = f"{errors:g} cache operations failed"
+        yield Reason("P2", "cache", measured, "0", next=reason.PURGE)
 
 
 def logged_errors(journal: Journal) -> Iterator[Reason]:
-    """The service logged errors."""
+    """Report errors that the service logged."""
     errors = [group for group in journal["groups"] if group["level"] in ("error", "critical")]
     if errors:
         first = errors[0]
         yield Reason(
             "P3",
             "logged_errors",
-            f"{sum(group['count'] for group in errors)} errors were logged in {WINDOW_MINUTES} minutes,"
-            f" first {first['event']} {first['code']}".rstrip(),
-            "none",
+            f"the service logged {sum(group['count'] for group in errors)} errors in {WINDOW_MINUTES} minutes"
+            f" (see `journalctl -u katago-mcp`); most frequent: {first['event']} {first['code']}".rstrip(),
+            "no errors",
         )

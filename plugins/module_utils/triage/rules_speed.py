@@ -18,27 +18,27 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
 )
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
 
-# Percent that a probe takes longer than at the baseline. A value on a bound belongs to the worse level.
-# Below 10 % a median of a few probes cannot be told from noise.
+# Percent by which a probe takes longer than the baseline. A value on a bound belongs to the worse level.
+# Below 10 % the median of a few probes cannot be distinguished from noise.
 SLOWER: tuple[tuple[int, Level], ...] = ((80, "P1"), (20, "P2"), (10, "P3"))
-_RECORD = "run baseline.yml while all is well"
+_RECORD = "record one with baseline.yml while the host is healthy"
 
 
 def performance(baseline: Baseline | None, probe: Probes | SkippedProbes | None) -> Iterator[Reason]:
-    """Analyses take longer than at the baseline, where both are known and can be compared."""
+    """Report probes that are slower than the baseline, if both are known and comparable."""
     if baseline is None or probe is None or "skipped" in probe or fewer_visits(probe, baseline):
         return
     yield from slower(baseline, probe["answers"])
 
 
 def slower(baseline: Comparable, answers: Sequence[TimedAnswer]) -> Iterator[Reason]:
-    """Answers took longer than at the baseline, where they can be compared with it."""
+    """Report answers that took longer than the baseline, if they are comparable with it."""
     figures = compared(baseline, answers)
     if figures is None:
         return
     median, recorded = figures
     for percent, level in SLOWER:
-        # In whole microseconds: a value on a bound must not depend on how a float was rounded.
+        # Compared in whole microseconds: float rounding must not move a value across a bound.
         if round(median * 1e6) * 100 >= round(recorded * 1e6) * (100 + percent):
             yield Reason(
                 level,
@@ -52,7 +52,7 @@ def slower(baseline: Comparable, answers: Sequence[TimedAnswer]) -> Iterator[Rea
 
 
 def compared(baseline: Comparable, answers: Sequence[TimedAnswer]) -> tuple[float, float] | None:
-    """The median of the answers and of the baseline in seconds; None without a baseline that fits."""
+    """The median of the answers and that of the baseline, in seconds; None without a matching baseline."""
     if baseline["found"] is None or incomparable(baseline):
         return None
     median = median_seconds(answers)
@@ -60,47 +60,50 @@ def compared(baseline: Comparable, answers: Sequence[TimedAnswer]) -> tuple[floa
 
 
 def median_seconds(answers: Sequence[TimedAnswer]) -> float | None:
-    """The median time of answers; one with problems took forever. None when that is the median."""
+    """The median time of the answers, in seconds. An answer with problems counts as infinitely slow.
+
+    None if the median is infinite, or if there are no answers.
+    """
     seconds = [math.inf if answer["problems"] else answer["seconds"] for answer in answers]
     median = statistics.median_high(seconds) if seconds else math.inf
     return None if math.isinf(median) else median
 
 
 def incomparable(baseline: Comparable) -> str | None:
-    """Why nothing can be compared with the baseline; None when it fits."""
-    found = baseline["found"]
-    if not found:
+    """Why measurements cannot be compared with the baseline; None if they can."""
+    record = baseline["found"]
+    if not record:
         return f"there is no baseline; {_RECORD}"
-    if found.get("identity") != baseline["identity"]:
+    if record.get("identity") != baseline["identity"]:
         return (
-            "the baseline is of another engine, network or configuration, or of another number of visits;"
-            f" {_RECORD}"
+            "the baseline was recorded with another engine, network or configuration, or with another number"
+            f" of visits; {_RECORD}"
         )
-    if found.get("machine") != baseline["machine"]:
-        recorded, here = _machine(found.get("machine")), _machine(baseline["machine"])
-        return f"the baseline is of {recorded}, and this is {here}; {_RECORD}"
+    if record.get("machine") != baseline["machine"]:
+        recorded, here = _machine(record.get("machine")), _machine(baseline["machine"])
+        return f"the baseline was recorded on {recorded}, but this host is {here}; {_RECORD}"
     return None
 
 
 def fewer_visits(probe: Probes, baseline: Baseline) -> str | None:
-    """Why probes of fewer visits than a baseline's say nothing of speed; None when they have as many."""
+    """Why probes with fewer visits than the baseline cannot be compared; None if the visits are equal."""
     if probe["visits"] == baseline["visits"]:
         return None
     return (
-        f"the limits are lowered, so a probe has {probe['visits']} visits, and the baseline is of"
-        f" {baseline['visits']}; it is known again when they are given back (mitigate.yml -e undo=true)"
+        f"under lowered limits, a probe has {probe['visits']} visits, the baseline has"
+        f" {baseline['visits']}; to compare again, restore the limits with mitigate_undo.yml"
     )
 
 
 def note(why: str | None, figures: tuple[float, float] | None) -> Iterator[str]:
-    """How the probes compare with the baseline, or why that is not known."""
+    """How the probes compare with the baseline, or why this is unknown."""
     if why:
         yield f"performance is unknown: {why}"
     elif figures:
-        yield f"a probe takes {figures[0]:.3f} s, at the baseline {figures[1]:.3f} s"
+        yield f"a probe takes {figures[0]:.3f} s; the baseline is {figures[1]:.3f} s"
 
 
 def _machine(machine: Machine | None) -> str:
     if machine is None:
-        return "a machine that it does not name"
+        return "an unnamed machine"
     return f"{machine['name']} ({machine['processors']} processors, {machine['device']})"

@@ -1,4 +1,4 @@
-"""Rules for what clients get: the share of requests that fail, and whether triage's own analyses succeed."""
+"""Rules for the traffic: the share of client requests that fail, and whether triage's own probes succeed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import reason
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Probes, SkippedProbes, Traffic
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
 
-# Percent of judged requests that failed. A value on a bound belongs to the worse level.
+# Percent of the requests that count and failed. A value on a bound belongs to the worse level.
 ERROR_RATE: tuple[tuple[int, Level], ...] = ((50, "P1"), (10, "P2"), (1, "P3"))
 
 
 def error_rate(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
-    """Requests of others fail, or nobody can say. `own`: the statuses of triage's own calls."""
+    """Report failing client requests, or that the error rate is unknown.
+
+    `own`: the statuses of triage's own calls, which are subtracted.
+    """
     if not traffic["served"]:
         yield Reason("P3", "metrics", f"/metrics {traffic['why']}", "served", next=reason.RESTART)
-        yield reason.unknown("error_rate", "not known without metrics")
+        yield reason.unknown("error_rate", "it cannot be computed without /metrics")
         return
     if traffic["requests"] is None:
         yield reason.unknown("error_rate", "katago_requests_total is missing or NaN")
@@ -29,7 +32,7 @@ def error_rate(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
             yield Reason(
                 level,
                 "error_rate",
-                f"{failed:g} of {judged:g} requests failed in {traffic['seconds']:.0f} s"
+                f"{failed:g} of {judged:g} client requests failed in {traffic['seconds']:.0f} s"
                 f" ({100 * failed / judged:.1f} %)",
                 f"below {percent} %",
                 next=reason.RESTART if rank(level) >= rank("P2") else None,
@@ -38,31 +41,31 @@ def error_rate(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
 
 
 def probe(probe: Probes | SkippedProbes) -> Iterator[Reason]:
-    """Triage's own analyses fail."""
+    """Report that triage's own probe analyses fail."""
     if "skipped" in probe:
-        yield reason.unknown("probe", f"no analysis was asked for, since {probe['skipped']}")
+        yield reason.unknown("probe", f"no probe analysis was sent: {probe['skipped']}")
         return
     answers, asked = probe["answers"], probe["asked"]
     bad = [answer for answer in answers if answer["problems"]]
     failed = asked - len(answers) + len(bad)
     if failed:
-        words = bad[0]["problems"][0] if bad else probe["error"] or "no answer"
+        cause = bad[0]["problems"][0] if bad else probe["error"] or "no answer"
         yield Reason(
             "P1" if 2 * failed >= asked else "P2",
             "probe",
-            f"{failed} of {asked} probe analyses failed: {words}",
-            "all analyse a known position",
+            f"{failed} of {asked} probe analyses failed: {cause}",
+            "all probe analyses succeed",
             next=reason.RESTART,
         )
 
 
 def own_statuses(probe: Probes | SkippedProbes | None) -> list[str]:
-    """The statuses of triage's own calls; none where the probe is unknown or was skipped."""
+    """The statuses of triage's own calls; [] if the probe is unknown or was skipped."""
     return [] if probe is None or "skipped" in probe else [answer["status"] for answer in probe["answers"]]
 
 
 def of_others(requests: Mapping[str, float], own: Sequence[str]) -> tuple[float, float]:
-    """How many requests of others count, and how many of them failed. `own`: statuses of our own calls."""
+    """How many client requests count, and how many of them failed. `own`: statuses of triage's own calls."""
     own_failed = sum(status in metrics.FAILED for status in own)
     own_answered = sum(status == "ok" for status in own)
     failed = max(0.0, metrics.failed(dict(requests)) - own_failed)

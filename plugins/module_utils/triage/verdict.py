@@ -1,7 +1,7 @@
-"""The verdict on a host, the worst of what the rules find, with the next step; and that on a fleet.
+"""The verdict on a host, with the next step, and the verdict on a fleet.
 
-Pure: facts in, verdict out. What could not be measured is unknown, and a host with an unknown that matters is
-never healthy.
+A host's verdict is the worst level of its reasons. Pure: facts in, verdict out. A check without a result is
+unknown. A host on which a deciding check is unknown is never healthy.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import 
 RECENT_SWITCH_SECONDS = 3600
 
 PRESERVE = (
-    "Restarting destroys the evidence, so nothing that changes the host is proposed; if it was one of yours,"
-    " security.yml -e do=off gives the other proposals back"
+    "restarting destroys evidence, so no command that restarts or changes the service is proposed; after a"
+    " false alarm, end the security mode with security_off.yml -e 'why=\"false alarm\"'"
 )
 
 
@@ -36,8 +36,8 @@ PRESERVE = (
 class Verdict:
     """The verdict on a host, the worst reasons first.
 
-    `respond_by` in UTC, None for what has no deadline. `undecided` names the rules that could not
-    be decided. `next` is the playbook to run, with its arguments and without a limit.
+    `respond_by`: UTC, None if the level has no deadline. `undecided`: the names of the rules without a
+    result. `next`: the playbook to run, with its arguments and without `-l`.
     """
 
     verdict: Level
@@ -53,7 +53,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The verdict on a fleet: that of its worst host, and how many hosts have which."""
+    """The verdict on a fleet: that of its worst host. `hosts`: the number of hosts by verdict."""
 
     verdict: Level
     respond_by: str | None
@@ -63,28 +63,28 @@ class Fleet:
 
 @dataclass
 class _Describing:
-    """Takes lines of descriptions; `contain`: an error of their code becomes one of `defects`."""
+    """Collects lines of text. `contain`: an exception is added to `defects` instead of being raised."""
 
     contain: bool
     defects: list[str] = field(default_factory=list)
 
     def lines(self, *descriptions: Callable[[], Iterable[str]]) -> list[str]:
-        found: list[str] = []
+        collected: list[str] = []
         for describe in descriptions:
             try:
-                found += describe()
+                collected += describe()
             except Exception as error:
                 if not self.contain:
                     raise
                 self.defects.append(reason.defect(error))
-        return found
+        return collected
 
 
 def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = False) -> Verdict:
-    """The verdict on a host that answered. `breach` is what an operator says, and no host can.
+    """The verdict on a host that answered. `breach`: an operator reported a security breach.
 
-    `contain`: an error of our own code costs the rule or the note that has it alone, and the verdict says so.
-    That is for those who act on verdicts; without it, the error is raised.
+    `contain`: an exception in our own code affects only the rule or the note that raised it, and the verdict
+    reports it. Use it wherever somebody acts on the verdict. Without it, the exception is raised.
     """
     reasons = [
         *([rules_security.breach()] if breach else []),
@@ -93,16 +93,16 @@ def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = 
     reasons.sort(key=lambda each: -rank(each.level))
     describing = _Describing(contain)
     changes = describing.lines(lambda: notes.changes(facts))
-    told = describing.lines(lambda: notes.notes(facts), lambda: notes.gpu(facts))
+    observations = describing.lines(lambda: notes.notes(facts), lambda: notes.gpu(facts))
     skew = describing.lines(lambda: notes.skew(facts, now))
     suspicious = [each for each in reasons if each.suspicious]
     if suspicious:
-        # What restarts, rolls back, purges or makes room destroys what tells who was there.
+        # A restart, a rollback, a purge or a cleanup would destroy the traces of an intruder.
         return _verdict(
             [each if each.suspicious else replace(each, next=None) for each in reasons],
             now,
             changes=changes,
-            notes=[PRESERVE, *told, *skew, *describing.defects],
+            notes=[PRESERVE, *observations, *skew, *describing.defects],
             next_step=_isolating(suspicious),
         )
     performance = describing.lines(lambda: notes.performance(facts))
@@ -111,21 +111,24 @@ def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = 
         reasons,
         now,
         changes=changes,
-        notes=[*told, *performance, *skew, *describing.defects],
+        notes=[*observations, *performance, *skew, *describing.defects],
         proposals=proposed,
         next_step=_next(facts, reasons),
     )
 
 
 def unreachable(why: str, *, now: datetime, breach: bool = False) -> Verdict:
-    """The verdict on a host that could not be asked: unknown, never healthy."""
+    """The verdict on a host without facts: unknown, never healthy."""
     reasons = [*([rules_security.breach()] if breach else []), reason.unknown("reachable", why)]
-    note = "its service may run or not: try another network, the console, the balancer's view"
+    note = (
+        "the service may still be running: check from another network, on the host's console, or at the"
+        " load balancer"
+    )
     return _verdict(reasons, now, notes=[note])
 
 
 def fleet(hosts: Mapping[str, Verdict], *, now: datetime) -> Fleet:
-    """The verdict on all hosts together; a fleet without hosts is unknown."""
+    """The verdict on all hosts. A fleet without hosts is unknown."""
     levels = [verdict.verdict for verdict in hosts.values()]
     worst = _worst(levels) if levels else "unknown"
     return Fleet(
@@ -142,7 +145,7 @@ def as_dict(verdict: Verdict | Fleet) -> dict[str, Any]:
 
 
 def parse(value: object) -> Verdict:
-    """The verdict that `as_dict` made plain. Raises ShapeError for anything else, naming the place."""
+    """The verdict in plain values as returned by `as_dict`. Raises ShapeError that names the wrong field."""
     return shape.record(Verdict, value, "verdict")
 
 
@@ -180,15 +183,15 @@ def _respond_by(level: Level, now: datetime) -> str | None:
 
 
 def _isolating(suspicious: Sequence[Reason]) -> str | None:
-    """The playbook for a host that is evidence: what its mode says, or what puts it into the mode."""
+    """The playbook for a suspicious host: the one for its security mode, or the one that turns it on."""
     modes = [each for each in suspicious if each.rule == "security_mode"]
     return (modes or suspicious)[0].next
 
 
 def _next(facts: Facts, reasons: Sequence[Reason]) -> str | None:
-    """The playbook for the worst reason; the rollback target instead of a restart after a recent switch."""
+    """The playbook for the worst reason. After a recent switch, a rollback instead of a restart."""
     if any(each.rule == "filesystems" and each.level == "P2" for each in reasons):
-        # The procedures refuse where the service could not write: an engine would not come up again.
+        # The playbooks refuse a disk that the service cannot write to: the engine would not start again.
         return None
     steps = [each.next for each in reasons if each.next]
     again = any(each.rule == "fails_again" and each.level != "unknown" for each in reasons)

@@ -1,7 +1,7 @@
-"""Samples a service for a validation window, on a host that goes on when the control node is gone.
+"""Samples a service for a validation window. Runs on the host, independently of the control node.
 
-A program of its own under systemd. What was asked for lies on the disk, so that it goes on after a reboot;
-samples lie in memory, so that it works on a full disk, and a reboot ends what it interrupted.
+A separate program under systemd. The order is on disk, so that sampling resumes after a reboot. The samples
+are in memory, so that sampling works on a full disk; a reboot deletes them and restarts the window.
 """
 
 from __future__ import annotations
@@ -37,17 +37,20 @@ from ansible_collections.katago.fleet.plugins.module_utils.watch import samples 
 from ansible_collections.katago.fleet.plugins.module_utils.watch import window as watch_window
 
 WHO = "sampler"
-RECOVERED = "the window is full"
-_LONGEST_WORDS = 200
+RECOVERED = "the window is complete"
+_LONGEST_TEXT = 200
 
 
 def now() -> float:
-    """Seconds since the host was started, sleep included, whatever its clock is set to."""
+    """Seconds since the host booted, including suspend. Independent of the host's clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def unit() -> str:
-    """The unit file. The program is root, to talk as nobody and to see what the service runs."""
+    """The unit file.
+
+    The program runs as root, so that it can run the MCP client as nobody and read which release runs.
+    """
     return f"""\
 [Unit]
 Description=Validation window of the KataGo MCP server
@@ -73,14 +76,17 @@ WantedBy=multi-user.target
 """
 
 
-def begin(
+def start_watch(
     order: Mapping[str, Any],
     *,
     rebooted: bool,
     order_file: Path,
     file: Path,
 ) -> None:
-    """Leave what is asked for, and begin its file of samples. Raises OSError, with no order left."""
+    """Write the order and start its file of samples. After a reboot (`rebooted`), the order exists already.
+
+    Raises OSError; no order is left behind.
+    """
     for directory in (order_file.parent, file.parent):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     first = watch_samples.header(
@@ -100,10 +106,10 @@ def begin(
         raise
 
 
-def watched(file: Path) -> watch_samples.Watched | None:
-    """What was sampled; None for nothing since the boot.
+def read_samples(file: Path) -> watch_samples.Watched | None:
+    """The samples since the boot; None if there are none.
 
-    Raises ValueError when the file is damaged, OSError when it cannot be read.
+    Raises ValueError if the file is damaged, OSError if it cannot be read.
     """
     try:
         return watch_samples.read(file.read_bytes())
@@ -112,14 +118,14 @@ def watched(file: Path) -> watch_samples.Watched | None:
 
 
 def is_alive() -> bool:
-    """Whether the sampler works, or systemd is about to start it again."""
-    asked = ["systemctl", "show", paths.WATCH_UNIT, "--property=ActiveState", "--value"]
-    shown = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20)
-    return shown.stdout.strip() in ("active", "activating")
+    """Whether the sampler is running, or systemd is about to restart it."""
+    command = ["systemctl", "show", paths.WATCH_UNIT, "--property=ActiveState", "--value"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip() in ("active", "activating")
 
 
 def take(terms: watch_samples.Terms, layout: release_layout.Layout) -> watch_samples.Sample:
-    """One sample: every check in a process and with a deadline of its own, the metrics at the end."""
+    """Take one sample. Each check runs in its own process with its own deadline; the metrics come last."""
     began, quick = now(), terms.patience / 3
     running = workers.Measuring()
     running.start("bound_to", lambda: asdict(endpoints.Endpoints.of_release(layout)), quick)
@@ -152,17 +158,17 @@ def take(terms: watch_samples.Terms, layout: release_layout.Layout) -> watch_sam
 
 
 def health(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
-    """What /health answers, and what of the limits is lowered."""
+    """The answer of /health, with a description of the lowered limits."""
     answer = at.answer("/health", seconds)
     lowered = overlay.words(answer["body"].get("overlay"))
-    kept = short(answer, "status", "reason")
-    return {**kept, "body": {**kept["body"], "lowered": lowered[:_LONGEST_WORDS]}}
+    shortened = short(answer, "status", "reason")
+    return {**shortened, "body": {**shortened["body"], "lowered": lowered[:_LONGEST_TEXT]}}
 
 
 def short(answer: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """A probe's answer with no more than the named parts of its body, which may be anybody's."""
+    """An HTTP answer with only the named keys of its body. Another program may have sent the body."""
     body = {
-        name: value if value is None or isinstance(value, bool) else str(value)[:_LONGEST_WORDS]
+        name: value if value is None or isinstance(value, bool) else str(value)[:_LONGEST_TEXT]
         for name, value in answer["body"].items()
         if name in names
     }
@@ -170,47 +176,50 @@ def short(answer: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def baseline(layout: release_layout.Layout, visits: int, recorded: Path) -> dict[str, Any]:
-    """The baseline in the file `recorded`, and what one of now would stand on."""
-    found = triage_baseline.read(recorded)
+    """The baseline in the file `recorded`, and the identity that a baseline recorded now would have."""
+    content = triage_baseline.read(recorded)
     manifest = release_layout.manifest(layout.current)
     visits = service_checks.allowed(visits, admin.read_config(layout.current))
-    kept = {name: found.get(name) for name in ("identity", "machine", "median_seconds")} if found else None
+    names = ("identity", "machine", "median_seconds")
+    compared = {name: content.get(name) for name in names} if content else None
     identity = triage_baseline.identity(manifest, visits)
-    return {"found": kept, "identity": identity, "machine": procfs.machine(paths.PROC)}
+    return {"found": compared, "identity": identity, "machine": procfs.machine(paths.PROC)}
 
 
 def validate(terms: watch_samples.Terms, layout: release_layout.Layout) -> dict[str, Any]:
-    """The checks of the role `validate`, and one analysis that can be compared with the baseline.
+    """Run the checks of the role `validate`, and one analysis that can be compared with the baseline.
 
-    RuntimeError when the client itself does not run, which says nothing of the service.
+    Raises RuntimeError if the MCP client does not run, which is no finding about the service.
     """
     manifest: Mapping[str, Any] = release_layout.manifest(layout.current) or {}
     config = admin.read_config(layout.current)
     expected = observe.expected(manifest, config, manifest["name"])
     visits = service_checks.allowed(terms.visits, config)
-    more = service_checks.probes(visits, [SystemRandom().randrange(service_checks.VARIANTS)])
+    probes = service_checks.probes(visits, [SystemRandom().randrange(service_checks.VARIANTS)])
     at = endpoints.Endpoints.of(config)
     if service_checks.allowed(visits, config, at.probe("/health")) < visits:
-        more = []
-    seen = observe.observe(layout, config, 0, terms.patience, more)
-    answers = seen.observed.answers
-    if seen.observed.ready and seen.observed.ready[0] == 200 and "results" not in answers:
-        raise RuntimeError(answers.get("error") or "the MCP client does not run")
-    failures = service_checks.failures(service_checks.judge(seen.observed, expected, visits=seen.visits))
+        probes = []
+    observation = observe.observe(layout, config, 0, terms.patience, probes)
+    observed = observation.observed
+    answers = observed.answers
+    if observed.ready and observed.ready[0] == 200 and "results" not in answers:
+        raise RuntimeError(answers.get("error") or "the MCP client did not run")
+    failures = service_checks.failures(service_checks.judge(observed, expected, visits=observation.visits))
     probed = [
         {"seconds": result["seconds"], "problems": service_checks.probe_problems(result, visits)}
-        for result in seen.more
+        for result in observation.more
     ]
     failures += "".join(f"\n- probe: {problem}" for answer in probed for problem in answer["problems"])
+    results = [*(answers.get("results") or []), *observation.more]
     return {
-        "failures": [line.removeprefix("- ")[:_LONGEST_WORDS] for line in failures.splitlines() if line],
-        "own": [service_checks.status(result) for result in [*(answers.get("results") or []), *seen.more]],
+        "failures": [line.removeprefix("- ")[:_LONGEST_TEXT] for line in failures.splitlines() if line],
+        "own": [service_checks.status(result) for result in results],
         "probe": {"value": {"answers": probed}},
     }
 
 
 def metrics(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
-    """The figures of a window: counters since the service was started, None for what is missing or NaN."""
+    """The counters since the service was started. None: the series is missing or NaN."""
     text = at.exposed(seconds)
     if text is None:
         return {"served": False, "why": "is not served"}
@@ -231,50 +240,50 @@ def metrics(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
 
 
 def step(terms: watch_samples.Terms, layout: release_layout.Layout, file: Path) -> watch_window.Verdict:
-    """Take a sample, keep it, judge all of them. Raises OSError when it cannot be kept."""
+    """Take a sample, save it, and judge all samples. Raises OSError if it cannot be saved."""
     sample = take(terms, layout)
     reap()
     files.append_events(file, watch_samples.as_line(sample), at=sample.at, who=WHO)
-    found = watch_samples.read(file.read_bytes())
-    return watch_window.judge(found, now=now(), alive=True)
+    watched = watch_samples.read(file.read_bytes())
+    return watch_window.judge(watched, now=now(), alive=True)
 
 
 def reap() -> None:
-    """Have no dead checks left: one that hung in the kernel dies whenever that lets it go."""
+    """Reap dead checks. A killed check that hangs in the kernel may exit much later."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
-def end(why: str, *, order_file: Path, file: Path) -> None:
-    """Take the order back, and say why nothing is sampled any more where that can be written."""
+def finish(why: str, *, order_file: Path, file: Path) -> None:
+    """Delete the order and, if the file is writable, record why sampling stopped."""
     order_file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         files.append_events(file, {"event": "over", "why": why}, at=timestamps.now(), who=WHO)
 
 
 def main() -> int:
-    """Sample until the window is full, or for so long that it is given up."""
+    """Sample until the window is complete, or until the time limit of the watch."""
     order = json.loads(paths.WATCH_ORDER.read_text())
     terms, layout = watch_samples.Terms(**order["terms"]), release_layout.Layout(paths.RELEASE_ROOT)
     place = {"order_file": paths.WATCH_ORDER, "file": paths.WATCH_SAMPLES}
-    found = watched(paths.WATCH_SAMPLES)
-    if found is None:
-        begin(order, rebooted=True, **place)
-        found = watched(paths.WATCH_SAMPLES)
-    begun = found.begun if found else now()
+    watched = read_samples(paths.WATCH_SAMPLES)
+    if watched is None:
+        start_watch(order, rebooted=True, **place)
+        watched = read_samples(paths.WATCH_SAMPLES)
+    started = watched.begun if watched else now()
     while True:
         began = now()
         try:
             verdict = step(terms, layout, paths.WATCH_SAMPLES)
         except OSError as error:
-            # A sample that is lost is a gap, which no window bridges.
-            print(f"{datetime.now(UTC):%H:%M:%S} no sample: {error}", file=sys.stderr)
+            # The missing sample is a gap, and a gap restarts the window.
+            print(f"{datetime.now(UTC):%H:%M:%S} The sample was not saved: {error}", file=sys.stderr)
         else:
             if verdict.verdict == "recovered":
-                end(RECOVERED, **place)
+                finish(RECOVERED, **place)
                 return 0
-        if now() - begun > terms.at_most:
-            end(f"given up after {terms.at_most / 60:g} minutes", **place)
+        if now() - started > terms.at_most:
+            finish(f"the sampler gave up after {terms.at_most / 60:g} minutes", **place)
             return 0
         time.sleep(max(0.0, began + terms.interval - now()))

@@ -1,6 +1,6 @@
-"""The file of a watch: what was ordered, every sample that was taken, and why sampling ended.
+"""The file of a watch: its parameters, every sample, and why sampling stopped.
 
-Time is the seconds since the host was started (CLOCK_BOOTTIME), so a clock that is set decides nothing.
+Times are seconds since the host booted (CLOCK_BOOTTIME), so a change of the host's clock has no effect.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ WINDOWS_AT_MOST = 4
 
 @dataclass(frozen=True)
 class Terms:
-    """What is asked of a window.
+    """The parameters of a window.
 
-    `minutes`: its length. `interval`, `patience`: seconds from sample to sample, and for a sample's checks.
-    `fewest_requests`: requests that count, its own analyses among them. `probes`: whether a sample has
-    analyses made, one of them with `visits`, the baseline's number.
+    `minutes`: its length. `interval`: seconds between samples. `patience`: deadline of a sample's analyses,
+    in seconds. `fewest_requests`: the minimum number of requests, including the sampler's own. `probes`:
+    whether the sampler sends analyses; one of them has `visits` visits and is compared with the baseline.
     """
 
     minutes: int
@@ -45,25 +45,24 @@ class Terms:
 
     @property
     def longest_gap(self) -> float:
-        """Seconds between two samples that still count as watched."""
+        """The longest gap between two samples of a window, in seconds."""
         return 2.0 * self.interval
 
     @property
     def longest_sample(self) -> float:
-        """Seconds beyond all deadlines of a sample's checks."""
+        """The longest duration of a sample, in seconds; more than all deadlines of its checks."""
         return 2.0 * self.patience + CLIENT_SECONDS
 
     @property
     def at_most(self) -> float:
-        """Seconds after which the sampler gives up."""
+        """Seconds after which the sampler stops without a result."""
         return WINDOWS_AT_MOST * self.seconds
 
 
 class ServedMetrics(TypedDict):
-    """Counters since the service was started; None for a series that is missing or NaN.
+    """Counters since the service was started. None: the series is missing or NaN.
 
-    `requests`: tool calls by the status that they ended in. `cache_errors`: operations of the cache that were
-    given up.
+    `requests`: tool calls by status. `cache_errors`: failed cache operations.
     """
 
     served: Literal[True]
@@ -74,14 +73,14 @@ class ServedMetrics(TypedDict):
 
 
 class UnservedMetrics(TypedDict):
-    """Why there are no metrics: the end of a sentence that begins with /metrics."""
+    """Why there are no metrics. `why` completes a sentence that starts with "/metrics"."""
 
     served: Literal[False]
     why: str
 
 
 class Validation(TypedDict):
-    """What failed of the checks of the role `validate`; `own`: the status that each request is counted by."""
+    """The failed checks of the role `validate`. `own`: the status under which each own request is counted."""
 
     failures: list[str]
     own: list[str]
@@ -94,11 +93,11 @@ class Probed(TypedDict):
 
 
 class Values(TypedDict, total=False):
-    """The facts of a sample that are known.
+    """The known facts of a sample.
 
-    `unit`, `health`, `ready`, `baseline` are those of triage; the body of `health` has in `lowered` which
-    limits are lowered, empty for none. `release`: the one that the process runs, None without a process.
-    `validation` and `probe` are missing where the window makes no analyses.
+    `unit`, `health`, `ready`, `baseline`: as in triage. The body of `health` lists the lowered limits under
+    `lowered`, empty for none. `release`: the release that the process runs, None without a process.
+    `validation` and `probe` are missing if the sampler sends no analyses.
     """
 
     unit: Unit
@@ -126,9 +125,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Watched:
-    """All that a host has of a watch: what its file tells.
+    """The content of a watch's file.
 
-    `begun`: seconds since the boot. `over`: why the sampler ended, empty while it works.
+    `begun`: the start, in seconds since the boot. `over`: why the sampler stopped, empty while it is running.
     """
 
     terms: Terms
@@ -142,7 +141,7 @@ class Watched:
 
 
 class Header(TypedDict):
-    """The first line of a watch's file, without what each line has: when it was written, and by whom."""
+    """The first line of a watch's file, without its time and author, which every line has."""
 
     event: Literal["begun"]
     begun: float
@@ -172,7 +171,7 @@ class _OverLine(TypedDict):
 
 
 def read_facts(content: object) -> Facts:
-    """The facts of a sample, from its checks' entries. Raises ShapeError when they are no object."""
+    """Read the facts of a sample from its checks' entries. Raises ShapeError if they are not an object."""
     return entries.read(Values, content, {"baseline": _check_baseline})
 
 
@@ -189,7 +188,7 @@ def header(terms: Terms, *, begun: float, who: str, incident: str, rebooted: boo
 
 
 def as_line(sample: Sample) -> dict[str, Any]:
-    """A sample's line."""
+    """The line of a sample in the file."""
     return {
         "event": "sample",
         "began": sample.began,
@@ -200,17 +199,16 @@ def as_line(sample: Sample) -> dict[str, Any]:
 
 
 def read(content: bytes) -> Watched:
-    """What a watch's file tells; a last line that was cut short is left out.
+    """Parse a watch's file. A truncated last line is ignored.
 
-    Raises ShapeError when it is no such file, or damaged, naming the line. A fact of another shape costs
-    itself alone.
+    Raises ShapeError that names the line if the file is damaged. A malformed fact makes only itself unknown.
     """
     lines = [
         shape.mapping(shape.parsed(line), f"line {number}")
         for number, line in enumerate(content.split(b"\n")[:-1], start=1)
     ]
     if not lines:
-        raise shape.ShapeError("it is empty")
+        raise shape.ShapeError("the file is empty")
     first = shape.typed(_WrittenHeader, lines[0], "line 1")
     samples = []
     over = ""

@@ -1,7 +1,7 @@
-"""Whether a service that was repaired stays well: a window of samples that every breach restarts.
+"""Decides whether a repaired service stays healthy: a window of samples, restarted by every breach.
 
-Pure: samples in, verdict out. Figures are judged by the rules of triage. What was not seen is unknown, ends
-the window like a breach, and is never recovered.
+Pure: samples in, verdict out. The rules of triage judge the samples. A missing or unknown sample restarts the
+window like a breach, so unknown never becomes recovered.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from ansible_collections.katago.fleet.plugins.module_utils.watch.samples import 
 Result = Literal["recovered", "watching", "breached", "unknown"]
 
 MOST_MINUTES = 120
-# As many as triage asks for: the median of fewer cannot be told from noise.
+# The number of triage's probes. The median of fewer cannot be distinguished from noise.
 PROBES_COMPARED = 5
 CLOCK_SECONDS = 30
-LONGEST_WORDS = 300
+LONGEST_REASON = 300
 
-# Slower by less than this level's percentage is told, and no breach.
+# A slowdown below this level is shown in a note and is no breach.
 _SLOWER: Level = "P2"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a service another one: its process, by number and start; its release; the lowered limits."""
+    """What identifies a service: its process (PID and start time), its release, the lowered limits."""
 
     process: tuple[int, float | None] | None
     release: str | None
@@ -56,7 +56,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Reset:
-    """Why a window ended before its time; `began_anew` when the next one began, empty for not yet."""
+    """Why a window was restarted. `began_anew`: when the next window started, empty if it has not yet."""
 
     at: str
     kind: Literal["breach", "unknown"]
@@ -68,8 +68,8 @@ class Reset:
 class Verdict:
     """The verdict on a host.
 
-    `began`, `ended`: of the window, in seconds since the boot, None without one. `left`: seconds that it
-    lacks. `requests` that counted in it. `resets`: the windows before, the newest last.
+    `began`, `ended`: of the window, in seconds since the boot; None without a window. `left`: remaining
+    seconds. `requests`: the requests that count. `resets`: why earlier windows were restarted, newest last.
     """
 
     verdict: Result
@@ -94,7 +94,7 @@ class _Window:
 
 
 def judge(watched: Watched, *, now: float, alive: bool) -> Verdict:
-    """The verdict on what was sampled until `now`, in seconds since the boot; `alive`: the sampler works."""
+    """The verdict on the samples until `now`, in seconds since the boot. `alive`: the sampler is running."""
     terms = watched.terms
     window = _Window()
     if watched.rebooted:
@@ -103,34 +103,35 @@ def judge(watched: Watched, *, now: float, alive: bool) -> Verdict:
         _add(window, sample, terms)
         if _is_full(window, terms):
             since, until = window.samples[0].at, sample.at
-            why = f"well for {_minutes(window.span)}, {since} to {until}, with {_requests(window):g} requests"
+            period = f"{_minutes(window.span)} ({since} to {until})"
+            why = f"healthy for {period}, with {_requests(window):g} requests"
             return _verdict("recovered", why, window, terms)
     last = watched.samples[-1] if watched.samples else None
     if watched.over:
-        return _verdict(_left_with(window), f"{watched.over}{_newest(window)}", window, terms)
+        return _verdict(_result_without_recovery(window), f"{watched.over}{_newest(window)}", window, terms)
     if not alive:
-        seen = f"its last sample is of {last.at}" if last else "it took no sample"
-        return _verdict("unknown", f"the sampler does not run; {seen}", window, terms)
+        progress = f"it took its last sample at {last.at}" if last else "it took no sample"
+        return _verdict("unknown", f"the sampler is not running; {progress}", window, terms)
     silent = now - (last.ended if last else watched.begun)
     if silent > terms.longest_gap + terms.longest_sample:
         return _verdict("unknown", f"no sample for {silent:.0f} s", window, terms)
     if silent < 0:
-        return _verdict("unknown", "its samples are of another boot", window, terms)
+        return _verdict("unknown", "the host was rebooted after the last sample", window, terms)
     if not window.samples and window.resets and window.resets[-1].kind == "unknown" and last:
         return _verdict("unknown", window.resets[-1].why, window, terms)
     if window.span >= terms.seconds:
         counted = f"{_requests(window):g} of {terms.fewest_requests} requests"
-        why = f"well for {_minutes(window.span)}, but too quiet to tell: {counted}"
+        why = f"healthy for {_minutes(window.span)}, but with too little traffic: {counted}"
         return _verdict("unknown", why, window, terms)
     if breaches := [reset for reset in window.resets if reset.kind == "breach"]:
         newest = breaches[-1]
-        anew = f"began anew {newest.began_anew}" if newest.began_anew else "has not begun anew yet"
-        return _verdict("breached", f"{newest.at} {newest.why}; the window {anew}", window, terms)
-    return _verdict("watching", f"well for {_minutes(window.span)}{_newest(window)}", window, terms)
+        state = f"restarted at {newest.began_anew}" if newest.began_anew else "has not restarted yet"
+        return _verdict("breached", f"{newest.at} {newest.why}; the window {state}", window, terms)
+    return _verdict("watching", f"healthy for {_minutes(window.span)}{_newest(window)}", window, terms)
 
 
 def may_join(watched: Watched, verdict: Verdict, *, now: float, running: Identity) -> bool:
-    """Whether a window that recovered still tells of now: not long ago, and of the service that runs."""
+    """Whether the verdict `recovered` still applies: it is recent, and the same service is running."""
     if verdict.verdict != "recovered" or verdict.ended is None:
         return False
     recent = 0 <= now - verdict.ended <= watched.terms.seconds
@@ -138,7 +139,7 @@ def may_join(watched: Watched, verdict: Verdict, *, now: float, running: Identit
 
 
 def identity(facts: Facts) -> Identity:
-    """What identifies the service that a sample is of; None for what was not seen."""
+    """The identity of the sampled service; None for a fact that is unknown."""
     unit, health = facts.values.get("unit"), facts.values.get("health")
     return Identity(
         process=(unit["pid"], unit["started_at"]) if unit else None,
@@ -153,52 +154,53 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
 
 
 def _add(window: _Window, sample: Sample, terms: Terms) -> None:
-    """Go on with a sample, or end the window: what is ill by itself is no beginning of a new one."""
-    reset = _by_itself(sample, terms)
-    begins = reset is None
+    """Add a sample to the window, or restart the window. An unhealthy sample does not start a new window."""
+    reset = _fault_in(sample, terms)
+    may_start = reset is None
     if reset is None:
-        reset = _in_the_way(window, sample, terms)
+        reset = _fault_between(window, sample, terms)
     if reset is None:
         window.samples.append(sample)
     else:
-        window.samples = [sample] if begins else []
-        _note(window.resets, Reset(sample.at, reset[0], reset[1][:LONGEST_WORDS]))
+        window.samples = [sample] if may_start else []
+        _record(window.resets, Reset(sample.at, reset[0], reset[1][:LONGEST_REASON]))
     if len(window.samples) == 1 and window.resets and not window.resets[-1].began_anew:
         window.resets[-1] = replace(window.resets[-1], began_anew=sample.at)
 
 
-def _note(resets: list[Reset], reset: Reset) -> None:
-    """Add a reset, unless it only goes on with what the newest one began."""
-    goes_on = bool(resets) and not resets[-1].began_anew and resets[-1].kind in ("breach", reset.kind)
-    if not goes_on:
+def _record(resets: list[Reset], reset: Reset) -> None:
+    """Add a reset, unless it continues the newest one."""
+    continues = bool(resets) and not resets[-1].began_anew and resets[-1].kind in ("breach", reset.kind)
+    if not continues:
         resets.append(reset)
 
 
-_Why = tuple[Literal["breach", "unknown"], str]
+_Fault = tuple[Literal["breach", "unknown"], str]
 
 
-def _by_itself(sample: Sample, terms: Terms) -> _Why | None:
-    """What is ill or unknown in a sample alone; what is ill says more than what is unknown."""
+def _fault_in(sample: Sample, terms: Terms) -> _Fault | None:
+    """The fault of a single sample: a breach, or else something unknown; None if it is healthy."""
     values = sample.facts.values
     reasons = sorted(_reasons(sample.facts), key=lambda each: -rank(each.level))
-    ill = [reason.measured for reason in reasons if reason.level != "unknown"]
+    breaches = [reason.measured for reason in reasons if reason.level != "unknown"]
     needed = ["unit", "health", "ready", "metrics", "release", *(["validation"] if terms.probes else [])]
     unknown = [f"{name}: {sample.facts.why(name)}" for name in needed if name not in values]
     unknown += [f"{reason.rule}: {reason.measured}" for reason in reasons if reason.level == "unknown"]
     if terms.probes and "validation" in values:
-        ill += values["validation"]["failures"]
-    seen = values.get("metrics")
-    if seen and seen["served"] and seen["engine_restarts"] is None:
+        breaches += values["validation"]["failures"]
+    scraped = values.get("metrics")
+    if scraped and scraped["served"] and scraped["engine_restarts"] is None:
         unknown.append("katago_engine_restarts_total is NaN")
     if sample.ended - sample.began > terms.longest_sample:
-        unknown.append(f"the sample took {sample.ended - sample.began:.0f} s")
-    if ill:
-        return "breach", _first(ill)
+        taken = sample.ended - sample.began
+        unknown.append(f"the sample took {taken:.0f} s; at most {terms.longest_sample:.0f} s are allowed")
+    if breaches:
+        return "breach", _first(breaches)
     return ("unknown", _first(unknown)) if unknown else None
 
 
 def _reasons(facts: Facts) -> Iterator[Reason]:
-    """What the rules of triage say of a sample; nothing of what is not known."""
+    """The findings of the triage rules on a sample. Unknown facts yield none."""
     values = facts.values
     if "unit" in values:
         yield from rules_service.unit(values["unit"])
@@ -207,48 +209,48 @@ def _reasons(facts: Facts) -> Iterator[Reason]:
     if "ready" in values:
         yield from rules_service.ready(values["ready"])
     if "metrics" in values:
-        seen = values["metrics"]
-        if seen["served"]:
-            yield from _judged(_traffic(seen, seen, 0.0), [])
+        scraped = values["metrics"]
+        if scraped["served"]:
+            yield from _judged(_traffic(scraped, scraped, 0.0), [])
         else:
-            yield from _judged({"served": False, "why": seen["why"]}, [])
+            yield from _judged({"served": False, "why": scraped["why"]}, [])
 
 
 def _judged(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
-    """What the rules of triage say of the traffic. `own`: the statuses of the sampler's own requests."""
+    """The findings of the triage rules on the traffic. `own`: the statuses of the sampler's own requests."""
     yield from rules_traffic.error_rate(traffic, own)
     yield from rules_engine.engine_up(traffic)
-    # The counter of given up operations says of a window what the journal would.
+    # The counter of failed cache operations replaces the journal, which the sampler does not read.
     yield from rules_service.cache(None, traffic)
 
 
-def _in_the_way(window: _Window, sample: Sample, terms: Terms) -> _Why | None:
-    """What of the window and a sample that is well by itself do not belong together, or make an illness."""
+def _fault_between(window: _Window, sample: Sample, terms: Terms) -> _Fault | None:
+    """The fault that shows only together with the window's earlier samples; None if there is none."""
     if not window.samples:
         return None
     first, last = window.samples[0], window.samples[-1]
     if sample.began < last.ended:
-        return "unknown", "its samples are of two boots"
+        return "unknown", "the host was rebooted between two samples"
     if (gap := sample.began - last.ended) > terms.longest_gap:
         return "unknown", f"no sample for {gap:.0f} s"
     if changed := list(_changes(last, sample)):
         return "breach", _first(changed)
     own = [status for each in [*window.samples[1:], sample] for status in _own(each)]
     traffic = _traffic(_served(first), _served(sample), sample.ended - first.ended)
-    ill = list(_judged(traffic, own))
+    reasons = list(_judged(traffic, own))
     samples = [*window.samples, sample]
     if "baseline" in sample.facts.values:
         slow = rules_speed.slower(sample.facts.values["baseline"], _probed(samples))
-        ill += [each for each in slow if rank(each.level) >= rank(_SLOWER)]
+        reasons += [each for each in slow if rank(each.level) >= rank(_SLOWER)]
     kind: Literal["breach", "unknown"] = "unknown"
-    if any(each.level != "unknown" for each in ill):
+    if any(each.level != "unknown" for each in reasons):
         kind = "breach"
-    return (kind, _first([each.measured for each in ill])) if ill else None
+    return (kind, _first([each.measured for each in reasons])) if reasons else None
 
 
-def _first(words: Sequence[str]) -> str:
-    """The worst of what was seen, and how much more there is."""
-    return words[0] if len(words) == 1 else f"{words[0]} (and {len(words) - 1} more)"
+def _first(faults: Sequence[str]) -> str:
+    """The worst fault, and the number of the others."""
+    return faults[0] if len(faults) == 1 else f"{faults[0]} (and {len(faults) - 1} more)"
 
 
 def _changes(before: Sample, after: Sample) -> Iterator[str]:
@@ -258,22 +260,25 @@ def _changes(before: Sample, after: Sample) -> Iterator[str]:
     elif now.process != was.process:
         yield "the service was restarted"
     if now.lowered != was.lowered:
-        yield f"the limits changed: {now.lowered or 'they are the configured ones again'}"
-    ends = (_served(after)["engine_restarts"] or 0) - (_served(before)["engine_restarts"] or 0)
-    if now.process == was.process and ends > 0:
-        yield f"the engine was restarted ({ends:g} times)"
+        yield f"the limits changed: {now.lowered or 'the configured limits are in effect again'}"
+    restarts = (_served(after)["engine_restarts"] or 0) - (_served(before)["engine_restarts"] or 0)
+    if now.process == was.process and restarts > 0:
+        yield f"the engine was restarted ({restarts:g} times)"
 
 
 def _served(sample: Sample) -> ServedMetrics:
-    """The metrics of a sample that is well by itself, so that there are some."""
-    seen = sample.facts.values["metrics"]
-    if not seen["served"]:
+    """The metrics of a healthy sample. Raises ValueError if the sample has none."""
+    scraped = sample.facts.values["metrics"]
+    if not scraped["served"]:
         raise ValueError(f"the sample of {sample.at} has no metrics")
-    return seen
+    return scraped
 
 
 def _traffic(before: ServedMetrics, after: ServedMetrics, seconds: float) -> ServedTraffic:
-    """Triage's traffic between two samples of the same process; None for what decides nothing here."""
+    """The traffic between two samples of the same process, as triage's rules read it.
+
+    None for figures that these rules do not need.
+    """
     counted = before["requests"] or {}
     requests = after["requests"]
     if requests is not None:
@@ -304,7 +309,7 @@ def _own(sample: Sample) -> list[str]:
 
 
 def _probed(samples: Sequence[Sample]) -> list[TimedAnswer]:
-    """The newest probes, which the speed is judged by; none while they are too few."""
+    """The newest probes, by which the speed is judged; [] while there are too few."""
     newest = [sample.facts.values for sample in samples[-PROBES_COMPARED:]]
     answers = [answer for values in newest if "probe" in values for answer in values["probe"]["answers"]]
     return answers if len(answers) >= PROBES_COMPARED else []
@@ -313,20 +318,23 @@ def _probed(samples: Sequence[Sample]) -> list[TimedAnswer]:
 def _requests(window: _Window) -> float:
     if len(window.samples) < 2:
         return 0.0
-    seen = _traffic(_served(window.samples[0]), _served(window.samples[-1]), 0.0)
-    return metrics.judged(seen["requests"] or {})
+    traffic = _traffic(_served(window.samples[0]), _served(window.samples[-1]), 0.0)
+    return metrics.judged(traffic["requests"] or {})
 
 
 def _is_full(window: _Window, terms: Terms) -> bool:
     return window.span >= terms.seconds and _requests(window) >= terms.fewest_requests
 
 
-def _left_with(window: _Window) -> Result:
+def _result_without_recovery(window: _Window) -> Result:
     return "breached" if any(reset.kind == "breach" for reset in window.resets) else "unknown"
 
 
 def _newest(window: _Window) -> str:
-    return f"; last {window.resets[-1].at} {window.resets[-1].why}" if window.resets else ""
+    if not window.resets:
+        return ""
+    newest = window.resets[-1]
+    return f"; last restart of the window: {newest.at} {newest.why}"
 
 
 def _minutes(seconds: float) -> str:
@@ -357,7 +365,7 @@ def _notes(samples: Sequence[Sample]) -> Iterator[str]:
     yield from _speed(samples)
     jump = (_seconds(last.at) - _seconds(first.at)) - (last.ended - first.ended)
     if abs(jump) > CLOCK_SECONDS:
-        yield f"its clock was set by {jump:+.0f} s meanwhile, which does not count"
+        yield f"the host's clock was changed by {jump:+.0f} s during the window, without effect on it"
 
 
 def _speed(samples: Sequence[Sample]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The verdicts on a fleet as a table for a person at 3 a.m.: the worst host first."""
+"""The verdicts on a fleet as a table for an operator: the worst host first."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LAST_LINES = 5
 
 
 def command(step: str, host: str, inventory: Sequence[str] = ()) -> str:
-    """The command line for a host's next step, `restart.yml -e force=true` for example."""
+    """The complete command line for a step such as `restart.yml -e force=true`, limited to one host."""
     playbook, _, arguments = step.partition(" ")
-    words = ["ansible-playbook", *inventory, run_commands.playbook(playbook.removesuffix(".yml")), "-l", host]
-    return " ".join([*words, arguments]).rstrip()
+    parts = ["ansible-playbook", *inventory, run_commands.playbook(playbook.removesuffix(".yml")), "-l", host]
+    return " ".join([*parts, arguments]).rstrip()
 
 
 def render(
@@ -27,7 +27,7 @@ def render(
     commands: Mapping[str, str],
     facts: Mapping[str, Facts],
 ) -> str:
-    """One line for each host, then the details of those that need somebody, then the fleet."""
+    """One line for each host and one for the fleet, then the details of each host."""
     ordered = sorted(verdicts, key=lambda host: (-rank(verdicts[host].verdict), host))
     rows = [("HOST", "VERDICT", "RESPOND BY", "WHY")]
     rows += [(host, *_row(verdicts[host])) for host in ordered]
@@ -57,14 +57,14 @@ def _details(host: str, verdict: Verdict, next_command: str | None, facts: Facts
     yield f"{host}: {verdict.verdict}"
     for reason in verdict.reasons:
         label = reason.level if reason.level != "unknown" else "??"
-        yield from _wrapped(f"{label:3} {reason.rule}: ", f"{reason.measured} [wanted: {reason.threshold}]")
-    for words in verdict.escalate:
-        yield from _wrapped("ESCALATE: ", words)
-    for words in verdict.notes:
-        yield from _wrapped("note: ", words)
+        yield from _wrapped(f"{label:3} {reason.rule}: ", f"{reason.measured} [expected: {reason.threshold}]")
+    for trigger in verdict.escalate:
+        yield from _wrapped("ESCALATE: ", trigger)
+    for note in verdict.notes:
+        yield from _wrapped("note: ", note)
     if verdict.verdict != "healthy":
-        for words in verdict.changes:
-            yield from _wrapped("changed: ", words)
+        for change in verdict.changes:
+            yield from _wrapped("changed: ", change)
     for proposal in verdict.proposals:
         for line in proposal.splitlines():
             yield f"  propose: {line}"
@@ -75,7 +75,7 @@ def _details(host: str, verdict: Verdict, next_command: str | None, facts: Facts
         yield f"  NEXT: {next_command}"
 
 
-def _wrapped(label: str, words: str) -> list[str]:
+def _wrapped(label: str, text: str) -> list[str]:
     return textwrap.wrap(
-        words, _WIDTH, initial_indent=f"  {label}", subsequent_indent=" " * 6, break_on_hyphens=False
+        text, _WIDTH, initial_indent=f"  {label}", subsequent_indent=" " * 6, break_on_hyphens=False
     )

@@ -1,4 +1,4 @@
-"""The verdicts of a watch on all hosts of a play: as people read them, and as the timeline has them."""
+"""The verdicts of a watch on all hosts of a play: as a table for people, and as timeline events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.watch.window import R
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_table
 
 PROCEDURE = "watch"
-# What each verdict is among the results of procedures.
+# The procedure result that each verdict maps to.
 RESULTS = {"recovered": "ok", "watching": "begun", "breached": "partial", "unknown": "unknown"}
 _NEXT = {
     "watching": "watch.yml",
@@ -26,7 +26,7 @@ _RESETS_SHOWN = 5
 
 
 class Reset(TypedDict):
-    """Why a window ended before its time; `began_anew`: when the next one began, empty for not yet."""
+    """Why a window was restarted. `began_anew`: when the next window started, empty if it has not yet."""
 
     at: str
     kind: str
@@ -35,7 +35,7 @@ class Reset(TypedDict):
 
 
 class Verdict(TypedDict):
-    """The verdict on a host, as `katago.fleet.watch` returns it: `window.Verdict` as plain values."""
+    """The verdict on a host as returned by `katago.fleet.watch`: `window.Verdict` in plain values."""
 
     verdict: Result
     why: str
@@ -47,9 +47,9 @@ class Verdict(TypedDict):
 
 
 class HostResult(TypedDict, total=False):
-    """What the task of a host returned; nothing when it was not asked.
+    """The result of a host's task; empty if the task did not run.
 
-    `now`: seconds since the host's boot. `minutes`: the window's length. `msg`: why there is no verdict.
+    `now`: seconds since the host booted. `minutes`: the window's length. `msg`: why there is no verdict.
     """
 
     verdict: Verdict
@@ -64,71 +64,69 @@ class HostResult(TypedDict, total=False):
 
 
 def read(content: object) -> HostResult:
-    """The result of a host's task. One of another shape is a host without a verdict, and says why."""
+    """Validate the result of a host's task. A malformed result becomes one with a reason and no verdict."""
     try:
         return shape.typed(HostResult, content, "watch_result")
     except shape.ShapeError as error:
-        return {"msg": f"its result cannot be used: {error}"}
+        return {"msg": f"the host's result is malformed: {error}"}
 
 
-def verdict(found: HostResult) -> tuple[str, str]:
-    """The verdict on a host and a sentence on it."""
-    if "verdict" in found:
-        return found["verdict"]["verdict"], found["verdict"]["why"]
-    lines = ((found.get("msg") or "").strip() or "it was not asked").splitlines()
-    if found.get("refused"):
+def verdict(result: HostResult) -> tuple[str, str]:
+    """The verdict on a host, and the reason for it."""
+    if "verdict" in result:
+        return result["verdict"]["verdict"], result["verdict"]["why"]
+    lines = ((result.get("msg") or "").strip() or "the task did not run on this host").splitlines()
+    if result.get("refused"):
         return "refused", "\n".join(lines)
-    return "unknown", f"no answer: {lines[-1]}" if found.get("unreachable") else lines[-1]
+    return "unknown", f"no answer: {lines[-1]}" if result.get("unreachable") else lines[-1]
 
 
 def render(hosts: Mapping[str, HostResult], inventory: Sequence[str] = ()) -> str:
-    """One line for each host, then what its window went through and the command to run next."""
+    """One line for each host, then for each host the restarts of its window, notes and the next command."""
     rows = [("HOST", "VERDICT", "LEFT", "WHY")]
-    for host, found in hosts.items():
-        name, why = verdict(found)
-        left = found["verdict"].get("left") if "verdict" in found else None
+    for host, result in hosts.items():
+        name, why = verdict(result)
+        left = result["verdict"].get("left") if "verdict" in result else None
         rows.append((host, name, "-" if not left else f"{left / 60:.1f} min", why))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
         for row in rows
     ]
-    for host, found in hosts.items():
-        if details := list(_details(found)):
+    for host, result in hosts.items():
+        if details := list(_details(result)):
             lines += ["", host, *details]
-        if found.get("next_step"):
-            lines.append(f"  NEXT: {found['next_step']}")
-        elif step := _NEXT.get(verdict(found)[0]):
+        if result.get("next_step"):
+            lines.append(f"  NEXT: {result['next_step']}")
+        elif step := _NEXT.get(verdict(result)[0]):
             lines.append(f"  NEXT: {triage_table.command(step, host, inventory)}")
     return "\n".join(["", *lines, ""])
 
 
-def _details(found: HostResult) -> Iterator[str]:
-    resets = found["verdict"].get("resets", []) if "verdict" in found else []
-    notes = found["verdict"].get("notes", []) if "verdict" in found else []
+def _details(result: HostResult) -> Iterator[str]:
+    resets = result["verdict"].get("resets", []) if "verdict" in result else []
+    notes = result["verdict"].get("notes", []) if "verdict" in result else []
     for reset in resets[-_RESETS_SHOWN:]:
-        anew = f"began anew {reset['began_anew']}" if reset["began_anew"] else "has not begun anew"
-        yield from _wrapped(f"{reset['at']} {reset['kind']}: {reset['why']}; the window {anew}")
-    for note in (found.get("untested_system"), *notes):
+        state = f"restarted at {reset['began_anew']}" if reset["began_anew"] else "has not restarted yet"
+        yield from _wrapped(f"{reset['at']} {reset['kind']}: {reset['why']}; the window {state}")
+    for note in (result.get("untested_system"), *notes):
         if note:
             yield from _wrapped(f"note: {note}")
 
 
-def _wrapped(words: str) -> list[str]:
-    return textwrap.wrap(
-        words, _WIDTH, initial_indent="  ", subsequent_indent=" " * 6, break_on_hyphens=False
-    )
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent=" " * 6, break_on_hyphens=False)
 
 
-def event(host: str, found: HostResult, now: datetime, who: str) -> dict[str, Any]:
-    """The line of a verdict in the timeline; the window's times by the control node's clock."""
-    name, why = verdict(found)
-    window = found.get("verdict")
+def event(host: str, result: HostResult, now: datetime, who: str) -> dict[str, Any]:
+    """The timeline event of a verdict. The window's times are converted to the control node's clock."""
+    name, why = verdict(result)
+    window = result.get("verdict")
 
     def at(seconds: float | None) -> str:
-        if seconds is None or "now" not in found:
+        if seconds is None or "now" not in result:
             return ""
-        return timestamps.stamp(now - timedelta(seconds=found["now"] - seconds))
+        return timestamps.stamp(now - timedelta(seconds=result["now"] - seconds))
 
     return {
         "at": timestamps.stamp(now),
@@ -140,7 +138,7 @@ def event(host: str, found: HostResult, now: datetime, who: str) -> dict[str, An
         PROCEDURE: {
             "verdict": name,
             "why": why,
-            "minutes": found.get("minutes", 0),
+            "minutes": result.get("minutes", 0),
             "began": at(window.get("began") if window else None),
             "ended": at(window.get("ended") if window else None),
         },
@@ -148,7 +146,7 @@ def event(host: str, found: HostResult, now: datetime, who: str) -> dict[str, An
 
 
 def is_told(line: Mapping[str, Any], timeline: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether the newest line on a host says the same already."""
+    """Whether the host's newest watch event in the timeline has the same verdict on the same window."""
     newest = next(
         (
             each

@@ -338,10 +338,10 @@ def test_state_before_the_first_backup_is_read(tmp_path: Path) -> None:
         ([], "state.json: the value is a list, not an object"),
         ({**OLD_STATE, "running": "now"}, "state.json: running is 'now', not a time"),
         ({**OLD_STATE, "last_run": {**OLD_STATE["last_run"], "at": "then"}}, "last_run.at is 'then', not a"),
-        ({**OLD_STATE, "host": 1}, "state.json: host is 1, not a text"),
+        ({**OLD_STATE, "host": 1}, "state.json: host is 1, not a string"),
         ({**OLD_STATE, "last_good": "yes"}, "state.json: last_good is 'yes', not an object"),
         ({**OLD_STATE, "last_run": {"at": "x"}}, "state.json: last_run.ok is missing"),
-        ({**OLD_STATE, "history": {"size": "10", "sha256": ""}}, "history.size is '10', not a whole number"),
+        ({**OLD_STATE, "history": {"size": "10", "sha256": ""}}, "history.size is '10', not an integer"),
     ],
 )
 def test_damaged_state_is_reported_and_does_not_fail_a_backup(
@@ -360,10 +360,10 @@ def test_settings_of_the_previous_version_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"keep": {"daily": "many"}}, "settings.json: keep.daily is 'many', not a whole number"),
+        ({"keep": {"daily": "many"}}, "settings.json: keep.daily is 'many', not an integer"),
         ({"assets": "yes"}, "settings.json: assets is 'yes', not true or false"),
-        ({"deadline": None}, "settings.json: deadline is None, not a whole number"),
-        ({"lock_wait": True}, "settings.json: lock_wait is True, not a whole number"),
+        ({"deadline": None}, "settings.json: deadline is None, not an integer"),
+        ({"lock_wait": True}, "settings.json: lock_wait is True, not an integer"),
     ],
 )
 def test_damaged_settings_are_reported_with_the_remedy(

@@ -229,7 +229,7 @@ def test_snapshots_are_read_oldest_first(repository: restic.Repository, tmp_path
         ("{", "it is not JSON"),
         ('{"a": 1}', "the list of snapshots is a dict, not a list"),
         ('[{"id": "5"}]', r"the list of snapshots\[0\].hostname is missing"),
-        (json.dumps([{**SNAPSHOTS[0], "hostname": 1}]), r"\[0\].hostname is 1, not a text"),
+        (json.dumps([{**SNAPSHOTS[0], "hostname": 1}]), r"\[0\].hostname is 1, not a string"),
         (json.dumps([{**SNAPSHOTS[0], "time": "soon"}]), "'soon', which is not a valid time"),
     ],
 )

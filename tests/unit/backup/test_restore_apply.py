@@ -174,7 +174,7 @@ def test_finished_restore_of_the_previous_version_is_not_resumed(host: Path) -> 
     [
         ([], "restore.json: the value is a list, not an object"),
         ({**OLD, "orders": []}, "restore.json: orders is empty"),
-        ({**OLD, "orders": [{**ORDER, "who": 1}]}, "orders[0].who is 1, not a text"),
+        ({**OLD, "orders": [{**ORDER, "who": 1}]}, "orders[0].who is 1, not a string"),
         (
             {**OLD, "orders": [{**ORDER, "actions": [{"path": "/x", "how": "burn", "why": ""}]}]},
             "actions[0].how is 'burn', not one of put, add",

@@ -1,4 +1,4 @@
-"""Digests name trees by content, order and time left out."""
+"""Digests of trees depend on the content, not on order and time."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_differences_are_named_by_path() -> None:
     ]
 
 
-def test_directory_digest_leaves_its_own_record_out(tmp_path: Path) -> None:
+def test_directory_digest_ignores_its_own_record(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     before = digest.of_path(tmp_path)
     (tmp_path / digest.RECORD).write_text("{}")

@@ -1,4 +1,4 @@
-"""A message about a program says what it wrote or how it ended, and never ends with a colon."""
+"""A message about a program has its last log lines or its exit status, and is never empty."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import endings
         (("", None), ""),
     ],
 )
-def test_first_output_that_says_something_is_quoted(outputs: tuple[str | None, ...], expected: str) -> None:
+def test_first_nonempty_output_is_quoted(outputs: tuple[str | None, ...], expected: str) -> None:
     assert endings.last_lines(*outputs) == expected
 
 
-def test_lines_are_left_whole_but_for_one_that_is_too_long() -> None:
+def test_lines_are_kept_whole_except_one_that_is_too_long() -> None:
     assert endings.last_lines("aaaa\nbbbb\ncccc", most=11) == "bbbb | cccc"
     assert endings.last_lines("a" * 20, most=5) == "...aaaaa"
 
@@ -32,35 +32,35 @@ def test_lines_are_left_whole_but_for_one_that_is_too_long() -> None:
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("import sys; sys.exit(3)", "it ended with status 3 and wrote nothing"),
-        ("import os; os.kill(os.getpid(), 9)", "it was killed by SIGKILL, perhaps for want of memory and"),
-        ("import os; os.kill(os.getpid(), 15)", "it was killed by SIGTERM and wrote nothing"),
-        ("pass", "it ended with status 0 and wrote nothing"),
+        ("import sys; sys.exit(3)", "it exited with status 3 without any output"),
+        ("import os; os.kill(os.getpid(), 9)", "it was killed by SIGKILL (possibly out of memory) without"),
+        ("import os; os.kill(os.getpid(), 15)", "it was killed by SIGTERM without any output"),
+        ("pass", "it exited with status 0 without any output"),
         ("print('why'); raise SystemExit(1)", "why"),
     ],
 )
-def test_program_that_says_nothing_is_described_by_its_end(code: str, expected: str) -> None:
+def test_silent_program_is_described_by_its_exit_status(code: str, expected: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert endings.said(done.stderr, done.stdout, status=done.returncode).startswith(expected)
 
 
 def test_statuses_of_systemd_are_named() -> None:
-    assert endings.of_status(203) == "it ended with status 203 (systemd could not execute the program)"
+    assert endings.of_status(203) == "it exited with status 203 (systemd could not execute the program)"
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (subprocess.CalledProcessError(4, ["nft"], "", ""), "it ended with status 4 and wrote nothing"),
-        (subprocess.CalledProcessError(4, ["nft"], None, None), "it ended with status 4 and wrote nothing"),
+        (subprocess.CalledProcessError(4, ["nft"], "", ""), "it exited with status 4 without any output"),
+        (subprocess.CalledProcessError(4, ["nft"], None, None), "it exited with status 4 without any output"),
         (subprocess.CalledProcessError(4, ["nft"], "", "no\n"), "no"),
         (
             subprocess.TimeoutExpired(["systemctl", "start", "x"], 9),
-            "`systemctl start x` did not end within 9 s",
+            "`systemctl start x` did not finish within 9 s",
         ),
         (OSError(), "OSError"),
         (FileNotFoundError(2, "No such file", "/x"), "[Errno 2] No such file: '/x'"),
     ],
 )
-def test_error_is_told(error: Exception, expected: str) -> None:
+def test_error_is_described(error: Exception, expected: str) -> None:
     assert endings.of_error(error) == expected

@@ -1,4 +1,4 @@
-"""Lines are appended whole or not at all, by every file that only grows."""
+"""Lines are appended completely or not at all, in every file that only grows."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _history(directory: Path, number: int) -> Path:
 
 
 def _timeline(directory: Path, number: int) -> Path:
-    kept = records.Records(directory, "")
-    kept.add_event({"number": number})
-    return kept.timeline
+    incident = records.Records(directory, "")
+    incident.add_event({"number": number})
+    return incident.timeline
 
 
 def _ledger(directory: Path, number: int) -> Path:
@@ -44,7 +44,7 @@ appending = pytest.mark.parametrize("append", [_atomic, _history, _timeline, _le
 
 
 @appending
-def test_line_that_a_full_disk_takes_in_part_is_an_error_and_leaves_nothing(
+def test_partly_written_line_is_an_error_and_is_removed(
     append: Append, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = append(tmp_path, 1)
@@ -60,7 +60,7 @@ def test_line_that_a_full_disk_takes_in_part_is_an_error_and_leaves_nothing(
 
 
 @appending
-def test_line_that_cannot_be_made_durable_is_taken_back(
+def test_line_that_cannot_be_synced_is_removed(
     append: Append, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = append(tmp_path, 1)
@@ -77,7 +77,7 @@ def test_line_that_cannot_be_made_durable_is_taken_back(
 
 
 @appending
-def test_half_a_line_of_a_dead_writer_does_not_swallow_the_next(append: Append, tmp_path: Path) -> None:
+def test_incomplete_line_of_a_killed_writer_does_not_corrupt_the_next(append: Append, tmp_path: Path) -> None:
     path = append(tmp_path, 1)
     path.write_bytes(path.read_bytes() + b'{"at": "2026')
     append(tmp_path, 2)
@@ -85,8 +85,8 @@ def test_half_a_line_of_a_dead_writer_does_not_swallow_the_next(append: Append, 
     assert json.loads(lines[0]) and json.loads(lines[-1])
 
 
-def test_lines_of_many_processes_are_all_there(tmp_path: Path) -> None:
-    """One whose disk is full for a moment takes back its own line, never another's."""
+def test_lines_of_concurrent_writers_are_all_kept(tmp_path: Path) -> None:
+    """A writer that hits a full disk removes only its own line."""
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_append_some, args=(tmp_path, first)) for first in (0, 100, 200)]
     for process in processes:

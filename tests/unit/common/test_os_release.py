@@ -1,4 +1,4 @@
-"""Which system a host runs by its os-release, and what is said of one that was not tested."""
+"""Reading a host's system from os-release, and the warning for an untested system."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ID=debian
         ),
     ],
 )
-def test_system_is_read_with_every_way_of_quoting(text: str, system: System) -> None:
+def test_system_is_parsed_with_every_kind_of_quoting(text: str, system: System) -> None:
     assert os_release.parse(text, "/etc/os-release") == system
 
 
@@ -70,19 +70,19 @@ def test_system_is_read_with_every_way_of_quoting(text: str, system: System) -> 
     ("text", "warning"),
     [
         (TRIXIE, ""),
-        (NOBLE, "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13"),
+        (NOBLE, "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested: Debian 12 and 13"),
         (
             BULLSEYE,
-            "untested system: Debian GNU/Linux 11 (bullseye) (debian 11); tested are Debian 12 and 13",
+            "untested system: Debian GNU/Linux 11 (bullseye) (debian 11); tested: Debian 12 and 13",
         ),
         (
             SID,
-            "untested system: Debian GNU/Linux forky/sid (debian without VERSION_ID, forky); tested are"
+            "untested system: Debian GNU/Linux forky/sid (debian without VERSION_ID, forky); tested:"
             " Debian 12 and 13",
         ),
     ],
 )
-def test_every_report_warns_of_a_system_that_was_not_tested(text: str, warning: str, tmp_path: Path) -> None:
+def test_untested_system_has_a_warning(text: str, warning: str, tmp_path: Path) -> None:
     path = tmp_path / "os-release"
     path.write_text(text)
     assert os_release.warning_of(path) == warning
@@ -93,13 +93,13 @@ def test_every_report_warns_of_a_system_that_was_not_tested(text: str, warning: 
     [
         ('ID=debian\nVERSION_ID="13\n', "malformed in line 2, 'VERSION_ID=\"13': no closing quotation"),
         ("ID=debian\nthis is no assignment\n", "malformed in line 2, 'this is no assignment'"),
-        ("ID=debian or so\n", "it is no assignment of one value"),
+        ("ID=debian or so\n", "it does not assign exactly one value"),
         ('NAME="Linux"\n', "has no ID"),
         ("ID=\n", "has no ID"),
         ("", "has no ID"),
     ],
 )
-def test_malformed_file_is_an_error_with_its_place_and_what_is_expected(
+def test_malformed_file_is_an_error_with_its_place_and_the_expected_form(
     text: str, problem: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "os-release"
@@ -112,6 +112,6 @@ def test_malformed_file_is_an_error_with_its_place_and_what_is_expected(
     assert os_release.warning_of(path) == f"unknown system: {failed.value}"
 
 
-def test_file_that_is_missing_is_an_error_with_the_package_that_has_it(tmp_path: Path) -> None:
+def test_missing_file_is_an_error_that_names_its_package(tmp_path: Path) -> None:
     with pytest.raises(OsReleaseError, match=r"cannot be read: No such file or directory.*base-files"):
         os_release.read(tmp_path / "os-release")

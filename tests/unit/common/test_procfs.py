@@ -1,4 +1,4 @@
-"""A host's figures from /proc: what is read, what is counted, what is left out."""
+"""Figures of a host from /proc and the file systems."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_pressure_is_read_and_its_absence_is_recorded(tmp_path: Path) -> None:
     assert procfs.pressure(tmp_path)["memory"] == {"some": {"avg10": 1.5, "avg60": 2.5}}
 
 
-def test_limits_are_those_of_the_process(tmp_path: Path) -> None:
+def test_limits_of_a_process_are_read(tmp_path: Path) -> None:
     write(tmp_path / "7" / "limits", LIMITS)
     write(tmp_path / "7" / "fd" / "0", "")
     assert procfs.limits(7, tmp_path) == {"open_files_limit": 64, "open_files": 1}
@@ -69,7 +69,7 @@ def test_paths_of_one_file_system_are_one_entry(tmp_path: Path) -> None:
     assert found["read_only"] is False
 
 
-def test_file_system_that_is_read_only_in_one_place_is_told_of_that_place(
+def test_read_only_mount_of_a_file_system_has_its_own_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statvfs = os.statvfs
@@ -87,7 +87,7 @@ def test_file_system_that_is_read_only_in_one_place_is_told_of_that_place(
     ]
 
 
-def test_what_takes_room_is_told_largest_first_and_links_are_not_followed(tmp_path: Path) -> None:
+def test_sizes_are_listed_largest_first_without_following_links(tmp_path: Path) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
     (small / "deep").mkdir(parents=True)
     large.mkdir()
@@ -125,7 +125,7 @@ def test_processor_time_is_counted_by_unit(tmp_path: Path, cgroup: str) -> None:
     assert sorted(each["pid"] for each in used[0]["processes"]) == [20, 21]
 
 
-def test_the_measurement_itself_is_left_out_with_all_below_it(tmp_path: Path) -> None:
+def test_excluded_process_and_its_descendants_are_not_counted(tmp_path: Path) -> None:
     process(tmp_path, 10, 1, UNIFIED.format("ssh.service"))
     process(tmp_path, 11, 10, UNIFIED.format("ssh.service"), ticks=500)
     process(tmp_path, 12, 11, UNIFIED.format("ssh.service"), ticks=500)
@@ -149,7 +149,7 @@ def test_disks_are_read_without_iostat(tmp_path: Path) -> None:
     ]
 
 
-def test_disks_that_are_not_counted_are_told_as_absent(tmp_path: Path) -> None:
+def test_missing_disk_counters_are_reported_as_absent(tmp_path: Path) -> None:
     before = procfs.sample(0.0, tmp_path)
     write(tmp_path / "diskstats", "7 0 loop0 1 2 3 4 5 6 7 8 9 10 11\n")
     after = procfs.sample(2.0, tmp_path)
@@ -164,13 +164,13 @@ def test_device_is_the_gpu_or_the_processors(tmp_path: Path) -> None:
     assert procfs.device(tmp_path) == "1 x NVIDIA L4"
 
 
-def test_machine_is_told_by_its_name_and_what_computes(tmp_path: Path) -> None:
+def test_machine_is_identified_by_name_and_device(tmp_path: Path) -> None:
     write(tmp_path / "cpuinfo", "model name : AMD EPYC\n")
     found = procfs.machine(tmp_path)
     assert found == {"name": os.uname().nodename, "device": "1 x AMD EPYC", "processors": os.cpu_count()}
 
 
-def test_upgrades_are_those_since_a_time(tmp_path: Path) -> None:
+def test_upgrades_before_the_given_time_are_ignored(tmp_path: Path) -> None:
     log = tmp_path / "dpkg.log"
     assert procfs.upgrades(log, "2026-11-24 00:00:00") == []
     log.write_text(

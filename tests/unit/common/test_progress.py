@@ -31,15 +31,15 @@ QUIET = progress.Activity({"7": 1.0}, {"7": 1.0}, runnable=False, lines=3)
     ],
     ids=["nothing", "polling", "work", "another process", "waited", "runnable", "a line", "ended"],
 )
-def test_what_moves_is_progress(now: progress.Activity, moved: bool) -> None:
+def test_changed_activity_is_progress(now: progress.Activity, moved: bool) -> None:
     assert now.moved_since(QUIET) is moved
 
 
-def test_activity_survives_its_way_from_a_host() -> None:
+def test_activity_survives_a_round_trip_through_json() -> None:
     assert progress.Activity.from_json(json.loads(json.dumps(asdict(QUIET)))) == QUIET
 
 
-def test_watch_counts_the_seconds_without_progress_and_no_gap_of_its_own() -> None:
+def test_watch_counts_seconds_without_progress_and_limits_its_own_gaps() -> None:
     now = [0.0]
     watch = progress.Watch(QUIET, clock=lambda: now[0])
     now[0] = 10.0
@@ -51,14 +51,14 @@ def test_watch_counts_the_seconds_without_progress_and_no_gap_of_its_own() -> No
 
 @pytest.fixture
 def idle() -> Iterator[int]:
-    """A process that waits for its input."""
+    """A process that waits for input."""
     process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
     yield process.pid
     process.kill()
     process.communicate()
 
 
-def test_real_processes_are_told_apart(idle: int) -> None:
+def test_idle_and_busy_processes_are_distinguished(idle: int) -> None:
     time.sleep(1)
     before = progress.of_processes([idle], Path("/proc"))
     time.sleep(0.2)
@@ -70,5 +70,5 @@ def test_real_processes_are_told_apart(idle: int) -> None:
         busy.kill()
 
 
-def test_process_that_is_gone_is_left_out(tmp_path: Path) -> None:
+def test_missing_process_is_skipped(tmp_path: Path) -> None:
     assert progress.of_processes([1], tmp_path) == progress.Activity()

@@ -1,4 +1,4 @@
-"""The exposition format is parsed, so HELP lines and zero values are what they are."""
+"""Parsing Prometheus' text exposition format."""
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -25,6 +25,6 @@ def test_nan_and_missing_series_are_none() -> None:
     assert scrape.value("other") is None
 
 
-def test_what_is_no_sample_is_refused() -> None:
+def test_line_that_is_no_sample_is_an_error() -> None:
     with pytest.raises(ValueError, match="line 2"):
         prometheus.parse("up 1\n<html>it works</html>\n")

@@ -1,4 +1,4 @@
-"""No secret is left in what leaves a host, however it is written, and harmless text stays as it was."""
+"""Redaction removes secrets in every encoding and leaves harmless text unchanged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def redacted(text: str | bytes, *secrets: str) -> str:
 
 
 @given(secret=SECRETS, before=TEXT, after=TEXT)
-def test_known_secret_is_found_wherever_it_is(secret: str, before: bytes, after: bytes) -> None:
+def test_known_secret_is_found_anywhere(secret: str, before: bytes, after: bytes) -> None:
     value = secret.encode()
     content, count = Redactor([Secret(value, "x")]).redact(before + value + after)
     assert count >= 1
@@ -81,18 +81,18 @@ ENCODERS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
 @pytest.mark.parametrize("secret", [CODED, "p@ss/word!", "€uro@home & garden"])
-def test_known_secret_is_found_however_it_is_encoded(secret: str, encode: Callable[[str], str]) -> None:
+def test_known_secret_is_found_in_nested_encodings(secret: str, encode: Callable[[str], str]) -> None:
     told = redacted(f"before {encode(secret)} after", secret)
     assert re.fullmatch(r'before [\\"%2C5]*\[redacted:known\][\\"%2C5]* after', told), told
 
 
-def test_encoded_text_without_a_secret_stays_as_it_was() -> None:
+def test_encoded_text_without_a_secret_is_unchanged() -> None:
     text = rb"GET /%41%42?x=%2541 \u0041 &#65; &amp; 100%"
     assert Redactor([Secret(b"a-known-secret", "x")]).redact(text) == (text, 0)
 
 
 @given(st.lists(SECRETS, max_size=3), TEXT)
-def test_what_was_redacted_is_left_as_it_is(secrets: list[str], text: bytes) -> None:
+def test_redacted_text_is_unchanged(secrets: list[str], text: bytes) -> None:
     redactor = Redactor(Secret(secret.encode(), "x") for secret in secrets)
     once, _ = redactor.redact(text + b" password=hunter2 " + "".join(secrets).encode())
     assert redactor.redact(once)[0].count(MARK) >= once.count(MARK)
@@ -100,7 +100,7 @@ def test_what_was_redacted_is_left_as_it_is(secrets: list[str], text: bytes) -> 
 
 
 @given(st.text(st.sampled_from("pastoken=:\"'\\ \n,;)]}{&-u/@x1"), max_size=120))
-def test_redaction_ends_and_is_the_same_again(text: str) -> None:
+def test_redaction_is_idempotent(text: str) -> None:
     redactor = Redactor()
     once, _ = redactor.redact(text.encode())
     assert redactor.redact(once) == (once, 0)
@@ -156,7 +156,7 @@ def test_redaction_ends_and_is_the_same_again(text: str) -> None:
         ("a log:\nabcd\n-----END RSA PRIVATE KEY-----", "a log:[redacted]"),
     ],
 )
-def test_what_looks_like_a_secret_goes_and_its_surroundings_stay(text: str, expected: str) -> None:
+def test_text_that_looks_like_a_secret_is_redacted_without_its_surroundings(text: str, expected: str) -> None:
     assert redacted(text) == expected
 
 
@@ -182,13 +182,13 @@ def test_what_looks_like_a_secret_goes_and_its_surroundings_stay(text: str, expe
         "2026-11-24T10:00:00+00:00 passed 12 checks; key cache hit",
     ],
 )
-def test_harmless_text_stays_as_it_was(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert Redactor([Secret(b"a-known-secret", "x")]).redact(text.encode()) == (text.encode(), 0)
 
 
 @pytest.mark.parametrize("piece", ["token=", 'token="', "-----BEGIN PRIVATE KEY-----", "-u a:", "://", "\\"])
-def test_text_that_is_made_to_be_slow_is_not(piece: str) -> None:
-    """Within the deadline that is given to it, by far."""
+def test_adversarial_text_is_redacted_quickly(piece: str) -> None:
+    """Far below the deadline of redaction."""
     Redactor().redact(piece.encode() * 40_000)
 
 
@@ -200,7 +200,7 @@ def test_last_lines_are_whole(text: str, most: int, expected: str) -> None:
     assert redaction.last_lines(text, most) == expected
 
 
-def test_mark_names_the_secret_unless_the_name_has_it() -> None:
+def test_mark_names_the_secret_unless_the_name_contains_it() -> None:
     content, _ = Redactor(
         [Secret(b"0123456789", "operator.token"), Secret(b"credential", "a-credential")]
     ).redact(b"0123456789 credential")
@@ -217,19 +217,19 @@ def test_mark_names_the_secret_unless_the_name_has_it() -> None:
         (["serve", "--config", "/etc/x", "--tokens-file", "/etc/y"], []),
     ],
 )
-def test_arguments_tell_their_secrets(arguments: list[str], values: list[str]) -> None:
+def test_secrets_in_arguments_are_found(arguments: list[str], values: list[str]) -> None:
     assert list(secret_values.in_arguments(arguments)) == values
 
 
 @pytest.mark.parametrize("name", ["password", "apiKey", "tokens", "AWS_SECRET_ACCESS_KEY", "db.passwd"])
-def test_names_of_secrets(name: str) -> None:
+def test_name_of_a_secret_is_recognized(name: str) -> None:
     assert secret_values.is_secret_name(name)
 
 
 @pytest.mark.parametrize(
     "name", ["tokensFile", "maxTokens_count", "PWD", "OLDPWD", "passed", "secretary", "path"]
 )
-def test_names_of_no_secrets(name: str) -> None:
+def test_other_name_is_no_secret(name: str) -> None:
     assert not secret_values.is_secret_name(name)
     assert not secret_values.is_secret_variable(name)
 
@@ -245,20 +245,20 @@ def test_names_of_no_secrets(name: str) -> None:
         ("tls.crt", b"-----BEGIN CERTIFICATE-----\nMIIB\n", []),
     ],
 )
-def test_file_of_secrets_is_read_by_what_it_is(name: str, content: bytes, expected: list[bytes]) -> None:
+def test_file_of_secrets_is_read_by_its_format(name: str, content: bytes, expected: list[bytes]) -> None:
     values = [secret.value for secret in secret_values.in_file(name, content)]
     assert set(expected) <= set(values)
     assert len(values) <= len(expected) + 1
 
 
-def test_address_tells_its_password_as_it_is_written_and_as_it_is_meant() -> None:
+def test_password_in_an_address_is_found_as_written_and_decoded() -> None:
     found = secret_values.in_address("repository", b"rest:https://u:a%20b@h/")
     assert [secret.value for secret in found] == [b"a%20b", b"a b"]
     assert secret_values.in_address("repository", b"sftp:user@host:/srv/katago") == []
 
 
 def host(root: Path, canaries: list[str]) -> None:
-    """A host that keeps secrets where hosts keep them, and whose service was given some."""
+    """A host with secrets in all usual places, also in the arguments and environment of its service."""
     it = iter(canaries)
     credentials, backup = root / "etc/katago-mcp/credentials", root / "etc/katago-backup"
     units, run = root / "etc/systemd/system", root / "run/credentials/katago-mcp.service"
@@ -306,7 +306,7 @@ def host(root: Path, canaries: list[str]) -> None:
 PLANTED = 19
 
 
-def test_fifty_planted_secrets_are_nowhere(tmp_path: Path) -> None:
+def test_fifty_planted_secrets_are_redacted(tmp_path: Path) -> None:
     canaries = [f"canary{number:02}-{'Zq8+/x' * 3}{number}==" for number in range(50)]
     host(tmp_path, canaries)
     known = [
@@ -314,7 +314,7 @@ def test_fifty_planted_secrets_are_nowhere(tmp_path: Path) -> None:
         *host_secrets.given(host_secrets.of_unit(tmp_path / "proc"), tmp_path / "proc"),
     ]
     assert {canary.encode() for canary in canaries[:PLANTED]} <= {secret.value for secret in known}
-    # Those that the host keeps turn up anywhere, and in any encoding; the others where their form tells them.
+    # The known secrets occur anywhere and in any encoding, the others in text that looks like a secret.
     text = "".join(
         f"said {canary} {urllib.parse.quote(canary)} {urllib.parse.quote(canary, safe='')}\n"
         f"{base64.b64encode(f'user:{canary}'.encode()).decode()} {json.dumps(json.dumps([canary]))}\n"
@@ -345,7 +345,7 @@ def test_fifty_planted_secrets_are_nowhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["etc/katago-incident", "run/credentials/katago-incident.service"])
-def test_sinks_of_a_timekeeper_are_known(tmp_path: Path, place: str) -> None:
+def test_secrets_of_incident_channels_are_found(tmp_path: Path, place: str) -> None:
     given = [
         {
             "group": "team",
@@ -377,7 +377,7 @@ def test_sinks_of_a_timekeeper_are_known(tmp_path: Path, place: str) -> None:
     ]
 
 
-def test_file_of_secrets_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_file_of_secrets_is_reported(tmp_path: Path) -> None:
     credentials = tmp_path / "etc/katago-mcp/credentials"
     credentials.mkdir(parents=True)
     (credentials / "big").write_bytes(b"x" * (host_secrets.LARGEST + 1))
@@ -386,7 +386,7 @@ def test_file_of_secrets_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert host_secrets.kept(tmp_path / "elsewhere") == []
 
 
-def test_environment_of_a_unit_is_read_as_systemd_reads_it() -> None:
+def test_environment_of_a_unit_is_parsed_like_systemd() -> None:
     unit = """[Service]
 Environment="A_TOKEN=two words" LANG=C 'B_SECRET=50%%'
 ExecStart=/bin/x Environment=no

@@ -1,4 +1,4 @@
-"""What comes from outside is what its type declares, or the message names the place."""
+"""Validating external JSON: the message of an error names the place."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def test_nested_objects_become_dataclasses() -> None:
         ({"parts": []}, "kind is missing"),
         ({"kind": "c", "parts": []}, "kind is 'c', not one of a, b"),
         ({"kind": "a", "parts": 3}, "parts is 3, not a list"),
-        ({"kind": "a", "parts": [{"name": "x"}, {"name": None}]}, "parts[1].name is None, not a text"),
+        ({"kind": "a", "parts": [{"name": "x"}, {"name": None}]}, "parts[1].name is None, not a string"),
         ({"kind": "a", "parts": [{"name": "x", "size": True}]}, "parts[0].size is True, not a number"),
-        ({"kind": "a", "parts": [], "note": 7}, "note is 7, not a text"),
-        ({"kind": "a", "parts": [], "knid": ""}, "knid is not known here"),
+        ({"kind": "a", "parts": [], "note": 7}, "note is 7, not a string"),
+        ({"kind": "a", "parts": [], "knid": ""}, "knid is not a known field"),
     ],
 )
-def test_wrong_field_is_named_with_what_is_accepted(value: object, message: str) -> None:
+def test_wrong_field_is_reported_with_what_is_accepted(value: object, message: str) -> None:
     with pytest.raises(shape.ShapeError) as caught:
         shape.record(Whole, value)
     assert str(caught.value) == message
 
 
-def test_unknown_keys_of_a_typed_dict_are_left_alone() -> None:
+def test_undeclared_keys_of_a_typed_dict_are_allowed() -> None:
     value: dict[str, Any] = {"ok": True, "counts": {"x": 1}, "later": "version"}
     assert shape.typed(Answer, value) is value
 
@@ -63,11 +63,11 @@ def test_unknown_keys_of_a_typed_dict_are_left_alone() -> None:
     [
         ({"counts": {}}, "answer.ok is missing"),
         ({"ok": 1, "counts": {}}, "answer.ok is 1, not true or false"),
-        ({"ok": True, "counts": {"x": 1.5}}, "answer.counts.x is 1.5, not a whole number"),
-        ({"ok": True, "counts": {}, "words": ["x", 2]}, "answer.words[1] is 2, not a text"),
+        ({"ok": True, "counts": {"x": 1.5}}, "answer.counts.x is 1.5, not an integer"),
+        ({"ok": True, "counts": {}, "words": ["x", 2]}, "answer.words[1] is 2, not a string"),
     ],
 )
-def test_wrong_key_is_named_with_its_place(value: object, message: str) -> None:
+def test_wrong_key_is_reported_with_its_place(value: object, message: str) -> None:
     with pytest.raises(shape.ShapeError) as caught:
         shape.typed(Answer, value, "answer")
     assert str(caught.value) == message

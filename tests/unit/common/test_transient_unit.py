@@ -1,4 +1,4 @@
-"""A program in a unit runs until it ends or nothing moves any more, and its end is always described."""
+"""A program in a transient unit runs until it exits or makes no progress; its exit is always described."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ while [ "$1" != -- ]; do shift; done
 shift
 exec "$@"
 """
-# Knows no control group, so that the processes of systemd-run are looked at alone.
+# Reports no control group, so that only the processes of systemd-run are checked.
 CTL = """#!/bin/sh
 echo "$@" >> ORDERS
 case "$1" in
@@ -28,7 +28,7 @@ esac
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with another systemd-run and systemctl, and the result that this one tells."""
+    """A directory with fake systemd-run and systemctl, and the result that systemctl reports."""
     for name, text in (("systemd-run", RUN), ("systemctl", CTL)):
         for word in ("ORDERS", "RESULT", "PID"):
             text = text.replace(word, str(tmp_path / word))
@@ -45,13 +45,13 @@ def run(host: Path, code: str, patience: float = 60, deadline: float = 600) -> t
     return transient_unit.watched(command, UNIT, patience=patience, deadline=deadline)
 
 
-def test_program_that_ends_is_passed_on(host: Path) -> None:
+def test_exit_and_output_of_a_program_are_returned(host: Path) -> None:
     done = run(host, "import sys; print('out'); print('log', file=sys.stderr); sys.exit(3)")
     assert (done.status, done.output, done.log, done.stopped) == (3, "out\n", "log\n", None)
-    assert done.words() == "it ended with status 3. Last log lines: log"
+    assert done.words() == "it exited with status 3. Last log lines: log"
 
 
-def test_end_of_a_silent_program_is_described(host: Path) -> None:
+def test_exit_of_a_silent_program_is_described(host: Path) -> None:
     assert run(host, "os.kill(os.getpid(), 15)").words() == "it was killed by SIGTERM. It wrote nothing."
 
 
@@ -60,19 +60,19 @@ def test_end_of_a_silent_program_is_described(host: Path) -> None:
     [
         ("Result=oom-kill\nExecMainCode=2\nExecMainStatus=9\n", "the host ran out of memory"),
         ("Result=signal\nExecMainCode=2\nExecMainStatus=11\n", "it was killed by SIGSEGV"),
-        ("Result=timeout\nExecMainCode=2\nExecMainStatus=15\n", "since it ran too long"),
+        ("Result=timeout\nExecMainCode=2\nExecMainStatus=15\n", "because it ran too long"),
         ("Result=exit-code\nExecMainCode=1\nExecMainStatus=203\n", "could not execute the program"),
     ],
 )
-def test_what_systemd_says_of_the_end_is_told(host: Path, result: str, words: str) -> None:
+def test_result_reported_by_systemd_is_described(host: Path, result: str, words: str) -> None:
     (host / "RESULT").write_text(result)
     assert words in run(host, "raise SystemExit(1)").words()
 
 
-def test_program_that_stands_still_is_stopped(host: Path) -> None:
-    done = run(host, "import time; print('begun', flush=True); time.sleep(600)", patience=1.0)
-    assert "it was stopped, since it wrote no line and used no processor for" in done.words()
-    assert done.words().endswith("Last log lines: begun")
+def test_program_without_progress_is_stopped(host: Path) -> None:
+    done = run(host, "import time; print('started', flush=True); time.sleep(600)", patience=1.0)
+    assert "it was stopped because it wrote no output and used no CPU time for" in done.words()
+    assert done.words().endswith("Last log lines: started")
     assert f"kill --signal=KILL {UNIT}" in (host / "ORDERS").read_text()
 
 
@@ -89,14 +89,14 @@ def test_program_that_makes_progress_is_not_stopped(host: Path, code: str) -> No
     assert (done.status, done.stopped) == (0, None)
 
 
-def test_deadline_ends_what_is_at_work(host: Path) -> None:
+def test_working_program_is_stopped_at_its_deadline(host: Path) -> None:
     done = run(
         host, "import time; [(print(n, flush=True), time.sleep(0.1)) for n in range(9999)]", deadline=1.0
     )
-    assert "though it was at work" in done.words()
+    assert "while it was still working" in done.words()
 
 
-def test_line_that_is_waited_for_ends_it(host: Path) -> None:
+def test_expected_line_stops_the_program(host: Path) -> None:
     command = systemd_run.command(
         {}, ["sh", "-c", f"echo $$ > {host}/PID; echo found it; sleep 600"], unit=UNIT
     )
@@ -106,7 +106,7 @@ def test_line_that_is_waited_for_ends_it(host: Path) -> None:
     assert (done.output, done.stopped) == ("found it\n", None)
 
 
-def test_unit_is_forgotten_before_and_afterwards(host: Path) -> None:
+def test_unit_is_cleared_before_and_after_the_run(host: Path) -> None:
     run(host, "pass")
     orders = (host / "ORDERS").read_text()
     assert orders.count(f"reset-failed {UNIT}") == 2

@@ -1,4 +1,4 @@
-"""Checks at the same time: one that hangs, dies or raises costs its own entry."""
+"""Parallel checks: if one hangs, dies or raises, only its own entry is unknown."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def measured(**checks: Any) -> dict[str, dict[str, Any]]:
     return running.results()
 
 
-def test_checks_have_their_values() -> None:
+def test_values_of_checks_are_returned() -> None:
     entries = measured(one=lambda: {"a": [1]}, nothing=lambda: None, big=lambda: "x" * 300_000)
     assert entries["one"]["value"] == {"a": [1]}
     assert entries["nothing"]["value"] is None
     assert len(entries["big"]["value"]) == 300_000
 
 
-def test_check_that_fails_is_unknown_with_the_reason_and_costs_no_other() -> None:
+def test_failed_check_is_unknown_with_the_reason_and_does_not_affect_others() -> None:
     def fails() -> None:
         raise PermissionError("no")
 
@@ -36,16 +36,16 @@ def test_check_that_fails_is_unknown_with_the_reason_and_costs_no_other() -> Non
         os.kill(os.getpid(), signal.SIGKILL)
 
     entries = measured(
-        fails=fails, dies=dies, hangs=lambda: time.sleep(60), nan=lambda: float("nan"), well=lambda: 1
+        fails=fails, dies=dies, hangs=lambda: time.sleep(60), nan=lambda: float("nan"), works=lambda: 1
     )
     assert entries["fails"]["unknown"] == "PermissionError: no"
-    assert entries["dies"]["unknown"] == "its process died"
+    assert entries["dies"]["unknown"] == "the process of this check died"
     assert entries["hangs"]["unknown"] == "no answer within 0.5 s"
     assert "unknown" in entries["nan"]
-    assert entries["well"]["value"] == 1
+    assert entries["works"]["value"] == 1
 
 
-def test_what_a_hanging_check_started_is_gone_with_it(tmp_path: Path) -> None:
+def test_children_of_a_hanging_check_are_killed(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
 
     def hangs() -> None:
@@ -63,7 +63,7 @@ def test_what_a_hanging_check_started_is_gone_with_it(tmp_path: Path) -> None:
     pytest.fail("the child lives on")
 
 
-def test_waiting_ends_with_the_named_checks() -> None:
+def test_wait_returns_when_the_named_checks_finish() -> None:
     running = Measuring()
     running.start("quick", lambda: 1, deadline=20)
     running.start("slow", lambda: time.sleep(2), deadline=20)
@@ -74,7 +74,7 @@ def test_waiting_ends_with_the_named_checks() -> None:
     assert running.results().keys() == {"quick", "slow"}
 
 
-def test_check_does_not_write_into_the_answer_of_the_module(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_check_does_not_reach_the_module(capfd: pytest.CaptureFixture[str]) -> None:
     def talks() -> int:
         os.write(1, b"not JSON")
         os.write(2, b"noise")

@@ -185,7 +185,7 @@ def test_loopback_needs_no_token_and_no_names() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"os": {"id": "debian", "version": "11"}}, "debian 11; tested are Debian 12 and 13"),
+        ({"os": {"id": "debian", "version": "11"}}, "debian 11; tested: Debian 12 and 13"),
         ({"architecture": "aarch64"}, "aarch64"),
         ({"python": [3, 10, 1]}, "3.10.1"),
         ({"systemd": 0}, "version 0"),
@@ -220,12 +220,12 @@ def test_untested_system_is_refused_unless_it_is_accepted() -> None:
     ubuntu = host() | {"os": UBUNTU, "python": [3, 12, 3], "systemd": 255}
     (problem,) = preflight.host_problems(ubuntu, network_bytes=4 << 20)
     assert problem == (
-        "The host runs Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13. To try it anyway,"
+        "The host runs Ubuntu 24.04.3 LTS (ubuntu 24.04); tested: Debian 12 and 13. To use it anyway,"
         " with a warning in every report: preflight_untested_system: true"
     )
     assert preflight.host_problems(ubuntu, network_bytes=4 << 20, untested=True) == []
     assert preflight.system_warnings(ubuntu) == [
-        "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13"
+        "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested: Debian 12 and 13"
     ]
     assert preflight.system_warnings(host()) == []
 
@@ -233,7 +233,7 @@ def test_untested_system_is_refused_unless_it_is_accepted() -> None:
 def test_system_without_apt_is_refused_even_if_untested_systems_are_accepted() -> None:
     fedora = host() | {"os": {"id": "fedora", "version": "43"}}
     (problem,) = preflight.system_problems(fedora, untested=True)
-    assert "Packages are installed with APT" in problem
+    assert "The roles need APT" in problem
 
 
 def test_accepted_untested_system_still_needs_python_and_systemd() -> None:

@@ -45,7 +45,7 @@ def test_untested_system_is_refused() -> None:
     ubuntu = {**DEBIAN, "os": {"id": "ubuntu", "version": "24.04"}}
     result = Host({"host": ubuntu}).run()
     assert result["failed"]
-    assert "The host runs ubuntu 24.04; tested are Debian 12 and 13." in result["msg"]
+    assert "The host runs ubuntu 24.04; tested: Debian 12 and 13." in result["msg"]
     assert "preflight_untested_system: true" in result["msg"]
 
 
@@ -53,7 +53,7 @@ def test_untested_system_is_refused() -> None:
 def test_accepted_untested_system_gives_a_warning(accepted: object) -> None:
     ubuntu = {**DEBIAN, "os": {"id": "ubuntu", "version": "24.04", "like": ["debian"]}}
     result = Host({"host": ubuntu}, untested_system=accepted).run()
-    assert result["warnings"] == ["untested system: ubuntu 24.04; tested are Debian 12 and 13"]
+    assert result["warnings"] == ["untested system: ubuntu 24.04; tested: Debian 12 and 13"]
     assert not result.get("failed")
 
 

@@ -91,7 +91,7 @@ def test_unknown_keys_of_another_version_are_ignored() -> None:
         ('{"unfinished": tr', "Expecting value"),
         ("[]", "is a list, not an object"),
         ({**PREVIOUS, "held": "nvidia-smi"}, "held is 'nvidia-smi', not a list"),
-        ({**PREVIOUS, "changes": {"nvidia-smi": 535}}, "changes.nvidia-smi is 535, not a text"),
+        ({**PREVIOUS, "changes": {"nvidia-smi": 535}}, "changes.nvidia-smi is 535, not a string"),
     ],
 )
 def test_damaged_record_is_an_error_with_its_place_and_remedy(content: object, problem: str) -> None:

@@ -270,4 +270,4 @@ def test_host_that_does_not_answer_is_unknown_and_one_that_refuses_says_why() ->
         "no answer: No route",
     )
     assert watch_table.verdict({"refused": True, "msg": "Refused; x"}) == ("refused", "Refused; x")
-    assert watch_table.verdict({}) == ("unknown", "it was not asked")
+    assert watch_table.verdict({}) == ("unknown", "the task did not run on this host")

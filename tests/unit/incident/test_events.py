@@ -39,7 +39,7 @@ def test_whole_line_opens_the_incident() -> None:
     [
         ({"severity": "P9"}, "severity is 'P9', not one of P0, P1, P2, P3"),
         ({"at": "yesterday"}, "does not match format"),
-        ({"fleet_size": "two"}, "fleet_size is 'two', not a whole number"),
+        ({"fleet_size": "two"}, "fleet_size is 'two', not an integer"),
         ({"findings": ["katago-1"]}, "findings[0] is 'katago-1', not an object"),
         ({"findings": [{"host": "katago-1"}]}, "findings[0].level is missing"),
         ({"undecided": "katago-2"}, "undecided is 'katago-2', not a list"),
@@ -62,7 +62,7 @@ def test_line_with_a_wrong_value_is_named(change: dict[str, Any], message: str) 
         ({"event": "escalated", "to": "ben"}, "why is missing"),
         ({"event": "sent"}, "key is missing"),
         ({"event": "overdue"}, "due is missing"),
-        ({"event": "updated", "actions": [7]}, "actions[0] is 7, not a text"),
+        ({"event": "updated", "actions": [7]}, "actions[0] is 7, not a string"),
     ],
 )
 def test_later_line_with_a_wrong_value_is_named(line: dict[str, Any], message: str) -> None:

@@ -295,4 +295,4 @@ def test_watch_of_a_host_in_the_mode_is_refused_with_the_common_message(
     assert (result["failed"], result["refused"]) == (True, True)
     assert result["msg"] == security_mode.refusal(asdict(MODE), "katago-1", "watch")
     table = watch_table.render({"katago-1": watch_table.read(result)})
-    assert "NEXT: ansible-playbook playbooks/security.yml -l katago-1 -e do=show" in table
+    assert "NEXT: ansible-playbook playbooks/security_show.yml -l katago-1" in table

@@ -56,10 +56,10 @@ def test_unknown_keys_of_a_later_version_are_ignored(tmp_path: Path) -> None:
     ("changed", "message"),
     [
         ({"at": "yesterday"}, "at is 'yesterday', not a time such as 2026-11-24T06:00:00Z"),
-        ({"who": None}, "who is None, not a text"),
+        ({"who": None}, "who is None, not a string"),
         ({"verdict": "fine"}, "verdict is 'fine', not one of good, bad"),
         ({"how": "magic"}, "how is 'magic', not one of deployment, rollback, return, restore"),
-        ({"previous": 3}, "previous is 3, not a text"),
+        ({"previous": 3}, "previous is 3, not a string"),
     ],
 )
 def test_malformed_record_is_described_and_skipped(

@@ -1,4 +1,4 @@
-"""Results of hosts, which reports are made of: checked where they come in, so that none breaks a report."""
+"""Results of hosts are validated, so that a malformed one does not break a report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def gathered(**results: Any) -> triage_reports.Report:
     return triage_reports.gather({"hostvars": hosts, "ansible_play_hosts_all": [*hosts]}, NOW, breach=False)
 
 
-def test_report_has_the_facts_of_each_host_as_they_were_reported() -> None:
+def test_report_has_the_unchanged_facts_of_each_host() -> None:
     result = {"verdict": json.loads(json.dumps(VERDICT)), "facts": healthy()}
     report = gathered(a=result).as_dict(NOW)
     assert report["hosts"]["a"]["facts"] == healthy()
@@ -31,16 +31,16 @@ def test_report_has_the_facts_of_each_host_as_they_were_reported() -> None:
 @pytest.mark.parametrize(
     ("result", "why"),
     [
-        ({}, "no answer: it was not asked"),
-        ({"msg": " \n"}, "no answer: it was not asked"),
+        ({}, "no answer: the task did not run on this host"),
+        ({"msg": " \n"}, "no answer: the task did not run on this host"),
         ({"msg": "ssh\nNo route"}, "no answer: No route"),
         (
             {"verdict": {**VERDICT, "reasons": "x"}},
-            "its verdict cannot be used: verdict.reasons is 'x', not a list",
+            "the host's verdict is malformed: verdict.reasons is 'x', not a list",
         ),
     ],
 )
-def test_host_without_a_usable_verdict_is_unknown_and_says_why(result: Any, why: str) -> None:
+def test_host_without_a_usable_verdict_is_unknown_with_the_reason(result: Any, why: str) -> None:
     report = gathered(a=result)
     assert report.verdicts["a"].verdict == "unknown"
     assert report.verdicts["a"].reasons[0].measured == why
@@ -55,8 +55,10 @@ def test_last_log_lines_of_a_severe_host_are_shown(level: str) -> None:
     assert "log:" not in gathered(a={"verdict": verdict, "facts": {"last_lines": {"value": 5}}}).as_table()
 
 
-def test_result_of_a_watch_of_another_shape_is_unknown_and_says_why() -> None:
+def test_malformed_result_of_a_watch_is_unknown_with_the_reason() -> None:
     found = watch_table.read({"verdict": {"verdict": "good", "why": "so"}})
     name, why = watch_table.verdict(found)
     assert name == "unknown"
-    assert why.startswith("its result cannot be used: watch_result.verdict.verdict is 'good', not one of")
+    assert why.startswith(
+        "the host's result is malformed: watch_result.verdict.verdict is 'good', not one of"
+    )

@@ -14,7 +14,7 @@ from ansible_collections.katago.fleet.plugins.action import procedure_event
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import watch_table
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "procedure"
-WARNING = "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13"
+WARNING = "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested: Debian 12 and 13"
 
 
 class Screen:

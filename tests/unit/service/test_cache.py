@@ -274,7 +274,7 @@ def test_cache_is_not_inspected_without_the_services_user(tmp_path: Path) -> Non
     [
         ("{", "it is not JSON"),
         ("{}", "cache is missing"),
-        ('{"cache": {"directory": 1}}', "is 1, not a text"),
+        ('{"cache": {"directory": 1}}', "is 1, not a string"),
     ],
 )
 def test_configuration_that_does_not_name_the_directory_is_refused(

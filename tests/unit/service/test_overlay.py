@@ -211,7 +211,7 @@ def test_override_is_described_in_a_sentence() -> None:
         ({"keys": {}}, "the overlay in /health.expiresAt is missing"),
         (
             {**shown(), "keys": {"katago.maxVisits": "100"}},
-            "keys.katago.maxVisits is '100', not a whole number",
+            "keys.katago.maxVisits is '100', not an integer",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Facts of triage for tests: a host that is well, and the same but for some keys."""
+"""Facts of triage for tests: a healthy host, and a healthy host with some keys changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MACHINE = {"name": "katago-1", "device": "4 x AMD EPYC", "processors": 4}
 
 
 def healthy() -> Facts:
-    """A host that is well, quiet, and as fast as its baseline."""
+    """A host that is healthy, idle, and as fast as its baseline."""
     values: dict[str, Any] = {
         "unit": {
             "load": "loaded",
@@ -99,7 +99,7 @@ def healthy() -> Facts:
 
 
 def having(**changes: dict[str, Any]) -> Facts:
-    """A well host but for some keys of some facts."""
+    """A healthy host with some keys of some facts changed."""
     facts = healthy()
     for name, change in changes.items():
         facts[name]["value"] = {**facts[name]["value"], **change}

@@ -1,4 +1,4 @@
-"""The control node's half of triage: what a host reported becomes a verdict, whatever it is."""
+"""The control node's part of triage: every result of a host becomes a verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.triage.hosts import Facts, having, healthy
 
 
 class Triage(triage.ActionModule):
-    """Runs no module: a host reported `answer`."""
+    """Runs no module; the host's result is `answer`."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         self._task = SimpleNamespace(args={})
@@ -25,7 +25,7 @@ class Triage(triage.ActionModule):
 
 
 class Recording(triage_baseline.ActionModule):
-    """Returns what the module would be given."""
+    """Returns the arguments that the module would get."""
 
     def __init__(self, facts: Facts) -> None:
         measured = Triage({"facts": facts}).run()
@@ -40,13 +40,13 @@ def no_base(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
 
 
-def test_facts_are_judged_and_passed_on_as_they_were_reported() -> None:
+def test_facts_are_judged_and_returned_unchanged() -> None:
     facts = having(unit={"active": "failed"})
     result = Triage({"facts": facts}).run()
     assert (result["verdict"]["verdict"], result["facts"]) == ("P0", facts)
 
 
-def test_defect_of_a_rule_does_not_cost_what_the_others_find(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_in_one_rule_does_not_affect_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise KeyError("available_percent")
 
@@ -58,17 +58,17 @@ def test_defect_of_a_rule_does_not_cost_what_the_others_find(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("answer", [{}, {"failed": True, "msg": "no Python"}])
-def test_host_that_could_not_be_measured_is_unknown(answer: dict[str, Any]) -> None:
+def test_host_without_facts_is_unknown(answer: dict[str, Any]) -> None:
     result = Triage(answer).run()
     assert (result["verdict"]["verdict"], result["facts"]) == ("unknown", {})
 
 
-def test_baseline_is_made_of_what_was_measured() -> None:
+def test_baseline_is_built_from_the_facts() -> None:
     result = Recording(healthy()).run()
     assert result["baseline"]["median_seconds"] == 0.5
 
 
-def test_baseline_is_refused_where_the_old_one_cannot_be_read() -> None:
+def test_baseline_is_refused_if_the_old_one_cannot_be_read() -> None:
     result = Recording({**healthy(), "baseline": {"unknown": "ValueError: baseline.json is not JSON"}}).run()
     assert result["refused"]
     assert result["problems"] == ["baseline is unknown: ValueError: baseline.json is not JSON"]

@@ -1,4 +1,4 @@
-"""The recorded speed: read, written whole, and of one engine, network and configuration only."""
+"""The baseline: reading, atomic writing, validation, and its identity."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MANIFEST: layout.Manifest = {
 }
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_written_baseline_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
     assert baseline.read(path) is None
     baseline.write({"median_seconds": 0.5}, path)
@@ -32,7 +32,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"median_seconds": "fast"}'])
-def test_file_that_is_no_baseline_is_an_error(text: str, tmp_path: Path) -> None:
+def test_file_without_a_baseline_is_an_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
     path.write_text(text)
     with pytest.raises(ValueError):
@@ -43,7 +43,7 @@ def test_file_that_is_no_baseline_is_an_error(text: str, tmp_path: Path) -> None
     "value", ["0.0", "0", "-1", "Infinity", "NaN", "1e999", f"1{'0' * 400}", "true", '"1"']
 )
 @pytest.mark.parametrize("key", ["median_seconds", "visits_per_second"])
-def test_figure_that_nothing_can_be_compared_with_is_named_with_its_file_and_the_remedy(
+def test_unusable_figure_is_reported_with_its_file_and_the_remedy(
     key: str, value: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "baseline.json"
@@ -51,21 +51,21 @@ def test_figure_that_nothing_can_be_compared_with_is_named_with_its_file_and_the
     path.write_text(f'{{"{other}": 0.5, "{key}": {value}}}')
     with pytest.raises(ValueError) as refused:
         baseline.read(path)
-    told = repr(json.loads(value))[:40]
+    shown = repr(json.loads(value))[:40]
     assert str(refused.value) == (
-        f"{path}: {key} is {told}, no finite number above 0: record a new one with baseline.yml"
+        f"{path}: {key} is {shown}, not a finite number above 0: record a new one with baseline.yml"
     )
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"visits": 32}'])
-def test_file_that_is_no_baseline_is_named_with_the_remedy(text: str, tmp_path: Path) -> None:
+def test_invalid_file_is_reported_with_the_remedy(text: str, tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"{path} is .*: record a new one with baseline\.yml"):
         baseline.read(path)
 
 
-def test_speed_depends_on_engine_network_settings_and_visits_alone() -> None:
+def test_identity_depends_only_on_engine_network_settings_and_visits() -> None:
     same = baseline.identity(MANIFEST, 32)
     other_server: layout.Manifest = {**MANIFEST, "files": {"analysis.cfg": "aa", "config.json": "cc"}}
     assert baseline.identity(other_server, 32) == same
@@ -74,6 +74,6 @@ def test_speed_depends_on_engine_network_settings_and_visits_alone() -> None:
     assert baseline.identity({**MANIFEST, "stands_on": {}}, 32) != same
 
 
-def test_network_is_named() -> None:
+def test_network_is_read_from_the_manifest() -> None:
     assert baseline.network(MANIFEST) == "net.bin.gz"
     assert baseline.network(None) is None

@@ -1,4 +1,4 @@
-"""The checks of triage on a host: what they return is what `facts.py` declares."""
+"""The checks of triage on a host return the types that `facts.py` declares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import checks,
 
 
 class Service(endpoints.Endpoints):
-    """A service that answers with what it was asked for, in so far as its overlay allows it."""
+    """A service that answers with the requested visits, as far as its override allows them."""
 
     def probe(self, path: str, seconds: float = 0) -> tuple[int, dict[str, Any]]:
         assert path == "/health"
@@ -25,7 +25,7 @@ class Service(endpoints.Endpoints):
 
     def call(self, command: Path, calls: Sequence[Mapping[str, Any]], deadline: float) -> dict[str, Any]:
         visits = [each["arguments"]["maxVisits"] for each in calls]
-        well = {"scoreLead": 70.0, "winrate": 0.99, "cached": False, "moves": [{"move": "E6"}]}
+        analysis = {"scoreLead": 70.0, "winrate": 0.99, "cached": False, "moves": [{"move": "E6"}]}
         return {
             "results": [
                 {
@@ -33,7 +33,7 @@ class Service(endpoints.Endpoints):
                     "text": "",
                     "error": None,
                     "seconds": 0.1,
-                    "structured": {**well, "visits": each},
+                    "structured": {**analysis, "visits": each},
                 }
                 for each in visits
             ]
@@ -51,7 +51,7 @@ class Service(endpoints.Endpoints):
         ("[]", "lowered", 32),
     ],
 )
-def test_probe_asks_for_no_more_visits_than_are_allowed(
+def test_visits_of_a_probe_are_capped_to_the_limit(
     config: str, host: str, visits: int, tmp_path: Path
 ) -> None:
     release = tmp_path / "releases" / "r"
@@ -64,7 +64,7 @@ def test_probe_asks_for_no_more_visits_than_are_allowed(
     assert [answer["problems"] for answer in found["answers"]] == [[], [], []]
 
 
-def test_restore_of_the_same_release_is_no_switch_that_a_rollback_could_undo() -> None:
+def test_restore_of_the_same_release_does_not_count_as_a_switch() -> None:
     deployed = history.Record("2026-11-23T02:00:00Z", "anna", "0.2.0-bb", "0.1.0-aa", "deployment")
     restored = history.Record(
         "2026-11-24T02:30:00Z", "anna", "0.2.0-bb", "0.2.0-bb", "damaged", how="restore"
@@ -87,8 +87,8 @@ PROC = Path("/proc")
     ],
     ids=["memory", "pressure", "load", "filesystems", "processes"],
 )
-def test_what_is_measured_of_a_host_has_the_declared_shape(check: Callable[[], Any]) -> None:
-    """Of any Linux host: each check itself raises ShapeError otherwise."""
+def test_measurements_have_the_declared_types(check: Callable[[], Any]) -> None:
+    """On any Linux host. Each check raises ShapeError otherwise."""
     assert json.loads(json.dumps(check())) is not None
 
 
@@ -98,7 +98,7 @@ def test_host_without_a_release_has_neither_baseline_nor_network(tmp_path: Path)
     assert checks.release(layout.Layout(tmp_path)) == {"name": None, "damage": []}
 
 
-def test_damaged_baseline_is_an_error_unless_it_is_left_out(tmp_path: Path) -> None:
+def test_damaged_baseline_is_an_error_unless_it_is_ignored(tmp_path: Path) -> None:
     damaged = tmp_path / "baseline.json"
     damaged.write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
@@ -106,7 +106,7 @@ def test_damaged_baseline_is_an_error_unless_it_is_left_out(tmp_path: Path) -> N
     assert checks.baseline(layout.Layout(tmp_path), 32, recorded=None, proc=PROC)["found"] is None
 
 
-def test_engine_is_a_process_of_a_program_below_the_engines_and_no_child_of_one(tmp_path: Path) -> None:
+def test_running_engines_exclude_zombies_and_children_of_engines(tmp_path: Path) -> None:
     engines, proc = tmp_path / "engines", tmp_path / "proc"
     members: list[facts.ProcessUse] = []
     for pid, parent, state, program in (
@@ -137,7 +137,7 @@ katago_cache_errors_total 0
 """
 
 
-def test_traffic_is_what_happened_between_two_scrapes() -> None:
+def test_traffic_is_the_difference_of_two_scrapes() -> None:
     found = checks.traffic(METRICS % 3, METRICS % 8, 10.04)
     assert found["served"]
     assert (found["seconds"], found["requests"], found["engine_up"]) == (10.0, {"ok": 5.0}, 1.0)
@@ -152,7 +152,7 @@ def test_traffic_is_what_happened_between_two_scrapes() -> None:
         (METRICS % 1, "<html>", "is not in the exposition format"),
     ],
 )
-def test_metrics_that_are_none_leave_no_traffic(before: str | None, after: str | None, why: str) -> None:
+def test_traffic_without_usable_metrics_has_a_reason(before: str | None, after: str | None, why: str) -> None:
     found = checks.traffic(before, after, 10)
     assert not found["served"]
     assert found["why"].startswith(why)

@@ -1,4 +1,4 @@
-"""The runbook's levels as rules over facts: bounds and a hair either side, worse never gives better."""
+"""The rules and the verdict: values at and around each bound; worse facts never give a better verdict."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.unit.triage.hosts import MACHINE, NOW, Facts, having, healthy
 
 
 def judge(facts: Facts, *, well_formed: bool = True, **how: Any) -> triage_verdict.Verdict:
-    """The verdict on what a host reported; errors of our own code are raised."""
+    """The verdict on the facts of a host. Exceptions in our own code are raised."""
     known = triage_facts.read(facts)
     assert not (well_formed and known.malformed), known.unknown
     return triage_verdict.judge(known, now=NOW, **how)
@@ -39,14 +39,14 @@ def rules(verdict: triage_verdict.Verdict) -> set[tuple[str, str]]:
     return {(reason.level, reason.rule) for reason in verdict.reasons}
 
 
-def test_well_host_is_healthy_without_a_deadline_or_a_next_step() -> None:
+def test_healthy_host_has_no_deadline_and_no_next_step() -> None:
     verdict = judge(healthy())
     assert (verdict.verdict, verdict.reasons, verdict.respond_by, verdict.next) == ("healthy", (), None, None)
 
 
 def condition(**changes: Any) -> dict[str, Any]:
-    """How a well card fares but for some keys."""
-    well = nvidia_smi.Condition(
+    """The condition of a healthy GPU, with some keys changed."""
+    healthy_gpu = nvidia_smi.Condition(
         address="00000000:01:00.0",
         temperature=41,
         warm_at=88,
@@ -56,11 +56,11 @@ def condition(**changes: Any) -> dict[str, Any]:
         utilization=62,
         recovery="",
     )
-    return asdict(replace(well, **changes))
+    return asdict(replace(healthy_gpu, **changes))
 
 
 def with_gpu(**changes: Any) -> Facts:
-    """A well host with one GPU but for some keys of what it says."""
+    """A healthy host with one GPU, with some keys of the fact `gpu` changed."""
     card = {
         "address": "00000000:01:00.0",
         "name": "NVIDIA A40",
@@ -84,10 +84,10 @@ def with_gpu(**changes: Any) -> Facts:
     return {**healthy(), "gpu": {"value": {**gpu, **changes}, "seconds": 0.1}}
 
 
-def test_well_gpu_is_noted_with_temperature_memory_and_driver() -> None:
+def test_healthy_gpu_is_noted_with_temperature_memory_and_driver() -> None:
     verdict = judge(with_gpu())
     assert verdict.verdict == "healthy"
-    assert "NVIDIA A40: 41 °C, 812 of 46068 MB of its memory used, driver 535.309.01" in verdict.notes
+    assert "NVIDIA A40: 41 °C, 812 of 46068 MB of memory used, driver 535.309.01" in verdict.notes
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_well_gpu_is_noted_with_temperature_memory_and_driver() -> None:
         ),
     ],
 )
-def test_ill_gpu_is_judged(
+def test_gpu_fault_has_its_level_escalation_and_next_step(
     changes: dict[str, Any], level: str, escalates: tuple[str, ...], step: str | None
 ) -> None:
     verdict = judge(with_gpu(**changes))
@@ -124,10 +124,10 @@ def test_ill_gpu_is_judged(
     assert (verdict.escalate, verdict.next) == (escalates, step)
 
 
-def test_xid_of_a_program_is_only_noted() -> None:
+def test_xid_that_needs_no_action_is_only_noted() -> None:
     verdict = judge(with_gpu(xids=nvidia_kernel.xids(2 * "NVRM: Xid (PCI:0000:01:00): 31, MMU Fault\n")))
     assert verdict.verdict == "healthy"
-    assert "Xid 31 of 0000:01:00, 2 times: MMU Fault" in verdict.notes
+    assert "GPU 0000:01:00 reported Xid 31 2 times: MMU Fault" in verdict.notes
 
 
 @pytest.mark.parametrize(
@@ -152,36 +152,36 @@ def test_xid_of_a_program_is_only_noted() -> None:
         ({"recovery": "Drain and Reset"}, {("P2", "gpu")}),
     ],
 )
-def test_card_is_judged_by_its_own_limits(changes: dict[str, Any], expected: set[tuple[str, str]]) -> None:
+def test_gpu_is_judged_by_its_own_limits(changes: dict[str, Any], expected: set[tuple[str, str]]) -> None:
     assert rules(judge(with_gpu(conditions=[condition(**changes)]))) == expected
 
 
-def test_hot_card_is_said_with_its_limit_and_relieved() -> None:
+def test_hot_gpu_is_reported_with_its_limit_and_mitigated() -> None:
     verdict = judge(with_gpu(conditions=[condition(), condition(address="00000000:41:00.0", temperature=96)]))
     (reason,) = verdict.reasons
-    assert reason.measured == "00000000:41:00.0 has 96 °C; at 95 °C its hardware slows it down"
+    assert reason.measured == "GPU 00000000:41:00.0 is at 96 °C; its hardware throttles from 95 °C"
     assert (reason.threshold, verdict.next) == ("below 95 °C", "mitigate.yml")
 
 
-def test_card_without_free_memory_is_exhausted() -> None:
+def test_gpu_without_free_memory_is_escalated() -> None:
     verdict = judge(with_gpu(conditions=[condition(free_percent=0.6)]))
     assert verdict.escalate == ("resources are exhausted",)
 
 
-def test_card_whose_condition_cannot_be_read_is_unknown() -> None:
+def test_gpu_whose_condition_cannot_be_read_is_unknown() -> None:
     verdict = judge(with_gpu(conditions=[], unread="no XML"))
     assert rules(verdict) == {("unknown", "gpu")}
 
 
-def test_card_that_tells_no_limit_is_noted() -> None:
+def test_gpu_that_reports_no_limit_is_noted() -> None:
     verdict = judge(with_gpu(conditions=[condition(slow_at=None)]))
     assert verdict.verdict == "healthy"
-    assert any("does not tell at what temperature" in note for note in verdict.notes)
+    assert any("does not report its temperature or its throttling limit" in note for note in verdict.notes)
 
 
-def test_xid_is_judged_with_what_it_needs() -> None:
+def test_fatal_xid_is_reported_with_the_action_that_it_needs() -> None:
     (reason,) = judge(with_gpu(xids=nvidia_kernel.xids("NVRM: Xid (PCI:0000:01:00): 140, ECC"))).reasons
-    assert reason.measured == "Xid 140 of 0000:01:00, 1 times: ECC; it needs: reset the GPU"
+    assert reason.measured == "GPU 0000:01:00 reported Xid 140 1 times: ECC; to repair it: reset the GPU"
 
 
 def test_corrupted_inforom_is_only_noted() -> None:
@@ -196,7 +196,7 @@ def test_gpu_that_does_not_answer_is_unknown() -> None:
 
 
 def stalled(percent: float) -> dict[str, Any]:
-    """Pressure: for so much of the last minute everything waited for memory."""
+    """Pressure: all tasks were stalled for memory during this percentage of the last minute."""
     return {"memory": {"full": {"avg10": percent, "avg60": percent}}}
 
 
@@ -204,7 +204,7 @@ ERRORS = {"level": "error", "event": "x", "code": "y", "count": 2, "exception": 
 
 
 def requests(failed: float, ok: float) -> Facts:
-    """So many requests of others, beside the five probes."""
+    """Client requests in addition to the five probes."""
     return having(traffic={"requests": {"ok": ok + 5, "unavailable": failed}})
 
 
@@ -230,61 +230,67 @@ def test_error_rate_of_a_thousand_requests(failed: int, level: str | None) -> No
     assert rules(verdict) == ({(level, "error_rate")} if level else set())
 
 
-def test_own_probes_dilute_no_error_rate_and_callers_faults_do_not_count() -> None:
+def test_own_probes_and_invalid_requests_do_not_lower_the_error_rate() -> None:
     facts = having(
         traffic={"requests": {"ok": 9.0, "timeout": 4.0, "error": 2.0, "invalid": 90.0, "rejected": 9.0}}
     )
     (reason,) = judge(facts).reasons
-    assert (reason.level, reason.measured) == ("P1", "6 of 10 requests failed in 10 s (60.0 %)")
+    assert (reason.level, reason.measured) == ("P1", "6 of 10 client requests failed in 10 s (60.0 %)")
 
 
 @pytest.mark.parametrize("status", ["rejected", "invalid"])
 @pytest.mark.parametrize("refused", range(6))
-def test_own_probes_that_were_refused_hide_no_failure_of_others(status: str, refused: int) -> None:
+def test_rejected_own_probes_do_not_hide_failed_client_requests(status: str, refused: int) -> None:
     facts = having(traffic={"requests": {"ok": 6.0, "error": 2.0}})
     for _ in range(refused):
         fail_a_probe(facts, status)
     (measured,) = [each.measured for each in judge(facts).reasons if each.rule == "error_rate"]
-    assert measured == "2 of 3 requests failed in 10 s (66.7 %)"
+    assert measured == "2 of 3 client requests failed in 10 s (66.7 %)"
 
 
-def test_quiet_service_has_no_error_rate() -> None:
+def test_idle_service_has_no_error_rate() -> None:
     verdict = judge(having(traffic={"requests": {"ok": 5.0}}))
     assert verdict.verdict == "healthy"
-    assert verdict.notes[0].startswith("0 requests of others in 10 s")
+    assert verdict.notes[0].startswith("0 client requests in 10 s")
 
 
 @pytest.mark.parametrize(
-    ("traffic", "told"),
+    ("traffic", "note"),
     [
-        ({}, "0 requests of others in 10 s, 0 failed; analyses p50 0.40 s, p95 0.60 s; 0 % from the cache"),
+        ({}, "0 client requests in 10 s, 0 failed; analyses p50 0.40 s, p95 0.60 s; cache hit rate 0 %"),
         (
             {"latency_seconds": None, "analyses": 0.0, "hit_rate": None},
-            "0 requests of others in 10 s, 0 failed; latency unknown: no analyses in the window; hit rate"
-            " unknown: the cache was not asked in the window",
+            "0 client requests in 10 s, 0 failed; latency unknown: no analyses in the window; cache hit rate"
+            " unknown: no cache lookups in the window",
         ),
         (
             {"requests": {}, "latency_seconds": None, "analyses": 0.0},
-            "0 requests of others in 10 s, 0 failed; latency unknown: no analyses in the window; 0 % from the"
-            " cache",
+            "0 client requests in 10 s, 0 failed; latency unknown: no analyses in the window; cache hit rate"
+            " 0 %",
         ),
         (
             {"requests": None, "latency_seconds": None, "analyses": None},
-            "requests unknown: katago_requests_total is missing or NaN; latency unknown:"
-            " katago_analysis_duration_seconds is NaN; 0 % from the cache",
+            "client requests unknown: katago_requests_total is missing or NaN; latency unknown:"
+            " katago_analysis_duration_seconds is NaN; cache hit rate 0 %",
         ),
     ],
 )
-def test_latency_and_hit_rate_without_data_are_said_to_be_unknown(traffic: dict[str, Any], told: str) -> None:
-    assert judge(having(traffic=traffic)).notes[0] == told
+def test_latency_and_hit_rate_without_data_are_reported_as_unknown(
+    traffic: dict[str, Any], note: str
+) -> None:
+    assert judge(having(traffic=traffic)).notes[0] == note
 
 
-def test_latency_and_hit_rate_without_metrics_are_said_to_be_unknown() -> None:
+def test_latency_and_hit_rate_without_metrics_are_reported_as_unknown() -> None:
     facts = healthy()
     facts["traffic"]["value"] = {"served": False, "why": "is not served"}
-    assert judge(facts).notes[0] == "requests, latency and hit rate unknown: /metrics is not served"
+    assert (
+        judge(facts).notes[0] == "client requests, latency and cache hit rate unknown: /metrics is not served"
+    )
     facts["traffic"] = {"unknown": "no answer within 10 s"}
-    assert judge(facts).notes[0] == "requests, latency and hit rate unknown: no answer within 10 s"
+    assert (
+        judge(facts).notes[0] == "client requests, latency and cache hit rate unknown: no answer within 10 s"
+    )
 
 
 def probes(seconds: float, count: int = 5) -> dict[str, Any]:
@@ -318,7 +324,7 @@ def test_performance_against_the_baseline(percent: float, level: str | None, bas
 
 
 @pytest.mark.parametrize("median", [0.0, float("inf"), float("nan")])
-def test_baseline_that_cannot_be_calculated_with_costs_its_own_entry_alone(median: float) -> None:
+def test_unusable_baseline_makes_only_performance_unknown(median: float) -> None:
     facts = having(
         baseline={"found": {"identity": "same", "machine": MACHINE, "median_seconds": median}},
         ready={"status": 503, "body": {"ready": False, "reason": "draining"}},
@@ -326,7 +332,7 @@ def test_baseline_that_cannot_be_calculated_with_costs_its_own_entry_alone(media
     assert rules(judge(facts, well_formed=False)) == {("P2", "ready"), ("unknown", "performance")}
 
 
-def test_baseline_that_is_damaged_is_said_to_be_and_judged_without() -> None:
+def test_damaged_baseline_is_noted_and_does_not_affect_the_verdict() -> None:
     facts = healthy()
     why = "ValueError: /b.json: median_seconds is 0.0: record a new one with baseline.yml"
     facts["baseline"] = {"unknown": why}
@@ -336,45 +342,45 @@ def test_baseline_that_is_damaged_is_said_to_be_and_judged_without() -> None:
 
 
 @pytest.mark.parametrize("found", [None, {"identity": "another", "machine": MACHINE, "median_seconds": 0.1}])
-def test_performance_without_a_baseline_that_fits_is_unknown_and_hides_no_health(found: Any) -> None:
+def test_host_without_a_matching_baseline_is_healthy_with_unknown_performance(found: Any) -> None:
     verdict = judge(having(baseline={"found": found}))
     assert verdict.verdict == "healthy"
     assert any("performance is unknown" in note and "baseline.yml" in note for note in verdict.notes)
 
 
 @pytest.mark.parametrize(
-    ("recorded", "told"),
+    ("recorded", "described"),
     [
         ({**MACHINE, "name": "katago-2"}, "katago-2 (4 processors, 4 x AMD EPYC)"),
         ({**MACHINE, "processors": 64}, "katago-1 (64 processors, 4 x AMD EPYC)"),
         ({**MACHINE, "device": "1 x NVIDIA A40"}, "katago-1 (4 processors, 1 x NVIDIA A40)"),
-        (None, "a machine that it does not name"),
+        (None, "an unnamed machine"),
     ],
 )
 @pytest.mark.parametrize("seconds", [0.1, 5.0])
-def test_speed_of_another_machine_is_nothing_to_compare_with(
-    recorded: dict[str, Any] | None, told: str, seconds: float
+def test_baseline_of_another_machine_is_not_compared(
+    recorded: dict[str, Any] | None, described: str, seconds: float
 ) -> None:
     found = {"identity": "same", "median_seconds": 0.5, **({"machine": recorded} if recorded else {})}
     verdict = judge(having(probe=probes(seconds), baseline={"found": found}))
     assert (verdict.verdict, verdict.reasons) == ("healthy", ())
     assert (
-        f"performance is unknown: the baseline is of {told}, and this is katago-1 (4 processors,"
-        " 4 x AMD EPYC); run baseline.yml while all is well"
+        f"performance is unknown: the baseline was recorded on {described}, but this host is katago-1"
+        " (4 processors, 4 x AMD EPYC); record one with baseline.yml while the host is healthy"
     ) in verdict.notes
 
 
-def test_probes_of_a_host_whose_limits_are_lowered_are_not_compared_with_its_baseline() -> None:
+def test_probes_under_lowered_limits_are_not_compared_with_the_baseline() -> None:
     facts = having(probe={**probes(5.0), "visits": 10})
     verdict = judge(facts)
     assert (verdict.verdict, verdict.next) == ("healthy", None)
-    (told,) = [note for note in verdict.notes if "performance" in note]
-    assert told.startswith(
-        "performance is unknown: the limits are lowered, so a probe has 10 visits, and the"
+    (note,) = [each for each in verdict.notes if "performance" in each]
+    assert note.startswith(
+        "performance is unknown: under lowered limits, a probe has 10 visits, the baseline has 32;"
     )
-    assert "the baseline is of 32;" in told
+    assert note.endswith("restore the limits with mitigate_undo.yml")
     (problem,) = baseline_record.problems(verdict, triage_facts.read(facts), least_uptime=60)
-    assert f"performance is unknown: {problem}" == told
+    assert f"performance is unknown: {problem}" == note
 
 
 @pytest.mark.parametrize(("count", "level"), [(0, None), (2, None), (3, "P1"), (9, "P1")])
@@ -484,12 +490,12 @@ def test_file_systems(change: dict[str, Any], level: str | None, scarce: bool, e
     verdict = judge(facts)
     assert rules(verdict) == ({(level, "filesystems")} if level else set())
     assert verdict.next is None
-    room = ["/var/log/journal takes 300 MB in 12 files: journalctl --vacuum-size=200M"]
+    room = ["/var/log/journal uses 300 MB in 12 files; to free space: journalctl --vacuum-size=200M"]
     assert list(verdict.proposals) == (room if scarce else [])
     assert bool(verdict.escalate) == exhausted
 
 
-def test_no_procedure_is_proposed_that_a_full_disk_has_refused() -> None:
+def test_full_disk_gets_no_next_command() -> None:
     facts = having(unit={"active": "failed"})
     assert judge(facts).next is not None
     facts["filesystems"]["value"][0].update(free_percent=0)
@@ -497,7 +503,7 @@ def test_no_procedure_is_proposed_that_a_full_disk_has_refused() -> None:
 
 
 @pytest.mark.parametrize(("after", "level"), [(240, "P1"), (300, "P1"), (301, None)])
-def test_failing_again_within_five_minutes_is_escalated_and_not_just_restarted(
+def test_second_failure_within_five_minutes_is_escalated_and_rolled_back(
     after: int, level: str | None
 ) -> None:
     at = NOW.timestamp()
@@ -505,26 +511,26 @@ def test_failing_again_within_five_minutes_is_escalated_and_not_just_restarted(
     verdict = judge(facts)
     assert rules(verdict) == ({(level, "fails_again")} if level else set())
     if level:
-        assert verdict.escalate == ("it failed again within 5 minutes after a restart",)
+        assert verdict.escalate == ("the service failed again within 5 minutes after a restart",)
         assert verdict.next == "rollback.yml -e release=0.1.0-old"
 
 
 @pytest.mark.parametrize(("ago", "rolls_back"), [(60, True), (3600, True), (3601, False)])
-def test_way_back_is_taken_instead_of_a_restart_after_a_recent_switch(ago: int, rolls_back: bool) -> None:
+def test_recent_switch_is_rolled_back_instead_of_restarted(ago: int, rolls_back: bool) -> None:
     facts = having(unit={"active": "failed", "result": "exit-code"}, history={"switch": {"seconds_ago": ago}})
     step = judge(facts).next or ""
     assert step.startswith("rollback.yml -e release=0.1.0-old" if rolls_back else "restart.yml")
 
 
-def test_breach_is_p0_and_neither_restarted_nor_purged() -> None:
+def test_breach_is_p0_and_only_isolated() -> None:
     verdict = judge(having(unit={"active": "inactive"}), breach=True)
     assert ("P0", "breach") in rules(verdict)
-    assert verdict.next == reason.isolation("a breach is known")
+    assert verdict.next == reason.isolation("an operator reported a breach")
     assert verdict.escalate[0] == "security breach"
 
 
 def refused(count: float, *, ok: float = 0, seconds: float = 10) -> Facts:
-    """So many refused logins, half of them forbidden, beside answered requests of others."""
+    """Refused logins, half of them forbidden, and `ok` answered client requests."""
     counts = {"unauthenticated": count / 2, "forbidden": count / 2, "misdirected": 1e6}
     return having(traffic={"refused": counts, "requests": {"ok": ok + 5}, "seconds": seconds})
 
@@ -552,12 +558,12 @@ def test_burst_of_refused_logins_by_number_rate_and_traffic(facts: Facts, found:
         assert verdict.escalate == ("unusual access",)
 
 
-def test_refused_logins_that_are_not_known_are_unknown() -> None:
+def test_missing_counter_of_refused_logins_is_unknown() -> None:
     assert rules(judge(having(traffic={"refused": None}))) == {("unknown", "refused_logins")}
 
 
 @pytest.mark.parametrize("damage", ["venv/x.py was changed", "venv/x.pth was added", "/opt/e was changed"])
-def test_files_that_do_not_match_the_manifest_are_evidence(damage: str) -> None:
+def test_changed_or_added_files_of_the_release_are_evidence(damage: str) -> None:
     verdict = judge(having(release={"damage": [damage]}))
     assert rules(verdict) == {("P0", "release")}
     assert verdict.next == reason.isolation("files of the release were changed")
@@ -580,46 +586,46 @@ def test_nothing_that_destroys_evidence_is_proposed_on_a_suspicious_host(name: s
     facts["filesystems"]["value"][0].update(free_percent=0.5)
     facts["runs"]["value"].update(started=[NOW.timestamp() - 100], failed=[NOW.timestamp() - 50])
     verdict = judge(facts)
-    assert (verdict.next or "").startswith("security.yml ")
+    assert (verdict.next or "").startswith(("security_on.yml ", "security_show.yml"))
     assert verdict.proposals == ()
     assert {reason.next for reason in verdict.reasons if not reason.suspicious} == {None}
     assert triage_verdict.PRESERVE in verdict.notes
 
 
-def test_host_in_security_mode_is_told_with_who_and_since_when() -> None:
+def test_security_mode_is_reported_with_its_author_and_start() -> None:
     verdict = judge(having(security={"mode": MODE, "isolated": True}))
     assert (verdict.verdict, rules(verdict)) == ("P0", {("P0", "security_mode")})
-    assert verdict.next == "security.yml -e do=show"
-    assert "2026-11-24T02:00:00Z security mode by anna@ops (odd logins)" in verdict.changes
-    assert "since 2026-11-24T02:00:00Z, by anna@ops (odd logins)" in verdict.reasons[0].measured
+    assert verdict.next == "security_show.yml"
+    assert "2026-11-24T02:00:00Z security mode set by anna@ops (odd logins)" in verdict.changes
+    assert "since 2026-11-24T02:00:00Z, set by anna@ops (odd logins)" in verdict.reasons[0].measured
 
 
-def test_isolation_that_was_taken_away_is_put_back() -> None:
+def test_removed_isolation_is_restored() -> None:
     verdict = judge(having(security={"mode": MODE, "isolated": False}, release={"damage": ["x was changed"]}))
-    assert verdict.next == reason.isolation("the isolation was taken away")
+    assert verdict.next == reason.isolation("the isolation was removed")
     assert any("NOT cut off" in reason.measured for reason in verdict.reasons)
 
 
-def test_mode_without_isolation_is_not_called_lost() -> None:
+def test_security_mode_without_isolation_needs_no_isolation() -> None:
     verdict = judge(having(security={"mode": MODE, "isolated": None}))
-    assert verdict.next == "security.yml -e do=show"
+    assert verdict.next == "security_show.yml"
 
 
 @pytest.mark.parametrize(("failing", "level"), [(0, None), (1, "P2"), (2, "P2"), (3, "P1"), (5, "P1")])
-def test_probes_that_fail(failing: int, level: str | None) -> None:
+def test_failed_probes_are_p1_from_half_of_them(failing: int, level: str | None) -> None:
     facts = healthy()
     for answer in facts["probe"]["value"]["answers"][:failing]:
         answer.update(problems=["answered from a cache"])
     assert rules(judge(facts)) == ({(level, "probe")} if level else set())
 
 
-def test_probes_without_an_answer_fail() -> None:
-    facts = having(probe={"answers": [], "error": "the calls did not finish within the deadline of 20 s"})
+def test_missing_answers_of_probes_are_failures() -> None:
+    facts = having(probe={"answers": [], "error": "deadline of 20 s passed"})
     assert rules(judge(facts)) == {("P1", "probe")}
     assert "deadline of 20 s" in judge(facts).reasons[0].measured
 
 
-def test_metrics_that_are_gone_are_a_matter_of_monitoring_and_leave_the_error_rate_unknown() -> None:
+def test_missing_metrics_are_p3_and_leave_the_error_rate_unknown() -> None:
     facts = healthy()
     facts["traffic"]["value"] = {"served": False, "why": "gave no answer within 3 s"}
     verdict = judge(facts)
@@ -630,7 +636,7 @@ def test_metrics_that_are_gone_are_a_matter_of_monitoring_and_leave_the_error_ra
 @pytest.mark.parametrize(
     ("change", "rule"), [({"requests": None}, "error_rate"), ({"engine_up": None}, "engine_up")]
 )
-def test_series_that_is_missing_or_nan_is_unknown(change: dict[str, Any], rule: str) -> None:
+def test_missing_or_nan_series_is_unknown(change: dict[str, Any], rule: str) -> None:
     verdict = judge(having(traffic=change))
     assert (verdict.verdict, rules(verdict)) == ("unknown", {("unknown", rule)})
     assert verdict.next == "validate.yml"
@@ -641,7 +647,9 @@ ESSENTIAL = sorted({name for rule in RULES.values() for name in rule.needs})
 
 @pytest.mark.parametrize("name", ESSENTIAL)
 @pytest.mark.parametrize("entry", [{"unknown": "no answer within 5 s"}, None, {"value": "nonsense"}])
-def test_essential_check_that_cannot_be_decided_is_unknown(name: str, entry: dict[str, Any] | None) -> None:
+def test_deciding_check_without_a_result_makes_the_host_unknown(
+    name: str, entry: dict[str, Any] | None
+) -> None:
     facts = healthy()
     if entry is None:
         del facts[name]
@@ -653,13 +661,13 @@ def test_essential_check_that_cannot_be_decided_is_unknown(name: str, entry: dic
 
 
 @pytest.mark.parametrize("name", ["load", "clock", "history", "packages", "baseline", "last_lines"])
-def test_check_that_decides_nothing_does_not_hide_health(name: str) -> None:
+def test_check_that_no_rule_needs_does_not_affect_health(name: str) -> None:
     facts = healthy()
     facts[name] = {"unknown": "no answer within 5 s"}
     assert judge(facts).verdict == "healthy"
 
 
-def test_unknown_starts_and_failures_are_no_reason_to_go_back() -> None:
+def test_unknown_starts_and_failures_do_not_propose_a_rollback() -> None:
     facts = healthy()
     facts["runs"] = {"unknown": "no answer within 10 s"}
     assert judge(facts).next == "validate.yml"
@@ -670,7 +678,7 @@ def test_skipped_probe_is_unknown() -> None:
     facts["probe"]["value"] = {"skipped": "/health does not answer"}
     verdict = judge(facts)
     assert rules(verdict) == {("unknown", "probe"), ("P2", "error_rate")}
-    assert verdict.notes[0].startswith("10 requests of others in 10 s, 1 failed")
+    assert verdict.notes[0].startswith("10 client requests in 10 s, 1 failed")
 
 
 @pytest.mark.parametrize(
@@ -692,7 +700,7 @@ def test_deadline_of_the_response(level: str, minutes: int | None) -> None:
     )
 
 
-def test_what_changed_recently_is_told() -> None:
+def test_recent_changes_are_listed() -> None:
     record = {"at": "2026-11-24T02:50:00Z", "who": "anna@ops", "release": "0.1.0-aa", "why": "deployment"}
     facts = having(
         history={"records": [{**record, "verdict": None}]},
@@ -700,9 +708,9 @@ def test_what_changed_recently_is_told() -> None:
         health={"body": {"status": "ok", "overlay": {"expires": "2026-11-24T04:00:00Z"}}},
     )
     facts["packages"]["value"] = ["libc6"]
-    told = "\n".join(judge(facts).changes)
-    for words in ("switched to 0.1.0-aa by anna@ops (deployment)", "x.conf", "overlay", "libc6"):
-        assert words in told
+    changes = "\n".join(judge(facts).changes)
+    for part in ("switched to 0.1.0-aa by anna@ops (deployment)", "x.conf", "override", "libc6"):
+        assert part in changes
 
 
 def test_greedy_unit_is_named_with_a_proposal() -> None:
@@ -711,13 +719,13 @@ def test_greedy_unit_is_named_with_a_proposal() -> None:
 
     verdict = judge(hog(100.0))
     assert verdict.verdict == "healthy"
-    assert any("backup.service (sh) takes 100 %" in note for note in verdict.notes)
+    assert any("backup.service (sh) uses 100 %" in note for note in verdict.notes)
     assert verdict.proposals == ("systemctl set-property --runtime backup.service CPUWeight=20",)
     assert judge(hog(99.9)).proposals == ()
 
 
 def holding(unit: str, name: str, megabytes: int, percent: float = 0.0) -> dict[str, Any]:
-    """A unit with so much memory, most of it in one process, and a small one that computes."""
+    """A unit whose memory is mostly in the process `name`, and whose busiest process is `sh`."""
     return {
         "unit": unit,
         "name": "sh",
@@ -736,7 +744,7 @@ def holding(unit: str, name: str, megabytes: int, percent: float = 0.0) -> dict[
         ({"memory": {"available_percent": 5.0}}, False),
     ],
 )
-def test_largest_consumers_are_named_where_memory_is_short(short: dict[str, Any], named: bool) -> None:
+def test_largest_consumers_are_named_if_memory_is_short(short: dict[str, Any], named: bool) -> None:
     member = {"pid": 101, "parent": 100, "state": "S", "cpu_percent": 0.0}
     processes = [
         {**member, "name": "katago", "memory_bytes": 3000 << 20},
@@ -755,16 +763,16 @@ def test_largest_consumers_are_named_where_memory_is_short(short: dict[str, Any]
         holding("db.service", "postgres", 500),
     ]
     verdict = judge(having(**short, processes={"others": others, "unit": own}))
-    told = [note for note in verdict.notes if "of memory" in note]
+    consumers = [note for note in verdict.notes if "of memory" in note]
     expected = [
-        "backup.service (restic) holds 9000 MB of memory",
-        "katago-mcp.service (katago) holds 3100 MB of memory",
-        "db.service (postgres) holds 500 MB of memory",
+        "backup.service (restic) uses 9000 MB of memory",
+        "katago-mcp.service (katago) uses 3100 MB of memory",
+        "db.service (postgres) uses 500 MB of memory",
     ]
-    assert told == (expected if named else [])
+    assert consumers == (expected if named else [])
 
 
-def test_what_holds_memory_cannot_be_named_without_processes() -> None:
+def test_memory_is_judged_without_the_list_of_processes() -> None:
     facts = having(memory={"available_percent": 1.0})
     facts["processes"] = {"unknown": "no answer within 12 s"}
     assert ("P2", "memory") in rules(judge(facts))
@@ -776,20 +784,20 @@ def test_scarce_memory_proposes_a_smaller_cache_as_a_diff() -> None:
     )
 
 
-def test_missing_pressure_is_recorded_and_decides_nothing() -> None:
+def test_missing_pressure_is_noted_and_does_not_affect_the_verdict() -> None:
     facts = having(pressure={"absent": "/proc/pressure/cpu: No such file or directory"})
     verdict = judge(facts)
     assert verdict.verdict == "healthy"
     assert any("/proc/pressure/cpu" in note for note in verdict.notes)
 
 
-def test_clock_that_is_off_is_told() -> None:
+def test_clock_skew_is_noted() -> None:
     facts = healthy()
     facts["clock"]["value"] = NOW.timestamp() - 120
-    assert "its clock differs from this machine's by -120 s" in judge(facts).notes
+    assert "the host's clock differs from the control node's by -120 s" in judge(facts).notes
 
 
-def test_unreachable_host_is_unknown_and_says_so() -> None:
+def test_unreachable_host_is_unknown_with_the_reason() -> None:
     verdict = triage_verdict.unreachable("Connection timed out", now=NOW)
     assert (verdict.verdict, verdict.undecided, verdict.respond_by) == ("unknown", ("reachable",), None)
     assert "Connection timed out" in verdict.reasons[0].measured
@@ -808,13 +816,13 @@ def test_fleet_has_the_verdict_of_its_worst_host_and_names_the_unknown_ones() ->
     assert triage_verdict.fleet({}, now=NOW).verdict == "unknown"
 
 
-def test_verdict_survives_its_way_through_json() -> None:
+def test_verdict_survives_a_round_trip_through_json() -> None:
     verdict = judge(having(unit={"active": "failed"}))
     assert triage_verdict.parse(json.loads(json.dumps(triage_verdict.as_dict(verdict)))) == verdict
 
 
 def fail_a_probe(facts: Facts, status: str = "error") -> None:
-    """One probe more fails, which the service counts as a request that ended so."""
+    """Make one more probe fail, and count it among the requests with this status."""
     requests = facts["traffic"]["value"]["requests"]
     for answer in facts["probe"]["value"]["answers"]:
         if answer["status"] == "ok":
@@ -824,7 +832,7 @@ def fail_a_probe(facts: Facts, status: str = "error") -> None:
             return
 
 
-# Ways in which a fact gets worse: each takes facts and changes them in place.
+# Functions that make a fact worse. Each changes the facts in place.
 WORSE: dict[str, Callable[[Facts], object]] = {
     "unit stopped": lambda facts: facts["unit"]["value"].update(active="failed", process_state=None),
     "frozen": lambda facts: facts["unit"]["value"].update(process_state="T"),
@@ -914,23 +922,23 @@ def test_worse_host_never_gives_a_better_fleet(hosts: list[list[str]], one_more:
     assert level([[*hosts[0], one_more], *hosts[1:]]) >= level(hosts)
 
 
-def test_baseline_is_refused_on_a_host_that_is_not_well_or_not_warm() -> None:
+def test_baseline_is_refused_on_a_host_that_is_not_healthy_or_not_warmed_up() -> None:
     facts = having(journal={"cache_trouble": "x"})
     (problem,) = baseline_record.problems(judge(facts), triage_facts.read(facts), least_uptime=60)
     assert problem == "P2 cache: the cache does not work: x"
     young = having(health={"body": {"status": "ok", "uptimeSeconds": 59, "engine": {"state": "ready"}}})
     assert baseline_record.problems(judge(young), triage_facts.read(young), least_uptime=60) == [
-        "the service is up for 59 s, and must be for 60 s"
+        "the service has been up for 59 s; wait until it is 60 s"
     ]
     failed = having(engine_journal={"failures": 1})
     assert (
-        "its engine failed 1 times"
+        "the engine failed 1 times"
         in baseline_record.problems(judge(failed), triage_facts.read(failed), least_uptime=60)[0]
     )
     assert baseline_record.problems(judge(healthy()), triage_facts.read(healthy()), least_uptime=60) == []
 
 
-def test_baseline_says_what_it_is_of() -> None:
+def test_baseline_records_release_engine_network_and_machine() -> None:
     recorded = baseline_record.make(triage_facts.read(having(probe=probes(0.25))), now=NOW)
     assert recorded["median_seconds"] == 0.25
     assert recorded["visits_per_second"] == 128.0
@@ -951,7 +959,7 @@ def test_command_line_is_complete() -> None:
     )
 
 
-def test_table_has_a_line_for_each_host_the_worst_first_with_why_and_next() -> None:
+def test_table_lists_the_worst_host_first_with_reason_and_next_command() -> None:
     verdicts = {
         "a": judge(healthy()),
         "long-name": judge(having(unit={"active": "inactive", "sub": "dead"})),
@@ -973,7 +981,7 @@ def test_table_has_a_line_for_each_host_the_worst_first_with_why_and_next() -> N
     assert all(len(line) <= 120 for line in lines)
 
 
-UNTESTED = "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debian 12 and 13"
+UNTESTED = "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested: Debian 12 and 13"
 
 
 @pytest.mark.parametrize(
@@ -984,7 +992,7 @@ UNTESTED = "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested are Debia
         {"security": {"mode": MODE, "isolated": True}},
     ],
 )
-def test_system_that_was_not_tested_is_noted_whatever_the_verdict(changes: dict[str, Any]) -> None:
+def test_untested_system_is_noted_with_every_verdict(changes: dict[str, Any]) -> None:
     facts = having(**changes)
     before = judge(facts)
     facts["system"]["value"]["untested"] = UNTESTED

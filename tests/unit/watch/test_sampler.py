@@ -1,4 +1,4 @@
-"""The sampler on its host: what it leaves, what it takes of a service, and that nothing of it gets lost."""
+"""The sampler on its host: the files that it writes, and what it measures of a service."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ ORDER = {"terms": vars(TERMS), "who": "anna", "incident": "i-1", "root": "/opt/k
 
 @pytest.fixture
 def place(tmp_path: Path) -> dict[str, Path]:
-    """The files of a host that was never watched."""
+    """The paths of the files on a host without a watch."""
     return {"order_file": tmp_path / "lib" / "order.json", "file": tmp_path / "run" / "samples.jsonl"}
 
 
-def test_order_lies_on_the_disk_and_samples_begin_with_it(place: dict[str, Path]) -> None:
-    sampler.begin(ORDER, rebooted=False, **place)
+def test_order_is_written_and_the_file_of_samples_starts_with_it(place: dict[str, Path]) -> None:
+    sampler.start_watch(ORDER, rebooted=False, **place)
     assert json.loads(place["order_file"].read_text()) == ORDER
-    found = sampler.watched(place["file"])
+    found = sampler.read_samples(place["file"])
     assert found is not None
     assert (found.terms, found.who, found.incident, found.rebooted) == (TERMS, "anna", "i-1", False)
     assert [path.stat().st_mode & 0o777 for path in place.values()] == [0o600, 0o600]
 
 
-def test_new_order_leaves_nothing_of_the_one_before(place: dict[str, Path]) -> None:
+def test_new_order_removes_the_previous_samples(place: dict[str, Path]) -> None:
     for _ in range(2):
-        sampler.begin(ORDER, rebooted=False, **place)
+        sampler.start_watch(ORDER, rebooted=False, **place)
         over = {"event": "over", "why": "x"}
         files.append_events(place["file"], over, at="2026-01-31T03:00:00Z", who="sampler")
-    sampler.begin(ORDER, rebooted=True, **place)
-    found = sampler.watched(place["file"])
+    sampler.start_watch(ORDER, rebooted=True, **place)
+    found = sampler.read_samples(place["file"])
     assert found is not None
     assert (found.rebooted, found.over) == (True, "")
 
 
-def test_order_without_room_for_samples_is_none(
+def test_order_is_removed_if_samples_cannot_be_written(
     place: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -56,24 +56,24 @@ def test_order_without_room_for_samples_is_none(
 
     monkeypatch.setattr(files, "append_events", full)
     with pytest.raises(OSError, match="No space left"):
-        sampler.begin(ORDER, rebooted=False, **place)
+        sampler.start_watch(ORDER, rebooted=False, **place)
     assert not place["order_file"].exists()
-    # The end is reached all the same.
+    # The sampler can finish anyway.
     place["order_file"].write_text("{}")
-    sampler.end("the window is full", **place)
+    sampler.finish("the window is complete", **place)
     assert not place["order_file"].exists()
 
 
-def test_sample_of_a_host_without_service_is_taken_and_is_a_breach(
+def test_sample_of_a_host_without_a_service_is_a_breach(
     tmp_path: Path, place: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing listens, there is no release: every fact is an entry, and the verdict is no recovery."""
+    """Without a listening service or a release, every fact has an entry and the verdict is a breach."""
     monkeypatch.setattr(
         endpoints.Endpoints, "of_release", lambda _: endpoints.Endpoints(port=1, metrics_port=1)
     )
-    sampler.begin(ORDER, rebooted=False, **place)
+    sampler.start_watch(ORDER, rebooted=False, **place)
     verdict = sampler.step(TERMS, release_layout.Layout(tmp_path), place["file"])
-    found = sampler.watched(place["file"])
+    found = sampler.read_samples(place["file"])
     assert found is not None
     (taken,) = found.samples
     assert {"unit", "health", "ready", "release", "baseline", "validation", "metrics"} <= {
@@ -86,7 +86,7 @@ def test_sample_of_a_host_without_service_is_taken_and_is_a_breach(
     assert verdict.verdict == "breached"
 
 
-def test_baseline_that_a_sample_is_compared_with_is_of_visits_that_are_allowed(
+def test_baseline_of_a_sample_has_the_allowed_number_of_visits(
     tmp_path: Path,
 ) -> None:
     release = tmp_path / "releases" / "r"
@@ -99,7 +99,7 @@ def test_baseline_that_a_sample_is_compared_with_is_of_visits_that_are_allowed(
 
 
 class Exposed(endpoints.Endpoints):
-    """A service that serves a text as its metrics."""
+    """A service with a fixed text as its metrics."""
 
     text: str | None = None
 
@@ -124,7 +124,7 @@ katago_cache_errors_total 0
 """
 
 
-def test_figures_are_totals_and_nan_is_none() -> None:
+def test_metrics_are_totals_and_nan_is_none() -> None:
     assert scraped(METRICS) == {
         "served": True,
         "requests": {"ok": 7.0, "error": 1.0},
@@ -132,23 +132,23 @@ def test_figures_are_totals_and_nan_is_none() -> None:
         "engine_restarts": 3.0,
         "cache_errors": 0.0,
     }
-    seen = scraped(METRICS.replace(" 1\n", " NaN\n"))
-    assert (seen["requests"], seen["engine_up"], seen["engine_restarts"]) == (None, None, None)
+    nan = scraped(METRICS.replace(" 1\n", " NaN\n"))
+    assert (nan["requests"], nan["engine_up"], nan["engine_restarts"]) == (None, None, None)
     assert scraped("katago_engine_up 1\n")["engine_restarts"] == 0
 
 
 @pytest.mark.parametrize("text", [None, "<html>"])
-def test_metrics_that_are_none_are_not_served(text: str | None) -> None:
+def test_unusable_metrics_are_not_served(text: str | None) -> None:
     assert scraped(text)["served"] is False
 
 
-def test_body_of_a_probe_is_kept_short_and_by_name() -> None:
+def test_body_of_an_answer_is_shortened_and_filtered() -> None:
     answer = {"status": 200, "body": {"status": "x" * 9999, "secret": "s", "ready": True, "reason": None}}
     kept = sampler.short(answer, "status", "ready", "reason")
     assert kept["body"] == {"status": "x" * 200, "ready": True, "reason": None}
 
 
-def test_dead_checks_are_taken_notice_of() -> None:
+def test_dead_checks_are_reaped() -> None:
     child = os.fork()
     if child == 0:
         os._exit(0)
@@ -158,20 +158,20 @@ def test_dead_checks_are_taken_notice_of() -> None:
         os.waitpid(child, os.WNOHANG)
 
 
-def test_clock_is_the_hosts_own_and_goes_on_only() -> None:
+def test_clock_is_monotonic() -> None:
     before = sampler.now()
     assert math.isfinite(before)
     assert sampler.now() >= before
 
 
-def test_program_has_all_that_it_imports() -> None:
+def test_program_contains_all_its_imports() -> None:
     assert {"watch.window", "triage.rules_traffic", "service.metrics", "service.observe"} <= zipapps.needed(
         "watch.sampler"
     )
     assert zipapps.pack("watch.sampler") == zipapps.pack("watch.sampler")
 
 
-def test_unit_may_do_what_the_sampler_needs_and_no_more() -> None:
+def test_unit_is_sandboxed() -> None:
     unit = sampler.unit()
     for line in (
         f"ConditionPathExists={paths.WATCH_ORDER}",

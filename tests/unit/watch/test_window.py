@@ -1,4 +1,4 @@
-"""R26: a window of samples, every boundary of being well for long enough; nothing unknown is recovered."""
+"""R26: the window of samples and its bounds. An unknown sample never counts as healthy."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ UNIT = {
 
 
 def facts_of(entries: object) -> watch_samples.Facts:
-    """The facts in entries that have the declared shape."""
+    """The facts of entries that must have the declared types."""
     facts = watch_samples.read_facts(entries)
     assert not facts.malformed, facts.unknown
     return facts
 
 
 def sample(number: int, **facts: Any) -> Sample:
-    """The sample of that number of a service that is well; `facts` differ, None for what is not known."""
+    """Sample `number` of a healthy service, with some facts changed; None makes a fact unknown."""
     began = START + number * TERMS.interval
-    well: dict[str, Any] = {
+    healthy: dict[str, Any] = {
         "unit": UNIT,
         "health": {"status": 200, "body": {"status": "ok", "lowered": ""}, "seconds": 10},
         "ready": {"status": 200, "body": {"ready": True}, "seconds": 10},
@@ -58,20 +58,20 @@ def sample(number: int, **facts: Any) -> Sample:
     }
     entries = {
         name: {"unknown": "no answer"} if value is None else {"value": value}
-        for name, value in {**well, **facts}.items()
+        for name, value in {**healthy, **facts}.items()
     }
     at = (BEGUN + timedelta(seconds=number * TERMS.interval)).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Sample(began=began, ended=began + TOOK, at=at, facts=facts_of(entries))
 
 
 def metrics(ok: float = 0, error: float = 0, **figures: Any) -> dict[str, Any]:
-    """What is scraped of a service that is well."""
-    well = {"served": True, "engine_up": 1.0, "engine_restarts": 0, "cache_errors": 0.0}
-    return {**well, "requests": {"ok": ok, "error": error}, **figures}
+    """The metrics of a healthy service, with some figures changed."""
+    healthy = {"served": True, "engine_up": 1.0, "engine_restarts": 0, "cache_errors": 0.0}
+    return {**healthy, "requests": {"ok": ok, "error": error}, **figures}
 
 
 def samples(count: int = 31, changed: Mapping[int, Mapping[str, Any]] | None = None) -> list[Sample]:
-    """As many samples, some of them with other facts; 31 of them make 15 minutes."""
+    """Consecutive samples, some with changed facts; 31 samples are 15 minutes."""
     return [sample(number, **(changed or {}).get(number, {})) for number in range(count)]
 
 
@@ -83,12 +83,12 @@ def watched(taken: Sequence[Sample], terms: Terms = TERMS, **known: Any) -> Watc
 def judge(
     taken: Sequence[Sample], terms: Terms = TERMS, *, after: float = 1, alive: bool = True, **known: Any
 ) -> Verdict:
-    """The verdict so many seconds after the last sample."""
+    """The verdict `after` seconds after the last sample."""
     now = (taken[-1].ended if taken else START) + after
     return window.judge(watched(taken, terms, **known), now=now, alive=alive)
 
 
-def test_window_is_full_at_its_last_second_and_not_before() -> None:
+def test_window_is_complete_at_its_last_second_and_not_before() -> None:
     assert judge(samples(30)).verdict == "watching"
     assert judge(samples(30)).left == pytest.approx(30)
     found = judge(samples(31))
@@ -99,7 +99,7 @@ def test_window_is_full_at_its_last_second_and_not_before() -> None:
     assert judge(short).verdict == "watching"
 
 
-def test_recovered_stays_recovered_whatever_comes_after_it() -> None:
+def test_later_samples_do_not_change_a_recovered_verdict() -> None:
     found = judge(samples(40, {35: {"unit": None}}), after=1e6, alive=False)
     assert (found.verdict, found.ended) == ("recovered", START + 900 + TOOK)
 
@@ -112,34 +112,36 @@ BREACHES: dict[str, Mapping[str, Any]] = {
             **{"process_state": None, "exit_status": 1},
         }
     },
-    "/health answered 503 dead": {
+    "/health returned HTTP 503: dead": {
         "health": {"status": 503, "body": {"reason": "dead", "lowered": ""}, "seconds": 10}
     },
-    "/health gave no answer within 10 s": {"health": {"status": None, "body": {}, "seconds": 10}},
-    "/ready answered 503 engine starting": {
+    "/health did not answer within 10 s": {"health": {"status": None, "body": {}, "seconds": 10}},
+    "/ready returned HTTP 503: engine starting": {
         "ready": {"status": 503, "body": {"reason": "engine starting"}, "seconds": 10}
     },
     "mcp: no answers": {"validation": {"failures": ["mcp: no answers"], "own": []}},
     "/metrics is not served": {"metrics": {"served": False, "why": "is not served"}},
-    "katago_engine_up is 0": {"metrics": metrics(ok=400, engine_up=0.0)},
+    "the service reports its engine as down (katago_engine_up is 0)": {
+        "metrics": metrics(ok=400, engine_up=0.0)
+    },
     "the service was restarted": {"unit": {**UNIT, "pid": 8, "started_at": 6.0}},
     "the release changed from r-1 to r-2": {"release": "r-2"},
     "the limits changed: lowered": {
         "health": {"status": 200, "body": {"status": "ok", "lowered": "lowered"}, "seconds": 10}
     },
     "the engine was restarted (1 times)": {"metrics": metrics(ok=400, engine_restarts=1)},
-    "1 cache operations were given up": {"metrics": metrics(ok=400, cache_errors=1.0)},
+    "1 cache operations failed": {"metrics": metrics(ok=400, cache_errors=1.0)},
 }
 
 
 @pytest.mark.parametrize("words", BREACHES)
-def test_breach_in_the_last_minute_starts_the_window_anew(words: str) -> None:
+def test_breach_in_the_last_minute_restarts_the_window(words: str) -> None:
     """R26: a fault at minute 14."""
     found = judge(samples(29, {28: BREACHES[words]}))
     assert found.verdict == "breached"
     assert found.why.startswith(f"{sample(28).at} {words}")
     assert found.left == TERMS.seconds
-    # One that stays as it is has become the service that is watched, unless it is ill by itself.
+    # If it persists, the changed service is the watched one from then on, unless it is unhealthy.
     later = judge(samples(59, dict.fromkeys(range(28, 59), BREACHES[words])))
     assert (later.left == 0) is bool(found.resets[-1].began_anew)
 
@@ -158,7 +160,7 @@ UNKNOWN: dict[str, Mapping[str, Any]] = {
 
 
 @pytest.mark.parametrize("words", UNKNOWN)
-def test_what_was_not_seen_is_unknown_and_no_part_of_a_window(words: str) -> None:
+def test_unknown_sample_restarts_the_window(words: str) -> None:
     found = judge(samples(31, {30: UNKNOWN[words]}))
     assert words in found.why
     assert (found.verdict, found.began, found.requests) == ("unknown", None, 0)
@@ -169,26 +171,26 @@ def test_what_was_not_seen_is_unknown_and_no_part_of_a_window(words: str) -> Non
 
 
 @given(st.integers(0, 1000), st.integers(0, 100))
-def test_one_percent_of_errors_of_others_is_a_breach_and_less_is_none(answered: int, failed: int) -> None:
+def test_one_percent_of_failed_client_requests_is_a_breach(answered: int, failed: int) -> None:
     last = metrics(ok=OWN * 31 + answered, error=failed)
     found = judge(samples(31, {30: {"metrics": last}}))
     is_breach = failed > 0 and 100 * failed >= answered + failed
     assert found.verdict == ("breached" if is_breach else "recovered")
 
 
-def test_own_analyses_do_not_thin_out_the_errors_of_others() -> None:
+def test_own_analyses_do_not_lower_the_error_rate() -> None:
     found = judge(samples(31, {30: {"metrics": metrics(ok=OWN * 31 + 9, error=1)}}))
-    assert "1 of 10 requests failed" in found.why
+    assert "1 of 10 client requests failed" in found.why
 
 
 @given(st.integers(1, 300))
-def test_fewer_requests_than_asked_for_are_unknown(fewest: int) -> None:
+def test_fewer_requests_than_required_are_unknown(fewest: int) -> None:
     found = judge(samples(31), Terms(minutes=15, fewest_requests=fewest))
     assert found.verdict == ("recovered" if fewest <= OWN * 30 else "unknown")
-    assert ("too quiet to tell" in found.why) == (fewest > OWN * 30)
+    assert ("too little traffic" in found.why) == (fewest > OWN * 30)
 
 
-def test_without_probes_a_quiet_service_is_unknown_and_a_busy_one_recovers() -> None:
+def test_without_probes_an_idle_service_is_unknown_and_a_busy_one_recovers() -> None:
     terms = replace(TERMS, probes=False)
     quiet = {number: {"metrics": metrics(), "validation": None} for number in range(31)}
     found = judge(samples(31, quiet), terms)
@@ -196,7 +198,7 @@ def test_without_probes_a_quiet_service_is_unknown_and_a_busy_one_recovers() -> 
     assert judge(samples(31, {n: {"validation": None} for n in range(31)}), terms).verdict == "recovered"
 
 
-def test_more_traffic_after_the_window_decides_it() -> None:
+def test_traffic_after_the_window_still_counts() -> None:
     quiet = {
         number: {"metrics": metrics(), "validation": {"failures": [], "own": []}} for number in range(31)
     }
@@ -213,7 +215,7 @@ def test_analyses_a_fifth_slower_than_the_baseline_are_a_breach(seconds: float, 
     assert judge(samples(31, slow)).verdict == verdict
 
 
-def test_a_few_slow_analyses_are_none() -> None:
+def test_a_few_slow_analyses_are_no_breach() -> None:
     slow = {n: {"probe": {"answers": [{"seconds": 9.0, "problems": []}]}} for n in range(29, 31)}
     assert judge(samples(31, slow)).verdict == "recovered"
 
@@ -222,12 +224,14 @@ def test_a_few_slow_analyses_are_none() -> None:
     ("baseline", "words"),
     [
         ({**BASELINE, "found": None}, "there is no baseline"),
-        ({**BASELINE, "identity": "other"}, "the baseline is of another"),
-        ({**BASELINE, "machine": {**MACHINE, "name": "katago-3"}}, "and this is katago-3"),
+        ({**BASELINE, "identity": "other"}, "the baseline was recorded with another"),
+        ({**BASELINE, "machine": {**MACHINE, "name": "katago-3"}}, "but this host is katago-3"),
         (BASELINE, "a probe takes 1.000 s"),
     ],
 )
-def test_baseline_is_told_and_its_lack_too(baseline: Mapping[str, Any], words: str) -> None:
+def test_comparison_with_the_baseline_or_its_absence_is_noted(
+    baseline: Mapping[str, Any], words: str
+) -> None:
     found = judge(samples(31, {number: {"baseline": baseline} for number in range(31)}))
     assert found.verdict == "recovered"
     assert words in " ".join(found.notes)
@@ -235,7 +239,7 @@ def test_baseline_is_told_and_its_lack_too(baseline: Mapping[str, Any], words: s
 
 @pytest.mark.parametrize(("gap", "verdict"), [(0.0, "recovered"), (0.1, "watching")])
 def test_time_without_a_sample_does_not_count(gap: float, verdict: str) -> None:
-    """A host that was frozen, a sampler that was stopped, a disk that was full for a while."""
+    """For example a frozen host, a stopped sampler, or a full disk."""
     taken = samples(31)
     later = TERMS.longest_gap - (TERMS.interval - TOOK) + gap
     moved = [replace(each, began=each.began + later, ended=each.ended + later) for each in taken[15:]]
@@ -252,7 +256,7 @@ def test_sample_that_took_too_long_is_unknown() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-86400, 86400])
-def test_clock_that_is_set_counts_for_nothing_and_is_told(seconds: int) -> None:
+def test_changed_clock_has_no_effect_and_is_noted(seconds: int) -> None:
     stamp = (BEGUN + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
     early = samples(5)
     early[-1] = replace(early[-1], at=stamp)
@@ -261,17 +265,17 @@ def test_clock_that_is_set_counts_for_nothing_and_is_told(seconds: int) -> None:
     full[-1] = replace(full[-1], at=stamp)
     found = judge(full)
     assert found.verdict == "recovered"
-    assert "its clock was set by" in " ".join(found.notes)
+    assert "the host's clock was changed by" in " ".join(found.notes)
 
 
-def test_samples_of_another_boot_are_none_of_the_window() -> None:
+def test_samples_of_another_boot_do_not_count() -> None:
     taken = samples(31)
     moved = [replace(each, began=each.began - 900, ended=each.ended - 900) for each in taken[20:]]
-    assert judge([*taken[:20], *moved]).resets[-1].why == "its samples are of two boots"
+    assert judge([*taken[:20], *moved]).resets[-1].why == "the host was rebooted between two samples"
     assert judge(taken[:20], after=-100).verdict == "unknown"
 
 
-def test_reboot_is_told_and_the_window_begins_after_it() -> None:
+def test_reboot_is_reported_and_the_window_starts_after_it() -> None:
     found = judge(samples(5), rebooted=True)
     assert found.resets[0].why == "the host was rebooted"
     assert found.verdict == "watching"
@@ -284,28 +288,26 @@ def test_reboot_is_told_and_the_window_begins_after_it() -> None:
         (False, 1, "", "unknown"),
         (True, TERMS.longest_gap + TERMS.longest_sample, "", "watching"),
         (True, TERMS.longest_gap + TERMS.longest_sample + 0.1, "", "unknown"),
-        (False, 1, "given up", "unknown"),
+        (False, 1, "the sampler gave up", "unknown"),
     ],
 )
-def test_sampler_that_is_dead_or_silent_is_unknown(
-    alive: bool, after: float, over: str, verdict: str
-) -> None:
+def test_dead_or_silent_sampler_is_unknown(alive: bool, after: float, over: str, verdict: str) -> None:
     assert judge(samples(5), alive=alive, after=after, over=over).verdict == verdict
 
 
-def test_watch_that_was_given_up_after_breaches_is_breached() -> None:
-    ill = samples(5, {4: BREACHES["mcp: no answers"]})
-    found = judge(ill, alive=False, over="given up after 60 minutes")
+def test_watch_that_gave_up_after_a_breach_is_breached() -> None:
+    taken = samples(5, {4: BREACHES["mcp: no answers"]})
+    found = judge(taken, alive=False, over="the sampler gave up after 60 minutes")
     assert found.verdict == "breached"
-    assert found.why.startswith("given up after 60 minutes; last ")
+    assert found.why.startswith("the sampler gave up after 60 minutes; last restart of the window: ")
 
 
-def test_first_sample_is_waited_for() -> None:
+def test_watch_without_a_sample_is_watching_or_unknown() -> None:
     assert judge([]).verdict == "watching"
-    assert judge([], alive=False).why == "the sampler does not run; it took no sample"
+    assert judge([], alive=False).why == "the sampler is not running; it took no sample"
 
 
-def test_outage_is_one_breach_that_began_with_its_first_sample() -> None:
+def test_outage_is_one_breach_from_its_first_sample() -> None:
     found = judge(samples(12, dict.fromkeys(range(5, 10), BREACHES["mcp: no answers"])))
     (reset,) = found.resets
     assert (reset.at, reset.began_anew) == (sample(5).at, sample(10).at)
@@ -319,10 +321,10 @@ FACTS = [{}, {}, {}, *BREACHES.values(), *UNKNOWN.values()]
     st.floats(0, 500),
     st.booleans(),
 )
-def test_recovered_means_that_every_sample_of_so_long_was_well(
+def test_recovered_window_has_only_healthy_samples(
     taken: list[tuple[Mapping[str, Any], float]], after: float, alive: bool
 ) -> None:
-    """Whatever happens: recovered is never without samples, all well, none far apart, for the whole time."""
+    """A recovered window has the full length, without gaps and without an unhealthy or unknown sample."""
     made, lost = [], 0.0
     for number, (facts, gap) in enumerate(taken):
         lost += gap if gap > 150 else 0.0
@@ -338,15 +340,19 @@ def test_recovered_means_that_every_sample_of_so_long_was_well(
     assert found.ended - found.began >= terms.seconds
     for before, now in itertools.pairwise(inside):
         assert now.began - before.ended <= terms.longest_gap
-    alone = {"mcp: no answers", "/metrics is not served", "katago_engine_up is 0"}
-    ill = [facts for words, facts in BREACHES.items() if words in alone or words.startswith(("/", "katago"))]
+    alone = {"mcp: no answers", "/metrics is not served"}
+    unhealthy = [
+        facts
+        for words, facts in BREACHES.items()
+        if words in alone or words.startswith(("/", "katago", "the service reports"))
+    ]
     for each in inside:
         facts = taken[made.index(each)][0]
-        assert facts not in ill
+        assert facts not in unhealthy
         assert facts not in list(UNKNOWN.values())
 
 
-def test_file_gives_back_what_was_written_and_a_cut_line_is_left_out() -> None:
+def test_written_file_is_read_back_without_its_truncated_line() -> None:
     first = {
         **watch_samples.header(TERMS, begun=START, who="anna", incident="i-1", rebooted=False),
         "at": "2026-01-31T03:00:00Z",
@@ -354,14 +360,14 @@ def test_file_gives_back_what_was_written_and_a_cut_line_is_left_out() -> None:
     lines = [
         first,
         *(watch_samples.as_line(each) for each in samples(3)),
-        {"event": "over", "why": "given up"},
+        {"event": "over", "why": "the sampler gave up"},
     ]
     content = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    assert watch_samples.read(content + b'{"event": "sam') == watched(samples(3), over="given up")
+    assert watch_samples.read(content + b'{"event": "sam') == watched(samples(3), over="the sampler gave up")
 
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"damaged\n", b'{"event": "sample"}\n', b"[]\n"])
-def test_file_that_is_damaged_is_an_error_and_no_verdict(content: bytes) -> None:
+def test_damaged_file_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError):
         watch_samples.read(content)
 
@@ -379,20 +385,20 @@ def test_file_of_the_previous_version_is_read_and_judged() -> None:
     assert reset.why == "/metrics is not served (and 5 more)"
 
 
-def test_fact_of_another_shape_is_unknown_and_ends_the_window() -> None:
-    ill = watch_samples.as_line(sample(30))
-    ill["facts"]["unit"] = {"value": {**UNIT, "active": None}}
+def test_malformed_fact_is_unknown_and_restarts_the_window() -> None:
+    malformed = watch_samples.as_line(sample(30))
+    malformed["facts"]["unit"] = {"value": {**UNIT, "active": None}}
     lines = [watch_samples.as_line(each) for each in samples(30)]
     first = {**watch_samples.header(TERMS, begun=START, who="anna", incident="", rebooted=False), "at": "x"}
-    content = "".join(json.dumps(line) + "\n" for line in [first, *lines, ill]).encode()
+    content = "".join(json.dumps(line) + "\n" for line in [first, *lines, malformed]).encode()
     found = watch_samples.read(content)
     verdict = window.judge(found, now=found.samples[-1].ended, alive=True)
     assert verdict.verdict == "unknown"
-    assert verdict.why == "unit: what was reported cannot be used: unit.active is None, not a text"
+    assert verdict.why == "unit: the reported value is malformed: unit.active is None, not a string"
 
 
 @pytest.mark.parametrize("median", [0.0, -1.0, float("inf"), "fast"])
-def test_baseline_that_cannot_be_calculated_with_decides_nothing_and_is_told(median: object) -> None:
+def test_unusable_baseline_is_noted_and_does_not_affect_the_verdict(median: object) -> None:
     found = {**BASELINE["found"], "median_seconds": median}
     facts = watch_samples.read_facts({"baseline": {"value": {**BASELINE, "found": found}}})
     taken = samples(31)
@@ -403,7 +409,7 @@ def test_baseline_that_cannot_be_calculated_with_decides_nothing_and_is_told(med
     )
     verdict = judge(taken)
     assert verdict.verdict == "recovered"
-    assert any("performance is unknown: what was reported cannot be used" in note for note in verdict.notes)
+    assert any("performance is unknown: the reported value is malformed" in note for note in verdict.notes)
 
 
 @pytest.mark.parametrize(
@@ -417,7 +423,7 @@ def test_baseline_that_cannot_be_calculated_with_decides_nothing_and_is_told(med
         (30, 10, {}, False),
     ],
 )
-def test_window_that_ended_is_joined_while_it_still_tells_of_now(
+def test_recovered_window_is_joined_while_it_is_recent_and_of_the_same_service(
     count: int, after: float, facts: Mapping[str, Any], joined: bool
 ) -> None:
     found = watched(samples(count))
