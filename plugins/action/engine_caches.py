@@ -10,6 +10,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import host_work, tuning_progress
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 
 display = Display()
 PATIENCE_SECONDS = 300
@@ -34,6 +35,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check, build, finish."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         self._vars = task_vars or {}
         try:
             return {**result, **self._obtain()}

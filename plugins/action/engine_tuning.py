@@ -12,6 +12,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import host_work, tuning_progress
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
 
 display = Display()
@@ -45,6 +46,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Probe, obtain, install."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         self._vars = task_vars or {}
         try:
             if supplied := str(self._task.args.get("tuner_file") or ""):

@@ -14,6 +14,7 @@ from ansible.utils.display import Display
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.evidence import items, runner
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import bundle, records, signing
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, inputs, runs
 
 display = Display()
@@ -45,6 +46,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Create the directory, then collect: evidence that cannot be stored need not be collected."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         arguments = self._task.args
         if self._task.check_mode:
             return {**result, "changed": False, "skipped": True}

@@ -10,6 +10,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records, table
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 
 display = Display()
 
@@ -23,6 +24,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Print and record the outcome of every host. Fail if the evidence of a host is incomplete."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         if self._task.check_mode:
             return {**result, "changed": False, "skipped": True}
         variables = task_vars or {}

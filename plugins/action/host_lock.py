@@ -8,6 +8,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import runs
 
 display = Display()
@@ -21,6 +22,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the host; take over or break only what may be."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         arguments = self._task.args
         taking = arguments["state"] == "held"
         wanted = {

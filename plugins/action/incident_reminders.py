@@ -15,6 +15,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.incident import remin
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer.host_files import DeliveringAction
 
 display = Display()
@@ -30,6 +31,7 @@ class ActionModule(DeliveringAction):
         try:
             # Connects to the host already.
             result = super().run(tmp, task_vars)
+            validation.check(self)
             answer = self._set(task_vars)
         except AnsibleConnectionFailure as error:
             answer = {"failed": True, "msg": str(error).strip().splitlines()[0]}

@@ -10,6 +10,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, records_dir, runs
 
 display = Display()
@@ -24,6 +25,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Append the event, except in check mode; a full disk here is no reason to stop a rescue."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         arguments = self._task.args
         host = (task_vars or {})["inventory_hostname"]
         outcome = str(arguments["result"])

@@ -10,6 +10,7 @@ from ansible.utils.display import Display
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import wheels
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer.host_files import DeliveringAction
 
 display = Display()
@@ -21,6 +22,7 @@ class ActionModule(DeliveringAction):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Build the wheel set, compute the name, check the host, deliver, build."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         arguments = self._task.args
         try:
             wheel_set = wheels.build(

@@ -10,6 +10,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts as triage_facts
 from ansible_collections.katago.fleet.plugins.module_utils.triage import verdict as triage_verdict
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, inputs
 
 
@@ -21,6 +22,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Measure the host and compute the verdict."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         arguments = dict(self._task.args)
         breach = inputs.switch(arguments, "breach", "triage_breach", default=False)
         arguments.pop("breach", None)

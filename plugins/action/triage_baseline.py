@@ -8,6 +8,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline_record, facts, verdict
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 
 
 class ActionModule(ActionBase):
@@ -18,6 +19,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Record the baseline, or refuse and list the problems."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         triage = self._task.args["triage"]
         measured = facts.read(triage["facts"])
         problems = baseline_record.problems(

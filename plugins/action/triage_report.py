@@ -15,6 +15,7 @@ from ansible.utils.display import Display
 from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.severity import LEVELS, rank
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_reports
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
 
 display = Display()
@@ -29,6 +30,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Print the table, write the report, compare the fleet's verdict with `fail_on`."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         variables = task_vars or {}
         breach = inputs.switch(self._task.args, "breach", "triage_breach", default=False)
         fail_on = self._task.args.get("fail_on") or None

@@ -13,6 +13,7 @@ from ansible.utils.display import Display
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.watch import samples, window
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer.host_files import DeliveringAction
 
@@ -28,6 +29,7 @@ class ActionModule(DeliveringAction):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the arguments, install the sampler, start or join a window, wait."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         arguments = self._task.args
         try:
             switches = {

@@ -12,6 +12,7 @@ from ansible.utils.display import Display
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import watch_table
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, inputs
 
 display = Display()
@@ -26,6 +27,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Print and record the verdicts. Fail unless all hosts recovered, if the run waited or only read."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         arguments, variables = self._task.args, task_vars or {}
         waited = inputs.switch(arguments, "wait", "watch_wait", default=True)
         decided = inputs.switch(arguments, "fetch", "watch_fetch", default=False) or waited

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import fragment_loader
-from ansible.utils.plugin_docs import get_docstring
 
+_FLEET = "ansible_collections.katago.fleet.plugins"
 _MODULES = Path(__file__).resolve().parents[2] / "modules"
 _KEYS = ("type", "required", "default", "choices", "elements")
 
@@ -17,11 +19,12 @@ _KEYS = ("type", "required", "default", "choices", "elements")
 @cache
 def spec(module: str) -> dict[str, dict[str, Any]]:
     """The argument spec that the DOCUMENTATION of a module of this collection describes."""
-    documentation = get_docstring(str(_MODULES / f"{module}.py"), fragment_loader)[0]
-    return {
-        name: {key: option[key] for key in _KEYS if key in option}
-        for name, option in (documentation.get("options") or {}).items()
-    }
+    documentation = _documentation((_MODULES / f"{module}.py").read_text())
+    options = dict(documentation.get("options") or {})
+    for name in documentation.get("extends_documentation_fragment") or ():
+        fragment = importlib.import_module(f"{_FLEET}.doc_fragments.{name.rpartition('.')[2]}")
+        options |= yaml.safe_load(fragment.ModuleDocFragment.DOCUMENTATION)["options"]
+    return {name: {key: option[key] for key in _KEYS if key in option} for name, option in options.items()}
 
 
 def validated(action: ActionBase) -> dict[str, Any]:
@@ -30,6 +33,34 @@ def validated(action: ActionBase) -> dict[str, Any]:
     Raises:
         AnsibleError: if an argument is unknown, missing or of the wrong type.
     """
-    name = str(action._task.action).rpartition(".")[2]
-    arguments: dict[str, Any] = action.validate_argument_spec(argument_spec=spec(name))[1]
+    arguments: dict[str, Any] = action.validate_argument_spec(argument_spec=spec(_module(action)))[1]
     return arguments
+
+
+def check(action: ActionBase) -> None:
+    """Refuse a task whose arguments do not fit the documentation of its module.
+
+    Switches are left to `inputs.switch`, whose errors name the variable of the role.
+
+    Raises:
+        AnsibleError: if an argument is unknown, missing or of the wrong type.
+    """
+    options = {
+        name: {**option, "type": "raw"} if option["type"] == "bool" else option
+        for name, option in spec(_module(action)).items()
+    }
+    action.validate_argument_spec(argument_spec=options)
+
+
+def _documentation(source: str) -> dict[str, Any]:
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DOCUMENTATION":
+            documentation: dict[str, Any] = yaml.safe_load(ast.literal_eval(node.value))
+            return documentation
+    raise ValueError("the module has no DOCUMENTATION")
+
+
+def _module(action: ActionBase) -> str:
+    """The name of the action's file, which is that of its module."""
+    packages = (each.__module__.rpartition(".") for each in type(action).__mro__)
+    return next(name for package, _, name in packages if package.endswith(".plugins.action"))

@@ -8,6 +8,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer import zipapps
 
 
@@ -63,6 +64,7 @@ class AssetAction(DeliveringAction):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the host, deliver, install."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        validation.check(self)
         arguments = dict(self._task.args)
         local = str(arguments.pop("path"))
         return {**result, **self.deliver(self._task.action, arguments, local, task_vars)}

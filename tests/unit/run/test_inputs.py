@@ -76,10 +76,15 @@ def test_switch_of_a_role_is_checked_and_its_template_is_left_to_the_role() -> N
     ("procedure", "extra", "problem"),
     [
         ("restart", {"release": "x"}, "-e release is not an input of restart, which takes"),
-        ("mitigate", {"visits": "many"}, "-e visits is 'many'; give a whole number."),
-        ("mitigate", {"visits": 0}, "-e visits is 0; give 1 or more."),
-        ("mitigate", {"seconds": "nan"}, "-e seconds is nan; give 0 or more."),
-        ("mitigate", {"undo": True}, "-e undo was replaced. Run playbooks/mitigate_undo.yml instead."),
+        ("mitigate", {"why": "x", "visits": "many"}, "-e visits is 'many'; give a whole number."),
+        ("mitigate", {"why": "x", "visits": 0}, "-e visits is 0; give 1 or more."),
+        ("mitigate", {"why": "x", "seconds": "nan"}, "-e seconds is nan; give 1 or more."),
+        ("mitigate", {"why": "x", "minutes": 5000}, "-e minutes is 5000; give a number from 0.1 to 1440."),
+        (
+            "mitigate",
+            {"why": "x", "undo": True},
+            "-e undo was replaced. Run playbooks/mitigate_undo.yml instead.",
+        ),
         ("watch", {"fetch": True}, "-e fetch was replaced. Run playbooks/watch_show.yml instead."),
         (
             "restore",
