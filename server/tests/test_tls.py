@@ -57,7 +57,7 @@ def test_invalid_pem_is_rejected_without_showing_the_key(pair: TlsFiles) -> None
 
 
 def test_key_with_a_password_is_rejected(pair: TlsFiles) -> None:
-    certificates.write(pair, password=b"expected")
+    certificates.write(pair, password=b"words")
     assert "without a password" in problems(pair)
 
 

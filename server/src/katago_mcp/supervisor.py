@@ -45,7 +45,9 @@ class EngineUnavailable(Exception):
     """No engine can accept a query now. `retry_after` is in seconds; None if an operator must start it."""
 
     def __init__(self, state: State, reason: str | None, retry_after: float | None) -> None:
-        super().__init__(f"the engine is {state}" + (f": {reason}" if reason else ""))
+        super().__init__(
+            f"the engine cannot answer now, its state is {state}" + (f": {reason}" if reason else "")
+        )
         self.state = state
         self.retry_after = retry_after
 

@@ -452,7 +452,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
             lowered_until=None if overlay is None else overlay.expires_at,
             queued=service.analyst.busy,
         )
-        text = f"The engine is {status.state}" + (f": {status.reason}" if status.reason else ".")
+        text = f"Engine state: {status.state}" + (f": {status.reason}" if status.reason else ".")
         return CallToolResult(
             content=[TextContent(type="text", text=text)],
             structured_content=result.model_dump(mode="json", by_alias=True),
