@@ -67,7 +67,7 @@ def test_no_driver_is_installed_before_all_hosts_pass_preflight() -> None:
     first = plays[0]
     assert imported.index("gpu_driver.yml") > 0
     assert first["any_errors_fatal"] is True
-    assert first["tasks"][0]["ansible.builtin.include_role"] == {
+    assert first["tasks"][1]["ansible.builtin.include_role"] == {
         "name": "katago.fleet.preflight",
         "tasks_from": "system",
     }

@@ -273,7 +273,7 @@ def test_words_say_whether_a_host_that_is_still_watched_fails(
 @pytest.mark.parametrize("name", ["wait", "fetch"])
 def test_report_of_a_watch_refuses_words_that_are_neither(name: str) -> None:
     with pytest.raises(AnsibleActionFail, match=f"-e watch_{name} is 'ture'; give true or false"):
-        reported(watch_report.ActionModule, {}, **{name: "ture"})
+        reported(watch_report.ActionModule, {}, records_dir="", who="anna", **{name: "ture"})
 
 
 @pytest.mark.parametrize(
