@@ -7,46 +7,46 @@ DOCUMENTATION = r"""
 module: procedure_event
 short_description: Record what a procedure did on a host
 description:
-  - Appends a line of JSON to C(<records_dir>/incidents/<incident>/timeline.jsonl) on the control node;
-    UTC time, host, person, the run of ansible-playbook, procedure, result,
-    message. In check mode it only says what it would.
+  - Appends a line of JSON to C(<records_dir>/incidents/<incident>/timeline.jsonl) on the control node. The
+    line has the UTC time, host, person, run of ansible-playbook, procedure, result and message.
+  - Check mode only prints the event.
 options:
   records_dir:
     description:
-      - Where records are kept on the control node.
-      - What the lookup P(katago.fleet.records_dir#lookup) gives when it is not given.
-      - Where that is not clear, a warning takes the place of the event.
+      - The records directory on the control node.
+      - Default is the directory that the lookup P(katago.fleet.records_dir#lookup) returns.
+      - If the directory cannot be determined, the module warns and records nothing.
     type: path
   incident:
     description: The incident that the event belongs to.
     type: str
     required: true
   procedure:
-    description: The procedure.
+    description: The procedure's name.
     type: str
     required: true
   result:
-    description: How it stands.
+    description: The procedure's result so far.
     type: str
     choices: [begun, ok, changed, refused, partial, unknown]
     required: true
   message:
-    description: What was done and seen, in a sentence.
+    description: What was done and observed, in a sentence.
     type: str
     default: ""
   warning:
-    description: What the report warns of beside the message, for example of a system that was not tested.
+    description: A warning in addition to the message, for example about an untested system.
     type: str
     default: ""
   who:
-    description: Who runs the procedure.
+    description: The person who runs the procedure.
     type: str
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The event is recorded
+- name: Record the event
   katago.fleet.procedure_event:
     incident: 2026-11-24-1
     procedure: restart
@@ -56,7 +56,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 event:
-  description: The event; at, host, who, run, procedure, result, message.
+  description: The event, with at, host, who, run, procedure, result and message.
   type: dict
   returned: always
 """

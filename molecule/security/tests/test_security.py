@@ -94,8 +94,8 @@ class Control:
         self.variables = {
             **QUICK,
             "katago_records_dir": str(self.records),
-            "incident_timekeeper": "",
-            "incident_sinks": [{"group": "all", "audience": "team", "sinks": [sink]}],
+            "incident_reminder_host": "",
+            "incident_channels": [{"group": "all", "audience": "team", "channels": [sink]}],
             "incident_roster": {"verify_by": "2999-01-01", "contacts": contacts},
         }
 

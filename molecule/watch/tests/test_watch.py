@@ -345,7 +345,7 @@ def test_incident_ends_after_its_host_was_watched_and_not_before(control: Contro
     """R27: from the alert to the end."""
 
     def incident(**given: str) -> fleet.Run:
-        variables = {**control.variables, "triage_window": 2, "incident_timekeeper": "", **given}
+        variables = {**control.variables, "triage_window": 2, "incident_reminder_host": "", **given}
         del variables["minutes"]
         return fleet.play("incident.yml", variables=variables)
 

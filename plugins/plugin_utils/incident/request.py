@@ -1,4 +1,4 @@
-"""What playbooks/incident.yml is asked for: its inputs, checked together before anything is done."""
+"""The inputs of the incident playbooks, checked together before anything is done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.severity import SEVER
 Do = Literal["open", "update", "escalate", "close", "tell", "show"]
 DOES: tuple[Do, ...] = get_args(Do)
 LONGEST = 1000
-"""Characters of a text."""
+"""The most characters that a text may have."""
 
 _TEXTS = ("lead", "impact", "summary", "next_steps", "eta", "resolution", "public", "to", "why", "alert")
 _TAKES: Mapping[str, tuple[str, ...]] = {
@@ -37,16 +37,16 @@ NAMES = (
     "breach",
     *sorted({n for t in _TAKES.values() for n in t}),
 )
-"""The extra variables of the playbook, besides those of roles."""
+"""The extra variables of the playbooks, in addition to role variables."""
 
 
 class InputError(Exception):
-    """The inputs cannot be followed; the message has a sentence for everything that is wrong with them."""
+    """The inputs are not valid. The message has a sentence for each problem."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for; empty for what was not given."""
+    """The inputs of a run; empty for those that were not given."""
 
     do: Do
     incident: str = ""
@@ -68,22 +68,22 @@ class Request:
     why: str = ""
 
     def texts(self, *names: str) -> dict[str, str]:
-        """Those of the named texts that were given."""
+        """The given texts among `names`."""
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
 def parse(given: Mapping[str, Any], now: datetime) -> Request:
-    """The request that inputs make; values that are None or empty were not given.
+    """Parse and check the inputs. None and empty values count as not given.
 
     Raises:
-        InputError: with every problem at once.
+        InputError: if inputs are not valid. The message lists all problems.
     """
     values = {name: value for name, value in given.items() if value not in (None, "", [])}
     do = str(values.get("do", ""))
     if do not in DOES:
-        raise InputError(f"-e do is {do!r}; give one of {', '.join(DOES)}.")
+        raise InputError(f"-e do is {do!r}. Accepted: {', '.join(DOES)}.")
     problems = [
-        f"-e {name} is given, and do={do} does not take it; it takes {', '.join(_TAKES[do]) or 'none'}."
+        f"-e {name} cannot be used with do={do}. It accepts: {', '.join(_TAKES[do]) or 'no other input'}."
         for name in sorted(values)
         if name not in ("do", "incident", "resend", *_TAKES[do])
     ]
@@ -92,18 +92,20 @@ def parse(given: Mapping[str, Any], now: datetime) -> Request:
         if name in values:
             texts[name] = wording.one_line(str(values[name]))
             if len(texts[name]) > LONGEST:
-                problems.append(f"-e {name} has {len(texts[name])} characters; give at most {LONGEST}.")
+                problems.append(f"-e {name} has {len(texts[name])} characters. The limit is {LONGEST}.")
     for name, accepted in (("severity", SEVERITIES), ("status", state.STATUSES)):
         if name in values and values[name] not in accepted:
-            problems.append(f"-e {name} is {str(values[name])!r}; give one of {', '.join(accepted)}.")
+            problems.append(f"-e {name} is {str(values[name])!r}. Accepted: {', '.join(accepted)}.")
     started = ""
     if "started" in values:
         try:
             started = _time(str(values["started"]), now)
         except ValueError as error:
-            problems.append(f"-e started is {str(values['started'])!r}; {error}.")
+            problems.append(f"-e started is {str(values['started'])!r}. {error}.")
     if do == "escalate" and "to" not in values:
-        problems.append("-e to is not given: whom to call, by the role in incident_roster.")
+        problems.append(
+            "-e to is missing. Give the role of the contact in incident_roster, such as -e to=senior."
+        )
     if problems:
         raise InputError(" ".join(problems))
     return Request(
@@ -123,11 +125,11 @@ def _time(text: str, now: datetime) -> str:
     try:
         at = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
-        raise ValueError("give a time in UTC such as 2026-01-31T08:05Z") from None
+        raise ValueError("Give a time in UTC such as 2026-01-31T08:05Z") from None
     if at.tzinfo is None:
-        raise ValueError("say the time zone, such as 2026-01-31T08:05Z")
+        raise ValueError("Add the time zone, such as 2026-01-31T08:05Z")
     if at > now:
-        raise ValueError(f"it is only {timestamps.stamp(now)}")
+        raise ValueError(f"That is in the future; it is now {timestamps.stamp(now)}")
     return timestamps.stamp(at.astimezone(UTC))
 
 

@@ -57,7 +57,7 @@ def relation(at: float | None, begin: float) -> str:
     """When it was, as seen from the start."""
     if at is None:
         return "while it was looked at"
-    words = messages.words(timedelta(seconds=abs(at - begin)))
+    words = messages.duration_text(timedelta(seconds=abs(at - begin)))
     return f"{words} {'before' if at <= begin else 'after'} the start"
 
 

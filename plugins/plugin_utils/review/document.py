@@ -151,13 +151,13 @@ def _computed(known: _Known) -> dict[str, list[str]]:
         started.append(f"The first error in the evidence: {clock(first.at)} on {first.host}: {first.what}.")
     waited = timestamps.parse(incident.opened_at) - timestamps.parse(incident.started)
     how = f"by the alert {incident.alert}" if incident.alert else f"by {incident.opened_by}"
-    detected = f"{shown(incident.opened_at)} {how}, {messages.words(waited)} after the start."
+    detected = f"{shown(incident.opened_at)} {how}, {messages.duration_text(waited)} after the start."
     acknowledged = (
         f"Acknowledged: {shown(incident.acknowledged_at)}; response due by {shown(incident.respond_by)}."
     )
     done = [
         *messages.timeline_actions([line.value for line in known.sources.timeline]),
-        *messages.told_actions(incident),
+        *messages.reported_actions(incident),
     ]
     actions = [f"{shown(each.at)} {each.what}" for each in sorted(done, key=lambda each: each.at)]
     resolved = "Not resolved."
@@ -165,7 +165,7 @@ def _computed(known: _Known) -> dict[str, list[str]]:
         resolved = f"{shown(incident.resolved_at)}: {incident.resolution or _NOT_TOLD}."
     if incident.recurrences:
         resolved += f" It came back {messages.counted(incident.recurrences, 'time')} before."
-    lasted = messages.words(timedelta(seconds=known.end - known.begin))
+    lasted = messages.duration_text(timedelta(seconds=known.end - known.begin))
     unresolved = "" if incident.resolved_at else " until the last that is on record; it is not resolved"
     return {
         "started": started,
@@ -230,7 +230,7 @@ def _graphs(known: _Known) -> Iterator[Block]:
         if line := review_impact.latencies(journal.calls, begin, end):
             times[host] = line
     yield Heading("Error rate and latency")
-    width = messages.words(timedelta(seconds=review_impact.bin_width(begin, end)))
+    width = messages.duration_text(timedelta(seconds=review_impact.bin_width(begin, end)))
     for title, unit, series in (
         (f"Requests that failed, in percent, for every {width}", "%", rates),
         (f"Median time of an analysis, in seconds, for every {width}", "s", times),

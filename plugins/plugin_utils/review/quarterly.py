@@ -151,7 +151,7 @@ def newest(records: Records) -> date | None:
         at
         for record in records.all
         for at in (
-            *(record.incident.opened_at, record.incident.closed_at, record.incident.told_at),
+            *(record.incident.opened_at, record.incident.closed_at, record.incident.last_update_at),
             *(str(event["at"]) for event in record.timeline),
         )
         if at
@@ -253,7 +253,7 @@ def _severities(now: Sequence[Record], before: Sequence[Record], quarter: Quarte
                 severity,
                 str(len(of_it)),
                 str(sum(record.incident.worst == severity for record in before)),
-                messages.words(RESPONSE[severity]),
+                messages.duration_text(RESPONSE[severity]),
                 f"{met.count(True)} of {len(met)}" if met else "-",
             )
         )
@@ -452,7 +452,7 @@ def _median(records: Sequence[Record], measure: Callable[[Record], float | None]
 
 
 def _span(value: float | None) -> str:
-    return _UNKNOWN if value is None else messages.words(timedelta(seconds=value))
+    return _UNKNOWN if value is None else messages.duration_text(timedelta(seconds=value))
 
 
 def _change(now: float, before: float) -> str:

@@ -32,6 +32,13 @@ _HANDED_OVER = (
 )
 
 
+RENAMED = {
+    "incident_sinks": "incident_channels",
+    "incident_timekeeper": "incident_reminder_host",
+}
+"""Role variables that were renamed: the old name and the new one."""
+
+
 def specs(roles: Path) -> dict[str, dict[str, Any]]:
     """Every option of the main entry point of every role below `roles`, by name."""
     options: dict[str, dict[str, Any]] = {}
@@ -52,7 +59,9 @@ def problems(
     # What belongs to a role begins with its name; what begins with an underscore is its own affair.
     prefixes = tuple({f"{name.partition('_')[0]}_" for name in options})
     for name in sorted(given):
-        if name.startswith(prefixes) and name not in options and name not in _HANDED_OVER:
+        if name in RENAMED:
+            yield f"{name} is now called {RENAMED[name]}."
+        elif name.startswith(prefixes) and name not in options and name not in _HANDED_OVER:
             nearest = difflib.get_close_matches(name, options, n=1)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
             yield f"{name} is not a variable of any role.{hint} docs/reference/roles.md lists them."

@@ -35,7 +35,7 @@ class Control:
     def write_inventory(self, variables: dict[str, Any]) -> None:
         """The inventory with further variables."""
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        fleet = {"hosts": {"katago-1": {}}, "vars": {**local, "incident_timekeeper": "", **variables}}
+        fleet = {"hosts": {"katago-1": {}}, "vars": {**local, "incident_reminder_host": "", **variables}}
         (self.inventory / "hosts.yml").write_text(yaml.safe_dump({"katago": fleet}))
 
     def run(
