@@ -78,9 +78,7 @@ class ActionModule(DeliveringAction):
             " changed."
         )
         if self._task.args["clock"]["plan"]:
-            return [
-                f"{reason} Its reminders of {incident} are outdated. {self._other_host(task_vars)}"
-            ]
+            return [f"{reason} Its reminders of {incident} are outdated. {self._other_host(task_vars)}"]
         text = (
             f"{reason} It still has the reminders of {incident}. Once security mode is off, run"
             f" ansible-playbook playbooks/incident_deliver.yml -e incident={incident} to remove them."

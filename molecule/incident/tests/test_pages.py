@@ -35,14 +35,14 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     ),
     "quiet": ("Our status", "Everything works normally.", "No incidents in the last seven days."),
     "review": (
-        *("Review of the incident 2026-11-03-1", "P1 at worst", "The review is complete."),
-        *("What happened", "What may have caused it", "Limit threads by the host's memory", "Timeline"),
+        *("Review of the incident 2026-11-03-1", "highest P1", "The review is complete."),
+        *("What happened", "Possible causes", "Limit threads by the host's memory", "Timeline"),
         *("katago-2", "rolled back to 0.1.0-1f0368f2a11c", "evidence/2026-11-03-1/katago-2/"),
         *(recorded.HOSTILE, "withheld: gpu.txt"),
     ),
     "2026Q4": (
-        *("Incidents of 2026Q4", "Median time to resolve", "2 open, of which 1 overdue"),
-        *("2026-12-01-1: it was 2026-11-03-1 again", recorded.HOSTILE),
+        *("Incident report for 2026Q4", "Median time to resolve", "2 open, 1 of them overdue"),
+        *("2026-12-01-1: recurrence of 2026-11-03-1", recorded.HOSTILE),
     ),
 }
 

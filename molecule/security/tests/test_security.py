@@ -544,5 +544,5 @@ def test_new_exception_calls_the_developers_once(
     sent = messages(server)[before:]
     calls = [text for text in sent if text.startswith("ESCALATION NEEDED")]
     assert len(calls) == 1, sent
-    assert "an exception of the application never seen before: error call_failed KeyError" in calls[0]
+    assert "an application exception that no earlier incident had: error call_failed KeyError" in calls[0]
     assert "Next person: Developers (developers)" in calls[0]

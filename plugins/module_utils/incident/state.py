@@ -214,7 +214,7 @@ def fold(content: bytes, name: str) -> Folded:
         except ValueError as error:
             raise DamagedError(
                 f"{name}, line {number} of {len(whole)} is damaged: {error}. Copy the file, then repair or"
-                " remove that line. The other lines may be intact"
+                " remove that line. The other lines may be intact."
             ) from error
     return Folded(incident, bool(rest))
 
