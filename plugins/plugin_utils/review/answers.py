@@ -141,7 +141,7 @@ def standing(incident: state.Incident, said: Answers) -> Standing:
 def template(incident: state.Incident) -> str:
     """The file with all questions and no answers."""
     lines = [
-        f"# Answers for the review of {incident.id}. Nothing overwrites this file. After a change, run:",
+        f"# Answers for the review of {incident.id}. Nothing overwrites it. After a change, run:",
         f"#   ansible-playbook playbooks/review.yml -e incident={incident.id}",
         '# For an answer of several lines, write "|" and indent the lines below it. Do not write secrets here.',
         "",

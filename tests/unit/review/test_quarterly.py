@@ -90,7 +90,7 @@ def incident_of(root: Path, name: str, started: str, opened: str) -> None:
     path.write_text(f"{json.dumps(line)}\n")
 
 
-def listed(found: str, heading: str = "The incidents") -> list[str]:
+def listed(found: str, heading: str = "All incidents") -> list[str]:
     """The incidents that a report lists under a heading."""
     part = found.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     return [line.split(" | ")[0].removeprefix("| ") for line in part.splitlines() if line.startswith("| i-")]
@@ -291,7 +291,7 @@ def test_default_day_of_an_unfinished_quarter_is_that_of_the_newest_record(root:
     ("given", "told"),
     [
         ({}, "-e do is ''. Accepted: actions, quarter."),
-        ({"do": "quarter", "quarter": "winter"}, "-e quarter is 'winter'; Give a quarter such as 2026Q4"),
+        ({"do": "quarter", "quarter": "winter"}, "-e quarter is 'winter'. Give a quarter such as 2026Q4."),
         ({"do": "quarter", "quarter": "2026Q4", "as_of": "2026-01-01"}, "but 2026Q4 starts on 2026-10-01"),
         ({"do": "actions", "as_of": "today"}, "-e as_of is 'today'. Give a day"),
         ({"do": "actions", "quarter": "2026Q4"}, "-e quarter cannot be used with do=actions"),
