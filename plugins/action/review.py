@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
 
     def _report(self, incident: str, root: Path, built: records.Built) -> None:
         standing = built.standing
-        for place in built.said.secrets:
+        for place in built.answer_set.secrets:
             display.warning(
                 f"{place} seems to contain a secret. The review redacts it. Remove it from the file."
             )

@@ -35,23 +35,23 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Print what is overdue and fail if anything is, or write a quarterly report."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        given = load_extra_vars(self._loader)
+        extra_variables = load_extra_vars(self._loader)
         try:
-            if problems := inputs.problems(given, INPUTS):
+            if problems := inputs.problems(extra_variables, INPUTS):
                 raise InputError(" ".join(problems))
-            do = str(given.get("do") or "")
+            do = str(extra_variables.get("do") or "")
             if do not in DOES:
                 raise InputError(f"-e do is {do!r}. Accepted: {', '.join(DOES)}.")
-            if do == "actions" and given.get("quarter"):
+            if do == "actions" and extra_variables.get("quarter"):
                 raise InputError("-e quarter cannot be used with do=actions. It accepts: as_of.")
-            as_of = _day(str(given.get("as_of") or ""))
+            as_of = _day(str(extra_variables.get("as_of") or ""))
             root = Path(self._task.args["records_dir"])
             all_records = records.read_all(root)
             for problem in all_records.unread:
                 display.warning(problem)
             if do == "actions":
                 return {**result, **self._actions(all_records, as_of)}
-            return {**result, **self._quarter(root, all_records, given, as_of)}
+            return {**result, **self._quarter(root, all_records, extra_variables, as_of)}
         except (InputError, quarterly.QuarterError) as error:
             return {
                 **result,
@@ -75,9 +75,11 @@ class ActionModule(ActionBase):
             f"{record.incident.id}: review (responsible {standing.who}, due {standing.due})"
             for record in all_records.all
             if not record.is_drill
-            and (standing := answers.standing(record.incident, record.said)).is_overdue(at)
+            and (standing := answers.standing(record.incident, record.answer_set)).is_overdue(at)
         ]
-        open_items = sum(item.is_open(day) for record in all_records.all for item in record.said.action_items)
+        open_items = sum(
+            item.is_open(day) for record in all_records.all for item in record.answer_set.action_items
+        )
         for line in (*overdue, *reviews):
             display.display(f"OVERDUE  {blocks.clean(line)}")
         verdict = (
@@ -92,9 +94,13 @@ class ActionModule(ActionBase):
         return {**answer, "failed": True, "msg": f"{verdict}."} if overdue or reviews else answer
 
     def _quarter(
-        self, root: Path, all_records: quarterly.Records, given: Mapping[str, Any], as_of: date | None
+        self,
+        root: Path,
+        all_records: quarterly.Records,
+        extra_variables: Mapping[str, Any],
+        as_of: date | None,
     ) -> dict[str, Any]:
-        requested = str(given.get("quarter") or "")
+        requested = str(extra_variables.get("quarter") or "")
         newest = quarterly.newest(all_records)
         if not requested and newest is None:
             raise InputError("There are no records to choose a quarter from. Give it: -e quarter=2026Q4.")

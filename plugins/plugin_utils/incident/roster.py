@@ -60,8 +60,8 @@ def problems(roster: object, today: date) -> Iterator[str]:
 
 
 def _contacts(roster: object) -> Mapping[str, Any]:
-    found = roster.get("contacts") if isinstance(roster, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    contacts = roster.get("contacts") if isinstance(roster, Mapping) else None
+    return contacts if isinstance(contacts, Mapping) else {}
 
 
 def _entry_problems(role: str, entry: object) -> Iterator[str]:

@@ -28,7 +28,7 @@ class Question:
     """One of the runbook's questions. `optional`: `computed` (the records answer it) or `if applicable`."""
 
     name: str
-    words: str
+    text: str
     part: Literal["Timeline", "Impact", "Root cause"]
     optional: str = ""
 
@@ -121,29 +121,29 @@ def due(incident: state.Incident) -> str:
     return timestamps.stamp(timestamps.parse(incident.closed_at) + DUE_WITHIN)
 
 
-def standing(incident: state.Incident, said: Answers) -> Standing:
+def standing(incident: state.Incident, answer_set: Answers) -> Standing:
     """The progress of an incident's review."""
     unanswered = [
-        question.words
+        question.text
         for question in QUESTIONS
-        if not question.optional and wording.is_filler(said.answers.get(question.name, ""))
+        if not question.optional and wording.is_filler(answer_set.answers.get(question.name, ""))
     ]
     if incident.is_open:
         unanswered.append("The close of the incident: it is still open")
-    if not said.action_items and wording.is_filler(said.no_action_items):
+    if not answer_set.action_items and wording.is_filler(answer_set.no_action_items):
         unanswered.append("Action items, or the reason for having none (no_action_items)")
-    if said.concluded is None:
+    if answer_set.concluded is None:
         unanswered.append("The day on which the review was concluded (concluded)")
-    who = said.lead or incident.lead or "nobody (set lead)"
-    return Standing(tuple(unanswered), who, due(incident), said.concluded)
+    who = answer_set.lead or incident.lead or "nobody (set lead)"
+    return Standing(tuple(unanswered), who, due(incident), answer_set.concluded)
 
 
 def template(incident: state.Incident) -> str:
     """The file with all questions and no answers."""
     lines = [
-        f"# Answers for the review of {incident.id}. Nothing overwrites it. After a change, run:",
+        f"# Answers for the review of {incident.id}. After each change, run:",
         f"#   ansible-playbook playbooks/review.yml -e incident={incident.id}",
-        '# For an answer of several lines, write "|" and indent the lines below it. Do not write secrets here.',
+        '# This file is never overwritten. Do not write secrets here. Start a multi-line answer with "|".',
         "",
         "# The person responsible for the review. Blank: the incident's lead.",
         'lead: ""',
@@ -162,7 +162,7 @@ def template(incident: state.Incident) -> str:
             "if applicable": "",
             "": "",
         }[question.optional]
-        lines += [f"  # {question.words}{hint}", f'  {question.name}: ""']
+        lines += [f"  # {question.text}{hint}", f'  {question.name}: ""']
     lines += [
         "",
         f"# Each has what, owner, due, priority ({', '.join(PRIORITIES)}), status ({', '.join(STATUSES)}).",
@@ -194,7 +194,7 @@ def parse(text: str, name: str) -> Answers:
         return Answers()
     top = reader.mapping(root, "the file", _TOP)
     answers = reader.mapping(top.get("answers"), "answers", _ANSWERS)
-    said = Answers(
+    answer_set = Answers(
         lead=reader.text(top.get("lead"), "lead"),
         concluded=reader.day(top.get("concluded"), "concluded"),
         answers={key: reader.text(node, f"answers.{key}") for key, node in answers.items()},
@@ -204,7 +204,7 @@ def parse(text: str, name: str) -> Answers:
     )
     if reader.problems:
         raise AnswersError("\n".join(reader.problems))
-    return said
+    return answer_set
 
 
 class _Reader:
@@ -277,23 +277,23 @@ class _Reader:
         for number, entry in enumerate(node.value, 1):
             where = f"action_items[{number}]"
             before = len(self.problems)
-            given = self.mapping(entry, where, _ITEM)
+            fields = self.mapping(entry, where, _ITEM)
             for name in _NEEDED:
-                blank = name not in given or _is_blank(given[name])
-                if blank or (name in ("what", "owner") and wording.is_filler(self._raw(given[name]))):
-                    self._problem(given.get(name) or entry, f"{where}.{name} is required")
-            what = self.text(given.get("what"), f"{where}.what")
-            owner = self.text(given.get("owner"), f"{where}.owner")
-            due_on = self.day(given.get("due"), f"{where}.due")
-            priority = self.choice(given.get("priority"), f"{where}.priority", PRIORITIES, "")
-            status = self.choice(given.get("status"), f"{where}.status", STATUSES, "open")
-            done_on = self.day(given.get("done_on"), f"{where}.done_on")
+                blank = name not in fields or _is_blank(fields[name])
+                if blank or (name in ("what", "owner") and wording.is_filler(self._raw(fields[name]))):
+                    self._problem(fields.get(name) or entry, f"{where}.{name} is required")
+            what = self.text(fields.get("what"), f"{where}.what")
+            owner = self.text(fields.get("owner"), f"{where}.owner")
+            due_on = self.day(fields.get("due"), f"{where}.due")
+            priority = self.choice(fields.get("priority"), f"{where}.priority", PRIORITIES, "")
+            status = self.choice(fields.get("status"), f"{where}.status", STATUSES, "open")
+            done_on = self.day(fields.get("done_on"), f"{where}.done_on")
             if status != "open" and done_on is None:
                 problem = f"{where}.status is {status}, so done_on is required; give the day"
-                self._problem(given.get("status") or entry, problem)
+                self._problem(fields.get("status") or entry, problem)
             if status == "open" and done_on is not None:
                 problem = f"{where}.done_on is set, but status is open; set status to done or dropped"
-                self._problem(given["done_on"], problem)
+                self._problem(fields["done_on"], problem)
             if len(self.problems) == before and due_on is not None:
                 yield ActionItem(number, what, owner, due_on, priority, status, done_on)
 

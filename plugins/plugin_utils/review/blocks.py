@@ -109,7 +109,7 @@ class Figure:
 
     svg: str
     caption: str
-    words: tuple[str, ...]
+    lines: tuple[str, ...]
 
 
 Block = Heading | Paragraph | Bullets | Facts | Table | Figure
@@ -177,10 +177,10 @@ def _markdown(block: Block) -> str:
         case Facts(rows):
             return "\n".join(f"- **{_plain(name)}**: {_plain(text)}" for name, text in rows)
         case Table(head, rows):
-            made = ["| " + " | ".join(_inline(cell) for cell in line) + " |" for line in (head, *rows)]
-            return "\n".join([made[0], "|" + "---|" * len(head), *made[1:]])
-        case Figure(_, caption, words):
-            return "\n".join([_plain(caption), "", *(f"- {_plain(each)}" for each in words)]).strip()
+            rendered = ["| " + " | ".join(_inline(cell) for cell in line) + " |" for line in (head, *rows)]
+            return "\n".join([rendered[0], "|" + "---|" * len(head), *rendered[1:]])
+        case Figure(_, caption, text_lines):
+            return "\n".join([_plain(caption), "", *(f"- {_plain(each)}" for each in text_lines)]).strip()
 
 
 def _html(block: Block) -> str:
@@ -207,11 +207,11 @@ def _html(block: Block) -> str:
 
 
 def _row(head: Iterable[str], cells: Iterable[str]) -> str:
-    made = []
+    rendered = []
     for name, cell in zip(head, cells, strict=True):
         kind = ' class="short"' if len(cell) <= _SHORT else ""
-        made.append(f'<td{kind} data-label="{_safe(name)}">{_safe(cell)}</td>')
-    return f"<tr>{''.join(made)}</tr>"
+        rendered.append(f'<td{kind} data-label="{_safe(name)}">{_safe(cell)}</td>')
+    return f"<tr>{''.join(rendered)}</tr>"
 
 
 def _safe(text: str) -> str:
@@ -225,11 +225,11 @@ def _plain(text: str) -> str:
 
 def _inline(text: str) -> str:
     """A text escaped for Markdown within a line, also in a table."""
-    made = clean(text)
-    made = made.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    made = re.sub(r"[\\`*\[\]|~]", r"\\\g<0>", made)
+    rendered = clean(text)
+    rendered = rendered.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    rendered = re.sub(r"[\\`*\[\]|~]", r"\\\g<0>", rendered)
     # An underscore inside a word has no meaning in Markdown.
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", made)
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", rendered)
 
 
 def _escaped_start(match: re.Match[str]) -> str:

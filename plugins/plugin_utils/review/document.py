@@ -39,7 +39,7 @@ class _Context:
     """What the parts of the document are made from."""
 
     sources: Sources
-    said: answers.Answers
+    answer_set: answers.Answers
     standing: answers.Standing
     journals: Mapping[str, Journal]
     rows: Sequence[Row]
@@ -52,7 +52,7 @@ class _Context:
         return self.sources.incident
 
 
-def build(sources: Sources, said: answers.Answers) -> Document:
+def build(sources: Sources, answer_set: answers.Answers) -> Document:
     """The review of an incident."""
     journals = {host: timeline.merged_journal(sources.of(host)) for host in sources.hosts}
     begin, end = timeline.span(sources.incident, sources.state)
@@ -64,8 +64,8 @@ def build(sources: Sources, said: answers.Answers) -> Document:
     )
     context = _Context(
         sources=sources,
-        said=said,
-        standing=answers.standing(sources.incident, said),
+        answer_set=answer_set,
+        standing=answers.standing(sources.incident, answer_set),
         journals=journals,
         rows=timeline.rows(sources, journals),
         impact=impact,
@@ -132,8 +132,8 @@ def _questions(context: _Context, part: str) -> Iterator[Block]:
     for question in answers.QUESTIONS:
         if question.part != part:
             continue
-        yield Heading(question.words, 3)
-        answer = list(review_blocks.lines(context.said.answers.get(question.name, "")))
+        yield Heading(question.text, 3)
+        answer = list(review_blocks.lines(context.answer_set.answers.get(question.name, "")))
         yield from (Paragraph(line) for line in answer)
         if question.name in computed:
             yield from (Paragraph(line) for line in computed[question.name])
@@ -287,7 +287,7 @@ def _candidates(context: _Context) -> Iterator[Block]:
 
 def _action_items(context: _Context) -> Iterator[Block]:
     yield Heading("Action items")
-    if items := context.said.action_items:
+    if items := context.answer_set.action_items:
         yield Table(
             ("Action", "Owner", "Due", "Priority", "Status"),
             tuple(
@@ -298,8 +298,8 @@ def _action_items(context: _Context) -> Iterator[Block]:
                 for item in items
             ),
         )
-    elif context.said.no_action_items:
-        yield Paragraph(f"None: {context.said.no_action_items}")
+    elif context.answer_set.no_action_items:
+        yield Paragraph(f"None: {context.answer_set.no_action_items}")
     else:
         yield Paragraph("None yet.", "warning")
 

@@ -252,34 +252,34 @@ def _narrowed(taken: Sequence[Scrape]) -> Iterator[Scrape]:
         latest = each.edge.last
         if after is not None:
             is_other = each.samples.value(_STARTED) != after.samples.value(_STARTED)
-            begun = after.started if is_other and after.started is not None else after.at
-            latest = min(latest, begun, after.at)
+            process_start = after.started if is_other and after.started is not None else after.at
+            latest = min(latest, process_start, after.at)
         yield replace(each, within=max(0.0, latest - each.at))
 
 
 def rates(journal: Journal, spans: Sequence[Span], begin: float, end: float) -> list[Step]:
     """The percentage of failed requests over time: from the journal or, without it, from the counters."""
     width = bin_width(begin, end)
-    made = []
+    drawn = []
     for first, inside in _bins(journal.calls, begin, end, width):
         judged = [call for call in inside if call.status not in metrics.NOT_JUDGED]
         if judged and journal.covers(max(first, begin), min(first + width, end)):
             share = sum(call.status in metrics.FAILED for call in judged) / len(judged)
-            made.append(Step(first, first + width, round(100 * share, 2)))
-    binned = [step.begin for step in made]
+            drawn.append(Step(first, first + width, round(100 * share, 2)))
+    binned = [step.begin for step in drawn]
     for span in spans:
         if not any(span.begin <= first < span.end for first in binned):
             total = metrics.judged(dict(span.requests))
             if total:
                 share = metrics.failed(dict(span.requests)) / total
-                made.append(Step(span.begin, span.end, round(100 * share, 2)))
-    return made
+                drawn.append(Step(span.begin, span.end, round(100 * share, 2)))
+    return drawn
 
 
 def latencies(calls: Sequence[Call], begin: float, end: float) -> list[Step]:
     """The median time of successful analyses over time, in seconds."""
     width = bin_width(begin, end)
-    made = []
+    drawn = []
     for first, inside in _bins(calls, begin, end, width):
         times = [
             call.seconds
@@ -287,8 +287,8 @@ def latencies(calls: Sequence[Call], begin: float, end: float) -> list[Step]:
             if call.seconds is not None and call.status == "ok" and call.tool not in _NO_ANALYSIS
         ]
         if times:
-            made.append(Step(first, first + width, round(statistics.median(times), 3)))
-    return made
+            drawn.append(Step(first, first + width, round(statistics.median(times), 3)))
+    return drawn
 
 
 def bin_width(begin: float, end: float) -> int:

@@ -86,7 +86,7 @@ class Record:
 
     incident: state.Incident
     timeline: Sequence[Mapping[str, Any]] = ()
-    said: answers.Answers = field(default_factory=answers.Answers)
+    answer_set: answers.Answers = field(default_factory=answers.Answers)
     is_drill: bool = False
     lines: bytes = b""
 
@@ -232,7 +232,7 @@ def in_time(record: Record) -> bool | None:
 def overdue_items(records: Sequence[Record], on: date) -> list[tuple[Record, answers.ActionItem]]:
     """The overdue action items, the oldest due date first."""
     overdue = [
-        (record, item) for record in records for item in record.said.action_items if item.is_overdue(on)
+        (record, item) for record in records for item in record.answer_set.action_items if item.is_overdue(on)
     ]
     return sorted(overdue, key=lambda each: (each[1].due, each[0].incident.id, each[1].number))
 
@@ -385,7 +385,7 @@ def _drills(drills: Sequence[Record], as_of: date) -> Iterator[Block]:
 
 
 def _actions(records: Sequence[Record], quarter: Quarter, as_of: date) -> Iterator[Block]:
-    items = [(record, item) for record in records for item in record.said.action_items]
+    items = [(record, item) for record in records for item in record.answer_set.action_items]
     is_open = [(record, item) for record, item in items if item.is_open(as_of)]
     ended = [
         item
@@ -417,7 +417,7 @@ def _reviews(now: Sequence[Record], as_of: date) -> Iterator[Block]:
     end = timestamps.stamp(datetime.combine(as_of, datetime.max.time(), UTC))
     rows = []
     for record in now:
-        standing = answers.standing(record.incident, record.said)
+        standing = answers.standing(record.incident, record.answer_set)
         concluded = standing.concluded is not None and standing.concluded <= as_of
         if standing.complete and concluded:
             status = "complete, but late" if standing.late else "complete"

@@ -25,7 +25,7 @@ class Built:
     """A built review: its progress, the answers, and the files that changed."""
 
     standing: answers.Standing
-    said: answers.Answers
+    answer_set: answers.Answers
     written: tuple[Path, ...]
 
 
@@ -39,13 +39,13 @@ def build(root: Path, incident: str, fleet: Sequence[str], *, dry: bool) -> Buil
     """
     sources = review_sources.read(root, incident, fleet)
     directory = root / "incidents" / incident
-    said = _answers(directory)
-    wanted = {}
+    answer_set = _answers(directory)
+    contents = {}
     if not (directory / answers.FILE).exists():
-        wanted[directory / answers.FILE] = answers.template(sources.incident)
-    wanted |= _both(directory / "review", review_document.build(sources, said))
-    standing = answers.standing(sources.incident, said)
-    return Built(standing, said, _written(wanted, dry=dry))
+        contents[directory / answers.FILE] = answers.template(sources.incident)
+    contents |= _both(directory / "review", review_document.build(sources, answer_set))
+    standing = answers.standing(sources.incident, answer_set)
+    return Built(standing, answer_set, _written(contents, dry=dry))
 
 
 def report(root: Path, name: str, document: blocks.Document, *, dry: bool) -> tuple[Path, ...]:
@@ -75,12 +75,12 @@ def _record(path: Path, unread: list[str], *, is_drill: bool) -> quarterly.Recor
     # A drill may also be stored with the incidents; its first line then has `drill`.
     is_drill = is_drill or bool(json.loads(content.partition(b"\n")[0]).get("drill"))
     try:
-        said = _answers(path.parent)
+        answer_set = _answers(path.parent)
     except answers.AnswersError as error:
-        said = answers.Answers()
+        answer_set = answers.Answers()
         unread += str(error).splitlines()
     timeline = tuple(_events(path.with_name("timeline.jsonl")))
-    return quarterly.Record(folded.incident, timeline, said, is_drill, content)
+    return quarterly.Record(folded.incident, timeline, answer_set, is_drill, content)
 
 
 def _events(path: Path) -> Iterator[dict[str, object]]:
@@ -112,10 +112,10 @@ def _both(stem: Path, document: blocks.Document) -> dict[Path, str]:
     }
 
 
-def _written(wanted: dict[Path, str], *, dry: bool) -> tuple[Path, ...]:
+def _written(contents: dict[Path, str], *, dry: bool) -> tuple[Path, ...]:
     """Write the files whose content differs, each atomically. Return them."""
     changed = []
-    for path, text in wanted.items():
+    for path, text in contents.items():
         content = text.encode()
         if path.exists() and path.read_bytes() == content:
             continue

@@ -229,11 +229,11 @@ def _collections(root: Path, incident: str) -> Iterator[Collection]:
     for directory in sorted(verification.kept_below(top)):
         if directory == top:
             continue
-        found = bundle.verify(directory, [root / bundle.KEYS])
+        verified = bundle.verify(directory, [root / bundle.KEYS])
         entries = list(_entries(directory / bundle.MANIFEST))
         # An item has the name of its file. Files that the manifest does not list have no clock offset.
         listed = {str(entry["name"]): entry for entry in entries if "name" in entry}
-        host = directory.parent.name if found.host == "?" else found.host
+        host = directory.parent.name if verified.host == "?" else verified.host
         items = {
             path.name: _item(path, root, listed.get(path.name, {}))
             for path in sorted(directory.iterdir())
@@ -241,11 +241,11 @@ def _collections(root: Path, incident: str) -> Iterator[Collection]:
         }
         yield Collection(
             host=host,
-            at=_began(found.at, directory.name),
+            at=_began(verified.at, directory.name),
             path=str(directory.relative_to(root)),
             items=items,
-            problems=tuple(problem.replace(f"{root}/", "") for problem in found.problems),
-            absent=tuple(found.absent),
+            problems=tuple(problem.replace(f"{root}/", "") for problem in verified.problems),
+            absent=tuple(verified.absent),
             withheld=tuple(
                 f"{name}: {entry['withheld']}" for name, entry in listed.items() if entry.get("withheld")
             ),

@@ -113,15 +113,15 @@ def span(incident: incident_state.Incident, state: Sequence[Line]) -> tuple[floa
 def rows(sources: Sources, journals: Mapping[str, Journal]) -> list[Row]:
     """The timeline, in order."""
     begin, end = span(sources.incident, sources.state)
-    found = [*state_rows(sources), *run_rows(sources), *evidence_rows(sources), *release_rows(sources)]
+    unordered = [*state_rows(sources), *run_rows(sources), *evidence_rows(sources), *release_rows(sources)]
     for each in journals.values():
-        found += each.rows
+        unordered += each.rows
     for host in sources.hosts:
-        found += resource_rows(sources.of(host))
+        unordered += resource_rows(sources.of(host))
     earliest = {"release": begin - CHANGES_BEFORE}
     shown = [
         row
-        for row in found
+        for row in unordered
         if row.host == CONTROL or earliest.get(row.kind, begin - BEFORE) <= row.at <= end + AFTER
     ]
     return collapse(ordered(shown))
@@ -132,21 +132,23 @@ def ordered(unordered: Iterable[Row]) -> list[Row]:
     return sorted(unordered, key=lambda row: (row.at, row.host, row.source, row.line, row.what))
 
 
-def collapse(found: Sequence[Row]) -> list[Row]:
+def collapse(ordered_rows: Sequence[Row]) -> list[Row]:
     """Merge rows that a host repeats within minutes into one, with their number and the last time."""
-    kept: list[Row] = []
+    merged: list[Row] = []
     last: dict[tuple[str, str, str], int] = {}
-    for row in found:
+    for row in ordered_rows:
         key = (row.host, row.kind, row.what)
         place = last.get(key)
-        if place is not None and row.at - (kept[place].until or kept[place].at) <= _REPEATS_WITHIN.get(
+        if place is not None and row.at - (merged[place].until or merged[place].at) <= _REPEATS_WITHIN.get(
             row.kind, _REPEATS
         ):
-            kept[place] = replace(kept[place], times=kept[place].times + row.times, until=row.until or row.at)
+            merged[place] = replace(
+                merged[place], times=merged[place].times + row.times, until=row.until or row.at
+            )
             continue
-        last[key] = len(kept)
-        kept.append(row)
-    return kept
+        last[key] = len(merged)
+        merged.append(row)
+    return merged
 
 
 def state_rows(sources: Sources) -> Iterator[Row]:
@@ -224,7 +226,7 @@ def resource_rows(collections: Sequence[Collection]) -> Iterator[Row]:
 
 def merged_journal(collections: Sequence[Collection]) -> Journal:
     """The service's journal on a host, from all evidence; each line from the earliest evidence."""
-    found, calls, covered = [], [], []
+    journal_rows, calls, covered = [], [], []
     complete = False
     for collection, item, number, entry in _entries(collections, JOURNALS):
         at = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
@@ -234,7 +236,7 @@ def merged_journal(collections: Sequence[Collection]) -> Journal:
         if fields is not None and fields.get("event") == "call":
             calls.append(_call(item.corrected(at), fields))
         for kind, what in _journal_texts(entry, fields):
-            found.append(_host_row(collection, item, at, kind, what, number))
+            journal_rows.append(_host_row(collection, item, at, kind, what, number))
     for collection in collections:
         for name in JOURNALS:
             item_of_journal = collection.items.get(name)
@@ -251,7 +253,7 @@ def merged_journal(collections: Sequence[Collection]) -> Journal:
                 start = max(item_of_journal.corrected(times[0]), item_of_journal.since)
                 covered.append((start, until))
     calls.sort(key=lambda call: call.at)
-    return Journal(tuple(found), tuple(calls), tuple(joined(covered)), complete)
+    return Journal(tuple(journal_rows), tuple(calls), tuple(joined(covered)), complete)
 
 
 def joined(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -274,13 +276,13 @@ def clock_notes(sources: Sources) -> list[str]:
         clocks = [
             (item.offset, item.uncertainty) for each in sources.of(host) for item in each.items.values()
         ]
-        known = [(offset, doubt) for offset, doubt in clocks if offset is not None]
-        if clocks and not known:
+        offsets = [(offset, doubt) for offset, doubt in clocks if offset is not None]
+        if clocks and not offsets:
             notes.append(f"{host}: the error of its clock is unknown. Its times are not corrected.")
             continue
-        if not known:
+        if not offsets:
             continue
-        low, high = min(known), max(known)
+        low, high = min(offsets), max(offsets)
         if high[0] - low[0] > 1 + low[1] + high[1]:
             notes.append(
                 f"{host}: its clock was changed during the incident; its error was between {low[0]:+.1f} s"
@@ -288,7 +290,7 @@ def clock_notes(sources: Sources) -> list[str]:
                 " is as large as this change, the order of rows is uncertain."
             )
         elif abs(high[0]) >= 1 or abs(low[0]) >= 1:
-            doubt = max(each for _, each in known)
+            doubt = max(each for _, each in offsets)
             where = "ahead" if high[0] > 0 else "behind"
             notes.append(
                 f"{host}: its clock was {abs(high[0]):.1f} s {where} (±{doubt:.1f} s). Times are corrected."

@@ -15,9 +15,9 @@ import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils.incident import channels, delivery
 from ansible_collections.katago.fleet.plugins.module_utils.incident.channels import (
+    Channel,
     FailedError,
     Group,
-    Channel,
     UnknownError,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.incident.delivery import Letter

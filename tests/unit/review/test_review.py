@@ -55,8 +55,8 @@ def rows(sources: review_sources.Sources) -> list[Row]:
     return timeline.rows(sources, journals)
 
 
-def text(sources: review_sources.Sources, said: answers.Answers | None = None) -> str:
-    return review_blocks.as_markdown(review_document.build(sources, said or answers.Answers()))
+def text(sources: review_sources.Sources, answer_set: answers.Answers | None = None) -> str:
+    return review_blocks.as_markdown(review_document.build(sources, answer_set or answers.Answers()))
 
 
 @pytest.fixture(scope="module")
@@ -580,25 +580,25 @@ def test_blank_answers_keep_the_review_open(
     sources: review_sources.Sources, old: str, new: str, left: tuple[str, ...]
 ) -> None:
     assert old in GOOD
-    said = answers.parse(GOOD.replace(old, new, 1), "answers.yml")
-    standing = answers.standing(sources.incident, said)
+    answer_set = answers.parse(GOOD.replace(old, new, 1), "answers.yml")
+    standing = answers.standing(sources.incident, answer_set)
     assert standing.unanswered == left
     assert standing.is_overdue("2026-11-05T02:36:01Z") is bool(left)
     assert not standing.is_overdue("2026-11-05T02:36:00Z")
 
 
 def test_late_review_is_marked_as_late(sources: review_sources.Sources) -> None:
-    said = answers.parse(GOOD.replace("2026-11-04", "2026-11-06"), "answers.yml")
-    assert "concluded on 2026-11-06, after its due date (2026-11-05 02:36:00)" in text(sources, said)
+    answer_set = answers.parse(GOOD.replace("2026-11-04", "2026-11-06"), "answers.yml")
+    assert "concluded on 2026-11-06, after its due date (2026-11-05 02:36:00)" in text(sources, answer_set)
 
 
 def test_secret_in_the_answers_is_redacted_and_its_line_reported(
     sources: review_sources.Sources,
 ) -> None:
     typed = GOOD.replace("cause: The", "cause: the password=Tr0ub4dor+3, the")
-    said = answers.parse(typed, "answers.yml")
-    assert said.secrets == ("answers.yml, line 8: answers.cause",)
-    document = review_document.build(sources, said)
+    answer_set = answers.parse(typed, "answers.yml")
+    assert answer_set.secrets == ("answers.yml, line 8: answers.cause",)
+    document = review_document.build(sources, answer_set)
     for page in (review_blocks.as_markdown(document), review_blocks.as_html(document)):
         assert "Tr0ub4dor" not in page
         assert "hunter2hunter2" not in page

@@ -177,7 +177,7 @@ def test_records_of_the_version_before_are_used_once_they_are_moved(tmp_path: Pa
     assert (place / "incidents" / recorded.INCIDENT / "review.md").exists()
     reported = control.run("report.yml", do="quarter", quarter="2026Q4")
     assert reported.returncode == 0, output(reported)
-    assert "# Incidents of 2026Q4" in (place / "reports/2026Q4.md").read_text()
+    assert "# Incident report for 2026Q4" in (place / "reports/2026Q4.md").read_text()
     assert verify(place) == verified
     assert not old.exists()
 
