@@ -42,8 +42,8 @@ answers:
     It doubled the engine's threads.
   customer_impact: Some analyses failed for a quarter of an hour.
   cause: The engine ran out of memory, {HOSTILE}
-  not_caught: The trial ran one query at a time.
-  allowed: Nothing compares memory in the trial with memory in service.
+  not_caught: The pre-flight validation ran one query at a time.
+  allowed: Nothing compares memory during validation with memory in service.
 action_items:
   - what: Limit threads by the host's memory
     owner: Anna
@@ -53,7 +53,7 @@ action_items:
     owner: Bo
     due: 2027-01-15
     priority: Medium
-  - what: Read the trial's documentation
+  - what: Read the documentation of the pre-flight validation
     owner: Cy
     due: 2026-11-10
     priority: Low

@@ -1,4 +1,4 @@
-"""Records what happens with an incident, and tells those who are to know."""
+"""Records an incident's events and sends its messages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
     BYPASS_HOST_LOOP = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check the inputs; with `only_check` no more, otherwise plan, record and tell."""
+        """Check the inputs. Unless `only_check` is set, also plan, record and send messages."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         known = task_vars or {}
         arguments = validation.validated(self)
@@ -75,7 +75,7 @@ class ActionModule(ActionBase):
                 "msg": commands.as_run_here(f"Refused; nothing was recorded. {error}", sources),
             }
         except OSError as error:
-            raise AnsibleActionFail(f"The incident's record cannot be kept: {error}") from error
+            raise AnsibleActionFail(f"The incident's record cannot be read or written: {error}") from error
 
     def _all(self, store: incident_store.IncidentRecords) -> dict[str, state.Incident]:
         found, problems = store.load_all()
@@ -96,7 +96,7 @@ class ActionModule(ActionBase):
         report = self._report(known, now) if request.verb == "open" else None
         with nullcontext() if self._task.check_mode else store.locked():
             if request.incident:
-                # What is damaged is not opened anew.
+                # A damaged record must not be opened again: this raises DamagedError.
                 store.load(request.incident)
             there = self._all(store)
             plan = planner.plan(
@@ -134,7 +134,8 @@ class ActionModule(ActionBase):
             told = self._tell(store, plan.incident, request.resend, now, who, _names_of_hosts(known))
             incident = self._loaded(store, plan.incident)
         told += delivery.Report(problems=tuple(uncalled))
-        self._advise(incident, now, known.get("ansible_inventory_sources") or [])
+        sources = known.get("ansible_inventory_sources") or []
+        self._advise(incident, now, sources)
         for warning in (*plan.warnings, *told.passed, *self._roster_problems(now)):
             display.warning(warning)
         return {
@@ -148,7 +149,7 @@ class ActionModule(ActionBase):
             "clock": self._clock(incident),
             "sent": list(told.sent),
             "passed": list(told.passed),
-            "problems": list(told.problems),
+            "problems": [commands.as_run_here(problem, sources) for problem in told.problems],
         }
 
     def _predicted(
@@ -163,9 +164,9 @@ class ActionModule(ActionBase):
     def _calls(
         self, request: incident_request.Request, incident: state.Incident, now: datetime
     ) -> tuple[list[dict[str, Any]], list[str]]:
-        """Who is called without anybody's order, and a sentence for each who cannot be.
+        """The automatic escalations, and a sentence for each contact that cannot be called.
 
-        Without any contact nobody can be: then `_advise` says what a person is to do.
+        Without contacts nothing is escalated; `_advise` then shows what a person must do.
         """
         by_itself = self._task.args.get("escalate_automatically", True)
         wanted = inputs.strict_bool(by_itself, "incident_escalate_automatically")
@@ -177,7 +178,7 @@ class ActionModule(ActionBase):
             try:
                 roster.contact(self._task.args["roster"], call["to"])
             except roster.RosterError as error:
-                problems.append(f"{call['to']} was not called ({call['why']}): {error}.")
+                problems.append(f"{call['to']} could not be called ({call['why']}): {error}.")
             else:
                 calls.append(call)
         return calls, problems
@@ -190,7 +191,7 @@ class ActionModule(ActionBase):
             return incident_report.check(json.loads(Path(path).expanduser().read_bytes()))
         except (OSError, ValueError) as error:
             raise incident_request.InputError(
-                f"-e triage_json is {path}, which is no report of playbooks/triage.yml: {error}."
+                f"-e triage_json={path} is not a report of playbooks/triage.yml: {error}."
             ) from error
 
     def _letters(
@@ -202,8 +203,8 @@ class ActionModule(ActionBase):
     ) -> tuple[list[delivery.Letter], list[str]]:
         arguments = self._task.args
         title = str(arguments["page_title"])
-        groups, _ = channels.groups(arguments["sinks"])
-        has_page = any(sink.kind == "page" for group in groups for sink in group.sinks)
+        groups, _ = channels.groups(arguments["channels"])
+        has_page = any(channel.kind == "page" for group in groups for channel in group.channels)
         others = [each for name, each in store.load_all()[0].items() if name != incident.id]
         desk = outbox.Desk(
             now=now,
@@ -229,20 +230,23 @@ class ActionModule(ActionBase):
         who: str,
         hosts: Sequence[str],
     ) -> delivery.Report:
-        """Send what is owed. Without sinks, show it, to be sent by hand."""
+        """Send the messages that are due. Without channels, print them."""
 
         def note(outcome: state.Outcome, key: str, why: str) -> None:
             event = {"event": outcome, "key": key, **({"why": why} if why else {})}
             with store.locked():
                 store.append(name, event, at=timestamps.stamp(datetime.now(UTC)), who=who)
 
-        groups, problems = channels.groups(self._task.args["sinks"])
+        groups, problems = channels.groups(self._task.args["channels"])
         with store.sending(name):
             incident = self._loaded(store, name)
             letters, missing = self._letters(store, incident, now, hosts)
             report = delivery.Report(problems=(*problems, *missing))
             if not groups:
-                _show_letters(letters, "No sink is configured (incident_sinks). To be sent by hand:")
+                _show_letters(
+                    letters,
+                    "No channel is configured (incident_channels). Send these messages by hand:",
+                )
                 return report
             report += delivery.deliver(letters, groups, incident.deliveries, note, resend=resend)
         if report.sent:
@@ -256,21 +260,21 @@ class ActionModule(ActionBase):
         now: datetime,
         hosts: Sequence[str],
     ) -> delivery.Report:
-        """What would be sent, and what would be in the way."""
-        groups, problems = channels.groups(self._task.args["sinks"])
+        """What would be sent, and what would prevent it."""
+        groups, problems = channels.groups(self._task.args["channels"])
         letters, missing = self._letters(store, incident, now, hosts)
-        _show_letters(letters, "Would be sent, unless it was:")
+        _show_letters(letters, "Would send these messages, except those that were sent before:")
         wrong = [
-            f"{group.name}/{sink.name}: {problem}"
+            f"{group.name}/{channel.name}: {problem}."
             for letter in letters
             for group in delivery.receivers(letter.message, groups)
-            for sink in group.sinks
-            for problem in channels.problems(sink, letter.message)
+            for channel in group.channels
+            for problem in channels.problems(channel, letter.message)
         ]
         return delivery.Report(passed=tuple(dict.fromkeys(wrong)), problems=(*problems, *missing))
 
     def _clock(self, incident: state.Incident) -> dict[str, str]:
-        """What the timekeeper is to know; an empty plan for an incident that is closed."""
+        """The alarms for the reminder host; an empty plan for a closed incident."""
         try:
             contact = roster.contact(self._task.args["roster"], str(self._task.args["escalate_to"]))
         except roster.RosterError:
@@ -285,14 +289,14 @@ class ActionModule(ActionBase):
     def _loaded(self, store: incident_store.IncidentRecords, name: str) -> state.Incident:
         incident = store.load(name).incident
         if incident is None:
-            raise records.RecordError(f"{store.state(name)} was emptied meanwhile")
+            raise records.RecordError(f"{store.state(name)} was emptied during this run")
         return incident
 
     def _roster_problems(self, now: datetime) -> list[str]:
         return list(roster.problems(self._task.args["roster"], now.date()))
 
     def _advise(self, incident: state.Incident, now: datetime, sources: Sequence[str]) -> None:
-        """What is due next."""
+        """Print what is due next."""
         if incident.is_open:
             display.display(f"The next update is due by {incident.update_due}.")
         else:
@@ -304,7 +308,8 @@ class ActionModule(ActionBase):
             display.display(f"ESCALATE: {trigger.why}.")
         if triggered:
             command = (
-                f"ansible-playbook playbooks/incident_escalate.yml -e incident={incident.id} -e to=senior"
+                f"ansible-playbook playbooks/incident_escalate.yml -e incident={incident.id}"
+                f" -e to={self._task.args['escalate_to']}"
             )
             display.display(commands.as_run_here(f"  NEXT: {command}", sources))
 
@@ -328,7 +333,7 @@ class ActionModule(ActionBase):
 
 
 def _names_of_hosts(known: Mapping[str, Any]) -> list[str]:
-    """Every name and address by which the inventory knows a host."""
+    """All names and addresses of hosts in the inventory."""
     names = set(known["groups"]["all"])
     for host in known["groups"]["all"]:
         names.add(str(known["hostvars"][host].get("ansible_host") or host))
@@ -342,15 +347,15 @@ def _show_letters(letters: Sequence[delivery.Letter], heading: str) -> None:
 
 def _summary(incident: state.Incident) -> str:
     lines = [
-        f"{incident.id}: {incident.severity} by {incident.severity_by}, {incident.status}"
+        f"{incident.id}: {incident.severity} (set by {incident.severity_by}), {incident.status}"
         f"{'' if incident.is_open else f', closed {incident.closed_at}'}",
         f"  started {incident.started}, opened {incident.opened_at}, respond by {incident.respond_by},"
         f" acknowledged {incident.acknowledged_at or 'not yet'}",
         f"  lead {incident.lead or 'none'}; next update by {incident.update_due or '-'};"
         f" {messages.counted(incident.joins + 1, 'alert')}",
-        f"  impact: {incident.impact or 'not told'}",
+        f"  impact: {incident.impact or 'not reported'}",
         f"  findings: {incident.summary or 'none'}",
     ]
     unknown = [key for key, outcome in incident.deliveries.items() if outcome in ("sending", "unknown")]
-    lines += [f"  unknown whether it was sent: {key}" for key in unknown]
+    lines += [f"  unknown whether this was sent: {key}" for key in unknown]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Records what a procedure did on a host in the incident's timeline, and says it."""
+"""Records a procedure's result on a host in the incident's timeline, and prints it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ RESULTS = ("begun", "ok", "changed", "refused", "partial", "unknown")
 
 
 class ActionModule(ActionBase):
-    """Works on the control node alone."""
+    """Runs on the control node only."""
 
     TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Append the event, except in check mode; a full disk here is no reason to stop a rescue."""
+        """Append the event, except in check mode. If it cannot be written, warn and continue."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         validation.check(self)
         arguments = self._task.args
         host = (task_vars or {})["inventory_hostname"]
         outcome = str(arguments["result"])
         if outcome not in RESULTS:
-            return {**result, "failed": True, "msg": f"result is {outcome!r}; one of {', '.join(RESULTS)}"}
+            return {**result, "failed": True, "msg": f"result is {outcome!r}. Accepted: {', '.join(RESULTS)}"}
         warning = str(arguments.get("warning") or "")
         message = str(arguments.get("message") or "")
         event = {
@@ -59,5 +59,5 @@ class ActionModule(ActionBase):
                 )
                 records.Records(root, str(arguments["incident"])).add_event(event)
             except (records.RecordError, records_dir.PlaceError, OSError) as error:
-                display.warning(f"[{host}] The event is not in the timeline: {error}")
+                display.warning(f"[{host}] The event was not added to the timeline: {error}")
         return {**result, "changed": False, "event": event}

@@ -12,6 +12,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import (
     inputs,
     procedures,
     records_dir,
+    variables,
 )
 
 
@@ -28,6 +29,7 @@ class ActionModule(ActionBase):
         problems = inputs.problems(load_extra_vars(self._loader), name)
         if name in procedures.PROCEDURES and procedures.PROCEDURES[name].records:
             problems += records_dir.problems(task_vars or {}, self._templar.template)
+        problems += variables.renamed(task_vars or {})
         if problems:
             msg = f"Refused; nothing was changed. {' '.join(problems)}"
             return {**result, "failed": True, "refused": True, "msg": msg}

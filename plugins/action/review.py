@@ -1,4 +1,4 @@
-"""Builds the review of an incident from its record and its evidence."""
+"""Builds the review of an incident from its record and evidence."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ display = Display()
 
 
 class ActionModule(ActionBase):
-    """Runs once, on the control node; no host is asked."""
+    """Runs once, on the control node. Connects to no host."""
 
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Build, write what changed, and say what is left to answer."""
+        """Build the review, write the files that changed, and report the open questions."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         incident = str(arguments.validated(self)["incident"])
         root = Path(self._task.args["records_dir"])
@@ -37,8 +37,8 @@ class ActionModule(ActionBase):
             msg = f"Refused; nothing was written. {error}"
             return {**result, "failed": True, "refused": True, "msg": msg}
         except OSError as error:
-            raise AnsibleActionFail(f"The review cannot be kept: {error}") from error
-        self._say(incident, root, built)
+            raise AnsibleActionFail(f"The review cannot be written: {error}") from error
+        self._report(incident, root, built)
         return {
             **result,
             "changed": bool(built.written),
@@ -48,12 +48,17 @@ class ActionModule(ActionBase):
             "who": built.standing.who,
         }
 
-    def _say(self, incident: str, root: Path, built: records.Built) -> None:
+    def _report(self, incident: str, root: Path, built: records.Built) -> None:
         standing = built.standing
-        for place in built.said.secrets:
-            display.warning(f"{place} looks like it holds a secret; it is shown redacted. Take it out there.")
-        verb = "Would be written" if self._task.check_mode else "Written"
-        display.display(f"{verb}: {', '.join(map(str, built.written)) or 'nothing, all is as it was'}.")
+        for place in built.answer_set.secrets:
+            display.warning(
+                f"{place} seems to contain a secret. The review redacts it. Remove it from the file."
+            )
+        verb = "Would write" if self._task.check_mode else "Wrote"
+        if built.written:
+            display.display(f"{verb} {', '.join(map(str, built.written))}.")
+        else:
+            display.display("Nothing changed: all files are up to date.")
         if standing.complete:
             late = " It was concluded late." if standing.late else ""
             display.display(f"{incident}: the review is complete.{late}")
@@ -61,8 +66,10 @@ class ActionModule(ActionBase):
         due = f", due by {standing.due}" if standing.due else ""
         now = timestamps.stamp(datetime.now(UTC))
         overdue = " OVERDUE." if standing.is_overdue(now) else ""
-        display.display(f"{incident}: the review is open; {standing.who}{due}.{overdue} Unanswered:")
-        for words in standing.unanswered:
-            display.display(f"  {words}")
+        display.display(
+            f"{incident}: the review is open. Responsible: {standing.who}{due}.{overdue} Still missing:"
+        )
+        for question in standing.unanswered:
+            display.display(f"  {question}")
         path = root / "incidents" / incident / answers.FILE
-        display.display(f"Answer in {path}, and run this again.")
+        display.display(f"Fill in {path}, then run this playbook again.")

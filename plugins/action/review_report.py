@@ -1,4 +1,4 @@
-"""Reports over the records of all incidents: what is overdue, and the quarterly review."""
+"""Reports on all incidents: what is overdue, and the quarterly report."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ display = Display()
 
 
 class InputError(Exception):
-    """The inputs cannot be followed; the message says which, and what is accepted."""
+    """An input is not valid. The message names it and what is accepted."""
 
 
 class ActionModule(ActionBase):
-    """Runs once, on the control node; no host is asked."""
+    """Runs once, on the control node. Connects to no host."""
 
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Print what is overdue and fail when something is, or write the report of a quarter."""
+        """Print what is overdue and fail if anything is, or write a quarterly report."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = arguments.validated(self)
         try:
             as_of = _day(str(given["as_of"]))
             root = Path(self._task.args["records_dir"])
-            found = records.read_all(root)
-            for words in found.unread:
-                display.warning(words)
+            all_records = records.read_all(root)
+            for problem in all_records.unread:
+                display.warning(problem)
             if given["report"] == "actions":
-                return {**result, **self._actions(found, as_of)}
-            return {**result, **self._quarter(root, found, given, as_of)}
+                return {**result, **self._actions(all_records, as_of)}
+            return {**result, **self._quarter(root, all_records, given, as_of)}
         except (InputError, quarterly.QuarterError) as error:
             return {
                 **result,
@@ -52,51 +52,62 @@ class ActionModule(ActionBase):
         except OSError as error:
             raise AnsibleActionFail(f"The records cannot be read or written: {error}") from error
 
-    def _actions(self, found: quarterly.Records, as_of: date | None) -> dict[str, Any]:
+    def _actions(self, all_records: quarterly.Records, as_of: date | None) -> dict[str, Any]:
         now = datetime.now(UTC)
         day = as_of or now.date()
         at = timestamps.stamp(datetime.combine(as_of, datetime.max.time(), UTC) if as_of else now)
-        items = quarterly.overdue_items(found.all, day)
+        items = quarterly.overdue_items(all_records.all, day)
         overdue = [
-            f"{record.incident.id}: {item.what}; {item.owner}, due {item.due}, {item.priority}"
+            f"{record.incident.id}: {item.what} (owner {item.owner}, due {item.due}, {item.priority})"
             for record, item in items
         ]
         reviews = [
-            f"{record.incident.id}: its review; {standing.who}, due {standing.due}"
-            for record in found.all
+            f"{record.incident.id}: review (responsible {standing.who}, due {standing.due})"
+            for record in all_records.all
             if not record.is_drill
-            and (standing := answers.standing(record.incident, record.said)).is_overdue(at)
+            and (standing := answers.standing(record.incident, record.answer_set)).is_overdue(at)
         ]
-        left = sum(item.is_open(day) for record in found.all for item in record.said.action_items)
-        for words in (*overdue, *reviews):
-            display.display(f"OVERDUE  {blocks.clean(words)}")
+        open_items = sum(
+            item.is_open(day) for record in all_records.all for item in record.answer_set.action_items
+        )
+        for line in (*overdue, *reviews):
+            display.display(f"OVERDUE  {blocks.clean(line)}")
         verdict = (
-            f"{messages.counted(left, 'action item')} open, {len(overdue)} overdue;"
+            f"{messages.counted(open_items, 'action item')} open, {len(overdue)} overdue;"
             f" {messages.counted(len(reviews), 'review')} overdue"
         )
         display.display(f"As of {day}: {verdict}.")
-        made = {"changed": False, "overdue": overdue, "overdue_reviews": reviews}
-        if found.unread:
-            msg = f"{verdict}; not all could be read, and what is unread may be overdue."
-            return {**made, "failed": True, "msg": f"{msg} {' '.join(found.unread)}"}
-        return {**made, "failed": True, "msg": f"{verdict}."} if overdue or reviews else made
+        answer = {"changed": False, "overdue": overdue, "overdue_reviews": reviews}
+        if all_records.unread:
+            msg = f"{verdict}. Some records could not be read and may contain more overdue entries."
+            return {**answer, "failed": True, "msg": f"{msg} {' '.join(all_records.unread)}"}
+        return {**answer, "failed": True, "msg": f"{verdict}."} if overdue or reviews else answer
 
     def _quarter(
-        self, root: Path, found: quarterly.Records, given: Mapping[str, Any], as_of: date | None
+        self,
+        root: Path,
+        all_records: quarterly.Records,
+        extra_variables: Mapping[str, Any],
+        as_of: date | None,
     ) -> dict[str, Any]:
-        asked = str(given.get("quarter") or "")
-        newest = quarterly.newest(found)
-        if not asked and newest is None:
-            raise InputError("There are no records; say which quarter: -e quarter=2026Q4.")
-        quarter = quarterly.parse(asked) if asked or newest is None else quarterly.of_day(newest)
-        day = as_of or quarterly.default_as_of(found, quarter)
+        requested = str(extra_variables.get("quarter") or "")
+        newest = quarterly.newest(all_records)
+        if not requested and newest is None:
+            raise InputError("There are no records to choose a quarter from. Give it: -e quarter=2026Q4.")
+        quarter = quarterly.parse(requested) if requested or newest is None else quarterly.of_day(newest)
+        day = as_of or quarterly.default_as_of(all_records, quarter)
         if day < quarter.first:
-            raise InputError(f"-e as_of is {day}, before {quarter.name} begins on {quarter.first}.")
-        document = quarterly.build(found, quarter, day, self._task.args.get("roster"))
+            raise InputError(
+                f"-e as_of is {day}, but {quarter.name} starts on {quarter.first}. Give a later day."
+            )
+        document = quarterly.build(all_records, quarter, day, self._task.args.get("roster"))
         dry = bool(self._task.check_mode)
         written = records.report(root, quarter.name, document, dry=dry)
-        verb = "Would be written" if dry else "Written"
-        display.display(f"{verb}: {', '.join(map(str, written)) or 'nothing, all is as it was'}.")
+        verb = "Would write" if dry else "Wrote"
+        if written:
+            display.display(f"{verb} {', '.join(map(str, written))}.")
+        else:
+            display.display("Nothing changed: all files are up to date.")
         return {"changed": bool(written), "quarter": quarter.name, "as_of": str(day)}
 
 
@@ -106,4 +117,4 @@ def _day(text: str) -> date | None:
     try:
         return timestamps.parse_day(text)
     except ValueError:
-        raise InputError(f"-e as_of is {text!r}; give a day such as 2026-12-31.") from None
+        raise InputError(f"-e as_of is {text!r}. Give a day such as 2026-12-31.") from None

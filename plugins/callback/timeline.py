@@ -1,21 +1,22 @@
-"""Writes the result of every task to the timeline of the incident that the run belongs to."""
+"""Writes the result of every task to the timeline of the run's incident."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: timeline
 type: notification
-short_description: Keep an incident's timeline
+short_description: Record task results in an incident's timeline
 description:
-  - Appends a line of JSON to C(incidents/<incident>/timeline.jsonl) in the directory of the records for every
-    result of a task of any playbook; UTC time, actor, command, host, task, result. It has no output of tasks,
-    and of extra variables only the values that are known to be no secrets.
-  - The directory is that of the lookup P(katago.fleet.records_dir#lookup), for the first host of the group
-    C(katago).
-  - The incident is that of C(-e incident=ID), or else the only one that is open. From the task that
-    opens one on, it is that one. A run in check mode leaves nothing, nor does one that reviews or reports.
-  - Never makes a run fail. What cannot be written is told once, as a warning.
-  - The playbooks of this collection enable it; C(callbacks_enabled) is needed only for playbooks of your own.
+  - Appends a line of JSON to C(incidents/<incident>/timeline.jsonl) in the records directory for every task
+    result of any playbook. The line has the UTC time, actor, command, host, task and result. It never has
+    the output of tasks. Of extra variables it has only values that are known not to be secret.
+  - The records directory is that of the lookup P(katago.fleet.records_dir#lookup), for the first host of the
+    group C(katago).
+  - The incident is that of C(-e incident=ID) or, without it, the only open incident. If a task opens an
+    incident, the rest of the run belongs to that incident.
+  - Check mode, reviews and reports record nothing.
+  - A run never fails because of this callback. If something cannot be written, it warns once.
+  - The playbooks of this collection enable it. Set C(callbacks_enabled) only for playbooks of your own.
 options: {}
 author: The katago-mcp-fleet maintainers
 """
@@ -41,13 +42,13 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, co
 
 FLEET = "katago"
 OPENS = ("katago.fleet.incident",)
-# What is written about incidents is no part of them, and has to be the same the next time.
+# Reviews and reports are not part of an incident. Recording them would change the next review.
 ABOUT = ("review.yml", "report_actions.yml", "report_quarter.yml")
 _EXPLAINED = (records.RecordError, records_dir.PlaceError, OSError)
 
 
 def _harmless(method: Callable[..., None]) -> Callable[..., None]:
-    """Whatever goes wrong with the record, the run goes on: it may be what saves the night."""
+    """Turn any error in the callback into a warning, so that the run continues."""
 
     @functools.wraps(method)
     def guarded(self: CallbackModule, *arguments: Any, **named: Any) -> None:
@@ -60,7 +61,7 @@ def _harmless(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class CallbackModule(CallbackBase):
-    """One write for each result, none of them waited for but at the end."""
+    """Writes one line for each result. Waits for the disk only at the end of the run."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "notification"
@@ -68,7 +69,7 @@ class CallbackModule(CallbackBase):
     CALLBACK_NEEDS_ENABLED = True
 
     _writer: ClassVar[CallbackModule | None] = None
-    """The one that writes, where both a playbook and ansible.cfg enable the timeline."""
+    """The instance that writes, if both a playbook and ansible.cfg enable the callback."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,15 +82,15 @@ class CallbackModule(CallbackBase):
         self._off = False
 
     def give_up(self, error: Exception) -> None:
-        """Say once that the timeline lacks something, and why."""
+        """Warn once that the timeline is incomplete, with the reason."""
         if not self._warned:
             self._warned = True
             kind = "" if isinstance(error, _EXPLAINED) else f"{type(error).__name__}: "
-            self._display.warning(f"This run is not, or not wholly, in an incident's timeline: {kind}{error}")
+            self._display.warning(f"The incident's timeline does not have all of this run: {kind}{error}")
 
     @_harmless
     def v2_playbook_on_start(self, playbook: Any) -> None:
-        """Find out which incident this is about, and what is run."""
+        """Decide whether this run is recorded, and note the actor and the command."""
         if CallbackModule._writer is None:
             CallbackModule._writer = self
         self._off = (
@@ -105,12 +106,14 @@ class CallbackModule(CallbackBase):
 
     @_harmless
     def v2_playbook_on_play_start(self, play: Any) -> None:
-        """Find out where the records are, which only variables of the inventory tell."""
+        """Find the records directory, which depends on variables of the inventory, and the incident."""
         if self._off or self._root is not None:
             return
         variables, template = _variables(play)
         if not variables.get("groups", {}).get(FLEET):
-            self._display.warning(f"The inventory has no host in the group {FLEET}: -i names another one.")
+            self._display.warning(
+                f"The inventory has no host in the group {FLEET}. Give the fleet's inventory with -i."
+            )
             return
         root = records_dir.of_task(variables, template)
         if notice := records_dir.notice(variables, variables["ansible_inventory_sources"], root):
@@ -120,29 +123,29 @@ class CallbackModule(CallbackBase):
 
     @_harmless
     def v2_runner_on_ok(self, result: Any) -> None:
-        """A task that went well; one that opened an incident says which."""
+        """Record a task that succeeded. If it opened an incident, the run belongs to that one."""
         if not self._incident and result.task.action in OPENS:
             self._incident = str(result.result.get("incident") or "")
         self._add(result, "changed" if result.result.get("changed") else "ok")
 
     @_harmless
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        """A task that failed."""
+        """Record a task that failed."""
         self._add(result, "ignored" if ignore_errors else "failed")
 
     @_harmless
     def v2_runner_on_skipped(self, result: Any) -> None:
-        """A task whose condition did not hold."""
+        """Record a task that was skipped."""
         self._add(result, "skipped")
 
     @_harmless
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        """A host that gave no answer."""
+        """Record an unreachable host."""
         self._add(result, "unreachable")
 
     @_harmless
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        """The end: what was written is brought to the disk."""
+        """Flush the timeline to disk at the end of the run."""
         if self._file is not None:
             os.fsync(self._file)
             os.close(self._file)
@@ -153,7 +156,7 @@ class CallbackModule(CallbackBase):
             return
         if self._file is None:
             path = records.Records(self._root, self._incident).timeline
-            # A misspelt id makes no incident.
+            # A refused run with a misspelt id must not create a directory.
             if result.result.get("refused") and not path.parent.exists():
                 return
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -170,7 +173,7 @@ class CallbackModule(CallbackBase):
 
 
 def _variables(play: Any) -> tuple[dict[str, Any], Callable[[Any], Any]]:
-    """The variables of the fleet's first host, and what renders them."""
+    """The variables of the fleet's first host, and the function that renders templates with them."""
     manager = play.get_variable_manager()
     hosts = manager._inventory.get_hosts(FLEET, ignore_limits=True, ignore_restrictions=True)
     variables = manager.get_vars(play=play, host=hosts[0] if hosts else None)
@@ -178,7 +181,7 @@ def _variables(play: Any) -> tuple[dict[str, Any], Callable[[Any], Any]]:
 
 
 def _name(task: Any) -> str:
-    """A task's name as it is written: what its templates are rendered to may be a secret."""
-    written = getattr(task, "_ds", None)
-    name = written.get("name") if isinstance(written, dict) else None
+    """A task's name as written in the playbook: a rendered template could contain a secret."""
+    source = getattr(task, "_ds", None)
+    name = source.get("name") if isinstance(source, dict) else None
     return str(name or task.action)

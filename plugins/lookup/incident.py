@@ -6,20 +6,20 @@ DOCUMENTATION = r"""
 name: incident
 short_description: The incident that this run belongs to
 description:
-  - The one that is given, or else the only one that is open; empty for none, when several are open,
-    and when it is not clear where the records are.
-  - Incidents are read from the directory that the lookup P(katago.fleet.records_dir#lookup) gives.
+  - Returns the given id or, without one, the id of the only open incident. Returns an empty string if no
+    incident is open, if several are open, and if the records directory cannot be determined.
+  - Incidents are read from the directory that the lookup P(katago.fleet.records_dir#lookup) returns.
 author: The katago-mcp-fleet maintainers
 options:
   _terms:
-    description: The id that is given, or an empty text.
+    description: An incident's id, or an empty string.
     type: list
     elements: str
     required: true
 """
 
 EXAMPLES = r"""
-- name: The end is recorded
+- name: Record the result
   katago.fleet.procedure_event:
     records_dir: "{{ lookup('katago.fleet.records_dir') }}"
     incident: "{{ lookup('katago.fleet.incident', '') }}"
@@ -30,7 +30,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One id, or an empty text.
+  description: One id, or an empty string.
   type: list
   elements: str
 """
@@ -45,13 +45,13 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import records_di
 
 
 class LookupModule(LookupBase):
-    """`lookup('katago.fleet.incident', given)`."""
+    """`lookup('katago.fleet.incident', id)`."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return one id."""
-        (given,) = terms
-        if given:
-            return [given]
+        (requested,) = terms
+        if requested:
+            return [requested]
         try:
             return [store.current(records_dir.of_task(variables or {}, self._templar.template), "")]
         except (records.RecordError, records_dir.PlaceError):

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: incident
-short_description: Record what happens with an incident, and tell those who are to know
+short_description: Record an incident and send its messages
 description:
   - Appends to C(<records_dir>/incidents/<incident>/state.jsonl) on the control node, one writer at a
-    time. The same alert joins the incident that is open.
-  - Sends every message once to each group of sinks, to the first sink that takes it, and records what
-    became of it. In check mode shows what would be sent.
+    time. A repeated alert joins the open incident.
+  - Sends every message once to each group, to the first channel of the group that accepts it. Records the
+    outcome. Check mode shows what would be sent, and sends and records nothing.
   - Runs once for the whole play.
 options:
   verb:
@@ -27,35 +27,35 @@ options:
     type: bool
     default: false
   triage_json:
-    description: A report of C(playbooks/triage.yml); the hosts' C(triage_result) when it is not given.
+    description: A report of C(playbooks/triage.yml). The default is the C(triage_result) of the hosts.
     type: path
   service:
-    description: The service's name for the team.
+    description: The service's name in messages to the team.
     type: str
   status_page:
-    description: The address of the status page, for the declaration.
+    description: The address of the status page; it is named in the declaration.
     type: str
   page_title:
     description: The status page's title.
     type: str
   public_texts:
-    description: What the public is told when an incident comes to a status, by status.
+    description: The text of the status page for each status.
     type: dict
   jargon:
-    description: Words that the public is not told.
+    description: Words that must not appear on the status page.
     type: list
     elements: str
-  sinks:
-    description: Groups of sinks; see the role C(incident). Its secrets are neither shown nor recorded.
+  channels:
+    description: Groups of channels; see the role C(incident). Secrets in it are neither shown nor recorded.
     type: raw
   roster:
-    description: Whom to call; see the role C(incident).
+    description: The contacts; see the role C(incident).
     type: raw
   escalate_to:
-    description: The role in the roster that is called when nothing says that another one is.
+    description: The role in the roster that is called by default.
     type: str
   escalate_automatically:
-    description: Whether those are called whom the runbook would have called, once for each reason.
+    description: Whether to call the contacts that the runbook names automatically, once for each reason.
     type: bool
     default: true
 extends_documentation_fragment: [katago.fleet.records]
@@ -63,7 +63,7 @@ author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The incident is recorded, and those who are to know are told
+- name: Record the incident and send its messages
   katago.fleet.incident:
     records_dir: records
     verb: open
@@ -72,7 +72,7 @@ EXAMPLES = r"""
     page_title: Status
     public_texts: {}
     jargon: []
-    sinks: []
+    channels: []
     roster: {}
     escalate_to: senior
 """
@@ -87,11 +87,11 @@ severity:
   type: str
   returned: when something was recorded or sent
 status:
-  description: investigating, identified, monitoring or resolved.
+  description: Its status, one of investigating, identified, monitoring and resolved.
   type: str
   returned: when something was recorded or sent
 respond_by:
-  description: When somebody must have responded, in UTC.
+  description: The deadline of the first response, in UTC.
   type: str
   returned: when something was recorded or sent
 update_due:
@@ -103,17 +103,17 @@ clock:
   type: dict
   returned: when something was recorded or sent
 sent:
-  description: What was sent, and to which sink.
+  description: The messages that were sent, each with its channel.
   type: list
   elements: str
   returned: when something was recorded or sent
 passed:
-  description: Sinks that did not take a message that another one took.
+  description: Channels that failed or reached only some recipients, while the message was delivered.
   type: list
   elements: str
   returned: when something was recorded or sent
 problems:
-  description: What nobody was told, and why.
+  description: Messages that were not delivered, or may not have been, with the reasons.
   type: list
   elements: str
   returned: always

@@ -1,38 +1,40 @@
 #!/usr/bin/python
-"""Sets the timer on a host that reminds of an incident, or takes it back."""
+"""Sets or removes an incident's reminders on a host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: incident_reminders
-short_description: Have a host remind of an incident
+short_description: Set an incident's reminders on a host
 description:
-  - Leaves the alarms of an incident on a host, with a timer that sends what is due every minute, by the
-    program C(katago-incident-timekeeper), without the control node and also after a reboot.
-  - Without alarms takes those of the incident back; the timer and the sinks' secrets go with the last.
-  - A host that cannot be reached is told as a problem and fails nothing.
-  - On a host in security mode nothing is set or taken back; that too is told, and what it has done is read.
+  - Writes the alarms of an incident to the reminder host. A systemd timer there runs the program
+    C(katago-incident-timekeeper) every minute, which sends the alarms that are due. It does not need the
+    control node and survives a reboot.
+  - Without alarms, removes those of the incident. With the last incident, also removes the timer and the
+    channels' secrets.
+  - If the host cannot be reached, the module does not fail; it returns the reason in C(problems).
+  - On a host in security mode nothing is changed. The module reports that and still reads the host's events.
 options:
   clock:
     description: The incident's alarms, as C(katago.fleet.incident) returns them.
     type: dict
     required: true
-  sinks:
-    description: Groups of sinks; only those that a host can reach are handed over.
+  channels:
+    description: Groups of channels. Only channels that a host can reach are passed to it.
     type: raw
     required: true
   records_dir:
-    description: Where records are kept on the control node; what the host did is added to the timeline.
+    description: The records directory on the control node. The host's events are added to the timeline there.
     type: path
     required: true
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The timekeeper knows what is due
+- name: Set the reminders
   katago.fleet.incident_reminders:
     clock: "{{ incident_outcome.clock }}"
-    sinks: "{{ incident_sinks }}"
+    channels: "{{ incident_channels }}"
     records_dir: records
 """
 
@@ -43,10 +45,10 @@ problems:
   elements: str
   returned: always
 done:
-  description: What the host has done for the incident so far.
+  description: The events of the reminder timer for the incident so far.
   type: list
   elements: dict
-  returned: when it was reached
+  returned: when the host was reached
 """
 
 import subprocess
@@ -62,12 +64,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.procedure import secu
 
 
 def is_current(path: Path, content: str) -> bool:
-    """Whether a file has that content."""
+    """Whether a file has the content."""
     return path.is_file() and path.read_text() == content
 
 
 def put(path: Path, content: str, mode: int, *, check: bool) -> bool:
-    """Write a file that differs; return whether it did."""
+    """Write a file unless it already has the content; return whether it was changed."""
     if is_current(path, content):
         return False
     if not check:
@@ -77,13 +79,13 @@ def put(path: Path, content: str, mode: int, *, check: bool) -> bool:
 
 
 def systemctl(*arguments: str, required: bool = True) -> None:
-    """Have systemd do something."""
+    """Run systemctl. Raises CalledProcessError on failure if `required`."""
     subprocess.run(["systemctl", *arguments], check=required, capture_output=True, text=True, timeout=60)
 
 
-def arm(plan: Path, content: str, sinks: str, *, check: bool) -> bool:
-    """Leave the alarms and see that the timer runs; return whether anything was changed."""
-    changed = put(paths.INCIDENT_CHANNELS, sinks, 0o600, check=check)
+def arm(plan: Path, content: str, channels: str, *, check: bool) -> bool:
+    """Write the alarms and start the timer; return whether anything changed."""
+    changed = put(paths.INCIDENT_CHANNELS, channels, 0o600, check=check)
     changed |= put(plan, content, 0o600, check=check)
     written = [put(path, text, 0o644, check=check) for path, text in reminder_timer.units().items()]
     if check:
@@ -95,33 +97,33 @@ def arm(plan: Path, content: str, sinks: str, *, check: bool) -> bool:
 
 
 def disarm(plan: Path, *, check: bool) -> bool:
-    """Take the alarms back, with the last ones timer and secrets too; return whether there were any."""
-    there = plan.exists()
+    """Remove the alarms and, with the last ones, the timer and the secrets; return whether there were any."""
+    existed = plan.exists()
     if check:
-        return there
+        return existed
     plan.unlink(missing_ok=True)
     if not list(paths.INCIDENT_STATE.glob("*.json")):
         systemctl("disable", "--now", paths.REMINDER_TIMER, required=False)
         for path in (*reminder_timer.units(), paths.INCIDENT_CHANNELS):
-            there |= path.exists()
+            existed |= path.exists()
             path.unlink(missing_ok=True)
         systemctl("daemon-reload")
-    return there
+    return existed
 
 
 def is_set(plan: Path, content: str) -> bool:
-    """Whether the alarms of an incident are as they should be; without content, whether there are none."""
+    """Whether the alarms of an incident are up to date; without content, whether there are none."""
     return is_current(plan, content) if content else not plan.exists()
 
 
 def main() -> None:
-    """Set or take back, and tell what was done until now."""
+    """Set or remove the reminders, and return the host's events."""
     module = AnsibleModule(
         argument_spec={
             "incident": {"type": "str", "required": True},
             "plan": {"type": "str", "default": ""},
-            # As one text: parts of it would be taken out of every answer.
-            "sinks": {"type": "str", "default": "[]", "no_log": True},
+            # One JSON text: Ansible would remove each value of a nested no_log option from every answer.
+            "channels": {"type": "str", "default": "[]", "no_log": True},
         },
         supports_check_mode=True,
     )
@@ -134,13 +136,13 @@ def main() -> None:
         if mode:
             module.exit_json(changed=False, done=done)
         if module.params["plan"]:
-            changed = arm(plan, module.params["plan"], module.params["sinks"], check=module.check_mode)
+            changed = arm(plan, module.params["plan"], module.params["channels"], check=module.check_mode)
         else:
             changed = disarm(plan, check=module.check_mode)
     except subprocess.CalledProcessError as error:
-        module.fail_json(msg=f"systemd refuses the timer: {endings.of_error(error)}")
+        module.fail_json(msg=f"systemctl failed for the reminder timer: {endings.of_error(error)}")
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        module.fail_json(msg=f"The reminders cannot be set: {error}")
+        module.fail_json(msg=f"The reminders could not be set: {error}")
     module.exit_json(changed=changed, done=done)
 
 

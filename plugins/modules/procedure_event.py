@@ -39,7 +39,7 @@ options:
     type: str
     default: ""
   who:
-    description: Who runs the procedure.
+    description: The person who runs the procedure.
     type: str
     required: true
 author: The katago-mcp-fleet maintainers
@@ -56,7 +56,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 event:
-  description: The event; at, host, who, run, procedure, result, message.
+  description: The event, with at, host, who, run, procedure, result and message.
   type: dict
   returned: always
 """

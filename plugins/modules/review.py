@@ -8,10 +8,11 @@ module: review
 short_description: Build the review of an incident
 description:
   - Writes C(review.md) and C(review.html) to C(<records_dir>/incidents/<incident>/) on the control node, from
-    the incident's record and its evidence, and C(answers.yml) for people when there is none; that is never
-    overwritten.
-  - Says what is unanswered, by whom and by when. Refuses answers that do not fit, with file, line and field.
-  - Runs once for the whole play and asks no host. In check mode only says what would be written.
+    the incident's record and its evidence.
+  - Creates C(answers.yml) there for people to fill in. An existing file is never overwritten.
+  - Reports the open questions, who must answer them and by when. Refuses invalid answers, and names file,
+    line and field.
+  - Runs once for the whole play and connects to no host. Check mode only reports what would be written.
 options:
   incident:
     description: The incident's id.
@@ -22,7 +23,7 @@ author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: The review is built
+- name: Build the review
   katago.fleet.review:
     records_dir: records
     incident: 2026-11-24-1
@@ -30,20 +31,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 complete:
-  description: Whether nothing is left to answer.
+  description: Whether all questions are answered.
   type: bool
-  returned: when it was built
+  returned: when the review was built
 unanswered:
-  description: What is left to answer.
+  description: The open questions.
   type: list
   elements: str
-  returned: when it was built
+  returned: when the review was built
 due:
-  description: When it is due, in UTC; empty while the incident is open.
+  description: When the review is due, in UTC; empty while the incident is open.
   type: str
-  returned: when it was built
+  returned: when the review was built
 who:
-  description: Who sees to it.
+  description: Who is responsible for the review.
   type: str
-  returned: when it was built
+  returned: when the review was built
 """

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: review_report
-short_description: Report over the records of all incidents
+short_description: Report on all incidents
 description:
-  - With C(report=actions) prints action items and
-    reviews that are overdue, and fails when there are any. With C(report=quarter) writes the report of a
-    quarter (C(quarter=2026Q4)) as C(<records_dir>/reports/2026Q4.md) and C(.html).
-  - C(as_of) is the day at whose end things are told. For a report it is the quarter's last day, or the
-    day of the newest record while the quarter goes on; for C(report=actions), today.
-  - Runs once for the whole play and asks no host. In check mode only says what would be written.
+  - C(report=actions) prints overdue action items and reviews, and fails if there are any.
+  - C(report=quarter) writes the report of a quarter (C(quarter=2026Q4)) as
+    C(<records_dir>/reports/2026Q4.md) and C(.html).
+  - C(as_of) is the reporting date. The report shows the state at the end of that day. The default of a
+    quarterly report is the quarter's last day or, while the quarter continues, the day of the newest record.
+    The default of C(report=actions) is today.
+  - Runs once for the whole play and connects to no host. Check mode only reports what would be written.
 options:
   report:
     description: The report that is made.
@@ -29,14 +30,15 @@ options:
     default: ""
   roster:
     description:
-      - Whom to call; see the role C(incident). Only the date by which it is to be looked through is told.
+      - The contacts; see the role C(incident). A report shows only how many there are and when they must be
+        verified.
     type: raw
 extends_documentation_fragment: [katago.fleet.records]
 author: The katago-mcp-fleet maintainers
 """
 
 EXAMPLES = r"""
-- name: List what is overdue
+- name: Write the report
   katago.fleet.review_report:
     records_dir: records
     report: actions
@@ -45,21 +47,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 overdue:
-  description: Action items that are open after their date.
+  description: The overdue action items.
   type: list
   elements: str
   returned: with C(report=actions)
 overdue_reviews:
-  description: Reviews that are open after they were due.
+  description: The overdue reviews.
   type: list
   elements: str
   returned: with C(report=actions)
 quarter:
-  description: The quarter that was reported.
+  description: The quarter of the report.
   type: str
   returned: with C(report=quarter)
 as_of:
-  description: The day at whose end things are told.
+  description: The reporting date.
   type: str
   returned: with C(report=quarter)
 """

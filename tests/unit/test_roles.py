@@ -58,6 +58,12 @@ def test_unknown_variable_is_named_with_the_nearest_known_one() -> None:
     assert "Did you mean katago_mcp_port?" in problem
 
 
+@pytest.mark.parametrize(("old", "new"), variables.RENAMED.items())
+def test_renamed_variable_is_refused_with_its_new_name(old: str, new: str) -> None:
+    assert problems({old: "x"}) == [f"{old} is now called {new}."]
+    assert new in variables.specs(ROLES)
+
+
 def test_variables_of_others_and_private_ones_are_left_alone() -> None:
     assert problems({"ansible_host": "h", "_katago_engine": {}, "site_name": "x"}) == []
 

@@ -271,7 +271,7 @@ def kept(directory: Path) -> dict[str, bytes]:
         ("deploy.yml", {"katago_mcp_tls_certificate": "/nowhere", "katago_mcp_tls_key": CANARIES[0]}),
         (
             "incident_open.yml",
-            {"incident_sinks": [{"kind": "slack", "url": f"http://{CANARIES[0]}"}]},
+            {"incident_channels": [{"kind": "slack", "url": f"http://{CANARIES[0]}"}]},
         ),
         ("incident_open.yml", {"incident_roster": {"contacts": CANARIES[0]}}),
     ],
@@ -341,10 +341,10 @@ def test_no_canary_is_in_reports_about_the_host(host: Any, tmp_path: Path) -> No
         "incident": INCIDENT,
         "katago_records_dir": str(tmp_path / "records"),
         "evidence_key": str(tmp_path / "key.pem"),
-        "incident_timekeeper": "",
-        "incident_sinks": [
-            {"group": "team", "audience": "team", "sinks": [message]},
-            {"group": "public", "audience": "public", "sinks": [page]},
+        "incident_reminder_host": "",
+        "incident_channels": [
+            {"group": "team", "audience": "team", "channels": [message]},
+            {"group": "public", "audience": "public", "channels": [page]},
         ],
     }
     close = {"resolution": "the load is gone", "without_watch": True}
@@ -404,8 +404,8 @@ def open_site(tmp_path: Path) -> Site:
     site = Site(tmp_path)
     opened = {"lead": "Anna", "severity": "P2", "impact": "some", "summary": "slow"}
     message = {"name": "letters", "kind": "file", "path": str(site.records / "letters.jsonl")}
-    sinks = [{"group": "team", "audience": "team", "sinks": [message]}]
-    _, run = site.play("incident_open.yml", **opened, incident_timekeeper="", incident_sinks=sinks)
+    channels = [{"group": "team", "audience": "team", "channels": [message]}]
+    _, run = site.play("incident_open.yml", **opened, incident_reminder_host="", incident_channels=channels)
     assert run.returncode == 0, run.output[-3000:]
     return site
 

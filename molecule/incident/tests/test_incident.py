@@ -1,4 +1,4 @@
-"""An incident from its alert to its end: one record, a timeline, a host that reminds, nothing left."""
+"""An incident from alert to close: one record, a timeline, reminders from a host, nothing left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRET = "c4n4ry-s3cr3t"
 CLOCK = "katago-incident.timer"
 PLANS = "/var/lib/katago-incident"
 SECRETS = "/etc/katago-incident/sinks.json"
-# Takes what is sent to the host's own loopback interface, at the port that the control node's server has.
+# Receives messages on the host's own loopback interface, on the same port as the control node's server.
 RECEIVER = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -34,25 +34,25 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 @pytest.fixture(scope="module")
 def first() -> Any:
-    """The host that is ill."""
+    """The unhealthy host."""
     return hosts.connect(FIRST.name)
 
 
 @pytest.fixture(scope="module")
 def second() -> Any:
-    """The timekeeper."""
+    """The reminder host."""
     return hosts.connect(SECOND.name)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[loopback.Http]:
-    """The team's channel, as the control node sees it."""
+    """The team's channel, on the control node."""
     with loopback.http() as started:
         yield started
 
 
 class Control:
-    """The control node with records and sinks of its own."""
+    """The control node with its own records and channels."""
 
     def __init__(self, directory: Path, server: loopback.Http) -> None:
         self.records = directory / "records"
@@ -62,15 +62,15 @@ class Control:
         self.variables = {
             **QUICK,
             "katago_records_dir": str(self.records),
-            "incident_timekeeper": SECOND.name,
-            "incident_sinks": [
-                {"group": "team", "audience": "team", "sinks": [chat]},
-                {"group": "public", "audience": "public", "sinks": [page]},
+            "incident_reminder_host": SECOND.name,
+            "incident_channels": [
+                {"group": "team", "audience": "team", "channels": [chat]},
+                {"group": "public", "audience": "public", "channels": [page]},
             ],
         }
 
     def play(self, playbook: str, *arguments: str, **given: str) -> fleet.Run:
-        """Run a playbook with these records and sinks."""
+        """Run a playbook with these records and channels."""
         return fleet.play(playbook, *arguments, variables={**self.variables, **given})
 
     def incident(self, *arguments: str, **given: str) -> fleet.Run:
@@ -78,14 +78,14 @@ class Control:
         return self.play(f"incident_{given.pop('do')}.yml", *arguments, **given)
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """A file of the only incident."""
+        """The lines of a file of the only incident."""
         (path,) = self.records.glob(f"incidents/*/{name}")
         return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
 def control(tmp_path_factory: pytest.TempPathFactory, server: loopback.Http) -> Control:
-    """One control node for the whole story."""
+    """One control node for all tests."""
     return Control(tmp_path_factory.mktemp("control"), server)
 
 
@@ -116,7 +116,7 @@ def test_ten_alerts_at_once_are_one_incident(control: Control, first: Any, serve
     assert "Some analyses may fail" in control.page.read_text()
 
 
-def test_timekeeper_has_the_timer_and_keeps_the_secrets(second: Any) -> None:
+def test_reminder_host_has_the_timer_and_protects_the_secrets(second: Any) -> None:
     assert second.check_output(f"systemctl is-active {CLOCK}") == "active"
     assert second.check_output(f"systemctl is-enabled {CLOCK}") == "enabled"
     file = second.file(SECRETS)
@@ -125,7 +125,7 @@ def test_timekeeper_has_the_timer_and_keeps_the_secrets(second: Any) -> None:
 
 
 def test_overdue_update_reminds_from_the_host_alone(second: Any, server: loopback.Http) -> None:
-    """The clock moves on by 31 minutes: the alarms are dated back by as much."""
+    """Simulates that 31 minutes pass: all alarms are dated back by 31 minutes."""
     second.check_output(f"cat > /run/receiver.py <<'END'\n{RECEIVER}\nEND")
     second.check_output(f"systemd-run --quiet --unit=receiver python3 /run/receiver.py {server.port}")
     script = (
@@ -142,14 +142,14 @@ def test_overdue_update_reminds_from_the_host_alone(second: Any, server: loopbac
         fleet.eventually(
             lambda: "ESCALATION NEEDED" in second.run("cat /run/received").stdout,
             within=150,
-            what="the timekeeper has reminded",
+            what="the reminder timer has sent its messages",
         )
         received = second.check_output("cat /run/received")
         assert "OVERDUE: update of" in received
-        told = second.check_output(f"cat {PLANS}/*.jsonl")
-        assert '"alarm"' in told
-        assert '"sent"' in told
-        assert SECRET not in told + second.check_output("journalctl --quiet --unit=katago-incident.service")
+        events = second.check_output(f"cat {PLANS}/*.jsonl")
+        assert '"alarm"' in events
+        assert '"sent"' in events
+        assert SECRET not in events + second.check_output("journalctl --quiet --unit=katago-incident.service")
         once = received.count("ESCALATION NEEDED")
         second.check_output("systemctl start katago-incident.service")
         assert second.check_output("cat /run/received").count("ESCALATION NEEDED") == once == 1
@@ -169,7 +169,7 @@ def test_procedure_during_the_incident_is_in_its_timeline_and_evidence(control: 
     assert not list(control.records.glob("evidence/no-incident"))
 
 
-def test_timekeeper_that_is_frozen_is_told_and_the_update_recorded(
+def test_frozen_reminder_host_is_reported_and_the_update_recorded(
     control: Control, server: loopback.Http
 ) -> None:
     before = len(server.requests)
@@ -179,12 +179,12 @@ def test_timekeeper_that_is_frozen_is_told_and_the_update_recorded(
     finally:
         runtime.podman("unpause", SECOND.container)
     assert run.returncode == 2
-    assert f"The timekeeper {SECOND.name} reminds nobody" in run.output
+    assert f"The reminders on {SECOND.name} were not set" in " ".join(run.output.split())
     assert control.lines("state.jsonl")[-1]["event"] == "sent"
     assert firsts(server)[before:] == ["UPDATE: KataGo MCP Server incident"]
 
 
-def test_host_name_does_not_get_on_the_status_page(control: Control) -> None:
+def test_host_name_is_never_on_the_status_page(control: Control) -> None:
     before = control.page.read_text()
     run = control.incident(do="update", public=f"{FIRST.name} is back")
     assert run.returncode != 0
@@ -192,34 +192,36 @@ def test_host_name_does_not_get_on_the_status_page(control: Control) -> None:
     assert control.page.read_text() == before
 
 
-def test_evidence_of_both_hosts_is_kept_before_the_end(control: Control) -> None:
+def test_evidence_of_both_hosts_is_collected_before_the_close(control: Control) -> None:
     run = control.play("evidence.yml")
     assert run.returncode == 0, run.output
     kept = {path.parts[-3] for path in control.records.glob("evidence/*/*/*/manifest.jsonl")}
     assert kept == {FIRST.name, SECOND.name}
 
 
-def test_end_stands_down_and_leaves_no_timer(control: Control, second: Any, server: loopback.Http) -> None:
+def test_close_stands_down_and_removes_the_timer(
+    control: Control, second: Any, server: loopback.Http
+) -> None:
     early = control.incident(do="close", resolution="restarted")
     assert f"{FIRST.name} was not watched" in " ".join(early.output.split())
     run = control.incident(do="close", resolution="restarted", without_watch="true")
     assert run.returncode == 0, run.output
     (text,) = [body["text"] for _, _, body in server.requests if "RESOLVED" in body["text"]]
     assert "Duration: " in text
-    assert "P0 at worst, " in text
+    assert "highest severity P0, " in text
     assert "10 alerts" in text
     assert f"restart on {FIRST.name}: changed" in text
     assert "Analyses work normally again" in control.page.read_text()
     assert second.run(f"systemctl is-active {CLOCK}").stdout.strip() == "inactive"
     assert not second.file(SECRETS).exists
     assert second.run("ls /etc/systemd/system/katago-incident.*").rc != 0
-    # What the host did while it was alone is in the timeline now.
+    # The events of the reminder timer are in the timeline now.
     assert "timekeeper" in {line["who"] for line in control.lines("timeline.jsonl")}
     again = control.incident(do="close", incident=control.lines("state.jsonl")[0]["id"], resolution="x")
-    assert "was closed at" in again.output
+    assert "was closed at" in " ".join(again.output.split())
 
 
-def test_review_tells_of_both_hosts_in_the_order_in_which_things_happened(control: Control) -> None:
+def test_review_has_both_hosts_in_chronological_order(control: Control) -> None:
     incident = control.lines("state.jsonl")[0]["id"]
     predicted = control.play("review.yml", "--check", incident=incident)
     directory = control.records / "incidents" / incident
@@ -227,7 +229,7 @@ def test_review_tells_of_both_hosts_in_the_order_in_which_things_happened(contro
     assert not (directory / "review.md").exists()
     run = control.play("review.yml", incident=incident)
     assert run.returncode == 0, run.output
-    assert "the review is open; Anna, due by " in run.output
+    assert "the review is open. Responsible: Anna, due by " in " ".join(run.output.split())
     assert "What was the underlying cause?" in run.output
     review = (directory / "review.md").read_text()
     assert "not verified" not in review
@@ -252,7 +254,7 @@ def test_review_tells_of_both_hosts_in_the_order_in_which_things_happened(contro
     )
     assert opened < back < place(FIRST.name, "restart: changed") < place("control node", "closed")
     again = control.play("review.yml", incident=incident)
-    assert "nothing, all is as it was" in again.output
+    assert "Nothing changed: all files are up to date" in again.output
     assert (directory / "review.md").read_text() == review
     assert control.play("report_actions.yml").returncode == 0
     assert control.play("report_actions.yml", as_of="2999-01-01").returncode == 2

@@ -1,4 +1,4 @@
-"""What people look at, in a real browser: all of it is there, fits, fetches nothing and has no errors."""
+"""The pages for people, in a real browser: complete, without overflow, external loads or errors."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.incident import statu
 from tests import browser, recorded
 
 NOW = timestamps.parse("2026-11-03T03:00:00Z")
-# No place in it where a line is broken.
+# A text without a place for a line break.
 LONG = "https://status.go.net/" + "aVeryLongWord" * 12
-TOLD = (
-    statuspage.Told(
+PUBLISHED = (
+    statuspage.Published(
         True,
         (
             state.Public(1, "2026-11-03T02:05:00Z", "investigating", recorded.HOSTILE),
             state.Public(2, "2026-11-03T02:15:00Z", "identified", LONG),
         ),
     ),
-    statuspage.Told(
+    statuspage.Published(
         False,
         (state.Public(1, "2026-11-01T02:05:00Z", "resolved", statuspage.TEXTS["resolved"]),),
     ),
@@ -31,29 +31,29 @@ TOLD = (
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "status": (
         *("Our status", LONG, recorded.HOSTILE, "Identified", "Investigating", "2026-11-03 02:15 UTC"),
-        *("Analyses work normally again", "Written 2026-11-03 03:00 UTC"),
+        *("Analyses work normally again", "Last updated: 2026-11-03 03:00 UTC"),
     ),
-    "quiet": ("Our status", "Everything works normally.", "There was no incident in the last seven days."),
+    "quiet": ("Our status", "Everything works normally.", "No incidents in the last seven days."),
     "review": (
-        *("Review of the incident 2026-11-03-1", "P1 at worst", "The review is complete."),
-        *("What happened", "What may have caused it", "Limit threads by the host's memory", "Timeline"),
+        *("Review of the incident 2026-11-03-1", "highest P1", "The review is complete."),
+        *("What happened", "Possible causes", "Limit threads by the host's memory", "Timeline"),
         *("katago-2", "rolled back to 0.1.0-1f0368f2a11c", "evidence/2026-11-03-1/katago-2/"),
         *(recorded.HOSTILE, "withheld: gpu.txt"),
     ),
     "2026Q4": (
-        *("Incidents of 2026Q4", "Median time to resolve", "2 open, of which 1 overdue"),
-        *("2026-12-01-1: it was 2026-11-03-1 again", recorded.HOSTILE),
+        *("Incident report for 2026Q4", "Median time to resolve", "2 open, 1 of them overdue"),
+        *("2026-12-01-1: recurrence of 2026-11-03-1", recorded.HOSTILE),
     ),
 }
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with every page, written anew."""
+    """A directory with all pages, newly rendered."""
     directory = tmp_path_factory.mktemp("pages")
     documents = recorded.write_golden(tmp_path_factory.mktemp("records"))
     made = {
-        "status": statuspage.render(TOLD, "Our status", NOW),
+        "status": statuspage.render(PUBLISHED, "Our status", NOW),
         "quiet": statuspage.render([], "Our status", NOW),
         **{name: documents[f"{name}.html"] for name in ("review", "2026Q4")},
     }
@@ -70,7 +70,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Brows
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", NEEDED)
-def test_page_shows_all_that_people_need_and_nothing_is_wrong(
+def test_page_shows_everything_that_people_need_without_errors(
     pages: Path, chromium: browser.Browser, name: str, width: int
 ) -> None:
     page = pages / f"{name}.html"
@@ -82,8 +82,8 @@ def test_page_shows_all_that_people_need_and_nothing_is_wrong(
     assert shown.asked == [page.as_uri()]
 
 
-def test_page_that_is_wrong_is_seen(chromium: browser.Browser, tmp_path: Path) -> None:
-    """The browser tells what the others are free of."""
+def test_browser_detects_an_invalid_page(chromium: browser.Browser, tmp_path: Path) -> None:
+    """Checks the checks: each kind of error is detected."""
     page = tmp_path / "wrong.html"
     page.write_text(
         '<meta name="viewport" content="width=device-width"><p style="display:none">hidden</p>'

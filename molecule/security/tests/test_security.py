@@ -94,8 +94,8 @@ class Control:
         self.variables = {
             **QUICK,
             "katago_records_dir": str(self.records),
-            "incident_timekeeper": "",
-            "incident_sinks": [{"group": "all", "audience": "team", "sinks": [sink]}],
+            "incident_reminder_host": "",
+            "incident_channels": [{"group": "all", "audience": "team", "channels": [sink]}],
             "incident_roster": {"verify_by": "2999-01-01", "contacts": contacts},
         }
 
@@ -544,5 +544,5 @@ def test_new_exception_is_escalated_to_the_developers_once(
     sent = messages(server)[before:]
     calls = [text for text in sent if text.startswith("ESCALATION NEEDED")]
     assert len(calls) == 1, sent
-    assert "an exception of the application never seen before: error call_failed KeyError" in calls[0]
+    assert "an application exception that no earlier incident had: error call_failed KeyError" in calls[0]
     assert "Next person: Developers (developers)" in calls[0]

@@ -32,7 +32,7 @@ QUICK = {
     "watch_bounds": [1, 15],
     "watch_interval": 10,
     "watch_fewest_requests": 10,
-    "incident_timekeeper": SECOND.name,
+    "incident_reminder_host": SECOND.name,
 }
 
 

@@ -346,7 +346,7 @@ def test_incident_can_be_closed_only_after_a_watch_of_its_host(control: Control,
     """R27: from the alert to the closing."""
 
     def incident(**given: str) -> fleet.Run:
-        variables = {**control.variables, "triage_window": 2, "incident_timekeeper": "", **given}
+        variables = {**control.variables, "triage_window": 2, "incident_reminder_host": "", **given}
         del variables["minutes"]
         return fleet.play(f"incident_{variables.pop('do')}.yml", variables=variables)
 

@@ -1,7 +1,7 @@
-"""Where messages go: files, webhooks, Slack's kind of them, mail, a status page; sent once, secrets kept.
+"""Channels for messages: files, webhooks, Slack webhooks, mail and the status page.
 
-What a sink answers is never quoted, nor is its address: either may carry a secret. Errors are told by
-status, code or the system's own words.
+Errors never quote a channel's address or answer, because either may contain a secret. They give the HTTP
+status, the SMTP code or the operating system's error text.
 """
 
 from __future__ import annotations
@@ -47,17 +47,23 @@ _SECURITY = ("starttls", "tls", "none")
 AUDIENCES = ("team", "escalation", "public")
 
 
+INVENTORY_KEY = "channels"
+"""The key of a group's channels in `incident_channels`."""
+HOST_KEY = "sinks"
+"""The same key in the file on the reminder host. It was not renamed, so old and new files are alike."""
+
+
 class FailedError(Exception):
-    """The sink did not take the message; the text says why, without secrets."""
+    """The channel did not accept the message. The text gives the reason, without secrets."""
 
 
 class UnknownError(Exception):
-    """The sink may have taken the message or not; the text says why, without secrets."""
+    """It is unknown whether the channel accepted the message. The text gives the reason, without secrets."""
 
 
 @dataclass(frozen=True)
-class Sink:
-    """One place, with the options of its kind."""
+class Channel:
+    """One destination for messages, with the options of its kind."""
 
     name: str
     kind: Kind
@@ -66,16 +72,16 @@ class Sink:
 
 @dataclass(frozen=True)
 class Group:
-    """Sinks that stand in for each other: a message goes to the first that takes it."""
+    """Channels with the same readers. A message goes to the first channel that accepts it."""
 
     name: str
     audience: str
-    sinks: tuple[Sink, ...]
+    channels: tuple[Channel, ...]
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """A message on its way to a sink. `key` makes it the same when it is sent again."""
+    """A message for one channel. `key` identifies it, so that a receiver can recognise a repetition."""
 
     key: str
     incident: str
@@ -84,111 +90,120 @@ class Parcel:
     page: str = ""
 
 
-def groups(given: object) -> tuple[list[Group], list[str]]:
-    """The groups of the inventory, and a message for everything in them that is no group or sink."""
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        return [], ["incident_sinks must be a list of groups"]
-    found, problems = [], []
-    for number, entry in enumerate(given, start=1):
-        where = f"incident_sinks, group {number}"
-        if (
-            not isinstance(entry, Mapping)
-            or not entry.get("group")
-            or not isinstance(entry.get("sinks"), list)
-        ):
-            problems.append(f"{where} needs group (its name), audience and sinks (a list)")
+def groups(value: object, key: str = INVENTORY_KEY) -> tuple[list[Group], list[str]]:
+    """The groups in `incident_channels`, and a sentence for each entry that is not a valid group or channel.
+
+    `key`: the key of a group's channels, INVENTORY_KEY or HOST_KEY.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return [], ["incident_channels must be a list of groups."]
+    valid, problems = [], []
+    for number, entry in enumerate(value, start=1):
+        where = f"incident_channels, group {number}"
+        if isinstance(entry, Mapping) and key not in entry and HOST_KEY in entry:
+            problems.append(f"{where}: the key {HOST_KEY} is now called {key}. Rename it.")
             continue
-        if unknown := sorted(set(entry) - {"group", "audience", "sinks"}):
-            problems.append(f"{where} has {', '.join(unknown)}, which no group has")
+        if not isinstance(entry, Mapping) or not entry.get("group") or not isinstance(entry.get(key), list):
+            problems.append(f"{where}: give group (a name), audience and {key} (a list).")
+            continue
+        if unknown := sorted(set(entry) - {"group", "audience", key}):
+            problems.append(
+                f"{where}: unknown key {', '.join(unknown)}. A group has group, audience and {key}."
+            )
         if entry.get("audience") not in AUDIENCES:
-            problems.append(f"{where}: audience must be one of {', '.join(AUDIENCES)}")
+            problems.append(f"{where}: audience must be one of {', '.join(AUDIENCES)}.")
             continue
-        sinks = []
-        for each in entry["sinks"]:
-            if problem := _shape(each):
-                problems.append(f"{where}: {problem}")
+        members = []
+        for each in entry[key]:
+            if problem := _shape_problem(each):
+                problems.append(f"{where}: {problem}.")
             else:
-                options = {name: value for name, value in each.items() if name not in ("name", "kind")}
-                sinks.append(Sink(str(each["name"]), each["kind"], options))
-        found.append(Group(str(entry["group"]), str(entry["audience"]), tuple(sinks)))
-    names = [f"{group.name}/{sink.name}" for group in found for sink in group.sinks]
+                options = {name: option for name, option in each.items() if name not in ("name", "kind")}
+                members.append(Channel(str(each["name"]), each["kind"], options))
+        valid.append(Group(str(entry["group"]), str(entry["audience"]), tuple(members)))
+    names = [f"{group.name}/{channel.name}" for group in valid for channel in group.channels]
     problems += [
-        f"incident_sinks has {name} twice" for name in sorted({n for n in names if names.count(n) > 1})
+        f"incident_channels: {name} is defined twice. Give each channel of a group its own name."
+        for name in sorted({n for n in names if names.count(n) > 1})
     ]
-    return found, problems
+    return valid, problems
 
 
-def _shape(given: object) -> str:
-    if not isinstance(given, Mapping) or not given.get("name"):
-        return "a sink needs a name"
-    kind = given.get("kind")
+def _shape_problem(entry: object) -> str:
+    if not isinstance(entry, Mapping) or not entry.get("name"):
+        return "a channel has no name"
+    kind = entry.get("kind")
     if kind not in KINDS:
-        return f"sink {given['name']}: kind must be one of {', '.join(KINDS)}"
+        return f"channel {entry['name']}: kind must be one of {', '.join(KINDS)}"
     allowed = {"name", "kind", *_REQUIRED[kind], *_OPTIONAL[kind]}
-    if unknown := sorted(set(given) - allowed):
-        return f"sink {given['name']} has {', '.join(unknown)}, which {kind} does not take"
+    if unknown := sorted(set(entry) - allowed):
+        accepted = ", ".join(sorted(allowed))
+        return f"channel {entry['name']}: unknown option {', '.join(unknown)}; kind {kind} accepts {accepted}"
     return ""
 
 
-def problems(sink: Sink, message: Message | None = None) -> Iterator[str]:
-    """Why nothing can be sent to a sink as it is described; no value of it is told.
+def problems(channel: Channel, message: Message | None = None) -> Iterator[str]:
+    """Why nothing can be sent to a channel with its options. No value is quoted.
 
-    With a message, whether there is somebody to send it to is told too.
+    With a message, a missing recipient is reported too.
     """
-    options = sink.options
-    for name in _REQUIRED[sink.kind]:
+    options = channel.options
+    for name in _REQUIRED[channel.kind]:
         if not options.get(name):
-            yield f"{name} is not given"
+            yield f"{name} is missing"
         elif _is_placeholder(name, str(options[name])):
             yield f"{name} is a placeholder"
-    if sink.kind in ("webhook", "slack") and options.get("url"):
+    if channel.kind in ("webhook", "slack") and options.get("url"):
         try:
             parts = urlsplit(str(options["url"]))
             port_is_right = parts.port is None or parts.port > 0
         except ValueError:
             parts, port_is_right = urlsplit(""), False
         if parts.scheme not in ("https", "http") or not parts.hostname or not port_is_right:
-            yield "url is no http or https address"
+            yield "url is not an http or https address"
         elif any(c.isspace() or ord(c) < 33 for c in str(options["url"])):
-            yield "url has a blank or a control character"
+            yield "url contains a space or a control character"
     for name in ("port", "patience"):
         if options.get(name) is not None and not _is_positive(options[name]):
             yield f"{name} must be a number above 0"
     if not isinstance(options.get("headers") or {}, Mapping):
-        yield "headers must be names with values"
-    if sink.kind == "smtp":
+        yield "headers must be a mapping of names to values"
+    if channel.kind == "smtp":
         yield from _mail_problems(options, message)
 
 
 def _mail_problems(options: Mapping[str, Any], message: Message | None) -> Iterator[str]:
     to = _recipients(options, message)
     if message is not None and not to:
-        yield "to is not given, and the message has no contact with an address"
+        yield "to is missing, and the message has no contact with an email address"
     for address in to:
         if "@" not in address:
-            yield "to has something that is no address"
+            yield "to contains an entry that is not an email address"
         elif wording.is_placeholder(address):
-            yield "to has a placeholder"
+            yield "to contains a placeholder"
     security = options.get("security", "starttls")
     if security not in _SECURITY:
         yield f"security must be one of {', '.join(_SECURITY)}"
     if security == "none" and options.get("password"):
-        yield "a password is not sent without TLS; set security to starttls or tls"
+        yield "a password is never sent without TLS; set security to starttls or tls"
     if bool(options.get("username")) != bool(options.get("password")):
-        yield "username and password go together"
+        yield "username and password must be set together"
 
 
-def send(sink: Sink, parcel: Parcel) -> str:
-    """Send; returns when the sink has said that it took it, with what it left undone, without secrets.
+def send(channel: Channel, parcel: Parcel) -> str:
+    """Send a message and wait until the channel has accepted it.
+
+    Returns what the channel did not do, such as recipients that it refused; empty if it did everything.
+    The text contains no secrets.
 
     Raises:
-        FailedError: if it did not take it.
-        UnknownError: if it cannot be told whether it did.
+        FailedError: if the channel did not accept the message.
+        UnknownError: if it is unknown whether the channel accepted it.
     """
-    found = list(problems(sink, parcel.message))
-    if found:
-        raise FailedError("; ".join(found))
-    return _SENDERS[sink.kind](sink.options, parcel) or ""
+    reasons = list(problems(channel, parcel.message))
+    if reasons:
+        raise FailedError("; ".join(reasons))
+    return _SENDERS[channel.kind](channel.options, parcel) or ""
 
 
 def _file(options: Mapping[str, Any], parcel: Parcel) -> None:
@@ -196,14 +211,14 @@ def _file(options: Mapping[str, Any], parcel: Parcel) -> None:
     try:
         files.append(Path(options["path"]), line.encode(), mode=0o640)
     except OSError as error:
-        raise FailedError(_words(error)) from None
+        raise FailedError(_reason(error)) from None
 
 
 def _page(options: Mapping[str, Any], parcel: Parcel) -> None:
     try:
         files.write(Path(options["path"]), parcel.page.encode(), mode=0o644)
     except OSError as error:
-        raise FailedError(_words(error)) from None
+        raise FailedError(_reason(error)) from None
 
 
 def _webhook(options: Mapping[str, Any], parcel: Parcel) -> None:
@@ -212,7 +227,7 @@ def _webhook(options: Mapping[str, Any], parcel: Parcel) -> None:
 
 
 def _slack(options: Mapping[str, Any], parcel: Parcel) -> None:
-    # What Slack would take for a link or for a call to everybody.
+    # Slack would read these characters as a link or as a mention of everybody.
     text = parcel.message.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     _post(options, {"text": text}, {})
 
@@ -232,7 +247,7 @@ def _document(parcel: Parcel) -> dict[str, str]:
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Follow none: the address that was given is the one that is trusted."""
+        """Follow no redirect: only the configured address is trusted."""
 
 
 def _post(options: Mapping[str, Any], document: Mapping[str, Any], headers: Mapping[str, str]) -> None:
@@ -250,15 +265,15 @@ def _post(options: Mapping[str, Any], document: Mapping[str, Any], headers: Mapp
             status = answer.status
     except urllib.error.HTTPError as error:
         error.close()
-        raise FailedError(f"it answered {error.code}") from None
+        raise FailedError(f"the server answered {error.code}") from None
     except urllib.error.URLError as error:
-        raise FailedError(_words(error.reason)) from None
+        raise FailedError(_reason(error.reason)) from None
     except (http.client.InvalidURL, ValueError):
-        raise FailedError("its url or its headers cannot be sent") from None
+        raise FailedError("url or headers contain characters that cannot be sent") from None
     except (OSError, http.client.HTTPException) as error:
-        raise UnknownError(f"it took the request and gave no answer: {_words(error)}") from None
+        raise UnknownError(f"the request was sent, but no answer came ({_reason(error)})") from None
     if not 200 <= status < 300:
-        raise FailedError(f"it answered {status}")
+        raise FailedError(f"the server answered {status}")
 
 
 def _smtp(options: Mapping[str, Any], parcel: Parcel) -> str:
@@ -281,25 +296,25 @@ def _smtp(options: Mapping[str, Any], parcel: Parcel) -> str:
             sending = True
             refused = server.send_message(mail)
     except smtplib.SMTPRecipientsRefused as error:
-        raise FailedError(f"it refused all {len(error.recipients)} recipients") from None
+        raise FailedError(f"the server refused all {len(error.recipients)} recipients") from None
     except smtplib.SMTPNotSupportedError:
-        raise FailedError("it does not offer what is wanted of it: TLS, or a way to log in") from None
+        raise FailedError("the server does not offer STARTTLS or a supported login method") from None
     except smtplib.SMTPResponseException as error:
         kind = type(error).__name__.removeprefix("SMTP")
-        raise FailedError(f"it answered {error.smtp_code} ({kind})") from None
+        raise FailedError(f"the server answered {error.smtp_code} ({kind})") from None
     except (smtplib.SMTPException, OSError, UnicodeError) as error:
         if sending:
-            raise UnknownError(f"the connection was lost while it was handed over: {_words(error)}") from None
-        raise FailedError(_words(error)) from None
-    called = parseaddr(parcel.message.to)[1].casefold()
-    if called and called in {address.casefold() for address in refused}:
-        raise FailedError("it refused the one who is called")
+            raise UnknownError(f"the connection was lost during the transfer ({_reason(error)})") from None
+        raise FailedError(_reason(error)) from None
+    contact = parseaddr(parcel.message.to)[1].casefold()
+    if contact and contact in {address.casefold() for address in refused}:
+        raise FailedError("the server refused the contact's address")
     count = len(_recipients(options, parcel.message))
-    return f"it refused {len(refused)} of {count} recipients" if refused else ""
+    return f"the server refused {len(refused)} of {count} recipients" if refused else ""
 
 
 class _closing:
-    """Says goodbye, and does not mind when nobody listens any more."""
+    """Ends the SMTP session. Ignores a server that is already gone."""
 
     def __init__(self, server: smtplib.SMTP) -> None:
         self._server = server
@@ -319,10 +334,10 @@ def _mail(options: Mapping[str, Any], parcel: Parcel) -> EmailMessage:
         mail["From"] = str(options["from"])
         mail["To"] = ", ".join(_recipients(options, parcel.message))
         mail["Subject"] = parcel.message.subject
-        # The same for the same message, so that readers show it once.
+        # The same message always has the same ID, so that mail readers show it once.
         mail["Message-ID"] = f"<{parcel.key.replace('/', '.').replace(' ', '-')}@katago-mcp-fleet>"
     except ValueError:
-        raise FailedError("from, to or the subject cannot stand in a header") from None
+        raise FailedError("from, to or the subject has a character that is not allowed in a header") from None
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(parcel.message.text)
     return mail
@@ -337,7 +352,7 @@ def _tls(options: Mapping[str, Any]) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=options.get("ca_file") or None)
     except OSError as error:
-        raise FailedError(f"ca_file cannot be read: {_words(error)}") from None
+        raise FailedError(f"ca_file cannot be read: {_reason(error)}") from None
 
 
 def _is_positive(value: object) -> bool:
@@ -348,7 +363,7 @@ def _is_positive(value: object) -> bool:
 
 
 def _is_placeholder(name: str, value: str) -> bool:
-    """Whether an option stands for one that nobody gave; a file may be called anything."""
+    """Whether the value of an option is an example that nobody replaced. A path may be anything."""
     if name == "url":
         try:
             parts = urlsplit(value)
@@ -358,12 +373,12 @@ def _is_placeholder(name: str, value: str) -> bool:
     return name != "path" and wording.is_placeholder(value)
 
 
-def _words(error: object) -> str:
-    """The system's words for an error, none of the address's."""
+def _reason(error: object) -> str:
+    """The operating system's text for an error, without the address."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
+        return f"the server's certificate is not trusted: {error.verify_message}"
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "timed out"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__

@@ -1,8 +1,8 @@
-"""Messages to groups of sinks: each once, past the sinks that are dead, with every step on record.
+"""Delivers each message once to each group: to the first channel that accepts it. Records every step.
 
-Before a sink is tried `sending` is recorded, after it `sent`, `failed` or `unknown`. A `sending` that
-nothing followed is of a run that was killed: whether the message went out cannot be known, so it is not
-sent again unless that is asked for.
+`sending` is recorded before each attempt, and `sent`, `failed` or `unknown` after it. A `sending` without
+a result comes from a run that was killed. Whether that message went out is unknown, so it is sent again
+only on request.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Protocol
 from ansible_collections.katago.fleet.plugins.module_utils.incident import channels, messages
 from ansible_collections.katago.fleet.plugins.module_utils.incident.state import Outcome
 
-Send = Callable[[channels.Sink, channels.Parcel], str]
+Send = Callable[[channels.Channel, channels.Parcel], str]
 
 
 class Note(Protocol):
-    """Records, durably, how it stands with a message and a sink."""
+    """Records the outcome of one attempt to send a message to a channel."""
 
     def __call__(self, outcome: Outcome, key: str, why: str) -> None:
-        """Return when it is on disk."""
+        """Return when the outcome is on disk."""
 
 
 @dataclass(frozen=True)
 class Letter:
-    """A message with what sinks need besides: its incident's name and severity, the status page."""
+    """A message, with the incident's id and severity and, for the status page, its HTML."""
 
     incident: str
     severity: str
@@ -36,7 +36,11 @@ class Letter:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of messages, in sentences: sent; passed over, or not had by all; what nobody may have."""
+    """The result of a delivery, in sentences.
+
+    `sent`: what was sent, and to which channel. `passed`: channels that failed or reached only some
+    recipients, while another one delivered the message. `problems`: what may have reached nobody.
+    """
 
     sent: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
@@ -46,82 +50,90 @@ class Report:
         return Report(self.sent + other.sent, self.passed + other.passed, self.problems + other.problems)
 
 
-def key(letter: Letter, group: channels.Group, sink: channels.Sink) -> str:
-    """What tells a message at a sink from all others."""
-    return f"{letter.incident}/{letter.message.name}/{group.name}/{sink.name}"
+def key(letter: Letter, group: channels.Group, channel: channels.Channel) -> str:
+    """The key that identifies a message for one channel in the record."""
+    return f"{letter.incident}/{letter.message.name}/{group.name}/{channel.name}"
 
 
 def receivers(message: messages.Message, groups: Sequence[channels.Group]) -> list[channels.Group]:
-    """The groups that a message goes to: those of its audience; an escalation that has none, to the team."""
-    found = [group for group in groups if group.audience == message.audience]
-    if not found and message.audience == "escalation":
-        found = [group for group in groups if group.audience == "team"]
-    return found
+    """The groups with the message's audience. Without a group for escalations, the team gets them."""
+    receiving = [group for group in groups if group.audience == message.audience]
+    if not receiving and message.audience == "escalation":
+        receiving = [group for group in groups if group.audience == "team"]
+    return receiving
 
 
 def deliver(
     letters: Sequence[Letter],
     groups: Sequence[channels.Group],
-    known: Mapping[str, Outcome],
+    outcomes: Mapping[str, Outcome],
     note: Note,
     *,
     resend: bool = False,
     send: Send = channels.send,
 ) -> Report:
-    """Send what was not sent yet. `known`: how it stood with every key before."""
+    """Send the messages that were not sent yet. `outcomes`: the recorded outcome of each key so far."""
     report = Report()
     for letter in letters:
-        wanted = receivers(letter.message, groups)
-        if not wanted and letter.message.audience != "public":
-            words = f"{letter.message.name}: incident_sinks has no group that it goes to"
-            report += Report(problems=(words,))
-        for group in wanted:
-            report += _one(letter, group, known, note, resend, send)
+        receiving = receivers(letter.message, groups)
+        if not receiving and letter.message.audience != "public":
+            problem = (
+                f"{letter.message.name} was not sent: incident_channels has no group with the audience"
+                f" {letter.message.audience}."
+            )
+            report += Report(problems=(problem,))
+        for group in receiving:
+            report += _deliver_to_group(letter, group, outcomes, note, resend, send)
     return report
 
 
-def _one(
+def _deliver_to_group(
     letter: Letter,
     group: channels.Group,
-    known: Mapping[str, Outcome],
+    outcomes: Mapping[str, Outcome],
     note: Note,
     resend: bool,
     send: Send,
 ) -> Report:
-    """Deliver one message to one group: the first sink that takes it."""
+    """Deliver one message to one group: to the first channel that accepts it."""
     name = letter.message.name
-    keys = {sink.name: key(letter, group, sink) for sink in group.sinks}
-    stands = {each: known.get(of) for each, of in keys.items()}
-    if "sent" in stands.values():
+    keys = {channel.name: key(letter, group, channel) for channel in group.channels}
+    earlier = {each: outcomes.get(of) for each, of in keys.items()}
+    if "sent" in earlier.values():
         return Report()
-    # A page is what it is, however often it is written.
-    killed = [sink.name for sink in group.sinks if stands[sink.name] == "sending" and sink.kind != "page"]
+    # Writing the status page twice does no harm.
+    killed = [
+        channel.name
+        for channel in group.channels
+        if earlier[channel.name] == "sending" and channel.kind != "page"
+    ]
     if killed and not resend:
-        words = (
-            f"{name}: unknown whether {group.name}/{killed[0]} has it, since the run that sent it was killed."
-            " Look there; to send it again: -e resend=true"
+        problem = (
+            f"{name}: it is unknown whether {group.name}/{killed[0]} has it, because the run that sent it was"
+            " killed. Check the channel. To send it again, add -e resend=true."
         )
-        return Report(problems=(words,))
+        return Report(problems=(problem,))
     passed: list[str] = []
-    for sink in group.sinks:
-        if stands[sink.name] == "unknown" and not resend:
-            passed.append(f"{name}: unknown whether {group.name}/{sink.name} has it; not sent again")
+    for channel in group.channels:
+        place = f"{group.name}/{channel.name}"
+        if earlier[channel.name] == "unknown" and not resend:
+            passed.append(f"{name}: it is unknown whether {place} has it. It was not sent there again.")
             continue
-        note("sending", keys[sink.name], "")
+        note("sending", keys[channel.name], "")
         parcel = channels.Parcel(
-            keys[sink.name], letter.incident, letter.severity, letter.message, letter.page
+            keys[channel.name], letter.incident, letter.severity, letter.message, letter.page
         )
         try:
-            undone = send(sink, parcel)
+            omission = send(channel, parcel)
         except channels.FailedError as error:
-            note("failed", keys[sink.name], str(error))
-            passed.append(f"{name}: {group.name}/{sink.name} failed: {error}")
+            note("failed", keys[channel.name], str(error))
+            passed.append(f"{name}: {place} failed: {error}.")
         except channels.UnknownError as error:
-            note("unknown", keys[sink.name], str(error))
-            passed.append(f"{name}: unknown whether {group.name}/{sink.name} has it: {error}")
+            note("unknown", keys[channel.name], str(error))
+            passed.append(f"{name}: it is unknown whether {place} has it: {error}.")
         else:
-            note("sent", keys[sink.name], undone)
-            if undone:
-                passed.append(f"{name}: {group.name}/{sink.name} has it, but {undone}")
-            return Report((f"{name} to {group.name}/{sink.name}",), tuple(passed))
-    return Report(problems=(*passed, f"{name}: nobody in {group.name} has it for certain"))
+            note("sent", keys[channel.name], omission)
+            if omission:
+                passed.append(f"{name}: {place} has it, but {omission}.")
+            return Report((f"{name} to {place}",), tuple(passed))
+    return Report(problems=(*passed, f"{name}: no channel of the group {group.name} confirmed it."))

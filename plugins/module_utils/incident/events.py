@@ -1,4 +1,4 @@
-"""The lines of an incident's record: what each event must say, and of which kind each of its values is."""
+"""The lines of an incident's record: the keys that each event must have, and the type of each value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.severity import Sever
 
 
 class FindingEntry(TypedDict):
-    """What triage found on a host, as a line carries it."""
+    """A finding of triage on a host, as recorded in a line."""
 
     host: str
     level: Severity
@@ -22,7 +22,7 @@ class FindingEntry(TypedDict):
 
 
 class Event(TypedDict):
-    """One line. Which of the optional keys are there depends on `event`; see REQUIRED."""
+    """One line. Which optional keys a line must have depends on `event`; see REQUIRED."""
 
     at: str
     who: str
@@ -61,14 +61,14 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "overdue": ("due",),
     **dict.fromkeys(("sending", "sent", "failed", "unknown"), ("key",)),
 }
-"""The keys that an event must have besides those of every line."""
+"""The keys that an event must have in addition to those of every line."""
 
 
 def parse(line: bytes) -> Mapping[str, Any]:
-    """The event of a line.
+    """The event in a line.
 
     Raises:
-        ValueError: if the line is no JSON object, lacks a key, or has a value of another kind.
+        ValueError: if the line is not a JSON object, lacks a key, or has a value of the wrong type.
     """
     event = shape.typed(Event, json.loads(line))
     timestamps.parse(event["at"])

@@ -1,6 +1,6 @@
-"""The messages of an incident, with the runbook's fields, rendered from its state.
+"""Renders the messages of an incident from its state, with the fields that the runbook asks for.
 
-A message that lacks a field is not rendered; the field is named instead.
+A message is not rendered if a required field is missing. The error names the field.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from ansible_collections.katago.fleet.plugins.module_utils.severity import Sever
 
 Audience = Literal["team", "escalation", "public"]
 
-# The runbook's words for the states that it has.
+# The runbook's names for the statuses.
 _TEAM_STATUS = {
     "investigating": "Investigating",
     "identified": "Mitigating",
-    "monitoring": "Mitigating (watching)",
+    "monitoring": "Mitigating (monitoring)",
     "resolved": "Resolved",
 }
 _EFFECT = {
     "P0": "The service is down on",
-    "P1": "Much of what the service does fails on",
-    "P2": "Some of what the service does fails on",
-    "P3": "Minor trouble on",
+    "P1": "The service is severely degraded on",
+    "P2": "The service is partly degraded on",
+    "P3": "The service has minor problems on",
 }
 _MOST_FINDINGS = 3
 _MOST_ACTIONS = 20
 
 
 class MissingError(Exception):
-    """A message cannot be rendered; the text names every field that is missing."""
+    """A message cannot be rendered. The text names every missing field and the command that sets it."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is to be sent: `name` tells it within its incident; `subject` is one line."""
+    """A message to send. `name` identifies it within its incident; `subject` is one line."""
 
     name: str
     audience: Audience
@@ -50,7 +50,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Action:
-    """Something that was done: a procedure on a host, or what a person tells."""
+    """An action that was taken: a procedure on a host, or an action that a person reported."""
 
     at: str
     what: str
@@ -58,7 +58,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Contact:
-    """Somebody to call. `role` is the key of the roster."""
+    """A person to call. `role` is the key in the roster."""
 
     role: str
     name: str
@@ -68,25 +68,25 @@ class Contact:
 
 @dataclass(frozen=True)
 class Setting:
-    """What messages say besides the incident's state: the service's name, the status page's address."""
+    """Texts that come from the inventory: the service's name and the status page's address."""
 
     service: str
     status_page: str = ""
 
 
-def impact(found: Sequence[state.Finding], severity: Severity, fleet_size: int) -> str:
-    """The impact as far as it can be computed; empty when nothing was found on any host."""
-    hosts = sorted({finding.host for finding in found})
+def impact(findings: Sequence[state.Finding], severity: Severity, fleet_size: int) -> str:
+    """The impact, computed from findings; empty without findings."""
+    hosts = sorted({finding.host for finding in findings})
     if not hosts:
         return ""
     return f"{_EFFECT[severity]} {len(hosts)} of {max(fleet_size, len(hosts))} hosts ({', '.join(hosts)})"
 
 
-def summary(found: Sequence[state.Finding]) -> str:
-    """The worst findings in words; empty when there are none."""
-    told = [f"{each.host}: {each.level} {each.rule}: {each.measured}" for each in found[:_MOST_FINDINGS]]
-    more = [f"and {len(found) - _MOST_FINDINGS} more"] if len(found) > _MOST_FINDINGS else []
-    return wording.one_line("; ".join([*told, *more]))
+def summary(findings: Sequence[state.Finding]) -> str:
+    """The worst findings on one line; empty without findings. `findings`: the worst first."""
+    shown = [f"{each.host}: {each.level} {each.rule}: {each.measured}" for each in findings[:_MOST_FINDINGS]]
+    more = [f"and {len(findings) - _MOST_FINDINGS} more"] if len(findings) > _MOST_FINDINGS else []
+    return wording.one_line("; ".join([*shown, *more]))
 
 
 def declaration(incident: state.Incident, setting: Setting) -> Message:
@@ -105,7 +105,7 @@ def declaration(incident: state.Incident, setting: Setting) -> Message:
 
 
 def update(incident: state.Incident, actions: Sequence[Action], setting: Setting) -> Message:
-    """The newest update; `actions` are those since the one before. Raises MissingError."""
+    """The newest update. `actions`: those since the previous update. Raises MissingError."""
     newest = incident.updates[-1]
     _need(incident, "lead", "impact", *([] if incident.status == "resolved" else ["next_steps"]))
     typed = [Action(newest.at, each) for each in newest.actions]
@@ -114,39 +114,39 @@ def update(incident: state.Incident, actions: Sequence[Action], setting: Setting
         "Status": _TEAM_STATUS[incident.status],
         "Impact": incident.impact,
         "Actions taken": _bullets([*actions, *typed]),
-        "Next steps": incident.next_steps or "watch, then close",
-        "ETA": incident.eta or "not known",
+        "Next steps": incident.next_steps or "watch the service, then close the incident",
+        "ETA": incident.eta or "unknown",
         "Lead": incident.lead,
-        "Next update by": incident.update_due or "none follows",
+        "Next update by": incident.update_due or "no further update",
     }
     subject = f"UPDATE: {setting.service} incident"
     return _message(f"update-{newest.number}", "team", subject, fields, incident.id)
 
 
 def worsened(incident: state.Incident, actions: Sequence[Action], setting: Setting) -> Message:
-    """The update that an alert which makes it worse owes; it waits for nobody. Raises MissingError."""
+    """The update after an alert raised the severity. It is sent without a lead too. Raises MissingError."""
     _need(incident, "impact")
     fields = {
         "Time": incident.worsened[-1],
         "Status": _TEAM_STATUS[incident.status],
-        "Severity": f"{incident.severity} now",
+        "Severity": f"raised to {incident.severity}",
         "Impact": incident.impact,
         "Actions taken": _bullets(actions),
-        "Next steps": incident.next_steps or "not told",
-        "ETA": incident.eta or "not known",
-        "Lead": incident.lead or "none",
-        "Next update by": incident.update_due or "none follows",
+        "Next steps": incident.next_steps or "not decided yet",
+        "ETA": incident.eta or "unknown",
+        "Lead": incident.lead or "nobody yet",
+        "Next update by": incident.update_due or "no further update",
     }
-    subject = f"UPDATE: {setting.service} incident is worse"
+    subject = f"UPDATE: {setting.service} incident has become worse"
     return _message(f"worse-{len(incident.worsened)}", "team", subject, fields, incident.id)
 
 
 def stand_down(incident: state.Incident, actions: Sequence[Action], setting: Setting) -> Message:
-    """The end, its duration, impact and resolution computed from the record. Raises MissingError."""
+    """The stand-down: duration, impact and resolution, from the record. Raises MissingError."""
     _need(incident, "impact", "resolution")
     fields = {
         "Service": setting.service,
-        "Duration": words(incident.duration(timestamps.parse(incident.closed_at))),
+        "Duration": duration_text(incident.duration(timestamps.parse(incident.closed_at))),
         "Impact": final_impact(incident),
         "Resolution": incident.resolution + (f"\n{_bullets(actions)}" if actions else ""),
         "Incident": incident.id,
@@ -156,14 +156,14 @@ def stand_down(incident: state.Incident, actions: Sequence[Action], setting: Set
 
 
 def final_impact(incident: state.Incident) -> str:
-    """The impact from first to last: what was said of it, the worst severity, the hosts, the alerts."""
-    facts = [f"{incident.worst} at worst"]
+    """The impact of the whole incident: its text, highest severity, number of hosts and alerts."""
+    facts = [f"highest severity {incident.worst}"]
     if incident.hosts:
         facts.append(f"{len(incident.hosts)} of {incident.fleet_size or len(incident.hosts)} hosts")
     if incident.joins:
         facts.append(f"{incident.joins + 1} alerts")
     if incident.recurrences:
-        facts.append(f"came back {counted(incident.recurrences, 'time')}")
+        facts.append(f"recurred {counted(incident.recurrences, 'time')}")
     return f"{incident.impact} ({', '.join(facts)})"
 
 
@@ -175,13 +175,13 @@ def escalation(
     now: datetime,
     setting: Setting,
 ) -> Message:
-    """A call for somebody else; one that nobody ordered does not wait for a lead. Raises MissingError."""
+    """A call to a contact. An automatic escalation does not need a lead. Raises MissingError."""
     _need(incident, *([] if call.automatic else ["lead"]), "summary", "impact")
     fields = {
         "Incident ID": incident.id,
         "Severity": incident.severity,
-        "Duration": words(incident.duration(now)),
-        "Current responder": incident.lead or "none",
+        "Duration": duration_text(incident.duration(now)),
+        "Current responder": incident.lead or "nobody yet",
         "Summary": incident.summary,
         "Impact": incident.impact,
         "Actions taken": _bullets(actions),
@@ -193,29 +193,32 @@ def escalation(
 
 
 def overdue(incident: state.Incident, number: int, setting: Setting) -> Message:
-    """The reminder of an update that did not come, the first or a later one."""
+    """A reminder of an update that is overdue. `number`: which reminder it is, from 1."""
     fields = {
         "Incident": incident.id,
         "Severity": incident.severity,
         "Update due": incident.update_due,
-        "Lead": incident.lead or "none",
-        "Next steps": f"ansible-playbook playbooks/incident.yml -e do=update -e incident={incident.id} ...",
+        "Lead": incident.lead or "nobody yet",
+        "Next steps": (
+            f"ansible-playbook playbooks/incident_update.yml -e incident={incident.id}"
+            " -e 'next_steps=\"<next steps>\"'"
+        ),
     }
     name = f"overdue-{incident.update_due.replace(':', '')}-{number}"
     return _message(name, "team", f"OVERDUE: update of the {setting.service} incident", fields, incident.id)
 
 
 def not_restored(incident: state.Incident, contact: Contact | None, setting: Setting) -> Message:
-    """The call for somebody else when the service is not back in time, without anybody's order."""
+    """The automatic call to a contact when the service was not restored in time."""
     fields = {
         "Incident ID": incident.id,
         "Severity": incident.severity,
         "Started": incident.started,
-        "Current responder": incident.lead or "none",
-        "Summary": incident.summary or "not told",
-        "Impact": incident.impact or "not told",
-        "Why escalating": f"not restored within {words(state.RESTORED_WITHIN)}",
-        "Next person": f"{contact.name} ({contact.role})" if contact else "nobody is named",
+        "Current responder": incident.lead or "nobody yet",
+        "Summary": incident.summary or "not reported",
+        "Impact": incident.impact or "not reported",
+        "Why escalating": f"the service was not restored within {duration_text(state.RESTORED_WITHIN)}",
+        "Next person": f"{contact.name} ({contact.role})" if contact else "no valid contact in the roster",
     }
     subject = f"ESCALATION NEEDED: {setting.service} incident"
     to = contact.email if contact else ""
@@ -223,7 +226,7 @@ def not_restored(incident: state.Incident, contact: Contact | None, setting: Set
 
 
 def public(incident: state.Incident) -> Message:
-    """The newest entry of the status page, for sinks that take texts."""
+    """The newest entry of the status page, for channels that take text."""
     entry = incident.public[-1]
     return Message(
         f"status-{entry.number}",
@@ -236,7 +239,7 @@ def public(incident: state.Incident) -> Message:
 def timeline_actions(
     events: Sequence[Mapping[str, object]], after: str = "", before: str = ""
 ) -> list[Action]:
-    """What procedures did by the incident's timeline, the beginning of each left out; times inclusive."""
+    """The results of procedures in the incident's timeline. `after`, `before`: bounds, both inclusive."""
     return [
         Action(str(event["at"]), _done(event))
         for event in events
@@ -247,13 +250,13 @@ def timeline_actions(
     ]
 
 
-def told_actions(incident: state.Incident) -> list[Action]:
-    """What people told that they did, in all updates."""
+def reported_actions(incident: state.Incident) -> list[Action]:
+    """The actions that people reported, in all updates."""
     return [Action(update.at, each) for update in incident.updates for each in update.actions]
 
 
-def words(span: timedelta) -> str:
-    """A span in words, to the minute; below one, to the second: `1 h 5 min`."""
+def duration_text(span: timedelta) -> str:
+    """A duration for people, to the minute, such as `1 h 5 min`; below one minute, to the second."""
     seconds = max(0, int(span.total_seconds()))
     if seconds < 60:
         return f"{seconds} s"
@@ -264,7 +267,7 @@ def words(span: timedelta) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things: `1 alert`, `2 alerts`."""
+    """A number with its noun: `1 alert`, `2 alerts`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
@@ -277,21 +280,24 @@ def _bullets(actions: Sequence[Action]) -> str:
     if not actions:
         return "- none yet"
     shown = sorted(actions, key=lambda each: each.at)[-_MOST_ACTIONS:]
-    left_out = len(actions) - len(shown)
+    omitted = len(actions) - len(shown)
     lines = [f"- {each.at} {wording.one_line(each.what)}" for each in shown]
-    return "\n".join([*([f"- {left_out} earlier ones"] if left_out else []), *lines])
+    header = [f"- {counted(omitted, 'earlier action')} not shown"] if omitted else []
+    return "\n".join([*header, *lines])
 
 
 def _need(incident: state.Incident, *names: str) -> None:
-    given = {name: getattr(incident, name) for name in names}
-    missing = [name for name, value in given.items() if not value]
-    fillers = [name for name, value in given.items() if value and wording.is_filler(value)]
-    problems = [f"it has no {name}" for name in missing]
-    problems += [f"its {name} is a placeholder: {given[name]!r}" for name in fillers]
+    fields = {name: getattr(incident, name) for name in names}
+    missing = [name for name, value in fields.items() if not value]
+    fillers = [name for name, value in fields.items() if value and wording.is_filler(value)]
+    problems = [f"{name} is missing" for name in missing]
+    problems += [f"{name} is a placeholder ({fields[name]!r})" for name in fillers]
     if problems:
-        flags = " ".join(f"-e '{name}=\"...\"'" for name in [*missing, *fillers])
+        flags = " ".join(f"-e '{name}=\"<{name}>\"'" for name in [*missing, *fillers])
         raise MissingError(
-            f"{'; '.join(problems)}. Give {flags} to playbooks/incident_update.yml -e incident={incident.id}"
+            f"{'; '.join(problems)}. Run"
+            f" ansible-playbook playbooks/incident_update.yml -e incident={incident.id} {flags}"
+            f" to set {'it' if len(problems) == 1 else 'them'} and send the message"
         )
 
 
@@ -311,5 +317,5 @@ def _indented(text: str) -> str:
 
 
 def moment(at: datetime) -> str:
-    """A time for people: UTC, to the minute."""
+    """A time for people, in UTC, to the minute."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,4 +1,4 @@
-"""The timer that sends reminders of incidents from a host, and the record of what it did."""
+"""The systemd timer that sends reminders of incidents from a host, and the record of what it sent."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run
 
 WHO = "timekeeper"
+"""The value of `who` in records. It keeps its first name, so that older records match."""
 
 
-def read(book: Path) -> list[dict[str, Any]]:
-    """What was done, the oldest first; a line that was cut short is left out."""
-    if not book.exists():
+def read(record: Path) -> list[dict[str, Any]]:
+    """The recorded events, the oldest first. An incomplete last line is ignored."""
+    if not record.exists():
         return []
-    whole = book.read_bytes().rpartition(b"\n")[0]
+    whole = record.read_bytes().rpartition(b"\n")[0]
     return [json.loads(line) for line in whole.splitlines()]
 
 
 def units() -> Mapping[Path, str]:
-    """The timer and what it starts; secrets are handed over by systemd."""
+    """The timer and its service, by path. systemd passes the secrets as a credential."""
     directory = Path("/etc/systemd/system")
     return {
         directory / paths.REMINDER_UNIT: f"""\
 [Unit]
-Description=Reminders of incidents of the KataGo MCP server
+Description=Incident reminders for the KataGo MCP server
 Wants=network-online.target
 After=network-online.target
 
@@ -44,7 +45,7 @@ UMask=0077
 """,
         directory / paths.REMINDER_TIMER: """\
 [Unit]
-Description=Reminders of incidents of the KataGo MCP server
+Description=Incident reminders for the KataGo MCP server
 
 [Timer]
 OnCalendar=minutely

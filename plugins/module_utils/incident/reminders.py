@@ -1,8 +1,8 @@
-"""Reminders of an incident, from a host that goes on when the control node and its people are gone.
+"""Sends reminders of an incident from a host, also while the control node is down.
 
-Each incident has a plan in the state directory, made by the control node: alarms with the message that is
-sent when nothing took them back before their time. A timer runs `main` every minute. What was done is in
-a file of JSON lines beside the plan.
+The control node writes a plan for each incident to the host's state directory. A plan is a list of alarms;
+each has a time and a message. The message is sent at that time unless the plan was replaced before. A timer
+runs `main` every minute. It records what it sent in a file of JSON lines next to the plan.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from ansible_collections.katago.fleet.plugins.module_utils.incident import state
 REMINDERS = 8
 RETRIED_FOR = timedelta(minutes=10)
 
-# What can be reached from another machine than the control node.
+# Kinds of channels that work from any machine, not only from the control node.
 _REACHABLE = ("webhook", "slack", "smtp")
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """What is sent at a time. `due`: the time of an update that did not come, empty for other alarms."""
+    """A message and when to send it. `due`: when the update was due; empty for other alarms."""
 
     at: str
     due: str
@@ -54,7 +54,7 @@ class Plan:
 def plan(
     incident: incident_state.Incident, contact: messages.Contact | None, setting: messages.Setting
 ) -> Plan:
-    """The alarms that nothing has made needless yet; none for a closed incident."""
+    """The alarms that an incident needs from now on; none for a closed incident."""
     if not incident.is_open:
         return Plan(incident.id, incident.severity, ())
     first, every = timestamps.parse(incident.update_due), incident_state.UPDATE_EVERY[incident.severity]
@@ -72,71 +72,71 @@ def plan(
     return Plan(incident.id, incident.severity, tuple(alarms))
 
 
-def as_text(made: Plan) -> str:
-    """A plan as its file has it."""
-    return json.dumps(asdict(made), indent=1) + "\n"
+def as_text(plan: Plan) -> str:
+    """The content of a plan's file."""
+    return json.dumps(asdict(plan), indent=1) + "\n"
 
 
 def as_plan(text: str) -> Plan:
-    """What `as_text` wrote. Raises ValueError for anything else."""
+    """The plan in a text that `as_text` made. Raises ValueError for anything else."""
     return shape.record(Plan, json.loads(text))
 
 
-def reachable(given: object) -> list[dict[str, Any]]:
-    """The groups of the inventory with those of their sinks that a host reaches."""
-    groups, _ = channels.groups(given)
-    found = [
+def reachable(value: object) -> list[dict[str, Any]]:
+    """The groups in `incident_channels`, as the host's file has them: only channels that a host can reach."""
+    groups, _ = channels.groups(value)
+    entries = [
         {
             "group": group.name,
             "audience": group.audience,
-            "sinks": [
-                {"name": sink.name, "kind": sink.kind, **sink.options}
-                for sink in group.sinks
-                if sink.kind in _REACHABLE
+            channels.HOST_KEY: [
+                {"name": channel.name, "kind": channel.kind, **channel.options}
+                for channel in group.channels
+                if channel.kind in _REACHABLE
             ],
         }
         for group in groups
         if group.audience != "public"
     ]
-    return [group for group in found if group["sinks"]]
+    return [entry for entry in entries if entry[channels.HOST_KEY]]
 
 
 def tick(
     path: Path, groups: Sequence[channels.Group], now: datetime, send: delivery.Send = channels.send
 ) -> delivery.Report:
-    """Send what is due of the plan in a file, and record it beside it.
+    """Send the alarms of a plan that are due, and record the outcomes next to it.
 
-    An alarm that nobody took is tried again for `RETRIED_FOR`; of several that came due while the host
-    was down, all are sent.
+    If no channel accepts an alarm, it is tried again for `RETRIED_FOR`. All alarms that came due while the
+    host was down are sent.
     """
-    made = as_plan(path.read_text())
-    book = path.with_suffix(".jsonl")
-    done = reminder_timer.read(book)
-    known = {line["key"]: line["event"] for line in done if "key" in line}
-    begun = {line["name"]: timestamps.parse(line["at"]) for line in done if line["event"] == "alarm"}
+    due_plan = as_plan(path.read_text())
+    record = path.with_suffix(".jsonl")
+    events = reminder_timer.read(record)
+    outcomes = {line["key"]: line["event"] for line in events if "key" in line}
+    first_tried = {line["name"]: timestamps.parse(line["at"]) for line in events if line["event"] == "alarm"}
 
     def note(outcome: incident_state.Outcome, key: str, why: str) -> None:
         event = {"event": outcome, "key": key, **({"why": why} if why else {})}
-        files.append_events(book, event, at=timestamps.stamp(now), who=reminder_timer.WHO)
+        files.append_events(record, event, at=timestamps.stamp(now), who=reminder_timer.WHO)
 
     report = delivery.Report()
-    for alarm in made.alarms:
+    for alarm in due_plan.alarms:
         name = alarm.message.name
-        if timestamps.parse(alarm.at) > now or now - begun.get(name, now) > RETRIED_FOR:
+        if timestamps.parse(alarm.at) > now or now - first_tried.get(name, now) > RETRIED_FOR:
             continue
-        if name not in begun:
+        if name not in first_tried:
             event = {"event": "alarm", "name": name, "due": alarm.due}
-            files.append_events(book, event, at=timestamps.stamp(now), who=reminder_timer.WHO)
-        letter = delivery.Letter(made.incident, made.severity, alarm.message)
-        report += delivery.deliver([letter], groups, known, note, send=send)
+            files.append_events(record, event, at=timestamps.stamp(now), who=reminder_timer.WHO)
+        letter = delivery.Letter(due_plan.incident, due_plan.severity, alarm.message)
+        report += delivery.deliver([letter], groups, outcomes, note, send=send)
     return report
 
 
 def main() -> int:
-    """Go through all plans; 1 when somebody could not be told, or a plan cannot be read."""
+    """Handle all plans. Return 1 if a message could not be delivered or a plan could not be read."""
     state = Path(os.environ["STATE_DIRECTORY"])
-    given = json.loads(Path(os.environ["CREDENTIALS_DIRECTORY"], "sinks").read_text())
-    groups, _ = channels.groups(given)
+    value = json.loads(Path(os.environ["CREDENTIALS_DIRECTORY"], "sinks").read_text())
+    groups, _ = channels.groups(value, channels.HOST_KEY)
     status = 0
     for path in sorted(state.glob("*.json")):
         try:

@@ -1,4 +1,4 @@
-"""What an incident takes from a report of triage: findings, undecided hosts, kinds of errors."""
+"""Reads a triage report for an incident: findings, undecided hosts, kinds of errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.severity import SEVER
 
 
 class ErrorGroup(TypedDict):
-    """Errors of one kind in a host's journal; `exception`: one that the application had not foreseen."""
+    """Errors of one kind in a host's journal. `exception`: an unexpected exception of the application."""
 
     level: str
     event: str
@@ -20,25 +20,25 @@ class ErrorGroup(TypedDict):
 
 
 class Journal(TypedDict):
-    """What was measured of a host's journal."""
+    """The measurement of a host's journal."""
 
     groups: NotRequired[list[ErrorGroup]]
 
 
 class JournalEntry(TypedDict):
-    """A host's journal as triage has it; without `value` it is unknown."""
+    """A host's journal in a triage report; without `value` it is unknown."""
 
     value: NotRequired[Journal]
 
 
 class Facts(TypedDict):
-    """The facts of a host that an incident looks at."""
+    """The facts of a host that an incident uses."""
 
     journal: NotRequired[JournalEntry]
 
 
 class Reason(TypedDict):
-    """Why a host has its level."""
+    """One reason for a host's verdict."""
 
     level: Level
     rule: str
@@ -55,21 +55,21 @@ class Host(TypedDict):
 
 
 class Report(TypedDict):
-    """The verdicts on a fleet by host, and the worst of them."""
+    """The verdicts on all hosts, and the worst of them."""
 
     verdict: Level
     hosts: dict[str, Host]
 
 
 def check(value: object) -> Mapping[str, Any]:
-    """The report, once it has the shape of one. Raises ShapeError, which names the place."""
+    """Return the report if its structure is valid. Raises ShapeError, which names the place."""
     shape.typed(Report, value)
     return shape.mapping(value)
 
 
 def findings(report: Mapping[str, Any]) -> list[state.Finding]:
-    """What a report of triage found, the worst first; what is unknown is no finding."""
-    found = [
+    """The findings of a triage report, the worst first. An unknown fact is not a finding."""
+    entries = [
         state.Finding(
             host,
             reason["level"],
@@ -81,21 +81,21 @@ def findings(report: Mapping[str, Any]) -> list[state.Finding]:
         for reason in verdict["reasons"]
         if reason["level"] in SEVERITIES
     ]
-    return sorted(found, key=lambda each: (SEVERITIES.index(each.level), each.host, each.rule))
+    return sorted(entries, key=lambda each: (SEVERITIES.index(each.level), each.host, each.rule))
 
 
 def undecided(report: Mapping[str, Any]) -> list[str]:
-    """The hosts that a report of triage could not measure or decide on: unknown is not healthy."""
+    """The hosts that triage could not measure or decide on. Unknown does not count as healthy."""
     return sorted(host for host, verdict in report["hosts"].items() if verdict.get("verdict") == "unknown")
 
 
 def error_groups(report: Mapping[str, Any]) -> set[str]:
-    """The kinds of errors in the journals of all hosts: level, event and code, without what varies."""
+    """The kinds of errors in the journals of all hosts: level, event and code."""
     return {_kind_of_error(each) for each in _groups(report)}
 
 
 def bugs(report: Mapping[str, Any]) -> set[str]:
-    """Those of `error_groups` that are exceptions which the application had not foreseen."""
+    """The `error_groups` that are unexpected exceptions of the application."""
     return {_kind_of_error(each) for each in _groups(report) if each.get("exception")}
 
 

@@ -1,7 +1,7 @@
-"""An incident's state, folded from the lines of its record; what may follow on what, and when what is due.
+"""Computes an incident's state by replaying its record, with the allowed transitions and the deadlines.
 
-Pure. The record is only appended to, one JSON object a line with `at` (UTC), `who` and `event`. A last
-line without its end was cut short by the death of its writer and counts for nothing.
+Pure. The record is append-only: one JSON object a line, with `at` (UTC), `who` and `event`. A last line
+without a line end comes from a writer that was killed. It is ignored.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ UPDATE_EVERY = {
 RESTORED_WITHIN = timedelta(minutes=10)
 RECURS_WITHIN = timedelta(hours=24)
 NOT_RESTORED = "not-restored"
-"""The key of the trigger that a timekeeper answers by itself."""
+"""The key of the trigger that the reminder timer answers automatically."""
 
 
 class DamagedError(Exception):
-    """A line of a record says nothing that can be understood; the message names file and line."""
+    """A line of a record is not valid. The message names the file and the line."""
 
 
 class RefusedError(Exception):
-    """An incident does not take this; the message says why and what it would take, in sentences."""
+    """A request does not fit the incident. The message gives the reason and what is accepted instead."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What triage found on a host: a rule's reason, apart from what could not be decided.
+    """A finding of triage on a host: a rule that failed. Unknown facts are not findings.
 
-    `suspicious`: somebody may have got in.
+    `suspicious`: a possible break-in.
     """
 
     host: str
@@ -56,7 +56,7 @@ class Finding:
 
     @property
     def mark(self) -> str:
-        """What makes it the same as an earlier one: figures change, host and rule do not."""
+        """What identifies a finding across reports: the host and the rule, without the measured value."""
         return f"{self.host}/{self.rule}"
 
 
@@ -72,7 +72,7 @@ class Public:
 
 @dataclass(frozen=True)
 class Update:
-    """What an update said, with the number of updates up to it. `asked` is how it was asked for."""
+    """An update. `number` counts from 1. `asked`: the request's parameters, to recognise a repetition."""
 
     number: int
     at: str
@@ -82,10 +82,10 @@ class Update:
 
 @dataclass(frozen=True)
 class Escalation:
-    """A call for somebody else, with the number of calls up to it.
+    """A call to a contact. `number` counts from 1.
 
-    `answers`: the keys of the triggers that it answers, None for all that there were. `automatic` when
-    nobody ordered it; `kind` is whom the runbook means by it.
+    `answers`: the keys of the triggers that it answers; None for all triggers at that time. `automatic`: no
+    person ordered it. `kind`: whom the runbook wants called.
     """
 
     number: int
@@ -99,9 +99,9 @@ class Escalation:
 
 @dataclass(frozen=True)
 class Trigger:
-    """Why the runbook would have somebody called: who, in its words, and why.
+    """A reason for which the runbook wants somebody called.
 
-    `key` tells it from others of the incident, so that each is answered once.
+    `key` identifies it within the incident, so that each is answered once.
     """
 
     key: str
@@ -111,13 +111,14 @@ class Trigger:
 
 @dataclass
 class Incident:
-    """An incident as its record tells it; times in UTC as records carry them, empty for not yet.
+    """The state of an incident. Times are in UTC, as in records; an empty time means "not yet".
 
-    `severity_by` is `triage` or a person. `worst` is the worst severity it had. `marks` are those of all
-    findings; `bugs` are the unfamiliar errors that are the application's own. `deliveries` are the last
-    words on each message and sink, by key. `computed` are the texts that triage said and nobody else since,
-    `worsened` the times at which an alert that joined made it worse. `ill` is when each of its hosts was
-    last ill or unknown, `without_watch` when a person let it end without a watch.
+    `severity_by`: `triage` or a person. `worst`: the highest severity so far. `marks`: those of all
+    findings. `bugs`: the new errors that are unexpected exceptions of the application. `deliveries`: the
+    last outcome of each message and channel, by key. `computed`: the texts that come from triage and that
+    no person replaced. `worsened`: when an alert that joined raised the severity. `unhealthy`: when each of
+    its hosts was last unhealthy or unknown. `without_watch`: when a person resolved or closed it without a
+    watch. `last_update_at`: when the team was last informed.
     """
 
     id: str
@@ -141,7 +142,7 @@ class Incident:
     resolved_at: str = ""
     closed_at: str = ""
     acknowledged_at: str = ""
-    told_at: str = ""
+    last_update_at: str = ""
     lead: str = ""
     impact: str = ""
     summary: str = ""
@@ -153,19 +154,19 @@ class Incident:
     public: list[Public] = field(default_factory=list)
     overdue: list[str] = field(default_factory=list)
     deliveries: dict[str, Outcome] = field(default_factory=dict)
-    ill: dict[str, str] = field(default_factory=dict)
+    unhealthy: dict[str, str] = field(default_factory=dict)
     without_watch: str = ""
     computed: set[str] = field(default_factory=set)
     worsened: list[str] = field(default_factory=list)
 
     @property
     def is_open(self) -> bool:
-        """Whether it was not closed yet."""
+        """Whether it is not closed yet."""
         return not self.closed_at
 
     @property
     def marks(self) -> frozenset[str]:
-        """What the findings are told by."""
+        """The marks of all findings."""
         return frozenset(finding.mark for finding in self.findings.values())
 
     @property
@@ -175,15 +176,15 @@ class Incident:
 
     @property
     def update_due(self) -> str:
-        """When the next update is due; empty for a closed one."""
+        """When the next update is due; empty for a closed incident."""
         return (
-            timestamps.stamp(timestamps.parse(self.told_at) + UPDATE_EVERY[self.severity])
+            timestamps.stamp(timestamps.parse(self.last_update_at) + UPDATE_EVERY[self.severity])
             if self.is_open
             else ""
         )
 
     def duration(self, now: datetime) -> timedelta:
-        """From its start to its resolution, or until now."""
+        """The time from its start to its resolution, or until now."""
         return (
             timestamps.parse(self.resolved_at) - timestamps.parse(self.started)
             if self.resolved_at
@@ -193,17 +194,17 @@ class Incident:
 
 @dataclass(frozen=True)
 class Folded:
-    """What a record tells: the incident, None when nothing is told; whether its last line was cut short."""
+    """A replayed record: the incident, None for an empty record; whether the last line is incomplete."""
 
     incident: Incident | None
     torn: bool
 
 
 def fold(content: bytes, name: str) -> Folded:
-    """The state that the lines of a record make; `name` is the file's, for errors.
+    """Replay the lines of a record. `name`: the file's name, for errors.
 
     Raises:
-        DamagedError: if a line but a last one without its end cannot be understood.
+        DamagedError: if a line is not valid. An incomplete last line is ignored.
     """
     *whole, rest = content.split(b"\n")
     incident: Incident | None = None
@@ -212,23 +213,23 @@ def fold(content: bytes, name: str) -> Folded:
             incident = _apply(incident, events.parse(line))
         except ValueError as error:
             raise DamagedError(
-                f"{name}, line {number} of {len(whole)} is damaged: {error}. Its other lines may be whole:"
-                " look at the line, mend it or take it out, and keep a copy of the file"
+                f"{name}, line {number} of {len(whole)} is damaged: {error}. Copy the file, then repair or"
+                " remove that line. The other lines may be intact."
             ) from error
     return Folded(incident, bool(rest))
 
 
 def _apply(incident: Incident | None, event: Mapping[str, Any]) -> Incident | None:
     kind, at = event["event"], event["at"]
-    # What a torn line had said never was.
+    # The content of an incomplete line was never in effect.
     if kind == "torn":
         return incident
     if incident is None:
         if kind != "opened":
-            raise ValueError(f"it says {kind} of an incident that was not opened")
+            raise ValueError(f"the event {kind!r} comes before the incident was opened")
         incident = Incident(**{name: event[name] for name in _OPENING}, opened_at=at, opened_by=event["who"])
     elif kind == "opened":
-        raise ValueError("it opens what is open")
+        raise ValueError("the incident was opened before")
     if kind not in _APPLIED:
         raise ValueError(f"event is {kind!r}, not one of {', '.join(_APPLIED)}")
     _APPLIED[kind](incident, at, event)
@@ -243,7 +244,7 @@ def _opened(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
     incident.alert = event.get("alert", "")
     incident.fleet_size = int(event.get("fleet_size", 0))
     incident.recurrence_of = event.get("recurrence_of", "")
-    incident.told_at = at
+    incident.last_update_at = at
     _saw(incident, event)
     _said(incident, at, event)
 
@@ -263,7 +264,7 @@ def _updated(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
     _moved(incident, at, event)
     number = len(incident.updates) + 1
     incident.updates.append(Update(number, at, tuple(event.get("actions", ())), event.get("asked", {})))
-    incident.told_at = at
+    incident.last_update_at = at
     _said(incident, at, event)
 
 
@@ -314,8 +315,8 @@ def _saw(incident: Incident, event: Mapping[str, Any]) -> None:
             entry["host"], entry["level"], entry["rule"], entry["measured"], entry.get("suspicious", False)
         )
         incident.findings[finding.mark] = finding
-        incident.ill[finding.host] = str(event["at"])
-    incident.ill |= dict.fromkeys(event.get("undecided", ()), str(event["at"]))
+        incident.unhealthy[finding.host] = str(event["at"])
+    incident.unhealthy |= dict.fromkeys(event.get("undecided", ()), str(event["at"]))
     incident.errors |= set(event.get("errors", ()))
     incident.bugs |= set(event.get("bugs", ()))
     incident.unfamiliar += [each for each in event.get("unfamiliar", ()) if each not in incident.unfamiliar]
@@ -336,7 +337,7 @@ def _said(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
 
 
 def _moved(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
-    """To another severity, to another status; from `resolved` back is a recurrence."""
+    """Change severity and status. Leaving `resolved` counts as a recurrence."""
     if severity := event.get("severity"):
         incident.severity, incident.severity_by = severity, event["severity_by"]
         incident.worst = worse(incident.worst, severity)
@@ -359,46 +360,49 @@ def worse(one: Severity, other: Severity) -> Severity:
 
 
 def check_transition(incident: Incident, status: Status) -> None:
-    """Refuse a status that cannot follow; the only way back leads to `investigating`.
+    """Check that the status may change as requested. The only earlier status allowed is `investigating`.
 
     Raises:
-        RefusedError: saying what can follow.
+        RefusedError: if it may not. The message lists the accepted statuses.
     """
     here = STATUSES.index(incident.status)
     if status != "investigating" and STATUSES.index(status) < here:
         can = ", ".join(["investigating", *STATUSES[max(here, 1) :]])
-        raise RefusedError(f"{incident.id} is {incident.status}; {status} cannot follow. Accepted: {can}.")
-
-
-def check_open(incident: Incident) -> None:
-    """Refuse to go on with what is closed.
-
-    Raises:
-        RefusedError: if it is.
-    """
-    if not incident.is_open:
         raise RefusedError(
-            f"{incident.id} was closed at {incident.closed_at}. What happens now is another incident"
-            " (-e do=open); what of it was not sent, -e do=tell sends."
+            f"{incident.id} is {incident.status} and cannot change to {status}. Accepted: {can}."
         )
 
 
-def fingerprint(found: Iterable[Finding]) -> str:
-    """What tells an alert from others: 16 hexadecimal digits of its hosts and rules, in any order."""
-    marks = "\n".join(sorted({each.mark for each in found}))
+def check_open(incident: Incident) -> None:
+    """Check that an incident is open.
+
+    Raises:
+        RefusedError: if it is closed.
+    """
+    if not incident.is_open:
+        raise RefusedError(
+            f"{incident.id} was closed at {incident.closed_at}. For a new problem, run"
+            " ansible-playbook playbooks/incident_open.yml to open a new incident. To send undelivered"
+            f" messages, run ansible-playbook playbooks/incident_deliver.yml -e incident={incident.id}"
+        )
+
+
+def fingerprint(findings: Iterable[Finding]) -> str:
+    """An alert's fingerprint: 16 hexadecimal digits of its hosts and rules, in any order."""
+    marks = "\n".join(sorted({each.mark for each in findings}))
     return hashlib.sha256(marks.encode()).hexdigest()[:16]
 
 
 def same(
-    others: Iterable[Incident], alert: str, found: Sequence[Finding], closed_after: datetime | None = None
+    others: Iterable[Incident], alert: str, findings: Sequence[Finding], closed_after: datetime | None = None
 ) -> Incident | None:
-    """The open incident that an alert belongs to, None for none.
+    """The open incident that an alert belongs to; None if there is none.
 
-    Where both have a name, it decides. Otherwise a rule on a host that both have does: while things get
-    worse or better, the rest of what triage finds comes and goes. With `closed_after`, the newest
-    incident of the same that was closed since then instead.
+    If both have an alert name, the names decide. Otherwise one common finding (a rule on a host) is enough,
+    because the other findings come and go during an incident. With `closed_after`, the newest matching
+    incident that was closed since then.
     """
-    marks = {each.mark for each in found}
+    marks = {each.mark for each in findings}
     for incident in sorted(others, key=lambda each: each.opened_at, reverse=True):
         if closed_after is None:
             eligible = incident.is_open
@@ -416,44 +420,46 @@ def respond_by(severity: Severity, at: datetime) -> str:
 
 
 def awaits_restoration(incident: Incident) -> bool:
-    """Whether so much fails that a senior engineer is called unless it is mended soon."""
+    """Whether somebody must be called if the service is not restored within RESTORED_WITHIN."""
     return incident.severity in ("P0", "P1") and incident.status in ("investigating", "identified")
 
 
 def is_helped(incident: Incident) -> bool:
-    """Whether somebody was called who may restore it: by a person, or as a senior engineer is."""
+    """Whether somebody who can restore the service was called: by a person, or a senior engineer."""
     return any(not call.automatic or call.kind == "senior" for call in incident.escalations)
 
 
 def triggers(incident: Incident, now: datetime) -> list[Trigger]:
-    """Why the runbook would have somebody called: [] while it would not.
+    """The reasons for which the runbook wants somebody called now.
 
-    What an escalation answered is left out; and while a senior engineer was called, so is the time.
+    Triggers that an escalation answered are left out. NOT_RESTORED is left out once somebody who can
+    restore the service was called.
     """
     if not incident.is_open:
         return []
-    found = []
+    current = []
     late = now - timestamps.parse(incident.opened_at) >= RESTORED_WITHIN
     if awaits_restoration(incident) and late and not is_helped(incident):
-        words = f"not restored within {RESTORED_WITHIN.seconds // 60} minutes"
-        found.append(Trigger(NOT_RESTORED, "senior", words))
+        why = f"the service was not restored within {RESTORED_WITHIN.seconds // 60} minutes"
+        current.append(Trigger(NOT_RESTORED, "senior", why))
     if incident.recurrence_of:
-        words = f"it is {incident.recurrence_of} again, which was closed"
-        found.append(Trigger(f"recurrence {incident.recurrence_of}", "senior", words))
+        why = f"the closed incident {incident.recurrence_of} has recurred"
+        current.append(Trigger(f"recurrence {incident.recurrence_of}", "senior", why))
     if incident.recurrences:
-        words = "it came back after it was resolved"
-        found.append(Trigger(f"came-back {incident.recurrences}", "senior", words))
+        why = "the incident recurred after it was resolved"
+        current.append(Trigger(f"came-back {incident.recurrences}", "senior", why))
     for error in incident.unfamiliar:
         if error in incident.bugs:
-            words = f"an exception of the application never seen before: {error}"
-            found.append(Trigger(f"error {error}", "developers", words))
+            why = f"an application exception that no earlier incident had: {error}"
+            current.append(Trigger(f"error {error}", "developers", why))
         else:
-            found.append(Trigger(f"error {error}", "senior", f"an error never seen before: {error}"))
+            why = f"an error that no earlier incident had: {error}"
+            current.append(Trigger(f"error {error}", "senior", why))
     for finding in incident.findings.values():
         if finding.suspicious:
-            words = f"{finding.host}: {finding.rule}: {finding.measured}"
-            found.append(Trigger(f"security {finding.mark}", "security", words))
-    return [each for each in found if not _is_answered(incident, each)]
+            why = f"{finding.host}: {finding.rule}: {finding.measured}"
+            current.append(Trigger(f"security {finding.mark}", "security", why))
+    return [each for each in current if not _is_answered(incident, each)]
 
 
 def _is_answered(incident: Incident, trigger: Trigger) -> bool:

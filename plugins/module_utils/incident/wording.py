@@ -1,4 +1,4 @@
-"""What may be said and to whom: placeholders that nobody replaced, words that do not belong in public."""
+"""Checks of texts: placeholders that nobody replaced, and words that must not be published."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _FILLERS = re.compile(
     r"|x{3,}|\?+|-+|\.+|[<\[{].*[>\]}])[\s.!?]*",
     re.I,
 )
-# Domains that stand for others (RFC 2606 and RFC 6761), and the runbook's own example.
+# Domains for examples (RFC 2606 and RFC 6761), and the runbook's own example.
 _EXAMPLES = r"(?:[\w.-]+\.)?(?:example(?:\.(?:com|org|net|edu))?|company\.com|domain\.com|invalid)"
 _NOBODY = (
     re.compile(rf"(?:^|[@/\s]){_EXAMPLES}(?:$|[:/\s])", re.I),
     re.compile(r"(?:^|[@/\s])your[-_ ]", re.I),
 )
 _NO_NUMBER = (
-    # The exchange that telephone numbers of films have, and no number at all.
+    # The 555 numbers that films use, and numbers that are only zeros.
     re.compile(r"[\s+().-]*(?:1[\s.-]?)?(?:\(?\d{3}\)?[\s.-]?)?555[\s.-]?\d{4}\s*"),
     re.compile(r"[\s+]*1[\s().-]*555(?:[\s().-].*)?"),
     re.compile(r"[\s+()./-]*0[\s+()./0-]*"),
 )
-# The parts of an address in the documents of those who give them out.
+# Path segments of example webhook addresses in vendors' documentation.
 _SAMPLE_PATH = re.compile(r"/(?:x{4,}|T0{4,}|<[^/]*>|\{[^/]*\}|your[-_][^/]*)(?:/|$)", re.I)
 _ADDRESS = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)")
 _ADDRESS_6 = re.compile(r"(?<![\w:])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.I)
@@ -33,12 +33,12 @@ _PATH = re.compile(r"(?<![\w/:])/(?:etc|var|opt|usr|run|srv|home|tmp|dev|proc)/[
 
 
 def is_filler(text: str) -> bool:
-    """Whether a text only keeps the place of one that nobody wrote yet."""
+    """Whether a text is empty or a placeholder such as TBD, n/a, ... or <name>."""
     return not text.strip() or _FILLERS.fullmatch(text) is not None
 
 
 def is_placeholder(contact: str) -> bool:
-    """Whether a contact (name, address, telephone number) stands for one that nobody gave yet."""
+    """Whether a contact (name, email address, telephone number) is a placeholder or an example."""
     head, _, _ = contact.partition("@")
     return (
         is_filler(contact)
@@ -49,14 +49,14 @@ def is_placeholder(contact: str) -> bool:
 
 
 def is_placeholder_url(host: str, path: str) -> bool:
-    """Whether an address of the web is an example. What looks like a word in a token is none."""
+    """Whether a web address is an example. Words inside a token do not count."""
     return any(pattern.search(host) for pattern in _NOBODY) or bool(_SAMPLE_PATH.search(path))
 
 
 def public_problems(text: str, hosts: Iterable[str], jargon: Iterable[str]) -> Iterator[str]:
-    """One message for everything in a public text that names a host, an address or jargon.
+    """One clause for each host name, address or jargon word in a public text.
 
-    `hosts`: names by which hosts are known inside. A word counts in any case, and in the plural.
+    `hosts`: the internal names of hosts. A word matches in any case, and in the plural.
     """
     plain = unicodedata.normalize("NFKC", text).casefold()
     if not plain.strip():
@@ -66,13 +66,14 @@ def public_problems(text: str, hosts: Iterable[str], jargon: Iterable[str]) -> I
             yield f"the public text names the host {name}"
     for word in jargon:
         if re.search(rf"(?<!\w){re.escape(word.casefold())}(?:e?s)?(?!\w)", plain):
-            yield f"the public text has the jargon {word!r}"
-    for kind, pattern in (("the address", _ADDRESS), ("the name", _INSIDE), ("the path", _PATH)):
-        for found in pattern.findall(plain):
-            yield f"the public text has {kind} {found}"
-    for found in _ADDRESS_6.findall(plain):
-        if _is_address(found):
-            yield f"the public text has the address {found}"
+            yield f"the public text contains the jargon word {word!r}"
+    patterns = (("address", _ADDRESS), ("internal name", _INSIDE), ("path", _PATH))
+    for kind, pattern in patterns:
+        for match in pattern.findall(plain):
+            yield f"the public text contains the {kind} {match}"
+    for match in _ADDRESS_6.findall(plain):
+        if _is_address(match):
+            yield f"the public text contains the address {match}"
 
 
 def plain_text(text: str) -> str:
@@ -84,12 +85,12 @@ def plain_text(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks and other control characters, which end a header or move a cursor."""
+    """A text on one line: line breaks and control characters become spaces."""
     return " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in text).split())
 
 
 def _names(host: str) -> set[str]:
-    """A host's name, and its first part unless that is a number."""
+    """A host's name, and its first label unless that is a number."""
     first = host.partition(".")[0]
     return {host} if first.isdigit() or ":" in host else {host, first}
 

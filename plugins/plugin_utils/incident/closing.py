@@ -1,4 +1,4 @@
-"""Whether an incident may end: every host of it stayed well, watched, since it was last changed. Pure."""
+"""Checks whether an incident may be resolved: a watch confirmed each host after its last change. Pure."""
 
 from __future__ import annotations
 
@@ -10,50 +10,51 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.reports import watch_
 
 # Results of a procedure that has changed its host, or may have.
 _CHANGED = ("changed", "partial", "unknown")
-# What these leave on a host is no change of the service.
+# Procedures that do not change the service.
 _READING = (watch_table.PROCEDURE, "evidence", "backup", "baseline")
 
 
 def changes(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
-    """By host: when the last procedure that changed it was begun, and its name.
+    """By host: when the last procedure that changed it started, and the procedure's name.
 
-    One without an end was killed, or is at work: it counts. An end belongs to a beginning of its own run;
-    where a record of an earlier version names none, to the newest, and a refusal to none.
+    A procedure without a result is still running or was killed. It counts as a change. A result belongs to
+    a start of the same run. Records of earlier versions name no run: there a result belongs to the newest
+    start, and a refusal to none.
     """
-    found: dict[str, tuple[str, str]] = {}
-    begun: dict[tuple[str, str, str], list[str]] = {}
+    latest: dict[str, tuple[str, str]] = {}
+    started: dict[tuple[str, str, str], list[str]] = {}
     for event in events:
         host, procedure = str(event.get("host")), str(event.get("procedure") or "")
         if not procedure or procedure in _READING:
             continue
         run, result = str(event.get("run") or ""), event.get("result")
-        mine = begun.setdefault((host, procedure, run), [])
+        starts = started.setdefault((host, procedure, run), [])
         if result == "begun":
-            mine.append(str(event["at"]))
+            starts.append(str(event["at"]))
             continue
-        at = mine[-1] if mine else str(event["at"])
+        at = starts[-1] if starts else str(event["at"])
         if run:
-            mine.clear()
+            starts.clear()
         elif result != "refused":
-            del mine[-1:]
+            del starts[-1:]
         if result in _CHANGED:
-            found[host] = max(found.get(host, ("", "")), (at, procedure))
-    for (host, procedure, _), times in begun.items():
+            latest[host] = max(latest.get(host, ("", "")), (at, procedure))
+    for (host, procedure, _), times in started.items():
         for at in times:
-            found[host] = max(found.get(host, ("", "")), (at, procedure))
-    return found
+            latest[host] = max(latest.get(host, ("", "")), (at, procedure))
+    return latest
 
 
 def hosts(incident: Incident, events: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Those that were ill or unknown when an incident was opened or joined, and that were changed since."""
-    return sorted({*incident.ill, *changes(events)})
+    """The incident's hosts: unhealthy or unknown when an alert opened or joined it, or changed since."""
+    return sorted({*incident.unhealthy, *changes(events)})
 
 
 def unmet(incident: Incident, events: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Why it is not known of the hosts of an incident that they recovered, a clause each; [] when it is.
+    """One clause for each host whose recovery is not confirmed; [] if all are confirmed.
 
-    `events`: its timeline, the oldest first. An incident without hosts has nothing that could be watched.
-    What was allowed to end without a watch stays so until a host is changed.
+    `events`: the incident's timeline, the oldest first. An incident without hosts needs no watch. Permission
+    to end without a watch is valid until a host is changed.
     """
     changed = changes(events)
     if incident.without_watch and all(at < incident.without_watch for at, _ in changed.values()):
@@ -63,23 +64,26 @@ def unmet(incident: Incident, events: Sequence[Mapping[str, Any]]) -> list[str]:
         for event in events
         if event.get("procedure") == watch_table.PROCEDURE and watch_table.PROCEDURE in event
     }
-    return list(_problems(hosts(incident, events), newest, changed, incident.ill))
+    return list(_problems(hosts(incident, events), newest, changed, incident.unhealthy))
 
 
 def _problems(
     hosts: Iterable[str],
     newest: Mapping[str, Mapping[str, Any]],
     changed: Mapping[str, tuple[str, str]],
-    ill: Mapping[str, str],
+    unhealthy: Mapping[str, str],
 ) -> Iterator[str]:
     for host in hosts:
-        seen = newest.get(host)
+        watch = newest.get(host)
         at, procedure = changed.get(host, ("", ""))
-        if seen is None:
+        if watch is None:
             yield f"{host} was not watched"
-        elif seen["verdict"] != "recovered":
-            yield f"{host} is {seen['verdict']} ({seen['why']})"
-        elif seen["began"] < at:
-            yield f"{host} was watched from {seen['began']}, and changed by {procedure} at {at}"
-        elif seen["ended"] < ill.get(host, ""):
-            yield f"{host} was watched until {seen['ended']}, and ill at {ill[host]}"
+        elif watch["verdict"] != "recovered":
+            yield f"{host} is {watch['verdict']} ({watch['why']})"
+        elif watch["began"] < at:
+            yield f"the watch of {host} started at {watch['began']}, before {procedure} changed it at {at}"
+        elif watch["ended"] < unhealthy.get(host, ""):
+            yield (
+                f"the watch of {host} ended at {watch['ended']}, before it was unhealthy again at"
+                f" {unhealthy[host]}"
+            )

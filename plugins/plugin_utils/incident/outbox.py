@@ -1,4 +1,4 @@
-"""The messages that an incident still owes: rendered from its state, or the reason why one cannot be."""
+"""Renders the messages that an incident needs now, or reports why one cannot be rendered."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.incident import statu
 
 @dataclass(frozen=True)
 class Desk:
-    """What messages are made from besides the incident.
+    """What messages are made from, in addition to the incident.
 
-    `all` are all incidents, for the status page; `title_problems` are why its title cannot be told.
+    `all`: all incidents, for the status page. `title_problems`: why its title must not be published.
     """
 
     now: datetime
@@ -33,11 +33,11 @@ class Desk:
 def letters(
     incident: state.Incident, events: Sequence[Mapping[str, Any]], desk: Desk
 ) -> tuple[list[delivery.Letter], list[str]]:
-    """The newest message of each kind, and a sentence for each that cannot be sent as it is.
+    """The newest message of each kind, and a sentence for each that cannot be sent.
 
-    `events`: the incident's timeline. A message that a newer one of its kind follows is owed no more.
+    `events`: the incident's timeline. A newer message of a kind replaces the older ones.
     """
-    found, problems = [], []
+    rendered, problems = [], []
     for name, make in _owed(incident, events, desk):
         try:
             message = make()
@@ -48,18 +48,18 @@ def letters(
         if message.audience == "public" and desk.title_problems:
             why = "; ".join(desk.title_problems)
             problems.append(
-                f"{name} was not sent: incident_page_title is refused, {why}. Give another title."
+                f"{name} was not sent: incident_page_title cannot be published ({why}). Change the title."
             )
             continue
         if message.audience == "public":
-            told = [statuspage.told(each) for each in desk.all]
-            page = statuspage.render(told, desk.page_title, desk.now)
-        found.append(delivery.Letter(incident.id, incident.severity, message, page))
-    return found, problems
+            published = [statuspage.published(each) for each in desk.all]
+            page = statuspage.render(published, desk.page_title, desk.now)
+        rendered.append(delivery.Letter(incident.id, incident.severity, message, page))
+    return rendered, problems
 
 
 def read_timeline(path: Path) -> list[dict[str, Any]]:
-    """The events of a timeline that can be read; many write to it, and any of them may be killed."""
+    """The valid events of a timeline. Lines that a killed writer left incomplete are skipped."""
     try:
         lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
@@ -77,32 +77,32 @@ def read_timeline(path: Path) -> list[dict[str, Any]]:
 
 def _owed(incident: state.Incident, events: Sequence[Mapping[str, Any]], desk: Desk) -> Iterator[Any]:
     procedures = messages.timeline_actions(events, before=incident.closed_at)
-    done = [*procedures, *messages.told_actions(incident)]
+    actions = [*procedures, *messages.reported_actions(incident)]
     if not incident.is_open:
-        yield "stand-down", lambda: messages.stand_down(incident, done, desk.setting)
+        yield "stand-down", lambda: messages.stand_down(incident, actions, desk.setting)
     else:
         yield "declaration", lambda: messages.declaration(incident, desk.setting)
         if incident.updates:
             earlier = incident.updates[-2].at if len(incident.updates) > 1 else incident.opened_at
             recent = messages.timeline_actions(events, after=earlier)
             yield "update", lambda: messages.update(incident, recent, desk.setting)
-        told = incident.updates[-1].at if incident.updates else ""
-        if incident.worsened and incident.worsened[-1] > told:
-            recent = messages.timeline_actions(events, after=told or incident.opened_at)
-            yield "worsening", partial(messages.worsened, incident, recent, desk.setting)
-        # Of what people order, the newest; what nobody ordered has a reason of its own each time.
+        last_update = incident.updates[-1].at if incident.updates else ""
+        if incident.worsened and incident.worsened[-1] > last_update:
+            recent = messages.timeline_actions(events, after=last_update or incident.opened_at)
+            yield "update on the raised severity", partial(messages.worsened, incident, recent, desk.setting)
+        # Only the newest call that a person ordered, but all automatic ones: each has its own reason.
         owed = {each.number if each.automatic else 0: each for each in incident.escalations}
         for call in owed.values():
-            yield "escalation", partial(_escalation, incident, call, done, desk)
+            yield "escalation", partial(_escalation, incident, call, actions, desk)
     if incident.public:
-        yield "status", lambda: messages.public(incident)
+        yield "status page", lambda: messages.public(incident)
 
 
 def _escalation(
     incident: state.Incident,
     call: state.Escalation,
-    done: Sequence[messages.Action],
+    actions: Sequence[messages.Action],
     desk: Desk,
 ) -> messages.Message:
     contact = incident_roster.contact(desk.roster, call.to)
-    return messages.escalation(incident, call, done, contact, desk.now, desk.setting)
+    return messages.escalation(incident, call, actions, contact, desk.now, desk.setting)

@@ -1,4 +1,4 @@
-"""What a request means for an incident: the lines that are added to its record. Pure; refuses or plans."""
+"""Plans what a request adds to an incident's record, or refuses the request. Pure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.incident.request impo
 
 REPEATED_WITHIN = timedelta(minutes=5)
 _MOST_REASONS = 5
-# What is computed from triage's findings until a person says it.
+# Texts that are computed from triage's findings until a person sets them.
 _COMPUTED = ("impact", "summary")
 
-# Nobody can say that what cannot be measured works; nor that it does not.
+# A fleet that cannot be measured may be down. P1 is the cautious middle.
 _UNKNOWN_IS: Severity = "P1"
 
 
@@ -32,8 +32,8 @@ _UNKNOWN_IS: Severity = "P1"
 class Known:
     """What a plan is made from.
 
-    `report` is triage's, None when it was not run; `taken` are ids in use; `timelines` are the events of
-    incidents by id.
+    `report`: that of triage, None if triage was not run. `taken`: ids in use. `timelines`: the events of
+    incidents, by id.
     """
 
     now: datetime
@@ -49,7 +49,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Plan:
-    """Lines for the record of an incident, what they mean in a sentence, and what is wrong nevertheless."""
+    """The lines for an incident's record, a sentence for the operator, and warnings."""
 
     incident: str
     events: tuple[dict[str, Any], ...]
@@ -57,201 +57,218 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
-def plan(request: Request, known: Known) -> Plan:
-    """The lines that a request adds.
+def plan(request: Request, context: Known) -> Plan:
+    """Plan the lines that a request adds.
 
     Raises:
-        RefusedError: if it cannot be followed; nothing is planned then.
+        RefusedError: if the request is not possible. Nothing is planned then.
     """
     if request.verb == "open":
-        return _open(request, known)
-    incident = find(request.incident, known.all)
+        return _open(request, context)
+    incident = find(request.incident, context.all)
     if request.verb == "deliver":
         return Plan(incident.id, (), f"{incident.id} is {incident.status}.")
     state.check_open(incident)
-    made = {"update": _update, "escalate": _escalate, "close": _close}[request.verb](request, incident, known)
-    return Plan(made.incident, (*_overdue(incident, known.now), *made.events), made.words, made.warnings)
+    made = {"update": _update, "escalate": _escalate, "close": _close}[request.verb](
+        request, incident, context
+    )
+    return Plan(made.incident, (*_overdue(incident, context.now), *made.events), made.words, made.warnings)
 
 
-def find(given: str, all_incidents: Mapping[str, Incident]) -> Incident:
-    """The incident that is given, or else the only one that is open.
+def find(name: str, all_incidents: Mapping[str, Incident]) -> Incident:
+    """The incident with an id or, without one, the only open incident.
 
     Raises:
         RefusedError: if there is none, or several are open.
     """
     is_open = sorted(name for name, incident in all_incidents.items() if incident.is_open)
-    there = f"Open: {', '.join(is_open) or 'none'}."
-    if given:
-        if given not in all_incidents:
-            raise RefusedError(f"There is no incident {given!r}. {there}")
-        return all_incidents[given]
+    listing = f"Open incidents: {', '.join(is_open) or 'none'}."
+    if name:
+        if name not in all_incidents:
+            raise RefusedError(f"There is no incident {name!r}. {listing}")
+        return all_incidents[name]
+    if not is_open:
+        raise RefusedError("No incident is open. To use a closed incident, give -e incident=ID.")
     if len(is_open) != 1:
-        raise RefusedError(f"Say which incident: -e incident=ID. {there}")
+        raise RefusedError(f"Several incidents are open. Give -e incident=ID. {listing}")
     return all_incidents[is_open[0]]
 
 
-def _open(request: Request, known: Known) -> Plan:
-    report = known.report or {"hosts": {}, "verdict": "healthy"}
-    found = incident_report.findings(report)
+def _open(request: Request, context: Known) -> Plan:
+    report = context.report or {"hosts": {}, "verdict": "healthy"}
+    findings = incident_report.findings(report)
     errors = incident_report.error_groups(report)
     undecided = incident_report.undecided(report)
-    saw = {"findings": [vars(each) for each in found], "errors": sorted(errors), "undecided": undecided}
-    if request.incident in known.all:
-        there = known.all[request.incident]
-        state.check_open(there)
-        return _join(request, known, there, saw)
-    joined = state.same(known.all.values(), request.alert, found)
+    triaged = {
+        "findings": [vars(each) for each in findings],
+        "errors": sorted(errors),
+        "undecided": undecided,
+    }
+    if request.incident in context.all:
+        existing = context.all[request.incident]
+        state.check_open(existing)
+        return _join(request, context, existing, triaged)
+    joined = state.same(context.all.values(), request.alert, findings)
     if joined and not request.incident:
-        return _join(request, known, joined, saw)
+        return _join(request, context, joined, triaged)
     severity = request.severity or _measured(report)
     if severity is None:
         raise RefusedError(
-            f"Triage found all {len(report['hosts'])} hosts healthy, which is no incident. If you know"
-            " better: -e severity=P3 -e impact=..."
+            f"Triage found all {len(report['hosts'])} hosts healthy, so no incident was opened. To open one"
+            " anyway, give the severity and the impact: -e severity=P3 -e 'impact=\"<impact>\"'"
         )
-    name = request.incident or _new_id(known)
-    closed_after = known.now - state.RECURS_WITHIN
-    before = state.same(known.all.values(), request.alert, found, closed_after)
-    seen = _seen(known)
-    public, warnings = _public(request.public, "investigating", known)
-    said = request.texts("lead", "impact", "summary", "next_steps", "eta")
+    name = request.incident or _new_id(context)
+    closed_after = context.now - state.RECURS_WITHIN
+    previous = state.same(context.all.values(), request.alert, findings, closed_after)
+    earlier_errors = _earlier_errors(context)
+    public, warnings = _public(request.public, "investigating", context)
+    texts = request.texts("lead", "impact", "summary", "next_steps", "eta")
     event = {
         "event": "opened",
         "id": name,
-        "started": request.started or timestamps.stamp(known.now),
+        "started": request.started or timestamps.stamp(context.now),
         "severity": severity,
-        "severity_by": known.who if request.severity else "triage",
-        "measured": report["verdict"] if known.report else "not measured",
+        "severity_by": context.who if request.severity else "triage",
+        "measured": report["verdict"] if context.report else "not measured",
         "worst": severity,
-        "respond_by": state.respond_by(severity, known.now),
+        "respond_by": state.respond_by(severity, context.now),
         "alert": request.alert,
-        "fingerprint": state.fingerprint(found),
+        "fingerprint": state.fingerprint(findings),
         "fleet_size": len(report["hosts"]),
-        "recurrence_of": before.id if before else "",
-        # The first incident has nothing that its errors could be unlike.
-        **_unfamiliar(report, errors - seen if known.all else set()),
-        **saw,
-        "impact": messages.impact(found, severity, len(report["hosts"])),
-        "summary": messages.summary(found),
-        "computed": [name for name in _COMPUTED if name not in said],
+        "recurrence_of": previous.id if previous else "",
+        # For the first incident there is nothing to compare its errors with.
+        **_unfamiliar(report, errors - earlier_errors if context.all else set()),
+        **triaged,
+        "impact": messages.impact(findings, severity, len(report["hosts"])),
+        "summary": messages.summary(findings),
+        "computed": [name for name in _COMPUTED if name not in texts],
         "public": public,
-        **said,
+        **texts,
     }
-    words = f"{name} is opened: {severity} by {event['severity_by']}; respond by {event['respond_by']}."
-    return Plan(name, (event,), words, warnings)
-
-
-def _join(request: Request, known: Known, there: Incident, saw: Mapping[str, Any]) -> Plan:
-    said = request.texts("lead", "impact", "summary", "next_steps", "eta")
-    new = set(saw["errors"]) - _seen(known) if len(known.all) > 1 else set()
-    event = {"event": "joined", "alert": request.alert, **saw, **_unfamiliar(known.report or {}, new), **said}
-    measured = _measured(known.report) if known.report else None
-    if request.severity and request.severity != there.severity:
-        event |= {"severity": request.severity, "severity_by": known.who}
-    elif measured and there.severity_by == "triage" and _is_worse(measured, there.severity):
-        event |= {"severity": measured, "severity_by": "triage"}
-    back: Status | None = "investigating" if there.status == "resolved" and saw["findings"] else None
-    public, warnings = _public(request.public, back, known)
-    event |= {**({"status": back} if back else {}), **({"public": public} if public else {})}
-    severity = event.get("severity", there.severity)
-    event |= _computed(there, saw["findings"], severity, said)
-    words = (
-        f"It is {there.id}, which is open since {there.opened_at} and {event.get('status', there.status)};"
-        f" {there.joins + 2} alerts by now, {severity}."
+    message = (
+        f"Opened incident {name}: {severity} (set by {event['severity_by']})."
+        f" Respond by {event['respond_by']}."
     )
-    return Plan(there.id, (*_overdue(there, known.now), event), words, warnings)
+    return Plan(name, (event,), message, warnings)
+
+
+def _join(request: Request, context: Known, existing: Incident, triaged: Mapping[str, Any]) -> Plan:
+    texts = request.texts("lead", "impact", "summary", "next_steps", "eta")
+    new = set(triaged["errors"]) - _earlier_errors(context) if len(context.all) > 1 else set()
+    event = {
+        "event": "joined",
+        "alert": request.alert,
+        **triaged,
+        **_unfamiliar(context.report or {}, new),
+        **texts,
+    }
+    measured = _measured(context.report) if context.report else None
+    if request.severity and request.severity != existing.severity:
+        event |= {"severity": request.severity, "severity_by": context.who}
+    elif measured and existing.severity_by == "triage" and _is_worse(measured, existing.severity):
+        event |= {"severity": measured, "severity_by": "triage"}
+    back: Status | None = "investigating" if existing.status == "resolved" and triaged["findings"] else None
+    public, warnings = _public(request.public, back, context)
+    event |= {**({"status": back} if back else {}), **({"public": public} if public else {})}
+    severity = event.get("severity", existing.severity)
+    event |= _computed(existing, triaged["findings"], severity, texts)
+    message = (
+        f"The alert joined incident {existing.id}, open since {existing.opened_at}:"
+        f" {severity}, {event.get('status', existing.status)}, {existing.joins + 2} alerts so far."
+    )
+    return Plan(existing.id, (*_overdue(existing, context.now), event), message, warnings)
 
 
 def _computed(
-    there: Incident, found: Sequence[Mapping[str, Any]], severity: Severity, said: Mapping[str, str]
+    existing: Incident, findings: Sequence[Mapping[str, Any]], severity: Severity, texts: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Impact and summary of all that was found by now, where triage said them; what people say stays."""
-    merged = {**there.findings, **{each.mark: each for each in (state.Finding(**one) for one in found)}}
+    """Impact and summary, computed from all findings so far. Texts that a person set are not replaced."""
+    merged = {**existing.findings, **{each.mark: each for each in (state.Finding(**one) for one in findings)}}
     worst = sorted(merged.values(), key=lambda each: (SEVERITIES.index(each.level), each.host, each.rule))
-    texts = {
-        "impact": messages.impact(worst, severity, there.fleet_size),
+    computed = {
+        "impact": messages.impact(worst, severity, existing.fleet_size),
         "summary": messages.summary(worst),
     }
     new = {
         name: text
-        for name, text in texts.items()
-        if (name in there.computed or not getattr(there, name))
-        and name not in said
-        and text != getattr(there, name)
+        for name, text in computed.items()
+        if (name in existing.computed or not getattr(existing, name))
+        and name not in texts
+        and text != getattr(existing, name)
     }
     return {**new, "computed": list(new)} if new else {}
 
 
-def _seen(known: Known) -> set[str]:
-    return {error for incident in known.all.values() for error in incident.errors}
+def _earlier_errors(context: Known) -> set[str]:
+    return {error for incident in context.all.values() for error in incident.errors}
 
 
 def _unfamiliar(report: Mapping[str, Any], new: set[str]) -> dict[str, list[str]]:
-    """Errors that no incident had before, and which of them are the application's own."""
+    """Errors that no earlier incident had, and which of them are exceptions of the application."""
     own = incident_report.bugs(report) & new if new else set()
     return {"unfamiliar": sorted(new), "bugs": sorted(own)}
 
 
 def calls(incident: Incident, roles: Sequence[str], senior: str, now: datetime) -> list[dict[str, Any]]:
-    """The lines that call somebody for what the runbook would have them called for, nobody ordering it.
+    """The lines for automatic escalations: one for each contact that the runbook wants called.
 
-    `roles` are those of the roster; who has none of the runbook's is called by the role `senior`. That a
-    service is not restored in time is left to the timekeeper, or two would call.
+    `roles`: those of the roster. If the runbook's role is not among them, `senior` is called. The reminder
+    timer alone calls for a service that is not restored in time, so that nobody is called twice.
     """
-    wanted: dict[str, list[state.Trigger]] = {}
+    by_contact: dict[str, list[state.Trigger]] = {}
     for trigger in state.triggers(incident, now):
         if trigger.key != state.NOT_RESTORED:
             to = trigger.kind if trigger.kind != "senior" and trigger.kind in roles else senior
-            wanted.setdefault(to, []).append(trigger)
+            by_contact.setdefault(to, []).append(trigger)
     return [
         {
             "event": "escalated",
             "to": to,
-            "why": "; ".join(each.why for each in found[:_MOST_REASONS]),
-            "answers": sorted(each.key for each in found),
+            "why": "; ".join(each.why for each in reasons[:_MOST_REASONS]),
+            "answers": sorted(each.key for each in reasons),
             "automatic": True,
-            # A call for any of it reaches somebody who may restore the service, when that is one of it.
-            "kind": "senior" if to == senior else found[0].kind,
+            # Whoever has the role `senior` can restore the service, whatever the reason for the call.
+            "kind": "senior" if to == senior else reasons[0].kind,
         }
-        for to, found in wanted.items()
+        for to, reasons in by_contact.items()
     ]
 
 
-def _update(request: Request, incident: Incident, known: Known) -> Plan:
-    said = request.texts("lead", "impact", "summary", "next_steps", "eta", "resolution")
+def _update(request: Request, incident: Incident, context: Known) -> Plan:
+    texts = request.texts("lead", "impact", "summary", "next_steps", "eta", "resolution")
     if request.status:
         state.check_transition(incident, request.status)
     if request.severity and request.severity != incident.severity:
-        said |= {"severity": request.severity, "severity_by": known.who}
+        texts |= {"severity": request.severity, "severity_by": context.who}
     changed = request.status if request.status and request.status != incident.status else None
-    public, warnings = _public(request.public, changed, known)
+    public, warnings = _public(request.public, changed, context)
     event: dict[str, Any] = {
-        **said,
+        **texts,
         **({"status": changed} if changed else {}),
         **({"actions": list(request.actions)} if request.actions else {}),
         **({"public": public} if public else {}),
-        **(_unwatched(request, incident, known) if changed == "resolved" else {}),
+        **(_unwatched(request, incident, context) if changed == "resolved" else {}),
     }
-    if _is_repeated(request, incident, known.now):
-        return Plan(incident.id, (), f"{incident.id} was told so already.")
+    if _is_repeated(request, incident, context.now):
+        return Plan(incident.id, (), f"{incident.id} already has this update. It was not recorded again.")
     if not event:
         raise RefusedError(
-            f"An update says something new: give status, impact, actions, next_steps, eta or public."
-            f" {incident.id} is {incident.status}."
+            "The update changes nothing. Give at least one of status, impact, actions, next_steps, eta and"
+            f" public. {incident.id} is {incident.status}."
         )
-    words = f"{incident.id} is updated: {changed or incident.status}."
-    return Plan(incident.id, ({"event": "updated", **event, "asked": _asked(request)},), words, warnings)
+    message = f"Updated incident {incident.id}: {changed or incident.status}."
+    return Plan(incident.id, ({"event": "updated", **event, "asked": _asked(request)},), message, warnings)
 
 
 def _asked(request: Request) -> dict[str, Any]:
-    """What an update was asked with, by which its repetition is known."""
+    """The parameters of an update, to recognise a repetition."""
     names = ("status", "severity", "lead", "impact", "summary", "next_steps", "eta", "resolution", "public")
-    given = {name: getattr(request, name) for name in names if getattr(request, name)}
-    return given | ({"actions": list(request.actions)} if request.actions else {})
+    parameters = {name: getattr(request, name) for name in names if getattr(request, name)}
+    return parameters | ({"actions": list(request.actions)} if request.actions else {})
 
 
 def _is_repeated(request: Request, incident: Incident, now: datetime) -> bool:
-    """Whether the newest update is this one, of a run that was killed or of a second press of the key."""
+    """Whether the newest update is the same: the first run was killed, or the command was run twice."""
     if not incident.updates:
         return False
     newest = incident.updates[-1]
@@ -259,14 +276,20 @@ def _is_repeated(request: Request, incident: Incident, now: datetime) -> bool:
     return recent and dict(newest.asked) == _asked(request)
 
 
-def _escalate(request: Request, incident: Incident, known: Known) -> Plan:
-    triggered = state.triggers(incident, known.now)
+def _escalate(request: Request, incident: Incident, context: Known) -> Plan:
+    triggered = state.triggers(incident, context.now)
     why = request.why or "; ".join(each.why for each in triggered)
     if not why:
-        raise RefusedError("Nothing of the runbook's triggers this escalation; say the reason: -e why=...")
+        raise RefusedError(
+            "The runbook has no reason for an escalation now. Give yours: -e 'why=\"<reason>\"'"
+        )
     newest = incident.escalations[-1] if incident.escalations else None
     if newest and (newest.to, newest.why) == (request.to, why):
-        return Plan(incident.id, (), f"{request.to} was called for this already, at {newest.at}.")
+        return Plan(
+            incident.id,
+            (),
+            f"{request.to} was already called for this reason, at {newest.at}. Nothing changed.",
+        )
     event = {
         "event": "escalated",
         "to": request.to,
@@ -274,75 +297,81 @@ def _escalate(request: Request, incident: Incident, known: Known) -> Plan:
         "answers": sorted(each.key for each in triggered),
         **request.texts("lead", "impact", "summary"),
     }
-    return Plan(incident.id, (event,), f"{incident.id} is escalated to {request.to}: {why}.")
+    return Plan(incident.id, (event,), f"Escalated incident {incident.id} to {request.to}: {why}.")
 
 
-def _close(request: Request, incident: Incident, known: Known) -> Plan:
+def _close(request: Request, incident: Incident, context: Known) -> Plan:
     if not (request.resolution or incident.resolution):
         raise RefusedError(
-            f"{incident.id} has no resolution; say how it was resolved: -e 'resolution=\"...\"'"
+            f"{incident.id} has no resolution. Describe how it was resolved: -e 'resolution=\"<resolution>\"'"
         )
     if wording.is_filler(request.resolution or incident.resolution):
         raise RefusedError(f"The resolution is a placeholder: {request.resolution or incident.resolution!r}.")
     changed: Status | None = "resolved" if incident.status != "resolved" else None
-    public, warnings = _public(request.public, changed, known)
+    public, warnings = _public(request.public, changed, context)
     event = {
         "event": "closed",
         **request.texts("resolution", "impact"),
         **({"public": public} if public else {}),
-        **_unwatched(request, incident, known),
+        **_unwatched(request, incident, context),
     }
-    end = timestamps.parse(incident.resolved_at) if incident.resolved_at else known.now
-    lasted = messages.words(end - timestamps.parse(incident.started))
-    words = f"{incident.id} is closed; it lasted {lasted}."
+    end = timestamps.parse(incident.resolved_at) if incident.resolved_at else context.now
+    duration = messages.duration_text(end - timestamps.parse(incident.started))
+    message = f"Closed incident {incident.id}. It lasted {duration}."
     if "without_watch" in event:
-        words += f" It is not known that it is over: {'; '.join(event['without_watch'])}."
-    return Plan(incident.id, (event,), words, warnings)
+        message += f" Recovery was not confirmed: {'; '.join(event['without_watch'])}."
+    return Plan(incident.id, (event,), message, warnings)
 
 
-def _unwatched(request: Request, incident: Incident, known: Known) -> dict[str, Any]:
-    """What the record says of an end without a watch; refuses one that nobody asked for by name."""
-    problems = closing.unmet(incident, known.timelines.get(incident.id, ()))
+def _unwatched(request: Request, incident: Incident, context: Known) -> dict[str, Any]:
+    """The record of an end without a confirmed recovery. Refuses it without `without_watch`."""
+    problems = closing.unmet(incident, context.timelines.get(incident.id, ()))
     if problems and not request.without_watch:
-        hosts = closing.hosts(incident, known.timelines.get(incident.id, ()))
+        hosts = closing.hosts(incident, context.timelines.get(incident.id, ()))
         raise RefusedError(
-            f"It is not known that {incident.id} is over: {'; '.join(problems)}. Watch it for 15 minutes:"
+            f"The recovery of {incident.id} is not confirmed: {'; '.join(problems)}. Run"
             f" ansible-playbook playbooks/watch.yml -e incident={incident.id} -l {','.join(hosts)}"
-            " (watch_show.yml shows a verdict that is there). To end it without: -e without_watch=true,"
-            " which is recorded with your name."
+            " to watch for 15 minutes. If the watch has finished, run"
+            f" ansible-playbook playbooks/watch_show.yml -e incident={incident.id} -l {','.join(hosts)}"
+            " to fetch its verdict. To end the incident without a watch, add -e without_watch=true; your name"
+            " is recorded."
         )
     return {"without_watch": problems} if problems else {}
 
 
 def _overdue(incident: Incident, now: datetime) -> tuple[dict[str, Any], ...]:
-    """The update that is overdue, unless it is on record."""
+    """The line for an overdue update, unless it was recorded before."""
     due = incident.update_due
     if incident.is_open and timestamps.stamp(now) > due and due not in incident.overdue:
         return ({"event": "overdue", "due": due},)
     return ()
 
 
-def _public(given: str, status: Status | None, known: Known) -> tuple[str, tuple[str, ...]]:
-    """What the public is told: what is given, or else the site's text for a status that it comes to.
+def _public(requested: str, status: Status | None, context: Known) -> tuple[str, tuple[str, ...]]:
+    """The public text: that of the request, or the site's text for a new status. With warnings.
 
-    What is given and does not belong in public is refused. In the place of a site's own that does not, with
-    a warning, and of one that is not there, goes the project's: nothing may keep an incident from being
-    recorded at night, and without a text the page would go on saying what is over.
+    A requested text that must not be published is refused. If the site's own text is missing or must not be
+    published, the default text is used, with a warning. This way an incident can always be recorded, and the
+    status page never shows an outdated status.
     """
-    if given:
-        if problems := list(wording.public_problems(given, known.hosts, known.jargon)):
-            raise RefusedError(f"{'; '.join(problems)}. Say it so that players understand it: -e public=...")
-        return given, ()
+    if requested:
+        if problems := list(wording.public_problems(requested, context.hosts, context.jargon)):
+            raise RefusedError(
+                f"{'; '.join(problems)}. Write it for players, without internal terms: -e 'public=\"<text>\"'"
+            )
+        return requested, ()
     if status is None:
         return "", ()
-    text, ours = known.public_texts.get(status) or "", statuspage.TEXTS[status]
+    text, ours = context.public_texts.get(status) or "", statuspage.TEXTS[status]
     if text == ours:
         return ours, ()
-    where = f"The status page says {ours!r}: incident_public_texts"
+    instead = f"The status page shows the default text instead: {ours!r}"
     if not text:
-        return ours, (f"{where} has no text for {status}.",)
-    if problems := list(wording.public_problems(text, known.hosts, known.jargon)):
-        return ours, (f"{where}.{status} cannot be told, {'; '.join(problems)}.",)
+        return ours, (f"incident_public_texts has no text for {status}. {instead}",)
+    if problems := list(wording.public_problems(text, context.hosts, context.jargon)):
+        return ours, (
+            f"incident_public_texts.{status} cannot be published: {'; '.join(problems)}. {instead}",
+        )
     return text, ()
 
 
@@ -357,10 +386,10 @@ def _is_worse(one: Severity, other: Severity) -> bool:
     return SEVERITIES.index(one) < SEVERITIES.index(other)
 
 
-def _new_id(known: Known) -> str:
-    """The day and the first number that no incident of it has."""
-    day = f"{known.now:%Y-%m-%d}"
+def _new_id(context: Known) -> str:
+    """The day and the first free number on it, such as 2026-11-24-1."""
+    day = f"{context.now:%Y-%m-%d}"
     number = 1
-    while f"{day}-{number}" in known.taken:
+    while f"{day}-{number}" in context.taken:
         number += 1
     return f"{day}-{number}"

@@ -13,7 +13,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.severity import Sever
 Verb = Literal["open", "update", "escalate", "close", "deliver", "show"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 LONGEST = 1000
-"""Characters of a text."""
+"""The most characters that a text may have."""
 
 _TEXTS = ("lead", "impact", "summary", "next_steps", "eta", "resolution", "public", "to", "why", "alert")
 
@@ -24,7 +24,7 @@ class InputError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for; empty for what was not given."""
+    """The inputs of a run; empty for those that were not given."""
 
     verb: Verb
     incident: str = ""
@@ -46,7 +46,7 @@ class Request:
     why: str = ""
 
     def texts(self, *names: str) -> dict[str, str]:
-        """Those of the named texts that were given."""
+        """The given texts among `names`."""
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
@@ -61,7 +61,7 @@ def parse(verb: Verb, inputs: Mapping[str, Any]) -> Request:
     texts = {name: wording.plain_text(str(inputs.get(name) or "")) for name in _TEXTS}
     actions = tuple(filter(None, (wording.plain_text(str(each)) for each in inputs.get("actions") or ())))
     problems = [
-        f"-e {name} has {len(text)} characters; give at most {LONGEST}."
+        f"-e {name} has {len(text)} characters. The limit is {LONGEST}."
         for name, text in (*texts.items(), *(("actions", each) for each in actions))
         if len(text) > LONGEST
     ]

@@ -1,4 +1,4 @@
-"""Whom to call: the inventory's roster, and what is wrong with it."""
+"""Reads and checks the roster of contacts (`incident_roster`)."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ _FIELDS = ("name", "email", "phone")
 
 
 class RosterError(Exception):
-    """Nobody can be called by this roster; the message says why, without telling contacts."""
+    """The roster has no usable contact. The message gives the reason, without any contact details."""
 
 
 def contact(roster: object, role: str) -> Contact:
-    """Who has a role.
+    """The contact with a role.
 
     Raises:
-        RosterError: if nobody has it, or the contact is a placeholder.
+        RosterError: if nobody has the role, or the contact is not usable.
     """
     contacts = _contacts(roster)
     if role not in contacts:
-        known = ", ".join(sorted(contacts)) or "nobody"
-        raise RosterError(f"incident_roster has no {role!r}; it has {known}")
+        listing = ", ".join(sorted(contacts)) or "none"
+        raise RosterError(f"incident_roster has no contact {role!r}; its contacts: {listing}")
     entry = contacts[role]
-    if found := list(_entry_problems(role, entry)):
-        raise RosterError("; ".join(found))
+    if problems := list(_entry_problems(role, entry)):
+        raise RosterError("; ".join(problems))
     return Contact(role, *(str(entry.get(name) or "") for name in _FIELDS))
 
 
 def roles(roster: object) -> list[str]:
-    """The roles that have a contact, whatever is wrong with it."""
+    """The roles that have a contact, valid or not."""
     return sorted(_contacts(roster))
 
 
 def problems(roster: object, today: date) -> Iterator[str]:
-    """A sentence for every contact that is none, and for a roster that nobody has looked through in time."""
+    """A message for each invalid contact, and for a roster whose review date has passed."""
     contacts = _contacts(roster)
     for role, entry in contacts.items():
         yield from _entry_problems(role, entry)
@@ -47,21 +47,27 @@ def problems(roster: object, today: date) -> Iterator[str]:
         try:
             overdue = date.fromisoformat(due) < today
         except ValueError:
-            yield f"incident_roster.verify_by is {due!r}; give the date by which somebody looks it through"
+            yield (
+                f"incident_roster.verify_by is {due!r}. Give the date by which somebody must verify the"
+                " contacts, such as 2027-03-31."
+            )
         else:
             if overdue:
-                yield f"incident_roster was to be looked through by {due}: its contacts may be old"
+                yield (
+                    f"incident_roster was due to be verified by {due}. Its contacts may be outdated. Verify"
+                    " them, then set a new verify_by."
+                )
 
 
 def _contacts(roster: object) -> Mapping[str, Any]:
-    found = roster.get("contacts") if isinstance(roster, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    contacts = roster.get("contacts") if isinstance(roster, Mapping) else None
+    return contacts if isinstance(contacts, Mapping) else {}
 
 
 def _entry_problems(role: str, entry: object) -> Iterator[str]:
     where = f"incident_roster.contacts.{role}"
     if not isinstance(entry, Mapping):
-        yield f"{where} must have name, and email or phone"
+        yield f"{where} must be a mapping with name, and email or phone"
         return
     if not entry.get("name"):
         yield f"{where} has no name"
@@ -71,4 +77,4 @@ def _entry_problems(role: str, entry: object) -> Iterator[str]:
         if entry.get(name) and wording.is_placeholder(str(entry[name])):
             yield f"{where}.{name} is a placeholder"
     if entry.get("email") and "@" not in str(entry["email"]):
-        yield f"{where}.email is no address"
+        yield f"{where}.email is not an email address"

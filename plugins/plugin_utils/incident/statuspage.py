@@ -1,4 +1,4 @@
-"""The public status page: one file of HTML that needs nothing from anywhere."""
+"""Renders the public status page: one HTML file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ _STYLE = (
     "color:#1c1c1c;background:#fff;overflow-wrap:anywhere}"
     "h1{font-size:1.4rem}h2{font-size:1.1rem;margin-bottom:0}"
     ".now{padding:.75rem 1rem;border-left:.4rem solid;background:#f5f5f5}"
-    ".well{border-color:#1a7f37}.ill{border-color:#b35900}"
+    ".normal{border-color:#1a7f37}.trouble{border-color:#b35900}"
     "ol{list-style:none;padding:0}li{margin:.75rem 0}time{color:#595959;font-size:.9rem;display:block}"
 )
 _HEADINGS = {
     "investigating": "Investigating",
     "identified": "Identified",
-    "monitoring": "Fixed, being watched",
+    "monitoring": "Monitoring",
     "resolved": "Resolved",
 }
 TEXTS: Mapping[incident_state.Status, str] = {
     "investigating": "Some analyses may fail or take longer than usual. We are looking into it.",
-    "identified": "We know why some analyses fail or take longer than usual, and are working on it.",
-    "monitoring": "What kept analyses from working is mended. We keep watching for a while.",
+    "identified": "We know why some analyses fail or take longer than usual. We are working on a fix.",
+    "monitoring": "The problem is fixed. We are watching closely to make sure that it stays fixed.",
     "resolved": "Analyses work normally again. We are sorry for the trouble.",
 }
-"""What is said when an incident comes to a status and nobody says anything else."""
+"""The default texts: what the page shows for a status unless the site or a person sets another text."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the public is told of an incident, the oldest first."""
+class Published:
+    """The published part of an incident; its entries, the oldest first."""
 
     is_open: bool
     entries: tuple[incident_state.Public, ...]
 
 
-def told(incident: incident_state.Incident) -> Told:
-    """The public part of an incident."""
-    return Told(incident.is_open and incident.status != "resolved", tuple(incident.public))
+def published(incident: incident_state.Incident) -> Published:
+    """The published part of an incident."""
+    return Published(incident.is_open and incident.status != "resolved", tuple(incident.public))
 
 
-def render(all_told: Sequence[Told], title: str, now: datetime) -> str:
-    """The page: how things are, then every incident that is open or ended within a week, the newest first."""
+def render(incidents: Sequence[Published], title: str, now: datetime) -> str:
+    """The page: the current state, then each incident that is open or ended within a week, newest first."""
     recent = [
         each
-        for each in all_told
+        for each in incidents
         if each.entries and (each.is_open or timestamps.parse(each.entries[-1].at) >= now - KEPT)
     ]
     recent.sort(key=lambda each: each.entries[0].at, reverse=True)
     current = [each for each in recent if each.is_open]
-    state = "ill" if current else "well"
-    words = current[0].entries[-1].text if current else "Everything works normally."
+    state = "trouble" if current else "normal"
+    text = current[0].entries[-1].text if current else "Everything works normally."
     sections = "\n".join(_section(each) for each in recent)
     return f"""\
 <!DOCTYPE html>
@@ -73,16 +73,16 @@ def render(all_told: Sequence[Told], title: str, now: datetime) -> str:
 <body>
 <main>
 <h1>{escape(title)}</h1>
-<p class="now {state}">{escape(words)}</p>
-{sections or "<p>There was no incident in the last seven days.</p>"}
-<p><time datetime="{timestamps.stamp(now)}">Written {messages.moment(now)}</time></p>
+<p class="now {state}">{escape(text)}</p>
+{sections or "<p>No incidents in the last seven days.</p>"}
+<p><time datetime="{timestamps.stamp(now)}">Last updated: {messages.moment(now)}</time></p>
 </main>
 </body>
 </html>
 """
 
 
-def _section(each: Told) -> str:
+def _section(each: Published) -> str:
     entries = "\n".join(
         f'<li><time datetime="{entry.at}">{messages.moment(timestamps.parse(entry.at))}</time>'
         f"<strong>{_HEADINGS[entry.status]}</strong> {escape(entry.text)}</li>"

@@ -1,4 +1,4 @@
-"""The incidents on the control node: one directory each, their state in one file, one writer at a time."""
+"""Stores incidents on the control node: a directory for each, with its state in one file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATE = "state.jsonl"
 
 
 class IncidentRecords:
-    """All incidents below a directory of records."""
+    """All incidents in a records directory."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -25,14 +25,14 @@ class IncidentRecords:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only one who decides and appends."""
+        """Hold the lock for planning and appending."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with file_lock.locked(self._directory / ".lock"):
             yield
 
     @contextmanager
     def sending(self, incident: str) -> Iterator[None]:
-        """Be the only one who sends the messages of an incident: what another run had begun, it died in."""
+        """Hold the lock for sending an incident's messages. Unfinished attempts are then of killed runs."""
         with file_lock.locked(self._directory / incident / ".sending"):
             yield
 
@@ -45,15 +45,15 @@ class IncidentRecords:
         return records.Records(self._root, incident).timeline
 
     def taken(self) -> set[str]:
-        """The ids that have a directory, of incidents that were opened or not."""
+        """The ids in use: those of all directories, with an opened incident or without."""
         return {path.name for path in self._directory.glob("*") if path.is_dir()}
 
     def load(self, incident: str) -> incident_state.Folded:
-        """An incident as its record tells it.
+        """Replay an incident's record.
 
         Raises:
-            RecordError: for a bad id.
-            DamagedError: if a line cannot be understood.
+            RecordError: if the id is not valid.
+            DamagedError: if a line is not valid.
         """
         path = self.state(incident)
         try:
@@ -63,8 +63,8 @@ class IncidentRecords:
         return incident_state.fold(content, str(path))
 
     def load_all(self) -> tuple[dict[str, incident_state.Incident], list[str]]:
-        """Every incident that can be read, by id; a sentence for each that cannot, or was cut short."""
-        found, problems = {}, []
+        """Every readable incident by id, and a sentence for each record that is damaged or incomplete."""
+        incidents, problems = {}, []
         for path in sorted(self._directory.glob(f"*/{STATE}")):
             name = path.parent.name
             try:
@@ -73,15 +73,13 @@ class IncidentRecords:
                 problems.append(str(error))
                 continue
             if folded.torn:
-                problems.append(
-                    f"{path}: its last line was cut short, by a run that was killed; it is left out."
-                )
+                problems.append(f"{path}: the last line is incomplete (its run was killed). It is ignored.")
             if folded.incident:
-                found[name] = folded.incident
-        return found, problems
+                incidents[name] = folded.incident
+        return incidents, problems
 
     def append(self, incident: str, *events: Mapping[str, Any], at: str, who: str) -> None:
-        """Add events to an incident's state, all or none; hold `locked` meanwhile."""
+        """Append events to an incident's state, all or none. The caller must hold `locked`."""
         path = self.state(incident)
         if not path.parent.exists():
             path.parent.mkdir(parents=True, mode=0o700)
@@ -91,42 +89,42 @@ class IncidentRecords:
     def predict(
         self, incident: str, *events: Mapping[str, Any], at: str, who: str
     ) -> incident_state.Incident:
-        """What `append` would make of an incident."""
+        """The incident's state after `append`, without writing."""
         path = self.state(incident)
         content = path.read_bytes() if path.exists() else b""
         lines = "".join(json.dumps({"at": at, "who": who, **event}) + "\n" for event in events)
         whole = content[: content.rfind(b"\n") + 1]
         folded = incident_state.fold(whole + lines.encode(), str(path))
         if folded.incident is None:
-            raise records.RecordError(f"{path} tells of no incident")
+            raise records.RecordError(f"{path} contains no incident")
         return folded.incident
 
 
 def open_incidents(root: Path) -> list[str]:
-    """The incidents that are open, and those of which that cannot be told: what is unknown is not closed."""
+    """The ids of the open incidents. An incident whose record cannot be read counts as open."""
     store = IncidentRecords(root)
-    found = []
+    names = []
     for path in sorted((root / "incidents").glob(f"*/{STATE}")):
         try:
             incident = store.load(path.parent.name).incident
         except (incident_state.DamagedError, records.RecordError, OSError):
-            found.append(path.parent.name)
+            names.append(path.parent.name)
             continue
         if incident and incident.is_open:
-            found.append(path.parent.name)
-    return found
+            names.append(path.parent.name)
+    return names
 
 
-def current(root: Path, given: str) -> str:
-    """The incident that a run belongs to: the one that is given, or else the only one that is open.
+def current(root: Path, requested: str) -> str:
+    """The incident that a run belongs to: the requested one or, without one, the only open incident.
 
-    Empty for none. Raises RecordError when several are open.
+    Empty if none is open. Raises RecordError if several are open.
     """
-    if given:
-        return given
-    found = open_incidents(root)
-    if len(found) > 1:
+    if requested:
+        return requested
+    names = open_incidents(root)
+    if len(names) > 1:
         raise records.RecordError(
-            f"{len(found)} incidents are open ({', '.join(found)}): -e incident=ID says to which this belongs"
+            f"{len(names)} incidents are open ({', '.join(names)}). Give -e incident=ID to choose one"
         )
-    return found[0] if found else ""
+    return names[0] if names else ""

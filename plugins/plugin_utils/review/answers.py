@@ -1,4 +1,4 @@
-"""What people add to a review: answers and action items, in a file that they edit and nothing overwrites."""
+"""Reads what people add to a review: answers and action items. Their file is never overwritten."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.review import blocks
 FILE = "answers.yml"
 DUE_WITHIN = timedelta(hours=48)
 LONGEST = 4000
-"""Characters of an answer."""
+"""The most characters that an answer may have."""
 
 PRIORITIES = ("High", "Medium", "Low")
 STATUSES = ("open", "done", "dropped")
@@ -25,10 +25,10 @@ STATUSES = ("open", "done", "dropped")
 
 @dataclass(frozen=True)
 class Question:
-    """One of the runbook's questions. `optional`: what the records answer, or what does not apply."""
+    """One of the runbook's questions. `optional`: `computed` (the records answer it) or `if applicable`."""
 
     name: str
-    words: str
+    text: str
     part: Literal["Timeline", "Impact", "Root cause"]
     optional: str = ""
 
@@ -54,12 +54,12 @@ _NEEDED = ("what", "owner", "due", "priority")
 
 
 class AnswersError(Exception):
-    """The file cannot be used; the message has a line for everything that is wrong with it."""
+    """The file is not valid. The message has a line for each problem."""
 
 
 @dataclass(frozen=True)
 class ActionItem:
-    """Something to be done. `number` is its place in the file, from 1."""
+    """An action item. `number`: its place in the file, from 1."""
 
     number: int
     what: str
@@ -70,17 +70,17 @@ class ActionItem:
     done_on: date | None = None
 
     def is_open(self, on: date) -> bool:
-        """Whether it was not ended by the end of a day."""
+        """Whether it was still open at the end of a day."""
         return self.status == "open" or (self.done_on is not None and self.done_on > on)
 
     def is_overdue(self, on: date) -> bool:
-        """Whether it was open after its date."""
+        """Whether it was still open on a day after its due date."""
         return self.is_open(on) and self.due < on
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What people said; empty for what they did not. `secrets`: where something looks like a secret."""
+    """The content of the file; empty for blanks. `secrets`: the places of apparent secrets."""
 
     lead: str = ""
     concluded: date | None = None
@@ -92,7 +92,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a review is: what is unanswered, by whom and by when, and whether it was ended too late."""
+    """The progress of a review: the open questions, the responsible person, the due date."""
 
     unanswered: tuple[str, ...]
     who: str
@@ -101,53 +101,53 @@ class Standing:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to answer."""
+        """Whether all questions are answered."""
         return not self.unanswered
 
     @property
     def late(self) -> bool:
-        """Whether it was concluded after the day on which it was due."""
+        """Whether it was concluded after its due date."""
         return bool(self.due) and self.concluded is not None and self.concluded > _day(self.due)
 
     def is_overdue(self, now: str) -> bool:
-        """Whether it is open after it was due; `now` in UTC as records carry times."""
+        """Whether it is still open after its due date. `now`: in UTC, in the format of records."""
         return not self.complete and bool(self.due) and now > self.due
 
 
 def due(incident: state.Incident) -> str:
-    """When the review is due; empty for an incident that is open."""
+    """When the review is due; empty for an open incident."""
     if incident.is_open:
         return ""
     return timestamps.stamp(timestamps.parse(incident.closed_at) + DUE_WITHIN)
 
 
-def standing(incident: state.Incident, said: Answers) -> Standing:
-    """How far the review of an incident is."""
-    left = [
-        question.words
+def standing(incident: state.Incident, answer_set: Answers) -> Standing:
+    """The progress of an incident's review."""
+    unanswered = [
+        question.text
         for question in QUESTIONS
-        if not question.optional and wording.is_filler(said.answers.get(question.name, ""))
+        if not question.optional and wording.is_filler(answer_set.answers.get(question.name, ""))
     ]
     if incident.is_open:
-        left.append("The incident itself: it is not closed")
-    if not said.action_items and wording.is_filler(said.no_action_items):
-        left.append("Action items, or why none is needed (no_action_items)")
-    if said.concluded is None:
-        left.append("The day on which the review was concluded (concluded)")
-    who = said.lead or incident.lead or "nobody (give lead)"
-    return Standing(tuple(left), who, due(incident), said.concluded)
+        unanswered.append("The close of the incident: it is still open")
+    if not answer_set.action_items and wording.is_filler(answer_set.no_action_items):
+        unanswered.append("Action items, or the reason for having none (no_action_items)")
+    if answer_set.concluded is None:
+        unanswered.append("The day on which the review was concluded (concluded)")
+    who = answer_set.lead or incident.lead or "nobody (set lead)"
+    return Standing(tuple(unanswered), who, due(incident), answer_set.concluded)
 
 
 def template(incident: state.Incident) -> str:
-    """The file as it is given to people, without an answer."""
+    """The file with all questions and no answers."""
     lines = [
-        f"# The review of {incident.id}: people's part. Nothing overwrites it; after each change:",
+        f"# Answers for the review of {incident.id}. After each change, run:",
         f"#   ansible-playbook playbooks/review.yml -e incident={incident.id}",
-        '# An answer of several lines begins with "|" and is indented below. No secrets in here.',
+        '# This file is never overwritten. Do not write secrets here. Start a multi-line answer with "|".',
         "",
-        "# Who sees to it that this is answered; the incident's lead when blank.",
+        "# The person responsible for the review. Blank: the incident's lead.",
         'lead: ""',
-        "# The day on which it was concluded, such as 2026-01-31; until then the review is open.",
+        "# The day on which the review was concluded, such as 2026-01-31. Blank: the review is still open.",
         'concluded: ""',
         "",
         "answers:",
@@ -158,32 +158,32 @@ def template(incident: state.Incident) -> str:
             part = question.part
             lines.append(f"  # {part}")
         hint = {
-            "computed": " The records answer it; write only what they do not have.",
+            "computed": " The records answer this. Add only what they lack.",
             "if applicable": "",
             "": "",
         }[question.optional]
-        lines += [f"  # {question.words}{hint}", f'  {question.name}: ""']
+        lines += [f"  # {question.text}{hint}", f'  {question.name}: ""']
     lines += [
         "",
-        f"# Each with what, owner, due, priority ({', '.join(PRIORITIES)}), status ({', '.join(STATUSES)}),",
-        "# and done_on, the day on which it was done or dropped:",
+        f"# Each has what, owner, due, priority ({', '.join(PRIORITIES)}), status ({', '.join(STATUSES)}).",
+        "# Unless it is open, it also has done_on, the day on which it was done or dropped. Example:",
         "#   - what: Alert when the disk is 90 % full",
         "#     owner: Anna",
         "#     due: 2026-01-31",
         "#     priority: High",
         "#     status: open",
         "action_items: []",
-        "# Without any, why none is needed.",
+        "# If there are no action items, the reason.",
         'no_action_items: ""',
     ]
     return "\n".join(lines) + "\n"
 
 
 def parse(text: str, name: str) -> Answers:
-    """What a file says; `name` is the file's, for errors.
+    """Parse and check the file. `name`: the file's name, for errors.
 
     Raises:
-        AnswersError: with a line for every problem: file, line, field, and what is accepted.
+        AnswersError: with a line for each problem: file, line, field, and what is accepted.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -194,7 +194,7 @@ def parse(text: str, name: str) -> Answers:
         return Answers()
     top = reader.mapping(root, "the file", _TOP)
     answers = reader.mapping(top.get("answers"), "answers", _ANSWERS)
-    said = Answers(
+    answer_set = Answers(
         lead=reader.text(top.get("lead"), "lead"),
         concluded=reader.day(top.get("concluded"), "concluded"),
         answers={key: reader.text(node, f"answers.{key}") for key, node in answers.items()},
@@ -204,47 +204,47 @@ def parse(text: str, name: str) -> Answers:
     )
     if reader.problems:
         raise AnswersError("\n".join(reader.problems))
-    return said
+    return answer_set
 
 
 class _Reader:
-    """Goes through the nodes of a document, so that each problem is told with its line."""
+    """Reads the YAML nodes, so that each problem has its line number."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self.problems: list[str] = []
         self.secrets: list[str] = []
 
-    def mapping(self, node: Any, where: str, known: Sequence[str]) -> dict[str, Any]:
+    def mapping(self, node: Any, where: str, keys: Sequence[str]) -> dict[str, Any]:
         """The nodes of a mapping by key; {} for a blank."""
         if _is_blank(node):
             return {}
         if not isinstance(node, yaml.MappingNode):
-            self._problem(node, f"{where} must be a mapping of {', '.join(known)}")
+            self._problem(node, f"{where} must be a mapping with {', '.join(keys)}")
             return {}
-        found: dict[str, Any] = {}
+        nodes: dict[str, Any] = {}
         for key, value in node.value:
             name = str(key.value)
-            if name not in known:
-                nearest = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {nearest[0]}?" if nearest else f"; known: {', '.join(known)}"
-                self._problem(key, f"{where} has no {name!r}{hint}")
-            elif name in found:
-                self._problem(key, f"{where} has {name} twice")
+            if name not in keys:
+                nearest = difflib.get_close_matches(name, keys, n=1)
+                hint = f"did you mean {nearest[0]}?" if nearest else f"accepted: {', '.join(keys)}"
+                self._problem(key, f"{where} has the unknown key {name!r}; {hint}")
+            elif name in nodes:
+                self._problem(key, f"{where} has the key {name} twice")
             else:
-                found[name] = value
-        return found
+                nodes[name] = value
+        return nodes
 
     def text(self, node: Any, where: str) -> str:
         """A text; empty for a blank."""
         if _is_blank(node):
             return ""
         if not isinstance(node, yaml.ScalarNode):
-            self._problem(node, f"{where} must be text; in quotes, or indented below a |")
+            self._problem(node, f"{where} must be text, in quotes or indented below a |")
             return ""
         text = str(node.value).strip()
         if len(text) > LONGEST:
-            self._problem(node, f"{where} has {len(text)} characters; at most {LONGEST} are accepted")
+            self._problem(node, f"{where} has {len(text)} characters; the limit is {LONGEST}")
         if blocks.looks_secret(text):
             self.secrets.append(f"{self._place(node)}: {where}")
         return text
@@ -257,43 +257,43 @@ class _Reader:
         try:
             return timestamps.parse_day(text)
         except ValueError:
-            self._problem(node, f"{where} is {text!r}; a day such as 2026-01-31 is accepted")
+            self._problem(node, f"{where} is {text!r}; give a day such as 2026-01-31")
             return None
 
     def choice(self, node: Any, where: str, accepted: Sequence[str], default: str) -> str:
-        """One of a few words."""
+        """One of the accepted values."""
         text = self.text(node, where) or default
         if text and text not in accepted:
-            self._problem(node, f"{where} is {text!r}; one of {', '.join(accepted)} is accepted")
+            self._problem(node, f"{where} is {text!r}; accepted: {', '.join(accepted)}")
         return text
 
     def items(self, node: Any) -> Iterator[ActionItem]:
-        """The action items, without those that have a problem."""
+        """The valid action items."""
         if _is_blank(node):
             return
         if not isinstance(node, yaml.SequenceNode):
-            self._problem(node, f"action_items must be a list, each with {', '.join(_NEEDED)}")
+            self._problem(node, f"action_items must be a list of entries with {', '.join(_NEEDED)}")
             return
         for number, entry in enumerate(node.value, 1):
             where = f"action_items[{number}]"
             before = len(self.problems)
-            given = self.mapping(entry, where, _ITEM)
+            fields = self.mapping(entry, where, _ITEM)
             for name in _NEEDED:
-                blank = name not in given or _is_blank(given[name])
-                if blank or (name in ("what", "owner") and wording.is_filler(self._raw(given[name]))):
-                    self._problem(given.get(name) or entry, f"{where}.{name} is blank; it is needed")
-            what = self.text(given.get("what"), f"{where}.what")
-            owner = self.text(given.get("owner"), f"{where}.owner")
-            due_on = self.day(given.get("due"), f"{where}.due")
-            priority = self.choice(given.get("priority"), f"{where}.priority", PRIORITIES, "")
-            status = self.choice(given.get("status"), f"{where}.status", STATUSES, "open")
-            done_on = self.day(given.get("done_on"), f"{where}.done_on")
+                blank = name not in fields or _is_blank(fields[name])
+                if blank or (name in ("what", "owner") and wording.is_filler(self._raw(fields[name]))):
+                    self._problem(fields.get(name) or entry, f"{where}.{name} is required")
+            what = self.text(fields.get("what"), f"{where}.what")
+            owner = self.text(fields.get("owner"), f"{where}.owner")
+            due_on = self.day(fields.get("due"), f"{where}.due")
+            priority = self.choice(fields.get("priority"), f"{where}.priority", PRIORITIES, "")
+            status = self.choice(fields.get("status"), f"{where}.status", STATUSES, "open")
+            done_on = self.day(fields.get("done_on"), f"{where}.done_on")
             if status != "open" and done_on is None:
-                words = f"{where}.done_on is blank, and status is {status}; give the day"
-                self._problem(given.get("status") or entry, words)
+                problem = f"{where}.status is {status}, so done_on is required; give the day"
+                self._problem(fields.get("status") or entry, problem)
             if status == "open" and done_on is not None:
-                words = f"{where}.done_on is given, and status is open; done or dropped is accepted"
-                self._problem(given["done_on"], words)
+                problem = f"{where}.done_on is set, but status is open; set status to done or dropped"
+                self._problem(fields["done_on"], problem)
             if len(self.problems) == before and due_on is not None:
                 yield ActionItem(number, what, owner, due_on, priority, status, done_on)
 
@@ -303,8 +303,8 @@ class _Reader:
     def _place(self, node: Any) -> str:
         return f"{self._name}, line {node.start_mark.line + 1}"
 
-    def _problem(self, node: Any, words: str) -> None:
-        self.problems.append(f"{self._place(node)}: {words}.")
+    def _problem(self, node: Any, problem: str) -> None:
+        self.problems.append(f"{self._place(node)}: {problem}.")
 
 
 def _is_blank(node: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Documents for people, from one content: as Markdown, and as a page of HTML that fetches nothing.
+"""Renders a document for people as Markdown and as an HTML page that loads nothing else.
 
-Pure. All texts are plain; what they hold of markup, line breaks, controls or what looks like a secret is
-taken for text, or taken out.
+Pure. All texts are plain text: markup is escaped; line breaks, control characters and apparent secrets are
+removed.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ tr,figure{break-inside:avoid}
 h2,h3{break-after:avoid}
 thead{display:table-header-group}
 }"""
-# Nothing of the page may fetch or run anything, whatever got into it.
+# The page must not load or run anything, whatever its texts contain.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _REDACTOR = redaction.Redactor()
-# Characters of a cell that is not broken where there is room: a time, a name.
+# The most characters of a cell that is not wrapped on wide screens, such as a time or a name.
 _SHORT = 20
 
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading; the title of the document is level 1, and not among its blocks."""
+    """A heading. The document's title is level 1 and is not one of its blocks."""
 
     text: str
     level: Literal[2, 3] = 2
@@ -75,7 +75,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Text, one that warns, or one that says that all is well."""
+    """A paragraph: plain text, a warning, or good news."""
 
     text: str
     tone: Tone = "plain"
@@ -90,14 +90,14 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names with what belongs to them."""
+    """A list of names with their values."""
 
     rows: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as wide as the head."""
+    """A table. Each row has as many cells as the head."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -105,11 +105,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing (`svg`, markup that is trusted), and the same in words for where there is none."""
+    """A drawing (`svg`, trusted markup), and the same information as text, for Markdown."""
 
     svg: str
     caption: str
-    words: tuple[str, ...]
+    lines: tuple[str, ...]
 
 
 Block = Heading | Paragraph | Bullets | Facts | Table | Figure
@@ -117,20 +117,20 @@ Block = Heading | Paragraph | Bullets | Facts | Table | Figure
 
 @dataclass(frozen=True)
 class Document:
-    """A title and what follows it."""
+    """A title and the blocks of the document."""
 
     title: str
     blocks: Sequence[Block]
 
 
 def clean(text: str) -> str:
-    """A text on one line, without controls and without what looks like a secret."""
+    """A text on one line, without control characters and with apparent secrets redacted."""
     redacted, _ = _REDACTOR.redact(text.encode(errors="replace"))
     return wording.one_line(redacted.decode(errors="replace"))
 
 
 def looks_secret(text: str) -> bool:
-    """Whether a text holds what looks like a secret, and would be shown without it."""
+    """Whether a text contains an apparent secret, which `clean` would redact."""
     return _REDACTOR.redact(text.encode(errors="replace"))[1] > 0
 
 
@@ -141,7 +141,7 @@ def as_markdown(document: Document) -> str:
 
 
 def as_html(document: Document) -> str:
-    """The document as one page, readable on a telephone and in print."""
+    """The document as one HTML page, readable on a phone and in print."""
     title = _safe(document.title)
     body = "\n".join(_html(block) for block in document.blocks)
     return f"""\
@@ -177,10 +177,10 @@ def _markdown(block: Block) -> str:
         case Facts(rows):
             return "\n".join(f"- **{_plain(name)}**: {_plain(text)}" for name, text in rows)
         case Table(head, rows):
-            made = ["| " + " | ".join(_inline(cell) for cell in line) + " |" for line in (head, *rows)]
-            return "\n".join([made[0], "|" + "---|" * len(head), *made[1:]])
-        case Figure(_, caption, words):
-            return "\n".join([_plain(caption), "", *(f"- {_plain(each)}" for each in words)]).strip()
+            rendered = ["| " + " | ".join(_inline(cell) for cell in line) + " |" for line in (head, *rows)]
+            return "\n".join([rendered[0], "|" + "---|" * len(head), *rendered[1:]])
+        case Figure(_, caption, text_lines):
+            return "\n".join([_plain(caption), "", *(f"- {_plain(each)}" for each in text_lines)]).strip()
 
 
 def _html(block: Block) -> str:
@@ -207,11 +207,11 @@ def _html(block: Block) -> str:
 
 
 def _row(head: Iterable[str], cells: Iterable[str]) -> str:
-    made = []
+    rendered = []
     for name, cell in zip(head, cells, strict=True):
         kind = ' class="short"' if len(cell) <= _SHORT else ""
-        made.append(f'<td{kind} data-label="{_safe(name)}">{_safe(cell)}</td>')
-    return f"<tr>{''.join(made)}</tr>"
+        rendered.append(f'<td{kind} data-label="{_safe(name)}">{_safe(cell)}</td>')
+    return f"<tr>{''.join(rendered)}</tr>"
 
 
 def _safe(text: str) -> str:
@@ -219,24 +219,24 @@ def _safe(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text that Markdown shows as it is, also at the beginning of a line."""
+    """A text escaped for Markdown, also at the start of a line."""
     return re.sub(r"^([#+=-]|\d+(?=[.)]))", _escaped_start, _inline(text))
 
 
 def _inline(text: str) -> str:
-    """A text that Markdown shows as it is within a line, also in a table."""
-    made = clean(text)
-    made = made.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    made = re.sub(r"[\\`*\[\]|~]", r"\\\g<0>", made)
-    # Within a word an underscore marks nothing.
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", made)
+    """A text escaped for Markdown within a line, also in a table."""
+    rendered = clean(text)
+    rendered = rendered.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    rendered = re.sub(r"[\\`*\[\]|~]", r"\\\g<0>", rendered)
+    # An underscore inside a word has no meaning in Markdown.
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", rendered)
 
 
 def _escaped_start(match: re.Match[str]) -> str:
-    found = match[0]
-    return f"{found}\\" if found.isdigit() else f"\\{found}"
+    start = match[0]
+    return f"{start}\\" if start.isdigit() else f"\\{start}"
 
 
 def lines(text: str) -> Iterator[str]:
-    """The lines of a text that say something."""
+    """The lines of a text that are not blank."""
     yield from (line for line in text.splitlines() if line.strip())

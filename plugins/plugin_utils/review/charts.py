@@ -1,6 +1,6 @@
-"""Graphs over time as SVG: values that held for a while, drawn as steps; where nothing is known, nothing.
+"""Draws graphs over time as SVG. Each value is a horizontal step; periods without data are gaps.
 
-Pure, and the same for the same values. Lines differ in dashes as well as in colour.
+Pure: the same values always give the same drawing. Lines differ in dashes as well as in colour.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html import escape
 
 _WIDTH, _HEIGHT = 720, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 26, 50
-# Okabe and Ito's colours, which also those tell apart who see few.
+# Okabe and Ito's colours, which colour-blind people can tell apart.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _TICKS = (60, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800)
@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened, told below the graph by its number."""
+    """An event, marked with its number. The text below the graph explains the numbers."""
 
     at: float
     number: int
@@ -40,7 +40,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Frame:
-    """The time that is shown, and the part of it that is set off."""
+    """The period that the graph shows, and the part of it that is shaded."""
 
     begin: float
     end: float
@@ -50,7 +50,7 @@ class Frame:
 def steps(
     title: str, unit: str, series: Mapping[str, Sequence[Step]], frame: Frame, marks: Sequence[Mark] = ()
 ) -> str:
-    """A graph with a line for each name. `unit` is that of the values, which are at least 0."""
+    """A graph with a line for each name. `unit`: the unit of the values, which must not be negative."""
     top = _nice(max((step.value for each in series.values() for step in each), default=0.0))
     span = max(1.0, frame.end - frame.begin)
 
@@ -99,7 +99,7 @@ def steps(
 
 
 def _path(line: Sequence[Step], x: _Place, y: _Place) -> str:
-    """The steps as one path, its pen lifted where one does not begin when the one before it ends."""
+    """The steps as one path, with a gap where a step does not start at the end of the previous one."""
     drawn, pen = [], None
     for step in sorted(line, key=lambda each: each.begin):
         drawn.append(f"{'L' if pen == step.begin else 'M'}{x(step.begin):.1f} {y(step.value):.1f}")
@@ -109,7 +109,7 @@ def _path(line: Sequence[Step], x: _Place, y: _Place) -> str:
 
 
 def _marks(marks: Sequence[Mark], x: _Place, floor: float, ceiling: float) -> list[str]:
-    """Lines with numbers; a number that would stand on the one before it goes a little to the right."""
+    """Vertical lines with numbers. A number that would overlap the previous one moves to the right."""
     parts, last = [], 0.0
     for mark in marks:
         label = max(x(mark.at), last + 15)
@@ -123,7 +123,7 @@ def _marks(marks: Sequence[Mark], x: _Place, floor: float, ceiling: float) -> li
 
 
 def _nice(value: float) -> float:
-    """The least of 1, 2, 4, 5 or 10 times a power of ten that a value does not exceed."""
+    """The smallest of 1, 2, 4, 5 or 10 times a power of ten that is not below the value."""
     scale = 1e-3
     while scale < 1e9:
         for step in (1, 2, 4, 5):

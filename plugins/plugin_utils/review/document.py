@@ -1,6 +1,6 @@
-"""The post-incident document: what the records tell, what people said of it, and what is not known.
+"""Builds the post-incident review from the records and the answers of people. Lists what is unknown.
 
-Pure: sources and answers in, a document out, the same for the same.
+Pure: the same sources and answers always give the same document.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.review.timeline impor
 _MARKED = ("alert", "release", "change")
 _MOST_MARKS = 9
 _GRAPH_BEFORE, _GRAPH_AFTER = 900.0, 300.0
-_NOT_TOLD = "not told"
+_NOT_REPORTED = "not reported"
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Context:
     """What the parts of the document are made from."""
 
     sources: Sources
-    said: answers.Answers
+    answer_set: answers.Answers
     standing: answers.Standing
     journals: Mapping[str, Journal]
     rows: Sequence[Row]
@@ -52,7 +52,7 @@ class _Known:
         return self.sources.incident
 
 
-def build(sources: Sources, said: answers.Answers) -> Document:
+def build(sources: Sources, answer_set: answers.Answers) -> Document:
     """The review of an incident."""
     journals = {host: timeline.merged_journal(sources.of(host)) for host in sources.hosts}
     begin, end = timeline.span(sources.incident, sources.state)
@@ -62,10 +62,10 @@ def build(sources: Sources, said: answers.Answers) -> Document:
             for host in sources.hosts
         )
     )
-    known = _Known(
+    context = _Context(
         sources=sources,
-        said=said,
-        standing=answers.standing(sources.incident, said),
+        answer_set=answer_set,
+        standing=answers.standing(sources.incident, answer_set),
         journals=journals,
         rows=timeline.rows(sources, journals),
         impact=impact,
@@ -73,16 +73,16 @@ def build(sources: Sources, said: answers.Answers) -> Document:
         end=end,
     )
     blocks = [
-        *_status(known),
-        *_questions(known, "Timeline"),
-        *_questions(known, "Impact"),
-        *_counted(known),
-        *_graphs(known),
-        *_questions(known, "Root cause"),
-        *_candidates(known),
-        *_action_items(known),
-        *_missing(known),
-        *_rows(known),
+        *_status(context),
+        *_questions(context, "Timeline"),
+        *_questions(context, "Impact"),
+        *_counted(context),
+        *_graphs(context),
+        *_questions(context, "Root cause"),
+        *_candidates(context),
+        *_action_items(context),
+        *_missing(context),
+        *_rows(context),
     ]
     return Document(f"Review of the incident {sources.incident.id}", blocks)
 
@@ -93,108 +93,109 @@ def clock(at: float) -> str:
 
 
 def shown(stamp: str) -> str:
-    """A time that records carry, as documents show it; a word for none."""
+    """A time from a record as documents show it; `not yet` for an empty one."""
     return stamp.replace("T", " ").removesuffix("Z") if stamp else "not yet"
 
 
-def _status(known: _Known) -> Iterator[Block]:
-    incident, standing = known.incident, known.standing
+def _status(context: _Context) -> Iterator[Block]:
+    incident, standing = context.incident, context.standing
     if standing.complete:
-        late = f", after it was due ({shown(standing.due)})" if standing.late else ""
+        late = f", after its due date ({shown(standing.due)})" if standing.late else ""
         yield Paragraph(f"The review is complete. It was concluded on {standing.concluded}{late}.", "good")
     else:
-        by = f" by {shown(standing.due)}" if standing.due else ", within 48 hours of the close"
-        words = f"The review is open: {standing.who} answers what is blank{by}."
-        yield Paragraph(words, "warning")
+        by = f"by {shown(standing.due)}" if standing.due else "within 48 hours of the close"
+        text = f"The review is open. Responsible: {standing.who}. Due {by}. Still missing:"
+        yield Paragraph(text, "warning")
         yield Bullets(standing.unanswered)
     yield Facts(
         (
             (
                 "Severity",
-                f"{incident.worst} at worst, {incident.severity} at last, by {incident.severity_by}",
+                f"highest {incident.worst}, last {incident.severity} (set by {incident.severity_by})",
             ),
             (
                 "Status",
                 incident.status + ("" if incident.is_open else f", closed {shown(incident.closed_at)}"),
             ),
             ("Lead", incident.lead or "none"),
-            ("Impact", incident.impact or _NOT_TOLD),
-            ("Summary", incident.summary or _NOT_TOLD),
-            ("Resolution", incident.resolution or _NOT_TOLD),
-            ("Times", "UTC, by the control node's clock"),
+            ("Impact", incident.impact or _NOT_REPORTED),
+            ("Summary", incident.summary or _NOT_REPORTED),
+            ("Resolution", incident.resolution or _NOT_REPORTED),
+            ("Times", "UTC, clock of the control node"),
         )
     )
 
 
-def _questions(known: _Known, part: str) -> Iterator[Block]:
-    computed = _computed(known)
+def _questions(context: _Context, part: str) -> Iterator[Block]:
+    computed = _computed(context)
     yield Heading({"Timeline": "What happened", "Impact": "Impact", "Root cause": "Root cause"}[part])
     for question in answers.QUESTIONS:
         if question.part != part:
             continue
-        yield Heading(question.words, 3)
-        told = list(review_blocks.lines(known.said.answers.get(question.name, "")))
-        yield from (Paragraph(line) for line in told)
+        yield Heading(question.text, 3)
+        answer = list(review_blocks.lines(context.answer_set.answers.get(question.name, "")))
+        yield from (Paragraph(line) for line in answer)
         if question.name in computed:
             yield from (Paragraph(line) for line in computed[question.name])
-        elif not told:
-            blank = "Not told." if question.optional else "Not answered yet."
+        elif not answer:
+            blank = "Not provided." if question.optional else "Not answered yet."
             yield Paragraph(blank, "plain" if question.optional else "warning")
 
 
-def _computed(known: _Known) -> dict[str, list[str]]:
-    """What the records say to questions."""
-    incident = known.incident
-    first = next((row for row in known.rows if row.kind == "error" and row.host != CONTROL), None)
+def _computed(context: _Context) -> dict[str, list[str]]:
+    """The answers that the records give, by question."""
+    incident = context.incident
+    first = next((row for row in context.rows if row.kind == "error" and row.host != CONTROL), None)
     started = [f"{shown(incident.started)}, as recorded."]
     if first:
         started.append(f"The first error in the evidence: {clock(first.at)} on {first.host}: {first.what}.")
     waited = timestamps.parse(incident.opened_at) - timestamps.parse(incident.started)
     how = f"by the alert {incident.alert}" if incident.alert else f"by {incident.opened_by}"
-    detected = f"{shown(incident.opened_at)} {how}, {messages.words(waited)} after the start."
+    detected = f"{shown(incident.opened_at)} {how}, {messages.duration_text(waited)} after the start."
     acknowledged = (
         f"Acknowledged: {shown(incident.acknowledged_at)}; response due by {shown(incident.respond_by)}."
     )
-    done = [
-        *messages.timeline_actions([line.value for line in known.sources.timeline]),
-        *messages.told_actions(incident),
+    taken = [
+        *messages.timeline_actions([line.value for line in context.sources.timeline]),
+        *messages.reported_actions(incident),
     ]
-    actions = [f"{shown(each.at)} {each.what}" for each in sorted(done, key=lambda each: each.at)]
-    resolved = "Not resolved."
+    actions = [f"{shown(each.at)} {each.what}" for each in sorted(taken, key=lambda each: each.at)]
+    resolved = "Not resolved yet."
     if incident.resolved_at:
-        resolved = f"{shown(incident.resolved_at)}: {incident.resolution or _NOT_TOLD}."
+        resolved = f"{shown(incident.resolved_at)}: {incident.resolution or _NOT_REPORTED}."
     if incident.recurrences:
-        resolved += f" It came back {messages.counted(incident.recurrences, 'time')} before."
-    lasted = messages.words(timedelta(seconds=known.end - known.begin))
-    unresolved = "" if incident.resolved_at else " until the last that is on record; it is not resolved"
+        resolved += f" It recurred {messages.counted(incident.recurrences, 'time')} before."
+    duration = messages.duration_text(timedelta(seconds=context.end - context.begin))
+    unresolved = "" if incident.resolved_at else " until the last recorded event; not resolved yet"
     return {
         "started": started,
         "detected": [detected, acknowledged],
-        "actions": actions or ["None is on record."],
+        "actions": actions or ["No actions are recorded."],
         "resolved": [resolved],
-        "duration": [f"{lasted}{unresolved}."],
-        "requests": _affected(known.impact),
+        "duration": [f"{duration}{unresolved}."],
+        "requests": _affected(context.impact),
     }
 
 
 def _affected(impact: review_impact.Impact) -> list[str]:
     if not any(host.counted for host in impact.hosts):
-        return ["Unknown: there is nothing that they could be counted by."]
+        return ["Unknown: the evidence has no usable counters and no complete journal."]
     requests = impact.requests
     total, failed = metrics.judged(requests), metrics.failed(requests)
     share = f" ({100 * failed / total:.1f} %)" if total else ""
     least = "" if impact.complete else "At least "
-    words = [f"{least}{failed:.0f} of {total:.0f} requests that were counted failed{share}."]
+    sentences = [f"{least}{failed:.0f} of {total:.0f} counted requests failed{share}."]
     if not impact.complete:
-        words.append("Some of the time is not known; see below.")
+        sentences.append("Some periods are unknown; the table below lists them.")
     if other := {name: requests[name] for name in ("rejected", "cancelled") if requests.get(name)}:
-        words.append("Besides: " + ", ".join(f"{count:.0f} {name}" for name, count in other.items()) + ".")
-    return words
+        counts = ", ".join(f"{count:.0f} {name}" for name, count in other.items())
+        sentences.append(f"Not included: {counts}.")
+    return sentences
 
 
-def _counted(known: _Known) -> Iterator[Block]:
+def _counted(context: _Context) -> Iterator[Block]:
     lines = []
-    for host in known.impact.hosts:
+    for host in context.impact.hosts:
         for span in host.counted:
             requests = dict(span.requests)
             lines.append(
@@ -210,19 +211,19 @@ def _counted(known: _Known) -> Iterator[Block]:
             lines.append((host.host, clock(gap.begin), clock(gap.end), "unknown", most, gap.why))
     if lines:
         lines.sort(key=lambda line: (line[0], line[1]))
-        yield Heading("Requests, as they were counted", 3)
+        yield Heading("Requests by host and period", 3)
         yield Table(("Host", "From", "To", "Requests", "Failed", "Source"), tuple(lines))
 
 
-def _graphs(known: _Known) -> Iterator[Block]:
-    begin, end = known.begin - _GRAPH_BEFORE, known.end + _GRAPH_AFTER
-    frame = charts.Frame(begin, end, (known.begin, known.end))
-    marked = [row for row in known.rows if _is_marked(row) and begin <= row.at <= end][:_MOST_MARKS]
+def _graphs(context: _Context) -> Iterator[Block]:
+    begin, end = context.begin - _GRAPH_BEFORE, context.end + _GRAPH_AFTER
+    frame = charts.Frame(begin, end, (context.begin, context.end))
+    marked = [row for row in context.rows if _is_marked(row) and begin <= row.at <= end][:_MOST_MARKS]
     marks = [charts.Mark(row.at, number) for number, row in enumerate(marked, 1)]
     rates, times = {}, {}
-    for host, journal in known.journals.items():
+    for host, journal in context.journals.items():
         spans = [
-            span for span in review_impact.windows(review_impact.scrapes(known.sources.of(host))[0])
+            span for span in review_impact.windows(review_impact.scrapes(context.sources.of(host))[0])
             if span.end > begin
         ]  # fmt: skip
         if line := review_impact.rates(journal, spans, begin, end):
@@ -230,19 +231,19 @@ def _graphs(known: _Known) -> Iterator[Block]:
         if line := review_impact.latencies(journal.calls, begin, end):
             times[host] = line
     yield Heading("Error rate and latency")
-    width = messages.words(timedelta(seconds=review_impact.bin_width(begin, end)))
+    width = messages.duration_text(timedelta(seconds=review_impact.bin_width(begin, end)))
     for title, unit, series in (
-        (f"Requests that failed, in percent, for every {width}", "%", rates),
-        (f"Median time of an analysis, in seconds, for every {width}", "s", times),
+        (f"Failed requests in percent, per {width}", "%", rates),
+        (f"Median time of an analysis in seconds, per {width}", "s", times),
     ):
         if series:
             yield Figure(
                 charts.steps(title, unit, series, frame, marks),
-                f"{title}. The incident is shaded; there is no line where nothing is known.",
+                f"{title}. The incident is shaded. Gaps are periods without data.",
                 tuple(_summary(host, line, unit) for host, line in series.items()),
             )
         else:
-            yield Paragraph(f"{title}: not known, the evidence has no requests of the time.")
+            yield Paragraph(f"{title}: unknown. The evidence has no requests from this period.")
     if marked:
         yield Bullets(
             tuple(f"{number}: {clock(row.at)} {_on(row)}{row.what}" for number, row in enumerate(marked, 1))
@@ -251,40 +252,42 @@ def _graphs(known: _Known) -> Iterator[Block]:
 
 def _is_marked(row: Row) -> bool:
     acted = row.kind == "procedure" and not row.what.startswith("evidence:")
-    status = row.kind == "people" and ("status " in row.what or row.what.startswith("closed"))
+    status = row.kind == "people" and ("status: " in row.what or row.what.startswith("closed"))
     return row.kind in _MARKED or acted or status
 
 
 def _summary(host: str, line: Sequence[charts.Step], unit: str) -> str:
     most = max(line, key=lambda step: (step.value, -step.begin))
-    return f"{host}: at most {most.value:g} {unit}, {clock(most.begin)} to {clock(most.end)}"
+    return f"{host}: maximum {most.value:g} {unit}, from {clock(most.begin)} to {clock(most.end)}"
 
 
-def _candidates(known: _Known) -> Iterator[Block]:
-    found = causes.candidates(known.sources, known.rows)
-    yield Heading("What may have caused it", 3)
-    if not found:
-        yield Paragraph("The records have no candidate.")
+def _candidates(context: _Context) -> Iterator[Block]:
+    candidates = causes.candidates(context.sources, context.rows)
+    yield Heading("Possible causes", 3)
+    if not candidates:
+        yield Paragraph("The records show no possible cause.")
         return
-    yield Paragraph("Candidates from the records, what was before the start first. People conclude.")
+    yield Paragraph(
+        "Candidates from the records; those before the start come first. People decide which is the cause."
+    )
     yield Table(
-        ("When", "Host", "What", "Seen", "Source"),
+        ("When", "Host", "Kind", "Observation", "Source"),
         tuple(
             (
-                causes.relation(each.at, known.begin),
+                causes.relation(each.at, context.begin),
                 each.host or "-",
                 each.kind,
                 each.what,
                 each.source,
             )
-            for each in found
+            for each in candidates
         ),
     )
 
 
-def _action_items(known: _Known) -> Iterator[Block]:
+def _action_items(context: _Context) -> Iterator[Block]:
     yield Heading("Action items")
-    if items := known.said.action_items:
+    if items := context.answer_set.action_items:
         yield Table(
             ("Action", "Owner", "Due", "Priority", "Status"),
             tuple(
@@ -295,33 +298,33 @@ def _action_items(known: _Known) -> Iterator[Block]:
                 for item in items
             ),
         )
-    elif known.said.no_action_items:
-        yield Paragraph(f"None: {known.said.no_action_items}")
+    elif context.answer_set.no_action_items:
+        yield Paragraph(f"None: {context.answer_set.no_action_items}")
     else:
         yield Paragraph("None yet.", "warning")
 
 
-def _missing(known: _Known) -> Iterator[Block]:
-    """What could not be had, read or verified."""
-    sources = known.sources
-    told = list(sources.unread)
+def _missing(context: _Context) -> Iterator[Block]:
+    """Data that is missing, unreadable or not verified."""
+    sources = context.sources
+    notes = list(sources.unread)
     for host in sources.hosts:
         if not sources.of(host):
-            told.append(f"{host}: there is no evidence of this host.")
+            notes.append(f"{host}: no evidence was collected from this host.")
     for each in sources.collections:
-        told += _of_collection(each)
-    for impact in known.impact.hosts:
-        told += impact.problems
-        told += [
-            f"{impact.host}: its requests from {clock(gap.begin)} to {clock(gap.end)} are not known."
+        notes += _of_collection(each)
+    for impact in context.impact.hosts:
+        notes += impact.problems
+        notes += [
+            f"{impact.host}: the requests from {clock(gap.begin)} to {clock(gap.end)} are unknown."
             for gap in impact.unknown
         ]
-    told += timeline.clock_notes(sources)
-    yield Heading("What is missing or could not be verified")
-    if told:
-        yield Bullets(tuple(told))
+    notes += timeline.clock_notes(sources)
+    yield Heading("Missing or unverified data")
+    if notes:
+        yield Bullets(tuple(notes))
     else:
-        yield Paragraph("Nothing: all that was kept is there, and is as it was kept.", "good")
+        yield Paragraph("Nothing is missing. All evidence is complete and verified.", "good")
 
 
 def _of_collection(each: Collection) -> Iterator[str]:
@@ -329,27 +332,27 @@ def _of_collection(each: Collection) -> Iterator[str]:
     if each.absent and each.verified:
         yield f"{each.path}: absent: {', '.join(each.absent)}"
     yield from (f"{each.path}: withheld: {item}" for item in each.withheld)
-    yield from (f"{each.path}: not whole: {item}" for item in each.failed)
+    yield from (f"{each.path}: incomplete: {item}" for item in each.failed)
 
 
-def _rows(known: _Known) -> Iterator[Block]:
+def _rows(context: _Context) -> Iterator[Block]:
     yield Heading("Timeline")
-    if not known.rows:
-        yield Paragraph("Nothing is on record.")
+    if not context.rows:
+        yield Paragraph("No events are recorded.")
         return
     yield Paragraph(
-        "Every row as its source has it. Times of hosts are corrected by how far their clocks were wrong;"
-        " ± says by how much a time may still be."
+        "Each row names its source. Times from hosts are corrected for the error of the host's clock."
+        " ± is the remaining uncertainty."
     )
     yield Table(
-        ("Time", "Host", "Kind", "What", "Source"),
-        tuple((_time(row), row.host, row.kind, _what(row), _source(row)) for row in known.rows),
+        ("Time", "Host", "Kind", "Event", "Source"),
+        tuple((_time(row), row.host, row.kind, _what(row), _source(row)) for row in context.rows),
     )
 
 
 def _time(row: Row) -> str:
     if row.uncertainty is None:
-        return f"{clock(row.at)} (clock not known)"
+        return f"{clock(row.at)} (clock unknown)"
     return clock(row.at) + (f" ±{row.uncertainty:.1f} s" if row.uncertainty >= 0.5 else "")
 
 

@@ -1,8 +1,8 @@
-"""What an incident cost: its duration and the requests that failed, counted, and where nothing is known.
+"""Counts the requests and failures of an incident, and finds the periods that are unknown.
 
-Pure. Requests are counted by the counters of the service between scrapes that evidence has. A counter that
-began anew counts from the start of its process. What no two scrapes enclose is counted in the journal where
-that has every line, and is unknown elsewhere: what is not known is never taken for nothing.
+Pure. Requests are counted with the service's counters between scrapes in the evidence. A counter that was
+reset counts from the start of its process. A period that is not between two scrapes is counted in the
+journal if the journal has every line. Otherwise it is unknown. Unknown never counts as zero.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _NOTHING = prometheus.Scrape({})
 _WIDTHS = (60, 120, 300, 600, 900, 1800, 3600, 10800, 21600, 86400)
 _MOST_BINS = 60
 _NO_ANALYSIS = ("getEngineStatus", "startEngine", "stopEngine", "unknown")
-# Seconds by which times of different clocks may differ that tell the same.
+# Seconds by which two clocks may disagree about the same event.
 _DOUBT = 2.0
-# Seconds after its directory was made within which a scrape was taken whose manifest does not say when.
+# A scrape without a time in the manifest was taken within this many seconds after its directory was made.
 _WITHIN = 10.0
 JOURNAL = "journal"
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A time that is between two."""
+    """An uncertain time: between `first` and `last`."""
 
     first: float
     last: float
@@ -42,9 +42,9 @@ class Edge:
 
 @dataclass(frozen=True)
 class Scrape:
-    """The metrics of a host at a time, by the control node's clock; `started`: when its process did.
+    """The metrics of a host, by the control node's clock. `started`: when its process started.
 
-    It was taken between `at` and `within` seconds later.
+    The scrape was taken between `at` and `within` seconds later.
     """
 
     at: float
@@ -61,7 +61,7 @@ class Scrape:
 
 @dataclass(frozen=True)
 class Span:
-    """Requests between two times by how they ended, and what says so."""
+    """The requests in a period by result, and their source."""
 
     begins: Edge
     ends: Edge
@@ -70,28 +70,28 @@ class Span:
 
     @property
     def begin(self) -> float:
-        """When it begins at the earliest."""
+        """The earliest time of its beginning."""
         return self.begins.first
 
     @property
     def end(self) -> float:
-        """When it ends at the earliest."""
+        """The earliest time of its end."""
         return self.ends.first
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """A span of time of which nothing is known but, sometimes, how many requests failed at most; and why."""
+    """A period without data. `at_most`: the most requests that can have failed in it, None if unknown."""
 
     begin: float
     end: float
     at_most: float | None = None
-    why: str = "nothing covers it"
+    why: str = "no data"
 
 
 @dataclass(frozen=True)
 class _Gap:
-    """What no two scrapes enclose, and how many requests failed in it at most."""
+    """A period that is not between two scrapes, and the most requests that can have failed in it."""
 
     begin: Edge
     end: Edge
@@ -100,7 +100,7 @@ class _Gap:
 
 @dataclass(frozen=True)
 class HostImpact:
-    """What is counted of a host, and the spans of time of which nothing is known."""
+    """The counted periods of a host, and the unknown ones."""
 
     host: str
     counted: tuple[Span, ...] = ()
@@ -109,7 +109,7 @@ class HostImpact:
 
     @property
     def requests(self) -> dict[str, float]:
-        """All that was counted, by how it ended."""
+        """The number of all counted requests, by result."""
         total: Counter[str] = Counter()
         for span in self.counted:
             total.update(span.requests)
@@ -118,18 +118,18 @@ class HostImpact:
 
 @dataclass(frozen=True)
 class Impact:
-    """What is counted of all hosts."""
+    """The impact on all hosts."""
 
     hosts: tuple[HostImpact, ...] = field(default=())
 
     @property
     def complete(self) -> bool:
-        """Whether every host is counted from beginning to end."""
+        """Whether every host is counted for the whole incident."""
         return bool(self.hosts) and all(not host.unknown for host in self.hosts)
 
     @property
     def requests(self) -> dict[str, float]:
-        """All that was counted, by how it ended."""
+        """The number of all counted requests, by result."""
         total: Counter[str] = Counter()
         for host in self.hosts:
             total.update(host.requests)
@@ -137,12 +137,12 @@ class Impact:
 
 
 def scrapes(collections: Sequence[Collection]) -> tuple[list[Scrape], list[str]]:
-    """The scrapes that evidence has of a host, the oldest first; a sentence for each that is none."""
-    found, problems = [], []
+    """The scrapes of a host in its evidence, the oldest first, and a clause for each that is unusable."""
+    usable, problems = [], []
     for collection in collections:
         item = collection.items.get(METRICS)
         if item is None or not item.text.strip():
-            problems.append(f"{collection.path}: the service's metrics could not be had")
+            problems.append(f"{collection.path}: the service's metrics are missing")
             continue
         try:
             samples = prometheus.parse(item.text)
@@ -154,15 +154,15 @@ def scrapes(collections: Sequence[Collection]) -> tuple[list[Scrape], list[str]]
         if item.began is not None:
             at, within = item.corrected(item.began), item.seconds
         began = item.corrected(started) if started else None
-        found.append(Scrape(at, began, samples, item.path, within))
-    found.sort(key=lambda each: (each.at, each.path))
-    return found, problems
+        usable.append(Scrape(at, began, samples, item.path, within))
+    usable.sort(key=lambda each: (each.at, each.path))
+    return usable, problems
 
 
 def of_host(
     host: str, collections: Sequence[Collection], journal: Journal, begin: float, end: float
 ) -> HostImpact:
-    """The requests of a host from the beginning to the end of an incident."""
+    """The requests of a host from the start to the end of an incident."""
     taken, problems = scrapes(collections)
     counted: list[Span] = []
     gaps: list[_Gap] = []
@@ -176,7 +176,7 @@ def of_host(
             counted.append(window)
             at = window.ends
             continue
-        # It also has what was before, or after.
+        # The window also includes requests before or after the incident.
         most: float | None = metrics.failed(dict(window.requests))
         if window.begin > at.last:
             gaps.append(_Gap(at, _exactly(window.begins.last)))
@@ -190,15 +190,15 @@ def of_host(
         gaps.append(_Gap(at, _exactly(end)))
     unknown: list[Unknown] = []
     for gap in gaps:
-        spans, left = _by_journal(journal, gap)
+        spans, remaining = _by_journal(journal, gap)
         counted += spans
-        unknown += left
+        unknown += remaining
     counted.sort(key=lambda each: each.begin)
     return HostImpact(host, tuple(counted), tuple(unknown), tuple(problems))
 
 
 def _by_journal(journal: Journal, gap: _Gap) -> tuple[list[Span], list[Unknown]]:
-    """What the journal has of a gap; calls of the while in which a scrape was taken may be in that too."""
+    """Count a gap in the journal. Calls during a scrape are uncertain: the scrape may include them."""
     begin, end = gap.begin.last, max(gap.begin.last, gap.end.first)
     if not journal.covers(begin, end):
         return [], [Unknown(gap.begin.first, gap.end.last, gap.at_most)]
@@ -210,7 +210,7 @@ def _by_journal(journal: Journal, gap: _Gap) -> tuple[list[Span], list[Unknown]]
         covered = edge.first == edge.last or journal.covers(edge.first, edge.last)
         if calls or not covered:
             most = metrics.failed(calls) if covered else None
-            unknown.append(Unknown(edge.first, edge.last, most, "a scrape was taken meanwhile"))
+            unknown.append(Unknown(edge.first, edge.last, most, "during a scrape"))
     return counted, unknown
 
 
@@ -219,13 +219,13 @@ def _exactly(at: float) -> Edge:
 
 
 def _calls(journal: Journal, begin: float, end: float) -> dict[str, float]:
-    """How many calls ended in each way; what was at the beginning is in the scrape that ends there."""
+    """The number of calls by result. Calls at the very beginning belong to the scrape that ends there."""
     calls = Counter(call.status for call in journal.calls if begin < call.at <= end)
     return {name: float(count) for name, count in sorted(calls.items())}
 
 
 def windows(taken: Sequence[Scrape]) -> Iterator[Span]:
-    """What counters say between scrapes, in order; nothing of the time that a process lived unseen."""
+    """The requests between scrapes, in order. A new process counts from its start, if that is known."""
     before: Scrape | None = None
     for each in _narrowed(taken):
         if before is not None and before.samples.value(_STARTED) == each.samples.value(_STARTED):
@@ -235,7 +235,7 @@ def windows(taken: Sequence[Scrape]) -> Iterator[Span]:
             start = each.started
             window = metrics.Window(_NOTHING, each.samples)
             if before is not None and start is not None and start < before.at - _DOUBT:
-                # A process does not begin before the end of the one before it: a clock was moved.
+                # A process cannot start before the previous one ended, so a clock was changed.
                 start = None
         requests = window.requests()
         if start is not None and requests is not None and start <= each.edge.last:
@@ -247,39 +247,39 @@ def windows(taken: Sequence[Scrape]) -> Iterator[Span]:
 
 
 def _narrowed(taken: Sequence[Scrape]) -> Iterator[Scrape]:
-    """The same, each of them taken before the next one, and before the process of that if it is another."""
+    """Limit the uncertainty of each scrape: it was taken before the next one, and before a new process."""
     for each, after in itertools.zip_longest(taken, taken[1:]):
         latest = each.edge.last
         if after is not None:
             is_other = each.samples.value(_STARTED) != after.samples.value(_STARTED)
-            begun = after.started if is_other and after.started is not None else after.at
-            latest = min(latest, begun, after.at)
+            process_start = after.started if is_other and after.started is not None else after.at
+            latest = min(latest, process_start, after.at)
         yield replace(each, within=max(0.0, latest - each.at))
 
 
 def rates(journal: Journal, spans: Sequence[Span], begin: float, end: float) -> list[Step]:
-    """The percentage of requests that failed, over time: by the journal, or else by the counters."""
+    """The percentage of failed requests over time: from the journal or, without it, from the counters."""
     width = bin_width(begin, end)
-    made = []
+    drawn = []
     for first, inside in _bins(journal.calls, begin, end, width):
         judged = [call for call in inside if call.status not in metrics.NOT_JUDGED]
         if judged and journal.covers(max(first, begin), min(first + width, end)):
             share = sum(call.status in metrics.FAILED for call in judged) / len(judged)
-            made.append(Step(first, first + width, round(100 * share, 2)))
-    binned = [step.begin for step in made]
+            drawn.append(Step(first, first + width, round(100 * share, 2)))
+    binned = [step.begin for step in drawn]
     for span in spans:
         if not any(span.begin <= first < span.end for first in binned):
             total = metrics.judged(dict(span.requests))
             if total:
                 share = metrics.failed(dict(span.requests)) / total
-                made.append(Step(span.begin, span.end, round(100 * share, 2)))
-    return made
+                drawn.append(Step(span.begin, span.end, round(100 * share, 2)))
+    return drawn
 
 
 def latencies(calls: Sequence[Call], begin: float, end: float) -> list[Step]:
-    """The median time of analyses that succeeded, in seconds, over time."""
+    """The median time of successful analyses over time, in seconds."""
     width = bin_width(begin, end)
-    made = []
+    drawn = []
     for first, inside in _bins(calls, begin, end, width):
         times = [
             call.seconds
@@ -287,12 +287,12 @@ def latencies(calls: Sequence[Call], begin: float, end: float) -> list[Step]:
             if call.seconds is not None and call.status == "ok" and call.tool not in _NO_ANALYSIS
         ]
         if times:
-            made.append(Step(first, first + width, round(statistics.median(times), 3)))
-    return made
+            drawn.append(Step(first, first + width, round(statistics.median(times), 3)))
+    return drawn
 
 
 def bin_width(begin: float, end: float) -> int:
-    """Seconds of a step of a graph: the least that makes it one of at most 60."""
+    """The width of a graph's step in seconds: the smallest that gives at most 60 steps."""
     return next((each for each in _WIDTHS if (end - begin) / each <= _MOST_BINS), _WIDTHS[-1])
 
 

@@ -1,8 +1,8 @@
-"""The quarterly report: incidents, trends, procedures, action items and contacts, over all records.
+"""Builds the quarterly report: incidents, trends, procedures, action items and contacts.
 
-Pure. It tells how things were at the end of a day, `as_of`, by what was on record until then; what people
-answered, and the roster, have no days and are as they are. An incident belongs to the quarter in which it
-was opened, since a report of an earlier one, in which it may have started, was made without it.
+Pure. The report shows the state at the end of a day, `as_of`, and ignores later records. Answers of people
+and the roster have no dates; their current state is used. An incident belongs to the quarter in which it was
+opened, even if it started in the previous one, so that finished reports never change.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _UNKNOWN = "unknown"
 
 
 class QuarterError(Exception):
-    """This is no quarter; the message says what would be one."""
+    """A text is not a quarter. The message shows a valid one."""
 
 
 @dataclass(frozen=True)
 class Quarter:
-    """Three months, by the year and their number, 1 to 4."""
+    """A quarter of a year. `number`: 1 to 4."""
 
     year: int
     number: int
 
     @property
     def name(self) -> str:
-        """As people write it: 2026Q4."""
+        """The name, such as 2026Q4."""
         return f"{self.year}Q{self.number}"
 
     @property
@@ -64,36 +64,36 @@ class Quarter:
 
     @property
     def after(self) -> Quarter:
-        """The one that follows."""
+        """The next quarter."""
         return Quarter(self.year + self.number // 4, self.number % 4 + 1)
 
     @property
     def before(self) -> Quarter:
-        """The one before it."""
+        """The previous quarter."""
         return Quarter(self.year - (self.number == 1), (self.number - 2) % 4 + 1)
 
     def has(self, at: str) -> bool:
-        """Whether a time that records carry is in it."""
+        """Whether a time from a record is in the quarter."""
         return self.first <= timestamps.parse(at).date() <= self.last
 
 
 @dataclass(frozen=True)
 class Record:
-    """An incident, or a drill, with its timeline and what people said of it.
+    """An incident or a drill, with its timeline and the answers of people.
 
-    `lines` are those of its record, from which it is folded anew for the end of a day.
+    `lines`: the lines of its record, to replay it up to the end of a day.
     """
 
     incident: state.Incident
     timeline: Sequence[Mapping[str, Any]] = ()
-    said: answers.Answers = field(default_factory=answers.Answers)
+    answer_set: answers.Answers = field(default_factory=answers.Answers)
     is_drill: bool = False
     lines: bytes = b""
 
     def at_end_of(self, day: date) -> Record | None:
-        """The same as it was at the end of a day, None when it was not on record.
+        """The state at the end of a day; None if it was not recorded by then.
 
-        What people said of it has no days, and is as it is.
+        Answers of people have no dates; their current state is used.
         """
         *lines, _ = self.lines.split(b"\n")
         by_then = [line for line in lines if _day_of(json.loads(line)) <= day]
@@ -105,23 +105,23 @@ class Record:
 
     @property
     def responded_at(self) -> str:
-        """When somebody first took the lead, told of it, or ran a procedure; empty for never."""
+        """The first response: a lead, an update, an escalation or a procedure; empty if there was none."""
         acted = [
             str(event["at"])
             for event in self.timeline
             if event.get("procedure") and str(event["at"]) >= self.incident.opened_at
         ]
-        told = [
+        reported = [
             *(update.at for update in self.incident.updates),
             *(call.at for call in self.incident.escalations),
         ]
-        known = [*acted, *told, *filter(None, (self.incident.acknowledged_at, self.incident.closed_at))]
-        return min(known, default="")
+        times = [*acted, *reported, *filter(None, (self.incident.acknowledged_at, self.incident.closed_at))]
+        return min(times, default="")
 
 
 @dataclass(frozen=True)
 class Records:
-    """All records. `other`: procedures outside of incidents; `unread`: what cannot be read, and why."""
+    """All records. `other`: procedures outside of incidents. `unread`: unreadable records, with reasons."""
 
     all: Sequence[Record] = ()
     other: Sequence[Mapping[str, Any]] = ()
@@ -136,7 +136,7 @@ def parse(text: str) -> Quarter:
     """
     match = _FORM.fullmatch(text)
     if match is None:
-        raise QuarterError(f"-e quarter is {text!r}; give one such as 2026Q4")
+        raise QuarterError(f"-e quarter is {text!r}. Give a quarter such as 2026Q4.")
     return Quarter(int(match["year"]), int(match["number"]))
 
 
@@ -146,12 +146,12 @@ def of_day(day: date) -> Quarter:
 
 
 def newest(records: Records) -> date | None:
-    """The day of the newest that is on record; None when nothing is."""
+    """The day of the newest record; None without records."""
     times = [
         at
         for record in records.all
         for at in (
-            *(record.incident.opened_at, record.incident.closed_at, record.incident.told_at),
+            *(record.incident.opened_at, record.incident.closed_at, record.incident.last_update_at),
             *(str(event["at"]) for event in record.timeline),
         )
         if at
@@ -161,16 +161,16 @@ def newest(records: Records) -> date | None:
 
 
 def default_as_of(records: Records, quarter: Quarter) -> date:
-    """The quarter's last day, or the day of the newest record while the quarter goes on."""
+    """The quarter's last day or, while the quarter continues, the day of the newest record."""
     latest = newest(records)
     return min(quarter.last, max(latest, quarter.first)) if latest else quarter.last
 
 
 def build(records: Records, quarter: Quarter, as_of: date, roster: object) -> Document:
-    """The report on a quarter as things were at the end of a day."""
-    then = (record.at_end_of(as_of) for record in records.all)
-    seen = [record for record in then if record is not None]
-    real = [record for record in seen if not record.is_drill]
+    """The report on a quarter, with the state at the end of a day."""
+    replayed = (record.at_end_of(as_of) for record in records.all)
+    current = [record for record in replayed if record is not None]
+    real = [record for record in current if not record.is_drill]
     now = _of(real, quarter)
     blocks = [
         Facts(
@@ -178,7 +178,7 @@ def build(records: Records, quarter: Quarter, as_of: date, roster: object) -> Do
                 ("Quarter", f"{quarter.first} to {quarter.last}"),
                 (
                     "As of",
-                    f"the end of {as_of}" + (", before the quarter ended" if as_of < quarter.last else ""),
+                    f"end of {as_of}" + (" (before the end of the quarter)" if as_of < quarter.last else ""),
                 ),
                 ("Times", "UTC"),
             )
@@ -188,14 +188,14 @@ def build(records: Records, quarter: Quarter, as_of: date, roster: object) -> Do
         *_trends(now, _of(real, quarter.before), quarter),
         *_recurrences(now),
         *_procedures(records, quarter, as_of),
-        *_drills(_of([record for record in seen if record.is_drill], quarter), as_of),
-        *_actions(seen, quarter, as_of),
+        *_drills(_of([record for record in current if record.is_drill], quarter), as_of),
+        *_actions(current, quarter, as_of),
         *_reviews(now, as_of),
         *_contacts(roster, as_of),
     ]
     if records.unread:
-        blocks += [Heading("What could not be read"), Bullets(tuple(records.unread))]
-    return Document(f"Incidents of {quarter.name}", blocks)
+        blocks += [Heading("Unreadable records"), Bullets(tuple(records.unread))]
+    return Document(f"Incident report for {quarter.name}", blocks)
 
 
 def _day_of(line: Mapping[str, Any]) -> date:
@@ -203,36 +203,38 @@ def _day_of(line: Mapping[str, Any]) -> date:
 
 
 def seconds(begin: str, end: str) -> float | None:
-    """From one time to another, in seconds; None when one of them is not."""
+    """The seconds from one time to another; None if one of them is empty."""
     if not begin or not end:
         return None
     return (timestamps.parse(end) - timestamps.parse(begin)).total_seconds()
 
 
 def to_acknowledge(record: Record) -> float | None:
-    """Seconds from the opening until somebody took the lead."""
+    """The seconds from the opening until somebody took the lead."""
     return seconds(record.incident.opened_at, record.incident.acknowledged_at)
 
 
 def to_respond(record: Record) -> float | None:
-    """Seconds from the opening until somebody first did something."""
+    """The seconds from the opening to the first response."""
     return seconds(record.incident.opened_at, record.responded_at)
 
 
 def to_resolve(record: Record) -> float | None:
-    """Seconds from the start to the resolution."""
+    """The seconds from the start to the resolution."""
     return seconds(record.incident.started, record.incident.resolved_at)
 
 
 def in_time(record: Record) -> bool | None:
-    """Whether the first response met the runbook's deadline; None when there was none yet."""
+    """Whether the first response met the runbook's deadline; None if there was no response yet."""
     return record.responded_at <= record.incident.respond_by if record.responded_at else None
 
 
 def overdue_items(records: Sequence[Record], on: date) -> list[tuple[Record, answers.ActionItem]]:
-    """Action items that are open after their date, the oldest first."""
-    found = [(record, item) for record in records for item in record.said.action_items if item.is_overdue(on)]
-    return sorted(found, key=lambda each: (each[1].due, each[0].incident.id, each[1].number))
+    """The overdue action items, the oldest due date first."""
+    overdue = [
+        (record, item) for record in records for item in record.answer_set.action_items if item.is_overdue(on)
+    ]
+    return sorted(overdue, key=lambda each: (each[1].due, each[0].incident.id, each[1].number))
 
 
 def _of(records: Sequence[Record], quarter: Quarter) -> list[Record]:
@@ -253,23 +255,23 @@ def _severities(now: Sequence[Record], before: Sequence[Record], quarter: Quarte
                 severity,
                 str(len(of_it)),
                 str(sum(record.incident.worst == severity for record in before)),
-                messages.words(RESPONSE[severity]),
+                messages.duration_text(RESPONSE[severity]),
                 f"{met.count(True)} of {len(met)}" if met else "-",
             )
         )
-    rows.append(("All", str(len(now)), str(len(before)), "", ""))
-    head = ("Severity at worst", quarter.name, quarter.before.name, "Respond within", "Met")
+    rows.append(("Total", str(len(now)), str(len(before)), "", ""))
+    head = ("Highest severity", quarter.name, quarter.before.name, "Response target", "Target met")
     yield Table(head, tuple(rows))
 
 
 def _incidents(now: Sequence[Record], as_of: date) -> Iterator[Block]:
-    yield Heading("The incidents")
+    yield Heading("All incidents")
     if not now:
-        yield Paragraph("There was none.")
+        yield Paragraph("No incidents.")
         return
     met = {True: "met", False: "missed", None: _UNKNOWN}
     yield Table(
-        ("Incident", "Severity", "Started", "Acknowledged", "Responded", "Deadline", "Resolved", "Impact"),
+        ("Incident", "Severity", "Started", "Acknowledged", "Responded", "Target", "Resolved", "Impact"),
         tuple(
             (
                 record.incident.id,
@@ -278,14 +280,15 @@ def _incidents(now: Sequence[Record], as_of: date) -> Iterator[Block]:
                 *(_span(measure(record)) for measure in (to_acknowledge, to_respond)),
                 met[in_time(record)],
                 _span(to_resolve(record)),
-                record.incident.impact or "not told",
+                record.incident.impact or "not reported",
             )
             for record in now
         ),
     )
     late = sum(len(record.incident.overdue) for record in now)
     yield Paragraph(
-        "Acknowledged and responded are counted from the opening, resolved from the start."
+        "Times to acknowledge and to respond are measured from the opening of the incident, times to resolve"
+        " from its start."
         f" {messages.counted(late, 'update')} {'was' if late == 1 else 'were'} overdue."
     )
 
@@ -311,32 +314,32 @@ def _trends(now: Sequence[Record], before: Sequence[Record], quarter: Quarter) -
         newer, older = (sum(map(count, each)) for each in (now, before))
         rows.append((name, str(newer), str(older), _change(newer, older)))
     yield Heading("Trends")
-    yield Table(("", quarter.name, quarter.before.name, "Change"), tuple(rows))
-    found = Counter(finding.rule for record in now for finding in record.incident.findings.values())
+    yield Table(("Measure", quarter.name, quarter.before.name, "Change"), tuple(rows))
+    current = Counter(finding.rule for record in now for finding in record.incident.findings.values())
     earlier = Counter(finding.rule for record in before for finding in record.incident.findings.values())
-    if found or earlier:
-        yield Heading("What triage found", 3)
-        rules = sorted({*found, *earlier}, key=lambda rule: (-found[rule], -earlier[rule], rule))
+    if current or earlier:
+        yield Heading("Findings of triage", 3)
+        rules = sorted({*current, *earlier}, key=lambda rule: (-current[rule], -earlier[rule], rule))
         yield Table(
             ("Rule", quarter.name, quarter.before.name),
-            tuple((rule, str(found[rule]), str(earlier[rule])) for rule in rules),
+            tuple((rule, str(current[rule]), str(earlier[rule])) for rule in rules),
         )
 
 
 def _recurrences(now: Sequence[Record]) -> Iterator[Block]:
     yield Heading("Recurrences")
-    told = [
-        f"{record.incident.id}: it was {record.incident.recurrence_of} again"
+    recurrences = [
+        f"{record.incident.id}: recurrence of {record.incident.recurrence_of}"
         for record in now
         if record.incident.recurrence_of
     ]
-    told += [
-        f"{record.incident.id}: came back {messages.counted(record.incident.recurrences, 'time')} after"
-        " it was resolved"
+    recurrences += [
+        f"{record.incident.id}: recurred {messages.counted(record.incident.recurrences, 'time')} after it was"
+        " resolved"
         for record in now
         if record.incident.recurrences
     ]
-    yield Bullets(tuple(told)) if told else Paragraph("There was none.")
+    yield Bullets(tuple(recurrences)) if recurrences else Paragraph("No recurrences.")
 
 
 def _procedures(records: Records, quarter: Quarter, as_of: date) -> Iterator[Block]:
@@ -348,24 +351,24 @@ def _procedures(records: Records, quarter: Quarter, as_of: date) -> Iterator[Blo
         in_it = quarter.has(at) and timestamps.parse(at).date() <= as_of
         if event.get("procedure") and result in RESULTS and in_it:
             counts.setdefault(str(event["procedure"]), Counter())[result] += 1
-    yield Heading("Procedures and their outcomes")
+    yield Heading("Procedures by result")
     if not counts:
-        yield Paragraph("None was used.")
+        yield Paragraph("No procedures were run.")
         return
     yield Table(
-        ("Procedure", *RESULTS, "All"),
+        ("Procedure", *RESULTS, "Total"),
         tuple(
             (name, *(str(count[result]) for result in RESULTS), str(count.total()))
             for name, count in sorted(counts.items())
         ),
     )
-    yield Paragraph("Counted by host, in incidents and outside of them.")
+    yield Paragraph("Each host counts once for each run, during incidents and at other times.")
 
 
 def _drills(drills: Sequence[Record], as_of: date) -> Iterator[Block]:
     yield Heading("Drills")
     if not drills:
-        yield Paragraph("None is on record.")
+        yield Paragraph("No drills are recorded.")
         return
     yield Table(
         ("Drill", "Severity", "Started", "Acknowledged", "Responded", "Resolved"),
@@ -382,7 +385,7 @@ def _drills(drills: Sequence[Record], as_of: date) -> Iterator[Block]:
 
 
 def _actions(records: Sequence[Record], quarter: Quarter, as_of: date) -> Iterator[Block]:
-    items = [(record, item) for record in records for item in record.said.action_items]
+    items = [(record, item) for record in records for item in record.answer_set.action_items]
     is_open = [(record, item) for record, item in items if item.is_open(as_of)]
     ended = [
         item
@@ -392,13 +395,13 @@ def _actions(records: Sequence[Record], quarter: Quarter, as_of: date) -> Iterat
     overdue = [item for _, item in is_open if item.is_overdue(as_of)]
     yield Heading("Action items")
     yield Paragraph(
-        f"{len(is_open)} open, of which {len(overdue)} overdue; {len(ended)} done or dropped in the quarter.",
+        f"{len(is_open)} open, {len(overdue)} of them overdue. {len(ended)} done or dropped in this quarter.",
         "warning" if overdue else "plain",
     )
     if is_open:
         is_open.sort(key=lambda each: (each[1].due, each[0].incident.id, each[1].number))
         yield Table(
-            ("Incident", "Action", "Owner", "Due", "Priority", "Standing"),
+            ("Incident", "Action", "Owner", "Due", "Priority", "Status"),
             tuple(
                 (
                     *(record.incident.id, item.what, item.owner, str(item.due), item.priority),
@@ -414,36 +417,36 @@ def _reviews(now: Sequence[Record], as_of: date) -> Iterator[Block]:
     end = timestamps.stamp(datetime.combine(as_of, datetime.max.time(), UTC))
     rows = []
     for record in now:
-        standing = answers.standing(record.incident, record.said)
+        standing = answers.standing(record.incident, record.answer_set)
         concluded = standing.concluded is not None and standing.concluded <= as_of
         if standing.complete and concluded:
-            words = "complete, late" if standing.late else "complete"
+            status = "complete, but late" if standing.late else "complete"
         elif record.incident.is_open or record.incident.closed_at > end:
-            words = "the incident was open"
+            status = "incident still open"
         else:
-            words = "overdue" if end > standing.due else "open"
+            status = "overdue" if end > standing.due else "open"
         due = standing.due.replace("T", " ").removesuffix("Z") or "-"
-        rows.append((record.incident.id, words, due, standing.who))
+        rows.append((record.incident.id, status, due, standing.who))
     if rows:
-        yield Table(("Incident", "Review", "Due", "Who"), tuple(rows))
+        yield Table(("Incident", "Review", "Due", "Responsible"), tuple(rows))
     else:
-        yield Paragraph("There was none to do.")
+        yield Paragraph("No incidents to review.")
 
 
 def _contacts(roster: object, as_of: date) -> Iterator[Block]:
     yield Heading("Contacts")
     contacts = roster.get("contacts") if isinstance(roster, Mapping) else None
     if not isinstance(roster, Mapping) or not contacts:
-        yield Paragraph("There is no roster (incident_roster): nobody can be called by it.", "warning")
+        yield Paragraph("No contacts are configured (incident_roster). Nobody can be called.", "warning")
         return
     due = str(roster.get("verify_by") or "")
     try:
         overdue = date.fromisoformat(due) < as_of
     except ValueError:
-        yield Paragraph(f"incident_roster.verify_by is {due!r}, which is no date.", "warning")
+        yield Paragraph(f"incident_roster.verify_by is {due!r}, which is not a date.", "warning")
         return
-    words = f"{messages.counted(len(contacts), 'role')}, to be looked through by {due}"
-    yield Paragraph(f"{words}: overdue." if overdue else f"{words}.", "warning" if overdue else "plain")
+    text = f"{messages.counted(len(contacts), 'contact')}, to be verified by {due}"
+    yield Paragraph(f"{text}: overdue." if overdue else f"{text}.", "warning" if overdue else "plain")
 
 
 def _median(records: Sequence[Record], measure: Callable[[Record], float | None]) -> float | None:
@@ -452,10 +455,10 @@ def _median(records: Sequence[Record], measure: Callable[[Record], float | None]
 
 
 def _span(value: float | None) -> str:
-    return _UNKNOWN if value is None else messages.words(timedelta(seconds=value))
+    return _UNKNOWN if value is None else messages.duration_text(timedelta(seconds=value))
 
 
 def _change(now: float, before: float) -> str:
     if now == before:
-        return "the same"
+        return "unchanged"
     return f"{100 * (now - before) / before:+.0f} %" if before else "new"

@@ -1,4 +1,4 @@
-"""Reviews and reports among the records of the control node: read all, write what changed."""
+"""Reads all records on the control node, and writes reviews and reports there if they changed."""
 
 from __future__ import annotations
 
@@ -22,49 +22,49 @@ KINDS = ("incidents", "drills")
 
 @dataclass(frozen=True)
 class Built:
-    """A review: how far it is, what people said, and what of it would be, or was, written."""
+    """A built review: its progress, the answers, and the files that changed."""
 
     standing: answers.Standing
-    said: answers.Answers
+    answer_set: answers.Answers
     written: tuple[Path, ...]
 
 
 def build(root: Path, incident: str, fleet: Sequence[str], *, dry: bool) -> Built:
-    """Make the review of an incident; with `dry` only say which files would change.
+    """Build the review of an incident. With `dry`, only return the files that would change.
 
     Raises:
-        RecordError: for a bad id, and an incident that there is no record of.
-        DamagedError: if the incident's state cannot be understood.
-        AnswersError: if what people wrote cannot be.
+        RecordError: if the id is not valid or the incident has no record.
+        DamagedError: if the incident's record has an invalid line.
+        AnswersError: if the answers are not valid.
     """
     sources = review_sources.read(root, incident, fleet)
     directory = root / "incidents" / incident
-    said = _answers(directory)
-    wanted = {}
+    answer_set = _answers(directory)
+    contents = {}
     if not (directory / answers.FILE).exists():
-        wanted[directory / answers.FILE] = answers.template(sources.incident)
-    wanted |= _both(directory / "review", review_document.build(sources, said))
-    standing = answers.standing(sources.incident, said)
-    return Built(standing, said, _written(wanted, dry=dry))
+        contents[directory / answers.FILE] = answers.template(sources.incident)
+    contents |= _both(directory / "review", review_document.build(sources, answer_set))
+    standing = answers.standing(sources.incident, answer_set)
+    return Built(standing, answer_set, _written(contents, dry=dry))
 
 
 def report(root: Path, name: str, document: blocks.Document, *, dry: bool) -> tuple[Path, ...]:
-    """Write a report as `reports/<name>.md` and `.html`; return what changed."""
+    """Write a report as `reports/<name>.md` and `.html`; return the files that changed."""
     return _written(_both(root / "reports" / name, document), dry=dry)
 
 
 def read_all(root: Path) -> quarterly.Records:
-    """All incidents and drills; what cannot be read is told, and left out."""
-    found: list[quarterly.Record | None] = []
+    """All incidents and drills. Unreadable records are left out and listed in `unread`."""
+    readable: list[quarterly.Record | None] = []
     unread: list[str] = []
     for kind in KINDS:
         for path in sorted((root / kind).glob(f"*/{store.STATE}")):
             try:
-                found.append(_record(path, unread, is_drill=kind == "drills"))
+                readable.append(_record(path, unread, is_drill=kind == "drills"))
             except (state.DamagedError, OSError) as error:
                 unread.append(str(error).replace(f"{root}/", ""))
     other = root / "incidents" / records.NO_INCIDENT / "timeline.jsonl"
-    return quarterly.Records(tuple(each for each in found if each), tuple(_events(other)), tuple(unread))
+    return quarterly.Records(tuple(each for each in readable if each), tuple(_events(other)), tuple(unread))
 
 
 def _record(path: Path, unread: list[str], *, is_drill: bool) -> quarterly.Record | None:
@@ -72,15 +72,15 @@ def _record(path: Path, unread: list[str], *, is_drill: bool) -> quarterly.Recor
     folded = state.fold(content, str(path))
     if folded.incident is None:
         return None
-    # A drill may also be kept among the incidents, and say so where it is opened.
+    # A drill may also be stored with the incidents; its first line then has `drill`.
     is_drill = is_drill or bool(json.loads(content.partition(b"\n")[0]).get("drill"))
     try:
-        said = _answers(path.parent)
+        answer_set = _answers(path.parent)
     except answers.AnswersError as error:
-        said = answers.Answers()
+        answer_set = answers.Answers()
         unread += str(error).splitlines()
     timeline = tuple(_events(path.with_name("timeline.jsonl")))
-    return quarterly.Record(folded.incident, timeline, said, is_drill, content)
+    return quarterly.Record(folded.incident, timeline, answer_set, is_drill, content)
 
 
 def _events(path: Path) -> Iterator[dict[str, object]]:
@@ -102,7 +102,7 @@ def _answers(directory: Path) -> answers.Answers:
     except FileNotFoundError:
         return answers.Answers()
     except UnicodeDecodeError as error:
-        raise answers.AnswersError(f"{name}: it is no text in UTF-8: {error.reason}") from error
+        raise answers.AnswersError(f"{name}: not valid UTF-8: {error.reason}") from error
 
 
 def _both(stem: Path, document: blocks.Document) -> dict[Path, str]:
@@ -112,10 +112,10 @@ def _both(stem: Path, document: blocks.Document) -> dict[Path, str]:
     }
 
 
-def _written(wanted: dict[Path, str], *, dry: bool) -> tuple[Path, ...]:
-    """The files that were not so yet, written whole or not at all."""
+def _written(contents: dict[Path, str], *, dry: bool) -> tuple[Path, ...]:
+    """Write the files whose content differs, each atomically. Return them."""
     changed = []
-    for path, text in wanted.items():
+    for path, text in contents.items():
         content = text.encode()
         if path.exists() and path.read_bytes() == content:
             continue

@@ -1,4 +1,4 @@
-"""What a review is made from: the record of an incident and its evidence, as read and verified."""
+"""Reads and verifies what a review is made from: the record of an incident and its evidence."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import (
 )
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store as incident_store
 
-# Manifests have offsets in milliseconds.
+# Manifests round offsets to milliseconds.
 _ROUNDED = 0.001
 
 
 @dataclass(frozen=True)
 class Line:
-    """A JSON object of a file of such, and its number, from 1."""
+    """A line of a file of JSON lines, and its number, from 1."""
 
     number: int
     value: Mapping[str, Any]
@@ -33,12 +33,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Item:
-    """A file of evidence. `offset`: seconds by which the host's clock was ahead, None when not known.
+    """A file of evidence. `offset`: seconds by which the host's clock was ahead, None if unknown.
 
-    `exit`: its command's status, None when there was none, or when it was cut; `problem`: what was wrong.
-    `began`: when it was taken, by the host's clock, and `seconds` how long that took; None when not told.
-    `moved`: by how many seconds the clock was moved since the evidence before, and `since`: the time, by the
-    control node's clock, from which on it is known not to have been.
+    `exit`: the exit status of its command, None if there was no command or it was cut. `problem`: what went
+    wrong. `began`: when it was collected, by the host's clock, None if unknown; `seconds`: how long that
+    took. `moved`: seconds by which the clock was changed since the previous evidence. `since`: the time, by
+    the control node's clock, since which the clock was certainly not changed.
     """
 
     path: str
@@ -54,19 +54,20 @@ class Item:
 
     @property
     def whole(self) -> bool:
-        """Whether it came to its own end: no deadline cut it, and its command did not fail."""
+        """Whether it is complete: no deadline cut it, and its command did not fail."""
         return self.exit == 0 or (self.exit is None and not self.problem)
 
     def corrected(self, at: float) -> float:
-        """A time of the host's clock, in seconds since the epoch, by the control node's."""
+        """Convert a time from the host's clock to the control node's, in seconds since the epoch."""
         return at - (self.offset or 0.0)
 
 
 @dataclass(frozen=True)
 class Collection:
-    """The evidence of a host at one time. `problems` are those of its verification.
+    """The evidence collected from a host at one time. `problems`: those of its verification.
 
-    `withheld` and `failed` are items that did not leave the host, and that are not there as they should be.
+    `absent`: listed items that are missing. `withheld`: items that were kept on the host. `failed`: items
+    that are incomplete.
     """
 
     host: str
@@ -80,13 +81,13 @@ class Collection:
 
     @property
     def verified(self) -> bool:
-        """Whether it is, byte for byte, what was kept, and all of it."""
+        """Whether it is complete and unchanged."""
         return not self.problems
 
 
 @dataclass(frozen=True)
 class Sources:
-    """All that is known of an incident. `fleet`: the hosts that there are; `unread`: what cannot be read."""
+    """All sources on an incident. `fleet`: the current hosts. `unread`: what could not be read."""
 
     incident: incident_state.Incident
     state: Sequence[Line] = ()
@@ -97,7 +98,7 @@ class Sources:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The fleet's hosts, and those that the incident or the evidence names besides."""
+        """The fleet's hosts, and other hosts that the incident or the evidence names."""
         named = {*self.fleet, *self.incident.hosts, *(each.host for each in self.collections)}
         return tuple(sorted(named))
 
@@ -107,20 +108,20 @@ class Sources:
 
 
 def read(root: Path, incident: str, fleet: Sequence[str]) -> Sources:
-    """What the records below `root` have of an incident.
+    """Read all sources on an incident below `root`.
 
     Raises:
-        RecordError: for a bad id, and an incident that there is no record of.
-        DamagedError: if the incident's state has a line that cannot be understood.
+        RecordError: if the id is not valid or the incident has no record.
+        DamagedError: if the incident's record has an invalid line.
     """
     store = incident_store.IncidentRecords(root)
     folded = store.load(incident)
     if folded.incident is None:
-        known = ", ".join(sorted(store.load_all()[0])) or "none"
-        raise records.RecordError(f"there is no record of an incident {incident!r}; there are: {known}")
+        recorded = ", ".join(sorted(store.load_all()[0])) or "none"
+        raise records.RecordError(f"There is no incident {incident!r}. Recorded incidents: {recorded}.")
     unread: list[str] = []
     if folded.torn:
-        unread.append(f"{incident_store.STATE}: its last line was cut short, by a run that was killed")
+        unread.append(f"{incident_store.STATE}: the last line is incomplete, because its run was killed")
     directory = store.state(incident).parent
     state = _lines(directory / incident_store.STATE, unread)
     timeline = _lines(directory / "timeline.jsonl", unread)
@@ -129,10 +130,10 @@ def read(root: Path, incident: str, fleet: Sequence[str]) -> Sources:
 
 
 def agreed(collections: Sequence[Collection]) -> list[Collection]:
-    """The same with one offset for all measurements of a host's clock that can be of one that was not moved.
+    """Combine measurements of a host's clock that agree into one offset.
 
-    What is true of each is true of all: it is within each of their bounds (RFC 5905, section 11.2.1). So
-    times of a host are held against each other by its own clock.
+    Measurements agree if their intervals intersect: the true offset is then in the intersection (RFC 5905,
+    section 11.2.1). All times of the host are then corrected by the same offset, which keeps their order.
     """
     clocks: dict[str, set[tuple[str, float, float]]] = {}
     for each in collections:
@@ -141,7 +142,7 @@ def agreed(collections: Sequence[Collection]) -> list[Collection]:
             for item in each.items.values()
             if item.offset is not None
         )
-    known: dict[tuple[str, float, float], tuple[float, float]] = {}
+    combined: dict[tuple[str, float, float], tuple[float, float]] = {}
     for measured in clocks.values():
         together: list[tuple[str, float, float]] = []
         low, high = -math.inf, math.inf
@@ -152,43 +153,43 @@ def agreed(collections: Sequence[Collection]) -> list[Collection]:
                 together, low, high = [], -math.inf, math.inf
             together.append(clock)
             low, high = max(low, least), min(high, most)
-            known |= dict.fromkeys(together, ((low + high) / 2, abs(high - low) / 2))
+            combined |= dict.fromkeys(together, ((low + high) / 2, abs(high - low) / 2))
     return [
-        replace(each, items={name: _clocked(each.path, item, known) for name, item in each.items.items()})
+        replace(each, items={name: _clocked(each.path, item, combined) for name, item in each.items.items()})
         for each in collections
     ]
 
 
 def moved(collections: Sequence[Collection]) -> Iterator[Collection]:
-    """The same, a host's in their order, those since its clock was moved saying so."""
-    before: dict[str, float] = {}
+    """Mark the evidence since a change of the host's clock with `moved` and `since`."""
+    previous: dict[str, float] = {}
     since: dict[str, float] = {}
     for each in collections:
         offsets = [item.offset for item in each.items.values() if item.offset is not None]
         if not offsets:
             yield each
             continue
-        # Tiers of one collection that differ: what is in between is as uncertain.
-        known = [before.get(each.host, offsets[0]), *offsets]
-        distance = max(known) - min(known)
+        # If offsets within one collection differ, times in between have the same uncertainty.
+        compared = [previous.get(each.host, offsets[0]), *offsets]
+        distance = max(compared) - min(compared)
         if distance:
             taken = (item.corrected(item.began) for item in each.items.values() if item.began is not None)
             since[each.host] = max(taken, default=each.at)
-        before[each.host] = offsets[-1]
+        previous[each.host] = offsets[-1]
         start = since.get(each.host, -math.inf)
         items = {name: replace(item, moved=distance, since=start) for name, item in each.items.items()}
         yield replace(each, items=items)
 
 
-def _clocked(path: str, item: Item, known: Mapping[tuple[str, float, float], tuple[float, float]]) -> Item:
+def _clocked(path: str, item: Item, combined: Mapping[tuple[str, float, float], tuple[float, float]]) -> Item:
     if item.offset is None:
         return item
-    offset, uncertainty = known[(path, item.offset, item.uncertainty)]
+    offset, uncertainty = combined[(path, item.offset, item.uncertainty)]
     return replace(item, offset=offset, uncertainty=uncertainty)
 
 
 def parsed_lines(text: str) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
-    """The lines of JSON with their numbers, from 1; None for one that is no JSON object."""
+    """The lines of a file with their numbers, from 1; None for a line that is not a JSON object."""
     for number, line in enumerate(text.splitlines(), 1):
         try:
             value = json.loads(line)
@@ -198,21 +199,21 @@ def parsed_lines(text: str) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
 
 
 def _lines(path: Path, unread: list[str]) -> list[Line]:
-    """The lines of a file that have a time; the others are added to `unread`."""
+    """The valid lines of a file. Invalid ones, without a time, are added to `unread`."""
     try:
         text = path.read_text(errors="replace")
     except FileNotFoundError:
-        unread.append(f"{path.name}: there is none")
+        unread.append(f"{path.name}: the file does not exist")
         return []
-    found, damaged = [], []
+    valid, damaged = [], []
     for number, value in parsed_lines(text):
         if value is None or not _is_time(value.get("at")):
             damaged.append(str(number))
         else:
-            found.append(Line(number, value))
+            valid.append(Line(number, value))
     if damaged:
-        unread.append(f"{path.name}: lines that cannot be understood: {', '.join(damaged)}")
-    return found
+        unread.append(f"{path.name}: invalid lines: {', '.join(damaged)}")
+    return valid
 
 
 def _is_time(value: object) -> bool:
@@ -228,11 +229,11 @@ def _collections(root: Path, incident: str) -> Iterator[Collection]:
     for directory in sorted(verification.kept_below(top)):
         if directory == top:
             continue
-        found = bundle.verify(directory, [root / bundle.KEYS])
+        verified = bundle.verify(directory, [root / bundle.KEYS])
         entries = list(_entries(directory / bundle.MANIFEST))
-        # An item is what its file is called; what the manifest does not list has no clock.
+        # An item has the name of its file. Files that the manifest does not list have no clock offset.
         listed = {str(entry["name"]): entry for entry in entries if "name" in entry}
-        host = directory.parent.name if found.host == "?" else found.host
+        host = directory.parent.name if verified.host == "?" else verified.host
         items = {
             path.name: _item(path, root, listed.get(path.name, {}))
             for path in sorted(directory.iterdir())
@@ -240,11 +241,11 @@ def _collections(root: Path, incident: str) -> Iterator[Collection]:
         }
         yield Collection(
             host=host,
-            at=_began(found.at, directory.name),
+            at=_began(verified.at, directory.name),
             path=str(directory.relative_to(root)),
             items=items,
-            problems=tuple(problem.replace(f"{root}/", "") for problem in found.problems),
-            absent=tuple(found.absent),
+            problems=tuple(problem.replace(f"{root}/", "") for problem in verified.problems),
+            absent=tuple(verified.absent),
             withheld=tuple(
                 f"{name}: {entry['withheld']}" for name, entry in listed.items() if entry.get("withheld")
             ),
@@ -276,7 +277,7 @@ def _item(path: Path, root: Path, entry: Mapping[str, Any]) -> Item:
         offset=offset,
         uncertainty=uncertainty or 0.0 if offset is not None else 0.0,
         exit=entry["exit"] if isinstance(entry.get("exit"), int) else None,
-        problem=str(entry.get("problem") or "") if entry else "it is not in the manifest",
+        problem=str(entry.get("problem") or "") if entry else "not listed in the manifest",
         began=_number(entry.get("began")),
         seconds=_number(entry.get("seconds")) or 0.0,
     )
@@ -287,7 +288,7 @@ def _number(value: object) -> float | None:
 
 
 def _began(at: str, name: str) -> float:
-    """When a collection was begun, by its manifest, or else by the name of its directory."""
+    """When a collection started, from its manifest or, without one, from the name of its directory."""
     day, _, clock = name[:18].partition("T")
     named = f"{day}T{clock[:2]}:{clock[2:4]}:{clock[4:6]}Z"
     for text in (at, named):

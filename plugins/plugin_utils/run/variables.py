@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,13 @@ PASSED = (
 """What roles and playbooks pass to roles, besides their options."""
 
 
+RENAMED = {
+    "incident_sinks": "incident_channels",
+    "incident_timekeeper": "incident_reminder_host",
+}
+"""Role variables that were renamed: the old name and the new one."""
+
+
 def specs(roles: Path) -> dict[str, dict[str, Any]]:
     """Every option of every entry point of every role below `roles`, by name."""
     options: dict[str, dict[str, Any]] = {}
@@ -53,7 +60,9 @@ def problems(
     # What belongs to a role begins with its name; what begins with an underscore is its own affair.
     prefixes = tuple({f"{name.partition('_')[0]}_" for name in options})
     for name in sorted(given):
-        if name.startswith(prefixes) and name not in options and name not in PASSED:
+        if name in RENAMED:
+            yield from renamed({name})
+        elif name.startswith(prefixes) and name not in options and name not in PASSED:
             nearest = difflib.get_close_matches(name, options, n=1)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
             yield f"{name} is not a variable of any role.{hint} docs/reference/roles.md lists them."
@@ -61,3 +70,8 @@ def problems(
     result = ArgumentSpecValidator(checked).validate({name: value(name) for name in checked if name in given})
     for message in result.error_messages:
         yield f"{message}. docs/reference/roles.md describes the variable."
+
+
+def renamed(names: Collection[str]) -> list[str]:
+    """One message for each variable whose name is an old one."""
+    return [f"{old} is now called {new}. Rename it." for old, new in RENAMED.items() if old in names]

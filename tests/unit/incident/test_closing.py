@@ -1,4 +1,4 @@
-"""R27: an incident ends when its hosts recovered, watched, since they were changed; or by name without."""
+"""R27: an incident ends only after a watch confirmed each host since its last change, or with an override."""
 
 from __future__ import annotations
 
@@ -26,12 +26,17 @@ NOW = datetime(2026, 1, 31, 9, 0, tzinfo=UTC)
 OPENED = "2026-01-31T08:00:00Z"
 
 
-def incident(*ill: str, **known: Any) -> Incident:
-    """An incident, opened at 8:00, with hosts that were ill then."""
+def incident(*unhealthy: str, **changed: Any) -> Incident:
+    """An incident, opened at 8:00, with the hosts that were unhealthy then."""
     values: dict[str, Any] = {
         **{"id": "i-1", "opened_at": OPENED, "opened_by": "anna", "started": OPENED, "severity": "P1"},
-        **{"severity_by": "triage", "worst": "P1", "respond_by": OPENED, "told_at": "2026-01-31T09:00:00Z"},
-        **{"resolution": "restarted", "ill": dict.fromkeys(ill, OPENED), **known},
+        **{
+            "severity_by": "triage",
+            "worst": "P1",
+            "respond_by": OPENED,
+            "last_update_at": "2026-01-31T09:00:00Z",
+        },
+        **{"resolution": "restarted", "unhealthy": dict.fromkeys(unhealthy, OPENED), **changed},
     }
     return Incident(**values)
 
@@ -45,12 +50,12 @@ def procedure(
 
 
 def of_earlier_version(line: dict[str, Any]) -> dict[str, Any]:
-    """The same as it was recorded before events named their run."""
+    """The same line as recorded by versions in which events had no run."""
     return {name: value for name, value in line.items() if name != "run"}
 
 
 def verdict(minute: int, result: str = "recovered", host: str = "a", began: int = 20) -> dict[str, Any]:
-    """A line that playbooks/watch.yml left at that minute, of a window that began at another."""
+    """A line that playbooks/watch.yml wrote at `minute`, for a window that started at `began`."""
     found = {
         "now": 100.0 + 60 * minute,
         "minutes": 15,
@@ -82,14 +87,14 @@ RESTARTED = [procedure(10, "begun"), procedure(12, "changed")]
         ([*RESTARTED, verdict(36), verdict(40, "breached")], "a is breached"),
         ([*RESTARTED, verdict(36, "breached"), verdict(50, began=34)], None),
         ([*RESTARTED, verdict(36, host="b")], "a was not watched"),
-        # What is changed after it, or meanwhile, was not watched.
-        ([verdict(36), procedure(40, "begun"), procedure(41, "changed")], "and changed by restart at"),
-        ([procedure(25, "begun"), procedure(26, "changed"), verdict(36)], "and changed by restart at"),
-        # One that began before the window, and whose validation went on into it, is what is watched.
+        # A change after the watch, or during it, invalidates the watch.
+        ([verdict(36), procedure(40, "begun"), procedure(41, "changed")], "before restart changed it at"),
+        ([procedure(25, "begun"), procedure(26, "changed"), verdict(36)], "before restart changed it at"),
+        # A procedure that started before the window may still validate during it.
         ([procedure(19, "begun"), procedure(22, "changed"), verdict(36)], None),
-        # A failed one may have changed it; a killed one, too.
-        ([verdict(36), procedure(40, "begun"), procedure(41, "partial")], "changed by restart"),
-        ([verdict(36), procedure(40, "begun")], "changed by restart"),
+        # A failed or killed procedure may have changed the host.
+        ([verdict(36), procedure(40, "begun"), procedure(41, "partial")], "before restart changed it"),
+        ([verdict(36), procedure(40, "begun")], "before restart changed it"),
         ([verdict(36), procedure(40, "begun"), procedure(41, "refused")], None),
         ([verdict(36), procedure(40, "begun"), procedure(41, "ok")], None),
         ([verdict(36), procedure(41, "ok", name="evidence"), procedure(42, "changed", name="backup")], None),
@@ -110,7 +115,7 @@ OTHER = "boot/1:43:1"
 @pytest.mark.parametrize(
     ("events", "at"),
     [
-        # Another run is refused while the first one switches, or was killed.
+        # Another run is refused while the first one is running or was killed.
         ([procedure(40, "begun"), procedure(41, "refused", run=OTHER)], "08:40"),
         (
             [procedure(40, "begun"), procedure(41, "begun", run=OTHER), procedure(42, "refused", run=OTHER)],
@@ -122,14 +127,18 @@ OTHER = "boot/1:43:1"
         ),
         ([procedure(40, "begun"), procedure(41, "refused", run=OTHER), procedure(43, "changed")], "08:40"),
         ([procedure(40, "begun"), procedure(41, "refused", run=OTHER), procedure(43, "refused")], None),
-        # One that goes on without evidence says twice that it was begun.
+        # A procedure that continues without evidence records its start twice.
         ([procedure(40, "begun"), procedure(41, "begun"), procedure(42, "refused")], None),
         ([procedure(40, "begun"), procedure(41, "begun"), procedure(42, "ok")], None),
     ],
 )
-def test_end_of_another_run_takes_no_beginning_away(events: list[dict[str, Any]], at: str | None) -> None:
+def test_result_of_another_run_does_not_finish_a_procedure(
+    events: list[dict[str, Any]], at: str | None
+) -> None:
     watched = [*RESTARTED, verdict(36), *events]
-    words = f"a was watched from 2026-01-31T08:20:00Z, and changed by restart at 2026-01-31T{at}:00Z"
+    words = (
+        f"the watch of a started at 2026-01-31T08:20:00Z, before restart changed it at 2026-01-31T{at}:00Z"
+    )
     assert closing.unmet(incident("a"), watched) == ([words] if at else [])
 
 
@@ -144,22 +153,20 @@ def test_end_of_another_run_takes_no_beginning_away(events: list[dict[str, Any]]
         ([procedure(41, "refused")], None),
     ],
 )
-def test_records_that_name_no_run_are_read_so_that_no_change_is_missed(
-    events: list[dict[str, Any]], at: str | None
-) -> None:
+def test_no_change_is_missed_in_records_without_a_run(events: list[dict[str, Any]], at: str | None) -> None:
     found = closing.changes([of_earlier_version(line) for line in events])
     assert found == ({"a": (f"2026-01-31T{at}:00Z", "restart")} if at else {})
 
 
 def action_of(plugin: Any, tmp_path: Path, **arguments: str) -> Any:
-    """An action of a procedure's task on this machine, without a connection."""
+    """An action plugin on this machine, without a connection."""
     given = {"records_dir": str(tmp_path), "incident": "i-1", "procedure": "restart", "who": "a", **arguments}
     task = SimpleNamespace(args=given, async_val=0, check_mode=False)
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=""))
     return plugin.ActionModule(task, connection, None, None, None, None)
 
 
-def test_every_beginning_and_end_names_its_run(tmp_path: Path) -> None:
+def test_every_start_and_result_names_its_run(tmp_path: Path) -> None:
     action_of(procedure_event, tmp_path, result="begun").run(None, {"inventory_hostname": "a"})
     action_of(evidence, tmp_path)._go_on_without("no room", "a")
     action_of(procedure_event, tmp_path, result="refused").run(None, {"inventory_hostname": "a"})
@@ -170,19 +177,19 @@ def test_every_beginning_and_end_names_its_run(tmp_path: Path) -> None:
     assert closing.changes(events[:2])
 
 
-def test_host_that_was_ill_again_meanwhile_must_be_watched_again() -> None:
+def test_host_that_was_unhealthy_after_the_watch_must_be_watched_again() -> None:
     events = [*RESTARTED, verdict(36)]
-    again = incident("a", ill={"a": "2026-01-31T08:40:00Z"})
+    again = incident("a", unhealthy={"a": "2026-01-31T08:40:00Z"})
     assert closing.unmet(again, events) == [
-        "a was watched until 2026-01-31T08:36:00Z, and ill at 2026-01-31T08:40:00Z"
+        "the watch of a ended at 2026-01-31T08:36:00Z, before it was unhealthy again at 2026-01-31T08:40:00Z"
     ]
 
 
-def test_host_that_was_only_changed_belongs_to_the_incident() -> None:
+def test_host_that_a_procedure_changed_belongs_to_the_incident() -> None:
     assert closing.unmet(incident(), [procedure(10, "changed", "b")]) == ["b was not watched"]
 
 
-def test_incident_without_hosts_has_nothing_to_watch() -> None:
+def test_incident_without_hosts_needs_no_watch() -> None:
     assert closing.unmet(incident(), [procedure(10, "refused"), procedure(11, "ok", name="evidence")]) == []
 
 
@@ -192,13 +199,14 @@ def plan(there: Incident, events: list[dict[str, Any]], **given: Any) -> planner
 
 
 @pytest.mark.parametrize("given", [{"do": "close"}, {"do": "update", "status": "resolved"}])
-def test_end_is_refused_with_host_verdict_and_commands(given: dict[str, Any]) -> None:
+def test_refusal_names_hosts_verdicts_and_commands(given: dict[str, Any]) -> None:
     there, events = incident("a", "b"), [verdict(36), verdict(36, "breached", "b")]
     with pytest.raises(RefusedError) as refused:
         plan(there, events, **given)
     for words in (
         "b is breached (so)",
         "ansible-playbook playbooks/watch.yml -e incident=i-1 -l a,b",
+        "ansible-playbook playbooks/watch_show.yml -e incident=i-1 -l a,b",
         "-e without_watch=true",
     ):
         assert words in str(refused.value)
@@ -214,7 +222,7 @@ def test_other_updates_need_no_watch(given: dict[str, Any]) -> None:
     assert plan(incident("a", status="identified"), [], do="update", **given).events
 
 
-def test_what_was_allowed_once_is_not_asked_again_until_a_host_is_changed() -> None:
+def test_override_is_valid_until_a_host_is_changed() -> None:
     resolved = incident("a", status="resolved", without_watch="2026-01-31T08:50:00Z")
     assert plan(resolved, RESTARTED, do="close").events
     with pytest.raises(RefusedError, match="a was not watched"):
@@ -230,18 +238,18 @@ def folded(*events: dict[str, Any]) -> Incident:
     return found.incident
 
 
-def test_record_tells_when_hosts_were_ill_or_unknown_and_who_needed_no_watch() -> None:
+def test_record_has_when_hosts_were_unhealthy_and_the_override() -> None:
     later = timestamps.stamp(NOW + timedelta(minutes=1))
     finding = vars(Finding("a", "P1", "unit", "it is inactive"))
     joined = {"event": "joined", "at": later, "findings": [finding], "undecided": []}
-    assert folded(joined).ill == {"a": later, "b": OPENED}
+    assert folded(joined).unhealthy == {"a": later, "b": OPENED}
     resolved = {"event": "updated", "status": "resolved", "without_watch": ["b was not watched"], "at": later}
     assert folded(resolved).without_watch == later
     assert folded(resolved, {"event": "joined", "status": "investigating"}).without_watch == ""
 
 
-def test_windows_times_are_by_the_control_nodes_clock() -> None:
-    """R30: hosts that are apart, and a clock that was set meanwhile."""
+def test_times_of_a_watch_are_by_the_control_nodes_clock() -> None:
+    """R30: clocks of hosts differ, or are set during the watch."""
     line = verdict(36)
     assert (line["watch"]["began"], line["watch"]["ended"]) == (
         "2026-01-31T08:20:00Z",
@@ -260,11 +268,11 @@ def test_windows_times_are_by_the_control_nodes_clock() -> None:
         ([verdict(36), verdict(37, "breached")], verdict(38), False),
     ],
 )
-def test_verdict_is_told_once(lines: list[dict[str, Any]], line: dict[str, Any], told: bool) -> None:
+def test_verdict_is_recorded_once(lines: list[dict[str, Any]], line: dict[str, Any], told: bool) -> None:
     assert watch_table.is_told(line, lines) is told
 
 
-def test_host_that_does_not_answer_is_unknown_and_one_that_refuses_says_why() -> None:
+def test_unreachable_host_is_unknown_and_a_refusal_gives_its_reason() -> None:
     assert watch_table.verdict({"unreachable": True, "msg": "ssh\nNo route"}) == (
         "unknown",
         "no answer: No route",

@@ -1,4 +1,4 @@
-"""A line of an incident's record that says what it should not is named, and never half applied."""
+"""An invalid line of an incident's record is reported, and never applied in part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def record(*lines: dict[str, Any]) -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
-def test_whole_line_opens_the_incident() -> None:
+def test_valid_line_opens_the_incident() -> None:
     incident = fold(record(OPENED), "state.jsonl").incident
     assert incident is not None
     assert [finding.host for finding in incident.findings.values()] == ["katago-1"]
@@ -43,10 +43,10 @@ def test_whole_line_opens_the_incident() -> None:
         ({"findings": ["katago-1"]}, "findings[0] is 'katago-1', not an object"),
         ({"findings": [{"host": "katago-1"}]}, "findings[0].level is missing"),
         ({"undecided": "katago-2"}, "undecided is 'katago-2', not a list"),
-        ({"event": "exploded"}, "it says exploded of an incident that was not opened"),
+        ({"event": "exploded"}, "the event 'exploded' comes before the incident was opened"),
     ],
 )
-def test_line_with_a_wrong_value_is_named(change: dict[str, Any], message: str) -> None:
+def test_invalid_opening_line_is_reported(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DamagedError) as caught:
         fold(record({**OPENED, **change}), "state.jsonl")
     assert str(caught.value).startswith("state.jsonl, line 1 of 1 is damaged: ")
@@ -65,15 +65,15 @@ def test_line_with_a_wrong_value_is_named(change: dict[str, Any], message: str) 
         ({"event": "updated", "actions": [7]}, "actions[0] is 7, not a string"),
     ],
 )
-def test_later_line_with_a_wrong_value_is_named(line: dict[str, Any], message: str) -> None:
+def test_invalid_later_line_is_reported(line: dict[str, Any], message: str) -> None:
     with pytest.raises(DamagedError) as caught:
         fold(record(OPENED, {"at": OPENED["at"], "who": "ann", **line}), "state.jsonl")
     assert f"line 2 of 2 is damaged: {message}" in str(caught.value)
 
 
-def test_keys_of_a_later_version_are_left_alone() -> None:
+def test_unknown_keys_of_a_later_version_are_ignored() -> None:
     assert fold(record({**OPENED, "weather": "fine"}), "state.jsonl").incident is not None
 
 
-def test_every_event_that_must_say_more_is_one_that_is_applied() -> None:
+def test_required_keys_cover_the_main_events() -> None:
     assert set(events.REQUIRED) >= {"opened", "escalated", "overdue", "sent"}

@@ -1,4 +1,4 @@
-"""An incident's record: folded whatever happened to its writer, one for the same alert, no bad transition."""
+"""An incident's record: replayed after any crash, one incident for each alert, no invalid transition."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WHO = "anna@control"
 
 
 def report(*reasons: tuple[str, str, str], verdict: str = "", errors: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What triage says of two hosts: reasons of host, level and rule."""
+    """A triage report on two hosts. `reasons`: host, level and rule."""
     hosts: dict[str, Any] = {}
     for host in ("katago-1", "katago-2"):
         groups = [{"level": "error", "event": each, "code": "", "count": 1} for each in errors]
@@ -59,7 +59,7 @@ DOWN = report(("katago-1", "P0", "unit"), ("katago-1", "P1", "probe"))
 
 
 class Desk:
-    """Plans and records as the action does, at a time of its own, below a directory."""
+    """Plans and records like the action plugin, at a time of its own."""
 
     def __init__(self, root: Path, now: datetime = NOW) -> None:
         self.store = IncidentRecords(root)
@@ -67,7 +67,7 @@ class Desk:
         self.public_texts = {"investigating": "We look.", "resolved": "It works."}
 
     def plan(self, report: Mapping[str, Any] | None = None, **given: Any) -> planner.Plan:
-        """What a request would add; whether it was watched is for test_recovery.py."""
+        """Plan a request. Watches are tested in test_closing.py."""
         if given.get("do") == "close" or given.get("status") == "resolved":
             given["without_watch"] = True
         known = planner.Known(
@@ -83,7 +83,7 @@ class Desk:
         return planner.plan(incident_request.parse(given.pop("do"), given), known)
 
     def do(self, report: Mapping[str, Any] | None = None, **given: Any) -> Incident:
-        """Add it, and return the incident."""
+        """Record a request, and return the incident."""
         with self.store.locked():
             made = self.plan(report, **given)
             if made.events:
@@ -105,7 +105,7 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def whole_story(desk: Desk) -> Path:
-    """An incident from its opening to its end; returns the file."""
+    """Record an incident from opening to close; return its file."""
     desk.do(DOWN, do="open", lead="Anna")
     desk.do(DOWN, do="open")
     desk.later(minutes=20).do(do="update", status="identified", next_steps="roll back")
@@ -132,15 +132,15 @@ def test_every_severity_has_its_deadline(desk: Desk, severity: str, minutes: int
 def test_person_overrides_triage_and_is_named(desk: Desk) -> None:
     incident = desk.do(DOWN, do="open", severity="P2")
     assert (incident.severity, incident.severity_by) == ("P2", WHO)
-    # A later alert does not take it back.
+    # A later alert does not override it.
     assert desk.do(DOWN, do="open").severity == "P2"
 
 
-def test_fleet_that_is_unknown_is_no_healthy_one(desk: Desk) -> None:
+def test_unknown_fleet_is_p1(desk: Desk) -> None:
     assert desk.do(report(verdict="unknown"), do="open", alert="a").severity == "P1"
 
 
-def test_healthy_fleet_opens_nothing_unless_a_person_says_so(desk: Desk) -> None:
+def test_healthy_fleet_opens_nothing_without_a_severity(desk: Desk) -> None:
     with pytest.raises(RefusedError, match="all 2 hosts healthy"):
         desk.do(report(), do="open")
     assert desk.do(report(), do="open", severity="P3", impact="slow").severity == "P3"
@@ -153,7 +153,7 @@ def test_same_alert_joins_and_is_counted(desk: Desk) -> None:
     assert desk.store.taken() == {"2026-01-31-1"}
 
 
-def test_alert_that_shares_a_finding_joins_and_another_does_not(desk: Desk) -> None:
+def test_alert_joins_only_with_a_common_finding(desk: Desk) -> None:
     first = desk.do(report(("katago-1", "P2", "probe")), do="open")
     worse = desk.do(DOWN, do="open")
     assert (worse.id, worse.severity, worse.worst) == (first.id, "P0", "P0")
@@ -168,21 +168,21 @@ def test_named_alert_joins_by_its_name_alone(desk: Desk) -> None:
     assert desk.do(DOWN, do="open", alert="DiskFull").id != first.id
 
 
-def test_joining_acknowledges_what_an_alert_has_opened(desk: Desk) -> None:
+def test_lead_given_with_a_joining_alert_acknowledges(desk: Desk) -> None:
     assert desk.do(DOWN, do="open").acknowledged_at == ""
     incident = desk.later(minutes=3).do(DOWN, do="open", lead="Anna", impact="No analyses")
     assert (incident.lead, incident.impact) == ("Anna", "No analyses")
     assert incident.acknowledged_at == "2026-01-31T08:03:00Z"
 
 
-def test_worse_severity_brings_the_deadline_forward_and_a_lesser_one_does_not_put_it_off(desk: Desk) -> None:
+def test_higher_severity_moves_the_deadline_forward_and_a_lower_one_does_not_move_it(desk: Desk) -> None:
     desk.do(report(("katago-1", "P2", "unit")), do="open")
     worse = desk.later(minutes=10).do(DOWN, do="open")
     assert worse.respond_by == "2026-01-31T08:15:00Z"
     assert desk.do(do="update", severity="P3").respond_by == "2026-01-31T08:15:00Z"
 
 
-def test_named_alert_joins_what_a_person_has_opened_for_the_same(desk: Desk) -> None:
+def test_named_alert_joins_an_unnamed_incident_with_the_same_finding(desk: Desk) -> None:
     first = desk.do(DOWN, do="open")
     joined = desk.do(DOWN, do="open", alert="ServiceDown")
     assert (joined.id, joined.alert) == (first.id, "ServiceDown")
@@ -199,18 +199,18 @@ def test_join_never_lowers_a_severity(desk: Desk) -> None:
 WORSE = report(("katago-1", "P0", "unit"), ("katago-2", "P1", "error_rate"))
 
 
-def test_alert_that_makes_it_worse_says_the_impact_anew_and_is_told_once(desk: Desk) -> None:
+def test_alert_that_raises_the_severity_updates_the_impact_and_is_sent_once(desk: Desk) -> None:
     desk.do(report(("katago-1", "P2", "unit")), do="open", lead="Anna")
     incident = desk.later(minutes=5).do(WORSE, do="open")
     assert incident.severity == "P0"
     assert incident.impact == "The service is down on 2 of 2 hosts (katago-1, katago-2)"
     assert incident.summary.startswith("katago-1: P0 unit")
-    owed = worsenings(desk, incident)
-    assert [letter.message.name for letter in owed] == ["worse-1"]
-    text = owed[0].message.text
+    due = worsenings(desk, incident)
+    assert [letter.message.name for letter in due] == ["worse-1"]
+    text = due[0].message.text
     for words in (
-        *("Time: 2026-01-31T08:05:00Z", "Status: Investigating", "Severity: P0 now", incident.impact),
-        *("Actions taken:", "Next steps: not told", "ETA: not known", "Lead: Anna", "Next update by: "),
+        *("Time: 2026-01-31T08:05:00Z", "Status: Investigating", "Severity: raised to P0", incident.impact),
+        *("Actions taken:", "Next steps: not decided yet", "ETA: unknown", "Lead: Anna", "Next update by: "),
     ):
         assert words in text
     again = desk.later(minutes=1).do(WORSE, do="open")
@@ -220,12 +220,12 @@ def test_alert_that_makes_it_worse_says_the_impact_anew_and_is_told_once(desk: D
     assert worsenings(desk, updated) == []
 
 
-def test_alert_that_is_no_worse_owes_no_message(desk: Desk) -> None:
+def test_alert_that_does_not_raise_the_severity_sends_no_update(desk: Desk) -> None:
     desk.do(DOWN, do="open", lead="Anna")
     assert worsenings(desk, desk.do(report(("katago-1", "P1", "unit")), do="open")) == []
 
 
-def test_impact_that_a_person_said_stays_when_it_gets_worse(desk: Desk) -> None:
+def test_impact_set_by_a_person_is_not_replaced(desk: Desk) -> None:
     desk.do(report(("katago-1", "P2", "unit")), do="open", impact="Some games")
     incident = desk.do(WORSE, do="open")
     assert (incident.impact, incident.severity) == ("Some games", "P0")
@@ -234,7 +234,7 @@ def test_impact_that_a_person_said_stays_when_it_gets_worse(desk: Desk) -> None:
     assert desk.do(WORSE, do="open").summary == "The engine died"
 
 
-def test_impact_that_nobody_could_tell_is_told_when_it_is_known(desk: Desk) -> None:
+def test_unknown_impact_is_computed_once_it_is_known(desk: Desk) -> None:
     assert desk.do(report(verdict="unknown"), do="open", alert="a").impact == ""
     assert desk.do(DOWN, do="open", alert="a").impact == "The service is down on 1 of 2 hosts (katago-1)"
 
@@ -251,7 +251,7 @@ def worsenings(desk: Desk, incident: Incident) -> list[delivery.Letter]:
 
 
 class SlowRecords(IncidentRecords):
-    """Leaves others the time to decide by what is there before something is added."""
+    """Delays each append, so that other processes can plan on the old state."""
 
     def append(self, incident: str, *events: Mapping[str, Any], at: str, who: str) -> None:
         time.sleep(0.05)
@@ -259,14 +259,14 @@ class SlowRecords(IncidentRecords):
 
 
 def open_one(root: str, together: Any) -> None:
-    """What each of many processes does, all at once."""
+    """Open an incident at the same time as the other processes."""
     desk = Desk(Path(root))
     desk.store = SlowRecords(Path(root))
     together.wait(30)
     desk.do(DOWN, do="open")
 
 
-def test_ten_processes_that_open_the_same_make_one(tmp_path: Path) -> None:
+def test_ten_processes_open_one_incident(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
     together = fork.Barrier(10)
     processes = [fork.Process(target=open_one, args=(str(tmp_path), together)) for _ in range(10)]
@@ -279,7 +279,7 @@ def test_ten_processes_that_open_the_same_make_one(tmp_path: Path) -> None:
     assert incident.joins == 9
 
 
-def test_given_id_is_used_joined_and_not_used_again(desk: Desk) -> None:
+def test_given_id_is_used_and_joined_but_never_reopened(desk: Desk) -> None:
     assert desk.do(DOWN, do="open", incident="night-7").id == "night-7"
     assert desk.do(DOWN, do="open", incident="night-7").joins == 1
     desk.do(do="close", resolution="restarted")
@@ -287,7 +287,7 @@ def test_given_id_is_used_joined_and_not_used_again(desk: Desk) -> None:
         desk.do(DOWN, do="open", incident="night-7")
 
 
-def test_number_skips_what_procedures_have_recorded_already(desk: Desk, tmp_path: Path) -> None:
+def test_new_id_skips_existing_directories(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "incidents" / "2026-01-31-1").mkdir(parents=True)
     assert desk.do(DOWN, do="open").id == "2026-01-31-2"
 
@@ -305,22 +305,22 @@ def test_number_skips_what_procedures_have_recorded_already(desk: Desk, tmp_path
         (["identified", "identified"], True),
     ],
 )
-def test_statuses_follow_or_are_refused(desk: Desk, way: list[str], follows: bool) -> None:
+def test_status_transition_is_allowed_or_refused(desk: Desk, way: list[str], follows: bool) -> None:
     desk.do(DOWN, do="open")
     for status in way[:-1]:
         desk.do(do="update", status=status, eta=status)
     if follows:
         assert desk.do(do="update", status=way[-1], eta="last").status == way[-1]
     else:
-        with pytest.raises(RefusedError, match=f"{way[-1]} cannot follow"):
+        with pytest.raises(RefusedError, match=f"cannot change to {way[-1]}"):
             desk.do(do="update", status=way[-1], eta="last")
 
 
-def test_what_is_not_there_or_closed_is_refused(desk: Desk) -> None:
-    with pytest.raises(RefusedError, match=r"Say which incident: -e incident=ID. Open: none"):
+def test_missing_or_closed_incident_is_refused(desk: Desk) -> None:
+    with pytest.raises(RefusedError, match=r"No incident is open\."):
         desk.do(do="update", eta="soon")
     desk.do(DOWN, do="open")
-    with pytest.raises(RefusedError, match=r"There is no incident 'x'. Open: 2026-01-31-1"):
+    with pytest.raises(RefusedError, match=r"There is no incident 'x'. Open incidents: 2026-01-31-1"):
         desk.do(do="update", incident="x", eta="soon")
     with pytest.raises(RefusedError, match="has no resolution"):
         desk.do(do="close")
@@ -333,13 +333,13 @@ def test_what_is_not_there_or_closed_is_refused(desk: Desk) -> None:
             desk.do(incident="2026-01-31-1", **request)
 
 
-def test_update_says_something_new(desk: Desk) -> None:
+def test_update_without_a_change_is_refused(desk: Desk) -> None:
     desk.do(DOWN, do="open")
-    with pytest.raises(RefusedError, match="says something new"):
+    with pytest.raises(RefusedError, match="changes nothing"):
         desk.do(do="update")
 
 
-def test_same_update_of_a_run_that_was_killed_counts_once(desk: Desk) -> None:
+def test_repeated_update_is_recorded_once(desk: Desk) -> None:
     desk.do(DOWN, do="open")
     for _ in range(2):
         incident = desk.do(do="update", eta="soon")
@@ -354,22 +354,25 @@ def test_duration_runs_from_the_start_to_the_resolution(desk: Desk) -> None:
     assert incident.duration(desk.now) == timedelta(minutes=50)
 
 
-def test_issue_that_comes_back_is_a_recurrence(desk: Desk) -> None:
+def test_returning_problem_is_a_recurrence(desk: Desk) -> None:
     desk.do(DOWN, do="open")
     desk.do(do="update", status="resolved", resolution="r")
     incident = desk.do(DOWN, do="open")
     assert (incident.status, incident.recurrences, incident.resolved_at) == ("investigating", 1, "")
-    assert any("came back" in each.why for each in state.triggers(incident, NOW))
+    assert any("recurred after it was resolved" in each.why for each in state.triggers(incident, NOW))
     desk.do(do="close", resolution="r")
     again = desk.later(hours=1).do(DOWN, do="open")
     assert again.recurrence_of == "2026-01-31-1"
-    assert any("2026-01-31-1 again" in each.why for each in state.triggers(again, desk.now))
+    assert any(
+        "the closed incident 2026-01-31-1 has recurred" in each.why
+        for each in state.triggers(again, desk.now)
+    )
     desk.do(do="close", resolution="r")
     assert desk.later(hours=25).do(DOWN, do="open").recurrence_of == ""
 
 
 @pytest.mark.parametrize(("minutes", "triggered"), [(9, False), (10, True)])
-def test_service_that_is_not_restored_in_ten_minutes_calls_for_a_senior(
+def test_senior_is_needed_if_the_service_is_not_restored_in_ten_minutes(
     desk: Desk, minutes: int, triggered: bool
 ) -> None:
     desk.do(DOWN, do="open")
@@ -383,7 +386,7 @@ def test_service_that_is_not_restored_in_ten_minutes_calls_for_a_senior(
     assert state.triggers(called, NOW + timedelta(hours=1)) == []
 
 
-def test_error_never_seen_before_calls_for_a_senior(desk: Desk) -> None:
+def test_new_error_needs_a_senior(desk: Desk) -> None:
     seen = report(("katago-1", "P2", "probe"), errors=("known",))
     assert desk.do(seen, do="open").unfamiliar == []
     desk.do(do="close", resolution="r")
@@ -397,7 +400,7 @@ ROLES = ["developers", "security", "senior"]
 
 
 def called(desk: Desk, incident: Incident, roles: list[str] = ROLES) -> list[tuple[str, str]]:
-    """Who is called, and for what, with the calls on record."""
+    """Record the automatic calls; return each contact with the reason."""
     calls = planner.calls(incident, roles, "senior", desk.now)
     with desk.store.locked():
         desk.store.append(incident.id, *calls, at=timestamps.stamp(desk.now), who=WHO)
@@ -411,20 +414,20 @@ def loaded(desk: Desk, name: str) -> Incident:
 
 
 def with_bug(report: dict[str, Any]) -> dict[str, Any]:
-    """The same, its errors being exceptions."""
+    """The same report, with its errors as exceptions."""
     for host in report["hosts"].values():
         for group in host["facts"]["journal"]["value"]["groups"]:
             group["exception"] = True
     return report
 
 
-def test_exception_never_seen_before_calls_the_developers_once(desk: Desk) -> None:
+def test_new_exception_calls_the_developers_once(desk: Desk) -> None:
     desk.do(report(("katago-1", "P2", "probe"), errors=("known",)), do="open")
     desk.do(do="close", resolution="r")
     desk.later(days=2)
     new = with_bug(report(("katago-2", "P2", "probe"), errors=("known", "new")))
     incident = desk.do(new, do="open")
-    words = "an exception of the application never seen before: error new"
+    words = "an application exception that no earlier incident had: error new"
     assert called(desk, incident) == [("developers", words)]
     assert called(desk, loaded(desk, incident.id)) == []
     again = desk.do(new, do="open")
@@ -432,7 +435,7 @@ def test_exception_never_seen_before_calls_the_developers_once(desk: Desk) -> No
     assert len(loaded(desk, incident.id).escalations) == 1
 
 
-def test_error_that_comes_with_a_later_alert_is_new_too(desk: Desk) -> None:
+def test_new_error_of_a_joining_alert_is_recognised(desk: Desk) -> None:
     desk.do(report(("katago-1", "P2", "cache")), do="open")
     desk.do(do="close", resolution="r")
     desk.later(days=2).do(report(("katago-1", "P2", "probe"), errors=("one",)), do="open")
@@ -440,13 +443,13 @@ def test_error_that_comes_with_a_later_alert_is_new_too(desk: Desk) -> None:
     assert joined.unfamiliar == ["error one", "error two"]
 
 
-def test_recurrence_calls_a_senior_each_time_that_it_comes_back(desk: Desk) -> None:
+def test_every_recurrence_calls_a_senior(desk: Desk) -> None:
     name = desk.do(DOWN, do="open").id
     assert called(desk, loaded(desk, name)) == []
     for _ in range(2):
         desk.later(minutes=6).do(do="update", status="resolved", resolution="r")
         incident = desk.do(DOWN, do="open")
-        assert called(desk, incident) == [("senior", "it came back after it was resolved")]
+        assert called(desk, incident) == [("senior", "the incident recurred after it was resolved")]
         assert called(desk, loaded(desk, name)) == []
 
 
@@ -457,23 +460,25 @@ def suspicious() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("roles", "to"), [(ROLES, "security"), (["senior"], "senior")])
-def test_suspicious_finding_calls_security_where_there_is_one(desk: Desk, roles: list[str], to: str) -> None:
+def test_suspicious_finding_calls_security_if_the_roster_has_it(
+    desk: Desk, roles: list[str], to: str
+) -> None:
     incident = desk.do(suspicious(), do="open")
     words = "katago-1: refused_logins: refused_logins is bad"
     assert called(desk, incident, roles) == [(to, words)]
     assert called(desk, desk.do(suspicious(), do="open"), roles) == []
 
 
-def test_reasons_for_the_same_person_are_one_call(desk: Desk) -> None:
+def test_several_reasons_for_one_contact_are_one_call(desk: Desk) -> None:
     desk.do(suspicious(), do="open")
     desk.do(do="close", resolution="r")
     incident = desk.later(hours=1).do(suspicious(), do="open")
     ((to, why),) = called(desk, incident, ["senior"])
     assert to == "senior"
-    assert "again, which was closed; katago-1: refused_logins" in why
+    assert "has recurred; katago-1: refused_logins" in why
 
 
-def test_time_is_left_to_the_timekeeper_who_is_not_put_off_by_a_call_to_others(desk: Desk) -> None:
+def test_reminder_timer_calls_for_a_late_restoration_unless_a_senior_was_called(desk: Desk) -> None:
     incident = desk.do(suspicious(), do="open")
     called(desk, incident)
     desk.later(minutes=11)
@@ -484,7 +489,7 @@ def test_time_is_left_to_the_timekeeper_who_is_not_put_off_by_a_call_to_others(d
     assert state.is_helped(desk.do(do="escalate", to="senior"))
 
 
-def test_what_a_person_has_called_for_is_answered(desk: Desk) -> None:
+def test_call_by_a_person_answers_its_triggers(desk: Desk) -> None:
     desk.do(suspicious(), do="open")
     desk.do(do="escalate", to="security")
     incident = loaded(desk, "2026-01-31-1")
@@ -492,7 +497,7 @@ def test_what_a_person_has_called_for_is_answered(desk: Desk) -> None:
     assert called(desk, incident) == []
 
 
-def test_escalation_of_an_earlier_version_answers_all(desk: Desk) -> None:
+def test_escalation_of_an_earlier_version_answers_all_triggers(desk: Desk) -> None:
     name = desk.do(suspicious(), do="open").id
     with desk.store.locked():
         event = {"event": "escalated", "to": "senior", "why": "stuck"}
@@ -504,7 +509,7 @@ def test_escalation_of_an_earlier_version_answers_all(desk: Desk) -> None:
     ("severity", "minutes", "overdue"),
     [("P0", 15, False), ("P0", 31, True), ("P1", 16, True), ("P2", 30, False), ("P2", 31, True)],
 )
-def test_update_that_is_overdue_is_an_event(desk: Desk, severity: str, minutes: int, overdue: bool) -> None:
+def test_overdue_update_is_an_event(desk: Desk, severity: str, minutes: int, overdue: bool) -> None:
     due = desk.do(report(("katago-1", severity, "unit")), do="open").update_due
     incident = desk.later(minutes=minutes).do(do="update", eta="soon")
     assert incident.overdue == ([due] if overdue else [])
@@ -518,7 +523,7 @@ def test_overdue_update_is_recorded_once(desk: Desk) -> None:
     assert len(desk.do(do="escalate", to="senior", why="b").overdue) == 1
 
 
-def test_host_name_in_a_public_text_is_refused_and_nothing_recorded(desk: Desk) -> None:
+def test_host_name_in_a_public_text_is_refused_and_not_recorded(desk: Desk) -> None:
     desk.do(DOWN, do="open")
     before = desk.store.state("2026-01-31-1").read_bytes()
     with pytest.raises(RefusedError, match="names the host katago-1"):
@@ -526,20 +531,19 @@ def test_host_name_in_a_public_text_is_refused_and_nothing_recorded(desk: Desk) 
     assert desk.store.state("2026-01-31-1").read_bytes() == before
 
 
-def test_sites_own_text_with_jargon_does_not_keep_an_incident_from_being_opened(desk: Desk) -> None:
+def test_site_text_with_jargon_is_replaced_with_a_warning(desk: Desk) -> None:
     request = incident_request.parse("open", {})
     known = planner.Known(NOW, WHO, {}, report=DOWN, public_texts={"investigating": "GPU!"}, jargon=["GPU"])
     plan = planner.plan(request, known)
     assert plan.events[0]["public"] == statuspage.TEXTS["investigating"]
     (warning,) = plan.warnings
-    assert (
-        "incident_public_texts.investigating cannot be told, the public text has the jargon 'GPU'" in warning
-    )
+    assert warning.startswith("incident_public_texts.investigating cannot be published: ")
+    assert "contains the jargon word 'GPU'" in warning
 
 
 @pytest.mark.parametrize("resolved", [{}, {"resolved": ""}, {"resolved": "GPU!"}])
 @pytest.mark.parametrize("way", [["close"], ["resolved", "close"], ["resolved", "joined", "close"]])
-def test_page_is_written_anew_whenever_an_incident_comes_to_another_status(
+def test_page_is_written_again_for_every_new_status(
     desk: Desk, resolved: dict[str, str], way: list[str]
 ) -> None:
     desk.public_texts = {"investigating": "We look.", **resolved}
@@ -551,15 +555,18 @@ def test_page_is_written_anew_whenever_an_incident_comes_to_another_status(
             given: dict[str, Any] = {"do": "close"} if step == "close" else {"do": "update", "status": step}
             incident = desk.later(minutes=1).do(**given, resolution="rolled back")
         told += [(each.message.name, each.page) for each in letters(desk, incident) if each.page]
-        is_ill = step in ("opened", "joined")
-        assert ('class="now ill"' in told[-1][1], "<h2>Resolved" in told[-1][1]) == (is_ill, not is_ill)
-        assert ("We look." if is_ill else statuspage.TEXTS["resolved"]) in told[-1][1]
+        has_trouble = step in ("opened", "joined")
+        assert ('class="now trouble"' in told[-1][1], "<h2>Resolved" in told[-1][1]) == (
+            has_trouble,
+            not has_trouble,
+        )
+        assert ("We look." if has_trouble else statuspage.TEXTS["resolved"]) in told[-1][1]
     names = [name for name, _ in told]
     changes = 2 + 2 * way.count("joined")
     assert sorted(set(names)) == [f"status-{number + 1}" for number in range(changes)]
 
 
-def test_fold_of_a_record_cut_anywhere_is_that_of_its_whole_lines(tmp_path: Path) -> None:
+def test_record_cut_anywhere_replays_to_the_state_of_its_whole_lines(tmp_path: Path) -> None:
     content = whole_story(Desk(tmp_path)).read_bytes()
     lines = content.splitlines(keepends=True)
     assert len(lines) > 6
@@ -570,10 +577,10 @@ def test_fold_of_a_record_cut_anywhere_is_that_of_its_whole_lines(tmp_path: Path
         assert folded.torn == (cut > 0 and content[cut - 1 : cut] != b"\n")
 
 
-def test_record_that_was_cut_anywhere_can_be_gone_on_with(tmp_path: Path) -> None:
+def test_record_cut_anywhere_can_be_continued(tmp_path: Path) -> None:
     content = whole_story(Desk(tmp_path / "whole")).read_bytes()
     path = tmp_path / "state.jsonl"
-    # The last line is the closing: while it lacks its end, the incident is open.
+    # The last line closes the incident. While it is incomplete, the incident is open.
     for cut in range(content.rfind(b"\n", 0, len(content) - 1) + 1, len(content)):
         path.write_bytes(content[:cut])
         closed = {"event": "closed", "resolution": "again"}
@@ -587,7 +594,7 @@ def test_record_that_was_cut_anywhere_can_be_gone_on_with(tmp_path: Path) -> Non
 
 
 @given(number=st.integers(0, 5), damage=st.sampled_from(DAMAGE))
-def test_damaged_line_in_the_middle_is_named(number: int, damage: bytes) -> None:
+def test_damaged_line_is_named(number: int, damage: bytes) -> None:
     opening = {
         "at": "2026-01-31T08:00:00Z",
         "who": WHO,
@@ -606,16 +613,16 @@ def test_damaged_line_in_the_middle_is_named(number: int, damage: bytes) -> None
         fold(b"\n".join(lines) + b"\n", "state.jsonl")
 
 
-def test_event_that_nobody_knows_is_damage(desk: Desk, tmp_path: Path) -> None:
+def test_unknown_event_is_damage(desk: Desk, tmp_path: Path) -> None:
     desk.do(DOWN, do="open")
     desk.store.append("2026-01-31-1", {"event": "danced"}, at="2026-01-31T08:00:00Z", who=WHO)
     with pytest.raises(DamagedError, match="line 2 of 2"):
         desk.store.load("2026-01-31-1")
-    # It may be open, so runs belong to it rather than to none.
+    # It may be open, so runs belong to it.
     assert current(tmp_path, "") == "2026-01-31-1"
 
 
-def test_disk_that_is_full_leaves_the_record_as_it_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_the_record_unchanged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.do(DOWN, do="open")
     path = desk.store.state("2026-01-31-1")
     before = path.read_bytes()
@@ -636,14 +643,14 @@ findings = st.builds(
 
 
 @given(st.lists(findings, max_size=6), st.randoms(use_true_random=False))
-def test_fingerprint_is_the_same_in_any_order_whatever_was_measured(found: list[Finding], dice: Any) -> None:
+def test_fingerprint_ignores_order_and_measured_values(found: list[Finding], dice: Any) -> None:
     shuffled = [Finding(each.host, "P3", each.rule, "another") for each in found]
     dice.shuffle(shuffled)
     assert state.fingerprint(found) == state.fingerprint(shuffled)
 
 
 @given(st.lists(findings, min_size=1, max_size=6), findings)
-def test_fingerprint_tells_other_findings(found: list[Finding], another: Finding) -> None:
+def test_fingerprint_differs_for_other_findings(found: list[Finding], another: Finding) -> None:
     marks = {each.mark for each in found}
     same = state.fingerprint([*found, another]) == state.fingerprint(found)
     assert same == (another.mark in marks)
@@ -666,7 +673,7 @@ def test_run_belongs_to_the_given_incident_or_to_the_only_open_one(desk: Desk, t
 
 
 def test_text_that_is_too_long_is_refused_with_its_name_and_length() -> None:
-    with pytest.raises(incident_request.InputError, match="-e impact has 1001 characters; give at most 1000"):
+    with pytest.raises(incident_request.InputError, match="-e impact has 1001 characters. The limit is 1000"):
         incident_request.parse("open", {"impact": "x" * 1001})
 
 

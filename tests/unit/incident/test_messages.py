@@ -1,4 +1,4 @@
-"""Messages have the runbook's fields or are not sent; the public hears nothing of hosts and jargon."""
+"""Messages have the runbook's fields or are not sent. The status page shows no host names and no jargon."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SENIOR = Contact("senior", "Bo", "bo@go.net")
 
 
 def incident(**changed: Any) -> Incident:
-    """An incident that lacks nothing."""
+    """An incident with every field set."""
     values: dict[str, Any] = {
         "id": "2026-01-31-1",
         "opened_at": "2026-01-31T08:00:00Z",
@@ -47,7 +47,7 @@ def incident(**changed: Any) -> Incident:
         "severity_by": "triage",
         "worst": "P0",
         "respond_by": "2026-01-31T08:05:00Z",
-        "told_at": "2026-01-31T08:00:00Z",
+        "last_update_at": "2026-01-31T08:00:00Z",
         "fleet_size": 3,
         "findings": {
             "katago-1/unit": state.Finding("katago-1", "P0", "unit", "it is inactive"),
@@ -92,7 +92,7 @@ def test_declaration_has_the_runbooks_fields() -> None:
     ]
 
 
-def test_update_has_the_runbooks_fields_with_what_procedures_did() -> None:
+def test_update_has_the_runbooks_fields_and_the_results_of_procedures() -> None:
     message = messages.update(incident(), messages.timeline_actions(EVENTS), SETTING)
     assert message.text.splitlines() == [
         "UPDATE: KataGo MCP Server incident",
@@ -103,7 +103,7 @@ def test_update_has_the_runbooks_fields_with_what_procedures_did() -> None:
         "- 2026-01-31T08:04:00Z restart on katago-1: partial. It does not start.",
         "- 2026-01-31T08:20:00Z called the data centre",
         "Next steps: roll back",
-        "ETA: not known",
+        "ETA: unknown",
         "Lead: Anna",
         "Next update by: 2026-01-31T08:15:00Z",
     ]
@@ -117,13 +117,13 @@ def test_stand_down_is_computed() -> None:
         joins=3,
         recurrences=1,
     )
-    done = [*messages.timeline_actions(EVENTS), *messages.told_actions(closed)]
+    done = [*messages.timeline_actions(EVENTS), *messages.reported_actions(closed)]
     message = messages.stand_down(closed, done, SETTING)
     assert message.text.splitlines() == [
         "INCIDENT RESOLVED: 2026-01-31T08:47:00Z",
         "Service: KataGo MCP Server",
         "Duration: 1 h 5 min",
-        "Impact: No analyses (P0 at worst, 2 of 3 hosts, 4 alerts, came back 1 time)",
+        "Impact: No analyses (highest severity P0, 2 of 3 hosts, 4 alerts, recurred 1 time)",
         "Resolution: rolled back to 1-aa",
         "- 2026-01-31T08:04:00Z restart on katago-1: partial. It does not start.",
         "- 2026-01-31T08:20:00Z called the data centre",
@@ -176,9 +176,9 @@ def test_missing_field_is_named_with_the_remedy(message: str, name: str) -> None
     ended = {"resolved_at": "2026-01-31T08:47:00Z", "closed_at": "2026-01-31T08:47:00Z"}
     whole = incident(**ended)
     assert MAKERS[message](whole)
-    with pytest.raises(MissingError, match=rf"it has no {name}\. Give -e '{name}="):
+    with pytest.raises(MissingError, match=rf"^{name} is missing\. Run .*incident_update\.yml.* -e '{name}="):
         MAKERS[message](incident(**ended, **{name: ""}))
-    with pytest.raises(MissingError, match=f"its {name} is a placeholder"):
+    with pytest.raises(MissingError, match=f"^{name} is a placeholder"):
         MAKERS[message](incident(**ended, **{name: "TBD"}))
 
 
@@ -208,7 +208,7 @@ def test_missing_field_is_named_with_the_remedy(message: str, name: str) -> None
         "N/A",
     ],
 )
-def test_placeholders_are_known(value: str) -> None:
+def test_placeholder_is_recognised(value: str) -> None:
     assert wording.is_placeholder(value)
 
 
@@ -226,12 +226,12 @@ def test_placeholders_are_known(value: str) -> None:
         "Todor Yourcenar",
     ],
 )
-def test_what_is_no_placeholder_is_let_through(value: str) -> None:
+def test_real_contact_is_accepted(value: str) -> None:
     assert not wording.is_placeholder(value)
 
 
 @pytest.mark.parametrize("text", ["", "TBD", "tbd.", "n/a", "<what is broken>", "???", "xxx", "TODO"])
-def test_text_that_keeps_a_place_is_known(text: str) -> None:
+def test_filler_text_is_recognised(text: str) -> None:
     assert wording.is_filler(text)
 
 
@@ -245,7 +245,7 @@ def test_text_that_keeps_a_place_is_known(text: str) -> None:
         "no (TBD later)",
     ],
 )
-def test_text_that_says_something_is_let_through(text: str) -> None:
+def test_real_text_is_accepted(text: str) -> None:
     assert not wording.is_filler(text)
 
 
@@ -260,7 +260,7 @@ def test_text_that_says_something_is_let_through(text: str) -> None:
         ("your-webhook", "/", True),
     ],
 )
-def test_addresses_of_documents_are_known(host: str, path: str, example: bool) -> None:
+def test_example_address_is_recognised(host: str, path: str, example: bool) -> None:
     assert wording.is_placeholder_url(host, path) is example
 
 
@@ -284,25 +284,25 @@ HOSTS = ["katago-1", "db7.go.net", "10.1.2.3"]
         ("", "empty"),
     ],
 )
-def test_what_does_not_belong_in_public_is_named(text: str, named: str) -> None:
+def test_text_that_must_not_be_published_is_reported(text: str, named: str) -> None:
     problems = list(wording.public_problems(text, HOSTS, DEFAULTS["incident_jargon"]))
     assert any(named in problem for problem in problems), problems
 
 
 @pytest.mark.parametrize("status", state.STATUSES)
-def test_texts_of_the_role_belong_in_public(status: Status) -> None:
+def test_default_public_texts_can_be_published(status: Status) -> None:
     text = DEFAULTS["incident_public_texts"][status]
     assert text == statuspage.TEXTS[status]
     assert list(wording.public_problems(text, HOSTS, DEFAULTS["incident_jargon"])) == []
 
 
-def test_words_that_only_contain_jargon_or_a_host_are_let_through() -> None:
+def test_word_that_only_contains_jargon_or_a_host_name_is_accepted() -> None:
     text = "At 10:30 players of katago-12 observed a hostile threadbare position, v1.2.3."
     assert list(wording.public_problems(text, ["katago-1"], ["host", "thread", "server"])) == []
 
 
 class Page(HTMLParser):
-    """What a page is made of; fails for what is not closed in order or comes from elsewhere."""
+    """Parses a page. Fails if a tag is not closed or something is loaded from elsewhere."""
 
     VOID = ("meta", "br", "link", "img")
 
@@ -313,7 +313,7 @@ class Page(HTMLParser):
         self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """No tag or attribute may name anything outside."""
+        """No tag or attribute may refer to anything outside the page."""
         assert tag not in ("script", "link", "img", "iframe", "object", "base"), tag
         for name, value in attrs:
             assert name not in ("src", "href", "action", "background") and not name.startswith("on"), name
@@ -323,18 +323,18 @@ class Page(HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        """Each ends what began last."""
+        """Tags must be closed in order."""
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Text, the style's too."""
+        """Text, including the style sheet."""
         assert "@import" not in data
         assert "url(" not in data
         self.text += data
 
 
 def parsed(text: str) -> Page:
-    """The page; it is whole."""
+    """The parsed page. Every tag must be closed."""
     page = Page()
     page.feed(text)
     page.close()
@@ -347,49 +347,51 @@ def entry(number: int, status: Any, text: str, at: str = "2026-01-31T08:00:00Z")
     return Public(number, at, status, text)
 
 
-def test_page_is_whole_self_contained_and_newest_first() -> None:
-    told = statuspage.Told(True, (entry(1, "investigating", "First."), entry(2, "identified", "Second.")))
-    page = parsed(statuspage.render([told], "Status", NOW))
+def test_page_is_valid_self_contained_and_newest_first() -> None:
+    shown = statuspage.Published(
+        True, (entry(1, "investigating", "First."), entry(2, "identified", "Second."))
+    )
+    page = parsed(statuspage.render([shown], "Status", NOW))
     assert page.text.index("Second.") < page.text.rindex("First.")
     assert page.tags.count("li") == 2
 
 
-def test_page_breaks_a_word_that_is_wider_than_it() -> None:
+def test_page_wraps_long_words() -> None:
     (style,) = re.findall(r"<style>(.*)</style>", statuspage.render([], "Status", NOW))
     assert "overflow-wrap:anywhere" in re.findall(r"^body\{(.*?)\}", style)[0]
 
 
-def test_page_of_a_quiet_week_says_that_all_is_well() -> None:
-    old = statuspage.Told(False, (entry(1, "resolved", "Old.", "2026-01-01T00:00:00Z"),))
+def test_page_without_recent_incidents_shows_normal_operation() -> None:
+    old = statuspage.Published(False, (entry(1, "resolved", "Old.", "2026-01-01T00:00:00Z"),))
     page = parsed(statuspage.render([old], "Status", NOW))
     assert "Everything works normally." in page.text
     assert "Old." not in page.text
 
 
-def test_page_tells_of_all_that_is_open() -> None:
-    told = [statuspage.Told(True, (entry(1, "investigating", text),)) for text in ("One.", "Two.")]
-    page = parsed(statuspage.render(told, "Status", NOW))
+def test_page_shows_every_open_incident() -> None:
+    shown = [statuspage.Published(True, (entry(1, "investigating", text),)) for text in ("One.", "Two.")]
+    page = parsed(statuspage.render(shown, "Status", NOW))
     assert page.tags.count("section") == 2
     assert "Everything works" not in page.text
 
 
 @given(text=st.text(max_size=60), title=st.text(max_size=20))
-def test_no_text_breaks_out_of_the_page(text: str, title: str) -> None:
-    quiet = parsed(statuspage.render([statuspage.Told(True, (entry(1, "resolved", "x"),))], "t", NOW))
-    page = parsed(statuspage.render([statuspage.Told(True, (entry(1, "resolved", text),))], title, NOW))
+def test_no_text_adds_markup_to_the_page(text: str, title: str) -> None:
+    quiet = parsed(statuspage.render([statuspage.Published(True, (entry(1, "resolved", "x"),))], "t", NOW))
+    page = parsed(statuspage.render([statuspage.Published(True, (entry(1, "resolved", text),))], title, NOW))
     assert page.tags == quiet.tags
 
 
 def test_markup_in_a_text_is_shown_as_text() -> None:
-    told = statuspage.Told(True, (entry(1, "investigating", "<script>alert(1)</script>"),))
-    assert "<script>alert(1)</script>" in parsed(statuspage.render([told], "Status", NOW)).text
+    shown = statuspage.Published(True, (entry(1, "investigating", "<script>alert(1)</script>"),))
+    assert "<script>alert(1)</script>" in parsed(statuspage.render([shown], "Status", NOW)).text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3900, "1 h 5 min"), (90000, "1 d 1 h")]
+    ("seconds", "text"), [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3900, "1 h 5 min"), (90000, "1 d 1 h")]
 )
-def test_spans_in_words(seconds: int, words: str) -> None:
-    assert messages.words(timedelta(seconds=seconds)) == words
+def test_duration_text(seconds: int, text: str) -> None:
+    assert messages.duration_text(timedelta(seconds=seconds)) == text
 
 
 ROSTER = {
@@ -401,12 +403,12 @@ ROSTER = {
 }
 
 
-def test_roster_that_is_whole_has_no_problems() -> None:
+def test_valid_roster_has_no_problems() -> None:
     assert list(roster.problems(ROSTER, date(2026, 6, 30))) == []
     assert roster.contact(ROSTER, "senior") == Contact("senior", "Bo", "bo@go.net")
 
 
-def test_roster_that_is_overdue_or_has_placeholders_says_so_without_the_contact() -> None:
+def test_overdue_roster_or_placeholder_is_reported_without_the_contact() -> None:
     (overdue,) = roster.problems(ROSTER, date(2026, 7, 1))
     assert "by 2026-06-30" in overdue
     secret = {
@@ -417,7 +419,9 @@ def test_roster_that_is_overdue_or_has_placeholders_says_so_without_the_contact(
     assert problem == "incident_roster.contacts.senior.email is a placeholder"
     with pytest.raises(roster.RosterError, match=r"senior\.email is a placeholder"):
         roster.contact(secret, "senior")
-    with pytest.raises(roster.RosterError, match="incident_roster has no 'boss'; it has security, senior"):
+    with pytest.raises(
+        roster.RosterError, match="incident_roster has no contact 'boss'; its contacts: security, senior"
+    ):
         roster.contact(ROSTER, "boss")
 
 
@@ -426,7 +430,7 @@ def desk(**changed: Any) -> outbox.Desk:
     return outbox.Desk(**{**values, **changed})
 
 
-def test_what_is_owed_is_the_newest_of_each_kind() -> None:
+def test_only_the_newest_message_of_each_kind_is_due() -> None:
     letters, problems = outbox.letters(incident(), EVENTS, desk())
     assert [each.message.name for each in letters] == ["declaration", "update-1", "escalation-1", "status-1"]
     assert problems == []
@@ -435,17 +439,17 @@ def test_what_is_owed_is_the_newest_of_each_kind() -> None:
     assert [each.message.name for each in letters] == ["stand-down", "status-1"]
 
 
-def test_without_a_lead_only_the_public_is_told() -> None:
+def test_without_a_lead_only_the_status_page_is_updated() -> None:
     letters, problems = outbox.letters(incident(lead=""), EVENTS, desk())
     assert [each.message.name for each in letters] == ["status-1"]
-    assert [problem.split(" was not sent: it has no lead")[0] for problem in problems] == [
+    assert [problem.split(" was not sent: lead is missing")[0] for problem in problems] == [
         "declaration",
         "update",
         "escalation",
     ]
 
 
-def test_call_that_nobody_ordered_waits_for_no_lead_and_is_owed_beside_others() -> None:
+def test_automatic_escalation_needs_no_lead_and_does_not_replace_others() -> None:
     calls = [
         state.Escalation(number, "2026-01-31T08:30:00Z", to, "new", frozenset({"x"}), automatic=True)
         for number, to in ((1, "senior"), (2, "security"), (3, "senior"))
@@ -453,11 +457,11 @@ def test_call_that_nobody_ordered_waits_for_no_lead_and_is_owed_beside_others() 
     letters, _ = outbox.letters(incident(lead="", escalations=calls), EVENTS, desk())
     texts = {each.message.name: each.message.text for each in letters}
     assert list(texts) == ["escalation-1", "escalation-2", "escalation-3", "status-1"]
-    assert "Current responder: none" in texts["escalation-2"]
+    assert "Current responder: nobody yet" in texts["escalation-2"]
     assert "(security)" in texts["escalation-2"]
 
 
-def test_timeline_with_lines_of_killed_runs_is_read(tmp_path: Path) -> None:
+def test_invalid_lines_of_a_timeline_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "timeline.jsonl"
     assert outbox.read_timeline(path) == []
     path.write_text('{"at": "2026-01-31T08:00:00Z"}\n{"at": "20\n[]\n{"no": 1}\n{"at": "2026')

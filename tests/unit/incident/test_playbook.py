@@ -1,4 +1,4 @@
-"""The playbook and the timeline, really run on this machine: records, messages, refusals, no secrets."""
+"""The incident playbook and the timeline, run on this machine: records, messages, refusals, no secrets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REPORT = {
 
 
 class Control:
-    """A control node with an inventory of its own, whose hosts are this machine."""
+    """A control node with its own inventory. All hosts are this machine."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -42,8 +42,8 @@ class Control:
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "katago_records_dir": str(self.records),
-            # Its module is for hosts, and this machine is none.
-            "incident_timekeeper": "",
+            # The module needs a real host.
+            "incident_reminder_host": "",
         }
         self.report = directory / "triage.json"
         self.report.write_text(json.dumps(REPORT))
@@ -80,7 +80,7 @@ class Control:
         return self.run(f"playbooks/incident_{given.pop('do')}.yml", *arguments, **given)
 
     def open(self, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
-        """Open an incident by a report of triage."""
+        """Open an incident from a triage report."""
         return self.incident(*arguments, do="open", triage_json=str(self.report), **given)
 
     def lines(self, name: str = "state.jsonl", incident: str = "*") -> list[dict[str, Any]]:
@@ -96,18 +96,18 @@ def control(tmp_path: Path) -> Control:
     return Control(tmp_path)
 
 
-def group(audience: str, *sinks: Mapping[str, Any]) -> dict[str, Any]:
-    return {"group": audience, "audience": audience, "sinks": list(sinks)}
+def group(audience: str, *channels: Mapping[str, Any]) -> dict[str, Any]:
+    return {"group": audience, "audience": audience, "channels": list(channels)}
 
 
-def test_incident_from_its_declaration_to_its_end(control: Control, tmp_path: Path) -> None:
+def test_incident_from_declaration_to_close(control: Control, tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     control.variables["incident_roster"] = {
         "verify_by": "2999-01-01",
         "contacts": {"senior": {"name": "Bo", "email": "bo@go.net"}},
     }
     with loopback.http() as chat, loopback.http(status=500) as dead, loopback.smtp(tmp_path) as mail:
-        control.variables["incident_sinks"] = [
+        control.variables["incident_channels"] = [
             group(
                 "team",
                 {"name": "dead", "kind": "webhook", "url": f"http://127.0.0.1:{dead.port}/{SECRET}"},
@@ -159,15 +159,15 @@ def test_incident_from_its_declaration_to_its_end(control: Control, tmp_path: Pa
     assert (control.records / "incidents").stat().st_mode & 0o777 == 0o700
 
 
-def test_nobody_is_called_who_is_not_in_the_roster(control: Control) -> None:
+def test_escalation_to_an_unknown_role_is_refused(control: Control) -> None:
     control.open(lead="Anna")
     run = control.incident(do="escalate", to="senior", why="stuck")
     assert run.returncode == 2
-    assert "Refused; nothing was recorded. incident_roster has no 'senior'" in run.stdout + run.stderr
+    assert "Refused; nothing was recorded. incident_roster has no contact 'senior'" in run.stdout + run.stderr
     assert [line["event"] for line in control.lines()] == ["opened"]
 
 
-def test_text_that_ansible_would_cut_off_is_refused(control: Control) -> None:
+def test_value_with_lost_words_is_refused(control: Control) -> None:
     run = control.incident("-e", "resolution=rolled back", do="show")
     assert run.returncode != 0
     assert (
@@ -176,12 +176,12 @@ def test_text_that_ansible_would_cut_off_is_refused(control: Control) -> None:
     )
 
 
-def test_missing_lead_stops_the_sending_and_not_the_record(control: Control, tmp_path: Path) -> None:
+def test_missing_lead_blocks_the_message_but_not_the_record(control: Control, tmp_path: Path) -> None:
     sent = tmp_path / "sent.jsonl"
-    control.variables["incident_sinks"] = [group("team", {"name": "f", "kind": "file", "path": str(sent)})]
+    control.variables["incident_channels"] = [group("team", {"name": "f", "kind": "file", "path": str(sent)})]
     run = control.open()
     assert run.returncode == 2
-    assert "declaration was not sent: it has no lead. Give -e 'lead=" in run.stdout + run.stderr
+    assert "declaration was not sent: lead is missing. Run " in run.stdout + run.stderr
     assert [line["event"] for line in control.lines()] == ["opened"]
     assert not sent.exists()
     assert control.incident(do="update", lead="Anna", next_steps="look").returncode == 0
@@ -194,17 +194,17 @@ def test_missing_lead_stops_the_sending_and_not_the_record(control: Control, tmp
 @pytest.mark.parametrize(
     ("title", "words"),
     [
-        ("Status of katago-1", "it names the host katago-1."),
-        ("GPU at 10.0.0.7", "it has the jargon 'GPU'; it has the address 10.0.0.7."),
-        (" ", "it is empty."),
+        ("Status of katago-1", "it names the host katago-1"),
+        ("GPU at 10.0.0.7", "it contains the jargon word 'GPU'; it contains the address 10.0.0.7"),
+        (" ", "it is empty"),
     ],
 )
-def test_title_that_the_public_is_not_told_is_on_no_page(
+def test_title_that_must_not_be_published_blocks_the_page(
     control: Control, tmp_path: Path, title: str, words: str
 ) -> None:
     page, sent = tmp_path / "index.html", tmp_path / "sent.jsonl"
     public = group("public", {"name": "page", "kind": "page", "path": str(page)})
-    control.variables["incident_sinks"] = [
+    control.variables["incident_channels"] = [
         group("team", {"name": "f", "kind": "file", "path": str(sent)}),
         public,
     ]
@@ -212,7 +212,7 @@ def test_title_that_the_public_is_not_told_is_on_no_page(
     for arguments in (("--check",), ()):
         run = control.open(*arguments, lead="Anna")
         assert run.returncode == 2
-        refusal = f"status was not sent: incident_page_title is refused, {words}"
+        refusal = f"status page was not sent: incident_page_title cannot be published ({words})"
         assert refusal in " ".join((run.stdout + run.stderr).split())
         assert not page.exists()
     assert "declaration" in sent.read_text()
@@ -221,7 +221,7 @@ def test_title_that_the_public_is_not_told_is_on_no_page(
     assert "<h1>Status</h1>" in page.read_text()
     control.variables |= {
         "incident_page_title": title,
-        "incident_sinks": control.variables["incident_sinks"][:1],
+        "incident_channels": control.variables["incident_channels"][:1],
     }
     assert control.incident(do="deliver").returncode == 0
 
@@ -245,9 +245,7 @@ def test_title_that_the_public_is_not_told_is_on_no_page(
         ({"do": "open", "incident": "../up", "severity": "P1"}, "the incident's id is '../up'"),
     ],
 )
-def test_what_cannot_be_followed_is_refused_before_anything_is_done(
-    control: Control, given: dict[str, str], words: str
-) -> None:
+def test_invalid_input_is_refused_before_triage(control: Control, given: dict[str, str], words: str) -> None:
     run = control.incident(**given)
     assert run.returncode == 2
     output = " ".join((run.stdout + run.stderr).split())
@@ -258,13 +256,13 @@ def test_what_cannot_be_followed_is_refused_before_anything_is_done(
 
 
 def suspicious(control: Control, **roster: Any) -> Path:
-    """A control node whose report has a suspicious finding, with contacts; the file of what was sent."""
+    """Give the control node a suspicious finding and contacts. Return the file of sent messages."""
     found = {"level": "P1", "rule": "refused_logins", "measured": "40", "threshold": "0", "suspicious": True}
     hosts = {"katago-1": {"reasons": [found], "facts": {}}, "katago-2": {"reasons": [], "facts": {}}}
     control.report.write_text(json.dumps({"verdict": "P1", "hosts": hosts}))
     sent = control.directory / "sent.jsonl"
     control.variables |= {
-        "incident_sinks": [group("team", {"name": "f", "kind": "file", "path": str(sent)})],
+        "incident_channels": [group("team", {"name": "f", "kind": "file", "path": str(sent)})],
         "incident_roster": {"verify_by": "2999-01-01", "contacts": roster},
     }
     return sent
@@ -275,7 +273,7 @@ def escalations(sent: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line["message"].startswith("escalation-")]
 
 
-def test_security_is_called_by_itself_once(control: Control) -> None:
+def test_security_is_called_automatically_and_once(control: Control) -> None:
     sent = suspicious(control, security={"name": "Sky", "email": "sky@go.net"})
     for _ in range(3):
         run = control.open(lead="Anna")
@@ -299,12 +297,12 @@ def test_security_is_called_by_itself_once(control: Control) -> None:
             "NEXT:",
         ),
         ({"senior": {"name": "Bo", "email": "bo@example.com"}}, {}, 2, "senior.email is a placeholder"),
-        ({"other": {"name": "Bo", "email": "bo@go.net"}}, {}, 2, "incident_roster has no 'senior'"),
+        ({"other": {"name": "Bo", "email": "bo@go.net"}}, {}, 2, "incident_roster has no contact 'senior'"),
         ({}, {}, 0, "NEXT:"),
     ],
     ids=["turned off", "placeholder", "without the role", "without contacts"],
 )
-def test_nobody_is_called_by_itself_who_cannot_or_is_not_to_be(
+def test_contact_is_not_called_if_invalid_or_switched_off(
     control: Control, roster: dict[str, Any], variables: dict[str, Any], status: int, words: str
 ) -> None:
     sent = suspicious(control, **roster)
@@ -316,22 +314,22 @@ def test_nobody_is_called_by_itself_who_cannot_or_is_not_to_be(
     assert "ESCALATE: katago-1: refused_logins: 40." in output
     assert escalations(sent) == []
     assert "escalated" not in {line["event"] for line in control.lines()}
-    # What stood in the way is mended: the next command calls.
+    # Once the roster is repaired, the next command calls.
     control.variables["incident_escalate_automatically"] = True
     control.variables["incident_roster"]["contacts"] = {"senior": {"name": "Bo", "email": "bo@go.net"}}
     assert control.incident(do="update", next_steps="look").returncode == 0
     assert len(escalations(sent)) == 1
 
 
-def test_check_mode_shows_the_messages_and_leaves_nothing(control: Control) -> None:
+def test_check_mode_shows_the_messages_and_records_nothing(control: Control) -> None:
     run = control.open("--check", lead="Anna")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "INCIDENT DECLARED: P0" in run.stdout
-    assert "is opened: P0 by triage" in run.stdout
+    assert ": P0 (set by triage)." in run.stdout
     assert not control.records.exists()
 
 
-def test_incident_whose_record_is_damaged_is_not_opened_anew(control: Control) -> None:
+def test_incident_with_a_damaged_record_is_not_opened_again(control: Control) -> None:
     path = control.records / "incidents" / "night" / "state.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text("damaged\n")
@@ -341,25 +339,25 @@ def test_incident_whose_record_is_damaged_is_not_opened_anew(control: Control) -
     assert path.read_text() == "damaged\n"
 
 
-def test_check_mode_predicts_the_timer_on_the_timekeeper(control: Control) -> None:
-    pattern = r"The timekeeper knows what is due\] \**\n%s:"
-    run = control.open("--check", lead="Anna", incident_timekeeper="katago-1")
+def test_check_mode_predicts_the_timer_on_the_reminder_host(control: Control) -> None:
+    pattern = r"Set the reminders on the reminder host\] \**\n%s:"
+    run = control.open("--check", lead="Anna", incident_reminder_host="katago-1")
     assert re.search(pattern % "ok", run.stdout)
     chat = {"name": "chat", "kind": "slack", "url": "https://chat.go.net/x"}
-    control.variables["incident_sinks"] = [group("team", chat)]
-    run = control.open("--check", lead="Anna", incident_timekeeper="katago-1")
+    control.variables["incident_channels"] = [group("team", chat)]
+    run = control.open("--check", lead="Anna", incident_reminder_host="katago-1")
     assert run.returncode == 0, run.stdout + run.stderr
     assert re.search(pattern % "changed", run.stdout)
 
 
-def test_timekeeper_that_cannot_be_reached_is_told_after_all_else(control: Control) -> None:
-    run = control.open(lead="Anna", incident_timekeeper="gone")
+def test_unreachable_reminder_host_is_reported_at_the_end(control: Control) -> None:
+    run = control.open(lead="Anna", incident_reminder_host="gone")
     assert run.returncode == 2
-    assert "The timekeeper gone reminds nobody: " in run.stdout + run.stderr
+    assert "The reminders on gone were not set: " in run.stdout + run.stderr
     assert [line["event"] for line in control.lines()] == ["opened"]
 
 
-def test_alerts_at_the_same_time_make_one_incident(control: Control) -> None:
+def test_simultaneous_alerts_make_one_incident(control: Control) -> None:
     with ThreadPoolExecutor(3) as pool:
         runs = list(pool.map(lambda _: control.open(lead="Anna"), range(3)))
     assert [run.returncode for run in runs] == [0, 0, 0], runs[0].stdout
@@ -372,21 +370,21 @@ TASKS = """
   gather_facts: false
   vars: {canary: "%s"}
   tasks:
-    - name: It works for {{ canary }}
+    - name: Check {{ canary }}
       ansible.builtin.debug: {msg: "{{ canary }}"}
-    - name: It changes something
+    - name: Change something
       ansible.builtin.command: echo {{ canary }}
       changed_when: true
-    - name: It is hidden
+    - name: Hide the output
       ansible.builtin.debug: {msg: "{{ canary }}"}
       no_log: true
-    - name: It is not wanted
+    - name: Skip this task
       ansible.builtin.debug: {msg: "{{ canary }}"}
       when: false
-    - name: It does not matter
+    - name: Ignore the failure
       ansible.builtin.fail: {msg: "{{ canary }}"}
       ignore_errors: true
-    - name: It fails
+    - name: Fail on one host
       ansible.builtin.fail: {msg: "{{ canary }}"}
       when: inventory_hostname == "katago-2"
 """
@@ -400,19 +398,19 @@ def procedure(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_result_of_a_task_is_in_the_timeline_without_secrets(control: Control, procedure: Path) -> None:
+def test_every_task_result_is_in_the_timeline_without_secrets(control: Control, procedure: Path) -> None:
     run = control.run(procedure, "-l", "katago-*", incident="i-1", canary=SECRET, force="true")
     assert run.returncode == 2
     lines = control.lines("timeline.jsonl", "i-1")
     found = {(line["host"], line["task"]): line["result"] for line in lines}
     for host in ("katago-1", "katago-2"):
         assert {task: result for (name, task), result in found.items() if name == host} == {
-            "It works for {{ canary }}": "ok",
-            "It changes something": "changed",
-            "It is hidden": "ok",
-            "It is not wanted": "skipped",
-            "It does not matter": "ignored",
-            "It fails": "failed" if host == "katago-2" else "skipped",
+            "Check {{ canary }}": "ok",
+            "Change something": "changed",
+            "Hide the output": "ok",
+            "Skip this task": "skipped",
+            "Ignore the failure": "ignored",
+            "Fail on one host": "failed" if host == "katago-2" else "skipped",
         }
     assert len(lines) == 12
     for line in lines:
@@ -426,30 +424,28 @@ def test_every_result_of_a_task_is_in_the_timeline_without_secrets(control: Cont
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_run_belongs_to_the_only_open_incident_and_to_none_in_check_mode(
+def test_run_belongs_to_the_only_open_incident_but_not_in_check_mode(
     control: Control, procedure: Path
 ) -> None:
     control.run(procedure)
     assert control.lines("timeline.jsonl") == []
     control.open(lead="Anna")
     before = control.lines("timeline.jsonl")
-    assert {line["task"] for line in before} >= {"It is recorded, and those who are to know are told"}
+    assert {line["task"] for line in before} >= {"Record the incident and send its messages"}
     control.run(procedure, "--check")
     assert control.lines("timeline.jsonl") == before
     control.run(procedure)
     assert len(control.lines("timeline.jsonl")) == len(before) + 12
 
 
-def test_timeline_that_cannot_be_written_is_one_warning_and_no_failure(
-    control: Control, procedure: Path
-) -> None:
+def test_unwritable_timeline_is_one_warning_and_no_failure(control: Control, procedure: Path) -> None:
     control.records.write_text("a file where the directory should be")
     run = control.run(procedure, "-l", "katago-1", incident="i-1")
     assert run.returncode == 0, run.stdout + run.stderr
-    assert (run.stdout + run.stderr).count("in an incident's timeline") == 1
+    assert (run.stdout + run.stderr).count("timeline does not have all of this run") == 1
 
 
-def test_several_open_incidents_are_told_and_none_is_guessed(control: Control, procedure: Path) -> None:
+def test_several_open_incidents_are_reported_and_none_is_chosen(control: Control, procedure: Path) -> None:
     for name in ("a", "b"):
         control.open(incident=name, lead="Anna")
     before = {name: len(control.lines("timeline.jsonl", name)) for name in "ab"}

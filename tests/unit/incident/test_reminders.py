@@ -1,4 +1,4 @@
-"""A host reminds by itself of what did not happen: at the time, once, past dead sinks, after a reboot."""
+"""The reminder host sends reminders on time, once, by the next channel if one fails, and after a reboot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def incident(**changed: Any) -> incident_state.Incident:
         **{"id": "i-1", "opened_at": timestamps.stamp(NOW), "opened_by": "anna@control"},
         **{
             "started": timestamps.stamp(NOW),
-            "told_at": timestamps.stamp(NOW),
+            "last_update_at": timestamps.stamp(NOW),
             "severity": "P1",
             "worst": "P1",
         },
@@ -44,19 +44,19 @@ def plan(**changed: Any) -> reminders.Plan:
 
 
 class Host:
-    """A timekeeper: a directory with one plan, and a server that is told."""
+    """A reminder host: a directory with one plan, and a server that receives messages."""
 
-    def __init__(self, directory: Path, made: reminders.Plan, *urls: str) -> None:
+    def __init__(self, directory: Path, plan: reminders.Plan, *urls: str) -> None:
         self.path = directory / "i-1.json"
-        self.path.write_text(reminders.as_text(made))
+        self.path.write_text(reminders.as_text(plan))
         members = tuple(
-            channels.Sink(f"s{number}", "slack", {"url": url, "patience": 2})
+            channels.Channel(f"s{number}", "slack", {"url": url, "patience": 2})
             for number, url in enumerate(urls)
         )
         self.groups = [channels.Group("team", "team", members)]
 
     def tick(self, **span: float) -> Any:
-        """The timer's minute, that long after the opening."""
+        """Run the timer once, this long after the incident was opened."""
         return reminders.tick(self.path, self.groups, NOW + timedelta(**span))
 
     def events(self) -> list[str]:
@@ -72,7 +72,7 @@ def firsts(server: loopback.Http) -> list[str]:
     return [body["text"].splitlines()[0] for _, _, body in server.requests]
 
 
-def test_update_that_did_not_come_is_an_event_and_a_reminder(tmp_path: Path) -> None:
+def test_overdue_update_is_recorded_and_reminded(tmp_path: Path) -> None:
     with loopback.http() as server:
         host = Host(tmp_path, plan(status="monitoring"), url(server))
         host.tick(minutes=14)
@@ -97,7 +97,7 @@ def test_update_that_did_not_come_is_an_event_and_a_reminder(tmp_path: Path) -> 
         ({"escalations": [incident_state.Escalation(1, "2026-01-31T08:01:00Z", "senior", "stuck")]}, False),
     ],
 )
-def test_service_that_is_not_restored_in_ten_minutes_calls_a_senior(
+def test_senior_is_called_if_the_service_is_not_restored_in_ten_minutes(
     tmp_path: Path, changed: dict[str, Any], called: bool
 ) -> None:
     with loopback.http() as server:
@@ -110,10 +110,10 @@ def test_service_that_is_not_restored_in_ten_minutes_calls_a_senior(
         assert "Next person: Bo (senior)" in server.requests[0][2]["text"]
 
 
-def test_update_takes_the_reminder_back(tmp_path: Path) -> None:
+def test_update_replaces_the_reminder(tmp_path: Path) -> None:
     with loopback.http() as server:
         host = Host(tmp_path, plan(), url(server))
-        later = plan(told_at="2026-01-31T08:14:00Z", status="monitoring")
+        later = plan(last_update_at="2026-01-31T08:14:00Z", status="monitoring")
         host.path.write_text(reminders.as_text(later))
         host.tick(minutes=28)
         assert server.requests == []
@@ -125,15 +125,15 @@ def test_closed_incident_has_no_alarms() -> None:
     assert plan(closed_at="2026-01-31T08:30:00Z").alarms == ()
 
 
-def test_dead_sink_is_passed_and_recorded_without_its_secret(tmp_path: Path) -> None:
-    with loopback.http(status=500) as dead, loopback.http() as well:
-        host = Host(tmp_path, plan(status="monitoring"), url(dead), url(well))
+def test_failed_channel_is_recorded_without_its_secret(tmp_path: Path) -> None:
+    with loopback.http(status=500) as failing, loopback.http() as working:
+        host = Host(tmp_path, plan(status="monitoring"), url(failing), url(working))
         host.tick(minutes=15)
     assert host.events() == ["alarm", "sending", "failed", "sending", "sent"]
     assert SECRET not in host.path.with_suffix(".jsonl").read_text() + host.path.read_text()
 
 
-def test_alarm_that_nobody_took_is_tried_for_ten_minutes(tmp_path: Path) -> None:
+def test_undelivered_alarm_is_tried_again_for_ten_minutes(tmp_path: Path) -> None:
     with loopback.http(status=500) as server:
         host = Host(tmp_path, plan(status="monitoring"), url(server))
         for minute in (15, 16, 25, 26, 29):
@@ -142,7 +142,7 @@ def test_alarm_that_nobody_took_is_tried_for_ten_minutes(tmp_path: Path) -> None
     assert host.events().count("alarm") == 1
 
 
-def test_host_that_was_down_tells_what_came_due_meanwhile(tmp_path: Path) -> None:
+def test_host_that_was_down_sends_everything_that_came_due(tmp_path: Path) -> None:
     with loopback.http() as server:
         host = Host(tmp_path, plan(), url(server))
         host.tick(hours=5)
@@ -150,33 +150,38 @@ def test_host_that_was_down_tells_what_came_due_meanwhile(tmp_path: Path) -> Non
     assert len(server.requests) == reminders.REMINDERS + 1
 
 
-def test_plan_survives_its_file() -> None:
+def test_plan_can_be_read_back_from_its_file() -> None:
     assert reminders.as_plan(reminders.as_text(plan())) == plan()
 
 
-def test_only_sinks_that_a_host_reaches_are_handed_over() -> None:
+def test_only_channels_that_a_host_can_reach_are_passed_to_it() -> None:
     team = {"name": "a", "kind": "slack", "url": "https://go.net/x"}
     given = [
-        {"group": "team", "audience": "team", "sinks": [team, {"name": "b", "kind": "file", "path": "/x"}]},
-        {"group": "page", "audience": "public", "sinks": [team]},
-        {"group": "none", "audience": "team", "sinks": [{"name": "b", "kind": "file", "path": "/x"}]},
+        {
+            "group": "team",
+            "audience": "team",
+            "channels": [team, {"name": "b", "kind": "file", "path": "/x"}],
+        },
+        {"group": "page", "audience": "public", "channels": [team]},
+        {"group": "none", "audience": "team", "channels": [{"name": "b", "kind": "file", "path": "/x"}]},
     ]
+    # The file on the host keeps the key that its first version had.
     assert reminders.reachable(given) == [{"group": "team", "audience": "team", "sinks": [team]}]
 
 
-def test_program_runs_with_nothing_but_python(tmp_path: Path) -> None:
-    program = tmp_path / "timekeeper"
+def test_program_needs_only_python(tmp_path: Path) -> None:
+    program = tmp_path / "reminders"
     program.write_bytes(zipapps.pack("incident.reminders"))
     state, credentials = tmp_path / "state", tmp_path / "credentials"
     state.mkdir()
     credentials.mkdir()
     with loopback.http() as server:
-        sink = {"name": "s", "kind": "slack", "url": url(server)}
+        chat = {"name": "s", "kind": "slack", "url": url(server)}
         (credentials / "sinks").write_text(
-            json.dumps([{"group": "team", "audience": "team", "sinks": [sink]}])
+            json.dumps([{"group": "team", "audience": "team", "sinks": [chat]}])
         )
-        made = reminders.plan(incident(status="monitoring"), None, Setting("KataGo"))
-        (state / "i-1.json").write_text(reminders.as_text(made))
+        plan = reminders.plan(incident(status="monitoring"), None, Setting("KataGo"))
+        (state / "i-1.json").write_text(reminders.as_text(plan))
         (state / "damaged.json").write_text("{")
         done = subprocess.run(
             [sys.executable, "-I", str(program)],
@@ -189,7 +194,7 @@ def test_program_runs_with_nothing_but_python(tmp_path: Path) -> None:
             text=True,
             check=False,
         )
-    # A plan that is damaged costs the others nothing.
+    # A damaged plan does not affect the others.
     assert done.returncode == 1
     assert "damaged.json" in done.stderr
     assert len(server.requests) == reminders.REMINDERS
@@ -197,20 +202,20 @@ def test_program_runs_with_nothing_but_python(tmp_path: Path) -> None:
 
 
 class Systemd:
-    """What a host was asked to do."""
+    """Records the systemctl commands."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[str] = []
+        self.commands: list[str] = []
         monkeypatch.setattr(paths, "INCIDENT_STATE", directory / "state")
         monkeypatch.setattr(paths, "INCIDENT_CHANNELS", directory / "etc" / "sinks.json")
         units = {directory / path.name: text for path, text in reminder_timer.units().items()}
         monkeypatch.setattr(reminder_timer, "units", lambda: units)
         monkeypatch.setattr(
-            incident_reminders, "systemctl", lambda *words, **_: self.asked.append(" ".join(words))
+            incident_reminders, "systemctl", lambda *words, **_: self.commands.append(" ".join(words))
         )
 
 
-def test_timer_comes_with_the_first_incident_and_goes_with_the_last(
+def test_timer_is_installed_with_the_first_incident_and_removed_with_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     systemd = Systemd(tmp_path, monkeypatch)
@@ -221,17 +226,17 @@ def test_timer_comes_with_the_first_incident_and_goes_with_the_last(
         assert incident_reminders.arm(each, "plan", SECRET, check=False)
         assert not incident_reminders.arm(each, "plan", SECRET, check=False)
     assert paths.INCIDENT_CHANNELS.stat().st_mode & 0o777 == 0o600
-    assert systemd.asked[:2] == ["daemon-reload", f"enable --now {paths.REMINDER_TIMER}"]
+    assert systemd.commands[:2] == ["daemon-reload", f"enable --now {paths.REMINDER_TIMER}"]
     assert incident_reminders.disarm(plans[0], check=False)
     assert paths.INCIDENT_CHANNELS.exists()
     assert incident_reminders.disarm(plans[1], check=False)
     assert not paths.INCIDENT_CHANNELS.exists()
     assert not any(path.exists() for path in reminder_timer.units())
-    assert f"disable --now {paths.REMINDER_TIMER}" in systemd.asked
+    assert f"disable --now {paths.REMINDER_TIMER}" in systemd.commands
     assert not incident_reminders.disarm(plans[1], check=False)
 
 
-def test_unit_hands_the_secrets_over_and_keeps_everything_else_out() -> None:
+def test_unit_passes_the_secrets_as_a_credential_and_is_hardened() -> None:
     service = next(text for path, text in reminder_timer.units().items() if path.suffix == ".service")
     assert f"LoadCredential=sinks:{paths.INCIDENT_CHANNELS}" in service
     assert "CapabilityBoundingSet=\n" in service

@@ -1,4 +1,4 @@
-"""The timeline that a run keeps has whole lines, also on a disk that becomes full."""
+"""A run writes only whole lines to the timeline, even on a full disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.katago.fleet.plugins.callback.timeline import CallbackM
 
 @pytest.fixture
 def callback(tmp_path: Path) -> Iterator[CallbackModule]:
-    """One of a run that belongs to an incident."""
+    """The callback of a run that belongs to an incident."""
     made = CallbackModule()
     made._root, made._incident = tmp_path, "2026-01"
     yield made
@@ -23,15 +23,15 @@ def callback(tmp_path: Path) -> Iterator[CallbackModule]:
 
 
 def result() -> SimpleNamespace:
-    """What Ansible tells of a task that went well."""
+    """A successful result, as Ansible passes it."""
     return SimpleNamespace(
         host=SimpleNamespace(get_name=lambda: "katago-1"),
-        task=SimpleNamespace(action="katago.fleet.service_restart", _ds={"name": "It runs"}),
+        task=SimpleNamespace(action="katago.fleet.service_restart", _ds={"name": "Check the service"}),
         result={},
     )
 
 
-def test_result_that_the_disk_has_no_room_for_leaves_no_half_line(
+def test_full_disk_leaves_no_incomplete_line(
     callback: CallbackModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warnings: list[str] = []
@@ -44,5 +44,5 @@ def test_result_that_the_disk_has_no_room_for_leaves_no_half_line(
     callback.v2_runner_on_ok(result())
     (timeline,) = tmp_path.rglob("timeline.jsonl")
     events = [json.loads(line) for line in timeline.read_text().splitlines()]
-    assert [event["task"] for event in events] == ["It runs"] * 2
+    assert [event["task"] for event in events] == ["Check the service"] * 2
     assert "No space left on device" in warnings[0]

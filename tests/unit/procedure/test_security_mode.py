@@ -229,14 +229,14 @@ def test_host_of_the_reminder_timer_in_the_mode_is_unchanged_and_reports_its_eve
         (tmp_path / "i.json").write_text(before)
     done = {"at": MODE.since, "event": "overdue", "name": "update"}
     (tmp_path / "i.jsonl").write_text(json.dumps(done) + "\n")
-    answer = answered(monkeypatch, incident_reminders, incident="i", plan=plan, sinks="[]")
+    answer = answered(monkeypatch, incident_reminders, incident="i", plan=plan, channels="[]")
     assert answer["done"] == [done]
     assert answer["changed"] is False
     assert answer.get("security_mode") == (None if before == plan else asdict(MODE))
 
 
 CHAT = {"name": "chat", "kind": "slack", "url": "https://go.net/x"}
-SINKS = [{"group": "team", "audience": "team", "sinks": [CHAT]}]
+CHANNELS = [{"group": "team", "audience": "team", "channels": [CHAT]}]
 
 
 class Timekeeper(incident_reminders_module.ActionModule):
@@ -244,7 +244,7 @@ class Timekeeper(incident_reminders_module.ActionModule):
 
     def __init__(self, directory: Path, plan: str) -> None:
         clock = {"incident": "i", "plan": plan}
-        arguments = {"clock": clock, "sinks": SINKS, "records_dir": str(directory)}
+        arguments = {"clock": clock, "channels": CHANNELS, "records_dir": str(directory)}
         self._task = SimpleNamespace(delegate_to=None, check_mode=False, args=arguments)
 
     def deliver_program(self, *_: Any) -> dict[str, Any]:
@@ -267,7 +267,7 @@ def test_incident_continues_if_the_host_of_its_reminder_timer_is_in_the_mode(
     assert not result.get("failed")
     words = [*result["problems"], *messages]
     assert len(words) == 1
-    assert f"The timekeeper katago-1 is in security mode {MODE}" in words[0]
+    assert f"The reminder host katago-1 is in security mode {MODE}" in words[0]
     assert bool(result["problems"]) is bool(plan)
     assert "overdue" in (tmp_path / "incidents" / "i" / "timeline.jsonl").read_text()
 

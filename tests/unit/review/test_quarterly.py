@@ -1,4 +1,4 @@
-"""The quarterly report and what is overdue, over records; both playbooks really run on this machine."""
+"""The quarterly report and the overdue list. The playbooks run on this machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def report(root: Path, as_of: str = "2026-12-31", roster: object = None, quarter
 
 
 @given(st.dates(date(2000, 1, 1), date(2099, 12, 31)))
-def test_every_day_is_in_one_quarter_between_those_before_and_after(day: date) -> None:
+def test_every_day_is_in_exactly_one_quarter(day: date) -> None:
     quarter = quarterly.of_day(day)
     assert quarter.first <= day <= quarter.last
     assert quarterly.parse(quarter.name) == quarter
@@ -50,8 +50,8 @@ def test_every_day_is_in_one_quarter_between_those_before_and_after(day: date) -
 
 
 @pytest.mark.parametrize("text", ["2026", "2026Q5", "Q42026", "1999Q1", "2026Q4 "])
-def test_what_is_no_quarter_is_refused(text: str) -> None:
-    with pytest.raises(quarterly.QuarterError, match="give one such as 2026Q4"):
+def test_invalid_quarter_is_refused(text: str) -> None:
+    with pytest.raises(quarterly.QuarterError, match="Give a quarter such as 2026Q4"):
         quarterly.parse(text)
 
 
@@ -59,7 +59,7 @@ def test_report_is_the_same_for_the_same_records(root: Path) -> None:
     assert report(root) == report(root)
 
 
-def test_what_is_recorded_later_changes_no_byte_of_the_report(root: Path) -> None:
+def test_later_records_do_not_change_the_report(root: Path) -> None:
     before = report(root)
     name, state = "2026-12-01-1", "state.jsonl"
     later = "2027-01-02"
@@ -67,20 +67,20 @@ def test_what_is_recorded_later_changes_no_byte_of_the_report(root: Path) -> Non
     add(root, name, state, later, event="escalated", to="senior", why="it lasts")
     add(root, name, state, later, event="overdue", due="2026-12-01T12:00:00Z")
     add(root, name, "timeline.jsonl", later, host="katago-1", procedure="restart", result="ok")
-    add(root, name, state, "2027-01-03", event="closed", resolution="mended")
+    add(root, name, state, "2027-01-03", event="closed", resolution="repaired")
     assert report(root) == before
-    assert "mended" not in before
+    assert "repaired" not in before
     after = report(root, "2027-01-03")
     assert after.count("| P0 | 2 |") == 1
 
 
-def test_report_of_an_earlier_day_knows_nothing_of_what_came_after(root: Path) -> None:
+def test_report_as_of_an_earlier_day_ignores_later_records(root: Path) -> None:
     found = report(root, "2026-11-09")
-    assert "before the quarter ended" in found
+    assert "(before the end of the quarter)" in found
     assert "2026-12-01-1" not in found
     assert "backup" not in found
-    assert "2 open, of which 0 overdue; 1 done or dropped in the quarter." in found
-    assert "3 open, of which 0 overdue; 0 done" in report(root, "2026-11-08")
+    assert "2 open, 0 of them overdue. 1 done or dropped in this quarter." in found
+    assert "3 open, 0 of them overdue. 0 done" in report(root, "2026-11-08")
 
 
 def incident_of(root: Path, name: str, started: str, opened: str) -> None:
@@ -91,13 +91,13 @@ def incident_of(root: Path, name: str, started: str, opened: str) -> None:
     path.write_text(f"{json.dumps(line)}\n")
 
 
-def listed(found: str, heading: str = "The incidents") -> list[str]:
-    """The incidents that a report lists below a heading."""
+def listed(found: str, heading: str = "All incidents") -> list[str]:
+    """The incidents that a report lists under a heading."""
     part = found.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     return [line.split(" | ")[0].removeprefix("| ") for line in part.splitlines() if line.startswith("| i-")]
 
 
-def test_every_incident_is_in_the_report_of_one_quarter_and_the_figures_agree(tmp_path: Path) -> None:
+def test_every_incident_is_in_one_quarterly_report_and_the_totals_agree(tmp_path: Path) -> None:
     incident_of(tmp_path, "i-1", "2026-12-31T23:50:00Z", "2027-01-01T00:10:00Z")
     incident_of(tmp_path, "i-2", "2026-12-31T23:50:00Z", "2026-12-31T23:59:59Z")
     incident_of(tmp_path, "i-3", "2026-08-01T00:00:00Z", "2027-01-01T00:00:00Z")
@@ -108,12 +108,12 @@ def test_every_incident_is_in_the_report_of_one_quarter_and_the_figures_agree(tm
         quarter = quarterly.parse(name)
         found = report(tmp_path, str(quarter.last), quarter=quarter)
         assert sorted(listed(found)) == sorted(listed(found, "Reviews")) == incidents
-        assert f"| All | {len(incidents)} | {before} |" in found
+        assert f"| Total | {len(incidents)} | {before} |" in found
         assert f"| Incidents | {len(incidents)} | {before} |" in found
         before = len(incidents)
 
 
-def test_times_are_held_against_the_deadlines_of_the_runbook(root: Path) -> None:
+def test_response_times_are_compared_with_the_runbooks_deadlines(root: Path) -> None:
     state = root / "incidents" / "2026-10-05-1" / "state.jsonl"
     state.write_text(state.read_text().replace('"lead": "Anna", ', ""))
     found = report(root)
@@ -122,18 +122,18 @@ def test_times_are_held_against_the_deadlines_of_the_runbook(root: Path) -> None
     assert "| P0 | 1 | 0 | 5 min | 0 of 1 |" in found
 
 
-def test_drill_among_the_incidents_that_says_so_is_no_incident(root: Path) -> None:
+def test_drill_stored_with_the_incidents_is_not_an_incident(root: Path) -> None:
     state = root / "incidents" / "2026-10-05-1" / "state.jsonl"
     state.write_text(state.read_text().replace('"event": "opened"', '"event": "opened", "drill": true'))
     found = report(root)
-    assert "| All | 2 | 1 |" in found
+    assert "| Total | 2 | 1 |" in found
     assert "2026-10-05-1" in found.partition("## Drills")[2].partition("##")[0]
 
 
-def test_records_that_cannot_be_read_are_told(root: Path) -> None:
+def test_unreadable_records_are_listed(root: Path) -> None:
     (root / "incidents" / "2026-10-05-1" / "state.jsonl").write_text("damaged\n")
     (root / "incidents" / recorded.INCIDENT / "answers.yml").write_text("lead: [x]\n")
-    found = report(root).partition("## What could not be read")[2]
+    found = report(root).partition("## Unreadable records")[2]
     assert "incidents/2026-10-05-1/state.jsonl, line 1 of 1 is damaged" in found
     assert f"incidents/{recorded.INCIDENT}/answers.yml, line 1: lead must be text" in found
 
@@ -141,26 +141,26 @@ def test_records_that_cannot_be_read_are_told(root: Path) -> None:
 @pytest.mark.parametrize(
     ("roster", "words"),
     [
-        (None, "There is no roster"),
-        ({"contacts": {"senior": {"name": "Bo"}}}, "which is no date"),
-        (recorded.ROSTER, "1 role, to be looked through by 2026-10-31: overdue."),
-        ({**recorded.ROSTER, "verify_by": "2027-01-31"}, "1 role, to be looked through by 2027-01-31."),
+        (None, "No contacts are configured"),
+        ({"contacts": {"senior": {"name": "Bo"}}}, "which is not a date"),
+        (recorded.ROSTER, "1 contact, to be verified by 2026-10-31: overdue."),
+        ({**recorded.ROSTER, "verify_by": "2027-01-31"}, "1 contact, to be verified by 2027-01-31."),
     ],
 )
-def test_date_by_which_contacts_are_looked_through_is_held(root: Path, roster: object, words: str) -> None:
+def test_overdue_verification_of_contacts_is_reported(root: Path, roster: object, words: str) -> None:
     found = report(root, roster=roster)
     assert words in found
     assert "bo@go.net" not in found
 
 
-def test_no_records_give_a_report_that_says_so(tmp_path: Path) -> None:
+def test_report_without_records_is_empty(tmp_path: Path) -> None:
     found = report(tmp_path)
-    assert "There was none." in found
-    assert "| All | 0 | 0 |" in found
+    assert "No incidents." in found
+    assert "| Total | 0 | 0 |" in found
 
 
 def play(root: Path, playbook: str, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
-    """Run a playbook with hosts that nobody can reach."""
+    """Run a playbook with unreachable hosts."""
     gone = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
     variables = {"katago_records_dir": str(root), "incident_roster": recorded.ROSTER}
     inventory = root.parent / "inventory.yml"
@@ -192,7 +192,7 @@ def words(run: subprocess.CompletedProcess[str]) -> str:
     return " ".join((run.stdout + run.stderr).split())
 
 
-def test_review_is_built_without_any_host_and_leaves_no_trace_in_the_timeline(root: Path) -> None:
+def test_review_needs_no_host_and_is_not_in_the_timeline(root: Path) -> None:
     directory = root / "incidents" / recorded.INCIDENT
     timeline = (directory / "timeline.jsonl").read_bytes()
     run = play(root, "review.yml", incident=recorded.INCIDENT)
@@ -202,15 +202,18 @@ def test_review_is_built_without_any_host_and_leaves_no_trace_in_the_timeline(ro
     assert (directory / "review.html").stat().st_mode & 0o777 == 0o600
     assert (directory / "timeline.jsonl").read_bytes() == timeline
     again = play(root, "review.yml", incident=recorded.INCIDENT)
-    assert "Written: nothing, all is as it was." in words(again)
+    assert "Nothing changed: all files are up to date." in words(again)
     assert "changed=0" in again.stdout
 
 
-def test_review_says_what_is_unanswered_and_that_it_is_overdue(root: Path) -> None:
+def test_open_questions_and_an_overdue_review_are_reported(root: Path) -> None:
     (root / "incidents" / recorded.INCIDENT / "answers.yml").unlink()
     run = play(root, "review.yml", incident=recorded.INCIDENT)
     assert run.returncode == 0, words(run)
-    assert "the review is open; Anna, due by 2026-11-05T02:36:00Z. OVERDUE. Unanswered:" in words(run)
+    assert (
+        "the review is open. Responsible: Anna, due by 2026-11-05T02:36:00Z. OVERDUE. Still missing:"
+        in words(run)
+    )
     assert "What allowed it to happen?" in run.stdout
 
 
@@ -218,18 +221,18 @@ def test_review_says_what_is_unanswered_and_that_it_is_overdue(root: Path) -> No
     ("given", "told"),
     [
         ({}, "review needs -e incident: the incident to review."),
-        ({"incident": "nope"}, "there is no record of an incident 'nope'; there are: 2026-08-12-1"),
+        ({"incident": "nope"}, "There is no incident 'nope'. Recorded incidents: 2026-08-12-1"),
         ({"incident": "../up"}, "the incident's id is '../up'"),
         ({"incident": recorded.INCIDENT, "review_rostr": "x"}, "Did you mean review_roster?"),
     ],
 )
-def test_review_that_cannot_be_built_is_refused(root: Path, given: dict[str, str], told: str) -> None:
+def test_invalid_input_of_the_review_is_refused(root: Path, given: dict[str, str], told: str) -> None:
     run = play(root, "review.yml", **given)
     assert run.returncode == 2
     assert told in words(run)
 
 
-def test_answers_that_do_not_fit_leave_the_review_as_it_was(root: Path) -> None:
+def test_invalid_answers_leave_the_review_unchanged(root: Path) -> None:
     answers = root / "incidents" / recorded.INCIDENT / "answers.yml"
     answers.write_text(answers.read_text().replace("High", "Urgent"))
     run = play(root, "review.yml", incident=recorded.INCIDENT)
@@ -238,18 +241,20 @@ def test_answers_that_do_not_fit_leave_the_review_as_it_was(root: Path) -> None:
     assert not (answers.parent / "review.md").exists()
 
 
-def test_what_is_overdue_is_printed_and_fails(root: Path) -> None:
+def test_overdue_items_are_printed_and_fail_the_run(root: Path) -> None:
     for day in ("2026-08-12-1", "2026-10-05-1"):
         (root / "incidents" / day / "answers.yml").write_text("no_action_items: none is needed\n")
     run = play(root, "report_actions.yml", as_of="2026-11-21")
     assert run.returncode == 2
-    item = f"OVERDUE {recorded.INCIDENT}: Limit threads by the host's memory; Anna, due 2026-11-20, High"
+    item = (
+        f"OVERDUE {recorded.INCIDENT}: Limit threads by the host's memory (owner Anna, due 2026-11-20, High)"
+    )
     assert item in words(run)
-    assert "OVERDUE 2026-10-05-1: its review; Anna, due 2026-10-07T10:25:00Z" in words(run)
+    assert "OVERDUE 2026-10-05-1: review (responsible Anna, due 2026-10-07T10:25:00Z)" in words(run)
     assert "As of 2026-11-21: 2 action items open, 1 overdue; 2 reviews overdue." in words(run)
 
 
-def test_nothing_overdue_succeeds(root: Path) -> None:
+def test_run_succeeds_if_nothing_is_overdue(root: Path) -> None:
     for day in ("2026-08-12-1", "2026-10-05-1", "2026-12-01-1"):
         (root / "incidents" / day / "state.jsonl").unlink()
     run = play(root, "report_actions.yml", as_of="2026-11-20")
@@ -257,17 +262,17 @@ def test_nothing_overdue_succeeds(root: Path) -> None:
     assert "As of 2026-11-20: 2 action items open, 0 overdue; 0 reviews overdue." in words(run)
 
 
-def test_records_that_cannot_be_read_are_no_all_clear(root: Path) -> None:
+def test_unreadable_records_fail_the_run(root: Path) -> None:
     for path in root.glob("incidents/*/state.jsonl"):
         path.write_text("damaged\n")
     run = play(root, "report_actions.yml")
     assert run.returncode == 2
-    assert "what is unread may be overdue" in words(run)
+    assert "Some records could not be read and may contain more overdue entries." in words(run)
 
 
 def test_report_of_a_quarter_is_rebuilt_byte_for_byte(root: Path) -> None:
     predicted = play(root, "report_quarter.yml", "--check", quarter="2026Q4")
-    assert "Would be written" in words(predicted)
+    assert "Would write " in words(predicted)
     assert not (root / "reports").exists()
     run = play(root, "report_quarter.yml", quarter="2026Q4", as_of="2026-12-31")
     assert run.returncode == 0, words(run)
@@ -278,7 +283,7 @@ def test_report_of_a_quarter_is_rebuilt_byte_for_byte(root: Path) -> None:
     assert "As of" in (root / "reports" / "2026Q4.md").read_text()
 
 
-def test_quarter_that_goes_on_is_told_as_of_the_newest_record(root: Path) -> None:
+def test_default_day_of_an_unfinished_quarter_is_that_of_the_newest_record(root: Path) -> None:
     assert quarterly.default_as_of(records.read_all(root), Q4) == date(2026, 12, 1)
     assert quarterly.default_as_of(records.read_all(root), Quarter(2026, 3)) == date(2026, 9, 30)
 
@@ -286,8 +291,8 @@ def test_quarter_that_goes_on_is_told_as_of_the_newest_record(root: Path) -> Non
 @pytest.mark.parametrize(
     ("report", "given", "message"),
     [
-        ("quarter", {"quarter": "winter"}, "-e quarter is 'winter'; give one such as 2026Q4"),
-        ("quarter", {"quarter": "2026Q4", "as_of": "2026-01-01"}, "before 2026Q4 begins"),
+        ("quarter", {"quarter": "winter"}, "-e quarter is 'winter'. Give a quarter such as 2026Q4."),
+        ("quarter", {"quarter": "2026Q4", "as_of": "2026-01-01"}, "but 2026Q4 starts on 2026-10-01"),
         ("actions", {"as_of": "today"}, "-e as_of is 'today'; give a day"),
         ("actions", {"quarter": "2026Q4"}, "-e quarter is not an input of report_actions"),
         ("quarter", {"quartr": "2026Q4"}, "Did you mean quarter?"),

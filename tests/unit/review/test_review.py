@@ -1,4 +1,4 @@
-"""A recorded night gives the review that people looked through; counts are true, the unknown is unknown."""
+"""A recorded night gives the checked review. Counts are exact, and unknown periods stay unknown."""
 
 from __future__ import annotations
 
@@ -55,24 +55,24 @@ def rows(sources: review_sources.Sources) -> list[Row]:
     return timeline.rows(sources, journals)
 
 
-def text(sources: review_sources.Sources, said: answers.Answers | None = None) -> str:
-    return review_blocks.as_markdown(review_document.build(sources, said or answers.Answers()))
+def text(sources: review_sources.Sources, answer_set: answers.Answers | None = None) -> str:
+    return review_blocks.as_markdown(review_document.build(sources, answer_set or answers.Answers()))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The documents of three months of records."""
+    """The documents for three months of records."""
     return recorded.write_golden(tmp_path_factory.mktemp("records"))
 
 
 @pytest.mark.parametrize("name", ["review.md", "review.html", "2026Q4.md", "2026Q4.html"])
-def test_recorded_night_gives_the_documents_that_were_looked_through(made: dict[str, str], name: str) -> None:
+def test_recorded_night_gives_the_golden_documents(made: dict[str, str], name: str) -> None:
     """`PYTHONPATH=collections:. python -m tests.recorded` renews them."""
     assert made[name] == (recorded.GOLDEN / name).read_text()
 
 
 class Page(HTMLParser):
-    """Holds a page against what is promised: tags closed in order, nothing fetched, nothing run."""
+    """Checks a page: tags closed in order, nothing loaded, nothing run."""
 
     VOID = ("meta", "rect", "line", "path")
 
@@ -103,11 +103,11 @@ class Page(HTMLParser):
 def status_page() -> str:
     entry = state.Public(1, "2026-11-03T02:05:00Z", "investigating", recorded.HOSTILE)
     now = timestamps.parse("2026-11-03T03:00:00Z")
-    return statuspage.render([statuspage.Told(True, (entry,))], recorded.HOSTILE, now)
+    return statuspage.render([statuspage.Published(True, (entry,))], recorded.HOSTILE, now)
 
 
 @pytest.mark.parametrize("name", ["review.html", "2026Q4.html", "status"])
-def test_pages_are_well_formed_and_neither_fetch_nor_run_anything(made: dict[str, str], name: str) -> None:
+def test_pages_are_well_formed_and_load_and_run_nothing(made: dict[str, str], name: str) -> None:
     html = status_page() if name == "status" else made[name]
     page = Page()
     page.feed(html)
@@ -118,7 +118,7 @@ def test_pages_are_well_formed_and_neither_fetch_nor_run_anything(made: dict[str
     assert "@import" not in html
 
 
-def test_rebuilding_gives_the_same_bytes_and_keeps_what_people_wrote(root: Path) -> None:
+def test_rebuilding_gives_the_same_bytes_and_keeps_the_answers(root: Path) -> None:
     first = records.build(root, recorded.INCIDENT, recorded.FLEET, dry=False)
     directory = root / "incidents" / recorded.INCIDENT
     assert {path.name for path in first.written} == {"review.md", "review.html"}
@@ -136,7 +136,7 @@ def test_check_mode_writes_nothing(root: Path) -> None:
     assert sorted(directory.iterdir()) == before
 
 
-def test_template_is_given_once_and_says_that_all_is_unanswered(root: Path) -> None:
+def test_template_is_created_once_with_all_questions_open(root: Path) -> None:
     directory = root / "incidents" / recorded.INCIDENT
     (directory / "answers.yml").unlink()
     built = records.build(root, recorded.INCIDENT, recorded.FLEET, dry=False)
@@ -149,7 +149,7 @@ def test_template_is_given_once_and_says_that_all_is_unanswered(root: Path) -> N
     assert set(wanted) < set(built.standing.unanswered)
 
 
-def test_hosts_whose_clocks_differ_are_in_the_order_in_which_things_happened(
+def test_rows_of_hosts_with_different_clocks_are_in_chronological_order(
     sources: review_sources.Sources,
 ) -> None:
     found = rows(sources)
@@ -167,7 +167,7 @@ def test_hosts_whose_clocks_differ_are_in_the_order_in_which_things_happened(
     assert found[place("systemd: Stopping")].at == pytest.approx(recorded.at("02:08:05"))
 
 
-def test_every_row_has_a_source_that_has_it(sources: review_sources.Sources, root: Path) -> None:
+def test_every_row_names_an_existing_source(sources: review_sources.Sources, root: Path) -> None:
     for row in rows(sources):
         path = root / row.source
         assert path.exists(), row
@@ -175,13 +175,13 @@ def test_every_row_has_a_source_that_has_it(sources: review_sources.Sources, roo
             assert len(path.read_text(errors="replace").splitlines()) >= row.line, row
 
 
-def test_entry_that_several_collections_have_is_one_row(sources: review_sources.Sources) -> None:
+def test_entry_in_several_collections_is_one_row(sources: review_sources.Sources) -> None:
     found = [row for row in rows(sources) if "Out of memory" in row.what]
     assert [row.at for row in found] == pytest.approx([recorded.at("02:01:59"), recorded.at("02:11")])
 
 
 @given(st.randoms(use_true_random=False))
-def test_rows_have_one_order_however_they_come(dice: random.Random) -> None:
+def test_order_of_rows_does_not_depend_on_the_input(dice: random.Random) -> None:
     found = [
         Row(float(number % 7), f"katago-{number % 3}", "error", f"what {number}", "file", number)
         for number in range(30)
@@ -192,7 +192,7 @@ def test_rows_have_one_order_however_they_come(dice: random.Random) -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 5000), st.sampled_from("abc"), st.sampled_from(["error", "service"]))))
-def test_what_is_repeated_is_counted_and_nothing_is_lost(
+def test_repeated_rows_are_merged_and_counted(
     events: list[tuple[float, str, timeline.Kind]],
 ) -> None:
     found = timeline.ordered(Row(at, "katago-1", kind, what, "f") for at, what, kind in events)
@@ -203,7 +203,7 @@ def test_what_is_repeated_is_counted_and_nothing_is_lost(
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100))), st.floats(0, 100))
-def test_joined_spans_cover_what_they_covered(spans: list[tuple[float, float]], at: float) -> None:
+def test_merged_periods_cover_the_same_times(spans: list[tuple[float, float]], at: float) -> None:
     made = timeline.joined(spans)
     assert any(b <= at <= e for b, e in spans) == any(b <= at <= e for b, e in made)
     assert all(one[1] < other[0] for one, other in itertools.pairwise(made))
@@ -216,7 +216,7 @@ def impact(sources: review_sources.Sources, host: str) -> review_impact.HostImpa
 
 
 @pytest.mark.parametrize("host", ["katago-1", "katago-2"])
-def test_requests_are_counted_truly_over_restarts(sources: review_sources.Sources, host: str) -> None:
+def test_requests_are_counted_exactly_across_restarts(sources: review_sources.Sources, host: str) -> None:
     truth = [status for when, status in recorded.hosts()[host].calls if BEGIN < when <= END]
     found = impact(sources, host)
     assert found.unknown == ()
@@ -224,12 +224,12 @@ def test_requests_are_counted_truly_over_restarts(sources: review_sources.Source
     assert service_metrics.failed(found.requests) == truth.count("unavailable")
 
 
-def test_host_without_whole_evidence_is_unknown_and_the_count_a_least_one(
+def test_host_with_incomplete_evidence_is_unknown_and_the_count_is_a_minimum(
     sources: review_sources.Sources,
 ) -> None:
     (gap,) = impact(sources, "katago-3").unknown
     assert (gap.begin, gap.end) == (BEGIN, END)
-    assert "At least 123 of 608 requests" in text(sources)
+    assert "At least 123 of 608 counted requests" in text(sources)
 
 
 def scrape(at: float, started: float, count: float) -> Scrape:
@@ -240,8 +240,8 @@ def scrape(at: float, started: float, count: float) -> Scrape:
 
 
 @given(st.data())
-def test_counters_count_every_request_that_they_can_and_none_twice(data: st.DataObject) -> None:
-    """Lives of a process with requests, scraped at any time; truth is what fell into the counted spans."""
+def test_no_request_is_counted_twice(data: st.DataObject) -> None:
+    """Processes with requests are scraped at any time. The count must match the requests in each period."""
     at, lives = 1000.0, []
     for _ in range(data.draw(st.integers(1, 4))):
         begin = at + data.draw(st.integers(1, 50))
@@ -263,12 +263,12 @@ def test_counters_count_every_request_that_they_can_and_none_twice(data: st.Data
     assert all(one.end <= other.begin for one, other in itertools.pairwise(spans))
 
 
-def test_clock_that_is_moved_between_scrapes_makes_nothing_up() -> None:
-    """The same process tells another start: its whole count is not that of the time in between."""
+def test_changed_clock_between_scrapes_adds_no_requests() -> None:
+    """The process reports another start: its total must not count for the time between the scrapes."""
     assert [span.end for span in review_impact.windows([scrape(100, 50, 10), scrape(200, 20, 12)])] == [100]
 
 
-def test_requests_from_before_the_incident_are_not_its_own() -> None:
+def test_requests_before_the_incident_are_not_counted() -> None:
     collection = review_sources.Collection(
         "h",
         END,
@@ -281,11 +281,11 @@ def test_requests_from_before_the_incident_are_not_its_own() -> None:
 
 
 def evidence_of(
-    at: float, delay: float, failures: Sequence[float], *, told: bool
+    at: float, delay: float, failures: Sequence[float], *, has_time: bool
 ) -> review_sources.Collection:
-    """Metrics and journal of a host whose calls fail at those times, collected `delay` seconds late."""
+    """Metrics and journal of a host whose calls failed at `failures`, collected `delay` seconds late."""
     taken = at + delay
-    began = taken if told else None
+    began = taken if has_time else None
     calls = [(BEGIN - 60, "ok"), *((when, "error") for when in failures if when <= taken)]
     metrics = METRICS.format(BEGIN - 86400, sum(when <= taken for when in failures))
     items = {
@@ -295,32 +295,32 @@ def evidence_of(
     return review_sources.Collection("h", at, f"e/{at}", items)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_request_is_not_counted_twice_that_failed_while_the_evidence_was_begun(told: bool) -> None:
-    """The directory is made first, and the host is asked seconds later."""
+@pytest.mark.parametrize("has_time", [True, False])
+def test_failure_during_the_collection_is_not_counted_twice(has_time: bool) -> None:
+    """The directory is created seconds before the host collects."""
     middle = BEGIN + 600
     failures = [middle + 1 + number / 10 for number in range(25)]
-    kept = [evidence_of(at, 4, failures, told=told) for at in (BEGIN + 60, middle, END + 60)]
+    kept = [evidence_of(at, 4, failures, has_time=has_time) for at in (BEGIN + 60, middle, END + 60)]
     found = review_impact.of_host("h", kept, timeline.merged_journal(kept), BEGIN, END)
     assert service_metrics.failed(found.requests) == 25
-    if told:
+    if has_time:
         assert found.unknown == ()
     else:
         (doubtful,) = found.unknown
-        assert (doubtful.at_most, doubtful.why) == (25, "a scrape was taken meanwhile")
+        assert (doubtful.at_most, doubtful.why) == (25, "during a scrape")
 
 
-def test_request_of_the_while_in_which_a_scrape_was_taken_is_uncertain() -> None:
+def test_request_during_a_scrape_is_uncertain() -> None:
     at = BEGIN + 600
     failures = [at + 4.1]
-    kept = [evidence_of(each, 4, failures, told=True) for each in (BEGIN + 60, at, END + 60)]
+    kept = [evidence_of(each, 4, failures, has_time=True) for each in (BEGIN + 60, at, END + 60)]
     found = review_impact.of_host("h", kept, timeline.merged_journal(kept), BEGIN, END)
     assert service_metrics.failed(found.requests) == 0
     assert [(gap.begin, gap.end, gap.at_most) for gap in found.unknown] == [(at + 4, at + 4.2, 1)]
 
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=8))
-def test_measurements_of_one_clock_are_made_one_and_the_true_offset_is_within(errors: list[float]) -> None:
+def test_measurements_of_a_clock_are_combined_and_contain_the_true_offset(errors: list[float]) -> None:
     offsets = [120.0 + error for error in errors]
     collections = [
         review_sources.Collection("h", at, f"e/{at}", {"x": review_sources.Item("e", "", offset, 2.0)})
@@ -332,7 +332,7 @@ def test_measurements_of_one_clock_are_made_one_and_the_true_offset_is_within(er
     assert all(item.uncertainty <= 2.001 for item in items)
 
 
-def test_clock_that_was_moved_keeps_both_offsets() -> None:
+def test_changed_clock_keeps_both_offsets() -> None:
     measured = [(0.0, 0.5), (0.6, 0.5), (60.0, 0.5), (60.4, 0.1)]
     collections = [
         review_sources.Collection("h", at, f"e/{at}", {"x": review_sources.Item("e", "", offset, doubt)})
@@ -342,8 +342,8 @@ def test_clock_that_was_moved_keeps_both_offsets() -> None:
     assert offsets == pytest.approx([0.3, 0.3, 60.4, 60.4])
 
 
-def test_what_was_written_while_a_clock_was_moved_is_uncertain_by_the_whole_of_it() -> None:
-    """The clock is set a minute ahead between the first evidence and the second."""
+def test_rows_around_a_clock_change_are_uncertain_by_the_whole_change() -> None:
+    """The clock is set one minute ahead between the first and the second evidence."""
     lines = [(BEGIN, 0.0), (BEGIN + 50, 0.0), (BEGIN + 250, 60.0), (BEGIN + 350, 60.0)]
     kept = []
     for taken, offset in ((BEGIN + 100, 0.0), (BEGIN + 300, 60.0), (BEGIN + 400, 60.0)):
@@ -367,7 +367,7 @@ METRICS = 'process_start_time_seconds {}\nkatago_requests_total{{tool="t",status
 
 
 @pytest.mark.parametrize("content", ["", "no metrics at all", METRICS.format("NaN", "NaN")])
-def test_metrics_that_tell_nothing_are_unknown_and_not_zero(content: str) -> None:
+def test_unusable_metrics_are_unknown_and_not_zero(content: str) -> None:
     item = review_sources.Item("e/metrics.txt", content, 0.0, 0.0)
     collection = review_sources.Collection("h", END, "e", {"metrics.txt": item})
     found = review_impact.of_host("h", [collection], Journal(), BEGIN, END)
@@ -375,7 +375,7 @@ def test_metrics_that_tell_nothing_are_unknown_and_not_zero(content: str) -> Non
     assert [(gap.begin, gap.end, gap.at_most) for gap in found.unknown] == [(BEGIN, END, None)]
 
 
-def test_journal_without_lines_of_the_level_of_calls_counts_nothing() -> None:
+def test_journal_without_the_log_level_of_calls_counts_nothing() -> None:
     calls = (timeline.Call(BEGIN + 1, "unavailable", None, "t"),)
     silent = Journal(calls=calls, covered=((BEGIN, END),), complete=False)
     assert review_impact.of_host("h", [], silent, BEGIN, END).counted == ()
@@ -403,10 +403,10 @@ def journal_lines(calls: Iterable[tuple[float, str]]) -> str:
         ({}, True),
     ],
 )
-def test_journal_that_was_cut_has_every_call_until_its_last_line_and_no_later_one(
+def test_cut_journal_counts_only_until_its_last_line(
     tmp_path: Path, entry: dict[str, object], is_whole: bool
 ) -> None:
-    """The outage began a minute after the last line that was read before the deadline."""
+    """The outage started after the last line that was read before the deadline."""
     _, opened = next(recorded.state())
     recorded.write_lines(tmp_path / "incidents" / recorded.INCIDENT / "state.jsonl", [(BEGIN, opened)])
     kept = evidence_records.Records(tmp_path, recorded.INCIDENT).begin_evidence(
@@ -423,15 +423,15 @@ def test_journal_that_was_cut_has_every_call_until_its_last_line_and_no_later_on
     assert (found.unknown == ()) is is_whole
 
 
-def test_candidates_are_what_was_before_the_start_and_what_was_exhausted(
+def test_candidates_are_changes_before_the_start_and_exhausted_resources(
     sources: review_sources.Sources,
 ) -> None:
     found = causes.candidates(sources, rows(sources))
-    told = {(each.kind, each.what.partition(":")[0]) for each in found}
-    assert ("The engine failed", "engine_state") in told
-    assert ("A resource was exhausted", "Out of memory") in told
-    assert ("A resource was exhausted", "memory") in told
-    (change,) = [each for each in found if each.kind == "A change before it"]
+    listed = {(each.kind, each.what.partition(":")[0]) for each in found}
+    assert ("Engine failure", "engine_state") in listed
+    assert ("Resource exhausted", "Out of memory") in listed
+    assert ("Resource exhausted", "memory") in listed
+    (change,) = [each for each in found if each.kind == "Change before the incident"]
     assert change.what.startswith(f"switched to {recorded.NEW}")
     assert causes.relation(change.at, BEGIN) == "22 min before the start"
     assert [each.at for each in found if each.at and each.at <= BEGIN] == sorted(
@@ -454,12 +454,12 @@ DISK = "Filesystem Type 1024-blocks Used Available Capacity Mounted on\n{} 10 9 
         ("memory.txt", "MemTotal: 0 kB\n", False),
     ],
 )
-def test_resource_is_exhausted_at_its_bound(name: str, content: str, exhausted: bool) -> None:
+def test_resource_is_exhausted_at_its_limit(name: str, content: str, exhausted: bool) -> None:
     collection = review_sources.Collection("h", 0, "e", {name: review_sources.Item(name, content, 0, 0)})
     assert bool(list(causes.exhausted(collection))) is exhausted
 
 
-def test_changed_evidence_is_not_taken_for_verified(root: Path) -> None:
+def test_changed_evidence_is_not_verified(root: Path) -> None:
     (path,) = root.glob("evidence/*/katago-1/*/journal.jsonl")
     path.write_bytes(path.read_bytes() + b"{}\n")
     found = text(review_sources.read(root, recorded.INCIDENT, recorded.FLEET))
@@ -467,38 +467,39 @@ def test_changed_evidence_is_not_taken_for_verified(root: Path) -> None:
     assert "(not verified)" in found
 
 
-def test_what_is_missing_is_said(root: Path) -> None:
+def test_missing_data_is_listed(root: Path) -> None:
     found = text(review_sources.read(root, recorded.INCIDENT, [*recorded.FLEET, "katago-9"]))
-    assert "katago-9: there is no evidence of this host." in found
-    assert "timeline.jsonl: lines that cannot be understood: 7" in found
+    assert "katago-9: no evidence was collected from this host." in found
+    assert "timeline.jsonl: invalid lines: 7" in found
     assert "the run was interrupted" in found
-    assert "T023700Z: not whole: disk.txt: it ended with status 1" in found
-    assert "katago-3: its requests from 2026-11-03 02:02:00 to 2026-11-03 02:36:00 are not known." in found
-    assert "katago-2: its clock was 120.0 s ahead (within 0.1 s); corrected." in found
+    assert "T023700Z: incomplete: disk.txt: it ended with status 1" in found
+    assert "katago-3: the requests from 2026-11-03 02:02:00 to 2026-11-03 02:36:00 are unknown." in found
+    assert "katago-2: its clock was 120.0 s ahead (±0.1 s). Times are corrected." in found
 
 
-def test_evidence_without_a_manifest_has_no_clock_and_says_so(root: Path) -> None:
+def test_evidence_without_a_manifest_has_an_unknown_clock(root: Path) -> None:
     for path in root.glob("evidence/*/katago-2/*/manifest.jsonl"):
         path.unlink()
     found = text(review_sources.read(root, recorded.INCIDENT, recorded.FLEET))
-    assert "katago-2: how far its clock was wrong is not known; its times are its own." in found
-    assert "(clock not known)" in found
+    assert "katago-2: the error of its clock is unknown. Its times are not corrected." in found
+    assert "(clock unknown)" in found
 
 
-def test_incident_that_is_not_on_record_is_refused_with_those_that_are(root: Path) -> None:
+def test_unknown_incident_is_refused_with_the_recorded_ones(root: Path) -> None:
     with pytest.raises(
-        evidence_records.RecordError, match=f"no record of an incident 'x'; there are: {recorded.INCIDENT}"
+        evidence_records.RecordError,
+        match=f"There is no incident 'x'. Recorded incidents: {recorded.INCIDENT}",
     ):
         review_sources.read(root, "x", [])
 
 
-def test_incident_with_nothing_but_its_record_has_a_review(tmp_path: Path) -> None:
+def test_incident_without_evidence_has_a_review(tmp_path: Path) -> None:
     _, opened = next(recorded.state())
     recorded.write_lines(tmp_path / "incidents" / recorded.INCIDENT / "state.jsonl", [(BEGIN + 60, opened)])
     found = text(review_sources.read(tmp_path, recorded.INCIDENT, ["katago-1"]))
-    assert "Unknown: there is nothing that they could be counted by." in found
-    assert "The incident itself: it is not closed" in found
-    assert "timeline.jsonl: there is none" in found
+    assert "Unknown: the evidence has no usable counters and no complete journal." in found
+    assert "The close of the incident: it is still open" in found
+    assert "timeline.jsonl: the file does not exist" in found
 
 
 GOOD = recorded.ANSWERS
@@ -510,40 +511,52 @@ ITEMS = "".join(GOOD.partition("action_items:")[1:])
     [
         (
             *("priority: High", "priority: Urgent"),
-            "line 15: action_items[1].priority is 'Urgent'; one of High, Medium, Low is accepted",
+            "line 15: action_items[1].priority is 'Urgent'; accepted: High, Medium, Low",
         ),
-        ("due: 2026-11-20", "due: soon", "line 14: action_items[1].due is 'soon'; a day such as 2026-01-31"),
-        ("due: 2026-11-20", "due: 2026-02-30", "line 14: action_items[1].due is '2026-02-30'; a day such as"),
-        ("owner: Bo", "owner: TBD", "line 17: action_items[2].owner is blank; it is needed"),
-        ("    owner: Bo\n", "", "line 16: action_items[2].owner is blank; it is needed"),
+        (
+            "due: 2026-11-20",
+            "due: soon",
+            "line 14: action_items[1].due is 'soon'; give a day such as 2026-01-31",
+        ),
+        (
+            "due: 2026-11-20",
+            "due: 2026-02-30",
+            "line 14: action_items[1].due is '2026-02-30'; give a day such as",
+        ),
+        ("owner: Bo", "owner: TBD", "line 17: action_items[2].owner is required"),
+        ("    owner: Bo\n", "", "line 16: action_items[2].owner is required"),
         (
             *("status: done\n", "status: finished\n"),
-            "line 24: action_items[3].status is 'finished'; one of open, done, dropped is accepted",
+            "line 24: action_items[3].status is 'finished'; accepted: open, done, dropped",
         ),
         (
             *("    done_on: 2026-11-09\n", ""),
-            "line 24: action_items[3].done_on is blank, and status is done; give the day",
+            "line 24: action_items[3].status is done, so done_on is required; give the day",
         ),
-        ("  cause:", "  casue:", "line 8: answers has no 'casue'; did you mean cause?"),
+        ("  cause:", "  casue:", "line 8: answers has the unknown key 'casue'; did you mean cause?"),
         ("lead: Anna", "lead: [Anna]", "line 1: lead must be text"),
-        ("lead: Anna", "lead: Anna\nlead: Bo", "line 2: the file has lead twice"),
-        ("concluded: 2026-11-04", "concluded: yesterday", "line 2: concluded is 'yesterday'; a day such as"),
+        ("lead: Anna", "lead: Anna\nlead: Bo", "line 2: the file has the key lead twice"),
+        (
+            "concluded: 2026-11-04",
+            "concluded: yesterday",
+            "line 2: concluded is 'yesterday'; give a day such as",
+        ),
     ],
 )
-def test_answers_that_do_not_fit_are_refused_with_line_and_field(old: str, new: str, problem: str) -> None:
+def test_invalid_answers_are_refused_with_line_and_field(old: str, new: str, problem: str) -> None:
     assert old in GOOD
     with pytest.raises(answers.AnswersError) as caught:
         answers.parse(GOOD.replace(old, new, 1), "answers.yml")
     assert f"answers.yml, {problem}" in str(caught.value)
 
 
-def test_answers_that_are_no_yaml_are_refused_with_the_line() -> None:
+def test_invalid_yaml_is_refused_with_the_line() -> None:
     with pytest.raises(answers.AnswersError, match="line 2"):
         answers.parse("lead: Anna\n\tx: y\n", "answers.yml")
 
 
 @given(st.text())
-def test_any_text_is_answers_or_is_refused(content: str) -> None:
+def test_any_text_is_parsed_or_refused(content: str) -> None:
     try:
         assert isinstance(answers.parse(content, "answers.yml"), answers.Answers)
     except answers.AnswersError as error:
@@ -555,10 +568,10 @@ def test_any_text_is_answers_or_is_refused(content: str) -> None:
     [
         ("", "", ()),
         (
-            *("The trial ran one query at a time.", "TBD"),
+            *("The pre-flight validation ran one query at a time.", "TBD"),
             ("Why wasn't it caught earlier?",),
         ),
-        (ITEMS, "", ("Action items, or why none is needed (no_action_items)",)),
+        (ITEMS, "", ("Action items, or the reason for having none (no_action_items)",)),
         (ITEMS, "no_action_items: it cannot be helped", ()),
         ("concluded: 2026-11-04", "", ("The day on which the review was concluded (concluded)",)),
     ],
@@ -567,32 +580,32 @@ def test_blank_answers_keep_the_review_open(
     sources: review_sources.Sources, old: str, new: str, left: tuple[str, ...]
 ) -> None:
     assert old in GOOD
-    said = answers.parse(GOOD.replace(old, new, 1), "answers.yml")
-    standing = answers.standing(sources.incident, said)
+    answer_set = answers.parse(GOOD.replace(old, new, 1), "answers.yml")
+    standing = answers.standing(sources.incident, answer_set)
     assert standing.unanswered == left
     assert standing.is_overdue("2026-11-05T02:36:01Z") is bool(left)
     assert not standing.is_overdue("2026-11-05T02:36:00Z")
 
 
-def test_review_that_was_concluded_after_it_was_due_says_so(sources: review_sources.Sources) -> None:
-    said = answers.parse(GOOD.replace("2026-11-04", "2026-11-06"), "answers.yml")
-    assert "concluded on 2026-11-06, after it was due (2026-11-05 02:36:00)" in text(sources, said)
+def test_late_review_is_marked_as_late(sources: review_sources.Sources) -> None:
+    answer_set = answers.parse(GOOD.replace("2026-11-04", "2026-11-06"), "answers.yml")
+    assert "concluded on 2026-11-06, after its due date (2026-11-05 02:36:00)" in text(sources, answer_set)
 
 
-def test_secret_that_somebody_types_is_not_shown_and_its_line_is_told(
+def test_secret_in_the_answers_is_redacted_and_its_line_reported(
     sources: review_sources.Sources,
 ) -> None:
     typed = GOOD.replace("cause: The", "cause: the password=Tr0ub4dor+3, the")
-    said = answers.parse(typed, "answers.yml")
-    assert said.secrets == ("answers.yml, line 8: answers.cause",)
-    document = review_document.build(sources, said)
+    answer_set = answers.parse(typed, "answers.yml")
+    assert answer_set.secrets == ("answers.yml, line 8: answers.cause",)
+    document = review_document.build(sources, answer_set)
     for page in (review_blocks.as_markdown(document), review_blocks.as_html(document)):
         assert "Tr0ub4dor" not in page
         assert "hunter2hunter2" not in page
 
 
 @given(st.text())
-def test_any_text_stays_text_in_html(words: str) -> None:
+def test_html_escapes_any_text(words: str) -> None:
     blocks: list[review_blocks.Block] = [
         review_blocks.Paragraph(words),
         review_blocks.Table(("a",), ((words,),)),
@@ -606,7 +619,7 @@ def test_any_text_stays_text_in_html(words: str) -> None:
 
 
 @given(st.text(alphabet="|\\`*_[]<>~#-+=1.) \nab&", min_size=1))
-def test_any_text_stays_in_its_cell_in_markdown(words: str) -> None:
+def test_markdown_keeps_any_text_in_its_cell(words: str) -> None:
     table = review_blocks.as_markdown(
         review_blocks.Document("t", [review_blocks.Table(("a", "b"), ((words, "x"),))])
     )
@@ -617,7 +630,7 @@ def test_any_text_stays_in_its_cell_in_markdown(words: str) -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e4), st.floats(0, 1e3), st.floats(0, 1e9))))
-def test_graph_is_well_formed_and_within_its_frame(steps: list[tuple[float, float, float]]) -> None:
+def test_graph_is_valid_and_within_its_frame(steps: list[tuple[float, float, float]]) -> None:
     line = [charts.Step(begin, begin + length, value) for begin, length, value in steps]
     frame = charts.Frame(0, 1e4, (10, 20))
     svg = charts.steps("a <b> & c", "%", {"<i>": line, "j": []}, frame, [charts.Mark(5, 1)])
@@ -628,13 +641,13 @@ def test_graph_is_well_formed_and_within_its_frame(steps: list[tuple[float, floa
         assert all(0 <= number <= 720 for number in numbers)
 
 
-def test_status_of_the_record_is_told_even_when_a_line_of_it_was_cut_short(root: Path) -> None:
+def test_incomplete_last_line_of_the_record_is_reported(root: Path) -> None:
     with (root / "incidents" / recorded.INCIDENT / "state.jsonl").open("a") as file:
         file.write('{"at": ')
-    assert "its last line was cut short" in text(review_sources.read(root, recorded.INCIDENT, []))
+    assert "the last line is incomplete" in text(review_sources.read(root, recorded.INCIDENT, []))
 
 
-def test_journal_line_that_is_no_json_is_passed_over(root: Path) -> None:
+def test_journal_line_that_is_not_json_is_skipped(root: Path) -> None:
     (path,) = root.glob("evidence/*/katago-1/*/journal.jsonl")
     path.write_text("no json\n[1]\n" + json.dumps({"MESSAGE": "x"}) + "\n" + path.read_text())
     found = review_sources.read(root, recorded.INCIDENT, [])

@@ -35,7 +35,7 @@ class Control:
     def write_inventory(self, variables: dict[str, Any]) -> None:
         """The inventory with further variables."""
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        fleet = {"hosts": {"katago-1": {}}, "vars": {**local, "incident_timekeeper": "", **variables}}
+        fleet = {"hosts": {"katago-1": {}}, "vars": {**local, "incident_reminder_host": "", **variables}}
         (self.inventory / "hosts.yml").write_text(yaml.safe_dump({"katago": fleet}))
 
     def run(
@@ -177,7 +177,7 @@ def test_records_of_the_version_before_are_used_once_they_are_moved(tmp_path: Pa
     assert (place / "incidents" / recorded.INCIDENT / "review.md").exists()
     reported = control.run("report_quarter.yml", quarter="2026Q4")
     assert reported.returncode == 0, output(reported)
-    assert "# Incidents of 2026Q4" in (place / "reports/2026Q4.md").read_text()
+    assert "# Incident report for 2026Q4" in (place / "reports/2026Q4.md").read_text()
     assert verify(place) == verified
     assert not old.exists()
 
