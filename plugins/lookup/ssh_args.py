@@ -13,8 +13,8 @@ author: The katago-mcp-fleet maintainers
 options:
   fresh:
     description:
-      - Whether the connection is opened anew and given up after 10 seconds of silence, instead of a minute.
-        One that was kept open would hide for a minute that a host is frozen.
+      - Whether to open a new connection that ends after 10 seconds without a response, instead of a minute.
+        A connection that was kept open would hide for a minute that a host is frozen.
     type: bool
     default: false
 """

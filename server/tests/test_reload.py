@@ -181,7 +181,7 @@ def test_drain_uses_the_new_timeout(site: Site) -> None:
         site.behave(analysis="silent")
         call = threading.Thread(target=site.call, args=(("analyzePosition", {"position": {}}),))
         call.start()
-        eventually(lambda: bool(site.queries()), "the search has begun")
+        eventually(lambda: bool(site.queries()), "the search has started")
         site.write(server={"drainTimeoutSeconds": 0})
         running.post(RELOAD)
         running.process.terminate()

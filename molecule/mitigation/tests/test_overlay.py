@@ -123,7 +123,7 @@ def test_mitigation_and_its_undo_are_finished_by_the_next_run_wherever_they_are_
 
 
 def until_done(playbook: str, **given: Any) -> None:
-    """Have every run of the playbook killed one task later than the one before, until one is at its end."""
+    """Run the playbook again and again, each time killed one task later, until a run finishes."""
     limit = f"--limit={FIRST.name}"
     fleet.killed_everywhere(lambda tasks: fleet.play(playbook, limit, variables=given, kill_before=tasks), 40)
 
@@ -156,7 +156,7 @@ def test_triage_finds_no_fault_on_a_host_with_lowered_limits(tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def lowered() -> dict[str, dict[str, str]]:
-    """Lowers the limits of both hosts for an hour; the result of `unchanged` before that, by host."""
+    """Lowers the limits of both hosts for an hour; the earlier result of `unchanged`, by host."""
     before = {target.name: unchanged(target) for target in (FIRST, SECOND)}
     run = fleet.play("mitigate.yml", variables={**LIMITS, "why": WHY})
     assert run.returncode == 0, run.output

@@ -80,7 +80,7 @@ class Buffer:
     def whole_lines(self, *, ended: bool) -> bytes:
         """The kept bytes, without incomplete lines: the redaction would not find half of a secret.
 
-        `ended`: whether the input was read to its end.
+        `ended`: whether all of the input was read.
         """
         content = bytes(self._content)
         if self.cut and self._keep == "newest":

@@ -315,7 +315,7 @@ class Journal(TypedDict):
 
 
 class EngineJournal(TypedDict):
-    """How often the engine exited without being told to in the last `WINDOW_MINUTES`."""
+    """How often the engine exited unexpectedly in the last `WINDOW_MINUTES`."""
 
     failures: int
 

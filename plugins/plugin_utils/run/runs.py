@@ -1,4 +1,4 @@
-"""Runs of ansible-playbook, told apart: which one this is, and whether another one lives."""
+"""Identifies runs of ansible-playbook: which one this is, and whether another one is alive."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def _name(pid: int) -> str:
 
 
 def _machine() -> str:
-    # Processes are numbered anew after a boot, and in every container.
+    # Process ids start again after a boot, and in every container.
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"

@@ -101,7 +101,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "invalid_move_number": Entry(
         "invalid",
-        "The line has fewer moves, or could not be read to its end. The text names place and reason.",
+        "The line has fewer moves, or could not be read completely. The text names place and reason.",
         ("moveNumber",),
         "0 to the number of moves of the line",
         _NO_RETRY,

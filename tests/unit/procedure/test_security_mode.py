@@ -192,7 +192,7 @@ WATCHED = {"terms": TERMS, "restart": True, "incident": "", "who": "anna"}
 
 @pytest.mark.parametrize("check", [False, True])
 def test_host_in_the_mode_is_not_watched(monkeypatch: pytest.MonkeyPatch, check: bool) -> None:
-    monkeypatch.setattr(watch, "start", lambda order: pytest.fail(f"begun: {order}"))
+    monkeypatch.setattr(watch, "start", lambda order: pytest.fail(f"started: {order}"))
     monkeypatch.setattr(watch, "look", lambda: (None, watch.NEVER, False))
     monkeypatch.setattr(sampler, "take", lambda *_: pytest.fail("sampled"))
     answer = answered(monkeypatch, watch, check=check, fetch=False, **WATCHED)
