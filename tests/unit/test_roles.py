@@ -60,7 +60,7 @@ def test_unknown_variable_is_named_with_the_nearest_known_one() -> None:
 
 @pytest.mark.parametrize(("old", "new"), variables.RENAMED.items())
 def test_renamed_variable_is_refused_with_its_new_name(old: str, new: str) -> None:
-    assert problems({old: "x"}) == [f"{old} is now called {new}."]
+    assert problems({old: "x"}) == [f"{old} is now called {new}. Rename it."]
     assert new in variables.specs(ROLES)
 
 

@@ -21,7 +21,7 @@ def test_original_error_is_reported_even_if_the_service_does_not_restart(tmp_pat
             "gpu_driver_vendor": "none",
             "_gpu_driver_service_was_running": True,
             # Fails before anything on this machine is restarted.
-            "force": "neither",
+            "katago_mcp_force": "neither",
         },
         "tasks": [
             {

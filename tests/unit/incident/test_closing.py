@@ -168,7 +168,7 @@ def action_of(plugin: Any, tmp_path: Path, **arguments: str) -> Any:
 
 def test_every_start_and_result_names_its_run(tmp_path: Path) -> None:
     action_of(procedure_event, tmp_path, result="begun").run(None, {"inventory_hostname": "a"})
-    action_of(evidence, tmp_path)._go_on_without("no room", "a")
+    action_of(evidence, tmp_path)._continue_without("no room", "a")
     action_of(procedure_event, tmp_path, result="refused").run(None, {"inventory_hostname": "a"})
     lines = (tmp_path / "incidents" / "i-1" / "timeline.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines]
