@@ -42,7 +42,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, co
 
 FLEET = "katago"
 OPENS = ("katago.fleet.incident",)
-CHECKS = "katago.fleet.procedure_inputs"
+CHECKS = ("katago.fleet.procedure_inputs", "ansible.builtin.validate_argument_spec")
 # Reviews and reports are not part of an incident. Recording them would change the next review.
 ABOUT = ("review.yml", "report_actions.yml", "report_quarter.yml")
 _EXPLAINED = (records.RecordError, records_dir.PlaceError, OSError)
@@ -158,7 +158,7 @@ class CallbackModule(CallbackBase):
         if self._file is None:
             path = records.Records(self._root, self._incident).timeline
             # A refused run with a misspelt id must not create a directory, nor must a check before it.
-            is_check = result.task.action == CHECKS or result.result.get("refused")
+            is_check = result.task.action in CHECKS or result.result.get("refused")
             if is_check and not path.parent.exists():
                 return
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
