@@ -24,6 +24,7 @@ def inventory() -> dict[str, Any]:
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(lab.key),
             "ansible_ssh_common_args": lab.ssh_arguments(),
+            "triage_client_address": f"127.0.0.1:{host.ports['mcp']}",
             "lab_ports": host.ports,
             "lab_container": host.container,
         }

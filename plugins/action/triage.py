@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import facts a
 from ansible_collections.katago.fleet.plugins.module_utils.triage import verdict as triage_verdict
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, inputs
+
+CONNECT_SECONDS = 3.0
 
 
 class ActionModule(ActionBase):
@@ -26,6 +29,7 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         breach = inputs.switch(arguments, "breach", "triage_breach", default=False)
         arguments.pop("breach", None)
+        address = str(arguments.pop("client_address", "") or "")
         try:
             measured = self._execute_module(
                 module_name="katago.fleet.triage", module_args=arguments, task_vars=task_vars
@@ -37,6 +41,8 @@ class ActionModule(ActionBase):
             measured, why = {}, str(error)
         now = datetime.now(UTC)
         if facts := measured.get("facts"):
+            if address:
+                facts["clients"] = {"value": {"address": address, "error": _connection_error(address)}}
             # An exception in one rule must not discard the results of the others.
             verdict = triage_verdict.judge(triage_facts.read(facts), now=now, breach=breach, contain=True)
         else:
@@ -44,3 +50,15 @@ class ActionModule(ActionBase):
                 f"the host was reached, but the checks did not run: {why.strip()}", now=now, breach=breach
             )
         return {**result, "changed": False, "verdict": triage_verdict.as_dict(verdict), "facts": facts or {}}
+
+
+def _connection_error(address: str) -> str:
+    """Why the control node cannot connect to HOST:PORT, "" if it can."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):
+            return ""
+    except ValueError:
+        return "triage_client_address is not HOST:PORT"
+    except OSError as error:
+        return error.strerror or str(error)

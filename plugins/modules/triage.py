@@ -36,6 +36,12 @@ options:
     description: Whether an operator reports a security breach.
     type: bool
     default: false
+  client_address:
+    description:
+      - The address, HOST:PORT, at which clients reach the service. The control node connects to it, so a
+        firewall or a wrong listen address is found. Not checked when it is empty.
+    type: str
+    default: ""
   without_baseline:
     description: Whether to ignore the recorded baseline.
     type: bool

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import sockets
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import admin, endpoints
@@ -18,7 +17,6 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import unit a
 
 TABLE = "katago_security"
 _SSH_PORT = 22
-_LISTENING = "0A"
 
 
 def ruleset(ports: Collection[int], ssh: Collection[int], user: int | None) -> str:
@@ -113,7 +111,7 @@ def service_ports() -> set[int]:
             bound = endpoints.Endpoints()
         ports |= {bound.port, bound.metrics_port}
     members = service_unit.processes(service_unit.control_group())
-    return ports | listening((each["pid"] for each in members), paths.PROC)
+    return ports | sockets.ports_of((each["pid"] for each in members), paths.PROC)
 
 
 def ssh_ports(environment: Mapping[str, str], proc: Path) -> set[int]:
@@ -129,32 +127,8 @@ def ssh_ports(environment: Mapping[str, str], proc: Path) -> set[int]:
         except OSError:
             continue
         if is_sshd:
-            ports |= listening([int(directory.name)], proc)
+            ports |= sockets.ports_of([int(directory.name)], proc)
     return ports or {_SSH_PORT}
-
-
-def listening(pids: Iterable[int], proc: Path) -> set[int]:
-    """The TCP ports on which processes listen, on any address."""
-    inodes = set[str]()
-    for pid in pids:
-        # Processes and files may disappear meanwhile.
-        with contextlib.suppress(OSError):
-            for file in (proc / str(pid) / "fd").iterdir():
-                with contextlib.suppress(OSError):
-                    if match := re.fullmatch(r"socket:\[(\d+)\]", str(file.readlink())):
-                        inodes.add(match[1])
-    ports = set[int]()
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = (proc / "net" / name).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        # Local address, remote address, state ... inode [proc(5)].
-        fields = [line.split() for line in lines]
-        ports |= {
-            int(row[1].rpartition(":")[2], 16) for row in fields if row[3] == _LISTENING and row[9] in inodes
-        }
-    return ports
 
 
 def _current_config() -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import (
     procfs,
     prometheus,
     shape,
+    sockets,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices, nvidia_health, nvidia_kernel
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation
@@ -39,6 +40,27 @@ EXPECTED_OPEN_FILES = 8192
 def unit() -> facts.Unit:
     """The service's unit."""
     return shape.typed(facts.Unit, service_unit.details(), "unit")
+
+
+def ports(at: endpoints.Endpoints, proc: Path) -> list[facts.Intruder]:
+    """Processes of others that listen on a port of the service."""
+    settings = {"server.port": at.port, "metrics.port": at.metrics_port}
+    holders = sockets.listeners(settings.values(), proc)
+    sample = procfs.sample(0.0, proc).processes if holders else {}
+    intruders: list[facts.Intruder] = []
+    for setting, port in settings.items():
+        process = sample.get(holders.get(port, 0))
+        if process is not None and process.unit != paths.SERVICE_UNIT:
+            intruders.append(
+                {
+                    "setting": setting,
+                    "port": port,
+                    "pid": process.pid,
+                    "name": process.name,
+                    "unit": process.unit,
+                }
+            )
+    return intruders
 
 
 def answer(at: endpoints.Endpoints, path: str, seconds: float) -> facts.Answer:

@@ -55,6 +55,26 @@ class Unit(TypedDict):
     drop_ins: list[str]
 
 
+class Intruder(TypedDict):
+    """A process that is not of the service and listens on a port of the service.
+
+    `setting`: that of the configuration, `server.port` or `metrics.port`. `unit`: its systemd unit.
+    """
+
+    setting: str
+    port: int
+    pid: int
+    name: str
+    unit: str
+
+
+class Clients(TypedDict):
+    """Whether the control node can connect to the service as clients do; `error` is "" if it can."""
+
+    address: str
+    error: str
+
+
 class Answer(TypedDict):
     """An answer of `/health` or `/ready`.
 
@@ -483,6 +503,8 @@ class Values(TypedDict, total=False):
     """
 
     unit: Unit
+    ports: list[Intruder]
+    clients: Clients
     health: Answer
     ready: Answer
     release: Release

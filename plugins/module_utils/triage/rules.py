@@ -9,6 +9,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     rules_engine,
     rules_gpu,
     rules_host,
+    rules_network,
     rules_release,
     rules_security,
     rules_service,
@@ -37,6 +38,7 @@ def _own(facts: Values) -> list[str]:
 
 
 RULES: dict[str, Rule] = {
+    "ports": Rule(lambda facts: rules_network.ports(facts.get("ports", [])), uses=("ports",)),
     "unit": Rule(lambda facts: rules_service.unit(facts["unit"]), ("unit",)),
     "release": Rule(lambda facts: rules_release.release(facts["release"]), ("release",)),
     "security_mode": Rule(lambda facts: rules_security.security_mode(facts["security"]), ("security",)),
@@ -46,6 +48,10 @@ RULES: dict[str, Rule] = {
     "config": Rule(lambda facts: rules_release.config(facts["config"]), ("config",)),
     "health": Rule(lambda facts: rules_service.health(facts["health"]), ("health",)),
     "ready": Rule(lambda facts: rules_service.ready(facts["ready"]), ("ready",)),
+    "clients": Rule(
+        lambda facts: rules_network.clients(facts.get("clients"), facts.get("health"), facts.get("security")),
+        uses=("clients", "health", "security"),
+    ),
     "fails_again": Rule(lambda facts: rules_service.fails_again(facts["runs"]), ("runs",)),
     "engine_failures": Rule(
         lambda facts: rules_engine.engine_failures(facts["engine_journal"], facts.get("traffic")),

@@ -193,6 +193,9 @@ def _next(facts: Facts, reasons: Sequence[Reason]) -> str | None:
     if any(each.rule == "filesystems" and each.level == "P2" for each in reasons):
         # The playbooks refuse a disk that the service cannot write to: the engine would not start again.
         return None
+    if any(each.rule == "ports" for each in reasons):
+        # The service cannot start while another process uses its port.
+        return None
     steps = [each.next for each in reasons if each.next]
     again = any(each.rule == "fails_again" and each.level != "unknown" for each in reasons)
     if not steps and not again:

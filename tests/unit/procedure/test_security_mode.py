@@ -18,7 +18,7 @@ from ansible_collections.katago.fleet.plugins.action import watch as watch_modul
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, run
 from ansible_collections.katago.fleet.plugins.module_utils.backup import settings as backup_settings
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, sockets
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation, security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.procedure.security_mode import Mode, RefusedError
 from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, samples
@@ -105,8 +105,8 @@ def test_listening_ports_of_a_process_are_found() -> None:
     ):
         ports = {one.getsockname()[1], two.getsockname()[1]}
         with socket.create_connection(one.getsockname()):
-            assert isolation.listening([os.getpid()], Path("/proc")) >= ports
-            assert isolation.listening([2**22 + 1], Path("/proc")) == set()
+            assert sockets.ports_of([os.getpid()], Path("/proc")) >= ports
+            assert sockets.ports_of([2**22 + 1], Path("/proc")) == set()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ def healthy() -> Facts:
             "started_at": NOW.timestamp() - 7200,
             "drop_ins": [],
         },
+        "ports": [],
+        "clients": {"address": "", "error": ""},
         "health": {
             "status": 200,
             "body": {"status": "ok", "uptimeSeconds": 7200.0, "engine": {"state": "ready"}, "overlay": None},

@@ -60,7 +60,8 @@ def test_every_declared_fact_of_a_healthy_host_is_known() -> None:
 def test_every_declared_fact_is_measured_and_no_other(tmp_path: Path) -> None:
     options = measure.Options(window=1, probes=1, visits=1, patience=1, without_baseline=True)
     early = measure._early(options, places(tmp_path), layout.Layout(tmp_path), endpoints.Endpoints(), 1)
-    assert {*early, "processes", "release", "config", "probe", "traffic"} - {"before"} == DECLARED
+    # The control node adds `clients`.
+    assert {*early, "processes", "release", "config", "probe", "traffic", "clients"} - {"before"} == DECLARED
 
 
 @pytest.mark.parametrize("name", rules.RULES)
@@ -227,7 +228,7 @@ def test_report_of_the_previous_version_is_read_and_judged_the_same() -> None:
         ]
         assert (now.verdict, now.next, now.proposals) == (then.verdict, then.next, then.proposals)
         # Not measured by that version.
-        assert DECLARED - set(known.values) == {"system"}
+        assert DECLARED - set(known.values) == {"clients", "ports", "system"}
 
 
 def test_baseline_of_the_previous_version_is_read() -> None:

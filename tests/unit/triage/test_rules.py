@@ -1000,3 +1000,37 @@ def test_untested_system_is_noted_with_every_verdict(changes: dict[str, Any]) ->
     assert UNTESTED in verdict.notes
     assert (verdict.verdict, verdict.reasons) == (before.verdict, before.reasons)
     assert UNTESTED not in before.notes
+
+
+TAKEN = {"setting": "server.port", "port": 8080, "pid": 812, "name": "nginx", "unit": "nginx.service"}
+
+
+def test_port_of_another_process_is_named_before_its_effects_and_no_restart_is_proposed() -> None:
+    facts = having(unit={"active": "failed", "sub": "failed", "result": "exit-code", "pid": 0})
+    facts["ports"]["value"] = [TAKEN]
+    verdict = judge(facts)
+    first, second, *_ = verdict.reasons
+    assert (first.level, first.rule, second.rule) == ("P0", "ports", "unit")
+    assert first.measured == "port 8080 (server.port) is used by nginx (PID 812 of nginx.service)"
+    assert "stop nginx and restart, or set katago_mcp_port and deploy" in first.threshold
+    assert verdict.next is None
+
+
+REFUSED = {"address": "go.example.org:8080", "error": "timed out"}
+
+
+def test_clients_that_cannot_connect_to_a_service_that_answers_are_p0() -> None:
+    facts = {**healthy(), "clients": {"value": REFUSED}}
+    (reason,) = judge(facts).reasons
+    assert (reason.level, reason.rule) == ("P0", "clients")
+    assert reason.measured == "clients cannot connect to go.example.org:8080: timed out"
+    assert "nft list ruleset" in reason.threshold
+
+
+def test_clients_are_no_finding_where_they_connect_or_another_finding_explains_it() -> None:
+    fine = {**healthy(), "clients": {"value": {**REFUSED, "error": ""}}}
+    assert rules(judge(fine)) == set()
+    down = {**having(health={"status": None}), "clients": {"value": REFUSED}}
+    assert "clients" not in {reason.rule for reason in judge(down).reasons}
+    cut = {**having(security={"mode": MODE, "isolated": True}), "clients": {"value": REFUSED}}
+    assert "clients" not in {reason.rule for reason in judge(cut).reasons}
