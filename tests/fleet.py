@@ -49,9 +49,7 @@ def play(
     host count. `counts_from`: the name of the task at which counting starts.
     """
     extra = [f"--extra-vars={json.dumps(variables)}"] if variables else []
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": LAB.name}
-    for name in ("ANSIBLE_COLLECTIONS_PATH", "ANSIBLE_ROLES_PATH", "ANSIBLE_FORCE_COLOR"):
-        environment.pop(name, None)
+    environment = _environment()
     if user:
         environment["SUDO_USER"] = user
     if kill_before is not None:
@@ -74,7 +72,15 @@ def command(procedure: str, *arguments: str, variables: dict[str, Any] | None = 
         else:
             words += [f"{option}={each}" for each in (value if isinstance(value, list) else [value])]
     extra = [f"--extra-vars={json.dumps(variables)}"] if variables else []
-    return _run([*words, *extra, *arguments], {**os.environ, "LAB_NAME": LAB.name})
+    return _run([*words, *extra, *arguments], _environment())
+
+
+def _environment() -> dict[str, str]:
+    """The environment of an operator at the root of the project, without Molecule's own settings."""
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": LAB.name}
+    for name in ("ANSIBLE_COLLECTIONS_PATH", "ANSIBLE_ROLES_PATH", "ANSIBLE_FORCE_COLOR"):
+        environment.pop(name, None)
+    return environment
 
 
 def _run(words: list[str], environment: dict[str, str]) -> Run:

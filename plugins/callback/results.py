@@ -7,8 +7,8 @@ name: results
 type: notification
 short_description: Show the results of a run in one block at its end
 description:
-  - Shows one entry for every host on which a procedure ran, and for every failure that was not rescued. An
-    entry has the result, what changed and the next command.
+  - Shows one entry for every host on which a procedure ran, for every failure that was not rescued, and for
+    every message of C(debug). An entry has the result, what changed and the next command.
   - The playbooks of this collection enable it; C(callbacks_enabled) is needed only for playbooks of your own.
 options: {}
 author: The katago-mcp-fleet maintainers
@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from ansible.plugins.callback import CallbackBase
 
 EVENT = "katago.fleet.procedure_event"
+REPORTS = ("ansible.builtin.debug", "debug")
 _LONGEST = 4000
 """Characters of a failure; the whole of it is above, where the task failed."""
 
@@ -38,6 +39,7 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._procedures: dict[tuple[str, str], str] = {}
         self._failures: dict[str, str] = {}
+        self._reports: list[str] = []
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Take the part of the one that shows, unless it is taken."""
@@ -45,7 +47,9 @@ class CallbackModule(CallbackBase):
             CallbackModule._shown_by = self
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """Keep the result of a procedure."""
+        """Keep the result of a procedure, and what a play reports by `debug`."""
+        if result.task.action in REPORTS and "msg" in result.result:
+            self._reports.append(f"[{result.host.get_name()}] {result.result['msg']}")
         summary = result.result.get("summary")
         if result.task.action == EVENT and summary:
             host = result.host.get_name()
@@ -69,7 +73,7 @@ class CallbackModule(CallbackBase):
         if CallbackModule._shown_by is not self:
             return
         failed = {**stats.failures, **stats.dark}
-        entries = list(self._procedures.values())
+        entries = [*self._reports, *self._procedures.values()]
         same: dict[str, list[str]] = {}
         for host, message in self._failures.items():
             if host in failed:

@@ -15,9 +15,11 @@ options:
     description: File for the JSON report. The report's field C(verdict) is the fleet's verdict.
     type: path
   fail_on:
-    description: Fail if the fleet's verdict is this level or worse. The report is written first.
+    description:
+      - Fail if the fleet's verdict is this level or worse. The report is written first. Never fail if it is empty.
     type: str
-    choices: [unknown, P3, P2, P1, P0]
+    choices: ["", unknown, P3, P2, P1, P0]
+    default: ""
   breach:
     description: Whether an operator reports a security breach.
     type: bool
