@@ -16,7 +16,8 @@ options:
     type: path
   fail_on:
     description:
-      - Fail if the fleet's verdict is this level or worse. The report is written first. Never fail if it is empty.
+      - Fail if the fleet's verdict is this level or worse. The report is written first.
+      - Never fail if it is empty.
     type: str
     choices: ["", unknown, P3, P2, P1, P0]
     default: ""
