@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shlex
 import statistics
 import subprocess
 import threading
@@ -247,7 +248,8 @@ def test_healthy_hosts_are_compared_with_their_baseline(first: Any, second: Any,
     assert report["hosts"][FIRST.name]["verdict"] == "healthy", reasons(report, FIRST)
     assert report["hosts"][FIRST.name]["command"] is None
     assert set(reasons(report, SECOND)) == {("P1", "performance")}
-    assert report["hosts"][SECOND.name]["command"] == command(SECOND, "mitigate")
+    proposed = f"{command(SECOND, 'mitigate')} -e visits="
+    assert report["hosts"][SECOND.name]["command"].startswith(proposed)
     assert (report["verdict"], report["counts"]) == ("P1", {"P1": 1, "healthy": 1})
     for name, host in ((FIRST.name, first), (SECOND.name, second)):
         # R17: works without iostat.
@@ -278,7 +280,13 @@ def test_slow_engine_is_reported_against_the_baseline(second: Any, tmp_path: Pat
     assert statistics.median(answers) > baseline
     measured = reasons(report, SECOND)["P1", "performance"]
     assert f"more than the baseline's {baseline:.3f} s" in measured
-    assert found["command"] == command(SECOND, "mitigate")
+    expected = (
+        f"{command(SECOND, 'mitigate')} -e visits=500 -e minutes=60 -e 'why=\"triage reports performance\"'"
+    )
+    assert found["command"] == expected
+    # The proposal can be pasted.
+    pasted = fleet.play("mitigate.yml", *shlex.split(found["command"])[2:], "--check")
+    assert pasted.returncode == 0, pasted.output
 
 
 def test_stopped_unit_and_corrupted_configuration(first: Any, second: Any, tmp_path: Path) -> None:
@@ -305,6 +313,33 @@ def test_stopped_unit_and_corrupted_configuration(first: Any, second: Any, tmp_p
     assert refused.output.count("Refused; no baseline was recorded on this host.") >= 2
     assert first.run(f"cat {BASELINE}").stdout == before
     assert not second.file(BASELINE).exists
+
+
+def test_port_that_is_taken_and_a_firewall_that_drops_clients(first: Any, tmp_path: Path) -> None:
+    server = "python3 -m http.server 8080 --bind 0.0.0.0"
+    first.check_output(f"systemctl stop {SERVICE}; systemd-run --unit=squatter {server}")
+    outside = "iifname != lo tcp dport 8080 drop"
+    fence = f"table inet fence {{ chain input {{ type filter hook input priority 0; {outside}; }}; }}"
+    process = runtime.podman("inspect", "--format", "{{.State.Pid}}", SECOND.container)
+    inside = ["nsenter", f"--target={process}", "--net", "nft"]
+    subprocess.run([*inside, fence.replace("table", "add table", 1)], check=True)
+    try:
+        fleet.eventually(
+            lambda: first.run("ss -Hltn 'sport = :8080'").stdout != "", within=20, what="the port is taken"
+        )
+        first.run(f"systemctl start {SERVICE}")
+        report = triage(tmp_path)
+    finally:
+        subprocess.run([*inside, "delete", "table", "inet", "fence"], check=True)
+        first.check_output("systemctl stop squatter")
+        restart_service(FIRST, first)
+    measured = reasons(report, FIRST)["P0", "ports"]
+    assert measured.startswith("port 8080 (server.port) is used by python3 (PID ")
+    assert measured.endswith(" of squatter.service)")
+    assert report["hosts"][FIRST.name]["command"] is None
+    address = f"127.0.0.1:{SECOND.ports['mcp']}"
+    assert f"clients cannot connect to {address}: " in reasons(report, SECOND)["P0", "clients"]
+    assert set(reasons(report, SECOND)) == {("P0", "clients")}
 
 
 def test_frozen_server_and_dropped_packets(first: Any, tmp_path: Path) -> None:

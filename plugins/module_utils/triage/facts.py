@@ -498,13 +498,14 @@ class Values(TypedDict, total=False):
     """The known facts, by the name of their check.
 
     `clock`: the host's time, in seconds since the epoch. `packages`: those installed or upgraded in the last
-    `PACKAGE_HOURS`. `gpu`: None on a host without an NVIDIA GPU. `limits`: None without a main process.
+    `PACKAGE_HOURS`. `max_visits`: the most that a call may request now; None without a limit. `gpu`: None on a host without an NVIDIA GPU. `limits`: None without a main process.
     `last_lines`: the last log lines of the unit, oldest first.
     """
 
     unit: Unit
     ports: list[Intruder]
     clients: Clients
+    max_visits: int | None
     health: Answer
     ready: Answer
     release: Release

@@ -55,6 +55,12 @@ def defect(error: Exception) -> str:
     return f"{DEFECT}, not a problem of the host; report it ({place}): {type(error).__name__}: {error}"
 
 
+def mitigation(max_visits: int | None, finding: str) -> str:
+    """The playbook that lowers limits, with its arguments: half of the visits that a call may request now."""
+    limit = f"visits={max(1, max_visits // 2)}" if max_visits and max_visits > 1 else "concurrent=1"
+    return f"{MITIGATE} -e {limit} -e minutes=60 -e 'why=\"triage reports {finding}\"'"
+
+
 def isolation(why: str) -> str:
     """The playbook that puts a host into security mode, with its arguments."""
     # Both pairs of quotes are needed: otherwise Ansible cuts the value at the first space.

@@ -205,6 +205,9 @@ def _next(facts: Facts, reasons: Sequence[Reason]) -> str | None:
     severe = rank(reasons[0].level) >= rank("P1")
     if step in (reason.RESTART, reason.FORCE) and severe and (target := _rollback_target(facts, again=again)):
         return f"rollback.yml -e release={target}"
+    if step == reason.MITIGATE:
+        finding = next(each.rule for each in reasons if each.next == step)
+        return reason.mitigation(facts.values.get("max_visits"), finding)
     return step
 
 

@@ -28,6 +28,11 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage
 from tests.unit.triage.hosts import MACHINE, NOW, Facts, having, healthy
 
 
+def mitigation(finding: str) -> str:
+    """The proposal to lower the limits of a host on which calls may request 1000 visits."""
+    return f"mitigate.yml -e visits=500 -e minutes=60 -e 'why=\"triage reports {finding}\"'"
+
+
 def judge(facts: Facts, *, well_formed: bool = True, **how: Any) -> triage_verdict.Verdict:
     """The verdict on the facts of a host. Exceptions in our own code are raised."""
     known = triage_facts.read(facts)
@@ -160,7 +165,7 @@ def test_hot_gpu_is_reported_with_its_limit_and_mitigated() -> None:
     verdict = judge(with_gpu(conditions=[condition(), condition(address="00000000:41:00.0", temperature=96)]))
     (reason,) = verdict.reasons
     assert reason.measured == "GPU 00000000:41:00.0 is at 96 °C; its hardware throttles from 95 °C"
-    assert (reason.threshold, verdict.next) == ("below 95 °C", "mitigate.yml")
+    assert (reason.threshold, verdict.next) == ("below 95 °C", mitigation("gpu"))
 
 
 def test_gpu_without_free_memory_is_escalated() -> None:
@@ -426,7 +431,12 @@ def test_engine_that_fails_repeatedly(count: int, level: str | None) -> None:
             False,
         ),
         ({"ready": {"status": 503, "body": {"reason": "draining"}}}, ("P2", "ready"), None, False),
-        ({"ready": {"status": 503, "body": {"reason": "saturated"}}}, ("P2", "ready"), "mitigate.yml", False),
+        (
+            {"ready": {"status": 503, "body": {"reason": "saturated"}}},
+            ("P2", "ready"),
+            mitigation("ready"),
+            False,
+        ),
         ({"ready": {"body": {"ready": False}}}, ("P1", "ready"), "restart.yml", False),
         ({"release": {"name": None}}, ("P0", "release"), "deploy.yml", False),
         ({"release": {"damage": ["/opt/net is missing"]}}, ("P0", "release"), "restore.yml", False),
@@ -438,12 +448,12 @@ def test_engine_that_fails_repeatedly(count: int, level: str | None) -> None:
         ({"limits": {"open_files_limit": 64}}, ("P2", "limits"), "deploy.yml", False),
         ({"limits": {"open_files_limit": 8191}}, ("P3", "limits"), "deploy.yml", False),
         ({"limits": {"open_files": 7373}}, ("P2", "limits"), "restart.yml", True),
-        ({"memory": {"available_percent": 1.9}}, ("P2", "memory"), "mitigate.yml", True),
+        ({"memory": {"available_percent": 1.9}}, ("P2", "memory"), mitigation("memory"), True),
         ({"memory": {"available_percent": 4.9}}, ("P3", "memory"), None, False),
         (
             {"pressure": {"memory": {"full": {"avg10": 20.0, "avg60": 20.0}}}},
             ("P2", "pressure"),
-            "mitigate.yml",
+            mitigation("pressure"),
             True,
         ),
         ({"journal": {"cache_trouble": "disk full"}}, ("P2", "cache"), "purge_cache.yml", False),
@@ -1034,3 +1044,12 @@ def test_clients_are_no_finding_where_they_connect_or_another_finding_explains_i
     assert "clients" not in {reason.rule for reason in judge(down).reasons}
     cut = {**having(security={"mode": MODE, "isolated": True}), "clients": {"value": REFUSED}}
     assert "clients" not in {reason.rule for reason in judge(cut).reasons}
+
+
+def test_proposed_mitigation_can_be_pasted_and_lowers_a_limit() -> None:
+    slow = having(memory={"available_percent": 1.0})
+    assert judge(slow).next == mitigation("memory")
+    slow["max_visits"]["value"] = 1
+    assert (judge(slow).next or "").startswith("mitigate.yml -e concurrent=1 ")
+    del slow["max_visits"]
+    assert (judge(slow).next or "").startswith("mitigate.yml -e concurrent=1 ")
