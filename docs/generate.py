@@ -1,7 +1,7 @@
 """Writes docs/reference/ from the roles' argument specs, the plugins' documentation and the server's code.
 
-python docs/generate.py          write
-python docs/generate.py --check  say whether what is there is current
+PYTHONPATH=collections python docs/generate.py          writes the pages
+PYTHONPATH=collections python docs/generate.py --check  fails if a page is not current
 """
 
 from __future__ import annotations
@@ -181,7 +181,9 @@ def main() -> int:
     stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:
-            print(f"{path.relative_to(ROOT)} is not current: python docs/generate.py")
+            print(
+                f"{path.relative_to(ROOT)} is not current: run PYTHONPATH=collections python docs/generate.py"
+            )
         return 1 if stale else 0
     REFERENCE.mkdir(exist_ok=True)
     for path, text in made.items():
