@@ -242,7 +242,7 @@ def test_texts_of_people_are_recorded_as_they_were_given(control: Control) -> No
     assert "second line" in control.run("incident_deliver").output
     assert control.incident() in control.run("incident_show").output
     refused = control.run("incident_escalate", rc=2, to="senior", why=TEXT)
-    assert "incident_roster has no 'senior'" in " ".join(refused.output.split())
+    assert "incident_roster has no contact 'senior'" in " ".join(refused.output.split())
 
 
 def test_evidence_of_both_hosts_is_collected_and_verified(control: Control) -> None:
