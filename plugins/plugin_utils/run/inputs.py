@@ -147,7 +147,8 @@ def _replaced_inputs(extra: Mapping[str, Any], procedure: str) -> Iterator[str]:
 
 
 def _is_given(extra: Mapping[str, Any], name: str) -> bool:
-    return extra.get(name) not in (None, "", [])
+    value = extra.get(name)
+    return bool(value.strip()) if isinstance(value, str) else value not in (None, [])
 
 
 def _convert(declared: Input, value: object) -> Any:

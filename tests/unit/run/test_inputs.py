@@ -91,6 +91,7 @@ def test_switch_of_a_role_is_checked_and_its_template_is_left_to_the_role() -> N
             {"scope": "damagd"},
             "-e scope is 'damagd'; give one of damaged, state, all (did you mean",
         ),
+        ("security_on", {"why": " "}, "security_on needs -e why: the reason, which is recorded."),
         ("security_on", {}, "security_on needs -e why: the reason, which is recorded."),
         ("review", {}, "review needs -e incident: the incident to review."),
         ("report_quarter", {"as_of": "31.12."}, "-e as_of is '31.12.'; give a day such as 2026-12-31."),
