@@ -53,7 +53,9 @@ def up(lab: Lab, count: int, *, tune: bool) -> int:
         print("\nThe deployment failed, see the message above. Fix the cause, then run bin/lab up again.")
         return deployed.returncode
     status(lab)
-    print(f"\nDone in {time.monotonic() - start:.0f} s. Next: bin/test, or bin/lab ssh katago-1")
+    print(
+        f"\nDone in {time.monotonic() - start:.0f} s. Next: bin/fleet triage, bin/lab ssh katago-1, or bin/test"
+    )
     return 0
 
 

@@ -93,7 +93,7 @@ class ActionModule(ActionBase):
         }
         root, incident = Path(arguments["records_dir"]), str(arguments["incident"] or "")
         if why := records.add_event(root, incident, event):
-            display.warning(f"[{host}] The event was not added to the timeline: {why}")
+            display.warning(f"[{host}] The incident's timeline lacks this result: {why}")
 
     def _create_evidence(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> bundle.Evidence:
         incident_records = records.Records(Path(arguments["records_dir"]), str(arguments["incident"] or ""))

@@ -57,4 +57,4 @@ class ActionModule(ActionBase):
         }
         root, incident = Path(arguments["records_dir"]), str(arguments["incident"] or "")
         if why := records.add_event(root, incident, event):
-            display.warning(f"[{host}] The event was not added to the timeline: {why}")
+            display.warning(f"[{host}] The incident's timeline lacks this result: {why}")

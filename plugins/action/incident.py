@@ -342,7 +342,8 @@ def _names_of_hosts(known: Mapping[str, Any]) -> list[str]:
 
 def _show_letters(letters: Sequence[delivery.Letter], heading: str) -> None:
     if letters:
-        display.display("\n\n".join([heading, *(each.message.text for each in letters)]) + "\n")
+        texts = [f"To: {each.message.audience}\n{each.message.text}" for each in letters]
+        display.display("\n\n".join([heading, *texts]) + "\n")
 
 
 def _summary(incident: state.Incident) -> str:

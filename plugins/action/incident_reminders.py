@@ -106,7 +106,5 @@ class ActionModule(DeliveringAction):
                 try:
                     record.add_event(event)
                 except OSError as error:
-                    display.warning(
-                        f"The events of the reminder timer were not added to the timeline: {error}"
-                    )
+                    display.warning(f"The incident's timeline lacks what the reminder timer did: {error}")
                     return

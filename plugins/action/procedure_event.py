@@ -59,5 +59,5 @@ class ActionModule(ActionBase):
                 )
                 records.Records(root, str(arguments["incident"])).add_event(event)
             except (records.RecordError, records_dir.PlaceError, OSError) as error:
-                display.warning(f"[{host}] The event was not added to the timeline: {error}")
+                display.warning(f"[{host}] The incident's timeline lacks this result: {error}")
         return {**result, "changed": False, "event": event}

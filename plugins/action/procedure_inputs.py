@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 
@@ -30,6 +31,7 @@ class ActionModule(ActionBase):
         if name in procedures.PROCEDURES and procedures.PROCEDURES[name].records:
             problems += records_dir.problems(task_vars or {}, self._templar.template)
         problems += variables.renamed(task_vars or {})
+        problems += inputs.unknown_hosts(str(context.CLIARGS.get("subset") or ""), task_vars or {})
         if problems:
             msg = f"Refused; nothing was changed. {' '.join(problems)}"
             return {**result, "failed": True, "refused": True, "msg": msg}

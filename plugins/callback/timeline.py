@@ -87,7 +87,9 @@ class CallbackModule(CallbackBase):
         if not self._warned:
             self._warned = True
             kind = "" if isinstance(error, _EXPLAINED) else f"{type(error).__name__}: "
-            self._display.warning(f"The incident's timeline does not have all of this run: {kind}{error}")
+            self._display.warning(
+                f"The incident's timeline lacks part of this run, which continues: {kind}{error}"
+            )
 
     @_harmless
     def v2_playbook_on_start(self, playbook: Any) -> None:

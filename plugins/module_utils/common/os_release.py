@@ -82,8 +82,8 @@ def parse(text: str, place: str) -> System:
         fields[name] = "".join(values)
     if not fields.get("ID"):
         raise OsReleaseError(
-            f"{place} has no ID, so the host's system is unknown. Expected: a file as described in"
-            " os-release(5), for example with ID=debian."
+            f"{place} has no line ID=, so the host's system is unknown. Repair the file, for example with"
+            " `apt-get install --reinstall base-files`; os-release(5) describes it."
         )
     return System(
         id=fields["ID"],

@@ -19,7 +19,7 @@ LOOK_SECONDS = 2
 _END_SECONDS = 30
 _RESULTS = {
     "oom-kill": "it was killed because the host ran out of memory",
-    "resources": "systemd did not have the resources to start it",
+    "resources": "systemd could not set up the unit (see `journalctl` of the host)",
     "core-dump": "it crashed",
     "timeout": "systemd stopped it because it ran too long",
 }

@@ -74,13 +74,13 @@ def of_system(settings: Settings, host: Host, branch: str) -> Iterator[str]:
         )
     if host.lacking_components and not host.release_known:
         yield (
-            f"None of APT's sources is for {host.codename}, so the components with the driver cannot be added"
-            f" automatically. Add these components yourself: {', '.join(host.lacking_components)}"
+            f"None of APT's sources is for {host.codename}, so the driver's components cannot be added"
+            f" automatically. Add them to a source yourself: {', '.join(host.lacking_components)}"
         )
     own = driver_packages.DEBIAN_BRANCHES.get(host.release)
     if settings.source == DISTRIBUTION and host.system == "debian" and own and branch != own:
         yield (
-            f"Debian {host.release} has the branch {own}, but {branch} is requested."
+            f"Debian {host.release} has the driver branch {own}, but gpu_driver_branch is {branch}."
             " Leave gpu_driver_branch empty, or set gpu_driver_source: nvidia."
         )
     if settings.source == NVIDIA and not settings.key:

@@ -298,7 +298,7 @@ def _smtp(options: Mapping[str, Any], parcel: Parcel) -> str:
     except smtplib.SMTPRecipientsRefused as error:
         raise FailedError(f"the server refused all {len(error.recipients)} recipients") from None
     except smtplib.SMTPNotSupportedError:
-        raise FailedError("the server does not offer STARTTLS or a supported login method") from None
+        raise FailedError("the mail server offers neither STARTTLS nor a supported login method") from None
     except smtplib.SMTPResponseException as error:
         kind = type(error).__name__.removeprefix("SMTP")
         raise FailedError(f"the server answered {error.smtp_code} ({kind})") from None

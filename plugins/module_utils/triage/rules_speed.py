@@ -90,8 +90,8 @@ def fewer_visits(probe: Probes, baseline: Baseline) -> str | None:
     if probe["visits"] == baseline["visits"]:
         return None
     return (
-        f"under lowered limits, a probe has {probe['visits']} visits, the baseline has"
-        f" {baseline['visits']}; to compare again, restore the limits with mitigate_undo.yml"
+        f"the limits are lowered: a probe has {probe['visits']} visits, the baseline has"
+        f" {baseline['visits']}, so they are not compared; mitigate_undo.yml restores the limits"
     )
 
 

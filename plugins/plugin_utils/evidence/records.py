@@ -67,7 +67,10 @@ class Records:
             except FileExistsError:
                 continue
             return directory
-        raise RecordError(f"{parent / name} exists already, with all suffixes up to -999")
+        raise RecordError(
+            f"no directory for new evidence is left: {parent / name} and its suffixes -2 to -999 exist. Move the old"
+            " directories away"
+        )
 
 
 def add_event(root: Path, incident: str, event: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -106,6 +107,7 @@ def command_line(procedure: Procedure, arguments: Sequence[str]) -> list[str]:
     """
     options, passed = _parser(procedure).parse_known_args(list(arguments))
     _refuse_misspelt(procedure, passed)
+    _refuse_stray_words(passed)
     given = {name: value for name, value in vars(options).items() if value is not None}
     inputs = ["-e", json.dumps(given, ensure_ascii=False)] if given else []
     return ["ansible-playbook", playbook(procedure.name), *inputs, *passed]
@@ -174,6 +176,7 @@ def completion() -> str:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = message.replace("expected one argument", "it needs a value")
         raise UsageError(f"{message}. {self.prog} --help lists the options.")
 
 
@@ -217,6 +220,38 @@ def _flags(declared: Input) -> list[str]:
     return [declared.option, *negated]
 
 
+_WITHOUT_VALUE = frozenset(
+    {
+        *("-b", "-C", "-D", "-J", "-k", "-K", "-v", "--ask-become-pass", "--ask-pass", "--ask-vault-pass"),
+        *("--ask-vault-password", "--become", "--check", "--diff", "--flush-cache", "--force-handlers"),
+        *(
+            "--list-hosts",
+            "--list-tags",
+            "--list-tasks",
+            "--step",
+            "--syntax-check",
+            "--verbose",
+            "--version",
+        ),
+    }
+)
+"""Options of ansible-playbook that take no value."""
+
+
+def _refuse_stray_words(arguments: Sequence[str]) -> None:
+    """Refuse words that belong to no option: most likely the rest of a text without quotes."""
+    takes_value = False
+    for argument in arguments:
+        is_option = argument.startswith("-") and argument != "-"
+        if not is_option and not takes_value:
+            raise UsageError(
+                f"{argument!r} belongs to no option. Put a text with spaces in quotes:"
+                ' --why "two words". Separate several hosts by commas: -l katago-1,katago-2.'
+            )
+        verbosity = re.fullmatch("-v+", argument) is not None
+        takes_value = is_option and "=" not in argument and argument not in _WITHOUT_VALUE and not verbosity
+
+
 def _refuse_misspelt(procedure: Procedure, arguments: Sequence[str]) -> None:
     options = [flag for each in procedures.inputs_of(procedure.name).values() for flag in _flags(each)]
     for argument in arguments:
@@ -224,9 +259,17 @@ def _refuse_misspelt(procedure: Procedure, arguments: Sequence[str]) -> None:
             return
         option = argument.partition("=")[0]
         if option.startswith("--") and option not in ANSIBLE_OPTIONS:
+            name = " ".join(procedure.command)
+            owners = [
+                " ".join(each.command)
+                for each in procedures.PROCEDURES.values()
+                for one in procedures.inputs_of(each.name).values()
+                if option in _flags(one)
+            ]
+            if owners:
+                raise UsageError(f"{name} has no option {option}. It belongs to {', '.join(owners)}.")
             nearest = difflib.get_close_matches(option, [*options, *ANSIBLE_OPTIONS], n=1)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
-            name = " ".join(procedure.command)
             raise UsageError(
                 f"{name} has no option {option}.{hint} bin/fleet {name} --help lists its options."
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,6 +108,20 @@ def mistaken(extra: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
             yield f"-e {name} is not possible: Ansible keeps this name for itself."
         elif name not in every and (nearest := difflib.get_close_matches(name, accepted, n=1, cutoff=0.75)):
             yield f"-e {name} is not an input of this playbook. Did you mean {nearest[0]}?"
+
+
+def unknown_hosts(limit: str, known: Mapping[str, Any]) -> Iterator[str]:
+    """One message for each name of a host limit that the inventory does not have.
+
+    Ansible only warns of it, and works on the other hosts. Patterns, files and exclusions are left to Ansible.
+    """
+    groups = known.get("groups") or {}
+    names = {*groups, *groups.get("all", [])}
+    for name in re.split("[,:]", limit) if not limit.startswith("@") else ():
+        if name and not set(name) & set("*?[]~&!{@") and name not in names | {"localhost"}:
+            nearest = difflib.get_close_matches(name, sorted(names), n=1)
+            hint = f" Did you mean {nearest[0]}?" if nearest else ""
+            yield f"-l names {name}, which is not in the inventory.{hint}"
 
 
 def _surplus(extra: Mapping[str, Any], procedure: str, names: Iterable[str]) -> Iterator[str]:

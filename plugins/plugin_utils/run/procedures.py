@@ -85,7 +85,7 @@ INCIDENT = Input(
     "incident", "word", "the incident that the run belongs to; without it, the only one that is open"
 )
 _LOCK = (
-    Input("break_lock", "word", "the owner of a lock that is to be broken"),
+    Input("break_lock", "word", "the holder whose lock to break"),
     Input("without_evidence", "bool", "continue when the evidence cannot be kept", default=False),
 )
 _BREACH = Input("breach", "bool", "you know of a security breach", default=False)
@@ -188,9 +188,16 @@ _ALL = (
     Procedure(
         "watch",
         "Find out what is wrong",
-        "Watch every service for 15 minutes and report whether it has recovered; reads only",
+        "Watch every service for 15 minutes and report whether it has recovered",
         (
-            Input("minutes", "int", "minutes to watch", default=15, minimum=1, variable="watch_minutes"),
+            Input(
+                "minutes",
+                "int",
+                "minutes to watch, 15 to 120",
+                default=15,
+                minimum=1,
+                variable="watch_minutes",
+            ),
             Input("wait", "bool", "wait for the verdict", default=True),
             Input("restart", "bool", "start a new window instead of joining a running one", default=False),
         ),
@@ -221,7 +228,7 @@ _ALL = (
             _limit("visits", "int", "the most visits of an analysis"),
             _limit("default_visits", "int", "visits of an analysis that asks for no number"),
             _limit("seconds", "number", "the most seconds of an analysis"),
-            _limit("review_visits", "int", "visits for each position of a review"),
+            _limit("review_visits", "int", "the most visits of a review, all its turns together"),
             _limit("review_seconds", "number", "the most seconds of a review"),
             _limit("concurrent", "int", "the most analyses at a time"),
             _limit("queued", "int", "the most analyses that wait", minimum=0),

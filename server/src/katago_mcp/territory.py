@@ -32,7 +32,7 @@ class Side(Wire):
 
     stones: int = Field(description="Living stones on the board.")
     territory: int = Field(
-        description="Owned points without a living stone, including points of dead stones."
+        description="Points of this player without a living stone, including points of dead stones."
     )
     prisoners: int = Field(description="Opponent's stones captured by the moves.")
     dead_stones_taken: int = Field(description="Opponent's dead stones on the board.")

@@ -81,7 +81,7 @@ class EngineReport(BaseModel):
     max_review_visits: int = Field(description="Maximum visits of one review, all turns together.")
     max_review_time: float = Field(description="Maximum seconds of one review.")
     lowered_until: datetime | None = Field(
-        description="When the operators' temporary lower limits end; null when limits are normal."
+        description="When temporarily lowered limits end; null if no limits are lowered."
     )
     queued: int = Field(description="Analyses that are running or waiting.")
 

@@ -18,7 +18,7 @@ from tests.unit.gpu.hosts import A40, BARE, DEFAULTS, TRIXIE, problems
     ("settings", "changes", "text"),
     [
         (Settings(kernel_module="open"), {}, "cannot be installed"),
-        (Settings(branch="580"), {}, "Debian 12 has the branch 535"),
+        (Settings(branch="580"), {}, "Debian 12 has the driver branch 535"),
         (Settings(version="550.163.01", branch="535"), {}, "not of gpu_driver_branch"),
         (Settings(vendor="amd"), {}, "no GPU of that vendor"),
         (Settings(devices=({"vendor": "nvidia", "device": "x"},)), {}, "hexadecimal"),

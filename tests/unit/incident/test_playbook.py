@@ -442,7 +442,7 @@ def test_unwritable_timeline_is_one_warning_and_no_failure(control: Control, pro
     control.records.write_text("a file where the directory should be")
     run = control.run(procedure, "-l", "katago-1", incident="i-1")
     assert run.returncode == 0, run.stdout + run.stderr
-    assert (run.stdout + run.stderr).count("timeline does not have all of this run") == 1
+    assert (run.stdout + run.stderr).count("timeline lacks part of this run") == 1
 
 
 def test_several_open_incidents_are_reported_and_none_is_chosen(control: Control, procedure: Path) -> None:

@@ -92,8 +92,14 @@ def test_text_survives_the_command_that_is_printed(text: str) -> None:
         (("incident",), "the verb after incident is missing; give one of open, update"),
         (("incident", "cloze"), "the verb after incident is 'cloze'; give one of open, update"),
         (("rollback", "--relase", "x"), "rollback has no option --relase. Did you mean --release?"),
-        (("restart", "--release=x"), "restart has no option --release."),
-        (("rollback", "--release"), "argument --release: expected one argument"),
+        (("restart", "--release=x"), "restart has no option --release. It belongs to rollback."),
+        (
+            ("mitigate", "--why", "too", "many"),
+            "'many' belongs to no option. Put a text with spaces in quotes",
+        ),
+        (("restart", "-e", "x=too", "many", "clients"), "'many' belongs to no option."),
+        (("restart", "--check", "katago-1"), "'katago-1' belongs to no option."),
+        (("rollback", "--release"), "argument --release: it needs a value"),
         (("triage", "--chek"), "triage has no option --chek. Did you mean --check?"),
     ],
 )

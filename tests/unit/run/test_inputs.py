@@ -130,6 +130,21 @@ def test_default_comes_from_the_inventory_where_a_variable_is_declared() -> None
     assert inputs.values({}, "restart", {"force": True})["force"] is False
 
 
+INVENTORY = {"groups": {"all": ["katago-1", "katago-2"], "katago": ["katago-1", "katago-2"]}}
+
+
+@pytest.mark.parametrize(
+    "limit", ["", "katago-1", "katago-1,katago-2", "katago", "katago*", "all:!katago-1", "@x"]
+)
+def test_host_limit_that_names_known_hosts_is_accepted(limit: str) -> None:
+    assert list(inputs.unknown_hosts(limit, INVENTORY)) == []
+
+
+def test_misspelt_host_among_others_is_refused_with_the_nearest_name() -> None:
+    (problem,) = inputs.unknown_hosts("katago-1,katgo-2", INVENTORY)
+    assert problem == "-l names katgo-2, which is not in the inventory. Did you mean katago-2?"
+
+
 def test_text_survives_as_it_is() -> None:
     text = 'it\'s "down" ü {{ lookup("x") }}\nsecond line'
     assert inputs.values({"next_steps": text}, "incident_update", {})["next_steps"] == text

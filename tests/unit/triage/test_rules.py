@@ -381,7 +381,7 @@ def test_probes_under_lowered_limits_are_not_compared_with_the_baseline() -> Non
     assert (verdict.verdict, verdict.next) == ("healthy", None)
     (note,) = [each for each in verdict.notes if "performance" in each]
     assert note.startswith(
-        "performance is unknown: under lowered limits, a probe has 10 visits, the baseline has 32;"
+        "performance is unknown: the limits are lowered: a probe has 10 visits, the baseline has 32,"
     )
     assert note.endswith("restore the limits with mitigate_undo.yml")
     (problem,) = baseline_record.problems(verdict, triage_facts.read(facts), least_uptime=60)
