@@ -54,7 +54,8 @@ def up(lab: Lab, count: int, *, tune: bool) -> int:
         return deployed.returncode
     status(lab)
     print(
-        f"\nDone in {time.monotonic() - start:.0f} s. Next: bin/fleet triage, bin/lab ssh katago-1, or bin/test"
+        f"\nDone in {time.monotonic() - start:.0f} s."
+        "\nNext: bin/fleet triage, bin/lab ssh katago-1, or bin/test"
     )
     return 0
 

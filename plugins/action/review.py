@@ -52,7 +52,8 @@ class ActionModule(ActionBase):
         standing = built.standing
         for place in built.answer_set.secrets:
             display.warning(
-                f"{place} seems to contain a secret. The review hides it, but the file still has it. Remove it there."
+                f"{place} seems to contain a secret. The review hides it, but the file still has it."
+                " Remove it there."
             )
         verb = "Would write" if self._task.check_mode else "Wrote"
         if built.written:

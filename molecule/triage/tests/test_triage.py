@@ -304,7 +304,7 @@ def test_stopped_unit_and_corrupted_configuration(first: Any, second: Any, tmp_p
     assert report["hosts"][FIRST.name]["command"] == command(FIRST, "restart")
     assert report["hosts"][FIRST.name]["respond_by"] is not None
     found = reasons(report, SECOND)
-    assert "is not JSON" in found["P0", "config"]
+    assert "is not valid JSON" in found["P0", "config"]
     assert "config.json was changed" in found["P0", "release"]
     assert report["hosts"][SECOND.name]["escalate"] == ["the configuration is corrupted"]
     # Somebody changed it, so an intrusion is possible.

@@ -68,8 +68,8 @@ class Records:
                 continue
             return directory
         raise RecordError(
-            f"no directory for new evidence is left: {parent / name} and its suffixes -2 to -999 exist. Move the old"
-            " directories away"
+            f"no directory for new evidence is left: {parent / name} and its suffixes -2 to -999 exist."
+            " Move the old directories away"
         )
 
 

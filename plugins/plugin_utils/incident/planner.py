@@ -89,8 +89,8 @@ def find(name: str, all_incidents: Mapping[str, Incident]) -> Incident:
         return all_incidents[name]
     if not is_open:
         raise RefusedError(
-            "No incident is open. Open one with ansible-playbook playbooks/incident_open.yml. incident_deliver.yml and"
-            " incident_show.yml also accept a closed one: -e incident=ID."
+            "No incident is open. Open one with ansible-playbook playbooks/incident_open.yml."
+            " incident_deliver.yml and incident_show.yml also accept a closed one: -e incident=ID."
         )
     if len(is_open) != 1:
         raise RefusedError(f"Several incidents are open. Give -e incident=ID. {listing}")

@@ -113,7 +113,7 @@ def mistaken(extra: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
 def unknown_hosts(limit: str, known: Mapping[str, Any]) -> Iterator[str]:
     """One message for each name of a host limit that the inventory does not have.
 
-    Ansible only warns of it, and works on the other hosts. Patterns, files and exclusions are left to Ansible.
+    Ansible only warns of it, and works on the other hosts. Patterns, files and exclusions are left to it.
     """
     groups = known.get("groups") or {}
     names = {*groups, *groups.get("all", [])}

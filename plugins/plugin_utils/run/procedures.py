@@ -193,7 +193,7 @@ _ALL = (
             Input(
                 "minutes",
                 "int",
-                "minutes to watch, 15 to 120",
+                "minutes, 15 to 120",
                 default=15,
                 minimum=1,
                 variable="watch_minutes",

@@ -45,7 +45,7 @@ class MoveAnalysis(Wire):
     pv: list[str] = Field(description="Expected continuation, starting with this move.")
     ownership: list[float] | None = Field(
         default=None,
-        description="Ownership after this move, in the format of the position's ownership; only if requested.",
+        description="Ownership after this move, in the format of the position's; only if requested.",
     )
 
 

@@ -95,7 +95,7 @@ def test_text_survives_the_command_that_is_printed(text: str) -> None:
         (("restart", "--release=x"), "restart has no option --release. It belongs to rollback."),
         (
             ("mitigate", "--why", "too", "many"),
-            "'many' belongs to no option. Put a text with spaces in quotes",
+            "'many' belongs to no option. Put a text with spaces",
         ),
         (("restart", "-e", "x=too", "many", "clients"), "'many' belongs to no option."),
         (("restart", "--check", "katago-1"), "'katago-1' belongs to no option."),

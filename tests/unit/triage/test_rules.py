@@ -383,7 +383,7 @@ def test_probes_under_lowered_limits_are_not_compared_with_the_baseline() -> Non
     assert note.startswith(
         "performance is unknown: the limits are lowered: a probe has 10 visits, the baseline has 32,"
     )
-    assert note.endswith("restore the limits with mitigate_undo.yml")
+    assert note.endswith("mitigate_undo.yml restores the limits")
     (problem,) = baseline_record.problems(verdict, triage_facts.read(facts), least_uptime=60)
     assert f"performance is unknown: {problem}" == note
 
