@@ -82,7 +82,7 @@ def parse(text: str, place: str) -> System:
         fields[name] = "".join(values)
     if not fields.get("ID"):
         raise OsReleaseError(
-            f"{place} has no line ID=, so the host's system is unknown. Repair the file, for example with"
+            f"{place} has no line such as ID=debian, so the host's system is unknown. Repair it, for example with"
             " `apt-get install --reinstall base-files`; os-release(5) describes it."
         )
     return System(

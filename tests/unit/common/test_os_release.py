@@ -94,9 +94,9 @@ def test_untested_system_has_a_warning(text: str, warning: str, tmp_path: Path) 
         ('ID=debian\nVERSION_ID="13\n', "malformed in line 2, 'VERSION_ID=\"13': no closing quotation"),
         ("ID=debian\nthis is no assignment\n", "malformed in line 2, 'this is no assignment'"),
         ("ID=debian or so\n", "it does not assign exactly one value"),
-        ('NAME="Linux"\n', "has no ID"),
-        ("ID=\n", "has no ID"),
-        ("", "has no ID"),
+        ('NAME="Linux"\n', "has no line such as ID="),
+        ("ID=\n", "has no line such as ID="),
+        ("", "has no line such as ID="),
     ],
 )
 def test_malformed_file_is_an_error_with_its_place_and_the_expected_form(
