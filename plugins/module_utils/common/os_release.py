@@ -82,8 +82,8 @@ def parse(text: str, place: str) -> System:
         fields[name] = "".join(values)
     if not fields.get("ID"):
         raise OsReleaseError(
-            f"{place} has no line such as ID=debian, so the host's system is unknown. Repair it, for example with"
-            " `apt-get install --reinstall base-files`; os-release(5) describes it."
+            f"{place} has no line such as ID=debian, so the host's system is unknown. Repair it, for"
+            " example with `apt-get install --reinstall base-files`; os-release(5) describes it."
         )
     return System(
         id=fields["ID"],
