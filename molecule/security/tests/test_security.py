@@ -306,7 +306,7 @@ def test_all_evidence_was_collected_before_anything_was_changed(control: Control
     firewall_rules = (newest / "firewall.txt").read_text()
     assert "table inet site" in firewall_rules
     assert "katago_security" not in firewall_rules
-    events = [line for line in control.lines("timeline.jsonl") if line.get("procedure") == "security"]
+    events = [line for line in control.lines("timeline.jsonl") if line.get("procedure") == "security_on"]
     assert [line["result"] for line in events] == ["begun", "changed"]
     assert WHY in events[-1]["message"]
 
