@@ -354,7 +354,7 @@ def _summary(incident: state.Incident) -> str:
         f" acknowledged {incident.acknowledged_at or 'not yet'}",
         f"  lead {incident.lead or 'none'}; next update by {incident.update_due or '-'};"
         f" {messages.counted(incident.joins + 1, 'alert')}",
-        f"  impact: {incident.impact or 'not reported'}",
+        "  impact: " + (incident.impact or "not reported").replace("\n", "\n    "),
         f"  findings: {incident.summary or 'none'}",
     ]
     unknown = [key for key, outcome in incident.deliveries.items() if outcome in ("sending", "unknown")]

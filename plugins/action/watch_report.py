@@ -70,5 +70,5 @@ def _predicted(result: watch_table.HostResult) -> str:
         return f"unknown; {watch_table.verdict(result)[1]}"
     name, why = watch_table.verdict(result)
     if result.get("joined"):
-        return f"would join or read the existing window ({name}: {why})"
+        return f"would join the existing window ({name}: {why})"
     return f"would start a window (verdict before it: {name}: {why})"

@@ -109,7 +109,10 @@ def last_validated(layout: release_layout.Layout, records: list[history.Record],
         if not release_layout.damage(layout.release(release)):
             return release
     damaged = f" (damaged: {', '.join(candidates)})" if candidates else ""
-    raise SwitchError(f"there is no earlier release that is validated and intact{damaged}")
+    raise SwitchError(
+        f"there is no earlier release that is validated and intact{damaged}."
+        " Deploy the inputs of an earlier release, or run triage"
+    )
 
 
 def rollback_target(

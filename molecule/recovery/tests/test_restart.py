@@ -62,7 +62,7 @@ def test_service_that_is_not_ready_in_time_is_reported_with_its_state_and_the_ne
         run = fleet.play("restart.yml", LIMIT, variables={"validate_ready_deadline": 3})
     assert run.returncode != 0
     assert "/ready answered 503 engine starting" in run.output
-    assert "The service is active, runs" in run.output
+    assert "The service is active and " in run.output
     assert f"Next: ansible-playbook playbooks/restart.yml -e force=true -l {TARGET}" in run.output
     assert not host.file(hosts.LOCK).exists
 

@@ -216,8 +216,8 @@ class Planner:
             content = self.content(f"{directory}/venv/pyvenv.cfg")
             if content is None:
                 raise RestoreError(
-                    f"{finding.message}, and the snapshot {self._snapshot} has only its small files: it was"
-                    f" made without backup_assets. {DEPLOY_FIRST}"
+                    f"{finding.message}, and the snapshot {self._snapshot} does not have all of it, because"
+                    f" backup_assets was off. {DEPLOY_FIRST}"
                 )
             version = python_version(content.decode(errors="replace"))
             if version != sys.version_info[:2]:
@@ -232,7 +232,7 @@ class Planner:
         restored = {Path(action.path).name for action in actions if action.how == "put"}
         if release not in restored and release not in self._layout.complete():
             raise RestoreError(
-                f"{release} is not on this host, and the snapshot {self._snapshot} has only its small files."
+                f"{release} is not on this host, and the snapshot {self._snapshot} does not have all of it."
                 " To restore everything else: -e scope=state"
             )
 

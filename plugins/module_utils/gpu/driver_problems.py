@@ -119,9 +119,7 @@ def unknown(settings: Settings, host: Host, packages: Sequence[str]) -> Iterator
     """What was never tested on the host's system; shown in the plan as `not tested: ...`."""
     if host.system != "ubuntu":
         return
-    yield (
-        f"installing {', '.join(packages)} together; this role only knows their names from Ubuntu's archives"
-    )
+    yield (f"that {', '.join(packages)} can be installed together; their names are from Ubuntu's archives")
     if not any(name.startswith("nvidia-") for name in packages):
         return
     if settings.source == DISTRIBUTION:

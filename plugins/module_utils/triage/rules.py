@@ -25,12 +25,14 @@ class Rule:
     """A rule over facts.
 
     `needs`: the rule's result is unknown if one of these facts is unknown. `uses`: the rule works without
-    these facts. If one of them is malformed, the result is unknown.
+    these facts. If one of them is malformed, the result is unknown. `newer`: like `needs`, but the rule is
+    skipped if the report does not have the fact at all, as one of an earlier version.
     """
 
     check: Callable[[Values], Iterable[Reason]]
     needs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
+    newer: tuple[str, ...] = ()
 
 
 def _own(facts: Values) -> list[str]:
@@ -38,7 +40,7 @@ def _own(facts: Values) -> list[str]:
 
 
 RULES: dict[str, Rule] = {
-    "ports": Rule(lambda facts: rules_network.ports(facts.get("ports", [])), uses=("ports",)),
+    "ports": Rule(lambda facts: rules_network.ports(facts["ports"]), newer=("ports",)),
     "unit": Rule(lambda facts: rules_service.unit(facts["unit"]), ("unit",)),
     "release": Rule(lambda facts: rules_release.release(facts["release"]), ("release",)),
     "security_mode": Rule(lambda facts: rules_security.security_mode(facts["security"]), ("security",)),
@@ -49,8 +51,9 @@ RULES: dict[str, Rule] = {
     "health": Rule(lambda facts: rules_service.health(facts["health"]), ("health",)),
     "ready": Rule(lambda facts: rules_service.ready(facts["ready"]), ("ready",)),
     "clients": Rule(
-        lambda facts: rules_network.clients(facts.get("clients"), facts.get("health"), facts.get("security")),
-        uses=("clients", "health", "security"),
+        lambda facts: rules_network.clients(facts["clients"], facts.get("health"), facts.get("security")),
+        uses=("health", "security"),
+        newer=("clients",),
     ),
     "fails_again": Rule(lambda facts: rules_service.fails_again(facts["runs"]), ("runs",)),
     "engine_failures": Rule(
@@ -94,7 +97,9 @@ def examine(facts: Facts, names: Iterable[str], *, contain: bool = False) -> lis
     reasons: list[Reason] = []
     for name in names:
         rule = RULES[name]
-        missing = [fact for fact in rule.needs if fact not in facts.values]
+        if any(fact not in facts.values and fact not in facts.unknown for fact in rule.newer):
+            continue
+        missing = [fact for fact in (*rule.needs, *rule.newer) if fact not in facts.values]
         missing += [fact for fact in rule.uses if fact in facts.malformed]
         if missing:
             reasons += [

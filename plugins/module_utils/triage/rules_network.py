@@ -27,14 +27,14 @@ def ports(ports: Sequence[Intruder]) -> Iterator[Reason]:
         )
 
 
-def clients(clients: Clients | None, health: Answer | None, security: Security | None) -> Iterator[Reason]:
+def clients(clients: Clients, health: Answer | None, security: Security | None) -> Iterator[Reason]:
     """Report that clients cannot connect to a service that answers on its host.
 
     Not while security mode cuts them off on purpose.
     """
     answers = health is not None and health["status"] is not None
     isolated = bool(security and security["isolated"])
-    if clients and clients["error"] and answers and not isolated:
+    if clients["error"] and answers and not isolated:
         yield Reason(
             "P0",
             "clients",

@@ -38,11 +38,9 @@ def left(state: Mapping[str, Any]) -> str:
         return f"What state the service is in cannot be seen: {state.get('reason') or 'no reason given'}."
     words = f"The service is {state['unit']}"
     if state.get("running"):
-        ready = {True: "ready", False: "not ready", None: "whether it is ready is unknown"}[
-            state.get("ready")
-        ]
+        ready = {True: "ready", False: "not ready", None: "possibly not ready"}[state.get("ready")]
         why = "" if state.get("ready") else f" ({state.get('reason') or 'no reason given'})"
-        words += f", runs {state['running']}, {ready}{why}"
+        words += f" and {ready}{why}; it runs {state['running']}"
     current = state.get("current")
     if current != state.get("running"):
         words += f"; the current release is {current or 'none'}"

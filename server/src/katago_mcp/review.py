@@ -311,7 +311,7 @@ class _Review:
         if most < 1:
             raise Invalid(
                 "limit_exceeded",
-                f"the range has {turns} turns, more than the visits that one review may use",
+                f"{turns} turns need as many visits, and one review may use {katago.max_review_visits}",
                 field="lastMove",
                 accepted=f"at most {katago.max_review_visits} turns: set firstMove and lastMove",
             )
@@ -513,7 +513,7 @@ class _Review:
         ]
         return [
             *self._checked.warnings,
-            f"stones were set up after move {setups}: later moves are reviewed without the earlier ones",
+            f"stones were set up after move {setups}: later moves are reviewed without those before it",
             *positions.shorten(later),
         ]
 
@@ -580,7 +580,7 @@ def _range(request: ReviewRequest, moves: int) -> tuple[int, int]:
     if not 1 <= first <= last <= moves:
         raise Invalid(
             "invalid_range",
-            f"moves {first} to {last} are not a range of this game",
+            f"moves {first} to {last} are not a range of this game, which has moves 1 to {moves}",
             field="firstMove" if not 1 <= first <= moves else "lastMove",
             accepted=f"1 <= firstMove <= lastMove <= {moves}",
         )

@@ -136,7 +136,7 @@ def test_plan_names_what_is_not_tested_on_ubuntu() -> None:
     assert plan.problems == ()
     text = "\n".join(plan.text())
     for line in (
-        "not tested: installing nvidia-dkms-580-server, nvidia-headless-no-dkms-580-server,",
+        "not tested: that nvidia-dkms-580-server, nvidia-headless-no-dkms-580-server,",
         "not tested: whether Ubuntu still has the branch 580-server; ubuntu-drivers",
         "not tested: Secure Boot with a module that DKMS signs with the key of shim-signed",
     ):
@@ -165,4 +165,4 @@ def test_host_with_modules_signed_by_ubuntu_is_refused() -> None:
 def test_opencl_on_ubuntu_is_not_tested_either() -> None:
     host = replace(UBUNTU, devices=(Device("0000:03:00.0", "amd", "744c"),))
     (unknown,) = driver_plan.plan(DEFAULTS, host).unknown
-    assert "installing mesa-opencl-icd, ocl-icd-libopencl1 together" in unknown
+    assert "that mesa-opencl-icd, ocl-icd-libopencl1 can be installed together" in unknown

@@ -91,7 +91,7 @@ def test_message_ends_with_state_and_next_step() -> None:
     seen = {**RUNNING, "ready": False, "reason": "engine starting", "current": "2-bb"}
     assert outcome.explanation({"msg": "It failed.\n"}, seen, "do this").splitlines() == [
         "It failed.",
-        "The service is active, runs 1-aa, not ready (engine starting); the current release is 2-bb.",
+        "The service is active and not ready (engine starting); it runs 1-aa; the current release is 2-bb.",
         "Next: do this",
     ]
 
@@ -105,10 +105,7 @@ def test_service_whose_configuration_is_damaged_is_not_called_ready_or_not(
         ready, reason = service_info.readiness(config)
         assert ready is None
         words = outcome.left({**RUNNING, "ready": ready, "reason": reason})
-        assert (
-            "runs 1-aa, whether it is ready is unknown (/etc/katago-mcp/config.json has no usable address"
-            in words
-        )
+        assert "possibly not ready (/etc/katago-mcp/config.json has no usable address" in words
     assert "server.port is missing" in words
     whole = {"server": {"host": "127.0.0.1", "port": 1}, "metrics": {"host": "", "port": 1}}
     config.write_text(json.dumps(whole))

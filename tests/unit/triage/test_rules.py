@@ -1053,3 +1053,11 @@ def test_proposed_mitigation_can_be_pasted_and_lowers_a_limit() -> None:
     assert (judge(slow).next or "").startswith("mitigate.yml -e concurrent=1 ")
     del slow["max_visits"]
     assert (judge(slow).next or "").startswith("mitigate.yml -e concurrent=1 ")
+
+
+@pytest.mark.parametrize("name", ["ports", "clients"])
+def test_newer_fact_is_unknown_if_its_check_had_no_result_and_skipped_if_a_report_lacks_it(name: str) -> None:
+    facts = {**healthy(), name: {"unknown": "no answer within 10 s", "seconds": 10.0}}
+    assert rules(judge(facts)) == {("unknown", name)}
+    del facts[name]
+    assert rules(judge(facts)) == set()
