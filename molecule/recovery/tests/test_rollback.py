@@ -74,7 +74,7 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     directory = tmp_path_factory.mktemp("others")
     cached = (paths.CACHE, print)
     engine = yaml.safe_load(VARIABLES.read_text())["katago_engine"]
-    network = assets.network(shared=assets.shared_wanted())
+    network = assets.network(shared=assets.may_use_shared())
     program = deploy_assets.obtain("katago_engine", engine, *cached).path.read_bytes()
     weights = gzip.decompress(deploy_assets.obtain("katago_network", network, *cached).path.read_bytes())
     others = {
