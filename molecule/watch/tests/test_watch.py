@@ -365,7 +365,7 @@ def test_incident_can_be_closed_only_after_a_watch_of_its_host(control: Control,
     changed = fleet.play("restart.yml", f"--limit={FIRST.name}", variables=records)
     assert changed.returncode == 0, changed.output
     late = incident(do="close", resolution="restarted")
-    assert "and changed by restart at" in " ".join(late.output.split())
+    assert "before restart changed it at" in " ".join(late.output.split())
     assert control.watch().returncode == 0
     closed = incident(do="close", resolution="restarted")
     assert closed.returncode == 0, closed.output
