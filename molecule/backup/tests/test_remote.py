@@ -130,7 +130,7 @@ def test_damage_is_repaired_from_a_remote_repository(
 def test_wrong_credentials_are_refused_and_replace_nothing(hosts: dict[str, Any], vault: Vault) -> None:
     host = hosts[FIRST]
     before = host.check_output("cat /etc/katago-backup/repository")
-    wrong = {"backup_repository": f"rest:http://katago:not-the-password@{SECOND}:8000/katago"}
+    wrong: dict[str, Any] = {"backup_repository": f"rest:http://katago:not-the-password@{SECOND}:8000/katago"}
     refused = vault.play("backup.yml", f"--limit={FIRST}", **wrong)
     assert refused.returncode != 0
     assert "the repository refused this host" in refused.output

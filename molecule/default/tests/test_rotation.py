@@ -39,7 +39,7 @@ def deploy(target: Host, tokens: list[dict[str, object]]) -> fleet.Run:
 def test_deployments_rotate_tokens_without_a_restart(target: Host, on: Any) -> None:
     old, new = fleet.token(), secrets.token_urlsafe(32)
     admin = [token for token in fleet.LAB.tokens() if token["name"] != "lab"]
-    added = {"name": "lab-2", "scopes": ["analyze"], "token": new}
+    added: dict[str, object] = {"name": "lab-2", "scopes": ["analyze"], "token": new}
     before = on.check_output(SHOW)
     accepted = status(target, old)
     assert (accepted not in (0, 401), status(target, new)) == (True, 401)

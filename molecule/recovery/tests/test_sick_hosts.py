@@ -15,7 +15,7 @@ TARGET = fleet.LAB.hosts()[1].name
 LIMIT = f"--limit={TARGET}"
 # Longer deadlines, because the lab's hosts share their processors.
 QUICK = {"triage_window": 2, "triage_patience": 60, "triage_baseline_uptime": 1}
-PROCEDURES = {
+PROCEDURES: dict[str, dict[str, Any]] = {
     "restart.yml": {},
     "rollback.yml": {},
     "deploy.yml": {"katago_mcp_max_visits": 990},

@@ -231,7 +231,7 @@ def test_burst_of_refused_logins_is_found_and_escalated_to_security_once(
     assert any("restarting destroys evidence" in note for note in verdict["notes"])
     assert not [each for each in report["hosts"][SECOND.name]["reasons"] if each["suspicious"]]
 
-    given = {"triage_json": str(control.directory / "triage.json")}
+    given: dict[str, Any] = {"triage_json": str(control.directory / "triage.json")}
     predicted = control.play("incident_open.yml", "--check", **given)
     assert predicted.returncode == 2, predicted.output
     assert "Escalated to security (predicted)" in predicted.output
@@ -522,7 +522,7 @@ def test_new_exception_is_escalated_to_the_developers_once(
     control: Control, second: Any, server: loopback.Http
 ) -> None:
     second.check_output(f"mkdir -p /run/bug && cat > /run/bug/sitecustomize.py <<'END'\n{BUG}\nEND")
-    lead = {"lead": "Anna", "incident": "new-exception"}
+    lead: dict[str, Any] = {"lead": "Anna", "incident": "new-exception"}
     try:
         with hosts.drop_in(second, "Environment=PYTHONPATH=/run/bug"):
             second.check_output(f"systemctl restart {hosts.SERVICE}")

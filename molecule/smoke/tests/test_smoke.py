@@ -185,11 +185,11 @@ def test_mitigation_lowers_a_limit_for_clients_and_undo_restores_it(control: Con
 
 
 @pytest.fixture(scope="module")
-def repository() -> dict[str, str]:
+def repository() -> dict[str, Any]:
     return {"backup_repository": "/srv/katago", "backup_password": "of-a-disposable-host"}
 
 
-def test_backup_is_verified_and_scheduled(control: Control, second: Any, repository: dict[str, str]) -> None:
+def test_backup_is_verified_and_scheduled(control: Control, second: Any, repository: dict[str, Any]) -> None:
     control.run("backup", only(SECOND), **repository)
     backup = json.loads(second.check_output("cat /var/lib/katago-backup/state.json"))["last_good"]
     assert backup["release"] == hosts.current(second)
@@ -197,7 +197,7 @@ def test_backup_is_verified_and_scheduled(control: Control, second: Any, reposit
     assert second.check_output("systemctl is-active katago-backup.timer") == "active"
 
 
-def test_restore_repairs_what_was_damaged(control: Control, second: Any, repository: dict[str, str]) -> None:
+def test_restore_repairs_what_was_damaged(control: Control, second: Any, repository: dict[str, Any]) -> None:
     digest = second.file(CONFIG).sha256sum
     second.check_output(f"sed --in-place s/8080/8088/ {CONFIG}")
     assert second.file(CONFIG).sha256sum != digest
@@ -233,7 +233,7 @@ def test_incident_is_opened_for_a_service_that_is_down(control: Control, first: 
 
 
 def test_texts_of_people_are_recorded_as_they_were_given(control: Control) -> None:
-    texts = dict.fromkeys(("impact", "summary", "next_steps", "eta", "lead"), TEXT)
+    texts: dict[str, Any] = dict.fromkeys(("impact", "summary", "next_steps", "eta", "lead"), TEXT)
     control.run("incident_update", status="identified", actions=[TEXT, "a; b"], **texts)
     update = control.lines("state.jsonl")[-1]
     assert {name: update[name] for name in texts} == texts

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,11 @@ def _healthy_services(first: Any, second: Any) -> Iterator[None]:
     for host, target in ((first, FIRST), (second, SECOND)):
         host.run(f"systemctl stop {UNIT}; rm -f {ORDER} {SAMPLES}")
         host.run(f"systemctl reset-failed {hosts.SERVICE}; systemctl start {hosts.SERVICE}")
-        fleet.eventually(
-            lambda target=target: fleet.get(target, "/ready")[0] == 200, within=90, what="ready again"
-        )
+        fleet.eventually(partial(is_ready, target), within=90, what="ready again")
+
+
+def is_ready(target: Host) -> bool:
+    return fleet.get(target, "/ready")[0] == 200
 
 
 @pytest.mark.parametrize(
