@@ -24,6 +24,8 @@ ROLES = (
     *("procedure", "preflight", "gpu_driver", "katago", "katago_mcp", "validate", "triage", "evidence"),
     *("incident", "security", "watch", "review", "backup", "restore"),
 )
+LONGEST_CELL = 120
+"""The most characters of a cell."""
 NOTICE = "<!-- Written by docs/generate.py; change the code, not this file. -->"
 
 
@@ -74,15 +76,15 @@ def inputs() -> str:
         "and so is an input of another procedure. Ansible cuts a value at its first space unless quoted:",
         "`-e 'why=\"two words\"'`. `bin/fleet` needs no second quotes.",
     ]
-    situation = ""
-    for each in sorted(procedures.PROCEDURES.values(), key=procedures.place):
-        if each.situation != situation:
-            situation = each.situation
-            lines += ["", f"## {situation}"]
-        lines += ["", f"### {each.name}", "", f"{each.summary}.", ""]
-        lines += [f"`bin/fleet {' '.join(each.command)}`, `ansible-playbook playbooks/{each.name}.yml`", ""]
-        lines += ["| Input | Option | Type | Default | What | In the timeline |", "|---|---|---|---|---|---|"]
-        lines += [_input(one) for one in procedures.inputs_of(each.name).values()]
+    for situation, members in procedures.by_situation().items():
+        lines += ["", f"## {situation}"]
+        for each in members:
+            lines += ["", f"### {each.name}", "", f"{each.summary}.", ""]
+            command = " ".join(each.command)
+            lines += [f"`bin/fleet {command}`, `ansible-playbook playbooks/{each.name}.yml`", ""]
+            lines += ["| Input | Option | Type | Default | What | In the timeline |"]
+            lines += ["|---|---|---|---|---|---|"]
+            lines += [_input(one) for one in procedures.inputs_of(each.name).values()]
     return "\n".join(lines) + "\n"
 
 
@@ -106,15 +108,41 @@ def _sentences(description: str | list[str]) -> list[str]:
 
 def pages() -> dict[Path, str]:
     """Every page of the reference."""
-    return {
-        REFERENCE / "inputs.md": inputs(),
-        REFERENCE / "roles.md": roles(),
-        REFERENCE / "plugins.md": plugins(),
-        REFERENCE / "tools.md": server_reference.tools(NOTICE),
-        REFERENCE / "config.md": server_reference.config(NOTICE),
-        REFERENCE / "metrics.md": server_reference.metrics(NOTICE),
-        REFERENCE / "errors.md": server_reference.errors(NOTICE),
+    texts = {
+        "inputs": inputs(),
+        "roles": roles(),
+        "plugins": plugins(),
+        "tools": server_reference.tools(NOTICE),
+        "config": server_reference.config(NOTICE),
+        "metrics": server_reference.metrics(NOTICE),
+        "errors": server_reference.errors(NOTICE),
     }
+    return {REFERENCE / f"{name}.md": "\n".join(_readable(text)) + "\n" for name, text in texts.items()}
+
+
+def _readable(page: str) -> Iterator[str]:
+    """The lines of a page; what a cell of a table has no room for stands in a list below the table."""
+    notes: list[str] = []
+    for line in page.splitlines():
+        if not line.startswith("| "):
+            if notes and not line.startswith("|"):
+                yield from ("", *notes)
+                notes = []
+            yield line
+            continue
+        first, *others = re.split(r"(?<!\\) \| ", line.removeprefix("| ").removesuffix(" |"))
+        notes += [f"- {first}: {text}" for text in others if len(text) > LONGEST_CELL]
+        yield f"| {' | '.join([first, *map(_start, others)])} |"
+    if notes:
+        yield from ("", *notes)
+
+
+def _start(cell: str) -> str:
+    """A cell, or as many of its sentences as fit."""
+    if len(cell) <= LONGEST_CELL:
+        return cell
+    sentences = cell[: LONGEST_CELL - len(" See below.")].rpartition(". ")[0]
+    return f"{sentences}. See below." if sentences else "see below"
 
 
 def _options(options: dict[str, Any]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, systemd_run
 from ansible_collections.katago.fleet.plugins.module_utils.release import sizing
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import certificates
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, inputs, outcome
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, outcome
 
 
 def hashed_tokens(tokens: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -48,6 +48,5 @@ class FilterModule:
             "pem": certificates.pem,
             "memory_needed_mb": sizing.memory_needed_mb,
             "result_of": outcome.result,
-            "strict_bool": inputs.strict_bool,
             "unit_lines": systemd_run.properties,
         }

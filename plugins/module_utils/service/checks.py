@@ -122,10 +122,16 @@ def most_visits(config: Mapping[str, Any], health: tuple[int, Mapping[str, Any]]
     configured = configured_visits(config)
     if configured is None:
         raise ValueError("katago.maxVisits is missing, or is not a whole number")
-    overlay = health[1].get("overlay") if health else None
+    lowered = lowered_visits(health[1]) if health else None
+    return configured if lowered is None else lowered
+
+
+def lowered_visits(health: Mapping[str, Any]) -> int | None:
+    """katago.maxVisits as lowered by an override, by the body of `/health`; None if it is not lowered."""
+    overlay = health.get("overlay")
     keys = overlay.get("keys") if isinstance(overlay, Mapping) else None
     lowered = keys.get("katago.maxVisits") if isinstance(keys, Mapping) else None
-    return lowered if isinstance(lowered, int) else configured
+    return lowered if isinstance(lowered, int) else None
 
 
 def configured_visits(config: Mapping[str, Any]) -> int | None:

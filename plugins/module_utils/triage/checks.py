@@ -285,14 +285,6 @@ def config(layout: release_layout.Layout) -> dict[str, Any]:
         return {}
 
 
-def max_visits(at: endpoints.Endpoints, layout: release_layout.Layout, seconds: float) -> int | None:
-    """The most visits that a call may request now; None without a limit, or without a configuration."""
-    configured = config(layout)
-    if service_checks.configured_visits(configured) is None:
-        return None
-    return service_checks.most_visits(configured, at.probe("/health", seconds))
-
-
 def probes(
     at: endpoints.Endpoints, layout: release_layout.Layout, *, count: int, visits: int, seconds: int
 ) -> facts.Probes:

@@ -498,7 +498,7 @@ class Values(TypedDict, total=False):
     """The known facts, by the name of their check.
 
     `clock`: the host's time, in seconds since the epoch. `packages`: those installed or upgraded in the last
-    `PACKAGE_HOURS`. `max_visits`: the most that a call may request now; None without a limit. `gpu`: None on
+    `PACKAGE_HOURS`. `max_visits`: as configured; None without a limit. `gpu`: None on
     a host without an NVIDIA GPU. `limits`: None without a main process.
     `last_lines`: the last log lines of the unit, oldest first.
     """

@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
+from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
 from ansible_collections.katago.fleet.plugins.module_utils.severity import LEVELS, RESPONSE, Level, rank
 from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     notes,
@@ -207,7 +208,9 @@ def _next(facts: Facts, reasons: Sequence[Reason]) -> str | None:
         return f"rollback.yml -e release={target}"
     if step == reason.MITIGATE:
         finding = next(each.rule for each in reasons if each.next == step)
-        return reason.mitigation(facts.values.get("max_visits"), finding)
+        health = facts.values.get("health")
+        lowered = service_checks.lowered_visits(health["body"]) if health else None
+        return reason.mitigation(lowered or facts.values.get("max_visits"), finding)
     return step
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils.incident import wording
 from ansible_collections.katago.fleet.plugins.module_utils.incident.state import Status
 from ansible_collections.katago.fleet.plugins.module_utils.severity import Severity
 
 Verb = Literal["open", "update", "escalate", "close", "deliver", "show"]
-VERBS: tuple[Verb, ...] = get_args(Verb)
 LONGEST = 1000
 """The most characters that a text may have."""
 

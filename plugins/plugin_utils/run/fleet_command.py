@@ -130,17 +130,13 @@ def overview() -> str:
         "Runs a procedure on the fleet. Prints the ansible-playbook command and exits with its status.",
         "bin/fleet PROCEDURE --help lists its options; all accept -l HOST, --check and -i INVENTORY.",
     ]
-    situation = ""
-    for each in sorted(procedures.PROCEDURES.values(), key=procedures.place):
-        if each.situation != situation:
-            situation = each.situation
-            lines += ["", f"{situation}:"]
-        lines += textwrap.wrap(
-            each.summary,
-            _WIDTH,
-            initial_indent=f"  {' '.join(each.command):{width}}",
-            subsequent_indent=" " * (width + 2),
-        )
+    for situation, members in procedures.by_situation().items():
+        lines += ["", f"{situation}:"]
+        for each in members:
+            name = f"  {' '.join(each.command):{width}}"
+            lines += textwrap.wrap(
+                each.summary, _WIDTH, initial_indent=name, subsequent_indent=" " * len(name)
+            )
     return "\n".join([*lines, "", 'Completion for bash: eval "$(bin/fleet completion)"'])
 
 
@@ -224,15 +220,8 @@ _WITHOUT_VALUE = frozenset(
     {
         *("-b", "-C", "-D", "-J", "-k", "-K", "-v", "--ask-become-pass", "--ask-pass", "--ask-vault-pass"),
         *("--ask-vault-password", "--become", "--check", "--diff", "--flush-cache", "--force-handlers"),
-        *(
-            "--list-hosts",
-            "--list-tags",
-            "--list-tasks",
-            "--step",
-            "--syntax-check",
-            "--verbose",
-            "--version",
-        ),
+        *("--list-hosts", "--list-tags", "--list-tasks", "--step", "--syntax-check"),
+        *("--verbose", "--version"),
     }
 )
 """Options of ansible-playbook that take no value."""
@@ -287,7 +276,7 @@ def _become(command: Sequence[str]) -> int:
         )
         return 127
     environment = os.environ | {"PATH": f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    os.execve(program, list(command), environment)  # noqa: S606  the arguments are a list, not a shell's
+    os.execve(program, list(command), environment)  # noqa: S606 - the arguments are a list, not a shell's
 
 
 if __name__ == "__main__":

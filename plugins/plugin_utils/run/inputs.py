@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,8 +116,12 @@ def unknown_hosts(limit: str, known: Mapping[str, Any]) -> Iterator[str]:
     """
     groups = known.get("groups") or {}
     names = {*groups, *groups.get("all", [])}
-    for name in re.split("[,:]", limit) if not limit.startswith("@") else ():
-        if name and not set(name) & set("*?[]~&!{@") and name not in names | {"localhost"}:
+    # A colon separates as a comma does, unless it is part of a name, as in an IPv6 address.
+    parts = [
+        name for part in limit.split(",") for name in ([part] if part in names else part.split(":")) if name
+    ]
+    for name in parts if not limit.startswith("@") else ():
+        if not set(name) & set("*?[]~&!{@") and name not in names | {"localhost"}:
             nearest = difflib.get_close_matches(name, sorted(names), n=1)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
             yield f"-l names {name}, which is not in the inventory.{hint}"

@@ -462,6 +462,7 @@ def named(playbooks: Iterable[str]) -> list[str] | None:
     return names
 
 
-def place(procedure: Procedure) -> int:
-    """The place of a procedure's situation among all, to sort by."""
-    return get_args(Situation).index(procedure.situation)
+def by_situation() -> dict[Situation, list[Procedure]]:
+    """All procedures, by the situation in which they are used."""
+    situations: tuple[Situation, ...] = get_args(Situation)
+    return {name: [each for each in _ALL if each.situation == name] for name in situations}

@@ -60,7 +60,6 @@ class Control:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_DISPLAY_OK_HOSTS": "true",
         }
         return subprocess.run(
             [

@@ -76,6 +76,7 @@ def test_switch_of_a_role_is_checked_and_its_template_is_left_to_the_role() -> N
     ("procedure", "extra", "problem"),
     [
         ("restart", {"release": "x"}, "-e release is not an input of restart, which takes"),
+        ("gpu_driver", {"force": True}, "-e force is not an input of gpu_driver, which takes"),
         ("mitigate", {"why": "x", "visits": "many"}, "-e visits is 'many'; give a whole number."),
         ("mitigate", {"why": "x", "visits": 0}, "-e visits is 0; give 1 or more."),
         ("mitigate", {"why": "x", "seconds": "nan"}, "-e seconds is nan; give 1 or more."),
@@ -130,11 +131,12 @@ def test_default_comes_from_the_inventory_where_a_variable_is_declared() -> None
     assert inputs.values({}, "restart", {"force": True})["force"] is False
 
 
-INVENTORY = {"groups": {"all": ["katago-1", "katago-2"], "katago": ["katago-1", "katago-2"]}}
+INVENTORY = {"groups": {"all": ["katago-1", "katago-2", "fe80::1"], "katago": ["katago-1", "katago-2"]}}
 
 
 @pytest.mark.parametrize(
-    "limit", ["", "katago-1", "katago-1,katago-2", "katago", "katago*", "all:!katago-1", "@x"]
+    "limit",
+    ["", "katago-1", "katago-1,katago-2", "katago", "katago*", "all:!katago-1", "@x", "fe80::1,katago-1"],
 )
 def test_host_limit_that_names_known_hosts_is_accepted(limit: str) -> None:
     assert list(inputs.unknown_hosts(limit, INVENTORY)) == []
@@ -319,7 +321,10 @@ def test_playbook_refuses_what_cannot_be_followed(
     assert "Next:" not in said
 
 
-def play(directory: Path, playbook: str, **given: Any) -> subprocess.CompletedProcess[str]:
+FAILING = {"ansible.builtin.fail": {"msg": "rescued failures are not shown"}}
+
+
+def play(directory: Path, playbook: str, *arguments: str, **given: Any) -> subprocess.CompletedProcess[str]:
     """Run a playbook, with extra variables, on a host that is this machine."""
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     kept = {"katago_records_dir": str(directory / "records")}
@@ -328,8 +333,8 @@ def play(directory: Path, playbook: str, **given: Any) -> subprocess.CompletedPr
     path.write_text(yaml.safe_dump(inventory))
     return subprocess.run(
         [
-            *(sys.executable, "-m", "ansible", "playbook", f"--inventory={path}", f"playbooks/{playbook}"),
-            *("-e", json.dumps(given)),
+            *(sys.executable, "-m", "ansible", "playbook", f"--inventory={path}"),
+            *(str(ROOT / "playbooks" / playbook), "-e", json.dumps(given), *arguments),
         ],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
@@ -337,3 +342,40 @@ def play(directory: Path, playbook: str, **given: Any) -> subprocess.CompletedPr
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("playbook", "given", "successor"),
+    [
+        ("incident.yml", {"do": "update"}, "playbooks/incident_update.yml"),
+        ("security.yml", {"do": "on", "why": "odd logins"}, "playbooks/security_on.yml"),
+        ("report.yml", {}, "playbooks/report_actions.yml, playbooks/report_quarter.yml"),
+    ],
+)
+def test_replaced_playbook_fails_with_the_new_name_also_with_a_host_limit(
+    playbook: str, given: dict[str, str], successor: str, tmp_path: Path
+) -> None:
+    run = play(tmp_path, playbook, "-l", "katago-1", **given)
+    assert run.returncode == 2, run.stdout
+    assert f"Run {successor} instead" in " ".join(run.stdout.split())
+
+
+def test_run_ends_with_one_block_that_has_each_failure_and_report_once(tmp_path: Path) -> None:
+    refused = play(tmp_path, "restart.yml", force="yep").stdout
+    block = refused.rpartition("RESULT")[2]
+    assert block.count("[katago-1] Refused; nothing was changed. -e force is 'yep'") == 1
+    playbook = tmp_path / "reports.yml"
+    tasks = [
+        {
+            "name": "Fail and rescue",
+            "block": [FAILING],
+            "rescue": [{"ansible.builtin.debug": {"msg": "rescued"}}],
+        },
+        {"ansible.builtin.debug": {"msg": "all is well"}},
+    ]
+    playbook.write_text(yaml.safe_dump([{"hosts": "katago", "gather_facts": False, "tasks": tasks}]))
+    reported = play(tmp_path, str(playbook)).stdout.rpartition("RESULT")[2]
+    assert [line for line in reported.splitlines() if line.startswith("[")] == [
+        "[katago-1] rescued",
+        "[katago-1] all is well",
+    ]

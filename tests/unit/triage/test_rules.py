@@ -1049,6 +1049,9 @@ def test_clients_are_no_finding_where_they_connect_or_another_finding_explains_i
 def test_proposed_mitigation_can_be_pasted_and_lowers_a_limit() -> None:
     slow = having(memory={"available_percent": 1.0})
     assert judge(slow).next == mitigation("memory")
+    slow["health"]["value"]["body"]["overlay"] = {"keys": {"katago.maxVisits": 80}}
+    assert (judge(slow).next or "").startswith("mitigate.yml -e visits=40 ")
+    slow["health"]["value"]["body"]["overlay"] = None
     slow["max_visits"]["value"] = 1
     assert (judge(slow).next or "").startswith("mitigate.yml -e concurrent=1 ")
     del slow["max_visits"]
