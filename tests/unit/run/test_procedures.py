@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jinja2 import Environment, meta, nodes
 
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures, variables
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments, procedures, variables
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAYBOOKS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "playbooks").glob("*.yml")}
@@ -160,3 +160,30 @@ def test_table_is_consistent() -> None:
     for name, declared in procedures.every_input().items():
         types = {each.type for each in declared}
         assert len(types) == 1 or types == {"int", "number"}, name
+
+
+def module_tasks(tasks: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every module of this collection that tasks use, with its arguments."""
+    for task in tasks:
+        for part in ("block", "rescue", "always"):
+            yield from module_tasks(task.get(part, []))
+        for key, given in task.items():
+            if key.startswith("katago.fleet."):
+                yield key.removeprefix("katago.fleet."), given or {}
+
+
+def test_tasks_pass_only_arguments_that_their_modules_have_and_all_required_ones() -> None:
+    used = set()
+    for path in (*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/*.yml")):
+        content = yaml.safe_load(path.read_text())
+        tasks = (
+            [each for play in content for each in play.get("tasks", [])] if "hosts" in content[0] else content
+        )
+        for module, given in module_tasks(tasks):
+            used.add(module)
+            options = arguments.spec(module)
+            assert given.keys() <= options.keys(), f"{path.relative_to(ROOT)}: {module}"
+            required = {name for name, option in options.items() if option.get("required")}
+            # The scope of a preflight decides what it needs.
+            assert required <= given.keys() or module == "preflight", f"{path.relative_to(ROOT)}: {module}"
+    assert {"host_lock", "release_switch", "service_limits"} <= used
