@@ -101,7 +101,7 @@ class ActionModule(ActionBase):
             there = self._all(store)
             plan = planner.plan(
                 request,
-                planner.Known(
+                planner.PlanContext(
                     now=now,
                     who=who,
                     all=there,

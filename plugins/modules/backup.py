@@ -93,7 +93,7 @@ def main() -> None:
     except (OSError, shape.ShapeError) as error:
         module.fail_json(msg=f"The result of the backup is unknown: {error}.")
     if outcome is None or (outcome.at < requested and started.returncode != 0):
-        log = host_secrets.shown(unit.journal(unit=paths.BACKUP_UNIT))
+        log = host_secrets.redacted(unit.journal(unit=paths.BACKUP_UNIT))
         module.fail_json(msg=f"The backup did not run. Last log lines of {paths.BACKUP_UNIT}:\n{log}")
     elif not outcome.ok:
         module.fail_json(msg=outcome.message, outcome=asdict(outcome))

@@ -141,7 +141,7 @@ def unpack(program: Path, scratch: Path) -> Path:
     )
     tree = scratch / "squashfs-root"
     if result.returncode != 0 or not (tree / "AppRun").exists():
-        message = endings.said(result.stderr, result.stdout, status=result.returncode)
+        message = endings.describe(result.stderr, result.stdout, status=result.returncode)
         raise EngineError(f"the AppImage cannot be unpacked: {message}")
     return tree
 
@@ -188,7 +188,7 @@ def reported_version(program: Path) -> str:
         check=False,
     )
     if result.returncode != 0 or not result.stdout.startswith("KataGo v"):
-        message = endings.said(result.stderr, result.stdout, status=result.returncode)
+        message = endings.describe(result.stderr, result.stdout, status=result.returncode)
         raise EngineError(f"it does not run on this host: {message}")
     return result.stdout.split()[1].removeprefix("v")
 

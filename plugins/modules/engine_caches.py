@@ -74,7 +74,7 @@ EXAMPLES = r"""
     binary: "{{ katago_installed.binary }}"
     engine_sha256: "{{ katago_installed.engine_sha256 }}"
     network: "{{ katago_installed.network }}"
-    networks_sha256: ["{{ preflight_found.network.sha256 }}"]
+    networks_sha256: ["{{ preflight_facts.network.sha256 }}"]
     config: /opt/katago-mcp/releases/0.2.0-2f6a9c0d1e3b/analysis.cfg
     user: katago-mcp
     sandbox: "{{ katago_sandbox }}"

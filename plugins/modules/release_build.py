@@ -177,7 +177,7 @@ def run(command: list[str]) -> None:
         check=False,
     )
     if result.returncode != 0:
-        output = endings.said(result.stderr, result.stdout, status=result.returncode, lines=3)
+        output = endings.describe(result.stderr, result.stdout, status=result.returncode, lines=3)
         raise BuildError(f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {output}")
 
 

@@ -96,7 +96,7 @@ def main() -> None:
         name: (layout.release(name) / release_layout.MANIFEST).stat().st_mtime for name in layout.complete()
     }
     current = layout.current_release()
-    targets = history.ways_back(history.read(paths.HISTORY), available=list(built), besides=current)
+    targets = history.rollback_targets(history.read(paths.HISTORY), available=list(built), besides=current)
     protected = [name for name in (current, *targets[:1]) if name]
     old = release_layout.to_prune(built, keep=module.params["keep"], protected=protected)
     dependencies = needed(layout, built.keys() - set(old))

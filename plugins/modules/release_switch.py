@@ -27,7 +27,7 @@ options:
     type: str
     choices: [deployment, rollback, return, restore]
     default: deployment
-  allow_bad:
+  allow_rejected:
     description: Whether a rollback may lead to a rejected release.
     type: bool
     default: false
@@ -104,7 +104,7 @@ def is_link(path: Path, target: str) -> bool:
 
 def last_validated(layout: release_layout.Layout, records: list[history.Record], current: str | None) -> str:
     """The best rollback target that is intact. Raises SwitchError if there is none."""
-    candidates = history.ways_back(records, available=layout.complete(), besides=current)
+    candidates = history.rollback_targets(records, available=layout.complete(), besides=current)
     for release in candidates:
         if not release_layout.damage(layout.release(release)):
             return release
@@ -128,7 +128,7 @@ def rollback_target(
     """
     requested: str = parameters["release"]
     verdict = history.verdict_on(records, requested)
-    bad = verdict is not None and verdict.verdict == "bad" and not parameters["allow_bad"]
+    bad = verdict is not None and verdict.verdict == "bad" and not parameters["allow_rejected"]
     if requested == LAST_GOOD or (verdict and bad and verdict.at >= parameters["since"]):
         if unfinished := history.unfinished_rollback(records, parameters["since"]):
             return unfinished.release, unfinished.previous
@@ -140,7 +140,7 @@ def rollback_target(
     if verdict and bad:
         raise SwitchError(
             f"{requested} was rejected on {verdict.at}: {verdict.why}."
-            " To roll back to it anyway, add -e allow_bad=true"
+            " To roll back to it anyway, add -e allow_rejected=true"
         )
     return requested, current
 
@@ -175,7 +175,7 @@ def main() -> None:
         argument_spec={
             "release": {"type": "str", "required": True},
             "how": {"choices": list(get_args(history.How)), "default": "deployment"},
-            "allow_bad": {"type": "bool", "default": False},
+            "allow_rejected": {"type": "bool", "default": False},
             "since": {"type": "str", "default": "9999"},
             "why": {"type": "str", "required": True},
             "who": {"type": "str", "required": True},

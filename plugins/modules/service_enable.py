@@ -37,7 +37,7 @@ def main() -> None:
         module.exit_json(changed=not is_enabled)
     done = systemctl("enable")
     if done.returncode != 0:
-        reason = endings.said(redaction.plain(done.stderr), status=done.returncode)
+        reason = endings.describe(redaction.plain(done.stderr), status=done.returncode)
         module.fail_json(msg=f"{paths.SERVICE_UNIT} was not enabled: {reason}")
     module.exit_json(changed=True)
 

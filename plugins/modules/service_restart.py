@@ -125,8 +125,8 @@ def start(seconds: float) -> None:
     except subprocess.TimeoutExpired as expired:
         raise RestartError(f"the unit is still {unit.state().active} after {seconds:g} s") from expired
     except subprocess.CalledProcessError as failed:
-        lines = host_secrets.shown(unit.journal())
-        reason = endings.said(redaction.plain(failed.stderr), status=failed.returncode)
+        lines = host_secrets.redacted(unit.journal())
+        reason = endings.describe(redaction.plain(failed.stderr), status=failed.returncode)
         raise RestartError(
             f"the unit does not start: {reason}\nIts last log lines:\n{lines or 'none'}"
         ) from failed

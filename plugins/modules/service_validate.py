@@ -134,10 +134,10 @@ def main() -> None:
         )
     checks = service_checks.judge(observation.observed, expected, visits=observation.visits)
     health = observation.observed.health
-    lowered = overlay.words(health[1].get("overlay")) if health else ""
+    lowered = overlay.describe(health[1].get("overlay")) if health else ""
     result = {"release": release, "lowered": lowered, "checks": service_checks.as_dicts(checks)}
     if failed := service_checks.failures(checks):
-        details = f"{failed}\nIts last log lines:\n{host_secrets.shown(unit.journal())}"
+        details = f"{failed}\nIts last log lines:\n{host_secrets.redacted(unit.journal())}"
         module.fail_json(msg=f"The service does not work ({release}):\n{details}", failures=failed, **result)
     module.exit_json(changed=False, **result)
 

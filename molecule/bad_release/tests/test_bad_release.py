@@ -17,7 +17,7 @@ FIRST, SECOND = (host.name for host in fleet.LAB.hosts())
 # A setting that the server's own validation does not check and that the engine refuses.
 NO_ENGINE = {"katago_analysis_settings": {"nnMaxBatchSize": -1}}
 # More memory than any host has, so that the validation with an engine is deferred until after the switch.
-DEFERRED = {"katago_mcp_trial_memory_mb": 1 << 40}
+DEFERRED = {"katago_mcp_preflight_memory_mb": 1 << 40}
 
 
 def state(host: Any) -> tuple[str, str, list[dict[str, Any]]]:

@@ -29,7 +29,9 @@ def test_second_run_changes_and_downloads_nothing() -> None:
 def test_validation_names_the_release() -> None:
     run = fleet.play("validate.yml")
     assert run.returncode == 0, run.output
-    assert run.output.count("works: ") == len(fleet.LAB.hosts())
+    result = run.output.split("\nRESULT ", 1)[1]
+    assert [host.name in result for host in fleet.LAB.hosts()] == [True, True], run.output
+    assert result.count("works: ") == len(fleet.LAB.hosts()), run.output
 
 
 def test_service_with_a_certificate_accepts_only_tls(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_pre_flight_validation_gives_up_an_engine_that_hangs(last: Any, tmp_path
 
 def test_stopped_pre_flight_validation_reports_it(last: Any, tmp_path: Path) -> None:
     before = hosts.untouched(last)
-    run = deploy(last, tmp_path, SPEAKS, katago_mcp_trial_deadline=10)
+    run = deploy(last, tmp_path, SPEAKS, katago_mcp_preflight_deadline=10)
     assert run.returncode != 0
     assert "it was stopped after" in run.output, run.output
     assert "Last log lines:" in run.output

@@ -221,9 +221,9 @@ def test_failed_target_is_rejected_and_refused_from_then_on(
     assert running(target) == third
     refused = fleet.play("rollback.yml", LIMIT, variables={"release": first})
     assert f"{first} was rejected on" in refused.output
-    assert "To roll back to it anyway, add -e allow_bad=true" in refused.output
+    assert "To roll back to it anyway, add -e allow_rejected=true" in refused.output
     assert running(target) == third
-    allowed = fleet.play("rollback.yml", LIMIT, variables={"release": first, "allow_bad": True})
+    allowed = fleet.play("rollback.yml", LIMIT, variables={"release": first, "allow_rejected": True})
     assert allowed.returncode == 0, allowed.output
     assert running(target) == first
 

@@ -74,7 +74,7 @@ def current_and_rollback_target(
 ) -> list[str]:
     """The names of the current release and the rollback target, as far as they exist."""
     current = layout.current_release() or history.current(records)
-    targets = history.ways_back(records, available=layout.complete(), besides=current)
+    targets = history.rollback_targets(records, available=layout.complete(), besides=current)
     return [name for name in (current, *targets[:1]) if name]
 
 

@@ -43,7 +43,7 @@ def check_configuration(layout: release_layout.Layout, config: Path, state: Path
         yield Finding("schema", path, "whole", f"{path} is valid for the current release")
     else:
         # The problems quote the wrong value, which may be a secret in the wrong place.
-        problems = host_secrets.shown("; ".join(verdict["problems"])) or "the release gives no reason"
+        problems = host_secrets.redacted("; ".join(verdict["problems"])) or "the release gives no reason"
         yield Finding("schema", path, "damaged", f"{path} is not valid for the current release: {problems}")
 
 

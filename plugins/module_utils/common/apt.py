@@ -131,7 +131,7 @@ def run(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         output = redaction.plain(done.stdout)
-        cause = unmet(output) or endings.said(
+        cause = unmet(output) or endings.describe(
             redaction.plain(done.stderr), output, status=done.returncode, lines=6
         )
         raise PackagesError(f"{' '.join(command[:1])} failed ({done.returncode}): {cause}", output)

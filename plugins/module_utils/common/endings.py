@@ -51,7 +51,7 @@ def of_status(status: int) -> str:
     return f"it exited with status {status}" + (f" ({_STEPS[status]})" if status in _STEPS else "")
 
 
-def said(*outputs: str | None, status: int, most: int = MOST_CHARACTERS, lines: int = 5) -> str:
+def describe(*outputs: str | None, status: int, most: int = MOST_CHARACTERS, lines: int = 5) -> str:
     """The last lines of the first nonempty output; if there are none, how the program exited."""
     return last_lines(*outputs, most=most, lines=lines) or f"{of_status(status)} without any output"
 
@@ -59,7 +59,7 @@ def said(*outputs: str | None, status: int, most: int = MOST_CHARACTERS, lines: 
 def of_error(error: Exception) -> str:
     """Describe an error of subprocess: the last log lines, the exit status, or the missed deadline."""
     if isinstance(error, subprocess.CalledProcessError):
-        return said(error.stderr, error.stdout, status=error.returncode)
+        return describe(error.stderr, error.stdout, status=error.returncode)
     if isinstance(error, subprocess.TimeoutExpired):
         command = error.cmd if isinstance(error.cmd, str) else " ".join(map(str, error.cmd[:3]))
         return f"`{command}` did not finish within {error.timeout:g} s"

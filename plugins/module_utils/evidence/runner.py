@@ -256,9 +256,9 @@ def collect(tier: Tier) -> Iterator[dict[str, Any]]:
     secrets.start("service_process", service_process, _SERVICE_PROCESS_SECONDS)
     # The results are read after the collectors have finished.
     patience = _SERVICE_PROCESS_SECONDS + SECONDS[tier] + _GRACE_SECONDS
-    secrets.start("files", lambda: _encode_secrets(host_secrets.kept(Path("/"))), patience)
+    secrets.start("files", lambda: _encode_secrets(host_secrets.in_files(Path("/"))), patience)
     # One worker for each process: reading its arguments and environment can hang with the process.
-    processes = {f"process-{pid}": pid for pid in host_secrets.of_unit(paths.PROC)[:_MOST_PROCESSES]}
+    processes = {f"process-{pid}": pid for pid in host_secrets.unit_processes(paths.PROC)[:_MOST_PROCESSES]}
     for name, pid in processes.items():
         secrets.start(name, functools.partial(_process_secrets, pid), patience)
     secrets.wait({"service_process"}, at_most=_SERVICE_PROCESS_SECONDS)
@@ -302,7 +302,7 @@ def worst_seconds(tier: Tier) -> float:
 
 def service_process() -> dict[str, str]:
     """The service's main process and the path of its control group, from /proc."""
-    processes = host_secrets.of_unit(paths.PROC)
+    processes = host_secrets.unit_processes(paths.PROC)
     for pid in processes:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         if int(fields[1]) not in processes:
@@ -385,7 +385,7 @@ def _problem(raw: Raw, redactor: redaction.Redactor) -> str:
 
 
 def _process_secrets(pid: int) -> list[tuple[str, str]]:
-    return _encode_secrets(host_secrets.given([pid], paths.PROC))
+    return _encode_secrets(host_secrets.in_processes([pid], paths.PROC))
 
 
 def _encode_secrets(secrets: Sequence[redaction.Secret]) -> list[tuple[str, str]]:
@@ -533,7 +533,7 @@ def _processes(write: Write) -> None:
 
     Arguments and environment come last, because reading them can hang with the process.
     """
-    processes = host_secrets.of_unit(paths.PROC)
+    processes = host_secrets.unit_processes(paths.PROC)
     for pid in processes:
         directory = Path(f"/proc/{pid}")
         kernel = {

@@ -84,7 +84,9 @@ def current(records: Sequence[Record]) -> str | None:
     return next(switches, None)
 
 
-def ways_back(records: Sequence[Record], *, available: Sequence[str], besides: str | None) -> list[str]:
+def rollback_targets(
+    records: Sequence[Record], *, available: Sequence[str], besides: str | None
+) -> list[str]:
     """The rollback targets among `available`, best first: validated, and not rejected since.
 
     `besides` is left out.

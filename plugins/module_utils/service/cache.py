@@ -112,7 +112,7 @@ def verified(user: str, command: Path, config: Path) -> Report:
         return shape.typed(Report, shape.parsed(done.stdout), "the report")
     except shape.ShapeError as error:
         stderr = redaction.plain(done.stderr)
-        reason = endings.said(stderr, str(error) if done.stdout else "", status=done.returncode, most=300)
+        reason = endings.describe(stderr, str(error) if done.stdout else "", status=done.returncode, most=300)
         raise UnverifiedError(f"The cache cannot be inspected: {reason}.") from error
 
 

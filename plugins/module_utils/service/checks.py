@@ -299,7 +299,9 @@ def _limits(status: Mapping[str, Any], health: Mapping[str, Any], expected: Expe
     # If the override started or ended between the two responses, they cannot be compared.
     if bool(in_force.get("loweredUntil")) != bool(override):
         wrong = []
-    return Check("limits", not wrong, "; ".join(wrong) or service_overlay.words(override) or "as configured")
+    return Check(
+        "limits", not wrong, "; ".join(wrong) or service_overlay.describe(override) or "as configured"
+    )
 
 
 def _analysis(name: str, result: Mapping[str, Any], sign: int, visits: int) -> Check:

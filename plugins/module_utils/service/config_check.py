@@ -64,7 +64,7 @@ def checked(
     try:
         report = validate_report.parse(done.stdout)
     except shape.ShapeError as error:
-        reason = endings.said(done.stderr, str(error) if done.stdout else "", status=done.returncode)
+        reason = endings.describe(done.stderr, str(error) if done.stdout else "", status=done.returncode)
         raise CheckError(f"katago-mcp validate failed: {reason}") from error
     # A read-only disk fails the check of the home directory. The configuration is not at fault, and triage
     # has a rule for file systems.

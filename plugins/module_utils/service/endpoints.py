@@ -112,7 +112,7 @@ class Endpoints:
         except (OSError, subprocess.TimeoutExpired) as error:
             return {"error": f"the MCP client did not finish: {error}"}
         except ValueError:
-            reason = endings.said(done.stderr, status=done.returncode)
+            reason = endings.describe(done.stderr, status=done.returncode)
             return {"error": f"the MCP client failed: {reason}"}
 
 

@@ -40,7 +40,7 @@ class ConfidentialError(Exception):
     """The host's secrets cannot be read; the message has the file and the reason, as part of a sentence."""
 
 
-def kept(root: Path) -> list[redaction.Secret]:
+def in_files(root: Path) -> list[redaction.Secret]:
     """The secrets in files: tokens, keys, passwords, and secrets in unit files and configurations.
 
     Raises ConfidentialError if an existing file cannot be read.
@@ -71,7 +71,7 @@ def kept(root: Path) -> list[redaction.Secret]:
     return secrets
 
 
-def given(processes: list[int], proc: Path) -> list[redaction.Secret]:
+def in_processes(processes: list[int], proc: Path) -> list[redaction.Secret]:
     """The secrets in arguments and environments of processes. Processes that have ended are skipped."""
     secrets: list[redaction.Secret] = []
     for pid in processes:
@@ -83,7 +83,7 @@ def given(processes: list[int], proc: Path) -> list[redaction.Secret]:
     return secrets
 
 
-def of_unit(proc: Path) -> list[int]:
+def unit_processes(proc: Path) -> list[int]:
     """The ids of the processes in the service's control group, read from /proc alone."""
     pids = []
     for directory in proc.iterdir():
@@ -95,7 +95,7 @@ def of_unit(proc: Path) -> list[int]:
     return sorted(pids)
 
 
-def shown(value: Any) -> Any:
+def redacted(value: Any) -> Any:
     """Redact the host's secrets, and what looks like a secret, in all texts of a JSON value.
 
     If the secrets cannot be read, every text of more than one word is replaced with the reason.
@@ -110,7 +110,9 @@ def shown(value: Any) -> Any:
 
 
 def _without_secrets(value: Any) -> Any:
-    redactor = redaction.Redactor([*kept(Path("/")), *given(of_unit(paths.PROC), paths.PROC)])
+    redactor = redaction.Redactor(
+        [*in_files(Path("/")), *in_processes(unit_processes(paths.PROC), paths.PROC)]
+    )
     return _changed(
         value, lambda text: redactor.redact(text.encode(errors="replace"))[0].decode(errors="replace")
     )

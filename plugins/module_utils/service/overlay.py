@@ -23,7 +23,7 @@ def shown(value: object) -> Shown | None:
     return shape.typed(Shown, value, "the overlay in /health") if value else None
 
 
-def words(value: object) -> str:
+def describe(value: object) -> str:
     """Describe the override that `/health` shows, as part of a sentence; empty if there is none."""
     try:
         override = shown(value)

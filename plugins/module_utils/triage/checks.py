@@ -221,7 +221,7 @@ def security() -> facts.Security:
 def history(layout: release_layout.Layout, path: Path) -> facts.History:
     """The newest records, the newest switch from one release to another, and the rollback target."""
     records = release_history.read(path)
-    targets = release_history.ways_back(
+    targets = release_history.rollback_targets(
         records, available=layout.complete(), besides=layout.current_release()
     )
     switch: facts.Switch | None = None

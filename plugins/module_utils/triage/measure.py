@@ -92,7 +92,7 @@ def measure(options: Options, places: Places) -> dict[str, workers.Entry]:
     entries = running.results()
     entries.pop("bound_to", None)
     traffic = _traffic(entries.pop("before"), entries.pop("after"), seconds, quick)
-    shown: dict[str, workers.Entry] = host_secrets.shown({**entries, "traffic": traffic})
+    shown: dict[str, workers.Entry] = host_secrets.redacted({**entries, "traffic": traffic})
     return shown
 
 

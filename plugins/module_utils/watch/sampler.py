@@ -160,7 +160,7 @@ def take(terms: watch_samples.Terms, layout: release_layout.Layout) -> watch_sam
 def health(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
     """The answer of /health, with a description of the lowered limits."""
     answer = at.answer("/health", seconds)
-    lowered = overlay.words(answer["body"].get("overlay"))
+    lowered = overlay.describe(answer["body"].get("overlay"))
     shortened = short(answer, "status", "reason")
     return {**shortened, "body": {**shortened["body"], "lowered": lowered[:_LONGEST_TEXT]}}
 

@@ -187,7 +187,7 @@ def _reason(error: OSError | subprocess.CalledProcessError) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         output = redaction.plain(error.stderr or "").strip()
         lines = [line for line in output.splitlines() if line.startswith("ERROR")]
-        return lines[-1] if lines else endings.said(output, status=error.returncode, most=300)
+        return lines[-1] if lines else endings.describe(output, status=error.returncode, most=300)
     if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
         return str(error.reason)
     return str(error)

@@ -170,7 +170,7 @@ def _pip(*arguments: str) -> None:
     if result.returncode != 0:
         lines = redaction.plain(result.stderr).splitlines()
         errors = "\n".join(line for line in lines if not line.startswith("WARNING"))
-        message = endings.said(errors, "\n".join(lines), status=result.returncode, lines=3)
+        message = endings.describe(errors, "\n".join(lines), status=result.returncode, lines=3)
         raise WheelError(f"The server's wheel set cannot be built: {message}")
 
 

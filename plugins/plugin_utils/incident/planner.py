@@ -29,7 +29,7 @@ _UNKNOWN_IS: Severity = "P1"
 
 
 @dataclass(frozen=True)
-class Known:
+class PlanContext:
     """What a plan is made from.
 
     `report`: that of triage, None if triage was not run. `taken`: ids in use. `timelines`: the events of
@@ -57,7 +57,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
-def plan(request: Request, context: Known) -> Plan:
+def plan(request: Request, context: PlanContext) -> Plan:
     """Plan the lines that a request adds.
 
     Raises:
@@ -97,7 +97,7 @@ def find(name: str, all_incidents: Mapping[str, Incident]) -> Incident:
     return all_incidents[is_open[0]]
 
 
-def _open(request: Request, context: Known) -> Plan:
+def _open(request: Request, context: PlanContext) -> Plan:
     report = context.report or {"hosts": {}, "verdict": "healthy"}
     findings = incident_report.findings(report)
     errors = incident_report.error_groups(report)
@@ -155,7 +155,7 @@ def _open(request: Request, context: Known) -> Plan:
     return Plan(name, (event,), message, warnings)
 
 
-def _join(request: Request, context: Known, existing: Incident, triaged: Mapping[str, Any]) -> Plan:
+def _join(request: Request, context: PlanContext, existing: Incident, triaged: Mapping[str, Any]) -> Plan:
     texts = request.texts("lead", "impact", "summary", "next_steps", "eta")
     new = set(triaged["errors"]) - _earlier_errors(context) if len(context.all) > 1 else set()
     event = {
@@ -202,7 +202,7 @@ def _computed(
     return {**new, "computed": list(new)} if new else {}
 
 
-def _earlier_errors(context: Known) -> set[str]:
+def _earlier_errors(context: PlanContext) -> set[str]:
     return {error for incident in context.all.values() for error in incident.errors}
 
 
@@ -237,7 +237,7 @@ def calls(incident: Incident, roles: Sequence[str], senior: str, now: datetime) 
     ]
 
 
-def _update(request: Request, incident: Incident, context: Known) -> Plan:
+def _update(request: Request, incident: Incident, context: PlanContext) -> Plan:
     texts = request.texts("lead", "impact", "summary", "next_steps", "eta", "resolution")
     if request.status:
         state.check_transition(incident, request.status)
@@ -279,7 +279,7 @@ def _is_repeated(request: Request, incident: Incident, now: datetime) -> bool:
     return recent and dict(newest.asked) == _asked(request)
 
 
-def _escalate(request: Request, incident: Incident, context: Known) -> Plan:
+def _escalate(request: Request, incident: Incident, context: PlanContext) -> Plan:
     triggered = state.triggers(incident, context.now)
     why = request.why or "; ".join(each.why for each in triggered)
     if not why:
@@ -303,7 +303,7 @@ def _escalate(request: Request, incident: Incident, context: Known) -> Plan:
     return Plan(incident.id, (event,), f"Escalated incident {incident.id} to {request.to}: {why}.")
 
 
-def _close(request: Request, incident: Incident, context: Known) -> Plan:
+def _close(request: Request, incident: Incident, context: PlanContext) -> Plan:
     if not (request.resolution or incident.resolution):
         raise RefusedError(
             f"{incident.id} has no resolution. Describe how it was resolved: -e 'resolution=\"<resolution>\"'"
@@ -326,7 +326,7 @@ def _close(request: Request, incident: Incident, context: Known) -> Plan:
     return Plan(incident.id, (event,), message, warnings)
 
 
-def _unwatched(request: Request, incident: Incident, context: Known) -> dict[str, Any]:
+def _unwatched(request: Request, incident: Incident, context: PlanContext) -> dict[str, Any]:
     """The record of an end without a confirmed recovery. Refuses it without `without_watch`."""
     problems = closing.unmet(incident, context.timelines.get(incident.id, ()))
     if problems and not request.without_watch:
@@ -350,7 +350,7 @@ def _overdue(incident: Incident, now: datetime) -> tuple[dict[str, Any], ...]:
     return ()
 
 
-def _public(requested: str, status: Status | None, context: Known) -> tuple[str, tuple[str, ...]]:
+def _public(requested: str, status: Status | None, context: PlanContext) -> tuple[str, tuple[str, ...]]:
     """The public text: that of the request, or the site's text for a new status. With warnings.
 
     A requested text that must not be published is refused. If the site's own text is missing or must not be
@@ -389,7 +389,7 @@ def _is_worse(one: Severity, other: Severity) -> bool:
     return SEVERITIES.index(one) < SEVERITIES.index(other)
 
 
-def _new_id(context: Known) -> str:
+def _new_id(context: PlanContext) -> str:
     """The day and the first free number on it, such as 2026-11-24-1."""
     day = f"{context.now:%Y-%m-%d}"
     number = 1

@@ -160,6 +160,9 @@ def _replaced_inputs(extra: Mapping[str, Any], procedure: str) -> Iterator[str]:
     for (owner, name), successor in procedures.REPLACED_INPUTS.items():
         if owner == procedure and name in extra:
             yield f"-e {name} was replaced. Run playbooks/{successor}.yml instead."
+    for (owner, name), successor in procedures.RENAMED_INPUTS.items():
+        if owner == procedure and name in extra:
+            yield f"-e {name} is now called {successor}. Run it with -e {successor}={extra[name]}."
     if "do" in extra and procedure.partition("_")[0] in procedures.REPLACED:
         yield "-e do was replaced: the playbook's name says what is done."
 

@@ -216,7 +216,7 @@ _ALL = (
         "Roll back to the last validated release, one host after the other",
         (
             Input("release", "word", "the release to switch to; the last validated one without it"),
-            Input("allow_bad", "bool", "accept a release that was rejected", default=False),
+            Input("allow_rejected", "bool", "accept a release that was rejected", default=False),
         ),
         locks=True,
     ),
@@ -417,6 +417,8 @@ REPLACED_INPUTS: Mapping[tuple[str, str], str] = {
     ("watch", "fetch"): "watch_show",
 }
 """Inputs of version 0.2 that are procedures of their own now."""
+RENAMED_INPUTS: Mapping[tuple[str, str], str] = {("rollback", "allow_bad"): "allow_rejected"}
+"""Inputs of version 0.2 that have a new name."""
 
 
 def inputs_of(name: str) -> dict[str, Input]:

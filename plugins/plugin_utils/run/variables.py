@@ -15,7 +15,7 @@ PASSED = (
     "evidence_result",
     "gpu_driver_outcome",
     "incident_outcome",
-    "preflight_found",
+    "preflight_facts",
     "katago_installed",
     "katago_mcp_outcome",
     "procedure_evidence",
@@ -35,6 +35,9 @@ PASSED = (
 RENAMED = {
     "incident_sinks": "incident_channels",
     "incident_timekeeper": "incident_reminder_host",
+    "katago_mcp_allow_bad": "katago_mcp_allow_rejected",
+    "katago_mcp_trial_deadline": "katago_mcp_preflight_deadline",
+    "katago_mcp_trial_memory_mb": "katago_mcp_preflight_memory_mb",
 }
 """Role variables that were renamed: the old name and the new one."""
 

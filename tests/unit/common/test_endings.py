@@ -41,7 +41,7 @@ def test_lines_are_kept_whole_except_one_that_is_too_long() -> None:
 )
 def test_silent_program_is_described_by_its_exit_status(code: str, expected: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert endings.said(done.stderr, done.stdout, status=done.returncode).startswith(expected)
+    assert endings.describe(done.stderr, done.stdout, status=done.returncode).startswith(expected)
 
 
 def test_statuses_of_systemd_are_named() -> None:

@@ -310,8 +310,8 @@ def test_fifty_planted_secrets_are_redacted(tmp_path: Path) -> None:
     canaries = [f"canary{number:02}-{'Zq8+/x' * 3}{number}==" for number in range(50)]
     host(tmp_path, canaries)
     known = [
-        *host_secrets.kept(tmp_path),
-        *host_secrets.given(host_secrets.of_unit(tmp_path / "proc"), tmp_path / "proc"),
+        *host_secrets.in_files(tmp_path),
+        *host_secrets.in_processes(host_secrets.unit_processes(tmp_path / "proc"), tmp_path / "proc"),
     ]
     assert {canary.encode() for canary in canaries[:PLANTED]} <= {secret.value for secret in known}
     # The known secrets occur anywhere and in any encoding, the others in text that looks like a secret.
@@ -370,7 +370,7 @@ def test_secrets_of_incident_channels_are_found(tmp_path: Path, place: str) -> N
         *("https://me:hook%20pass1@go.net/incidents", "header-value-1", "header-value-2", "mail-pass-1"),
     )
     text = "\n".join((*secrets, "go.net/incidents is the team's")).encode()
-    content, _ = Redactor(host_secrets.kept(tmp_path)).redact(text)
+    content, _ = Redactor(host_secrets.in_files(tmp_path)).redact(text)
     assert content.decode().splitlines() == [
         *[f"[redacted:{name}]"] * len(secrets),
         "go.net/incidents is the team's",
@@ -382,8 +382,8 @@ def test_unreadable_file_of_secrets_is_reported(tmp_path: Path) -> None:
     credentials.mkdir(parents=True)
     (credentials / "big").write_bytes(b"x" * (host_secrets.LARGEST + 1))
     with pytest.raises(host_secrets.ConfidentialError, match="big has more than"):
-        host_secrets.kept(tmp_path)
-    assert host_secrets.kept(tmp_path / "elsewhere") == []
+        host_secrets.in_files(tmp_path)
+    assert host_secrets.in_files(tmp_path / "elsewhere") == []
 
 
 def test_environment_of_a_unit_is_parsed_like_systemd() -> None:

@@ -285,7 +285,7 @@ def test_secrets_are_removed_from_a_value_and_the_rest_is_unchanged() -> None:
         "count": 3,
         "none": None,
     }
-    shown = host_secrets.shown(value)
+    shown = host_secrets.redacted(value)
     assert shown["lines"][0] == "said [redacted:known]"
     assert "abcdefgh12345678" not in shown["lines"][1]
     assert (shown["count"], shown["none"]) == (3, None)
@@ -297,7 +297,7 @@ def test_texts_are_withheld_if_the_hosts_secrets_cannot_be_read(monkeypatch: pyt
         raise host_secrets.ConfidentialError("/etc/katago-mcp/credentials/x: Input/output error")
 
     monkeypatch.setattr(host_secrets, "kept", fail)
-    shown = host_secrets.shown({"line": "said a-known-secret", "state": "active", "pid": 7})
+    shown = host_secrets.redacted({"line": "said a-known-secret", "state": "active", "pid": 7})
     assert (shown["state"], shown["pid"]) == ("active", 7)
     assert "a-known-secret" not in shown["line"]
     assert "credentials/x: Input/output error" in shown["line"]

@@ -99,7 +99,7 @@ def unit_lines(vendor: str | None, nodes: list[str]) -> list[str]:
         ).items()
     }
     facts = {"host": {"gpu": vendor is not None, "gpu_vendor": vendor, "gpu_nodes": nodes}}
-    templar = Templar(loader, variables={**variables, "preflight_found": facts})
+    templar = Templar(loader, variables={**variables, "preflight_facts": facts})
     return systemd_run.properties(templar.template(variables["katago_sandbox"]))
 
 

@@ -194,7 +194,7 @@ def test_incident_without_hosts_needs_no_watch() -> None:
 
 
 def plan(there: Incident, events: list[dict[str, Any]], **given: Any) -> planner.Plan:
-    known = planner.Known(now=NOW, who="anna", all={"i-1": there}, timelines={"i-1": events})
+    known = planner.PlanContext(now=NOW, who="anna", all={"i-1": there}, timelines={"i-1": events})
     return planner.plan(request.parse(given.pop("do"), given), known)
 
 

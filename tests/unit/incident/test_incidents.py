@@ -70,7 +70,7 @@ class Desk:
         """Plan a request. Watches are tested in test_closing.py."""
         if given.get("do") == "close" or given.get("status") == "resolved":
             given["without_watch"] = True
-        known = planner.Known(
+        known = planner.PlanContext(
             now=self.now,
             who=WHO,
             all=self.store.load_all()[0],
@@ -533,7 +533,9 @@ def test_host_name_in_a_public_text_is_refused_and_not_recorded(desk: Desk) -> N
 
 def test_site_text_with_jargon_is_replaced_with_a_warning(desk: Desk) -> None:
     request = incident_request.parse("open", {})
-    known = planner.Known(NOW, WHO, {}, report=DOWN, public_texts={"investigating": "GPU!"}, jargon=["GPU"])
+    known = planner.PlanContext(
+        NOW, WHO, {}, report=DOWN, public_texts={"investigating": "GPU!"}, jargon=["GPU"]
+    )
     plan = planner.plan(request, known)
     assert plan.events[0]["public"] == statuspage.TEXTS["investigating"]
     (warning,) = plan.warnings

@@ -75,22 +75,22 @@ def test_malformed_record_is_described_and_skipped(
 def test_rollback_target_is_the_last_validated_release_that_is_not_current() -> None:
     records = [record("a", "good"), record("b", "good"), record("c")]
     available = ["a", "b", "c"]
-    assert history.ways_back(records, available=available, besides="c") == ["b", "a"]
-    assert history.ways_back(records, available=available, besides="b") == ["a"]
+    assert history.rollback_targets(records, available=available, besides="c") == ["b", "a"]
+    assert history.rollback_targets(records, available=available, besides="b") == ["a"]
 
 
 def test_target_of_a_rollback_is_preferred_to_the_release_that_it_left() -> None:
     records = [record("a", "good"), record("b", "good"), record("a"), record("a", "good"), record("c")]
-    assert history.ways_back(records, available=["a", "b", "c"], besides="c")[0] == "a"
+    assert history.rollback_targets(records, available=["a", "b", "c"], besides="c")[0] == "a"
 
 
 def test_release_that_was_rejected_later_is_no_rollback_target() -> None:
     records = [record("a", "good"), record("b", "good"), record("b", "bad")]
-    assert history.ways_back(records, available=["a", "b"], besides=None) == ["a"]
+    assert history.rollback_targets(records, available=["a", "b"], besides=None) == ["a"]
 
 
 def test_removed_release_is_no_rollback_target() -> None:
-    assert history.ways_back([record("a", "good")], available=[], besides=None) == []
+    assert history.rollback_targets([record("a", "good")], available=[], besides=None) == []
 
 
 def test_verdict_counts_until_the_next_switch_to_the_release() -> None:
@@ -108,14 +108,14 @@ def test_current_release_is_the_release_of_the_newest_switch() -> None:
 def test_second_rollback_goes_further_back_and_never_to_a_release_that_was_left() -> None:
     records = deployed("a", "b", "c")
     records += [record("b", how="rollback"), record("b", "good")]
-    assert history.ways_back(records, available=["a", "b", "c"], besides="b") == ["a"]
+    assert history.rollback_targets(records, available=["a", "b", "c"], besides="b") == ["a"]
     records += [record("a", how="rollback"), record("a", "good")]
-    assert history.ways_back(records, available=["a", "b", "c"], besides="a") == []
+    assert history.rollback_targets(records, available=["a", "b", "c"], besides="a") == []
 
 
 def test_rollback_target_of_a_deployment_after_a_rollback_is_the_release_that_it_replaced() -> None:
     records = [*deployed("a", "b"), record("a", how="rollback"), record("a", "good"), *deployed("b")]
-    assert history.ways_back(records, available=["a", "b"], besides="b") == ["a"]
+    assert history.rollback_targets(records, available=["a", "b"], besides="b") == ["a"]
 
 
 def test_failed_rollback_removes_its_target_and_keeps_the_earlier_targets() -> None:
@@ -126,7 +126,7 @@ def test_failed_rollback_removes_its_target_and_keeps_the_earlier_targets() -> N
         record("c", how="return"),
         record("c", "good"),
     ]
-    assert history.ways_back(records, available=["a", "b", "c"], besides="c") == ["a"]
+    assert history.rollback_targets(records, available=["a", "b", "c"], besides="c") == ["a"]
 
 
 def test_rollback_is_unfinished_until_its_verdict_and_while_its_procedure_runs() -> None:
@@ -155,7 +155,7 @@ def test_return_of_a_failed_rollback_is_finished_only_by_the_same_procedure() ->
 def test_repeated_rollbacks_visit_every_release_once_newest_first(releases: list[str]) -> None:
     records = deployed(*releases)
     visited = [releases[-1]]
-    while targets := history.ways_back(records, available=releases, besides=visited[-1]):
+    while targets := history.rollback_targets(records, available=releases, besides=visited[-1]):
         visited.append(targets[0])
         records += [record(targets[0], how="rollback"), record(targets[0], "good")]
     assert visited == releases[::-1]
@@ -169,7 +169,7 @@ verdicts = st.sampled_from([None, "good", "bad"])
 def test_newest_verdict_of_every_rollback_target_is_good_and_targets_are_newest_first(
     records: list[Record], available: list[str], besides: str | None
 ) -> None:
-    targets = history.ways_back(records, available=available, besides=besides)
+    targets = history.rollback_targets(records, available=available, besides=besides)
     good = {
         each.release: number
         for number, each in enumerate(records)

@@ -122,13 +122,13 @@ def test_rollback_that_was_killed_after_its_release_failed_continues_with_the_re
     records += [record(bad, None, "rollback"), record(bad, "bad", "rollback")]
     for current in (bad, good):
         for name in (release_switch.LAST_GOOD, bad):
-            parameters = {"release": name, "allow_bad": False, "since": at}
+            parameters = {"release": name, "allow_rejected": False, "since": at}
             assert release_switch.rollback_target(layout, records, parameters, current) == (good, bad)
         with pytest.raises(release_switch.SwitchError, match="was rejected on"):
             release_switch.rollback_target(
-                layout, records, {"release": bad, "allow_bad": False, "since": later}, current
+                layout, records, {"release": bad, "allow_rejected": False, "since": later}, current
             )
-        allowed = {"release": bad, "allow_bad": True, "since": at}
+        allowed = {"release": bad, "allow_rejected": True, "since": at}
         assert release_switch.rollback_target(layout, records, allowed, current) == (bad, current)
         records.append(record(good, None, "return"))
 

@@ -59,9 +59,11 @@ def test_procedure_is_found_by_its_words_and_by_the_name_of_its_playbook(argumen
 
 
 def test_options_become_inputs_and_the_rest_is_passed_on() -> None:
-    words = command("rollback", "-l", "katago-1", "--release", "0.2.0-abc", "--allow-bad", "--check", "-vv")
+    words = command(
+        "rollback", "-l", "katago-1", "--release", "0.2.0-abc", "--allow-rejected", "--check", "-vv"
+    )
     assert words[0] == "ansible-playbook"
-    assert json.loads(words[3]) == {"release": "0.2.0-abc", "allow_bad": True}
+    assert json.loads(words[3]) == {"release": "0.2.0-abc", "allow_rejected": True}
     assert words[4:] == ["-l", "katago-1", "--check", "-vv"]
     assert given("watch", "--no-wait") == {"wait": False}
     assert given("incident", "update", "--actions", "a; b", "--actions", "c") == {"actions": ["a; b", "c"]}

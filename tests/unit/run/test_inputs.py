@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_extra_variable_that_resembles_a_known_one_is_refused_and_others_are_not() -> None:
-    known = ["release", "allow_bad", "incident"]
+    known = ["release", "allow_rejected", "incident"]
     assert list(inputs.mistaken({"release": "a", "site_color": "b"}, known)) == []
     (problem,) = inputs.mistaken({"relase": "a"}, known)
     assert problem == "-e relase is not an input of this playbook. Did you mean release?"
@@ -85,6 +85,11 @@ def test_switch_of_a_role_is_checked_and_its_template_is_left_to_the_role() -> N
             "mitigate",
             {"why": "x", "undo": True},
             "-e undo was replaced. Run playbooks/mitigate_undo.yml instead.",
+        ),
+        (
+            "rollback",
+            {"allow_bad": True},
+            "-e allow_bad is now called allow_rejected. Run it with -e allow_rejected=True.",
         ),
         ("watch", {"fetch": True}, "-e fetch was replaced. Run playbooks/watch_show.yml instead."),
         (
@@ -304,7 +309,7 @@ def test_report_of_a_watch_refuses_words_that_are_neither(name: str) -> None:
         ("restart.yml", "force", "yep", "-e force is 'yep'"),
         ("mitigate.yml", "visits", "many", "-e visits is 'many'"),
         ("purge_cache.yml", "replace_engine", "flase", "-e replace_engine is 'flase'"),
-        ("rollback.yml", "allow_bad", "yse", "-e allow_bad is 'yse'"),
+        ("rollback.yml", "allow_rejected", "yse", "-e allow_rejected is 'yse'"),
         ("watch.yml", "wait", "nope", "-e wait is 'nope'"),
         ("evidence.yml", "without_evidence", "ture", "-e without_evidence is not an input of evidence"),
         ("deploy.yml", "deploy_seral", 2, "Did you mean deploy_serial?"),

@@ -198,10 +198,10 @@ def test_every_part_of_the_override_that_the_service_shows_is_compared() -> None
 
 
 def test_override_is_described_in_a_sentence() -> None:
-    assert overlay.words(shown()) == (
+    assert overlay.describe(shown()) == (
         "limits are lowered until 2026-11-24T06:30:00Z by anna@control (katago.maxVisits 100; load)"
     )
-    assert overlay.words(None) == ""
+    assert overlay.describe(None) == ""
 
 
 @pytest.mark.parametrize(
@@ -216,6 +216,6 @@ def test_override_is_described_in_a_sentence() -> None:
     ],
 )
 def test_malformed_override_is_described_as_lowered_limits(value: object, message: str) -> None:
-    text = overlay.words(value)
+    text = overlay.describe(value)
     assert text.startswith("limits are lowered, but the service does not report which: ")
     assert message in text
