@@ -195,7 +195,7 @@ def test_service_that_would_not_start_again_is_not_stopped(
     assert "Refused; nothing was changed on this host." in run.output
     assert reason in run.output
     assert f"ansible-playbook playbooks/deploy.yml -l {TARGET}" in run.output
-    assert "To go on anyway: -e " in run.output
+    assert "To continue anyway: -e " in run.output
     assert set(run.changed.values()) == {0}
 
 

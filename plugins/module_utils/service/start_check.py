@@ -28,7 +28,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import (
 
 UNIT = "katago-mcp-start-check.service"
 _PATIENCE = 60
-_DEADLINE = 300
+_DEADLINE = 600
 _SPARE_SECONDS = 60
 _MOST_LINES = 5
 # With such a certificate the server starts, and reports it.
@@ -144,7 +144,7 @@ def refusal(findings: Findings, *, starts: bool, allow_changed_files: bool) -> s
     )
     lines += [f"Repair: {repair}." for repair in repairs]
     lines += [advice()] if changed else []
-    return "\n".join([*lines, f"To go on anyway: {' '.join(options)}"])
+    return "\n".join([*lines, f"To continue anyway: {' '.join(options)}"])
 
 
 def advice() -> str:

@@ -94,10 +94,10 @@ _WITHOUT_WATCH = Input(
     "without_watch", "bool", "end the incident although no watch has confirmed the recovery", default=False
 )
 _WITHOUT_START_CHECK = Input(
-    "without_start_check", "bool", "go on although the service may not start again", default=False
+    "without_start_check", "bool", "continue although the service may not start again", default=False
 )
 _ALLOW_CHANGED_FILES = Input(
-    "allow_changed_files", "bool", "go on although files of the release were changed", default=False
+    "allow_changed_files", "bool", "continue although files of the release were changed", default=False
 )
 _LEAD = Input("lead", "text", "who leads the response")
 _IMPACT = Input("impact", "text", "what users notice", recorded=False)

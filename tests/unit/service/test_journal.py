@@ -173,6 +173,6 @@ def test_reason_of_a_failed_start_is_what_is_no_successful_call() -> None:
 def test_only_entries_since_the_start_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [{"MESSAGE": str(at), "__REALTIME_TIMESTAMP": str(at * 1_000_000)} for at in (99, 100, 101)]
     monkeypatch.setattr(journal, "own", lambda minutes: entries if minutes == 2 else [])
-    monkeypatch.setattr(journal.subprocess, "run", lambda *_, **__: None)
-    monkeypatch.setattr(journal.time, "time", lambda: 170.0)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: None)
+    monkeypatch.setattr("time.time", lambda: 170.0)
     assert [entry["MESSAGE"] for entry in journal.since(100)] == ["100", "101"]

@@ -106,7 +106,7 @@ def test_own_check_of_the_release_is_quoted_with_the_procedure_that_repairs_it(h
     assert reason == "- server.port: must be a number"
     assert "playbooks/deploy.yml -l HOST" in repair
     assert "playbooks/restore.yml -l HOST" in repair
-    assert option == "To go on anyway: -e without_start_check=true"
+    assert option == "To continue anyway: -e without_start_check=true"
     assert start_check.refusal(host.findings(), starts=False, allow_changed_files=False) is None
 
 
