@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -135,7 +136,7 @@ def damaged(path: str, content: str) -> Callable[[Any], contextlib.AbstractConte
 
     @contextlib.contextmanager
     def fault(host: Any) -> Iterator[None]:
-        host.check_output(f"cp --preserve {path} /root/intact && printf %s '{content}' > {path}")
+        host.check_output(f"cp --preserve {path} /root/intact && printf %s {shlex.quote(content)} > {path}")
         try:
             assert host.check_output(f"cat {path}") == content
             yield

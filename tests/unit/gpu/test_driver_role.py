@@ -58,7 +58,8 @@ class Host:
         (fleet / "plugins/modules").mkdir(parents=True)
         (fleet / "roles/validate/tasks").mkdir(parents=True)
         (fleet / "roles/validate/tasks/main.yml").write_text(
-            "- ansible.builtin.set_fact:\n    validate_result: {release: one, lowered: ''}\n"
+            "- ansible.builtin.set_fact:\n"
+            "    validate_result: {release: one, lowered: '', changed_files: ''}\n"
         )
         for kind in ("plugins", "plugins/modules", "roles"):
             for path in (ROOT / kind).iterdir():

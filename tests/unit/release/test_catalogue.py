@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils.release import catalogue, history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import start_check
 from ansible_collections.katago.fleet.plugins.modules import release_switch
 from tests.unit.release.test_layout import built
 
@@ -107,3 +108,25 @@ def test_only_a_rollback_leaves_a_release(how: history.How, previous: str, left:
     records = [switched(1, "a", "b"), switched(2, "b", previous, how)]
     assert (history.left_by_rollback(records, "a") is not None) is left
     assert history.left_by_rollback([*records, switched(3, "a", "b")], "a") is None
+
+
+def test_release_with_which_the_service_would_not_start_is_refused_with_the_reason_first(
+    layout: release_layout.Layout, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = [
+        start_check.Problem("server.port: must be a number", start_check.REBUILD),
+        start_check.Problem("port 8080 is taken", start_check.REPAIR_PORT),
+    ]
+    monkeypatch.setattr(start_check, "of_release", lambda *_: problems)
+    directory = layout.release(names[0])
+    with pytest.raises(release_switch.SwitchError) as raised:
+        release_switch.require_start(directory, "")
+    assert str(raised.value).splitlines() == [
+        f"the service would not start with {names[0]}:",
+        "- server.port: must be a number",
+        "- port 8080 is taken",
+        f"Repair: {start_check.REBUILD}",
+        f"Repair: {start_check.REPAIR_PORT}",
+    ]
+    problems.clear()
+    release_switch.require_start(directory, "")
