@@ -72,11 +72,12 @@ def current(layout: release_layout.Layout) -> Findings:
     replaced = links.damage(links.of_host(layout, layout.current_release() or ""))
     changed = [*release_layout.changed(damage), *(line for line in replaced if "is missing" not in line)]
     missing = [line for line in (*damage, *replaced) if line not in changed]
-    problems = [Problem(f"the release is damaged: {line}", REBUILD) for line in missing[:_MOST_LINES]]
+    problems = [Problem(f"the release is damaged: {_few(missing)}", REBUILD)] if missing else []
     problems += [Problem(obstacle, REPAIR_DISK) for obstacle in disk.obstacles()]
     # Without room on the disk, the release's own check would fail for that reason.
     if not any(problem.repair == REPAIR_DISK for problem in problems):
-        problems += of_release(layout.current, paths.CONFIG, paths.SERVICE_UNIT_FILE.read_text())
+        unit_file = (credentials.content(paths.SERVICE_UNIT_FILE) or b"").decode(errors="replace")
+        problems += of_release(layout.current, paths.CONFIG, unit_file)
     return Findings(problems, changed)
 
 
@@ -133,10 +134,9 @@ def refusal(findings: Findings, *, starts: bool, allow_changed_files: bool) -> s
         lines += [f"- {problem.message}" for problem in problems]
         options.append("-e without_start_check=true")
     if changed:
-        more = f"; and {len(changed) - _MOST_LINES} more" if len(changed) > _MOST_LINES else ""
         lines += [
             "Files were changed since the release was built, which may be traces of an intruder:"
-            f" {'; '.join(changed[:_MOST_LINES])}{more}."
+            f" {_few(changed)}."
         ]
         options.append("-e allow_changed_files=true")
     repairs = dict.fromkeys(
@@ -150,6 +150,11 @@ def refusal(findings: Findings, *, starts: bool, allow_changed_files: bool) -> s
 def advice() -> str:
     """What to do about a release whose files were changed."""
     return f"Repair: {REBUILD}. If nobody of you changed the files, isolate the host first: {ISOLATE}"
+
+
+def _few(lines: list[str]) -> str:
+    more = f"; and {len(lines) - _MOST_LINES} more" if len(lines) > _MOST_LINES else ""
+    return f"{'; '.join(lines[:_MOST_LINES])}{more}"
 
 
 def _refusals(directory: Path, config: Path, unit_file: str) -> list[str]:
@@ -167,8 +172,9 @@ def _refusals(directory: Path, config: Path, unit_file: str) -> list[str]:
         patience=_PATIENCE,
         deadline=_DEADLINE,
     )
+    problems = _verdict(run)
     # The messages quote the wrong value, which may be a secret in the wrong place.
-    return [str(host_secrets.redacted(message)) for message in _verdict(run)]
+    return list(host_secrets.redacted(problems)) if problems else []
 
 
 def _verdict(run: transient_unit.Run) -> list[str]:
