@@ -133,7 +133,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup import (
 from ansible_collections.katago.fleet.plugins.module_utils.backup.settings import state_or_empty
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
-from ansible_collections.katago.fleet.plugins.module_utils.service import cache
+from ansible_collections.katago.fleet.plugins.module_utils.service import cache, start_check
 
 HOST = Path("/")
 _MAX_LINES = 12
@@ -176,6 +176,15 @@ def planned(parameters: dict[str, Any]) -> tuple[restic.Snapshot, restore_plan.P
 def check_cache() -> list[survey.Finding]:
     """Check this host's cache by its release."""
     return list(program_checks.check_cache(paths.ANSWERS))
+
+
+def port_problems(planner: restore_plan.Planner, release: str) -> list[str]:
+    """Why the restored service could not listen on its ports."""
+    place = f"{paths.RELEASE_ROOT}/releases/{release}/config.json"
+    content = planner.content(place)
+    if content is None and Path(place).is_file():
+        content = Path(place).read_bytes()
+    return list(start_check.port_problems(content or b""))
 
 
 def summary(
@@ -302,6 +311,10 @@ def main() -> None:
             if result["acts"] and (problems := list(disk.obstacles())):
                 raise restore_plan.RestoreError(
                     f"{'; '.join(problems)}: a restored engine could not start. Repair the disk first"
+                )
+            if result["acts"] and (conflicts := port_problems(planner, plan.release)):
+                raise restore_plan.RestoreError(
+                    f"{'; '.join(conflicts)}: a restored service could not start. Stop that process first"
                 )
             result["gpu"] = (
                 capacity.usable_gpu(parameters["gpu_vendor"], parameters["gpu_devices"]) is not None

@@ -135,12 +135,9 @@ human_network:
   returned: success
 """
 
-import errno
-import json
 import os
 import platform
 import re
-import socket
 import subprocess
 import sys
 from dataclasses import asdict
@@ -150,7 +147,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk, os_release
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk, os_release, sockets
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
 
@@ -179,28 +176,9 @@ def free_mb(path: str) -> int:
     return status.f_bfree * status.f_frsize >> 20
 
 
-def own_sockets() -> set[int]:
-    """The ports of the running service, from its configuration."""
-    try:
-        # The configuration that it was started with, which may not be the current one.
-        config = json.loads(Path(f"/proc/{unit.state().pid}/cwd/config.json").read_text())
-        return {config["server"]["port"], config["metrics"]["port"]}
-    except (OSError, ValueError, KeyError):
-        return set()
-
-
-def bind_error(address: str, port: int, own: set[int]) -> str | None:
-    """Why a TCP socket cannot be bound there; None if it can, or if the running service has the port."""
-    try:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address, port))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE and port in own:
-            return None
-        return os.strerror(error.errno) if error.errno else str(error)
-    return None
+def own_processes() -> list[int]:
+    """The processes of the service, by its control group: its files may be damaged."""
+    return [process["pid"] for process in unit.processes(unit.control_group())]
 
 
 def main() -> None:
@@ -219,13 +197,16 @@ def main() -> None:
     except os_release.OsReleaseError as error:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {error}", refused=True)
     systemd = systemd_version()
-    own = own_sockets() if systemd else set()
+    own = own_processes() if systemd else []
     try:
         usable = capacity.usable_gpu(module.params["gpu_vendor"], module.params["gpu_devices"])
     except ValueError as error:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {error}")
     listeners: list[dict[str, Any]] = [
-        {**listener, "error": bind_error(listener["address"], listener["port"], own)}
+        {
+            **listener,
+            "error": sockets.bind_problem(listener["address"], listener["port"], own, paths.PROC),
+        }
         for listener in module.params["listeners"]
     ]
     module.exit_json(

@@ -91,6 +91,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings, files
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import unit
 
 # Long enough for a slow or busy host; it only has to stop a step that hangs.
 INSTALL_SECONDS = 1800
@@ -191,9 +192,12 @@ def seal(directory: Path) -> None:
                 path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 
-def set_aside(directory: Path) -> Path | None:
-    """Move a damaged release away and keep it for analysis; None if the release was never complete."""
-    if not (directory / layout.MANIFEST).exists():
+def set_aside(directory: Path, *, in_use: bool = False) -> Path | None:
+    """Move a damaged release away and keep it for analysis; None if the release was never complete.
+
+    `in_use`: it is the current release or it runs, so it was complete once.
+    """
+    if not (os.path.lexists(directory) if in_use else (directory / layout.MANIFEST).exists()):
         return None
     stamp = timestamps.now().replace(":", "")
     target = directory.with_name(f".damaged-{directory.name}-{stamp}")
@@ -214,11 +218,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters = module.params
-    directory = layout.Layout(paths.RELEASE_ROOT).release(parameters["name"])
+    releases = layout.Layout(paths.RELEASE_ROOT)
+    directory = releases.release(parameters["name"])
     present = not layout.damage(directory)
     if present or parameters["source"] is None:
         module.exit_json(changed=False, present=present)
-    aside = set_aside(directory)
+    uses = (releases.current_release(), unit.running_release(unit.state().pid))
+    aside = set_aside(directory, in_use=directory.name in uses)
     try:
         build(directory, Path(parameters["source"]), parameters)
         if damage := layout.damage(directory):

@@ -9,7 +9,9 @@ short_description: Switch to a release
 description:
   - Replaces the symlink C(/opt/katago-mcp/current) by a rename. The paths of unit, configuration and command
     go through this symlink, so all of them change at once.
-  - Refuses a missing or damaged release before it changes anything.
+  - Refuses a missing or damaged release before it changes anything, and one with which the service would not
+    start, because of its configuration, its credentials or a port.
+  - What is in the place of a symlink is kept under another name.
   - Records the switch in C(/var/lib/katago-mcp/history.jsonl).
   - Does not restart the service. Returns the reasons why the service must be restarted.
 options:
@@ -37,6 +39,10 @@ options:
       - If this run finishes a run that was killed, the time when that run started.
     type: str
     default: "9999"
+  without_start_check:
+    description: Whether to switch without a check that the service would start with the release.
+    type: bool
+    default: false
   why:
     description: The reason, recorded in the history.
     type: str
@@ -86,9 +92,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk, files
-from ansible_collections.katago.fleet.plugins.module_utils.release import history, links
+from ansible_collections.katago.fleet.plugins.module_utils.release import catalogue, history, links
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import restart
+from ansible_collections.katago.fleet.plugins.module_utils.service import restart, start_check
 
 LAST_GOOD = "last_good"
 
@@ -97,21 +103,23 @@ class SwitchError(Exception):
     """The switch is not possible; the message has the reason, as part of a sentence."""
 
 
-def is_link(path: Path, target: str) -> bool:
-    """Whether `path` is a symlink to exactly `target`."""
-    return path.is_symlink() and str(path.readlink()) == target
-
-
 def last_validated(layout: release_layout.Layout, records: list[history.Record], current: str | None) -> str:
     """The best rollback target that is intact. Raises SwitchError if there is none."""
     candidates = history.rollback_targets(records, available=layout.complete(), besides=current)
     for release in candidates:
         if not release_layout.damage(layout.release(release)):
             return release
-    damaged = f" (damaged: {', '.join(candidates)})" if candidates else ""
+    known = catalogue.describe(layout, records, current)
+    command = catalogue.selectable(layout, records, current)
+    take = f"To take one of them: {command}. Or deploy" if command else "Deploy"
     raise SwitchError(
-        f"there is no earlier release that is validated and intact{damaged}."
-        " Deploy the inputs of an earlier release, or run triage"
+        "\n".join(
+            [
+                "there is no earlier release that is validated and intact. On this host:",
+                *(f"- {name}: {facts}" for name, facts in known.items()),
+                f"{take} the inputs of an earlier release",
+            ]
+        )
     )
 
 
@@ -134,15 +142,27 @@ def rollback_target(
             return unfinished.release, unfinished.previous
         return last_validated(layout, records, current), current
     if requested not in layout.complete():
-        raise SwitchError(
-            f"there is no release {requested!r}; available releases: {', '.join(layout.complete()) or 'none'}"
-        )
+        known = catalogue.describe(layout, records, current)
+        listed = "; ".join(f"{name} ({facts})" for name, facts in known.items())
+        problem = f"{requested} is incomplete" if requested in known else f"there is no release {requested!r}"
+        raise SwitchError(f"{problem}; available releases: {listed or 'none'}")
     if verdict and bad:
         raise SwitchError(
             f"{requested} was rejected on {verdict.at}: {verdict.why}."
             " To roll back to it anyway, add -e allow_rejected=true"
         )
     return requested, current
+
+
+def require_start(directory: Path, unit_file: str) -> None:
+    """Raise SwitchError if the service would not start with a release that is intact."""
+    problems = start_check.of_release(directory, directory / "config.json", unit_file)
+    if problems:
+        lines = [f"- {problem.message}" for problem in problems]
+        repairs = dict.fromkeys(f"Repair: {problem.repair}" for problem in problems)
+        raise SwitchError(
+            "\n".join([f"the service would not start with {directory.name}:", *lines, *repairs])
+        )
 
 
 def switch(layout: release_layout.Layout, record: history.Record, history_file: Path) -> bool:
@@ -154,13 +174,16 @@ def switch(layout: release_layout.Layout, record: history.Record, history_file: 
     missing = {
         path: target
         for path, target in links.of_host(layout, record.release).items()
-        if not is_link(path, target)
+        if not links.is_link(path, target)
     }
     try:
         if history.current(history.read(history_file)) != record.release:
             history.append(record, history_file)
         for path, target in missing.items():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            if path.exists() and not path.is_symlink():
+                # Somebody's own file, or a copy of the release: a rename would overwrite it, or fail.
+                path.rename(path.with_name(f".replaced-{path.name}-{record.at.replace(':', '')}"))
             files.link(path, target)
     except OSError as error:
         if record.previous and layout.current_release() != record.previous:
@@ -177,6 +200,7 @@ def main() -> None:
             "how": {"choices": list(get_args(history.How)), "default": "deployment"},
             "allow_rejected": {"type": "bool", "default": False},
             "since": {"type": "str", "default": "9999"},
+            "without_start_check": {"type": "bool", "default": False},
             "why": {"type": "str", "required": True},
             "who": {"type": "str", "required": True},
         },
@@ -207,7 +231,13 @@ def main() -> None:
             raise SwitchError(
                 f"the release {release} is damaged: {'; '.join(damage[:5])}. Deploy it again to rebuild it"
             )
-        changed = any(not is_link(path, to) for path, to in links.of_host(layout, release).items())
+        unit_file = (layout.release(release) / paths.SERVICE_UNIT).read_text()
+        changed = bool(links.damage(links.of_host(layout, release)))
+        reasons = restart.reasons(release, unit_file)
+        # After a failure nothing runs that a failed start could interrupt.
+        checks_start = parameters["how"] != "return" and not parameters["without_start_check"]
+        if (changed or reasons) and checks_start:
+            require_start(layout.release(release), unit_file)
         if not module.check_mode:
             changed = switch(
                 layout,
@@ -221,12 +251,11 @@ def main() -> None:
                 ),
                 paths.HISTORY,
             )
-        reasons = restart.reasons(release, (layout.release(release) / paths.SERVICE_UNIT).read_text())
         if (changed or reasons) and not module.check_mode:
             restart.prepare()
     except (SwitchError, OSError, subprocess.CalledProcessError) as error:
         module.fail_json(
-            msg=f"No release was switched on this host: {error}. The running service was not touched.",
+            msg=f"No release was switched on this host, and the running service was not touched: {error}.",
             previous=previous,
             refused=True,
         )

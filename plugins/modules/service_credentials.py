@@ -75,6 +75,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import files a
 from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
 
 OPERATOR = "operator"
+SHORTEST_TOKEN = 20
 
 
 def tokens_file(tokens: list[dict[str, Any]], operator: str) -> str:
@@ -93,7 +94,7 @@ class Kept:
 
     def lies_at(self, path: Path) -> bool:
         """Whether the file at `path` is in this state."""
-        return is_access(path, self.mode, self.group) and path.read_text() == self.content
+        return is_access(path, self.mode, self.group) and credentials.content(path) == self.content.encode()
 
     def write(self, path: Path) -> None:
         """Replace or create the file."""
@@ -106,6 +107,12 @@ def is_access(path: Path, mode: int, group: int) -> bool:
         return False
     status = path.stat()
     return (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (mode, os.geteuid(), group)
+
+
+def present_token(path: Path) -> str | None:
+    """The host's own token; None if its file is missing or damaged, a truncated one for example."""
+    token = (credentials.content(path) or b"").decode(errors="replace").strip()
+    return token if len(token) >= SHORTEST_TOKEN and token.isascii() and token.isprintable() else None
 
 
 def files(
@@ -140,7 +147,7 @@ def main() -> None:
         module.fail_json(msg=f"Nothing was changed: this host has no group {module.params['group']}.")
     operator = directory / paths.OPERATOR_TOKEN
     tokens = directory / paths.TOKENS
-    token = operator.read_text().strip() if operator.exists() else secrets.token_urlsafe(32)
+    token = present_token(operator) or secrets.token_urlsafe(32)
     content = tokens_file(module.params["tokens"], token)
     # In check mode the group may not exist yet; then no file can have it.
     required = files(
@@ -151,7 +158,7 @@ def main() -> None:
         module.params["key"],
         -1 if group is None else group,
     )
-    replaced = not tokens.exists() or tokens.read_text() != content
+    replaced = credentials.content(tokens) != content.encode()
     wrong = {path: file for path, file in required.items() if not file.lies_at(path)}
     closed = group is not None and is_access(directory, credentials.CREDENTIALS_MODE, group)
     if group is not None and not module.check_mode:
@@ -159,8 +166,11 @@ def main() -> None:
         directory.mkdir(exist_ok=True, mode=0o700)
         if not closed:
             credentials.open_directory(directory, group)
-        for path, file in wrong.items():
-            file.write(path)
+        try:
+            for path, file in wrong.items():
+                file.write(path)
+        except OSError as error:
+            module.fail_json(msg=f"The service's credentials cannot be written: {error}. Repair this first.")
     module.exit_json(
         changed=bool(wrong) or not closed,
         names=[entry["name"] for entry in module.params["tokens"]],

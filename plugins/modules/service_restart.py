@@ -13,8 +13,8 @@ description:
     names.
   - Fails if the stop takes too long, and lists the processes that still run. With C(started), the service
     then starts as soon as these processes have exited.
-  - Without C(force), refuses to restart if the disk is full or read-only, because the engine would not start
-    again. C(disk_was_tried) skips this check.
+  - Does not check first whether the service would start again. C(service_start_check) does, and procedures
+    run it before this module.
 options:
   force:
     description: Kill the control group instead of waiting until the service stops.
@@ -25,10 +25,6 @@ options:
     type: str
     choices: [started, stopped]
     default: started
-  disk_was_tried:
-    description: Whether the procedure checked the disk already, before the change that needs this restart.
-    type: bool
-    default: false
   start_deadline:
     description:
       - Seconds that the unit may take to start. The engine may take longer to become ready.
@@ -62,8 +58,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk, endings, redaction
-from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, unit
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, journal, unit
 from ansible_collections.katago.fleet.plugins.module_utils.service import restart as service_restart
 
 POLL_SECONDS = 0.05
@@ -120,16 +116,26 @@ def kill(processes: list[dict[str, Any]]) -> None:
 def start(seconds: float) -> None:
     """Reset the start counter, start the unit, and wait until it is active."""
     systemctl("reset-failed", paths.SERVICE_UNIT, check=False)
+    since = time.time()
     try:
         systemctl("start", paths.SERVICE_UNIT, seconds=seconds)
     except subprocess.TimeoutExpired as expired:
         raise RestartError(f"the unit is still {unit.state().active} after {seconds:g} s") from expired
     except subprocess.CalledProcessError as failed:
-        lines = host_secrets.redacted(unit.journal())
-        reason = endings.describe(redaction.plain(failed.stderr), status=failed.returncode)
-        raise RestartError(
-            f"the unit does not start: {reason}\nIts last log lines:\n{lines or 'none'}"
-        ) from failed
+        raise RestartError(f"the unit does not start: {start_failure(failed, since)}") from failed
+
+
+def start_failure(failed: subprocess.CalledProcessError, since: float) -> str:
+    """Why the unit did not start, by what it wrote `since` then, and its last log lines."""
+    try:
+        complaints = journal.complaints(journal.since(since))
+    except journal.JournalError:
+        complaints = []
+    reason = endings.SEPARATOR.join(complaints) or endings.describe(
+        redaction.plain(failed.stderr), status=failed.returncode
+    )
+    lines = unit.journal(since=since)
+    return str(host_secrets.redacted(f"{reason}\nIts last log lines:\n{lines or 'none'}"))
 
 
 def start_deadline() -> float:
@@ -149,7 +155,6 @@ def main() -> None:
         argument_spec={
             "force": {"type": "bool", "default": False},
             "state": {"choices": ["started", "stopped"], "default": "started"},
-            "disk_was_tried": {"type": "bool", "default": False},
             "start_deadline": {"type": "int"},
         },
         supports_check_mode=True,
@@ -165,22 +170,18 @@ def main() -> None:
             ),
             refused=True,
         )
-    skips_disk = stopping or parameters["force"] or parameters["disk_was_tried"]
-    problems = [] if skips_disk else list(disk.obstacles())
-    if problems:
-        module.fail_json(
-            msg=(
-                f"Refused; nothing was changed on this host. {'; '.join(problems)}, so the engine would not"
-                " start again. Repair the disk first, or restart anyway: -e force=true"
-            ),
-            refused=True,
-        )
     group = unit.control_group()
     before = unit.processes(group)
     if module.check_mode or (stopping and not before and unit.state().active == "inactive"):
         module.exit_json(changed=not stopping or bool(before), before=before)
     try:
         service_restart.prepare()
+        if not stopping and (problem := service_restart.load_problem()):
+            module.fail_json(
+                msg=f"Refused; the service was not stopped. {problem}. Repair the unit, then run again.",
+                refused=True,
+                before=before,
+            )
         if stopping:
             stop(group, force=parameters["force"])
         else:

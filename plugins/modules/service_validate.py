@@ -12,6 +12,7 @@ description:
     pass.
   - Checks release and engine version against the manifest of the current release, and checks that the
     metrics count the requested work.
+  - Verifies the files of the release, and what it depends on, against the manifest.
   - If the service has a tokens file, makes the service load it, and checks that its tokens are in force.
   - Changes nothing else. Every run uses new positions, so that no cache has the answers.
 options:
@@ -32,6 +33,10 @@ options:
   release:
     description: The release that must run. By default the current release.
     type: str
+  allow_changed_files:
+    description: Whether files that were changed since the release was built are only reported.
+    type: bool
+    default: false
 author: The katago-mcp-fleet maintainers
 """
 
@@ -54,6 +59,10 @@ lowered:
   description: Until when and why limits are lowered, as part of a sentence; empty if they are not.
   type: str
   returned: when the checks ran
+changed_files:
+  description: The files that were changed since the release was built, as part of a sentence; empty if none.
+  type: str
+  returned: when the checks ran
 checks:
   description: Every check; name, ok, message.
   type: list
@@ -69,11 +78,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import os_release
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+from ansible_collections.katago.fleet.plugins.module_utils.release import links
 from ansible_collections.katago.fleet.plugins.module_utils.service import (
     admin,
     host_secrets,
     observe,
     overlay,
+    start_check,
     unit,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
@@ -87,6 +98,7 @@ def main() -> None:
             "start_deadline": {"type": "int", "default": 7800},
             "call_deadline": {"type": "int", "default": 300},
             "release": {"type": "str"},
+            "allow_changed_files": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -132,10 +144,32 @@ def main() -> None:
             release=release,
             checks=[],
         )
-    checks = service_checks.judge(observation.observed, expected, visits=observation.visits)
+    damage = [
+        *release_layout.damage(layout.current),
+        *links.damage(links.of_host(layout, layout.current_release() or "")),
+    ]
+    works = service_checks.judge(observation.observed, expected, visits=observation.visits)
+    files = service_checks.files(
+        damage, len(manifest["files"]), is_allowed=module.params["allow_changed_files"]
+    )
+    checks = [*works, files]
     health = observation.observed.health
     lowered = overlay.describe(health[1].get("overlay")) if health else ""
-    result = {"release": release, "lowered": lowered, "checks": service_checks.as_dicts(checks)}
+    result = {
+        "release": release,
+        "lowered": lowered,
+        "changed_files": files.message if damage else "",
+        "checks": service_checks.as_dicts(checks),
+    }
+    if not files.ok and not service_checks.failures(works):
+        module.fail_json(
+            msg=(
+                f"The service analyses correctly, but its release is not intact ({release}):"
+                f" {files.message}.\n{start_check.advice()}"
+            ),
+            failures=service_checks.failures(checks),
+            **result,
+        )
     if failed := service_checks.failures(checks):
         details = f"{failed}\nIts last log lines:\n{host_secrets.redacted(unit.journal())}"
         module.fail_json(msg=f"The service does not work ({release}):\n{details}", failures=failed, **result)

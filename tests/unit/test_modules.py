@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, transient_unit
-from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, layout
+from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, history, layout
 from ansible_collections.katago.fleet.plugins.module_utils.release import links as release_links
 from ansible_collections.katago.fleet.plugins.module_utils.service import credentials, http, restart
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
@@ -20,6 +20,7 @@ from ansible_collections.katago.fleet.plugins.modules import (
     engine_tuning,
     release_build,
     release_prune,
+    release_switch,
     release_trial,
     service_credentials,
 )
@@ -130,6 +131,62 @@ def test_only_a_complete_release_is_moved_aside(tmp_path: Path) -> None:
     assert aside is not None
     assert aside.name.startswith(".damaged-0.1.0-aa-")
     assert not directory.exists()
+
+
+@pytest.mark.parametrize("damage", ["no manifest", "a file", "a broken link"])
+def test_release_in_use_is_moved_aside_whatever_its_damage(tmp_path: Path, damage: str) -> None:
+    """The running service still uses its files, and a failed build must give them back."""
+    directory = tmp_path / "0.1.0-aa"
+    if damage == "no manifest":
+        directory.mkdir()
+        (directory / "config.json").write_text("{")
+    elif damage == "a file":
+        directory.write_text("")
+    else:
+        directory.symlink_to("nowhere")
+    aside = release_build.set_aside(directory, in_use=True)
+    assert aside is not None
+    assert os.path.lexists(aside)
+    assert not os.path.lexists(directory)
+    assert release_build.set_aside(directory, in_use=True) is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"\xff" * 40, b"short", b"two words of one damaged file \x00 of tokens"]
+)
+def test_damaged_token_of_the_host_is_replaced(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "operator.token"
+    assert service_credentials.present_token(path) is None
+    path.write_bytes(content)
+    assert service_credentials.present_token(path) is None
+    path.write_text("k" * 43 + "\n")
+    assert service_credentials.present_token(path) == "k" * 43
+
+
+def test_file_that_is_no_text_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    path.write_bytes(b"\xff{")
+    path.chmod(0o640)
+    assert not service_credentials.Kept("hashes", 0o640, os.getegid()).lies_at(path)
+
+
+def test_file_in_the_place_of_a_link_is_kept_when_a_release_is_switched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, current = tmp_path / "etc" / "config.json", tmp_path / "current"
+    config.parent.mkdir()
+    config.write_text("by hand")
+    current.mkdir()
+    (current / "copied").write_text("by hand")
+    targets = {config: str(current / "config.json"), current: "releases/0.1.0-aa"}
+    monkeypatch.setattr(release_links, "of_host", lambda _, release: targets)
+    record = history.Record("2026-01-01T00:00:00Z", "anna", "0.1.0-aa", None, "test")
+    assert release_switch.switch(layout.Layout(tmp_path), record, tmp_path / "history.jsonl")
+    assert release_links.damage(targets) == []
+    (kept,) = config.parent.glob(".replaced-config.json-*")
+    assert kept.read_text() == "by hand"
+    (kept,) = tmp_path.glob(".replaced-current-*")
+    assert (kept / "copied").read_text() == "by hand"
 
 
 def test_unit_file_names_the_credentials_of_the_service() -> None:

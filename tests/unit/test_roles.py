@@ -76,3 +76,33 @@ def test_wrong_type_is_named() -> None:
 
 def test_secrets_are_not_echoed() -> None:
     assert problems({"katago_mcp_tokens": "a-secret-in-the-wrong-place"}) == []
+
+
+# Task files that stop or restart the service without a check of their own, and what has checked before.
+CHECKED_ELSEWHERE = {
+    "katago_mcp/activate": "release_switch checks the release before the switch",
+    "katago_mcp/quarantine_cache": "purge_cache checks first",
+    "katago_mcp/return": "the service has failed already",
+    "katago_mcp/stop": "gpu_driver checks before it changes anything",
+    "restore/repair": "backup_restore fetches and checks everything first",
+}
+
+
+def test_service_that_would_not_start_again_is_stopped_by_no_role() -> None:
+    unchecked = set()
+    for path in ROLES.glob("*/tasks/*.yml"):
+        text = path.read_text()
+        stop = text.find("katago.fleet.service_restart:")
+        if stop >= 0 and not 0 <= text.find("check_start") < stop:
+            unchecked.add(f"{path.parents[1].name}/{path.stem}")
+    assert unchecked == CHECKED_ELSEWHERE.keys()
+
+
+def test_driver_change_checks_the_service_before_its_first_change() -> None:
+    text = (ROLES / "gpu_driver" / "tasks" / "change.yml").read_text()
+    assert 0 < text.index("check_start") < text.index("katago.fleet.gpu_driver_record")
+
+
+def test_cache_purge_checks_the_service_before_its_first_change() -> None:
+    text = (ROLES / "katago_mcp" / "tasks" / "purge_cache.yml").read_text()
+    assert 0 < text.index("check_start") < text.index("katago.fleet.cache_purge")

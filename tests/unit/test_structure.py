@@ -55,6 +55,7 @@ LARGER = {
         ),
         "checks the whole host again, because a reboot or another run may have happened between two steps",
     ),
+    "release_switch": "checks that the service would start with the release, and redacts its secrets",
     "service_validate": "checks every field of the answers, and redacts the secrets of the host",
     "triage": "measures everything that the runbook asks about, in one connection",
     "watch": "takes a sample to decide whether a finished window may be joined",

@@ -285,6 +285,40 @@ def test_server_that_answers_200_to_everything_fails_the_validation(hosts: dict[
     assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
 
 
+@pytest.mark.parametrize("damage", ["echo '{' > {}/config.json", "rm {}/manifest.json", "rm {}"])
+def test_deploying_again_repairs_the_release_that_runs(hosts: dict[str, Any], damage: str) -> None:
+    """The service holds its ports, although its files do not say so any more."""
+    host, current = hosts[FIRST], "/opt/katago-mcp/current"
+    release = state(hosts[FIRST])[0]
+    host.check_output(damage.replace("{}", current))
+    assert host.run(f"test -s {current}/manifest.json && grep -q server {current}/config.json").rc != 0
+    assert fleet.get(fleet.host_named(FIRST), "/ready")[0] == 200
+    run = fleet.play("deploy.yml", f"--limit={FIRST}")
+    assert run.returncode == 0, run.output
+    assert state(hosts[FIRST])[0] == release
+    assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
+
+
+def test_port_of_another_process_is_refused_by_name(hosts: dict[str, Any]) -> None:
+    host = hosts[FIRST]
+    before = state(host)
+    listen = "import socket, time; server = socket.create_server(('0.0.0.0', 8081)); time.sleep(600)"
+    host.check_output(f'systemd-run --unit=intruder --collect python3 -c "{listen}"')
+    try:
+        fleet.eventually(
+            lambda: host.run("ss --listening --tcp --numeric | grep -q 8081").rc == 0,
+            within=15,
+            what="the other process listens",
+        )
+        run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"katago_mcp_port": 8081})
+        assert run.returncode != 0
+        assert "port 8081 cannot be bound on the host: Address already in use by python3" in run.output
+        assert "of intruder.service" in run.output
+        assert state(host) == before
+    finally:
+        host.check_output("systemctl stop intruder.service")
+
+
 def test_deploying_again_repairs_damage_on_the_host(hosts: dict[str, Any]) -> None:
     host = hosts[FIRST]
     listed = host.check_output(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ LIMIT = f"--limit={TARGET}"
 # Ignores SIGTERM. It runs in the unit's control group under another name.
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 BYSTANDER = "import time; time.sleep(600)"
+CURRENT = "/opt/katago-mcp/current"
+TOKENS = "/etc/katago-mcp/credentials/tokens.json"
 BINARY = "import json; print(json.load(open('/etc/katago-mcp/config.json'))['katago']['binaryPath'])"
 
 
@@ -125,6 +129,115 @@ def test_restart_killed_between_any_two_tasks_finishes_when_run_again(host: Any,
     assert hosts.main_pid(host) not in (0, frozen)
     assert fleet.get(target, "/ready")[0] == 200
     assert not host.file(hosts.LOCK).exists
+
+
+def damaged(path: str, content: str) -> Callable[[Any], contextlib.AbstractContextManager[None]]:
+    """A fault: a file of the host has another content."""
+
+    @contextlib.contextmanager
+    def fault(host: Any) -> Iterator[None]:
+        host.check_output(f"cp --preserve {path} /root/intact && printf %s {shlex.quote(content)} > {path}")
+        try:
+            assert host.check_output(f"cat {path}") == content
+            yield
+        finally:
+            host.check_output(f"cat /root/intact > {path}")
+
+    return fault
+
+
+def missing(path: str) -> Callable[[Any], contextlib.AbstractContextManager[None]]:
+    """A fault: a file of the host is missing."""
+
+    @contextlib.contextmanager
+    def fault(host: Any) -> Iterator[None]:
+        host.check_output(f"mv {path} {path}.away")
+        try:
+            assert not host.file(path).exists
+            yield
+        finally:
+            host.check_output(f"mv {path}.away {path}")
+
+    return fault
+
+
+@contextlib.contextmanager
+def unreadable(host: Any) -> Iterator[None]:
+    """A fault: the service's user may not read its tokens."""
+    host.check_output(f"chmod 600 {TOKENS}")
+    try:
+        yield
+    finally:
+        host.check_output(f"chmod 640 {TOKENS}")
+
+
+FAULTS: dict[str, tuple[Callable[[Any], contextlib.AbstractContextManager[Any]], str]] = {
+    "configuration": (damaged(f"{CURRENT}/config.json", "{"), "config.json was changed"),
+    "manifest": (missing(f"{CURRENT}/manifest.json"), "manifest.json is missing"),
+    "program": (missing(f"{CURRENT}/venv/bin/katago-mcp"), "venv/bin/katago-mcp is missing"),
+    "tokens": (damaged(TOKENS, "{"), TOKENS),
+    "mode of the tokens": (unreadable, TOKENS),
+    "unit": (missing(f"{CURRENT}/{hosts.SERVICE}"), "the service is not installed"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("given", [{}, {"force": True}], ids=["restart", "force"])
+def test_service_that_would_not_start_again_is_not_stopped(
+    host: Any, target: Host, fault: str, given: dict[str, Any]
+) -> None:
+    context, reason = FAULTS[fault]
+    before = hosts.untouched(host)
+    with context(host):
+        run = fleet.play("restart.yml", LIMIT, variables=given)
+        assert run.returncode != 0
+        assert fleet.get(target, "/ready")[0] == 200
+        assert hosts.untouched(host) == before
+    assert "Refused; nothing was changed on this host." in run.output
+    assert reason in run.output
+    assert f"ansible-playbook playbooks/deploy.yml -l {TARGET}" in run.output
+    assert "To continue anyway: -e " in run.output
+    assert set(run.changed.values()) == {0}
+
+
+def test_purge_does_not_stop_a_service_that_would_not_start_again(host: Any, target: Host) -> None:
+    before = hosts.untouched(host)
+    with damaged(f"{CURRENT}/config.json", "{")(host):
+        run = fleet.play("purge_cache.yml", LIMIT)
+        assert run.returncode != 0
+        assert fleet.get(target, "/ready")[0] == 200
+        assert hosts.untouched(host) == before
+    assert "The service would not start again" in run.output
+
+
+def test_failed_start_is_reported_with_its_reason_before_the_log(host: Any) -> None:
+    anyway = {"without_start_check": True, "allow_changed_files": True}
+    with damaged(f"{CURRENT}/config.json", "{")(host):
+        run = fleet.play("restart.yml", LIMIT, variables=anyway)
+    assert run.returncode != 0
+    message = run.output.rpartition("The service was not restarted: ")[2]
+    reason, _, lines = message.partition("Its last log lines:")
+    assert "config.json" in reason
+    assert '"status": "ok"' not in lines
+
+
+def test_changed_file_is_reported_and_a_restart_must_be_asked_for_by_name(host: Any) -> None:
+    path = f"{CURRENT}/analysis.cfg"
+    content = host.check_output(f"cat {path}") + "\n# by hand"
+    before = hosts.untouched(host)
+    with damaged(path, content)(host):
+        validated = fleet.play("validate.yml", LIMIT)
+        refused = fleet.play("restart.yml", LIMIT)
+        assert hosts.untouched(host) == before
+        restarted = fleet.play("restart.yml", LIMIT, variables={"allow_changed_files": True})
+    assert validated.returncode != 0
+    assert "analyses correctly, but its release is not intact" in validated.output
+    assert "analysis.cfg was changed" in validated.output
+    assert refused.returncode != 0
+    assert "-e allow_changed_files=true" in refused.output
+    assert "would not start again" not in refused.output
+    assert restarted.returncode == 0, restarted.output
+    assert "changed files: analysis.cfg was changed" in restarted.output
 
 
 def background(host: Any, command: str) -> int:

@@ -207,6 +207,9 @@ def test_every_rollback_goes_back_one_validated_release_until_there_is_none(
     assert [record["release"] for record in switched(host)[switches:]] == visited[1:]
     assert host.check_output(links) == others
     assert "there is no earlier release that is validated and intact" in run.output
+    assert f"- {third}: validated on " in run.output
+    assert "a rollback left it on " in run.output
+    assert f"ansible-playbook playbooks/rollback.yml -l {TARGET} -e release=" in run.output
     assert hosts.untouched(host) == before
 
 

@@ -9,38 +9,13 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import contents
 from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run, transient_unit
-from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials, sandbox
 
 # Seconds that the validation may take without progress, and in total.
 PATIENCE = 180
 SECONDS = 3600
 # Seconds to wait until a restored engine is ready. Generous, so that a busy host does not fail a backup.
 ENGINE_SECONDS = 240
-# Prefixes of the unit's directives that are not part of its sandbox.
-_NOT_SANDBOX = (
-    "Exec",
-    "Type",
-    "Restart",
-    "Timeout",
-    "Watchdog",
-    "KillMode",
-    "LoadCredential",
-    "WorkingDirectory",
-)
-
-
-def sandbox_directives(unit: str) -> dict[str, list[str]]:
-    """The sandbox directives of a unit's [Service] section: every value, by directive."""
-    directives: dict[str, list[str]] = {}
-    section = ""
-    for line in unit.splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            section = line
-        elif section == "[Service]" and "=" in line and not line.startswith(("#", ";", *_NOT_SANDBOX)):
-            key, value = line.split("=", 1)
-            directives.setdefault(key, []).append(value)
-    return directives
 
 
 def command(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[str]:
@@ -51,7 +26,7 @@ def command(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[
     """
     restored = scratch / "opt" / "katago-mcp" / "releases" / release
     directory = paths.RELEASE_ROOT / "releases" / release
-    directives: dict[str, Any] = dict(sandbox_directives((restored / paths.SERVICE_UNIT).read_text()))
+    directives: dict[str, Any] = dict(sandbox.directives((restored / paths.SERVICE_UNIT).read_text()))
     if assets:
         binds = [f"{scratch}/opt/katago-mcp:/opt/katago-mcp", f"{scratch}/opt/katago:/opt/katago"]
         config = directory / "config.json"

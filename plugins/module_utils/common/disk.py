@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -24,3 +25,8 @@ def obstacles(directories: Iterable[Path] = WRITTEN_BY_SERVICE) -> Iterator[str]
                 os.fsync(file.fileno())
         except OSError as error:
             yield f"{directory} cannot be written: {os.strerror(error.errno or 0)}"
+            continue
+        status = os.statvfs(directory)
+        if status.f_blocks and status.f_bavail * status.f_frsize < _TRIED_BYTES:
+            # Root may still write into the blocks that the file system reserves for it.
+            yield f"{directory} cannot be written by the service: {os.strerror(errno.ENOSPC)}"

@@ -18,3 +18,14 @@ def stat(directory: Path) -> tuple[str, list[str]]:
     text = (directory / "stat").read_text(errors="replace")
     end = text.rindex(")")
     return text[text.index("(") + 1 : end], text[end + 2 :].split()
+
+
+def unit(directory: Path) -> str:
+    """A process's systemd unit: by the unified hierarchy, or else by systemd's own; "-" without one."""
+    for line in (directory / "cgroup").read_text().splitlines():
+        hierarchy, controllers, path = line.split(":", 2)
+        if hierarchy == "0" or controllers == "name=systemd":
+            for part in reversed(path.split("/")):
+                if part.endswith((".service", ".scope", ".slice")):
+                    return part
+    return "-"

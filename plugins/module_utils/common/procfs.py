@@ -150,7 +150,7 @@ def sample(at: float, proc: Path) -> Sample:
             continue
         try:
             name, fields = common_process.stat(directory)
-            unit = _unit((directory / "cgroup").read_text())
+            unit = common_process.unit(directory)
         except OSError:
             continue
         if int(fields[6]) & _KERNEL_THREAD:
@@ -249,17 +249,6 @@ def upgrades(log: Path, since: str) -> list[str]:
         return []
     matches = (re.match(r"(\S+ \S+) (?:upgrade|install) ([^: ]+)", line) for line in lines)
     return [match[2] for match in matches if match and match[1] >= since]
-
-
-def _unit(cgroup: str) -> str:
-    """The unit in /proc/PID/cgroup: from the unified hierarchy, or else from systemd's own hierarchy."""
-    for line in cgroup.splitlines():
-        hierarchy, controllers, path = line.split(":", 2)
-        if hierarchy == "0" or controllers == "name=systemd":
-            for part in reversed(path.split("/")):
-                if part.endswith((".service", ".scope", ".slice")):
-                    return part
-    return "-"
 
 
 def _below(processes: Mapping[int, Process], root: int | None) -> set[int]:

@@ -84,6 +84,17 @@ def current(records: Sequence[Record]) -> str | None:
     return next(switches, None)
 
 
+def left_by_rollback(records: Sequence[Record], release: str) -> Record | None:
+    """The newest switch from or to a release, if it was a rollback from it; None otherwise."""
+    switches = (
+        record
+        for record in reversed(records)
+        if record.verdict is None and release in (record.release, record.previous)
+    )
+    newest = next(switches, None)
+    return newest if newest and newest.previous == release and newest.how == "rollback" else None
+
+
 def rollback_targets(
     records: Sequence[Record], *, available: Sequence[str], besides: str | None
 ) -> list[str]:

@@ -119,6 +119,11 @@ def damage(directory: Path) -> list[str]:
     return problems
 
 
+def changed(damage: Iterable[str]) -> list[str]:
+    """The lines of `damage` about changed or added files, which may be traces of an intruder."""
+    return [line for line in damage if line.endswith((" was changed", " was added"))]
+
+
 def to_prune(releases: Mapping[str, float], *, keep: int, protected: Iterable[str]) -> list[str]:
     """The releases to remove, oldest first, so that `keep` remain. Protected releases always remain.
 

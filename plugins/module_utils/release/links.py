@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
@@ -20,3 +21,17 @@ def of_host(layout: release_layout.Layout, release: str) -> dict[Path, str]:
         paths.SERVICE_UNIT_FILE: str(current / paths.SERVICE_UNIT),
         current: f"releases/{release}",
     }
+
+
+def is_link(path: Path, target: str) -> bool:
+    """Whether `path` is a symlink to exactly `target`."""
+    return path.is_symlink() and str(path.readlink()) == target
+
+
+def damage(links: dict[Path, str]) -> list[str]:
+    """The links of `of_host` that are missing or were replaced, one phrase for each; [] if all are intact."""
+    return [
+        f"{path} {f'is not the link to {target}' if os.path.lexists(path) else 'is missing'}"
+        for path, target in links.items()
+        if not is_link(path, target)
+    ]

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import prometheus
-from ansible_collections.katago.fleet.plugins.module_utils.service import http, unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials, http, unit
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -45,15 +44,13 @@ def get(config: dict[str, Any], path: str) -> Answer | None:
 
 def post(config: dict[str, Any], path: str, *, seconds: float) -> Answer | None:
     """Call an admin endpoint with the host's own token; None if there is no response."""
-    file = paths.CREDENTIALS / paths.OPERATOR_TOKEN
-    token = file.read_text().strip() if file.exists() else ""
     server = config["server"]
     return http.ask_json(
         server["host"],
         server["port"],
         path,
         method="POST",
-        token=token,
+        token=credentials.operator_token(),
         seconds=seconds,
         tls=http.secured(config),
     )

@@ -30,6 +30,7 @@ OCCUPIED = "E5"
 LIMITS = ("maxVisits", "defaultVisits", "maxTime", "maxReviewVisits", "maxReviewTime")
 TOKENS_PATH = "/admin/tokens/reload"
 _CALLS = 4
+_MOST_DAMAGE = 5
 _NOT_FAILED: Mapping[str, frozenset[str]] = {
     "invalid": frozenset(
         {
@@ -207,6 +208,17 @@ def judge(observed: Observed, expected: Expected, *, visits: int) -> list[Check]
         *_answers(observed, expected, visits),
         *_metrics(observed, expected, visits),
     ]
+
+
+def files(damage: Sequence[str], number: int, *, is_allowed: bool) -> Check:
+    """Check the files of the release, by their `damage`. `number`: of those that the release has.
+
+    `is_allowed`: whether the damage is only reported, because the operator knows it.
+    """
+    if not damage:
+        return Check("files", True, f"{number} files match the manifest")
+    more = f"; and {len(damage) - _MOST_DAMAGE} more" if len(damage) > _MOST_DAMAGE else ""
+    return Check("files", is_allowed, f"{'; '.join(damage[:_MOST_DAMAGE])}{more}")
 
 
 def failures(checks: Sequence[Check]) -> str:

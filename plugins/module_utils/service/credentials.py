@@ -49,6 +49,12 @@ def loaded(pid: int, name: str) -> bytes | None:
     return content(Path(f"/proc/{pid}/root/run/credentials/{paths.SERVICE_UNIT}/{name}"))
 
 
+def operator_token() -> str:
+    """The host's own token; empty if it is missing or damaged."""
+    token = (content(paths.CREDENTIALS / paths.OPERATOR_TOKEN) or b"").decode(errors="replace").strip()
+    return token if token.isascii() and token.isprintable() else ""
+
+
 def content(path: Path) -> bytes | None:
     """The content of a credential's file; None if it cannot be read."""
     try:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import endings, prometheus
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import http
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials, http
 
 # Time for the client to start and to disconnect on a busy host, beyond its own deadline.
 _CLIENT_SECONDS = 15
@@ -82,14 +82,14 @@ class Endpoints:
         `deadline`: seconds for all calls together. The client runs as the user nobody, because any process
         may listen on the service's port.
         """
-        token = paths.CREDENTIALS / paths.OPERATOR_TOKEN
+        token = credentials.operator_token()
         request = {
             "url": self.url,
             "deadline": deadline,
             "protocol": "auto",
             "calls": list(calls),
             **({"certificate": str(paths.PINNED_CERTIFICATE)} if self.tls else {}),
-            **({"token": token.read_text().strip()} if token.exists() else {}),
+            **({"token": token} if token else {}),
         }
         try:
             done = subprocess.run(

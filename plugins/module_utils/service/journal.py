@@ -24,6 +24,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import redacti
 _STARTED = "39f53479d3a045ac8e11786248231fbf"
 _FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 _COUNTED = ("warning", "error", "critical")
+_FAILURES = ("error", "critical")
+_COMPLAINTS = 5
 # The states of an engine that has exited; after hung, the state is backoff.
 _ENDED = ("backoff", "config_error")
 # The fields of a line that describe a failure, the most specific first.
@@ -82,6 +84,30 @@ def read(
 def own(minutes: int) -> list[dict[str, Any]]:
     """The entries that the service itself wrote."""
     return read(minutes, f"_SYSTEMD_UNIT={paths.SERVICE_UNIT}")
+
+
+def since(at: float) -> list[dict[str, Any]]:
+    """The entries that the service itself wrote since a time, in seconds since the epoch."""
+    # Entries of a program that has just exited may not be in the journal yet.
+    subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
+    minutes = int((time.time() - at) / 60) + 1
+    return [entry for entry in own(minutes) if int(entry["__REALTIME_TIMESTAMP"]) >= at * 1e6]
+
+
+def complaints(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What entries say about a failure: errors, and lines that are not JSON. At most the last `_COMPLAINTS`.
+
+    The server writes a problem of its configuration as plain text, because it cannot log before it is read.
+    """
+    texts = []
+    for entry in entries:
+        line = fields(entry)
+        if line is None:
+            texts.append(message(entry).strip())
+        elif line["level"] in _FAILURES:
+            details = (f"{name}: {line[name]}" for name in (*_CODES, "message") if line.get(name))
+            texts.append(" ".join([str(line.get("event", "")), *details]).strip())
+    return [text for text in texts if text][-_COMPLAINTS:]
 
 
 def engine(minutes: int) -> list[dict[str, Any]]:

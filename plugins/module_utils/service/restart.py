@@ -52,6 +52,21 @@ def prepare() -> None:
     subprocess.run(["systemctl", "reset-failed", paths.SERVICE_UNIT], check=False, capture_output=True)
 
 
+def load_problem() -> str | None:
+    """Why systemd cannot start the unit as it is on disk now; None if it can."""
+    done = subprocess.run(
+        ["systemctl", "show", paths.SERVICE_UNIT, "--property=LoadState,LoadError"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    fields = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    if fields.get("LoadState") in ("loaded", None):
+        return None
+    reason = f"{fields['LoadState']} {fields.get('LoadError', '')}".strip()
+    return f"systemd cannot start {paths.SERVICE_UNIT}: {reason}"
+
+
 def start_timeout() -> float | None:
     """Seconds that systemd allows the unit to start; None if there is no limit."""
     return _timeout("TimeoutStartUSec")

@@ -111,13 +111,14 @@ def running_release(pid: int) -> str | None:
         return None
 
 
-def journal(lines: int = 15, *, unit: str = paths.SERVICE_UNIT) -> str:
-    """A unit's last log lines, for error messages."""
+def journal(lines: int = 15, *, unit: str = paths.SERVICE_UNIT, since: float | None = None) -> str:
+    """A unit's last log lines, for error messages. `since`: only later ones, in seconds since the epoch."""
     done = subprocess.run(
         [
             "journalctl",
             f"--unit={unit}",
             f"--lines={lines}",
+            *([] if since is None else [f"--since=@{since:.6f}"]),
             "--output=cat",
             "--quiet",
             "--no-pager",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts, reason
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
 
@@ -14,7 +15,7 @@ def release(release: facts.Release) -> Iterator[Reason]:
     if release["name"] is None:
         yield Reason("P0", "release", "no release is installed", "a complete release", next=reason.DEPLOY)
     elif damage:
-        integrity = any(line.endswith((" was changed", " was added")) for line in damage)
+        integrity = bool(layout.changed(damage))
         more = f" and {len(damage) - 3} more" if len(damage) > 3 else ""
         yield Reason(
             "P0",

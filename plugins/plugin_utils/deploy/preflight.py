@@ -329,5 +329,6 @@ def _listener_problems(host: Facts) -> Iterator[str]:
         if listener["error"]:
             yield (
                 f"{listener['address']} port {listener['port']} cannot be bound on the host:"
-                f" {listener['error']}. Choose an address of the host and a free port."
+                f" {listener['error']}. Choose an address of the host and a free port, or stop the process"
+                " that uses it."
             )

@@ -93,6 +93,12 @@ _WHY = Input("why", "text", "the reason, which is recorded")
 _WITHOUT_WATCH = Input(
     "without_watch", "bool", "end the incident although no watch has confirmed the recovery", default=False
 )
+_WITHOUT_START_CHECK = Input(
+    "without_start_check", "bool", "continue although the service may not start again", default=False
+)
+_ALLOW_CHANGED_FILES = Input(
+    "allow_changed_files", "bool", "continue although files of the release were changed", default=False
+)
 _LEAD = Input("lead", "text", "who leads the response")
 _IMPACT = Input("impact", "text", "what users notice", recorded=False)
 _SUMMARY = Input("summary", "text", "what is known so far", recorded=False)
@@ -148,6 +154,8 @@ _ALL = (
                 choices=("never", "when_needed"),
                 is_role_variable=True,
             ),
+            _WITHOUT_START_CHECK,
+            _ALLOW_CHANGED_FILES,
         ),
         locks=True,
     ),
@@ -207,7 +215,11 @@ _ALL = (
         "restart",
         "Repair a host",
         "Restart the service and validate it, one host after the other",
-        (Input("force", "bool", "kill all processes of the unit first", default=False),),
+        (
+            Input("force", "bool", "kill all processes of the unit first", default=False),
+            _WITHOUT_START_CHECK,
+            _ALLOW_CHANGED_FILES,
+        ),
         locks=True,
     ),
     Procedure(
@@ -217,6 +229,7 @@ _ALL = (
         (
             Input("release", "word", "the release to switch to; the last validated one without it"),
             Input("allow_rejected", "bool", "accept a release that was rejected", default=False),
+            _WITHOUT_START_CHECK,
         ),
         locks=True,
     ),
@@ -250,7 +263,11 @@ _ALL = (
         "purge_cache",
         "Repair a host",
         "Clear the cache and replace the engine, one host after the other",
-        (Input("replace_engine", "bool", "replace the engine process too", default=True),),
+        (
+            Input("replace_engine", "bool", "replace the engine process too", default=True),
+            _WITHOUT_START_CHECK,
+            _ALLOW_CHANGED_FILES,
+        ),
         locks=True,
     ),
     Procedure(

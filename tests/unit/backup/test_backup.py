@@ -27,6 +27,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.settings impor
     state_or_empty,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, prometheus
+from ansible_collections.katago.fleet.plugins.module_utils.service import sandbox
 from ansible_collections.katago.fleet.plugins.modules import backup_access, backup_repository
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer import zipapps
 from tests.unit.backup.test_survey import Fake
@@ -141,7 +142,7 @@ def test_release_with_a_changed_manifest_is_backed_up_and_the_verification_repor
 
 
 def test_sandbox_directives_exclude_what_does_not_confine() -> None:
-    assert validation.sandbox_directives(UNIT) == {
+    assert sandbox.directives(UNIT) == {
         "User": ["katago-mcp"],
         "SystemCallFilter": ["@system-service", "~@privileged @resources"],
         "CapabilityBoundingSet": [""],

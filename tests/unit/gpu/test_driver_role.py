@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DRIVER = tuple(
     f"gpu_driver_{step}" for step in ("plan", "record", "install", "load", "verify", "restore", "finish")
 )
-STUBBED = (*DRIVER, "gpu_query", "service_restart", "service_info")
+STUBBED = (*DRIVER, "gpu_query", "service_restart", "service_start_check", "service_info")
 MODULE = """\
 #!/usr/bin/python
 # WANT_JSON
@@ -58,7 +58,8 @@ class Host:
         (fleet / "plugins/modules").mkdir(parents=True)
         (fleet / "roles/validate/tasks").mkdir(parents=True)
         (fleet / "roles/validate/tasks/main.yml").write_text(
-            "- ansible.builtin.set_fact:\n    validate_result: {release: one, lowered: ''}\n"
+            "- ansible.builtin.set_fact:\n"
+            "    validate_result: {release: one, lowered: '', changed_files: ''}\n"
         )
         for kind in ("plugins", "plugins/modules", "roles"):
             for path in (ROOT / kind).iterdir():
@@ -120,6 +121,7 @@ def host(tmp_path: Path) -> Host:
 
 WHOLE = [
     "plan",
+    "service_start_check",
     "record",
     "service_restart.stopped",
     "install",
@@ -162,7 +164,14 @@ def test_service_is_not_stopped_if_no_loaded_driver_is_replaced(host: Host) -> N
 
 def test_service_that_did_not_run_is_not_started(host: Host) -> None:
     host.run(service_info={"state": {"unit": "inactive"}})
-    assert host.steps() == [step for step in WHOLE if not step.startswith("service_restart")]
+    assert host.steps() == [step for step in WHOLE if not step.startswith("service_")]
+
+
+def test_driver_is_not_changed_if_the_service_would_not_start_again(host: Host) -> None:
+    refusal = {"failed": True, "refused": True, "msg": "The service would not start again: config.json"}
+    run = host.run(service_start_check=refusal)
+    assert run.returncode != 0
+    assert host.steps() == ["plan", "service_start_check"]
 
 
 def test_host_without_changes_is_only_verified(host: Host) -> None:

@@ -304,3 +304,24 @@ def test_status_of_a_call_is_the_one_that_the_server_counts() -> None:
     assert service_checks.status({"ok": False, "error": "Error executing tool", "text": "Error"}) == "error"
     assert service_checks.status({"ok": False, "error": "Connection closed", "text": None}) == "unknown"
     assert service_checks.status(analysis(1)) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("damage", "is_allowed", "ok", "message"),
+    [
+        ([], False, True, "7 files match the manifest"),
+        (["config.json was changed"], False, False, "config.json was changed"),
+        (["config.json was changed"], True, True, "config.json was changed"),
+        (
+            [f"{name} is missing" for name in "abcdefg"],
+            False,
+            False,
+            "a is missing; b is missing; c is missing; d is missing; e is missing; and 2 more",
+        ),
+    ],
+)
+def test_release_that_does_not_match_its_manifest_fails_unless_it_is_allowed(
+    damage: list[str], is_allowed: bool, ok: bool, message: str
+) -> None:
+    check = service_checks.files(damage, 7, is_allowed=is_allowed)
+    assert (check.name, check.ok, check.message) == ("files", ok, message)

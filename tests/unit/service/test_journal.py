@@ -151,3 +151,28 @@ def test_newest_file_is_verified_first_and_files_without_a_result_are_counted(fi
         os.utime(path, (1e9 - age, 1e9 - age))
     result = journal.verified([files.parent], 1)
     assert (list(result.damaged), result.whole, result.left) == ([str(files / "new.journal")], 0, 2)
+
+
+def test_reason_of_a_failed_start_is_what_is_no_successful_call() -> None:
+    entries = [
+        *[line("info", "call", status="ok")] * 10,
+        {"MESSAGE": "/etc/katago-mcp/config.json: line 1: not JSON"},
+        line("warning", "cache_slow"),
+        line("error", "engine_state", state="config_error", reason="no such file"),
+        {"MESSAGE": None},
+        {"MESSAGE": list(b"\xffcut")},
+    ]
+    assert journal.complaints(entries) == [
+        "/etc/katago-mcp/config.json: line 1: not JSON",
+        "engine_state state: config_error reason: no such file",
+        "\ufffdcut",
+    ]
+    assert journal.complaints(entries[:10]) == []
+
+
+def test_only_entries_since_the_start_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [{"MESSAGE": str(at), "__REALTIME_TIMESTAMP": str(at * 1_000_000)} for at in (99, 100, 101)]
+    monkeypatch.setattr(journal, "own", lambda minutes: entries if minutes == 2 else [])
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: None)
+    monkeypatch.setattr("time.time", lambda: 170.0)
+    assert [entry["MESSAGE"] for entry in journal.since(100)] == ["100", "101"]
