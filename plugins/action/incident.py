@@ -30,7 +30,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.incident import reque
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store as incident_store
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_reports
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import answers
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, inputs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, inputs, triage_file
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 
 display = Display()
@@ -188,11 +188,14 @@ class ActionModule(ActionBase):
             breach = self._task.args["inputs"].get("breach") is True
             return triage_reports.gather(known, now, breach=breach).as_dict(now)
         try:
-            return incident_report.check(json.loads(Path(path).expanduser().read_bytes()))
+            report = incident_report.check(json.loads(Path(path).expanduser().read_bytes()))
         except (OSError, ValueError) as error:
             raise incident_request.InputError(
                 f"-e triage_json={path} is not a report of playbooks/triage.yml: {error}."
             ) from error
+        if unfinished := report.get(triage_file.UNFINISHED):
+            raise incident_request.InputError(f"-e triage_json={path} has no verdict: {unfinished}")
+        return report
 
     def _letters(
         self,
