@@ -69,7 +69,7 @@ class LookupModule(LookupBase):
             raise SystemExit(int(ExitCode.GENERIC_ERROR)) from None
         if pattern == fleet_hosts.CONTROL_NODE:
             display.warning(
-                f"The inventory has no host in the group {fleet_hosts.GROUP}. Variables of that group, such as"
-                f" {records_dir.VARIABLE} and incident_channels, are not read."
+                f"The inventory has no host in the group {fleet_hosts.GROUP}. Variables of that group, such"
+                f" as {records_dir.VARIABLE} and incident_channels, are not read."
             )
         return [pattern]
