@@ -28,7 +28,7 @@ from ansible_collections.katago.fleet.plugins.callback import results
 IN_RESULT = "The reason is in RESULT, at the end."
 
 
-class CallbackModule(default.CallbackModule):  # type: ignore[misc]
+class CallbackModule(default.CallbackModule):
     """Ansible's default output without the messages of failures."""
 
     CALLBACK_VERSION = 2.0

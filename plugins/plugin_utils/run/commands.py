@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
+from ansible.parsing.dataloader import DataLoader
+from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures, records_dir
 
@@ -18,6 +21,7 @@ SHOWN = procedures.recorded()
 HIDDEN = "***"
 _LONGEST = 120
 _PROPOSED = re.compile(r"ansible-playbook playbooks/(\w+)\.yml")
+_PLAIN = re.compile(r"[\w@%+:,./-]+")
 _ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -34,6 +38,27 @@ def shown(playbooks: Iterable[str], options: Mapping[str, Any], extra_variables:
     for name, value in sorted(extra_variables.items()):
         words += ["-e", f"{name}={_value(name, value)}"]
     return shlex.join(words)
+
+
+def again(procedure: str, host: str, inputs: Mapping[str, str]) -> str:
+    """The command that runs a procedure again on one host, with further inputs.
+
+    It repeats the inputs of this run, except those whose values may not be shown.
+    """
+    declared = procedures.inputs_of(procedure)
+    given = {
+        name: str(value)
+        for name, value in load_extra_vars(DataLoader()).items()
+        if name in declared and _value(name, value) != HIDDEN
+    }
+    words = [part for name, value in {**given, **inputs}.items() for part in _argument(name, value)]
+    return f"ansible-playbook playbooks/{procedure}.yml -l {shlex.quote(host)} {' '.join(words)}"
+
+
+def _argument(name: str, value: str) -> tuple[str, str]:
+    """An extra variable that keeps every character of its value, also spaces."""
+    plain = _PLAIN.fullmatch(value)
+    return "-e", f"{name}={value}" if plain else shlex.quote(json.dumps({name: value}, ensure_ascii=False))
 
 
 def inventory_arguments(sources: Sequence[str]) -> list[str]:

@@ -182,8 +182,7 @@ def test_old_verdict_is_not_left_by_a_triage_that_did_not_finish(
 def test_report_of_the_inventory_is_replaced_too(tmp_path: Path) -> None:
     report = tmp_path / "t.json"
     report.write_text(json.dumps(HEALTHY))
-    fleet = {"hosts": {}, "vars": {}}
-    run(tmp_path, "triage", {"katago": fleet, "all": {"vars": {"triage_json": str(report)}}})
+    run(tmp_path, "triage", {"katago": {"hosts": {}}, "all": {"vars": {"triage_json": str(report)}}})
     assert json.loads(report.read_text())["verdict"] == "unknown"
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def run(
     playbook: Path,
     *arguments: str,
     config: Path | None = ROOT / "ansible.cfg",
-    **hosts: object,
+    hosts: Mapping[str, object] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook on hosts that are this machine, with an ansible.cfg or without one."""
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -85,7 +86,7 @@ def test_refusal_by_a_lookup_is_shown_once_too(tmp_path: Path) -> None:
 
 
 def test_same_failure_of_several_hosts_is_one_entry(tmp_path: Path) -> None:
-    done = run(tmp_path, play(tmp_path, fail("no room")), **{"katago-1": {}, "katago-2": {}})
+    done = run(tmp_path, play(tmp_path, fail("no room")), hosts={"katago-1": {}, "katago-2": {}})
     assert printed(done).count("no room") == 1
     assert "[katago-1, katago-2] no room" in result_of(done)
 
@@ -136,11 +137,11 @@ def test_result_has_what_a_failed_program_wrote(tmp_path: Path) -> None:
 def test_unreachable_host_is_explained_once(tmp_path: Path) -> None:
     gone = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
     task = {"ansible.builtin.ping": None}
-    done = run(tmp_path, play(tmp_path, task), **{"katago-1": gone})
+    done = run(tmp_path, play(tmp_path, task), hosts={"katago-1": gone})
     assert done.returncode == 4
     assert "[katago-1] unreachable: " in result_of(done)
     assert printed(done).count("Connection refused") == 1
-    ignored = run(tmp_path, play(tmp_path, task, ignore_unreachable=True), **{"katago-1": gone})
+    ignored = run(tmp_path, play(tmp_path, task, ignore_unreachable=True), hosts={"katago-1": gone})
     assert ignored.returncode == 0
     assert printed(ignored).count("Connection refused") == 1
 
@@ -192,7 +193,7 @@ def test_interrupted_run_still_shows_what_failed(tmp_path: Path) -> None:
     )
     first = {**fail("no room"), "when": "inventory_hostname == 'katago-1'"}
     tasks = (first, {"name": "Interrupt", "ansible.builtin.debug": {"msg": "x"}})
-    done = run(tmp_path, play(tmp_path, *tasks), **{"katago-1": {}, "katago-2": {}})
+    done = run(tmp_path, play(tmp_path, *tasks), hosts={"katago-1": {}, "katago-2": {}})
     assert "interrupted" in printed(done)
     assert "[katago-1] no room" in result_of(done)
 
