@@ -20,7 +20,10 @@ import atexit
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+from ansible import constants, context
 from ansible.plugins.callback import CallbackBase
+
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands
 
 EVENT = "katago.fleet.procedure_event"
 REPORTS = ("ansible.builtin.debug", "debug")
@@ -137,7 +140,8 @@ class CallbackModule(CallbackBase):
         self._procedures, self._failures = {}, {}
         if entries:
             self._display.banner("RESULT")
-            self._display.display("\n".join(entries))
+            sources = context.CLIARGS.get("inventory") or constants.DEFAULT_HOST_LIST
+            self._display.display(commands.as_run_here("\n".join(entries), sources))
 
     def _handled_besides(self, shown: str) -> list[str]:
         """Entries for the failures that were handled and are not part of what is shown."""

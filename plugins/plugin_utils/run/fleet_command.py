@@ -293,7 +293,15 @@ def _become(command: Sequence[str]) -> int:
         )
         return 127
     environment = os.environ | {"PATH": f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    if not _has_configuration():
+        environment.setdefault("ANSIBLE_STDOUT_CALLBACK", "katago.fleet.output")
     os.execve(program, list(command), environment)  # noqa: S606 - the arguments are a list, not a shell's
+
+
+def _has_configuration() -> bool:
+    """Whether Ansible reads a configuration, whose output is then left as it is chosen there."""
+    places = (Path("ansible.cfg"), Path("~/.ansible.cfg").expanduser(), Path("/etc/ansible/ansible.cfg"))
+    return "ANSIBLE_CONFIG" in os.environ or any(place.is_file() for place in places)
 
 
 if __name__ == "__main__":
