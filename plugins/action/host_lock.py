@@ -68,7 +68,8 @@ class ActionModule(ActionBase):
                     **answer,
                 }
         display.warning(
-            f"[{host}] The lock of {holder.owner} for {holder.procedure} since {holder.since} is taken over:"
+            f"[{host}] The lock of {holder.owner} for {holder.procedure} since {holder.since}"
+            f" {'would be' if self._task.check_mode else 'is'} taken over:"
             f" {'it was to be broken' if breaking else 'its run is dead'}."
         )
         return {**answer, "taken_over": holder.__dict__}

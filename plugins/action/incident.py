@@ -127,10 +127,11 @@ class ActionModule(ActionBase):
                 incident = self._predicted(store, plan, now, who)
             elif plan.events:
                 store.append(plan.incident, *plan.events, at=timestamps.stamp(now), who=who)
-        predicted = " (predicted)" if self._task.check_mode else ""
-        display.display(f"{plan.words}{predicted}")
+        predicted = self._task.check_mode
+        display.display(f"Would record: {plan.words}" if predicted and plan.events else plan.words)
         for call in calls:
-            display.display(f"Escalated to {call['to']}{predicted}: {call['why']}.")
+            verb = "Would escalate" if predicted else "Escalated"
+            display.display(f"{verb} to {call['to']}: {call['why']}.")
         if self._task.check_mode:
             told = self._predict(store, incident, now, _names_of_hosts(known), printed)
         else:
