@@ -25,7 +25,7 @@ from ansible.plugins.callback import default
 
 from ansible_collections.katago.fleet.plugins.callback import results
 
-IN_RESULT = "The reason is in RESULT, at the end."
+AT_THE_END = "The reason is shown at the end."
 
 
 class CallbackModule(default.CallbackModule):
@@ -45,7 +45,7 @@ class CallbackModule(default.CallbackModule):
         if not self._is_short():
             super().v2_runner_on_failed(result, ignore_errors)
             return
-        reason = results.failure(result.result) if ignore_errors else IN_RESULT
+        reason = results.failure(result.result) if ignore_errors else AT_THE_END
         self._show(result, f"fatal: [{self.host_label(result)}]: FAILED! {reason}")
         if ignore_errors:
             self._display.display("...ignoring", color=constants.COLOR_SKIP)
@@ -64,7 +64,7 @@ class CallbackModule(default.CallbackModule):
             super().v2_runner_on_unreachable(result)
             return
         is_ignored = result.task.ignore_unreachable
-        reason = results.failure(result.result) if is_ignored else IN_RESULT
+        reason = results.failure(result.result) if is_ignored else AT_THE_END
         self._show(result, f"fatal: [{self.host_label(result)}]: UNREACHABLE! {reason}")
         if is_ignored:
             self._display.display("...ignoring", color=constants.COLOR_SKIP)

@@ -9,15 +9,15 @@ short_description: Show the results of a run in one block at its end
 description:
   - Shows one entry for every host on which a procedure ran, for every failure that was not rescued, and for
     every message of C(debug). An entry has the result, what changed and the next command.
-  - With the callback P(katago.fleet.output#callback) the message of a failure is shown only there. The block
-    then also has the failures after which the procedure continued.
+  - With the callback P(katago.fleet.output#callback) the message of a failure is shown only there. A block
+    C(HANDLED FAILURES) before it then has the failures after which the procedure continued.
   - The playbooks of this collection enable it; C(callbacks_enabled) is needed only for playbooks of your own.
 options: {}
 author: The katago-mcp-fleet maintainers
 """
 
 import atexit
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from ansible import constants, context
@@ -65,7 +65,7 @@ class CallbackModule(CallbackBase):
     _shown_by: ClassVar[CallbackModule | None] = None
     """The one that shows, where both a playbook and ansible.cfg enable the callback."""
     shows_handled: ClassVar[bool] = False
-    """Whether the block also has failures that were handled, because nothing else shows them."""
+    """Whether failures that were handled are shown too, because nothing else shows them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,21 +132,23 @@ class CallbackModule(CallbackBase):
         for host, message in self._failures.items():
             same.setdefault(message, []).append(host)
         failures = [f"[{', '.join(sorted(hosts))}] {message[:_LONGEST]}" for message, hosts in same.items()]
-        entries = [*self._reports, *self._procedures.values()]
-        if CallbackModule.shows_handled:
-            entries += self._handled_besides(_folded("\n".join([*entries, *failures])))
-        entries += failures
+        entries = [*self._reports, *self._procedures.values(), *failures]
+        handled = self._handled_besides(_folded("\n".join(entries))) if CallbackModule.shows_handled else []
         self._reports, self._handled = [], []
         self._procedures, self._failures = {}, {}
+        self._print("HANDLED FAILURES", handled)
+        self._print("RESULT", entries)
+
+    def _print(self, heading: str, entries: Sequence[str]) -> None:
         if entries:
-            self._display.banner("RESULT")
             sources = context.CLIARGS.get("inventory") or constants.DEFAULT_HOST_LIST
+            self._display.banner(heading)
             self._display.display(commands.as_run_here("\n".join(entries), sources))
 
     def _handled_besides(self, shown: str) -> list[str]:
         """Entries for the failures that were handled and are not part of what is shown."""
         return [
-            f"[{host}] {task}: failed, and the procedure continued. {message[:_LONGEST]}"
+            f"[{host}] {task}: {message[:_LONGEST]}"
             for host, task, message in dict.fromkeys(self._handled)
             if _folded(message) not in shown
         ]

@@ -73,7 +73,7 @@ def tasks(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def rendered(message: str, variables: dict[str, str], *, check: bool) -> str:
     values = {**VALUES, "ansible_check_mode": check}
     values |= {name: jinja2.Template(value).render(values) for name, value in variables.items()}
-    return jinja2.Template(message).render(values)
+    return str(jinja2.Template(message).render(values))
 
 
 @pytest.mark.parametrize(("message", "variables"), list(outcomes()))
