@@ -83,7 +83,7 @@ class CallbackModule(CallbackBase):
         """Take the part of the one that shows, unless it is taken."""
         if CallbackModule._shown_by is None:
             CallbackModule._shown_by = self
-            # A run that is interrupted has no end that callbacks are told of.
+            # Ansible calls no callback at the end of a run that is interrupted.
             atexit.register(self._show)
 
     def v2_runner_on_ok(self, result: Any) -> None:
