@@ -181,6 +181,10 @@ def _documented(path: Path) -> dict[str, Any]:
         return found
     documentation = _literal(path, "DOCUMENTATION")
     for fragment in documentation.pop("extends_documentation_fragment", []):
+        if "." not in fragment:
+            # One of ansible-core, whose documentation has its options.
+            documentation.setdefault("options", {})
+            continue
         shared = _literal(
             ROOT / "plugins" / "doc_fragments" / f"{fragment.split('.')[-1]}.py", "DOCUMENTATION"
         )

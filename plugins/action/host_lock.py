@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, runs
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import runs
 
 display = Display()
 
@@ -30,6 +31,7 @@ class ActionModule(ActionBase):
             "procedure": str(arguments["procedure"]),
             "owner": str(arguments["who"]),
             "run": runs.this_run(),
+            "session": actors.session(os.getppid()),
         }
         answer = self._ask(wanted, task_vars)
         if answer.get("failed") or answer.get("unreachable") or not taking:
@@ -48,11 +50,12 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         host = (task_vars or {})["inventory_hostname"]
         holder = host_lock.Holder(**answer["holder"])
-        breaking = str(self._task.args.get("break_lock") or "")
+        breaking = _names(str(self._task.args.get("break_lock") or ""))
         now = runs.life(holder.run) if holder.run.count(":") == 2 else "unknown"
         claimant = host_lock.Holder(wanted["owner"], wanted["procedure"], wanted["run"], holder.since)
         if not host_lock.may_take_over(holder, claimant, now, breaking):
-            message = host_lock.refusal(answer["holder"], answer["age"], now, host, breaking)
+            command = commands.again(wanted["procedure"], host, {"break_lock": holder.name})
+            message = host_lock.refusal(holder, answer["age"], now, host, breaking, command)
             return {**answer, "failed": True, "refused": True, "msg": message}
         if not self._task.check_mode:
             replacing = {"instead_of": answer["holder"], "going_on": not breaking}
@@ -65,7 +68,8 @@ class ActionModule(ActionBase):
                     **answer,
                 }
         display.warning(
-            f"[{host}] The lock of {holder.owner} for {holder.procedure} since {holder.since} is taken over:"
+            f"[{host}] The lock of {holder.owner} for {holder.procedure} since {holder.since}"
+            f" {'would be' if self._task.check_mode else 'is'} taken over:"
             f" {'it was to be broken' if breaking else 'its run is dead'}."
         )
         return {**answer, "taken_over": holder.__dict__}
@@ -75,3 +79,7 @@ class ActionModule(ActionBase):
             module_name="katago.fleet.host_lock", module_args=arguments, task_vars=task_vars
         )
         return answer
+
+
+def _names(value: str) -> list[str]:
+    return [name for each in value.split(",") if (name := each.strip())]

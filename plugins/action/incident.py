@@ -30,7 +30,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.incident import reque
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store as incident_store
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_reports
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import answers
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, inputs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, inputs, triage_file
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 
 display = Display()
@@ -117,6 +117,9 @@ class ActionModule(ActionBase):
                     },
                 ),
             )
+            # What an earlier run printed, where no channel sends it. `deliver` prints it again.
+            earlier = there.get(plan.incident) if request.verb != "deliver" else None
+            printed = self._names_of_letters(store, earlier, now, _names_of_hosts(known))
             incident = self._predicted(store, plan, now, who)
             calls, uncalled = self._calls(request, incident, now)
             plan = replace(plan, events=(*plan.events, *calls))
@@ -124,14 +127,16 @@ class ActionModule(ActionBase):
                 incident = self._predicted(store, plan, now, who)
             elif plan.events:
                 store.append(plan.incident, *plan.events, at=timestamps.stamp(now), who=who)
-        predicted = " (predicted)" if self._task.check_mode else ""
-        display.display(f"{plan.words}{predicted}")
+        predicted = self._task.check_mode
+        display.display(f"Would record: {plan.words}" if predicted and plan.events else plan.words)
         for call in calls:
-            display.display(f"Escalated to {call['to']}{predicted}: {call['why']}.")
+            verb = "Would escalate" if predicted else "Escalated"
+            display.display(f"{verb} to {call['to']}: {call['why']}.")
         if self._task.check_mode:
-            told = self._predict(store, incident, now, _names_of_hosts(known))
+            told = self._predict(store, incident, now, _names_of_hosts(known), printed)
         else:
-            told = self._tell(store, plan.incident, request.resend, now, who, _names_of_hosts(known))
+            hosts = _names_of_hosts(known)
+            told = self._tell(store, plan.incident, request.resend, now, who, hosts, printed)
             incident = self._loaded(store, plan.incident)
         told += delivery.Report(problems=tuple(uncalled))
         sources = known.get("ansible_inventory_sources") or []
@@ -188,11 +193,14 @@ class ActionModule(ActionBase):
             breach = self._task.args["inputs"].get("breach") is True
             return triage_reports.gather(known, now, breach=breach).as_dict(now)
         try:
-            return incident_report.check(json.loads(Path(path).expanduser().read_bytes()))
+            report = incident_report.check(json.loads(Path(path).expanduser().read_bytes()))
         except (OSError, ValueError) as error:
             raise incident_request.InputError(
                 f"-e triage_json={path} is not a report of playbooks/triage.yml: {error}."
             ) from error
+        if unfinished := report.get(triage_file.UNFINISHED):
+            raise incident_request.InputError(f"-e triage_json={path} has no verdict: {unfinished}")
+        return report
 
     def _letters(
         self,
@@ -221,6 +229,16 @@ class ActionModule(ActionBase):
         timeline = outbox.read_timeline(store.timeline(incident.id))
         return outbox.letters(incident, timeline, desk)
 
+    def _names_of_letters(
+        self,
+        store: incident_store.IncidentRecords,
+        incident: state.Incident | None,
+        now: datetime,
+        hosts: Sequence[str],
+    ) -> frozenset[str]:
+        letters = self._letters(store, incident, now, hosts)[0] if incident else []
+        return frozenset(each.message.name for each in letters)
+
     def _tell(
         self,
         store: incident_store.IncidentRecords,
@@ -229,8 +247,9 @@ class ActionModule(ActionBase):
         now: datetime,
         who: str,
         hosts: Sequence[str],
+        printed: frozenset[str],
     ) -> delivery.Report:
-        """Send the messages that are due. Without channels, print them."""
+        """Send the messages that are due. Without channels, print those that are not `printed`."""
 
         def note(outcome: state.Outcome, key: str, why: str) -> None:
             event = {"event": outcome, "key": key, **({"why": why} if why else {})}
@@ -244,7 +263,7 @@ class ActionModule(ActionBase):
             report = delivery.Report(problems=(*problems, *missing))
             if not groups:
                 _show_letters(
-                    letters,
+                    [each for each in letters if each.message.name not in printed],
                     "No channel is configured (incident_channels). Send these messages by hand:",
                 )
                 return report
@@ -259,11 +278,16 @@ class ActionModule(ActionBase):
         incident: state.Incident,
         now: datetime,
         hosts: Sequence[str],
+        printed: frozenset[str],
     ) -> delivery.Report:
         """What would be sent, and what would prevent it."""
         groups, problems = channels.groups(self._task.args["channels"])
         letters, missing = self._letters(store, incident, now, hosts)
-        _show_letters(letters, "Would send these messages, except those that were sent before:")
+        if groups:
+            _show_letters(letters, "Would send these messages, except those that were sent before:")
+        else:
+            unprinted = [each for each in letters if each.message.name not in printed]
+            _show_letters(unprinted, "Would print these messages, since no channel is configured:")
         wrong = [
             f"{group.name}/{channel.name}: {problem}."
             for letter in letters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +11,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.severity import LEVELS, rank
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_reports
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, triage_file
 
 display = Display()
 
@@ -52,7 +50,7 @@ class ActionModule(ActionBase):
 
 def _write(path: Path, report: Mapping[str, Any]) -> Path:
     try:
-        files.write(path, (json.dumps(report, indent=2, default=str) + "\n").encode(), mode=0o600)
+        triage_file.write(path, report)
     except OSError as error:
         raise AnsibleActionFail(
             f"triage_json: {path} cannot be written: {error.strerror}. Give a file in an existing directory"

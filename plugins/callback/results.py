@@ -9,19 +9,49 @@ short_description: Show the results of a run in one block at its end
 description:
   - Shows one entry for every host on which a procedure ran, for every failure that was not rescued, and for
     every message of C(debug). An entry has the result, what changed and the next command.
+  - With the callback P(katago.fleet.output#callback) the message of a failure is shown only there. A block
+    C(HANDLED FAILURES) before it then has the failures after which the procedure continued.
   - The playbooks of this collection enable it; C(callbacks_enabled) is needed only for playbooks of your own.
 options: {}
 author: The katago-mcp-fleet maintainers
 """
 
-from typing import Any, ClassVar
+import atexit
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
+from ansible import constants, context
 from ansible.plugins.callback import CallbackBase
+
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands
 
 EVENT = "katago.fleet.procedure_event"
 REPORTS = ("ansible.builtin.debug", "debug")
-_LONGEST = 4000
-"""Characters of a failure; the whole of it is above, where the task failed."""
+SUCCESSES = ("ok", "changed")
+_LONGEST = 8000
+"""Characters of a failure; `-v` shows the whole of it where the task failed."""
+_MOST_OUTPUT = 2000
+"""Characters of what a failed program wrote."""
+
+
+class Handled(NamedTuple):
+    """A failure after which the play went on, by a rescue for example."""
+
+    host: str
+    task: str
+    message: str
+
+
+def failure(result: Mapping[str, Any]) -> str:
+    """Why a task failed: its message, the items of its loop that failed, what its program wrote at last."""
+    message = str(result.get("msg") or result.get("censored") or "no reason given").strip()
+    if isinstance(items := result.get("results"), list):
+        failed = [each for each in items if isinstance(each, dict) and each.get("failed")]
+        return "\n".join([message, *(failure(each) for each in failed)])
+    written = str(result.get("stderr") or result.get("stdout") or "").strip()
+    if written and written not in message:
+        message += f"\n{written[-_MOST_OUTPUT:]}"
+    return message
 
 
 class CallbackModule(CallbackBase):
@@ -34,51 +64,95 @@ class CallbackModule(CallbackBase):
 
     _shown_by: ClassVar[CallbackModule | None] = None
     """The one that shows, where both a playbook and ansible.cfg enable the callback."""
+    shows_handled: ClassVar[bool] = False
+    """Whether failures that were handled are shown too, because nothing else shows them."""
 
     def __init__(self) -> None:
         super().__init__()
         self._procedures: dict[tuple[str, str], str] = {}
         self._failures: dict[str, str] = {}
+        self._handled: list[Handled] = []
         self._reports: list[str] = []
+
+    @classmethod
+    def is_active(cls) -> bool:
+        """Whether a block will be shown at the end of the run."""
+        return cls._shown_by is not None
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Take the part of the one that shows, unless it is taken."""
         if CallbackModule._shown_by is None:
             CallbackModule._shown_by = self
+            # Ansible calls no callback at the end of a run that is interrupted.
+            atexit.register(self._show)
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Keep the result of a procedure, and what a play reports by `debug`."""
+        host = result.host.get_name()
         if result.task.action in REPORTS and "msg" in result.result:
-            self._reports.append(f"[{result.host.get_name()}] {result.result['msg']}")
+            self._reports.append(f"[{host}] {result.result['msg']}")
         summary = result.result.get("summary")
         if result.task.action == EVENT and summary:
-            host = result.host.get_name()
-            procedure = str(result.result.get("event", {}).get("procedure"))
+            event = result.result.get("event", {})
+            procedure = str(event.get("procedure"))
             self._procedures.pop((host, procedure), None)
             self._procedures[host, procedure] = str(summary)
             self._failures.pop(host, None)
+            if event.get("result") not in SUCCESSES:
+                # The message of a procedure that failed has what its tasks failed with.
+                self._handled = [each for each in self._handled if each.host != host]
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Keep a failure; what a procedure reports afterwards replaces it."""
         if not ignore_errors:
-            self._failures[result.host.get_name()] = str(result.result.get("msg") or "failed").strip()
+            self._fail(result, failure(result.result))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """Keep why a host did not answer."""
-        reason = str(result.result.get("msg") or "no reason given").strip()
-        self._failures[result.host.get_name()] = f"unreachable: {reason}"
+        if not result.task.ignore_unreachable:
+            self._fail(result, f"unreachable: {failure(result.result)}")
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Show the block."""
+        failed = {**stats.failures, **stats.dark}
+        for host in [each for each in self._failures if each not in failed]:
+            self._failures.pop(host)
+        self._show()
+
+    def _fail(self, result: Any, message: str) -> None:
+        host = result.host.get_name()
+        self._failures[host] = message
+        self._handled.append(Handled(host, result.task.get_name(), message))
+
+    def _show(self) -> None:
+        """Show what was collected, and forget it."""
         if CallbackModule._shown_by is not self:
             return
-        failed = {**stats.failures, **stats.dark}
-        entries = [*self._reports, *self._procedures.values()]
         same: dict[str, list[str]] = {}
         for host, message in self._failures.items():
-            if host in failed:
-                same.setdefault(message, []).append(host)
-        entries += [f"[{', '.join(hosts)}] {message[:_LONGEST]}" for message, hosts in same.items()]
+            same.setdefault(message, []).append(host)
+        failures = [f"[{', '.join(sorted(hosts))}] {message[:_LONGEST]}" for message, hosts in same.items()]
+        entries = [*self._reports, *self._procedures.values(), *failures]
+        handled = self._handled_besides(_folded("\n".join(entries))) if CallbackModule.shows_handled else []
+        self._reports, self._handled = [], []
+        self._procedures, self._failures = {}, {}
+        self._print("HANDLED FAILURES", handled)
+        self._print("RESULT", entries)
+
+    def _print(self, heading: str, entries: Sequence[str]) -> None:
         if entries:
-            self._display.banner("RESULT")
-            self._display.display("\n".join(entries))
+            sources = context.CLIARGS.get("inventory") or constants.DEFAULT_HOST_LIST
+            self._display.banner(heading)
+            self._display.display(commands.as_run_here("\n".join(entries), sources))
+
+    def _handled_besides(self, shown: str) -> list[str]:
+        """Entries for the failures that were handled and are not part of what is shown."""
+        return [
+            f"[{host}] {task}: {message[:_LONGEST]}"
+            for host, task, message in dict.fromkeys(self._handled)
+            if _folded(message) not in shown
+        ]
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())

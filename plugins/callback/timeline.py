@@ -38,9 +38,13 @@ from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, records_dir
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import (
+    actors,
+    commands,
+    fleet_hosts,
+    records_dir,
+)
 
-FLEET = "katago"
 OPENS = ("katago.fleet.incident",)
 CHECKS = ("katago.fleet.procedure_inputs", "ansible.builtin.validate_argument_spec")
 # Reviews and reports are not part of an incident. Recording them would change the next review.
@@ -112,12 +116,7 @@ class CallbackModule(CallbackBase):
         """Find the records directory, which depends on variables of the inventory, and the incident."""
         if self._off or self._root is not None:
             return
-        variables, template = _variables(play)
-        if not variables.get("groups", {}).get(FLEET):
-            self._display.warning(
-                f"The inventory has no host in the group {FLEET}. Give the fleet's inventory with -i."
-            )
-            return
+        variables, template = variables_of_fleet(play)
         root = records_dir.of_task(variables, template)
         if notice := records_dir.notice(variables, variables["ansible_inventory_sources"], root):
             self._display.warning(notice)
@@ -176,11 +175,16 @@ class CallbackModule(CallbackBase):
         files.append_lines(self._file, json.dumps(event).encode() + b"\n", durable=False)
 
 
-def _variables(play: Any) -> tuple[dict[str, Any], Callable[[Any], Any]]:
-    """The variables of the fleet's first host, and the function that renders templates with them."""
+def variables_of_fleet(play: Any) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """The variables of the fleet's first host, and the function that renders templates with them.
+
+    If there is no such host, they are those of the control node.
+    """
     manager = play.get_variable_manager()
-    hosts = manager._inventory.get_hosts(FLEET, ignore_limits=True, ignore_restrictions=True)
-    variables = manager.get_vars(play=play, host=hosts[0] if hosts else None)
+    group = manager._inventory.groups.get(fleet_hosts.GROUP)
+    hosts = group.get_hosts() if group else []
+    host = hosts[0] if hosts else manager._inventory.get_host(fleet_hosts.CONTROL_NODE)
+    variables = manager.get_vars(play=play, host=host)
     return variables, Templar(loader=play.get_loader(), variables=variables).template
 
 

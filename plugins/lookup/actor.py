@@ -4,9 +4,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: actor
-short_description: Who runs this procedure, as user@control-node
+short_description: Who runs this procedure, as user@control-node from ADDRESS
 description:
-  - The user behind sudo where there is one, and the control node's name.
+  - Who logged in, also behind C(sudo) and C(su), and the control node's name. If they logged in by SSH, the
+    address that they came from follows, since several people may use the same account.
 author: The katago-mcp-fleet maintainers
 options: {}
 """

@@ -9,8 +9,9 @@ short_description: Acquire or release a host's lock
 description:
   - Only one procedure at a time works on a host. The lock, C(/run/katago-mcp.lock), records who holds it, for
     which procedure and since when.
-  - Fails if another run holds the lock. The message names the holder and the age of the lock. Another
-    person's lock can only be broken by naming its holder.
+  - Fails if another run holds the lock. The message names the holder, their terminal and process, the age of
+    the lock, and the command that breaks it. A lock can only be broken by naming its id, or its holder if
+    version 0.2 took it.
   - If a run died, the same person can repeat the same procedure from the same control node. The new run takes
     over the lock and reports that.
   - On a host in security mode, only procedures that do not touch evidence can acquire the lock. All others
@@ -31,7 +32,7 @@ options:
     type: str
     required: true
   break_lock:
-    description: The holder whose lock to break.
+    description: The ids of the locks to break, separated by commas.
     type: str
     default: ""
 author: The katago-mcp-fleet maintainers
@@ -47,7 +48,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 holder:
-  description: The holder of the lock (owner, procedure, run, since); null if nobody holds it.
+  description: The holder of the lock (owner, procedure, run, since, id, session); null if nobody holds it.
   type: dict
   returned: always
 next_step:
@@ -59,7 +60,7 @@ untested_system:
   type: str
   returned: when the lock is held
 taken_over:
-  description: The previous holder of the lock (owner, procedure, run, since).
+  description: The previous holder of the lock (owner, procedure, run, since, id, session).
   type: dict
   returned: when the lock was taken over
 """
@@ -81,6 +82,7 @@ def main() -> None:
             "procedure": {"type": "str", "required": True},
             "owner": {"type": "str", "required": True},
             "run": {"type": "str", "required": True},
+            "session": {"type": "str", "default": ""},
             "instead_of": {"type": "dict"},
             "going_on": {"type": "bool", "default": False},
         },
@@ -105,6 +107,8 @@ def main() -> None:
         run=parameters["run"],
         # A procedure that is resumed keeps the start time of its first run.
         since=broken.since if broken and parameters["going_on"] else timestamps.now(),
+        id=host_lock.new_id(),
+        session=parameters["session"],
     )
     try:
         holder = (

@@ -218,8 +218,9 @@ def put_on(module: AnsibleModule) -> dict[str, Any]:
             problem = problem or load_at_boot(rules)
             mode = isolate(mode, rules)
             problem = record(mode) or problem
-    message = f"The host is {'already' if done else 'now'} in security mode {mode}."
-    message += f" {effects(mode, rules)}"
+    predicted = module.check_mode and not done
+    standing = "would be" if predicted else "is already" if done else "is now"
+    message = f"The host {standing} in security mode {mode}. {effects(mode, rules, predicted=predicted)}"
     if problem:
         message += f" This does NOT survive a reboot: {problem}."
     return {
@@ -231,15 +232,16 @@ def put_on(module: AnsibleModule) -> dict[str, Any]:
     }
 
 
-def effects(mode: security_mode.Mode, rules: str) -> str:
-    """What is cut off, as a sentence."""
+def effects(mode: security_mode.Mode, rules: str, *, predicted: bool = False) -> str:
+    """What is, or would be, cut off, as a sentence."""
+    are, is_ = ("would be", "would be") if predicted else ("are", "is")
     if not rules:
-        return "Clients are not cut off."
+        return f"Clients {'would not be' if predicted else 'are not'} cut off."
     ports = ", ".join(
         map(str, sorted(isolation.service_ports() - isolation.ssh_ports(os.environ, paths.PROC)))
     )
-    text = f"Clients are cut off from the ports {ports}"
-    return f"{text}, and outgoing traffic of the service's user is dropped." if mode.egress else f"{text}."
+    text = f"Clients {are} cut off from the ports {ports}"
+    return f"{text}, and outgoing traffic of the service's user {is_} dropped." if mode.egress else f"{text}."
 
 
 def put_off(module: AnsibleModule) -> dict[str, Any]:
@@ -267,8 +269,10 @@ def put_off(module: AnsibleModule) -> dict[str, Any]:
         if table is not None:
             run(paths.NFT, "delete", "table", "inet", isolation.TABLE)
         paths.SECURITY_MODE_VOLATILE.unlink(missing_ok=True)
-    details = f" It was in the mode {mode}." if mode else ""
-    message = f"The host is no longer in security mode: {why.rstrip('.')}.{details} The firewall is restored."
+    was = "is" if module.check_mode else "was"
+    details = f" It {was} in the mode {mode}." if mode else ""
+    left, is_ = ("would leave", "would be") if module.check_mode else ("is no longer in", "is")
+    message = f"The host {left} security mode: {why.rstrip('.')}.{details} The firewall {is_} restored."
     return {**result(True, message), "diff": difference(table, "")}
 
 

@@ -251,7 +251,9 @@ def lower(module: AnsibleModule) -> Result:
     return {
         "changed": True,
         "expires_at": document["expiresAt"],
-        "message": f"Lowered until {document['expiresAt']}: {changes}.",
+        "message": (
+            f"{'Would lower' if module.check_mode else 'Lowered'} until {document['expiresAt']}: {changes}."
+        ),
         "diff": difference(
             config,
             before,
@@ -275,10 +277,11 @@ def restore(module: AnsibleModule) -> Result:
     config = admin.running_config()
     answer = admin.get(config, "/health") if config else None
     before = shown(answer[1]) if answer else None
+    restored = f"The configured limits {'would be' if module.check_mode else 'are'} restored."
     result: Result = {
         "changed": present or before is not None,
         "expires_at": None,
-        "message": "The configured limits are restored." if present or before else "No limits were lowered.",
+        "message": restored if present or before else "No limits were lowered.",
         "diff": difference(config, before, None) if config else None,
     }
     if result["changed"] and not module.check_mode:

@@ -147,7 +147,7 @@ def running(target: Host) -> str:
 def test_check_mode_predicts_the_release(host: Any, untouched: list[str]) -> None:
     run = fleet.play("rollback.yml", LIMIT, "--check")
     assert run.returncode == 0, run.output
-    predicted = f"Release {untouched[1]} runs; previous release: {untouched[2]}."
+    predicted = f"Would run release {untouched[1]}; previous release: {untouched[2]}."
     assert f"rollback: changed (predicted). {predicted}" in run.output
 
 

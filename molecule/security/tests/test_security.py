@@ -234,7 +234,7 @@ def test_burst_of_refused_logins_is_found_and_escalated_to_security_once(
     given: dict[str, Any] = {"triage_json": str(control.directory / "triage.json")}
     predicted = control.play("incident_open.yml", "--check", **given)
     assert predicted.returncode == 2, predicted.output
-    assert "Escalated to security (predicted)" in predicted.output
+    assert "Would escalate to security: " in predicted.output
     assert server.requests == []
     for _ in range(2):
         # Without a lead nothing can be declared; the escalation to security happens anyway.

@@ -30,6 +30,7 @@ _EFFECT = {
     "P3": "The service has minor problems on",
 }
 _MOST_FINDINGS = 3
+_NO_ACTION = ("begun", "refused")
 _MOST_ACTIONS = 20
 
 
@@ -239,12 +240,15 @@ def public(incident: state.Incident) -> Message:
 def timeline_actions(
     events: Sequence[Mapping[str, object]], after: str = "", before: str = ""
 ) -> list[Action]:
-    """The results of procedures in the incident's timeline. `after`, `before`: bounds, both inclusive."""
+    """The results of procedures in the incident's timeline, without attempts that were refused.
+
+    `after`, `before`: bounds, both inclusive.
+    """
     return [
         Action(str(event["at"]), _done(event))
         for event in events
         if event.get("procedure")
-        and event.get("result") != "begun"
+        and event.get("result") not in _NO_ACTION
         and (not after or str(event["at"]) >= after)
         and (not before or str(event["at"]) <= before)
     ]

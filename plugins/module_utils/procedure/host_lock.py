@@ -6,10 +6,11 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -30,13 +31,21 @@ class Holder:
     """Who holds a lock.
 
     `owner`: person and control node. `run`: identifies a run of ansible-playbook. `since`: UTC, by the
-    host's clock.
+    host's clock. `id`: names the lock; empty in a lock of version 0.2. `session`: the run's terminal and
+    process.
     """
 
     owner: str
     procedure: str
     run: str
     since: str
+    id: str = ""
+    session: str = ""
+
+    @property
+    def name(self) -> str:
+        """What `break_lock` must be to break the lock."""
+        return self.id or self.owner
 
     def age(self, now: datetime | None = None) -> float:
         """Seconds since the lock was taken."""
@@ -50,11 +59,22 @@ def holder(path: Path) -> Holder | None:
     A lock that cannot be read counts as held, by `unknown`.
     """
     try:
-        return shape.record(Holder, json.loads(path.read_text()))
+        return _parse(shape.mapping(json.loads(path.read_text())))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
         return Holder("unknown", "unknown", "unknown", timestamps.stamp(path.lstat().st_mtime))
+
+
+def _parse(content: Mapping[str, Any]) -> Holder:
+    """A lock's content; a later version may have written further fields. Raises ShapeError."""
+    names = {field.name for field in fields(Holder)}
+    return shape.record(Holder, {name: value for name, value in content.items() if name in names})
+
+
+def new_id() -> str:
+    """An id for a lock that is short enough to be typed."""
+    return secrets.token_hex(4)
 
 
 def take(claimant: Holder, path: Path, *, instead_of: Holder | None = None) -> Holder:
@@ -110,29 +130,35 @@ def _flock(descriptor: int) -> bool:
     return True
 
 
-def may_take_over(now: Holder, claimant: Holder, life: Life, breaking: str) -> bool:
+def may_take_over(now: Holder, claimant: Holder, life: Life, breaking: Collection[str]) -> bool:
     """Whether `claimant` may take the lock from its holder `now`.
 
-    It may if `breaking` names the holder. It also may if the holder's run is dead, and the same person
-    repeats the same procedure: this is how an interrupted procedure is finished.
+    It may if `breaking` has the lock's id, or for a lock without one its owner. It also may if the holder's
+    run is dead, and the same person repeats the same procedure: this is how an interrupted procedure is
+    finished.
     """
     if breaking:
-        return breaking == now.owner
+        return now.name in breaking
     return life == "dead" and (now.owner, now.procedure) == (claimant.owner, claimant.procedure)
 
 
-def refusal(now: Mapping[str, Any], age: float, life: Life, host: str, breaking: str) -> str:
-    """The error for a locked host: the holder, the lock's age, whether the run lives, what to do next."""
+def refusal(now: Holder, age: float, life: Life, host: str, breaking: Collection[str], command: str) -> str:
+    """The error for a locked host: the holder, the lock's age, whether the run lives, what to do next.
+
+    `command`: runs the procedure again and breaks the lock.
+    """
     state = {
         "alive": "That run is still active",
         "dead": "That run is dead",
         "unknown": "This control node cannot see whether that run is still active",
     }[life]
-    other = f" break_lock is {breaking}, which is not the holder." if breaking else ""
+    kind = "id of this lock" if now.id else "holder"
+    other = f" break_lock is {','.join(breaking)}, which is not the {kind}." if breaking else ""
+    session = f" ({now.session})" if now.session else ""
     return (
-        f"Refused; nothing was changed on this host. {host} is locked by {now['owner']} for"
-        f" {now['procedure']} since {now['since']} ({duration(age)} ago). {state}.{other} Wait until it"
-        f" finishes, ask {now['owner']}, or break the lock: -e break_lock={now['owner']}"
+        f"Refused; nothing was changed on this host. {host} is locked by {now.owner}{session} for"
+        f" {now.procedure} since {now.since} ({duration(age)} ago). {state}.{other} Wait until it"
+        f" finishes, ask {now.owner}, or break the lock: {command}"
     )
 
 

@@ -17,8 +17,7 @@ _LAST_LINES = 5
 def command(step: str, host: str, inventory: Sequence[str] = ()) -> str:
     """The complete command line for a step such as `restart.yml -e force=true`, limited to one host."""
     playbook, _, arguments = step.partition(" ")
-    parts = ["ansible-playbook", *inventory, run_commands.playbook(playbook.removesuffix(".yml")), "-l", host]
-    return " ".join([*parts, arguments]).rstrip()
+    return run_commands.proposed(playbook.removesuffix(".yml"), f"-l {host} {arguments}".rstrip(), inventory)
 
 
 def render(

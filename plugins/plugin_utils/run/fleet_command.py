@@ -16,6 +16,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
 from ansible_collections.katago.fleet.plugins.plugin_utils.run.procedures import Input, Procedure
 
 ROOT = Path(__file__).resolve().parents[3]
+_ONLY_READS = frozenset({"--list-hosts", "--list-tags", "--list-tasks", "--syntax-check", "--version"})
 _METAVARS = {
     "text": "TEXT",
     "word": "NAME",
@@ -71,6 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"bin/fleet: {error}", file=sys.stderr)
         return 2
     print(shlex.join(command), file=sys.stderr, flush=True)
+    _begin_report(procedure, rest)
     return _become(command)
 
 
@@ -264,6 +267,20 @@ def _refuse_misspelt(procedure: Procedure, arguments: Sequence[str]) -> None:
             )
 
 
+def _begin_report(procedure: Procedure, arguments: Sequence[str]) -> None:
+    """Replace an old report of triage: Ansible may refuse a limit before any plugin of ours is loaded."""
+    options, passed = _parser(procedure).parse_known_args(list(arguments))
+    path = getattr(options, "triage_json", None)
+    if procedure.name != "triage" or not path or _ONLY_READS & set(passed):
+        return
+    from ansible_collections.katago.fleet.plugins.plugin_utils.run import triage_file
+
+    try:
+        triage_file.begin(Path(path).expanduser(), datetime.now(UTC))
+    except OSError as error:
+        print(f"bin/fleet: the earlier report {path} was not replaced: {error.strerror}", file=sys.stderr)
+
+
 def _become(command: Sequence[str]) -> int:
     beside = ROOT / ".venv" / "bin" / command[0]
     # The environment of the checkout has the version that the collection was tested with.
@@ -276,7 +293,15 @@ def _become(command: Sequence[str]) -> int:
         )
         return 127
     environment = os.environ | {"PATH": f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    if not _has_configuration():
+        environment.setdefault("ANSIBLE_STDOUT_CALLBACK", "katago.fleet.output")
     os.execve(program, list(command), environment)  # noqa: S606 - the arguments are a list, not a shell's
+
+
+def _has_configuration() -> bool:
+    """Whether Ansible reads a configuration, whose output is then left as it is chosen there."""
+    places = (Path("ansible.cfg"), Path("~/.ansible.cfg").expanduser(), Path("/etc/ansible/ansible.cfg"))
+    return "ANSIBLE_CONFIG" in os.environ or any(place.is_file() for place in places)
 
 
 if __name__ == "__main__":

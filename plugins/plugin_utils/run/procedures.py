@@ -85,7 +85,7 @@ INCIDENT = Input(
     "incident", "word", "the incident that the run belongs to; without it, the only one that is open"
 )
 _LOCK = (
-    Input("break_lock", "word", "the holder whose lock to break"),
+    Input("break_lock", "word", "the id of the lock to break; separate several by commas"),
     Input("without_evidence", "bool", "continue when the evidence cannot be kept", default=False),
 )
 _BREACH = Input("breach", "bool", "you know of a security breach", default=False)

@@ -75,6 +75,13 @@ EVENTS = [
         "message": "It does not start.\nmore",
     },
     {"at": "2026-01-31T08:05:00Z", "host": "katago-1", "task": "a task", "result": "ok"},
+    {
+        "at": "2026-01-31T08:06:00Z",
+        "host": "katago-1",
+        "procedure": "deploy",
+        "result": "refused",
+        "message": "The host is locked.",
+    },
 ]
 
 

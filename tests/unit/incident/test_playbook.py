@@ -468,3 +468,26 @@ def test_values_are_shown_of_inputs_that_procedures_take_and_of_nothing_else() -
     assert commands.shown(["p.yml"], options, extra) == (
         "ansible-playbook p.yml -l a -i i, --check -e force=True -e 'password=***' -e 'why=***'"
     )
+
+
+def test_without_channels_every_message_is_printed_once(control: Control) -> None:
+    opened = control.open(lead="Anna")
+    assert "INCIDENT DECLARED: P0" in opened.stdout
+    predicted = control.incident("--check", do="update", status="identified", next_steps="roll back")
+    updated = control.incident(do="update", status="identified", next_steps="roll back")
+    for run in (predicted, updated):
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert run.stdout.count("UPDATE: KataGo MCP Server incident") == 1
+        assert "INCIDENT DECLARED" not in run.stdout
+    again = control.incident(do="update", next_steps="wait")
+    assert again.stdout.count("UPDATE: KataGo MCP Server incident") == 1
+    assert "Next steps: wait" in again.stdout
+    delivered = control.incident(do="deliver")
+    assert "INCIDENT DECLARED: P0" in delivered.stdout
+
+
+def test_message_that_lacked_something_is_printed_once_it_is_complete(control: Control) -> None:
+    opened = control.open()
+    assert "INCIDENT DECLARED" not in opened.stdout
+    updated = control.incident(do="update", lead="Anna", next_steps="look")
+    assert "INCIDENT DECLARED: P0" in updated.stdout

@@ -7,7 +7,7 @@ import fcntl
 import json
 import multiprocessing
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +21,7 @@ FORK = multiprocessing.get_context("fork")
 MOMENT = 0.5
 """Seconds that other processes get to do what the lock must prevent."""
 ANNA = Holder("anna@control", "restart", "boot/1:42:4711", "2026-01-01T00:00:00Z")
+WITH_ID = replace(ANNA, id="5e1f00d1", session="terminal pts/3, process 42")
 BERTA = Holder("berta@control", "restart", "boot/1:43:4712", "2026-01-01T00:05:00Z")
 
 
@@ -153,20 +154,49 @@ def test_unreadable_lock_counts_as_held(path: Path, content: str) -> None:
         (BERTA, "dead", "", False),
         (BERTA, "alive", "berta@control", True),
         (BERTA, "dead", "carla@control", False),
+        (WITH_ID, "alive", "5e1f00d1", True),
+        (WITH_ID, "alive", "5e1f00d2", False),
+        (WITH_ID, "alive", "anna@control", False),
+        (WITH_ID, "dead", "", True),
     ],
 )
-def test_takeover_needs_a_dead_run_of_the_same_person_and_procedure_or_the_holders_name(
+def test_takeover_needs_a_dead_run_of_the_same_person_and_procedure_or_the_name_of_the_lock(
     holder: Holder, life: host_lock.Life, breaking: str, expected: bool
 ) -> None:
     claimant = Holder("anna@control", "restart", "boot/1:99:1", "2026-01-01T02:00:00Z")
-    assert host_lock.may_take_over(holder, claimant, life, breaking) is expected
+    assert host_lock.may_take_over(holder, claimant, life, breaking.split()) is expected
+
+
+def test_several_locks_are_broken_by_their_ids() -> None:
+    assert host_lock.may_take_over(WITH_ID, BERTA, "alive", ["5e1f00d0", "5e1f00d1"])
 
 
 def test_refusal_shows_owner_age_run_state_and_the_next_step() -> None:
-    message = host_lock.refusal(asdict(ANNA), 754, "dead", "katago-1", "")
+    message = host_lock.refusal(ANNA, 754, "dead", "katago-1", [], "fleet restart --break-lock x")
     assert "katago-1 is locked by anna@control for restart since 2026-01-01T00:00:00Z (12 min ago)" in message
     assert "That run is dead" in message
-    assert message.endswith("-e break_lock=anna@control")
+    assert message.endswith("or break the lock: fleet restart --break-lock x")
+
+
+def test_refusal_shows_the_terminal_and_the_process_of_the_holder() -> None:
+    message = host_lock.refusal(WITH_ID, 754, "alive", "katago-1", ["anna@control"], "")
+    assert "locked by anna@control (terminal pts/3, process 42) for restart" in message
+    assert "That run is still active" in message
+    assert "break_lock is anna@control, which is not the id of this lock." in message
+
+
+def test_lock_of_the_version_before_and_of_a_later_one_are_read(path: Path) -> None:
+    before = {name: value for name, value in asdict(ANNA).items() if name not in ("id", "session")}
+    path.write_text(json.dumps(before))
+    assert host_lock.holder(path) == ANNA
+    assert ANNA.name == "anna@control"
+    path.write_text(json.dumps({**asdict(WITH_ID), "colour": "red"}))
+    assert host_lock.holder(path) == WITH_ID
+    assert WITH_ID.name == "5e1f00d1"
+
+
+def test_every_lock_has_an_id_of_its_own() -> None:
+    assert len({host_lock.new_id() for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""The hosts that a procedure works on."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: hosts
+short_description: The host pattern of a procedure, for C(hosts) of its first play
+description:
+  - Returns C(katago), the group of the fleet.
+  - Ends the run with status 1 and a message if the inventory has no host in that group, or if C(-l) selects
+    none of them. Ansible itself would skip the play and end with status 0.
+  - Use it for C(hosts) of a play only. Options that only list or check a playbook, such as C(--syntax-check)
+    and C(--list-hosts), are never refused.
+author: The katago-mcp-fleet maintainers
+options:
+  contacts:
+    description:
+      - Whether the procedure contacts hosts. If it does not, and the group is empty, it runs on the control
+        node (C(localhost)).
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Restart
+  hosts: "{{ lookup('katago.fleet.hosts') }}"
+  gather_facts: false
+"""
+
+RETURN = r"""
+_raw:
+  description: One host pattern.
+  type: list
+  elements: str
+"""
+
+from typing import Any
+
+from ansible import context
+from ansible.errors import ExitCode
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
+
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import fleet_hosts, records_dir
+
+display = Display()
+_ONLY_READS = ("syntax", "listhosts", "listtags", "listtasks")
+
+
+class LookupModule(LookupBase):
+    """`lookup('katago.fleet.hosts', contacts=true)`."""
+
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+        """Return one pattern, or end the run."""
+        if any(context.CLIARGS.get(option) for option in _ONLY_READS):
+            return [fleet_hosts.GROUP]
+        known = variables or {}
+        try:
+            pattern = fleet_hosts.pattern(
+                known.get("groups") or {},
+                context.CLIARGS.get("subset"),
+                known.get("ansible_inventory_sources") or [],
+                contacts=boolean(kwargs.get("contacts", True)),
+            )
+        except fleet_hosts.NoHostError as error:
+            # An exception would be shown with the template and lines of the playbook around the message.
+            display.error(str(error), wrap_text=False)
+            raise SystemExit(int(ExitCode.GENERIC_ERROR)) from None
+        if pattern == fleet_hosts.CONTROL_NODE:
+            display.warning(
+                f"The inventory has no host in the group {fleet_hosts.GROUP}. Variables of that group, such"
+                f" as {records_dir.VARIABLE} and incident_channels, are not read."
+            )
+        return [pattern]
