@@ -294,6 +294,19 @@ def probes(
     fault. Raises RuntimeError if the MCP client does not run, which is no finding about the service.
     """
     visits = service_checks.allowed(visits, config(layout), at.probe("/health", seconds / 6))
+    answered = probe_round(at, layout, count=count, visits=visits, seconds=seconds)
+    return {
+        "asked": answered["asked"],
+        "visits": visits,
+        "error": answered["error"],
+        "answers": answered["answers"],
+    }
+
+
+def probe_round(
+    at: endpoints.Endpoints, layout: release_layout.Layout, *, count: int, visits: int, seconds: int
+) -> facts.Round:
+    """One round of `probes`. Raises RuntimeError if the MCP client does not run."""
     variants = random.SystemRandom().sample(range(service_checks.VARIANTS), count)
     answer = at.call(
         layout.current / "venv" / "bin" / "katago-mcp", service_checks.probes(visits, variants), seconds
@@ -308,7 +321,7 @@ def probes(
         }
         for result in answer["results"]
     ]
-    return {"asked": count, "visits": visits, "error": answer.get("error"), "answers": answers}
+    return {"asked": count, "error": answer.get("error"), "answers": answers}
 
 
 def traffic(before: str | None, after: str | None, seconds: float) -> facts.Traffic:

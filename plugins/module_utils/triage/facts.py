@@ -430,17 +430,26 @@ class ProbeAnswer(TimedAnswer):
     status: str
 
 
-@final
-class Probes(TypedDict):
-    """The probe analyses. `asked`: the number sent. `visits`: of each one. `answers`: those received.
+class Round(TypedDict):
+    """Probe analyses that were sent together. `asked`: the number sent. `answers`: those received.
 
     `error`: why answers are missing, None if none is missing.
     """
 
     asked: int
-    visits: int
     error: str | None
     answers: list[ProbeAnswer]
+
+
+@final
+class Probes(Round):
+    """The probe analyses. `visits`: of each one. `again`: the second round, sent some time after the first.
+
+    The host sends it if the first round was slower than the baseline. Hosts of 0.2.0 send none.
+    """
+
+    visits: int
+    again: NotRequired[Round]
 
 
 @final

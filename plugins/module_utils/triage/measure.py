@@ -16,7 +16,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import (
     endpoints,
     host_secrets,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.triage import checks
+from ansible_collections.katago.fleet.plugins.module_utils.triage import checks, facts, rules_speed
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Round
 
 # Seconds that the MCP client needs after its own deadline to exit.
 CLIENT_SECONDS = 20
@@ -28,7 +29,8 @@ class Options:
 
     `window`: seconds between the two scrapes. `probes`: the number of probe analyses. `visits`: of each
     probe. `patience`: the deadline of each slow check, in seconds. Every other check gets a third of it, an
-    HTTP request a sixth. `without_baseline`: ignore the recorded baseline.
+    HTTP request a sixth. `without_baseline`: ignore the recorded baseline. `probe_again`: always send a
+    second round of probes, instead of only after a slow one.
     """
 
     window: int
@@ -36,6 +38,7 @@ class Options:
     visits: int
     patience: int
     without_baseline: bool
+    probe_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def measure(options: Options, places: Places) -> dict[str, workers.Entry]:
         # The client exits before this deadline, with the answers that it has received.
         running.start("probe", lambda: _probes(options, layout, at), patience + CLIENT_SECONDS)
     running.wait({"probe", "processes"}, at_most=window + patience + CLIENT_SECONDS)
+    _probe_again(running, options, layout, at)
     seconds = time.monotonic() - began
     running.start("after", lambda: at.exposed(answer), quick)
     entries = running.results()
@@ -139,6 +143,36 @@ def _early(
 
 def _probes(options: Options, layout: Layout, at: endpoints.Endpoints) -> Any:
     return checks.probes(at, layout, count=options.probes, visits=options.visits, seconds=options.patience)
+
+
+def _probe_again(
+    running: workers.Measuring, options: Options, layout: Layout, at: endpoints.Endpoints
+) -> None:
+    """Send a second round of probes a window later, if the first one alone would be a finding.
+
+    A baseline always has two rounds, so that it records how much the speed varies.
+    """
+    measured = facts.read(
+        {name: running.entries[name] for name in ("baseline", "probe") if name in running.entries}
+    )
+    probe, baseline = measured.values.get("probe"), measured.values.get("baseline")
+    if probe is None or "skipped" in probe:
+        return
+    if not (options.probe_again or any(rules_speed.performance(baseline, probe))):
+        return
+    visits = probe["visits"]
+
+    def again() -> Round:
+        time.sleep(options.window)
+        return checks.probe_round(at, layout, count=options.probes, visits=visits, seconds=options.patience)
+
+    deadline = options.window + options.patience + CLIENT_SECONDS
+    running.start("again", again, deadline)
+    running.wait({"again"}, at_most=deadline)
+    entry = running.entries.pop("again", {})
+    # Not counted as failed analyses: that the client did not run is no finding about the service.
+    missing: Round = {"asked": 0, "error": entry.get("unknown", "no answer"), "answers": []}
+    running.entries["probe"]["value"]["again"] = entry.get("value", missing)
 
 
 def _traffic(before: workers.Entry, after: workers.Entry, seconds: float, deadline: float) -> workers.Entry:

@@ -97,7 +97,9 @@ def performance(facts: Facts) -> Iterator[str]:
         yield from rules_speed.note(why, None)
         return
     why = why or rules_speed.fewer_visits(probe, baseline)
-    yield from rules_speed.note(why, rules_speed.compared(baseline, probe["answers"]))
+    if not why and "again" in probe and not probe["again"]["answers"]:
+        why = f"the first probes were slow, and there were no others to confirm it: {probe['again']['error']}"
+    yield from rules_speed.note(why, baseline, *rules_speed.rounds(probe))
 
 
 def skew(facts: Facts, now: datetime) -> Iterator[str]:

@@ -180,8 +180,8 @@ def baseline(layout: release_layout.Layout, visits: int, recorded: Path) -> dict
     content = triage_baseline.read(recorded)
     manifest = release_layout.manifest(layout.current)
     visits = service_checks.allowed(visits, admin.read_config(layout.current))
-    names = ("identity", "machine", "median_seconds")
-    compared = {name: content.get(name) for name in names} if content else None
+    names = ("identity", "machine", "median_seconds", "slowest_seconds", "spread_seconds")
+    compared = {name: content.get(name) for name in names if name in content} if content else None
     identity = triage_baseline.identity(manifest, visits)
     return {"found": compared, "identity": identity, "machine": procfs.machine(paths.PROC)}
 

@@ -373,9 +373,7 @@ def _speed(samples: Sequence[Sample]) -> Iterator[str]:
     if "baseline" not in facts.values:
         return rules_speed.note(facts.why("baseline"), None)
     baseline = facts.values["baseline"]
-    return rules_speed.note(
-        rules_speed.incomparable(baseline), rules_speed.compared(baseline, _probed(samples))
-    )
+    return rules_speed.note(rules_speed.incomparable(baseline), baseline, _probed(samples))
 
 
 def _seconds(at: str) -> float:
