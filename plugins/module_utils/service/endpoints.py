@@ -29,6 +29,7 @@ class Endpoints:
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 9090
     tls: bool = False
+    metrics_enabled: bool = True
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Endpoints:
@@ -39,6 +40,7 @@ class Endpoints:
             metrics_host=_setting(config, "metrics", "host", str),
             metrics_port=_setting(config, "metrics", "port", int),
             tls=http.secured(config),
+            metrics_enabled=config["metrics"].get("enabled") is not False,
         )
 
     @classmethod
@@ -71,6 +73,13 @@ class Endpoints:
         if answer is None or answer[0] != 200:
             return None
         return answer[1].decode(errors="replace")
+
+    @property
+    def unserved(self) -> str:
+        """Why there are no metrics, as the end of a sentence that starts with "/metrics"."""
+        if self.metrics_enabled:
+            return "is not served"
+        return "is off: metrics.enabled is false in the configuration; switch it on and deploy"
 
     def scrape(self) -> prometheus.Scrape | None:
         """The metrics; None if they are unavailable or not in the exposition format."""

@@ -334,6 +334,16 @@ class Journal(TypedDict):
     truncated: bool
 
 
+class JournalView(TypedDict):
+    """What the journal can show of the last `WINDOW_MINUTES`.
+
+    `blind`: why it shows nothing of the service, empty if it does. `gaps`: what it lacks.
+    """
+
+    blind: str
+    gaps: list[str]
+
+
 class EngineJournal(TypedDict):
     """How often the engine exited unexpectedly in the last `WINDOW_MINUTES`."""
 
@@ -531,6 +541,7 @@ class Values(TypedDict, total=False):
     clock: float
     processes: Processes
     journal: Journal
+    journal_view: JournalView
     engine_journal: EngineJournal
     runs: Runs
     last_lines: list[str]

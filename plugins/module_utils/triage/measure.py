@@ -95,7 +95,7 @@ def measure(options: Options, places: Places) -> dict[str, workers.Entry]:
     running.start("after", lambda: at.exposed(answer), quick)
     entries = running.results()
     entries.pop("bound_to", None)
-    traffic = _traffic(entries.pop("before"), entries.pop("after"), seconds, quick)
+    traffic = _traffic(entries.pop("before"), entries.pop("after"), seconds, quick, at.unserved)
     shown: dict[str, workers.Entry] = host_secrets.redacted({**entries, "traffic": traffic})
     return shown
 
@@ -135,6 +135,7 @@ def _early(
         "packages": lambda: checks.packages(places.package_log),
         "last_lines": checks.last_lines,
         "journal": checks.journal,
+        "journal_view": checks.journal_view,
         "engine_journal": checks.engine_journal,
         "security": checks.security,
         "runs": checks.runs,
@@ -175,11 +176,15 @@ def _probe_again(
     running.entries["probe"]["value"]["again"] = entry.get("value", missing)
 
 
-def _traffic(before: workers.Entry, after: workers.Entry, seconds: float, deadline: float) -> workers.Entry:
+def _traffic(
+    before: workers.Entry, after: workers.Entry, seconds: float, deadline: float, unserved: str
+) -> workers.Entry:
     """The traffic's entry, computed from the entries of two scrapes that are `seconds` apart."""
     for entry in (before, after):
         if "value" not in entry:
             return {**entry, "seconds": round(seconds, 2)}
     running = workers.Measuring()
-    running.start("traffic", lambda: checks.traffic(before["value"], after["value"], seconds), deadline)
+    running.start(
+        "traffic", lambda: checks.traffic(before["value"], after["value"], seconds, unserved), deadline
+    )
     return {**running.results()["traffic"], "seconds": round(seconds, 2)}

@@ -12,7 +12,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     rules_speed,
     rules_traffic,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import PACKAGE_HOURS, Facts, Processes
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
+    PACKAGE_HOURS,
+    WINDOW_MINUTES,
+    Facts,
+    Processes,
+)
 
 _RELEASE_VERDICTS = {"good": "validated", "bad": "rejected"}
 SKEW_SECONDS = 30
@@ -58,6 +63,11 @@ def notes(facts: Facts) -> Iterator[str]:
     if "system" in values and (warning := values["system"]["untested"]):
         yield warning
     yield _traffic(facts)
+    if "journal_view" in values:
+        for gap in values["journal_view"]["gaps"]:
+            yield f"the journal does not show all of the last {WINDOW_MINUTES} minutes: {gap}"
+    if "packages" not in values and "packages" in facts.unknown:
+        yield f"installed and upgraded packages are unknown: {facts.why('packages')}"
     if "pressure" in values and (absent := values["pressure"].get("absent")):
         yield f"the pressure on CPU, memory and I/O is unknown: the kernel does not report it ({absent})"
     if "processes" in values:

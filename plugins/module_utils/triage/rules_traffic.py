@@ -25,7 +25,8 @@ def error_rate(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
     `own`: the statuses of triage's own calls, which are subtracted.
     """
     if not traffic["served"]:
-        yield Reason("P3", "metrics", f"/metrics {traffic['why']}", "served", next=reason.RESTART)
+        step = reason.DEPLOY if traffic["why"].startswith("is off") else reason.RESTART
+        yield Reason("P3", "metrics", f"/metrics {traffic['why']}", "served", next=step)
         yield reason.unknown("error_rate", "it cannot be computed without /metrics")
         return
     if traffic["requests"] is None:

@@ -222,7 +222,7 @@ def metrics(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
     """The counters since the service was started. None: the series is missing or NaN."""
     text = at.exposed(seconds)
     if text is None:
-        return {"served": False, "why": "is not served"}
+        return {"served": False, "why": at.unserved}
     try:
         scrape = prometheus.parse(text)
     except ValueError as error:

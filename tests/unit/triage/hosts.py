@@ -61,6 +61,7 @@ def healthy() -> Facts:
         "clock": NOW.timestamp(),
         "processes": {"engines": [101], "others": [], "processors": 4, "unit": None, "disks": []},
         "journal": {"groups": [], "unstructured": 0, "cache_trouble": None, "lines": 10, "truncated": False},
+        "journal_view": {"blind": "", "gaps": []},
         "engine_journal": {"failures": 0},
         "runs": {"started": [NOW.timestamp() - 7200], "failed": []},
         "last_lines": ["{}"],
