@@ -22,7 +22,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import (
     workers,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices, nvidia_health, nvidia_kernel
-from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, isolation
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import admin, endpoints, metrics
@@ -249,6 +249,20 @@ def running_engines(members: Sequence[facts.ProcessUse], proc: Path, engines: Pa
 def security() -> facts.Security:
     """The security mode of the host."""
     return shape.typed(facts.Security, isolation.look(), "security")
+
+
+def lock(path: Path) -> facts.Lock | None:
+    """The procedure that holds the host's lock."""
+    holder = host_lock.holder(path)
+    if holder is None:
+        return None
+    return {
+        "owner": holder.owner,
+        "procedure": holder.procedure,
+        "run": holder.run,
+        "since": holder.since,
+        "age_seconds": round(max(0.0, holder.age()), 1),
+    }
 
 
 def history(layout: release_layout.Layout, path: Path) -> facts.History:

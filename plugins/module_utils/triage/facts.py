@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict, final
 
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline as triage_baseline
 from ansible_collections.katago.fleet.plugins.module_utils.triage import entries
 
@@ -376,6 +377,21 @@ class Security(TypedDict):
     isolated: bool | None
 
 
+class Lock(TypedDict):
+    """The procedure that holds the host's lock, with fields of `procedure.host_lock.Holder`.
+
+    `age_seconds`: since it was taken, by the host's clock. `life`: whether its run of ansible-playbook is
+    alive, as far as the control node can see; missing in reports of 0.2.0.
+    """
+
+    owner: str
+    procedure: str
+    run: str
+    since: str
+    age_seconds: float
+    life: NotRequired[host_lock.Life]
+
+
 class HistoryRecord(TypedDict):
     """A switch to a release (`verdict` is None), or a verdict on a release."""
 
@@ -518,7 +534,7 @@ class Values(TypedDict, total=False):
 
     `clock`: the host's time, in seconds since the epoch. `packages`: those installed or upgraded in the last
     `PACKAGE_HOURS`. `max_visits`: as configured; None without a limit. `gpu`: None on
-    a host without an NVIDIA GPU. `limits`: None without a main process.
+    a host without an NVIDIA GPU. `lock`: None if nobody holds it. `limits`: None without a main process.
     `last_lines`: the last log lines of the unit, oldest first.
     """
 
@@ -546,6 +562,7 @@ class Values(TypedDict, total=False):
     runs: Runs
     last_lines: list[str]
     security: Security
+    lock: Lock | None
     history: History
     packages: list[str]
     baseline: Baseline

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape, workers
 from ansible_collections.katago.fleet.plugins.module_utils.release.layout import Layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
@@ -61,6 +62,7 @@ class Places:
     pci_devices: Path
     kernel_modules: Path
     written: tuple[str, ...]
+    lock: Path = paths.HOST_LOCK
 
 
 def measure(options: Options, places: Places) -> dict[str, workers.Entry]:
@@ -138,6 +140,7 @@ def _early(
         "journal_view": checks.journal_view,
         "engine_journal": checks.engine_journal,
         "security": checks.security,
+        "lock": lambda: checks.lock(places.lock),
         "runs": checks.runs,
     }
 

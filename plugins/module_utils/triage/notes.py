@@ -7,6 +7,7 @@ from datetime import datetime
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.triage import (
+    at_work,
     proposals,
     rules_host,
     rules_speed,
@@ -71,7 +72,7 @@ def notes(facts: Facts) -> Iterator[str]:
     if "pressure" in values and (absent := values["pressure"].get("absent")):
         yield f"the pressure on CPU, memory and I/O is unknown: the kernel does not report it ({absent})"
     if "processes" in values:
-        for hog in proposals.hogs(values["processes"]):
+        for hog in proposals.hogs(values["processes"], at_work.is_at_work(values.get("lock"))):
             yield f"{hog['unit']} ({hog['name']}) uses {hog['cpu_percent']:g} % of one processor"
         if _memory_is_short(facts):
             for unit, name, size in _largest(values["processes"])[:_MEMORY_CONSUMERS_SHOWN]:

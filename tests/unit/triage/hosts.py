@@ -66,6 +66,7 @@ def healthy() -> Facts:
         "runs": {"started": [NOW.timestamp() - 7200], "failed": []},
         "last_lines": ["{}"],
         "security": {"mode": None, "isolated": None},
+        "lock": None,
         "history": {"records": [], "switch": None, "way_back": "0.1.0-old"},
         "packages": [],
         "baseline": {

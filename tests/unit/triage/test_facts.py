@@ -231,6 +231,7 @@ def test_report_of_the_previous_version_is_read_and_judged_the_same() -> None:
         assert DECLARED - set(known.values) == {
             "clients",
             "journal_view",
+            "lock",
             "max_visits",
             "ports",
             "system",
