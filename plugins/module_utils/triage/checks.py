@@ -377,11 +377,15 @@ def probe_round(
 
 
 def traffic(
-    before: str | None, after: str | None, seconds: float, unserved: str = "is not served"
+    before: str | None,
+    after: str | None,
+    seconds: float,
+    unserved: str = "is not served",
+    own: int = 0,
 ) -> facts.Traffic:
     """The traffic between two scrapes that are `seconds` apart; None for a scrape that was not served.
 
-    `unserved`: why it was not, as in `UnservedTraffic`.
+    `unserved`: why it was not, as in `UnservedTraffic`. `own`: the number of our own analyses in between.
     """
     if before is None or after is None:
         return {"served": False, "why": unserved}
@@ -405,7 +409,7 @@ def traffic(
             {"p50": latencies[0], "p95": latencies[1], "p99": latencies[2]} if latencies else None
         ),
         "analyses": window.analyses(),
-        "hit_rate": window.hit_rate(),
+        "hit_rate": window.hit_rate(own),
         "cache_errors": window.rise("katago_cache_errors_total"),
         "cache_bytes": window.after.value("katago_cache_size_bytes"),
         "cache_max_bytes": window.after.value("katago_cache_max_size_bytes"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import (
     endpoints,
     host_secrets,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.triage import checks, facts, rules_speed
+from ansible_collections.katago.fleet.plugins.module_utils.triage import (
+    checks,
+    facts,
+    rules_speed,
+    rules_traffic,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Round
 
 # Seconds that the MCP client needs after its own deadline to exit.
@@ -97,7 +102,9 @@ def measure(options: Options, places: Places) -> dict[str, workers.Entry]:
     running.start("after", lambda: at.exposed(answer), quick)
     entries = running.results()
     entries.pop("bound_to", None)
-    traffic = _traffic(entries.pop("before"), entries.pop("after"), seconds, quick, at.unserved)
+    traffic = _traffic(
+        entries.pop("before"), entries.pop("after"), seconds, quick, at.unserved, _own(entries)
+    )
     shown: dict[str, workers.Entry] = host_secrets.redacted({**entries, "traffic": traffic})
     return shown
 
@@ -179,8 +186,14 @@ def _probe_again(
     running.entries["probe"]["value"]["again"] = entry.get("value", missing)
 
 
+def _own(entries: Mapping[str, workers.Entry]) -> int:
+    """The number of triage's own analyses that were answered, each after a lookup in the cache."""
+    probe = facts.read({"probe": entries.get("probe", {})}).values.get("probe")
+    return sum(status == "ok" for status in rules_traffic.own_statuses(probe))
+
+
 def _traffic(
-    before: workers.Entry, after: workers.Entry, seconds: float, deadline: float, unserved: str
+    before: workers.Entry, after: workers.Entry, seconds: float, deadline: float, unserved: str, own: int
 ) -> workers.Entry:
     """The traffic's entry, computed from the entries of two scrapes that are `seconds` apart."""
     for entry in (before, after):
@@ -188,6 +201,6 @@ def _traffic(
             return {**entry, "seconds": round(seconds, 2)}
     running = workers.Measuring()
     running.start(
-        "traffic", lambda: checks.traffic(before["value"], after["value"], seconds, unserved), deadline
+        "traffic", lambda: checks.traffic(before["value"], after["value"], seconds, unserved, own), deadline
     )
     return {**running.results()["traffic"], "seconds": round(seconds, 2)}
