@@ -25,7 +25,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices, n
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, isolation
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import admin, endpoints, metrics
+from ansible_collections.katago.fleet.plugins.module_utils.service import (
+    admin,
+    config_check,
+    endpoints,
+    metrics,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
 from ansible_collections.katago.fleet.plugins.module_utils.service import journal as service_journal
 from ansible_collections.katago.fleet.plugins.module_utils.service import journal_view as journal_view_module
@@ -87,6 +92,13 @@ def release(layout: release_layout.Layout) -> facts.Release:
     """The current release, and every difference from its manifest, found by checksums of all files."""
     name = layout.current_release()
     return {"name": name, "damage": release_layout.damage(layout.current) if name else []}
+
+
+def checked_config(layout: release_layout.Layout, config: Path, state: Path) -> facts.Config:
+    """Whether the current release accepts the configuration. Raises NoResult without a release."""
+    if not layout.current.exists():
+        raise workers.NoResult(f"there is no release that could check it: {layout.current} does not exist")
+    return shape.typed(facts.Config, config_check.checked(layout, config, state), "config")
 
 
 def limits(layout: release_layout.Layout, proc: Path) -> facts.Limits | None:

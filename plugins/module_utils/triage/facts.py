@@ -535,7 +535,8 @@ class Values(TypedDict, total=False):
     `clock`: the host's time, in seconds since the epoch. `packages`: those installed or upgraded in the last
     `PACKAGE_HOURS`. `max_visits`: as configured; None without a limit. `gpu`: None on
     a host without an NVIDIA GPU. `lock`: None if nobody holds it. `limits`: None without a main process.
-    `last_lines`: the last log lines of the unit, oldest first.
+    `last_lines`: the last log lines of the unit, oldest first. `undeployed`: why the service is not deployed,
+    empty if it is.
     """
 
     unit: Unit
@@ -545,6 +546,7 @@ class Values(TypedDict, total=False):
     health: Answer
     ready: Answer
     release: Release
+    undeployed: str
     config: Config
     limits: Limits | None
     filesystems: list[Filesystem]

@@ -10,10 +10,10 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape, workers
+from ansible_collections.katago.fleet.plugins.module_utils.release import deployed
 from ansible_collections.katago.fleet.plugins.module_utils.release.layout import Layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
 from ansible_collections.katago.fleet.plugins.module_utils.service import (
-    config_check,
     endpoints,
     host_secrets,
 )
@@ -68,6 +68,7 @@ class Places:
     kernel_modules: Path
     written: tuple[str, ...]
     lock: Path = paths.HOST_LOCK
+    unit_file: Path = paths.SERVICE_UNIT_FILE
 
 
 def measure(options: Options, places: Places) -> dict[str, workers.Entry]:
@@ -89,7 +90,7 @@ def measure(options: Options, places: Places) -> dict[str, workers.Entry]:
     running.start("processes", lambda: checks.processes(window, places.proc, places.engines), window + quick)
     running.wait(early.keys(), at_most=answer)
     running.start("release", lambda: checks.release(layout), patience)
-    running.start("config", lambda: config_check.checked(layout, places.config, places.state), patience)
+    running.start("config", lambda: checks.checked_config(layout, places.config, places.state), patience)
     running.wait({*early, "release", "config"}, at_most=max(window, quick))
     if running.entries.get("health", {}).get("value", {}).get("status") is None:
         running.start("probe", lambda: {"skipped": "/health does not answer"}, quick)
@@ -128,6 +129,7 @@ def _early(
         "health": lambda: checks.answer(at, "/health", answer),
         "ready": lambda: checks.answer(at, "/ready", answer),
         "unit": checks.unit,
+        "undeployed": lambda: deployed.undeployed(layout, places.unit_file),
         "max_visits": lambda: service_checks.configured_visits(checks.config(layout)),
         "ports": lambda: checks.ports(at, places.proc),
         "limits": lambda: checks.limits(layout, places.proc),

@@ -21,6 +21,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     proposals,
     reason,
     rules,
+    rules_release,
     rules_security,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Facts
@@ -92,6 +93,8 @@ def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = 
         *([rules_security.breach()] if breach else []),
         *rules.examine(facts, rules.RULES, contain=contain),
     ]
+    if facts.values.get("undeployed"):
+        reasons = rules_release.without_consequences(reasons)
     lock = facts.values.get("lock")
     if lock is not None and at_work.is_at_work(lock):
         reasons = at_work.attributed(reasons, lock)

@@ -34,6 +34,7 @@ def healthy() -> Facts:
             "seconds": 3.0,
         },
         "ready": {"status": 200, "body": {"ready": True, "reason": None}, "seconds": 3.0},
+        "undeployed": "",
         "release": {"name": "0.1.0-aa", "damage": []},
         "config": {"ok": True, "problems": []},
         "limits": {"open_files_limit": 8192, "open_files": 40, "open_files_expected": 8192},

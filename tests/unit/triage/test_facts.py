@@ -235,6 +235,7 @@ def test_report_of_the_previous_version_is_read_and_judged_the_same() -> None:
             "max_visits",
             "ports",
             "system",
+            "undeployed",
         }
 
 
