@@ -1,4 +1,4 @@
-"""A host that was never deployed, or partly: one finding and the command, and nothing that follows from it."""
+"""A host that was never deployed, or partly: one finding with the command, without its consequences."""
 
 from __future__ import annotations
 
