@@ -87,7 +87,7 @@ RULES: dict[str, Rule] = {
         ("journal",),
         ("traffic",),
     ),
-    "journal": Rule(lambda facts: rules_service.journal_view(facts["journal_view"]), newer=("journal_view",)),
+    "journal": Rule(lambda facts: rules_service.journal_view(facts.get("journal_view"))),
     "logged_errors": Rule(lambda facts: rules_service.logged_errors(facts["journal"]), ("journal",)),
 }
 """Rules by name, as in `Reason.rule`. Reasons of the same level are shown in this order."""

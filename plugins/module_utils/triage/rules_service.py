@@ -107,9 +107,12 @@ def cache(trouble: str | None, traffic: Traffic | None) -> Iterator[Reason]:
         yield Reason("P2", "cache", measured, "0", next=reason.PURGE)
 
 
-def journal_view(view: JournalView) -> Iterator[Reason]:
-    """Report a journal that shows nothing of the service, so that no errors in it mean nothing."""
-    if view["blind"]:
+def journal_view(view: JournalView | None) -> Iterator[Reason]:
+    """Report a journal that shows nothing of the service, so that no errors in it mean nothing.
+
+    If the journal cannot be read at all, the rules that need it are unknown.
+    """
+    if view is not None and view["blind"]:
         yield reason.unknown("journal", f"errors and failures cannot be seen: {view['blind']}")
 
 
