@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
@@ -40,7 +41,7 @@ def proposals(facts: Facts) -> Iterator[str]:
     if "processes" in values:
         for hog in hogs(values["processes"], at_work.is_at_work(values.get("lock"))):
             if hog["unit"].endswith((".service", ".scope")):
-                yield f"systemctl set-property --runtime {hog['unit']} CPUWeight=20"
+                yield f"systemctl set-property --runtime {shlex.quote(hog['unit'])} CPUWeight=20"
     if "memory" in values and values["memory"]["available_percent"] < rules_host.SCARCE_PERCENT:
         traffic = values.get("traffic")
         size = traffic["cache_max_bytes"] if traffic and traffic["served"] else None
@@ -51,7 +52,7 @@ def proposals(facts: Facts) -> Iterator[str]:
         limit = limits["open_files_limit"]
         if limit is not None and limit < limits["open_files_expected"]:
             for path in values["unit"]["drop_ins"]:
-                yield f"inspect {path}; to remove it: rm {path} && systemctl daemon-reload"
+                yield f"inspect {path}; to remove it: rm {shlex.quote(path)} && systemctl daemon-reload"
 
 
 def hogs(processes: Processes, is_at_work: bool = False) -> list[OtherUse]:
