@@ -47,7 +47,7 @@ def test_whole_journal_shows_everything() -> None:
     [
         (replace(EMPTY, storage="none"), "journald keeps no messages on this host"),
         (replace(EMPTY, files=False), "journald keeps no messages on this host"),
-        # Files of before `Storage=none` are still there.
+        # Older files, from a time before Storage=none, are still there.
         (
             replace(
                 WHOLE,
