@@ -63,8 +63,14 @@ class ActionModule(DeliveringAction):
         if mode := answer.get("security_mode"):
             return {**result, **_refused(mode, task_vars)}
         if undeployed := answer.get("undeployed"):
-            msg = deployed.refusal(undeployed, str((task_vars or {})["inventory_hostname"]))
-            return {**result, "failed": True, "refused": True, "msg": msg}
+            host = str((task_vars or {})["inventory_hostname"])
+            return {
+                **result,
+                "failed": True,
+                "refused": True,
+                "msg": deployed.refusal(undeployed, host),
+                "next_step": deployed.command(host),
+            }
         if answer.get("failed") or answer.get("unreachable") or fetch or self._task.check_mode:
             return {**result, **answer}
         if switches["wait"]:

@@ -28,7 +28,9 @@ def undeployed(layout: Layout, unit_file: Path) -> str:
 
 def refusal(why: str, host: str) -> str:
     """The error of a procedure on a host that `undeployed` describes."""
-    return (
-        f"Refused; nothing was changed on this host: {why}. Deploy it first:"
-        f" ansible-playbook playbooks/deploy.yml -l {host}"
-    )
+    return f"Refused; nothing was changed on this host: {why}. Deploy it first: {command(host)}"
+
+
+def command(host: str) -> str:
+    """The command that deploys the service on a host."""
+    return f"ansible-playbook playbooks/deploy.yml -l {host}"
