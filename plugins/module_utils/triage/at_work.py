@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock
@@ -57,18 +57,16 @@ def text(lock: Lock) -> str:
     )
 
 
-def attributed(reasons: Iterable[Reason], lock: Lock) -> list[Reason]:
+def attributed(reasons: Sequence[Reason], lock: Lock) -> list[Reason]:
     """The reasons, those that the procedure itself may cause with an unknown level.
 
     With a reason that names the procedure, if there are such. A suspicious reason is never explained.
     """
-    judged = [_unknown(each) if _may_cause(lock, each) else each for each in reasons]
-    if not any(each.rule == "lock" for each in judged) and any(map(_is_caused, judged)):
-        judged.insert(0, Reason("unknown", "lock", text(lock), "no procedure at work", next=reason.TRIAGE))
-    return judged
-
-
-_CAUSE = "; the procedure at work may be the cause"
+    caused = [each for each in reasons if _may_cause(lock, each)]
+    if not caused:
+        return list(reasons)
+    named = Reason("unknown", "lock", text(lock), "no procedure at work", next=reason.TRIAGE)
+    return [named, *(_explained(each) if each in caused else each for each in reasons)]
 
 
 def _may_cause(lock: Lock, found: Reason) -> bool:
@@ -79,10 +77,6 @@ def _may_cause(lock: Lock, found: Reason) -> bool:
     return found.rule not in _NEVER_CAUSED or (found.rule, lock["procedure"]) == ("gpu", "gpu_driver")
 
 
-def _unknown(found: Reason) -> Reason:
-    measured = f"{found.measured}{_CAUSE}"
+def _explained(found: Reason) -> Reason:
+    measured = f"{found.measured}; the procedure at work may be the cause"
     return replace(found, level="unknown", measured=measured, escalate=None, next=None)
-
-
-def _is_caused(found: Reason) -> bool:
-    return found.measured.endswith(_CAUSE)
