@@ -42,6 +42,7 @@ class ActionModule(ActionBase):
     """Collects and stores evidence. Refuses the procedure if the evidence cannot be stored."""
 
     TRANSFERS_FILES = False
+    _undeployed = ""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Create the directory, then collect: evidence that cannot be stored need not be collected."""
@@ -65,6 +66,7 @@ class ActionModule(ActionBase):
             why = str(error)
         if evidence is not None:
             result |= {"directory": str(evidence.directory), "items": evidence.items, "complete": not why}
+            result["undeployed"] = self._undeployed
         result |= {"changed": False, "seconds": round(time.monotonic() - began, 1)}
         if not why:
             return result
@@ -133,6 +135,7 @@ class ActionModule(ActionBase):
         received = time.time()
         if answer.get("failed") or "packed" not in answer:
             raise IncompleteError(f"the host could not collect it: {failures.reason(answer)}")
+        self._undeployed = str(answer.get("undeployed") or "")
         times = {
             **clock(sent, answer["began"], answer["ended"], received),
             "tier_seconds": round(answer["seconds"], 3),

@@ -9,6 +9,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
+from ansible_collections.katago.fleet.plugins.module_utils.release import deployed
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, runs
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 
@@ -41,6 +42,9 @@ class ActionModule(ActionBase):
             words = security_mode.refusal(mode, host, wanted["procedure"])
             shown = f"ansible-playbook playbooks/security_show.yml -l {host}"
             return {**result, **answer, "failed": True, "refused": True, "msg": words, "next_step": shown}
+        if why := answer.pop("undeployed", None):
+            words = deployed.refusal(why, (task_vars or {})["inventory_hostname"])
+            return {**result, **answer, "failed": True, "refused": True, "msg": words}
         if answer["holder"]["run"] == wanted["run"]:
             return {**result, **answer}
         return {**result, **self._contest(answer, wanted, task_vars)}

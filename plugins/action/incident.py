@@ -147,6 +147,7 @@ class ActionModule(ActionBase):
             "changed": bool(plan.events or told.sent),
             "incident": plan.incident,
             "severity": incident.severity,
+            "levels": incident.host_levels,
             "status": incident.status,
             "respond_by": incident.respond_by,
             "update_due": incident.update_due,
@@ -379,6 +380,7 @@ def _summary(incident: state.Incident) -> str:
         f"  lead {incident.lead or 'none'}; next update by {incident.update_due or '-'};"
         f" {messages.counted(incident.joins + 1, 'alert')}",
         "  impact: " + (incident.impact or "not reported").replace("\n", "\n    "),
+        f"  hosts: {messages.hosts_text(incident) or 'none with findings'}",
         f"  findings: {incident.summary or 'none'}",
     ]
     unknown = [key for key, outcome in incident.deliveries.items() if outcome in ("sending", "unknown")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,9 +13,11 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts as triage_facts
 from ansible_collections.katago.fleet.plugins.module_utils.triage import verdict as triage_verdict
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, inputs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, inputs, runs
 
 CONNECT_SECONDS = 3.0
+# Of a run's name, see `runs`. The owner of an unreadable lock has another one.
+_RUN_COLONS = 2
 
 
 class ActionModule(ActionBase):
@@ -43,6 +46,7 @@ class ActionModule(ActionBase):
         if facts := measured.get("facts"):
             if address:
                 facts["clients"] = {"value": {"address": address, "error": _connection_error(address)}}
+            facts["lock"] = _seen_from_here(facts.get("lock") or {})
             # An exception in one rule must not discard the results of the others.
             verdict = triage_verdict.judge(triage_facts.read(facts), now=now, breach=breach, contain=True)
         else:
@@ -50,6 +54,18 @@ class ActionModule(ActionBase):
                 f"the host was reached, but the checks did not run: {why.strip()}", now=now, breach=breach
             )
         return {**result, "changed": False, "verdict": triage_verdict.as_dict(verdict), "facts": facts or {}}
+
+
+def _seen_from_here(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The lock's entry, with whether its run is alive. A lock of this run itself is none for the verdict."""
+    lock = entry.get("value")
+    if not isinstance(lock, dict):
+        return dict(entry)
+    run = str(lock.get("run"))
+    if run == runs.this_run():
+        return {**entry, "value": None}
+    life = runs.life(run) if run.count(":") == _RUN_COLONS else "unknown"
+    return {**entry, "value": {**lock, "life": life}}
 
 
 def _connection_error(address: str) -> str:

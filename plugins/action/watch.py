@@ -12,6 +12,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
+from ansible_collections.katago.fleet.plugins.module_utils.release import deployed
 from ansible_collections.katago.fleet.plugins.module_utils.watch import samples, window
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs
@@ -61,6 +62,15 @@ class ActionModule(DeliveringAction):
         answer = self._ask(request, task_vars)
         if mode := answer.get("security_mode"):
             return {**result, **_refused(mode, task_vars)}
+        if undeployed := answer.get("undeployed"):
+            host = str((task_vars or {})["inventory_hostname"])
+            return {
+                **result,
+                "failed": True,
+                "refused": True,
+                "msg": deployed.refusal(undeployed, host),
+                "next_step": deployed.command(host),
+            }
         if answer.get("failed") or answer.get("unreachable") or fetch or self._task.check_mode:
             return {**result, **answer}
         if switches["wait"]:

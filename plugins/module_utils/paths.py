@@ -21,6 +21,8 @@ NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
 
 # The service.
 SERVICE_UNIT = "katago-mcp.service"
+# Units of this collection besides the service: tuning, pre-flight validation, backups, watches, and so on.
+OWN_UNITS = "katago-"
 SERVICE_UNIT_FILE = SYSTEM_UNITS / SERVICE_UNIT
 # User and group have the same name.
 SERVICE_GROUP = SERVICE_USER = "katago-mcp"

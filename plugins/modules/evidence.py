@@ -72,6 +72,10 @@ complete:
   description: Whether all items of all requested tiers were collected and stored.
   type: bool
   returned: when evidence was stored
+undeployed:
+  description: Why the service is not deployed on the host, which explains absent items; empty if it is.
+  type: str
+  returned: when evidence was stored
 without:
   description: Why the evidence could not be stored, although the procedure continues.
   type: str
@@ -86,7 +90,10 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.evidence import items, runner
+from ansible_collections.katago.fleet.plugins.module_utils.release import deployed
+from ansible_collections.katago.fleet.plugins.module_utils.release.layout import Layout
 
 
 def main() -> None:
@@ -105,6 +112,7 @@ def main() -> None:
         seconds=time.monotonic() - started,
         deadline=runner.worst_seconds(tier),
         packed=packed,
+        undeployed=deployed.undeployed(Layout(paths.RELEASE_ROOT), paths.SERVICE_UNIT_FILE),
     )
 
 

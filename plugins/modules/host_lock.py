@@ -16,6 +16,7 @@ description:
     over the lock and reports that.
   - On a host in security mode, only procedures that do not touch evidence can acquire the lock. All others
     fail; the message shows who set the mode, when and why, and how to end it.
+  - On a host on which the service is not deployed, procedures that need it cannot acquire the lock.
   - In check mode, only reads the lock.
 options:
   state:
@@ -72,6 +73,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import os_release
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
+from ansible_collections.katago.fleet.plugins.module_utils.release import deployed
+from ansible_collections.katago.fleet.plugins.module_utils.release.layout import Layout
 
 
 def main() -> None:
@@ -100,6 +103,12 @@ def main() -> None:
     mode = security_mode.standing(*paths.SECURITY_MODE)
     if mode and parameters["procedure"] not in security_mode.ALLOWED:
         module.exit_json(changed=False, holder=None, security_mode=asdict(mode))
+    # On a bare host, the check mode of site.yml gets to the backup without the deployment before it.
+    predicted = parameters["procedure"] == "backup" and module.check_mode
+    if parameters["procedure"] in deployed.NEEDS_RELEASE and not predicted:
+        why = deployed.undeployed(Layout(paths.RELEASE_ROOT), paths.SERVICE_UNIT_FILE)
+        if why:
+            module.exit_json(changed=False, holder=None, undeployed=why)
     broken = host_lock.Holder(**parameters["instead_of"]) if parameters["instead_of"] else None
     claim = host_lock.Holder(
         owner=parameters["owner"],

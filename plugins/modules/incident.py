@@ -86,6 +86,10 @@ severity:
   description: Its severity, P0 to P3.
   type: str
   returned: when something was recorded or sent
+levels:
+  description: The worst level of each host that triage measured so far, by host.
+  type: dict
+  returned: when something was recorded or sent
 status:
   description: Its status, one of investigating, identified, monitoring and resolved.
   type: str

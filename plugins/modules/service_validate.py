@@ -77,8 +77,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import os_release
+from ansible_collections.katago.fleet.plugins.module_utils.release import deployed, links
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.release import links
 from ansible_collections.katago.fleet.plugins.module_utils.service import (
     admin,
     host_secrets,
@@ -106,10 +106,11 @@ def main() -> None:
         module.warn(warning)
     layout = release_layout.Layout(paths.RELEASE_ROOT)
     if not layout.current.exists():
+        why = deployed.undeployed(layout, paths.SERVICE_UNIT_FILE)
         module.fail_json(
             msg=(
-                f"There is nothing to validate: {layout.current} points to no release. Deploy one with"
-                " playbooks/deploy.yml."
+                f"There is nothing to validate: {why or f'{layout.current} points to no release'}. Deploy one"
+                " with playbooks/deploy.yml."
             ),
             release=None,
             checks=[],

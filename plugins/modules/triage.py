@@ -46,6 +46,12 @@ options:
     description: Whether to ignore the recorded baseline.
     type: bool
     default: false
+  probe_again:
+    description:
+      - Whether to always send a second round of probes, C(window) seconds after the first. Otherwise it is
+        sent only if the first round was slower than the baseline.
+    type: bool
+    default: false
 author: The katago-mcp-fleet maintainers
 """
 
@@ -101,6 +107,7 @@ def main() -> None:
             "visits": {"type": "int", "default": 32},
             "patience": {"type": "int", "default": 30},
             "without_baseline": {"type": "bool", "default": False},
+            "probe_again": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

@@ -32,7 +32,7 @@ RETURN = r"""
 baseline:
   description:
     - "The recorded baseline, with the keys at, identity, release, version, engine_version, network, machine,
-      visits, probes, median_seconds, fastest_seconds, slowest_seconds and visits_per_second."
+      visits, probes, median_seconds, fastest_seconds, slowest_seconds, spread_seconds and visits_per_second."
   type: dict
   returned: success
 """

@@ -109,7 +109,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import endings, files, os_release
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
-from ansible_collections.katago.fleet.plugins.module_utils.release import layout
+from ansible_collections.katago.fleet.plugins.module_utils.release import deployed, layout
 from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, samples, window
 
 NEVER = window.Verdict("unknown", "no watch was started since the host booted")
@@ -180,6 +180,9 @@ def main() -> None:
     terms = samples.Terms(**module.params["terms"])
     if not module.params["fetch"] and (mode := security_mode.standing(*paths.SECURITY_MODE)):
         module.exit_json(changed=False, security_mode=asdict(mode))
+    release_layout = layout.Layout(paths.RELEASE_ROOT)
+    if not module.params["fetch"] and (why := deployed.undeployed(release_layout, paths.SERVICE_UNIT_FILE)):
+        module.exit_json(changed=False, undeployed=why)
     restart = module.params["restart"]
     try:
         watched, verdict, alive = look()

@@ -58,6 +58,31 @@ def test_a_position_is_analysed_in_both_generations(shared: tuple[Site, Running]
     assert (status["state"], status["ready"]) == ("ready", True)
 
 
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_probes_do_not_count_in_the_hit_rate(
+    shared: tuple[Site, Running], generation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, running = shared
+
+    def counters() -> list[float | None]:
+        names = ("hits", "misses", "probe_lookups")
+        return [running.metric(f"katago_cache_{name}_total") for name in names]
+
+    def rise(**environ: str) -> list[float]:
+        before = counters()
+        with monkeypatch.context() as patched:
+            for name, value in environ.items():
+                patched.setenv(name, value)
+            game = {"moves": [["B", "D4"], ["W", "Q4"], ["B", "C16" if generation == "2025" else "D17"]]}
+            calls = [("analyzePosition", {"position": game, "maxVisits": 9})] * 2
+            assert site.call(*calls, token=ANALYZE_TOKEN, protocol=generation)["ok"]
+        return [(after or 0) - (earlier or 0) for after, earlier in zip(counters(), before, strict=True)]
+
+    assert rise(KATAGO_MCP_PROBE="1") == [0, 0, 2]
+    # A call without the mark is one of a client, also after probes in the same process.
+    assert rise() == [2, 0, 0]
+
+
 def client(running: Running, generation: str, token: str = ANALYZE_TOKEN) -> Client:
     http = httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE)
     return Client(streamable_http_client(running.url, http_client=http), mode=MODES[generation])

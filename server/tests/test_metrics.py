@@ -1,6 +1,7 @@
 """The metrics: all series exist from the first scrape on."""
 
 import math
+from contextvars import copy_context
 from typing import get_args
 
 import pytest
@@ -16,6 +17,7 @@ from katago_mcp.metrics import (
     STATES,
     TOOLS,
     Metrics,
+    probing,
 )
 
 CONTRACT = [
@@ -41,6 +43,7 @@ CONTRACT = [
     ("katago_cache_hits_total", {}),
     ("katago_cache_misses_total", {}),
     ("katago_cache_hit_rate", {}),
+    ("katago_cache_probe_lookups_total", {}),
     ("katago_cache_size_bytes", {}),
     ("katago_cache_max_size_bytes", {}),
     ("katago_cache_entries", {}),
@@ -80,6 +83,24 @@ def test_the_hit_rate_counts_hits_among_lookups() -> None:
     for hit in (True, False, True, True):
         metrics.cache_lookup(hit=hit)
     assert metrics.registry.get_sample_value("katago_cache_hit_rate") == 0.75
+
+
+def test_lookups_of_probes_are_neither_hits_nor_misses() -> None:
+    metrics = Metrics("1", None)
+
+    def value(name: str) -> float | None:
+        return metrics.registry.get_sample_value(f"katago_cache_{name}")
+
+    def probe() -> None:
+        probing.set(True)
+        for hit in (True, False, False):
+            metrics.cache_lookup(hit=hit)
+
+    copy_context().run(probe)
+    assert (value("hits_total"), value("misses_total"), value("probe_lookups_total")) == (0, 0, 3)
+    assert math.isnan(value("hit_rate") or 0)
+    metrics.cache_lookup(hit=True)
+    assert (value("hit_rate"), value("probe_lookups_total")) == (1, 3)
 
 
 def test_the_release_is_a_label() -> None:

@@ -32,6 +32,8 @@ BASELINE = "/var/lib/katago-mcp/baseline.json"
 CONFIG = "/opt/katago-mcp/current/config.json"
 CACHE = "/var/cache/katago-mcp"
 DROP_IN = f"/run/systemd/system/{SERVICE}.d/few.conf"
+JOURNALD = Path("/etc/systemd/journald.conf.d/nothing.conf")
+LOCK = "/run/katago-mcp.lock"
 RECOVERY = 90
 # The lab's hosts share the processors of this machine, so checks need long deadlines.
 QUICK = "--extra-vars=triage_window=2 triage_patience=60 triage_baseline_uptime=1"
@@ -481,6 +483,38 @@ def test_crash_soon_after_a_restart_and_a_check_that_hangs(first: Any, second: A
     assert found["facts"]["journal"]["unknown"] == "no answer within 20 s"
     assert found["command"] == command(SECOND, "validate")
     assert second.run("pgrep --full /run/hangs").rc == 1
+
+
+def test_journal_that_keeps_nothing_and_a_procedure_at_work(first: Any, second: Any, tmp_path: Path) -> None:
+    lock = {
+        "owner": "anna@elsewhere",
+        "procedure": "deploy",
+        "run": "elsewhere/1:2:3",
+        "since": second.check_output("date --utc +%Y-%m-%dT%H:%M:%SZ"),
+    }
+    try:
+        first.check_output(
+            f"mkdir -p {JOURNALD.parent}; printf '[Journal]\\nStorage=none\\n' >{JOURNALD};"
+            " systemctl restart systemd-journald"
+        )
+        second.check_output(f"systemctl stop {SERVICE}; echo {shlex.quote(json.dumps(lock))} >{LOCK}")
+        report = triage(tmp_path)
+    finally:
+        first.check_output(f"rm -f {JOURNALD}; systemctl restart systemd-journald")
+        second.check_output(f"rm -f {LOCK}; systemctl start {SERVICE}")
+        is_back(SECOND)
+    blind = reasons(report, FIRST)["unknown", "journal"]
+    assert blind == (
+        "errors and failures cannot be seen: journald keeps no messages on this host; see Storage= in"
+        " journald.conf"
+    )
+    traffic = report["hosts"][FIRST.name]["facts"]["traffic"]["value"]
+    assert traffic["requests"]["ok"] > 0
+    assert traffic["hit_rate"] is None
+    stopped = report["hosts"][SECOND.name]
+    assert (stopped["verdict"], stopped["command"]) == ("unknown", command(SECOND, "triage"))
+    assert "deploy of anna@elsewhere, since " in reasons(report, SECOND)["unknown", "lock"]
+    assert ("unknown", "unit") in reasons(report, SECOND)
 
 
 @pytest.mark.parametrize("gone", [fleet.frozen, fleet.absent])

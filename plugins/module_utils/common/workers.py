@@ -27,6 +27,10 @@ _DEFECTS = (AssertionError, AttributeError, NameError, TypeError)
 DEFECT = "a bug in this check of katago-mcp-fleet, not a problem of the host; report it"
 
 
+class NoResult(Exception):
+    """A check has no result. The message is the reason, complete for people."""
+
+
 @dataclass
 class _Running:
     name: str
@@ -113,6 +117,8 @@ def _measure(check: Callable[[], Any], pipe: int) -> None:
 def _reason(error: Exception) -> str:
     """Why a value is unknown. A bug in the check is marked as such, since it is no finding about the host."""
     kind, message = type(error).__name__, str(error)
+    if isinstance(error, NoResult):
+        return message
     # A long message is dropped, not cut: redaction would not find half of a secret.
     reason = f"{kind}: {message}" if len(message) <= _LONGEST_MESSAGE else kind
     if not isinstance(error, _DEFECTS):

@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
-from ansible_collections.katago.fleet.plugins.module_utils.severity import Severity
+from ansible_collections.katago.fleet.plugins.module_utils.severity import Level, Severity
 
 
 class FindingEntry(TypedDict):
@@ -40,6 +40,7 @@ class Event(TypedDict):
     without_watch: NotRequired[list[str]]
     findings: NotRequired[list[FindingEntry]]
     undecided: NotRequired[list[str]]
+    levels: NotRequired[dict[str, Level]]
     errors: NotRequired[list[str]]
     bugs: NotRequired[list[str]]
     unfamiliar: NotRequired[list[str]]

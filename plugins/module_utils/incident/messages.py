@@ -5,14 +5,14 @@ A message is not rendered if a required field is missing. The error names the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state, wording
-from ansible_collections.katago.fleet.plugins.module_utils.severity import Severity
+from ansible_collections.katago.fleet.plugins.module_utils.severity import Level, rank
 
 Audience = Literal["team", "escalation", "public"]
 
@@ -23,12 +23,15 @@ _TEAM_STATUS = {
     "monitoring": "Mitigating (monitoring)",
     "resolved": "Resolved",
 }
-_EFFECT = {
-    "P0": "The service is down on",
-    "P1": "The service is severely degraded on",
-    "P2": "The service is partly degraded on",
-    "P3": "The service has minor problems on",
+_EFFECT: Mapping[Level, str] = {
+    "P0": "is down",
+    "P1": "is severely degraded",
+    "P2": "is partly degraded",
+    "P3": "has minor problems",
+    "unknown": "is in an unknown state",
 }
+_SLOWER = "is slower"
+_SUSPICIOUS = "may be compromised"
 _MOST_FINDINGS = 3
 _NO_ACTION = ("begun", "refused")
 _MOST_ACTIONS = 20
@@ -75,12 +78,54 @@ class Setting:
     status_page: str = ""
 
 
-def impact(findings: Sequence[state.Finding], severity: Severity, fleet_size: int) -> str:
-    """The impact, computed from findings; empty without findings."""
-    hosts = sorted({finding.host for finding in findings})
-    if not hosts:
+def impact(findings: Iterable[state.Finding], levels: Mapping[str, Level], fleet_size: int) -> str:
+    """The impact, computed from the level and the findings of each host; empty if all are healthy.
+
+    `levels`: by host. Each host is counted once, at its worst level.
+    """
+    by_host: dict[str, list[state.Finding]] = {}
+    for finding in findings:
+        by_host.setdefault(finding.host, []).append(finding)
+    affected: dict[str, list[str]] = {}
+    for host, level in sorted(levels.items(), key=lambda each: (-rank(each[1]), each[0])):
+        if level != "healthy":
+            affected.setdefault(_effect(level, by_host.get(host, ())), []).append(host)
+    of = f" of {counted(max(fleet_size, len(levels)), 'host')}"
+    parts: list[str] = []
+    for effect, hosts in affected.items():
+        parts.append(f"{effect} on {len(hosts)}{'' if parts else of} ({', '.join(sorted(hosts))})")
+    return f"The service {', '.join(parts)}" if parts else ""
+
+
+def _effect(level: Level, findings: Sequence[state.Finding]) -> str:
+    """What a host's worst findings mean for the service on it."""
+    worst = [each for each in findings if each.level == level]
+    if worst and all(each.rule == "performance" for each in worst):
+        return _SLOWER
+    if worst and all(each.suspicious for each in worst):
+        return _SUSPICIOUS
+    return _EFFECT[level]
+
+
+def hosts_text(incident: state.Incident) -> str:
+    """The affected hosts, by level if their levels differ; empty without affected hosts.
+
+    Such as `2 of 3 hosts`, or `3 of 3 hosts: P0 on katago-1, P3 on katago-2 and katago-3`.
+    """
+    levels = incident.host_levels
+    affected = sorted(host for host in levels if levels[host] != "healthy")
+    if not affected:
         return ""
-    return f"{_EFFECT[severity]} {len(hosts)} of {max(fleet_size, len(hosts))} hosts ({', '.join(hosts)})"
+    text = f"{len(affected)} of {counted(max(incident.fleet_size, len(levels)), 'host')}"
+    by_level = {level: [host for host in affected if levels[host] == level] for level in _EFFECT}
+    named = [f"{level} on {' and '.join(hosts)}" for level, hosts in by_level.items() if hosts]
+    return text if len(named) == 1 else f"{text}: {', '.join(named)}"
+
+
+def impact_by_level(incident: state.Incident) -> str:
+    """The impact with the hosts of each level, if their levels differ; empty if it was not reported."""
+    hosts = hosts_text(incident)
+    return f"{incident.impact} ({hosts})" if incident.impact and ":" in hosts else incident.impact
 
 
 def summary(findings: Sequence[state.Finding]) -> str:
@@ -157,10 +202,10 @@ def stand_down(incident: state.Incident, actions: Sequence[Action], setting: Set
 
 
 def final_impact(incident: state.Incident) -> str:
-    """The impact of the whole incident: its text, highest severity, number of hosts and alerts."""
+    """The impact of the whole incident: its text, highest severity, hosts by level, number of alerts."""
     facts = [f"highest severity {incident.worst}"]
-    if incident.hosts:
-        facts.append(f"{len(incident.hosts)} of {incident.fleet_size or len(incident.hosts)} hosts")
+    if hosts := hosts_text(incident):
+        facts.append(hosts)
     if incident.joins:
         facts.append(f"{incident.joins + 1} alerts")
     if incident.recurrences:

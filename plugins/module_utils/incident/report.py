@@ -89,6 +89,12 @@ def undecided(report: Mapping[str, Any]) -> list[str]:
     return sorted(host for host, verdict in report["hosts"].items() if verdict.get("verdict") == "unknown")
 
 
+def levels(report: Mapping[str, Any]) -> dict[str, Level]:
+    """The level of each host, also of healthy ones. A host with several findings counts at its worst."""
+    healthy: dict[str, Level] = dict.fromkeys(report["hosts"], "healthy")
+    return {**healthy, **state.levels_of(findings(report), undecided=undecided(report))}
+
+
 def error_groups(report: Mapping[str, Any]) -> set[str]:
     """The kinds of errors in the journals of all hosts: level, event and code."""
     return {_kind_of_error(each) for each in _groups(report)}

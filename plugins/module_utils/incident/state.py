@@ -14,7 +14,13 @@ from typing import Any, Literal, get_args
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.incident import events
-from ansible_collections.katago.fleet.plugins.module_utils.severity import RESPONSE, SEVERITIES, Severity
+from ansible_collections.katago.fleet.plugins.module_utils.severity import (
+    RESPONSE,
+    SEVERITIES,
+    Level,
+    Severity,
+    rank,
+)
 
 Status = Literal["investigating", "identified", "monitoring", "resolved"]
 Outcome = Literal["sending", "sent", "failed", "unknown"]
@@ -114,7 +120,8 @@ class Incident:
     """The state of an incident. Times are in UTC, as in records; an empty time means "not yet".
 
     `severity_by`: `triage` or a person. `worst`: the highest severity so far. `marks`: those of all
-    findings. `bugs`: the new errors that are unexpected exceptions of the application. `deliveries`: the
+    findings. `levels`: the worst measured level of each host that triage saw; `unknown` only until it is
+    measured. `bugs`: the new errors that are unexpected exceptions of the application. `deliveries`: the
     last outcome of each message and channel, by key. `computed`: the texts that come from triage and that
     no person replaced. `worsened`: when an alert that joined raised the severity. `unhealthy`: when each of
     its hosts was last unhealthy or unknown. `without_watch`: when a person resolved or closed it without a
@@ -132,6 +139,7 @@ class Incident:
     alert: str = ""
     fleet_size: int = 0
     findings: dict[str, Finding] = field(default_factory=dict)
+    levels: dict[str, Level] = field(default_factory=dict)
     errors: set[str] = field(default_factory=set)
     unfamiliar: list[str] = field(default_factory=list)
     bugs: set[str] = field(default_factory=set)
@@ -168,6 +176,11 @@ class Incident:
     def marks(self) -> frozenset[str]:
         """The marks of all findings."""
         return frozenset(finding.mark for finding in self.findings.values())
+
+    @property
+    def host_levels(self) -> dict[str, Level]:
+        """The level of each host that triage saw, or at least of each host with findings."""
+        return {**levels_of(self.findings.values()), **self.levels}
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -310,13 +323,17 @@ _APPLIED: Mapping[str, Callable[[Incident, str, Mapping[str, Any]], None]] = {
 
 
 def _saw(incident: Incident, event: Mapping[str, Any]) -> None:
-    for entry in event.get("findings", ()):
-        finding = Finding(
-            entry["host"], entry["level"], entry["rule"], entry["measured"], entry.get("suspicious", False)
-        )
-        incident.findings[finding.mark] = finding
-        incident.unhealthy[finding.host] = str(event["at"])
-    incident.unhealthy |= dict.fromkeys(event.get("undecided", ()), str(event["at"]))
+    findings = [
+        Finding(each["host"], each["level"], each["rule"], each["measured"], each.get("suspicious", False))
+        for each in event.get("findings", ())
+    ]
+    incident.findings = merged(incident.findings, findings)
+    incident.unhealthy |= {each.host: str(event["at"]) for each in findings}
+    undecided = event.get("undecided", ())
+    incident.unhealthy |= dict.fromkeys(undecided, str(event["at"]))
+    incident.levels = joined_levels(
+        incident.levels, event.get("levels") or levels_of(findings, undecided=undecided)
+    )
     incident.errors |= set(event.get("errors", ()))
     incident.bugs |= set(event.get("bugs", ()))
     incident.unfamiliar += [each for each in event.get("unfamiliar", ()) if each not in incident.unfamiliar]
@@ -352,6 +369,35 @@ def _moved(incident: Incident, at: str, event: Mapping[str, Any]) -> None:
         incident.recurrences += incident.status == "resolved"
         incident.resolved_at = at if status == "resolved" else ""
         incident.status = status
+
+
+def merged(before: Mapping[str, Finding], findings: Iterable[Finding]) -> dict[str, Finding]:
+    """The findings by mark, with those of a new report, of which the worst with the same mark counts."""
+    worst: dict[str, Finding] = {}
+    for each in sorted(findings, key=lambda each: SEVERITIES.index(each.level)):
+        worst.setdefault(each.mark, each)
+    return {**before, **worst}
+
+
+def levels_of(findings: Iterable[Finding], *, undecided: Iterable[str] = ()) -> dict[str, Level]:
+    """The worst level of each host with findings; `unknown` for the other hosts in `undecided`."""
+    levels: dict[str, Level] = dict.fromkeys(undecided, "unknown")
+    for each in findings:
+        levels[each.host] = max(levels.get(each.host, "healthy"), each.level, key=rank)
+    return levels
+
+
+def joined_levels(before: Mapping[str, Level], levels: Mapping[str, Level]) -> dict[str, Level]:
+    """The levels so far with those of a new report, the worst of each host.
+
+    A host that was unknown has the level that is measured later. A measured level stays if the host becomes
+    unreachable.
+    """
+    joined = dict(before)
+    for host, level in levels.items():
+        if joined.get(host, "unknown") == "unknown" or rank(level) > rank(joined[host]):
+            joined[host] = level
+    return joined
 
 
 def worse(one: Severity, other: Severity) -> Severity:

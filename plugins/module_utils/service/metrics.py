@@ -89,10 +89,17 @@ class Window:
         rises = [self.rise(name, **labels) for labels in self.after.labels(name)]
         return _total(rises) if rises else 0
 
-    def hit_rate(self) -> float | None:
-        """The share of cache lookups that were hits, 0 to 1; None without a lookup."""
+    def hit_rate(self, own: int = 0) -> float | None:
+        """The share of the clients' cache lookups that were hits, 0 to 1; None without one.
+
+        `own`: the number of our probes in the window. Servers of 0.2.0 count them as misses.
+        """
         hits, misses = self.rise("katago_cache_hits_total"), self.rise("katago_cache_misses_total")
-        if hits is None or misses is None or hits + misses == 0:
+        if hits is None or misses is None:
+            return None
+        if self.after.value("katago_cache_probe_lookups_total") is None:
+            misses = max(0.0, misses - own)
+        if hits + misses == 0:
             return None
         return hits / (hits + misses)
 

@@ -26,7 +26,8 @@ class Baseline(TypedDict):
     """The content of `baseline.json`. In older files every key but `median_seconds` may be missing or null.
 
     `identity`: the digest that the function `identity` returns. `median_seconds`, `fastest_seconds`,
-    `slowest_seconds`: seconds per probe, finite and above 0. `visits_per_second`: finite and above 0.
+    `slowest_seconds`: seconds per probe, finite and above 0. `spread_seconds`: the median absolute deviation
+    of the probes from their median, finite and at least 0. `visits_per_second`: finite and above 0.
     `visits`: of each probe. `probes`: their number. `at`: the time of the recording, UTC.
     """
 
@@ -42,6 +43,7 @@ class Baseline(TypedDict):
     probes: NotRequired[int]
     fastest_seconds: NotRequired[float]
     slowest_seconds: NotRequired[float]
+    spread_seconds: NotRequired[float]
     visits_per_second: NotRequired[float]
 
 
@@ -72,8 +74,13 @@ def check(value: object, place: str) -> Baseline:
     if "median_seconds" not in content:
         raise shape.ShapeError(f"{place} is not a baseline: median_seconds is missing")
     for key in _FIGURES:
-        if key in content and not _is_positive(content[key]):
+        if key in content and not (_is_finite(content[key], least=0) and content[key]):
             raise shape.ShapeError(f"{place}: {key} is {content[key]!r:.40}, not a finite number above 0")
+    if "spread_seconds" in content and not _is_finite(content["spread_seconds"], least=0):
+        spread = content["spread_seconds"]
+        raise shape.ShapeError(
+            f"{place}: spread_seconds is {spread!r:.40}, not a finite number of at least 0"
+        )
     return shape.typed(Baseline, content, place)
 
 
@@ -95,10 +102,10 @@ def network(manifest: Manifest | None) -> str | None:
     return next((path.name for path in assets if "networks" in path.parts), None)
 
 
-def _is_positive(value: object) -> bool:
+def _is_finite(value: object, *, least: float) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     try:
-        return value > 0 and math.isfinite(value)
+        return value >= least and math.isfinite(value)
     except OverflowError:
         return False

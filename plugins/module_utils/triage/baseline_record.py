@@ -8,7 +8,13 @@ from datetime import datetime
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.triage import rules_speed
 from ansible_collections.katago.fleet.plugins.module_utils.triage.baseline import Baseline
-from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import WINDOW_MINUTES, Answer, Facts
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
+    WINDOW_MINUTES,
+    Answer,
+    Facts,
+    Probes,
+    TimedAnswer,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.triage.verdict import Verdict
 
 
@@ -36,7 +42,7 @@ def problems(verdict: Verdict, facts: Facts, *, least_uptime: float) -> list[str
     elif probe is not None and "baseline" in values:
         if why := rules_speed.fewer_visits(probe, values["baseline"]):
             reasons.append(why)
-        elif rules_speed.median_seconds(probe["answers"]) is None:
+        elif rules_speed.median_seconds(_answers(probe)) is None:
             reasons.append("half of the probes or more failed, so there is no median")
     return reasons
 
@@ -47,8 +53,8 @@ def make(facts: Facts, *, now: datetime) -> Baseline:
     probe, comparable = values.get("probe"), values.get("baseline")
     if probe is None or comparable is None or "skipped" in probe:
         raise ValueError("the facts have no probes or no baseline identity")
-    seconds = [answer["seconds"] for answer in probe["answers"]]
-    median = rules_speed.median_seconds(probe["answers"])
+    seconds = [answer["seconds"] for answer in _answers(probe)]
+    median = rules_speed.median_seconds(_answers(probe))
     if median is None:
         raise ValueError("half of the probes or more failed, so there is no median")
     return {
@@ -64,8 +70,14 @@ def make(facts: Facts, *, now: datetime) -> Baseline:
         "median_seconds": median,
         "fastest_seconds": min(seconds),
         "slowest_seconds": max(seconds),
+        "spread_seconds": round(rules_speed.spread_seconds(seconds), 6),
         "visits_per_second": round(comparable["visits"] / median, 1),
     }
+
+
+def _answers(probe: Probes) -> list[TimedAnswer]:
+    """The answers of all rounds: a baseline also records how much the speed varies from round to round."""
+    return [answer for answers in rules_speed.rounds(probe) for answer in answers]
 
 
 def _cold(health: Answer, least_uptime: float) -> list[str]:

@@ -19,14 +19,21 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import (
     prometheus,
     shape,
     sockets,
+    workers,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices, nvidia_health, nvidia_kernel
-from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, isolation
 from ansible_collections.katago.fleet.plugins.module_utils.release import history as release_history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import admin, endpoints, metrics
+from ansible_collections.katago.fleet.plugins.module_utils.service import (
+    admin,
+    config_check,
+    endpoints,
+    metrics,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
 from ansible_collections.katago.fleet.plugins.module_utils.service import journal as service_journal
+from ansible_collections.katago.fleet.plugins.module_utils.service import journal_view as journal_view_module
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline as triage_baseline
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts
@@ -38,8 +45,21 @@ EXPECTED_OPEN_FILES = 8192
 
 
 def unit() -> facts.Unit:
-    """The service's unit."""
-    return shape.typed(facts.Unit, service_unit.details(), "unit")
+    """The service's unit. Raises NoResult if the state of its main process is hidden."""
+    details = service_unit.details()
+    if details["pid"] and details["process_state"] is None:
+        require_processes(paths.PROC)
+    return shape.typed(facts.Unit, details, "unit")
+
+
+def require_processes(proc: Path) -> None:
+    """Raises NoResult if /proc hides the processes of other users, so that they seem not to exist."""
+    try:
+        (proc / "1" / "cgroup").read_text()
+    except OSError as error:
+        raise workers.NoResult(
+            f"{proc} hides the processes of other users ({error.strerror}); see the mount option hidepid"
+        ) from error
 
 
 def ports(at: endpoints.Endpoints, proc: Path) -> list[facts.Intruder]:
@@ -72,6 +92,13 @@ def release(layout: release_layout.Layout) -> facts.Release:
     """The current release, and every difference from its manifest, found by checksums of all files."""
     name = layout.current_release()
     return {"name": name, "damage": release_layout.damage(layout.current) if name else []}
+
+
+def checked_config(layout: release_layout.Layout, config: Path, state: Path) -> facts.Config:
+    """Whether the current release accepts the configuration. Raises NoResult without a release."""
+    if not layout.current.exists():
+        raise workers.NoResult(f"there is no release that could check it: {layout.current} does not exist")
+    return shape.typed(facts.Config, config_check.checked(layout, config, state), "config")
 
 
 def limits(layout: release_layout.Layout, proc: Path) -> facts.Limits | None:
@@ -121,19 +148,31 @@ def load(proc: Path) -> facts.Load:
 
 def gpu(bus: Path, kernel_modules: Path) -> facts.Gpu | None:
     """What NVIDIA's tools and the kernel report about the GPUs on the PCI bus."""
-    return nvidia_health.health(
+    unread: list[str] = []
+
+    def log() -> str:
+        status, lines = kernel_log()
+        if status:
+            unread.append(f"Xid errors are unknown, since the kernel's log cannot be read: {lines.strip()}")
+        return "" if status else lines
+
+    health = nvidia_health.health(
         commands.ask,
-        kernel_log,
+        log,
         devices=devices.on_bus(bus),
         loaded=nvidia_kernel.loaded_version("nvidia", kernel_modules),
     )
+    return health and {**health, "notes": [*health["notes"], *unread]}
 
 
-def kernel_log() -> str:
-    """The kernel's recent log from the journal, or from its ring buffer if the journal has none."""
+def kernel_log() -> tuple[int, str]:
+    """The kernel's recent log from the journal, or from its ring buffer if the journal has none.
+
+    With the exit status of the command: if it is not 0, the text is an error message.
+    """
     since = f"--since=-{facts.PACKAGE_HOURS}h"
     status, lines = commands.ask(["journalctl", "--dmesg", since, "--output=short", "--no-pager", "--quiet"])
-    return lines if status == 0 and lines else commands.ask(["dmesg"])[1]
+    return (status, lines) if status == 0 and lines else commands.ask(["dmesg"])
 
 
 def journal() -> facts.Journal:
@@ -146,6 +185,11 @@ def journal() -> facts.Journal:
         "lines": len(entries),
         "truncated": len(entries) >= service_journal.MOST_LINES,
     }
+
+
+def journal_view() -> facts.JournalView:
+    """What the journal can show of the window."""
+    return shape.typed(facts.JournalView, journal_view_module.look(facts.WINDOW_MINUTES), "journal_view")
 
 
 def engine_journal() -> facts.EngineJournal:
@@ -167,8 +211,9 @@ def last_lines() -> list[str]:
 def processes(seconds: float, proc: Path, engines: Path) -> facts.Processes:
     """What the unit, the other units and the disks used in a window of `seconds`.
 
-    `engines`: the directory of the installed engines.
+    `engines`: the directory of the installed engines. Raises NoResult if /proc hides processes.
     """
+    require_processes(proc)
     before = procfs.sample(time.monotonic(), proc)
     time.sleep(seconds)
     after = procfs.sample(time.monotonic(), proc)
@@ -218,6 +263,20 @@ def security() -> facts.Security:
     return shape.typed(facts.Security, isolation.look(), "security")
 
 
+def lock(path: Path) -> facts.Lock | None:
+    """The procedure that holds the host's lock."""
+    holder = host_lock.holder(path)
+    if holder is None:
+        return None
+    return {
+        "owner": holder.owner,
+        "procedure": holder.procedure,
+        "run": holder.run,
+        "since": holder.since,
+        "age_seconds": round(max(0.0, holder.age()), 1),
+    }
+
+
 def history(layout: release_layout.Layout, path: Path) -> facts.History:
     """The newest records, the newest switch from one release to another, and the rollback target."""
     records = release_history.read(path)
@@ -250,7 +309,12 @@ def newest_switch(records: Sequence[release_history.Record]) -> release_history.
 
 
 def packages(log: Path) -> list[str]:
-    """The packages that were recently installed or upgraded, by dpkg's log and the host's clock."""
+    """The packages that were recently installed or upgraded, by dpkg's log and the host's clock.
+
+    Raises NoResult without a log.
+    """
+    if not log.exists():
+        raise workers.NoResult(f"{log} does not exist")
     since = datetime.now().astimezone() - timedelta(hours=facts.PACKAGE_HOURS)
     return procfs.upgrades(log, since.strftime("%Y-%m-%d %H:%M:%S"))
 
@@ -294,6 +358,19 @@ def probes(
     fault. Raises RuntimeError if the MCP client does not run, which is no finding about the service.
     """
     visits = service_checks.allowed(visits, config(layout), at.probe("/health", seconds / 6))
+    answered = probe_round(at, layout, count=count, visits=visits, seconds=seconds)
+    return {
+        "asked": answered["asked"],
+        "visits": visits,
+        "error": answered["error"],
+        "answers": answered["answers"],
+    }
+
+
+def probe_round(
+    at: endpoints.Endpoints, layout: release_layout.Layout, *, count: int, visits: int, seconds: int
+) -> facts.Round:
+    """One round of `probes`. Raises RuntimeError if the MCP client does not run."""
     variants = random.SystemRandom().sample(range(service_checks.VARIANTS), count)
     answer = at.call(
         layout.current / "venv" / "bin" / "katago-mcp", service_checks.probes(visits, variants), seconds
@@ -308,13 +385,22 @@ def probes(
         }
         for result in answer["results"]
     ]
-    return {"asked": count, "visits": visits, "error": answer.get("error"), "answers": answers}
+    return {"asked": count, "error": answer.get("error"), "answers": answers}
 
 
-def traffic(before: str | None, after: str | None, seconds: float) -> facts.Traffic:
-    """The traffic between two scrapes that are `seconds` apart; None for a scrape that was not served."""
+def traffic(
+    before: str | None,
+    after: str | None,
+    seconds: float,
+    unserved: str = "is not served",
+    own: int = 0,
+) -> facts.Traffic:
+    """The traffic between two scrapes that are `seconds` apart; None for a scrape that was not served.
+
+    `unserved`: why it was not, as in `UnservedTraffic`. `own`: the number of our own analyses in between.
+    """
     if before is None or after is None:
-        return {"served": False, "why": "is not served"}
+        return {"served": False, "why": unserved}
     try:
         window = metrics.Window(prometheus.parse(before), prometheus.parse(after))
     except ValueError as error:
@@ -335,7 +421,7 @@ def traffic(before: str | None, after: str | None, seconds: float) -> facts.Traf
             {"p50": latencies[0], "p95": latencies[1], "p99": latencies[2]} if latencies else None
         ),
         "analyses": window.analyses(),
-        "hit_rate": window.hit_rate(),
+        "hit_rate": window.hit_rate(own),
         "cache_errors": window.rise("katago_cache_errors_total"),
         "cache_bytes": window.after.value("katago_cache_size_bytes"),
         "cache_max_bytes": window.after.value("katago_cache_max_size_bytes"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict, final
 
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline as triage_baseline
 from ansible_collections.katago.fleet.plugins.module_utils.triage import entries
 
@@ -334,6 +335,16 @@ class Journal(TypedDict):
     truncated: bool
 
 
+class JournalView(TypedDict):
+    """What the journal can show of the last `WINDOW_MINUTES`.
+
+    `blind`: why it shows nothing of the service, empty if it does. `gaps`: what it lacks.
+    """
+
+    blind: str
+    gaps: list[str]
+
+
 class EngineJournal(TypedDict):
     """How often the engine exited unexpectedly in the last `WINDOW_MINUTES`."""
 
@@ -364,6 +375,21 @@ class Security(TypedDict):
 
     mode: SecurityMode | None
     isolated: bool | None
+
+
+class Lock(TypedDict):
+    """The procedure that holds the host's lock, with fields of `procedure.host_lock.Holder`.
+
+    `age_seconds`: since it was taken, by the host's clock. `life`: whether its run of ansible-playbook is
+    alive, as far as the control node can see; missing in reports of 0.2.0.
+    """
+
+    owner: str
+    procedure: str
+    run: str
+    since: str
+    age_seconds: float
+    life: NotRequired[host_lock.Life]
 
 
 class HistoryRecord(TypedDict):
@@ -430,17 +456,26 @@ class ProbeAnswer(TimedAnswer):
     status: str
 
 
-@final
-class Probes(TypedDict):
-    """The probe analyses. `asked`: the number sent. `visits`: of each one. `answers`: those received.
+class Round(TypedDict):
+    """Probe analyses that were sent together. `asked`: the number sent. `answers`: those received.
 
     `error`: why answers are missing, None if none is missing.
     """
 
     asked: int
-    visits: int
     error: str | None
     answers: list[ProbeAnswer]
+
+
+@final
+class Probes(Round):
+    """The probe analyses. `visits`: of each one. `again`: the second round, sent some time after the first.
+
+    The host sends it if the first round was slower than the baseline. Hosts of 0.2.0 send none.
+    """
+
+    visits: int
+    again: NotRequired[Round]
 
 
 @final
@@ -499,8 +534,9 @@ class Values(TypedDict, total=False):
 
     `clock`: the host's time, in seconds since the epoch. `packages`: those installed or upgraded in the last
     `PACKAGE_HOURS`. `max_visits`: as configured; None without a limit. `gpu`: None on
-    a host without an NVIDIA GPU. `limits`: None without a main process.
-    `last_lines`: the last log lines of the unit, oldest first.
+    a host without an NVIDIA GPU. `lock`: None if nobody holds it. `limits`: None without a main process.
+    `last_lines`: the last log lines of the unit, oldest first. `undeployed`: why the service is not deployed,
+    empty if it is.
     """
 
     unit: Unit
@@ -510,6 +546,7 @@ class Values(TypedDict, total=False):
     health: Answer
     ready: Answer
     release: Release
+    undeployed: str
     config: Config
     limits: Limits | None
     filesystems: list[Filesystem]
@@ -522,10 +559,12 @@ class Values(TypedDict, total=False):
     clock: float
     processes: Processes
     journal: Journal
+    journal_view: JournalView
     engine_journal: EngineJournal
     runs: Runs
     last_lines: list[str]
     security: Security
+    lock: Lock | None
     history: History
     packages: list[str]
     baseline: Baseline

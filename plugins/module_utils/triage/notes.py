@@ -7,12 +7,18 @@ from datetime import datetime
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.triage import (
+    at_work,
     proposals,
     rules_host,
     rules_speed,
     rules_traffic,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import PACKAGE_HOURS, Facts, Processes
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
+    PACKAGE_HOURS,
+    WINDOW_MINUTES,
+    Facts,
+    Processes,
+)
 
 _RELEASE_VERDICTS = {"good": "validated", "bad": "rejected"}
 SKEW_SECONDS = 30
@@ -58,10 +64,15 @@ def notes(facts: Facts) -> Iterator[str]:
     if "system" in values and (warning := values["system"]["untested"]):
         yield warning
     yield _traffic(facts)
+    if "journal_view" in values:
+        for gap in values["journal_view"]["gaps"]:
+            yield f"the journal does not show all of the last {WINDOW_MINUTES} minutes: {gap}"
+    if "packages" not in values and "packages" in facts.unknown:
+        yield f"installed and upgraded packages are unknown: {facts.why('packages')}"
     if "pressure" in values and (absent := values["pressure"].get("absent")):
         yield f"the pressure on CPU, memory and I/O is unknown: the kernel does not report it ({absent})"
     if "processes" in values:
-        for hog in proposals.hogs(values["processes"]):
+        for hog in proposals.hogs(values["processes"], at_work.is_at_work(values.get("lock"))):
             yield f"{hog['unit']} ({hog['name']}) uses {hog['cpu_percent']:g} % of one processor"
         if _memory_is_short(facts):
             for unit, name, size in _largest(values["processes"])[:_MEMORY_CONSUMERS_SHOWN]:
@@ -97,7 +108,9 @@ def performance(facts: Facts) -> Iterator[str]:
         yield from rules_speed.note(why, None)
         return
     why = why or rules_speed.fewer_visits(probe, baseline)
-    yield from rules_speed.note(why, rules_speed.compared(baseline, probe["answers"]))
+    if not why and "again" in probe and not probe["again"]["answers"]:
+        why = f"the first probes were slow, and there were no others to confirm it: {probe['again']['error']}"
+    yield from rules_speed.note(why, baseline, *rules_speed.rounds(probe))
 
 
 def skew(facts: Facts, now: datetime) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
-from ansible_collections.katago.fleet.plugins.module_utils.triage import rules_host
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.triage import at_work, rules_host
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
     Consumer,
     Facts,
@@ -15,6 +17,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
 
 HOG_PERCENT_OF_HOST = 25
 _CONSUMERS_SHOWN = 4
+# Where a procedure's modules run: build a driver, install packages.
+_SSH_SESSIONS = ("session-", "ssh.service", "ssh@", "sshd.service", "sshd@", "user@")
 
 ROOM = {
     "/var/cache/katago-mcp-quarantine": "inspect the files, then delete them",
@@ -35,9 +39,9 @@ def proposals(facts: Facts) -> Iterator[str]:
     if "filesystems" in values and "consumers" in values:
         yield from _room(values["filesystems"], values["consumers"])
     if "processes" in values:
-        for hog in hogs(values["processes"]):
+        for hog in hogs(values["processes"], at_work.is_at_work(values.get("lock"))):
             if hog["unit"].endswith((".service", ".scope")):
-                yield f"systemctl set-property --runtime {hog['unit']} CPUWeight=20"
+                yield f"systemctl set-property --runtime {shlex.quote(hog['unit'])} CPUWeight=20"
     if "memory" in values and values["memory"]["available_percent"] < rules_host.SCARCE_PERCENT:
         traffic = values.get("traffic")
         size = traffic["cache_max_bytes"] if traffic and traffic["served"] else None
@@ -48,13 +52,22 @@ def proposals(facts: Facts) -> Iterator[str]:
         limit = limits["open_files_limit"]
         if limit is not None and limit < limits["open_files_expected"]:
             for path in values["unit"]["drop_ins"]:
-                yield f"inspect {path}; to remove it: rm {path} && systemctl daemon-reload"
+                yield f"inspect {path}; to remove it: rm {shlex.quote(path)} && systemctl daemon-reload"
 
 
-def hogs(processes: Processes) -> list[OtherUse]:
-    """The other units that use at least `HOG_PERCENT_OF_HOST` percent of the host's processors."""
+def hogs(processes: Processes, is_at_work: bool = False) -> list[OtherUse]:
+    """The other units that use at least `HOG_PERCENT_OF_HOST` percent of the host's processors.
+
+    Never our own units. `is_at_work`: a procedure is at work, in the SSH sessions of the control node.
+    """
     bound = HOG_PERCENT_OF_HOST * processes["processors"]
-    return [each for each in processes["others"] if each["cpu_percent"] >= bound]
+    busy = [each for each in processes["others"] if each["cpu_percent"] >= bound]
+    return [
+        each
+        for each in busy
+        if not each["unit"].startswith(paths.OWN_UNITS)
+        and not (is_at_work and each["unit"].startswith(_SSH_SESSIONS))
+    ]
 
 
 def _room(filesystems: Sequence[Filesystem], consumers: Sequence[Consumer]) -> Iterator[str]:

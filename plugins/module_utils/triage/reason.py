@@ -16,6 +16,7 @@ MITIGATE = "mitigate.yml"
 PURGE = "purge_cache.yml"
 DRIVER = "gpu_driver.yml"
 VALIDATE = "validate.yml"
+TRIAGE = "triage.yml"
 SHOW_SECURITY = "security_show.yml"
 
 DEFECT = "a bug in katago-mcp-fleet"

@@ -42,7 +42,11 @@ def _own(facts: Values) -> list[str]:
 RULES: dict[str, Rule] = {
     "ports": Rule(lambda facts: rules_network.ports(facts["ports"]), newer=("ports",)),
     "unit": Rule(lambda facts: rules_service.unit(facts["unit"]), ("unit",)),
-    "release": Rule(lambda facts: rules_release.release(facts["release"]), ("release",)),
+    "release": Rule(
+        lambda facts: rules_release.release(facts["release"], facts.get("undeployed", "")),
+        ("release",),
+        ("undeployed",),
+    ),
     "security_mode": Rule(lambda facts: rules_security.security_mode(facts["security"]), ("security",)),
     "refused_logins": Rule(
         lambda facts: rules_security.refused_logins(facts["traffic"], _own(facts)), ("traffic",), ("probe",)
@@ -83,6 +87,7 @@ RULES: dict[str, Rule] = {
         ("journal",),
         ("traffic",),
     ),
+    "journal": Rule(lambda facts: rules_service.journal_view(facts.get("journal_view"))),
     "logged_errors": Rule(lambda facts: rules_service.logged_errors(facts["journal"]), ("journal",)),
 }
 """Rules by name, as in `Reason.rule`. Reasons of the same level are shown in this order."""

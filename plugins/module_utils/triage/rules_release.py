@@ -8,11 +8,38 @@ from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts, reason
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
 
+# The rules that a host without the service cannot pass.
+_OF_THE_SERVICE = (
+    "cache",
+    "clients",
+    "config",
+    "engine_failures",
+    "engine_up",
+    "engines",
+    "error_rate",
+    "fails_again",
+    "health",
+    "journal",
+    "limits",
+    "logged_errors",
+    "metrics",
+    "performance",
+    "probe",
+    "ready",
+    "refused_logins",
+    "unit",
+)
 
-def release(release: facts.Release) -> Iterator[Reason]:
-    """Report a missing or damaged release. Files that were changed or added are evidence."""
+
+def release(release: facts.Release, undeployed: str = "") -> Iterator[Reason]:
+    """Report a missing or damaged release. Files that were changed or added are evidence.
+
+    `undeployed`: why the service is not deployed, empty if it is.
+    """
     damage = release["damage"]
-    if release["name"] is None:
+    if undeployed:
+        yield Reason("P0", "release", undeployed, "deployed", next=reason.DEPLOY)
+    elif release["name"] is None:
         yield Reason("P0", "release", "no release is installed", "a complete release", next=reason.DEPLOY)
     elif damage:
         integrity = bool(layout.changed(damage))
@@ -32,6 +59,11 @@ def release(release: facts.Release) -> Iterator[Reason]:
             next=reason.isolation("files of the release were changed") if integrity else reason.RESTORE,
             suspicious=integrity,
         )
+
+
+def without_consequences(reasons: Sequence[Reason]) -> list[Reason]:
+    """The reasons without those that only say that a service which is not deployed does not work."""
+    return [each for each in reasons if each.rule not in _OF_THE_SERVICE]
 
 
 def config(config: facts.Config) -> Iterator[Reason]:

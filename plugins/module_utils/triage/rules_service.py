@@ -9,6 +9,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
     WINDOW_MINUTES,
     Answer,
     Journal,
+    JournalView,
     Runs,
     Traffic,
     Unit,
@@ -104,6 +105,15 @@ def cache(trouble: str | None, traffic: Traffic | None) -> Iterator[Reason]:
     elif errors:
         measured = f"{errors:g} cache operations failed"
         yield Reason("P2", "cache", measured, "0", next=reason.PURGE)
+
+
+def journal_view(view: JournalView | None) -> Iterator[Reason]:
+    """Report a journal that shows nothing of the service, so that no errors in it mean nothing.
+
+    If the journal cannot be read at all, the rules that need it are unknown.
+    """
+    if view is not None and view["blind"]:
+        yield reason.unknown("journal", f"errors and failures cannot be seen: {view['blind']}")
 
 
 def logged_errors(journal: Journal) -> Iterator[Reason]:

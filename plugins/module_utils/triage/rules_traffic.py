@@ -7,7 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from ansible_collections.katago.fleet.plugins.module_utils.service import metrics
 from ansible_collections.katago.fleet.plugins.module_utils.severity import Level, rank
 from ansible_collections.katago.fleet.plugins.module_utils.triage import reason
-from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Probes, SkippedProbes, Traffic
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
+    Probes,
+    Round,
+    SkippedProbes,
+    Traffic,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
 
 # Percent of the requests that count and failed. A value on a bound belongs to the worse level.
@@ -20,7 +25,8 @@ def error_rate(traffic: Traffic, own: Sequence[str]) -> Iterator[Reason]:
     `own`: the statuses of triage's own calls, which are subtracted.
     """
     if not traffic["served"]:
-        yield Reason("P3", "metrics", f"/metrics {traffic['why']}", "served", next=reason.RESTART)
+        step = reason.DEPLOY if traffic["why"].startswith("is off") else reason.RESTART
+        yield Reason("P3", "metrics", f"/metrics {traffic['why']}", "served", next=step)
         yield reason.unknown("error_rate", "it cannot be computed without /metrics")
         return
     if traffic["requests"] is None:
@@ -45,11 +51,16 @@ def probe(probe: Probes | SkippedProbes) -> Iterator[Reason]:
     if "skipped" in probe:
         yield reason.unknown("probe", f"no probe analysis was sent: {probe['skipped']}")
         return
-    answers, asked = probe["answers"], probe["asked"]
+    rounds = _rounds(probe)
+    answers, asked = (
+        [answer for each in rounds for answer in each["answers"]],
+        sum(each["asked"] for each in rounds),
+    )
     bad = [answer for answer in answers if answer["problems"]]
     failed = asked - len(answers) + len(bad)
     if failed:
-        cause = bad[0]["problems"][0] if bad else probe["error"] or "no answer"
+        error = next((each["error"] for each in rounds if each["error"]), None)
+        cause = bad[0]["problems"][0] if bad else error or "no answer"
         yield Reason(
             "P1" if 2 * failed >= asked else "P2",
             "probe",
@@ -61,7 +72,13 @@ def probe(probe: Probes | SkippedProbes) -> Iterator[Reason]:
 
 def own_statuses(probe: Probes | SkippedProbes | None) -> list[str]:
     """The statuses of triage's own calls; [] if the probe is unknown or was skipped."""
-    return [] if probe is None or "skipped" in probe else [answer["status"] for answer in probe["answers"]]
+    if probe is None or "skipped" in probe:
+        return []
+    return [answer["status"] for each in _rounds(probe) for answer in each["answers"]]
+
+
+def _rounds(probe: Probes) -> list[Round]:
+    return [probe, *([probe["again"]] if "again" in probe else [])]
 
 
 def of_others(requests: Mapping[str, float], own: Sequence[str]) -> tuple[float, float]:

@@ -16,10 +16,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
 from ansible_collections.katago.fleet.plugins.module_utils.severity import LEVELS, RESPONSE, Level, rank
 from ansible_collections.katago.fleet.plugins.module_utils.triage import (
+    at_work,
     notes,
     proposals,
     reason,
     rules,
+    rules_release,
     rules_security,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Facts
@@ -91,10 +93,16 @@ def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = 
         *([rules_security.breach()] if breach else []),
         *rules.examine(facts, rules.RULES, contain=contain),
     ]
+    if facts.values.get("undeployed"):
+        reasons = rules_release.without_consequences(reasons)
+    lock = facts.values.get("lock")
+    if lock is not None and at_work.is_at_work(lock):
+        reasons = at_work.attributed(reasons, lock)
     reasons.sort(key=lambda each: -rank(each.level))
     describing = _Describing(contain)
     changes = describing.lines(lambda: notes.changes(facts))
-    observations = describing.lines(lambda: notes.notes(facts), lambda: notes.gpu(facts))
+    observations = describing.lines(lambda: [at_work.text(lock)] if lock else [])
+    observations += describing.lines(lambda: notes.notes(facts), lambda: notes.gpu(facts))
     skew = describing.lines(lambda: notes.skew(facts, now))
     suspicious = [each for each in reasons if each.suspicious]
     if suspicious:
@@ -191,6 +199,9 @@ def _isolating(suspicious: Sequence[Reason]) -> str | None:
 
 def _next(facts: Facts, reasons: Sequence[Reason]) -> str | None:
     """The playbook for the worst reason. After a recent switch, a rollback instead of a restart."""
+    if at_work.is_at_work(facts.values.get("lock")):
+        # The lock refuses every other procedure.
+        return reason.TRIAGE if any(each.level != "healthy" for each in reasons) else None
     if any(each.rule == "filesystems" and each.level == "P2" for each in reasons):
         # The playbooks refuse a disk that the service cannot write to: the engine would not start again.
         return None

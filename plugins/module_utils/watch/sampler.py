@@ -180,8 +180,8 @@ def baseline(layout: release_layout.Layout, visits: int, recorded: Path) -> dict
     content = triage_baseline.read(recorded)
     manifest = release_layout.manifest(layout.current)
     visits = service_checks.allowed(visits, admin.read_config(layout.current))
-    names = ("identity", "machine", "median_seconds")
-    compared = {name: content.get(name) for name in names} if content else None
+    names = ("identity", "machine", "median_seconds", "slowest_seconds", "spread_seconds")
+    compared = {name: content.get(name) for name in names if name in content} if content else None
     identity = triage_baseline.identity(manifest, visits)
     return {"found": compared, "identity": identity, "machine": procfs.machine(paths.PROC)}
 
@@ -222,7 +222,7 @@ def metrics(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
     """The counters since the service was started. None: the series is missing or NaN."""
     text = at.exposed(seconds)
     if text is None:
-        return {"served": False, "why": "is not served"}
+        return {"served": False, "why": at.unserved}
     try:
         scrape = prometheus.parse(text)
     except ValueError as error:

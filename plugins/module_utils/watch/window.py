@@ -363,9 +363,18 @@ def _notes(samples: Sequence[Sample]) -> Iterator[str]:
     if lowered := identity(last.facts).lowered:
         yield str(lowered)
     yield from _speed(samples)
+    if len(samples) > 1 and not _of_clients(samples):
+        yield "no client requests in the window, so their error rate is unknown"
     jump = (_seconds(last.at) - _seconds(first.at)) - (last.ended - first.ended)
     if abs(jump) > CLOCK_SECONDS:
         yield f"the host's clock was changed by {jump:+.0f} s during the window, without effect on it"
+
+
+def _of_clients(samples: Sequence[Sample]) -> float:
+    """The number of client requests in a window that count."""
+    traffic = _traffic(_served(samples[0]), _served(samples[-1]), 0.0)
+    own = [status for each in samples[1:] for status in _own(each)]
+    return rules_traffic.of_others(traffic["requests"] or {}, own)[0]
 
 
 def _speed(samples: Sequence[Sample]) -> Iterator[str]:
@@ -373,9 +382,7 @@ def _speed(samples: Sequence[Sample]) -> Iterator[str]:
     if "baseline" not in facts.values:
         return rules_speed.note(facts.why("baseline"), None)
     baseline = facts.values["baseline"]
-    return rules_speed.note(
-        rules_speed.incomparable(baseline), rules_speed.compared(baseline, _probed(samples))
-    )
+    return rules_speed.note(rules_speed.incomparable(baseline), baseline, _probed(samples))
 
 
 def _seconds(at: str) -> float:

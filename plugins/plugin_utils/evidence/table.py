@@ -24,6 +24,8 @@ def outcome(result: Mapping[str, Any]) -> tuple[run_outcome.Result, str]:
         f"{len(items)} items, {withheld} withheld, {failed} failed, in {result.get('seconds')} s:"
         f" {result['directory']}"
     )
+    if undeployed := result.get("undeployed"):
+        message += f"; {undeployed}, see playbooks/deploy.yml"
     return ("ok", message) if result.get("complete") else ("partial", f"{message}; {result.get('msg')}")
 
 

@@ -102,10 +102,12 @@ def _open(request: Request, context: PlanContext) -> Plan:
     findings = incident_report.findings(report)
     errors = incident_report.error_groups(report)
     undecided = incident_report.undecided(report)
+    levels = incident_report.levels(report)
     triaged = {
         "findings": [vars(each) for each in findings],
         "errors": sorted(errors),
         "undecided": undecided,
+        "levels": levels,
     }
     if request.incident in context.all:
         existing = context.all[request.incident]
@@ -142,7 +144,7 @@ def _open(request: Request, context: PlanContext) -> Plan:
         # For the first incident there is nothing to compare its errors with.
         **_unfamiliar(report, errors - earlier_errors if context.all else set()),
         **triaged,
-        "impact": messages.impact(findings, severity, len(report["hosts"])),
+        "impact": messages.impact(findings, levels, len(levels)),
         "summary": messages.summary(findings),
         "computed": [name for name in _COMPUTED if name not in texts],
         "public": public,
@@ -174,7 +176,7 @@ def _join(request: Request, context: PlanContext, existing: Incident, triaged: M
     public, warnings = _public(request.public, back, context)
     event |= {**({"status": back} if back else {}), **({"public": public} if public else {})}
     severity = event.get("severity", existing.severity)
-    event |= _computed(existing, triaged["findings"], severity, texts)
+    event |= _computed(existing, triaged, texts)
     message = (
         f"The alert joined incident {existing.id}, open since {existing.opened_at}:"
         f" {severity}, {event.get('status', existing.status)}, {existing.joins + 2} alerts so far."
@@ -182,14 +184,13 @@ def _join(request: Request, context: PlanContext, existing: Incident, triaged: M
     return Plan(existing.id, (*_overdue(existing, context.now), event), message, warnings)
 
 
-def _computed(
-    existing: Incident, findings: Sequence[Mapping[str, Any]], severity: Severity, texts: Mapping[str, str]
-) -> dict[str, Any]:
+def _computed(existing: Incident, triaged: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
     """Impact and summary, computed from all findings so far. Texts that a person set are not replaced."""
-    merged = {**existing.findings, **{each.mark: each for each in (state.Finding(**one) for one in findings)}}
+    merged = state.merged(existing.findings, [state.Finding(**each) for each in triaged["findings"]])
+    levels = state.joined_levels(existing.levels, triaged["levels"])
     worst = sorted(merged.values(), key=lambda each: (SEVERITIES.index(each.level), each.host, each.rule))
     computed = {
-        "impact": messages.impact(worst, severity, existing.fleet_size),
+        "impact": messages.impact(worst, levels, existing.fleet_size),
         "summary": messages.summary(worst),
     }
     new = {

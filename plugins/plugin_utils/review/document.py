@@ -118,7 +118,7 @@ def _status(context: _Context) -> Iterator[Block]:
                 incident.status + ("" if incident.is_open else f", closed {shown(incident.closed_at)}"),
             ),
             ("Lead", incident.lead or "none"),
-            ("Impact", incident.impact or _NOT_REPORTED),
+            ("Impact", messages.impact_by_level(incident) or _NOT_REPORTED),
             ("Summary", incident.summary or _NOT_REPORTED),
             ("Resolution", incident.resolution or _NOT_REPORTED),
             ("Times", "UTC, clock of the control node"),

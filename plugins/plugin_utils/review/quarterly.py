@@ -280,7 +280,7 @@ def _incidents(now: Sequence[Record], as_of: date) -> Iterator[Block]:
                 *(_span(measure(record)) for measure in (to_acknowledge, to_respond)),
                 met[in_time(record)],
                 _span(to_resolve(record)),
-                record.incident.impact or "not reported",
+                messages.impact_by_level(record.incident) or "not reported",
             )
             for record in now
         ),

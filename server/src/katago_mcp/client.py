@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,11 @@ from mcp.types import TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from katago_mcp.metrics import PROBE_HEADER
 from katago_mcp.tls import pinned
+
+PROBE_VARIABLE = "KATAGO_MCP_PROBE"
+"""The environment variable that marks all calls as probes: "1". Clients of 0.2.0 ignore it."""
 
 _CANCEL_SECONDS = 0.3
 _MODES = {"auto": "auto", "2025": "legacy", "2026": "auto"}
@@ -90,6 +95,8 @@ async def _abandon(work: "asyncio.Task[None]") -> None:
 
 async def _execute(request: _Request, report: dict[str, Any]) -> None:
     headers = {} if not request.token else {"Authorization": f"Bearer {request.token}"}
+    if os.environ.get(PROBE_VARIABLE) == "1":
+        headers[PROBE_HEADER] = "1"
     http_errors: list[str] = []
 
     async def note(response: httpx2.Response) -> None:

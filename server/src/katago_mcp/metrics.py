@@ -1,6 +1,7 @@
 """The Prometheus metrics. All series exist from the first scrape on."""
 
 import math
+from contextvars import ContextVar
 from typing import get_args
 
 from prometheus_client import (
@@ -26,6 +27,12 @@ RESTART_REASONS = ("exited", "hung", "garbage", "start_timeout", "config_error",
 RELOADS = ("applied", "refused")
 SESSION_LIMITS = ("token", "total")
 REFUSALS = ("unauthenticated", "forbidden", "misdirected")
+
+PROBE_HEADER = "katago-probe"
+"""Requests with this header are probes of operators: triage, validation, watches."""
+
+probing: ContextVar[bool] = ContextVar("probing", default=False)
+"""Whether the current call is a probe. Its cache lookups are no traffic of clients."""
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 
@@ -81,6 +88,10 @@ class Metrics:
         self._cache_hit_rate = gauge(
             "katago_cache_hit_rate",
             "Share of hits among all lookups since the start; NaN before the first lookup.",
+        )
+        self._cache_probes = counter(
+            "katago_cache_probe_lookups_total",
+            "Cache lookups of probes by triage, validation and watches. They are neither hits nor misses.",
         )
         self._hits = 0
         self._lookups = 0
@@ -145,7 +156,10 @@ class Metrics:
         self.engine_up.set(current == "ready")
 
     def cache_lookup(self, *, hit: bool) -> None:
-        """Count one lookup in the cache."""
+        """Count one lookup in the cache; a lookup of a probe is neither a hit nor a miss."""
+        if probing.get():
+            self._cache_probes.inc()
+            return
         (self._cache_hits if hit else self._cache_misses).inc()
         self._hits += hit
         self._lookups += 1

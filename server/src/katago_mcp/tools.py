@@ -38,7 +38,7 @@ from katago_mcp.flights import Report
 from katago_mcp.games import Game, MoveNumber, Sgf, SgfBase64, Variation, read_game, read_whole_game
 from katago_mcp.illustrations import of_analysis, of_review, of_territory
 from katago_mcp.logs import Log
-from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
+from katago_mcp.metrics import ANALYSIS_TOOLS, PROBE_HEADER, TOOLS, UNKNOWN_TOOL, Metrics, probing
 from katago_mcp.positions import MAX_REGION, Position
 from katago_mcp.review import LOSS_BOUNDS, GameReview, ReviewRequest, find_mistakes
 from katago_mcp.settings import Settings
@@ -531,6 +531,7 @@ class _Server(MCPServer[dict[str, Any]]):
         context: Context[dict[str, Any], Any] | None = None,
     ) -> CallToolResult | InputRequiredResult:
         caller = _caller()
+        probing.set(context is not None and PROBE_HEADER in (context.headers or {}))
         started = time.monotonic()
         status: Status = "cancelled"
         failure: Failure | None = None

@@ -203,7 +203,9 @@ def test_alert_that_raises_the_severity_updates_the_impact_and_is_sent_once(desk
     desk.do(report(("katago-1", "P2", "unit")), do="open", lead="Anna")
     incident = desk.later(minutes=5).do(WORSE, do="open")
     assert incident.severity == "P0"
-    assert incident.impact == "The service is down on 2 of 2 hosts (katago-1, katago-2)"
+    assert incident.impact == (
+        "The service is down on 1 of 2 hosts (katago-1), is severely degraded on 1 (katago-2)"
+    )
     assert incident.summary.startswith("katago-1: P0 unit")
     due = worsenings(desk, incident)
     assert [letter.message.name for letter in due] == ["worse-1"]

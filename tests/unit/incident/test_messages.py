@@ -130,7 +130,8 @@ def test_stand_down_is_computed() -> None:
         "INCIDENT RESOLVED: 2026-01-31T08:47:00Z",
         "Service: KataGo MCP Server",
         "Duration: 1 h 5 min",
-        "Impact: No analyses (highest severity P0, 2 of 3 hosts, 4 alerts, recurred 1 time)",
+        "Impact: No analyses (highest severity P0, 2 of 3 hosts: P0 on katago-1, P1 on katago-2, 4 alerts,"
+        " recurred 1 time)",
         "Resolution: rolled back to 1-aa",
         "- 2026-01-31T08:04:00Z restart on katago-1: partial. It does not start.",
         "- 2026-01-31T08:20:00Z called the data centre",

@@ -104,3 +104,26 @@ ANSWERED = "katago_analysis_duration_seconds_count"
 )
 def test_analyses_are_counted_and_nan_is_unknown(before: str, after: str, expected: float | None) -> None:
     assert window(before, after).analyses() == expected
+
+
+OLD = "katago_cache_hits_total {hits}\nkatago_cache_misses_total {misses}\n"
+NEW = OLD + "katago_cache_probe_lookups_total 5\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "hits", "misses", "rate"),
+    [
+        # Nobody uses the service but our five probes, which an old server counts as misses.
+        (OLD, 0, 5, None),
+        (OLD, 1, 8, 0.25),
+        (OLD, 0, 3, None),
+        (NEW, 0, 0, None),
+        (NEW, 1, 3, 0.25),
+        (NEW, 0, 5, 0.0),
+    ],
+)
+def test_own_probes_do_not_count_in_the_hit_rate(
+    text: str, hits: int, misses: int, rate: float | None
+) -> None:
+    after = text.format(hits=hits, misses=misses)
+    assert window(text.format(hits=0, misses=0), after).hit_rate(own=5) == rate

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape, workers
 from ansible_collections.katago.fleet.plugins.module_utils.release import history, layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints
 from ansible_collections.katago.fleet.plugins.module_utils.triage import checks, facts
@@ -156,3 +156,26 @@ def test_traffic_without_usable_metrics_has_a_reason(before: str | None, after: 
     found = checks.traffic(before, after, 10)
     assert not found["served"]
     assert found["why"].startswith(why)
+
+
+def test_hidden_processes_are_unknown_and_not_missing(tmp_path: Path) -> None:
+    with pytest.raises(workers.NoResult, match="hides the processes of other users"):
+        checks.processes(0, tmp_path, tmp_path)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "cgroup").write_text("0::/init.scope\n")
+    checks.require_processes(tmp_path)
+
+
+def test_missing_package_log_is_unknown_and_not_a_host_without_changes(tmp_path: Path) -> None:
+    running = workers.Measuring()
+    running.start("packages", lambda: checks.packages(tmp_path / "dpkg.log"), 10)
+    assert running.results()["packages"]["unknown"] == f"{tmp_path}/dpkg.log does not exist"
+
+
+@pytest.mark.parametrize(("enabled", "why"), [(True, "is not served"), (False, "is off")])
+def test_metrics_that_are_off_say_so(enabled: bool, why: str) -> None:
+    config = {
+        "server": {"host": "127.0.0.1", "port": 1},
+        "metrics": {"host": "127.0.0.1", "port": 1, "enabled": enabled},
+    }
+    assert endpoints.Endpoints.of(config).unserved.startswith(why)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import nvidia_kernel, nvidia_smi
+from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints
 from ansible_collections.katago.fleet.plugins.module_utils.severity import rank
 from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     baseline_record,
@@ -386,6 +387,41 @@ def test_probes_under_lowered_limits_are_not_compared_with_the_baseline() -> Non
     assert note.endswith("mitigate_undo.yml restores the limits")
     (problem,) = baseline_record.problems(verdict, triage_facts.read(facts), least_uptime=60)
     assert f"performance is unknown: {problem}" == note
+
+
+def test_host_whose_journal_shows_nothing_is_unknown() -> None:
+    blind = {"blind": "journald keeps no messages on this host; see Storage= in journald.conf", "gaps": []}
+    verdict = judge(having(journal_view=blind))
+    assert (verdict.verdict, verdict.undecided, verdict.next) == ("unknown", ("journal",), "validate.yml")
+    assert "Storage=" in verdict.reasons[0].measured
+    facts = triage_facts.read(having(journal_view=blind))
+    assert baseline_record.problems(verdict, facts, least_uptime=60)
+
+
+def test_gap_of_the_journal_is_noted_and_findings_in_the_rest_count() -> None:
+    gap = {"blind": "", "gaps": ["journald's rate limit dropped messages: Suppressed 9 messages"]}
+    verdict = judge(having(journal_view=gap))
+    note = f"the journal does not show all of the last 10 minutes: {gap['gaps'][0]}"
+    assert (verdict.verdict, note in verdict.notes) == ("healthy", True)
+    failed = judge(having(journal_view=gap, engine_journal={"failures": 3}))
+    assert rules(failed) == {("P1", "engine_failures")}
+
+
+def test_unknown_package_changes_are_noted() -> None:
+    facts = healthy()
+    facts["packages"] = {"unknown": "/var/log/dpkg.log does not exist"}
+    verdict = judge(facts)
+    assert verdict.verdict == "healthy"
+    assert "installed and upgraded packages are unknown: /var/log/dpkg.log does not exist" in verdict.notes
+
+
+def test_metrics_that_are_off_are_switched_on_by_a_deployment() -> None:
+    facts = healthy()
+    why = endpoints.Endpoints(metrics_enabled=False).unserved
+    facts["traffic"]["value"] = {"served": False, "why": why}
+    verdict = judge(facts)
+    assert rules(verdict) == {("P3", "metrics"), ("unknown", "error_rate")}
+    assert (verdict.next, "metrics.enabled is false" in verdict.reasons[0].measured) == ("deploy.yml", True)
 
 
 @pytest.mark.parametrize(("count", "level"), [(0, None), (2, None), (3, "P1"), (9, "P1")])

@@ -98,6 +98,19 @@ def test_baseline_of_a_sample_has_the_allowed_number_of_visits(
     assert sampler.baseline(layout, 8, tmp_path / "none")["identity"] == baseline.identity(None, 8)
 
 
+def test_sample_has_the_spread_of_the_baseline(tmp_path: Path) -> None:
+    release = tmp_path / "releases" / "r"
+    release.mkdir(parents=True)
+    (release / "config.json").write_text('{"katago": {"maxVisits": 1000}}')
+    (tmp_path / "current").symlink_to("releases/r")
+    layout, recorded = release_layout.Layout(tmp_path), tmp_path / "baseline.json"
+    figures = {"median_seconds": 1.0, "slowest_seconds": 1.5, "spread_seconds": 0.1}
+    recorded.write_text(json.dumps({**figures, "version": "0.3.0"}))
+    assert sampler.baseline(layout, 32, recorded)["found"] == figures
+    recorded.write_text('{"median_seconds": 1.0}')
+    assert sampler.baseline(layout, 32, recorded)["found"] == {"median_seconds": 1.0}
+
+
 class Exposed(endpoints.Endpoints):
     """A service with a fixed text as its metrics."""
 

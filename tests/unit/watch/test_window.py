@@ -431,3 +431,20 @@ def test_recovered_window_is_joined_while_it_is_recent_and_of_the_same_service(
     verdict = window.judge(found, now=now, alive=False)
     running = window.identity(sample(99, **facts).facts)
     assert window.may_join(found, verdict, now=now, running=running) is joined
+
+
+@pytest.mark.parametrize(("spread", "verdict"), [(0.02, "breached"), (0.2, "recovered")])
+def test_slowdown_within_the_spread_of_the_baseline_is_no_breach(spread: float, verdict: str) -> None:
+    found = {**BASELINE["found"], "spread_seconds": spread}
+    slow = {
+        "baseline": {**BASELINE, "found": found},
+        "probe": {"answers": [{"seconds": 1.4, "problems": []}]},
+    }
+    assert judge(samples(31, dict.fromkeys(range(31), slow))).verdict == verdict
+
+
+@pytest.mark.parametrize(("requests", "noted"), [(OWN, True), (OWN + 1, False)])
+def test_window_without_client_requests_has_no_error_rate(requests: int, noted: bool) -> None:
+    taken = samples(31, {number: {"metrics": metrics(ok=requests * number)} for number in range(31)})
+    note = "no client requests in the window, so their error rate is unknown"
+    assert (note in judge(taken).notes) is noted
