@@ -23,7 +23,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, secret_values, workers
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    redaction,
+    secret_names,
+    secret_values,
+    workers,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.evidence.items import (
     REDACTION_SECONDS,
     SECONDS,
@@ -554,7 +559,7 @@ def _processes(write: Write) -> None:
             "pid": pid,
             "arguments": [redaction.replace_values(argument, values) for argument in arguments],
             "environment": {
-                name: redaction.MARK.decode() if secret_values.is_secret_variable(name) else value
+                name: redaction.MARK.decode() if secret_names.is_secret_variable(name) else value
                 for name, value in variables.items()
             },
         }
