@@ -56,7 +56,7 @@ _OPEN_KEYS = _set(
 )
 _SECRET_IDS = frozenset({("access", "key", "id"), ("api", "key", "id")})
 _TWO_WORDS = frozenset(
-    (("pass", "phrase"), ("seed", "phrase"), ("connection", "string"), ("snmp", "community"), ("", "sig"))
+    (("pass", "phrase"), ("seed", "phrase"), ("connection", "string"), ("snmp", "community"))
 )
 _PLACES = _set("url uri address endpoint")
 _SENDERS = _set("webhook hook slack discord teams mattermost telegram")
@@ -66,7 +66,10 @@ _QUESTIONS = _set(
     "load import show hide check need needs",
 )
 _STATES = _set(
-    "is was are wrong invalid incorrect expired missing required optional not set unset",
+    "no such file directory permission permitted protocol input output device resource temporarily",
+    "unavailable timed out connection reset closed broken exists already operation allowed",
+    "supported interrupted is was are wrong invalid incorrect expired missing required optional",
+    "not set unset",
     "configured empty denied refused rejected changed unchanged accepted ok valid failed",
     "unknown none null true false yes no on off enabled disabled never the for user root of",
     "an and or has have been by at with authentication must be to do does did match hidden",
@@ -93,7 +96,7 @@ def is_secret_name(name: str) -> bool:
     parts = words(name)
     if not parts or parts[0] in _QUESTIONS or name in ("PWD", "OLDPWD"):
         return False
-    if tuple(parts[-3:]) in _SECRET_IDS:
+    if tuple(parts[-3:]) in _SECRET_IDS or tuple(parts[-2:]) in _TWO_WORDS or parts == ["sig"]:
         return True
     while len(parts) > 1 and (parts[-1] in _NEUTRAL or parts[-1].isdigit()):
         parts.pop()

@@ -107,12 +107,12 @@ _SHAPES = (
         "integration",
         "/with/key/",
         "opsgenie",
-        pattern=rf"{_SLASH}(?:integration|with{_SLASH}key|opsgenie){_SLASH}(?P<value>[\w-]{{8,}})",
+        pattern=rf"{_SLASH}(?:integration|with{_SLASH}key|opsgenie){_SLASH}(?P<value>[^\s/\"'<>\\]{{8,}})",
     ),
     # A password or a token in an address; a port is no password.
     _shape(
         "://",
-        pattern=r"(?<=://)(?:[^\s/@:\"'\\]{0,256}):(?!\d{1,5}(?:/|$|\s))(?P<value>[^\s\"'\\<>]{1,1024})(?=@)",
+        pattern=r"(?<=://)(?:[^\s/@:\"'\\\[]{0,256}):(?!\d{1,5}(?:/|$|\s))(?P<value>[^\s\"'\\<>]{1,1024})(?=@)",
     ),
     _shape("://", pattern=r"(?<=://)(?P<value>[^\s/@:\"'\\\[]{16,1024})(?=@)"),
     _shape(
@@ -141,6 +141,7 @@ _BASIC = re.compile(r"\bbasic\s+(?P<value>[A-Za-z0-9+/_-]{6,}={0,2})", re.I)
 _KEY_BODY = re.compile(r"\s*(?P<value>[A-Za-z0-9+/]{60,76}={0,2})\s*")
 _HEX = re.compile(r"[0-9A-Fa-f]+")
 _LONG_WORD = re.compile(r"(?<![\w/.+=:-])(?P<value>[A-Za-z0-9_+/-]{32,512}={0,2})(?![\w/.])")
+_AWS_SECRET = 40
 _CLASSES = re.compile(r"[a-z]+|[A-Z]+|\d+")
 
 
@@ -173,7 +174,7 @@ def looks_random(word: str) -> bool:
         return False
     return (
         len(pieces) * 3 >= len(word)
-        and digits >= 3
+        and digits >= (1 if len(word) == _AWS_SECRET else 3)
         and any(map(str.isupper, pieces))
         and any(map(str.islower, pieces))
     )

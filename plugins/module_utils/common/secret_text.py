@@ -31,6 +31,7 @@ _ROUNDS = 6
 _LOOKAHEAD = 60
 # Characters at the end of an unquoted value that more likely belong to the surrounding text.
 _CLOSING = "])},;"
+_QUOTES = ('"', "'")
 _LIST_START, _LIST_CLOSE, _COMMA = "[],"
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _COLOURS = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)")
@@ -67,7 +68,7 @@ _SPOKEN = re.compile(
 _LIKE_PASSWORD = re.compile(r"(?=.*[\d!#$%^&*@])(?=.*[A-Za-z]).{6,}")
 # Addresses, names of files and hosts, versions, numbers with a unit, words with punctuation.
 _UNLIKE_PASSWORD = re.compile(
-    r"[\w-]+[:/(]|[\w.-]+@[\w-]+\.|[\d.,%:]+\w{0,3}$|[A-Za-z-]+[^A-Za-z\d]+$|v?\d|[\w.-]+\.\w{1,5}$"
+    r"[\w-]+[:/(]|[\w.-]+@[\w-]+\.|v?[\d.,%:-]+\w{0,3}$|[A-Za-z-]+[^A-Za-z\d]+$|[\w.-]+\.\w{1,5}$"
 )
 _ALONE = re.compile(r"\s*(?:password|passwd|passphrase|secret|auth-user-pass|pwd)\s+(?P<value>\S+)\s*", re.I)
 _NETRC = re.compile(
@@ -110,9 +111,9 @@ Change = Callable[[str], str]
 
 def redact(text: str) -> tuple[str, int]:
     """The text without what looks like a secret, and the number of redactions. Keeps the number of lines."""
-    total = 0
+    total, memory = 0, _Memory({}, set())
     for _ in range(_ROUNDS):
-        scan = _Scan()
+        scan = _Scan(memory)
         text = scan.text(text)
         total += scan.count
         if not scan.count:
@@ -145,14 +146,21 @@ class _Next:
     prompt: bool = False
 
 
+@dataclass(frozen=True)
+class _Memory:
+    """What was scanned before. `texts`: short texts, which repeat. `clean`: JSON without any secret."""
+
+    texts: dict[str, tuple[str, int]]
+    clean: set[str]
+
+
 class _Scan:
     """One pass over a text. `count`: the redactions so far. `depth`: how many texts it is inside."""
 
-    def __init__(self, depth: int = 0, cache: dict[str, tuple[str, int]] | None = None) -> None:
+    def __init__(self, memory: _Memory, depth: int = 0) -> None:
         self.count = 0
         self._depth = depth
-        # Short texts repeat in journals.
-        self._cache: dict[str, tuple[str, int]] = {} if cache is None else cache
+        self._memory = memory
         self._flow_from = 0
         self._pending: _Block | _Until | _Next | None = None
         self._lines: Sequence[str] = ()
@@ -176,7 +184,10 @@ class _Scan:
                 redacted.append(self._plain(line))
             else:
                 self._pending = None
-                redacted.append(self._json(line, messages.get(index)))
+                message = messages.get(index)
+                changed = message is not None and message != entries[index]["MESSAGE"]
+                known = line in self._memory.clean and not changed
+                redacted.append(line if known else self._json(line, message))
         (self._lines, self._at), self._pending = before, None
         return redacted
 
@@ -193,7 +204,7 @@ class _Scan:
         messages = {}
         for indexes in by_process.values():
             parts = [entries[index]["MESSAGE"].split("\n") for index in indexes]
-            inner = _Scan(self._depth + 1, self._cache)
+            inner = _Scan(self._memory, self._depth + 1)
             redacted = iter(inner.lines([line for part in parts for line in part]))
             self.count += inner.count
             for index, part in zip(indexes, parts, strict=True):
@@ -204,11 +215,11 @@ class _Scan:
         """Redact a text inside this one."""
         if self._depth >= _DEEPEST or len(text) < _SHORTEST:
             return text
-        if (known := self._cache.get(text)) is None:
-            inner = _Scan(self._depth + 1, self._cache)
+        if (known := self._memory.texts.get(text)) is None:
+            inner = _Scan(self._memory, self._depth + 1)
             known = inner.text(text), inner.count
             if len(text) <= _REPEATED:
-                self._cache[text] = known
+                self._memory.texts[text] = known
         self.count += known[1]
         return known[0]
 
@@ -238,6 +249,8 @@ class _Scan:
             if changed != value:
                 ascii_only = literal.isascii() or bool(_SURROGATE.search(changed))
                 replaced.append((start, end, json.dumps(changed, ensure_ascii=ascii_only)))
+        if not replaced:
+            self._memory.clean.add(text)
         return _replaced(text, replaced)
 
     # Lines
@@ -362,8 +375,6 @@ class _Scan:
 
     def _arguments(self, line: str) -> str:
         """Redact command lines, also as lists of quoted arguments."""
-        if "-" not in line and "/" not in line and "|" not in line:
-            return line
         arguments: list[str] = []
         places: list[int] = []
         for start, end in _raw_arguments(line):
@@ -374,6 +385,10 @@ class _Scan:
         spans = []
         for index, start, end in secret_arguments.spans(arguments):
             word = arguments[index]
+            in_quotes = line[places[index] - 1 : places[index]] in _QUOTES
+            # The value of a key, which may have several words.
+            if start and word[start - 1] == "=" and not in_quotes and not word.startswith("-"):
+                continue
             # The quotes of `--password='two words'` stay.
             if end - start > 2 and word[start] == word[end - 1] and word[start] in "\"'":
                 start, end = start + 1, end - 1
@@ -410,7 +425,7 @@ class _Scan:
             return is_secret_name(match["name"])
         key = match["key"]
         if match.re is _PAIR:
-            return is_secret_name(key)
+            return _names_value(key)
         before = line[max(0, match.start() - 1) : match.start()]
         if before in ("?", "&") and key.lower() in ("key", "sig", "code", "sas"):
             return True
@@ -429,6 +444,8 @@ class _Scan:
             before = line[max(0, match.start() - 24) : match.start()]
             if before.endswith(("?", "&")) and (end := _QUERY_END.search(line, start)):
                 return start, end.start()
+            if before.endswith("-") and (mark := _MARKS.match(line, start)):
+                return start, mark.end()
             if not match["close"] and (enclosing := _ENCLOSING.search(before)):
                 return start, _closing(line, start, enclosing[0]) or len(line)
         if _END.match(line, start) or _BLOCK.match(line, start):
@@ -494,8 +511,6 @@ class _Scan:
             end = following.start()
         if self._flow_from < start and (entry := _NEXT_ENTRY.search(line, start, end)):
             end = entry.start()
-        if separator == "=" and (marks := _MARKS.match(line, start, end)):
-            return marks.end()
         value = line[start:end].rstrip()
         return start + _trimmed_length(value)
 
@@ -577,7 +592,7 @@ def _positions(tokens: Sequence[tuple[int, int, str]]) -> dict[int, tuple[int, i
             if len(run) > 1 and token == _LIST_CLOSE:
                 words = [str(json.loads(tokens[each][2])) for each in run]
                 secrets |= {run[at]: (start, end) for at, start, end in secret_arguments.spans(words)}
-                if len(run) == 2 and is_secret_name(words[0]):
+                if len(run) == 2 and _names_value(words[0]):
                     secrets[run[1]] = (0, len(words[1]))
             run = []
     return secrets
@@ -606,6 +621,11 @@ def _embedded(line: str) -> list[tuple[int, int]]:
         pieces.append((at, end))
         at = line.find('{"', end)
     return pieces
+
+
+def _names_value(name: str) -> bool:
+    """Whether the next element of a pair is a secret. A pass is a move in Go."""
+    return name.lower() != "pass" and is_secret_name(name)
 
 
 def _counts(name: str) -> bool:

@@ -540,7 +540,7 @@ def _processes(write: Write) -> None:
     """
     processes = host_secrets.unit_processes(paths.PROC)
     for pid in processes:
-        directory = Path(f"/proc/{pid}")
+        directory = paths.PROC / str(pid)
         kernel = {
             name: _lines(directory / name)
             for name in ("status", "wchan", "io", "limits", "oom_score", "cgroup", "schedstat")
@@ -551,7 +551,7 @@ def _processes(write: Write) -> None:
             + b"\n"
         )
     for pid in processes:
-        directory = Path(f"/proc/{pid}")
+        directory = paths.PROC / str(pid)
         arguments = host_secrets.texts(_bytes(directory / "cmdline"))
         values = list(secret_values.in_arguments(arguments))
         variables = host_secrets.as_variables(host_secrets.texts(_bytes(directory / "environ")))

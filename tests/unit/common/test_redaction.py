@@ -14,7 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, secret_names, secret_values
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    redaction,
+    secret_names,
+    secret_values,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.common.redaction import MARK, Redactor, Secret
 from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets
 

@@ -251,8 +251,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         Collector("c.txt", files=("/proc/loadavg",), secret_free=True),
     )
     monkeypatch.setattr(runner, "of", lambda _: tier)
-    monkeypatch.setattr(host_secrets, "kept", lambda _root: [Secret(b"a-known-secret", "known")])
-    monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [])
+    monkeypatch.setattr(host_secrets, "in_files", lambda _root: [Secret(b"a-known-secret", "known")])
+    monkeypatch.setattr(host_secrets, "unit_processes", lambda _proc: [])
     yield
 
 
@@ -272,7 +272,7 @@ def test_only_secret_free_items_are_kept_if_the_hosts_secrets_cannot_be_read(
     def fail(_root: Path) -> list[Secret]:
         raise host_secrets.ConfidentialError("/etc/katago-mcp/credentials/x: Input/output error")
 
-    monkeypatch.setattr(host_secrets, "kept", fail)
+    monkeypatch.setattr(host_secrets, "in_files", fail)
     items = list(runner.collect("hot"))
     assert ["content" in item for item in items] == [False, False, True]
     assert "credentials/x: Input/output error" in items[0]["withheld"]
@@ -296,7 +296,7 @@ def test_texts_are_withheld_if_the_hosts_secrets_cannot_be_read(monkeypatch: pyt
     def fail(_root: Path) -> list[Secret]:
         raise host_secrets.ConfidentialError("/etc/katago-mcp/credentials/x: Input/output error")
 
-    monkeypatch.setattr(host_secrets, "kept", fail)
+    monkeypatch.setattr(host_secrets, "in_files", fail)
     shown = host_secrets.redacted({"line": "said a-known-secret", "state": "active", "pid": 7})
     assert (shown["state"], shown["pid"]) == ("active", 7)
     assert "a-known-secret" not in shown["line"]
@@ -310,7 +310,7 @@ def test_all_of_many_secrets_are_redacted_even_if_a_collector_hangs(
     long = [Secret(b"secret-%0300d" % number, "x") for number in range(300)]
     many = [Secret(b"a-known-secret", "known"), *long, Secret(b"the-last-secret", "last")]
     hung = (shell("a.txt", "echo said a-known-secret the-last-secret; sleep 60"),)
-    monkeypatch.setattr(host_secrets, "kept", lambda _root: many)
+    monkeypatch.setattr(host_secrets, "in_files", lambda _root: many)
     monkeypatch.setattr(runner, "of", lambda _: hung)
     monkeypatch.setattr(runner, "SECONDS", {"hot": 1.5})
     monkeypatch.setattr(runner, "REDACTION_SECONDS", {"hot": 20})
@@ -330,7 +330,7 @@ def test_item_whose_redaction_hangs_is_withheld(monkeypatch: pytest.MonkeyPatch)
 
 def test_processes_are_listed_with_their_arguments_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     own = os.getpid()
-    monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [own])
+    monkeypatch.setattr(host_secrets, "unit_processes", lambda _proc: [own])
     lines = collect(Collector("x", function="processes", limit=1 << 20)).content.splitlines()
     first, second = (json.loads(line) for line in lines)
     assert first["pid"] == second["pid"] == own
