@@ -58,6 +58,7 @@ _SECRET_IDS = frozenset({("access", "key", "id"), ("api", "key", "id")})
 _TWO_WORDS = frozenset(
     (("pass", "phrase"), ("seed", "phrase"), ("connection", "string"), ("snmp", "community"))
 )
+_WITH_SETTINGS = _set("auth authorization token tokens cookie cookies webhook bearer jwt signature")
 _PLACES = _set("url uri address endpoint")
 _SENDERS = _set("webhook hook slack discord teams mattermost telegram")
 # First words of names that ask for, count or locate a secret.
@@ -128,6 +129,11 @@ def is_container(name: str) -> bool:
     """Whether everything below a key of this name is secret, such as below `passwords`."""
     parts = words(name)
     return bool(parts) and (parts[-1] in _PLURALS - {"tokens", "cookies"} or parts[-1] == "secret")
+
+
+def holds_settings(name: str) -> bool:
+    """Whether a key of a secret name may also hold a mapping of settings, as `auth` and `tokens` do."""
+    return words(name)[-1:] != [] and words(name)[-1] in _WITH_SETTINGS
 
 
 def is_harmless(value: str) -> bool:

@@ -47,6 +47,7 @@ _NEXT_KEY = re.compile(r"[ \t]+[\"']?[A-Za-z_][\w.-]{0,63}=(?!=)")
 _NEXT_ENTRY = re.compile(r",\s*[\"']?[A-Za-z_][\w.-]{0,63}[\"']?\s*[:=]")
 _QUOTE = re.compile(r"[bBuUrRfF]{0,2}(?P<escape>\\{0,16})(?P<quote>\"\"\"|'''|[\"'`])")
 _OBJECT = re.compile(r"\{\s*(?:[\"']?[\w.-]+[\"']?\s*[:=]|\}?\s*,?\s*$|\}\s*[,;)}\]])")
+_MAPPING = re.compile(r"[\"']?[A-Za-z_][\w.-]{0,63}[\"']?\s*:(?:\s|$)")
 _BLOCK = re.compile(r"[|>][+-]?\d?[+-]?\s*(?:#.*)?$")
 _NUMBERS = re.compile(r"[-\d.,\s\[\]]+")
 _SPACED = re.compile(
@@ -144,6 +145,7 @@ class _Next:
     indent: int = 0
     quoted: bool = False
     prompt: bool = False
+    settings: bool = False
 
 
 @dataclass(frozen=True)
@@ -276,8 +278,7 @@ class _Scan:
             if not bare or indent > pending.indent or item:
                 self._pending = pending
                 dash = "- " if bare.startswith("- ") and not pending.literal else ""
-                mapped = not pending.literal and _KEY.match(bare.removeprefix(dash))
-                if mapped and mapped["separator"].endswith((" ", ":")) and not is_secret_name(mapped["key"]):
+                if not pending.literal and _MAPPING.match(bare.removeprefix(dash)):
                     return self._line(line)
                 return line[:indent] + dash + self._marked(bare.removeprefix(dash))
             return self._line(line)
@@ -296,7 +297,7 @@ class _Scan:
         word = line[indent:]
         if pending.quoted or (pending.prompt and indent <= pending.indent and len(word.split()) > 1):
             return self._line(line)
-        if _KEY.match(word) and not pending.prompt and indent > pending.indent:
+        if pending.settings and indent > pending.indent and _MAPPING.match(word):
             return self._line(line)
         return line[:indent] + self._marked(word)
 
@@ -466,12 +467,12 @@ class _Scan:
             return _Block(indent, listed=False, literal=True)
         first = match.start() == len(line) - len(line.lstrip(" \t-\"'"))
         if not (first and match.re is _KEY and match["separator"].strip() == ":"):
-            return _Next(indent)
+            return _Next(indent, settings=secret_names.holds_settings(key))
         following = next((each for each in self._lines[self._at + 1 : self._at + 3] if each.strip()), "")
         listed = following.lstrip().startswith("- ")
         if listed or (len(following) - len(following.lstrip()) > indent and not match["close"]):
-            return _Block(indent, listed=True, literal=is_container(key) and not listed)
-        return _Next(indent, prompt=not match["close"])
+            return _Block(indent, listed=True, literal=not secret_names.holds_settings(key) and not listed)
+        return _Next(indent, prompt=not match["close"], settings=secret_names.holds_settings(key))
 
     def _quoted(self, line: str, start: int, quote: re.Match[str]) -> tuple[int, int]:
         """The span of a value in quotes that begins at `start`, without its quotes."""
