@@ -188,7 +188,11 @@ class Backup:
             time.sleep(restic.LOCK_POLL_SECONDS)
 
     def _make(self, files: Sequence[str]) -> None:
-        with tempfile.NamedTemporaryFile("w", prefix="katago-backup-", suffix=".paths") as listed:
+        scratch = self._scratch.parent
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="katago-backup-", suffix=".paths", dir=scratch
+        ) as listed:
             listed.write("\n".join(files) + "\n")
             listed.flush()
             tags = (TAG, restic.UNVERIFIED, f"{restic.RELEASE_TAG}{self._release}")
@@ -360,20 +364,32 @@ def record_killed(state: State, settings: Settings, result: str, path: Path) -> 
     publish(state, settings, path)
 
 
+def remove_leftovers(scratch: Path) -> None:
+    """Remove the temporary files of a backup that was killed."""
+    for pattern in (f"{restic.TEMPORARY_PREFIX}*", "katago-backup-*.paths"):
+        for path in scratch.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def _log(message: str) -> None:
     print(message, flush=True)
 
 
 def _run(settings: Settings, secrets: Path) -> int:
+    scratch = Path(settings.scratch)
     with exclusive_lock(paths.BACKUP_LOCK):
+        remove_leftovers(scratch)
         state = _state()
         state.running = timestamps.now()
         state.write(paths.BACKUP_STATE)
         outcome = Backup(
             settings,
             state,
-            restic.Repository(secrets, cache=paths.BACKUP_CACHE),
-            restic.Repository(secrets, cache=None),
+            restic.Repository(secrets, cache=paths.BACKUP_CACHE, temporary=scratch),
+            restic.Repository(secrets, cache=None, temporary=scratch),
             _log,
             root=Path("/"),
             state_file=paths.BACKUP_STATE,

@@ -42,8 +42,8 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> release_layout.La
     (root / "current").symlink_to("releases/r")
     monkeypatch.setattr(paths, "CONFIG", tmp_path / "config.json")
     monkeypatch.setattr(paths, "STATE", tmp_path)
-    monkeypatch.setattr(host_secrets, "kept", lambda _root: [])
-    monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [])
+    monkeypatch.setattr(host_secrets, "in_files", lambda _root: [])
+    monkeypatch.setattr(host_secrets, "unit_processes", lambda _proc: [])
     return release_layout.Layout(root)
 
 
@@ -79,8 +79,8 @@ def test_secret_in_the_wrong_place_of_a_configuration_is_not_printed(
     layout: release_layout.Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = redaction.Secret(b"canary-Zq8xWv3k", "operator.token")
-    monkeypatch.setattr(host_secrets, "kept", lambda _root: [secret])
-    monkeypatch.setattr(host_secrets, "of_unit", lambda _proc: [])
+    monkeypatch.setattr(host_secrets, "in_files", lambda _root: [secret])
+    monkeypatch.setattr(host_secrets, "unit_processes", lambda _proc: [])
     write_verdict(("schema", False, "server.port is 'canary-Zq8xWv3k'; give a number"))
     (finding,) = check(layout)
     assert "canary" not in finding.message
@@ -89,7 +89,7 @@ def test_secret_in_the_wrong_place_of_a_configuration_is_not_printed(
     def unknown(_root: Path) -> list[redaction.Secret]:
         raise host_secrets.ConfidentialError("the key cannot be read")
 
-    monkeypatch.setattr(host_secrets, "kept", unknown)
+    monkeypatch.setattr(host_secrets, "in_files", unknown)
     (finding,) = check(layout)
     assert "canary" not in finding.message
     assert "the key cannot be read" in finding.message
