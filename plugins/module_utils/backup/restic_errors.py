@@ -1,7 +1,7 @@
 """Explains failures of restic: by its exit status, then its JSON messages, then the words of its errors.
 
 restic 0.14 has only the exit statuses 1 and 3 for failures, and JSON messages only for a backup's files.
-restic 0.18 repeats failed requests for minutes: the reason may be in the output of a command that was stopped.
+restic 0.18 repeats failed requests for minutes, so a command that was stopped may have printed the reason.
 """
 
 from __future__ import annotations
@@ -61,14 +61,19 @@ _ERROR_PATTERNS = (
         "unreachable",
         r"connection refused|Connection refused|no such host|Could not resolve|[Nn]o route to host"
         r"|network is unreachable|Network is unreachable|i/o timeout|timed out|server misbehaving"
-        r"|unable to start the sftp session|connection reset|Connection closed|read-only file system"
+        r"|connection reset|Connection closed|read-only file system"
         r"|TLS handshake timeout|context deadline exceeded|broken pipe|\((?:500|502|503|504)\)",
     ),
     (
         "absent",
-        r"Is there a repository at the following location|repository does not exist|file does not exist"
+        r"repository does not exist|file does not exist"
         r"|no such file or directory|The specified (?:key|bucket) does not exist",
     ),
+)
+# Follow other errors, so these decide only if nothing else does.
+_CONSEQUENCES = (
+    ("unreachable", r"unable to start the sftp session"),
+    ("absent", r"Is there a repository at the following location"),
 )
 _EXIT_STATUS = {3: "source", 10: "absent", 11: "locked", 12: "password"}
 _MEANING = {
@@ -163,7 +168,9 @@ def classify_failure(returncode: int, text: str, *, local: str | None = None) ->
     messages = list(_messages(text))
     # The message that ended the program decides before warnings.
     final = [message for message in messages if message.startswith("Fatal: ")]
-    return _by_words("\n".join(final), local) or _by_words("\n".join(messages), local) or "unknown"
+    everything = "\n".join(messages)
+    consequence = next((kind for kind, pattern in _CONSEQUENCES if re.search(pattern, everything)), "unknown")
+    return _by_words("\n".join(final), local) or _by_words(everything, local) or consequence
 
 
 def error_lines(text: str) -> str:

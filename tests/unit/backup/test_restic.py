@@ -105,7 +105,7 @@ UNOPENED = "Fatal: unable to open config file: "
         (1, "Fatal: server response unexpected: 429 Too Many Requests (429)", "limit"),
         (
             -9,
-            "Stat(<config/>) returned error, retrying after 504.76257ms: Stat: Please reduce your request rate.",
+            "Stat(<config/>) returned error, retrying after 1s: Stat: Please reduce your request rate.",
             "limit",
         ),
         (
@@ -134,8 +134,8 @@ UNOPENED = "Fatal: unable to open config file: "
         ),
         (
             -9,
-            f"{RETRY}tls: failed to verify certificate: x509: cannot validate certificate for 127.0.0.1 because"
-            " it doesn't contain any IP SANs",
+            f"{RETRY}tls: failed to verify certificate: x509: cannot validate certificate for 127.0.0.1"
+            " because it doesn't contain any IP SANs",
             "certificate",
         ),
         (-9, f"{RETRY}dial tcp 127.0.0.1:9: connect: connection refused", "unreachable"),
@@ -145,8 +145,8 @@ UNOPENED = "Fatal: unable to open config file: "
         (
             1,
             "subprocess ssh: @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n"
-            "subprocess ssh: Host key verification failed.\nFatal: unable to open repository at sftp:h:/x: unable to"
-            " start the sftp session, error: EOF",
+            "subprocess ssh: Host key verification failed.\nFatal: unable to open repository at sftp:h:/x:"
+            " unable to start the sftp session, error: EOF",
             "host_key",
         ),
         (
@@ -161,8 +161,21 @@ UNOPENED = "Fatal: unable to open config file: "
         (11, "unable to create lock in backend", "locked"),
         (
             1,
-            '{"message_type":"exit_error","code":1,"message":"Fatal: unable to save snapshot: failed to save blob'
-            ' from file \\"lab/src/a\\": Write: write /tmp/restic-temp-pack-2441123651: no space left on device"}',
+            "subprocess ssh: vault@h: Permission denied (publickey).\nFatal: unable to open repository at"
+            " sftp:vault@h:/x: unable to start the sftp session, error: EOF",
+            "denied",
+        ),
+        (
+            1,
+            "Fatal: unable to open config file: <config/> does not exist\nIs there a repository at the following"
+            " location?",
+            "absent",
+        ),
+        (
+            1,
+            '{"message_type":"exit_error","code":1,"message":"Fatal: unable to save snapshot: failed to save'
+            ' blob from file \\"lab/src/a\\": Write: write /tmp/restic-temp-pack-2441: no space left on'
+            ' device"}',
             "host_full",
         ),
         (
@@ -356,7 +369,7 @@ def test_reason_of_a_command_that_was_stopped_is_reported(
         tmp_path,
         f"echo {shlex.quote(RETRY + 'x509: certificate signed by unknown authority')} >&2; exec sleep 60",
     )
-    with pytest.raises(restic.ResticError, match="did not finish within .*: .*unknown authority") as failed:
+    with pytest.raises(restic.ResticError, match=r"did not finish within .*: .*unknown authority") as failed:
         repository.run("cat", "config", deadline=1)
     assert failed.value.kind == "certificate"
     assert "retrying" not in str(failed.value)

@@ -15,7 +15,6 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import redacti
 from ansible_collections.katago.fleet.plugins.module_utils.evidence import runner
 from ansible_collections.katago.fleet.plugins.module_utils.evidence.items import Collector
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import blocks
-
 from tests.unit.common.secret_forms import HARMLESS, PHRASES, TOKENS, WORDS
 
 SECRETS = (
