@@ -37,7 +37,7 @@ RELEASE_TAG = "release="
 LOCK_LIFETIME = timedelta(minutes=30)
 PROBE_SECONDS = 60
 LOCK_POLL_SECONDS = 5.0
-TEMPORARY_PREFIX = "katago-restic-"
+_TEMPORARY_PREFIX = "katago-restic-"
 _TEMPORARY_PLACES = (paths_module.BACKUP_DIRECTORY, Path("/var/tmp"))  # noqa: S108 (its directories are private)
 
 
@@ -409,7 +409,7 @@ class Repository:
         places = [self._temporary] if self._temporary else _TEMPORARY_PLACES
         directory = next((place for place in places if place.is_dir() and os.access(place, os.W_OK)), None)
         try:
-            created = tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=directory) if directory else ""
+            created = tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX, dir=directory) if directory else ""
         except OSError:
             # Reading needs no temporary files, also on a full or read-only disk.
             created = ""

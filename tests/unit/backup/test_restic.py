@@ -167,8 +167,7 @@ UNOPENED = "Fatal: unable to open config file: "
         ),
         (
             1,
-            "Fatal: unable to open config file: <config/> does not exist\nIs there a repository at the following"
-            " location?",
+            f"{UNOPENED}<config/> does not exist\nIs there a repository at the following location?",
             "absent",
         ),
         (
@@ -383,7 +382,7 @@ def test_temporary_files_lie_where_the_backup_has_room(
     pretend(tmp_path, 'touch "$TMPDIR/restic-temp-pack-1"; ls -ld "$TMPDIR"')
     roomy = restic.Repository(tmp_path, cache=None, temporary=scratch)
     assert roomy.run("check", deadline=10).startswith("drwx------ ")
-    assert str(scratch / restic.TEMPORARY_PREFIX) in roomy.run("check", deadline=10)
+    assert str(scratch / "katago-restic-") in roomy.run("check", deadline=10)
     assert list(scratch.iterdir()) == []
     pretend(tmp_path, 'echo "$TMPDIR"')
     monkeypatch.setenv("TMPDIR", "/tmp")
