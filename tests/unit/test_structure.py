@@ -58,12 +58,17 @@ LARGER = {
     **dict.fromkeys(
         (
             "backup",
+            "backup_access",
+            "backup_repository",
             "cache_purge",
+            "engine_caches",
             "evidence",
             "gpu_driver_finish",
             "gpu_driver_restore",
             "gpu_query",
             "release_trial",
+            "security_mode",
+            "service_limits",
             "service_restart",
         ),
         "reports what programs print, so it ships the redaction of secrets with all their forms",

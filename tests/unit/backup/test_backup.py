@@ -258,7 +258,9 @@ def test_invalid_access_is_reported_without_its_value(parameters: dict[str, Any]
     assert "secret" not in problem
 
 
-def test_absent_repository_is_a_problem_only_if_it_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_repository_is_a_problem_only_if_it_must_exist(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def absent(*_: Any) -> None:
         raise restic.ResticError("absent", "Is there a repository at the following location?")
 
