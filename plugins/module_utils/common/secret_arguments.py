@@ -35,7 +35,7 @@ class _Program:
     names: bool = False
 
 
-_HTTP = _Program(login=("-u", "--user", "-U", "--proxy-user", "-a", "--auth", "--login"))
+_HTTP = _Program(next=("-b",), login=("-u", "--user", "-U", "--proxy-user", "-a", "--auth", "--login"))
 _REGISTRY = _Program(
     next=("-p",),
     login=("--creds", "--src-creds", "--dest-creds", "--screds", "--dcreds"),
@@ -95,6 +95,8 @@ _PROGRAMS = {
         _SETTINGS,
     ),
     **dict.fromkeys(("redis-cli", "valkey-cli", "keydb-cli"), _Program(next=("-a",))),
+    "ssh-keygen": _Program(next=("-N", "-P")),
+    "openssl": _Program(next=("-k", "-K"), only=("enc",)),
     "lftp": _Program(login=("-u",), separators=",:"),
     "htpasswd": _Program(last=True),
     "wpa_passphrase": _Program(last=True),
@@ -103,6 +105,8 @@ _PROGRAMS = {
 _PROGRAM = re.compile(r"(?:.*[/=\"'(])?(?P<name>[\w.-]{2,24}?)(?:\.exe)?")
 _FLAG = re.compile(r"(?P<dashes>--?|/)(?P<name>[A-Za-z][\w.-]{0,64})(?P<separator>[=:]?)(?P<value>.*)", re.S)
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_][\w.-]{0,80})=(?P<value>.+)", re.S)
+_LOGINS = ("-u", "--user", "--proxy-user", "--basic-auth", "--http-auth", "--login")
+_LOGIN = re.compile(r"--(?:user|proxy-user|basic-auth|http-auth|login)=(?P<value>.+)", re.S)
 _GLUED = re.compile(r"-p(?P<value>(?![\d.:/-]+$)(?=\S*[\d!@#$%^&*+])(?=\S*[A-Za-z])[^\s/=]{6,})")
 _NOT_A_VALUE = re.compile(
     r"is|was|are|must|requires|required|and|or|for|to|has|have|needs|need|cannot|not"
@@ -150,8 +154,10 @@ def spans(arguments: Sequence[str]) -> Iterator[Span]:
                     yield index, flag.start("value"), len(word)
             else:
                 expects = "secret"
-        elif word in ("-u", "--user"):
+        elif word in _LOGINS:
             expects, separators = "login", ":"
+        elif (login := _LOGIN.fullmatch(word)) and (found := _value("login", login["value"], ":")):
+            yield index, login.start("value") + found[0], len(word)
         elif glued := _GLUED.fullmatch(word):
             yield index, glued.start("value"), len(word)
         elif (assigned := _ASSIGNMENT.fullmatch(word.lstrip("-"))) and is_secret_name(assigned["name"]):

@@ -24,7 +24,7 @@ STEMS = (
         "bearer",
         "jwt",
     ),
-    *("otp", "psk", "sig", "phrase", "connection", "community"),
+    *("otp", "psk", "sig", "phrase", "connection", "community", "identified", "pin", "shared"),
 )
 """A lower-case text with none of these has no name of a secret."""
 
@@ -36,7 +36,7 @@ def _set(*lines: str) -> frozenset[str]:
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 _STRONG = _set(
     "password passwd passphrase passcode pass pwd pw secret token credential cred cookie",
-    "webhook dsn jwt psk otp totp bearer auth authorization signature apikey authkey",
+    "webhook dsn jwt psk otp pin totp bearer auth authorization signature apikey authkey",
     "accesskey secretkey privatekey signingkey sharedkey licensekey presharedkey masterkey",
     "rootpw bindpw ldappw userpw rootpass connectionstring authtoken",
 )
@@ -46,7 +46,7 @@ _PLURALS = _set("passwords passwds secrets tokens credentials creds cookies webh
 # Words after the word that decides. They say how a secret is written, or which one it is.
 _NEUTRAL = _set(
     "value text plain plaintext string raw base64 b64 hash hashed old new current previous",
-    "default prod dev test staging live encoded encrypted enc data primary secondary",
+    "default prod dev test staging live encoded encrypted enc pem hex data primary secondary",
 )
 # Words before `key` that make it an ordinary key.
 _OPEN_KEYS = _set(
@@ -56,7 +56,15 @@ _OPEN_KEYS = _set(
 )
 _SECRET_IDS = frozenset({("access", "key", "id"), ("api", "key", "id")})
 _TWO_WORDS = frozenset(
-    (("pass", "phrase"), ("seed", "phrase"), ("connection", "string"), ("snmp", "community"))
+    (
+        ("pass", "phrase"),
+        ("pass", "word"),
+        ("pass", "code"),
+        ("pass", "wd"),
+        ("seed", "phrase"),
+        ("connection", "string"),
+        ("snmp", "community"),
+    )
 )
 _WITH_SETTINGS = _set("auth authorization token tokens cookie cookies webhook bearer jwt signature")
 _PLACES = _set("url uri address endpoint")

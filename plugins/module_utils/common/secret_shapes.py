@@ -120,6 +120,20 @@ _SHAPES = (
         pattern=r"(?<![\w./:@-])(?!(?:sftp|ssh|scp|git|mailto|sip|xmpp|acct|user|from|to)\b)[\w.-]{1,64}:"
         r"(?P<value>(?=[^\s@/:]{0,64}[\d!#$%^&*])[^\s@/:\"',;]{4,256})(?=@[\w(\[])",
     ),
+    _shape(
+        *("jdbc:", "sqlplus"),
+        pattern=r"(?:thin:|sqlplus\s{1,4}(?:-\w{1,2}\s{1,4})?)\w{1,64}/(?P<value>[^\s@]{1,256})(?=@)",
+    ),
+    # Input of a program that reads a password.
+    _shape(
+        *("sudo -s", "stdin", "cryptsetup", "passphrase-fd"),
+        pattern=r"\b(?:echo|printf)\s{1,4}(?:-\w\s{1,4})?[\"']?(?P<value>[^|\"']{1,256}?)[\"']?\s{0,4}\|[^|]{0,200}?"
+        r"(?:\bsudo\s{1,4}-S|--(?:password-)?stdin|\bcryptsetup\b|--passphrase-fd)",
+    ),
+    _shape(
+        "<<<",
+        pattern=r"(?:sudo\s{1,4}-S|cryptsetup|stdin|passwd|\bsu\b)[^<]{0,200}<<<\s{0,4}[\"']?(?P<value>[^\"'\s]{1,256})",
+    ),
     _shape("pass:", pattern=r"(?<![\w-])pass:(?P<value>[^\s\"'\\]+)"),
     _shape(
         "bearer", pattern=r"\bbearer\s+(?P<value>[\w.~+/-]{16,}=*|(?=[A-Za-z._~+/-]{0,64}\d)[\w.~+/-]{8,}=*)"

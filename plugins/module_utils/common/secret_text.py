@@ -37,8 +37,8 @@ _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _COLOURS = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)")
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^"{}\[\]:,\s]+')
 _KEY = re.compile(
-    r"(?<![\w$])(?P<key>[A-Za-z_][\w.-]{0,63}(?:\[\w{0,32}\])?)(?P<close>[\"'\\\]]{0,8})"
-    r"(?P<separator>[ \t]{0,16}(?:=>|:=|={1,3}|:(?!:)|%3[dD])[ \t]{0,64})"
+    r"(?<![\w$])(?P<key>[A-Za-z_][\w.-]{0,63}(?:\[\w{0,32}\])?)(?P<close>[\"'\\\]*]{0,8})"
+    r"(?P<separator>[ \t]{0,16}(?:=>|->|[?+:]=|\??:(?!:)|={1,3}|\.{3,80}|%3[dD]|\\{1,8}u003[dD]|&#61;)[ \t]{0,64})"
 )
 _PAIR = re.compile(
     r"[bu]?(?P<quote>[\"'])(?P<key>[A-Za-z_][\w.-]{0,63})(?P=quote)\s{0,8},\s{0,8}(?=[bBuU]?[\"'])"
@@ -57,13 +57,13 @@ _SPACED = re.compile(
     re.I,
 )
 _FOR_WHOM = re.compile(
-    r"(?P<key>\b(?:password|passphrase|passwd|token|secret|api key))\s(?:for|of|to|is|was)\s"
-    r"(?:[^\s:=]{1,64}|'[^']{1,128}')?(?:\s[^\s:=]{1,64})?[:=](?=\s|$)[ \t]*",
+    r"(?P<key>\b(?:password|passphrase|passwd|token|secret|api key))\s(?:for|of|to|is|was|provided|used|given)"
+    r"(?:\s(?:[^\s:=]{1,64}|'[^']{1,128}'))?(?:\s[^\s:=]{1,64})?[:=](?=\s|$)[ \t]*",
     re.I,
 )
 _SPOKEN = re.compile(
     r"\b(?:password|passwd|passphrase|passcode|secret|token|api key|apikey|pwd)\s+"
-    r"(?:(?:is|was|of|to|now|set to|=)\s+)*(?:\d\s+)?(?P<quote>[\"'`]?)(?P<value>[^\s\"'`]{4,512})(?P=quote)",
+    r"(?:(?:is|was|of|to|now|set to|=)\s+)*(?:\d\s+)?\(?(?P<quote>[\"'`]?)(?P<value>[^\s\"'`]{4,512})(?P=quote)",
     re.I,
 )
 _LIKE_PASSWORD = re.compile(r"(?=.*[\d!#$%^&*@])(?=.*[A-Za-z]).{6,}")
@@ -71,15 +71,42 @@ _LIKE_PASSWORD = re.compile(r"(?=.*[\d!#$%^&*@])(?=.*[A-Za-z]).{6,}")
 _UNLIKE_PASSWORD = re.compile(
     r"[\w-]+[:/(]|[\w.-]+@[\w-]+\.|v?[\d.,%:-]+\w{0,3}$|[A-Za-z-]+[^A-Za-z\d]+$|[\w.-]+\.\w{1,5}$"
 )
-_ALONE = re.compile(r"\s*(?:password|passwd|passphrase|secret|auth-user-pass|pwd)\s+(?P<value>\S+)\s*", re.I)
+_ALONE = re.compile(
+    r"\s*(?:password|passwd|passphrase|secret|auth-user-pass|pwd|requirepass|masterauth|(?:bind|root)pw"
+    r"|r[ow]community|snmp-server community|[\w.-]{0,32}psk|wpa[_-]passphrase)\s+(?P<value>\S+)(?:\s+(?:RO|RW))?\s*",
+    re.I,
+)
+_PROTOCOL = re.compile(
+    r"(?:^|[>\]:]\s{0,8})(?:PASS|AUTH(?: (?:PLAIN|LOGIN))?|LOGIN \S{1,64})\s{1,8}(?P<value>[^\s:=()]{4,512})\s*$"
+)
+_SQL = re.compile(
+    r"\b(?:identified\s{1,4}by(?:\s{1,4}password)?|password)\s{0,4}\(?\s{0,4}'(?P<value>[^']{1,512})'", re.I
+)
+_AS_PASSWORD = re.compile(
+    r"[\"'](?P<value>[^\"'\s]{4,256})[\"']\s{1,4}as\s{1,4}(?:the\s|a\s)?(?:password|token|secret|passphrase)",
+    re.I,
+)
+_TABLE = re.compile(
+    r"(?:^|\|)\s{0,16}(?P<key>\w[\w .-]{1,40}?)\s{0,16}\|\s{0,16}(?P<value>[^|]{1,512}?)\s{0,16}(?=\||$)"
+)
 _NETRC = re.compile(
     r"\b(?:login|machine|user)\s+\S{1,256}\s+(?:account\s+\S{1,256}\s+)?password\s+(?P<value>\S+)", re.I
 )
 _PAST = re.compile(r"[a-z]+(?:ed|ing|ly|ion|less|s)[.,:;!]?", re.I)
 _ELEMENT = re.compile(
-    r"<(?P<tag>[\w.-]{1,64}(?::[\w.-]{1,64})?)(?P<attributes>(?:\s[^<>]{0,512})?)>(?P<rest>[^<]*)"
+    r"<(?P<tag>[\w.-]{1,64}(?::[\w.-]{1,64})?)(?P<attributes>(?:\s[^<>]{0,512})?)>"
+    r"(?P<rest><!\[CDATA\[[^<]*|[^<]*)"
 )
+_PLIST = re.compile(r"<key>(?P<name>[^<]{1,128})</key>\s{0,16}(?:<\w{1,16}>(?P<value>[^<]{1,8192})|$)")
 _ATTRIBUTE = re.compile(r"\b(?:name|key|id|property)\s{0,4}=\s{0,4}[\"'](?P<name>[^\"']{1,128})[\"']", re.I)
+_NAME_ALONE = re.compile(
+    r"\s*(?:- )?[\"']?(?:name|key|id|field|variable)[\"']?\s*[:=]\s*[\"']?(?P<name>[\w.-]{2,64})[\"']?,?\s*",
+    re.I,
+)
+_NAMED_ON_NEXT_LINE = re.compile(
+    r"\s*(?:[\"']?(?:value|val|content|data)[\"']?\s*[:=]\s*[\"']?(?P<value>.+)|<\w{1,16}>(?P<element>[^<]+))",
+    re.I,
+)
 _NAMED_VALUE = re.compile(
     r"\b(?:name|key|id|field|property|variable)[\"'\\]{0,4}\s{0,4}[:=]\s{0,4}[\"'\\]{0,4}(?P<name>[\w.-]{2,64})[\"'\\]{0,4}"
     r"[\s,;]{1,8}[\"'\\]{0,4}(?:value|val|content|data)[\"'\\]{0,4}\s{0,4}[:=]\s{0,4}",
@@ -140,12 +167,13 @@ class _Until:
 
 @dataclass(frozen=True)
 class _Next:
-    """The value is on the next line. `quoted`: only if it is in quotes, because the value before it was."""
+    """The value is on the next line. `named`: after a key such as `value`. `quoted`: only if it is in quotes, because the value before it was."""
 
     indent: int = 0
     quoted: bool = False
     prompt: bool = False
     settings: bool = False
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -289,6 +317,10 @@ class _Scan:
         return self._line(line)
 
     def _next(self, line: str, indent: int, pending: _Next) -> str:
+        if pending.named:
+            value = _NAMED_ON_NEXT_LINE.match(line)
+            group = "value" if value and value["value"] else "element"
+            return self._spans(line, [value.span(group)]) if value else self._line(line)
         quote = _QUOTE.match(line, indent)
         if quote:
             start, end = self._quoted(line, indent, quote)
@@ -313,6 +345,9 @@ class _Scan:
         if not any(stem in lowered for stem in secret_names.STEMS) and not (
             "-" in line and " " in line.strip()
         ):
+            return line
+        if (name := _NAME_ALONE.fullmatch(line)) and is_secret_name(name["name"]):
+            self._pending = _Next(named=True)
             return line
         if "<" in line:
             line = self._elements(line)
@@ -372,6 +407,12 @@ class _Scan:
                 spans.append(match.span("rest"))
             if match.end() == len(line):
                 self._expect("</")
+        for match in _PLIST.finditer(line):
+            if is_secret_name(match["name"].replace(" ", "_")):
+                if match["value"]:
+                    spans.append(match.span("value"))
+                else:
+                    self._pending = _Next(named=True)
         return self._spans(line, spans)
 
     def _arguments(self, line: str) -> str:
@@ -528,6 +569,13 @@ class _Scan:
             spans.append(match.span("value"))
         if (alone := _ALONE.fullmatch(line)) and not _PAST.fullmatch(alone["value"]):
             spans.append(alone.span("value"))
+        for pattern in (_PROTOCOL, _SQL, _AS_PASSWORD):
+            spans += [match.span("value") for match in pattern.finditer(line)]
+        if "|" in line:
+            cells = _TABLE.finditer(line)
+            spans += [
+                match.span("value") for match in cells if is_secret_name(match["key"].replace(" ", "_"))
+            ]
         for match in _SPOKEN.finditer(line):
             value = match["value"].rstrip(".,;:)")
             if match["quote"] or (_LIKE_PASSWORD.fullmatch(value) and not _UNLIKE_PASSWORD.match(value)):
