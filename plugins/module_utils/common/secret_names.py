@@ -144,6 +144,11 @@ def holds_settings(name: str) -> bool:
     return words(name)[-1:] != [] and words(name)[-1] in _WITH_SETTINGS
 
 
+def names_next(name: str) -> bool:
+    """Whether the next element of a pair is a secret. A pass is a move in Go."""
+    return name.lower() != "pass" and is_secret_name(name)
+
+
 def is_harmless(value: str) -> bool:
     """Whether a value is no secret: empty, a state, a small number, a placeholder, a path."""
     value = value.strip()

@@ -16,7 +16,9 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
     secret_arguments,
+    secret_json,
     secret_names,
+    secret_prose,
     secret_shapes,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.common.secret_names import (
@@ -32,13 +34,12 @@ _LOOKAHEAD = 60
 # Characters at the end of an unquoted value that more likely belong to the surrounding text.
 _CLOSING = "])},;"
 _QUOTES = ('"', "'")
-_LIST_START, _LIST_CLOSE, _COMMA = "[],"
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _COLOURS = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)")
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^"{}\[\]:,\s]+')
 _KEY = re.compile(
     r"(?<![\w$])(?P<key>[A-Za-z_][\w.-]{0,63}(?:\[\w{0,32}\])?)(?P<close>[\"'\\\]*]{0,8})"
-    r"(?P<separator>[ \t]{0,16}(?:=>|->|[?+:]=|\??:(?!:)|={1,3}|\.{3,80}|%3[dD]|\\{1,8}u003[dD]|&#61;)[ \t]{0,64})"
+    r"(?P<separator>[ \t]{0,16}(?:=>|[?+:]=|\??:(?!:)|={1,3}|\.{3,80}|%3[dD]"
+    r"|\\{1,8}u003[dD]|&#61;)[ \t]{0,64})"
 )
 _PAIR = re.compile(
     r"[bu]?(?P<quote>[\"'])(?P<key>[A-Za-z_][\w.-]{0,63})(?P=quote)\s{0,8},\s{0,8}(?=[bBuU]?[\"'])"
@@ -57,42 +58,10 @@ _SPACED = re.compile(
     re.I,
 )
 _FOR_WHOM = re.compile(
-    r"(?P<key>\b(?:password|passphrase|passwd|token|secret|api key))\s(?:for|of|to|is|was|provided|used|given)"
+    r"(?P<key>\b(?:password|passphrase|passwd|token|secret|api key))\s(?:for|of|to|is|was|provided|given)"
     r"(?:\s(?:[^\s:=]{1,64}|'[^']{1,128}'))?(?:\s[^\s:=]{1,64})?[:=](?=\s|$)[ \t]*",
     re.I,
 )
-_SPOKEN = re.compile(
-    r"\b(?:password|passwd|passphrase|passcode|secret|token|api key|apikey|pwd)\s+"
-    r"(?:(?:is|was|of|to|now|set to|=)\s+)*(?:\d\s+)?\(?(?P<quote>[\"'`]?)(?P<value>[^\s\"'`]{4,512})(?P=quote)",
-    re.I,
-)
-_LIKE_PASSWORD = re.compile(r"(?=.*[\d!#$%^&*@])(?=.*[A-Za-z]).{6,}")
-# Addresses, names of files and hosts, versions, numbers with a unit, words with punctuation.
-_UNLIKE_PASSWORD = re.compile(
-    r"[\w-]+[:/(]|[\w.-]+@[\w-]+\.|v?[\d.,%:-]+\w{0,3}$|[A-Za-z-]+[^A-Za-z\d]+$|[\w.-]+\.\w{1,5}$"
-)
-_ALONE = re.compile(
-    r"\s*(?:password|passwd|passphrase|secret|auth-user-pass|pwd|requirepass|masterauth|(?:bind|root)pw"
-    r"|r[ow]community|snmp-server community|[\w.-]{0,32}psk|wpa[_-]passphrase)\s+(?P<value>\S+)(?:\s+(?:RO|RW))?\s*",
-    re.I,
-)
-_PROTOCOL = re.compile(
-    r"(?:^|[>\]:]\s{0,8})(?:PASS|AUTH(?: (?:PLAIN|LOGIN))?|LOGIN \S{1,64})\s{1,8}(?P<value>[^\s:=()]{4,512})\s*$"
-)
-_SQL = re.compile(
-    r"\b(?:identified\s{1,4}by(?:\s{1,4}password)?|password)\s{0,4}\(?\s{0,4}'(?P<value>[^']{1,512})'", re.I
-)
-_AS_PASSWORD = re.compile(
-    r"[\"'](?P<value>[^\"'\s]{4,256})[\"']\s{1,4}as\s{1,4}(?:the\s|a\s)?(?:password|token|secret|passphrase)",
-    re.I,
-)
-_TABLE = re.compile(
-    r"(?:^|\|)\s{0,16}(?P<key>\w[\w .-]{1,40}?)\s{0,16}\|\s{0,16}(?P<value>[^|]{1,512}?)\s{0,16}(?=\||$)"
-)
-_NETRC = re.compile(
-    r"\b(?:login|machine|user)\s+\S{1,256}\s+(?:account\s+\S{1,256}\s+)?password\s+(?P<value>\S+)", re.I
-)
-_PAST = re.compile(r"[a-z]+(?:ed|ing|ly|ion|less|s)[.,:;!]?", re.I)
 _ELEMENT = re.compile(
     r"<(?P<tag>[\w.-]{1,64}(?::[\w.-]{1,64})?)(?P<attributes>(?:\s[^<>]{0,512})?)>"
     r"(?P<rest><!\[CDATA\[[^<]*|[^<]*)"
@@ -167,7 +136,11 @@ class _Until:
 
 @dataclass(frozen=True)
 class _Next:
-    """The value is on the next line. `named`: after a key such as `value`. `quoted`: only if it is in quotes, because the value before it was."""
+    """The value is on the next line.
+
+    `quoted`: only if it is in quotes, because the value before it was. `prompt`: the key may be a prompt.
+    `settings`: the key may hold a mapping of settings. `named`: after a key such as `value`.
+    """
 
     indent: int = 0
     quoted: bool = False
@@ -198,13 +171,13 @@ class _Scan:
 
     def text(self, text: str) -> str:
         """Redact a text of any number of lines."""
-        if "\n" in text.strip() and _parsed(text) is not None:
+        if "\n" in text.strip() and secret_json.parsed(text) is not None:
             return self._json(text)
         return "\n".join(self.lines(text.split("\n")))
 
     def lines(self, lines: Sequence[str]) -> list[str]:
         """Redact consecutive lines; a value may continue on the next one."""
-        entries = [_parsed(line) for line in lines]
+        entries = [secret_json.parsed(line) for line in lines]
         messages = self._messages(entries)
         before, self._lines = (self._lines, self._at), lines
         redacted = []
@@ -264,7 +237,7 @@ class _Scan:
     def _json(self, text: str, message: str | None = None) -> str:
         """Redact valid JSON without changing how it is written. `message`: replaces its `MESSAGE`."""
         replaced: list[tuple[int, int, str]] = []
-        for start, end, literal, context in _strings(text):
+        for start, end, literal, context in secret_json.strings(text):
             value = json.loads(literal) if literal[0] == '"' else literal
             if message is not None and context.path == ("MESSAGE",):
                 changed = message
@@ -318,9 +291,9 @@ class _Scan:
 
     def _next(self, line: str, indent: int, pending: _Next) -> str:
         if pending.named:
-            value = _NAMED_ON_NEXT_LINE.match(line)
-            group = "value" if value and value["value"] else "element"
-            return self._spans(line, [value.span(group)]) if value else self._line(line)
+            named = _NAMED_ON_NEXT_LINE.match(line)
+            group = "value" if named and named["value"] else "element"
+            return self._spans(line, [named.span(group)]) if named else self._line(line)
         quote = _QUOTE.match(line, indent)
         if quote:
             start, end = self._quoted(line, indent, quote)
@@ -336,7 +309,7 @@ class _Scan:
     def _line(self, line: str) -> str:
         if len(line) < _SHORTEST:
             return line
-        if pieces := _embedded(line):
+        if pieces := secret_json.embedded(line):
             return self._with_json(line, pieces)
         lowered = line.lower()
         if "%" in line:
@@ -353,7 +326,7 @@ class _Scan:
             line = self._elements(line)
         line = self._arguments(line)
         line = self._keys(line)
-        return self._spoken(line)
+        return self._spans(line, secret_prose.spans(line))
 
     def _with_json(self, line: str, pieces: Sequence[tuple[int, int]]) -> str:
         """Redact a line that has JSON objects at these places."""
@@ -467,7 +440,7 @@ class _Scan:
             return is_secret_name(match["name"])
         key = match["key"]
         if match.re is _PAIR:
-            return _names_value(key)
+            return secret_names.names_next(key)
         before = line[max(0, match.start() - 1) : match.start()]
         if before in ("?", "&") and key.lower() in ("key", "sig", "code", "sas"):
             return True
@@ -561,120 +534,6 @@ class _Scan:
         following = self._lines[self._at + 1 : self._at + 1 + _LOOKAHEAD]
         if any(closing in line for line in following):
             self._pending = _Until(closing)
-
-    def _spoken(self, line: str) -> str:
-        """Redact secrets after a name and a space: in sentences, and in files such as .netrc."""
-        spans = []
-        for match in _NETRC.finditer(line):
-            spans.append(match.span("value"))
-        if (alone := _ALONE.fullmatch(line)) and not _PAST.fullmatch(alone["value"]):
-            spans.append(alone.span("value"))
-        for pattern in (_PROTOCOL, _SQL, _AS_PASSWORD):
-            spans += [match.span("value") for match in pattern.finditer(line)]
-        if "|" in line:
-            cells = _TABLE.finditer(line)
-            spans += [
-                match.span("value") for match in cells if is_secret_name(match["key"].replace(" ", "_"))
-            ]
-        for match in _SPOKEN.finditer(line):
-            value = match["value"].rstrip(".,;:)")
-            if match["quote"] or (_LIKE_PASSWORD.fullmatch(value) and not _UNLIKE_PASSWORD.match(value)):
-                spans.append((match.start("value"), match.start("value") + len(value)))
-        return self._spans(line, [span for span in spans if not is_harmless(line[slice(*span)])])
-
-
-@dataclass
-class _Context:
-    """Where a string of JSON is. `secret`: its key says that it is a secret. `span`: a part of it is one."""
-
-    path: tuple[str, ...]
-    name: str
-    secret: bool
-    span: tuple[int, int] | None = None
-
-
-@dataclass
-class _Level:
-    kind: str
-    name: str
-    secret: bool
-    key: str = ""
-    named: str = ""
-
-
-def _strings(text: str) -> Iterator[tuple[int, int, str, _Context]]:
-    """The strings of valid JSON except keys: start, end, literal and context."""
-    levels: list[_Level] = [_Level("", "", False)]
-    tokens = [(match.start(), match.end(), match[0]) for match in _JSON_TOKEN.finditer(text)]
-    secrets = _positions(tokens)
-    for index, (start, end, token) in enumerate(tokens):
-        level = levels[-1]
-        if token in ("{", "["):
-            name = level.key if level.kind == "{" else level.name
-            below = is_container(name) or (token == _LIST_START and is_secret_name(name))
-            levels.append(_Level(token, name, below or (level.secret and token == _LIST_START)))
-        elif token in ("}", "]"):
-            levels.pop()
-        elif token not in (",", ":"):
-            if level.kind == "{" and index + 1 < len(tokens) and tokens[index + 1][2] == ":":
-                level.key = str(json.loads(token))
-                continue
-            key = level.key if level.kind == "{" else level.name
-            secret = level.secret or (level.kind == "{" and is_secret_name(key))
-            if level.kind == "{":
-                if key.lower() in ("name", "key", "id", "field", "variable"):
-                    level.named = str(json.loads(token))
-                elif key.lower() in ("value", "val", "content", "data") and is_secret_name(level.named):
-                    secret = True
-            path = (level.key,) if len(levels) == 2 and level.kind == "{" else ()
-            yield start, end, token, _Context(path, key, secret, secrets.get(index))
-
-
-def _positions(tokens: Sequence[tuple[int, int, str]]) -> dict[int, tuple[int, int]]:
-    """The strings with secrets by their position in a list: arguments, pairs of name and value; and where."""
-    secrets: dict[int, tuple[int, int]] = {}
-    run: list[int] = []
-    for index, (_, _, token) in enumerate(tokens):
-        if token[0] == '"':
-            run.append(index)
-        elif token != _COMMA:
-            if len(run) > 1 and token == _LIST_CLOSE:
-                words = [str(json.loads(tokens[each][2])) for each in run]
-                secrets |= {run[at]: (start, end) for at, start, end in secret_arguments.spans(words)}
-                if len(run) == 2 and _names_value(words[0]):
-                    secrets[run[1]] = (0, len(words[1]))
-            run = []
-    return secrets
-
-
-def _parsed(text: str) -> Any:
-    """A parsed object or list; None for anything else."""
-    if not text.lstrip().startswith(("{", "[")):
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _embedded(line: str) -> list[tuple[int, int]]:
-    """Where JSON objects are after other text in a line."""
-    pieces: list[tuple[int, int]] = []
-    decoder = json.JSONDecoder()
-    at = line.find('{"')
-    while at > 0:
-        try:
-            _, end = decoder.raw_decode(line, at)
-        except (ValueError, RecursionError):
-            break
-        pieces.append((at, end))
-        at = line.find('{"', end)
-    return pieces
-
-
-def _names_value(name: str) -> bool:
-    """Whether the next element of a pair is a secret. A pass is a move in Go."""
-    return name.lower() != "pass" and is_secret_name(name)
 
 
 def _counts(name: str) -> bool:

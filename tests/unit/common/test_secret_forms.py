@@ -15,7 +15,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import redacti
 from ansible_collections.katago.fleet.plugins.module_utils.evidence import runner
 from ansible_collections.katago.fleet.plugins.module_utils.evidence.items import Collector
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import blocks
-from tests.unit.common.secret_forms import HARMLESS, PHRASES, TOKENS, WORDS
+from tests.unit.common.secret_forms import HARMLESS, MORE_WORDS, PHRASES, TOKENS, WORDS
 
 SECRETS = (
     "50 blue Horses 7x",
@@ -28,9 +28,10 @@ SECRETS = (
 WORD_SECRETS = ("Hunter2-Zq8", "zq8+Hx_99!", "50Zq8hunter")
 ITEM = Collector("x", ("true",))
 JOURNAL = Collector("j", ("true",), journal=True)
-PLANTED = [
-    *((form, secret) for form in PHRASES for secret in SECRETS),
-    *((form, secret) for form in WORDS for secret in WORD_SECRETS),
+FORMS = [
+    *((form, SECRETS) for form in PHRASES),
+    *((form, WORD_SECRETS) for form in WORDS),
+    *((form, WORD_SECRETS[:1]) for form in MORE_WORDS),
 ]
 
 
@@ -53,23 +54,25 @@ def leaked(secret: str, text: str) -> list[str]:
 
 
 def test_there_are_enough_forms() -> None:
-    assert len({*PHRASES, *WORDS, *TOKENS}) >= 230
+    assert len({*PHRASES, *WORDS, *MORE_WORDS, *TOKENS}) >= 400
     assert len(set(HARMLESS)) >= 80
 
 
-@pytest.mark.parametrize(("form", "secret"), PLANTED)
-def test_secret_is_in_no_piece_of_evidence(form: str, secret: str) -> None:
-    text = form % secret
-    around = f"before\n{text}\nafter"
-    assert leaked(secret, item(around)) == []
-    lines = around.split("\n")
-    assert leaked(secret, item("\n".join(map(entry, lines)), JOURNAL)) == []
-    octets = [json.dumps({"_PID": "1", "MESSAGE": list(line.encode())}) for line in lines]
-    assert leaked(secret, item("\n".join(octets), JOURNAL)) == []
-    events = json.dumps({"event": "failed", "reason": text})
-    assert leaked(secret, item(entry(events), JOURNAL)) == []
-    assert leaked(secret, item("", problem=text)) == []
-    assert leaked(secret, redaction.plain(text)) == []
+@pytest.mark.parametrize(("form", "secrets"), FORMS, ids=[form for form, _ in FORMS])
+def test_secret_is_in_no_piece_of_evidence(form: str, secrets: tuple[str, ...]) -> None:
+    for secret in secrets:
+        text = form % secret
+        lines = f"before\n{text}\nafter".split("\n")
+        octets = [json.dumps({"_PID": "1", "MESSAGE": list(line.encode())}) for line in lines]
+        events = json.dumps({"event": "failed", "reason": text})
+        pieces = {
+            "text": item("\n".join(lines)),
+            "journal": item("\n".join(map(entry, lines)), JOURNAL),
+            "journal with byte arrays": item("\n".join(octets), JOURNAL),
+            "event of the service": item(entry(events), JOURNAL),
+            "problem": item("", problem=text),
+        }
+        assert {name: leaked(secret, piece) for name, piece in pieces.items()} == dict.fromkeys(pieces, [])
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -112,7 +115,7 @@ TEXTS = st.text(
 ).map(lambda text: f"Zq7{text}")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(secret=TEXTS)
 def test_any_secret_is_redacted(secret: str) -> None:
     for form in ("password = %s", "smtp_pass=%s", "db_password: %s", "password:\n  %s", "password: |\n  %s"):
@@ -206,7 +209,7 @@ ADVERSARIAL = (
 def test_time_is_linear_in_the_length_of_a_text(piece: str) -> None:
     """Quadratic time would take 64 times as long for 8 times the text."""
     seconds = []
-    for size in (40_000, 320_000):
+    for size in (20_000, 160_000):
         text = piece * (size // len(piece))
         began = time.process_time()
         secret_text.redact(text)
@@ -214,7 +217,7 @@ def test_time_is_linear_in_the_length_of_a_text(piece: str) -> None:
     assert seconds[1] < 24 * max(seconds[0], 0.02)
 
 
-def test_line_of_five_megabytes_is_redacted() -> None:
-    text = "x token=zebra1 y='" * 100_000 + '\\"' * 1_000_000 + " password = 50 zebras"
-    assert len(text) > 3_500_000
+def test_line_of_a_megabyte_is_redacted() -> None:
+    text = "x token=zebra1 y='" * 30_000 + '\\"' * 300_000 + " password = 50 zebras"
+    assert len(text) > 1_000_000
     assert "zebra" not in secret_text.redact(text)[0]
