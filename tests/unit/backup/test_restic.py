@@ -211,7 +211,7 @@ def test_full_disk_of_the_host_is_told_apart_from_a_full_repository(path: str, l
 
 
 def test_files_that_could_not_be_read_are_named() -> None:
-    errors = [
+    errors: list[dict[str, Any]] = [
         {
             "message_type": "error",
             "error": {"Op": "open", "Path": "a", "Err": 13},
