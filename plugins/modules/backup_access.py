@@ -121,12 +121,13 @@ def is_up_to_date(path: Path, content: str) -> bool:
     return bool(content) and path.stat().st_mode & 0o777 == MODE and path.read_text() == content
 
 
-def access_problem(contents: Mapping[str, str], *, existing: bool) -> str:
+def access_problem(contents: Mapping[str, str], *, existing: bool, place: Path) -> str:
     """Why these files do not open the repository; empty if they do.
 
-    Without `existing`, an address without a repository is not a problem.
+    Without `existing`, an address without a repository is not a problem. `place`: where they lie meanwhile;
+    `/tmp` may be full. Raises OSError if they cannot be written there.
     """
-    with tempfile.TemporaryDirectory(prefix="katago-backup-") as directory:
+    with tempfile.TemporaryDirectory(prefix=".katago-backup-", dir=place) as directory:
         for name, content in contents.items():
             if content:
                 common_files.write(Path(directory, name), content.encode(), mode=MODE)
@@ -168,7 +169,13 @@ def main() -> None:
     differing = {name: text for name, text in contents.items() if not is_up_to_date(directory / name, text)}
     existing = module.params["existing"]
     is_tested = (differing or existing) and shutil.which("restic")
-    if is_tested and (problem := access_problem(contents, existing=existing)):
+    try:
+        problem = access_problem(contents, existing=existing, place=directory.parent) if is_tested else ""
+    except OSError as error:
+        problem = (
+            f"the credentials cannot be tested in {directory.parent}: {error.strerror}. Free space there"
+        )
+    if problem:
         module.fail_json(
             msg=f"{refused} The backup repository cannot be opened: {problem}",
             refused=True,

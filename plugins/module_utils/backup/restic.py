@@ -1,15 +1,18 @@
-"""Runs restic, explains its failures, and selects snapshots."""
+"""Runs restic and selects snapshots."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +20,13 @@ from typing import NotRequired, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths as paths_module
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.backup.restic_errors import (
+    ResticError as ResticError,
+)
+from ansible_collections.katago.fleet.plugins.module_utils.backup.restic_errors import (
+    classify_failure,
+    error_lines,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 
 VERIFIED = "verified"
@@ -27,80 +37,8 @@ RELEASE_TAG = "release="
 LOCK_LIFETIME = timedelta(minutes=30)
 PROBE_SECONDS = 60
 LOCK_POLL_SECONDS = 5.0
-_MAX_DETAIL = 400
-
-# Error messages of restic 0.14 and 0.18, the most specific first. The first match decides.
-_ERROR_PATTERNS = (
-    ("password", r"wrong password or no key found"),
-    ("locked", r"already locked"),
-    ("full", r"no space left on device|disk quota exceeded|not enough space"),
-    (
-        "damaged",
-        r"Pack ID does not match|ciphertext verification failed|repository contains errors"
-        r"|invalid data returned|pack \w+: does not exist|decrypting blob \S+ failed",
-    ),
-    ("snapshot", r"no (?:matching ID|snapshot) found|no matching ID"),
-    (
-        "denied",
-        r"[Pp]ermission denied|Host key verification failed|[Uu]nauthorized|\((?:401|403)\)"
-        r"|Access ?Denied|InvalidAccessKeyId|SignatureDoesNotMatch",
-    ),
-    (
-        "unreachable",
-        r"connection refused|Connection refused|no such host|Could not resolve|No route to host"
-        r"|network is unreachable|Network is unreachable|i/o timeout|timed out"
-        r"|unable to start the sftp session|connection reset|Connection closed|read-only file system",
-    ),
-    (
-        "absent",
-        r"Is there a repository at the following location|repository does not exist|file does not exist"
-        r"|no such file or directory|The specified (?:key|bucket) does not exist",
-    ),
-)
-_EXIT_STATUS = {10: "absent", 11: "locked", 12: "password"}
-_MEANING = {
-    "password": (
-        "the password does not open the repository",
-        "Correct backup_password. The repository was not changed.",
-    ),
-    "locked": ("the repository is locked", "Wait until the other process finishes, or stop it."),
-    "full": (
-        "the repository has no space left",
-        "Free space there, or keep fewer snapshots (backup_keep). Earlier snapshots were not changed.",
-    ),
-    "damaged": (
-        "the repository is damaged",
-        "Check its disk. To start a new one, set another backup_repository; keep this one for recovery.",
-    ),
-    "snapshot": (
-        "the snapshot does not exist",
-        "To list snapshots, run `katago-backup snapshots` on the host.",
-    ),
-    "denied": ("the repository refused this host", "Correct the credentials, or the permissions there."),
-    "unreachable": (
-        "the repository cannot be reached",
-        "Check the network and the repository's server, then run it again.",
-    ),
-    "absent": (
-        "there is no repository",
-        "Mount its disk, or correct backup_repository. To create a new one:"
-        " `ansible-playbook playbooks/backup.yml`.",
-    ),
-    "unknown": ("restic failed", "Correct what restic reports, then run it again."),
-}
-
-
-class ResticError(Exception):
-    """restic failed. The message says what happened and what to do.
-
-    `kind`: a key of `_MEANING`. `detail`: restic's own error lines.
-    """
-
-    def __init__(self, kind: str, detail: str) -> None:
-        meaning, remedy = _MEANING[kind]
-        super().__init__(f"{meaning}: {detail}. {remedy}" if detail else f"{meaning}. {remedy}")
-        self.kind = kind
-        self.detail = detail
+_TEMPORARY_PREFIX = "katago-restic-"
+_TEMPORARY_PLACES = (paths_module.BACKUP_DIRECTORY, Path("/var/tmp"))  # noqa: S108 (its directories are private)
 
 
 class NoSuchSnapshot(Exception):
@@ -214,22 +152,6 @@ def parse_time(text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def classify_failure(returncode: int, text: str) -> str:
-    """The kind of a failure, from restic's exit status and messages."""
-    for kind, pattern in _ERROR_PATTERNS:
-        if re.search(pattern, text):
-            return kind
-    return _EXIT_STATUS.get(returncode, "unknown")
-
-
-def error_lines(text: str) -> str:
-    """The lines of restic's output that describe the error, joined into one line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    matching = [line for line in lines if any(re.search(pattern, line) for _, pattern in _ERROR_PATTERNS)]
-    chosen = matching or [line for line in lines if not line.startswith(("[", "using ", "create "))][-2:]
-    return "; ".join(dict.fromkeys(chosen))[:_MAX_DETAIL].rstrip(".")
-
-
 def redacted_address(address: str) -> str:
     """A repository's address without its user and password."""
     kind, separator, rest = address.partition(":")
@@ -330,11 +252,13 @@ class Repository:
 
     `secrets`: the directory with the repository's address, password, environment and SSH key. `cache`:
     restic's cache directory; None disables the cache, which reading the repository back requires.
+    `temporary`: where restic's temporary files lie; None for a place on the host's disk. `/tmp` may be small.
     """
 
-    def __init__(self, secrets: Path, *, cache: Path | None) -> None:
+    def __init__(self, secrets: Path, *, cache: Path | None, temporary: Path | None = None) -> None:
         self._secrets = secrets
         self._cache = cache
+        self._temporary = temporary
 
     @property
     def address(self) -> str:
@@ -367,24 +291,34 @@ class Repository:
         ):
             command += [f"--option=sftp.command={ssh}"]
         try:
-            done = subprocess.run(
-                [*command, *arguments],
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=deadline,
-                check=False,
-            )
+            with self._temporary_directory() as temporary:
+                done = subprocess.run(
+                    [*command, *arguments],
+                    env=self._environment(temporary),
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=deadline,
+                    check=False,
+                )
         except subprocess.TimeoutExpired as error:
             detail = f"`restic {arguments[0]}` on {self.display_address} did not finish within {deadline:g} s"
-            raise ResticError("unreachable", detail) from error
+            # restic repeats failed requests. The reason is in what it printed.
+            kind, reason = self._failure(0, error.stdout or b"", error.stderr or b"")
+            if kind == "unknown":
+                raise ResticError("unreachable", detail) from error
+            raise ResticError(kind, f"{detail}: {reason}") from error
         except FileNotFoundError as error:
             raise ResticError("unknown", "restic is not installed on this host") from error
         if done.returncode != 0:
-            text = self._redacted((done.stderr + b"\n" + done.stdout).decode(errors="replace"))
-            detail = error_lines(text) or f"exit status {done.returncode}"
-            raise ResticError(classify_failure(done.returncode, text), f"{self.display_address}: {detail}")
+            kind, reason = self._failure(done.returncode, done.stdout, done.stderr)
+            reason = reason or f"exit status {done.returncode}"
+            raise ResticError(kind, f"{self.display_address}: {reason}")
         return done.stdout
+
+    def _failure(self, status: int, stdout: bytes, stderr: bytes) -> tuple[str, str]:
+        """The kind of a failure and restic's error lines without secrets."""
+        text = self._redacted((stderr + b"\n" + stdout).decode(errors="replace"))
+        return classify_failure(status, text, local=local_path(self.address) or ""), error_lines(text)
 
     def probe(self) -> None:
         """Open the repository. Raises ResticError if that fails."""
@@ -469,8 +403,25 @@ class Repository:
         path = self._secrets / name
         return path if path.exists() else None
 
-    def _environment(self) -> dict[str, str]:
+    @contextlib.contextmanager
+    def _temporary_directory(self) -> Iterator[str]:
+        """A directory for restic's temporary files; empty for restic's default if none can be created."""
+        places = [self._temporary] if self._temporary else _TEMPORARY_PLACES
+        directory = next((place for place in places if place.is_dir() and os.access(place, os.W_OK)), None)
+        try:
+            created = tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX, dir=directory) if directory else ""
+        except OSError:
+            # Reading needs no temporary files, also on a full or read-only disk.
+            created = ""
+        try:
+            yield created
+        finally:
+            if created:
+                shutil.rmtree(created, ignore_errors=True)
+
+    def _environment(self, temporary: str) -> dict[str, str]:
         base = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        base |= {"TMPDIR": temporary} if temporary else {}
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **base, **self._settings()}
 
     def _settings(self) -> Mapping[str, str]:

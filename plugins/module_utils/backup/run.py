@@ -78,6 +78,7 @@ class Backup:
     """One backup of this host, from the survey of its files to the retention.
 
     `root`: the directory of the host's files. `state_file`: the file with the state of its backups.
+    `temporary`: the directory for temporary files.
     `cached` and `plain`: the repository with and without restic's cache; the verification uses `plain`.
     """
 
@@ -91,8 +92,10 @@ class Backup:
         *,
         root: Path,
         state_file: Path,
+        temporary: Path,
     ) -> None:
         self._root = root
+        self._temporary = temporary
         self._state_file = state_file
         self._settings = settings
         self._state = state
@@ -188,7 +191,7 @@ class Backup:
             time.sleep(restic.LOCK_POLL_SECONDS)
 
     def _make(self, files: Sequence[str]) -> None:
-        with tempfile.NamedTemporaryFile("w", prefix="katago-backup-", suffix=".paths") as listed:
+        with tempfile.NamedTemporaryFile("w", prefix="paths-", dir=self._temporary) as listed:
             listed.write("\n".join(files) + "\n")
             listed.flush()
             tags = (TAG, restic.UNVERIFIED, f"{restic.RELEASE_TAG}{self._release}")
@@ -360,23 +363,41 @@ def record_killed(state: State, settings: Settings, result: str, path: Path) -> 
     publish(state, settings, path)
 
 
+@contextlib.contextmanager
+def temporary_directory(scratch: Path) -> Iterator[Path]:
+    """The directory for the temporary files of a backup, also of one that was killed; empty at first.
+
+    It does not exist if it cannot be created; the backup then fails in the step that needs it.
+    """
+    directory = scratch / "temporary"
+    shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        directory.mkdir(parents=True, mode=0o700)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def _log(message: str) -> None:
     print(message, flush=True)
 
 
 def _run(settings: Settings, secrets: Path) -> int:
-    with exclusive_lock(paths.BACKUP_LOCK):
+    scratch = Path(settings.scratch)
+    with exclusive_lock(paths.BACKUP_LOCK), temporary_directory(scratch) as temporary:
         state = _state()
         state.running = timestamps.now()
         state.write(paths.BACKUP_STATE)
         outcome = Backup(
             settings,
             state,
-            restic.Repository(secrets, cache=paths.BACKUP_CACHE),
-            restic.Repository(secrets, cache=None),
+            restic.Repository(secrets, cache=paths.BACKUP_CACHE, temporary=temporary),
+            restic.Repository(secrets, cache=None, temporary=temporary),
             _log,
             root=Path("/"),
             state_file=paths.BACKUP_STATE,
+            temporary=temporary,
         ).run()
     _log(outcome.message)
     return 0 if outcome.ok else 1

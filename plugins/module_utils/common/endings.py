@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 
+from ansible_collections.katago.fleet.plugins.module_utils.common import redaction
+
 MOST_CHARACTERS = 1000
 SEPARATOR = " | "
 
@@ -26,11 +28,12 @@ _STEPS = {
 def last_lines(*outputs: str | None, most: int = MOST_CHARACTERS, lines: int = 5) -> str:
     """The last lines of the first nonempty output, joined into one line; empty if all outputs are empty.
 
-    Only whole lines, unless the last line alone is too long. The caller has redacted the outputs.
+    What looks like a secret is redacted. Only whole lines, unless the last line alone is too long.
     """
     for output in outputs:
         selected: list[str] = []
-        for line in reversed([each.strip() for each in (output or "").splitlines() if each.strip()]):
+        redacted = redaction.plain(output or "")
+        for line in reversed([each.strip() for each in redacted.splitlines() if each.strip()]):
             length = sum(map(len, selected)) + len(SEPARATOR) * len(selected)
             if selected and (len(selected) == lines or length + len(line) > most):
                 break

@@ -2,8 +2,7 @@
 
 Pure: bytes in, bytes out. A known secret is found verbatim, in base64, and with any of its characters
 URL-encoded, escaped as in JSON or by systemd, or written as an HTML entity, also with nested encodings.
-Text looks like a secret by the name before it (`password=`, `"api_key":`, `--token`), or by its format
-(PEM keys, URLs with a password, tokens of well-known services).
+Text looks like a secret by the key before it, by its position in a command line, or by its shape.
 """
 
 from __future__ import annotations
@@ -14,33 +13,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-MARK = b"[redacted]"
+from ansible_collections.katago.fleet.plugins.module_utils.common import secret_names, secret_text
+
+MARK = secret_names.MARK.encode()
 SHORTEST = 8
 """Minimum length in bytes of a known secret. A shorter one would also match harmless words."""
-
-NAME = (
-    r"(?:pass(?:word|wd|phrase)|secret|token"
-    r"|(?:api|access|secret|private|signing|encryption|auth)[-_.]?key(?:[-_.]?id)?|x-amz-signature)"
-)
-# In names of environment variables, these endings also mark secrets.
-VARIABLE_ENDS = "key|pass|pwd|pw|auth|dsn"
-_ASSIGNED = tuple(f"{end}=" for end in VARIABLE_ENDS.split("|"))
-# In upper case like environment variables, so that `key=3` in a log is not redacted.
-_LOUD = rf"(?-i:(?<!\w)(?:[A-Z0-9_]{{0,64}}_(?:{VARIABLE_ENDS.upper()})|PASS|AUTH)=)"
-_QUIET = rf"(?<!\w)(?:\w{{0,64}}_(?:{VARIABLE_ENDS})|pass|auth)="
-# A value without quotes. It may contain a quote that is followed by a letter or a digit.
-_BARE = r"""(?:[^\s"'&\\]|["'](?=[A-Za-z0-9])|\\(?![nrt"']))+"""
-# Characters at the end of an unquoted value that more likely belong to the surrounding text.
-_CLOSING = b"])},;"
-_VALUE = (
-    r'(?P<value>"(?:[^"\\]|\\.){0,8192}"'
-    r"|'[^']{0,8192}'"
-    r'|(?P<escape>\\+)".{0,8192}?(?<!\\)(?P=escape)"'
-    rf"|{_BARE})"
-)
-# Values in the place of a secret that are not secrets: empty, a JSON literal, a small number, a redaction
-# mark, the architecture of a package as in `passwd:amd64`.
-_NO_SECRET = re.compile(rb"(?:null|none|true|false|\d{1,3}|\[redacted[^\]\s]*\]|all|amd64|arm64|i386)?", re.I)
 
 _BACKSLASH = rb"(?:\\|%(?:25){0,3}5[Cc])"
 _LETTERS = {"\n": b"n", "\r": b"r", "\t": b"t", "\b": b"b", "\f": b"f"}
@@ -52,73 +29,11 @@ _ENCODED_WORD = re.compile(
     rb"(?:[xX]0{0,4}(?P<hex>%b)|0{0,5}(?P<decimal>4[89]|5[0-7]|6[5-9]|[78][0-9]|90|9[789]|1[01][0-9]|12[012]));"
     % (_HEX_WORD, _HEX_WORD, _HEX_WORD)
 )
-_QUOTE = re.compile(rb"""\\*["']""")
-
 _BEGIN_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _END_KEY = re.compile(rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _KEY = re.compile(rb"(?:[A-Za-z0-9+/=\r\n]|\\[nr]){0,65536}")
 _KEY_BACKWARDS = re.compile(rb"(?:[A-Za-z0-9+/=\r\n]|[nr]\\){0,65536}")
 _LONGEST_KEY = 65536
-
-
-def _shape(*words: str, text: str) -> tuple[tuple[bytes, ...], re.Pattern[bytes]]:
-    return tuple(word.encode() for word in words), re.compile(text.encode(), re.I)
-
-
-# The shapes of secrets within a line. A pattern is tried if the lower-cased line contains one of its words.
-# The group `before` is kept, the group `value` is redacted.
-_SHAPES = (
-    _shape(
-        "authorization",
-        text=r"""(?P<before>authorization["'\\]*\s{0,8}[:=]\s{0,8}["'\\]*(?:(?:bearer|basic|negotiate|token|apikey)\s+)?)"""
-        r"""(?P<value>digest\s.{0,1024}|[^\s"'\\,;]+)""",
-    ),
-    # In prose, "bearer" is followed by an ordinary word.
-    _shape(
-        "bearer",
-        text=r"""(?P<before>\bbearer\s+)"""
-        r"""(?P<value>[A-Za-z0-9._~+/-]{16,}=*|(?=[A-Za-z._~+/-]*\d)[A-Za-z0-9._~+/-]{8,}=*)""",
-    ),
-    _shape(
-        "cookie",
-        text=r"""(?P<before>\bcookie["'\\]{0,8}\s{0,8}:\s{0,8}["'\\]{0,8})(?P<value>[^"'\\\s][^"'\\]*)""",
-    ),
-    _shape("setcredential", text=r"(?P<before>SetCredential(?:Encrypted)?=[^:\s]+:)(?P<value>.+)"),
-    _shape(
-        "://",
-        text=r"""(?P<before>://[^\s/@:"'\\]{0,256}:)(?P<value>[^\s/"'\\]{1,1024})(?=@)""",
-    ),
-    _shape("://", text=r"""(?P<before>://)(?P<value>[^\s/@:"'\\\[]{16,1024})(?=@)"""),
-    # Name and value within the same quotes, as in the output of systemd and in lists of arguments.
-    _shape(
-        *("pass", "secret", "token", "key"),
-        text=rf"""(?P<before>["'][\w.-]{{0,64}}{NAME}=)(?P<value>[^"'\\]{{1,8192}})(?=["'])""",
-    ),
-    _shape(
-        *("pass", "secret", "token", "key", "signature"),
-        text=rf"""(?P<before>{NAME}(?:\\*["'])?\s{{0,8}}(?::|=>?|%3D)\s{{0,8}}){_VALUE}""",
-    ),
-    _shape(*_ASSIGNED, text=rf"""(?P<before>["']{_LOUD})(?P<value>[^"'\\]{{1,8192}})(?=["'])"""),
-    _shape(*_ASSIGNED, text=rf"(?P<before>{_LOUD}){_VALUE}"),
-    _shape("environment=", text=rf"""(?P<before>["']{_QUIET})(?P<value>[^"'\\]{{1,8192}})(?=["'])"""),
-    _shape("environment=", text=rf"(?P<before>{_QUIET}){_VALUE}"),
-    _shape(
-        *("pass", "secret", "token", "key"),
-        text=rf"""(?P<before>--[\w.-]{{0,64}}{NAME}["']?,?\s{{1,8}})(?!["']?-){_VALUE}""",
-    ),
-    _shape("-u", text=r"""(?P<before>\s(?:-u|--user)[\s=]["']?[^\s:"']+:)(?!\d+\b)(?P<value>[^\s"']+)"""),
-    _shape(
-        "hooks.slack.com",
-        text=r"""(?P<before>hooks\.slack\.com(?:\\*/|%2F)\w{1,32}(?:\\*/|%2F))(?P<value>[^\s"'<>]+)""",
-    ),
-    _shape("akia", "asia", text=r"(?P<value>\b(?:AKIA|ASIA)[A-Z0-9]{16}\b)"),
-    _shape("eyj", text=r"(?P<value>\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)"),
-    _shape(
-        *("gh", "glpat-", "xox", "hvs.", "aiza"),
-        text=r"(?P<value>\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}"
-        r"|hvs\.[\w-]{20,}|AIza[\w-]{30,}))",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -163,11 +78,8 @@ class Redactor:
                 text, times = re.subn(around, mark, text)
                 count += times
         text, keys = _without_keys(text)
-        lines = text.split(b"\n")
-        for number, line in enumerate(lines):
-            lines[number], times = _without_shapes(line)
-            count += times
-        return b"\n".join(lines), count + keys
+        redacted, likely = secret_text.redact(text.decode(errors="surrogateescape"))
+        return redacted.encode(errors="surrogateescape"), count + keys + likely
 
     def _without_known(self, text: bytes) -> tuple[bytes, int]:
         count = 0
@@ -175,28 +87,6 @@ class Redactor:
             text, times = known.replace(text, mark)
             count += times
         return text, count
-
-
-def _without_shapes(line: bytes) -> tuple[bytes, int]:
-    count = 0
-
-    def marked(match: re.Match[bytes]) -> bytes:
-        nonlocal count
-        value = match["value"]
-        quote = _QUOTE.match(value)
-        edge = quote[0] if quote and len(value) > len(quote[0]) and value.endswith(quote[0]) else b""
-        bare = value[len(edge) : len(value) - len(edge)]
-        inner = bare if edge else bare.rstrip(_CLOSING)
-        if any(_NO_SECRET.fullmatch(each) for each in (bare, inner, inner + b"]")):
-            return match[0]
-        count += 1
-        return match[0][: match.start("value") - match.start()] + edge + MARK + bare[len(inner) :] + edge
-
-    lowered = line.lower()
-    for words, pattern in _SHAPES:
-        if any(word in lowered for word in words):
-            line = pattern.sub(marked, line)
-    return line, count
 
 
 def _without_keys(text: bytes) -> tuple[bytes, int]:
@@ -319,7 +209,7 @@ def base64_forms(secret: bytes) -> set[bytes]:
 
 def plain(text: str) -> str:
     """A program's output with everything redacted that looks like a secret, such as a proxy's password."""
-    return Redactor().redact(text.encode())[0].decode()
+    return Redactor().redact(text.encode(errors="surrogateescape"))[0].decode(errors="surrogateescape")
 
 
 def end_of(text: str, most: int) -> str:

@@ -9,27 +9,15 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils.common.redaction import (
-    NAME,
-    SHORTEST,
-    VARIABLE_ENDS,
-    Secret,
+from ansible_collections.katago.fleet.plugins.module_utils.common import secret_arguments
+from ansible_collections.katago.fleet.plugins.module_utils.common.redaction import SHORTEST, Secret
+from ansible_collections.katago.fleet.plugins.module_utils.common.secret_names import (
+    is_secret_name,
+    is_secret_variable,
 )
 
-_SECRET_NAME = re.compile(rf"{NAME}s?", re.I)
-_SECRET_VARIABLE = re.compile(rf"{NAME}|_(?:{VARIABLE_ENDS})|^(?:pass|auth)", re.I)
 _UNLIKE_WORDS = re.compile(r"\d|[a-z][A-Z]")
 _OPEN_HEADERS = ("accept", "content-type", "user-agent")
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a key, an option or a field of this name holds a secret, such as `password` or `apiKey`."""
-    return any(match.end() == len(name) for match in _SECRET_NAME.finditer(name))
-
-
-def is_secret_variable(name: str) -> bool:
-    """Whether an environment variable of this name holds a secret."""
-    return any(match.end() == len(name) for match in _SECRET_VARIABLE.finditer(name))
 
 
 def worth_searching(value: str) -> bool:
@@ -77,20 +65,8 @@ def in_environment(variables: Mapping[str, str]) -> Iterator[str]:
 
 
 def in_arguments(arguments: Sequence[str]) -> Iterator[str]:
-    """The values of command-line options with secret names."""
-    following = ""
-    for word in arguments:
-        name, equals, value = word.partition("=")
-        if following == "secret":
-            yield word
-        elif following == "user" and ":" in word:
-            yield word.partition(":")[2]
-        elif equals and value and is_secret_variable(name):
-            yield value
-        following = ""
-        if not equals and word.startswith("-"):
-            user = word in ("-u", "--user")
-            following = "secret" if is_secret_name(word) else "user" if user else ""
+    """The secrets in the arguments of a process."""
+    yield from secret_arguments.values(arguments)
 
 
 def in_unit(text: str) -> Iterator[str]:

@@ -23,7 +23,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, secret_values, workers
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    redaction,
+    secret_names,
+    secret_values,
+    workers,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.evidence.items import (
     REDACTION_SECONDS,
     SECONDS,
@@ -535,7 +540,7 @@ def _processes(write: Write) -> None:
     """
     processes = host_secrets.unit_processes(paths.PROC)
     for pid in processes:
-        directory = Path(f"/proc/{pid}")
+        directory = paths.PROC / str(pid)
         kernel = {
             name: _lines(directory / name)
             for name in ("status", "wchan", "io", "limits", "oom_score", "cgroup", "schedstat")
@@ -546,7 +551,7 @@ def _processes(write: Write) -> None:
             + b"\n"
         )
     for pid in processes:
-        directory = Path(f"/proc/{pid}")
+        directory = paths.PROC / str(pid)
         arguments = host_secrets.texts(_bytes(directory / "cmdline"))
         values = list(secret_values.in_arguments(arguments))
         variables = host_secrets.as_variables(host_secrets.texts(_bytes(directory / "environ")))
@@ -554,7 +559,7 @@ def _processes(write: Write) -> None:
             "pid": pid,
             "arguments": [redaction.replace_values(argument, values) for argument in arguments],
             "environment": {
-                name: redaction.MARK.decode() if secret_values.is_secret_variable(name) else value
+                name: redaction.MARK.decode() if secret_names.is_secret_variable(name) else value
                 for name, value in variables.items()
             },
         }

@@ -79,6 +79,18 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
+def test_temporary_files_of_a_killed_backup_are_removed(tmp_path: Path) -> None:
+    killed = tmp_path / "scratch" / "temporary"
+    (killed / "restic").mkdir(parents=True)
+    with run.temporary_directory(tmp_path / "scratch") as directory:
+        assert list(directory.iterdir()) == []
+        assert directory.stat().st_mode & 0o777 == 0o700
+    assert not directory.exists()
+    (tmp_path / "file").write_text("")
+    with run.temporary_directory(tmp_path / "file") as missing:
+        assert not missing.exists()
+
+
 def test_backup_with_assets_includes_everything_that_the_release_needs(host: Fake) -> None:
     included = contents.paths_to_back_up(host.root, assets=True)
     assert f"/opt/katago-mcp/releases/{host.release}" in included
@@ -247,7 +259,9 @@ def test_invalid_access_is_reported_without_its_value(parameters: dict[str, Any]
     assert "secret" not in problem
 
 
-def test_absent_repository_is_a_problem_only_if_it_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_repository_is_a_problem_only_if_it_must_exist(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def absent(*_: Any) -> None:
         raise restic.ResticError("absent", "Is there a repository at the following location?")
 
@@ -256,8 +270,8 @@ def test_absent_repository_is_a_problem_only_if_it_must_exist(monkeypatch: pytes
         paths.RESTIC_REPOSITORY: "rest:http://u:a-secret@vault/katgo\n",
         paths.RESTIC_PASSWORD: "pass\n",
     }
-    assert backup_access.access_problem(access, existing=False) == ""
-    problem = backup_access.access_problem(access, existing=True)
+    assert backup_access.access_problem(access, existing=False, place=tmp_path) == ""
+    problem = backup_access.access_problem(access, existing=True, place=tmp_path)
     assert problem.startswith("rest:http://vault/katgo: there is no repository")
     assert "secret" not in problem
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
+from ansible_collections.katago.fleet.plugins.module_utils.backup import restic, restic_errors
 from ansible_collections.katago.fleet.plugins.module_utils.backup.restic import Lock, Snapshot
 from ansible_collections.katago.fleet.plugins.module_utils.common.shape import ShapeError
 
@@ -70,18 +70,183 @@ def snapshot(number: int, host: str = "katago-1", *, verified: bool = True, hour
         ),
         (1, "pack 8bbe8c85: does not exist\nFatal: repository contains errors", "damaged"),
         (1, "subprocess ssh: vault@katago-2: Permission denied (publickey).", "denied"),
-        (1, "subprocess ssh: Host key verification failed.", "denied"),
+        (1, "subprocess ssh: Host key verification failed.", "host_key"),
         (1, "Fatal: unexpected HTTP response (401): 401 Unauthorized", "denied"),
         (2, "panic: something new", "unknown"),
     ],
 )
 def test_failure_is_classified(returncode: int, output: str, kind: str) -> None:
-    assert restic.classify_failure(returncode, output) == kind
+    assert restic_errors.classify_failure(returncode, output) == kind
+
+
+URL = 'Head "https://:***@localhost:8000/x/config": '
+RETRY = f"Stat(<config/>) returned error, retrying after 607.695746ms: {URL}"
+UNOPENED = "Fatal: unable to open config file: "
+
+
+# Printed by restic 0.14 (Debian 12) and 0.18 (Debian 13) with real servers, except for SFTP.
+@pytest.mark.parametrize(
+    ("returncode", "output", "kind"),
+    [
+        (
+            1,
+            "Fatal: create key in repository at rest:http://h/x/ failed: server response unexpected: 507"
+            " Insufficient Storage (507)",
+            "full",
+        ),
+        (
+            -9,
+            "Save(<data/bd6cb8a7b3>) returned error, retrying after 11.833387174s: unexpected HTTP response"
+            " (507): 507 Insufficient Storage",
+            "full",
+        ),
+        (1, "Fatal: unexpected HTTP response (413): 413 Request Entity Too Large", "limit"),
+        (1, "Fatal: server response unexpected: 413 Request Entity Too Large (413)", "limit"),
+        (1, "Fatal: server response unexpected: 429 Too Many Requests (429)", "limit"),
+        (
+            -9,
+            "Stat(<config/>) returned error, retrying after 1s: Stat: Please reduce your request rate.",
+            "limit",
+        ),
+        (
+            1,
+            f"{UNOPENED}Stat: The difference between the request time and the current time is too large.\n"
+            "Is there a repository at the following location?\ns3:http://h/bucket/x",
+            "clock",
+        ),
+        (
+            1,
+            f"{UNOPENED}client.Head: {URL}x509: certificate has expired or is not yet valid: current time"
+            " 2026-11-28T22:41:05Z is before 2026-12-08T22:41:03Z\nIs there a repository at the following"
+            " location?",
+            "clock",
+        ),
+        (
+            1,
+            f"{UNOPENED}client.Head: {URL}x509: certificate has expired or is not yet valid: current time"
+            " 2026-11-28T22:41:05Z is after 2026-11-27T22:41:03Z",
+            "certificate",
+        ),
+        (
+            -9,
+            f"{RETRY}tls: failed to verify certificate: x509: certificate signed by unknown authority",
+            "certificate",
+        ),
+        (
+            -9,
+            f"{RETRY}tls: failed to verify certificate: x509: cannot validate certificate for 127.0.0.1"
+            " because it doesn't contain any IP SANs",
+            "certificate",
+        ),
+        (-9, f"{RETRY}dial tcp 127.0.0.1:9: connect: connection refused", "unreachable"),
+        (1, f"{UNOPENED}client.Head: {URL}dial tcp: lookup h on 10.0.0.1:53: no such host", "unreachable"),
+        (1, f"{UNOPENED}client.Head: {URL}read: connection reset by peer", "unreachable"),
+        (1, f"{UNOPENED}client.Head: {URL}dial tcp 10.0.0.1:443: i/o timeout", "unreachable"),
+        (
+            1,
+            "subprocess ssh: @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n"
+            "subprocess ssh: Host key verification failed.\nFatal: unable to open repository at sftp:h:/x:"
+            " unable to start the sftp session, error: EOF",
+            "host_key",
+        ),
+        (
+            1,
+            "subprocess ssh: No ED25519 host key is known for h and you have requested strict checking.\n"
+            "Fatal: unable to start the sftp session, error: EOF",
+            "host_key",
+        ),
+        (1, 'Fatal: unable to save snapshot: sftp: "Failure" (SSH_FX_FAILURE)', "sftp_failure"),
+        (1, 'Fatal: unable to save snapshot: sftp: "Permission denied" (SSH_FX_PERMISSION_DENIED)', "denied"),
+        (3, "Warning: at least one source file could not be read", "source"),
+        (11, "unable to create lock in backend", "locked"),
+        (
+            1,
+            "subprocess ssh: vault@h: Permission denied (publickey).\nFatal: unable to open repository at"
+            " sftp:vault@h:/x: unable to start the sftp session, error: EOF",
+            "denied",
+        ),
+        (
+            1,
+            f"{UNOPENED}<config/> does not exist\nIs there a repository at the following location?",
+            "absent",
+        ),
+        (
+            1,
+            '{"message_type":"exit_error","code":1,"message":"Fatal: unable to save snapshot: failed to save'
+            ' blob from file \\"lab/src/a\\": Write: write /tmp/restic-temp-pack-2441: no space left on'
+            ' device"}',
+            "host_full",
+        ),
+        (
+            1,
+            "Save(<data/1>) returned error, retrying after 1s: connection refused\n"
+            "Fatal: unable to save snapshot: server response unexpected: 507 Insufficient Storage (507)",
+            "full",
+        ),
+    ],
+)
+def test_cause_is_recognized(returncode: int, output: str, kind: str) -> None:
+    assert restic_errors.classify_failure(returncode, output) == kind
+    assert str(restic.ResticError(kind, restic_errors.error_lines(output)))
+
+
+@pytest.mark.parametrize(
+    ("path", "local", "kind"),
+    [
+        ("/srv/repo/data/91/91-tmp-1", "/srv/repo", "full"),
+        ("/srv/repo/keys/ec-tmp-1", "/srv/repo", "full"),
+        ("/tmp/restic-temp-pack-1", "/srv/repo", "host_full"),
+        ("/var/cache/katago-backup/6b/index/1", "/srv/repo", "host_full"),
+        ("/var/lib/katago-backup/restored/opt/a", "", "host_full"),
+        ("/srv/repository/data/1", "/srv/repo", "host_full"),
+    ],
+)
+def test_full_disk_of_the_host_is_told_apart_from_a_full_repository(path: str, local: str, kind: str) -> None:
+    for output in (
+        f"Fatal: unable to save snapshot: Write: write {path}: no space left on device",
+        f"ignoring error for /a: write {path}: disk quota exceeded\nFatal: There were 1 errors",
+    ):
+        assert restic_errors.classify_failure(1, output, local=local) == kind
+        assert path in restic_errors.error_lines(output)
+
+
+def test_files_that_could_not_be_read_are_named() -> None:
+    errors: list[dict[str, Any]] = [
+        {
+            "message_type": "error",
+            "error": {"Op": "open", "Path": "a", "Err": 13},
+            "during": "archival",
+            "item": "/a",
+        },
+        {
+            "message_type": "error",
+            "error": {"message": "/b: open b: permission denied"},
+            "during": "archival",
+            "item": "/b",
+        },
+        {"message_type": "status", "percent_done": 1},
+        {
+            "message_type": "exit_error",
+            "code": 3,
+            "message": "Warning: at least one source file could not be read",
+        },
+    ]
+    output = "\n".join(map(json.dumps, errors))
+    assert restic_errors.error_lines(output) == "cannot read /a; cannot read /b (open b: permission denied)"
+    many = "\n".join(json.dumps({**errors[0], "item": f"/{number}"}) for number in range(9))
+    assert restic_errors.error_lines(many).endswith("cannot read /4; and 4 more")
+
+
+def test_every_kind_has_a_meaning_and_a_remedy() -> None:
+    for kind in restic_errors.KINDS:
+        meaning, _, remedy = str(restic.ResticError(kind, "x")).partition(": x. ")
+        assert meaning, kind
+        assert remedy.endswith("."), kind
 
 
 def test_message_has_restics_error_line_and_the_remedy() -> None:
     printed = "create exclusive lock for repository\nload indexes\nPack ID does not match, want 8b, got 91\n"
-    error = restic.ResticError("damaged", restic.error_lines(printed))
+    error = restic.ResticError("damaged", restic_errors.error_lines(printed))
     assert str(error).startswith("the repository is damaged: Pack ID does not match, want 8b, got 91. ")
 
 
@@ -193,6 +358,37 @@ def test_repository_that_does_not_answer_is_unreachable(
     with pytest.raises(restic.ResticError, match=r"`restic cat` on .* did not finish within") as failed:
         repository.run("cat", "config", deadline=0.2)
     assert failed.value.kind == "unreachable"
+
+
+def test_reason_of_a_command_that_was_stopped_is_reported(
+    repository: restic.Repository, tmp_path: Path
+) -> None:
+    """restic 0.18 repeats a failed request for minutes."""
+    pretend(
+        tmp_path,
+        f"echo {shlex.quote(RETRY + 'x509: certificate signed by unknown authority')} >&2; exec sleep 60",
+    )
+    with pytest.raises(restic.ResticError, match=r"did not finish within .*: .*unknown authority") as failed:
+        repository.run("cat", "config", deadline=1)
+    assert failed.value.kind == "certificate"
+    assert "retrying" not in str(failed.value)
+
+
+def test_temporary_files_lie_where_the_backup_has_room(
+    repository: restic.Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    pretend(tmp_path, 'touch "$TMPDIR/restic-temp-pack-1"; ls -ld "$TMPDIR"')
+    roomy = restic.Repository(tmp_path, cache=None, temporary=scratch)
+    assert roomy.run("check", deadline=10).startswith("drwx------ ")
+    assert str(scratch / "katago-restic-") in roomy.run("check", deadline=10)
+    assert list(scratch.iterdir()) == []
+    pretend(tmp_path, 'echo "$TMPDIR"')
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    assert repository.run("check", deadline=10).strip().startswith(("/var/tmp/", str(paths.BACKUP_DIRECTORY)))
+    missing = restic.Repository(tmp_path, cache=None, temporary=tmp_path / "missing")
+    assert missing.run("check", deadline=10).strip() == "/tmp"
 
 
 def test_reading_takes_no_lock(repository: restic.Repository, tmp_path: Path) -> None:

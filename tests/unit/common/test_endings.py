@@ -64,3 +64,14 @@ def test_statuses_of_systemd_are_named() -> None:
 )
 def test_error_is_described(error: Exception, expected: str) -> None:
     assert endings.of_error(error) == expected
+
+
+def test_secrets_in_the_output_are_redacted() -> None:
+    error = subprocess.CalledProcessError(1, "x", stderr="GET https://me:hunter2@h/x\npassword: hunter2 x")
+    for described in (
+        endings.last_lines(error.stderr),
+        endings.describe(error.stderr, status=1),
+        endings.of_error(error),
+    ):
+        assert "hunter2" not in described
+        assert "https://me:[redacted]@h/x" in described

@@ -14,7 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, secret_values
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    redaction,
+    secret_names,
+    secret_values,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.common.redaction import MARK, Redactor, Secret
 from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets
 
@@ -223,15 +227,15 @@ def test_secrets_in_arguments_are_found(arguments: list[str], values: list[str])
 
 @pytest.mark.parametrize("name", ["password", "apiKey", "tokens", "AWS_SECRET_ACCESS_KEY", "db.passwd"])
 def test_name_of_a_secret_is_recognized(name: str) -> None:
-    assert secret_values.is_secret_name(name)
+    assert secret_names.is_secret_name(name)
 
 
 @pytest.mark.parametrize(
     "name", ["tokensFile", "maxTokens_count", "PWD", "OLDPWD", "passed", "secretary", "path"]
 )
 def test_other_name_is_no_secret(name: str) -> None:
-    assert not secret_values.is_secret_name(name)
-    assert not secret_values.is_secret_variable(name)
+    assert not secret_names.is_secret_name(name)
+    assert not secret_names.is_secret_variable(name)
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,7 @@ def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.
         repository,
         messages.append,
         root=tmp_path,
+        temporary=tmp_path,
         state_file=tmp_path / "state.json",
     )._forget()
     assert messages == [f"No snapshot is removed: the host is in security mode {MODE}"]
