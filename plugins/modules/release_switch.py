@@ -85,7 +85,7 @@ from typing import Any, get_args
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, disk, files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history, links
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import restart
@@ -160,7 +160,7 @@ def switch(layout: release_layout.Layout, record: history.Record, history_file: 
         if history.current(history.read(history_file)) != record.release:
             history.append(record, history_file)
         for path, target in missing.items():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            directories.make(path.parent, own=paths.own(path.parent))
             files.link(path, target)
     except OSError as error:
         if record.previous and layout.current_release() != record.previous:

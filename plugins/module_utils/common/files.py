@@ -52,6 +52,9 @@ def append(path: Path, content: bytes, *, mode: int) -> None:
     new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode)
     try:
+        if new:
+            # The umask may have removed bits.
+            os.fchmod(descriptor, mode)
         append_lines(descriptor, content, durable=True)
     finally:
         os.close(descriptor)
