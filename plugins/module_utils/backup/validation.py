@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import contents
 from ansible_collections.katago.fleet.plugins.module_utils.common import systemd_run, transient_unit
-from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials, sandbox
 
 # Seconds that the validation may take without progress, and in total.
 PATIENCE = 180
@@ -31,16 +31,8 @@ _NOT_SANDBOX = (
 
 def sandbox_directives(unit: str) -> dict[str, list[str]]:
     """The sandbox directives of a unit's [Service] section: every value, by directive."""
-    directives: dict[str, list[str]] = {}
-    section = ""
-    for line in unit.splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            section = line
-        elif section == "[Service]" and "=" in line and not line.startswith(("#", ";", *_NOT_SANDBOX)):
-            key, value = line.split("=", 1)
-            directives.setdefault(key, []).append(value)
-    return directives
+    directives = sandbox.directives(unit)
+    return {key: values for key, values in directives.items() if not key.startswith(_NOT_SANDBOX)}
 
 
 def command(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[str]:

@@ -115,6 +115,7 @@ def _early(
         "health": lambda: checks.answer(at, "/health", answer),
         "ready": lambda: checks.answer(at, "/ready", answer),
         "unit": checks.unit,
+        "sandbox": lambda: checks.sandbox(layout),
         "max_visits": lambda: service_checks.configured_visits(checks.config(layout)),
         "ports": lambda: checks.ports(at, places.proc),
         "limits": lambda: checks.limits(layout, places.proc),

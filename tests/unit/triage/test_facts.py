@@ -228,7 +228,7 @@ def test_report_of_the_previous_version_is_read_and_judged_the_same() -> None:
         ]
         assert (now.verdict, now.next, now.proposals) == (then.verdict, then.next, then.proposals)
         # Not measured by that version.
-        assert DECLARED - set(known.values) == {"clients", "max_visits", "ports", "system"}
+        assert DECLARED - set(known.values) == {"clients", "max_visits", "ports", "sandbox", "system"}
 
 
 def test_baseline_of_the_previous_version_is_read() -> None:
