@@ -111,7 +111,11 @@ def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
     wheels = directory / ".wheels"
     with zipfile.ZipFile(source) as archive:
         archive.extractall(wheels)
-    install_environment(directory / "venv", wheels)
+    # pip unpacks wheels in its directory for temporary files, and /tmp may be small or full.
+    temporary = directory / ".tmp"
+    directories.make(temporary)
+    install_environment(directory / "venv", wheels, temporary)
+    shutil.rmtree(temporary)
     shutil.rmtree(wheels)
     for name, content in parameters["files"].items():
         (directory / name).write_text(content)
@@ -126,10 +130,13 @@ def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
     files.write(directory / layout.MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n", mode=0o644)
 
 
-def install_environment(venv: Path, wheels: Path) -> None:
-    """Create the environment from wheels alone, without pip in it, and compile it."""
+def install_environment(venv: Path, wheels: Path, temporary: Path) -> None:
+    """Create the environment from wheels alone, without pip in it, and compile it.
+
+    `temporary`: a directory for temporary files.
+    """
     (pip,) = wheels.glob("pip-*.whl")
-    run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
+    run([sys.executable, "-m", "venv", "--without-pip", str(venv)], temporary)
     python = str(venv / "bin" / "python")
     run(
         [
@@ -144,7 +151,8 @@ def install_environment(venv: Path, wheels: Path) -> None:
             "--no-cache-dir",
             "--disable-pip-version-check",
             f"--requirement={wheels}/requirements.txt",
-        ]
+        ],
+        temporary,
     )
     run(
         [
@@ -156,18 +164,20 @@ def install_environment(venv: Path, wheels: Path) -> None:
             "0",
             "--invalidation-mode=unchecked-hash",
             str(venv / "lib"),
-        ]
+        ],
+        temporary,
     )
-    run([str(venv / "bin" / "katago-mcp"), "version"])
+    run([str(venv / "bin" / "katago-mcp"), "version"], temporary)
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str], temporary: Path) -> None:
     """Run a step of the build, independent of the user's settings. Raises BuildError if it fails."""
     environment = {
         "PATH": os.environ["PATH"],
         "PIP_CONFIG_FILE": os.devnull,
         "HOME": "/nonexistent",
         "LC_ALL": "C.UTF-8",
+        "TMPDIR": str(temporary),
     }
     result = subprocess.run(
         command,
