@@ -45,7 +45,7 @@ RELEASE_ROOT = Path("/opt/katago-mcp")
 ASSETS = Path("/opt/katago")
 
 # The uppermost directories that are ours and open to all users of the host.
-_OWN = (RELEASE_ROOT, ASSETS, CONFIG.parent, STATE)
+OWN = (RELEASE_ROOT, ASSETS, CONFIG.parent, STATE)
 
 # Temporarily lowered limits: written by root, read by the service, not part of a release. Survives a reboot.
 OVERLAY = STATE / "overlay.json"
@@ -101,4 +101,4 @@ def own(path: Path) -> Path | None:
 
     Only for directories that all users of the host may enter.
     """
-    return next((directory for directory in _OWN if path.is_relative_to(directory)), None)
+    return next((directory for directory in OWN if path.is_relative_to(directory)), None)

@@ -25,15 +25,11 @@ EXAMPLES = r"""
 - name: Find a directory for temporary files
   katago.fleet.host_tmpdir:
   register: tmpdir
-
-- name: Work
-  katago.fleet.service_info:
-  environment: "{{ tmpdir.environment }}"
 """
 
 RETURN = r"""
 environment:
-  description: The environment for all further tasks; empty if the usual directory works.
+  description: The C(environment) for all further tasks; empty if the usual directory works.
   type: dict
   returned: success
 remote_tmp:

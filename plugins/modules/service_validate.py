@@ -149,7 +149,7 @@ def main() -> None:
         module.warn(sentence)
     result = {"release": release, "lowered": lowered, "checks": service_checks.as_dicts(checks)}
     if failed := service_checks.failures(checks):
-        details = f"{failed}\nIts last log lines:\n{host_secrets.redacted(unit.journal())}"
+        details = f"{failed}\nIts last log lines:\n{host_secrets.redacted(unit.journal()) or 'none'}"
         module.fail_json(msg=f"The service does not work ({release}):\n{details}", failures=failed, **result)
     module.exit_json(changed=False, **result)
 

@@ -145,6 +145,11 @@ def unmet(output: str) -> str:
     return last_lines(listed) if heading else ""
 
 
+def reason(output: str, status: int) -> str:
+    """The last lines of a program's output; if there are none, its exit status."""
+    return last_lines(output) or endings.describe(status=status)
+
+
 def last_lines(output: str, most: int = 6) -> str:
     """The last lines of an output, joined into one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]

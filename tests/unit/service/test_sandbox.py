@@ -1,4 +1,4 @@
-"""Drop-ins that weaken the sandbox of the service are found, named, and told apart from harmless ones."""
+"""Drop-ins that weaken the sandbox of the service are found and named, and harmless ones are not."""
 
 from __future__ import annotations
 
