@@ -22,8 +22,10 @@ class ActionModule(ActionBase):
         megabytes = int(validation.validated(self)["needed_mb"])
         preferred = self._preferred()
         transit = str(self.get_shell_option("remote_tmp", "~/.ansible/tmp"))
-        tried = dict.fromkeys((preferred, *places.ALTERNATIVES, transit, places.TRANSIT))
-        done: dict[str, Any] = self._low_level_execute_command(places.script(list(tried), megabytes))
+        temporary = list(dict.fromkeys((preferred, *places.ALTERNATIVES)))
+        done: dict[str, Any] = self._low_level_execute_command(
+            places.script(temporary, [transit, places.TRANSIT], megabytes)
+        )
         choice = places.choose(
             places.parse(str(done.get("stdout", ""))),
             preferred=preferred,

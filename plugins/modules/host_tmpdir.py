@@ -17,7 +17,7 @@ options:
   needed_mb:
     description: The megabytes that must be free. The default is enough for the modules of this collection.
     type: int
-    default: 8
+    default: 2
 author: The katago-mcp-fleet maintainers
 """
 

@@ -11,21 +11,29 @@ ALTERNATIVES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (names only, the f
 # For files in transit. Only root can write to its parent.
 TRANSIT = "/var/cache/katago-ansible"
 
-# Prints one line for each directory: its name, a tab, and the error, which is empty if it works. A missing
-# directory is represented by the one in which it would be created.
+# Prints one line for each directory that it tries: its name, a tab, and the error (empty if it works). It
+# stops at the first one of each list that works, since the disks may be evidence. A missing directory is
+# represented by the one in which it would be created.
 _SCRIPT = """\
 LC_ALL=C; export LC_ALL; umask 077
-for place in {places}; do
-  case $place in '~/'*) at=$HOME/${{place#'~/'}};; *) at=$place;; esac
-  while [ ! -d "$at" ]; do at=$(dirname "$at"); done
-  if file=$(mktemp "$at/.katago.XXXXXXXX" 2>&1); then
-    error=$(head -c {bytes} /dev/zero 2>&1 >"$file"); rm -f "$file"
-  else
-    error=$file
-  fi
-  printf '%s\\t%s\\n' "$place" "$(printf %s "$error" | tr '\\n\\t' '  ')"
-done
+try() {{
+  bytes=$1; shift
+  for place; do
+    case $place in '~/'*) at=$HOME/${{place#'~/'}};; *) at=$place;; esac
+    while [ ! -d "$at" ]; do at=$(dirname "$at"); done
+    if file=$(mktemp "$at/.katago.XXXXXXXX" 2>&1); then
+      error=$(head -c "$bytes" /dev/zero 2>&1 >"$file"); rm -f "$file"
+    else
+      error=$file
+    fi
+    printf '%s\\t%s\\n' "$place" "$(printf %s "$error" | tr '\\n\\t' '  ')"
+    [ -n "$error" ] || break
+  done
+}}
+try {bytes} {temporary}
+try {transit_bytes} {transit}
 """
+_TRANSIT_BYTES = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,18 @@ class Choice:
     refusal: str = ""
 
 
-def script(places: Sequence[str], megabytes: int) -> str:
-    """A shell script that tries each of the places by writing there. It leaves nothing behind."""
-    return _SCRIPT.format(places=" ".join(map(shlex.quote, places)), bytes=megabytes << 20)
+def script(temporary: Sequence[str], transit: Sequence[str], megabytes: int) -> str:
+    """A shell script that tries directories by writing to them, and leaves nothing behind.
+
+    `temporary`: directories for temporary files, in which `megabytes` must be free. `transit`: directories
+    for files in transit.
+    """
+    return _SCRIPT.format(
+        bytes=megabytes << 20,
+        transit_bytes=_TRANSIT_BYTES,
+        temporary=" ".join(map(shlex.quote, temporary)),
+        transit=" ".join(map(shlex.quote, transit)),
+    )
 
 
 def parse(output: str) -> dict[str, str]:

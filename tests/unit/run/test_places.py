@@ -36,7 +36,7 @@ def tried(at: list[str], home: Path, program: str = "") -> dict[str, str]:
         (home / "bin" / "head").chmod(0o755)
         path = f"{home / 'bin'}:{path}"
     done = subprocess.run(
-        ["/bin/sh", "-c", places.script(at, 1)],
+        ["/bin/sh", "-c", places.script(at, at[-1:], 1)],
         env={"PATH": path, "HOME": str(home)},
         capture_output=True,
         text=True,
@@ -98,12 +98,16 @@ def test_preferred_directory_of_a_play_is_tried_first() -> None:
 def test_script_tries_each_place_and_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "tmp dir").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    assert tried([f"{tmp_path}/tmp dir", "~/.ansible/tmp", f"{tmp_path}/new/a"], tmp_path) == {
-        f"{tmp_path}/tmp dir": "",
-        "~/.ansible/tmp": "",
-        f"{tmp_path}/new/a": "",
-    }
+    for place in (f"{tmp_path}/tmp dir", "~/.ansible/tmp", f"{tmp_path}/new/a"):
+        assert tried([place], tmp_path) == {place: ""}
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_script_writes_only_to_the_first_place_that_works(tmp_path: Path) -> None:
+    first, second, transit = (str(tmp_path / name) for name in ("first", "second", "transit"))
+    assert tried([first, second, transit], tmp_path) == {first: "", transit: ""}
+    # A directory in which not even root can create files.
+    assert list(tried(["/proc/sys", second, transit], tmp_path)) == ["/proc/sys", second, transit]
 
 
 def test_script_reports_a_place_that_becomes_full(tmp_path: Path) -> None:
@@ -136,7 +140,7 @@ class Tmpdir(host_tmpdir.ActionModule):
 @pytest.fixture
 def no_base(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
-    monkeypatch.setattr(arguments, "validated", lambda _: {"needed_mb": 8})
+    monkeypatch.setattr(arguments, "validated", lambda _: {"needed_mb": 2})
 
 
 @pytest.mark.usefixtures("no_base")
