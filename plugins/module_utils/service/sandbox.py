@@ -135,11 +135,11 @@ def taken_away(drop_ins: Sequence[DropIn]) -> list[Weakness]:
     for drop_in in drop_ins:
         for key, value in _assignments(drop_in.text):
             weakness = Weakness(directive=key, setting=f"{key}={value}", source=str(drop_in.path))
-            match _effect(key, value, is_reset=key in weaknesses):
-                case "weaker":
-                    weaknesses[key] = weakness
-                case "restored":
-                    weaknesses.pop(key, None)
+            effect = _effect(key, value, is_reset=key in weaknesses)
+            if effect == "weaker":
+                weaknesses[key] = weakness
+            elif effect == "restored":
+                weaknesses.pop(key, None)
     return list(weaknesses.values())
 
 
