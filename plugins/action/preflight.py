@@ -108,6 +108,7 @@ class ActionModule(ActionBase):
             human_network_bytes=sizes.get("human_network", 0),
             backend=str(engine_spec["backend"]),
             untested=untested,
+            credentials=bool(arguments["tokens"] or arguments.get("tls_certificate")),
         )
         if problems:
             return self._refuse(result, problems)
@@ -162,7 +163,7 @@ class ActionModule(ActionBase):
         return obtained, problems
 
     def _warned(self, result: dict[str, Any], host: Mapping[str, Any]) -> dict[str, Any]:
-        """The result with a warning for Ansible if an untested system is accepted."""
+        """The result with the warnings about the host for Ansible."""
         warnings = preflight.system_warnings(host)
         return {**result, "warnings": warnings} if warnings else result
 

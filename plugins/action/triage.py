@@ -51,7 +51,9 @@ class ActionModule(ActionBase):
             verdict = triage_verdict.judge(triage_facts.read(facts), now=now, breach=breach, contain=True)
         else:
             verdict = triage_verdict.unreachable(
-                f"the host was reached, but the checks did not run: {why.strip()}", now=now, breach=breach
+                f"the host was reached, but the checks did not run: {why.strip() or 'no reason given'}",
+                now=now,
+                breach=breach,
             )
         return {**result, "changed": False, "verdict": triage_verdict.as_dict(verdict), "facts": facts or {}}
 

@@ -35,7 +35,7 @@ from ansible.template import Templar
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, files
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import (
@@ -162,7 +162,7 @@ class CallbackModule(CallbackBase):
             is_check = result.task.action in CHECKS or result.result.get("refused")
             if is_check and not path.parent.exists():
                 return
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            directories.make(path.parent, mode=directories.PRIVATE)
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         event = {
             "at": timestamps.now(),

@@ -46,6 +46,9 @@ QUARANTINE = STATE / "quarantine"
 RELEASE_ROOT = Path("/opt/katago-mcp")
 ASSETS = Path("/opt/katago")
 
+# The uppermost directories that are ours and open to all users of the host.
+OWN = (RELEASE_ROOT, ASSETS, CONFIG.parent, STATE)
+
 # Temporarily lowered limits: written by root, read by the service, not part of a release. Survives a reboot.
 OVERLAY = STATE / "overlay.json"
 OVERLAY_TIMER = "katago-mcp-overlay-expiry.timer"
@@ -93,3 +96,11 @@ BACKUP_UNIT = "katago-backup.service"
 BACKUP_TRIAL_UNIT = "katago-backup-trial.service"
 # The restored configuration, for the pre-flight validation of a backup without environments.
 BACKUP_TRIAL_CONFIG = Path("/run/katago-backup-config")
+
+
+def own(path: Path) -> Path | None:
+    """The uppermost of our directories that leads to `path`, or is it; None if there is none.
+
+    Only for directories that all users of the host may enter.
+    """
+    return next((directory for directory in OWN if path.is_relative_to(directory)), None)

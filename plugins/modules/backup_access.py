@@ -73,6 +73,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.backup import restic
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 
 MODE = 0o600
@@ -165,7 +166,7 @@ def main() -> None:
         # The address contains no secret, and messages must be able to name the repository.
         module.no_log_values.discard(address)
     contents = files(module.params)
-    wrong_mode = not directory.is_dir() or directory.stat().st_mode & 0o777 != 0o700
+    wrong_mode = directories.make(directory, own=directory, mode=directories.PRIVATE, check=True)
     differing = {name: text for name, text in contents.items() if not is_up_to_date(directory / name, text)}
     existing = module.params["existing"]
     is_tested = (differing or existing) and shutil.which("restic")
@@ -181,8 +182,7 @@ def main() -> None:
             refused=True,
         )
     if not module.check_mode and (wrong_mode or differing):
-        directory.mkdir(exist_ok=True)
-        directory.chmod(0o700)
+        directories.make(directory, own=directory, mode=directories.PRIVATE)
         for name, content in differing.items():
             if content:
                 common_files.write(directory / name, content.encode(), mode=MODE)

@@ -10,7 +10,7 @@ description:
   - Installs the engine as C(/opt/katago/engines/<sha256>/), owned by root and writable only by root.
   - Unpacks an AppImage, because hosts have no FUSE. Installs a plain executable unchanged.
   - The engine must run on the host and report the declared version.
-  - An engine that is already installed and intact is neither changed nor sent again.
+  - An engine that is already installed and intact is not sent again. Its owners and modes are corrected.
 options:
   path:
     description: The engine on the control node.
@@ -55,7 +55,6 @@ present:
 """
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -63,7 +62,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, directories, endings
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 
 ENGINES = paths.ASSETS / "engines"
@@ -101,7 +100,7 @@ def install(source: Path, sha256: str, version: str, directory: Path) -> None:
         raise EngineError(f"the file was damaged in transfer: its sha256 is {actual}, not {sha256}")
     scratch = directory.with_name(f".{sha256}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True, mode=0o755)
+    directories.make(scratch, own=scratch)
     try:
         tree = prepare(source, scratch)
         check_version(binary(tree), version)
@@ -119,13 +118,13 @@ def install(source: Path, sha256: str, version: str, directory: Path) -> None:
 def prepare(source: Path, scratch: Path) -> Path:
     """Create the engine's directory tree below `scratch`; return it."""
     tree = scratch / "tree"
-    tree.mkdir()
+    directories.make(tree)
     program = tree / "katago"
     shutil.copyfile(source, program)
     program.chmod(0o755)
     if is_appimage(program):
         tree = unpack(program, scratch)
-    seal(tree)
+    directories.seal(tree)
     return tree
 
 
@@ -144,18 +143,6 @@ def unpack(program: Path, scratch: Path) -> Path:
         message = endings.describe(result.stderr, result.stdout, status=result.returncode)
         raise EngineError(f"the AppImage cannot be unpacked: {message}")
     return tree
-
-
-def seal(tree: Path) -> None:
-    """Make root the owner of all files, readable by everyone and writable only by root."""
-    for directory, _, files in os.walk(tree):
-        Path(directory).chmod(0o755)
-        os.chown(directory, 0, 0)
-        for name in files:
-            path = Path(directory, name)
-            os.lchown(path, 0, 0)
-            if not path.is_symlink():
-                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 
 def tree_digest(directory: Path) -> str:
@@ -207,7 +194,12 @@ def main() -> None:
     directory = ENGINES / parameters["sha256"]
     tree = tree_digest(directory)
     installing = not tree and parameters["source"] is not None
+    corrected = False
     try:
+        if tree or installing:
+            corrected = directories.make(ENGINES, own=paths.ASSETS, check=module.check_mode)
+        if tree:
+            corrected |= directories.seal(directory, check=module.check_mode)
         if installing:
             install(Path(parameters["source"]), parameters["sha256"], parameters["version"], directory)
             tree = digest.of_path(directory)
@@ -221,7 +213,7 @@ def main() -> None:
             )
         )
     module.exit_json(
-        changed=installing,
+        changed=installing or corrected,
         present=bool(tree),
         binary=str(binary(directory)),
         directory=str(directory),

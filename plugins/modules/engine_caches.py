@@ -112,6 +112,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
     digest,
+    directories,
     endings,
     progress,
     shape,
@@ -267,7 +268,7 @@ class Caches:
         before = self.record()
         scratch = self.directory.with_name(f".{self.directory.name}.partial")
         shutil.rmtree(scratch, ignore_errors=True)
-        (scratch / DIRECTORY).mkdir(parents=True, mode=0o755)
+        directories.make(scratch / DIRECTORY, own=paths.ASSETS)
         copy_files(SCRATCH / DIRECTORY, scratch / DIRECTORY)
         files = {path.name: digest.of_file(path) for path in sorted((scratch / DIRECTORY).iterdir())}
         if not files:
@@ -282,8 +283,7 @@ class Caches:
             depends_on=[self._parameters["binary"], self._parameters["network"]],
         )
         common_files.write(scratch / RECORD, json.dumps(record, indent=1).encode() + b"\n", mode=0o644)
-        for folder in (scratch, scratch / DIRECTORY):
-            folder.chmod(0o755)
+        directories.seal(scratch)
         shutil.rmtree(self.directory, ignore_errors=True)
         scratch.rename(self.directory)
         shutil.rmtree(SCRATCH / DIRECTORY)

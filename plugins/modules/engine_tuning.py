@@ -96,6 +96,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
     digest,
+    directories,
     endings,
     files,
     progress,
@@ -232,11 +233,14 @@ def is_whole(target: Path) -> bool:
 
 
 def install(content: str, root: Path) -> tuple[Path, bool]:
-    """Install a tuning result in a directory named by its digest; return its path and whether it is new."""
+    """Install a tuning result in a directory named by its digest.
+
+    Returns its path, and whether anything was changed. `root`: the directory of all results.
+    """
     target = root / digest.of_text(content) / "tuning.txt"
+    corrected = directories.make(target.parent, own=root.parent)
     if is_whole(target):
-        return target, False
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        return target, directories.seal(target.parent) or corrected
     files.write(target, content.encode(), mode=0o644)
     return target, True
 
@@ -284,8 +288,8 @@ def main() -> None:
             module.exit_json(changed=True)
         path = RESULTS / digest.of_text(parameters["content"]) / "tuning.txt"
         changed = not is_whole(path)
-        if changed and not module.check_mode:
-            install(parameters["content"], RESULTS)
+        if not module.check_mode:
+            _, changed = install(parameters["content"], RESULTS)
         module.exit_json(changed=changed, file=str(path), sha256=path.parent.name)
     except TuningError as error:
         module.fail_json(msg=f"Tuning failed: {error}")

@@ -131,7 +131,7 @@ def query(names: Sequence[str], sandbox: Mapping[str, Any], root: Path, *, vendo
     device = devices.used_by_engine(output, vendor, names)
     if status or '"rootInfo"' not in output or device is None:
         raise DriverError(
-            f"The engine of {release} does not work on {' or '.join(names)}: {apt.last_lines(output)}"
+            f"The engine of {release} does not work on {' or '.join(names)}: {apt.reason(output, status)}"
         )
     return f"the engine of {release} answered on {device}"
 

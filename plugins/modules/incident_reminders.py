@@ -58,7 +58,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import endings, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, endings, files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import reminder_timer
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 
@@ -73,7 +73,6 @@ def put(path: Path, content: str, mode: int, *, check: bool) -> bool:
     if is_current(path, content):
         return False
     if not check:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         files.write(path, content.encode(), mode=mode)
     return True
 
@@ -85,7 +84,10 @@ def systemctl(*arguments: str, required: bool = True) -> None:
 
 def arm(plan: Path, content: str, channels: str, *, check: bool) -> bool:
     """Write the alarms and start the timer; return whether anything changed."""
-    changed = put(paths.INCIDENT_CHANNELS, channels, 0o600, check=check)
+    changed = False
+    for directory in {paths.INCIDENT_CHANNELS.parent, plan.parent}:
+        changed |= directories.make(directory, own=directory, mode=directories.PRIVATE, check=check)
+    changed |= put(paths.INCIDENT_CHANNELS, channels, 0o600, check=check)
     changed |= put(plan, content, 0o600, check=check)
     written = [put(path, text, 0o644, check=check) for path, text in reminder_timer.units().items()]
     if check:

@@ -8,7 +8,7 @@ module: network
 short_description: Install a network
 description:
   - Installs the network as C(/opt/katago/networks/<sha256>/<name>), writable only by root.
-  - A network that is already installed and intact is neither changed nor sent again.
+  - A network that is already installed and intact is not sent again. Its owner and modes are corrected.
 options:
   path:
     description: The network's file on the control node.
@@ -49,7 +49,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, directories, files
 
 
 def main() -> None:
@@ -65,8 +65,12 @@ def main() -> None:
     parameters = module.params
     target = paths.ASSETS / "networks" / parameters["sha256"] / parameters["name"]
     present = target.exists() and digest.of_file(target) == parameters["sha256"]
+    corrected = False
+    if present:
+        corrected = directories.make(target.parent, own=paths.ASSETS, check=module.check_mode)
+        corrected |= directories.seal(target.parent, check=module.check_mode)
     if present or parameters["source"] is None:
-        module.exit_json(changed=False, present=present, file=str(target))
+        module.exit_json(changed=corrected, present=present, file=str(target))
     actual = digest.of_file(parameters["source"])
     if actual != parameters["sha256"]:
         module.fail_json(
@@ -75,7 +79,7 @@ def main() -> None:
                 f" is {actual}, not {parameters['sha256']}. Run again."
             )
         )
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    directories.make(target.parent, own=paths.ASSETS)
     files.write(target, Path(parameters["source"]).read_bytes(), mode=0o644)
     module.exit_json(changed=True, present=True, file=str(target))
 

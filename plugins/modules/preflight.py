@@ -118,7 +118,8 @@ RETURN = r"""
 host:
   description:
     - "The measured facts: os, architecture, python, systemd, processors, memory_mb,
-      memory_available_mb, disk_free_mb, disk_obstacles, lacks, gpu, gpu_vendor, gpu_nodes, listeners."
+      memory_available_mb, disk_free_mb, disk_obstacles, lacks, gpu, gpu_vendor, gpu_nodes, listeners, masked,
+      weaknesses."
   type: dict
   returned: always
 engine:
@@ -149,7 +150,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk, os_release, sockets
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
-from ansible_collections.katago.fleet.plugins.module_utils.service import unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import sandbox, unit
 
 
 def systemd_version() -> int:
@@ -225,6 +226,8 @@ def main() -> None:
             "gpu_vendor": usable.vendor if usable else None,
             "gpu_nodes": usable.nodes if usable else [],
             "listeners": listeners,
+            "masked": sandbox.is_masked(),
+            "weaknesses": sandbox.taken_away(sandbox.drop_ins(paths.SERVICE_UNIT)),
         },
     )
 

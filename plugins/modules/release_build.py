@@ -12,7 +12,8 @@ description:
     that the release depends on.
   - The environment is installed from a wheel set that is made on the control node. The host needs no
     network.
-  - Does not touch the running service. An intact release is not built again. A damaged release is moved
+  - Does not touch the running service. An intact release is not built again; its owner and modes are
+    corrected, like those of the directories that the service reads. A damaged release is moved
     aside under another name and built again.
 options:
   server:
@@ -89,7 +90,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, directories, endings, files
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
 
@@ -107,15 +108,19 @@ def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
     A directory without a manifest does not count as a release, so a build that was killed starts over.
     """
     shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True, mode=0o755)
+    directories.make(directory, own=directory)
     wheels = directory / ".wheels"
     with zipfile.ZipFile(source) as archive:
         archive.extractall(wheels)
-    install_environment(directory / "venv", wheels)
+    # pip unpacks wheels in its directory for temporary files, and /tmp may be small or full.
+    temporary = directory / ".tmp"
+    directories.make(temporary)
+    install_environment(directory / "venv", wheels, temporary)
+    shutil.rmtree(temporary)
     shutil.rmtree(wheels)
     for name, content in parameters["files"].items():
         (directory / name).write_text(content)
-    seal(directory)
+    directories.seal(directory)
     manifest = {
         "name": parameters["name"],
         "version": parameters["version"],
@@ -126,10 +131,13 @@ def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
     files.write(directory / layout.MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n", mode=0o644)
 
 
-def install_environment(venv: Path, wheels: Path) -> None:
-    """Create the environment from wheels alone, without pip in it, and compile it."""
+def install_environment(venv: Path, wheels: Path, temporary: Path) -> None:
+    """Create the environment from wheels alone, without pip in it, and compile it.
+
+    `temporary`: a directory for temporary files.
+    """
     (pip,) = wheels.glob("pip-*.whl")
-    run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
+    run([sys.executable, "-m", "venv", "--without-pip", str(venv)], temporary)
     python = str(venv / "bin" / "python")
     run(
         [
@@ -144,7 +152,8 @@ def install_environment(venv: Path, wheels: Path) -> None:
             "--no-cache-dir",
             "--disable-pip-version-check",
             f"--requirement={wheels}/requirements.txt",
-        ]
+        ],
+        temporary,
     )
     run(
         [
@@ -156,18 +165,20 @@ def install_environment(venv: Path, wheels: Path) -> None:
             "0",
             "--invalidation-mode=unchecked-hash",
             str(venv / "lib"),
-        ]
+        ],
+        temporary,
     )
-    run([str(venv / "bin" / "katago-mcp"), "version"])
+    run([str(venv / "bin" / "katago-mcp"), "version"], temporary)
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str], temporary: Path) -> None:
     """Run a step of the build, independent of the user's settings. Raises BuildError if it fails."""
     environment = {
         "PATH": os.environ["PATH"],
         "PIP_CONFIG_FILE": os.devnull,
         "HOME": "/nonexistent",
         "LC_ALL": "C.UTF-8",
+        "TMPDIR": str(temporary),
     }
     result = subprocess.run(
         command,
@@ -182,14 +193,15 @@ def run(command: list[str]) -> None:
         raise BuildError(f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {output}")
 
 
-def seal(directory: Path) -> None:
-    """Make everything readable by all and writable by root alone, whatever the umask was."""
-    for folder, _, names in os.walk(directory):
-        Path(folder).chmod(0o755)
-        for name in names:
-            path = Path(folder, name)
-            if not path.is_symlink():
-                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+def correct(directory: Path, *, check: bool) -> bool:
+    """Correct the owners and modes of a release and of the directories that the service passes through.
+
+    Returns whether any of them differed. `check`: change nothing.
+    """
+    changed = directories.seal(directory, check=check)
+    for path in (directory.parent, paths.STATE, paths.CONFIG.parent):
+        changed |= directories.make(path, own=paths.own(path), check=check)
+    return changed
 
 
 def set_aside(directory: Path, *, in_use: bool = False) -> Path | None:
@@ -222,13 +234,15 @@ def main() -> None:
     directory = releases.release(parameters["name"])
     present = not layout.damage(directory)
     if present or parameters["source"] is None:
-        module.exit_json(changed=False, present=present)
+        corrected = present and correct(directory, check=module.check_mode)
+        module.exit_json(changed=corrected, present=present)
     uses = (releases.current_release(), unit.running_release(unit.state().pid))
     aside = set_aside(directory, in_use=directory.name in uses)
     try:
         build(directory, Path(parameters["source"]), parameters)
         if damage := layout.damage(directory):
             raise BuildError("; ".join(damage[:3]))
+        correct(directory, check=False)
     except (BuildError, OSError, subprocess.TimeoutExpired) as error:
         if aside:
             # It may be the current release. A damaged release still runs; a missing one cannot be restarted.

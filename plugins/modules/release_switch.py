@@ -91,7 +91,7 @@ from typing import Any, get_args
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, disk, files
 from ansible_collections.katago.fleet.plugins.module_utils.release import catalogue, history, links
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import restart, start_check
@@ -180,7 +180,7 @@ def switch(layout: release_layout.Layout, record: history.Record, history_file: 
         if history.current(history.read(history_file)) != record.release:
             history.append(record, history_file)
         for path, target in missing.items():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            directories.make(path.parent, own=paths.own(path.parent))
             if path.exists() and not path.is_symlink():
                 # Somebody's own file, or a copy of the release: a rename would overwrite it, or fail.
                 path.rename(path.with_name(f".replaced-{path.name}-{record.at.replace(':', '')}"))

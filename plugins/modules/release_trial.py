@@ -88,6 +88,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    directories,
     files,
     redaction,
     shape,
@@ -177,7 +178,7 @@ def main() -> None:
     # Remove what a run with a lost connection may have left.
     transient_unit.clear(UNIT)
     shutil.rmtree(CREDENTIALS, ignore_errors=True)
-    CREDENTIALS.mkdir(mode=0o700)
+    directories.make(CREDENTIALS, own=CREDENTIALS, mode=directories.PRIVATE)
     try:
         for name, content in credentials(parameters).items():
             files.write(CREDENTIALS / name, content.encode(), mode=0o600)

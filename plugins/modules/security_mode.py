@@ -83,7 +83,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import endings, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, endings, files
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import isolation, security_mode
 
 UNIT_FILE = Path("/etc/systemd/system") / paths.ISOLATION_UNIT
@@ -145,7 +145,7 @@ def record(mode: security_mode.Mode) -> str:
     content = security_mode.as_text(mode).encode()
     files.write(paths.SECURITY_MODE_VOLATILE, content, mode=0o600)
     try:
-        paths.SECURITY_DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+        directories.make(paths.SECURITY_DIRECTORY, own=paths.SECURITY_DIRECTORY, mode=directories.PRIVATE)
         files.write(paths.SECURITY_MODE_LASTING, content, mode=0o600)
     except OSError as error:
         return str(error)
@@ -157,7 +157,7 @@ def load_at_boot(rules: str) -> str:
     try:
         files.write(paths.ISOLATION_RULES, rules.encode(), mode=0o600)
         files.write(UNIT_FILE, isolation.unit().encode(), mode=0o644)
-        WANTED.parent.mkdir(parents=True, exist_ok=True)
+        directories.make(WANTED.parent)
         files.link(WANTED, str(UNIT_FILE))
         run("systemctl", "daemon-reload")
     except (OSError, subprocess.SubprocessError) as error:

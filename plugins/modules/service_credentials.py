@@ -160,19 +160,15 @@ def main() -> None:
     )
     replaced = credentials.content(tokens) != content.encode()
     wrong = {path: file for path, file in required.items() if not file.lies_at(path)}
-    closed = group is not None and is_access(directory, credentials.CREDENTIALS_MODE, group)
+    corrected = group is None or credentials.open_directory(directory, group, check=module.check_mode)
     if group is not None and not module.check_mode:
-        directory.parent.mkdir(exist_ok=True, mode=0o755)
-        directory.mkdir(exist_ok=True, mode=0o700)
-        if not closed:
-            credentials.open_directory(directory, group)
         try:
             for path, file in wrong.items():
                 file.write(path)
         except OSError as error:
             module.fail_json(msg=f"The service's credentials cannot be written: {error}. Repair this first.")
     module.exit_json(
-        changed=bool(wrong) or not closed,
+        changed=bool(wrong) or corrected,
         names=[entry["name"] for entry in module.params["tokens"]],
         replaced=replaced,
     )

@@ -70,13 +70,14 @@ checks:
   returned: always
 """
 
+import subprocess
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import os_release
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, os_release
 from ansible_collections.katago.fleet.plugins.module_utils.release import deployed, links
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import (
@@ -84,10 +85,19 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import (
     host_secrets,
     observe,
     overlay,
+    sandbox,
     start_check,
     unit,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
+
+
+def weaknesses(layout: release_layout.Layout) -> list[str]:
+    """What the running unit lacks of its sandbox. A weaker sandbox is reported and does not fail."""
+    try:
+        return sandbox.sentences(sandbox.of_running_unit(layout.current / paths.SERVICE_UNIT))
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"The sandbox of the running service cannot be checked: {endings.of_error(error)}"]
 
 
 def main() -> None:
@@ -156,6 +166,8 @@ def main() -> None:
     checks = [*works, files]
     health = observation.observed.health
     lowered = overlay.describe(health[1].get("overlay")) if health else ""
+    for sentence in weaknesses(layout):
+        module.warn(sentence)
     result = {
         "release": release,
         "lowered": lowered,
@@ -172,7 +184,7 @@ def main() -> None:
             **result,
         )
     if failed := service_checks.failures(checks):
-        details = f"{failed}\nIts last log lines:\n{host_secrets.redacted(unit.journal())}"
+        details = f"{failed}\nIts last log lines:\n{host_secrets.redacted(unit.journal()) or 'none'}"
         module.fail_json(msg=f"The service does not work ({release}):\n{details}", failures=failed, **result)
     module.exit_json(changed=False, **result)
 

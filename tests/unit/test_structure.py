@@ -47,10 +47,12 @@ LARGER = {
     "backup_restore": "assesses all that a host depends on, and plans, fetches and installs what repairs it",
     **dict.fromkeys(
         (
+            "gpu_driver_finish",
             "gpu_driver_install",
             "gpu_driver_load",
             "gpu_driver_plan",
             "gpu_driver_record",
+            "gpu_driver_restore",
             "gpu_driver_verify",
         ),
         "checks the whole host again, because a reboot or another run may have happened between two steps",

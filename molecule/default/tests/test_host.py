@@ -88,6 +88,23 @@ def test_service_cannot_write_to_its_own_programs_and_configuration(host: Any, t
     assert host.check_output(f"find {tree} ! -user root") == ""
 
 
+def test_strict_umask_of_the_host_has_no_effect_on_our_files(host: Any) -> None:
+    assert host.check_output("umask") in ("0077", "0027")
+    trees = "/opt/katago /opt/katago-mcp"
+    assert host.check_output(f"find {trees} -type d ! -perm 0755") == ""
+    assert host.check_output(f"find {trees} -type f ! -perm 0644 ! -perm 0755") == ""
+    modes = host.check_output(
+        "stat --format='%n %a %U:%G' /etc/katago-mcp /etc/katago-mcp/credentials /var/lib/katago-mcp"
+        " /var/lib/katago-mcp/history.jsonl"
+    )
+    assert modes.splitlines() == [
+        "/etc/katago-mcp 755 root:root",
+        "/etc/katago-mcp/credentials 710 root:katago-mcp",
+        "/var/lib/katago-mcp 755 root:root",
+        "/var/lib/katago-mcp/history.jsonl 644 root:root",
+    ]
+
+
 def test_service_listens_only_on_its_two_ports(host: Any) -> None:
     listening = host.check_output("ss --listening --tcp --udp --numeric --no-header")
     ports = sorted({int(line.split()[4].rsplit(":", 1)[1]) for line in listening.splitlines()})

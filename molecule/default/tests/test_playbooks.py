@@ -26,6 +26,21 @@ def test_second_run_changes_and_downloads_nothing() -> None:
     assert "Building" not in run.output
 
 
+def test_deployment_uses_another_directory_if_that_for_temporary_files_is_full() -> None:
+    name = fleet.LAB.hosts()[0].name
+    host = connect(name)
+    fill = "dd if=/dev/zero of=/tmp/filler bs=4k 2>/dev/null; true"
+    host.check_output(f"mount -t tmpfs -o size=1m tmpfs /tmp && ({fill})")
+    try:
+        run = fleet.play("deploy.yml", f"--limit={name}")
+    finally:
+        host.check_output("umount --lazy /tmp")
+    assert run.returncode == 0, run.output
+    warning = f"/tmp on {name} cannot be used for temporary files (No space left on device)"
+    # Ansible wraps warnings.
+    assert warning in " ".join(run.output.split()), run.output
+
+
 def test_validation_names_the_release() -> None:
     run = fleet.play("validate.yml")
     assert run.returncode == 0, run.output

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import shlex
 import statistics
 import subprocess
@@ -34,6 +35,9 @@ CACHE = "/var/cache/katago-mcp"
 DROP_IN = f"/run/systemd/system/{SERVICE}.d/few.conf"
 JOURNALD = Path("/etc/systemd/journald.conf.d/nothing.conf")
 LOCK = "/run/katago-mcp.lock"
+# What distrobuilder writes into LXC containers at boot, for all services.
+CONTAINER_DROP_IN = "/run/systemd/system/service.d/zzz-lxc-service.conf"
+CONTAINER_SETTINGS = "ProtectProc=default ProtectKernelTunables=no NoNewPrivileges=no LoadCredential="
 RECOVERY = 90
 # The lab's hosts share the processors of this machine, so checks need long deadlines.
 QUICK = "--extra-vars=triage_window=2 triage_patience=60 triage_baseline_uptime=1"
@@ -431,6 +435,27 @@ def test_read_only_root(first: Any, tmp_path: Path) -> None:
     # The configuration is unchanged. No playbook can work on this host, so none is proposed.
     assert not [rule for level, rule in found if level in ("P0", "unknown")]
     assert report["hosts"][FIRST.name]["command"] is None
+
+
+def test_drop_in_of_a_container_that_weakens_the_sandbox_is_named(first: Any, tmp_path: Path) -> None:
+    first.check_output(
+        f"mkdir -p $(dirname {CONTAINER_DROP_IN})"
+        f" && printf '%s\\n' '[Service]' {CONTAINER_SETTINGS} > {CONTAINER_DROP_IN}"
+        " && systemctl daemon-reload"
+    )
+    before = hosts.untouched(first)
+    try:
+        report = triage(tmp_path)
+        deployment = fleet.play("deploy.yml", f"--limit={FIRST.name}")
+    finally:
+        first.check_output(f"rm -r $(dirname {CONTAINER_DROP_IN}) && systemctl daemon-reload")
+    found = reasons(report, FIRST)["P3", "sandbox"]
+    assert found.startswith(f"the sandbox is weakened by {CONTAINER_DROP_IN}: ")
+    assert {"NoNewPrivileges", "ProtectProc", "ProtectKernelTunables"} <= set(re.findall(r"\w+", found))
+    # The deployment could not pass tokens to the service.
+    assert deployment.returncode != 0
+    assert f"{CONTAINER_DROP_IN} sets LoadCredential=" in deployment.output
+    assert hosts.untouched(first) == before
 
 
 def test_low_limit_of_open_files_and_a_unit_with_high_load(first: Any, second: Any, tmp_path: Path) -> None:

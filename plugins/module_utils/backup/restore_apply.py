@@ -29,7 +29,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.restore_plan i
     tokens_with_operator,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.backup.survey import Finding
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, directories, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.release import history, layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
@@ -49,9 +49,14 @@ def staged_path(host: Path, path: str | Path) -> Path:
     Here and in the following, `host` is the directory of the host's files, and the paths of actions are as
     on the host itself.
     """
+    return below(below(host, _root(path)) / STAGE, path)
+
+
+def _root(path: str | Path) -> Path:
+    """The directory of ROOTS that has a path. Raises RestoreError if none has it."""
     for root in ROOTS:
         if Path(path).is_relative_to(root):
-            return below(below(host, root) / STAGE, path)
+            return root
     raise RestoreError(f"{path} is not below a directory that can be restored")
 
 
@@ -82,13 +87,14 @@ def _fetch(planner: Planner, snapshot: str, actions: Sequence[Action]) -> None:
             continue
         make_parent(planner.root, root / STAGE)
         target = below(planner.root, root) / STAGE
-        target.mkdir(mode=0o700)
+        directories.make(target, own=target, mode=directories.PRIVATE)
         planner.repository.restore(snapshot, target, _limit_paths(files), deadline=STAGE_SECONDS)
         common_files.sync_tree(target)
     for action in actions:
         if action.how in ("merge", "tokens"):
             target = staged_path(planner.root, action.path)
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            stage = below(planner.root, _root(action.path)) / STAGE
+            directories.make(target.parent, own=stage, mode=directories.PRIVATE)
             common_files.write(target, planner.content(action.path) or b"", mode=0o600)
         if action.how in ("put", "add") and (problem := staging_problem(planner.root, action)):
             raise RestoreError(f"{action.path} from the snapshot is not as expected: {problem}")
@@ -218,6 +224,7 @@ class Restoration:
         cache by the restored release. Raises OSError, RestoreError.
         """
         order = self.record.orders[-1]
+        self._correct_directories()
         quarantined = self.install([action for action in order.actions if action.how != "link"], check_cache)
         why = f"restored from {order.snapshot[:8]}: {len(order.actions)} items"
         record_switch(self._host, order.who, order.release, why)
@@ -244,6 +251,9 @@ class Restoration:
             quarantined += self._quarantine(path)
             make_parent(self._host, path)
             here = self._at(path)
+            if path.is_relative_to(paths.RELEASE_ROOT) or path.is_relative_to(paths.ASSETS):
+                # The snapshot may be of a host with a stricter umask, and the service must read these files.
+                directories.seal(staged)
             staged.rename(here)
             common_files.sync_directory(here.parent)
         return quarantined
@@ -252,6 +262,12 @@ class Restoration:
         """Record the restore as finished."""
         self._write(replace(self.record, finished=timestamps.now(), result=result))
         clean_stages(self._host)
+
+    def _correct_directories(self) -> None:
+        """Correct the owners and modes of the directories that the service passes through."""
+        for root in ROOTS:
+            if paths.own(root) and self._at(root).is_dir():
+                directories.make(self._at(root), own=self._at(root))
 
     def _at(self, path: Path) -> Path:
         return below(self._host, path)
@@ -302,7 +318,7 @@ class Restoration:
         if not os.path.lexists(here):
             return []
         place = _unused_name(below(self.directory, path))
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directories.make(place.parent, own=self.directory, mode=directories.PRIVATE)
         if here.is_dir() and not here.is_symlink():
             place = self._move(path, place)
         else:
@@ -323,10 +339,10 @@ class Restoration:
             if error.errno != errno.EXDEV:
                 raise
             # On another file system: move it to a quarantine there, with the same name.
-            root = next(root for root in ROOTS if path.is_relative_to(root))
-            quarantine = self._at(root) / ".quarantine" / self.directory.name
-            place = _unused_name(quarantine / path.relative_to(root))
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            root = _root(path)
+            quarantine = self._at(root) / ".quarantine"
+            place = _unused_name(quarantine / self.directory.name / path.relative_to(root))
+            directories.make(place.parent, own=quarantine, mode=directories.PRIVATE)
             here.rename(place)
         common_files.sync_directory(here.parent)
         return place
@@ -362,15 +378,15 @@ def record_switch(host: Path, who: str, release: str, why: str) -> bool:
 
 
 def make_parent(host: Path, path: Path) -> None:
-    """Create a path's directory. Sets the required modes on the directories of credentials and reminders."""
-    is_credential = path.is_relative_to(paths.CREDENTIALS)
-    is_private = is_credential or path.is_relative_to(paths.INCIDENT_STATE)
+    """Create a path's directory. Corrects the owners and modes of our own directories that lead to it."""
     directory = below(host, path).parent
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700 if is_private else 0o755)
-    if is_credential:
+    if path.is_relative_to(paths.CREDENTIALS):
         credentials.open_directory(directory, service_group_id())
-    elif is_private:
-        directory.chmod(0o700)
+    elif path.is_relative_to(paths.INCIDENT_STATE):
+        directories.make(directory, own=below(host, paths.INCIDENT_STATE), mode=directories.PRIVATE)
+    else:
+        own = paths.own(path.parent)
+        directories.make(directory, own=below(host, own) if own else None)
 
 
 def service_group_id() -> int:
@@ -397,9 +413,7 @@ def _unused_name(path: Path) -> Path:
 
 
 def _new_directory(parent: Path, name: str) -> Path:
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    parent.chmod(0o700)
     directory = _unused_name(parent / name)
-    directory.mkdir(mode=0o700)
+    directories.make(directory, own=parent, mode=directories.PRIVATE)
     common_files.sync_directory(parent)
     return directory

@@ -28,7 +28,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.settings impor
     State,
     state_or_empty,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, redaction, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import digest, directories, redaction, shape
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, sizing
@@ -217,7 +217,7 @@ class Backup:
         )
         self._size = restic.statistics(printed)["total_size"]
         shutil.rmtree(self._scratch, ignore_errors=True)
-        self._scratch.mkdir(parents=True, mode=0o700)
+        directories.make(self._scratch, own=self._scratch, mode=directories.PRIVATE)
         free = shutil.disk_usage(self._scratch).free
         if free < self._size + _SPARE_BYTES:
             raise BackupError(
@@ -321,7 +321,7 @@ def publish(state: State, settings: Settings, path: Path) -> None:
     state.write(path)
     if settings.metrics:
         metrics = Path(settings.metrics)
-        metrics.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        directories.make(metrics.parent)
         common_files.write(metrics, exposition(state).encode(), mode=0o644)
 
 

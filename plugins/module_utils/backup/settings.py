@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, files, shape
 
 
 class BackupError(Exception):
@@ -114,7 +114,7 @@ class State:
 
     def write(self, path: Path) -> None:
         """Replace the state file."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        directories.make(path.parent, own=path.parent)
         content = {**asdict(self), "history": asdict(self.history) if self.history else {}}
         files.write(path, json.dumps(content, indent=1).encode() + b"\n", mode=0o644)
 

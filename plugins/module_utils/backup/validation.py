@@ -26,7 +26,7 @@ def command(scratch: Path, release: str, *, assets: bool, engine: bool) -> list[
     """
     restored = scratch / "opt" / "katago-mcp" / "releases" / release
     directory = paths.RELEASE_ROOT / "releases" / release
-    directives: dict[str, Any] = dict(sandbox.directives((restored / paths.SERVICE_UNIT).read_text()))
+    directives: dict[str, Any] = dict(sandbox.sandbox_directives((restored / paths.SERVICE_UNIT).read_text()))
     if assets:
         binds = [f"{scratch}/opt/katago-mcp:/opt/katago-mcp", f"{scratch}/opt/katago:/opt/katago"]
         config = directory / "config.json"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import endings, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, endings, redaction
 
 _STATUS = "${Package}\t${Version}\t${db:Status-Abbrev}\n"
 # Status letters of dpkg-query(1) for a package that is not installed, or of which only configuration is left.
@@ -110,7 +110,8 @@ def get(*arguments: str, archives: Path, simulate: bool = False) -> str:
 
     Raises PackagesError with its last log lines if it fails.
     """
-    (archives / "partial").mkdir(parents=True, exist_ok=True)
+    directories.make(archives, own=archives)
+    directories.make(archives / "partial")
     how = ["--simulate"] if simulate else []
     return run(["apt-get", *_UNATTENDED, f"--option=Dir::Cache::archives={archives}/", *how, *arguments])
 
@@ -142,6 +143,11 @@ def unmet(output: str) -> str:
     """The dependencies that APT reports as unmet; empty if it reports none."""
     _, heading, listed = output.partition("unmet dependencies:\n")
     return last_lines(listed) if heading else ""
+
+
+def reason(output: str, status: int) -> str:
+    """The last lines of a program's output; if there are none, its exit status."""
+    return last_lines(output) or endings.describe(status=status)
 
 
 def last_lines(output: str, most: int = 6) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,11 @@ def append(path: Path, content: bytes, *, mode: int) -> None:
     new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode)
     try:
-        append_lines(descriptor, content, durable=True)
+        with _naming(path):
+            if new:
+                # The umask may have removed bits.
+                os.fchmod(descriptor, mode)
+            append_lines(descriptor, content, durable=True)
     finally:
         os.close(descriptor)
     if new:
@@ -137,7 +142,7 @@ def sync_tree(root: Path) -> None:
 def _beside(path: Path, content: bytes, mode: int, group: int | None = None) -> Path:
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with _naming(path), os.fdopen(descriptor, "wb") as file:
             file.write(content)
             if group is not None:
                 os.fchown(file.fileno(), -1, group)
@@ -148,6 +153,17 @@ def _beside(path: Path, content: bytes, mode: int, group: int | None = None) -> 
         Path(scratch).unlink()
         raise
     return Path(scratch)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Add the path to an OSError without one: an error of write(2) does not say which disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _remove_torn_line(path: Path) -> bytes:

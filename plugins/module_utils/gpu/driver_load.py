@@ -49,7 +49,7 @@ def load(settings: Settings) -> str:
     host = replace(host, loaded=kernel_module.version(), loaded_kind=kernel_module.kind())
     if not is_loaded(settings, host, plan):
         if status:
-            raise DriverError(f"The kernel module nvidia cannot be loaded: {apt.last_lines(output)}")
+            raise DriverError(f"The kernel module nvidia cannot be loaded: {apt.reason(output, status)}")
         return driver_plan.plan(settings, driver_inspection.inspect(settings)).reboot
     for number in range(plan.expected):
         programs.ask(["nvidia-modprobe", "-u", "-c", str(number)])
@@ -60,5 +60,5 @@ def load(settings: Settings) -> str:
     programs.ask(["systemctl", "daemon-reload"])
     status, output = programs.ask(["systemctl", "enable", "--now", kernel_module.PERSISTENCED])
     if status:
-        raise DriverError(f"{kernel_module.PERSISTENCED} does not start: {apt.last_lines(output)}")
+        raise DriverError(f"{kernel_module.PERSISTENCED} does not start: {apt.reason(output, status)}")
     return ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, files, shape
 
 STATE = Path("/var/lib/katago-gpu-driver")
 RECORD = STATE / "state.json"
@@ -78,5 +78,5 @@ def read() -> Record:
 
 def write(record: Record) -> None:
     """Replace the record."""
-    STATE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    directories.make(STATE, own=STATE)
     files.write(RECORD, (json.dumps(asdict(record), indent=1) + "\n").encode(), mode=0o644)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, files
 
 
 def read(path: Path) -> str | None:
@@ -20,5 +20,6 @@ def put(path: Path, text: str | None) -> None:
     if text is None:
         path.unlink(missing_ok=True)
     elif read(path) != text:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # Most of them belong to APT, systemd or the kernel, so their modes stay as they are.
+        directories.make(path.parent)
         files.write(path, text.encode(), mode=0o644)

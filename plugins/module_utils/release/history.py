@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, files, shape
 
 Verdict = Literal["good", "bad"]
 How = Literal["deployment", "rollback", "return", "restore"]
@@ -62,7 +62,7 @@ def parse(line: bytes) -> Record:
 
 def append(record: Record, path: Path) -> None:
     """Append a record durably and atomically. Raises OSError; the file is then unchanged."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    directories.make(path.parent, own=path.parent)
     files.append(path, json.dumps(asdict(record)).encode() + b"\n", mode=0o644)
 
 

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import endings, redaction, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    directories,
+    endings,
+    redaction,
+    shape,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
 
@@ -194,7 +199,7 @@ def move_to_quarantine(directory: Path, at: str) -> list[Path]:
     destination = quarantine(directory)
     if destination != directory:
         try:
-            destination.mkdir(mode=0o700, exist_ok=True)
+            directories.make(destination, own=destination, mode=directories.PRIVATE)
         except OSError:
             # A full disk may not even have room for a directory.
             destination = directory

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import grp
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories
 
 TOKENS_MODE = 0o640
 CREDENTIALS_MODE = 0o710
@@ -38,10 +38,15 @@ def group_id(name: str = paths.SERVICE_GROUP) -> int | None:
         return None
 
 
-def open_directory(directory: Path, group: int) -> None:
-    """Give a directory to the current user, and let `group` enter it but not list it."""
-    os.chown(directory, os.geteuid(), group)
-    directory.chmod(CREDENTIALS_MODE)
+def open_directory(directory: Path, group: int, *, check: bool = False) -> bool:
+    """Create the directory of credentials or correct it; return whether anything was changed.
+
+    `group` may enter it but not list it. `check`: change nothing.
+    """
+    changed = directories.make(directory.parent, own=directory.parent, check=check)
+    return changed | directories.make(
+        directory, own=directory, mode=CREDENTIALS_MODE, group=group, check=check
+    )
 
 
 def loaded(pid: int, name: str) -> bytes | None:

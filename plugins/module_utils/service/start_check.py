@@ -159,7 +159,7 @@ def _few(lines: list[str]) -> str:
 
 def _refusals(directory: Path, config: Path, unit_file: str) -> list[str]:
     """What the release's own check finds wrong with configuration, files, tokens and certificate."""
-    directives: dict[str, Any] = dict(sandbox.directives(unit_file))
+    directives: dict[str, Any] = dict(sandbox.sandbox_directives(unit_file))
     directives |= {
         "WorkingDirectory": str(directory),
         "LoadCredential": [f"{name}:{path}" for name, path in credentials.in_unit(unit_file).items()],

@@ -34,6 +34,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import (
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
 from ansible_collections.katago.fleet.plugins.module_utils.service import journal as service_journal
 from ansible_collections.katago.fleet.plugins.module_utils.service import journal_view as journal_view_module
+from ansible_collections.katago.fleet.plugins.module_utils.service import sandbox as service_sandbox
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline as triage_baseline
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts
@@ -60,6 +61,14 @@ def require_processes(proc: Path) -> None:
         raise workers.NoResult(
             f"{proc} hides the processes of other users ({error.strerror}); see the mount option hidepid"
         ) from error
+
+
+def sandbox(layout: release_layout.Layout) -> list[facts.Weakness]:
+    """What the running unit lacks of the sandbox in its release's unit file."""
+    if not layout.current.exists():
+        return []
+    weaknesses = service_sandbox.of_running_unit(layout.current / paths.SERVICE_UNIT)
+    return shape.typed(list[facts.Weakness], weaknesses, "sandbox")
 
 
 def ports(at: endpoints.Endpoints, proc: Path) -> list[facts.Intruder]:

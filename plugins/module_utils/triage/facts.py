@@ -56,6 +56,18 @@ class Unit(TypedDict):
     drop_ins: list[str]
 
 
+class Weakness(TypedDict):
+    """A protection of the unit's sandbox that the running service lacks.
+
+    `directive`: its name in the unit. `setting`: what applies instead. `source`: the path of the drop-in that
+    sets it; empty if it is unknown.
+    """
+
+    directive: str
+    setting: str
+    source: str
+
+
 class Intruder(TypedDict):
     """A process that is not of the service and listens on a port of the service.
 
@@ -540,6 +552,7 @@ class Values(TypedDict, total=False):
     """
 
     unit: Unit
+    sandbox: list[Weakness]
     ports: list[Intruder]
     clients: Clients
     max_visits: int | None

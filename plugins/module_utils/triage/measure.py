@@ -130,6 +130,7 @@ def _early(
         "ready": lambda: checks.answer(at, "/ready", answer),
         "unit": checks.unit,
         "undeployed": lambda: deployed.undeployed(layout, places.unit_file),
+        "sandbox": lambda: checks.sandbox(layout),
         "max_visits": lambda: service_checks.configured_visits(checks.config(layout)),
         "ports": lambda: checks.ports(at, places.proc),
         "limits": lambda: checks.limits(layout, places.proc),

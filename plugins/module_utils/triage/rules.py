@@ -42,6 +42,7 @@ def _own(facts: Values) -> list[str]:
 RULES: dict[str, Rule] = {
     "ports": Rule(lambda facts: rules_network.ports(facts["ports"]), newer=("ports",)),
     "unit": Rule(lambda facts: rules_service.unit(facts["unit"]), ("unit",)),
+    "sandbox": Rule(lambda facts: rules_service.sandbox(facts["sandbox"]), newer=("sandbox",)),
     "release": Rule(
         lambda facts: rules_release.release(facts["release"], facts.get("undeployed", "")),
         ("release",),

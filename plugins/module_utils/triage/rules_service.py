@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ansible_collections.katago.fleet.plugins.module_utils.triage import reason
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
@@ -13,6 +13,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
     Runs,
     Traffic,
     Unit,
+    Weakness,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
 
@@ -27,6 +28,9 @@ def unit(unit: Unit) -> Iterator[Reason]:
     active, process = unit["active"], unit["process_state"]
     if unit["load"] == "not-found":
         yield Reason("P0", "unit", "katago-mcp.service does not exist", "deployed", next=reason.DEPLOY)
+    elif unit["load"] == "masked":
+        measured = f"katago-mcp.service is {active} and masked, so it cannot start (see `systemctl unmask`)"
+        yield Reason("P2" if active == "active" else "P0", "unit", measured, "not masked")
     elif active != "active":
         does_not_start = (
             active == "failed"
@@ -48,6 +52,17 @@ def unit(unit: Unit) -> Iterator[Reason]:
     elif process in (None, "Z", "X"):
         measured = "katago-mcp.service is active, but its main process is gone"
         yield Reason("P0", "unit", measured, "a running process", next=reason.FORCE)
+
+
+def sandbox(weaknesses: Sequence[Weakness]) -> Iterator[Reason]:
+    """Report that the running service lacks protections of its sandbox, by their source."""
+    by_source: dict[str, list[str]] = {}
+    for each in weaknesses:
+        by_source.setdefault(each["source"], []).append(each["directive"])
+    for source, directives in by_source.items():
+        names = ", ".join(directives)
+        measured = f"the sandbox is weakened by {source}: {names}" if source else f"the sandbox lacks {names}"
+        yield Reason("P3", "sandbox", measured, "the sandbox of the release's unit file")
 
 
 def health(health: Answer) -> Iterator[Reason]:

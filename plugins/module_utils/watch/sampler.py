@@ -21,6 +21,7 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    directories,
     files,
     procfs,
     prometheus,
@@ -88,7 +89,7 @@ def start_watch(
     Raises OSError; no order is left behind.
     """
     for directory in (order_file.parent, file.parent):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directories.make(directory, own=directory, mode=directories.PRIVATE)
     first = watch_samples.header(
         watch_samples.Terms(**order["terms"]),
         begun=now(),

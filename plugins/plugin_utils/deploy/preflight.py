@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import os_release, shape
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices
 from ansible_collections.katago.fleet.plugins.module_utils.release import sizing
+from ansible_collections.katago.fleet.plugins.module_utils.service import sandbox
 
 Facts = Mapping[str, Any]
 Settings = Mapping[str, Any]
@@ -86,17 +88,19 @@ def host_problems(
     human_network_bytes: int = 0,
     backend: str = "opencl",
     untested: bool = False,
+    credentials: bool = False,
 ) -> list[str]:
     """The problems with a host, as measured by the `preflight` module; [] if there are none.
 
     `backend`: the engine's backend, which must work on the host's device. `untested`: as in
-    `system_problems`.
+    `system_problems`. `credentials`: whether systemd must pass tokens or a certificate to the service.
     """
     return [
         *system_problems(host, untested=untested),
         *_backend_problems(host, backend),
         *_capacity_problems(host, {"network": network_bytes, "human_network": human_network_bytes}),
         *_listener_problems(host),
+        *_unit_problems(host, credentials=credentials),
     ]
 
 
@@ -289,8 +293,9 @@ def system_of(host: Facts) -> os_release.System:
 
 
 def system_warnings(host: Facts) -> list[str]:
-    """The warnings for reports about a host with an untested system; [] for a tested one."""
-    return [warning] if (warning := os_release.warning(system_of(host))) else []
+    """The warnings about a host: an untested system, and drop-ins that weaken the service's sandbox."""
+    untested = os_release.warning(system_of(host))
+    return [*([untested] if untested else []), *sandbox.sentences(host.get("weaknesses") or ())]
 
 
 def _backend_problems(host: Facts, backend: str) -> Iterator[str]:
@@ -322,6 +327,21 @@ def _capacity_problems(host: Facts, networks: Mapping[str, int]) -> Iterator[str
             )
     for obstacle in host["disk_obstacles"]:
         yield f"{obstacle}. Repair the disk first."
+
+
+def _unit_problems(host: Facts, *, credentials: bool) -> Iterator[str]:
+    if masked := host.get("masked"):
+        yield (
+            f"{paths.SERVICE_UNIT} is masked by {masked}: somebody has forbidden its start. If it may start"
+            f" again: systemctl unmask {paths.SERVICE_UNIT}"
+        )
+    lost = [each for each in host.get("weaknesses") or () if each["directive"] == sandbox.LOAD_CREDENTIAL]
+    for each in lost if credentials else ():
+        yield (
+            f"{each['source']} sets {each['setting']}, so systemd passes no credentials to the service: it"
+            f" would start without its tokens and its certificate. {sandbox.remedy(each['source'])}"
+            " If the service then fails with status 243 in a container, allow the container to nest."
+        )
 
 
 def _listener_problems(host: Facts) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, files
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import bundle, signing
 
 NO_INCIDENT = "no-incident"
@@ -46,7 +46,7 @@ class Records:
         self, host: str, at: str, expected: Sequence[str], signer: signing.Signer
     ) -> bundle.Evidence:
         """Create a directory for the evidence of a host. `at`: the control node's UTC time."""
-        _make_private(self.keys)
+        directories.make(self.keys, mode=directories.PRIVATE)
         signer.publish(self.keys)
         directory = self._new_directory(self._root / "evidence" / self._incident / host, at.replace(":", ""))
         return bundle.Evidence(
@@ -55,18 +55,14 @@ class Records:
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Append an event to the timeline, durably and atomically. Raises OSError."""
-        _make_private(self.timeline.parent)
+        directories.make(self.timeline.parent, mode=directories.PRIVATE)
         files.append(self.timeline, json.dumps(event).encode() + b"\n", mode=0o600)
 
     def _new_directory(self, parent: Path, name: str) -> Path:
-        _make_private(parent)
         for number in range(1, 1000):
             directory = parent / (name if number == 1 else f"{name}-{number}")
-            try:
-                directory.mkdir(mode=0o700)
-            except FileExistsError:
-                continue
-            return directory
+            if directories.make(directory, mode=directories.PRIVATE):
+                return directory
         raise RecordError(
             f"no directory for new evidence is left: {parent / name} and its suffixes -2 to -999 exist."
             " Move the old directories away"
@@ -80,9 +76,3 @@ def add_event(root: Path, incident: str, event: Mapping[str, Any]) -> str:
     except (RecordError, OSError) as error:
         return str(error)
     return ""
-
-
-def _make_private(directory: Path) -> None:
-    """Create a directory and its missing parents, accessible by their owner only."""
-    for path in (*reversed(directory.parents), directory):
-        path.mkdir(exist_ok=True, mode=0o700)

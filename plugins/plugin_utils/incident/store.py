@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state as incident_state
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import file_lock
@@ -26,7 +26,7 @@ class IncidentRecords:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock for planning and appending."""
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directories.make(self._directory, mode=directories.PRIVATE)
         with file_lock.locked(self._directory / ".lock"):
             yield
 
@@ -82,7 +82,7 @@ class IncidentRecords:
         """Append events to an incident's state, all or none. The caller must hold `locked`."""
         path = self.state(incident)
         if not path.parent.exists():
-            path.parent.mkdir(parents=True, mode=0o700)
+            directories.make(path.parent, mode=directories.PRIVATE)
             files.sync_directory(self._directory)
         files.append_events(path, *events, at=at, who=who)
 

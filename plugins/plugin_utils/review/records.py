@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import files
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox, store
@@ -121,6 +121,6 @@ def _written(contents: dict[Path, str], *, dry: bool) -> tuple[Path, ...]:
             continue
         changed.append(path)
         if not dry:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            directories.make(path.parent, mode=directories.PRIVATE)
             files.write(path, content, mode=0o600)
     return tuple(changed)

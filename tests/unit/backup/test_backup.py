@@ -154,7 +154,7 @@ def test_release_with_a_changed_manifest_is_backed_up_and_the_verification_repor
 
 
 def test_sandbox_directives_exclude_what_does_not_confine() -> None:
-    assert sandbox.directives(UNIT) == {
+    assert sandbox.sandbox_directives(UNIT) == {
         "User": ["katago-mcp"],
         "SystemCallFilter": ["@system-service", "~@privileged @resources"],
         "CapabilityBoundingSet": [""],

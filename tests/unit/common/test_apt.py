@@ -37,3 +37,8 @@ def test_error_of_a_failed_command_has_no_password_of_a_proxy() -> None:
     with pytest.raises(apt.PackagesError, match=r"cache\.example\.org") as failed:
         apt.run(["sh", "-c", script])
     assert "Canary-7Qx9-proxy" not in str(failed.value)
+
+
+def test_reason_of_a_silent_failure_is_its_exit_status() -> None:
+    assert apt.reason("one\n\ntwo\n", 1) == "one; two"
+    assert apt.reason("\n", 1) == "it exited with status 1 without any output"

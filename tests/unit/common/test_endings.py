@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import endings
+
+PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 
 
 @pytest.mark.parametrize(
@@ -75,3 +79,40 @@ def test_secrets_in_the_output_are_redacted() -> None:
     ):
         assert "hunter2" not in described
         assert "https://me:[redacted]@h/x" in described
+
+
+def open_ends(source: str) -> list[str]:
+    """The f-strings of a source that end in a colon if a program wrote nothing."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.JoinedStr) or len(node.values) < 2:
+            continue
+        before, last = node.values[-2:]
+        text = before.value if isinstance(before, ast.Constant) else ""
+        call = last.value if isinstance(last, ast.FormattedValue) else None
+        while isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "redacted" and call.args:
+            call = call.args[0]
+        name = getattr(call.func, "attr", "") if isinstance(call, ast.Call) else ""
+        if str(text).rstrip().endswith(":") and name in ("last_lines", "strip", "journal", "partition"):
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_no_message_ends_in_a_colon() -> None:
+    sources = sorted(PLUGINS.rglob("*.py"))
+    assert len(sources) > 200
+    assert [end for path in sources for end in open_ends(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ('f"It failed: {apt.last_lines(output)}"', 1),
+        ('f"Its last log lines:\\n{secrets.redacted(unit.journal())}"', 1),
+        ('f"It failed: {error.stderr.strip()}"', 1),
+        ('f"It failed: {apt.last_lines(output) or 1}"', 0),
+        ('f"It failed: {endings.describe(output, status=1)}"', 0),
+    ],
+)
+def test_message_that_may_end_in_a_colon_is_detected(source: str, expected: int) -> None:
+    assert len(open_ends(source)) == expected

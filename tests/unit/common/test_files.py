@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -108,3 +109,16 @@ def _append_some(directory: Path, first: int) -> None:
             with pytest.raises(OSError):
                 _atomic(directory, first + number)
         _atomic(directory, first + number)
+
+
+def test_error_of_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    path = tmp_path / "state.json"
+    with pytest.raises(OSError, match=f"No space left on device.*{path}"):
+        files.write(path, b"{}", mode=0o644)
+    with pytest.raises(OSError, match=f"No space left on device.*{path}"):
+        files.append(path, b"{}\n", mode=0o644)
+    assert list(tmp_path.iterdir()) in ([], [path])

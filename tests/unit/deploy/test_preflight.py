@@ -273,3 +273,37 @@ def test_random_tokens_are_no_placeholders(number: int) -> None:
     changed["katago_mcp_tokens"][0]["token"] = token
     expected = [] if len(set(token)) >= 8 else ["katago_mcp_tokens[0].token"]
     assert [problem.split(" ")[0] for problem in preflight.input_problems(changed)] == expected
+
+
+LOST = {
+    "directive": "LoadCredential",
+    "setting": "LoadCredential=",
+    "source": "/run/systemd/system/service.d/zzz-lxc-service.conf",
+}
+WEAKER = {**LOST, "directive": "NoNewPrivileges", "setting": "NoNewPrivileges=no"}
+
+
+def test_drop_in_that_takes_the_credentials_away_is_refused_by_name() -> None:
+    facts = {**host(), "weaknesses": [LOST, WEAKER]}
+    (problem,) = preflight.host_problems(facts, network_bytes=4 << 20, credentials=True)
+    assert problem.startswith(f"{LOST['source']} sets LoadCredential=")
+    assert "katago-.service.d/zzz-lxc-service.conf" in problem
+
+
+def test_service_without_credentials_is_deployed_in_spite_of_the_drop_in() -> None:
+    assert preflight.host_problems({**host(), "weaknesses": [LOST]}, network_bytes=4 << 20) == []
+
+
+def test_drop_in_that_weakens_the_sandbox_is_a_warning() -> None:
+    facts = {**host(), "weaknesses": [WEAKER]}
+    assert preflight.host_problems(facts, network_bytes=4 << 20, credentials=True) == []
+    (warning,) = preflight.system_warnings(facts)
+    assert warning.startswith(f"{LOST['source']} weakens the sandbox")
+    assert "NoNewPrivileges=no" in warning
+
+
+def test_masked_unit_is_refused() -> None:
+    facts = {**host(), "masked": "/etc/systemd/system/katago-mcp.service"}
+    (problem,) = preflight.host_problems(facts, network_bytes=4 << 20)
+    assert "masked by /etc/systemd/system/katago-mcp.service" in problem
+    assert "systemctl unmask" in problem

@@ -183,7 +183,10 @@ def test_every_play_that_changes_a_host_keeps_its_evidence_before_anything_else(
 
 def test_frame_starts_with_lock_and_evidence_and_always_finishes() -> None:
     role = PLAYBOOKS.parent / "roles" / "procedure" / "tasks"
-    (frame,) = yaml.safe_load((role / "main.yml").read_text())
+    tmpdir, transit, frame = yaml.safe_load((role / "main.yml").read_text())
+    # What comes before changes nothing on the host.
+    assert "katago.fleet.host_tmpdir" in tmpdir
+    assert list(transit["ansible.builtin.set_fact"]) == ["ansible_remote_tmp"]
     assert frame["block"][0]["ansible.builtin.import_tasks"] == "start.yml"
     assert "ansible.builtin.include_role" in frame["block"][1]
     assert frame["rescue"][-1]["ansible.builtin.import_tasks"] == "fail.yml"

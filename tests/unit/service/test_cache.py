@@ -194,7 +194,7 @@ def test_quarantine_needs_no_room_for_a_directory(directory: Path, monkeypatch: 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(Path, "mkdir", full)
+    monkeypatch.setattr(os, "mkdir", full)
     assert {path.parent for path in cache.move_to_quarantine(directory, AT)} == {directory}
 
 

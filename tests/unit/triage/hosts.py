@@ -26,6 +26,7 @@ def healthy() -> Facts:
             "drop_ins": [],
         },
         "ports": [],
+        "sandbox": [],
         "max_visits": 1000,
         "clients": {"address": "", "error": ""},
         "health": {

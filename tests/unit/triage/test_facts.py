@@ -234,6 +234,7 @@ def test_report_of_the_previous_version_is_read_and_judged_the_same() -> None:
             "lock",
             "max_visits",
             "ports",
+            "sandbox",
             "system",
             "undeployed",
         }

@@ -455,6 +455,7 @@ def test_engine_that_fails_repeatedly(count: int, level: str | None) -> None:
         ),
         ({"unit": {"active": "activating", "restarts": 2}}, ("P0", "unit"), "restart.yml", False),
         ({"unit": {"load": "not-found"}}, ("P0", "unit"), "deploy.yml", False),
+        ({"unit": {"load": "masked", "active": "inactive"}}, ("P0", "unit"), None, False),
         ({"unit": {"process_state": "T"}}, ("P0", "unit"), "restart.yml -e force=true", False),
         ({"health": {"status": None}}, ("P0", "health"), "restart.yml -e force=true", False),
         ({"health": {"status": 503}}, ("P0", "health"), "restart.yml -e force=true", False),
@@ -1094,7 +1095,25 @@ def test_proposed_mitigation_can_be_pasted_and_lowers_a_limit() -> None:
     assert (judge(slow).next or "").startswith("mitigate.yml -e concurrent=1 ")
 
 
-@pytest.mark.parametrize("name", ["ports", "clients"])
+def test_weakened_sandbox_is_reported_with_the_drop_in() -> None:
+    source = "/run/systemd/system/service.d/zzz-lxc-service.conf"
+    weaknesses = [
+        {"directive": "NoNewPrivileges", "setting": "NoNewPrivileges=no", "source": source},
+        {"directive": "ProtectProc", "setting": "ProtectProc=default", "source": source},
+        {"directive": "PrivateUsers", "setting": "not enforced on the running process", "source": ""},
+    ]
+    by_source, unexplained = judge({**healthy(), "sandbox": {"value": weaknesses}}).reasons
+    assert (by_source.level, by_source.rule) == ("P3", "sandbox")
+    assert by_source.measured == f"the sandbox is weakened by {source}: NoNewPrivileges, ProtectProc"
+    assert unexplained.measured == "the sandbox lacks PrivateUsers"
+
+
+def test_masked_unit_that_still_runs_is_no_emergency() -> None:
+    (reason,) = judge(having(unit={"load": "masked"})).reasons
+    assert (reason.level, reason.rule) == ("P2", "unit")
+
+
+@pytest.mark.parametrize("name", ["ports", "clients", "sandbox"])
 def test_newer_fact_is_unknown_if_its_check_had_no_result_and_skipped_if_a_report_lacks_it(name: str) -> None:
     facts = {**healthy(), name: {"unknown": "no answer within 10 s", "seconds": 10.0}}
     assert rules(judge(facts)) == {("unknown", name)}
