@@ -6,7 +6,7 @@ import string
 import time
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pysgf import GoGame
 from sgfmill import sgf as sgfmill
@@ -166,6 +166,71 @@ class TestOracles:
         assert set(ours) == {("B", vertex((c, r))) for r, c in black - empty} | {
             ("W", vertex((c, r))) for r, c in white
         }
+
+
+CHARSETS = {
+    "gb18030": "GB18030",
+    "big5": "Big5",
+    "shift_jis": "Shift_JIS",
+    "euc_kr": "EUC-KR",
+    "utf-8": "UTF-8",
+}
+PLACES = (
+    "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese]PB[@];B[pd];W[dd](;B[pp];W[dp])(;B[qq]))",
+    "(;GM[1]{ca}SZ[19]PB[@]KM[6.5]RU[Japanese];B[pd];W[dd](;B[pp];W[dp])(;B[qq]))",
+    "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese];B[pd]C[@]N[x];W[dd](;B[pp];W[dp])(;B[qq]))",
+    "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese];B[pd];W[dd]C[@](;B[pp];W[dp])(;B[qq]))",
+    "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese];B[pd];W[dd](;B[pp];W[dp]C[@])(;B[qq]))",
+    "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese];B[pd];W[dd](;B[pp];W[dp])(;B[qq]C[@]))",
+)
+"""A record with the place of a damaged value."""
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> tuple[bytes, str]:
+    """A record with a value that is cut at any byte, or lacks one byte, and the charset."""
+    charset = draw(st.sampled_from(sorted(CHARSETS)))
+    text = draw(st.text(st.characters(codec=charset, min_codepoint=0x80), min_size=1, max_size=12))
+    text = draw(st.sampled_from(["", "a", "(1) "])) + text
+    value = text.replace("\\", "\\\\").replace("]", "\\]").encode(charset)
+    at = draw(st.integers(0, len(value)))
+    cut = value[:at] if draw(st.booleans()) else value[: max(0, at - 1)] + value[at:]
+    declared = f"CA[{CHARSETS[charset]}]" if draw(st.booleans()) else ""
+    record = draw(st.sampled_from(PLACES)).format(ca=declared).encode()
+    return record.replace(b"@", cut), charset
+
+
+@settings(deadline=None, max_examples=1000)
+@given(damaged())
+@example(
+    (PLACES[3].format(ca="CA[gb2312]").encode().replace(b"@", "好形状".encode("gb2312") + b"\xb5"), "gb18030")
+)
+@example((PLACES[3].format(ca="CA[Big5]").encode().replace(b"@", "許功".encode("big5")), "big5"))
+@example(
+    (PLACES[0].format(ca="CA[Shift_JIS]").encode().replace(b"@", "ソ表".encode("shift_jis")), "shift_jis")
+)
+def test_damaged_text_never_costs_a_move(record_and_charset: tuple[bytes, str]) -> None:
+    data, _ = record_and_charset
+    record = read(data)
+    moves = [(move.colour, move.vertex) for move in record.main.moves]
+    assert moves == [("B", "Q16"), ("W", "D16"), ("B", "Q4"), ("W", "D4")]
+    assert len(record.line("2").moves) == 3
+    assert (record.komi, record.rules) == (6.5, "japanese")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(sorted(CHARSETS)), st.data())
+def test_a_warning_names_text_that_is_cut_inside_a_character(charset: str, data: st.DataObject) -> None:
+    text = data.draw(
+        st.text(st.characters(codec=charset, min_codepoint=0x3041, max_codepoint=0xD7A3), min_size=4)
+    )
+    last = text[-1].encode(charset)
+    assume(len(last) <= 4)  # EUC-KR spells rare syllables with four characters of two bytes.
+    cut = text[:-1].encode(charset) + last[: data.draw(st.integers(1, len(last) - 1))]
+    for place in PLACES:
+        record = read(place.format(ca=f"CA[{CHARSETS[charset]}]").encode().replace(b"@", cut))
+        name = "PB" if "PB[@]" in place else "C"
+        assert any(f"the text of {name} is damaged" in warning for warning in record.warnings)
 
 
 SEEDS = [

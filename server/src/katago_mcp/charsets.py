@@ -26,6 +26,7 @@ _WITHOUT_BOM = ((b"(\0;\0", "utf-16-le"), (b"\0(\0;", "utf-16-be"))
 _DECLARATION = re.compile(rb"(?<![A-Za-z])CA\s*\[\s*([A-Za-z0-9_.: -]{1,40}?)\s*\]")
 
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+_THREE_BYTES = re.compile(r"[\u0800-\uffff]")
 _ALONE = re.compile(r"(?<![^\x00-\x7f])[^\x00-\x7f](?![^\x00-\x7f])")
 
 _LATIN = "cp1252"
@@ -136,7 +137,7 @@ def decode(data: bytes) -> Decoded:
         and _strictly(data, declared) is not None
     ):
         return Decoded(data, declared, None)
-    if _share_of_utf8(data) >= _NEARLY:
+    if _is_nearly_utf8(data, declared == "utf_8"):
         return _settle(data, "utf-8")
     if declared is not None and declared in _CORES and _score(data, declared, _roughly) >= _CREDIBLE:
         return _settle(data, declared)
@@ -179,9 +180,14 @@ def _supported(name: str | None) -> str | None:
     return charset if charset in _ACCEPTED else None
 
 
-def _share_of_utf8(data: bytes) -> float:
+def _is_nearly_utf8(data: bytes, is_declared: bool) -> bool:
     text = data.decode("utf-8", "replace")
-    return 1 - text.count("\ufffd") / max(1, len(_BEYOND_ASCII.findall(text)))
+    broken, count = text.count("\ufffd"), len(_BEYOND_ASCII.findall(text))
+    if broken <= (1 - _NEARLY) * count:
+        return True
+    # Other charsets hardly ever form three bytes that are one character.
+    evidence = len(_THREE_BYTES.findall(text)) - broken
+    return broken == 1 and evidence >= (1 if is_declared else 2)
 
 
 def _guess(data: bytes, reading: Callable[[bytes, str], str | None]) -> str | None:

@@ -29,7 +29,7 @@ _STRUCTURE = re.compile(r"[\s\ufeff\0();]*+")
 _PROPERTY = re.compile(rf"[A-Za-z][A-Za-z0-9]*+{_BLANK_RUN}\[")
 _JUNK = re.compile(rf"(?:(?![;()]|\b[A-Z][A-Za-z]*{_BLANK_RUN}\[).)++", re.DOTALL)
 _SWALLOWED = re.compile(
-    r"(?:;\s*[BW]\[[A-Za-z]{0,2}|(?:PB|PW|BR|WR|BT|WT|KM|HA|RU|RE|SZ|DT|EV|RO|PC|GN|GC|TM|OT|AP|CA|FF|GM)\[[^\[]*)\Z"
+    r"(?:(?<![\s()])[\s()]*+;\s*[BW]\[[A-Za-z]{0,2}|(?:PB|PW|BR|WR|BT|WT|KM|HA|RU|RE|SZ|DT|EV|RO|PC|GN|GC|TM|OT|AP|CA|FF|GM)\[[^\[]*)\Z"
 )
 """The end of a value that contains the next property because its own closing bracket is missing."""
 
