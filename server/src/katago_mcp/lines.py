@@ -137,12 +137,24 @@ class Line:
         if not 0 <= number <= len(self.moves):
             raise Invalid(
                 "invalid_move_number",
-                f"the line {self.name[:40]!r} has no move {number}" + (f": {self.cut}" if self.cut else ""),
+                f"the line {self.name[:40]!r} has no move {number}"
+                + (f": {self.cut}" if self.cut else "")
+                + (": the record could not be read completely" if self.record.tree.damage else ""),
                 field="moveNumber",
                 accepted=f"0 (before the first move) to {len(self.moves)}",
             )
         start = next(start for start in reversed(self.starts) if start.after_move <= number)
         return self._after(start, number, self._player_after(number))
+
+    def is_partial(self, move_number: int | None = None) -> bool:
+        """Whether something up to a move number could not be read; None is the end of the line."""
+        damage = self.record.tree.damage
+        if move_number is None:
+            return self.cut is not None or bool(damage)
+        if move_number >= len(self.moves):
+            return bool(damage)
+        following = self.record.nodes[self.moves[move_number].node].offset
+        return any(offset < following for offset in damage)
 
     def histories(self) -> tuple[Position, ...]:
         """The position at the end of each history: one, plus one for every setup between two moves.

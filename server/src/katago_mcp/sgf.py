@@ -16,9 +16,9 @@ from katago_mcp.errors import Invalid
 from katago_mcp.gameinfo import Information, Player, read_information
 from katago_mcp.lines import Line, Move, moves_of, play, vertex_of
 from katago_mcp.positions import Position
-from katago_mcp.sgftree import Limits, Node, Source, Tree, Unreadable, Warnings, parse
+from katago_mcp.sgftree import Limits, Node, Source, Tree, Unreadable, Warnings, parse, parse_all
 
-__all__ = ["Limits", "Line", "Move", "Player", "Record", "Unreadable", "Variation", "read"]
+__all__ = ["Limits", "Line", "Move", "Player", "Record", "Unreadable", "Variation", "read", "read_all"]
 
 MAIN = "main"
 
@@ -59,7 +59,7 @@ class Record(Information):
     @property
     def partial(self) -> bool:
         """Whether something in the record could not be read; `warnings` name it."""
-        return self.tree.partial
+        return bool(self.tree.damage)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -169,20 +169,62 @@ class Record(Information):
         return path[::-1]
 
 
-def read(data: bytes | str, limits: Limits | None = None, game: int | None = None) -> Record:
+def read(data: bytes | str, limits: Limits | None = None, number: int | None = None) -> Record:
     """Read a game record.
 
-    Bytes are decoded as described in `katago_mcp.charsets`; text is used unchanged. Of several games, `game`
-    (from 1) is read, by default the first. Boards have 2 to 19 lines. Komi in another unit, such as
+    Bytes are decoded as described in `katago_mcp.charsets`; text is used unchanged. Of several games,
+    `number` (from 1) is read, by default the first. Boards have 2 to 19 lines. Komi in another unit, such as
     hundredths (KM[650]) or stones of two points each (KM[375], KM[3.75], 3.75子), is converted to points and
     rounded to half-integers, with a warning. A handicap game without komi, or with Fox's KM[375], has 0.5.
     What is not SGF is left out, with a warning; then the record is `partial`.
 
     Raises:
         Unreadable: with line and column: `invalid_sgf`, `limit_exceeded`, `invalid_board_size`.
-        Invalid: `invalid_game`, if the file has fewer games.
+        Invalid: `invalid_game_number`, if the file has fewer games.
     """
     limits = limits or Limits()
+    source, charset, doubt = _source(data, limits)
+    tree = parse(source, limits, 1 if number is None else number)
+    warnings = Warnings()
+    if doubt:
+        warnings.add("the file", doubt)
+    if number is None and tree.games > 1:
+        warnings.add(
+            "the file", f"the file contains several games ({games_in(tree)}): only the first was read"
+        )
+    return _record(tree, charset, warnings)
+
+
+def read_all(data: bytes | str, limits: Limits | None = None) -> list[Record | Invalid]:
+    """Read all games of a file, up to the limit of nodes; for a game that cannot be read, the reason.
+
+    Raises:
+        Unreadable: as `read` does, if there is no game or the first exceeds a limit.
+    """
+    limits = limits or Limits()
+    source, charset, _ = _source(data, limits)
+    games: list[Record | Invalid] = []
+    for tree in parse_all(source, limits):
+        try:
+            games.append(_record(tree, charset, Warnings()))
+        except Invalid as reason:
+            games.append(reason)
+    return games
+
+
+def games_in(tree: Tree) -> str:
+    """The number of games in the file, as text."""
+    return f"at least {tree.games}" if tree.more_games else str(tree.games)
+
+
+def _record(tree: Tree, charset: str, warnings: Warnings) -> Record:
+    warnings.include(tree.warnings)
+    information = read_information(tree, warnings)
+    return Record(**vars(information), tree=tree, charset=charset, warnings=warnings.texts())
+
+
+def _source(data: bytes | str, limits: Limits) -> tuple[Source, str, str | None]:
+    """The text of a file, its charset, and a warning about it."""
     # JSON can contain lone surrogates. They count with the size of their replacement.
     size = len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "replace"))
     if size > limits.size:
@@ -193,21 +235,6 @@ def read(data: bytes | str, limits: Limits | None = None, game: int | None = Non
             line=1,
             column=1,
         )
-    source, charset, doubt = _source(data)
-    tree = parse(source, limits, game or 1)
-    warnings = Warnings()
-    if doubt:
-        warnings.add("the file", doubt)
-    if game is None and tree.games > 1:
-        count = f"at least {tree.games}" if tree.more_games else str(tree.games)
-        warnings.add("the file", f"the file contains several games ({count}): only the first was read")
-    warnings.include(tree.warnings)
-    information = read_information(tree, warnings)
-    return Record(**vars(information), tree=tree, charset=charset, warnings=warnings.texts())
-
-
-def _source(data: bytes | str) -> tuple[Source, str, str | None]:
-    """The text of a file, its charset, and a warning about it."""
     if isinstance(data, str):
         return Source(re.sub("[\ud800-\udfff]", "\ufffd", data)), "text", None
     decoded = decode(data)

@@ -182,14 +182,14 @@ class Source:
 class Tree:
     """The nodes of one game, and warnings about invalid SGF that was accepted.
 
-    `partial` reports that something could not be read. `games` is the number of games in the file, at least
+    `damage` has the offsets at which something could not be read. `games` is the number of games in the file, at least
     that many if `more_games` is set.
     """
 
     source: Source
     nodes: tuple[Node, ...]
     warnings: Warnings
-    partial: bool
+    damage: tuple[int, ...]
     games: int = 1
     more_games: bool = False
 
@@ -209,13 +209,31 @@ def parse(source: Source, limits: Limits, number: int = 1) -> Tree:
     """Read game `number`, from 1, of a collection.
 
     What is not SGF is left out where a record can go on after it; the rest is read, with a warning that
-    names the property and the place. Such a tree is `partial`.
+    names the property and the place; `damage` of the tree has the places.
 
     Raises:
         Unreadable: with `invalid_sgf` or `limit_exceeded`.
-        Invalid: with `invalid_game` if the file has fewer games.
+        Invalid: with `invalid_game_number` if the file has fewer games.
     """
-    games: list[_Reader] = []
+    trees = parse_all(source, limits, number)
+    if not 1 <= number <= len(trees):
+        raise Invalid(
+            "invalid_game_number",
+            f"the file has no game {number}",
+            field="gameNumber",
+            accepted=f"1 to {len(trees)}",
+        )
+    return trees[number - 1]
+
+
+def parse_all(source: Source, limits: Limits, needed: int = 1) -> list[Tree]:
+    """Read the games of a collection: at least `needed`, then until the nodes of all exceed the limit.
+
+    Raises:
+        Unreadable: with `invalid_sgf` if there is no game, `limit_exceeded` if one of the first `needed`
+            games exceeds a limit.
+    """
+    readers: list[_Reader] = []
     end = 0
     exceeded = False
     while (start := _start_of_game(source.text, end)) is not None:
@@ -223,32 +241,24 @@ def parse(source: Source, limits: Limits, number: int = 1) -> Tree:
         try:
             following = reader.read(start)
         except Unreadable:
-            if len(games) < number:
+            if len(readers) < needed:
                 raise
             exceeded = True
             break
         if source.text[end:start].strip("\ufeff\0 \t\r\n"):
             reader.warnings.add("the file", "text before the game was skipped")
-        games.append(reader)
+        readers.append(reader)
         end = following
-        if len(games) > number and sum(game.count for game in games) > limits.nodes:
-            exceeded = True
+        exceeded = len(readers) >= needed and sum(reader.count for reader in readers) > limits.nodes
+        if exceeded:
             break
-    if not games:
+    if not readers:
         raise _refusal(
             "invalid_sgf", "the text contains no game", source, 0, 'a game tree that starts with "(;"'
         )
-    if not 1 <= number <= len(games):
-        raise Invalid(
-            "invalid_game",
-            f"the file has no game {number}",
-            field="game",
-            accepted=f"1 to {len(games)}",
-        )
-    chosen = games[number - 1]
-    if number == len(games) and source.text[end:].strip("\0\x1a \t\r\n"):
-        chosen.warnings.add("the file", "text after the game was skipped")
-    return Tree(source, chosen.nodes(), chosen.warnings, chosen.partial, len(games), exceeded)
+    if not exceeded and source.text[end:].strip("\0\x1a \t\r\n"):
+        readers[-1].warnings.add("the file", "text after the game was skipped")
+    return [reader.tree(len(readers), exceeded) for reader in readers]
 
 
 def _start_of_game(text: str, offset: int) -> int | None:
@@ -279,7 +289,7 @@ class _Reader:
         self.text = source.text
         self.limits = limits
         self.warnings = Warnings()
-        self.partial = False
+        self._damage: list[int] = []
         self._tokens = _tokens(source.charset)
         self._plain = _PLAIN if source.charset is None else _PLAIN_ASCII
         self._depth = 0
@@ -333,14 +343,15 @@ class _Reader:
                 offset = self._leave_out(offset, "")
         return offset
 
-    def nodes(self) -> tuple[Node, ...]:
-        """The nodes that were read."""
-        return tuple(
+    def tree(self, games: int, more_games: bool) -> Tree:
+        """The tree that was read, one of `games` in the file."""
+        nodes = tuple(
             Node(index, parent, tuple(children), properties, moves, offset)
             for index, (parent, children, properties, moves, offset) in enumerate(
                 zip(self._parents, self._children, self._properties, self._moves, self._offsets, strict=True)
             )
         )
+        return Tree(self.source, nodes, self.warnings, tuple(self._damage), games, more_games)
 
     def _node(self, start: int, offset: int, parent: int | None) -> tuple[int, int]:
         index = len(self._parents)
@@ -502,7 +513,7 @@ class _Reader:
 
     def _lose(self, text: str, offset: int) -> None:
         """Note that something could not be read."""
-        self.partial = True
+        self._damage.append(offset)
         self._warn("syntax", text, offset)
 
     def _warn(self, kind: str, text: str, offset: int) -> None:
