@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import string
 import time
 
@@ -119,6 +120,23 @@ def test_empty_setup_keeps_the_stones(seed: int, width: int, height: int, at: in
     position = record.position()
     assert set(position.initial_stones) == {(colour, vertex(point)) for point, colour in board.stones.items()}
     assert position.moves == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.data())
+def test_of_a_file_cut_anywhere_all_complete_moves_are_read(seed: int, data: st.DataObject) -> None:
+    moves, _ = game(seed, 9, 9, 30)
+    text = sgf_of(moves, 9, 9).replace(";W", "C[a (b) [c\\]; d];W").replace("RU[", "PB[x]RU[")
+    cut = text[: data.draw(st.integers(text.index("KM"), len(text)))]
+    record = read(cut)
+    complete = len(re.findall(r";[BW]\[[a-z]*\]", cut))
+    assert [(move.colour, move.vertex) for move in record.main.moves] == [
+        (colour, vertex(point)) for colour, point in moves[:complete]
+    ]
+    rest = re.sub(r"\[(?:[^\]\\]|\\.)*\]", "[]", cut).rpartition("[]")[2]
+    assert record.partial == (rest not in ("", ";", ")"))
+    if record.partial:
+        assert any("is left out" in warning for warning in record.warnings)
 
 
 class TestOracles:

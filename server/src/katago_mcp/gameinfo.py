@@ -107,17 +107,26 @@ class _Properties:
         if "SZ" in later and not _fits(_dimensions(later["SZ"][0])):
             del later["SZ"]
         self.values: dict[str, tuple[str, ...]] = {**later, "GM": ("1",), **root}
-        for identifier, aliases in _ALIASES.items():
-            self._read_alias(identifier, aliases, warnings)
+        read = [
+            f"{alias}[{self._text(alias)[:40]}] is read as {identifier}"
+            for identifier, aliases in _ALIASES.items()
+            for alias in aliases
+            if self._replaces(alias, identifier)
+        ]
+        if read:
+            warnings.add("properties", ", ".join(read))
 
-    def _read_alias(self, identifier: str, aliases: tuple[str, ...], warnings: Warnings) -> None:
-        for alias in aliases:
-            if identifier in self.values or alias not in self.values:
-                continue
-            text = self.line(alias) or ""
-            if not (alias in _MARKUP and _MARKUP[alias].fullmatch(text)):
-                self.values[identifier] = self.values[alias]
-                warnings.add("properties", f"{alias}[{text[:40]}] is read as {identifier}")
+    def _replaces(self, alias: str, identifier: str) -> bool:
+        """Whether the record has an alias instead of a property; then the property gets its values."""
+        if identifier in self.values or alias not in self.values:
+            return False
+        if alias in _MARKUP and _MARKUP[alias].fullmatch(self._text(alias)):
+            return False
+        self.values[identifier] = self.values[alias]
+        return True
+
+    def _text(self, identifier: str) -> str:
+        return self.line(identifier) or ""
 
     def line(self, identifier: str) -> str | None:
         """The first value on one line, trimmed; None when empty or absent."""

@@ -182,10 +182,15 @@ def _no_position(record: Record, line: Line) -> Invalid:
     """The failure for a record of which nothing on the board can be read."""
     return Invalid(
         "invalid_sgf",
-        f"none of the moves can be read: {line.cut or '; '.join(record.warnings)}",
+        f"none of the moves can be read: {_reason(record, line)}",
         field="sgf",
         accepted="a record with moves such as ;B[pd] (Q16 on 19x19), or moveNumber 0",
     )
+
+
+def _reason(record: Record, line: Line) -> str:
+    """Why the moves of a line cannot be read."""
+    return line.cut or "; ".join(record.losses)
 
 
 def _read_whole(content: str | bytes, variation: str, game_number: int | None, last_move: int | None) -> Game:
@@ -194,7 +199,8 @@ def _read_whole(content: str | bytes, variation: str, game_number: int | None, l
     if not line.moves:
         raise Invalid(
             "no_moves",
-            f"the line {line.name[:40]!r} has no moves" + (f": {line.cut}" if line.cut else ""),
+            f"the line {line.name[:40]!r} has no moves"
+            + (f": {_reason(record, line)}" if line.is_partial() else ""),
             field="sgf",
             accepted="a record with moves on that line",
         )

@@ -16,7 +16,7 @@ from katago_mcp.errors import Invalid
 from katago_mcp.gameinfo import Information, Player, read_information
 from katago_mcp.lines import Line, Move, moves_of, play, vertex_of
 from katago_mcp.positions import Position
-from katago_mcp.sgftree import Limits, Node, Source, Tree, Unreadable, Warnings, parse, parse_all
+from katago_mcp.sgftree import DAMAGE, Limits, Node, Source, Tree, Unreadable, Warnings, parse, parse_all
 
 __all__ = ["Limits", "Line", "Move", "Player", "Record", "Unreadable", "Variation", "read", "read_all"]
 
@@ -60,6 +60,11 @@ class Record(Information):
     def partial(self) -> bool:
         """Whether something in the record could not be read; `warnings` name it."""
         return bool(self.tree.damage)
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What could not be read, and where."""
+        return self.tree.warnings.texts(DAMAGE)
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -67,6 +67,9 @@ _NUMBERS = {
 _NOT_TEXT = _MOVES | _MARKUP | _NUMBERS
 """Properties whose values are no prose: a bracket in them is never text."""
 
+DAMAGE = "syntax"
+"""The kind of warnings about what could not be read."""
+
 _KIND_LIMIT = 3
 _BRACKETS_TRIED = 10_000
 
@@ -86,10 +89,12 @@ class Warnings:
         for kind, texts in others._kinds.items():
             self._kinds.setdefault(kind, []).extend(texts)
 
-    def texts(self) -> tuple[str, ...]:
-        """The warnings to show."""
+    def texts(self, *kinds: str) -> tuple[str, ...]:
+        """The warnings to show: those of some kinds, or all."""
         listed: list[str] = []
         for kind, texts in self._kinds.items():
+            if kinds and kind not in kinds:
+                continue
             listed += [text if isinstance(text, str) else text() for text in texts[:_KIND_LIMIT]]
             if len(texts) > _KIND_LIMIT:
                 listed.append(f"and {len(texts) - _KIND_LIMIT} more of this kind: {kind}")
@@ -182,8 +187,8 @@ class Source:
 class Tree:
     """The nodes of one game, and warnings about invalid SGF that was accepted.
 
-    `damage` has the offsets at which something could not be read. `games` is the number of games in the file, at least
-    that many if `more_games` is set.
+    `damage` has the offsets at which something could not be read. `games` is the number of games in the
+    file, at least that many if `more_games` is set.
     """
 
     source: Source
@@ -514,7 +519,7 @@ class _Reader:
     def _lose(self, text: str, offset: int) -> None:
         """Note that something could not be read."""
         self._damage.append(offset)
-        self._warn("syntax", text, offset)
+        self._warn(DAMAGE, text, offset)
 
     def _warn(self, kind: str, text: str, offset: int) -> None:
         self.warnings.add(kind, lambda: "line {} column {}: {}".format(*self.source.place(offset), text))
