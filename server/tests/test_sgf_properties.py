@@ -193,6 +193,9 @@ CHARSETS = {
     "euc_kr": "EUC-KR",
     "utf-8": "UTF-8",
 }
+UNSTABLE = "\xa5\u203e\u3164"
+"""Characters that some codecs do not read back."""
+
 PLACES = (
     "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese]PB[@];B[pd];W[dd](;B[pp];W[dp])(;B[qq]))",
     "(;GM[1]{ca}SZ[19]PB[@]KM[6.5]RU[Japanese];B[pd];W[dd](;B[pp];W[dp])(;B[qq]))",
@@ -208,7 +211,13 @@ PLACES = (
 def damaged(draw: st.DrawFn) -> tuple[bytes, str]:
     """A record with a value that is cut at any byte, or lacks one byte, and the charset."""
     charset = draw(st.sampled_from(sorted(CHARSETS)))
-    text = draw(st.text(st.characters(codec=charset, min_codepoint=0x80), min_size=1, max_size=12))
+    text = draw(
+        st.text(
+            st.characters(codec=charset, min_codepoint=0x80, exclude_characters=UNSTABLE),
+            min_size=1,
+            max_size=12,
+        )
+    )
     text = draw(st.sampled_from(["", "a", "(1) "])) + text
     value = text.replace("\\", "\\\\").replace("]", "\\]").encode(charset)
     at = draw(st.integers(0, len(value)))
@@ -240,7 +249,12 @@ def test_damaged_text_never_costs_a_move(record_and_charset: tuple[bytes, str]) 
 @given(st.sampled_from(sorted(CHARSETS)), st.data())
 def test_a_warning_names_text_that_is_cut_inside_a_character(charset: str, data: st.DataObject) -> None:
     text = data.draw(
-        st.text(st.characters(codec=charset, min_codepoint=0x3041, max_codepoint=0xD7A3), min_size=4)
+        st.text(
+            st.characters(
+                codec=charset, min_codepoint=0x3041, max_codepoint=0xD7A3, exclude_characters=UNSTABLE
+            ),
+            min_size=4,
+        )
     )
     last = text[-1].encode(charset)
     assume(len(last) <= 4)  # EUC-KR spells rare syllables with four characters of two bytes.
@@ -256,6 +270,8 @@ SEEDS = [
     "(;CA[GB2312]PB[柯洁]KM[375]AP[foxwq];AddBlack[aa])".encode("gb2312"),
     "(;PB[小林光一]RU[日本])".encode("shift_jis"),
     b"junk (;SZ[19](;B[aa](;W[bb](;B[cc",
+    b"(\nTE[x]\nKO[6.5]\nHD[3]\n;W[dd]C[see [1] here];B[pp;W[pd])",
+    "(;CA[Big5]HA[2]RU[Japanese rules (1989)]C[許功".encode("big5") + b"\xb5];W[pd])(;B[aa])",
 ]
 
 
@@ -334,10 +350,22 @@ def test_mutated_records_are_read_or_rejected(seed: int) -> None:
         "(;" + "\n" * 4_000_000 + "?",
         "(;KM[" + "9" * 1_000_000 + "]HA[" + "9" * 1_000_000 + "]RU[" + "9" * 1_000_000 + "])",
         "(;SZ[" + "1" * 1_000_000 + "])",
+        "(;C[" + "]" * 4_000_000,
+        "(;C[" + "] x" * 1_300_000,
+        "(;C[" + "]) " * 1_300_000 + ";B[aa])",
+        "(;" + "C[a]x " * 200_000,
+        "(;" + "C[a]x;" * 200_000,
+        "(;PB[" + "PW[" * 300_000 + "])",
+        "(;C[" + "(" * 2_000_000 + "[" + ")" * 1_000_000 + "])",
+        "(;SZ[9])" * 200_000,
+        b"(;CA[gb18030]C[" + b"\xb5]" * 1_900_000,
+        b"(;CA[gb18030]C[" + b"\xb5] " * 1_300_000,
+        b"(;CA[Big5]C[" + b"\x81" * 4_000_000,
+        b"(;CA[Shift_JIS]" + b"C[\x95]" * 200_000,
     ],
-    ids=lambda text: text[:16],
+    ids=lambda text: repr(text[:16]),
 )
-def test_any_input_is_read_quickly(text: str) -> None:
+def test_any_input_is_read_quickly(text: str | bytes) -> None:
     began = time.process_time()
     with contextlib.suppress(Unreadable):
         assert read(text).main.record.nodes

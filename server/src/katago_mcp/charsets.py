@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from encodings import normalize_encoding
 from encodings.aliases import aliases
 from functools import cached_property
+from itertools import islice
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -167,7 +168,7 @@ def _strictly(data: bytes, charset: str) -> str | None:
 def _roughly(data: bytes, charset: str) -> str | None:
     """The text if nearly all of it is in a charset, with U+FFFD for the rest."""
     text = data.decode(charset, "replace")
-    return text if text.count("\ufffd") <= 1 + (1 - _NEARLY) * len(_BEYOND_ASCII.findall(text)) else None
+    return text if text.count("\ufffd") <= 1 + (1 - _NEARLY) * _beyond_ascii(text) else None
 
 
 def _supported(name: str | None) -> str | None:
@@ -182,7 +183,7 @@ def _supported(name: str | None) -> str | None:
 
 def _is_nearly_utf8(data: bytes, is_declared: bool) -> bool:
     text = data.decode("utf-8", "replace")
-    broken, count = text.count("\ufffd"), len(_BEYOND_ASCII.findall(text))
+    broken, count = text.count("\ufffd"), _beyond_ascii(text)
     if broken <= (1 - _NEARLY) * count:
         return True
     # Other charsets hardly ever form three bytes that are one character.
@@ -206,13 +207,18 @@ def _guess(data: bytes, reading: Callable[[bytes, str], str | None]) -> str | No
 def _score(data: bytes, charset: str, reading: Callable[[bytes, str], str | None]) -> float:
     """The share of common characters; 0 if the text is not in this charset."""
     text = reading(data, charset)
-    sample = _BEYOND_ASCII.findall(text)[:_SAMPLE] if text else []
+    sample = [match[0] for match in islice(_BEYOND_ASCII.finditer(text or ""), _SAMPLE)]
     core, last = _CORES[charset]
     return sum(_common(character, core, last) for character in sample) / max(1, len(sample))
 
 
 def _has_evidence(text: str) -> bool:
-    return len(_BEYOND_ASCII.findall(text)) >= _KOREAN_EVIDENCE
+    return _beyond_ascii(text) >= _KOREAN_EVIDENCE
+
+
+def _beyond_ascii(text: str) -> int:
+    """The number of characters that are not ASCII."""
+    return len(text) - len(text.encode("ascii", "ignore"))
 
 
 def _common(character: str, core: str, last: int) -> bool:
@@ -226,4 +232,4 @@ def _common(character: str, core: str, last: int) -> bool:
 def _isolated(text: str) -> float:
     """The share of isolated accented letters among the non-ASCII characters."""
     alone = [letter for letter in _ALONE.findall(text) if letter.isalpha()]
-    return len(alone) / max(1, len(_BEYOND_ASCII.findall(text)))
+    return len(alone) / max(1, _beyond_ascii(text))

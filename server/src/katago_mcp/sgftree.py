@@ -72,6 +72,7 @@ DAMAGE = "syntax"
 
 _KIND_LIMIT = 3
 _BRACKETS_TRIED = 10_000
+_SWALLOWED_MOST = 20
 
 
 class Warnings:
@@ -240,6 +241,7 @@ def parse_all(source: Source, limits: Limits, needed: int = 1) -> list[Tree]:
     """
     readers: list[_Reader] = []
     end = 0
+    nodes = 0
     exceeded = False
     while (start := _start_of_game(source.text, end)) is not None:
         reader = _Reader(source, limits)
@@ -254,7 +256,8 @@ def parse_all(source: Source, limits: Limits, needed: int = 1) -> list[Tree]:
             reader.warnings.add("the file", "text before the game was skipped")
         readers.append(reader)
         end = following
-        exceeded = len(readers) >= needed and sum(reader.count for reader in readers) > limits.nodes
+        nodes += reader.count
+        exceeded = len(readers) >= needed and nodes > limits.nodes
         if exceeded:
             break
     if not readers:
@@ -447,8 +450,12 @@ class _Reader:
 
     def _unswallow(self, identifier: str, opening: int, closing: int) -> int:
         """The end of a value without the properties that follow a missing bracket."""
-        while "[" in (value := self.text[opening + 1 : closing]) and (next_ := _SWALLOWED.search(value)):
-            closing = opening + 1 + next_.start()
+        for _ in range(_SWALLOWED_MOST):
+            value = self.text[opening + 1 : closing]
+            swallowed = _SWALLOWED.search(value) if "[" in value else None
+            if swallowed is None:
+                break
+            closing = opening + 1 + swallowed.start()
             self._lose(f"the closing bracket of the value of {identifier[:12]} is missing", opening)
         return closing
 
