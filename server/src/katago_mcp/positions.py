@@ -574,7 +574,7 @@ def _play(
                 "illegal_move",
                 f"move {number} ({colour} {vertex(point)}): {error}",
                 field=name,
-                accepted="a legal move (moves count from 1, the index in the field from 0)",
+                accepted="a legal move (moves count from 1)",
             ) from error
         passes = passes + 1 if point is None else 0
         moves.append((colour, vertex(point)))

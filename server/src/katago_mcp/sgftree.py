@@ -4,7 +4,7 @@ Source: SGF FF[4], EBNF and property values; FF[3] for identifiers with lower-ca
 
 Structure is found before text is decoded. In a legacy charset, the second byte of a character can be "]"
 or "\\", and a character cut in half stands before a bracket that is not its second byte. So the text is a
-string of bytes (one character each) until the values are known; each value is then decoded by itself, and
+string of bytes (one character each) until the values are known; each value is then decoded separately, and
 damage in one never reaches another. A bracket closes a value only if a record can go on after it.
 """
 
