@@ -73,6 +73,8 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("server/*", "server default engine_faults smoke"),
     ("server/src/katago_mcp/sgf*.py", "fuzz"),
     ("server/src/katago_mcp/charsets.py", "fuzz"),
+    ("server/src/katago_mcp/gameinfo.py", "fuzz"),
+    ("server/src/katago_mcp/lines.py", "fuzz"),
     ("server/src/katago_mcp/engine.py", "soak"),
     ("server/src/katago_mcp/supervisor.py", "soak"),
     ("server/src/katago_mcp/overlay.py", "mitigation"),

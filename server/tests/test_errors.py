@@ -57,6 +57,7 @@ ARGUMENTS: list[tuple[str, str | None, str, dict[str, Any]]] = [
     ("invalid_sgf", "sgf", "findMistakes", {"sgf": "no game"}),
     ("invalid_sgf", "sgfBase64", "findMistakes", encoded("no game")),
     ("invalid_variation", "variation", "analyzePosition", record(";B[ee]", variation="1.2")),
+    ("invalid_game_number", "gameNumber", "readRecord", record(";B[ee]", gameNumber=2)),
     ("invalid_move_number", "moveNumber", "explainMove", record(";B[ee]", moveNumber=2, move="D4")),
     ("no_moves", "position.moves", "findMistakes", position(moves=[])),
     ("no_moves", "sgf", "findMistakes", record("AB[aa]")),
@@ -272,12 +273,12 @@ def test_every_field_of_the_catalogue_is_tested() -> None:
     assert produced == {code: set(CATALOGUE[code].fields) for code in produced}
 
 
-async def test_a_move_of_the_game_is_named_by_its_index_and_others_by_their_vertex(site: Site) -> None:
+async def test_a_move_of_the_game_is_named_by_its_number_and_others_by_their_vertex(site: Site) -> None:
     async with asking(Rig(site, {})) as ask:
         played = await ask("findMistakes", **position(moves=[["B", "D4"], ["W", "D4"]]))
         explained = await ask("explainMove", **position(), move="D4")
         allowed = await ask("analyzePosition", **position(), allowMoves=["F6", "D4"])
-    assert played["message"].startswith("move 1 (W D4): ")
+    assert played["message"].startswith("move 2 (W D4): ")
     assert explained["message"].startswith("B D4: ")
     assert "(F6: " in allowed["message"]
 

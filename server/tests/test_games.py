@@ -122,6 +122,7 @@ async def test_call_must_pass_exactly_one_game(site: Site, arguments: dict[str, 
         ("analyzePosition", {"moveNumber": 1}, "moveNumber", "moveNumber 1"),
         ("evaluateTerritory", {"moveNumber": 0}, "moveNumber", "moveNumber 0"),
         ("findMistakes", {"variation": "1.2"}, "variation", "'1.2'"),
+        ("explainMove", {"gameNumber": 2, "move": "E5"}, "gameNumber", "gameNumber 2"),
         ("analyzePosition", {"visits": 5}, "visits", "did you mean maxVisits?"),
         ("analyzePosition", {"max_visits": 5}, "max_visits", "did you mean maxVisits?"),
         ("findMistakes", {"moveNumber": 3}, "moveNumber", "has no argument"),
@@ -161,6 +162,111 @@ async def test_error_in_a_record_names_the_record(
     error = result.structured_content["error"]
     assert (error["code"], error["field"]) == (code, "sgf")
     assert expected_message in error["message"]
+
+
+TOOLS_WITH_POSITIONS = [("analyzePosition", {}), ("evaluateTerritory", {}), ("explainMove", {"move": "E4"})]
+ALL_TOOLS = [*TOOLS_WITH_POSITIONS, ("findMistakes", {})]
+CUT_RECORDS = [
+    "(;SZ[9]KM[7]RU[Chinese];B[ee];W[cg];B[ee];W[cc])",
+    "(;SZ[9]KM[7]RU[Chinese];B[ee];W[cg];B[Q16];W[cc])",
+    "(;SZ[9]KM[7]RU[Chinese];B[ee];W[cg]C[a comment that was cut",
+    "(;SZ[9]KM[7]RU[Chinese];B[ee];W[cg];B[g",
+    "(;SZ[9]KM[7]RU[Chinese];B[ee];W[cg]C[see [1] here])",
+]
+
+
+@pytest.mark.parametrize(("tool", "arguments"), ALL_TOOLS)
+@pytest.mark.parametrize("record", CUT_RECORDS)
+async def test_answer_about_a_record_that_cannot_be_read_to_its_end_is_partial(
+    site: Site, tool: str, arguments: dict[str, Any], record: str
+) -> None:
+    async with client(site) as session:
+        answer, _ = await ask(session, tool, sgf=record, **arguments)
+    assert answer["partial"]
+    assert any("line 1 column" in warning for warning in answer["warnings"])
+
+
+@pytest.mark.parametrize(("tool", "arguments"), TOOLS_WITH_POSITIONS)
+@pytest.mark.parametrize("record", CUT_RECORDS)
+async def test_answer_about_a_position_before_the_damage_is_complete(
+    site: Site, tool: str, arguments: dict[str, Any], record: str
+) -> None:
+    async with client(site) as session:
+        answer, _ = await ask(session, tool, sgf=record, moveNumber=1, **arguments)
+    assert not answer["partial"]
+
+
+@pytest.mark.parametrize(("tool", "arguments"), ALL_TOOLS)
+@pytest.mark.parametrize(
+    "record", ["(;SZ[9];B[Q16])", "(;SZ[9];B[zz];W[aa])", "(;SZ[9];B[e", "(;SZ[9];B)", "(;SZ[9];W[aa"]
+)
+async def test_record_without_a_readable_move_is_rejected(
+    site: Site, tool: str, arguments: dict[str, Any], record: str
+) -> None:
+    async with client(site) as session:
+        result = await session.call_tool(tool, {"sgf": record, **arguments})
+    assert result.is_error
+    assert result.structured_content is not None
+    error = result.structured_content["error"]
+    assert (error["code"], error["field"]) == ("no_moves" if tool == "findMistakes" else "invalid_sgf", "sgf")
+    assert "line 1 column" in error["message"]
+    assert site.queries() == []
+
+
+async def test_review_of_moves_before_the_end_of_the_readable_game_is_complete(site: Site) -> None:
+    async with client(site) as session:
+        answer, _ = await ask(session, "findMistakes", sgf=CUT_RECORDS[0], lastMove=2)
+        result = await session.call_tool("findMistakes", {"sgf": CUT_RECORDS[0], "lastMove": 3})
+    assert not answer["partial"]
+    assert result.structured_content is not None
+    error = result.structured_content["error"]
+    assert (error["code"], error["field"]) == ("invalid_range", "lastMove")
+    assert "the point is occupied" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "player"),
+    [
+        ("analyzePosition", {}, "nextPlayer"),
+        ("evaluateTerritory", {}, "nextPlayer"),
+        ("explainMove", {"move": "C7"}, "player"),
+    ],
+)
+async def test_handicap_stone_played_as_a_move_is_blacks(
+    site: Site, tool: str, arguments: dict[str, Any], player: str
+) -> None:
+    record = "(;SZ[9]RU[Chinese]KM[0];B[gc];B[cc];W[gg];B[cg])"
+    async with client(site) as session:
+        answer, _ = await ask(session, tool, sgf=record, moveNumber=1, **arguments)
+    assert (answer[player], answer["turnNumber"]) == ("B", 1)
+
+
+async def test_game_information_is_in_answers(site: Site) -> None:
+    record = (
+        "(;SZ[9]RU[Chinese]KM[7]PB[Kuro]BR[5d]PW[Shiro]RE[B+2];B[ee])(;SZ[9]KM[7]RU[Chinese]PB[Two];B[cc])"
+    )
+    async with client(site) as session:
+        answer, result = await ask(session, "analyzePosition", sgf=record)
+        second, _ = await ask(session, "analyzePosition", sgf=record, gameNumber=2)
+        listed, _ = await ask(session, "readRecord", sgf=record)
+        of_position, _ = await ask(session, "analyzePosition", position={"boardXSize": 9, "boardYSize": 9})
+    assert (answer["game"]["black"], answer["game"]["blackRank"], answer["game"]["games"]) == (
+        "Kuro",
+        "5d",
+        2,
+    )
+    assert "Game 1 of 2: Kuro 5d (Black) - Shiro (White), result B+2" in str(result.content[0])
+    assert second["game"]["black"] == "Two"
+    assert [game["number"] for game in listed["gameList"]] == [1, 2]
+    assert of_position["game"] is None
+
+
+@pytest.mark.parametrize("arguments", [{}, {"sgf": RECORD, "sgfBase64": "KDs="}])
+async def test_record_is_read_only_from_one_argument(site: Site, arguments: dict[str, Any]) -> None:
+    async with client(site) as session:
+        result = await session.call_tool("readRecord", arguments)
+    assert result.is_error
+    assert "exactly one of sgf and sgfBase64" in str(result.content[0])
 
 
 async def test_position_may_come_with_default_values_of_record_arguments(site: Site) -> None:

@@ -98,7 +98,7 @@ def test_every_tool_reports_a_warning_of_the_engine_once(shared: tuple[Site, Run
     assert report["ok"], report
     for result in report["results"]:
         warnings = result["structured"]["warnings"]
-        assert warnings[0] == "move 1: B plays twice in a row"
+        assert warnings[0] == "move 2: B plays twice in a row"
         assert warnings.count("komi: Unexpected or unused field") == 1
         assert "Warning: komi: Unexpected or unused field" in result["text"]
 

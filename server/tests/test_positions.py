@@ -50,7 +50,7 @@ def refused(**fields: Any) -> Invalid:
             {"moves": [("B", "Q4"), ("W", "Q4")]},
             "illegal_move",
             "position.moves[1]",
-            "move 1 (W Q4): the point is occupied",
+            "move 2 (W Q4): the point is occupied",
         ),
         (
             {"moves": [("W", "A2"), ("W", "B1"), ("B", "A1")]},
@@ -124,12 +124,12 @@ def test_stones_without_liberties_are_found_after_stones_with_liberties() -> Non
 
 def test_the_same_colour_twice_is_accepted_with_a_warning() -> None:
     position = checked(moves=[("B", "D4"), ("B", "Q16")])
-    assert position.warnings == ("move 1: B plays twice in a row",)
+    assert position.warnings == ("move 2: B plays twice in a row",)
 
 
 def test_a_move_after_two_passes_is_accepted_with_a_warning() -> None:
     position = checked(moves=[("B", "pass"), ("W", "pass"), ("B", "D4")])
-    assert position.warnings == ("move 2 comes after two passes, which end the game",)
+    assert position.warnings == ("move 3 comes after two passes, which end the game",)
 
 
 def test_many_warnings_are_shortened() -> None:
@@ -205,7 +205,7 @@ CYCLE = [("B", "C2"), ("W", "F2"), ("B", "pass"), ("W", "B2"), ("B", "G2")]
 def test_repeated_position_is_illegal_under_positional_superko(rules: str) -> None:
     failure = refused(rules=rules, initial_stones=TWO_KOS, moves=CYCLE)
     assert (failure.code, failure.field) == ("illegal_move", "position.moves[4]")
-    assert failure.message == "move 4 (B G2): it repeats the position before move 0"
+    assert failure.message == "move 5 (B G2): it repeats the position before move 1"
 
 
 def test_message_names_the_move_of_the_first_occurrence() -> None:
@@ -213,7 +213,7 @@ def test_message_names_the_move_of_the_first_occurrence() -> None:
     failure = refused(
         rules="chinese-ogs", board_x_size=9, board_y_size=9, initial_stones=TWO_KOS, moves=moves
     )
-    assert failure.message == "move 6 (B G2): it repeats the position after move 1 (W J1)"
+    assert failure.message == "move 7 (B G2): it repeats the position after move 2 (W J1)"
 
 
 @pytest.mark.parametrize("rules", ["aga", "new-zealand"])

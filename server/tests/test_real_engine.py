@@ -26,6 +26,7 @@ from katago_mcp.metrics import Metrics
 from katago_mcp.positions import Board, Colour, Position, check, opponent_of, points_top_down, vertex
 from katago_mcp.review import PRIORITY, ReviewRequest, find_mistakes
 from katago_mcp.rules import RULES, Ko, Rules
+from katago_mcp.sgf import read
 from katago_mcp.territory import TerritoryRequest, evaluate_territory, handicap_bonus
 from katago_mcp.validate import validate
 from rig import Rig, asking, rig
@@ -325,6 +326,38 @@ async def test_rules_that_the_engine_rejects_are_rejected_by_the_server(engine: 
             await ask(engine, rules=rules)
         with pytest.raises(Invalid):
             Position.model_validate({"rules": rules})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "goe",
+            "ing",
+            "french",
+            "nz",
+            "newzealand",
+            "new zealand",
+            "tromptaylor",
+            "tromp_taylor",
+            "aga_button",
+        ),
+        *("ancient-area", "ancient territory", "stonescoring", "chinese_ogs", "chinesekgs", "JAPANESE"),
+        *("koPOSITIONALscoreAREAtaxNONEsui1", "scoreAREAkoSIMPLE", '{"ko":"SIMPLE","scoring":"TERRITORY"}'),
+    ],
+)
+async def test_name_of_rules_that_the_engine_accepts_is_accepted(engine: Engine, name: str) -> None:
+    await ask(engine, rules=name)
+    checked = check(Position(rules=name))
+    await ask(engine, rules=checked.rules.parts())
+
+
+@pytest.mark.parametrize("moves", [";B[gc];B[cg];W[ee]", ";B[gc];W[cg];W[ee]", ";B[gc];W[cg];B[];B[ee]"])
+async def test_next_player_of_a_record_is_to_move(engine: Engine, moves: str) -> None:
+    record = read(f"(;SZ[9]RU[Chinese]KM[0]{moves})")
+    for number, move in enumerate(record.main.moves):
+        reply = await ask(engine, **check(record.position(number)).query())
+        assert reply["rootInfo"]["currentPlayer"] == move.colour
 
 
 async def test_legality_of_suicide_agrees_with_the_engine(engine: Engine) -> None:

@@ -370,10 +370,10 @@ async def test_move_out_of_turn_is_reported_and_not_reviewed(site: Site) -> None
     assert result.partial is False
 
 
-async def test_an_illegal_move_is_named_by_index_and_vertex(site: Site) -> None:
+async def test_an_illegal_move_is_named_by_number_and_vertex(site: Site) -> None:
     failure = await refused(site, game([("B", "C3"), ("W", "D4"), ("B", "C3"), ("W", "C3")]))
     assert (failure.code, failure.field) == ("illegal_move", "position.moves[2]")
-    assert "move 2 (B C3)" in failure.message
+    assert "move 3 (B C3)" in failure.message
     assert site.queries() == []
 
 

@@ -97,6 +97,23 @@ def test_any_rules_can_be_read_back_from_their_query(rules: Rules) -> None:
     assert check(Position.model_validate({"rules": sent})).rules == rules
 
 
+@pytest.mark.parametrize(
+    ("rules", "name"),
+    [
+        ("goe", "ing"),
+        ("NZ", "new-zealand"),
+        ("french", "french"),
+        ("tromp_taylor", "tromp-taylor"),
+        ("ancient area", "stone-scoring"),
+        ("koPOSITIONALscoreAREAtaxNONEsui1", "tromp-taylor"),
+        ('{"ko": "SIMPLE", "scoring": "TERRITORY", "suicide": false}', "japanese"),
+    ],
+)
+def test_names_that_the_engine_accepts_are_accepted(rules: str, name: str) -> None:
+    checked = check(Position(rules=rules))
+    assert (checked.rules_name, checked.rules) == (name, RULES[name])
+
+
 def test_unknown_name_is_rejected_first() -> None:
     with pytest.raises(Invalid, match="invalid_rules"):
         find("chinese rules")

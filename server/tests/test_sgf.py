@@ -141,24 +141,77 @@ class TestText:
 
 class TestSyntax:
     @pytest.mark.parametrize(
-        ("text", "line", "column", "accepted"),
+        ("text", "moves", "line", "column", "reason"),
         [
-            ("", 1, 1, '"(;"'),
-            ("hello", 1, 1, '"(;"'),
-            ("(;B[aa]\n;W[bb];;B[cc\n", 2, 10, '"]"'),
-            ("(;B[aa]\n;W [bb]\n(B[cc]))", 3, 2, '";"'),
-            ("(;SZ[9]\r\n;B)", 2, 3, '"["'),
-            ("(;SZ[9]\n\r;B[aa]]", 2, 7, "property"),
-            ("(;SZ[9]\r;B[aa] [bb] ?)", 2, 13, "property"),
+            ("(;SZ[9];B[aa]\n;W[bb];;B[cc\n", "B A9 W B8", 2, 10, "the value of B has no closing bracket"),
+            ("(;SZ[9]\r\n;B[aa];B)", "B A9", 2, 8, "the property B has no value"),
+            ("(;SZ[9]\n\r;B[aa]];W[bb])", "B A9 W B8", 2, 7, "']' after the value of B is left out"),
+            (
+                "(;SZ[9]\r;B[aa] [bb] ?;W[cc])",
+                "B A9 B B8 W C7",
+                2,
+                13,
+                "'?' after the value of B is left out",
+            ),
+            ("(;SZ[9];B[aa]C[half a com", "B A9", 1, 15, "the value of C has no closing bracket"),
+            ("(;SZ[9];B[aa]C[see [1] here];W[bb])", "B A9 W B8", 1, 22, "in the value of C was read as text"),
+            ("(;SZ[9];B[aa]C[(a [1]; b)];W[bb])", "B A9 W B8", 1, 21, "in the value of C was read as text"),
+            (
+                "(;SZ[9];B[aa]C[(see [1]) here];W[bb])",
+                "B A9 W B8",
+                1,
+                23,
+                "in the value of C was read as text",
+            ),
+            ("(;SZ[9]PB[Kuro [5d]]PW[x];B[aa])", "B A9", 1, 19, "in the value of PB was read as text"),
+            ("(;SZ[9];B[aa]C[no end;W[bb];B[cc])", "B A9 W B8 B C7", 1, 15, "bracket of the value of C"),
+            ("(;SZ[9];B[aa;W[bb];B[cc])", "B A9 W B8 B C7", 1, 10, "bracket of the value of B is missing"),
+            ("(;PB[KuroPW[ShiroSZ[9];B[aa])", "B A9", 1, 5, "bracket of the value of PB is missing"),
         ],
     )
-    def test_invalid_sgf_is_rejected_with_line_and_column(
-        self, text: str, line: int, column: int, accepted: str
+    def test_what_is_complete_is_read_and_the_rest_is_named(
+        self, text: str, moves: str, line: int, column: int, reason: str
     ) -> None:
+        record = read(text)
+        assert played(record) == moves
+        assert record.partial
+        assert any(
+            f"line {line} column {column}: " in warning and reason in warning for warning in record.warnings
+        )
+
+    @pytest.mark.parametrize("text", ["", "hello", "[B][W]"])
+    def test_text_without_a_game_is_rejected_with_line_and_column(self, text: str) -> None:
         error = refused(text)
-        assert (error.line, error.column, error.code) == (line, column, "invalid_sgf")
-        assert accepted in str(error.accepted)
-        assert f"line {line} column {column}" in str(error)
+        assert (error.line, error.column, error.code) == (1, 1, "invalid_sgf")
+        assert '"(;"' in str(error.accepted)
+        assert "line 1 column 1" in str(error)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "(;SZ[9]C[a\\]b [x];B[aa];W[bb](;B[cc])(;B[dd]))",
+            "(;SZ[9]C[(;B[aa\\];W[bb\\])];B[aa];W[bb];B[cc])",
+            "(;SZ[9]C[set KM[6.5\\] and B[dd\\]];B[aa];W[bb];B[cc])",
+            "(;SZ[9]GN[a (b) [c\\];];B[aa];W[bb];B[cc])",
+        ],
+    )
+    def test_valid_text_with_brackets_is_not_partial(self, text: str) -> None:
+        record = read(text)
+        assert played(record) == "B A9 W B8 B C7"
+        assert not record.partial
+
+    @pytest.mark.parametrize(
+        ("text", "missing"),
+        [
+            ("(SZ[9]PB[x];B[aa];W[bb])", '";" before a node'),
+            ("(;SZ[9];B[aa](W[bb])(;W[cc]))", '";" before a node'),
+            (";SZ[9];B[aa];W[bb]", '"(" before the game'),
+        ],
+    )
+    def test_missing_signs_are_supplied(self, text: str, missing: str) -> None:
+        record = read(text)
+        assert played(record) == "B A9 W B8"
+        assert f"{missing} is missing" in warnings_of(record)
 
     def test_junk_before_the_game_is_skipped(self) -> None:
         record = read("From: (a friend)\n\n(\n;SZ[9];B[aa])")
@@ -280,7 +333,9 @@ class TestRules:
         assert record.warnings == ()
         assert check(record.position()).rules == find(rules)[1]
 
-    @pytest.mark.parametrize("text", ["GOE", "koSPIGHTscoreAREAtaxNONEsui0", "koSIMPLEscoreAREA or so"])
+    @pytest.mark.parametrize(
+        "text", ["Kyu", "Japanese or Chinese", "koSPIGHTscoreAREAtaxNONEsui0", "koSIMPLEscoreAREA or so"]
+    )
     def test_others_are_replaced_with_a_warning(self, text: str) -> None:
         record = read(f"(;RU[{text}])")
         assert record.rules == "chinese"

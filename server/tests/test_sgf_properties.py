@@ -2,11 +2,12 @@
 
 import contextlib
 import random
+import re
 import string
 import time
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pysgf import GoGame
 from sgfmill import sgf as sgfmill
@@ -121,6 +122,23 @@ def test_empty_setup_keeps_the_stones(seed: int, width: int, height: int, at: in
     assert position.moves == []
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.data())
+def test_of_a_file_cut_anywhere_all_complete_moves_are_read(seed: int, data: st.DataObject) -> None:
+    moves, _ = game(seed, 9, 9, 30)
+    text = sgf_of(moves, 9, 9).replace(";W", "C[a (b) [c\\]; d];W").replace("RU[", "PB[x]RU[")
+    cut = text[: data.draw(st.integers(text.index("KM"), len(text)))]
+    record = read(cut)
+    complete = len(re.findall(r";[BW]\[[a-z]*\]", cut))
+    assert [(move.colour, move.vertex) for move in record.main.moves] == [
+        (colour, vertex(point)) for colour, point in moves[:complete]
+    ]
+    rest = re.sub(r"\[(?:[^\]\\]|\\.)*\]", "[]", cut).rpartition("[]")[2]
+    assert record.partial == (rest not in ("", ";", ")"))
+    if record.partial:
+        assert any("is left out" in warning for warning in record.warnings)
+
+
 class TestOracles:
     @settings(max_examples=30, deadline=None)
     @given(st.integers(0, 2**32), st.sampled_from([9, 13, 19]))
@@ -168,11 +186,92 @@ class TestOracles:
         }
 
 
+CHARSETS = {
+    "gb18030": "GB18030",
+    "big5": "Big5",
+    "shift_jis": "Shift_JIS",
+    "euc_kr": "EUC-KR",
+    "utf-8": "UTF-8",
+}
+UNSTABLE = "\xa5\u203e\u3164"
+"""Characters that some codecs do not read back."""
+
+PLACES = (
+    "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese]PB[@];B[pd];W[dd](;B[pp];W[dp])(;B[qq]))",
+    "(;GM[1]{ca}SZ[19]PB[@]KM[6.5]RU[Japanese];B[pd];W[dd](;B[pp];W[dp])(;B[qq]))",
+    "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese];B[pd]C[@]N[x];W[dd](;B[pp];W[dp])(;B[qq]))",
+    "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese];B[pd];W[dd]C[@](;B[pp];W[dp])(;B[qq]))",
+    "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese];B[pd];W[dd](;B[pp];W[dp]C[@])(;B[qq]))",
+    "(;GM[1]{ca}SZ[19]KM[6.5]RU[Japanese];B[pd];W[dd](;B[pp];W[dp])(;B[qq]C[@]))",
+)
+"""A record with the place of a damaged value."""
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> tuple[bytes, str]:
+    """A record with a value that is cut at any byte, or lacks one byte, and the charset."""
+    charset = draw(st.sampled_from(sorted(CHARSETS)))
+    text = draw(
+        st.text(
+            st.characters(codec=charset, min_codepoint=0x80, exclude_characters=UNSTABLE),
+            min_size=1,
+            max_size=12,
+        )
+    )
+    text = draw(st.sampled_from(["", "a", "(1) "])) + text
+    value = text.replace("\\", "\\\\").replace("]", "\\]").encode(charset)
+    at = draw(st.integers(0, len(value)))
+    cut = value[:at] if draw(st.booleans()) else value[: max(0, at - 1)] + value[at:]
+    declared = f"CA[{CHARSETS[charset]}]" if draw(st.booleans()) else ""
+    record = draw(st.sampled_from(PLACES)).format(ca=declared).encode()
+    return record.replace(b"@", cut), charset
+
+
+@settings(deadline=None, max_examples=1000)
+@given(damaged())
+@example(
+    (PLACES[3].format(ca="CA[gb2312]").encode().replace(b"@", "好形状".encode("gb2312") + b"\xb5"), "gb18030")
+)
+@example((PLACES[3].format(ca="CA[Big5]").encode().replace(b"@", "許功".encode("big5")), "big5"))
+@example(
+    (PLACES[0].format(ca="CA[Shift_JIS]").encode().replace(b"@", "ソ表".encode("shift_jis")), "shift_jis")
+)
+def test_damaged_text_never_costs_a_move(record_and_charset: tuple[bytes, str]) -> None:
+    data, _ = record_and_charset
+    record = read(data)
+    moves = [(move.colour, move.vertex) for move in record.main.moves]
+    assert moves == [("B", "Q16"), ("W", "D16"), ("B", "Q4"), ("W", "D4")]
+    assert len(record.line("2").moves) == 3
+    assert (record.komi, record.rules) == (6.5, "japanese")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(sorted(CHARSETS)), st.data())
+def test_a_warning_names_text_that_is_cut_inside_a_character(charset: str, data: st.DataObject) -> None:
+    text = data.draw(
+        st.text(
+            st.characters(
+                codec=charset, min_codepoint=0x3041, max_codepoint=0xD7A3, exclude_characters=UNSTABLE
+            ),
+            min_size=4,
+        )
+    )
+    last = text[-1].encode(charset)
+    assume(len(last) <= 4)  # EUC-KR spells rare syllables with four characters of two bytes.
+    cut = text[:-1].encode(charset) + last[: data.draw(st.integers(1, len(last) - 1))]
+    for place in PLACES:
+        record = read(place.format(ca=f"CA[{CHARSETS[charset]}]").encode().replace(b"@", cut))
+        name = "PB" if "PB[@]" in place else "C"
+        assert any(f"the text of {name} is damaged" in warning for warning in record.warnings)
+
+
 SEEDS = [
     b"(;GM[1]FF[4]CA[UTF-8]SZ[9:13]KM[3.75]HA[2]AB[aa:cc]AW[dd]PL[W];B[ee]C[a\\]b];W[](;B[tt])(;W[ff]))",
     "(;CA[GB2312]PB[柯洁]KM[375]AP[foxwq];AddBlack[aa])".encode("gb2312"),
     "(;PB[小林光一]RU[日本])".encode("shift_jis"),
     b"junk (;SZ[19](;B[aa](;W[bb](;B[cc",
+    b"(\nTE[x]\nKO[6.5]\nHD[3]\n;W[dd]C[see [1] here];B[pp;W[pd])",
+    "(;CA[Big5]HA[2]RU[Japanese rules (1989)]C[許功".encode("big5") + b"\xb5];W[pd])(;B[aa])",
 ]
 
 
@@ -251,10 +350,22 @@ def test_mutated_records_are_read_or_rejected(seed: int) -> None:
         "(;" + "\n" * 4_000_000 + "?",
         "(;KM[" + "9" * 1_000_000 + "]HA[" + "9" * 1_000_000 + "]RU[" + "9" * 1_000_000 + "])",
         "(;SZ[" + "1" * 1_000_000 + "])",
+        "(;C[" + "]" * 4_000_000,
+        "(;C[" + "] x" * 1_300_000,
+        "(;C[" + "]) " * 1_300_000 + ";B[aa])",
+        "(;" + "C[a]x " * 200_000,
+        "(;" + "C[a]x;" * 200_000,
+        "(;PB[" + "PW[" * 300_000 + "])",
+        "(;C[" + "(" * 2_000_000 + "[" + ")" * 1_000_000 + "])",
+        "(;SZ[9])" * 200_000,
+        b"(;CA[gb18030]C[" + b"\xb5]" * 1_900_000,
+        b"(;CA[gb18030]C[" + b"\xb5] " * 1_300_000,
+        b"(;CA[Big5]C[" + b"\x81" * 4_000_000,
+        b"(;CA[Shift_JIS]" + b"C[\x95]" * 200_000,
     ],
-    ids=lambda text: text[:16],
+    ids=lambda text: repr(text[:16]),
 )
-def test_any_input_is_read_quickly(text: str) -> None:
+def test_any_input_is_read_quickly(text: str | bytes) -> None:
     began = time.process_time()
     with contextlib.suppress(Unreadable):
         assert read(text).main.record.nodes

@@ -296,7 +296,7 @@ def _read(
         return PositionAnalysis(
             partial=root["visits"] < search_limits.visits,
             next_player=player,
-            turn_number=reply["turnNumber"],
+            turn_number=checked.number,
             winrate=round(root["winrate"], 5),
             score_lead=round(root["scoreLead"], 3),
             score_stdev=round(root["scoreStdev"], 3),

@@ -21,6 +21,7 @@ from pydantic.alias_generators import to_camel
 from katago_mcp import cache as caching
 from katago_mcp.cache import Cache
 from katago_mcp.config import Katago
+from katago_mcp.contents import GameInformation
 from katago_mcp.engine import Answer, EngineGone, EngineRefused, Progress
 from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
 from katago_mcp.flights import Flights, Report
@@ -64,6 +65,9 @@ class Result(Wire):
     komi: float = Field(description="Komi used.")
     cached: bool = Field(default=False, description="Whether the answer came from the cache.")
     partial: bool = Field(default=False, description="Whether parts of the requested answer are missing.")
+    game: GameInformation | None = Field(
+        default=None, description="What the record says about the game; null for a position object."
+    )
     warnings: list[str] = Field(
         default=[], description="Suspicious input that was accepted, and assumptions."
     )

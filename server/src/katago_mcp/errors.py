@@ -77,7 +77,7 @@ CATALOGUE: dict[str, Entry] = {
     "illegal_move": Entry(
         "invalid",
         "Illegal move: occupied point, suicide, ko or superko. The text names its vertex; for a game move, "
-        "its index from 0.",
+        "its number from 1.",
         ("position.moves[i]", "move", "allowMoves"),
         "a legal move",
         _NO_RETRY,
@@ -87,7 +87,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "invalid_sgf": Entry(
         "invalid",
-        "The record is not SGF, or not a game of Go. The text names line and column, from 1.",
+        "The record is not SGF, is not a game of Go, or no move can be read. The text names line and column.",
         ("sgf", "sgfBase64"),
         "a game record in SGF, FF[3] or FF[4]",
         _NO_RETRY,
@@ -97,6 +97,13 @@ CATALOGUE: dict[str, Entry] = {
         "The record does not have this variation.",
         ("variation",),
         "`main`, or a fork and branch that the text lists",
+        _NO_RETRY,
+    ),
+    "invalid_game_number": Entry(
+        "invalid",
+        "The record has fewer games.",
+        ("gameNumber",),
+        "1 to the number of games",
         _NO_RETRY,
     ),
     "invalid_move_number": Entry(

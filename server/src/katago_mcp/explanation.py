@@ -252,7 +252,7 @@ class _Explanation:
             komi=checked.komi,
             move=self.move,
             player=self._player,
-            turn_number=len(checked.moves),
+            turn_number=checked.number,
             best=searched is not None and searched["order"] == 0,
             points_lost=round(sign * (best["scoreLead"] - forced["scoreLead"]), 3) + 0.0,
             winrate_lost=round(sign * (best["winrate"] - forced["winrate"]), 5) + 0.0,

@@ -18,7 +18,7 @@ from prometheus_client import (
 from katago_mcp.errors import Status
 
 ANALYSIS_TOOLS = ("analyzePosition", "findMistakes", "evaluateTerritory", "explainMove")
-TOOLS = (*ANALYSIS_TOOLS, "getEngineStatus", "startEngine", "stopEngine")
+TOOLS = (*ANALYSIS_TOOLS, "readRecord", "getEngineStatus", "startEngine", "stopEngine")
 UNKNOWN_TOOL = "unknown"
 """The `tool` label of calls to tools that do not exist."""
 

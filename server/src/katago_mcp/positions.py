@@ -27,6 +27,9 @@ COLUMNS = "ABCDEFGHJKLMNOPQRST"
 MAX_MOVES = 2000
 MIN_SIZE, MAX_SIZE = 2, 19
 MAX_KOMI = 400
+PLAUSIBLE_KOMI = 15
+"""A larger komi is used only with a warning."""
+
 MAX_REGION = 400
 """Maximum entries of allowMoves or avoidMoves: more than the points of a board."""
 
@@ -78,12 +81,27 @@ class Position(BaseModel):
     ] = None
 
 
+class RecordPosition(Position):
+    """A position of a game record, which also knows its place in the game.
+
+    `played` is the number of moves in the record before the first of `moves`. `next_player` is who moves next
+    in the record; None is the opponent of the last player.
+    """
+
+    played: int = 0
+    next_player: Literal["B", "W"] | None = None
+
+
+_Played = tuple[tuple[Colour, str], ...]
+
+
 @dataclass(frozen=True)
 class Checked:
     """A validated position in canonical form, which the engine accepts.
 
     `moves` and `stones` hold (colour, vertex) with vertices in upper case or "pass".
     `rules_name` is the name of `rules` in answers; `warnings` lists suspicious input that was accepted.
+    `played` and `next_player` are those of a `RecordPosition`.
     """
 
     rules: Rules
@@ -95,23 +113,51 @@ class Checked:
     initial_player: Colour
     komi: float
     warnings: tuple[str, ...]
+    played: int = 0
+    next_player: Colour | None = None
+
+    @property
+    def number(self) -> int:
+        """The number of moves played so far in the game."""
+        return self.played + len(self.moves)
 
     def query(self) -> dict[str, Any]:
         """The position's part of a query [Analysis_Engine.md, Queries], with all values explicit."""
+        stones, moves, player = self._in_turn()
         return {
             "rules": self.rules.parts(),
             "komi": self.komi,
             "boardXSize": self.width,
             "boardYSize": self.height,
-            "initialStones": self.stones,
-            "initialPlayer": self.initial_player,
-            "moves": self.moves,
+            "initialStones": stones,
+            "initialPlayer": player,
+            "moves": moves,
         }
+
+    def _in_turn(self) -> tuple[_Played, _Played, Colour]:
+        """Stones, moves and first player after which the engine has the next player to move.
+
+        For the engine, the opponent of the last player moves next. If the record says otherwise, moves of
+        Black alone are handicap stones, and elsewhere the opponent passes: the history stays as it is.
+        """
+        player = to_move(self)
+        if not self.moves or player != self.moves[-1][0]:
+            return self.stones, self.moves, self.initial_player
+        if all(move[0] == "B" for move in self.moves) and (board := board_of(self)) and not board.prisoners:
+            return tuple((colour, vertex(point)) for point, colour in board.stones.items()), (), player
+        moves = self.moves
+        while moves and moves[-1][1] == vertex(None):
+            # One more pass would be the second in a row, which ends the game.
+            moves = moves[:-1]
+        if moves and moves[-1][0] == player:
+            moves = (*moves, (opponent_of(player), vertex(None)))
+        return self.stones, moves, self.initial_player if moves else player
 
     @functools.cached_property
     def digest(self) -> str:
-        """The SHA-256 of `query()`, in hexadecimal."""
-        return hashlib.sha256(to_json(self.query())).hexdigest()
+        """A SHA-256 of everything in the position that an answer depends on, in hexadecimal."""
+        place = [self.moves, self.played] if self.played or self.next_player else []
+        return hashlib.sha256(to_json(self.query()) + (to_json(place) if place else b"")).hexdigest()
 
 
 def check(position: Position) -> Checked:
@@ -150,6 +196,8 @@ def _check(position: Position) -> Checked:
         )
     board = Board(width, height, rules.suicide, rules.ko)
     stones = _set_up(board, position.initial_stones)
+    played = position.played if isinstance(position, RecordPosition) else 0
+    board.number = played + 1
     moves, warnings = _play(board, position.moves)
     return Checked(
         rules=rules,
@@ -160,7 +208,9 @@ def _check(position: Position) -> Checked:
         moves=moves,
         initial_player=position.initial_player or _first(stones, moves),
         komi=komi,
-        warnings=warnings,
+        warnings=(*_doubt_komi(komi), *warnings),
+        played=played,
+        next_player=position.next_player if isinstance(position, RecordPosition) else None,
     )
 
 
@@ -212,7 +262,7 @@ class Board:
     """The colour that cannot play at the point now, because of ko."""
     captured: dict[Colour, int] = field(default_factory=lambda: {"B": 0, "W": 0})
     """Captured stones of each colour."""
-    number: int = 0
+    number: int = 1
     """Number of the next move, used in messages."""
     _code: int = 0
     """The stones as bits, one for each colour on each point; unique for each board."""
@@ -292,6 +342,11 @@ class Board:
     def _remember(self, player: Colour, when: str) -> None:
         self._positions.setdefault(self._situation(self._code, player), when)
 
+    @property
+    def prisoners(self) -> int:
+        """The number of captured stones of both colours."""
+        return sum(self.captured.values())
+
     def group(self, point: Point) -> tuple[set[Point], set[Point]]:
         """The group of the stone at `point`, and its liberties."""
         colour = self.stones[point]
@@ -348,6 +403,8 @@ def board_of(checked: Checked) -> Board:
 
 def to_move(checked: Checked) -> Colour:
     """The player to move after all moves of a checked position."""
+    if checked.next_player is not None:
+        return checked.next_player
     return opponent_of(checked.moves[-1][0]) if checked.moves else checked.initial_player
 
 
@@ -435,6 +492,15 @@ def _komi(value: float | None, default: float) -> float:
     return value
 
 
+def _doubt_komi(komi: float) -> tuple[str, ...]:
+    return (unusual_komi(komi),) if abs(komi) > PLAUSIBLE_KOMI else ()
+
+
+def unusual_komi(komi: float) -> str:
+    """The warning about a komi that is used although it is unusual."""
+    return f"komi {komi:g} is unusual: check it, because it decides who is ahead"
+
+
 def _colour(text: str, code: str, name: str) -> Colour:
     colour = _COLOURS.get(text.strip().lower())
     if colour is None:
@@ -491,22 +557,24 @@ def _play(
     moves: list[tuple[Colour, str]] = []
     warnings: list[str] = []
     passes = 0
+    first = board.number
     for index, (colour_text, text) in enumerate(played):
+        number = first + index
         name = f"position.moves[{index}]"
         colour = _colour(colour_text, "invalid_move", name)
         point = _point(board, text, "invalid_move", name)
         if passes >= 2:
-            warnings.append(f"move {index} comes after two passes, which end the game")
+            warnings.append(f"move {number} comes after two passes, which end the game")
         if moves and moves[-1][0] == colour:
-            warnings.append(f"move {index}: {colour} plays twice in a row")
+            warnings.append(f"move {number}: {colour} plays twice in a row")
         try:
             board.play(colour, point)
         except IllegalMove as error:
             raise Invalid(
                 "illegal_move",
-                f"move {index} ({colour} {vertex(point)}): {error}",
+                f"move {number} ({colour} {vertex(point)}): {error}",
                 field=name,
-                accepted="a legal move (indices count from 0)",
+                accepted="a legal move (moves count from 1)",
             ) from error
         passes = passes + 1 if point is None else 0
         moves.append((colour, vertex(point)))

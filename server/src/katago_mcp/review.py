@@ -420,7 +420,7 @@ class _Review:
 
     def _until(self, at: _At) -> Checked:
         history = self._histories[at.history]
-        return replace(history, moves=history.moves[: at.turn])
+        return replace(history, moves=history.moves[: at.turn], next_player=None)
 
     def _name(self, at: _At) -> str:
         """The cache key of one turn's answer."""
@@ -506,11 +506,7 @@ class _Review:
         numbers = ", ".join(str(start) for start in starts[:_SETUPS_LISTED])
         more = len(starts) - _SETUPS_LISTED
         setups = f"{numbers} and {more} more" if more > 0 else numbers
-        later = [
-            f"after move {start} (moves counted from 0): {warning}"
-            for start, history in zip(starts, self._histories[1:], strict=True)
-            for warning in history.warnings
-        ]
+        later = [warning for history in self._histories[1:] for warning in history.warnings]
         return [
             *self._checked.warnings,
             f"stones were set up after move {setups}: later moves are reviewed without those before it",

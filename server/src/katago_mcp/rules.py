@@ -6,6 +6,8 @@ Queries always contain the parts, never a name. So the same rules give the same 
 
 import json
 import re
+import unicodedata
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -17,11 +19,19 @@ Ko = Literal["SIMPLE", "POSITIONAL", "SITUATIONAL"]
 
 AREA_KOMI, BUTTON_KOMI, TERRITORY_KOMI = 7.5, 7.0, 6.5
 
-_NOTATION = re.compile(
-    r"ko(?P<ko>SIMPLE|POSITIONAL|SITUATIONAL)score(?P<scoring>AREA|TERRITORY)(?:tax(?P<tax>NONE|SEKI|ALL))?"
-    r"(?:sui(?P<suicide>[01]))?(?:button(?P<has_button>[01]))?"
-    r"(?:whb(?P<white_handicap_bonus>0|N-1|N))?(?:fpok(?P<friendly_pass_ok>[01]))?"
+_PARTS = (
+    ("ko", "ko", "SIMPLE|POSITIONAL|SITUATIONAL"),
+    ("scoring", "score", "AREA|TERRITORY"),
+    ("tax", "tax", "NONE|SEKI|ALL"),
+    ("suicide", "sui", "[01]"),
+    ("has_button", "button", "[01]"),
+    ("white_handicap_bonus", "whb", "0|N-1|N"),
+    ("friendly_pass_ok", "fpok", "[01]"),
 )
+"""A part, its key in KataGo's notation, and the values there. The engine accepts any order."""
+
+_PART = re.compile("|".join(f"{key}(?P<{part}>{values})" for part, key, values in _PARTS))
+_NOTATION = re.compile(rf"(?:{'|'.join(f'{key}(?:{values})' for _, key, values in _PARTS)}){{1,7}}")
 
 
 class Rules(BaseModel):
@@ -105,9 +115,12 @@ RULES: dict[str, Rules] = {
     "japanese": _JAPANESE,
     "korean": _JAPANESE,
     "stone-scoring": Rules(ko="SIMPLE", tax="ALL", suicide=False, friendly_pass_ok=True),
+    "ancient-territory": Rules(ko="SIMPLE", scoring="TERRITORY", tax="ALL", suicide=False),
     "aga": _AGA,
     "bga": _AGA,
+    "french": _AGA,
     "new-zealand": Rules(ko="SITUATIONAL", friendly_pass_ok=True),
+    "ing": Rules(friendly_pass_ok=True),
     "aga-button": Rules(
         ko="SITUATIONAL",
         suicide=False,
@@ -119,34 +132,143 @@ RULES: dict[str, Rules] = {
 """Rule sets by KataGo's names [GTP_Extensions.md, kata-set-rules]."""
 
 
+_OTHER_NAMES = {
+    "ancientarea": "stone-scoring",
+    "goe": "ing",
+    "newzealand": "new-zealand",
+    "nz": "new-zealand",
+}
+_NAMES = {name.replace("-", ""): name for name in RULES} | _OTHER_NAMES
+"""Names that the engine accepts too, without hyphens, underscores and spaces."""
+
+_WORDS = (
+    ("ancient-territory", r"ancient ?territory"),
+    ("stone-scoring", r"stone ?scoring|ancient|古代|古棋"),
+    ("tromp-taylor", r"tromp|taylor|tt|logical"),
+    ("chinese-ogs", r"ogs|online ?go"),
+    ("chinese-kgs", r"kgs"),
+    ("new-zealand", r"nz|new ?zealand[^\W\d_]*"),
+    ("aga-button", r"aga ?button|button ?go"),
+    ("aga", r"aga|american?[^\W\d_]*|u\.?s\.?a?"),
+    ("bga", r"bga|british|u\.?k"),
+    ("french", r"ffg|french|fran[cç][^\W\d_]*"),
+    ("ing", r"ing|ing'?s|goe|sst|应氏|應氏|応氏|计点制|計點制|응씨"),
+    ("chinese", r"cn|zh|chin[^\W\d_]*|cines[^\W\d_]*|kines[^\W\d_]*|кита[^\W\d_]*|中国|中國|数子|數子|중국"),
+    (
+        "japanese",
+        r"jp|jap|japan[^\W\d_]*|japon[^\W\d_]*|giappon[^\W\d_]*|nihon[^\W\d_]*|япон[^\W\d_]*|日本|일본",
+    ),
+    ("korean", r"kr|korea[^\W\d_]*|cor[eé][^\W\d_]*|coreen[^\W\d_]*|коре[^\W\d_]*|韩国|韓国|韓國|한국|대한"),
+)
+"""What other programs and people call a rule set: whole words, or East Asian names anywhere."""
+
+_NAMED = tuple(
+    (name, re.compile(rf"(?<![^\W\d_])(?:{words})(?![^\W\d_])" if ascii_ else words))
+    for name, pattern in _WORDS
+    for ascii_, words in (
+        (True, "|".join(word for word in pattern.split("|") if word < "\u2e80")),
+        (False, "|".join(word for word in pattern.split("|") if word >= "\u2e80")),
+    )
+    if words
+)
+_PLAIN_WORDS = re.compile(
+    r"rules?|rule ?set|association|go|of|the|go ?association|规则|規則|ルール|룰|围棋|圍棋|囲碁|바둑|棋院|"
+    r"[\W_]+"
+)
+_SCORING = (
+    ("japanese", re.compile(r"\bterritory\b")),
+    ("chinese", re.compile(r"\barea\b")),
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Rules as read from text: a name or parts. `certain` is false if the text says more."""
+
+    rules: "str | Rules"
+    certain: bool
+
+
 def find(rules: str | Rules) -> tuple[str, Rules]:
     """The name that answers use for the rules, and their parts.
+
+    Names are those of the engine in any spelling; its notation, and an object as JSON, are accepted too.
 
     Raises:
         Invalid: with the code `invalid_rules`, for an unknown name.
     """
     if isinstance(rules, Rules):
         return rules.name, rules
-    name = rules.strip().lower()
-    if name not in RULES:
+    read = _read_exactly(rules)
+    if read is None:
         raise Invalid(
             "invalid_rules",
             "the rule set is unknown",
             field="position.rules",
             accepted=f"{', '.join(RULES)}, or an object with the parts of one",
         )
-    return name, RULES[name]
+    return (read.name, read) if isinstance(read, Rules) else (read, RULES[read])
+
+
+def _read_exactly(text: str) -> str | Rules | None:
+    """The name of rules that the engine accepts, or their parts if they have none; None for other text."""
+    name = re.sub(r"[\s_-]+", "", text.lower())
+    return _NAMES.get(name) or read_notation(text) or _read_object(text)
+
+
+def read_rules(text: str) -> Reading | None:
+    """Read the rules of a record (SGF, RU) as programs and people write them; None if they are unknown.
+
+    Versions and remarks are ignored: "Japanese rules (1989)", "AGA 1991", "Chinese, area".
+    """
+    text = unicodedata.normalize("NFKC", text).strip()
+    exact = _read_exactly(text)
+    if exact is not None:
+        return Reading(exact, certain=True)
+    lowered = " ".join(re.sub(r"[-_/]+", " ", text.lower()).split())
+    rest, names = lowered, []
+    for name, words in _NAMED:
+        rest, count = words.subn(" ", rest)
+        names += [name] * bool(count)
+    if not names:
+        names = [name for name, words in _SCORING if words.search(lowered)]
+        return Reading(names[0], certain=False) if len(names) == 1 else None
+    servers = [name for name in names if name in ("chinese-ogs", "chinese-kgs")]
+    sets = [name for name in names if name not in servers]
+    if sets == ["stone-scoring", "chinese"]:
+        sets.pop()
+    if len({RULES[name] for name in sets}) != 1:
+        return None
+    name = servers[0] if servers and sets == ["chinese"] else sets[0]
+    return Reading(name, certain=not _PLAIN_WORDS.sub("", rest))
 
 
 def read_notation(text: str) -> str | Rules | None:
     """Read KataGo's notation such as `koPOSITIONALscoreAREAtaxNONEsui1`; a name if the rules have one."""
-    match = _NOTATION.fullmatch(text.strip())
-    if match is None:
+    if _NOTATION.fullmatch(text.strip()) is None:
         return None
-    parts = {key: value == "1" if value in ("0", "1") else value for key, value in match.groupdict().items()}
-    if match["white_handicap_bonus"] == "0":
-        parts["white_handicap_bonus"] = "0"
-    rules = Rules.model_validate({key: value for key, value in parts.items() if value is not None})
+    texts = {
+        part: match[part] for match in _PART.finditer(text) for part in Rules.model_fields if match[part]
+    }
+    flags = {
+        part: texts[part] == "1" for part in ("suicide", "has_button", "friendly_pass_ok") if part in texts
+    }
+    return _named(Rules.model_validate(texts | flags))
+
+
+def _read_object(text: str) -> str | Rules | None:
+    """Read rules that are written as a JSON object, as in the engine's queries."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        parts = json.loads(text)
+        parts.pop("komi", None)
+        return _named(Rules.model_validate(parts))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _named(rules: Rules) -> str | Rules:
     return rules.name if rules.name in RULES else rules
 
 

@@ -1,26 +1,105 @@
-"""The syntax of SGF: parses text to a game tree, without recursion. Errors have line and column.
+"""The syntax of SGF: parses a record to a game tree, without recursion. Places are lines and columns.
 
 Source: SGF FF[4], EBNF and property values; FF[3] for identifiers with lower-case letters.
+
+Structure is found before text is decoded. In a legacy charset, the second byte of a character can be "]"
+or "\\", and a character cut in half stands before a bracket that is not its second byte. So the text is a
+string of bytes (one character each) until the values are known; each value is then decoded separately, and
+damage in one never reaches another. A bracket closes a value only if a record can go on after it.
 """
 
+import itertools
 import re
-from bisect import bisect_right
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from katago_mcp.charsets import Charset
 from katago_mcp.errors import Invalid
 from katago_mcp.positions import MAX_MOVES
 
-_GAME = re.compile(r"\(\s*(?=;)")
-_SPACE = re.compile(r"[\s\ufeff\0]*")
+_BLANK_RUN = r"[\s\ufeff\0]*+"
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9]*")
-_VALUE = re.compile(r"\s*\[([^\]\\]*+(?:\\.[^\]\\]*+)*+)\]", re.DOTALL)
+_GAME = re.compile(r"\(\s*(?:;|[A-Z]{2}[A-Za-z]*\s*\[)")
+_BARE_GAME = re.compile(r";\s*[A-Z]{1,2}\s*\[")
+_NODE = re.compile(r";\s*[A-Za-z]+\s*\[")
+_SPACE = re.compile(_BLANK_RUN)
+_STRUCTURE = re.compile(r"[\s\ufeff\0();]*+")
+_PROPERTY = re.compile(rf"[A-Za-z][A-Za-z0-9]*+{_BLANK_RUN}\[")
+_JUNK = re.compile(rf"(?:(?![;()]|\b[A-Z][A-Za-z]*{_BLANK_RUN}\[).)++", re.DOTALL)
+_SWALLOWED = re.compile(
+    r"(?:(?<![\s()])[\s()]*+;\s*[BW]\[[A-Za-z]{0,2}|(?:PB|PW|BR|WR|BT|WT|KM|HA|RU|RE|SZ|DT|EV|RO|PC|GN|GC|TM|OT|AP|CA|FF|GM)\[[^\[]*)\Z"
+)
+"""The end of a value that contains the next property because its own closing bracket is missing."""
+
+_PLAIN = re.compile(rf"\[([^\]\[\\\ufffd]*+)\](?={_BLANK_RUN}(?:\[|;?[A-Z][A-Za-z]*\[))")
+_PLAIN_ASCII = re.compile(rf"\[([^\]\[\\\x80-\uffff]*+)\](?={_BLANK_RUN}(?:\[|;?[A-Z][A-Za-z]*\[))")
+"""A value without brackets and escapes, and the start of the next value or property."""
+
 _LOWER = re.compile(r"[a-z]")
 _LINE_BREAK = re.compile(r"\r\n|\n\r|\r|\n")
 _SOFT_BREAK = re.compile(r"\\(?:\r\n|\n\r|\r|\n)")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _BLANK = re.compile(r"[^\S\n]")
+
+_MOVES = {"B", "W", "KO", "MN", "AB", "AW", "AE", "PL"}
+_MARKUP = {"BM", "DO", "IT", "TE", "CR", "MA", "SL", "SQ", "TR", "DD", "VW", "TB", "TW", "AR", "LN", "LB"}
+_NUMBERS = {
+    "BL",
+    "WL",
+    "OB",
+    "OW",
+    "DM",
+    "GB",
+    "GW",
+    "HO",
+    "UC",
+    "V",
+    "SZ",
+    "HA",
+    "KM",
+    "FF",
+    "GM",
+    "ST",
+    "TM",
+}
+_NOT_TEXT = _MOVES | _MARKUP | _NUMBERS
+"""Properties whose values are no prose: a bracket in them is never text."""
+
+DAMAGE = "syntax"
+"""The kind of warnings about what could not be read."""
+
+_KIND_LIMIT = 3
+_BRACKETS_TRIED = 10_000
+_SWALLOWED_MOST = 20
+
+
+class Warnings:
+    """Warnings by kind. Of each kind, only the first few are listed, with the number of the rest."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, list[str | Callable[[], str]]] = {}
+
+    def add(self, kind: str, text: str | Callable[[], str]) -> None:
+        """Add a warning: its text, or a function that makes the text if the warning is listed."""
+        self._kinds.setdefault(kind, []).append(text)
+
+    def include(self, others: "Warnings") -> None:
+        """Add all warnings of another list."""
+        for kind, texts in others._kinds.items():
+            self._kinds.setdefault(kind, []).extend(texts)
+
+    def texts(self, *kinds: str) -> tuple[str, ...]:
+        """The warnings to show: those of some kinds, or all."""
+        listed: list[str] = []
+        for kind, texts in self._kinds.items():
+            if kinds and kind not in kinds:
+                continue
+            listed += [text if isinstance(text, str) else text() for text in texts[:_KIND_LIMIT]]
+            if len(texts) > _KIND_LIMIT:
+                listed.append(f"and {len(texts) - _KIND_LIMIT} more of this kind: {kind}")
+        return tuple(listed)
 
 
 @dataclass(frozen=True)
@@ -72,22 +151,57 @@ class Node:
         return " ".join(text.split()) or None if text else None
 
 
-@dataclass(frozen=True)
-class Tree:
-    """The nodes of one game, and warnings about invalid SGF that was accepted."""
+class Source:
+    """The text of a file: characters, or the bytes of a legacy charset, one per character."""
 
-    text: str
-    nodes: tuple[Node, ...]
-    warnings: tuple[str, ...]
+    def __init__(self, text: str, charset: Charset | None = None) -> None:
+        self.text = text
+        self.charset = charset
 
-    def place(self, node: Node) -> tuple[int, int]:
-        """Line and column of a node, from 1."""
-        line = bisect_right(self._starts, node.offset)
-        return line, node.offset - self._starts[line - 1] + 1
+    def place(self, offset: int) -> tuple[int, int]:
+        """Line and column of an offset, from 1, in characters."""
+        line = bisect_right(self._starts, offset)
+        start = self._starts[line - 1]
+        before = offset - start if self.charset is None else len(self.decode(self.text[start:offset]))
+        return line, before + 1
+
+    def decode(self, raw: str) -> str:
+        """Part of the text as characters."""
+        return raw if self.charset is None or raw.isascii() else self.charset.decode(raw.encode("latin-1"))
 
     @cached_property
     def _starts(self) -> list[int]:
         return [0, *(match.end() for match in _LINE_BREAK.finditer(self.text))]
+
+    @cached_property
+    def nodes(self) -> list[int]:
+        """The offsets where a node may start."""
+        return [match.start() for match in _NODE.finditer(self.text)]
+
+    @cached_property
+    def games(self) -> list[int]:
+        """The offsets where a game or a variation may start."""
+        return [match.start() for match in _GAME.finditer(self.text)]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The nodes of one game, and warnings about invalid SGF that was accepted.
+
+    `damage` has the offsets at which something could not be read. `games` is the number of games in the
+    file, at least that many if `more_games` is set.
+    """
+
+    source: Source
+    nodes: tuple[Node, ...]
+    warnings: Warnings
+    damage: tuple[int, ...]
+    games: int = 1
+    more_games: bool = False
+
+    def place(self, node: Node) -> tuple[int, int]:
+        """Line and column of a node, from 1."""
+        return self.source.place(node.offset)
 
 
 def unescape(raw: str) -> str:
@@ -97,129 +211,290 @@ def unescape(raw: str) -> str:
     return _BLANK.sub(" ", _LINE_BREAK.sub("\n", raw))
 
 
-def parse(text: str, limits: Limits) -> Tree:
-    """Read the first game of a collection.
+def parse(source: Source, limits: Limits, number: int = 1) -> Tree:
+    """Read game `number`, from 1, of a collection.
 
-    Text before the game is skipped, and missing closing parentheses at the end are added; both give a
-    warning. A value without a closing bracket is an error, because it may contain half of the game.
+    What is not SGF is left out where a record can go on after it; the rest is read, with a warning that
+    names the property and the place; `damage` of the tree has the places.
 
     Raises:
         Unreadable: with `invalid_sgf` or `limit_exceeded`.
+        Invalid: with `invalid_game_number` if the file has fewer games.
     """
-    start = _GAME.search(text)
-    if start is None:
-        raise _refusal(
-            "invalid_sgf", "the text contains no game", text, 0, 'a game tree that starts with "(;"'
+    trees = parse_all(source, limits, number)
+    if not 1 <= number <= len(trees):
+        raise Invalid(
+            "invalid_game_number",
+            f"the file has no game {number}",
+            field="gameNumber",
+            accepted=f"1 to {len(trees)}",
         )
-    reader = _Reader(text, limits)
-    if text[: start.start()].strip("\ufeff\0 \t\r\n"):
-        reader.warnings.append("text before the game was skipped")
-    end = reader.read(start.start())
-    if _GAME.search(text, end):
-        reader.warnings.append("the file contains several games: only the first was read")
-    elif text[end:].strip("\0\x1a \t\r\n"):
-        reader.warnings.append("text after the game was skipped")
-    return Tree(text, reader.nodes(), tuple(reader.warnings))
+    return trees[number - 1]
 
 
-def _refusal(code: str, message: str, text: str, offset: int, accepted: str) -> Unreadable:
-    before = text[:offset].replace("\r\n", "\n").replace("\n\r", "\n").replace("\r", "\n")
-    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+def parse_all(source: Source, limits: Limits, needed: int = 1) -> list[Tree]:
+    """Read the games of a collection: at least `needed`, then until the nodes of all exceed the limit.
+
+    Raises:
+        Unreadable: with `invalid_sgf` if there is no game, `limit_exceeded` if one of the first `needed`
+            games exceeds a limit.
+    """
+    readers: list[_Reader] = []
+    end = 0
+    nodes = 0
+    exceeded = False
+    while (start := _start_of_game(source.text, end)) is not None:
+        reader = _Reader(source, limits)
+        try:
+            following = reader.read(start)
+        except Unreadable:
+            if len(readers) < needed:
+                raise
+            exceeded = True
+            break
+        if source.text[end:start].strip("\ufeff\0 \t\r\n"):
+            reader.warnings.add("the file", "text before the game was skipped")
+        readers.append(reader)
+        end = following
+        nodes += reader.count
+        exceeded = len(readers) >= needed and nodes > limits.nodes
+        if exceeded:
+            break
+    if not readers:
+        raise _refusal(
+            "invalid_sgf", "the text contains no game", source, 0, 'a game tree that starts with "(;"'
+        )
+    if not exceeded and source.text[end:].strip("\0\x1a \t\r\n"):
+        readers[-1].warnings.add("the file", "text after the game was skipped")
+    return [reader.tree(len(readers), exceeded) for reader in readers]
+
+
+def _start_of_game(text: str, offset: int) -> int | None:
+    match = _GAME.search(text, offset)
+    if match is None and offset == 0:
+        match = _BARE_GAME.search(text)
+    return None if match is None else match.start()
+
+
+def _refusal(code: str, message: str, source: Source, offset: int, accepted: str) -> Unreadable:
+    line, column = source.place(offset)
     return Unreadable(code, message, accepted=accepted, line=line, column=column)
 
 
+def _tokens(charset: Charset | None) -> re.Pattern[str]:
+    """Text of a value up to a bracket that may close it, or a byte that starts no character."""
+    if charset is None:
+        return re.compile(r"[^\]\\]*+(?:\\.[^\]\\]*+)*+", re.DOTALL)
+    lead = charset.leads
+    # The trail byte "]" is missing here: it may close the value.
+    character = rf"[{lead}](?:[\x40-\x5c\x5e-\x7e\x80-\xfe]|[0-9][{lead}][0-9])"
+    return re.compile(rf"(?:[^\]\\{lead}]++|{character}|\\(?:{character}|.))*+", re.DOTALL)
+
+
 class _Reader:
-    def __init__(self, text: str, limits: Limits) -> None:
-        self.text = text
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self.source = source
+        self.text = source.text
         self.limits = limits
-        self.warnings: list[str] = []
+        self.warnings = Warnings()
+        self._damage: list[int] = []
+        self._tokens = _tokens(source.charset)
+        self._plain = _PLAIN if source.charset is None else _PLAIN_ASCII
+        self._depth = 0
         self._parents: list[int | None] = []
         self._children: list[list[int]] = []
         self._properties: list[dict[str, tuple[str, ...]]] = []
         self._moves: list[int] = []
         self._offsets: list[int] = []
         self._lowered = False
+        self._hopeless = False
+        """Whether a search found no closing bracket up to the end, so that the next would not either."""
+
+    @property
+    def count(self) -> int:
+        """The number of nodes."""
+        return len(self._parents)
 
     def read(self, offset: int) -> int:
-        """Read one game tree from its opening parenthesis. Returns the offset after it."""
+        """Read one game tree from its start. Returns the offset after it."""
         text = self.text
         branches: list[int | None] = []
         current: int | None = None
+        if text[offset] != "(":
+            self._warn("the file", 'the "(" before the game is missing', offset)
+            branches.append(None)
         while True:
+            self._depth = len(branches)
             offset = self._skip(offset)
             sign = text[offset : offset + 1]
             if sign == ";":
-                offset, current = self._node(offset, current)
+                offset, current = self._node(offset, offset + 1, current)
             elif sign == "(":
                 if len(branches) >= self.limits.depth:
                     raise self._exceeded(f"variations are nested deeper than {self.limits.depth}", offset)
                 branches.append(current)
-                offset = self._skip(offset + 1)
-                if text[offset : offset + 1] not in ("", ";"):
-                    raise self._expected('";", which starts a node', offset)
+                offset += 1
             elif sign == ")":
                 current = branches.pop()
                 offset += 1
                 if not branches:
-                    return offset
+                    break
             elif not sign:
                 count = len(branches)
                 what = "a closing parenthesis is" if count == 1 else f"{count} closing parentheses are"
-                self.warnings.append(f"{what} missing at the end: the file may be cut off")
-                return offset
+                self.warnings.add("the file", f"{what} missing at the end: the file may be cut off")
+                break
+            elif _PROPERTY.match(text, offset):
+                self._warn("the file", 'the ";" before a node is missing', offset)
+                offset, current = self._node(offset, offset, current)
             else:
-                raise self._expected('";", "(", ")" or a property', offset)
+                offset = self._leave_out(offset, "")
+        return offset
 
-    def nodes(self) -> tuple[Node, ...]:
-        return tuple(
+    def tree(self, games: int, more_games: bool) -> Tree:
+        """The tree that was read, one of `games` in the file."""
+        nodes = tuple(
             Node(index, parent, tuple(children), properties, moves, offset)
             for index, (parent, children, properties, moves, offset) in enumerate(
                 zip(self._parents, self._children, self._properties, self._moves, self._offsets, strict=True)
             )
         )
+        return Tree(self.source, nodes, self.warnings, tuple(self._damage), games, more_games)
 
-    def _node(self, offset: int, parent: int | None) -> tuple[int, int]:
+    def _node(self, start: int, offset: int, parent: int | None) -> tuple[int, int]:
         index = len(self._parents)
         if index >= self.limits.nodes:
-            raise self._exceeded(f"the record has more than {self.limits.nodes} nodes", offset)
-        properties, end = self._read_properties(offset + 1)
+            raise self._exceeded(f"the record has more than {self.limits.nodes} nodes", start)
+        properties, end = self._read_properties(offset)
         moves = sum(len(properties.get(colour, ())) for colour in "BW")
         if parent is not None:
             moves += self._moves[parent]
             self._children[parent].append(index)
         if moves > self.limits.moves:
-            raise self._exceeded(f"a line has more than {self.limits.moves} moves", offset)
+            raise self._exceeded(f"a line has more than {self.limits.moves} moves", start)
         self._parents.append(parent)
         self._children.append([])
         self._properties.append(properties)
         self._moves.append(moves)
-        self._offsets.append(offset)
+        self._offsets.append(start)
         return end, index
 
     def _read_properties(self, offset: int) -> tuple[dict[str, tuple[str, ...]], int]:
         text = self.text
         properties: dict[str, list[str]] = {}
-        while name := _IDENTIFIER.match(text, offset := self._skip(offset)):
-            identifier = self._identifier(name[0])
-            end = name.end()
-            values = []
-            while value := _VALUE.match(text, end):
-                values.append(value[1])
-                end = value.end()
-            following = self._skip(end)
-            if text[following : following + 1] == "[":
-                raise _refusal(
-                    "invalid_sgf",
-                    "the value has no closing bracket",
-                    text,
-                    following,
-                    '"]" at the end of the value',
-                )
-            if not values:
-                raise self._expected(f'"[" after the property {identifier[:12]}', following)
-            properties.setdefault(identifier, []).extend(values)
-            offset = end
+        last = ""
+        while (offset := self._skip(offset)) < len(text) and text[offset] not in ";()":
+            name = _IDENTIFIER.match(text, offset)
+            opening = self._skip(name.end()) if name else offset
+            if name is None or text[opening : opening + 1] != "[":
+                offset = self._leave_out(offset, last)
+                continue
+            last = self._identifier(name[0])
+            values, offset = self._values(last, opening)
+            if values:
+                properties.setdefault(last, []).extend(values)
         return {identifier: tuple(values) for identifier, values in properties.items()}, offset
+
+    def _values(self, identifier: str, opening: int) -> tuple[list[str], int]:
+        """The values of a property, and the offset after them."""
+        text = self.text
+        values: list[str] = []
+        offset = opening
+        while text[opening : opening + 1] == "[":
+            if plain := self._plain.match(text, opening):
+                values.append(plain[1])
+                offset = plain.end()
+            else:
+                end = self._end_of_value(identifier, opening)
+                if end is None:
+                    self._lose(
+                        f"the value of {identifier[:12]} has no closing bracket, so it is left out: "
+                        "the file may be cut off",
+                        opening,
+                    )
+                    return values, len(text)
+                values.append(self._value(identifier, opening, end))
+                offset = end + (text[end] == "]")
+            opening = self._skip(offset)
+        return values, offset
+
+    def _value(self, identifier: str, opening: int, end: int) -> str:
+        value = self.source.decode(self.text[opening + 1 : end])
+        if "\ufffd" in value:
+            self._warn(
+                "damaged text",
+                f"the text of {identifier[:12]} is damaged: U+FFFD stands for what is lost",
+                opening,
+            )
+        return value
+
+    def _end_of_value(self, identifier: str, opening: int) -> int | None:
+        """The end of a value: its bracket, or the start of the next property; None if it has none."""
+        first = closing = None
+        for bracket, is_trail in itertools.islice(self._brackets(opening + 1), _BRACKETS_TRIED):
+            may_close = self._may_close(bracket, is_trail)
+            if not is_trail and first is None:
+                first = bracket
+                may_close = may_close or identifier in _NOT_TEXT or self._hopeless
+            if may_close:
+                closing = bracket
+                break
+        else:
+            self._hopeless = True
+            closing = first
+        if closing is None:
+            return None
+        if first is not None and first < closing:
+            self._lose(f'a "]" without "\\" in the value of {identifier[:12]} was read as text', first)
+        return self._unswallow(identifier, opening, closing)
+
+    def _unswallow(self, identifier: str, opening: int, closing: int) -> int:
+        """The end of a value without the properties that follow a missing bracket."""
+        for _ in range(_SWALLOWED_MOST):
+            value = self.text[opening + 1 : closing]
+            swallowed = _SWALLOWED.search(value) if "[" in value else None
+            if swallowed is None:
+                break
+            closing = opening + 1 + swallowed.start()
+            self._lose(f"the closing bracket of the value of {identifier[:12]} is missing", opening)
+        return closing
+
+    def _brackets(self, offset: int) -> Iterator[tuple[int, bool]]:
+        """The brackets that may close a value, and whether each may also be half of a character."""
+        text = self.text
+        while (token := self._tokens.match(text, offset)) and (offset := token.end()) < len(text):
+            if text[offset] == "]":
+                yield offset, False
+            elif text[offset + 1 : offset + 2] == "]":
+                offset += 1
+                yield offset, True
+            offset += 1
+
+    def _may_close(self, bracket: int, is_trail: bool) -> bool:
+        """Whether a record can go on after a bracket."""
+        text = self.text
+        structure = _STRUCTURE.match(text, bracket + 1)
+        end = structure.end() if structure else bracket + 1
+        depth = self._depth
+        for offset in range(bracket + 1, end):
+            depth += (text[offset] == "(") - (text[offset] == ")")
+            if depth == 0:
+                return self._may_end(offset + 1, is_trail)
+        if end == len(text):
+            return True
+        if text[end] == "[":
+            return not is_trail and self._skip(bracket + 1) == end
+        return _PROPERTY.match(text, end) is not None and not (is_trail and text[end].islower())
+
+    def _may_end(self, offset: int, is_trail: bool) -> bool:
+        """Whether the game can end before an offset."""
+        text, source = self.text, self.source
+        after = self._skip(offset)
+        if after == len(text) or text[after] == "\x1a" or _GAME.match(text, after):
+            return True
+        game, node = bisect_left(source.games, after), bisect_left(source.nodes, after)
+        ends = source.games[game] if game < len(source.games) else len(text)
+        return not is_trail and not (node < len(source.nodes) and source.nodes[node] < ends)
 
     def _skip(self, offset: int) -> int:
         space = _SPACE.match(self.text, offset)
@@ -231,12 +506,30 @@ class _Reader:
             return identifier
         if not self._lowered:
             self._lowered = True
-            self.warnings.append("lower-case property identifiers were read as upper case")
+            self.warnings.add("the file", "lower-case property identifiers were read as upper case")
         return name.upper()
 
-    def _expected(self, what: str, offset: int) -> Unreadable:
-        unexpected = repr(self.text[offset]) if offset < len(self.text) else "end of the text"
-        return _refusal("invalid_sgf", f"unexpected {unexpected}", self.text, offset, what)
+    def _leave_out(self, offset: int, last: str) -> int:
+        """Skip what is not SGF. Returns the offset where a record can go on."""
+        junk = _JUNK.match(self.text, offset)
+        end = max(offset + 1, junk.end() if junk else 0)
+        name = _IDENTIFIER.fullmatch(self.text[offset:end].strip())
+        where = f" after the value of {last[:12]}" if last else ""
+        self._lose(
+            f"the property {name[0][:12]} has no value, so it is left out"
+            if name
+            else f"unexpected {self.source.decode(self.text[offset:end]).strip()[:12]!r}{where} is left out",
+            offset,
+        )
+        return end
+
+    def _lose(self, text: str, offset: int) -> None:
+        """Note that something could not be read."""
+        self._damage.append(offset)
+        self._warn(DAMAGE, text, offset)
+
+    def _warn(self, kind: str, text: str, offset: int) -> None:
+        self.warnings.add(kind, lambda: "line {} column {}: {}".format(*self.source.place(offset), text))
 
     def _exceeded(self, what: str, offset: int) -> Unreadable:
-        return _refusal("limit_exceeded", what, self.text, offset, "a smaller record")
+        return _refusal("limit_exceeded", what, self.source, offset, "a smaller record")

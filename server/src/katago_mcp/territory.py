@@ -187,7 +187,7 @@ def evaluate(checked: Checked, reply: dict[str, Any]) -> TerritoryEvaluation:
         rules=checked.rules_name,
         komi=checked.komi,
         next_player=root["currentPlayer"],
-        turn_number=len(checked.moves),
+        turn_number=checked.number,
         winrate=round(root["winrate"], 5),
         score_lead=round(root["scoreLead"], 3),
         visits=root["visits"],

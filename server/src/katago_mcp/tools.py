@@ -31,11 +31,22 @@ from pydantic.alias_generators import to_camel
 from katago_mcp import __version__
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.auth import ADMIN, ANALYZE, ANONYMOUS, RateLimiter, Tokens
+from katago_mcp.contents import RecordContents
 from katago_mcp.desk import Result
 from katago_mcp.errors import Details, Failure, Invalid, Rejected, Status
 from katago_mcp.explanation import MIN_VISITS, ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
-from katago_mcp.games import Game, MoveNumber, Sgf, SgfBase64, Variation, read_game, read_whole_game
+from katago_mcp.games import (
+    Game,
+    GameNumber,
+    MoveNumber,
+    Sgf,
+    SgfBase64,
+    Variation,
+    read_game,
+    read_record,
+    read_whole_game,
+)
 from katago_mcp.illustrations import of_analysis, of_review, of_territory
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, PROBE_HEADER, TOOLS, UNKNOWN_TOOL, Metrics, probing
@@ -153,6 +164,7 @@ def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
     _add_find_mistakes(server, service)
     _add_evaluate_territory(server, service)
     _add_explain_move(server, service)
+    _add_read_record(server)
 
 
 def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -166,6 +178,7 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
         variation: Variation = MAIN,
+        gameNumber: GameNumber = None,
         maxVisits: Visits = None,
         maxTime: Seconds = None,
         includePolicy: Annotated[
@@ -220,7 +233,9 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         move. pointsLost compares a candidate with the best move, for the player to move.
         A few hundred visits are enough for most positions; use 1000 or more for close fights.
         """
-        game = await read_game(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
+        game = await read_game(
+            position, sgf, sgfBase64, move_number=moveNumber, variation=variation, game_number=gameNumber
+        )
         request = Request(
             position=game.position,
             max_visits=maxVisits,
@@ -250,6 +265,7 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         sgf: Sgf = None,
         sgfBase64: SgfBase64 = None,
         variation: Variation = MAIN,
+        gameNumber: GameNumber = None,
         player: Annotated[
             Literal["B", "W"] | None, Field(description="Review only this player's moves. Default: both.")
         ] = None,
@@ -302,7 +318,9 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         progress counts turns. If time runs out, partial is true and unanalysed lists the turns
         without a result; repeat the same call to continue.
         """
-        game = await read_whole_game(position, sgf, sgfBase64, variation=variation)
+        game = await read_whole_game(
+            position, sgf, sgfBase64, variation=variation, game_number=gameNumber, last_move=lastMove
+        )
         request = ReviewRequest(
             position=game.position,
             later=game.later,
@@ -335,6 +353,7 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
         sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
         variation: Variation = MAIN,
+        gameNumber: GameNumber = None,
         maxVisits: Visits = None,
         maxTime: Seconds = None,
         picture: Picture = False,
@@ -345,7 +364,9 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
         is settled from 0.6 (Black) or -0.6 (White). The score counts settled points (area, or territory
         with prisoners); scoreLead is the engine's estimate of the final score. Most useful late in a game.
         """
-        game = await read_game(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
+        game = await read_game(
+            position, sgf, sgfBase64, move_number=moveNumber, variation=variation, game_number=gameNumber
+        )
         request = TerritoryRequest(position=game.position, max_visits=maxVisits, max_time=maxTime)
         result = await evaluate_territory(
             service.analyst, request, _progress(ctx, "visits"), caller=_caller()
@@ -364,6 +385,7 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         sgfBase64: SgfBase64 = None,
         moveNumber: MoveNumber = None,
         variation: Variation = MAIN,
+        gameNumber: GameNumber = None,
         maxVisits: Annotated[
             int | None,
             Field(
@@ -388,7 +410,9 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         continuation is the expected play after it (the refutation of a bad move); swings are the
         points whose owner differs between the two. The engine need not have considered the move.
         """
-        game = await read_game(position, sgf, sgfBase64, move_number=moveNumber, variation=variation)
+        game = await read_game(
+            position, sgf, sgfBase64, move_number=moveNumber, variation=variation, game_number=gameNumber
+        )
         request = ExplanationRequest(
             position=game.position,
             move=move,
@@ -401,9 +425,25 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         return _answer(result, game)
 
 
+def _add_read_record(server: MCPServer[dict[str, Any]]) -> None:
+    @server.tool(name="readRecord", title="Read a record", annotations=_READ_ONLY, meta=_NEEDS_ANALYZE)
+    async def read_record_(
+        sgf: Sgf = None, sgfBase64: SgfBase64 = None, gameNumber: GameNumber = None
+    ) -> Annotated[CallToolResult, RecordContents]:
+        """List players, result, games and variations of a record. Fast: does not use the engine."""
+        contents = await read_record(sgf, sgfBase64, gameNumber)
+        return CallToolResult(
+            content=[TextContent(type="text", text=contents.summary())],
+            structured_content=contents.model_dump(mode="json", by_alias=True),
+        )
+
+
 def _answer(result: Result, game: Game, picture_png: bytes | None = None) -> CallToolResult:
-    result.warnings = [*game.warnings, *result.warnings]
-    content: list[ContentBlock] = [TextContent(type="text", text=result.summary())]
+    result.warnings = list(dict.fromkeys((*game.warnings, *result.warnings)))
+    result.partial = result.partial or game.partial
+    result.game = game.information
+    record = f"{game.information.summary()}\n" if game.information else ""
+    content: list[ContentBlock] = [TextContent(type="text", text=record + result.summary())]
     if picture_png is not None:
         data = base64.b64encode(picture_png).decode()
         content.append(ImageContent(type="image", data=data, mime_type="image/png"))

@@ -16,7 +16,8 @@ import atheris
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS.parent / "src"), str(TESTS)]
 
-with atheris.instrument_imports(include=["katago_mcp.sgf", "katago_mcp.sgftree", "katago_mcp.charsets"]):
+INSTRUMENTED = ("sgf", "sgftree", "charsets", "gameinfo", "lines", "rules")
+with atheris.instrument_imports(include=[f"katago_mcp.{module}" for module in INSTRUMENTED]):
     from test_sgf_properties import SEEDS, survives
 
 MAX_BYTES = 600
