@@ -74,6 +74,43 @@ async def test_better_move_and_rank_of_the_played_move_are_returned(site: Site) 
     assert (second.policy_rank, second.prior) == (1, round(1 / 26, 5))
 
 
+async def test_engines_own_choice_is_never_a_mistake_and_lowers_no_accuracy(site: Site) -> None:
+    # The engine always chooses A1 and then A2: moves 1 and 4 of the game are its choice.
+    played = [("B", "A1"), ("W", "C3"), ("B", "D4"), ("W", "A1"), ("B", "A2")]
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=[0.0, -9.0, -9.0, -9.0, -9.0, -9.0])
+        result = await review(made, game([("B", "A1"), ("W", "C3")]))
+        mirrored = await review(made, game(played[:2]), max_visits=20)
+    first = result.moves[0]
+    assert (first.best, first.mistake, first.loss_class) == (True, False, "excellent")
+    assert (first.points_lost, first.winrate_lost) == (0, 0)
+    assert result.mistakes == []
+    assert result.doubtful == mirrored.doubtful == [1]
+    assert result.players[0].overall.accuracy == 100
+    assert result.players[0].overall.mistakes == 0
+    (warning,) = result.warnings
+    assert warning.startswith("10 visits per turn are too few to judge every move")
+    assert "1 of the engine's own choices lost as much as a mistake (moves 1)" in warning
+
+
+async def test_engines_choice_that_gains_by_the_next_search_is_not_doubtful(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=[0.0, 9.0, 9.0])
+        result = await review(made, game([("B", "A1"), ("W", "C3")]))
+    assert result.moves[0].points_lost == -9
+    assert result.doubtful == []
+    assert result.warnings == []
+
+
+async def test_refutation_is_the_expected_play_after_the_move(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await review(made, pv_length=2)
+    assert [move.refutation for move in result.moves] == [["A1", "A2"]] * 3 + [["A1", "A2"]]
+
+
 async def test_difficulty_is_the_mean_loss_weighted_by_priors(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")

@@ -72,7 +72,15 @@ class Result(Wire):
 
     @abstractmethod
     def summary(self) -> str:
-        """The answer as a few lines of text for people."""
+        """The answer as a few lines of text for people, warnings included."""
+
+    def details(self) -> list[str]:
+        """Lines with everything that was asked for and is not in the summary."""
+        return []
+
+    def text(self) -> str:
+        """The whole answer as text: the summary, an empty line, the details."""
+        return "\n\n".join(filter(None, (self.summary(), "\n".join(self.details()))))
 
 
 _Wire = TypeVar("_Wire", bound=Wire)

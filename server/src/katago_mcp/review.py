@@ -50,6 +50,9 @@ ACCURACY_BASE = 0.75
 _LOOKUPS = 16
 """Concurrent cache lookups. A small number limits the wait for a stalled disk."""
 
+_DOUBTFUL_LISTED = 5
+"""Maximum number of moves listed in the warning that visits are too few."""
+
 _SETUPS_LISTED = 8
 """Maximum number of mid-game setups listed in a warning."""
 
@@ -65,13 +68,18 @@ class MoveReview(Wire):
     number: int = Field(description="Number of the move, from 1.")
     player: Literal["B", "W"] = Field(description="Player of the move.")
     move: str = Field(description='GTP vertex, or "pass".')
-    points_lost: float = Field(description="Points that its player lost; slightly negative values are noise.")
+    points_lost: float = Field(
+        description="Points that its player lost; slightly negative values are noise. At most 0 for the "
+        "engine's choice."
+    )
     winrate_lost: float = Field(description="Winrate that its player lost, 0 to 1.")
     loss_class: LossClass = Field(
         description="By pointsLost: excellent below 0.5, good below 1.5, inaccuracy below 3, mistake "
         "below 6, blunder below 12, else disaster (or by lossThresholds)."
     )
-    mistake: bool = Field(description="Whether the loss reaches minPointsLost or minWinrateLost.")
+    mistake: bool = Field(
+        description="Whether the loss reaches minPointsLost or minWinrateLost. Never for the engine's choice."
+    )
     phase: Phase = Field(description="Phase of the game.")
     best: bool = Field(
         description="Whether it is the engine's choice or a mirror image of it (with one visit: the "
@@ -87,6 +95,7 @@ class MoveReview(Wire):
         description="The engine's choice if it differs (with one visit: the network's likeliest move)."
     )
     better_pv: list[str] = Field(description="Expected continuation, starting with the better move.")
+    refutation: list[str] = Field(description="Expected continuation after the move that was played.")
     score_lead: float = Field(description="Black's lead in points after the move.")
     winrate: float = Field(description="Black's winrate after the move.")
 
@@ -137,6 +146,10 @@ class GameReview(Result):
     mistakes: list[int] = Field(description="Numbers of the moves that are mistakes, worst first.")
     moves: list[MoveReview] = Field(
         description="In the order played: mistakes, or with allMoves all reviewed moves."
+    )
+    doubtful: list[int] = Field(
+        description="Numbers of moves that were the engine's choice, but lost as much as a mistake by the "
+        "search of the next turn. Visits are too few to judge such positions."
     )
     unanalysed: list[Unanalysed] = Field(description="Turns without a result; empty if complete.")
 
@@ -479,12 +492,13 @@ class _Review:
             elif before is not None and after is not None:
                 moves.append(self._judge(number, before, after))
         worst = sorted((move for move in moves if move.mistake), key=lambda move: -move.points_lost)
+        doubtful = self._doubtful()
         short = any(turn.visits < self._limits.visits for turn in self._results.values())
         players: tuple[Colour, ...] = ("B", "W") if request.player is None else (request.player,)
         return GameReview(
             cached=cached == len(self._turns),
             partial=short or any(missing.code != "out_of_turn" for missing in unanalysed),
-            warnings=[*self._setup_warnings(), *self._warnings],
+            warnings=[*self._setup_warnings(), *self._visit_warnings(doubtful), *self._warnings],
             rules=checked.rules_name,
             komi=checked.komi,
             first_move=self._first,
@@ -495,6 +509,7 @@ class _Review:
             players=[_player(player, moves) for player in players],
             mistakes=[move.number for move in worst],
             moves=[move for move in moves if request.all_moves or move.mistake],
+            doubtful=doubtful,
             unanalysed=unanalysed,
         )
 
@@ -526,12 +541,45 @@ class _Review:
             moves=[number for number in self._numbers if at in self._around(number)],
         )
 
+    def _loss(self, number: int, before: _Turn, after: _Turn) -> tuple[float, float]:
+        """Points and winrate that a move lost by the searches before and after it."""
+        sign = 1 if self._moves[number - 1][0] == "B" else -1
+        return sign * (before.score_lead - after.score_lead), sign * (before.winrate - after.winrate)
+
+    def _is_mistake(self, points: float, winrate: float) -> bool:
+        return points >= self._request.min_points_lost or winrate >= self._request.min_winrate_lost
+
+    def _doubtful(self) -> list[int]:
+        """The moves that were the engine's choice, but lost as much as a mistake."""
+        numbers = []
+        for number in self._numbers:
+            before, after = (self._results.get(at) for at in self._around(number))
+            if before is None or after is None or not before.played_best:
+                continue
+            if before.player == self._moves[number - 1][0] and self._is_mistake(
+                *self._loss(number, before, after)
+            ):
+                numbers.append(number)
+        return numbers
+
+    def _visit_warnings(self, doubtful: Sequence[int]) -> list[str]:
+        if not doubtful:
+            return []
+        some = ", ".join(map(str, doubtful[:_DOUBTFUL_LISTED]))
+        more = ", ..." if len(doubtful) > _DOUBTFUL_LISTED else ""
+        return [
+            f"{self._limits.visits} visits per turn are too few to judge every move: by the search of the next "
+            f"turn, {len(doubtful)} of the engine's own choices lost as much as a mistake (moves {some}{more}). "
+            "They do not count as mistakes. Raise maxVisits, or check a move with explainMove"
+        ]
+
     def _judge(self, number: int, before: _Turn, after: _Turn) -> MoveReview:
         request = self._request
         colour, move = self._moves[number - 1]
-        sign = 1 if colour == "B" else -1
-        points = sign * (before.score_lead - after.score_lead)
-        winrate = sign * (before.winrate - after.winrate)
+        points, winrate = self._loss(number, before, after)
+        if before.played_best:
+            # What the next turn's search adds is the error of this one, not the player's.
+            points, winrate = min(points, 0.0), min(winrate, 0.0)
         passed = sum(points >= bound for bound in request.loss_bounds)
         better = None if before.played_best else before.best_move
         return MoveReview(
@@ -541,7 +589,7 @@ class _Review:
             points_lost=round(points, 2) + 0.0,
             winrate_lost=round(winrate, 4) + 0.0,
             loss_class=CLASSES[passed],
-            mistake=points >= request.min_points_lost or winrate >= request.min_winrate_lost,
+            mistake=not before.played_best and self._is_mistake(points, winrate),
             phase=phase_of(number, self._checked.width * self._checked.height),
             best=before.played_best,
             prior=round(before.played_prior, 5),
@@ -549,6 +597,7 @@ class _Review:
             difficulty=None if before.difficulty is None else round(before.difficulty, 2),
             better_move=better,
             better_pv=before.best_pv if better else [],
+            refutation=after.best_pv,
             score_lead=round(after.score_lead, 2) + 0.0,
             winrate=round(after.winrate, 4),
         )

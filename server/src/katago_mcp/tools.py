@@ -403,7 +403,7 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
 
 def _answer(result: Result, game: Game, picture_png: bytes | None = None) -> CallToolResult:
     result.warnings = [*game.warnings, *result.warnings]
-    content: list[ContentBlock] = [TextContent(type="text", text=result.summary())]
+    content: list[ContentBlock] = [TextContent(type="text", text=result.text())]
     if picture_png is not None:
         data = base64.b64encode(picture_png).decode()
         content.append(ImageContent(type="image", data=data, mime_type="image/png"))
