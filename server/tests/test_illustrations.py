@@ -42,6 +42,7 @@ def analysis(*moves: MoveAnalysis, ownership: list[float] | None = None) -> Posi
         komi=7.5,
         next_player="B",
         turn_number=6,
+        board_x_size=5,
         winrate=0.5,
         score_lead=0.0,
         score_stdev=10.0,

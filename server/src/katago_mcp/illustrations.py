@@ -3,7 +3,7 @@
 from katago_mcp import pictures
 from katago_mcp.analysis import PositionAnalysis
 from katago_mcp.positions import Checked, Position, board_of, check, vertex
-from katago_mcp.review import GameReview
+from katago_mcp.review_answer import GameReview
 from katago_mcp.territory import TerritoryEvaluation
 
 MAX_CANDIDATES = 9

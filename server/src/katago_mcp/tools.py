@@ -40,7 +40,8 @@ from katago_mcp.illustrations import of_analysis, of_review, of_territory
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
 from katago_mcp.positions import MAX_REGION, Position
-from katago_mcp.review import LOSS_BOUNDS, GameReview, ReviewRequest, find_mistakes
+from katago_mcp.review import LOSS_BOUNDS, ReviewRequest, find_mistakes
+from katago_mcp.review_answer import GameReview
 from katago_mcp.settings import Settings
 from katago_mcp.sgf import MAIN
 from katago_mcp.supervisor import Supervisor
