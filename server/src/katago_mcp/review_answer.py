@@ -148,6 +148,9 @@ class GameReview(Result):
     moves: list[MoveReview] = Field(
         description="In the order played: mistakes, or with allMoves all reviewed moves."
     )
+    annotated_sgf: str | None = Field(
+        default=None, description="The reviewed game as SGF with comments and variations; only if requested."
+    )
     doubtful: list[int] = Field(
         description="Numbers of moves that were the engine's choice, but lost as much as a mistake by the "
         "search of the next turn. Visits are too few to judge such positions."
@@ -185,6 +188,8 @@ class GameReview(Result):
             lines.append(f"Black's lead before move {self.first_move} and after each move: {leads}")
             winrates = " ".join("?" if each is None else f"{100 * each:.0f}" for each in self.winrates)
             lines.append(f"Black's winrate in percent, likewise: {winrates}")
+        if self.annotated_sgf:
+            lines += ["The reviewed game as SGF:", self.annotated_sgf]
         return lines
 
     def _course(self) -> str:

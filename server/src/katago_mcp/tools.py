@@ -28,7 +28,7 @@ from mcp.types import (
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from katago_mcp import __version__
+from katago_mcp import __version__, sgfwriter
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.auth import ADMIN, ANALYZE, ANONYMOUS, RateLimiter, Tokens
 from katago_mcp.desk import Result
@@ -39,7 +39,7 @@ from katago_mcp.games import Game, MoveNumber, Sgf, SgfBase64, Variation, read_g
 from katago_mcp.illustrations import of_analysis, of_review, of_territory
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
-from katago_mcp.positions import MAX_REGION, Position
+from katago_mcp.positions import MAX_REGION, Position, check
 from katago_mcp.review import LOSS_BOUNDS, ReviewRequest, find_mistakes
 from katago_mcp.review_answer import GameReview
 from katago_mcp.settings import Settings
@@ -293,6 +293,7 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         ] = None,
         pvLength: PvLength = 10,
         picture: Picture = False,
+        annotatedSgf: Annotated[bool, Field(description="Also the game as SGF with comments")] = False,
     ) -> Annotated[CallToolResult, GameReview]:
         """Review a game: what every move lost, the better moves, and how well each player played.
 
@@ -315,13 +316,17 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
             min_points_lost=minPointsLost,
             min_winrate_lost=minWinrateLost,
             loss_bounds=tuple(lossThresholds),
-            all_moves=allMoves or picture,
+            all_moves=allMoves or picture or annotatedSgf,
             pv_length=pvLength,
         )
         result = await find_mistakes(service.analyst, request, _progress(ctx, "turns"), caller=_caller())
         picture_png = await asyncio.to_thread(of_review, result) if picture else None
+        if annotatedSgf:
+            histories = [check(each) for each in (game.position, *game.later)]
+            result.annotated_sgf = await asyncio.to_thread(sgfwriter.write, histories, result, {})
         if not allMoves:
             result.moves = [move for move in result.moves if move.mistake]
+            result.score_leads, result.winrates = [], []
         return _answer(result, game, picture_png)
 
 
