@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from katago_mcp import illustrations, pictures
+from katago_mcp import graphs, illustrations
 from katago_mcp.errors import Failure, Invalid, TimedOut, Unavailable
 from katago_mcp.positions import Position
 from katago_mcp.review import ReviewRequest, accuracy_of, find_mistakes, phase_of
@@ -131,9 +131,11 @@ async def test_turns_without_an_answer_leave_a_gap_in_the_picture(site: Site) ->
         site.behave(leads=LEADS, turns={"2": "nothing"})
         result = await review(made)
     assert [move.number for move in result.moves] == [1, 4]
-    first, last = (pictures.GraphPoint(move.number, move.score_lead, move.winrate) for move in result.moves)
-    gap = (pictures.GraphPoint(2), pictures.GraphPoint(3))
-    assert illustrations.of_review(result) == pictures.graph(pictures.GraphPicture((first, *gap, last), ()))
+    first, last = (graphs.GraphPoint(move.number, move.score_lead, move.winrate) for move in result.moves)
+    gap = (graphs.GraphPoint(2), graphs.GraphPoint(3))
+    title = "Moves 1 to 4, 10 visits per turn. Rules chinese, komi 7.5."
+    drawn = graphs.graph(graphs.GraphPicture((first, *gap, last), title=title))
+    assert illustrations.of_review(result) == drawn
 
 
 async def test_only_mistakes_are_listed_unless_all_are_requested(site: Site) -> None:

@@ -36,7 +36,7 @@ from katago_mcp.errors import Details, Failure, Invalid, Rejected, Status
 from katago_mcp.explanation import MIN_VISITS, ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
 from katago_mcp.games import Game, MoveNumber, Sgf, SgfBase64, Variation, read_game, read_whole_game
-from katago_mcp.illustrations import of_analysis, of_review, of_territory
+from katago_mcp.illustrations import of_analysis, of_explanation, of_territory, of_whole_review
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, TOOLS, UNKNOWN_TOOL, Metrics
 from katago_mcp.positions import MAX_REGION, Position, check
@@ -237,8 +237,8 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
             pv_length=pvLength,
         )
         result = await service.analyst.analyze(request, _progress(ctx, "visits"), caller=_caller())
-        picture_png = await asyncio.to_thread(of_analysis, game.position, result) if picture else None
-        return _answer(result, game, picture_png)
+        pictures = [await asyncio.to_thread(of_analysis, game.position, result)] if picture else []
+        return _answer(result, game, *pictures)
 
 
 def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -320,14 +320,15 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
             pv_length=pvLength,
         )
         result = await find_mistakes(service.analyst, request, _progress(ctx, "turns"), caller=_caller())
-        picture_png = await asyncio.to_thread(of_review, result) if picture else None
+        positions = (game.position, *game.later)
+        pictures = await asyncio.to_thread(of_whole_review, positions, result) if picture else []
         if annotatedSgf:
-            histories = [check(each) for each in (game.position, *game.later)]
+            histories = [check(each) for each in positions]
             result.annotated_sgf = await asyncio.to_thread(sgfwriter.write, histories, result, {})
         if not allMoves:
             result.moves = [move for move in result.moves if move.mistake]
             result.score_leads, result.winrates = [], []
-        return _answer(result, game, picture_png)
+        return _answer(result, game, *pictures)
 
 
 def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -356,8 +357,8 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
         result = await evaluate_territory(
             service.analyst, request, _progress(ctx, "visits"), caller=_caller()
         )
-        picture_png = await asyncio.to_thread(of_territory, game.position, result) if picture else None
-        return _answer(result, game, picture_png)
+        pictures = [await asyncio.to_thread(of_territory, game.position, result)] if picture else []
+        return _answer(result, game, *pictures)
 
 
 def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -387,6 +388,7 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         ] = None,
         alternatives: Annotated[int, Field(description="Number of alternatives to return, 1 to 10.")] = 3,
         pvLength: PvLength = 12,
+        picture: Picture = False,
     ) -> Annotated[CallToolResult, MoveExplanation]:
         """Explain any legal move: what follows it, compared with the best alternative.
 
@@ -404,14 +406,15 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
             pv_length=pvLength,
         )
         result = await explain_move(service.analyst, request, _progress(ctx, "visits"), caller=_caller())
-        return _answer(result, game)
+        pictures = [await asyncio.to_thread(of_explanation, game.position, result)] if picture else []
+        return _answer(result, game, *pictures)
 
 
-def _answer(result: Result, game: Game, picture_png: bytes | None = None) -> CallToolResult:
+def _answer(result: Result, game: Game, *pictures: bytes) -> CallToolResult:
     result.warnings = [*game.warnings, *result.warnings]
     content: list[ContentBlock] = [TextContent(type="text", text=result.text())]
-    if picture_png is not None:
-        data = base64.b64encode(picture_png).decode()
+    for picture in pictures:
+        data = base64.b64encode(picture).decode()
         content.append(ImageContent(type="image", data=data, mime_type="image/png"))
     return CallToolResult(
         content=content,
