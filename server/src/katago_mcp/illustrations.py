@@ -126,8 +126,8 @@ def of_mistake(position: Position, mistake: MoveReview, terms: str) -> bytes:
 def of_whole_review(histories: Sequence[Position], review: GameReview) -> list[bytes]:
     """The graph of a review, and boards of its worst mistakes; empty without moves.
 
-    `histories`: the positions of the game; each one after the first starts from a new setup. `review`: with all
-    moves.
+    `histories`: the positions of the game; each one after the first starts from a new setup.
+    `review`: with all moves.
     """
     graph = of_review(review)
     moves = {move.number: move for move in review.moves}
