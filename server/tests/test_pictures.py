@@ -9,17 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from katago_mcp.drawing import Rgb
+from katago_mcp.graphs import CLOSE, GraphMistake, GraphPicture, GraphPoint, graph
 from katago_mcp.pictures import (
     MAX_CELL,
     MIN_CELL,
     WOOD,
     BoardPicture,
     Candidate,
-    GraphPicture,
-    GraphPoint,
-    Rgb,
+    Numbered,
     board,
-    graph,
 )
 from katago_mcp.positions import vertex
 
@@ -163,6 +162,43 @@ class TestBoard:
     def test_a_pass_is_not_marked(self) -> None:
         assert board(BoardPicture(last_move="pass")) == board(BoardPicture())
 
+    @pytest.mark.parametrize(("width", "height"), [(2, 2), (9, 9), (19, 19)])
+    @pytest.mark.parametrize("cell", [MIN_CELL, MAX_CELL])
+    def test_text_makes_room_above_and_below_and_moves_no_stone_off_its_point(
+        self, width: int, height: int, cell: int
+    ) -> None:
+        plain = BoardPicture(width, height, stones=(("B", "A1"),), cell=cell)
+        texts: Any = {"heading": ("A title " * 20, "second"), "notes": ("a note",), "legend": True}
+        picture = BoardPicture(width, height, stones=(("B", "A1"),), last_move="B2", cell=cell, **texts)
+        image = opened(board(picture))
+        assert image.size == picture.size
+        assert image.size[1] > plain.size[1] + 88
+        assert is_dark(colour_at(picture, "A1", 0.3))
+        paper = at(image, (image.width - 2, 2))
+        assert len(colours(image.crop((0, 0, image.width, 40)))) > 5
+        assert at(image, (image.width - 2, image.height - 2)) == paper == (250, 249, 246)
+
+    def test_words_wider_than_the_picture_do_not_make_it_wider(self) -> None:
+        picture = BoardPicture(9, 9, heading=("W" * 400,))
+        assert opened(board(picture)).size == picture.size
+
+    def test_legend_names_only_what_is_drawn(self) -> None:
+        full: Any = {"candidates": (Candidate("C3", "1", 0.0),), "ownership": (0.5,) * 81, "last_move": "D4"}
+        heights = [BoardPicture(9, 9, legend=True).size[1]]
+        for count in (1, 2, 3):
+            fields = dict(list(full.items())[:count])
+            heights.append(BoardPicture(9, 9, legend=True, **fields).size[1])
+        assert heights == sorted(set(heights))
+
+    def test_moves_of_a_continuation_are_stones_with_numbers(self) -> None:
+        picture = BoardPicture(9, 9, numbered=(Numbered("B", "C3", 1), Numbered("W", "G7", 12)))
+        assert is_dark(colour_at(picture, "C3", 0.35))
+        assert is_light(colour_at(picture, "G7", 0.38))
+        image = opened(board(picture))
+        for name, test in (("C3", is_light), ("G7", is_dark)):
+            x, y = picture.point(name) or (0, 0)
+            assert any(test(at(image, (x + dx, y + dy))) for dx in range(-8, 9) for dy in range(-8, 9))
+
     def test_the_best_candidate_is_blue_and_a_blunder_red(self) -> None:
         picture = BoardPicture(candidates=(Candidate("C3", "A", 0), Candidate("G3", "B", 30)))
         red, _, blue = colour_at(picture, "C3", -0.35)
@@ -207,6 +243,7 @@ class TestBoard:
             ({"stones": (("B", "pass"),)}, "a pass cannot be drawn"),
             ({"candidates": (Candidate("pass"),)}, "a pass cannot be drawn"),
             ({"last_move": "A20"}, "off the board"),
+            ({"numbered": (Numbered("B", "pass", 1),)}, "a pass cannot be drawn"),
             ({"candidates": (Candidate("A1", "long"),)}, "at most 3"),
             ({"candidates": (Candidate("A1", "a\nb"),)}, "at most 3"),
             ({"candidates": (Candidate("A1", "A", float("nan")),)}, "points_lost"),
@@ -231,26 +268,40 @@ class TestBoard:
 
 
 class TestGraph:
-    @pytest.mark.parametrize(("width", "height"), [(320, 200), (900, 420), (1600, 1000)])
+    @pytest.mark.parametrize(("width", "height"), [(320, 240), (900, 520), (1600, 1000)])
     def test_has_the_requested_size(self, width: int, height: int) -> None:
         assert opened(graph(GraphPicture(GAME, width=width, height=height))).size == (width, height)
 
     def test_is_the_same_bytes_for_the_same_picture(self) -> None:
-        assert graph(GraphPicture(GAME, marked=(3,))) == graph(GraphPicture(tuple(GAME), marked=(3,)))
+        mistakes = (GraphMistake(3, "B", 5.0),)
+        assert graph(GraphPicture(GAME, mistakes)) == graph(GraphPicture(tuple(GAME), mistakes))
 
     def test_blacks_lead_is_above_whites(self) -> None:
-        def height_of_curve(lead: float) -> int:
-            points = (GraphPoint(0, 30.0), GraphPoint(1, None), GraphPoint(2, lead), GraphPoint(10, lead))
+        def height_of_curve(lead: float, most: float) -> int:
+            points = (GraphPoint(0, most), GraphPoint(1, None), GraphPoint(2, lead), GraphPoint(10, lead))
             image = opened(graph(GraphPicture(points)))
-            return min(range(42, 374), key=lambda y: sum(at(image, (600, y))))
+            return min(range(60, 470), key=lambda y: sum(at(image, (600, y))))
 
-        heights = [height_of_curve(lead) for lead in (30, 15, 5, -5, -15, -30)]
-        assert heights == sorted(set(heights))
+        for most in (30.0, 200.0):
+            heights = [height_of_curve(lead, most) for lead in (30, 15, 5, -5, -15, -30)]
+            assert heights == sorted(set(heights))
+
+    def test_decided_game_leaves_the_close_part_readable(self) -> None:
+        def rows_of(lead: float) -> int:
+            """Rows between the middle and the curve at a lead."""
+            start = (GraphPoint(0, 0.0), GraphPoint(1, 150.0), GraphPoint(2, None))
+            points = (*start, GraphPoint(3, lead), GraphPoint(10, lead))
+            image = opened(graph(GraphPicture(points)))
+            place = min(range(60, 470), key=lambda y: sum(at(image, (600, y))))
+            return (54 + 474) // 2 - place
+
+        assert rows_of(CLOSE) > 0.7 * rows_of(150.0)
+        assert rows_of(CLOSE / 2) > 0.33 * rows_of(150.0)
 
     def test_winrate_is_blue(self) -> None:
         image = opened(graph(GraphPicture(tuple(GraphPoint(move, None, 0.75) for move in range(10)))))
-        blue = [y for y in range(42, 374) for r, _, b in [at(image, (450, y))] if b > r + 60]
-        assert 115 < min(blue) <= max(blue) < 135
+        blue = [y for y in range(55, 473) for r, _, b in [at(image, (450, y))] if b > r + 60]
+        assert 150 < min(blue) <= max(blue) < 170
 
     def test_unknown_values_leave_a_gap(self) -> None:
         points = tuple(GraphPoint(move, None if 15 < move < 25 else 10.0) for move in range(41))
@@ -260,16 +311,40 @@ class TestGraph:
         assert not [x for x in dark if 420 < x < 480]
         assert [x for x in dark if x < 300] and [x for x in dark if x > 600]
 
-    def test_marked_moves_are_red(self) -> None:
-        marked, plain = (
-            opened(graph(GraphPicture(GAME, marked=moves))) for moves in ((20, 99), tuple[int, ...]())
-        )
+    def test_mistakes_show_whose_they_are_and_how_bad(self) -> None:
+        def bar(player: Any, lost: float) -> tuple[int, int]:
+            """Rows of the bar above and below the middle of the strip."""
+            points = tuple(GraphPoint(move, 1.0) for move in range(41))
+            mistakes = (GraphMistake(20, player, lost), GraphMistake(99, "B", 9))
+            image = opened(graph(GraphPicture(points, mistakes)))
+            fill = (40, 40, 44) if player == "B" else (255, 255, 255)
+            column = [at(image, (451, y)) == fill for y in range(376, 472)]
+            return sum(column[:48]), sum(column[48:])
 
-        def reds(image: Image.Image) -> int:
+        small, large = bar("B", 3.0), bar("B", 12.0)
+        assert 0 < small[0] < large[0]
+        assert small[1] == large[1] == 0
+        assert bar("W", 12.0)[1] > bar("W", 3.0)[1] > 0
+        assert bar("W", 12.0)[0] == 0
+
+    def test_mark_of_a_disaster_is_red_and_only_mistakes_are_marked(self) -> None:
+        def reds(*mistakes: GraphMistake) -> int:
+            image = opened(graph(GraphPicture(GAME, mistakes)))
             return sum(1 for red, green, blue in colours(image) if red > 180 and max(green, blue) < 90)
 
-        assert reds(plain) == 0
-        assert reds(marked) > 0
+        assert reds() == 0
+        assert reds(GraphMistake(99, "B", 20.0)) == 0
+        assert reds(GraphMistake(20, "B", 20.0)) > 0
+        assert reds(GraphMistake(20, "W", 20.0)) > 0
+
+    def test_many_mistakes_do_not_hide_the_curve(self) -> None:
+        points = (GraphPoint(0, 20.0), *(GraphPoint(move, 10.0) for move in range(1, 201)))
+        many: Any = tuple(
+            GraphMistake(move, "W" if move % 2 else "B", 3.0 + move % 7) for move in range(1, 201)
+        )
+        image = opened(graph(GraphPicture(points, many)))
+        longest = max(sum(is_dark(at(image, (x, y))) for x in range(64, 840)) for y in range(60, 200))
+        assert longest > 600
 
     @pytest.mark.parametrize(
         "points",
@@ -282,7 +357,7 @@ class TestGraph:
         ids=["nothing known", "one point", "mixed", "longest"],
     )
     def test_any_game_is_drawn(self, points: tuple[GraphPoint, ...]) -> None:
-        opened(graph(GraphPicture(points, marked=(7,))))
+        opened(graph(GraphPicture(points, (GraphMistake(7, "W", 3.0),), "a title")))
 
     @pytest.mark.parametrize(
         ("fields", "expected"),
@@ -297,7 +372,8 @@ class TestGraph:
             ({"points": (GraphPoint(0, float("inf")),)}, "score lead"),
             ({"points": (GraphPoint(0, None, 1.1),)}, "winrate"),
             ({"points": (GraphPoint(0, None, float("nan")),)}, "winrate"),
-            ({"points": GAME, "width": 100}, "320x200"),
+            ({"points": GAME, "mistakes": (GraphMistake(1, "B", float("nan")),)}, "points_lost"),
+            ({"points": GAME, "width": 100}, "320x240"),
             ({"points": GAME, "height": 5000}, "1600x1000"),
         ],
     )

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from katago_mcp import illustrations, pictures
+from katago_mcp import graphs, illustrations
 from katago_mcp.errors import Failure, Invalid, TimedOut, Unavailable
 from katago_mcp.positions import Position
-from katago_mcp.review import GameReview, ReviewRequest, accuracy_of, find_mistakes, phase_of
+from katago_mcp.review import ReviewRequest, accuracy_of, find_mistakes, phase_of
+from katago_mcp.review_answer import GameReview
 from rig import Rig, rig, until
 from support import CHANCES, PATIENCE, Site
 
@@ -74,6 +75,43 @@ async def test_better_move_and_rank_of_the_played_move_are_returned(site: Site) 
     assert (second.policy_rank, second.prior) == (1, round(1 / 26, 5))
 
 
+async def test_engines_own_choice_is_never_a_mistake_and_lowers_no_accuracy(site: Site) -> None:
+    # The engine always chooses A1 and then A2: moves 1 and 4 of the game are its choice.
+    played = [("B", "A1"), ("W", "C3"), ("B", "D4"), ("W", "A1"), ("B", "A2")]
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=[0.0, -9.0, -9.0, -9.0, -9.0, -9.0])
+        result = await review(made, game([("B", "A1"), ("W", "C3")]))
+        mirrored = await review(made, game(played[:2]), max_visits=20)
+    first = result.moves[0]
+    assert (first.best, first.mistake, first.loss_class) == (True, False, "excellent")
+    assert (first.points_lost, first.winrate_lost) == (0, 0)
+    assert result.mistakes == []
+    assert result.doubtful == mirrored.doubtful == [1]
+    assert result.players[0].overall.accuracy == 100
+    assert result.players[0].overall.mistakes == 0
+    (warning,) = result.warnings
+    assert warning.startswith("10 visits per turn are too few to judge every move")
+    assert "1 of the engine's own choices lost as much as a mistake (moves 1)" in warning
+
+
+async def test_engines_choice_that_gains_by_the_next_search_is_not_doubtful(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=[0.0, 9.0, 9.0])
+        result = await review(made, game([("B", "A1"), ("W", "C3")]))
+    assert result.moves[0].points_lost == -9
+    assert result.doubtful == []
+    assert result.warnings == []
+
+
+async def test_refutation_is_the_expected_play_after_the_move(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await review(made, pv_length=2)
+    assert [move.refutation for move in result.moves] == [["A1", "A2"]] * 3 + [["A1", "A2"]]
+
+
 async def test_difficulty_is_the_mean_loss_weighted_by_priors(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
@@ -93,9 +131,11 @@ async def test_turns_without_an_answer_leave_a_gap_in_the_picture(site: Site) ->
         site.behave(leads=LEADS, turns={"2": "nothing"})
         result = await review(made)
     assert [move.number for move in result.moves] == [1, 4]
-    first, last = (pictures.GraphPoint(move.number, move.score_lead, move.winrate) for move in result.moves)
-    gap = (pictures.GraphPoint(2), pictures.GraphPoint(3))
-    assert illustrations.of_review(result) == pictures.graph(pictures.GraphPicture((first, *gap, last), ()))
+    first, last = (graphs.GraphPoint(move.number, move.score_lead, move.winrate) for move in result.moves)
+    gap = (graphs.GraphPoint(2), graphs.GraphPoint(3))
+    title = "Moves 1 to 4, 10 visits per turn. Rules chinese, komi 7.5."
+    drawn = graphs.graph(graphs.GraphPicture((first, *gap, last), title=title))
+    assert illustrations.of_review(result) == drawn
 
 
 async def test_only_mistakes_are_listed_unless_all_are_requested(site: Site) -> None:
@@ -121,7 +161,74 @@ async def test_statistics_are_per_player_and_phase(site: Site) -> None:
     assert [black.phases[phase].moves for phase in ("opening", "middlegame", "endgame")] == [2, 0, 0]
     assert [white.phases[phase].moves for phase in ("opening", "middlegame", "endgame")] == [1, 1, 0]
     assert white.phases["endgame"].accuracy is None
-    assert "Black: accuracy 36.5" in result.summary()
+    assert "accuracy 36.5" in result.summary()
+
+
+async def test_first_lines_say_who_won_where_and_what_to_learn(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=LEADS)
+        result = await review(made)
+    course, black, white, terms = result.summary().splitlines()
+    assert course == (
+        "White is ahead by 2.0 points after move 4 (Black wins 46.0%). White took the lead for the last time "
+        "with move 3: Black D4 lost 7.0 points, better A1."
+    )
+    assert black == (
+        "Black: 1 of 2 moves are the engine's choice, accuracy 36.5, 3.50 points lost per move, 1 mistake. "
+        "To learn from: 3. D4 (-7.0 points, better A1 A2 B2, punished by A1 A2 B2)."
+    )
+    assert white.startswith("White: 0 of 2 moves are the engine's choice")
+    assert "To learn from: 2. C3 (-4.0 points" in white
+    assert terms == ("Moves 1 to 4: 4 reviewed, 2 mistakes (10 visits per turn). Rules chinese, komi 7.5.")
+    assert (result.score_lead, result.winrate) == (-2.0, 0.46)
+    assert result.score_leads == LEADS
+    assert len(result.winrates) == 5
+
+
+async def test_player_who_always_led_has_no_turning_point(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=[1.0, 2.0, 5.0, 1.0, 3.0])
+        result = await review(made, all_moves=False)
+    assert result.turning_point is None
+    assert result.summary().splitlines()[0] == (
+        "Black is ahead by 3.0 points after move 4 (Black wins 51.0%), and was ahead all the time."
+    )
+    assert (result.score_leads, result.winrates) == ([], [])
+
+
+async def test_end_without_a_result_is_not_known(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=LEADS, turns={"4": "nothing"})
+        result = await review(made)
+    assert (result.score_lead, result.turning_point) == (None, None)
+    assert result.score_leads[-1] is None
+    assert "Who is ahead after move 4 is not known" in result.summary()
+
+
+async def test_lessons_are_the_costliest_mistakes_of_each_player(site: Site) -> None:
+    moves = [("BW"[index % 2], f"{column}3") for index, column in enumerate("ABCDE")]
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=[0.0, -4.0, -4.0, -9.0, -9.0, -19.0])
+        result = await review(made, game(moves))
+    black, white = result.players
+    assert black.instructive == [5, 3, 1]
+    assert white.instructive == []
+
+
+async def test_text_alone_has_every_move_that_was_asked_for(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        site.behave(leads=LEADS)
+        result = await review(made)
+    short, details = result.text().split("\n\n")
+    assert short == result.summary()
+    assert [line.split(" ")[0] for line in details.splitlines()[2:6]] == ["1.", "2.", "3.", "4."]
+    assert "3. B D4 (mistake, blunder): loses 7.0 points and 7.0%; then Black 45.0%, lead -3.0; " in details
+    assert details.splitlines()[-2].endswith("after each move: +0.0 +0.0 +4.0 -3.0 -2.0")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ this, so that the engine's configuration does not matter [Analysis_Engine.md, re
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,9 @@ from katago_mcp.scheduling import Claim
 
 MAX_TOP_MOVES = 50
 MAX_PV_LENGTH = 60
+
+_MOVES_IN_SUMMARY, _PV_IN_SUMMARY = 5, 6
+"""Candidates, and moves of each continuation, that the summary shows."""
 
 _RANK = r"([1-9]|1\d|20)k|[1-9]d"
 _PROFILE = re.compile(rf"(rank|preaz)_({_RANK})(_({_RANK}))?|proyear_(1[89]\d\d|200\d|201\d|202[0-3])")
@@ -42,6 +46,9 @@ class MoveAnalysis(Wire):
         default=None, description="Probability that a player of humanSLProfile plays it, 0 to 1."
     )
     order: int = Field(description="Rank by the engine; 0 is best.")
+    symmetric_moves: list[str] = Field(
+        default=[], description="Moves that are the same by the symmetry of the position; not listed again."
+    )
     pv: list[str] = Field(description="Expected continuation, starting with this move.")
     ownership: list[float] | None = Field(
         default=None,
@@ -54,6 +61,7 @@ class PositionAnalysis(Result):
 
     next_player: Literal["B", "W"] = Field(description="Who is to move.")
     turn_number: int = Field(description="Moves played so far.")
+    board_x_size: int = Field(description="Columns of the board.")
     winrate: float = Field(description="Black's winrate, 0 to 1.")
     score_lead: float = Field(description="Black's lead in points; negative if White leads.")
     score_stdev: float = Field(
@@ -79,16 +87,58 @@ class PositionAnalysis(Result):
             f"{colour_name(self.next_player)} to move (turn {self.turn_number}). "
             f"{lead(self.score_lead)}; "
             f"Black wins {self.winrate:.1%} ({self.visits} visits"
-            f"{', time ran out' if self.partial else ''}{', cached' if self.cached else ''})."
+            f"{', time ran out' if self.partial else ''}{', cached' if self.cached else ''}). {self.terms()}"
         ]
-        lines += [
-            f"{move.order + 1}. {move.move}: Black {move.winrate:.1%}, "
-            f"lead {move.score_lead:+.1f}, loses {move.points_lost:.1f}, "
-            f"{move.visits} visits, pv {' '.join(move.pv[:6])}"
-            for move in self.moves[:5]
-        ]
+        lines += [_candidate(move, _PV_IN_SUMMARY) for move in self.moves[:_MOVES_IN_SUMMARY]]
         lines += [f"Warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
+
+    def details(self) -> list[str]:
+        """What was asked for beyond the summary: further moves, whole continuations, policy, ownership."""
+        lines = []
+        if len(self.moves) > _MOVES_IN_SUMMARY or any(len(move.pv) > _PV_IN_SUMMARY for move in self.moves):
+            lines += [_candidate(move) for move in self.moves]
+        if any(move.human_prior is not None for move in self.moves):
+            chosen = ", ".join(f"{move.move} {move.human_prior or 0:.1%}" for move in self.moves)
+            lines.append(f"Probability for a player of the profile: {chosen}")
+        for title, values in (("Network's", self.policy), ("Profile's", self.human_policy)):
+            if values is not None:
+                lines.append(f"{title} probability in percent, . where illegal; pass {_percent(values[-1])}:")
+                lines += grid([_percent(value) for value in values[:-1]], self.board_x_size)
+        if self.ownership is not None:
+            lines += ["Ownership in percent, 100 is Black's, -100 White's:", *self._owners(self.ownership)]
+        for move in self.moves:
+            if move.ownership is not None:
+                lines += [f"Ownership after {move.move}:", *self._owners(move.ownership)]
+        return lines
+
+    def _owners(self, values: list[float]) -> list[str]:
+        return grid([f"{100 * value:.0f}" for value in values], self.board_x_size)
+
+
+def _candidate(move: MoveAnalysis, most: int | None = None) -> str:
+    same = f" (also {' '.join(move.symmetric_moves)})" if move.symmetric_moves else ""
+    return (
+        f"{move.order + 1}. {move.move}{same}: Black {move.winrate:.1%}, lead {move.score_lead:+.1f}, "
+        f"loses {move.points_lost:.1f}, {move.visits} visits, network {move.prior:.1%}, "
+        f"pv {' '.join(move.pv[:most])}"
+    )
+
+
+def _percent(value: float) -> str:
+    return "." if value < 0 else f"{100 * value:.0f}"
+
+
+def grid(cells: Sequence[str], width: int) -> list[str]:
+    """The points of a board as rows from the top, `width` cells each, with coordinates."""
+    size = max(map(len, cells), default=1)
+    height = len(cells) // width
+    rows = [
+        f"{height - row:2} " + " ".join(f"{cell:>{size}}" for cell in cells[row * width : (row + 1) * width])
+        for row in range(height)
+    ]
+    columns = " ".join(f"{letter:>{size}}" for letter in positions.COLUMNS[:width])
+    return [*rows, f"   {columns}"]
 
 
 @dataclass(frozen=True)
@@ -204,6 +254,21 @@ def limits(desk: Desk, max_visits: int | None, max_time: float | None, least_vis
     return Limits(visits, seconds)
 
 
+def by_symmetry(infos: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The moves, best first. Moves that are the same by symmetry are together, the searched one first.
+
+    The engine searches one of them, and gives the others its values [Analysis_Engine.md, isSymmetryOf].
+    """
+    classes: dict[str, list[dict[str, Any]]] = {}
+    for info in sorted(infos, key=lambda info: int(info["order"])):
+        members = classes.setdefault(info.get("isSymmetryOf", info["move"]), [])
+        if "isSymmetryOf" in info:
+            members.append(info)
+        else:
+            members.insert(0, info)
+    return list(classes.values())
+
+
 def rounded(values: list[float], digits: int) -> list[float]:
     """Round numbers; minus zero becomes zero."""
     return [round(value, digits) + 0.0 for value in values]
@@ -276,27 +341,30 @@ def _read(
         root = reply["rootInfo"]
         player = root["currentPlayer"]
         sign = 1 if player == "B" else -1
-        infos = sorted(reply["moveInfos"], key=lambda info: int(info["order"]))
+        classes = by_symmetry(reply["moveInfos"])
+        best = classes[0][0] if classes else root
         moves = [
             MoveAnalysis(
                 move=info["move"],
                 winrate=round(info["winrate"], 5),
                 score_lead=round(info["scoreLead"], 3),
-                points_lost=round(sign * (infos[0]["scoreLead"] - info["scoreLead"]), 3) + 0.0,
+                points_lost=round(sign * (best["scoreLead"] - info["scoreLead"]), 3) + 0.0,
                 visits=info["visits"],
                 prior=round(info["prior"], 5),
                 human_prior=round(info["humanPrior"], 5) if "humanPrior" in info else None,
-                order=info["order"],
+                order=order,
+                symmetric_moves=[each["move"] for each in same],
                 pv=info["pv"][: request.pv_length],
                 ownership=rounded(info["ownership"], 3) if request.include_moves_ownership else None,
             )
-            for info in infos[: request.top_moves]
+            for order, (info, *same) in enumerate(classes[: request.top_moves])
         ]
         human = request.include_policy and "humanPolicy" in reply
         return PositionAnalysis(
             partial=root["visits"] < search_limits.visits,
             next_player=player,
             turn_number=checked.number,
+            board_x_size=checked.width,
             winrate=round(root["winrate"], 5),
             score_lead=round(root["scoreLead"], 3),
             score_stdev=round(root["scoreStdev"], 3),

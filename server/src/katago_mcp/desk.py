@@ -34,7 +34,7 @@ from katago_mcp.supervisor import EngineUnavailable, Supervisor
 
 PROGRESS_EVERY = 0.5
 
-_ANSWER_FORMAT = 5
+_ANSWER_FORMAT = 6
 """Part of every cache key. Increase it when the format of cached answers changes."""
 
 _DRAINED_SECONDS = 30
@@ -76,7 +76,21 @@ class Result(Wire):
 
     @abstractmethod
     def summary(self) -> str:
-        """The answer as a few lines of text for people."""
+        """The answer as a few lines of text for people, warnings included."""
+
+    def terms(self) -> str:
+        """Rules and komi as a sentence."""
+        return f"Rules {self.rules}, komi {self.komi:g}."
+
+    def details(self) -> list[str]:
+        """Lines with everything that was asked for and is not in the summary."""
+        return []
+
+    def text(self) -> str:
+        """The whole answer as text: the summary, what a record says of the game, an empty line, the details."""
+        game = [] if self.game is None else [self.game.summary()]
+        short = "\n".join([self.summary(), *game])
+        return "\n\n".join(filter(None, (short, "\n".join(self.details()))))
 
 
 _Wire = TypeVar("_Wire", bound=Wire)

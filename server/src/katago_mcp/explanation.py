@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from katago_mcp import positions
-from katago_mcp.analysis import MAX_PV_LENGTH, Limits, colour_name, limits
+from katago_mcp.analysis import MAX_PV_LENGTH, Limits, by_symmetry, colour_name, limits
 from katago_mcp.auth import ANONYMOUS
 from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, options_of, readable, within
 from katago_mcp.errors import Invalid, TimedOut
@@ -84,7 +84,7 @@ class MoveExplanation(Result):
         lines = [
             f"{colour_name(self.player)} {self.move}: Black {self.winrate:.1%}, lead {self.score_lead:+.1f} "
             f"({self.visits} visits{', time ran out' if self.partial else ''}"
-            f"{', cached' if self.cached else ''}); "
+            f"{', cached' if self.cached else ''}). {self.terms()} It is "
             f"number {self.policy_rank} by network probability ({self.prior:.1%}); "
             + (
                 "the engine's choice."
@@ -114,6 +114,23 @@ class MoveExplanation(Result):
         ]
         lines += [f"Warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
+
+    def details(self) -> list[str]:
+        """The whole continuations, every alternative, and every point of the swings."""
+        lines = (
+            [f"Expected play after {self.move}: {' '.join(self.continuation)}"] if self.continuation else []
+        )
+        lines += [
+            f"Instead {other.move}: Black {other.winrate:.1%}, lead {other.score_lead:+.1f}, "
+            f"{other.visits} visits, network {other.prior:.1%}, pv {' '.join(other.pv)}"
+            for other in self.alternatives
+        ]
+        lines += [
+            f"{colour_name(swing.gains)} gains {swing.points:.1f} points on {' '.join(swing.vertices)}"
+            + (f"; stones {' '.join(swing.stones)}" if swing.stones else "")
+            for swing in self.swings
+        ]
+        return lines
 
 
 @dataclass(frozen=True)
@@ -192,12 +209,14 @@ class _Explanation:
         async with self._desk.turn(claim):
             free = await self._search({}, 0, 2, note)
             with readable():
-                is_best = _infos(free)[0]["move"] == self.move
+                best = [info["move"] for info in by_symmetry(free["moveInfos"])[0]]
+            is_best = self.move in best
             searches = 3 if is_best else 2
-            forced = await self._search(self._only("allowMoves"), 1, searches, note)
+            forced = await self._search(self._only("allowMoves", [self.move]), 1, searches, note)
             others = free
             if is_best:
-                others = await self._search(self._only("avoidMoves"), 2, searches, note)
+                # Without its mirror images too: they are the same move, not alternatives.
+                others = await self._search(self._only("avoidMoves", best), 2, searches, note)
         with readable():
             forced_infos = _infos(forced)
             if not forced_infos:
@@ -210,8 +229,8 @@ class _Explanation:
         self._desk.metrics.visits.inc(self._visits)
         return result
 
-    def _only(self, name: str) -> dict[str, Any]:
-        return {name: [{"player": self._player, "moves": [self.move], "untilDepth": 1}]}
+    def _only(self, name: str, moves: list[str]) -> dict[str, Any]:
+        return {name: [{"player": self._player, "moves": moves, "untilDepth": 1}]}
 
     async def _search(self, extra: dict[str, Any], done: int, searches: int, note: Report) -> dict[str, Any]:
         each = self._limits.visits
@@ -242,7 +261,9 @@ class _Explanation:
     ) -> MoveExplanation:
         request, checked = self._request, self._checked
         sign = 1 if self._player == "B" else -1
-        infos = [info for info in _infos(others) if info["move"] != self.move]
+        classes = by_symmetry(others["moveInfos"])
+        infos = [same[0] for same in classes if all(info["move"] != self.move for info in same)]
+        first = by_symmetry(free["moveInfos"])
         searched = next((info for info in _infos(free) if info["move"] == self.move), None)
         best = infos[0] if infos else forced
         policy = free["policy"]
@@ -253,7 +274,7 @@ class _Explanation:
             move=self.move,
             player=self._player,
             turn_number=checked.number,
-            best=searched is not None and searched["order"] == 0,
+            best=any(info["move"] == self.move for info in first[0]),
             points_lost=round(sign * (best["scoreLead"] - forced["scoreLead"]), 3) + 0.0,
             winrate_lost=round(sign * (best["winrate"] - forced["winrate"]), 5) + 0.0,
             score_lead=round(forced["scoreLead"], 3),

@@ -1,4 +1,4 @@
-"""PNG pictures for people: a board, and the graph of a game.
+"""PNG pictures of boards for people.
 
 Pure functions: with the same version of Pillow, the same input gives the same bytes. The only file read is
 Pillow's built-in font, which has only Latin letters.
@@ -8,23 +8,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
-from itertools import pairwise
 from typing import Final
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from katago_mcp.positions import COLUMNS, MAX_MOVES, MAX_SIZE, MIN_SIZE, Colour, parse_vertex
-
-Rgb = tuple[int, int, int]
+from katago_mcp import drawing
+from katago_mcp.drawing import Rgb
+from katago_mcp.positions import COLUMNS, MAX_SIZE, MIN_SIZE, Colour, parse_vertex
 
 MIN_CELL, MAX_CELL = 16, 64
 """Pixels between two lines of a board."""
 
 MAX_LABEL = 3
-MAX_POINTS = MAX_MOVES + 1
-MAX_WIDTH, MAX_HEIGHT = 1600, 1000
-MIN_WIDTH, MIN_HEIGHT = 320, 200
 
 WOOD: Final[Rgb] = (226, 186, 120)
 INK: Final[Rgb] = (46, 34, 20)
@@ -33,33 +28,24 @@ WHITE: Final[Rgb] = (246, 245, 240)
 
 _OVERSAMPLING = 4
 _CELL_FOR_TWO_LINES = 28
-_MAX_LEAD = 1000
 _MARGIN = 1.35
 """Distance from the edge to the first line, in cells: half a stone and the coordinates."""
 
-_UNKNOWN: Final[Rgb] = (120, 150, 190)
 _PAPER: Final[Rgb] = (250, 249, 246)
-_BLACKS_HALF: Final[Rgb] = (232, 230, 224)
-_GRID: Final[Rgb] = (208, 206, 200)
-_TEXT: Final[Rgb] = (70, 68, 64)
-_SCORE: Final[Rgb] = (36, 36, 40)
-_WINRATE: Final[Rgb] = (38, 122, 190)
-_MISTAKE: Final[Rgb] = (208, 60, 52)
-_FRAME = (64, 40, 60, 44)
-"""Margins of a graph's plot in pixels: left, top, right, bottom."""
+_TEXT: Final[Rgb] = (60, 56, 50)
+_LAST_MOVE: Final[tuple[Rgb, Rgb]] = ((226, 62, 50), (255, 240, 232))
+"""Colours of the mark of the last move: inside and border."""
 
-_PADDING = 6
-"""Pixels between the ends of a graph's scale and its frame, so that curves at the ends stay visible."""
+_DEAD = 0.3
+"""Ownership by the opponent from which a stone counts as dead."""
 
-_LOSSES: Final[tuple[tuple[float, Rgb], ...]] = (
-    (0.0, (74, 170, 220)),
-    (0.5, (92, 190, 130)),
-    (1.5, (186, 204, 84)),
-    (3.0, (244, 196, 66)),
-    (6.0, (236, 132, 52)),
-    (12.0, (208, 60, 52)),
-)
-"""The colour of a move by points lost. Values in between get a mixed colour."""
+_TEXT_SIZE = 15
+_LINE = 22
+_TEXT_MARGIN = 14
+_LEAST_WIDTH = 420
+"""Pixels of a picture with text, however small its board is."""
+
+_UNKNOWN: Final[Rgb] = (120, 150, 190)
 
 
 @dataclass(frozen=True)
@@ -76,8 +62,21 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Numbered:
+    """A move of a continuation: a stone with its number, 1 to 999."""
+
+    colour: Colour
+    vertex: str
+    number: int
+
+
+@dataclass(frozen=True)
 class BoardPicture:
     """The content of a board picture.
+
+    `heading` are lines above the board, and `notes` lines below it, in Latin letters; both are wrapped to the
+    picture's width. `legend`: whether to explain the marks below the board. `numbered` are moves of a
+    continuation, drawn as stones on empty points.
 
     `stones` are (colour, vertex); `last_move` is a vertex, "pass" or None. `ownership` has a value for each
     point in KataGo's order, row by row from the top left: 1 is certainly Black's, -1 certainly White's.
@@ -94,6 +93,10 @@ class BoardPicture:
     candidates: tuple[Candidate, ...] = ()
     ownership: tuple[float, ...] | None = None
     cell: int = 40
+    heading: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    numbered: tuple[Numbered, ...] = ()
+    legend: bool = False
 
     def __post_init__(self) -> None:
         if not (MIN_SIZE <= self.width <= MAX_SIZE and MIN_SIZE <= self.height <= MAX_SIZE):
@@ -103,6 +106,7 @@ class BoardPicture:
         if not MIN_CELL <= self.cell <= MAX_CELL:
             raise ValueError(f"a cell must have {MIN_CELL} to {MAX_CELL} pixels, not {self.cell}")
         points = [name for _, name in self.stones] + [candidate.vertex for candidate in self.candidates]
+        points += [move.vertex for move in self.numbered]
         for name in points:
             if self.point(name) is None:
                 raise ValueError("a pass cannot be drawn on the board")
@@ -127,8 +131,49 @@ class BoardPicture:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the picture in pixels."""
+        _, board_height = self._board_size
+        lines = len(self._below)
+        return self._text_width, self._top + board_height + (lines + 1 if lines else 0) * _LINE
+
+    @property
+    def _board_size(self) -> tuple[int, int]:
         margin = 2 * round(_MARGIN * self.cell)
         return (self.width - 1) * self.cell + margin + 1, (self.height - 1) * self.cell + margin + 1
+
+    @property
+    def _text_width(self) -> int:
+        has_text = bool(self.heading or self.notes or self.legend)
+        return max(self._board_size[0], _LEAST_WIDTH if has_text else 0)
+
+    @property
+    def _top(self) -> int:
+        """The height of the heading."""
+        lines = self._wrapped(self.heading)
+        return (len(lines) * _LINE + _LINE) if lines else 0
+
+    @property
+    def _below(self) -> list[tuple[str, str]]:
+        """The lines below the board: a symbol or "", and a text."""
+        entries = [("", text) for text in self._wrapped(self.notes)]
+        if not self.legend:
+            return entries
+        if any(candidate.points_lost is not None for candidate in self.candidates) and not self.numbered:
+            entries.append(("candidate", "best moves by rank; below it the points lost"))
+        if self.numbered:
+            entries.append(("numbered", "expected continuation"))
+        if self.last_move is not None and self.point(self.last_move) is not None:
+            entries.append(("last", "last move"))
+        if self.ownership is not None:
+            entries += [
+                ("black", "Black's area, darker if surer"),
+                ("white", "White's area, lighter if surer"),
+            ]
+            if any(_is_dead(self, colour, name) for colour, name in self.stones):
+                entries.append(("dead", "dead stone; a larger square is surer"))
+        return entries
+
+    def _wrapped(self, lines: Sequence[str]) -> list[str]:
+        return [part for line in lines for part in _wrap(line, self._text_width - 2 * _TEXT_MARGIN)]
 
     def point(self, name: str) -> tuple[int, int] | None:
         """The pixel (x from the left, y from the top) at the centre of a vertex; None for a pass."""
@@ -137,59 +182,17 @@ class BoardPicture:
 
     def _pixel(self, column: int, row_from_top: int) -> tuple[int, int]:
         margin = round(_MARGIN * self.cell)
-        return margin + column * self.cell, margin + row_from_top * self.cell
-
-
-@dataclass(frozen=True)
-class GraphPoint:
-    """The state of a game after `move_number` moves, from Black's perspective.
-
-    `score_lead` is in points, `winrate` from 0 to 1; None if unknown.
-    """
-
-    move_number: int
-    score_lead: float | None = None
-    winrate: float | None = None
-
-
-@dataclass(frozen=True)
-class GraphPicture:
-    """The content of a graph of a game: `points` by ascending move number, at most 2001.
-
-    `marked` are move numbers to mark, such as mistakes; those without a point are ignored. `width` is
-    320 to 1600 pixels, `height` 200 to 1000.
-
-    Raises:
-        ValueError: if a value is out of range or not a number.
-    """
-
-    points: tuple[GraphPoint, ...]
-    marked: tuple[int, ...] = ()
-    width: int = 900
-    height: int = 420
-
-    def __post_init__(self) -> None:
-        if not (MIN_WIDTH <= self.width <= MAX_WIDTH and MIN_HEIGHT <= self.height <= MAX_HEIGHT):
-            raise ValueError(
-                f"a graph must have {MIN_WIDTH}x{MIN_HEIGHT} to {MAX_WIDTH}x{MAX_HEIGHT} pixels, "
-                f"not {self.width}x{self.height}"
-            )
-        if not 1 <= len(self.points) <= MAX_POINTS:
-            raise ValueError(f"a graph must have 1 to {MAX_POINTS} points, not {len(self.points)}")
-        numbers = [point.move_number for point in self.points]
-        if any(a >= b for a, b in pairwise(numbers)) or not 0 <= numbers[0] <= numbers[-1] <= MAX_MOVES:
-            raise ValueError(f"move numbers must ascend, from 0 to at most {MAX_MOVES}")
-        for point in self.points:
-            if point.score_lead is not None and not abs(point.score_lead) <= _MAX_LEAD:
-                raise ValueError(f"a score lead must be a number up to {_MAX_LEAD}, not {point.score_lead}")
-            if point.winrate is not None and not 0 <= point.winrate <= 1:
-                raise ValueError(f"a winrate must be between 0 and 1, not {point.winrate}")
+        left = margin + (self._text_width - self._board_size[0]) // 2
+        return left + column * self.cell, self._top + margin + row_from_top * self.cell
 
 
 def board(picture: BoardPicture) -> bytes:
     """Draw a board as PNG, RGB, `picture.size` pixels."""
-    image = Image.new("RGB", picture.size, WOOD)
+    image = Image.new("RGB", picture.size, _PAPER if picture._top or picture._below else WOOD)
     draw = ImageDraw.Draw(image)
+    left, (width, height) = (picture.size[0] - picture._board_size[0]) // 2, picture._board_size
+    draw.rectangle((left, picture._top, left + width - 1, picture._top + height - 1), fill=WOOD)
+    _texts(image, draw, picture)
     if picture.ownership is not None:
         _shade(image, picture, picture.ownership)
     _lines(draw, picture)
@@ -199,154 +202,14 @@ def board(picture: BoardPicture) -> bytes:
     if picture.ownership is not None:
         _dead(draw, picture, picture.ownership)
     _candidates(image, draw, picture)
-    _last_move(image, picture)
-    return _png(image)
-
-
-def graph(picture: GraphPicture) -> bytes:
-    """Draw score lead and winrate of a game as PNG, RGB. Black's side is up, White's is down.
-
-    The left scale is the score lead in points, the right one Black's winrate. Unknown values leave a gap.
-    """
-    plot = _Plot(picture)
-    image = Image.new("RGB", (picture.width, picture.height), _PAPER)
-    image.paste(plot.curves(), plot.box)
-    draw = ImageDraw.Draw(image)
-    plot.label(draw)
-    return _png(image)
-
-
-class _Plot:
-    """The plot of a graph. Curves are drawn larger and scaled down, which makes them smooth."""
-
-    def __init__(self, picture: GraphPicture) -> None:
-        self.picture = picture
-        left, top, right, bottom = _FRAME
-        self.box = (left, top, picture.width - right, picture.height - bottom)
-        self.width, self.height = self.box[2] - left, self.box[3] - top
-        self.first = picture.points[0].move_number
-        self.last = max(picture.points[-1].move_number, self.first + 1)
-        leads = [abs(point.score_lead) for point in picture.points if point.score_lead is not None]
-        self.step, self.limit = _scale(max(leads, default=0))
-        self.has_scores = bool(leads)
-        self.has_winrates = any(point.winrate is not None for point in picture.points)
-
-    def x(self, move_number: int) -> float:
-        return (move_number - self.first) / (self.last - self.first) * (self.width - 1)
-
-    def y(self, share: float) -> float:
-        """The pixel row of a value from -1 (White, bottom) to 1 (Black, top)."""
-        return _PADDING + (1 - share) / 2 * (self.height - 1 - 2 * _PADDING)
-
-    def curves(self) -> Image.Image:
-        scale = 2
-        image = Image.new("RGB", (self.width * scale, self.height * scale), (255, 255, 255))
-        draw = ImageDraw.Draw(image)
-        zero = self.y(0) * scale
-        draw.rectangle((0, 0, image.width, zero), fill=_BLACKS_HALF)
-        for move in self._ticks():
-            draw.line((self.x(move) * scale, 0, self.x(move) * scale, image.height), fill=_GRID, width=scale)
-        for lead in self._leads():
-            y = self.y(lead / self.limit) * scale
-            draw.line((0, y, image.width, y), fill=_GRID, width=scale)
-        scores = self._runs([(p.move_number, _over(p.score_lead, self.limit)) for p in self.picture.points])
-        winrates = self._runs(
-            [(p.move_number, None if p.winrate is None else 2 * p.winrate - 1) for p in self.picture.points]
+    for move in picture.numbered:
+        _stone(image, picture, move.colour, move.vertex)
+        ink = WHITE if move.colour == "B" else BLACK
+        drawing.write(
+            draw, picture.point(move.vertex) or (0, 0), str(move.number), round(picture.cell * 0.42), ink
         )
-        draw.line((0, zero, image.width, zero), fill=_TEXT, width=scale)
-        for runs, colour, width in ((winrates, _WINRATE, 2 * scale), (scores, _SCORE, 3 * scale)):
-            for run in runs:
-                run = [(x * scale, y * scale) for x, y in run]
-                draw.line(run, fill=colour, width=width, joint="curve")
-                for x, y in (run[0], run[-1]):
-                    draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=colour)
-        for x, y in self._marks():
-            radius = 5 * scale
-            box = (x * scale - radius, y * scale - radius, x * scale + radius, y * scale + radius)
-            draw.ellipse(box, fill=_MISTAKE, outline=(255, 255, 255), width=scale)
-        return image.resize((self.width, self.height), Image.Resampling.BOX)
-
-    def label(self, draw: ImageDraw.ImageDraw) -> None:
-        left, top, right, bottom = self.box
-        draw.rectangle((left - 1, top - 1, right, bottom), outline=_TEXT)
-        for move in self._ticks():
-            self._text(draw, "mm", (left + self.x(move), bottom + 14), str(move), _TEXT)
-        self._text(draw, "mm", ((left + right) / 2, bottom + 32), "move", _TEXT)
-        if self.has_scores:
-            for lead in self._leads():
-                side = "B+" if lead > 0 else "W+" if lead < 0 else ""
-                y = top + self.y(lead / self.limit)
-                self._text(draw, "rm", (left - 8, y), f"{side}{abs(lead)}", _SCORE)
-            self._text(draw, "lm", (left, top - 18), "score lead", _SCORE)
-        if self.has_winrates:
-            for percent in (0, 25, 50, 75, 100):
-                y = top + self.y(percent / 50 - 1)
-                self._text(draw, "lm", (right + 8, y), f"{percent} %", _WINRATE)
-            self._text(draw, "rm", (right, top - 18), "Black's winrate", _WINRATE)
-
-    def _text(
-        self, draw: ImageDraw.ImageDraw, anchor: str, at: tuple[float, float], text: str, fill: Rgb
-    ) -> None:
-        draw.text(at, text, fill=fill, font=_font(14), anchor=anchor)
-
-    def _ticks(self) -> list[int]:
-        span = self.last - self.first
-        room = max(2, self.width // 70)
-        step = next((step for step in (1, 2, 5, 10, 20, 25, 50, 100, 200) if span / step <= room), 500)
-        return list(range(math.ceil(self.first / step) * step, self.last + 1, step))
-
-    def _leads(self) -> list[int]:
-        return list(range(-self.limit, self.limit + 1, self.step))
-
-    def _runs(self, values: list[tuple[int, float | None]]) -> list[list[tuple[float, float]]]:
-        """The points of a curve in pixels, split where values are unknown."""
-        runs: list[list[tuple[float, float]]] = [[]]
-        for move, value in values:
-            if value is not None:
-                runs[-1].append((self.x(move), self.y(value)))
-            elif runs[-1]:
-                runs.append([])
-        return [run for run in runs if run]
-
-    def _marks(self) -> list[tuple[float, float]]:
-        marked = set(self.picture.marked)
-        places = []
-        for point in self.picture.points:
-            share = _over(point.score_lead, self.limit)
-            if share is None and point.winrate is not None:
-                share = 2 * point.winrate - 1
-            if point.move_number in marked and share is not None:
-                places.append((self.x(point.move_number), self.y(share)))
-        return places
-
-
-def _over(lead: float | None, limit: int) -> float | None:
-    return None if lead is None else lead / limit
-
-
-def _scale(largest: float) -> tuple[int, int]:
-    """Step and end of the score scale, in points. Each side has two to four steps."""
-    step = next(step for step in (2, 5, 10, 20, 25, 50, 100, 200, 500) if largest <= 4 * step)
-    return step, step * max(2, math.ceil(largest / step))
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-@lru_cache(maxsize=64)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError("this build of Pillow lacks FreeType: install Pillow as a wheel from PyPI")
-    # Not every build has the other layout engine.
-    return font.font_variant(layout_engine=ImageFont.Layout.BASIC)
-
-
-def _write(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, fill: Rgb) -> None:
-    draw.text(at, text, fill=fill, font=_font(size), anchor="mm", stroke_width=0.4 if size > 12 else 0)
+    _last_move(image, picture)
+    return drawing.png(image)
 
 
 def _shade(image: Image.Image, picture: BoardPicture, ownership: Sequence[float]) -> None:
@@ -354,9 +217,7 @@ def _shade(image: Image.Image, picture: BoardPicture, ownership: Sequence[float]
     for index, value in enumerate(ownership):
         row, column = divmod(index, picture.width)
         x, y = picture._pixel(column, row)
-        strength = abs(value) * (0.45 if value > 0 else 0.75)
-        tint = _mixed(WOOD, (30, 24, 18) if value > 0 else (255, 255, 255), strength)
-        image.paste(tint, (x - half, y - half, x - half + picture.cell, y - half + picture.cell))
+        image.paste(_tint(value), (x - half, y - half, x - half + picture.cell, y - half + picture.cell))
 
 
 def _lines(draw: ImageDraw.ImageDraw, picture: BoardPicture) -> None:
@@ -401,11 +262,11 @@ def _coordinates(draw: ImageDraw.ImageDraw, picture: BoardPicture) -> None:
     for column in range(picture.width):
         for row, side in ((0, -1), (picture.height - 1, 1)):
             x, y = picture._pixel(column, row)
-            _write(draw, (x, y + side * distance), COLUMNS[column], size, INK)
+            drawing.write(draw, (x, y + side * distance), COLUMNS[column], size, INK)
     for row in range(picture.height):
         for column, side in ((0, -1), (picture.width - 1, 1)):
             x, y = picture._pixel(column, row)
-            _write(draw, (x + side * distance, y), str(picture.height - row), size, INK)
+            drawing.write(draw, (x + side * distance, y), str(picture.height - row), size, INK)
 
 
 @lru_cache(maxsize=32)
@@ -470,26 +331,87 @@ def _dead(draw: ImageDraw.ImageDraw, picture: BoardPicture, ownership: Sequence[
     for colour, name in picture.stones:
         column, row = parse_vertex(name, picture.width, picture.height) or (0, 0)
         value = ownership[(picture.height - 1 - row) * picture.width + column]
-        if (value < 0) == (colour == "B") and abs(value) >= 0.3:
+        if _is_dead(picture, colour, name):
             x, y = picture._pixel(column, picture.height - 1 - row)
             half = round(picture.cell * (0.08 + 0.1 * abs(value)))
             fill = WHITE if value < 0 else BLACK
             draw.rectangle((x - half, y - half, x + half, y + half), fill=fill)
 
 
+def _is_dead(picture: BoardPicture, colour: Colour, name: str) -> bool:
+    """Whether a stone stands in the opponent's area."""
+    if picture.ownership is None:
+        return False
+    column, row = parse_vertex(name, picture.width, picture.height) or (0, 0)
+    value = picture.ownership[(picture.height - 1 - row) * picture.width + column]
+    return (value < 0) == (colour == "B") and abs(value) >= _DEAD
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    """A line as lines of at most `width` pixels."""
+    lines, current = [], ""
+    for word in line.split():
+        longer = f"{current} {word}".strip()
+        if current and drawing.font(_TEXT_SIZE).getlength(longer) > width:
+            lines.append(current)
+            longer = word
+        current = longer
+    return [*lines, current] if current else lines
+
+
+def _texts(image: Image.Image, draw: ImageDraw.ImageDraw, picture: BoardPicture) -> None:
+    """The heading above the board, the notes and the legend below it."""
+    for index, text in enumerate(picture._wrapped(picture.heading)):
+        size, at = _TEXT_SIZE + (1 if index == 0 else 0), (_TEXT_MARGIN, (index + 1) * _LINE)
+        draw.text(at, text, fill=INK if index == 0 else _TEXT, font=drawing.font(size), anchor="lm")
+    top = picture._top + picture._board_size[1] + _LINE // 2
+    for index, (symbol, text) in enumerate(picture._below):
+        y, x = top + index * _LINE + _LINE // 2, _TEXT_MARGIN
+        if symbol:
+            _symbol(image, draw, symbol, (x + 8, y))
+            x += 24
+        draw.text((x, y), text, fill=_TEXT, font=drawing.font(_TEXT_SIZE), anchor="lm")
+
+
+def _symbol(image: Image.Image, draw: ImageDraw.ImageDraw, symbol: str, at: tuple[int, int]) -> None:
+    x, y = at
+    box = (x - 7, y - 7, x + 7, y + 7)
+    if symbol == "candidate":
+        fill = drawing.loss_colour(0)
+        _paste(image, _disc(16, 0.46, fill, drawing.mixed(fill, (0, 0, 0), 0.55), 0.06), at)
+    elif symbol == "numbered":
+        draw.ellipse(box, fill=BLACK)
+        drawing.write(draw, (x, y), "1", 11, WHITE)
+    elif symbol == "last":
+        _paste(image, _disc(24, 0.25, *_LAST_MOVE, 0.045), at)
+    elif symbol == "dead":
+        draw.ellipse(box, fill=WHITE, outline=INK)
+        draw.rectangle((x - 3, y - 3, x + 3, y + 3), fill=BLACK)
+    else:
+        draw.rectangle(box, fill=_tint(0.8 if symbol == "black" else -0.8), outline=INK)
+
+
+def _tint(value: float) -> Rgb:
+    """The colour of a point by its ownership."""
+    strength = abs(value) * (0.45 if value > 0 else 0.75)
+    return drawing.mixed(WOOD, (30, 24, 18) if value > 0 else (255, 255, 255), strength)
+
+
 def _candidates(image: Image.Image, draw: ImageDraw.ImageDraw, picture: BoardPicture) -> None:
     for candidate in reversed(picture.candidates):
         x, y = picture.point(candidate.vertex) or (0, 0)
         loss = candidate.points_lost
-        fill = _UNKNOWN if loss is None else _loss_colour(loss)
-        border = _mixed(fill, (0, 0, 0), 0.55)
+        fill = _UNKNOWN if loss is None else drawing.loss_colour(loss)
+        border = drawing.mixed(fill, (0, 0, 0), 0.55)
         _paste(image, _disc(picture.cell, 0.46, fill, border, 0.04), (x, y))
         lost = "" if loss is None else _loss_text(loss)
         if lost and candidate.label and picture.cell >= _CELL_FOR_TWO_LINES:
-            _write(draw, (x, y - picture.cell * 0.13), candidate.label, round(picture.cell * 0.42), BLACK)
-            _write(draw, (x, y + picture.cell * 0.21), lost, max(9, round(picture.cell * 0.28)), BLACK)
+            drawing.write(
+                draw, (x, y - picture.cell * 0.13), candidate.label, round(picture.cell * 0.42), BLACK
+            )
+            drawing.write(draw, (x, y + picture.cell * 0.21), lost, max(9, round(picture.cell * 0.28)), BLACK)
         else:
-            _write(draw, (x, y), candidate.label or lost, round(picture.cell * 0.42), BLACK)
+            drawing.write(draw, (x, y), candidate.label or lost, round(picture.cell * 0.42), BLACK)
 
 
 def _loss_text(loss: float) -> str:
@@ -498,21 +420,7 @@ def _loss_text(loss: float) -> str:
     return rounded if rounded == "0.0" else f"-{rounded}"
 
 
-def _loss_colour(loss: float) -> Rgb:
-    previous, colour = _LOSSES[0]
-    for limit, following in _LOSSES[1:]:
-        if loss < limit:
-            return _mixed(colour, following, max(0.0, (loss - previous) / (limit - previous)))
-        previous, colour = limit, following
-    return colour
-
-
-def _mixed(one: Rgb, other: Rgb, share: float) -> Rgb:
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
-    return red, green, blue
-
-
 def _last_move(image: Image.Image, picture: BoardPicture) -> None:
     if picture.last_move is not None:
-        mark = _disc(picture.cell, 0.17, (226, 62, 50), (255, 240, 232), 0.045)
+        mark = _disc(picture.cell, 0.17, *_LAST_MOVE, 0.045)
         _paste(image, mark, picture.point(picture.last_move))

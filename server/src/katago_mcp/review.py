@@ -16,18 +16,27 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, get_args
-
-from pydantic import Field
+from typing import Any, Literal, NamedTuple
 
 from katago_mcp import positions
 from katago_mcp.analysis import MAX_PV_LENGTH, Limits, colour_name, limits
 from katago_mcp.auth import ANONYMOUS
-from katago_mcp.desk import Desk, Result, Wire, options_of, readable, within
+from katago_mcp.desk import Desk, Wire, options_of, readable, within
 from katago_mcp.engine import Progress
 from katago_mcp.errors import Failure, Invalid, TimedOut
 from katago_mcp.flights import Report
 from katago_mcp.positions import Checked, Colour, Point, Position
+from katago_mcp.review_answer import (
+    CLASSES,
+    PHASES,
+    GameReview,
+    MoveReview,
+    Phase,
+    PlayerReview,
+    Statistics,
+    TurningPoint,
+    Unanalysed,
+)
 from katago_mcp.scheduling import Claim
 
 MAX_TURNS = 2 * 361
@@ -50,132 +59,14 @@ ACCURACY_BASE = 0.75
 _LOOKUPS = 16
 """Concurrent cache lookups. A small number limits the wait for a stalled disk."""
 
+_LESSONS = 3
+_WINRATE_OF_A_POINT = 0.02
+
+_DOUBTFUL_LISTED = 5
+"""Maximum number of moves listed in the warning that visits are too few."""
+
 _SETUPS_LISTED = 8
 """Maximum number of mid-game setups listed in a warning."""
-
-Phase = Literal["opening", "middlegame", "endgame"]
-LossClass = Literal["excellent", "good", "inaccuracy", "mistake", "blunder", "disaster"]
-PHASES: tuple[Phase, ...] = get_args(Phase)
-CLASSES: tuple[LossClass, ...] = get_args(LossClass)
-
-
-class MoveReview(Wire):
-    """One played move, from its player's perspective."""
-
-    number: int = Field(description="Number of the move, from 1.")
-    player: Literal["B", "W"] = Field(description="Player of the move.")
-    move: str = Field(description='GTP vertex, or "pass".')
-    points_lost: float = Field(description="Points that its player lost; slightly negative values are noise.")
-    winrate_lost: float = Field(description="Winrate that its player lost, 0 to 1.")
-    loss_class: LossClass = Field(
-        description="By pointsLost: excellent below 0.5, good below 1.5, inaccuracy below 3, mistake "
-        "below 6, blunder below 12, else disaster (or by lossThresholds)."
-    )
-    mistake: bool = Field(description="Whether the loss reaches minPointsLost or minWinrateLost.")
-    phase: Phase = Field(description="Phase of the game.")
-    best: bool = Field(
-        description="Whether it is the engine's choice or a mirror image of it (with one visit: the "
-        "network's likeliest move)."
-    )
-    prior: float = Field(description="Network's probability of the move before search, 0 to 1.")
-    policy_rank: int = Field(description="Rank of that probability; 1 is the highest.")
-    difficulty: float | None = Field(
-        description="Mean points lost by the moves that the engine considered, weighted by the network's "
-        "probability; null if there are none."
-    )
-    better_move: str | None = Field(
-        description="The engine's choice if it differs (with one visit: the network's likeliest move)."
-    )
-    better_pv: list[str] = Field(description="Expected continuation, starting with the better move.")
-    score_lead: float = Field(description="Black's lead in points after the move.")
-    winrate: float = Field(description="Black's winrate after the move.")
-
-
-class Statistics(Wire):
-    """Quality of a set of moves."""
-
-    moves: int = Field(description="Number of reviewed moves.")
-    mean_points_lost: float | None = Field(description="Mean of pointsLost; null without moves.")
-    mean_winrate_lost: float | None = Field(description="Mean of winrateLost; null without moves.")
-    accuracy: float | None = Field(
-        description="100 * 0.75 ** meanPointsLost: 100 without loss, 75 at one point per move, 56 at two."
-    )
-    mean_difficulty: float | None = Field(
-        description="Mean of difficulty, in points: how hard the moves were to find; null without moves."
-    )
-    best_moves: int = Field(description="Moves that were the engine's choice.")
-    mistakes: int = Field(description="Moves that are mistakes.")
-    classes: dict[LossClass, int] = Field(description="Number of moves in each loss class.")
-
-
-class PlayerReview(Wire):
-    """How well one player played, in total and in each phase."""
-
-    player: Literal["B", "W"] = Field(description="The player.")
-    overall: Statistics = Field(description="All reviewed moves.")
-    phases: dict[Phase, Statistics] = Field(description="Moves of each phase.")
-
-
-class Unanalysed(Wire):
-    """A turn without a result, and why."""
-
-    turn: int = Field(description="Moves played before it.")
-    code: str = Field(description='Error code; or "out_of_turn" if the other colour was to move.')
-    message: str = Field(description="Reason.")
-    moves: list[int] = Field(description="Numbers of the moves that were not reviewed because of this.")
-
-
-class GameReview(Result):
-    """Review of a game."""
-
-    first_move: int = Field(description="Number of the first move of the range.")
-    last_move: int = Field(description="Number of the last move of the range.")
-    visits_per_turn: int = Field(description="Requested visits per turn.")
-    turns_analysed: int = Field(description="Turns with a result.")
-    turns_cached: int = Field(description="Turns from the cache.")
-    players: list[PlayerReview] = Field(description="Summary for each requested player.")
-    mistakes: list[int] = Field(description="Numbers of the moves that are mistakes, worst first.")
-    moves: list[MoveReview] = Field(
-        description="In the order played: mistakes, or with allMoves all reviewed moves."
-    )
-    unanalysed: list[Unanalysed] = Field(description="Turns without a result; empty if complete.")
-
-    def summary(self) -> str:
-        """The review in a few lines."""
-        reviewed = sum(player.overall.moves for player in self.players)
-        lines = [
-            f"Moves {self.first_move} to {self.last_move}: {reviewed} reviewed, "
-            f"{len(self.mistakes)} mistakes ({self.visits_per_turn} visits per turn"
-            f"{', not complete' if self.partial else ''}{', cached' if self.cached else ''})."
-        ]
-        for player in self.players:
-            overall = player.overall
-            if overall.mean_points_lost is not None:
-                phases = ", ".join(
-                    f"{phase} {statistics.mean_points_lost:.2f}"
-                    for phase, statistics in player.phases.items()
-                    if statistics.mean_points_lost is not None
-                )
-                lines.append(
-                    f"{colour_name(player.player)}: accuracy {overall.accuracy:.1f}, "
-                    f"{overall.mean_points_lost:.2f} points lost per move ({phases}), "
-                    f"{overall.mistakes} mistakes, {overall.best_moves} of {overall.moves} moves are the "
-                    "engine's choice."
-                )
-        by_number = {move.number: move for move in self.moves}
-        for number in self.mistakes[:8]:
-            move = by_number[number]
-            lines.append(
-                f"{move.number}. {move.player} {move.move} ({move.loss_class}): "
-                f"loses {move.points_lost:.1f} points and {move.winrate_lost:.1%}"
-                + (f"; better {' '.join(move.better_pv[:5])}" if move.better_move else "")
-            )
-        lines += [
-            f"Turn {missing.turn} has no result: {missing.code}: {missing.message}"
-            for missing in self.unanalysed[:5]
-        ]
-        lines += [f"Warning: {warning}" for warning in self.warnings]
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -479,12 +370,16 @@ class _Review:
             elif before is not None and after is not None:
                 moves.append(self._judge(number, before, after))
         worst = sorted((move for move in moves if move.mistake), key=lambda move: -move.points_lost)
+        doubtful = self._doubtful()
         short = any(turn.visits < self._limits.visits for turn in self._results.values())
+        course = [self._results.get(at) for at in self._course()]
+        leads = [None if turn is None else round(turn.score_lead, 2) + 0.0 for turn in course]
+        winrates = [None if turn is None else round(turn.winrate, 4) for turn in course]
         players: tuple[Colour, ...] = ("B", "W") if request.player is None else (request.player,)
         return GameReview(
             cached=cached == len(self._turns),
             partial=short or any(missing.code != "out_of_turn" for missing in unanalysed),
-            warnings=[*self._setup_warnings(), *self._warnings],
+            warnings=[*self._setup_warnings(), *self._visit_warnings(doubtful), *self._warnings],
             rules=checked.rules_name,
             komi=checked.komi,
             first_move=self._first,
@@ -492,9 +387,15 @@ class _Review:
             visits_per_turn=self._limits.visits,
             turns_analysed=len(self._results),
             turns_cached=cached,
+            score_lead=leads[-1],
+            winrate=winrates[-1],
+            turning_point=self._turning_point(),
+            score_leads=leads if request.all_moves else [],
+            winrates=winrates if request.all_moves else [],
             players=[_player(player, moves) for player in players],
             mistakes=[move.number for move in worst],
             moves=[move for move in moves if request.all_moves or move.mistake],
+            doubtful=doubtful,
             unanalysed=unanalysed,
         )
 
@@ -522,12 +423,72 @@ class _Review:
             moves=[number for number in self._numbers if at in self._around(number)],
         )
 
+    def _loss(self, number: int, before: _Turn, after: _Turn) -> tuple[float, float]:
+        """Points and winrate that a move lost by the searches before and after it."""
+        sign = 1 if self._moves[number - 1][0] == "B" else -1
+        return sign * (before.score_lead - after.score_lead), sign * (before.winrate - after.winrate)
+
+    def _is_mistake(self, points: float, winrate: float) -> bool:
+        return points >= self._request.min_points_lost or winrate >= self._request.min_winrate_lost
+
+    def _course(self) -> list[_At]:
+        """The turn before the first move of the range, and the turn after each of its moves."""
+        numbers = range(self._first, self._last + 1)
+        return [self._around(self._first)[0], *(self._around(number)[1] for number in numbers)]
+
+    def _turning_point(self) -> TurningPoint | None:
+        """The last move before which the player who is ahead at the end was not."""
+        course = [self._results.get(at) for at in self._course()]
+        end = course[-1]
+        if end is None:
+            return None
+        sign = 1 if end.score_lead >= 0 else -1
+        for index in range(len(course) - 1, 0, -1):
+            before, after = course[index - 1], course[index]
+            if before is not None and after is not None and sign * before.score_lead < 0:
+                number = self._first + index - 1
+                player, move = self._moves[number - 1]
+                return TurningPoint(
+                    number=number,
+                    player=player,
+                    move=move,
+                    points_lost=round(self._loss(number, before, after)[0], 2) + 0.0,
+                    better_move=None if before.played_best else before.best_move,
+                )
+        return None
+
+    def _doubtful(self) -> list[int]:
+        """The moves that were the engine's choice, but lost as much as a mistake."""
+        numbers = []
+        for number in self._numbers:
+            before, after = (self._results.get(at) for at in self._around(number))
+            if before is None or after is None or not before.played_best:
+                continue
+            if before.player == self._moves[number - 1][0] and self._is_mistake(
+                *self._loss(number, before, after)
+            ):
+                numbers.append(number)
+        return numbers
+
+    def _visit_warnings(self, doubtful: Sequence[int]) -> list[str]:
+        if not doubtful:
+            return []
+        some = ", ".join(map(str, doubtful[:_DOUBTFUL_LISTED]))
+        more = ", ..." if len(doubtful) > _DOUBTFUL_LISTED else ""
+        return [
+            f"{self._limits.visits} visits per turn are too few to judge every move: by the search of the "
+            f"next turn, {len(doubtful)} of the engine's own choices lost as much as a mistake "
+            f"(moves {some}{more}). They do not count as mistakes. Raise maxVisits, or check a move with "
+            "explainMove"
+        ]
+
     def _judge(self, number: int, before: _Turn, after: _Turn) -> MoveReview:
         request = self._request
         colour, move = self._moves[number - 1]
-        sign = 1 if colour == "B" else -1
-        points = sign * (before.score_lead - after.score_lead)
-        winrate = sign * (before.winrate - after.winrate)
+        points, winrate = self._loss(number, before, after)
+        if before.played_best:
+            # What the next turn's search adds is the error of this one, not the player's.
+            points, winrate = min(points, 0.0), min(winrate, 0.0)
         passed = sum(points >= bound for bound in request.loss_bounds)
         better = None if before.played_best else before.best_move
         return MoveReview(
@@ -537,7 +498,7 @@ class _Review:
             points_lost=round(points, 2) + 0.0,
             winrate_lost=round(winrate, 4) + 0.0,
             loss_class=CLASSES[passed],
-            mistake=points >= request.min_points_lost or winrate >= request.min_winrate_lost,
+            mistake=not before.played_best and self._is_mistake(points, winrate),
             phase=phase_of(number, self._checked.width * self._checked.height),
             best=before.played_best,
             prior=round(before.played_prior, 5),
@@ -545,6 +506,7 @@ class _Review:
             difficulty=None if before.difficulty is None else round(before.difficulty, 2),
             better_move=better,
             better_pv=before.best_pv if better else [],
+            refutation=after.best_pv,
             score_lead=round(after.score_lead, 2) + 0.0,
             winrate=round(after.winrate, 4),
         )
@@ -609,11 +571,18 @@ def _likeliest(policy: Sequence[float], checked: Checked) -> str:
 
 def _player(player: Colour, moves: list[MoveReview]) -> PlayerReview:
     own = [move for move in moves if move.player == player]
+    mistakes = sorted((move for move in own if move.mistake), key=_cost, reverse=True)
     return PlayerReview(
         player=player,
         overall=_statistics(own),
         phases={phase: _statistics([move for move in own if move.phase == phase]) for phase in PHASES},
+        instructive=[move.number for move in mistakes[:_LESSONS]],
     )
+
+
+def _cost(move: MoveReview) -> float:
+    """How much a mistake teaches: points alone would name only moves of decided games."""
+    return move.winrate_lost + _WINRATE_OF_A_POINT * move.points_lost
 
 
 def _statistics(moves: list[MoveReview]) -> Statistics:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from katago_mcp import positions
-from katago_mcp.analysis import lead, limits, rounded
+from katago_mcp.analysis import grid, lead, limits, rounded
 from katago_mcp.auth import ANONYMOUS
 from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, options_of, readable
 from katago_mcp.flights import Report
@@ -98,7 +98,7 @@ class TerritoryEvaluation(Result):
         lines = [
             f"The engine's estimate: {lead(self.score_lead)}; Black wins {self.winrate:.1%} "
             f"({self.visits} visits{', time ran out' if self.partial else ''}"
-            f"{', cached' if self.cached else ''}).",
+            f"{', cached' if self.cached else ''}). {self.terms()}",
             f"Settled points, {score.scoring} scoring ({self.rules}): {lead(score.black_lead)}, "
             f"{score.open_points} points unsettled or neutral.",
             f"Black {score.black.total:g}: {parts.format(side=score.black)}.",
@@ -118,6 +118,29 @@ class TerritoryEvaluation(Result):
         lines += [f"Not counted: {text}" for text in score.not_known]
         lines += [f"Warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
+
+    def details(self) -> list[str]:
+        """The owner of every point, how certain it is, and the whole lists of points."""
+        width = len(self.ownership[0])
+        lines = [
+            f"{name}: {' '.join(vertices)}"
+            for name, vertices in (
+                ("Black's territory", self.black_territory),
+                ("White's territory", self.white_territory),
+                ("Dead black stones", self.dead_black),
+                ("Dead white stones", self.dead_white),
+                ("Neutral", self.neutral),
+                ("Unsettled", self.unsettled),
+                ("Uncertain owner", self.uncertainty.points),
+            )
+            if vertices
+        ]
+        for title, rows in (
+            ("Ownership in percent, 100 is Black's, -100 White's:", self.ownership),
+            ("Its standard deviation in percent:", self.ownership_stdev),
+        ):
+            lines += [title, *grid([f"{100 * value:.0f}" for row in rows for value in row], width)]
+        return lines
 
 
 @dataclass(frozen=True)

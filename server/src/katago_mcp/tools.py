@@ -28,7 +28,7 @@ from mcp.types import (
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from katago_mcp import __version__
+from katago_mcp import __version__, sgfwriter
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
 from katago_mcp.auth import ADMIN, ANALYZE, ANONYMOUS, RateLimiter, Tokens
 from katago_mcp.contents import RecordContents
@@ -47,11 +47,12 @@ from katago_mcp.games import (
     read_record,
     read_whole_game,
 )
-from katago_mcp.illustrations import of_analysis, of_review, of_territory
+from katago_mcp.illustrations import of_analysis, of_explanation, of_territory, of_whole_review
 from katago_mcp.logs import Log
 from katago_mcp.metrics import ANALYSIS_TOOLS, PROBE_HEADER, TOOLS, UNKNOWN_TOOL, Metrics, probing
-from katago_mcp.positions import MAX_REGION, Position
-from katago_mcp.review import LOSS_BOUNDS, GameReview, ReviewRequest, find_mistakes
+from katago_mcp.positions import MAX_REGION, Position, check
+from katago_mcp.review import LOSS_BOUNDS, ReviewRequest, find_mistakes
+from katago_mcp.review_answer import GameReview
 from katago_mcp.settings import Settings
 from katago_mcp.sgf import MAIN
 from katago_mcp.supervisor import Supervisor
@@ -251,8 +252,8 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
             pv_length=pvLength,
         )
         result = await service.analyst.analyze(request, _progress(ctx, "visits"), caller=_caller())
-        picture_png = await asyncio.to_thread(of_analysis, game.position, result) if picture else None
-        return _answer(result, game, picture_png)
+        pictures = [await asyncio.to_thread(of_analysis, game.position, result)] if picture else []
+        return _answer(result, game, *pictures)
 
 
 def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -308,6 +309,7 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         ] = None,
         pvLength: PvLength = 10,
         picture: Picture = False,
+        annotatedSgf: Annotated[bool, Field(description="Also the game as SGF with comments")] = False,
     ) -> Annotated[CallToolResult, GameReview]:
         """Review a game: what every move lost, the better moves, and how well each player played.
 
@@ -332,14 +334,21 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
             min_points_lost=minPointsLost,
             min_winrate_lost=minWinrateLost,
             loss_bounds=tuple(lossThresholds),
-            all_moves=allMoves or picture,
+            all_moves=allMoves or picture or annotatedSgf,
             pv_length=pvLength,
         )
         result = await find_mistakes(service.analyst, request, _progress(ctx, "turns"), caller=_caller())
-        picture_png = await asyncio.to_thread(of_review, result) if picture else None
+        positions = (game.position, *game.later)
+        pictures = await asyncio.to_thread(of_whole_review, positions, result) if picture else []
+        if annotatedSgf:
+            histories = [check(each) for each in positions]
+            result.annotated_sgf = await asyncio.to_thread(
+                sgfwriter.write, histories, result, _information(game)
+            )
         if not allMoves:
             result.moves = [move for move in result.moves if move.mistake]
-        return _answer(result, game, picture_png)
+            result.score_leads, result.winrates = [], []
+        return _answer(result, game, *pictures)
 
 
 def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -371,8 +380,8 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
         result = await evaluate_territory(
             service.analyst, request, _progress(ctx, "visits"), caller=_caller()
         )
-        picture_png = await asyncio.to_thread(of_territory, game.position, result) if picture else None
-        return _answer(result, game, picture_png)
+        pictures = [await asyncio.to_thread(of_territory, game.position, result)] if picture else []
+        return _answer(result, game, *pictures)
 
 
 def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -403,6 +412,7 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         ] = None,
         alternatives: Annotated[int, Field(description="Number of alternatives to return, 1 to 10.")] = 3,
         pvLength: PvLength = 12,
+        picture: Picture = False,
     ) -> Annotated[CallToolResult, MoveExplanation]:
         """Explain any legal move: what follows it, compared with the best alternative.
 
@@ -422,7 +432,8 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
             pv_length=pvLength,
         )
         result = await explain_move(service.analyst, request, _progress(ctx, "visits"), caller=_caller())
-        return _answer(result, game)
+        pictures = [await asyncio.to_thread(of_explanation, game.position, result)] if picture else []
+        return _answer(result, game, *pictures)
 
 
 def _add_read_record(server: MCPServer[dict[str, Any]]) -> None:
@@ -438,14 +449,32 @@ def _add_read_record(server: MCPServer[dict[str, Any]]) -> None:
         )
 
 
-def _answer(result: Result, game: Game, picture_png: bytes | None = None) -> CallToolResult:
+def _information(game: Game) -> dict[str, str]:
+    """What the record says of a game, as properties of an SGF root."""
+    info = game.information
+    if info is None:
+        return {}
+    values = {
+        "PB": info.black,
+        "BR": info.black_rank,
+        "PW": info.white,
+        "WR": info.white_rank,
+        "RE": info.result,
+        "DT": info.date,
+        "EV": info.event,
+        "PC": info.place,
+        "HA": str(info.handicap) if info.handicap else None,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _answer(result: Result, game: Game, *pictures: bytes) -> CallToolResult:
     result.warnings = list(dict.fromkeys((*game.warnings, *result.warnings)))
     result.partial = result.partial or game.partial
     result.game = game.information
-    record = f"{game.information.summary()}\n" if game.information else ""
-    content: list[ContentBlock] = [TextContent(type="text", text=record + result.summary())]
-    if picture_png is not None:
-        data = base64.b64encode(picture_png).decode()
+    content: list[ContentBlock] = [TextContent(type="text", text=result.text())]
+    for picture in pictures:
+        data = base64.b64encode(picture).decode()
         content.append(ImageContent(type="image", data=data, mime_type="image/png"))
     return CallToolResult(
         content=content,
