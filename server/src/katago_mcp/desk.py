@@ -87,7 +87,7 @@ class Result(Wire):
         return []
 
     def text(self) -> str:
-        """The whole answer as text: the summary, what a record says of the game, an empty line, the details."""
+        """The whole answer: the summary, what a record says of the game, an empty line, the details."""
         game = [] if self.game is None else [self.game.summary()]
         short = "\n".join([self.summary(), *game])
         return "\n\n".join(filter(None, (short, "\n".join(self.details()))))
