@@ -706,3 +706,48 @@ async def test_human_network_predicts_the_moves_of_a_rank(real: Site) -> None:
         assert sum(chance for chance in answer.human_policy if chance > 0) == pytest.approx(1, abs=0.01)
         assert all(move.human_prior is not None for move in answer.moves)
     assert weak.human_policy != strong.human_policy
+
+
+async def test_symmetric_moves_are_one_candidate(real: Site) -> None:
+    empty = Position()
+    corner = Position(initial_stones=[("B", "D4")], initial_player="W")
+    diagonal = Position(moves=[("B", "D4"), ("W", "Q16")])
+    none = Position(moves=[("B", "D4"), ("W", "Q3")])
+    async with rig(real, os.environ) as made:
+        async with asyncio.timeout(START_SECONDS):
+            await made.supervisor.wait_for("ready")
+        answers = [
+            await made.analyst.analyze(Request(position, max_visits=40))
+            for position in (empty, corner, diagonal, none)
+        ]
+        best = answers[0].moves[0]
+        explained = await explain_move(
+            made.analyst, ExplanationRequest(empty, best.symmetric_moves[0], max_visits=20)
+        )
+    for answer, most in zip(answers, (8, 2, 4, 1), strict=True):
+        moves = [name for move in answer.moves for name in (move.move, *move.symmetric_moves)]
+        assert len(moves) == len(set(moves))
+        assert all(len(move.symmetric_moves) < most for move in answer.moves)
+        assert [move.order for move in answer.moves] == [*range(len(answer.moves))]
+    assert all(move.symmetric_moves for move in answers[0].moves if move.move not in ("K10", "pass"))
+    assert explained.best
+    assert explained.alternatives[0].move not in (best.move, *best.symmetric_moves)
+
+
+@pytest.mark.parametrize("visits", [10, 100])
+async def test_engines_choice_is_never_a_mistake(real: Site, visits: int) -> None:
+    moves = [
+        *(("B", "E5"), ("W", "E3"), ("B", "D3"), ("W", "E7"), ("B", "D4"), ("W", "G5"), ("B", "D2")),
+        *(("W", "E2"), ("B", "A1"), ("W", "C7"), ("B", "D7"), ("W", "D8"), ("B", "C6"), ("W", "F6")),
+    ]
+    game = Position(board_x_size=9, board_y_size=9, moves=moves)
+    async with rig(real, os.environ) as made:
+        async with asyncio.timeout(START_SECONDS):
+            await made.supervisor.wait_for("ready")
+        request = ReviewRequest(game, max_visits=visits, all_moves=True, min_points_lost=0.1)
+        review = await find_mistakes(made.analyst, request)
+    best = [move for move in review.moves if move.best]
+    assert best
+    assert all(not move.mistake and move.points_lost <= 0 for move in best)
+    assert {move.loss_class for move in best} == {"excellent"}
+    assert 9 in review.mistakes
