@@ -166,6 +166,7 @@ async def evaluate_territory(
         checked,
         {"options": options},
         work,
+        effort=search_limits.effort(),
         caller=caller,
         report=report,
     )
