@@ -15,6 +15,9 @@ from mcp.server.mcpserver import MCPServer
 from pydantic import AnyHttpUrl, BaseModel
 
 from katago_mcp import http
+from katago_mcp.config import Server
+from katago_mcp.connections import Connections
+from katago_mcp.metrics import Metrics
 from tests.bench.subjects import token
 
 

@@ -39,7 +39,6 @@ _BLANK_IS_ABSENT = frozenset({"sgf", "sgfBase64", "humanSLProfile", "variation",
 _COLOURS = {"b": "B", "black": "B", "w": "W", "white": "W"}
 _POSITION_KEYS = tuple(field.alias or name for name, field in Position.model_fields.items())
 _SIZES = ("boardXSize", "boardYSize")
-_BOTH_SIZES = frozenset({"boardsize", "size", "board"})
 _COLOUR_KEYS = ("color", "colour", "player")
 _VERTEX_KEYS = ("vertex", "move", "point", "coord")
 _SEPARATORS = re.compile(r"[\s,;]+")
@@ -56,14 +55,14 @@ _KINDS = {
 """What pydantic's error types that start so expected."""
 
 
-def normalized(arguments: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+def normalized(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments in the documented form. What cannot be converted stays as it is.
 
-    `accepted` are the arguments of the tool. Null and a blank text mean that an argument is absent.
+    Null and a blank text mean that an argument is absent.
     """
     result = {
         name: value
-        for name, value in _renamed(arguments, accepted).items()
+        for name, value in arguments.items()
         if value is not None and not (value == "" and name in _BLANK_IS_ABSENT)
     }
     # Without a game, the refusal names the argument that the caller passed.
@@ -72,7 +71,7 @@ def normalized(arguments: Mapping[str, Any], accepted: Collection[str]) -> dict[
     if "position" in result:
         result["position"] = _position(result["position"])
         is_record = "sgf" in result or "sgfBase64" in result
-        if is_record and isinstance(result["position"], dict) and not _has_stones(result["position"]):
+        if is_record and _is_blank(result["position"]):
             # Clients with strict schemas must fill in every argument.
             del result["position"]
     for name in ("allowMoves", "avoidMoves"):
@@ -116,13 +115,13 @@ def explained(error: ValidationError) -> Invalid:
     )
 
 
-def _renamed(arguments: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
-    """The arguments under their documented names, if only case or separators differ."""
-    by_letters = {_letters(name): name for name in accepted}
+def _renamed(position: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a position under their documented names, if only case or separators differ."""
+    by_letters = {_letters(name): name for name in _POSITION_KEYS}
     result = {}
-    for name, value in arguments.items():
+    for name, value in position.items():
         documented = by_letters.get(_letters(name), name)
-        result[name if documented in arguments else documented] = value
+        result[name if documented in position else documented] = value
     return result
 
 
@@ -132,8 +131,8 @@ def _position(value: Any) -> Any:
         value = {"moves": value}
     if not isinstance(value, dict):
         return value
-    result = {name: part for name, part in _renamed(value, _POSITION_KEYS).items() if part is not None}
-    for name in [name for name in result if _letters(name) in _BOTH_SIZES]:
+    result = {name: part for name, part in _renamed(value).items() if part is not None}
+    for name in [name for name in result if _letters(name) == "boardsize"]:
         sizes = _sizes(result[name])
         if sizes is not None and all(
             result.get(key, size) == size for key, size in zip(_SIZES, sizes, strict=True)
@@ -233,8 +232,12 @@ def _move(entry: Any, due: str | None) -> list[str] | None:
     return None if colour is None else [colour, vertex]
 
 
-def _has_stones(position: Mapping[str, Any]) -> bool:
-    return bool(position.get("moves") or position.get("initialStones"))
+def _is_blank(position: Any) -> bool:
+    """Whether a position has nothing, or states that it has no moves and no stones."""
+    if not isinstance(position, dict):
+        return False
+    stones = position.get("moves"), position.get("initialStones")
+    return not position or (stones[0] == [] and not stones[1])
 
 
 def _words(text: str) -> list[str]:
@@ -249,7 +252,7 @@ def _problem(detail: dict[str, Any]) -> str:
     path, kind, value = _path(detail["loc"]), detail["type"], detail["input"]
     if kind == "extra_forbidden":
         name = str(detail["loc"][-1])
-        return f"{path}: there is no such key{_suggestion(name, _POSITION_KEYS)}"
+        return f"{path}: there is no such key{_suggestion(name, (*_POSITION_KEYS, 'boardSize'))}"
     if kind == "missing":
         return f"{path}: is missing"
     if kind == "literal_error":

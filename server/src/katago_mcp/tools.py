@@ -513,7 +513,7 @@ class _Server(MCPServer[dict[str, Any]]):
                 raise Rejected("rate_limited", "the token has made too many calls", retry_after=wait)
             accepted = self.arguments.get(name)
             if accepted is not None:
-                arguments = normalized(arguments, accepted)
+                arguments = normalized(arguments)
                 if not arguments.keys() <= accepted:
                     raise unknown_argument(name, arguments.keys() - accepted, accepted)
             result = await super().call_tool(name, arguments, context)
