@@ -42,9 +42,7 @@ def send(
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     body = content if content is not None else json.dumps(message).encode() if method == "POST" else None
     url = f"http://127.0.0.1:{running.port}{path}"
-    return httpx2.request(
-        method, url, content=body, headers={**ACCEPT, **BEARER, **named}, timeout=PATIENCE
-    )
+    return httpx2.request(method, url, content=body, headers={**ACCEPT, **BEARER, **named}, timeout=PATIENCE)
 
 
 def error_of(response: httpx2.Response) -> dict[str, Any]:
@@ -59,7 +57,9 @@ def error_of(response: httpx2.Response) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["/mcp/", "/mcp//"])
-@pytest.mark.parametrize("host", ["go.example.org", "GO.Example.org", "go.example.org.", "go.example.org:443"])
+@pytest.mark.parametrize(
+    "host", ["go.example.org", "GO.Example.org", "go.example.org.", "go.example.org:443"]
+)
 def test_mcp_is_served_with_a_final_slash_under_every_form_of_its_name(
     running: Running, path: str, host: str
 ) -> None:
