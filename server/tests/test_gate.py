@@ -237,29 +237,32 @@ def test_an_unknown_form_of_answers_is_refused(running: Running) -> None:
 async def test_a_new_stream_of_a_session_replaces_the_previous_one(running: Running) -> None:
     opened = send(running)
     headers = {**BEARER, "Accept": "text/event-stream", SESSION: opened.headers[SESSION]}
-    async with httpx2.AsyncClient(headers=headers, timeout=PATIENCE) as http:
-        async with http.stream("GET", running.url) as first:
-            assert first.status_code == 200
-            async with http.stream("GET", running.url) as second:
-                assert second.status_code == 200
-                async with asyncio.timeout(PATIENCE):
-                    assert b"".join([chunk async for chunk in first.aiter_bytes()]) == b""
-                async with http.stream("GET", running.url) as third:
-                    assert third.status_code == 200
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=PATIENCE) as http,
+        http.stream("GET", running.url) as first,
+        http.stream("GET", running.url) as second,
+    ):
+        assert (first.status_code, second.status_code) == (200, 200)
+        async with asyncio.timeout(PATIENCE):
+            assert b"".join([chunk async for chunk in first.aiter_bytes()]) == b""
+        async with http.stream("GET", running.url) as third:
+            assert third.status_code == 200
 
 
 @pytest.mark.anyio
 async def test_another_token_cannot_replace_the_stream_of_a_session(running: Running) -> None:
     opened = send(running)
     headers = {**BEARER, "Accept": "text/event-stream", SESSION: opened.headers[SESSION]}
-    async with httpx2.AsyncClient(headers=headers, timeout=PATIENCE) as http:
-        async with http.stream("GET", running.url) as first:
-            assert first.status_code == 200
-            stranger = {**headers, "Authorization": f"Bearer {BOTH_TOKEN}"}
-            assert (await http.get(running.url, headers=stranger)).status_code == 404
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.3):
-                    await anext(first.aiter_bytes())
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=PATIENCE) as http,
+        http.stream("GET", running.url) as first,
+    ):
+        assert first.status_code == 200
+        stranger = {**headers, "Authorization": f"Bearer {BOTH_TOKEN}"}
+        assert (await http.get(running.url, headers=stranger)).status_code == 404
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await anext(first.aiter_bytes())
 
 
 def test_refused_names_are_counted(running: Running) -> None:
