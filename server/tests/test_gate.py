@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
@@ -36,13 +36,14 @@ def send(
     method: str = "POST",
     path: str = "/mcp",
     message: object = INITIALIZE,
+    headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
-    **headers: str,
+    **named: str,
 ) -> httpx2.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    own = {name.replace("_", "-"): value for name, value in named.items()} | dict(headers or {})
     body = content if content is not None else json.dumps(message).encode() if method == "POST" else None
     url = f"http://127.0.0.1:{running.port}{path}"
-    return httpx2.request(method, url, content=body, headers={**ACCEPT, **BEARER, **named}, timeout=PATIENCE)
+    return httpx2.request(method, url, content=body, headers={**ACCEPT, **BEARER, **own}, timeout=PATIENCE)
 
 
 def error_of(response: httpx2.Response) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def test_foreign_names_and_origins_are_refused_by_code(running: Running, path: s
         ({"Host": "evil.example"}, 421, "misdirected"),
         ({"Origin": "https://evil.example"}, 403, "forbidden"),
     ):
-        response = send(running, path=path, **headers)
+        response = send(running, path=path, headers=headers)
         assert response.status_code == status
         body = response.json()
         assert code == (error_of(response)["code"] if path.startswith("/mcp") else body["error"])
@@ -164,7 +165,7 @@ def test_an_unknown_version_of_a_body_without_an_id_is_refused(running: Running)
 def test_every_refusal_is_json(
     running: Running, method: str, path: str, headers: dict[str, str], status: tuple[int, ...]
 ) -> None:
-    response = send(running, method=method, path=path, **headers)
+    response = send(running, method=method, path=path, headers=headers)
     assert response.status_code in status
     assert response.headers["Content-Type"].startswith("application/json")
     assert response.json()["error"]
@@ -174,8 +175,7 @@ def test_every_refusal_is_json(
 
 @pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
 def test_a_body_above_the_limit_is_refused_by_code(running: Running, version: str) -> None:
-    headers = {"MCP-Protocol-Version": version}
-    response = send(running, content=b" " * (13 * 1024 * 1024), **headers)
+    response = send(running, content=b" " * (13 * 1024 * 1024), MCP_Protocol_Version=version)
     assert response.status_code == 413
     assert error_of(response)["code"] == "limit_exceeded"
 

@@ -45,7 +45,7 @@ class Gate:
         if scope["type"] != "http":
             await self._plain(scope, receive, send)
             return
-        # A redirect would lead a client behind a balancer that ends TLS to plain HTTP.
+        # Behind a load balancer that ends TLS, a redirect would lead clients to plain HTTP.
         path = scope["path"].rstrip("/") or "/"
         scope = {**scope, "path": path, "raw_path": path.encode()}
         refusal = self._refusal(path, Headers(scope=scope)) if path.startswith(_GUARDED) else None
