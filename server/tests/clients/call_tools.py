@@ -2,9 +2,9 @@
 
     python call_tools.py LIBRARY URL < CALLS
 
-CALLS is JSON: [[tool, arguments], ...]. The token is in MCP_TOKEN. The report is {"tools": [names], "schemas":
-{tool: the strict schema that the library makes for a model, if it makes one}, "results": [{"text",
-"structured", "error"}]}. Each library has an environment of its own.
+CALLS is JSON: [[tool, arguments], ...]. The token is in MCP_TOKEN. The report is {"tools": [names],
+"schemas": {tool: the strict schema that the library makes for a model, if it makes one}, "results": [{"text",
+"structured", "error" (null: the library does not tell)}]}. Each library has an environment of its own.
 """
 
 # mypy: ignore-errors
@@ -59,21 +59,25 @@ async def langchain_mcp_adapters(url, calls):
         else:
             parts = [answer] if isinstance(answer, str) else answer
             text = "\n".join(part if isinstance(part, str) else part.get("text", "") for part in parts)
-            results.append({"text": text, "structured": None, "error": False})
+            # The library also returns refusals as text, without a mark.
+            results.append({"text": text, "structured": None, "error": None})
     return list(tools), schemas, results
 
 
 async def pydantic_ai(url, calls):
     """Pydantic AI's toolset, with its conversion to strict functions of OpenAI and Google."""
     from pydantic_ai.exceptions import ModelRetry
-    from pydantic_ai.mcp import MCPServerStreamableHTTP
+    from pydantic_ai.mcp import MCPToolset
+    from pydantic_ai.profiles.google import GoogleJsonSchemaTransformer
     from pydantic_ai.profiles.openai import OpenAIJsonSchemaTransformer
 
-    async with MCPServerStreamableHTTP(url, headers=HEADERS) as server:
+    async with MCPToolset(url, headers=HEADERS) as server:
         tools = await server.list_tools()
         schemas = {
             tool.name: OpenAIJsonSchemaTransformer(_schema(tool), strict=True).walk() for tool in tools
         }
+        for tool in tools:
+            GoogleJsonSchemaTransformer(_schema(tool), strict=True).walk()
         results = []
         for name, arguments in calls:
             try:
