@@ -35,7 +35,6 @@ class Undescribed(Exception):
 def tools(notice: str) -> str:
     """The page of the tools, as clients see them: arguments and results."""
     listed_tools = asyncio.run(_list_tools())
-    objects: dict[str, Schema] = {}
     lines = [
         "# Tools",
         "",
@@ -43,7 +42,7 @@ def tools(notice: str) -> str:
         "",
         "Arguments are passed by name. An omitted argument has its default. The answer contains",
         "`structuredContent` with the fields below, and a text for people. A failed call has one of the",
-        "[errors](errors.md). Named types are listed under [Objects](#objects).",
+        "[errors](errors.md). `name.part` is a part of an object, `name[].part` of each object in a list.",
     ]
     for tool in listed_tools:
         scopes = " and ".join(f"`{scope}`" for scope in (tool.meta or {})["scopes"])
@@ -54,18 +53,6 @@ def tools(notice: str) -> str:
         output = tool.output_schema or {}
         lines += ["", "| Returns | Type | Description |", "|---|---|---|"]
         lines += _fields(output, tool.name)
-        objects |= tool.input_schema.get("$defs", {}) | output.get("$defs", {})
-    lines += ["", "## Objects"]
-    for name, schema in sorted(objects.items()):
-        lines += ["", f"### {name}", "", _text(schema["description"]), ""]
-        if any("default" in field for field in schema["properties"].values()):
-            lines += [
-                "| Key | Type | Default | Description |",
-                "|---|---|---|---|",
-                *_arguments(schema, name),
-            ]
-        else:
-            lines += ["| Key | Type | Description |", "|---|---|---|", *_fields(schema, name)]
     return "\n".join(lines) + "\n"
 
 
@@ -168,29 +155,38 @@ async def _list_tools() -> list[Tool]:
 
 
 def _arguments(schema: Schema, owner: str) -> Iterator[str]:
-    for name, field in schema["properties"].items():
-        default = "**required**" if name in schema.get("required", ()) else _value(field.get("default"))
+    for name, field, is_required in _parts(schema):
+        default = "**required**" if is_required else _value(field.get("default"))
         yield f"| `{name}` | {_type(field)} | {default} | {_described(field, f'{owner}.{name}')} |"
 
 
 def _fields(schema: Schema, owner: str) -> Iterator[str]:
-    for name, field in schema["properties"].items():
+    for name, field, _ in _parts(schema):
         yield f"| `{name}` | {_type(field)} | {_described(field, f'{owner}.{name}')} |"
+
+
+def _parts(schema: Schema, prefix: str = "") -> Iterator[tuple[str, Schema, bool]]:
+    """The properties of an object and of the objects in it: path, schema, and whether it is required."""
+    for name, field in schema["properties"].items():
+        yield f"{prefix}{name}", field, name in schema.get("required", ())
+        for arm in (field, *field.get("anyOf", ())):
+            items, suffix = arm, "."
+            if arm.get("type") == "array":
+                items, suffix = arm["items"], "[]."
+            if "properties" in items:
+                yield from _parts(items, f"{prefix}{name}{suffix}")
 
 
 def _type(field: Schema) -> str:
     """A JSON schema's type as text."""
-    if "$ref" in field:
-        name = field["$ref"].rsplit("/", 1)[1]
-        return f"[{name}](#{name.lower()})"
     if "anyOf" in field:
         return " or ".join(_type(arm) for arm in field["anyOf"])
     if "const" in field or "enum" in field:
         return ", ".join(_value(value) for value in field.get("enum", [field.get("const")]))
-    if "prefixItems" in field:
-        return f"[{', '.join(_type(item) for item in field['prefixItems'])}]"
     if field["type"] == "array":
         return f"list of {_type(field['items'])}"
+    if field["type"] == "object" and "additionalProperties" not in field:
+        return "object"
     if field["type"] == "object":
         keys = _type(field["propertyNames"]) if "propertyNames" in field else "string"
         return f"object: {keys} to {_type(field['additionalProperties'])}"

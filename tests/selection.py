@@ -13,10 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENARIOS = tuple(sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")))
-TESTS = ("lint", "unit", "server", "fuzz", "soak", *SCENARIOS)
+TESTS = ("lint", "unit", "server", "clients", "fuzz", "soak", *SCENARIOS)
 # These run by name and at night. Together they take too long for every change.
 LONG = (
-    *("backup", "collection", "evidence", "fuzz", "gpu", "incident", "mitigation"),
+    *("backup", "clients", "collection", "evidence", "fuzz", "gpu", "incident", "mitigation"),
     *("recovery", "security", "soak", "triage", "watch"),
 )
 DEFAULT = tuple(name for name in TESTS if name not in LONG)
@@ -71,6 +71,9 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("plugins/module_utils/service/overlay.py", "mitigation"),
     ("plugins/module_utils/service/cache.py", "mitigation"),
     ("server/*", "server default engine_faults smoke"),
+    ("server/src/katago_mcp/schemas.py", "clients"),
+    ("server/tests/clients/*", "clients"),
+    ("server/tests/test_client_libraries.py", "clients"),
     ("server/src/katago_mcp/sgf*.py", "fuzz"),
     ("server/src/katago_mcp/charsets.py", "fuzz"),
     ("server/src/katago_mcp/gameinfo.py", "fuzz"),

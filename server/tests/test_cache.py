@@ -12,7 +12,7 @@ import pytest
 
 from katago_mcp import logs
 from katago_mcp.analysis import Request
-from katago_mcp.cache import FILE, Cache, clear, key
+from katago_mcp.cache import FILE, Cache, CacheTrouble, clear, key
 from katago_mcp.config import Cache as CacheConfig
 from katago_mcp.metrics import Metrics
 from katago_mcp.positions import Position
@@ -339,3 +339,56 @@ async def test_lower_limits_apply_at_once_and_free_disk_space(tmp_path: Path) ->
     assert (fixture.value("katago_cache_size_bytes") or 0) <= 65_536
     assert on_disk(tmp_path) < before / 3
     assert await cached(fixture.cache, "99") is not None
+
+
+def full(monkeypatch: pytest.MonkeyPatch, code: int = sqlite3.SQLITE_FULL) -> None:
+    """Let every attempt to empty the file fail, as on a full disk."""
+
+    def fail(_: sqlite3.Connection) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = code
+        raise error
+
+    monkeypatch.setattr("katago_mcp.cache._empty", fail)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN])
+async def test_clearing_on_a_full_disk_frees_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": "x" * 100_000})
+    full(monkeypatch, code)
+    before, after = await fixture.cache.clear()
+    assert (before.entries, before.bytes > 100_000) == (1, True)
+    assert (after.entries, after.bytes, on_disk(tmp_path)) == (0, 0, 0)
+    assert fixture.value("katago_cache_entries") == 0
+    await fixture.cache.put("again", {"a": 1})
+    assert await cached(fixture.cache, "again") == {"a": 1}
+    assert await cached(fixture.cache, "k") is None
+
+
+async def test_the_command_clears_on_a_full_disk_while_the_server_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": "x" * 100_000})
+    with fixture.path.open("rb") as held:
+        full(monkeypatch)
+        before, after, quarantine = clear(fixture.config)
+        # The room is free although the server still has the file open.
+        assert held.seek(0, 2) == 0
+    assert (before.entries, after.entries, quarantine) == (1, 0, None)
+    assert await cached(fixture.cache, "k") is None
+    await fixture.cache.put("again", {"a": 1})
+    assert await cached(fixture.cache, "again") == {"a": 1}
+    assert quarantined(tmp_path) == []
+
+
+async def test_a_file_in_use_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": 1})
+    full(monkeypatch, sqlite3.SQLITE_BUSY)
+    with pytest.raises(CacheTrouble):
+        await fixture.cache.clear()
+    assert fixture.path.exists()

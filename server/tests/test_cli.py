@@ -295,3 +295,12 @@ def test_text_output_about_the_cache_is_one_line(site: Site) -> None:
 
 def test_package_is_marked_as_typed() -> None:
     assert (Path(katago_mcp.__file__).parent / "py.typed").exists()
+
+
+def test_validate_sends_a_request_under_every_allowed_name(site: Site) -> None:
+    names = ["GO.example.org.", "katago.example:8443", "wild.example:*", "2001:db8::7"]
+    site.write(server={"allowedHosts": names})
+    done = site.run("validate", "--no-engine", "--json", "--config", str(site.path))
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["hosts"]["ok"], checks
+    assert all(name in checks["hosts"]["message"] for name in names)

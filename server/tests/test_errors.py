@@ -164,7 +164,7 @@ async def forbidden(site: Site) -> dict[str, Any]:
 async def engine_starting(site: Site) -> dict[str, Any]:
     site.behave(start="mute")
     async with rig(site) as made, asking(made) as ask:
-        return await ask(**position())
+        return await ask(**position(), maxTime=0.1)
 
 
 async def engine_tuning(site: Site) -> dict[str, Any]:
@@ -180,7 +180,7 @@ async def engine_hung(site: Site) -> dict[str, Any]:
         await made.reaches("ready")
         # The state lasts only until the engine is reaped, so this test sets it without an engine.
         made.supervisor._set("hung", "no heartbeat")
-        return await ask("explainMove", **position(), move="E5")
+        return await ask("explainMove", **position(), move="E5", maxTime=0.1)
 
 
 async def engine_backoff(site: Site) -> dict[str, Any]:

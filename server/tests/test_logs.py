@@ -54,3 +54,29 @@ def test_exception_is_logged_with_its_type(capsys: pytest.CaptureFixture[str]) -
     event = json.loads(capsys.readouterr().err)
     assert (event["level"], event["errorType"]) == ("error", "KeyError")
     assert "Traceback" in event["traceback"]
+
+
+def test_a_repeating_error_is_logged_at_a_bounded_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    for _ in range(500):
+        logging.getLogger("asyncio").error("socket.accept() out of system resource")
+        Log("katago_mcp.test").warning("http_refused", reason="misdirected")
+        Log("katago_mcp.test").info("call", tool="analyzePosition")
+    events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert events.count("socket.accept() out of system resource") == 60
+    assert events.count("http_refused") == 60
+    assert events.count("call") == 500
+
+
+def test_the_next_event_states_how_many_were_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    now = 0.0
+    handler = logging.getLogger().handlers[0]
+    handler.filters[:] = [logs.Bounded(burst=2, seconds=60.0, clock=lambda: now)]
+    for _ in range(5):
+        Log("katago_mcp.test").warning("http_refused", reason="misdirected")
+    now = 61.0
+    Log("katago_mcp.test").warning("http_refused", reason="misdirected")
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [event.get("suppressed") for event in events] == [None, None, 3]
+    assert events[-1]["reason"] == "misdirected"

@@ -9,11 +9,13 @@ import pytest
 from katago_mcp.errors import Rejected, TimedOut
 from katago_mcp.positions import Position
 from katago_mcp.review import ReviewRequest, find_mistakes
-from katago_mcp.scheduling import Overdue, Slots
+from katago_mcp.scheduling import Effort, Overdue, Slots
 from rig import Rig, rig, until
 from support import Site
 
 pytestmark = pytest.mark.anyio
+
+EFFORT = Effort(visits=100, seconds=8.0)
 
 
 def start_analysis(made: Rig, visits: int) -> "asyncio.Task[Any]":
@@ -35,37 +37,87 @@ async def leave(*tasks: "asyncio.Task[Any]") -> None:
 
 async def test_caller_that_timed_out_blocks_nobody() -> None:
     slots = Slots(1, 10, lambda: None)
-    async with slots.slot(slots.claim("a", long=False)):
+    async with slots.slot(slots.claim("a", EFFORT, long=False)):
         with pytest.raises(Overdue):
-            async with slots.slot(slots.claim("b", long=False), 0.01):
+            async with slots.slot(slots.claim("b", EFFORT, long=False), 0.01):
                 pytest.fail("there is no second slot")
         assert (slots.running, slots.queued) == (1, 0)
-    async with slots.slot(slots.claim("c", long=False), 0.01):
+    async with slots.slot(slots.claim("c", EFFORT, long=False), 0.01):
         assert slots.running == 1
 
 
-async def test_expected_wait_grows_with_the_queue_and_falls_with_the_slots(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 100.0
-    monkeypatch.setattr("katago_mcp.scheduling.time", SimpleNamespace(monotonic=lambda: now))
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that a test sets."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr("katago_mcp.scheduling.time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+async def test_expected_wait_is_what_runs_and_waits_now_divided_by_the_slots(clock: SimpleNamespace) -> None:
     slots = Slots(2, 10, lambda: None)
-    assert slots.expected_wait(8.0) == 4.0
-    holding = [slots.slot(slots.claim("a", long=False)) for _ in range(2)]
+    assert slots.expected_wait() == 0
+    holding = [slots.slot(slots.claim("a", EFFORT, long=False)) for _ in range(2)]
     for slot in holding:
         await slot.__aenter__()
-    waiting = [slots.claim("b", long=False) for _ in range(3)]
-    assert slots.expected_wait(8.0) == 16.0
-    now += 3.0
+    waiting = [slots.claim("b", EFFORT, long=False) for _ in range(3)]
+    # Nothing has ended yet, so each of the five counts with its limit of 8 seconds.
+    assert slots.expected_wait() == 5 * 8.0 / 2
+    clock.now += 3.0
+    assert slots.expected_wait() == (2 * 5.0 + 3 * 8.0) / 2
     for slot in holding:
         await slot.__aexit__(None, None, None)
-    # Two of three have a slot now; the first two slots were held for three seconds.
+    # The first two took three seconds. Two of the other three have a slot now.
     assert (slots.running, slots.queued) == (2, 1)
-    assert slots.expected_wait(8.0) == 3.0
+    assert slots.expected_wait() == 3 * 3.0 / 2
     slots.resize(4, 10)
-    assert slots.expected_wait(8.0) == 0.75
+    assert slots.expected_wait() == 3 * 3.0 / 4
     for claim in waiting:
         slots.withdraw(claim)
+
+
+async def test_one_long_search_does_not_lengthen_the_wait_for_short_ones(clock: SimpleNamespace) -> None:
+    slots = Slots(1, 10, lambda: None)
+    async with slots.slot(slots.claim("a", Effort(visits=10_000, seconds=120.0), long=False)):
+        clock.now += 100.0
+    waiting = [slots.claim("a", EFFORT, long=False) for _ in range(5)]
+    # 100 s for 10,000 visits are 1 s for each of the five searches with 100 visits.
+    assert slots.expected_wait() == pytest.approx(5.0)
+    for claim in waiting:
+        slots.withdraw(claim)
+
+
+async def test_no_search_is_expected_to_exceed_its_limit_of_seconds(clock: SimpleNamespace) -> None:
+    slots = Slots(1, 10, lambda: None)
+    async with slots.slot(slots.claim("a", Effort(visits=1, seconds=60.0), long=False)):
+        clock.now += 30.0
+    claim = slots.claim("a", EFFORT, long=False)
+    assert slots.expected_wait() == EFFORT.seconds
+    slots.withdraw(claim)
+
+
+async def test_abandoned_work_gives_way_only_while_other_work_waits() -> None:
+    slots = Slots(1, 10, lambda: None)
+    ended: list[str] = []
+    first = slots.claim("a", EFFORT, long=False)
+    slots.abandon(first, lambda: ended.append("first"))
+    assert ended == []
+    second = slots.claim("b", EFFORT, long=False)
+    assert ended == ["first"]
+    slots.withdraw(first)
+    slots.withdraw(second)
+
+
+async def test_work_that_somebody_waits_for_again_does_not_give_way() -> None:
+    slots = Slots(1, 10, lambda: None)
+    ended: list[str] = []
+    first = slots.claim("a", EFFORT, long=False)
+    slots.abandon(first, lambda: ended.append("first"))
+    slots.resume(first)
+    second = slots.claim("b", EFFORT, long=False)
+    assert ended == []
+    slots.withdraw(first)
+    slots.withdraw(second)
 
 
 async def test_an_analysis_does_not_wait_forever(site: Site) -> None:
@@ -124,5 +176,5 @@ async def test_retry_hint_of_a_full_queue_is_the_expected_wait(site: Site) -> No
         await until(lambda: made.analyst.saturated)
         hints.append(await hint(made))
         await leave(*tasks)
-    # (3 + 1) / 2 rounds of at most 10 s; (9 + 1) / 2 rounds, but no wait is longer than 45 s.
-    assert hints == [20, 45]
+    # Two run and three wait, each at most 10 s, on two slots. Then nine wait, but 45 s is the longest wait.
+    assert hints == [25, 45]

@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from katago_mcp.scheduling import Claim, Full, Slots
+from katago_mcp.scheduling import Claim, Effort, Full, Slots
 
 pytestmark = pytest.mark.anyio
+
+EFFORT = Effort(visits=100, seconds=8.0)
 
 
 class Desk:
@@ -19,7 +21,7 @@ class Desk:
         self.release = asyncio.Event()
 
     def call(self, caller: str, name: str | None = None, *, long: bool = False) -> "asyncio.Task[None]":
-        claim = self.slots.claim(caller, long=long)
+        claim = self.slots.claim(caller, EFFORT, long=long)
         return asyncio.create_task(self._hold(claim, name or caller))
 
     async def _hold(self, claim: Claim, name: str) -> None:
@@ -66,7 +68,7 @@ async def test_queue_is_limited_but_admits_a_new_caller() -> None:
 
 async def test_caller_that_joins_running_work_does_not_wait() -> None:
     desk = Desk(1, max_queued=1)
-    claim = desk.slots.claim("first", long=False)
+    claim = desk.slots.claim("first", EFFORT, long=False)
     running = asyncio.create_task(desk._hold(claim, "first"))
     await settle()
     desk.slots.join(claim, "joined")
@@ -112,7 +114,7 @@ async def test_short_work_runs_before_waiting_long_work_of_the_same_caller() -> 
 async def test_caller_that_joins_a_claim_adds_its_turn() -> None:
     desk = Desk(1)
     calls = [desk.call("busy") for _ in range(20)]
-    claim = desk.slots.claim("busy", long=False)
+    claim = desk.slots.claim("busy", EFFORT, long=False)
     calls.append(asyncio.create_task(desk._hold(claim, "joined")))
     desk.slots.join(claim, "rare")
     order = await desk.finish(*calls)
@@ -128,7 +130,7 @@ def _never_begun(desk: Desk) -> "asyncio.Task[None]":
     async def nothing() -> None:
         desk.slots.withdraw(claim)
 
-    claim = desk.slots.claim("b", long=False)
+    claim = desk.slots.claim("b", EFFORT, long=False)
     return asyncio.create_task(nothing())
 
 
@@ -163,7 +165,7 @@ async def test_load_is_reported_on_every_change() -> None:
     slots = Slots(1, 10, lambda: loads.append((slots.running, slots.queued)))
 
     async def use() -> None:
-        async with slots.slot(slots.claim("a", long=False)):
+        async with slots.slot(slots.claim("a", EFFORT, long=False)):
             pass
 
     work: Awaitable[None] = use()

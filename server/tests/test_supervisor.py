@@ -472,3 +472,48 @@ async def test_only_requested_parts_are_returned(site: Site) -> None:
     assert (plain.ownership, plain.policy) == (None, None)
     assert [move.pv for move in plain.moves] == [["A1", "A2"]]
     assert (len(full.ownership or []), len(full.policy or [])) == (361, 362)
+
+
+async def test_the_first_call_waits_for_an_engine_that_is_starting(site: Site) -> None:
+    site.behave(start="work", seconds=0.5)
+    async with rig(site, cached=True) as made:
+        assert (await made.analyze(max_visits=10)).visits == 10
+        assert (await made.analyze(max_visits=10)).cached
+
+
+async def test_a_call_waits_for_an_engine_that_restarts_soon(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        os.kill(made.pid(), signal.SIGKILL)
+        await made.reaches("backoff")
+        assert (await made.analyze(max_visits=10)).visits == 10
+
+
+async def test_a_call_waits_no_longer_than_its_time(site: Site) -> None:
+    site.behave(start="mute")
+    async with rig(site) as made:
+        with pytest.raises(Unavailable) as caught:
+            await made.analyze(max_visits=10, max_time=0.2)
+    assert caught.value.code == "engine_starting"
+
+
+async def test_a_call_does_not_wait_for_an_engine_that_restarts_later(site: Site) -> None:
+    site.write(katago={"restartBackoffSeconds": 60})
+    async with rig(site) as made:
+        await made.reaches("ready")
+        os.kill(made.pid(), signal.SIGKILL)
+        await made.reaches("backoff")
+        with pytest.raises(Unavailable) as caught:
+            await made.analyze(max_visits=10)
+    assert caught.value.code == "engine_backoff"
+
+
+async def test_a_cached_answer_does_not_wait_for_the_engine(site: Site) -> None:
+    site.write(katago={"restartBackoffSeconds": 20})
+    async with rig(site, cached=True) as made:
+        await made.reaches("ready")
+        await made.analyze(max_visits=10)
+        os.kill(made.pid(), signal.SIGKILL)
+        await made.reaches("backoff")
+        assert (await made.analyze(max_visits=10)).cached
+        assert made.supervisor.status().state == "backoff"

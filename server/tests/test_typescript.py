@@ -146,3 +146,19 @@ def test_the_inspector_starts_the_server_over_stdio(site: Site) -> None:
     chosen = ("--config", str(session), "--server", "katago")
     answer = inspector(*chosen, "--method", "tools/call", "--tool-name", "getEngineStatus")
     assert answer["structuredContent"]["maxVisits"] == 1000
+
+
+def test_mcp_remote_bridges_stdio_to_the_server(shared: tuple[Site, Running]) -> None:
+    _, running = shared
+    bridge = {
+        "command": "node_modules/.bin/mcp-remote",
+        "args": [running.url, "--allow-http", "--header", f"Authorization: Bearer {ANALYZE_TOKEN}"],
+    }
+    session = shared[0].directory / "bridge.json"
+    session.write_text(json.dumps({"mcpServers": {"katago": bridge}}))
+    chosen = ("--config", str(session), "--server", "katago")
+    listed = inspector(*chosen, "--method", "tools/list")
+    assert {tool["name"] for tool in listed["tools"]} == set(TOOLS)
+    call = ("--method", "tools/call", "--tool-name", "analyzePosition")
+    answer = inspector(*chosen, *call, "--tool-arg", f"position={json.dumps(POSITION)}", "maxVisits=61")
+    assert answer["content"][0]["text"].startswith("Black to move (turn 2).")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import Any
 
 from mcp.server.auth.provider import AccessToken
@@ -16,7 +15,9 @@ from mcp.server.mcpserver import MCPServer
 from pydantic import AnyHttpUrl, BaseModel
 
 from katago_mcp import http
-from katago_mcp.config import Config, Katago
+from katago_mcp.config import Server
+from katago_mcp.connections import Connections
+from katago_mcp.metrics import Metrics
 from tests.bench.subjects import token
 
 
@@ -52,11 +53,10 @@ def build() -> MCPServer[dict[str, Any]]:
 async def serve(port: int) -> None:
     """Serve until cancelled."""
     server = build()
-    nowhere = Path("/nonexistent")
-    config = Config(katago=Katago(binary_path=nowhere, model_path=nowhere, config_path=nowhere))
-    app = server.streamable_http_app(transport_security=http.security(config))
+    app = server.streamable_http_app(host="127.0.0.1")
+    connections = Connections(lambda: Server(), Metrics("0", None))
     with http.bind("127.0.0.1", port) as sock:
-        async with server.session_manager.run(), http.serving(app, sock):
+        async with server.session_manager.run(), http.serving(app, sock, connections):
             await asyncio.Event().wait()
 
 

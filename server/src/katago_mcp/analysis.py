@@ -17,7 +17,7 @@ from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, options_of, read
 from katago_mcp.errors import Invalid
 from katago_mcp.flights import Report
 from katago_mcp.positions import Checked, Colour, Position
-from katago_mcp.scheduling import Claim
+from katago_mcp.scheduling import Claim, Effort
 
 MAX_TOP_MOVES = 50
 MAX_PV_LENGTH = 60
@@ -170,6 +170,10 @@ class Limits:
     visits: int
     seconds: float
 
+    def effort(self, searches: int = 1) -> Effort:
+        """What so many searches with these limits need of one slot."""
+        return Effort(self.visits * searches, self.seconds * searches)
+
 
 class Analyst(Desk):
     """A desk that analyses single positions."""
@@ -211,7 +215,14 @@ class Analyst(Desk):
 
         parameters = {"options": options, "topMoves": request.top_moves, "pvLength": request.pv_length}
         return await self.answer(
-            PositionAnalysis, "analyzePosition", checked, parameters, work, caller=caller, report=report
+            PositionAnalysis,
+            "analyzePosition",
+            checked,
+            parameters,
+            work,
+            effort=search_limits.effort(),
+            caller=caller,
+            report=report,
         )
 
     def _check_profile(self, profile: str | None) -> None:

@@ -7,6 +7,7 @@ stops an analysis: a damaged file is quarantined and replaced; with a full disk,
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -237,12 +238,25 @@ class _Store:
         return self._retried(write)
 
     def clear(self) -> tuple[Size, Size]:
+        """Delete all answers. On a full disk, SQLite cannot do that, so the file itself is deleted."""
+        before: Size | None = None
+
         def empty(db: sqlite3.Connection) -> tuple[Size, Size]:
+            nonlocal before
             before = _measure(db)
             self._size = _empty(db)
             return before, self._size
 
-        return self._retried(empty)
+        try:
+            return self._retried(empty)
+        except (sqlite3.Error, OSError) as error:
+            if not _needs_space(error):
+                raise
+            self._disconnect()
+            before = before or _measure_unopened(self._path)
+            _remove(self._path)
+            self._size = Size(0, 0)
+            return before, self._size
 
     def fit(self) -> Size:
         def shrink(db: sqlite3.Connection) -> Size:
@@ -414,8 +428,9 @@ def verify(config: CacheConfig) -> Verdict:
 def clear(config: CacheConfig) -> tuple[Size, Size, Path | None]:
     """Delete all answers from the file. The server may be running.
 
-    Returns the sizes before and after, and the quarantine path if the file was damaged. The server then
-    creates a new file; this function creates none, so that the server's user owns it.
+    Returns the sizes before and after, and the quarantine path if the file was damaged. On a full disk, the
+    file itself is deleted. In both cases the server creates a new file; this function creates none, so that
+    the server's user owns it.
 
     Raises:
         CacheTrouble: if the answers could not be deleted.
@@ -423,11 +438,19 @@ def clear(config: CacheConfig) -> tuple[Size, Size, Path | None]:
     path = config.directory / FILE
     if not path.exists():
         return Size(0, 0), Size(0, 0), None
+    before: Size | None = None
     try:
         with contextlib.closing(_existing(path)) as db:
             before = _measure(db)
             return before, _empty(db), None
     except (sqlite3.Error, OSError) as error:
+        if _needs_space(error):
+            before = before or _measure_unopened(path)
+            try:
+                _remove(path)
+            except OSError as failure:
+                raise CacheTrouble(f"{type(failure).__name__}: {failure}") from failure
+            return before, Size(0, 0), None
         if not (isinstance(error, sqlite3.DatabaseError) and _damaged(error)):
             raise CacheTrouble(f"{type(error).__name__}: {error}") from error
         store = _Store(lambda: config)
@@ -453,6 +476,41 @@ def _compact(db: sqlite3.Connection) -> None:
     """Return the space of deleted answers to the disk."""
     db.execute("VACUUM")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _needs_space(error: Exception) -> bool:
+    """Whether an error means that the disk has no room, even for the journal or its index."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    codes = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in codes
+
+
+def _remove(path: Path) -> None:
+    """Delete the file with its journal, and free its room even if another process has it open.
+
+    That process notices the missing file before its next access. The index of the journal is not truncated,
+    because the other process has it mapped into its memory.
+    """
+    files = [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
+    with contextlib.ExitStack() as opened:
+        truncated = [opened.enter_context(file.open("rb+")) for file in files[:2] if file.exists()]
+        for file in files:
+            file.unlink(missing_ok=True)
+        for file_object in truncated:
+            file_object.truncate(0)
+
+
+def _measure_unopened(path: Path) -> Size:
+    """The size of the answers in a file that cannot be opened for writing, without those in its journal."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, timeout=0)
+        ) as db:
+            return _measure(db)
+    except sqlite3.Error:
+        return Size(0, 0)
 
 
 def _measure(db: sqlite3.Connection) -> Size:

@@ -5,13 +5,15 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+
+from katago_mcp import access
 
 DEFAULT_PATH = Path("/etc/katago-mcp/config.json")
 """The configuration file used without `--config`."""
@@ -57,11 +59,15 @@ class Server(Section):
     port: Port = 8080
     """Port of MCP, probes and admin endpoints."""
     allowed_hosts: list[str] = []
-    """Allowed `Host` names besides loopback, as clients use them: `name` (no port), `name:port`,
-    `name:*`.
+    """Allowed `Host` names besides loopback, as clients use them: `name` or `name:*` for every port,
+    `name:port` for one.
     """
     allowed_origins: list[str] = []
     """Allowed browser origins besides loopback: `https://name`, `https://name:port` or `https://name:*`.
+    """
+    structured_content: bool = True
+    """Send structured content and publish output schemas. A client can choose with `?content=text` or
+    `?content=all` in its address.
     """
     drain_timeout_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 20
     """Time for running analyses to finish after SIGTERM."""
@@ -69,6 +75,14 @@ class Server(Section):
     """Maximum number of waiting analyses. A caller without a waiting analysis is still admitted."""
     max_wait_seconds: Seconds = 120
     """Maximum wait of an analysis before it is rejected. A review waits within its own `maxTime`."""
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    """Maximum open connections of all clients. A lower limit of file descriptors lowers it."""
+    max_connections_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 3072
+    """Maximum open connections of one client address, at most 3/4 of all. A load balancer is one address."""
+    header_timeout_seconds: Seconds = 10
+    """Time for a client to send the header of a request."""
+    body_timeout_seconds: Seconds = 60
+    """Time for a client to send the body of a request."""
     max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """Maximum open sessions of all clients. Clients of protocol 2026-07-28 have no sessions."""
     max_sessions_per_token: Annotated[int, Field(ge=1, le=100_000)] = 256
@@ -498,20 +512,16 @@ def _contradictions(config: Config, tokens_file: Path | None) -> list[str]:
             f"server.host: {server.host!r} is not a loopback address and no token is configured: set "
             "auth.tokensFile (or the systemd credential tokens.json), or use 127.0.0.1"
         )
-    for key, entries in (
-        ("allowedHosts", server.allowed_hosts),
-        ("allowedOrigins", server.allowed_origins),
-    ):
+    readers: tuple[tuple[str, list[str], Callable[[str], object]], ...] = (
+        ("allowedHosts", server.allowed_hosts, access.authority),
+        ("allowedOrigins", server.allowed_origins, access.origin),
+    )
+    for key, entries, read in readers:
         for entry in entries:
-            if not _allowed(entry, origin=key == "allowedOrigins"):
+            if read(entry) is None:
                 example = "'https://go.example.org'" if key == "allowedOrigins" else "'go.example.org:*'"
                 problems.append(
                     f"server.{key}: {entry!r} is not accepted: use an explicit name "
                     f"such as {example} ('*' is allowed only as the port)"
                 )
     return problems
-
-
-def _allowed(entry: str, *, origin: bool) -> bool:
-    scheme = r"https?://" if origin else ""
-    return re.fullmatch(scheme + r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:(\d{1,5}|\*))?", entry) is not None

@@ -24,11 +24,12 @@ from katago_mcp.config import Katago
 from katago_mcp.contents import GameInformation
 from katago_mcp.engine import Answer, EngineGone, EngineRefused, Progress
 from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
-from katago_mcp.flights import Flights, Report
+from katago_mcp.flights import Flights, GaveWay, Report
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.positions import Checked, Position
-from katago_mcp.scheduling import Claim, Full, Overdue, Slots
+from katago_mcp.presence import client_left
+from katago_mcp.scheduling import Claim, Effort, Full, Overdue, Slots
 from katago_mcp.settings import Settings
 from katago_mcp.supervisor import EngineUnavailable, Supervisor
 
@@ -146,12 +147,15 @@ class Desk:
         parameters: dict[str, Any],
         work: Callable[[Claim, Report], Awaitable[_Result]],
         *,
+        effort: Effort,
         caller: str,
         report: Report | None,
         cached: bool = True,
         long: bool = False,
     ) -> _Result:
         """Answer from the cache, by joining an identical running request, or by `work`.
+
+        An engine that is starting is waited for, at most as long as `effort` allows for one search.
 
         `parameters` is JSON with everything that the answer depends on, except the position, the engine and
         the networks. Every caller gets its own copy of the answer, with the caller's name for the rules.
@@ -165,12 +169,16 @@ class Desk:
             raise _draining(
                 "the server accepts no new analyses: it is shutting down or was drained by an operator"
             )
-        name = self.key(tool, checked.digest, parameters)
         own: dict[str, Any] = {"rules": checked.rules_name}
+        if not self._identified:
+            await self._supervisor.wait_for_start(effort.seconds)
         if cached:
-            answer = await self.lookup(kind, name)
+            answer = await self.lookup(kind, self.key(tool, checked.digest, parameters))
             if answer is not None:
                 return answer.model_copy(update=own | {"cached": True})
+        await self._supervisor.wait_for_start(effort.seconds)
+        # A restart may have changed the engine.
+        name = self.key(tool, checked.digest, parameters)
 
         async def worked(claim: Claim, note: Report) -> _Result:
             result = await work(claim, note)
@@ -182,10 +190,14 @@ class Desk:
             return result
 
         try:
-            result = await self._flights.join(name, caller, worked, report, long=long)
+            result = await self._flights.join(
+                name, caller, worked, report, effort=effort, left=client_left(), long=long
+            )
             return result.model_copy(update=own)
         except Full as error:
             raise self._overloaded("") from error
+        except GaveWay as error:
+            raise self._overloaded("the client left, and the search gave way to waiting calls: ") from error
 
     @contextlib.asynccontextmanager
     async def turn(self, claim: Claim) -> AsyncIterator[None]:
@@ -207,7 +219,7 @@ class Desk:
             "overloaded",
             f"{reason}{self.slots.running} analyses are running and {self.slots.queued} are waiting",
             accepted="fewer concurrent requests",
-            retry_after=min(longest, self.slots.expected_wait(self.katago.max_time)),
+            retry_after=min(longest, self.slots.expected_wait()),
         )
 
     def key(self, tool: str, position: str, parameters: dict[str, Any]) -> str:

@@ -24,6 +24,9 @@ from katago_mcp.scheduling import Claim
 SWING = 0.3
 """A point belongs to a swing if its ownership differs by at least this much (at most 2 is possible)."""
 
+MOST_SEARCHES = 3
+"""Searches of one explanation, one after another in the same slot."""
+
 MIN_VISITS = 2
 """Minimum of each search: the first visit evaluates the position itself, later ones evaluate moves."""
 
@@ -168,7 +171,14 @@ async def explain_move(
         "pvLength": request.pv_length,
     }
     return await desk.answer(
-        MoveExplanation, "explainMove", checked, parameters, explanation.run, caller=caller, report=report
+        MoveExplanation,
+        "explainMove",
+        checked,
+        parameters,
+        explanation.run,
+        effort=explanation.effort,
+        caller=caller,
+        report=report,
     )
 
 
@@ -188,6 +198,7 @@ class _Explanation:
         if reason is not None:
             raise self._illegal(reason)
         self._index = positions.policy_index(point, checked.width, checked.height)
+        self.effort = self._limits.effort(MOST_SEARCHES)
         self.options = options_of(self._limits.visits, self._limits.seconds) | {
             "analysisPVLen": request.pv_length,
             "includePolicy": True,

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from katago_mcp.scheduling import Claim, Slots
+from katago_mcp.scheduling import Claim, Effort, Slots
 
 _T = TypeVar("_T")
 
@@ -17,6 +17,8 @@ Report = Callable[[int, int], Awaitable[None]]
 class _Flight:
     claim: Claim
     passengers: int = 0
+    present: int = 0
+    """Passengers whose client can still receive the answer."""
     progress: tuple[int, int] | None = None
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -26,11 +28,16 @@ class _Flight:
         self.moved = asyncio.Event()
 
 
+class GaveWay(Exception):
+    """The work ended because nobody could receive its answer and other work waited."""
+
+
 class Flights:
     """The running work, by a key over everything that affects the result.
 
     A caller that requests running work waits for the same result and receives the same progress. If a
-    caller gives up, the work continues for the others. When the last caller gives up, it is cancelled.
+    caller gives up, the work continues for the others. When the last caller gives up, it is cancelled. When
+    the clients of all callers have left, the work continues, for the cache, until other work waits.
     """
 
     def __init__(self, slots: Slots, changed: Callable[[], None]) -> None:
@@ -49,33 +56,61 @@ class Flights:
         work: Callable[[Claim, Report], Awaitable[_T]],
         report: Report | None,
         *,
+        effort: Effort,
+        left: asyncio.Event | None = None,
         long: bool = False,
     ) -> _T:
         """The result of `work`, started now or by the first caller that requested `name`.
 
-        `long` work takes many slots. It leaves one slot free if there are several.
+        `long` work takes many slots. It leaves one slot free if there are several. `left` is set when the
+        caller's client can no longer receive the answer.
 
         Raises:
             Full: if the work is new and the queue is full.
+            GaveWay: if no client could receive the answer, and other work needed the slot.
             Exception: any exception of `work`, for all callers that wait.
         """
         running = self._flights.get(name)
         if running is None:
-            running = self._start(name, self._slots.claim(caller, long=long), work)
+            running = self._start(name, self._slots.claim(caller, effort, long=long), work)
         else:
             self._slots.join(running[0].claim, caller)
         flight, task = running
         flight.passengers += 1
+        flight.present += 1
+        self._slots.resume(flight.claim)
+        leaving = None if left is None else asyncio.create_task(self._leave(name, flight, task, left))
         try:
             await _wait(flight, task, report)
         finally:
             flight.passengers -= 1
+            if left is None or not left.is_set():
+                flight.present -= 1
+            if leaving is not None:
+                leaving.cancel()
             if not flight.passengers and not task.done():
                 # No caller may join work that is about to be cancelled.
                 del self._flights[name]
                 task.cancel()
+        if task.cancelled():
+            raise GaveWay
         result: _T = task.result()
         return result
+
+    async def _leave(
+        self, name: str, flight: _Flight, task: "asyncio.Task[Any]", left: asyncio.Event
+    ) -> None:
+        """Abandon a flight when the client of its last present passenger leaves."""
+
+        def give_way() -> None:
+            if self._flights.get(name) == (flight, task):
+                del self._flights[name]
+            task.cancel()
+
+        await left.wait()
+        flight.present -= 1
+        if not flight.present and not task.done():
+            self._slots.abandon(flight.claim, give_way)
 
     def _start(
         self, name: str, claim: Claim, work: Callable[[Claim, Report], Awaitable[_T]]

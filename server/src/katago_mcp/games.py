@@ -16,30 +16,21 @@ from katago_mcp.sgf import Line, Record
 
 Sgf = Annotated[
     str | None,
-    Field(
-        description="The game record in SGF (FF[3] or FF[4]), instead of position. Pass it unchanged; "
-        "assumptions made are in warnings."
-    ),
+    Field(description="A game record, unchanged"),
 ]
 SgfBase64 = Annotated[
     str | None,
-    Field(
-        description="Instead of sgf: an SGF file that is not UTF-8, as base64 of its bytes. The charset is "
-        "the declared one, or else the likeliest."
-    ),
+    Field(description="base64 of a record that is not UTF-8"),
 ]
 MoveNumber = Annotated[
     int | None,
-    Field(
-        description="With a record: analyse the position after this many moves; 0 is before the first. "
-        "Default: after the last move."
-    ),
+    Field(description="Of a record: after so many moves"),
 ]
 Variation = Annotated[
     str,
     Field(
-        description='With a record: "main", a path of branches such as "1.2" (first branch at the first '
-        'fork, second at the next), or "#57" for the line through node 57.'
+        description='Of a record: "main", "1.2" (branch 1 at the first fork, 2 at the next) or "#57" '
+        "(through node 57)"
     ),
 ]
 

@@ -1,11 +1,11 @@
 """The HTTP endpoints: MCP, health, readiness and admin on the main port, metrics on another port.
 
-`/mcp` and `/admin/*` check Host and Origin on every bind address, so that no web page can reach them
-by DNS rebinding. `/health` and `/ready` do not: load balancers call them by address.
+The gate in front of the main port checks hosts and origins, see `gate`.
 """
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import time
@@ -17,7 +17,7 @@ import anyio
 import uvicorn
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.mcpserver import MCPServer
-from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp.server.transport_security import TransportSecuritySettings
 from prometheus_client import make_asgi_app
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -29,14 +29,21 @@ from katago_mcp import __version__
 from katago_mcp.analysis import Analyst
 from katago_mcp.auth import ADMIN, Tokens
 from katago_mcp.cache import Cache, CacheTrouble
-from katago_mcp.config import Config
+from katago_mcp.connections import Connections, LimitedProtocol, Listener
+from katago_mcp.gate import Gate
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
+from katago_mcp.presence import exchange
 from katago_mcp.reload import Reloader
 from katago_mcp.sessions import Sessions
 from katago_mcp.settings import Settings
+from katago_mcp.sgftree import Limits
+from katago_mcp.streams import NewestStream
 from katago_mcp.supervisor import Supervisor
 from katago_mcp.tls import Tls
+
+MAX_BODY = 3 * Limits().size + 65_536
+"""Maximum bytes of a request: a game record of the maximum size fits, escaped in JSON or in base64."""
 
 SHUTDOWN_SECONDS = 1
 """Time that open streams have to close after the last answer when the server stops."""
@@ -65,38 +72,16 @@ class Operations:
     """Start time, of `time.monotonic`."""
 
 
-def security(config: Config) -> TransportSecuritySettings:
-    """The accepted Host and Origin values: loopback, the bind address, and configured ones.
-
-    An entry is a name, a name with a port, or a name with `:*` for any port.
-    """
-    server = config.server
-    names = ["localhost", "127.0.0.1", "[::1]"]
-    if server.host not in ("0.0.0.0", "::", *names):  # noqa: S104 - compared, not bound
-        names.append(f"[{server.host}]" if ":" in server.host else server.host)
-    hosts = [entry for name in names for entry in (name, f"{name}:*")]
-    scheme = "https" if config.tls.enabled else "http"
-    origins = [f"{scheme}://{entry}" for entry in hosts]
-    return TransportSecuritySettings(
-        allowed_hosts=hosts + server.allowed_hosts,
-        allowed_origins=origins + server.allowed_origins,
-    )
-
-
 def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Application":
     """The application for the main port."""
-    allowed = security(operations.settings.config)
-
-    def allow() -> None:
-        new = security(operations.settings.config)
-        # The SDK keeps this object and reads it for every request.
-        allowed.allowed_hosts, allowed.allowed_origins = new.allowed_hosts, new.allowed_origins
-
-    operations.settings.watch(allow)
     _add_probes(mcp, operations)
-    _add_admin(mcp, operations, TransportSecurityMiddleware(allowed))
+    _add_admin(mcp, operations)
     # Stateful with SSE: the only mode with progress and cancellation in both protocol generations.
-    app: Starlette = mcp.streamable_http_app(transport_security=allowed)
+    app: Starlette = mcp.streamable_http_app(
+        # The gate checks hosts and origins.
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        max_request_body_size=MAX_BODY,
+    )
 
     def limit() -> None:
         server, manager = operations.settings.config.server, mcp.session_manager
@@ -109,7 +94,8 @@ def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Appl
     app.user_middleware.append(
         Middleware(Sessions, operations.settings, operations.metrics, secured=operations.tokens is not None)
     )
-    return Application(app, operations.metrics)
+    app.user_middleware.append(Middleware(NewestStream, mcp.session_manager))
+    return Application(Gate(app, operations.settings), operations.metrics)
 
 
 def metrics_application(metrics: Metrics) -> ASGIApp:
@@ -198,16 +184,11 @@ def _add_probes(mcp: MCPServer[dict[str, Any]], operations: Operations) -> None:
     mcp.custom_route("/ready", methods=["GET"])(get_ready)
 
 
-def _add_admin(
-    mcp: MCPServer[dict[str, Any]], operations: Operations, guard: TransportSecurityMiddleware
-) -> None:
+def _add_admin(mcp: MCPServer[dict[str, Any]], operations: Operations) -> None:
     Action = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
 
     def route(path: str, action: Action) -> None:
         async def endpoint(request: Request) -> Response:
-            rejection = await guard.validate_request(request)
-            if rejection is not None:
-                return rejection
             denied = _denied(request, operations)
             if denied is not None:
                 return denied
@@ -336,7 +317,12 @@ class Application:
         self._note()
         watch = _Watch(scope, send, self._metrics)
         try:
-            await self._app(scope, receive, watch)
+            with exchange() as left:
+                try:
+                    await self._app(scope, receive, watch)
+                finally:
+                    if not watch.complete:
+                        left.set()
         except ClientDisconnect:
             _log.info("client_left", path=scope["path"])
         except anyio.ClosedResourceError:
@@ -420,10 +406,14 @@ class _Uvicorn(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, sock: socket.socket, tls: Tls | None = None) -> AsyncIterator[None]:
-    """Serve an application on a socket while the context lasts."""
+async def serving(
+    app: ASGIApp, sock: socket.socket, connections: Connections, tls: Tls | None = None
+) -> AsyncIterator[None]:
+    """Serve an application on a socket while the context lasts, within the limits of connections."""
     config = uvicorn.Config(
         app,
+        http=functools.partial(LimitedProtocol, connections=connections),  # type: ignore[arg-type]
+        ws="none",
         access_log=False,
         log_config=None,
         lifespan="off",
@@ -434,7 +424,7 @@ async def serving(app: ASGIApp, sock: socket.socket, tls: Tls | None = None) -> 
     )
     server = _Uvicorn(config)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(server.serve(sockets=[sock]))
+        tasks.create_task(server.serve(sockets=[Listener(sock, connections)]))
         await server.listening.wait()
         try:
             yield
@@ -444,7 +434,11 @@ async def serving(app: ASGIApp, sock: socket.socket, tls: Tls | None = None) -> 
 
 @contextlib.asynccontextmanager
 async def serving_mcp(
-    app: "Application", mcp: MCPServer[dict[str, Any]], sock: socket.socket, tls: Tls | None
+    app: "Application",
+    mcp: MCPServer[dict[str, Any]],
+    sock: socket.socket,
+    connections: Connections,
+    tls: Tls | None,
 ) -> AsyncIterator[None]:
     """Serve the main port while the context lasts.
 
@@ -452,7 +446,7 @@ async def serving_mcp(
     """
     async with contextlib.AsyncExitStack() as sessions:
         await sessions.enter_async_context(mcp.session_manager.run())
-        async with serving(app, sock, tls):
+        async with serving(app, sock, connections, tls):
             try:
                 yield
             finally:

@@ -3,6 +3,10 @@
 import json
 import logging
 import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -11,6 +15,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from starlette.requests import ClientDisconnect
 
 _FIELDS = "katago_mcp_fields"
+_EVENTS_REMEMBERED = 1000
 
 
 class Log:
@@ -47,6 +52,7 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text())
+    handler.addFilter(Bounded())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     # The SDK logs tool errors and sessions at INFO. The server already logs calls.
@@ -56,6 +62,51 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
     logging.getLogger("mcp.server.streamable_http").addFilter(_not_a_disconnect)
     # It logs client headers verbatim. The server logs these rejections itself.
     logging.getLogger("mcp.server.transport_security").setLevel("ERROR")
+
+
+class Bounded(logging.Filter):
+    """Limits how often the same warning or error is logged.
+
+    A condition can repeat a thousand times a second, such as a limit of file descriptors. Each event of a
+    logger is logged at most `burst` times in `seconds`. The next one then states in `suppressed` how many
+    were left out. Events below warning level pass.
+    """
+
+    def __init__(
+        self, burst: int = 60, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._burst = burst
+        self._seconds = seconds
+        self._clock = clock
+        self._windows: OrderedDict[tuple[str, str], _Window] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        if record.levelno < logging.WARNING:
+            return True
+        now = self._clock()
+        key = (record.name, str(record.msg)[:200])
+        window = self._windows.setdefault(key, _Window(now))
+        self._windows.move_to_end(key)
+        if len(self._windows) > _EVENTS_REMEMBERED:
+            self._windows.popitem(last=False)
+        if now - window.since >= self._seconds:
+            if window.suppressed:
+                setattr(record, _FIELDS, {**getattr(record, _FIELDS, {}), "suppressed": window.suppressed})
+            window.since, window.logged, window.suppressed = now, 0, 0
+        if window.logged >= self._burst:
+            window.suppressed += 1
+            return False
+        window.logged += 1
+        return True
+
+
+@dataclass
+class _Window:
+    since: float
+    logged: int = 0
+    suppressed: int = 0
 
 
 def _not_a_disconnect(record: logging.LogRecord) -> bool:

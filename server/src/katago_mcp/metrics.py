@@ -26,6 +26,7 @@ STATES = ("starting", "tuning", "ready", "hung", "backoff", "config_error", "sto
 RESTART_REASONS = ("exited", "hung", "garbage", "start_timeout", "config_error", "requested")
 RELOADS = ("applied", "refused")
 SESSION_LIMITS = ("token", "total")
+CONNECTION_REFUSALS = ("client", "total", "header", "body")
 REFUSALS = ("unauthenticated", "forbidden", "misdirected")
 
 PROBE_HEADER = "katago-probe"
@@ -116,6 +117,12 @@ class Metrics:
             "Sessions rejected by the limit of one token or of all clients.",
             ("reason",),
         )
+        self.connections = gauge("katago_mcp_connections", "Open connections of the main port.")
+        self.connections_refused = counter(
+            "katago_mcp_connections_refused_total",
+            "Connections closed by the limit of one client or of all, or because a request came too slowly.",
+            ("reason",),
+        )
         self.reloads = counter(
             "katago_mcp_reloads_total", "Reloads of the configuration, by result.", ("result",)
         )
@@ -145,6 +152,8 @@ class Metrics:
             self.reloads.labels(result)
         for reason in REFUSALS:
             self.http_refused.labels(reason)
+        for reason in CONNECTION_REFUSALS:
+            self.connections_refused.labels(reason)
         for reason in SESSION_LIMITS:
             self.sessions_refused.labels(reason)
         self.engine_state("starting")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -46,38 +46,30 @@ class Position(BaseModel):
 
     rules: Annotated[
         RulesArgument,
-        Field(description=f"Rule set, one of: {', '.join(RULES)}; or an object with the parts of one."),
+        # The parts are also accepted as an object. Published as text: an object would cost much more.
+        WithJsonSchema({"type": "string"}),
+        Field(
+            description=f"{', '.join(RULES)}, or ko(SIMPLE|POSITIONAL|SITUATIONAL)score(AREA|TERRITORY)"
+            "tax(NONE|SEKI|ALL)sui(0|1)button(0|1)whb(0|N-1|N)fpok(0|1)"
+        ),
     ] = "chinese"
-    board_x_size: Annotated[int, Field(description="Columns, 2 to 19.")] = 19
-    board_y_size: Annotated[int, Field(description="Rows, 2 to 19.")] = 19
+    board_x_size: Annotated[int, Field(description="2 to 19")] = 19
+    board_y_size: Annotated[int, Field(description="2 to 19")] = 19
     moves: Annotated[
         list[tuple[str, str]],
-        Field(
-            description='Moves in order, each [colour, vertex], such as ["B", "Q16"] or ["W", "pass"], at '
-            f"most {MAX_MOVES}. Colour is B or W; vertex is a letter A-T without I and a row counted from "
-            "the bottom."
-        ),
+        Field(description='All moves: [["B","Q16"],["W","pass"]]; no column I, row 1 at the bottom'),
     ] = []
     initial_stones: Annotated[
         list[tuple[str, str]],
-        Field(
-            description="Stones before the first move, such as handicap stones, each [colour, vertex]. "
-            "Prefer moves if they are known."
-        ),
+        Field(description='Setup: [["B","D4"]]'),
     ] = []
     initial_player: Annotated[
         Literal["B", "W"] | None,
-        Field(
-            description="Who moves first. Default: the colour of the first move; without moves W "
-            "if only black stones are set up, else B."
-        ),
+        Field(description="Default: as moves, else B (W after only black stones)"),
     ] = None
     komi: Annotated[
         float | None,
-        Field(
-            description=f"Points given to White, a multiple of 0.5 from -{MAX_KOMI} to {MAX_KOMI}. "
-            "Default: 6.5 under territory scoring (japanese, korean), 7 with a button, else 7.5."
-        ),
+        Field(description=f"In 0.5, -{MAX_KOMI} to {MAX_KOMI}. Default: 7.5; territory 6.5, button 7"),
     ] = None
 
 

@@ -37,7 +37,7 @@ from katago_mcp.review_answer import (
     TurningPoint,
     Unanalysed,
 )
-from katago_mcp.scheduling import Claim
+from katago_mcp.scheduling import Claim, Effort
 
 MAX_TURNS = 2 * 361
 """Maximum turns of one review: twice the points of a 19x19 board."""
@@ -135,6 +135,7 @@ async def find_mistakes(
         histories[0],
         review.parameters(),
         review.run,
+        effort=review.effort,
         caller=caller,
         report=report,
         cached=False,
@@ -168,6 +169,8 @@ class _Review:
             )
         self._turns = sorted({at for number in self._numbers for at in self._around(number)})
         self._limits, self._seconds = self._find_limits()
+        chunk = self._limits.effort(CHUNK_PER_SLOT * desk.katago.max_concurrent)
+        self.effort = Effort(chunk.visits, min(chunk.seconds, self._seconds))
         within("minPointsLost", request.min_points_lost, 0, 1000)
         within("minWinrateLost", request.min_winrate_lost, 0, 1)
         within("pvLength", request.pv_length, 1, MAX_PV_LENGTH)

@@ -3,7 +3,8 @@
 A slot is the right to have one query in the engine. Every caller (a token's name) has its own queue, and a
 free slot goes to the next caller in turn. So a hundred calls of one client delay the single call of another
 client by one turn only. A review of a whole game takes many slots one after another, each for a chunk of
-its turns. Such long work cannot hold all slots.
+its turns. Such long work cannot hold all slots. Abandoned work, whose answer nobody can receive, continues
+only while nobody waits.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 _WEIGHT = 0.2
-"""Weight of the most recently released slot in the average holding time."""
+"""Weight of the most recently released slot in the average seconds of a visit."""
 
 
 class Full(Exception):
@@ -25,11 +26,23 @@ class Overdue(Exception):
     """No slot was free within the maximum waiting time."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What work needs of one slot: visits to search, and seconds after which the search ends anyway."""
+
+    visits: int
+    seconds: float
+
+
 @dataclass(eq=False)
 class _Ticket:
-    long: bool
+    claim: "Claim"
     granted: asyncio.Future[None]
     since: float = 0.0
+
+    @property
+    def long(self) -> bool:
+        return self.claim.long
 
 
 @dataclass(eq=False)
@@ -40,7 +53,10 @@ class Claim:
     """
 
     callers: list[str]
+    effort: Effort
     long: bool
+    give_way: Callable[[], None] | None = None
+    """Ends the work; set while the work is abandoned."""
     tickets: list[_Ticket] = field(default_factory=list)
     unused: _Ticket | None = None
 
@@ -58,7 +74,9 @@ class Slots:
         self._total = total
         self._max_queued = max_queued
         self._long_running = 0
-        self._held: float | None = None
+        self._seconds_per_visit: float | None = None
+        self._held: set[_Ticket] = set()
+        self._abandoned: list[Claim] = []
         self._changed = changed
         self._queues: OrderedDict[str, deque[_Ticket]] = OrderedDict()
 
@@ -67,21 +85,28 @@ class Slots:
         """Whether a caller that already waits would be rejected."""
         return self.running >= self._total and self.queued >= self._max_queued
 
-    def expected_wait(self, unknown: float) -> float:
-        """Estimated seconds until a new caller gets a slot.
+    def expected_wait(self) -> float:
+        """Estimated seconds until a new caller gets a slot: what runs and waits now, divided by the slots.
 
-        The number of rounds that the waiting tickets need, times the recent average holding time of a slot.
-        Before the first release, a round counts as `unknown` seconds.
+        The estimate of a search is its visits times the recent average seconds of a visit, and at most its
+        limit of seconds. Before the first search has ended, it is the limit.
         """
-        rounds = (self.queued + 1) / self._total
-        return rounds * (unknown if self._held is None else self._held)
+        now = time.monotonic()
+        running = sum(max(0.0, self._estimate(held.claim) - (now - held.since)) for held in self._held)
+        waiting = {ticket for queue in self._queues.values() for ticket in queue}
+        return (running + sum(self._estimate(ticket.claim) for ticket in waiting)) / self._total
+
+    def _estimate(self, claim: Claim) -> float:
+        if self._seconds_per_visit is None:
+            return claim.effort.seconds
+        return min(claim.effort.seconds, claim.effort.visits * self._seconds_per_visit)
 
     def resize(self, total: int, max_queued: int) -> None:
         """Change the limits. Held slots and waiting tickets are kept."""
         self._total, self._max_queued = total, max_queued
         self._grant()
 
-    def claim(self, caller: str, *, long: bool) -> Claim:
+    def claim(self, caller: str, effort: Effort, *, long: bool) -> Claim:
         """Admit new work, and queue it for its first slot.
 
         Raises:
@@ -89,7 +114,7 @@ class Slots:
         """
         if self.saturated and (self._max_queued == 0 or caller in self._queues):
             raise Full
-        claim = Claim([caller], long)
+        claim = Claim([caller], effort, long)
         claim.unused = self._enqueue(claim)
         return claim
 
@@ -120,14 +145,27 @@ class Slots:
         finally:
             self._release(claim, ticket)
 
+    def abandon(self, claim: Claim, give_way: Callable[[], None]) -> None:
+        """Note that nobody can receive the answer. `give_way` is called as soon as other work waits."""
+        claim.give_way = give_way
+        self._abandoned.append(claim)
+        self._make_room()
+
+    def resume(self, claim: Claim) -> None:
+        """Note that somebody waits for the answer again."""
+        claim.give_way = None
+        if claim in self._abandoned:
+            self._abandoned.remove(claim)
+
     def withdraw(self, claim: Claim) -> None:
         """Release the unused ticket of work that has ended."""
+        self.resume(claim)
         if claim.unused is not None:
             self._release(claim, claim.unused)
             claim.unused = None
 
     def _enqueue(self, claim: Claim) -> _Ticket:
-        ticket = _Ticket(claim.long, asyncio.get_running_loop().create_future())
+        ticket = _Ticket(claim, asyncio.get_running_loop().create_future())
         for caller in claim.callers:
             self._queues.setdefault(caller, deque()).append(ticket)
         claim.tickets.append(ticket)
@@ -139,12 +177,33 @@ class Slots:
         if ticket.granted.done() and not ticket.granted.cancelled():
             self.running -= 1
             self._long_running -= ticket.long
-            held = time.monotonic() - ticket.since
-            self._held = held if self._held is None else self._held + _WEIGHT * (held - self._held)
+            self._held.discard(ticket)
+            self._learn((time.monotonic() - ticket.since) / claim.effort.visits)
         else:
             self._forget(ticket)
         claim.tickets.remove(ticket)
         self._grant()
+
+    def _learn(self, seconds_per_visit: float) -> None:
+        known = self._seconds_per_visit
+        self._seconds_per_visit = (
+            seconds_per_visit if known is None else known + _WEIGHT * (seconds_per_visit - known)
+        )
+
+    def _make_room(self) -> None:
+        """End abandoned work, one for each waiting ticket. Work that holds a slot comes first."""
+        waiting = {
+            ticket
+            for queue in self._queues.values()
+            for ticket in queue
+            if not ticket.granted.done() and ticket.claim.give_way is None
+        }
+        holding = {held.claim for held in self._held}
+        for claim in sorted(self._abandoned, key=lambda claim: claim not in holding)[: len(waiting)]:
+            give_way = claim.give_way
+            self.resume(claim)
+            if give_way is not None:
+                give_way()
 
     def _grant(self) -> None:
         while self.running < self._total and (upcoming := self._next()) is not None:
@@ -154,7 +213,9 @@ class Slots:
             self.running += 1
             self._long_running += ticket.long
             ticket.since = time.monotonic()
+            self._held.add(ticket)
             ticket.granted.set_result(None)
+        self._make_room()
         self._changed()
 
     def _next(self) -> tuple[str, _Ticket] | None:

@@ -16,7 +16,8 @@ from katago_mcp import __version__, http, logs, tools
 from katago_mcp.analysis import Analyst
 from katago_mcp.auth import RateLimiter, Tokens
 from katago_mcp.cache import Cache
-from katago_mcp.config import Loaded
+from katago_mcp.config import Loaded, Server
+from katago_mcp.connections import Connections, raise_descriptor_limit
 from katago_mcp.engine import Command
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
@@ -27,6 +28,9 @@ from katago_mcp.supervisor import Supervisor
 from katago_mcp.tls import Tls
 
 _FLUSH_SECONDS = 1.0
+_SCRAPE_LIMITS = Server(max_connections=64, max_connections_per_client=32)
+"""Limits of the metrics port."""
+
 _log = Log(__name__)
 
 
@@ -77,8 +81,14 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None
             async with contextlib.AsyncExitStack() as servers:
                 if metrics_sock is not None:
                     scrape = http.metrics_application(parts.metrics)
-                    await servers.enter_async_context(http.serving(scrape, metrics_sock))
-                await servers.enter_async_context(http.serving_mcp(app, parts.mcp, sock, parts.tls))
+                    scrapers = Connections(lambda: _SCRAPE_LIMITS, Metrics(__version__, None))
+                    await servers.enter_async_context(http.serving(scrape, metrics_sock, scrapers))
+                connections = Connections(
+                    lambda: parts.settings.config.server, parts.metrics, raise_descriptor_limit()
+                )
+                await servers.enter_async_context(
+                    http.serving_mcp(app, parts.mcp, sock, connections, parts.tls)
+                )
                 await servers.enter_async_context(_running_beside(_reload_on(hangup, parts.reloader)))
                 _log.info(
                     "listening",

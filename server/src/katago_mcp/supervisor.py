@@ -205,6 +205,19 @@ class Supervisor:
             await self._changed.wait()
         return self._state
 
+    async def wait_for_start(self, seconds: float) -> None:
+        """Wait until the engine is ready, if it should be so within `seconds`. Returns in any case then."""
+        deadline = time.monotonic() + seconds
+        while self._enabled and self._state in ("starting", "hung", "backoff"):
+            expected, remaining = self.retry_after, deadline - time.monotonic()
+            # An engine that starts may be faster than the last one. A pause before a restart is exact.
+            if remaining <= 0 or (self._state != "starting" and (expected is None or expected > remaining)):
+                return
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(remaining):
+                    await self._changed.wait()
+
     def start(self) -> bool:
         """Start the engine and skip any backoff. Returns False if it is already running or starting."""
         changed = not self._enabled or self._state in ("backoff", "config_error")

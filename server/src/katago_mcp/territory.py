@@ -189,6 +189,7 @@ async def evaluate_territory(
         checked,
         {"options": options},
         work,
+        effort=search_limits.effort(),
         caller=caller,
         report=report,
     )

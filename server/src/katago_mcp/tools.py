@@ -3,10 +3,8 @@
 import asyncio
 import base64
 import contextlib
-import difflib
 import time
-from collections.abc import Collection, KeysView
-from collections.abc import Set as AbstractSet
+from collections.abc import KeysView
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -30,10 +28,12 @@ from pydantic.alias_generators import to_camel
 
 from katago_mcp import __version__, sgfwriter
 from katago_mcp.analysis import Analyst, PositionAnalysis, Request
+from katago_mcp.answers import are_structured
+from katago_mcp.arguments import explained, normalized, unknown_argument, unknown_tool
 from katago_mcp.auth import ADMIN, ANALYZE, ANONYMOUS, RateLimiter, Tokens
 from katago_mcp.contents import RecordContents
 from katago_mcp.desk import Result
-from katago_mcp.errors import Details, Failure, Invalid, Rejected, Status
+from katago_mcp.errors import Failure, Invalid, Rejected, Status
 from katago_mcp.explanation import MIN_VISITS, ExplanationRequest, MoveExplanation, explain_move
 from katago_mcp.flights import Report
 from katago_mcp.games import (
@@ -53,6 +53,7 @@ from katago_mcp.metrics import ANALYSIS_TOOLS, PROBE_HEADER, TOOLS, UNKNOWN_TOOL
 from katago_mcp.positions import MAX_REGION, Position, check
 from katago_mcp.review import LOSS_BOUNDS, ReviewRequest, find_mistakes
 from katago_mcp.review_answer import GameReview
+from katago_mcp.schemas import published
 from katago_mcp.settings import Settings
 from katago_mcp.sgf import MAIN
 from katago_mcp.supervisor import Supervisor
@@ -110,6 +111,11 @@ class Service:
     secured: bool
     """Whether callers need tokens with scopes. Without tokens, only local callers can connect."""
 
+    @property
+    def structured(self) -> bool:
+        """Whether answers of the current call have structured content."""
+        return are_structured(self.settings.config.server.structured_content)
+
 
 def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
     """Build the MCP server with its tools. With `tokens`, HTTP callers need one with the scope `analyze`."""
@@ -143,21 +149,18 @@ def build(service: Service, tokens: Tokens | None) -> MCPServer[dict[str, Any]]:
 
 Visits = Annotated[
     int | None,
-    Field(
-        description="Visits to search, 1 to maxVisits in getEngineStatus. Default: defaultVisits there. "
-        "More visits are stronger and slower."
-    ),
+    Field(description="1 to maxVisits of getEngineStatus"),
 ]
 Seconds = Annotated[
     float | None,
-    Field(description="Maximum search time in seconds, 0.01 to maxTime in getEngineStatus (the default)."),
+    Field(description="Seconds, to maxTime of getEngineStatus"),
 ]
 PositionArgument = Annotated[
     Position | None,
-    Field(description="The game as a position object. Pass either position or sgf, not both."),
+    Field(description="Pass exactly one of position, sgf, sgfBase64"),
 ]
-Picture = Annotated[bool, Field(description="Also return a PNG picture for people.")]
-PvLength = Annotated[int, Field(description="Length of each continuation in moves, 1 to 60.")]
+Picture = Annotated[bool, Field(description="Also a PNG for people")]
+PvLength = Annotated[int, Field(description="Length of continuations, 1 to 60")]
 
 
 def _add_analysis(server: MCPServer[dict[str, Any]], service: Service) -> None:
@@ -182,57 +185,43 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         gameNumber: GameNumber = None,
         maxVisits: Visits = None,
         maxTime: Seconds = None,
-        includePolicy: Annotated[
-            bool, Field(description="Also return the network's move probabilities.")
-        ] = False,
-        includeOwnership: Annotated[
-            bool, Field(description="Also return the expected owner of each point.")
-        ] = False,
+        includePolicy: Annotated[bool, Field(description="Return the network's move probabilities")] = False,
+        includeOwnership: Annotated[bool, Field(description="Return the owner of each point")] = False,
         includeMovesOwnership: Annotated[
-            bool,
-            Field(
-                description="Also return the ownership after each candidate move. This makes answers long."
-            ),
+            bool, Field(description="The same after each candidate (long)")
         ] = False,
         allowMoves: Annotated[
             list[str] | None,
             Field(
-                description='Allow only these moves of the player to move: vertices, "pass", or rectangles '
-                f'by two corners such as "C3:G7". At most {MAX_REGION} entries.',
+                description='Only these moves of the player to move: vertices, "pass", rectangles "C3:G7"',
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         avoidMoves: Annotated[
             list[str] | None,
             Field(
-                description="Exclude these moves. Same format as allowMoves; use only one of the two.",
+                description="Not these moves; without allowMoves",
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
         restrictedDepth: Annotated[
             int,
-            Field(
-                description="How many moves of each continuation allowMoves or avoidMoves restricts, 1 to 60."
-            ),
+            Field(description="Moves of a continuation that they restrict, 1 to 60"),
         ] = 1,
         humanSLProfile: Annotated[
             str | None,
-            Field(
-                description="Also predict moves of this profile, such as rank_5k or proyear_1995. The server "
-                "needs a network trained on human games."
-            ),
+            Field(description="Predict human moves: rank_5k, proyear_1995. Needs a human network"),
         ] = None,
-        topMoves: Annotated[int, Field(description="Number of candidate moves to return, 1 to 50.")] = 10,
+        topMoves: Annotated[int, Field(description="Candidates to return, 1 to 50")] = 10,
         pvLength: PvLength = 15,
         picture: Picture = False,
     ) -> Annotated[CallToolResult, PositionAnalysis]:
         """Analyse a Go position with KataGo: who is ahead, by how much, and the best moves.
 
-        Pass all moves of the game up to the position, because ko depends on them. Points are GTP
-        vertices ("D4", "Q16"; no letter I; rows counted from the bottom); a pass is "pass".
-        winrate (0 to 1) and scoreLead (points) are always from Black's perspective, whoever is to
-        move. pointsLost compares a candidate with the best move, for the player to move.
-        A few hundred visits are enough for most positions; use 1000 or more for close fights.
+        Pass all moves up to the position, because ko depends on them. winrate (0 to 1) and
+        scoreLead (points) are Black's, whoever is to move. pointsLost compares a candidate with the
+        best move, for the player to move. A few hundred visits are enough for most positions; 1000
+        or more for close fights.
         """
         game = await read_game(
             position, sgf, sgfBase64, move_number=moveNumber, variation=variation, game_number=gameNumber
@@ -267,45 +256,27 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         sgfBase64: SgfBase64 = None,
         variation: Variation = MAIN,
         gameNumber: GameNumber = None,
-        player: Annotated[
-            Literal["B", "W"] | None, Field(description="Review only this player's moves. Default: both.")
-        ] = None,
-        firstMove: Annotated[
-            int | None, Field(description="First move to review, counted from 1. Default: 1.")
-        ] = None,
-        lastMove: Annotated[
-            int | None, Field(description="Last move to review, firstMove or later. Default: the last.")
-        ] = None,
-        minPointsLost: Annotated[
-            float, Field(description="A move that loses this many points or more is a mistake, 0 to 1000.")
-        ] = 3.0,
-        minWinrateLost: Annotated[
-            float, Field(description="A move that loses this much winrate or more is a mistake, 0 to 1.")
-        ] = 0.1,
+        player: Annotated[Literal["B", "W"] | None, Field(description="Default: both")] = None,
+        firstMove: Annotated[int | None, Field(description="From 1")] = None,
+        lastMove: Annotated[int | None, Field(description="Default: the last")] = None,
+        minPointsLost: Annotated[float, Field(description="Points lost in a mistake, 0 to 1000")] = 3.0,
+        minWinrateLost: Annotated[float, Field(description="Or winrate lost, 0 to 1")] = 0.1,
         lossThresholds: Annotated[
             list[float],
             Field(
                 description="Points lost from which a move is good (not excellent), inaccuracy, mistake, "
-                "blunder, disaster: five ascending numbers above 0.",
+                "blunder, disaster",
                 json_schema_extra={"minItems": len(LOSS_BOUNDS), "maxItems": len(LOSS_BOUNDS)},
             ),
         ] = [*LOSS_BOUNDS],  # noqa: B006 - the schema shows it, and no code changes it
-        allMoves: Annotated[
-            bool, Field(description="Return every reviewed move, not only mistakes.")
-        ] = False,
+        allMoves: Annotated[bool, Field(description="Return all moves, not only mistakes")] = False,
         maxVisits: Annotated[
             int | None,
-            Field(
-                description="Visits per turn, 1 to maxVisits in getEngineStatus (lower in a very long game). "
-                "Default: defaultVisits there."
-            ),
+            Field(description="Per turn, 1 to maxVisits of getEngineStatus (fewer in a very long game)"),
         ] = None,
         maxTime: Annotated[
             float | None,
-            Field(
-                description="Maximum seconds of the review, 0.01 to maxReviewTime in getEngineStatus (the "
-                "default). Returns what is done by then."
-            ),
+            Field(description="Seconds in total, to maxReviewTime of getEngineStatus"),
         ] = None,
         pvLength: PvLength = 10,
         picture: Picture = False,
@@ -313,12 +284,11 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
     ) -> Annotated[CallToolResult, GameReview]:
         """Review a game: what every move lost, the better moves, and how well each player played.
 
-        For each mistake: points and winrate that its player lost, its class, the phase of the game,
-        the network's probability of it, and the engine's move with its continuation. For each
-        player, in total and for opening, middlegame and endgame: mean loss, accuracy (100 * 0.75 to
-        the power of the mean loss in points), moves in each class. A long game takes minutes;
-        progress counts turns. If time runs out, partial is true and unanalysed lists the turns
-        without a result; repeat the same call to continue.
+        For each mistake: points and winrate lost, class, phase, the network's probability of it, the
+        engine's move and continuation. For each player, in total and by phase: mean loss, accuracy
+        (100 * 0.75 to the power of the mean loss), moves in each class. A long game takes minutes. If
+        time runs out, partial is true and unanalysed lists the missing turns; repeat the call to
+        continue.
         """
         game = await read_whole_game(
             position, sgf, sgfBase64, variation=variation, game_number=gameNumber, last_move=lastMove
@@ -369,9 +339,9 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
     ) -> Annotated[CallToolResult, TerritoryEvaluation]:
         """Evaluate who owns each point, which stones are dead, and the score by the game's rules.
 
-        ownership is 1 where a point is certainly Black's and -1 where it is White's. A point or chain
-        is settled from 0.6 (Black) or -0.6 (White). The score counts settled points (area, or territory
-        with prisoners); scoreLead is the engine's estimate of the final score. Most useful late in a game.
+        ownership is 1 for Black's points, -1 for White's; a point or chain is settled from 0.6 (Black)
+        or -0.6 (White). The score counts settled points; scoreLead estimates the final score. Most
+        useful late in a game.
         """
         game = await read_game(
             position, sgf, sgfBase64, move_number=moveNumber, variation=variation, game_number=gameNumber
@@ -387,7 +357,7 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
 def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> None:
     @server.tool(name="explainMove", title="Explain a move", annotations=_READ_ONLY, meta=_NEEDS_ANALYZE)
     async def explain_move_(
-        move: Annotated[str, Field(description='Move of the player to move: a vertex or "pass".')],
+        move: Annotated[str, Field(description='Of the player to move: a vertex or "pass"')],
         ctx: Context[dict[str, Any], Any],
         position: PositionArgument = None,
         sgf: Sgf = None,
@@ -398,27 +368,23 @@ def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> No
         maxVisits: Annotated[
             int | None,
             Field(
-                description=f"Visits of each of the two or three searches, {MIN_VISITS} to maxVisits in "
-                "getEngineStatus. Default: defaultVisits there.",
+                description=f"Per search (2 or 3), {MIN_VISITS} to maxVisits of getEngineStatus",
                 json_schema_extra={"minimum": MIN_VISITS},
             ),
         ] = None,
         maxTime: Annotated[
             float | None,
-            Field(
-                description="Maximum seconds of each of the two or three searches, 0.01 to maxTime in "
-                "getEngineStatus (the default)."
-            ),
+            Field(description="Seconds per search, to maxTime of getEngineStatus"),
         ] = None,
-        alternatives: Annotated[int, Field(description="Number of alternatives to return, 1 to 10.")] = 3,
+        alternatives: Annotated[int, Field(description="1 to 10")] = 3,
         pvLength: PvLength = 12,
         picture: Picture = False,
     ) -> Annotated[CallToolResult, MoveExplanation]:
         """Explain any legal move: what follows it, compared with the best alternative.
 
-        pointsLost and winrateLost compare it with the best alternative, for its player;
-        continuation is the expected play after it (the refutation of a bad move); swings are the
-        points whose owner differs between the two. The engine need not have considered the move.
+        pointsLost and winrateLost compare it with the best alternative, for its player; continuation
+        is the expected play after it (the refutation of a bad move); swings are the points whose
+        owner differs between the two.
         """
         game = await read_game(
             position, sgf, sgfBase64, move_number=moveNumber, variation=variation, game_number=gameNumber
@@ -472,13 +438,18 @@ def _answer(result: Result, game: Game, *pictures: bytes) -> CallToolResult:
     result.warnings = list(dict.fromkeys((*game.warnings, *result.warnings)))
     result.partial = result.partial or game.partial
     result.game = game.information
-    content: list[ContentBlock] = [TextContent(type="text", text=result.text())]
+    text = result.text()
+    content: list[ContentBlock] = [TextContent(type="text", text=text)]
     for picture in pictures:
         data = base64.b64encode(picture).decode()
         content.append(ImageContent(type="image", data=data, mime_type="image/png"))
     return CallToolResult(
         content=content,
-        structured_content=result.model_dump(mode="json", by_alias=True),
+        structured_content={
+            **result.model_dump(mode="json", by_alias=True),
+            # Clients that show only the structured content show this instead of the text.
+            "summary": text.partition("\n\n")[0],
+        },
     )
 
 
@@ -534,7 +505,7 @@ def _add_engine(server: MCPServer[dict[str, Any]], service: Service) -> None:
         meta=_NEEDS_ANALYZE,
     )
     async def get_engine_status() -> Annotated[CallToolResult, EngineReport]:
-        """Report whether the engine is ready, its state, and the server's limits."""
+        """Report whether the engine is ready, its state, and the limits and defaults of visits and time."""
         return report(changed=False)
 
     @server.tool(
@@ -584,7 +555,8 @@ class _Server(MCPServer[dict[str, Any]]):
         self._service = service
 
     async def list_tools(self) -> list[Tool]:
-        return [_allowing_errors(tool) for tool in await super().list_tools()]
+        structured = self._service.structured
+        return [published(tool, with_output=structured) for tool in await super().list_tools()]
 
     def _tool_input_schema(self, name: str) -> dict[str, Any] | None:
         """Return None: no tool declares `Mcp-Param-*` headers that the SDK would check against the schema.
@@ -610,13 +582,15 @@ class _Server(MCPServer[dict[str, Any]]):
                 self._service.metrics.rate_limited.inc()
                 raise Rejected("rate_limited", "the token has made too many calls", retry_after=wait)
             accepted = self.arguments.get(name)
-            if accepted is not None and not arguments.keys() <= accepted:
-                raise _unknown_argument(name, arguments.keys() - accepted, accepted)
+            if accepted is not None:
+                arguments = normalized(arguments)
+                if not arguments.keys() <= accepted:
+                    raise unknown_argument(name, arguments.keys() - accepted, accepted)
             result = await super().call_tool(name, arguments, context)
             status = "ok"
-            return result
+            return self._in_form(result)
         except ToolError as error:
-            failure = _failure(error)
+            failure = _failure(error, name)
             if failure is None:
                 status = "error"
                 raise
@@ -624,12 +598,18 @@ class _Server(MCPServer[dict[str, Any]]):
                 if arguments.get(record) is not None:
                     failure = _of_record(failure, record)
             status = failure.status
-            return _refusal(failure)
+            return self._in_form(_refusal(failure))
         except Exception:
             status = "error"
             raise
         finally:
             self._finish(name, caller, status, failure, time.monotonic() - started)
+
+    def _in_form(self, result: CallToolResult | InputRequiredResult) -> CallToolResult | InputRequiredResult:
+        """The result in the form that the caller asked for."""
+        if isinstance(result, CallToolResult) and not self._service.structured:
+            return result.model_copy(update={"structured_content": None})
+        return result
 
     def _finish(
         self, name: str, caller: str, status: Status, failure: Failure | None, seconds: float
@@ -647,41 +627,7 @@ class _Server(MCPServer[dict[str, Any]]):
         (_log.warning if is_serious else _log.info)("call", **fields)
 
 
-def _allowing_errors(tool: Tool) -> Tool:
-    """The tool with an output schema that failed calls match too.
-
-    Clients also validate the structured content of an error against it [TypeScript SDK 1.x, callTool].
-    """
-    if tool.output_schema is None:
-        return tool
-    schema = dict(tool.output_schema)
-    required = schema.pop("required", [])
-    error = {"$ref": "#/$defs/Details", "description": "Why the call failed. Then the only key."}
-    schema["properties"] = schema["properties"] | {"error": error}
-    schema["$defs"] = schema.get("$defs", {}) | {"Details": Details.model_json_schema(by_alias=True)}
-    schema["anyOf"] = [{"required": required}, {"required": ["error"]}]
-    return tool.model_copy(update={"output_schema": schema})
-
-
-def _unknown_argument(tool: str, unknown: AbstractSet[str], accepted: Collection[str]) -> Invalid:
-    """The failure for unknown arguments, which the SDK would silently ignore."""
-    name = min(unknown)
-    by_letters = {_letters(argument): argument for argument in accepted}
-    nearest = difflib.get_close_matches(_letters(name), by_letters, n=1)
-    return Invalid(
-        "invalid_arguments",
-        f"{tool} has no argument {name[:40]!r}"
-        + (f": did you mean {by_letters[nearest[0]]}?" if nearest else ""),
-        field=name[:40],
-        accepted=f"only {', '.join(accepted)}" if accepted else "no arguments",
-    )
-
-
-def _letters(name: str) -> str:
-    return name[:40].replace("_", "").lower()
-
-
-def _failure(error: ToolError) -> Failure | None:
+def _failure(error: ToolError, tool: str) -> Failure | None:
     """The expected failure behind an error of the SDK; None for a bug of the server."""
     if isinstance(error, Failure):
         return error
@@ -689,17 +635,10 @@ def _failure(error: ToolError) -> Failure | None:
     if isinstance(cause, Failure):
         return cause
     if isinstance(cause, ValidationError):
-        details = cause.errors(include_url=False, include_input=False)
-        first = details[0]
-        return Invalid(
-            "invalid_arguments",
-            "; ".join(f"{_path(detail['loc'])}: {detail['msg']}" for detail in details[:5]),
-            field=_path(first["loc"]),
-            accepted="arguments that match the tool's input schema",
-        )
+        return explained(cause)
     if isinstance(error, UnexpectedToolError):
         return None
-    return Invalid("unknown_tool", "this server has no tool with this name", accepted=", ".join(TOOLS))
+    return unknown_tool(tool)
 
 
 def _of_record(failure: Failure, argument: str) -> Failure:
@@ -708,13 +647,6 @@ def _of_record(failure: Failure, argument: str) -> Failure:
     if not isinstance(failure, Invalid) or not (field == "sgf" or field.startswith("position.")):
         return failure
     return Invalid(failure.code, failure.message, field=argument, accepted=failure.accepted)
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path
 
 
 def _refusal(failure: Failure) -> CallToolResult:

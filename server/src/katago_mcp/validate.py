@@ -10,12 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
 from katago_mcp import __version__, config, tls
 from katago_mcp.analysis import Analyst, Request
 from katago_mcp.auth import Tokens
 from katago_mcp.config import Loaded, TlsFiles
 from katago_mcp.engine import Command
 from katago_mcp.errors import Failure
+from katago_mcp.gate import Gate
 from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
 from katago_mcp.positions import Position
@@ -97,6 +102,8 @@ async def validate(path: Path, environ: Mapping[str, str], *, engine: bool) -> R
     _check_files(loaded, report)
     if loaded.tls is not None:
         report.checks.append(_check_certificate(loaded.tls))
+    if loaded.config.server.allowed_hosts:
+        report.checks.append(await _check_names(loaded))
     if engine and report.ok:
         await _check_engine(loaded, environ, report)
     return report
@@ -160,6 +167,29 @@ def _check_certificate(files: TlsFiles) -> Check:
         message = f"tls.certificateFile: {files.certificate} {problem}"
         return _check("certificate", started, message, ok=False)
     return _check("certificate", started, f"{files.certificate} is valid until {certificate.ends:%Y-%m-%d}")
+
+
+async def _check_names(loaded: Loaded) -> Check:
+    """Send a request under every allowed name, as clients write it, through the server's gate."""
+    started = time.monotonic()
+    server = loaded.config.server
+
+    async def passed(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(status_code=204)(scope, receive, send)
+
+    gate = Gate(passed, Settings(loaded.config))
+    transport = httpx2.ASGITransport(app=gate)
+    refused = []
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for entry in server.allowed_hosts:
+            name = entry.removesuffix(":*")
+            response = await client.get("/mcp", headers={"Host": name})
+            if response.status_code != 204:
+                refused.append(f"{name} ({response.status_code})")
+    if refused:
+        message = f"server.allowedHosts: requests under {', '.join(refused)} are refused: correct the names"
+        return _check("hosts", started, message, ok=False)
+    return _check("hosts", started, f"requests under {', '.join(server.allowed_hosts)} are accepted")
 
 
 async def _check_engine(loaded: Loaded, environ: Mapping[str, str], report: Report) -> None:
