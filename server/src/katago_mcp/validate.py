@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from katago_mcp import __version__, config, tls
+from katago_mcp import __version__, config, session_ids, tls
 from katago_mcp.analysis import Analyst, Request
 from katago_mcp.auth import Tokens
 from katago_mcp.config import Loaded, TlsFiles
@@ -90,6 +90,7 @@ async def validate(path: Path, environ: Mapping[str, str], *, engine: bool) -> R
         loaded = config.load(path, environ)
         if loaded.tokens_file is not None:
             Tokens(loaded.tokens_file)
+        session_ids.configured_keys(loaded.config.auth.session_key_file)
     except config.ConfigError as error:
         report.checks.append(_check("config", started, "\n".join(error.problems), ok=False))
         return report
