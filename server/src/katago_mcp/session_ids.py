@@ -33,8 +33,8 @@ _CLOCKS_DIFFER_SECONDS = 300
 class SessionKeys:
     """The keys of a file, one a line. The file is read again when it changes.
 
-    Without a path, or while the file does not exist: a random key, so that sessions end with the process. If a
-    changed file is not valid, the server logs an error and keeps the previous keys.
+    Without a path, or while the file does not exist: a random key, so that sessions end with the process.
+    If a changed file is not valid, the server logs an error and keeps the previous keys.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -65,7 +65,8 @@ class SessionKeys:
 class SessionIds:
     """Issues and verifies ids.
 
-    `keys`: returns the keys. The first one signs, all of them verify, so that a key can be replaced host by host.
+    `keys`: returns the keys. The first one signs, all of them verify, so that a key can be replaced host by
+    host.
     `lifetime`: returns the seconds for which an id is valid.
     """
 
