@@ -40,6 +40,7 @@ class Lab:
         self.known_hosts = self.directory / "known_hosts"
         self.token = self.directory / "token"
         self.admin_token = self.directory / "admin-token"
+        self.session_key = self.directory / "session-key"
         self._tune = self.directory / "tune"
         self._state = self.directory / "hosts.json"
 
@@ -177,7 +178,7 @@ class Lab:
         )
 
     def _create_secrets(self) -> None:
-        for path in (self.token, self.admin_token):
+        for path in (self.token, self.admin_token, self.session_key):
             if not path.exists():
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "w") as file:

@@ -35,6 +35,7 @@ def inventory() -> dict[str, Any]:
         # Not beside this inventory, because all labs and Molecule share it.
         "katago_records_dir": str(lab.directory / "records"),
         "katago_mcp_tokens": lab.tokens(),
+        "katago_mcp_session_key": lab.session_key.read_text() if lab.session_key.exists() else "",
         "katago_network": assets.network(shared=shared),
         "katago_opencl_tuner_file": "" if lab.tunes() else str(assets.tuner_file(shared=shared)),
     }

@@ -62,6 +62,7 @@ class ActionModule(ActionBase):
                 "katago_mcp_allowed_hosts": arguments["allowed_hosts"],
                 "katago_mcp_allowed_clients": arguments["allowed_clients"],
                 "katago_mcp_tokens": arguments["tokens"],
+                "katago_mcp_session_key": arguments.get("session_key", ""),
                 **arguments.get("limits", {}),
             }
         ) + certificates.problems(

@@ -31,6 +31,7 @@ COMMAND = Path("/usr/local/bin/katago-mcp")
 CREDENTIALS = Path("/etc/katago-mcp/credentials")
 TOKENS = "tokens.json"
 OPERATOR_TOKEN = "operator.token"  # noqa: S105 (a file's name)
+SESSION_KEY = "session.key"
 CERTIFICATE = "tls.crt"
 KEY = "tls.key"
 # A public copy of the certificate. Clients on the host pin it.

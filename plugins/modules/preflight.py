@@ -80,6 +80,10 @@ options:
     description: The service's tokens, as C(katago_mcp_tokens).
     type: raw
     required: true
+  session_key:
+    description: The key that signs the ids of sessions, as C(katago_mcp_session_key).
+    type: str
+    default: ""
   tls_certificate:
     description: The service's certificate, as C(katago_mcp_tls_certificate).
     type: str

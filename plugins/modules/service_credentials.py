@@ -11,6 +11,9 @@ description:
     file when it changes. It has the sha256 of every token, never a token.
   - Creates C(<directory>/operator.token) once. This is the host's own token, for its validation and its
     operators. It is made on the host and never leaves it.
+  - Writes C(<directory>/session.key), with which the service signs the ids of sessions. The service's group
+    may read it. Hosts with the same key continue each other's sessions. Without a key, creates one once, so
+    that sessions continue after a restart of the host. The running service reloads the file when it changes.
   - Without tokens, the service is open on its loopback address, and C(tokens.json) has only the host's own
     token. A rollback to a release that uses tokens needs this file.
   - With a certificate, writes it beside the directory as C(tls.crt), readable by all users of the host, and
@@ -22,6 +25,10 @@ options:
     type: list
     elements: dict
     required: true
+  session_key:
+    description: The key that signs the ids of sessions, or several, one a line; empty for the host's own.
+    type: str
+    default: ""
   certificate:
     description: The service's certificate with its chain, in PEM; empty without TLS.
     type: str
@@ -76,12 +83,19 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import creden
 
 OPERATOR = "operator"
 SHORTEST_TOKEN = 20
+SHORTEST_SESSION_KEY = 32
 
 
 def tokens_file(tokens: list[dict[str, Any]], operator: str) -> str:
     """The content of tokens.json: the tokens `tokens` and the host's own token."""
     own = {"name": OPERATOR, "scopes": ["analyze", "admin"], "sha256": digest.of_text(operator)}
     return json.dumps({"tokens": [*tokens, own]}, indent=1) + "\n"
+
+
+def own_session_key(path: Path) -> str:
+    """The key that the host has; a new one if it has none that is long enough."""
+    present = (credentials.content(path) or b"").decode(errors="replace").strip()
+    return present if len(present) >= SHORTEST_SESSION_KEY else secrets.token_hex(32)
 
 
 @dataclass(frozen=True)
@@ -116,13 +130,14 @@ def present_token(path: Path) -> str | None:
 
 
 def files(
-    directory: Path, tokens: str, operator: str, certificate: str, key: str, group: int
+    directory: Path, tokens: str, operator: str, session_key: str, certificate: str, key: str, group: int
 ) -> dict[Path, Kept]:
     """Every required file; certificate and key only if there is a certificate. `group`: the service's."""
     own = os.getegid()
     required = {
         directory / paths.OPERATOR_TOKEN: Kept(f"{operator}\n", 0o600, own),
         directory / paths.TOKENS: Kept(tokens, credentials.TOKENS_MODE, group),
+        directory / paths.SESSION_KEY: Kept(f"{session_key}\n", credentials.TOKENS_MODE, group),
     }
     if certificate:
         required[directory / paths.KEY] = Kept(key, 0o600, own)
@@ -135,6 +150,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "tokens": {"type": "list", "elements": "dict", "required": True, "no_log": False},
+            "session_key": {"type": "str", "default": "", "no_log": True},
             "certificate": {"type": "str", "default": ""},
             "key": {"type": "str", "default": "", "no_log": True},
             "directory": {"type": "path", "default": str(paths.CREDENTIALS)},
@@ -154,6 +170,7 @@ def main() -> None:
         directory,
         content,
         token,
+        module.params["session_key"].strip() or own_session_key(directory / paths.SESSION_KEY),
         module.params["certificate"],
         module.params["key"],
         -1 if group is None else group,

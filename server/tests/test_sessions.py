@@ -16,11 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from katago_mcp.config import load
 from katago_mcp.metrics import Metrics
+from katago_mcp.session_ids import SessionIds
 from katago_mcp.sessions import Sessions
 from katago_mcp.settings import Settings
 from support import ADMIN_TOKEN, ANALYZE_TOKEN, BOTH_TOKEN, PATIENCE, Running, Site, eventually
 
-INITIALIZE = {
+INITIALIZE: dict[str, Any] = {
     "jsonrpc": "2.0",
     "id": 1,
     "method": "initialize",
@@ -32,6 +33,7 @@ INITIALIZE = {
 }
 PING = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
 SESSION = "Mcp-Session-Id"
+KEY = b"a key of the tests with 32 bytes"
 
 
 def send(
@@ -268,6 +270,12 @@ def _named(session: str | None) -> list[tuple[bytes, bytes]]:
     return [] if session is None else [(SESSION.lower().encode(), session.encode())]
 
 
+def session_of(response: Mapping[str, Any]) -> str:
+    """The session id that a client received."""
+    session: bytes = dict(response["headers"])[SESSION.lower().encode()]
+    return session.decode()
+
+
 class Asked:
     """The limits in front of a scripted SDK, with a clock set by the test."""
 
@@ -277,7 +285,8 @@ class Asked:
         self.metrics = Metrics("1", None)
         monkeypatch.setattr("katago_mcp.sessions.time", SimpleNamespace(monotonic=lambda: self.now))
         settings = Settings(load(site.path, {}).config)
-        self._sessions = Sessions(self._sdk, settings, self.metrics, secured=True)
+        ids = SessionIds(lambda: [KEY], lambda: 3600)
+        self._sessions = Sessions(self._sdk, settings, self.metrics, ids, secured=True)
 
     async def _sdk(self, scope: Scope, receive: Receive, send: Send) -> None:
         for status, session in self._answers:
@@ -287,12 +296,15 @@ class Asked:
     async def ask(
         self, *answers: tuple[int, str | None], session: str | None = None
     ) -> MutableMapping[str, Any]:
-        """The client's response: the last response start, or a rejection with its details."""
+        """The client's response: the last response start, or a rejection with its details.
+
+        The scripted SDK gives these `answers`. `session` is the client's id.
+        """
         self._answers = answers
         sent: list[MutableMapping[str, Any]] = []
 
         async def receive() -> MutableMapping[str, Any]:
-            raise AssertionError("nothing is read")
+            return {"type": "http.request", "body": b"{}", "more_body": False}
 
         async def send(message: MutableMapping[str, Any]) -> None:
             sent.append(message)
@@ -319,12 +331,12 @@ async def test_retry_hint_is_the_end_of_the_session_that_is_idle_longest(
 ) -> None:
     site.write(server={"maxSessionsPerToken": 2, "sessionIdleSeconds": 100})
     made = Asked(site, monkeypatch)
-    await made.ask((200, "one"))
+    one = session_of(await made.ask((200, "one")))
     made.now += 10.5
     await made.ask((200, "two"))
     made.now += 20
     hints = [(await made.ask())["details"]["retryAfterSeconds"]]
-    await made.ask((200, None), session="one")
+    await made.ask((200, None), session=one)
     hints.append((await made.ask())["details"]["retryAfterSeconds"])
     assert hints == [70, 80]
     made.now += 80
@@ -349,8 +361,8 @@ async def test_failed_session_takes_no_room(
 async def test_session_unknown_to_the_sdk_takes_no_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.write(server={"maxSessionsPerToken": 1})
     made = Asked(site, monkeypatch)
-    await made.ask((200, "one"))
+    one = session_of(await made.ask((200, "one")))
     await made.ask((404, None), session="another")
     assert (await made.ask())["status"] == 503
-    await made.ask((404, None), session="one")
+    await made.ask((404, None), session=one)
     assert made.open == 0

@@ -13,6 +13,7 @@ from katago_mcp.errors import Broken, Invalid, Rejected, TimedOut, Unavailable
 from katago_mcp.http import Operations, health
 from katago_mcp.positions import Position
 from katago_mcp.rules import RULES
+from katago_mcp.session_ids import SessionIds
 from katago_mcp.supervisor import EngineUnavailable
 from rig import GAME, Rig, rig, until
 from support import Site
@@ -301,6 +302,7 @@ async def test_a_supervisor_without_progress_is_not_healthy(site: Site) -> None:
         metrics=made.metrics,
         release=None,
         tokens=None,
+        session_ids=SessionIds(lambda: [b"k" * 32], lambda: 3600),
         started=0,
     )
     assert health(operations)[0]

@@ -216,7 +216,9 @@ def test_service_with_outdated_credentials_is_restarted(
 
 
 def kept(certificate: str = "", group: int = 0) -> dict[Path, service_credentials.Kept]:
-    return service_credentials.files(paths.CREDENTIALS, "hashes", "own-token", certificate, "a key", group)
+    return service_credentials.files(
+        paths.CREDENTIALS, "hashes", "own-token", "a session key", certificate, "a key", group
+    )
 
 
 def test_secrets_are_for_root_alone_hashes_for_the_service_too_and_the_certificate_for_all() -> None:
@@ -226,10 +228,23 @@ def test_secrets_are_for_root_alone_hashes_for_the_service_too_and_the_certifica
             "own-token\n", 0o600, own
         ),
         Path("/etc/katago-mcp/credentials/tokens.json"): service_credentials.Kept("hashes", 0o640, 77),
+        Path("/etc/katago-mcp/credentials/session.key"): service_credentials.Kept(
+            "a session key\n", 0o640, 77
+        ),
         Path("/etc/katago-mcp/credentials/tls.key"): service_credentials.Kept("a key", 0o600, own),
         paths.PINNED_CERTIFICATE: service_credentials.Kept("a certificate", 0o644, own),
     }
-    assert [path.name for path in kept()] == ["operator.token", "tokens.json"]
+    assert [path.name for path in kept()] == ["operator.token", "tokens.json", "session.key"]
+
+
+def test_host_keeps_its_own_session_key(tmp_path: Path) -> None:
+    path = tmp_path / "session.key"
+    key = service_credentials.own_session_key(path)
+    assert len(key) == 64
+    path.write_text(f"{key}\n")
+    assert service_credentials.own_session_key(path) == key
+    path.write_text("damaged\n")
+    assert service_credentials.own_session_key(path) not in ("damaged", key)
 
 
 def test_file_of_another_content_mode_or_group_is_replaced(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ RELEASE_DISK_MB = 250
 ENGINE_DISK_MB = 450
 STATE_DISK_MB = 200
 SHORTEST_TOKEN = 20
+SHORTEST_SESSION_KEY = 32
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -63,7 +64,7 @@ def input_problems(settings: Settings) -> list[str]:
     `settings`: katago_engine, katago_gpu_engines (by backend), katago_network, katago_human_network
     (empty: none), katago_mcp_listen_address, katago_mcp_port, katago_mcp_metrics_listen_address,
     katago_mcp_metrics_port, katago_mcp_allowed_hosts, katago_mcp_allowed_clients,
-    katago_mcp_tokens and the server's limits. No message contains a token.
+    katago_mcp_tokens, katago_mcp_session_key and the server's limits. No message contains a token or a key.
     """
     return [
         *_asset_problems("katago_engine", settings["katago_engine"]),
@@ -77,6 +78,7 @@ def input_problems(settings: Settings) -> list[str]:
         *_address_problems(settings),
         *_client_problems(settings),
         *_token_problems(settings),
+        *_session_key_problems(str(settings.get("katago_mcp_session_key") or "")),
         *_limit_problems(settings),
     ]
 
@@ -213,6 +215,21 @@ def _token_problems(settings: Settings) -> Iterator[str]:
             yield f"{place} must be a mapping of name, scopes and token."
             continue
         yield from _one_token_problems(place, token, names)
+
+
+def _session_key_problems(keys: str) -> Iterator[str]:
+    lines = [line.strip() for line in keys.strip().splitlines()]
+    for number, key in enumerate(lines, 1):
+        place = f"katago_mcp_session_key, line {number}," if len(lines) > 1 else "katago_mcp_session_key"
+        if not key:
+            continue
+        if len(key) < SHORTEST_SESSION_KEY:
+            yield (
+                f"{place} has {len(key)} characters; it must have at least {SHORTEST_SESSION_KEY}."
+                " Create a longer one: openssl rand -hex 32"
+            )
+        elif _PLACEHOLDER.search(key) or len(set(key)) < 8:
+            yield f"{place} is a placeholder. Create a real key: openssl rand -hex 32"
 
 
 def _one_token_problems(place: str, token: Mapping[str, Any], names: set[str]) -> Iterator[str]:

@@ -89,6 +89,10 @@ class Server(Section):
     """Maximum open sessions of one token. Without tokens, all clients share this limit."""
     session_idle_seconds: Seconds = 1800
     """Time until a session without requests or open streams ends. A change applies to new sessions."""
+    session_lifetime_seconds: Seconds = 86400
+    """Time after its start in which a session can continue after a restart, or on another host with the
+    same key.
+    """
 
 
 class Katago(Section):
@@ -186,11 +190,15 @@ class RateLimit(Section):
 
 
 class Auth(Section):
-    """Bearer tokens."""
+    """Bearer tokens, and the key that signs the ids of sessions."""
 
     tokens_file: Path | None = None
     """JSON file with the bearer tokens, read again when it changes; null: systemd's credential
     `tokens.json`, if it exists.
+    """
+    session_key_file: Path | None = None
+    """File with the key that signs ids of sessions, or with several keys, one a line: the first one signs.
+    Null, or if the file does not exist: a random key, and sessions end with the process.
     """
 
 
@@ -447,7 +455,8 @@ def _resolve(config: Config, directory: Path) -> Config:
         }
     )
     cache = config.cache.model_copy(update={"directory": absolute(config.cache.directory)})
-    auth = config.auth.model_copy(update={"tokens_file": absolute(config.auth.tokens_file)})
+    auth_files = {name: absolute(getattr(config.auth, name)) for name in ("tokens_file", "session_key_file")}
+    auth = config.auth.model_copy(update=auth_files)
     files = {name: absolute(getattr(config.tls, name)) for name in ("certificate_file", "key_file")}
     tls = config.tls.model_copy(update=files)
     return config.model_copy(update={"katago": katago, "cache": cache, "auth": auth, "tls": tls})

@@ -35,6 +35,7 @@ from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.presence import exchange
 from katago_mcp.reload import Reloader
+from katago_mcp.session_ids import SessionIds
 from katago_mcp.sessions import Sessions
 from katago_mcp.settings import Settings
 from katago_mcp.sgftree import Limits
@@ -68,6 +69,7 @@ class Operations:
     metrics: Metrics
     release: str | None
     tokens: Tokens | None
+    session_ids: SessionIds
     started: float
     """Start time, of `time.monotonic`."""
 
@@ -92,7 +94,13 @@ def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Appl
     operations.settings.watch(limit)
     # The last middleware, because it needs the caller's identity from the earlier ones.
     app.user_middleware.append(
-        Middleware(Sessions, operations.settings, operations.metrics, secured=operations.tokens is not None)
+        Middleware(
+            Sessions,
+            operations.settings,
+            operations.metrics,
+            operations.session_ids,
+            secured=operations.tokens is not None,
+        )
     )
     app.user_middleware.append(Middleware(NewestStream, mcp.session_manager))
     return Application(Gate(app, operations.settings), operations.metrics)

@@ -112,6 +112,10 @@ class Metrics:
         self.sessions = gauge(
             "katago_mcp_sessions", "Open sessions. Clients of protocol 2026-07-28 have none."
         )
+        self.sessions_adopted = counter(
+            "katago_mcp_sessions_adopted_total",
+            "Sessions that were opened before a restart or on another host, and continued here.",
+        )
         self.sessions_refused = counter(
             "katago_mcp_sessions_refused_total",
             "Sessions rejected by the limit of one token or of all clients.",

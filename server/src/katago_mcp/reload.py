@@ -35,6 +35,7 @@ NEEDS_RESTART = frozenset(
         "metrics.host",
         "metrics.port",
         "auth.tokensFile",
+        "auth.sessionKeyFile",
         "tls.enabled",
         "tls.certificateFile",
         "tls.keyFile",

@@ -23,6 +23,7 @@ from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
 from katago_mcp.reload import Reloader
+from katago_mcp.session_ids import SessionIds, SessionKeys
 from katago_mcp.settings import Settings
 from katago_mcp.supervisor import Supervisor
 from katago_mcp.tls import Tls
@@ -52,11 +53,12 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None
     `overlay` is the path of the overlay file, which may be missing.
 
     Raises:
-        ConfigError: if the tokens or the certificate are not valid.
+        ConfigError: if the tokens, the certificate or the session key are not valid.
         BindError: if the server cannot listen on a port.
     """
     server, metrics_config = loaded.config.server, loaded.config.metrics
     tokens = None if loaded.tokens_file is None else Tokens(loaded.tokens_file)
+    session_keys = SessionKeys(loaded.config.auth.session_key_file)
     notifier = Notifier(environ)
     stop = _event_of(signal.SIGTERM, signal.SIGINT)
     hangup = _event_of(signal.SIGHUP)
@@ -75,6 +77,9 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None
                 metrics=parts.metrics,
                 release=loaded.release,
                 tokens=tokens,
+                session_ids=SessionIds(
+                    session_keys, lambda: parts.settings.config.server.session_lifetime_seconds
+                ),
                 started=time.monotonic(),
             )
             app = http.application(parts.mcp, operations)

@@ -14,7 +14,7 @@ import httpx2
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from katago_mcp import __version__, config, tls
+from katago_mcp import __version__, config, session_ids, tls
 from katago_mcp.analysis import Analyst, Request
 from katago_mcp.auth import Tokens
 from katago_mcp.config import Loaded, TlsFiles
@@ -95,6 +95,10 @@ async def validate(path: Path, environ: Mapping[str, str], *, engine: bool) -> R
         loaded = config.load(path, environ)
         if loaded.tokens_file is not None:
             Tokens(loaded.tokens_file)
+        session_key = loaded.config.auth.session_key_file
+        # A pre-flight validation may run as a user who cannot read the key.
+        if session_key is not None and os.access(session_key, os.R_OK):
+            session_ids.configured_keys(session_key)
     except config.ConfigError as error:
         report.checks.append(_check("config", started, "\n".join(error.problems), ok=False))
         return report

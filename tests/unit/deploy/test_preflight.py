@@ -58,6 +58,11 @@ def host() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("key", ["", "\n", TOKEN * 2, f"{TOKEN * 2}\n\n{TOKEN * 3}\n"])
+def test_session_keys_are_accepted(key: str) -> None:
+    assert preflight.input_problems({**settings(), "katago_mcp_session_key": key}) == []
+
+
 def test_valid_inputs_and_a_suitable_host_have_no_problem() -> None:
     assert preflight.input_problems(settings()) == []
     assert preflight.host_problems(host(), network_bytes=4 << 20) == []
@@ -84,6 +89,9 @@ def test_valid_inputs_and_a_suitable_host_have_no_problem() -> None:
         ("katago_mcp_tokens", [], "katago_mcp_tokens is empty"),
         ("katago_mcp_tokens", "hunter2", "must be a list"),
         ("katago_mcp_tokens", ["hunter2"], "katago_mcp_tokens[0] must be a mapping"),
+        ("katago_mcp_session_key", "0123456789abcdef", "katago_mcp_session_key has 16 characters"),
+        ("katago_mcp_session_key", "a" * 40, "katago_mcp_session_key is a placeholder"),
+        ("katago_mcp_session_key", f"{TOKEN * 2}\nshort\n", "session_key, line 2, has 5 characters"),
     ],
 )
 def test_invalid_input_is_reported_with_its_value(variable: str, value: object, text: str) -> None:
