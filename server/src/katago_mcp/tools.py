@@ -61,8 +61,9 @@ from katago_mcp.territory import TerritoryEvaluation, TerritoryRequest, evaluate
 
 INSTRUCTIONS = """\
 Analyses Go (Weiqi, Baduk) games with KataGo. Pass a game as moves or as SGF. Use analyzePosition to learn
-who is ahead and which moves are good, findMistakes to review all moves of a game, explainMove to compare
-one move with its alternatives, and evaluateTerritory for territory, dead stones and the score.
+who is ahead and which moves are good (to compare moves by name, pass them as allowMoves), findMistakes to
+review all moves of a game, explainMove to compare one move with its alternatives, evaluateTerritory for
+territory, dead stones and the score, and readRecord for the players, games and variations of a record.
 Winrates, scores and ownership are always from Black's perspective; losses are from the perspective of the
 player who moves. The text of a failed call starts with an error code and states what is accepted.
 "retry in N s" means that the same call can succeed after N seconds."""
