@@ -213,7 +213,7 @@ def state() -> Iterator[tuple[str, dict[str, Any]]]:
             "alert": "KatagoErrorRate",
         },
         **{"fleet_size": 3, "findings": [finding], "errors": [], "unfamiliar": [], "lead": "Anna"},
-        **{"impact": f"Analyses fail on katago-2, password=hunter2hunter2 {HOSTILE}"},
+        **{"impact": f"Analyses fail on katago-2, {HOSTILE} password=hunter2hunter2"},
         "summary": "katago-2: P1 error_rate: 61 % of 83 requests failed",
     }
     yield "02:05", opened

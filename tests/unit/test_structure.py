@@ -57,6 +57,8 @@ LARGER = {
         ),
         "checks the whole host again, because a reboot or another run may have happened between two steps",
     ),
+    "release_build": "removes what an interrupted run left, and corrects owners and modes",
+    "service_start_check": "checks whatever a start needs, with the release's own program and its sandbox",
     "release_switch": "checks that the service would start with the release, and redacts its secrets",
     **dict.fromkeys(
         (
@@ -202,7 +204,7 @@ def test_large_modules_have_a_reason(plugins: dict[str, set[str]]) -> None:
     sizes = {name: lines(shipped(name, plugins)) for name in names}
     assert {name: size for name, size in sizes.items() if size > MOST_LINES and name not in LARGER} == {}
     assert [name for name in LARGER if sizes.get(name, 0) <= MOST_LINES] == []
-    assert sizes["service_restart"] <= 3000
+    assert sizes["service_restart"] <= 3500
 
 
 def test_cycle_is_detected() -> None:

@@ -372,7 +372,7 @@ def temporary_directory(scratch: Path) -> Iterator[Path]:
     directory = scratch / "temporary"
     shutil.rmtree(directory, ignore_errors=True)
     with contextlib.suppress(OSError):
-        directory.mkdir(parents=True, mode=0o700)
+        directories.make(directory, own=directory, mode=0o700)
     try:
         yield directory
     finally:

@@ -35,7 +35,8 @@ _NOT_FAILED: Mapping[str, frozenset[str]] = {
     "invalid": frozenset(
         {
             *("invalid_rules", "invalid_board_size", "invalid_komi", "invalid_stone", "invalid_move"),
-            *("illegal_move", "too_many_moves", "invalid_sgf", "invalid_variation", "invalid_move_number"),
+            *("illegal_move", "too_many_moves", "invalid_sgf", "invalid_variation", "invalid_game_number"),
+            "invalid_move_number",
             *("no_moves", "invalid_range", "invalid_thresholds", "invalid_region", "no_human_network"),
             *("invalid_profile", "limit_exceeded", "invalid_arguments", "unknown_tool", "engine_refused"),
         }

@@ -162,7 +162,8 @@ def gpu(bus: Path, kernel_modules: Path) -> facts.Gpu | None:
     def log() -> str:
         status, lines = kernel_log()
         if status:
-            unread.append(f"Xid errors are unknown, since the kernel's log cannot be read: {lines.strip()}")
+            reason = lines.strip() or "dmesg gives no reason"
+            unread.append(f"Xid errors are unknown, since the kernel's log cannot be read: {reason}")
         return "" if status else lines
 
     health = nvidia_health.health(

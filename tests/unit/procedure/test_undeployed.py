@@ -64,7 +64,13 @@ def answered(
 
 
 def taken(monkeypatch: pytest.MonkeyPatch, procedure: str, *, check: bool = False) -> dict[str, Any]:
-    claim = {"owner": "anna@control", "run": "boot/1:2:3", "instead_of": None, "going_on": False}
+    claim = {
+        "owner": "anna@control",
+        "run": "boot/1:2:3",
+        "instead_of": None,
+        "going_on": False,
+        "session": "",
+    }
     return answered(monkeypatch, host_lock, check=check, state="held", procedure=procedure, **claim)
 
 

@@ -76,6 +76,4 @@ def test_failure_has_systemds_message_without_secrets(host: Host) -> None:
     (host.directory / "BROKEN").touch()
     answer, _ = host.run()
     assert answer["failed"]
-    assert answer["msg"] == (
-        "katago-mcp.service was not enabled: Read-only: password=[redacted], see the journal"
-    )
+    assert answer["msg"] == ("katago-mcp.service was not enabled: Read-only: password=[redacted]")
