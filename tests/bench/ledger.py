@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+_OF_ONE_CALL = frozenset({"cached", "turnsCached", "game", "summary"})
+"""Keys of an answer that differ between calls for the same position: a record and moves, first and again."""
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -89,7 +92,7 @@ class Ledger:
             self._judge_repeated(ask, answer, started, ended)
 
     def _judge_repeated(self, ask: Ask, answer: Mapping[str, Any], started: float, ended: float) -> None:
-        bare = {key: value for key, value in answer.items() if key not in ("cached", "turnsCached")}
+        bare = {key: value for key, value in answer.items() if key not in _OF_ONE_CALL}
         # Requests at the same time may each search, or share one search.
         since, earlier = self.kept.setdefault(ask.name, (ended, bare))
         if since < started:
