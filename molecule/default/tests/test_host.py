@@ -143,7 +143,7 @@ def test_sandbox_of_the_unit_is_enforced(host: Any) -> None:
     """Runs the unit file itself, with a probe instead of the server."""
     unit = "/run/systemd/system/katago-mcp-probe.service"
     host.check_output("mkdir -p /run/systemd/system")
-    host.run_expect([0], f"cat > /run/katago-mcp-probe.py <<'END'\n{PROBE}\nEND")
+    host.run_expect([0], f"umask 022; cat > /run/katago-mcp-probe.py <<'END'\n{PROBE}\nEND")
     host.check_output(
         "sed -e 's/^Type=.*/Type=oneshot/' -e '/^\\(WatchdogSec\\|Restart\\|RestartSec\\)=/d'"
         " -e 's|^ExecStart=.*|ExecStart=/usr/bin/python3 /run/katago-mcp-probe.py|'"
@@ -191,7 +191,7 @@ def test_override_lowers_limits_with_a_reload_and_without_a_restart(host: Any) -
 
     assert keys() is None
     try:
-        host.run_expect([0], f"cat > {overlay} <<'END'\n{json.dumps(override)}\nEND")
+        host.run_expect([0], f"umask 022; cat > {overlay} <<'END'\n{json.dumps(override)}\nEND")
         host.check_output(f"systemctl reload {SERVICE}")
         lowered = {"katago.maxVisits": 50, "katago.defaultVisits": 50}
         fleet.eventually(lambda: keys() == lowered, within=20, what="the override is in force")

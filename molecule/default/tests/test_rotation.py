@@ -59,18 +59,19 @@ def test_deployments_rotate_tokens_without_a_restart(target: Host, on: Any) -> N
 
 
 def test_deployment_fails_if_the_service_does_not_load_its_tokens(target: Host, on: Any) -> None:
-    """Only root can read the tokens file; the service cannot."""
+    """The service alone sees an empty directory in place of its credentials."""
     old, new = fleet.token(), secrets.token_urlsafe(32)
     before, accepted = on.check_output(SHOW), status(target, old)
-    on.check_output("chmod 0700 /etc/katago-mcp")
+    within = f"nsenter --mount --target $(systemctl show katago-mcp.service --property=MainPID --value)"
+    on.check_output(f"{within} mount -t tmpfs none {PLACE}")
     try:
         run = deploy(target, [{"name": "lab-2", "scopes": ["analyze"], "token": new}])
         assert run.returncode != 0, run.output
         assert "did not load the tokens file and keeps its previous tokens" in run.output
-        assert f"{PLACE}/tokens.json cannot be read (Permission denied)" in run.output
+        assert f"{PLACE}/tokens.json cannot be read (No such file or directory)" in run.output
         assert (status(target, old), status(target, new)) == (accepted, 401)
     finally:
-        on.check_output("chmod 0755 /etc/katago-mcp")
+        on.check_output(f"{within} umount {PLACE}")
         back = fleet.play("deploy.yml", f"--limit={target.name}")
     assert back.returncode == 0, back.output
     assert on.check_output(SHOW) == before
