@@ -62,7 +62,7 @@ def test_deployment_fails_if_the_service_does_not_load_its_tokens(target: Host, 
     """The service alone sees an empty directory in place of its credentials."""
     old, new = fleet.token(), secrets.token_urlsafe(32)
     before, accepted = on.check_output(SHOW), status(target, old)
-    within = f"nsenter --mount --target $(systemctl show katago-mcp.service --property=MainPID --value)"
+    within = "nsenter --mount --target $(systemctl show katago-mcp.service --property=MainPID --value)"
     on.check_output(f"{within} mount -t tmpfs none {PLACE}")
     try:
         run = deploy(target, [{"name": "lab-2", "scopes": ["analyze"], "token": new}])
