@@ -24,7 +24,7 @@ SgfBase64 = Annotated[
 ]
 MoveNumber = Annotated[
     int | None,
-    Field(description="Of a record: after so many moves"),
+    Field(description="Of a record: after so many moves; default: all"),
 ]
 Variation = Annotated[
     str,

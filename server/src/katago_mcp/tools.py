@@ -289,7 +289,7 @@ def _add_find_mistakes(server: MCPServer[dict[str, Any]], service: Service) -> N
         engine's move and continuation. For each player, in total and by phase: mean loss, accuracy
         (100 * 0.75 to the power of the mean loss), moves in each class. A long game takes minutes. If
         time runs out, partial is true and unanalysed lists the missing turns; repeat the call to
-        continue.
+        continue. picture draws a graph and the worst mistakes.
         """
         game = await read_whole_game(
             position, sgf, sgfBase64, variation=variation, game_number=gameNumber, last_move=lastMove
@@ -358,7 +358,7 @@ def _add_evaluate_territory(server: MCPServer[dict[str, Any]], service: Service)
 def _add_explain_move(server: MCPServer[dict[str, Any]], service: Service) -> None:
     @server.tool(name="explainMove", title="Explain a move", annotations=_READ_ONLY, meta=_NEEDS_ANALYZE)
     async def explain_move_(
-        move: Annotated[str, Field(description='Of the player to move: a vertex or "pass"')],
+        move: Annotated[str, Field(description='A vertex or "pass", in the position before it')],
         ctx: Context[dict[str, Any], Any],
         position: PositionArgument = None,
         sgf: Sgf = None,
