@@ -24,6 +24,7 @@ from tests.bench import (
     restore,
     review,
     rollback,
+    rolling,
     soak,
     subjects,
     throughput,
@@ -33,7 +34,7 @@ from tests.bench.report import Report
 
 Measure = Callable[[subjects.Kit, argparse.Namespace], Coroutine[Any, Any, Report]]
 BENCHMARKS = {"throughput": throughput, "review": review, "cached": cached, "latency": latency}
-OF_SERVER = {**BENCHMARKS, "soak": soak}
+OF_SERVER = {**BENCHMARKS, "soak": soak, "rolling": rolling}
 OF_PROCEDURES = {"rollback": rollback, "triage": triage, "restore": restore, "evidence": evidence}
 
 
