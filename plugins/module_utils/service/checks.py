@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NotRequired, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
@@ -28,6 +28,7 @@ LEAST_WINRATE = 0.95
 OCCUPIED = "E5"
 # The limits of the configuration's section `katago` that getEngineStatus reports.
 LIMITS = ("maxVisits", "defaultVisits", "maxTime", "maxReviewVisits", "maxReviewTime")
+_MISDIRECTED = 421
 TOKENS_PATH = "/admin/tokens/reload"
 _CALLS = 4
 _MOST_DAMAGE = 5
@@ -78,6 +79,7 @@ class Observed:
     `ready`, `health`: HTTP status and JSON body; None without a response. `answers`: the output of
     `katago-mcp call`. `before`, `after`: scrapes around the calls; None without a response.
     `tokens`: the response of `TOKENS_PATH`; None without a response, or if it was not requested.
+    `names`: the status of a request under each name that clients use; None without a response.
     """
 
     ready: tuple[int, Mapping[str, Any]] | None
@@ -86,6 +88,7 @@ class Observed:
     before: Scrape | None
     after: Scrape | None
     tokens: tuple[int, Mapping[str, Any]] | None = None
+    names: Mapping[str, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,6 +209,7 @@ def judge(observed: Observed, expected: Expected, *, visits: int) -> list[Check]
         _status("health", observed.health),
         _release(observed.health, expected),
         *_tokens(observed, expected),
+        *_names(observed.names),
         *_answers(observed, expected, visits),
         *_metrics(observed, expected, visits),
     ]
@@ -243,6 +247,28 @@ def _status(name: str, answer: tuple[int, Mapping[str, Any]] | None) -> Check:
 def _release(health: tuple[int, Mapping[str, Any]] | None, expected: Expected) -> Check:
     release = health[1].get("release") if health else None
     return Check("release", release == expected.release, f"runs {release}, expected {expected.release}")
+
+
+def client_names(config: Mapping[str, Any]) -> list[str]:
+    """The allowed host names of a configuration, as the Host header of a client has them."""
+    server = config.get("server")
+    entries = server.get("allowedHosts") if isinstance(server, Mapping) else None
+    names = [str(entry).removesuffix(":*") for entry in entries] if isinstance(entries, list) else []
+    return list(dict.fromkeys(names))
+
+
+def _names(names: Mapping[str, int | None]) -> Iterator[Check]:
+    """The service must serve clients under every name; 421 means that it does not know the name."""
+    if not names:
+        return
+    refused = [name for name, status in names.items() if status == _MISDIRECTED]
+    silent = [name for name, status in names.items() if status is None]
+    problems = []
+    if refused:
+        problems.append(f"refuses {', '.join(refused)} (421); correct katago_mcp_allowed_hosts and deploy")
+    if silent:
+        problems.append(f"did not answer under {', '.join(silent)}")
+    yield Check("hosts", not problems, "; ".join(problems) or f"serves {', '.join(names)}")
 
 
 def _tokens(observed: Observed, expected: Expected) -> Iterator[Check]:

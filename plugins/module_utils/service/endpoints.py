@@ -64,6 +64,12 @@ class Endpoints:
         """Status and JSON body of `/health` or `/ready`; None without a response in time."""
         return http.ask_json(self.host, self.port, path, seconds=seconds, tls=self.tls)
 
+    def status_under(self, name: str) -> int | None:
+        """The status of a request without a message to `/mcp` under a host name; None without a response."""
+        token = credentials.operator_token() or ""
+        answer = http.ask(self.host, self.port, "/mcp", token=token, tls=self.tls, limit=0, name=name)
+        return None if answer is None else answer[0]
+
     def answer(self, path: str, seconds: float) -> dict[str, Any]:
         """A probe as a mapping: `status` (None without a response in time), `body`, `seconds` (the limit)."""
         status, body = self.probe(path, seconds) or (None, {})

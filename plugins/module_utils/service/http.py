@@ -49,17 +49,20 @@ def ask(
     seconds: float = ASK_SECONDS,
     tls: bool = False,
     limit: int | None = None,
+    name: str = "",
 ) -> tuple[int, bytes] | None:
     """Status and body of a response; None without a response. At most `limit` bytes are read.
 
-    With `tls` the service must present the host's own certificate.
+    With `tls` the service must present the host's own certificate. `name`: the Host header, as clients
+    send it; empty for the address.
     """
     try:
         connection = _connection(reachable(host), port, seconds, tls=tls)
     except (OSError, ValueError):
         return None
     try:
-        connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request(method, path, headers=headers | ({"Host": name} if name else {}))
         answer = connection.getresponse()
         return answer.status, answer.read(limit)
     except (OSError, http.client.HTTPException):

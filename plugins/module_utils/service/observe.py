@@ -110,5 +110,6 @@ def observe(
         before=before,
         after=at.scrape(),
         tokens=tokens,
+        names={name: at.status_under(name) for name in checks.client_names(config)},
     )
     return Seen(observed, visits, results[len(calls) :])

@@ -124,6 +124,33 @@ def test_tokens_of_the_file_are_in_force(response: tuple[int, dict[str, Any]] | 
     assert (check.ok, message in check.message) == (response == (200, IN_FORCE), True)
 
 
+@pytest.mark.parametrize(
+    ("names", "ok", "message"),
+    [
+        (
+            {"go.example.org": 400, "go.example.org:8443": 406},
+            True,
+            "serves go.example.org, go.example.org:8443",
+        ),
+        ({"go.example.org": 400, "GO.other": 421}, False, "refuses GO.other (421); correct"),
+        ({"go.example.org": None}, False, "did not answer under go.example.org"),
+    ],
+)
+def test_clients_are_served_under_every_name(names: dict[str, int | None], ok: bool, message: str) -> None:
+    checks = service_checks.judge(replace(healthy(), names=names), EXPECTED, visits=VISITS)
+    (check,) = [each for each in checks if each.name == "hosts"]
+    assert check.ok == ok
+    assert check.message.startswith(message)
+
+
+def test_names_of_clients_are_those_of_the_configuration() -> None:
+    config = {"server": {"allowedHosts": ["go.example.org:*", "go.example.org", "[fd00::1]:8443"]}}
+    assert service_checks.client_names(config) == ["go.example.org", "[fd00::1]:8443"]
+    assert (
+        service_checks.client_names({}) == service_checks.client_names({"server": {"allowedHosts": 3}}) == []
+    )
+
+
 def test_tokens_are_not_checked_without_a_tokens_file() -> None:
     checks = service_checks.judge(healthy(), EXPECTED, visits=VISITS)
     assert "tokens" not in [check.name for check in checks]
