@@ -246,7 +246,7 @@ def test_killed_run_leaves_its_items_and_a_correct_manifest(host: Any, site: dic
 
 
 def test_killed_procedure_has_its_evidence(site: dict[str, Any]) -> None:
-    killed = fleet.play("restart.yml", LIMIT, variables=site, kill_before=3)
+    killed = fleet.play("restart.yml", LIMIT, variables=site, kill_before=5)
     assert killed.returncode == -9, killed.output
     (directory,) = kept(site)
     assert list(items(directory)) == evidence_items.names("hot")

@@ -359,7 +359,7 @@ class _Scan:
             before = self.count
             redacted = self._inside(plain)
             return (
-                urllib.parse.quote(redacted, safe="/[]:?=&+,", errors="surrogateescape")
+                urllib.parse.quote(redacted, safe="/[]:?=&+,@;~", errors="surrogateescape")
                 if self.count > before
                 else text
             )

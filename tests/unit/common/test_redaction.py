@@ -397,3 +397,10 @@ ExecStart=/bin/x Environment=no
 Environment=C_KEY=last
 """
     assert list(secret_values.in_unit(unit)) == ["two words", "50%%", "50%", "last"]
+
+
+def test_url_with_an_encoded_password_keeps_its_other_parts() -> None:
+    text = json.dumps({"url": "https://me:pw%2B%2Fx%25y%3D@db/x?a=1", "n": 1})
+    content, count = Redactor([]).redact(text.encode())
+    assert json.loads(content) == {"url": "https://me:[redacted]@db/x?a=1", "n": 1}
+    assert count == 1
