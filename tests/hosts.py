@@ -102,7 +102,9 @@ def read_only(host: Any) -> Iterator[str]:
     """Make all file systems of the host read-only, except those in memory."""
     directories = ("/opt", "/etc", "/var", "/tmp", "/home")
     for directory in directories:
-        host.check_output(f"mount --bind {directory} {directory} && mount -o remount,bind,ro {directory}")
+        # With what is mounted below, such as the journal, which would otherwise be hidden.
+        host.check_output(f"mount --rbind {directory} {directory} && mount --make-rslave {directory}")
+        host.check_output(f"mount -o remount,bind,ro {directory}")
     try:
         assert host.run(f"touch {STATE}/x /tmp/x").rc != 0
         yield "Read-only file system"
