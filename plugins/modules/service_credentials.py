@@ -83,7 +83,6 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import creden
 
 OPERATOR = "operator"
 SHORTEST_TOKEN = 20
-SHORTEST_SESSION_KEY = 32
 
 
 def tokens_file(tokens: list[dict[str, Any]], operator: str) -> str:
@@ -95,7 +94,7 @@ def tokens_file(tokens: list[dict[str, Any]], operator: str) -> str:
 def own_session_key(path: Path) -> str:
     """The key that the host has; a new one if it has none that is long enough."""
     present = (credentials.content(path) or b"").decode(errors="replace").strip()
-    return present if len(present) >= SHORTEST_SESSION_KEY else secrets.token_hex(32)
+    return present if len(present) >= credentials.SHORTEST_SESSION_KEY else secrets.token_hex(32)
 
 
 @dataclass(frozen=True)

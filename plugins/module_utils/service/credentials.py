@@ -13,6 +13,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import directo
 
 TOKENS_MODE = 0o640
 CREDENTIALS_MODE = 0o710
+# Characters of a key that signs the ids of sessions. The server refuses shorter ones.
+SHORTEST_SESSION_KEY = 32
 # For a pre-flight validation: the server uses the tokens that systemd passes, not the configured file.
 HANDED_TOKENS = "KATAGO_AUTH_TOKENS_FILE="
 

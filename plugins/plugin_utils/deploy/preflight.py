@@ -11,7 +11,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import os_release, shape
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices
 from ansible_collections.katago.fleet.plugins.module_utils.release import sizing
-from ansible_collections.katago.fleet.plugins.module_utils.service import sandbox
+from ansible_collections.katago.fleet.plugins.module_utils.service import credentials, sandbox
 
 Facts = Mapping[str, Any]
 Settings = Mapping[str, Any]
@@ -25,7 +25,6 @@ RELEASE_DISK_MB = 250
 ENGINE_DISK_MB = 450
 STATE_DISK_MB = 200
 SHORTEST_TOKEN = 20
-SHORTEST_SESSION_KEY = 32
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -223,10 +222,10 @@ def _session_key_problems(keys: str) -> Iterator[str]:
         place = f"katago_mcp_session_key, line {number}," if len(lines) > 1 else "katago_mcp_session_key"
         if not key:
             continue
-        if len(key) < SHORTEST_SESSION_KEY:
+        if len(key) < credentials.SHORTEST_SESSION_KEY:
             yield (
-                f"{place} has {len(key)} characters; it must have at least {SHORTEST_SESSION_KEY}."
-                " Create a longer one: openssl rand -hex 32"
+                f"{place} has {len(key)} characters; it must have at least"
+                f" {credentials.SHORTEST_SESSION_KEY}. Create a longer one: openssl rand -hex 32"
             )
         elif _PLACEHOLDER.search(key) or len(set(key)) < 8:
             yield f"{place} is a placeholder. Create a real key: openssl rand -hex 32"
